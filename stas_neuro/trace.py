@@ -1,0 +1,72 @@
+"""What one run of a network returns, whichever backend ran it (torch, the reference or Lava)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+from stas_neuro.activity import Activity
+from stas_neuro.errors import InputError
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Trace:
+    """Result of running B images.
+
+    `logits` float (B, classes); `visits` bool (B, T, L, N): block L computed token N at model step T (all true without
+    halting); `spikes` maps LIF names to uint8 (B, steps, *shape), steps = T for phases stem and step and 1 for once,
+    empty when spikes were not recorded; `activity` covers the same B images. Raises InputError when shapes disagree.
+    """
+
+    logits: npt.NDArray[np.floating]
+    visits: npt.NDArray[np.bool_]
+    activity: Activity
+    spikes: Mapping[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.logits.ndim != 2:
+            raise InputError(f"logits have shape {self.logits.shape}, expected (images, classes)")
+        images = self.logits.shape[0]
+        if self.visits.ndim != 4 or self.visits.shape[0] != images:
+            raise InputError(f"visits have shape {self.visits.shape}, expected ({images}, T, L, N)")
+        if self.activity.images != images:
+            raise InputError(f"the activity covers {self.activity.images} images, the logits {images}")
+        for name, spikes in self.spikes.items():
+            if spikes.ndim < 2 or spikes.shape[0] != images:
+                raise InputError(f"spikes of {name} have shape {spikes.shape}, expected ({images}, steps, ...)")
+        object.__setattr__(self, "spikes", MappingProxyType(dict(self.spikes)))
+
+    @property
+    def images(self) -> int:
+        """Images in the run."""
+        return int(self.logits.shape[0])
+
+    @property
+    def predictions(self) -> npt.NDArray[np.int64]:
+        """Class index with the largest logit, int64 (B,)."""
+        return np.asarray(self.logits.argmax(axis=1), dtype=np.int64)
+
+    @property
+    def token_ratio(self) -> float:
+        """Mean of visits used / (T*L) over images and tokens."""
+        return float(self.visits.mean())
+
+    @staticmethod
+    def concatenate(traces: Iterable[Trace]) -> Trace:
+        """The traces of several batches of one network as one, in the order given."""
+        runs = tuple(traces)
+        if not runs:
+            raise InputError("no traces to join")
+        names = set(runs[0].spikes)
+        if any(set(run.spikes) != names for run in runs):
+            raise InputError("traces recorded the spikes of different layers: join only like with like")
+        return Trace(
+            logits=np.concatenate([run.logits for run in runs]),
+            visits=np.concatenate([run.visits for run in runs]),
+            activity=Activity.concatenate(run.activity for run in runs),
+            spikes={name: np.concatenate([run.spikes[name] for run in runs]) for name in runs[0].spikes},
+        )
