@@ -1,0 +1,1 @@
+"""Intel Lava: the program as Lava processes. Everything that imports ``lava`` is in this package."""

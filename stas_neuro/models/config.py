@@ -1,0 +1,242 @@
+"""What a STAS model is, as plain data: the configuration, its checks and the presets. Needs no torch."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from stas_neuro.errors import InputError
+
+BACKBONES = ("spikformer", "spikingformer")
+ATTENTIONS = ("ssa", "sdsa")
+EARLY_STEMS = ("max", "mean", "sum", "learned")
+LATE_STEMS = ("late-max", "late-mean", "late-sum", "late-learned")
+STEMS = ("one-step", *EARLY_STEMS, *LATE_STEMS, "sps")
+ACCUMULATIONS = ("raster", "rectangular", "block", "time", "off")
+READOUTS = ("mean-field", "last-state", "rate")
+FIRES = (">", ">=")
+STEM_STAGES = 4  # spiking convolution stages of both backbones' stems; at most one halving pool each
+ATTENTION_SCALE = 0.125  # fixed in both backbones, whatever the head width
+THRESHOLD = 1.0
+ATTENTION_THRESHOLD = 0.5
+TAU = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StasConfig:
+    """Configuration of a spatio-temporally adaptive spiking vision transformer (arXiv 2508.14138).
+
+    ``alpha``, ``beta`` and ``epsilon`` parametrise halting: score ``sigmoid(alpha * z_0 + beta)``, a token
+    halts when its accumulated score reaches ``1 - epsilon``. The paper does not give them; the defaults suit
+    the small integers that a Spikformer residual stream holds.
+
+    Raises
+    ------
+    InputError
+        If a value is unknown or a combination is impossible (every reason is told at once).
+    """
+
+    backbone: str = "spikformer"
+    attention: str = "ssa"
+    stem: str = "one-step"
+    accumulate: str = "raster"
+    readout: str = "mean-field"
+    time_steps: int = 4
+    depth: int = 2
+    dim: int = 64
+    heads: int = 4
+    mlp_ratio: float = 4.0
+    image_size: int = 28
+    in_channels: int = 1
+    patch_size: int = 4
+    num_classes: int = 10
+    alpha: float = 0.75
+    beta: float = -3.0
+    epsilon: float = 0.01
+    fire: str = ">"
+    event_input: bool = False
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        problems = self._problems()
+        if problems:
+            raise InputError(
+                "impossible model configuration: " + "; ".join(problems), remedy="correct these fields"
+            )
+
+    def _problems(self) -> list[str]:
+        out: list[str] = []
+        for field, allowed in (
+            ("backbone", BACKBONES),
+            ("attention", ATTENTIONS),
+            ("stem", STEMS),
+            ("accumulate", ACCUMULATIONS),
+            ("readout", READOUTS),
+            ("fire", FIRES),
+        ):
+            value = getattr(self, field)
+            if value not in allowed:
+                out.append(f"{field}={value!r} is not one of {', '.join(allowed)}")
+        for field in (
+            "time_steps",
+            "depth",
+            "dim",
+            "heads",
+            "image_size",
+            "in_channels",
+            "patch_size",
+            "num_classes",
+        ):
+            value = getattr(self, field)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                out.append(f"{field}={value!r} is not a positive whole number")
+        if out:
+            return out
+        if self.dim % 8:
+            out.append(f"dim={self.dim} is not a multiple of 8 (the stem starts at dim/8 channels)")
+        if self.dim % self.heads:
+            out.append(f"heads={self.heads} does not divide dim={self.dim}")
+        pools = self.patch_size.bit_length() - 1
+        if self.patch_size != 1 << pools or pools > STEM_STAGES:
+            out.append(f"patch_size={self.patch_size} is not 1, 2, 4, 8 or 16 (each stem stage halves at most once)")
+        elif self.image_size % self.patch_size:
+            out.append(f"patch_size={self.patch_size} does not divide image_size={self.image_size}")
+        if not self.mlp_ratio > 0 or int(self.dim * self.mlp_ratio) < 1:
+            out.append(f"mlp_ratio={self.mlp_ratio} leaves no hidden channel")
+        if not 0 <= self.epsilon < 1:
+            out.append(f"epsilon={self.epsilon} is outside [0, 1)")
+        for field in ("mean", "std"):
+            values = getattr(self, field)
+            if values and len(values) != self.in_channels:
+                out.append(f"{field} has {len(values)} values for {self.in_channels} channels")
+        if any(not value > 0 for value in self.std):
+            out.append(f"std={self.std} holds a value that is not positive")
+        if self.classes and len(self.classes) != self.num_classes:
+            out.append(f"{len(self.classes)} class names for num_classes={self.num_classes}")
+        return out
+
+    @property
+    def pools(self) -> int:
+        """Number of halving max-pools in the stem; they sit in its last stages."""
+        return self.patch_size.bit_length() - 1
+
+    @property
+    def grid(self) -> int:
+        """Tokens along one side of the image."""
+        return self.image_size // self.patch_size
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of an image (N)."""
+        return self.grid * self.grid
+
+    @property
+    def hidden(self) -> int:
+        """Channels inside the MLP."""
+        return int(self.dim * self.mlp_ratio)
+
+    @property
+    def stem_channels(self) -> tuple[int, ...]:
+        """Output channels of the stem's four stages."""
+        return (self.dim // 8, self.dim // 4, self.dim // 2, self.dim)
+
+    def replace(self, **changes: Any) -> StasConfig:
+        """A checked copy with some fields changed."""
+        return replace(self, **changes)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for ``config.json``."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], source: str = "configuration") -> StasConfig:
+        """Read :meth:`to_json` data back; ``source`` names the file in errors.
+
+        Raises
+        ------
+        InputError
+            On an unknown key, a value of the wrong type, or an impossible combination.
+        """
+        known = {field.name: field for field in fields(cls)}
+        for key in data:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+                raise InputError(f"{source}: unknown key {key!r}", remedy=hint)
+        values: dict[str, Any] = {}
+        for key, value in data.items():
+            want = type(known[key].default)
+            if want is tuple and isinstance(value, list):
+                value = tuple(value)
+            elif want is float and isinstance(value, int) and not isinstance(value, bool):
+                value = float(value)
+            if type(value) is not want:
+                raise InputError(
+                    f"{source}: {key} is {value!r}, a {type(value).__name__}", remedy=f"give a {want.__name__}"
+                )
+            values[key] = value
+        try:
+            return cls(**values)
+        except InputError as error:
+            raise InputError(f"{source}: {error.what}", remedy=error.remedy) from error
+
+
+def _cifar(depth: int, dim: int, backbone: str = "spikformer") -> StasConfig:
+    return StasConfig(
+        backbone=backbone, depth=depth, dim=dim, heads=12, image_size=32, in_channels=3, patch_size=4
+    )
+
+
+def _imagenet(depth: int, dim: int, backbone: str = "spikformer") -> StasConfig:
+    return StasConfig(
+        backbone=backbone,
+        depth=depth,
+        dim=dim,
+        heads=8,
+        image_size=224,
+        in_channels=3,
+        patch_size=16,
+        num_classes=1000,
+    )
+
+
+PRESETS: Mapping[str, StasConfig] = {
+    "tiny": StasConfig(dim=16, heads=2, depth=2, image_size=8, patch_size=2, mlp_ratio=2.0),
+    "tiny-spikingformer": StasConfig(
+        dim=16,
+        heads=2,
+        depth=2,
+        image_size=8,
+        patch_size=2,
+        mlp_ratio=2.0,
+        backbone="spikingformer",
+        accumulate="rectangular",
+    ),
+    "fashion": StasConfig(),
+    "fashion-spikingformer": StasConfig(backbone="spikingformer", accumulate="rectangular"),
+    "spikformer-2-256-cifar10": _cifar(2, 384).replace(dim=256, heads=8),
+    "spikformer-4-384-cifar10": _cifar(4, 384),
+    "spikformer-4-384-cifar100": _cifar(4, 384).replace(num_classes=100),
+    "spikingformer-4-384-cifar10": _cifar(4, 384, "spikingformer"),
+    "spikingformer-4-384-cifar100": _cifar(4, 384, "spikingformer").replace(num_classes=100),
+    "spikformer-8-384-imagenet": _imagenet(8, 384),
+    "spikformer-8-512-imagenet": _imagenet(8, 512),
+    "spikingformer-8-512-imagenet": _imagenet(8, 512, "spikingformer"),
+}
+
+
+def preset(name: str) -> StasConfig:
+    """The configuration of a preset.
+
+    Raises
+    ------
+    InputError
+        If there is no preset of that name.
+    """
+    if name not in PRESETS:
+        raise InputError(f"no preset named {name!r}", remedy=f"choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]

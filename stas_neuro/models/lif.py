@@ -1,0 +1,124 @@
+"""LIF neurons and batch normalisation over tokens: norse's box neuron with an explicit membrane."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from norse.torch.functional.lif_box import (
+    LIFBoxFeedForwardState,
+    LIFBoxParameters,
+    lif_box_feed_forward_step,
+)
+from torch import Tensor, nn
+
+from stas_neuro.models.config import TAU
+
+SURROGATE_SLOPE = 2.0  # norse's default of 100 lets almost no gradient through a membrane 0.1 off threshold
+
+
+def _detached_reset(z: Tensor, v: Tensor, v_reset: Tensor, v_th: Tensor) -> Tensor:
+    # The gradient must not flow through the reset: it would tell a neuron to fire less in order to keep charge.
+    return (1 - z.detach()) * v
+
+
+class LIF(nn.Module):
+    """Leaky integrate-and-fire: ``v <- v + (x - v)/tau``, spike where ``v`` passes the threshold, hard reset to 0.
+
+    Parameters
+    ----------
+    threshold
+        Firing threshold.
+    fire
+        ``">"`` (norse, Lava) or ``">="`` (SpikingJelly).
+    """
+
+    def __init__(self, threshold: float, fire: str) -> None:
+        super().__init__()
+        self.threshold = threshold
+        self.fire = fire
+
+    def forward(self, x: Tensor, v: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Step over ``x`` of shape (S, ...) from membrane ``v`` of shape (...), zero if None; spikes (S, ...), membrane."""
+        threshold = self.threshold
+        if self.fire == ">=":
+            # norse fires on ">": the largest number below the threshold makes that the same as ">=".
+            info = torch.finfo(x.dtype)
+            threshold -= info.eps / 2 * 2.0 ** math.floor(math.log2(threshold))
+        parameters = LIFBoxParameters(
+            tau_mem_inv=1.0 / TAU,
+            v_leak=0.0,
+            v_th=threshold,
+            v_reset=0.0,
+            method="super",
+            alpha=SURROGATE_SLOPE,
+            reset_method=_detached_reset,
+        )
+        state = LIFBoxFeedForwardState(v=torch.zeros_like(x[0]) if v is None else v)
+        spikes = []
+        for current in x:
+            z, state = lif_box_feed_forward_step(current, state, parameters, dt=1.0)
+            spikes.append(z)
+        return torch.stack(spikes), state.v
+
+
+class TokenBatchNorm(nn.Module):
+    """Batch normalisation of the last dimension, over live tokens only.
+
+    Without halting (``live`` None) training uses batch statistics, as usual. With halting a batch statistic of one
+    visit would differ from visit to visit and from what inference uses, so training normalises with the running
+    statistics and gathers those of the live tokens over all visits; :meth:`commit` then moves the running ones.
+    """
+
+    def __init__(self, features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.eps = eps
+        self.momentum = momentum
+        self.weight = nn.Parameter(torch.ones(features))
+        self.bias = nn.Parameter(torch.zeros(features))
+        self.register_buffer("running_mean", torch.zeros(features))
+        self.register_buffer("running_var", torch.ones(features))
+        self.running_mean: Tensor
+        self.running_var: Tensor
+        self._gathered: list[Tensor] = []  # per visit: count, sum, sum of squares
+
+    def forward(self, x: Tensor, live: Tensor | None = None) -> Tensor:
+        """Normalise ``x`` (..., features); ``live`` (...) of 0/1 silences halted tokens, the shift included."""
+        flat = x.reshape(-1, x.shape[-1])
+        if live is None:
+            y = nn.functional.batch_norm(
+                flat,
+                self.running_mean,
+                self.running_var,
+                self.weight,
+                self.bias,
+                self.training,
+                self.momentum,
+                self.eps,
+            )
+            return y.reshape(x.shape)
+        if self.training:
+            with torch.no_grad():
+                weight = live.reshape(-1, 1)
+                masked = flat * weight
+                self._gathered.append(
+                    torch.cat([weight.sum().reshape(1), masked.sum(0), (masked * flat).sum(0)])
+                )
+        y = nn.functional.batch_norm(
+            flat, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
+        )
+        return y.reshape(x.shape) * live.unsqueeze(-1)
+
+    @torch.no_grad()
+    def commit(self) -> None:
+        """Move the running statistics by what training visits have gathered since the last call."""
+        if not self._gathered:
+            return
+        total = torch.stack(self._gathered).sum(0)
+        self._gathered.clear()
+        count = total[0].clamp(min=1)
+        features = self.weight.numel()
+        mean = total[1 : 1 + features] / count
+        var = (total[1 + features :] / count - mean**2).clamp(min=0)
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(var, self.momentum)

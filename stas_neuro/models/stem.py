@@ -1,0 +1,109 @@
+"""Patch-embedding stems: from an image to tokens, once an inference (I-SPS) or at every time step (SPS)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from stas_neuro.models.config import LATE_STEMS, STEM_STAGES, THRESHOLD, StasConfig
+from stas_neuro.models.lif import LIF
+
+
+class Integrate(nn.Module):
+    """Merges the T steps of a spike train into one value that every later time step reuses."""
+
+    def __init__(self, mode: str, time_steps: int) -> None:
+        super().__init__()
+        self.mode = mode
+        if mode == "learned":
+            self.weights = nn.Parameter(torch.full((time_steps,), 1.0 / time_steps))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(T, B, ...) to (1, B, ...)."""
+        if self.mode == "max":
+            return x.amax(0, keepdim=True)
+        if self.mode == "mean":
+            return x.mean(0, keepdim=True)
+        if self.mode == "sum":
+            return x.sum(0, keepdim=True)
+        return torch.tensordot(self.weights, x, dims=1).unsqueeze(0)
+
+
+class Stem(nn.Module):
+    """Four spiking convolution stages and, in Spikformer, a relative-position convolution added to their output.
+
+    A stage of Spikformer is convolution, normalisation, LIF; Spikingformer puts the LIF before each convolution but
+    the first, so that its tokens are membrane currents. The last ``log2(patch_size)`` stages halve the map by a
+    3x3 max-pool of spikes.
+    """
+
+    def __init__(self, config: StasConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.spikingformer = config.backbone == "spikingformer"
+        channels = (config.in_channels, *config.stem_channels)
+        if self.spikingformer:
+            channels = (*channels, config.dim)
+        for i, (into, out) in enumerate(zip(channels, channels[1:])):
+            setattr(self, f"conv{i}", nn.Conv2d(into, out, 3, padding=1, bias=False))
+            setattr(self, f"bn{i}", nn.BatchNorm2d(out))
+        for i in self.lif_stages:
+            setattr(self, f"lif{i}", LIF(THRESHOLD, config.fire))
+            if self.pools_at(i):
+                setattr(self, f"pool{i}", nn.MaxPool2d(3, stride=2, padding=1))
+        if not self.spikingformer:
+            self.rpe = nn.Conv2d(config.dim, config.dim, 3, padding=1, bias=False)
+            self.rpe_bn = nn.BatchNorm2d(config.dim)
+            self.rpe_lif = LIF(THRESHOLD, config.fire)
+        if config.stem == "one-step":
+            if config.event_input:
+                self.integrate = Integrate("mean", config.time_steps)
+        elif config.stem != "sps":
+            self.integrate = Integrate(config.stem.removeprefix("late-"), config.time_steps)
+
+    @property
+    def lif_stages(self) -> range:
+        """Numbers of the stages that have a LIF: 0..3 in Spikformer, 1..4 in Spikingformer."""
+        return range(1, STEM_STAGES + 1) if self.spikingformer else range(STEM_STAGES)
+
+    def pools_at(self, stage: int) -> bool:
+        """Whether the LIF of this stage is followed by a halving max-pool."""
+        return stage in self.lif_stages[STEM_STAGES - self.config.pools :]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W), or (B, T, C, H, W) for event input, to tokens (1 or T, B, N, D)."""
+        config = self.config
+        x = images.transpose(0, 1) if config.event_input else images.unsqueeze(0)
+        if config.stem == "one-step" and config.event_input:
+            x = self.integrate(x)
+        first_lif = self.lif_stages[0]
+        if not self.spikingformer:
+            x = self._conv("0", x)
+        else:
+            x = self._conv("0", x)
+        for i in self.lif_stages:
+            if i == first_lif and config.stem != "one-step" and not config.event_input:
+                x = x.expand(config.time_steps, *x.shape[1:])  # a still image drives the first LIF for T steps
+            elif i != first_lif and not self.spikingformer:
+                x = self._conv(str(i), x)
+            x, _ = getattr(self, f"lif{i}")(x)
+            if self.pools_at(i):
+                x = _per_map(getattr(self, f"pool{i}"), x)
+            if i == first_lif and config.stem not in ("one-step", "sps", *LATE_STEMS):
+                x = self.integrate(x)
+            if self.spikingformer:
+                x = self._conv(str(i), x)
+        if not self.spikingformer:
+            rpe = self.rpe_lif(_per_map(self.rpe_bn, _per_map(self.rpe, x)))[0]
+            x = x + rpe
+        if config.stem in LATE_STEMS:
+            x = self.integrate(x)
+        return x.flatten(3).transpose(2, 3)
+
+    def _conv(self, stage: str, x: Tensor) -> Tensor:
+        return _per_map(getattr(self, "bn" + stage), _per_map(getattr(self, "conv" + stage), x))
+
+
+def _per_map(module: nn.Module, x: Tensor) -> Tensor:
+    y: Tensor = module(x.flatten(0, 1))
+    return y.reshape(*x.shape[:2], *y.shape[1:])
