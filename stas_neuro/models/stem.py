@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stas_neuro.models.config import LATE_STEMS, STEM_STAGES, THRESHOLD, StasConfig
+from stas_neuro.models.config import EARLY_STEMS, LATE_STEMS, STEM_STAGES, THRESHOLD, StasConfig
 from stas_neuro.models.lif import LIF
 
 
@@ -76,23 +76,19 @@ class Stem(nn.Module):
         x = images.transpose(0, 1) if config.event_input else images.unsqueeze(0)
         if config.stem == "one-step" and config.event_input:
             x = self.integrate(x)
-        first_lif = self.lif_stages[0]
-        if not self.spikingformer:
-            x = self._conv("0", x)
-        else:
-            x = self._conv("0", x)
+        x = self._conv(0, x)
+        first = self.lif_stages[0]
         for i in self.lif_stages:
-            if i == first_lif and config.stem != "one-step" and not config.event_input:
+            if i == first and config.stem != "one-step" and not config.event_input:
                 x = x.expand(config.time_steps, *x.shape[1:])  # a still image drives the first LIF for T steps
-            elif i != first_lif and not self.spikingformer:
-                x = self._conv(str(i), x)
             x, _ = getattr(self, f"lif{i}")(x)
             if self.pools_at(i):
                 x = _per_map(getattr(self, f"pool{i}"), x)
-            if i == first_lif and config.stem not in ("one-step", "sps", *LATE_STEMS):
+            if i == first and config.stem in EARLY_STEMS:
                 x = self.integrate(x)
-            if self.spikingformer:
-                x = self._conv(str(i), x)
+            following = i if self.spikingformer else i + 1
+            if hasattr(self, f"conv{following}"):
+                x = self._conv(following, x)
         if not self.spikingformer:
             rpe = self.rpe_lif(_per_map(self.rpe_bn, _per_map(self.rpe, x)))[0]
             x = x + rpe
@@ -100,8 +96,8 @@ class Stem(nn.Module):
             x = self.integrate(x)
         return x.flatten(3).transpose(2, 3)
 
-    def _conv(self, stage: str, x: Tensor) -> Tensor:
-        return _per_map(getattr(self, "bn" + stage), _per_map(getattr(self, "conv" + stage), x))
+    def _conv(self, stage: int, x: Tensor) -> Tensor:
+        return _per_map(getattr(self, f"bn{stage}"), _per_map(getattr(self, f"conv{stage}"), x))
 
 
 def _per_map(module: nn.Module, x: Tensor) -> Tensor:

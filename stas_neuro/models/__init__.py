@@ -1,0 +1,1 @@
+"""Spiking vision transformers with halting, in torch on norse's LIF neurons."""

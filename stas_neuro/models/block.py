@@ -1,0 +1,139 @@
+"""One encoder block of either backbone: spiking attention and MLP over the live tokens of a visit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from stas_neuro.models.config import ATTENTION_SCALE, ATTENTION_THRESHOLD, THRESHOLD, StasConfig
+from stas_neuro.models.lif import LIF, TokenBatchNorm
+
+MASK_LIF = "mask_lif"  # the one LIF of a block whose neurons belong to the image, not to a token
+
+
+@dataclass
+class Packing:
+    """Where packed rows of live tokens stand in the (B, N) grid of tokens."""
+
+    live: Tensor
+    """(B, N) bool."""
+    rows: Tensor = field(init=False)
+    """(M,) index of each row in the flattened grid."""
+
+    def __post_init__(self) -> None:
+        self.rows = self.live.flatten().nonzero().squeeze(1)
+        self._image = self.rows // self.live.shape[1]
+        position = self.live.cumsum(1).flatten()[self.rows] - 1
+        self._width = int(self.live.sum(1).max())
+        self._slots = self._image * self._width + position
+
+    def per_image(self, x: Tensor) -> Tensor:
+        """(1, M, C) rows to (1, B, most live tokens of an image, C), zero where an image has fewer."""
+        batch = self.live.shape[0]
+        grid = x.new_zeros(batch * self._width, x.shape[-1])
+        return grid.index_copy(0, self._slots, x[0]).reshape(1, batch, self._width, x.shape[-1])
+
+    def to_rows(self, x: Tensor) -> Tensor:
+        """Back from :meth:`per_image`."""
+        return x.flatten(1, 2)[:, self._slots]
+
+    def spread(self, x: Tensor) -> Tensor:
+        """An image-wide (1, B, 1, C) given to each of the image's rows."""
+        return x[:, self._image, 0]
+
+
+@dataclass
+class Visit:
+    """What a block needs besides its tokens: the membranes it keeps and which tokens are live."""
+
+    membranes: dict[str, Tensor] = field(default_factory=dict)
+    live: Tensor | None = None
+    """(S, B, N) of 0/1 in the dense computation, None when all tokens are live or only live ones are given."""
+    packing: Packing | None = None
+
+
+class SpikingAttention(nn.Module):
+    """Spiking self-attention without softmax: ``(Q K^T) V * 0.125`` per head, computed as ``Q (K^T V)``."""
+
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """(S, B, N, D) spikes to currents of the same shape. Both orders agree exactly, the entries being integers."""
+        q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(2, 3) for x in (q, k, v))
+        # Cheaper than Q K^T as soon as there are more tokens than channels a head.
+        y = q @ (k.transpose(-1, -2) @ v) if q.shape[-2] > q.shape[-1] else (q @ k.transpose(-1, -2)) @ v
+        return y.transpose(2, 3).flatten(3) * ATTENTION_SCALE
+
+
+class Block(nn.Module):
+    """An encoder block of Spikformer or Spikingformer with SSA or SDSA attention.
+
+    Spikformer puts a LIF after each linear layer and adds spikes to the residual stream; Spikingformer puts it
+    before and adds membrane currents.
+    """
+
+    def __init__(self, config: StasConfig) -> None:
+        super().__init__()
+        self.spikingformer = config.backbone == "spikingformer"
+        self.sdsa = config.attention == "sdsa"
+        dim, hidden = config.dim, config.hidden
+        for name, into, out in (
+            ("q", dim, dim),
+            ("k", dim, dim),
+            ("v", dim, dim),
+            ("proj", dim, dim),
+            ("fc1", dim, hidden),
+            ("fc2", hidden, dim),
+        ):
+            biased = not (self.spikingformer and name in "qkv")
+            setattr(self, name, nn.Linear(into, out, bias=biased))
+            setattr(self, f"{name}_bn", TokenBatchNorm(out))
+        lifs = {name: THRESHOLD for name in ("q", "k", "v")}
+        lifs |= {"mask" if self.sdsa else "attn": ATTENTION_THRESHOLD}
+        lifs |= {name: THRESHOLD for name in (("in", "fc1", "fc2") if self.spikingformer else ("proj", "fc1", "fc2"))}
+        for name, threshold in lifs.items():
+            setattr(self, f"{name}_lif", LIF(threshold, config.fire))
+        if not self.sdsa:
+            self.attn = SpikingAttention(config.heads)
+
+    def forward(self, x: Tensor, visit: Visit) -> Tensor:
+        """Residual stream (S, B, N, D) or packed (1, M, D) to the same; updates ``visit.membranes``.
+
+        Halted tokens of a dense ``x`` must hold zero.
+        """
+        if self.spikingformer:
+            x = x + self._linear("proj", self._attention(self._lif("in", x, visit), visit), visit)
+            hidden = self._linear("fc1", self._lif("fc1", x, visit), visit)
+            return x + self._linear("fc2", self._lif("fc2", hidden, visit), visit)
+        x = x + self._spike("proj", self._attention(x, visit), visit)
+        return x + self._spike("fc2", self._spike("fc1", x, visit), visit)
+
+    def _attention(self, x: Tensor, visit: Visit) -> Tensor:
+        packing = visit.packing
+        q, k, v = (self._spike(name, x, visit) for name in "qkv")
+        if self.sdsa:
+            kv = k * v if packing is None else packing.per_image(k * v)
+            mask = self._lif("mask", kv.sum(2, keepdim=True), visit)
+            return q * (mask if packing is None else packing.spread(mask))
+        if packing is None:
+            current = self.attn(q, k, v)
+        else:
+            current = packing.to_rows(self.attn(*(packing.per_image(s) for s in (q, k, v))))
+        return self._lif("attn", current, visit)
+
+    def _linear(self, name: str, x: Tensor, visit: Visit) -> Tensor:
+        y: Tensor = getattr(self, f"{name}_bn")(getattr(self, name)(x), visit.live)
+        return y
+
+    def _lif(self, name: str, x: Tensor, visit: Visit) -> Tensor:
+        name += "_lif"
+        spikes, visit.membranes[name] = getattr(self, name)(x, visit.membranes.get(name))
+        out: Tensor = spikes
+        return out
+
+    def _spike(self, name: str, x: Tensor, visit: Visit) -> Tensor:
+        return self._lif(name, self._linear(name, x, visit), visit)

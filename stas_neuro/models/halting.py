@@ -1,0 +1,103 @@
+"""When tokens halt, with what weight each visit counts, and what is read out. One object per inference."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from stas_neuro.models.config import StasConfig
+
+
+class Halting:
+    """Accumulated halting scores of a batch and the visits they leave open.
+
+    Call :meth:`open` before a visit (t, l) for the live tokens, then :meth:`visit` with the block's output for the
+    visit's weight. Visits come in t-major order. All tensors are (B, N) in the model's dtype; masks hold 0 or 1.
+    The accumulations are the readings of arXiv 2508.14138 Eq. 4 described in :class:`StasConfig`'s modes: ``raster``
+    (over all visits in order), ``rectangular`` (over earlier steps and lower blocks), ``block`` (within a step),
+    ``time`` (at the last block only).
+    """
+
+    def __init__(self, config: StasConfig, like: Tensor) -> None:
+        self.config = config
+        self.total = torch.zeros_like(like)
+        self.live = torch.ones_like(like)
+        self.remainder = torch.zeros_like(like)
+        """Remainder R of the ponder loss; carries the gradient."""
+        self.visits: list[Tensor] = []
+        """Masks of the visits so far."""
+        self._block_totals = [torch.zeros_like(like) for _ in range(config.depth)]
+
+    def open(self, step: int, block: int) -> Tensor:
+        """Mask of the tokens that visit ``(step, block)``, both counted from 0."""
+        if block == 0 and self.config.accumulate in ("block", "rectangular"):
+            self.total = torch.zeros_like(self.total)
+            self.live = torch.ones_like(self.live)
+        self.visits.append(self.live)
+        return self.live
+
+    def visit(self, step: int, block: int, z: Tensor) -> Tensor | None:
+        """Account for a visit whose output is ``z`` (B, N, D); its weights p, None where the visit has none."""
+        config = self.config
+        last_block = block == config.depth - 1
+        last_step = step == config.time_steps - 1
+        if config.accumulate == "time" and not last_block:
+            return None
+        h = torch.sigmoid(config.alpha * z[..., 0] + config.beta) * self.live
+        if config.accumulate == "rectangular":
+            self._block_totals[block] = self._block_totals[block] + h
+            before = self.total
+            self.total = before + self._block_totals[block]
+            live = self.live
+            self.live = live * (self.total < 1 - config.epsilon)
+            # l_t, the last block of this step, is the one after which the token is closed or the blocks end.
+            closing = live if last_block else live - self.live
+            self.remainder = self.remainder + closing * (1 - before) / config.time_steps
+            return h
+        forced = last_block and (config.accumulate == "block" or last_step)
+        halts = torch.ones_like(h) if forced else (self.total + h >= 1 - config.epsilon).to(h)
+        rest = self.live * halts * (1 - self.total)
+        self.remainder = self.remainder + rest
+        p = h * (1 - halts) + rest
+        self.total = self.total + h
+        self.live = self.live * (1 - halts)
+        return p / config.time_steps if config.accumulate == "block" else p
+
+
+class Readout:
+    """Gathers the visits' outputs into one feature vector an image."""
+
+    def __init__(self, config: StasConfig, like: Tensor) -> None:
+        self.config = config
+        self._sum = torch.zeros_like(like)
+        self._weight = torch.zeros_like(like[..., :1])
+        self._last = torch.zeros_like(like)
+        self._entered = self._weight
+
+    def add(self, block: int, z: Tensor, live: Tensor | None, p: Tensor | None) -> None:
+        """Take in the output ``z`` (B, N, D) of a visit, its live mask (None: all) and weight (None: none)."""
+        config = self.config
+        last_block = block == config.depth - 1
+        if config.readout == "mean-field":
+            if p is not None:
+                self._sum = self._sum + p.unsqueeze(-1) * z
+                self._weight = self._weight + p.unsqueeze(-1)
+            elif live is None and last_block:
+                self._sum = self._sum + z
+                self._weight = self._weight + 1
+            return
+        visited = torch.ones_like(self._weight) if live is None else live.unsqueeze(-1)
+        if block == 0:
+            self._entered = visited  # a token that takes part in a step at all enters its first block
+        self._last = torch.where(visited > 0, z, self._last)
+        if config.readout == "rate" and last_block:
+            self._sum = self._sum + self._last * self._entered
+            self._weight = self._weight + self._entered
+
+    def feature(self) -> Tensor:
+        """(B, D): what the head sees."""
+        if self.config.readout == "last-state":
+            return self._last.mean(1)
+        if self.config.readout == "mean-field" and self.config.accumulate not in ("rectangular", "off"):
+            return self._sum.mean(1)  # raster, block and time weights sum to 1
+        return (self._sum / self._weight).mean(1)

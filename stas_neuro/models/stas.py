@@ -1,0 +1,143 @@
+"""The whole model: stem, blocks visited under halting, readout and head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from stas_neuro.models.block import MASK_LIF, Block, Packing, Visit
+from stas_neuro.models.config import StasConfig
+from stas_neuro.models.halting import Halting, Readout
+from stas_neuro.models.lif import TokenBatchNorm
+from stas_neuro.models.stem import Stem
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a forward pass returns."""
+
+    logits: Tensor
+    """(B, classes)."""
+    visits: Tensor
+    """(B, T, L, N) bool: which tokens visited which block at which step."""
+    ponder: Tensor
+    """Scalar: mean over tokens of visits plus remainder; its gradient flows through the remainder."""
+
+    @property
+    def token_ratio(self) -> float:
+        """Mean share of the T*L visits that tokens used."""
+        return float(self.visits.double().mean())
+
+
+class StasModel(nn.Module):
+    """A spatio-temporally adaptive spiking vision transformer.
+
+    Images are (B, C, H, W), normalised; event input is (B, T, C, H, W). Module names are the layer names that
+    every later stage uses.
+    """
+
+    def __init__(self, config: StasConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.stem = Stem(config)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.head = nn.Linear(config.dim, config.num_classes)
+
+    def forward(self, images: Tensor, *, skip: bool = False) -> Output:
+        """Classify a batch.
+
+        Parameters
+        ----------
+        images
+            (B, C, H, W) or, for event input, (B, T, C, H, W).
+        skip
+            Compute live tokens only (inference). Otherwise halted tokens are computed and masked, which training
+            needs; both give the same result.
+        """
+        tokens = self.stem(images)
+        if self.config.accumulate == "off":
+            return self._all_visits(tokens)
+        return self._halting_visits(tokens, skip)
+
+    def commit_statistics(self) -> None:
+        """After a training step with halting: move the running statistics of all token normalisations."""
+        for module in self.modules():
+            if isinstance(module, TokenBatchNorm):
+                module.commit()
+
+    def _all_visits(self, tokens: Tensor) -> Output:
+        """Without halting: all T steps of a block at once, so that normalisation sees the whole batch in time."""
+        config = self.config
+        z = tokens.expand(config.time_steps, *tokens.shape[1:])
+        outputs = []
+        for block in self.blocks:
+            z = block(z, Visit())
+            outputs.append(z)
+        readout = Readout(config, z[0])
+        for step in range(config.time_steps):
+            for l, out in enumerate(outputs):
+                readout.add(l, out[step], None, None)
+        batch, count = tokens.shape[1:3]
+        shape = (batch, config.time_steps, config.depth, count)
+        visits = torch.ones(shape, dtype=torch.bool, device=tokens.device)
+        ponder = z.new_tensor(float(config.time_steps * config.depth))
+        return Output(self.head(readout.feature()), visits, ponder)
+
+    def _halting_visits(self, tokens: Tensor, skip: bool) -> Output:
+        config = self.config
+        halting = Halting(config, tokens[0, ..., 0])
+        readout = Readout(config, tokens[0])
+        visited = _skipping if skip else _masking
+        states = [_BlockState() for _ in self.blocks]
+        for step in range(config.time_steps):
+            z = tokens[step if len(tokens) > 1 else 0]
+            for l, block in enumerate(self.blocks):
+                live = halting.open(step, l)
+                z = visited(block, z, live, states[l])
+                readout.add(l, z, live, halting.visit(step, l, z))
+        masks = torch.stack(halting.visits)  # (T*L, B, N)
+        visits = masks.bool().unflatten(0, (config.time_steps, config.depth)).permute(2, 0, 1, 3)
+        ponder = (masks.sum(0) + halting.remainder).mean()
+        return Output(self.head(readout.feature()), visits, ponder)
+
+
+class _BlockState:
+    """What a block remembers between its visits."""
+
+    def __init__(self) -> None:
+        self.membranes: dict[str, Tensor] = {}
+        self.missed: Tensor | None = None
+        """(B*N, 1) visits each token has sat out since its membranes were last brought up to date."""
+
+
+def _masking(block: nn.Module, z: Tensor, live: Tensor, state: _BlockState) -> Tensor:
+    """A visit computed for all tokens; a halted one is a step without input, so its membranes leak by themselves."""
+    out: Tensor = block((z * live.unsqueeze(-1)).unsqueeze(0), Visit(state.membranes, live.unsqueeze(0)))
+    return out[0]
+
+
+def _skipping(block: nn.Module, z: Tensor, live: Tensor, state: _BlockState) -> Tensor:
+    """The same for live tokens only, packed into rows; membranes of revived ones catch up on the leaks they missed."""
+    packing = Packing(live.bool())
+    rows = packing.rows
+    if state.missed is None:
+        state.missed = z.new_zeros(live.numel(), 1)
+    leak = 0.5 ** state.missed[rows]
+    packed = {
+        name: v if name == MASK_LIF else v.flatten(0, 1)[rows] * leak for name, v in state.membranes.items()
+    }
+    visit = Visit(packed, packing=packing)
+    out = block(z.flatten(0, 1)[rows].unsqueeze(0), visit)[0]
+    for name, v in visit.membranes.items():
+        if name == MASK_LIF:
+            state.membranes[name] = v
+            continue
+        kept = state.membranes.get(name)
+        if kept is None:
+            kept = v.new_zeros(*live.shape, v.shape[-1])
+        state.membranes[name] = kept.flatten(0, 1).index_copy(0, rows, v).reshape(kept.shape)
+    state.missed += 1
+    state.missed[rows] = 0
+    return z.new_zeros(live.numel(), z.shape[-1]).index_copy(0, rows, out).reshape(z.shape)
