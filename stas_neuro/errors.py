@@ -4,14 +4,14 @@ from __future__ import annotations
 
 
 class StasError(Exception):
-    """What a user can act on: what is wrong, in one line, and its remedy.
+    """What a user can act on: what is wrong and its remedy, in one line.
 
     Parameters
     ----------
     what : str
         What is wrong: names the node, file or entry, its value and the limit.
     remedy : str
-        What the user does about it; keyword only.
+        What the user does about it.
 
     Attributes
     ----------
@@ -21,19 +21,15 @@ class StasError(Exception):
 
     exit_code: int = 1
 
-    def __init__(self, what: str, *, remedy: str) -> None:
-        # Both are handed to Exception, so that an error pickled from a worker process arrives whole.
+    def __init__(self, what: str, remedy: str) -> None:
+        # Exception keeps both as args, which is what carries them through pickle from a worker process.
         super().__init__(what, remedy)
-        self.what = " ".join(what.split())
-        self.remedy = " ".join(remedy.split())
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """Pickle by keyword: Exception's own would pass `remedy` by position."""
-        return _rebuild, (type(self), self.what, self.remedy)
+        self.what = what
+        self.remedy = remedy
 
     def __str__(self) -> str:
-        """`what; remedy`, on one line whatever the parts hold."""
-        return f"{self.what}; {self.remedy}"
+        """Give `what; remedy` on one line, also where a part quotes a text of many lines."""
+        return " ".join(f"{self.what}; {self.remedy}".split())
 
 
 class InputError(StasError):
@@ -43,10 +39,6 @@ class InputError(StasError):
 
 
 class CheckFailed(StasError):
-    """A check that ran and did not pass: a divergence, an op the target lacks (exit code 1)."""
+    """A check that ran and did not pass: a divergence, a breached limit (exit code 1)."""
 
     exit_code = 1
-
-
-def _rebuild(cls: type[StasError], what: str, remedy: str) -> StasError:
-    return cls(what, remedy=remedy)
