@@ -17,9 +17,20 @@ from stas_neuro.errors import InputError
 class Trace:
     """Result of running B images.
 
-    `logits` float (B, classes); `visits` bool (B, T, L, N): block L computed token N at model step T (all true without
-    halting); `spikes` maps LIF names to uint8 (B, steps, *shape), steps = T for phases stem and step and 1 for once,
-    empty when spikes were not recorded; `activity` covers the same B images. Raises InputError when shapes disagree.
+    Parameters
+    ----------
+    logits : float (B, classes)
+    visits : bool (B, T, L, N)
+        Block L computed token N at model step T; all true without halting.
+    activity : Activity
+        Of the same B images.
+    spikes : mapping of LIF name to uint8 (B, steps, *shape)
+        steps = T for phases stem and step, 1 for once; empty when spikes were not recorded.
+
+    Raises
+    ------
+    InputError
+        When shapes disagree.
     """
 
     logits: npt.NDArray[np.floating]
@@ -29,15 +40,19 @@ class Trace:
 
     def __post_init__(self) -> None:
         if self.logits.ndim != 2:
-            raise InputError(f"logits have shape {self.logits.shape}, expected (images, classes)")
+            raise InputError(f"logits have shape {self.logits.shape}", "give (images, classes)")
         images = self.logits.shape[0]
         if self.visits.ndim != 4 or self.visits.shape[0] != images:
-            raise InputError(f"visits have shape {self.visits.shape}, expected ({images}, T, L, N)")
+            raise InputError(f"visits have shape {self.visits.shape}", f"give ({images}, T, L, N)")
         if self.activity.images != images:
-            raise InputError(f"the activity covers {self.activity.images} images, the logits {images}")
+            raise InputError(
+                f"the activity covers {self.activity.images} images", f"cover the {images} of the logits"
+            )
         for name, spikes in self.spikes.items():
             if spikes.ndim < 2 or spikes.shape[0] != images:
-                raise InputError(f"spikes of {name} have shape {spikes.shape}, expected ({images}, steps, ...)")
+                raise InputError(
+                    f"spikes of {name} have shape {spikes.shape}", f"give ({images}, steps, ...)"
+                )
         object.__setattr__(self, "spikes", MappingProxyType(dict(self.spikes)))
 
     @property
@@ -57,13 +72,13 @@ class Trace:
 
     @staticmethod
     def concatenate(traces: Iterable[Trace]) -> Trace:
-        """The traces of several batches of one network as one, in the order given."""
+        """Join the traces of several batches of one network, in the order given."""
         runs = tuple(traces)
         if not runs:
-            raise InputError("no traces to join")
+            raise InputError("there are no traces to join", "give at least one")
         names = set(runs[0].spikes)
         if any(set(run.spikes) != names for run in runs):
-            raise InputError("traces recorded the spikes of different layers: join only like with like")
+            raise InputError("the traces recorded spikes of different layers", "join only like with like")
         return Trace(
             logits=np.concatenate([run.logits for run in runs]),
             visits=np.concatenate([run.visits for run in runs]),

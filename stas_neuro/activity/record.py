@@ -13,6 +13,7 @@ from stas_neuro.errors import InputError
 
 Counts = npt.NDArray[np.int64]
 Visits = npt.NDArray[np.bool_]
+ImageChoice = slice | int | Sequence[int] | npt.NDArray[np.int64] | npt.NDArray[np.bool_]
 
 KINDS: tuple[str, ...] = (
     "synops",
@@ -29,12 +30,12 @@ KINDS: tuple[str, ...] = (
 
 
 def step_labels(time_steps: int, *, stem: bool = False) -> tuple[str, ...]:
-    """Labels of the steps of one inference, in the order they run.
+    """Name the steps of one inference, in the order they run.
 
     `stem` adds the prologue `stem1..stemT` of stems that integrate after spiking.
     """
     if time_steps < 1:
-        raise InputError(f"time_steps is {time_steps}: an inference takes at least 1 model step")
+        raise InputError(f"time_steps is {time_steps}", "an inference takes at least 1 model step")
     prologue = tuple(f"stem{t}" for t in range(1, time_steps + 1)) if stem else ()
     return ("once", *prologue, *(f"step{t}" for t in range(1, time_steps + 1)), "end")
 
@@ -43,9 +44,24 @@ def step_labels(time_steps: int, *, stem: bool = False) -> tuple[str, ...]:
 class Layer:
     """A node that does events, with the facts that pack it onto cores.
 
-    `neurons` are the values it outputs (state variables of a LIF); `in_features`/`out_features` are per token or per
-    map position; `weights` are stored parameters, biases excluded, shared by all tokens or positions.
-    `placed_with` names the layer whose neurons its synapses end on (a Linear's LIF); empty: it keeps its own.
+    `layers_of(graph)` makes the table of a network.
+
+    Parameters
+    ----------
+    name, kind, scope : str
+        Node name, node type (`Linear`, `LIF`, ...) and the part of the network it belongs to.
+    neurons : int
+        Values it outputs: state variables of a LIF, accumulators of a layer that keeps its own.
+    in_features, out_features : int
+        Per token or per map position.
+    weights : int
+        Stored parameters, biases excluded; all tokens or positions share them.
+    placed_with : str
+        Layer whose neurons its synapses end on (a Linear's LIF); empty where it keeps its own.
+    stage : int or None
+        Spiking stages before it within its phase (a chip does one in a hardware step); None where unknown.
+    feedback : bool
+        Whether its output reaches the next model step, so that model steps cannot overlap.
     """
 
     name: str
@@ -56,20 +72,33 @@ class Layer:
     out_features: int = 0
     weights: int = 0
     placed_with: str = ""
+    stage: int | None = None
+    feedback: bool = False
 
     def __post_init__(self) -> None:
-        for key in ("neurons", "in_features", "out_features", "weights"):
-            if getattr(self, key) < 0:
-                raise InputError(f"layer {self.name}: {key} is {getattr(self, key)}, it cannot be negative")
+        for key in ("neurons", "in_features", "out_features", "weights", "stage"):
+            if (getattr(self, key) or 0) < 0:
+                raise InputError(f"layer {self.name}: {key} is {getattr(self, key)}", "give 0 or more")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Activity:
-    """Counts of a run over some images.
+    """Counts of a run over some images. Arrays are read-only.
 
-    `counts` maps every kind in `KINDS` to int64 (images, layers, steps); `visits` is bool (images, T, L, N): which block
-    computed which token at which model step, or None where the run was not observed by token. Arrays are read-only.
-    Raises InputError when shapes disagree or a count is negative.
+    Parameters
+    ----------
+    layers : tuple of Layer
+    steps : tuple of str
+        Labels from `step_labels`.
+    counts : mapping of kind to int64 (images, layers, steps)
+        Every kind of `KINDS`.
+    visits : bool (images, T, L, N), optional
+        Which block computed which token at which model step; None where that was not observed.
+
+    Raises
+    ------
+    InputError
+        When shapes disagree, a kind is missing or unknown, or a count is negative.
     """
 
     layers: tuple[Layer, ...]
@@ -83,20 +112,26 @@ class Activity:
         names = {layer.name for layer in self.layers}
         for layer in self.layers:
             if layer.placed_with and layer.placed_with not in names:
-                raise InputError(f"layer {layer.name} is placed with {layer.placed_with}, which is not in the record")
+                raise InputError(
+                    f"layer {layer.name} is placed with {layer.placed_with}", "name a layer of the record"
+                )
         if set(self.counts) != set(KINDS):
             wrong = sorted(set(self.counts) ^ set(KINDS))
-            raise InputError(f"counts: missing or unknown kinds {', '.join(wrong)}; give every kind, zeros where none")
+            raise InputError(
+                f"kinds missing or unknown: {', '.join(wrong)}", "give every kind, zeros where none"
+            )
         images = {np.shape(array)[0] if np.ndim(array) else 0 for array in self.counts.values()}
         if len(images) != 1:
-            raise InputError(f"counts: kinds cover different numbers of images {sorted(images)}")
+            raise InputError(
+                f"counts cover {sorted(images)} images by kind", "give the same images for every kind"
+            )
         shape = (images.pop(), len(self.layers), len(self.steps))
         frozen = {kind: _frozen_counts(kind, self.counts[kind], shape) for kind in KINDS}
         object.__setattr__(self, "counts", MappingProxyType(frozen))
         if self.visits is not None:
             visits = np.array(self.visits, dtype=np.bool_)
             if visits.ndim != 4 or visits.shape[0] != shape[0]:
-                raise InputError(f"visits have shape {visits.shape}, expected ({shape[0]}, T, L, N)")
+                raise InputError(f"visits have shape {visits.shape}", f"give ({shape[0]}, T, L, N)")
             visits.setflags(write=False)
             object.__setattr__(self, "visits", visits)
 
@@ -138,11 +173,11 @@ class Activity:
 
     def _of(self, kind: str) -> Counts:
         if kind not in self.counts:
-            raise InputError(f"no event kind '{kind}'; the kinds are {', '.join(KINDS)}")
+            raise InputError(f"no event kind is called '{kind}'", f"use one of {', '.join(KINDS)}")
         return self.counts[kind]
 
-    def restrict(self, images: slice | Sequence[int] | npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> Activity:
-        """The record of some of the images (numpy indexing of the image axis)."""
+    def restrict(self, images: ImageChoice) -> Activity:
+        """Keep some of the images (numpy indexing of the image axis)."""
         chosen = images if isinstance(images, slice) else np.atleast_1d(np.asarray(images))
         return Activity(
             layers=self.layers,
@@ -152,7 +187,7 @@ class Activity:
         )
 
     def __add__(self, other: Activity) -> Activity:
-        """The record of both runs, images one after another: every total adds up."""
+        """Join both runs, images one after another: every total adds up."""
         return Activity.concatenate((self, other))
 
     @staticmethod
@@ -160,16 +195,16 @@ class Activity:
         """One record of several runs of the same network, joined along the image axis."""
         runs = tuple(records)
         if not runs:
-            raise InputError("no activity records to join")
+            raise InputError("there are no activity records to join", "give at least one")
         first = runs[0]
         for run in runs[1:]:
             if run.layers != first.layers or run.steps != first.steps:
-                raise InputError("activity records of different networks cannot be added: layers or steps differ")
+                raise InputError("layers or steps of the records differ", "join runs of one network only")
         observed = [run.visits for run in runs if run.visits is not None]
         if observed and len(observed) != len(runs):
-            raise InputError("some activity records have visits per token and some do not: join only like with like")
+            raise InputError("only some of the activity records have visits", "join only like with like")
         if len({visits.shape[1:] for visits in observed}) > 1:
-            raise InputError("activity records disagree on the number of steps, blocks or tokens of visits")
+            raise InputError("visits differ in steps, blocks or tokens", "join runs of one network only")
         return Activity(
             layers=first.layers,
             steps=first.steps,
@@ -220,32 +255,37 @@ class ActivityBuilder:
         `per_image` is an int for every image alike or an integer array (images,).
         """
         if kind not in self._counts:
-            raise InputError(f"no event kind '{kind}'; the kinds are {', '.join(KINDS)}")
+            raise InputError(f"no event kind is called '{kind}'", f"use one of {', '.join(KINDS)}")
         if layer not in self._layer_index:
-            raise InputError(f"layer {layer} is not in the table of layers of this record")
+            raise InputError(f"no layer '{layer}' in this record", "give it in the table of layers")
         at = self._step_index.get(step, -1) if isinstance(step, str) else step
         if not 0 <= at < len(self.steps):
-            raise InputError(f"step {step} is not one of {', '.join(self.steps)}")
+            raise InputError(f"no step {step} in this record", f"use one of {', '.join(self.steps)}")
         amount = np.asarray(per_image)
         if amount.dtype.kind not in "iu" or amount.shape not in ((), (self.images,)):
             raise InputError(
-                f"{kind} of {layer} at {step}: expected integers ({self.images},), got {amount.dtype} {amount.shape}"
+                f"{kind} of {layer} at {step} are {amount.dtype} {amount.shape}",
+                f"give whole numbers ({self.images},), or one for every image",
             )
         self._counts[kind][:, self._layer_index[layer], at] += amount.astype(np.int64)
 
     def build(self, visits: Visits | None = None) -> Activity:
-        """The finished record; `visits` bool (images, T, L, N) or None."""
-        return Activity(layers=tuple(self.layers), steps=tuple(self.steps), counts=self._counts, visits=visits)
+        """Finish the record; `visits` is bool (images, T, L, N) or None."""
+        return Activity(
+            layers=tuple(self.layers), steps=tuple(self.steps), counts=self._counts, visits=visits
+        )
 
 
 def _frozen_counts(kind: str, array: Counts, shape: tuple[int, int, int]) -> Counts:
     if np.asarray(array).dtype.kind not in "iu":
-        raise InputError(f"counts of {kind} are {np.asarray(array).dtype}, expected whole numbers")
+        raise InputError(f"counts of {kind} are {np.asarray(array).dtype}", "give whole numbers")
     counts = np.array(array, dtype=np.int64)
     if counts.shape != shape:
-        raise InputError(f"counts of {kind} have shape {counts.shape}, expected (images, layers, steps) = {shape}")
+        raise InputError(
+            f"counts of {kind} have shape {counts.shape}", f"give (images, layers, steps) = {shape}"
+        )
     if counts.size and counts.min() < 0:
-        raise InputError(f"counts of {kind} hold {counts.min()}: a count cannot be negative")
+        raise InputError(f"a count of {kind} is {counts.min()}", "give 0 or more")
     counts.setflags(write=False)
     return counts
 
@@ -253,10 +293,10 @@ def _frozen_counts(kind: str, array: Counts, shape: tuple[int, int, int]) -> Cou
 def _require_unique(what: str, names: Sequence[str]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise InputError(f"{what} {', '.join(twice)} appears more than once in the record")
+        raise InputError(f"{what} {', '.join(twice)} appears more than once", "name each once")
 
 
 def _index(what: str, names: Sequence[str], name: str) -> int:
     if name not in names:
-        raise InputError(f"no {what} '{name}' in the record; it has {', '.join(names)}")
+        raise InputError(f"no {what} '{name}' in the record", f"use one of {', '.join(names)}")
     return names.index(name)
