@@ -1,0 +1,58 @@
+"""The typed graph every stage shares. It knows no file format, no torch and no Lava."""
+
+from stas_neuro.ir.graph import Edge, Graph
+from stas_neuro.ir.nodes import (
+    LIF,
+    NODE_TYPES,
+    Add,
+    BatchNorm,
+    Conv2d,
+    Gate,
+    HaltAccumulate,
+    HaltingScore,
+    Input,
+    Integrate,
+    Linear,
+    MaskedColumnSum,
+    Node,
+    Output,
+    Readout,
+    SpikeMatMul,
+    SpikeMaxPool,
+    Tokens,
+)
+from stas_neuro.ir.problems import IRError, Problem
+from stas_neuro.ir.types import Array, Kind, Phase, Preprocessing, Shape, Stage, ValueType, neutral
+
+__all__ = [
+    "LIF",
+    "NODE_TYPES",
+    "Add",
+    "Array",
+    "BatchNorm",
+    "Conv2d",
+    "Edge",
+    "Gate",
+    "Graph",
+    "HaltAccumulate",
+    "HaltingScore",
+    "IRError",
+    "Input",
+    "Integrate",
+    "Kind",
+    "Linear",
+    "MaskedColumnSum",
+    "Node",
+    "Output",
+    "Phase",
+    "Preprocessing",
+    "Problem",
+    "Readout",
+    "Shape",
+    "SpikeMatMul",
+    "SpikeMaxPool",
+    "Stage",
+    "Tokens",
+    "ValueType",
+    "neutral",
+]

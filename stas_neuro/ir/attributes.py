@@ -1,0 +1,97 @@
+"""Attributes of nodes, edges and the graph: types (a file can hold anything) and ranges."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+
+from stas_neuro.ir.nodes import LIF, BatchNorm, Conv2d, HaltAccumulate, Input, Node, SpikeMatMul, SpikeMaxPool
+from stas_neuro.ir.problems import Problems
+
+if TYPE_CHECKING:
+    from stas_neuro.ir.graph import Edge, Graph
+
+_AT_LEAST_0 = frozenset({"padding", "delay"})
+"""Integer attributes that may be 0; all others are sizes and counts, at least 1."""
+_RANGES: dict[tuple[type[Node], str], tuple[Callable[[Any], bool], str]] = {
+    (Input, "shape"): (
+        lambda shape: len(shape) == 3 and min(shape) > 0,
+        "it must be (C, H, W), each above 0",
+    ),
+    (LIF, "tau"): (lambda tau: tau >= 1, "a membrane time constant is at least 1 step"),
+    (LIF, "threshold"): (lambda threshold: threshold > 0, "a threshold is above 0, the reset value"),
+    (BatchNorm, "eps"): (lambda eps: eps > 0, "it must be above 0"),
+    (SpikeMatMul, "scale"): (lambda scale: scale > 0, "it must be above 0"),
+    (HaltAccumulate, "epsilon"): (lambda epsilon: 0 <= epsilon < 1, "it must be in [0, 1), such as 0.01"),
+}
+"""Range and its words for attributes that have one of their own."""
+
+
+def attribute_types(cls: type) -> dict[str, Any]:
+    """Give the annotated type of each field that `cls` is made from, in order."""
+    hints = get_type_hints(cls)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.init}
+
+
+def check_attributes(graph: Graph, problems: Problems) -> None:
+    """Add a problem for each attribute of the wrong type or out of range."""
+    _check_graph(graph, problems)
+    for node in graph.nodes:
+        _check_typed(node, str(node.name), problems)
+        if isinstance(node, Conv2d | SpikeMaxPool) and not problems.found and node.padding >= node.kernel:
+            what = f"padding {node.padding} reaches the kernel {node.kernel}"
+            problems.add(node.name, what, "a window must touch the map: padding < kernel")
+    for edge in graph.edges:
+        _check_typed(edge, str(edge), problems)
+
+
+def _check_graph(graph: Graph, problems: Problems) -> None:
+    if not _is(graph.time_steps, int) or graph.time_steps < 1:
+        problems.add("graph", f"time_steps is {graph.time_steps!r}", "use a whole number of at least 1")
+    if not graph.classes or not all(isinstance(name, str) and name for name in graph.classes):
+        problems.add("graph", f"classes are {graph.classes!r}", "name every class")
+    for key in ("mean", "std"):
+        values = getattr(graph.preprocessing, key)
+        if not _is(values, tuple[float, ...]) or not all(map(math.isfinite, values)):
+            problems.add("graph", f"preprocessing {key} is {values!r}", "give one finite number a channel")
+        elif key == "std" and not all(value > 0 for value in values):
+            problems.add("graph", f"preprocessing std is {values!r}", "every deviation is above 0")
+
+
+def _check_typed(item: Node | Edge, where: str, problems: Problems) -> None:
+    for attribute, hint in attribute_types(type(item)).items():
+        value = getattr(item, attribute)
+        least = 0 if attribute in _AT_LEAST_0 else 1
+        in_range, remedy = _RANGES.get((type(item), attribute), (lambda _: True, ""))  # type: ignore[arg-type]
+        if not _is(value, hint):
+            problems.add(where, f"{attribute} is {value!r}", f"it must be {_words(hint)}")
+        elif hint is int and value < least:
+            problems.add(where, f"{attribute} is {value}", f"it must be at least {least}")
+        elif hint is float and not math.isfinite(value):
+            problems.add(where, f"{attribute} is {value}", "it must be finite")
+        elif not in_range(value):
+            problems.add(where, f"{attribute} is {value}", remedy)
+
+
+def _is(value: object, hint: Any) -> bool:
+    """Tell whether `value` has the annotated type; an int may stand for a float, a bool for neither."""
+    if get_origin(hint) is Literal:
+        return isinstance(value, str) and value in get_args(hint)
+    if get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(_is(item, get_args(hint)[0]) for item in value)
+    if hint in (int, float):
+        return isinstance(value, (int, float) if hint is float else int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _words(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(get_args(hint))
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return "one of " + ", ".join(map(str, hint))
+    if get_origin(hint) is tuple:
+        return f"a tuple of {get_args(hint)[0].__name__}"
+    return {int: "a whole number", float: "a number", bool: "true or false"}.get(hint, "a text")

@@ -1,0 +1,191 @@
+"""The graph: nodes, edges and tensors, frozen, in topological order and verified when made."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TypeVar
+
+import numpy as np
+
+from stas_neuro.ir.nodes import HaltAccumulate, Input, Node, Output, Readout
+from stas_neuro.ir.types import Array, Preprocessing, Stage, ValueType
+from stas_neuro.ir.verify import verify, verify_attributes
+
+N = TypeVar("N", bound=Node)
+
+
+@dataclass(frozen=True)
+class Edge:
+    """Output port `src:src_port` feeds input port `dst:dst_port`.
+
+    `delay` 1 brings the value of the previous model step (`types.neutral` before the first).
+    """
+
+    src: str
+    src_port: str
+    dst: str
+    dst_port: str
+    delay: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.src}:{self.src_port} -> {self.dst}:{self.dst_port}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graph:
+    """A network between two stages of lowering.
+
+    Construction orders `nodes` topologically (stable, delayed edges ignored) and `edges` by destination,
+    makes `tensors` (`"<node>/<param>"`) read-only, copying what others could write to, and verifies all.
+
+    Raises
+    ------
+    IRError
+        With every problem of the graph, each naming its node, port, value, limit and remedy.
+    """
+
+    stage: Stage
+    time_steps: int
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...]
+    tensors: Mapping[str, Array]
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    types: Mapping[tuple[str, str], ValueType] = field(init=False, repr=False, compare=False)
+    """Type of the value at each output port, by (node name, port)."""
+    _nodes: Mapping[str, Node] = field(init=False, repr=False, compare=False)
+    _inputs: Mapping[str, Mapping[str, Edge]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self._set("classes", tuple(self.classes))
+        verify_attributes(self)
+        nodes = topological_order(self.nodes, self.edges)
+        position = {node.name: index for index, node in enumerate(nodes)}
+        ports = {(node.name, port): index for node in nodes for index, port in enumerate(node.input_ports)}
+        end = len(position), len(ports)
+        edges = sorted(
+            self.edges,
+            key=lambda e: (position.get(e.dst, end[0]), ports.get((e.dst, e.dst_port), end[1])),
+        )
+        inputs: dict[str, dict[str, Edge]] = {node.name: {} for node in nodes}
+        for edge in edges:
+            inputs.setdefault(edge.dst, {})[edge.dst_port] = edge
+        self._set("nodes", nodes)
+        self._set("edges", tuple(edges))
+        tensors = {key: _read_only(value) for key, value in self.tensors.items()}
+        self._set("tensors", MappingProxyType(tensors))
+        self._set("_nodes", {node.name: node for node in nodes})
+        self._set("_inputs", {name: MappingProxyType(by_port) for name, by_port in inputs.items()})
+        self._set("types", MappingProxyType(verify(self)))
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+    def __eq__(self, other: object) -> bool:
+        """Compare everything that a graph is made from, tensors bit by bit."""
+        if not isinstance(other, Graph):
+            return NotImplemented
+        return (
+            (self.stage, self.time_steps, self.nodes, self.edges, self.classes, self.preprocessing)
+            == (other.stage, other.time_steps, other.nodes, other.edges, other.classes, other.preprocessing)
+            and self.tensors.keys() == other.tensors.keys()
+            and all(
+                (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
+                for a, b in ((self.tensors[key], other.tensors[key]) for key in self.tensors)
+            )
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def node(self, name: str) -> Node:
+        """Return the node called `name`; KeyError if there is none."""
+        return self._nodes[name]
+
+    def inputs(self, node: Node | str) -> Mapping[str, Edge]:
+        """Map the connected input ports of `node` to their edges."""
+        return self._inputs[node if isinstance(node, str) else node.name]
+
+    def consumers(self, node: Node | str, port: str | None = None) -> tuple[Edge, ...]:
+        """Return the edges out of `node` (out of its `port` only, if given), delayed ones too."""
+        name = node if isinstance(node, str) else node.name
+        return tuple(edge for edge in self.edges if edge.src == name and port in (None, edge.src_port))
+
+    def source_type(self, edge: Edge) -> ValueType:
+        """Return the type of the value that `edge` carries."""
+        return self.types[edge.src, edge.src_port]
+
+    def tensor(self, node: Node | str, param: str) -> Array:
+        """Return the read-only tensor `param` of `node`; KeyError if there is none."""
+        return self.tensors[f"{node if isinstance(node, str) else node.name}/{param}"]
+
+    def of_type(self, cls: type[N]) -> tuple[N, ...]:
+        """Return the nodes of one type, in topological order."""
+        return tuple(node for node in self.nodes if isinstance(node, cls))
+
+    @property
+    def input(self) -> Input:
+        """The one Input."""
+        return self.of_type(Input)[0]
+
+    @property
+    def output(self) -> Output:
+        """The one Output."""
+        return self.of_type(Output)[0]
+
+    @property
+    def readout(self) -> Readout:
+        """The one Readout."""
+        return self.of_type(Readout)[0]
+
+    @property
+    def accumulators(self) -> tuple[HaltAccumulate, ...]:
+        """HaltAccumulate nodes in block order: none (halting off), one (mode time), or one a block."""
+        return self.of_type(HaltAccumulate)
+
+    @property
+    def blocks(self) -> int:
+        """L, the number of blocks."""
+        return self.readout.blocks
+
+    @property
+    def tokens(self) -> int:
+        """N, the number of tokens."""
+        edge = self.inputs(self.readout)[f"z{self.blocks - 1}"]
+        return self.source_type(edge).shape[0]
+
+
+def topological_order(nodes: Sequence[Node], edges: Sequence[Edge]) -> tuple[Node, ...]:
+    """Order `nodes` so that undelayed edges go forward, else as given; those behind a cycle come last."""
+    index = {node.name: position for position, node in enumerate(nodes)}
+    followers: list[list[int]] = [[] for _ in nodes]
+    waiting = [0] * len(nodes)
+    for edge in edges:
+        if edge.delay == 0 and edge.src in index and edge.dst in index:
+            followers[index[edge.src]].append(index[edge.dst])
+            waiting[index[edge.dst]] += 1
+
+    def ready() -> Iterator[int]:
+        heap = [position for position, count in enumerate(waiting) if count == 0]
+        while heap:
+            position = heapq.heappop(heap)
+            yield position
+            for follower in followers[position]:
+                waiting[follower] -= 1
+                if waiting[follower] == 0:
+                    heapq.heappush(heap, follower)
+
+    order = list(ready())
+    placed = set(order)
+    order += [position for position in range(len(nodes)) if position not in placed]
+    return tuple(nodes[position] for position in order)
+
+
+def _read_only(value: Array) -> Array:
+    """Return `value` itself if nobody can write to it, else a read-only copy."""
+    if value.flags.writeable or not value.flags.owndata:
+        value = np.array(value, order="C")
+    value.setflags(write=False)
+    return value
