@@ -1,0 +1,37 @@
+# Every target installs what it needs: uv if it is missing (into .uv), then the locked environment (into .venv).
+UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
+RUN := $(UV) run --no-sync
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all lint bench train
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+.uv/bin/uv:
+	python3 -m venv .uv
+	.uv/bin/python -m pip install --quiet uv
+
+install: $(filter .uv/bin/uv,$(UV))  ## the locked environment, with torch and Lava, in .venv
+	$(UV) sync --frozen --all-extras
+
+demo: install  ## the shipped model: compile, run on Lava, verify, price on every chip
+	$(RUN) stas-export demo
+
+test: install  ## the tests that a change must pass, in a few minutes
+	$(RUN) pytest
+
+test-all: install  ## also the slow tests
+	$(RUN) pytest -m "slow or not slow"
+
+lint: install  ## style, format, types and the order of imports
+	$(RUN) ruff check
+	$(RUN) ruff format --check
+	$(RUN) mypy
+	$(RUN) lint-imports
+
+bench: install  ## how fast each backend runs here
+	$(RUN) python examples/bench.py
+
+train: install  ## train the shipped models anew
+	$(RUN) bash examples/train_shipped.sh
