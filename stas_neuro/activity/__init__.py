@@ -1,5 +1,6 @@
 """Events of a run: what happened, how often, where and when."""
 
+from stas_neuro.activity.file import read_activity, write_activity
 from stas_neuro.activity.layers import builder_for, does_events, layers_of
 from stas_neuro.activity.record import KINDS, Activity, ActivityBuilder, Counts, Layer, Visits, step_labels
 
@@ -13,5 +14,7 @@ __all__ = [
     "builder_for",
     "does_events",
     "layers_of",
+    "read_activity",
     "step_labels",
+    "write_activity",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -63,6 +64,10 @@ class Layer:
     feedback : bool
         Whether its output reaches the next model step, so that model steps cannot overlap.
     """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {
+        "extra": "forbid"
+    }  # a mistyped field of a file is an error
 
     name: str
     kind: str

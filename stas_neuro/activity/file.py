@@ -1,0 +1,179 @@
+"""activity.json: an activity record as a file, so that counts measured elsewhere can be priced too.
+
+docs/activity.md documents the form. Reading gives back exactly the record that was written.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from stas_neuro.activity.record import KINDS, Activity, Counts, Layer, Visits
+from stas_neuro.errors import InputError
+from stas_neuro.files import parse_json, read_bytes, write_atomically
+
+FORMAT = "stas-neuro activity"
+SCHEMA_VERSION = 1
+_REMEDY = "mend the file (docs/activity.md has the schema)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Header:
+    format: str
+    schema_version: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Event:
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    layer: str
+    step: str
+    kind: str
+    count: int | list[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Visits:
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    time_steps: int
+    blocks: int
+    tokens: int
+    bits: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    format: str
+    schema_version: int
+    images: int
+    steps: list[str]
+    kinds: list[str]
+    layers: list[Layer]
+    events: list[_Event]
+    visits: _Visits | None
+
+
+def write_activity(activity: Activity, path: str | Path) -> None:
+    """Write `activity` as activity.json, atomically."""
+    counted = [(kind, np.argwhere(activity.counts[kind].any(axis=0))) for kind in KINDS]
+    rows = [
+        {
+            "layer": activity.layers[layer].name,
+            "step": activity.steps[step],
+            "kind": kind,
+            "count": _count(activity.counts[kind][:, layer, step]),
+        }
+        for kind, places in counted
+        for layer, step in places
+    ]
+    head = {
+        "format": FORMAT,
+        "schema_version": SCHEMA_VERSION,
+        "images": activity.images,
+        "steps": activity.steps,
+        "kinds": KINDS,
+    }
+    # One line a layer and an event: long files stay readable, and comparable with line tools.
+    lines = [f" {json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
+    lines.append(_array("layers", [asdict(layer) for layer in activity.layers]))
+    lines.append(_array("events", rows))
+    lines.append(f' "visits": {json.dumps(_visits(activity.visits))}')
+    write_atomically(Path(path), ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+
+
+def read_activity(path: str | Path) -> Activity:
+    """Read activity.json.
+
+    Raises
+    ------
+    InputError
+        When the file is missing, of another format or a newer schema, or has a wrong field.
+    """
+    path = Path(path)
+    text = read_bytes(path)
+    header = parse_json(_Header, text, str(path), _REMEDY)
+    if header.format != FORMAT:
+        raise InputError(f"{path}: format is '{header.format}'", f"give a file of format '{FORMAT}'")
+    if header.schema_version != SCHEMA_VERSION:
+        what = f"{path}: schema_version is {header.schema_version}, this version reads {SCHEMA_VERSION}"
+        raise InputError(what, "use the version of stas-neuro that wrote it, or a newer one")
+    file = parse_json(_File, text, str(path), _REMEDY)
+    try:
+        return _record(file)
+    except InputError as error:
+        raise InputError(f"{path}: {error.what}", error.remedy) from error
+
+
+def _record(file: _File) -> Activity:
+    absent = [kind for kind in KINDS if kind not in file.kinds]
+    if absent or len(file.kinds) != len(KINDS):
+        what = f"kinds: missing {', '.join(absent)}" if absent else "kinds: unknown or repeated names"
+        raise InputError(what, "list each kind once, also those counted as zero everywhere")
+    shape = (file.images, len(file.layers), len(file.steps))
+    if file.images < 0:
+        raise InputError(f"images: is {file.images}", "give 0 or more")
+    counts: dict[str, Counts] = {kind: np.zeros(shape, dtype=np.int64) for kind in KINDS}
+    layer_of = {layer.name: index for index, layer in enumerate(file.layers)}
+    step_of = {label: index for index, label in enumerate(file.steps)}
+    seen: set[tuple[str, str, str]] = set()
+    for number, event in enumerate(file.events):
+        where = f"events.{number}"
+        for field, known in (("kind", counts), ("layer", layer_of), ("step", step_of)):
+            if getattr(event, field) not in known:
+                raise InputError(f"{where}.{field}: no {getattr(event, field)!r} in the file", _REMEDY)
+        place = (event.kind, event.layer, event.step)
+        if place in seen:
+            raise InputError(
+                f"{where}: {' '.join(place)} occurs twice", "give each kind, layer and step once"
+            )
+        seen.add(place)
+        if isinstance(event.count, list) and len(event.count) != file.images:
+            raise InputError(
+                f"{where}.count: has {len(event.count)} numbers", f"give one or {file.images}, one an image"
+            )
+        try:
+            counts[event.kind][:, layer_of[event.layer], step_of[event.step]] = event.count
+        except OverflowError as error:
+            raise InputError(f"{where}.count: does not fit 64 bits", _REMEDY) from error
+    visits = None if file.visits is None else _unpack(file.visits, file.images)
+    return Activity(layers=tuple(file.layers), steps=tuple(file.steps), counts=counts, visits=visits)
+
+
+def _array(key: str, rows: list[dict[str, object]]) -> str:
+    body = ",\n".join(f"  {json.dumps(row)}" for row in rows)
+    return f' "{key}": [\n{body}\n ]' if rows else f' "{key}": []'
+
+
+def _count(per_image: Counts) -> int | list[int]:
+    numbers: list[int] = per_image.tolist()
+    return numbers[0] if len(set(numbers)) == 1 else numbers
+
+
+def _visits(visits: Visits | None) -> dict[str, int | str] | None:
+    if visits is None:
+        return None
+    _, time_steps, blocks, tokens = visits.shape
+    bits = base64.b64encode(np.packbits(visits, bitorder="little").tobytes()).decode()
+    return {"time_steps": time_steps, "blocks": blocks, "tokens": tokens, "bits": bits}
+
+
+def _unpack(packed: _Visits, images: int) -> Visits:
+    shape = (images, packed.time_steps, packed.blocks, packed.tokens)
+    if min(shape) < 0:
+        raise InputError(f"visits: sizes are {shape}", "give 0 or more")
+    try:
+        content = base64.b64decode(packed.bits, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InputError(f"visits.bits: {error}", _REMEDY) from error
+    size = int(np.prod(shape, dtype=object))
+    if len(content) != -(-size // 8):
+        raise InputError(f"visits.bits: has {len(content)} bytes", f"pack {size} bits, 8 a byte")
+    bits = np.unpackbits(np.frombuffer(content, dtype=np.uint8), count=size, bitorder="little")
+    return bits.reshape(shape).astype(np.bool_)

@@ -1,0 +1,62 @@
+"""Reading and writing of small files: validated on the way in, never half-written on the way out."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TypeVar
+
+from stas_neuro.errors import InputError
+
+T = TypeVar("T")
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file; InputError names it where that fails."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}", "give a file that can be read") from error
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or the new one and nothing between."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(content)
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(name, 0o666 & ~umask)  # mkstemp makes files that only their owner may read
+            os.replace(name, path)
+        except BaseException:
+            os.unlink(name)
+            raise
+    except OSError as error:
+        raise InputError(
+            f"{path}: {error.strerror or error}", "choose a place that can be written"
+        ) from error
+
+
+def parse_json(cls: type[T], text: bytes, where: str, remedy: str) -> T:
+    """Make a (nested) dataclass from JSON, strictly: no coercion, no unknown fields where it forbids them.
+
+    Raises
+    ------
+    InputError
+        Names `where`, the first field that is wrong and what is wrong with it, and how many more there are.
+    """
+    from pydantic import TypeAdapter, ValidationError  # slow to import, and only files need it
+
+    try:
+        return TypeAdapter(cls).validate_json(text, strict=True)
+    except ValidationError as error:
+        first, *more = error.errors(include_url=False)
+        field = ".".join(str(part) for part in first["loc"]) or "the whole"
+        others = f" (and {len(more)} more problems)" if more else ""
+        raise InputError(f"{where}: {field}: {first['msg']}{others}", remedy) from error
+    except InputError as error:  # from a __post_init__, which does not know where its values come from
+        raise InputError(f"{where}: {error.what}", error.remedy) from error
