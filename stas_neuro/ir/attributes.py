@@ -83,7 +83,8 @@ def _is(value: object, hint: Any) -> bool:
     if get_origin(hint) is tuple:
         return isinstance(value, tuple) and all(_is(item, get_args(hint)[0]) for item in value)
     if hint in (int, float):
-        return isinstance(value, (int, float) if hint is float else int) and not isinstance(value, bool)
+        # Exactly these: bools are no numbers here, and numpy's scalars would print as something else.
+        return type(value) in ((int, float) if hint is float else (int,))
     return isinstance(value, hint)
 
 
@@ -94,4 +95,4 @@ def _words(hint: Any) -> str:
         return "one of " + ", ".join(map(str, hint))
     if get_origin(hint) is tuple:
         return f"a tuple of {get_args(hint)[0].__name__}"
-    return {int: "a whole number", float: "a number", bool: "true or false"}.get(hint, "a text")
+    return {int: "a Python int", float: "a Python float", bool: "True or False"}.get(hint, "a text")

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from stas_neuro.ir.graph import Graph
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
+_NAME_REMEDY = "use letters, digits, '_', '-' and '.' only"
 _PHASES: dict[type[Node], frozenset[Phase]] = {
     Input: frozenset({Phase.ONCE, Phase.STEM, Phase.STEP}),
     Integrate: frozenset({Phase.ONCE}),
@@ -79,7 +80,10 @@ def _check_names(graph: Graph, problems: Problems) -> None:
         if count > 1:
             problems.add(name, f"{count} nodes have this name", "give every node a name of its own")
         if not _NAME.fullmatch(name):
-            problems.add(repr(name), "is no node name", "use letters, digits, '_', '-' and '.' only")
+            problems.add(repr(name), "is no node name", _NAME_REMEDY)
+    for node in graph.nodes:
+        if not _NAME.fullmatch(node.scope):
+            problems.add(node.name, f"scope {node.scope!r} is no name", _NAME_REMEDY)
     for cls in (Input, Readout, Output):
         found = graph.of_type(cls)
         if len(found) != 1:
