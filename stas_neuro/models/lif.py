@@ -10,7 +10,7 @@ from norse.torch.functional.lif_box import (
     LIFBoxParameters,
     lif_box_feed_forward_step,
 )
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from stas_neuro.models.config import TAU
 
@@ -100,14 +100,15 @@ class TokenBatchNorm(nn.Module):
         if self.training:
             with torch.no_grad():
                 weight = live.reshape(-1, 1)
-                masked = flat * weight
+                wide = flat.to(weight)  # sums over many rows do not fit bfloat16
+                masked = wide * weight
                 self._gathered.append(
-                    torch.cat([weight.sum().reshape(1), masked.sum(0), (masked * flat).sum(0)])
+                    torch.cat([weight.sum().reshape(1), masked.sum(0), (masked * wide).sum(0)])
                 )
         y = nn.functional.batch_norm(
             flat, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
         )
-        return y.reshape(x.shape) * live.unsqueeze(-1)
+        return y.reshape(x.shape) * live.unsqueeze(-1).to(y)
 
     @torch.no_grad()
     def commit(self) -> None:
@@ -116,6 +117,8 @@ class TokenBatchNorm(nn.Module):
             return
         total = torch.stack(self._gathered).sum(0)
         self._gathered.clear()
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(total)
         count = total[0].clamp(min=1)
         features = self.weight.numel()
         mean = total[1 : 1 + features] / count

@@ -56,7 +56,8 @@ class StasModel(nn.Module):
             Compute live tokens only (inference). Otherwise halted tokens are computed and masked, which training
             needs; both give the same result.
         """
-        tokens = self.stem(images)
+        # Residual stream and halting stay in the weights' dtype, also where autocast has made the stem bfloat16.
+        tokens = self.stem(images).to(self.head.weight.dtype)
         if self.config.accumulate == "off":
             return self._all_visits(tokens)
         return self._halting_visits(tokens, skip)
@@ -75,7 +76,7 @@ class StasModel(nn.Module):
         for block in self.blocks:
             z = block(z, Visit())
             outputs.append(z)
-        readout = Readout(config, z[0])
+        readout = Readout(config, tokens[0])
         for step in range(config.time_steps):
             for l, out in enumerate(outputs):
                 readout.add(l, out[step], None, None)

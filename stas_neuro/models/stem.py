@@ -9,6 +9,11 @@ from stas_neuro.models.config import EARLY_STEMS, LATE_STEMS, STEM_STAGES, THRES
 from stas_neuro.models.lif import LIF
 
 
+# Initial gain of the normalisations: a LIF that runs a single step from rest sees half its input, so that with a
+# gain of 1 it would fire for two standard deviations and more, and almost no gradient would pass.
+GAIN = 2.0
+
+
 class Integrate(nn.Module):
     """Merges the T steps of a spike train into one value that every later time step reuses."""
 
@@ -46,14 +51,14 @@ class Stem(nn.Module):
             channels = (*channels, config.dim)
         for i, (into, out) in enumerate(zip(channels, channels[1:])):
             setattr(self, f"conv{i}", nn.Conv2d(into, out, 3, padding=1, bias=False))
-            setattr(self, f"bn{i}", nn.BatchNorm2d(out))
+            setattr(self, f"bn{i}", _norm(out))
         for i in self.lif_stages:
             setattr(self, f"lif{i}", LIF(THRESHOLD, config.fire))
             if self.pools_at(i):
                 setattr(self, f"pool{i}", nn.MaxPool2d(3, stride=2, padding=1))
         if not self.spikingformer:
             self.rpe = nn.Conv2d(config.dim, config.dim, 3, padding=1, bias=False)
-            self.rpe_bn = nn.BatchNorm2d(config.dim)
+            self.rpe_bn = _norm(config.dim)
             self.rpe_lif = LIF(THRESHOLD, config.fire)
         if config.stem == "one-step":
             if config.event_input:
@@ -98,6 +103,12 @@ class Stem(nn.Module):
 
     def _conv(self, stage: int, x: Tensor) -> Tensor:
         return _per_map(getattr(self, f"bn{stage}"), _per_map(getattr(self, f"conv{stage}"), x))
+
+
+def _norm(channels: int) -> nn.BatchNorm2d:
+    norm = nn.BatchNorm2d(channels)
+    nn.init.constant_(norm.weight, GAIN)
+    return norm
 
 
 def _per_map(module: nn.Module, x: Tensor) -> Tensor:

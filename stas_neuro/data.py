@@ -1,0 +1,193 @@
+"""Labelled images from IDX directories, ``.npz`` files and scikit-learn, as numpy arrays."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import struct
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stas_neuro.errors import InputError
+
+FASHION_MNIST_DIRECTORIES = ("/usr/share/datasets/fashion-mnist", "~/.cache/fashion-mnist")
+FASHION_MNIST_CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+DIGITS_TRAINING = 1437  # of 1797; the rest is the test split
+_IDX_PREFIX = {"train": "train", "test": "t10k"}
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Images with labels.
+
+    ``images``: uint8 in 0..255 or float in 0..1, shape (n, C, H, W), or (n, T, C, H, W) for event data.
+    ``labels``: int64 (n,), or None.
+    """
+
+    images: NDArray[Any]
+    labels: NDArray[np.int64] | None
+    classes: tuple[str, ...] = ()
+    source: str = ""
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def select(self, index: slice | NDArray[np.int64]) -> LabelledImages:
+        """Some of the images, in the order of ``index``."""
+        labels = None if self.labels is None else self.labels[index]
+        return LabelledImages(self.images[index], labels, self.classes, self.source)
+
+
+def load_data(spec: str, split: str = "test") -> LabelledImages:
+    """Load images named by ``fashion-mnist``, ``digits``, an ``.npz`` file, or a directory of IDX files.
+
+    Parameters
+    ----------
+    spec
+        What to load. An ``.npz`` holds ``images`` and, optionally, ``labels`` and ``classes``.
+    split
+        ``train`` or ``test``; an ``.npz`` has no split and is taken whole.
+
+    Raises
+    ------
+    InputError
+        If it is missing, malformed or empty.
+    """
+    if spec == "fashion-mnist":
+        return _fashion_mnist(split)
+    if spec == "digits":
+        return _digits(split)
+    path = Path(spec)
+    if path.is_dir():
+        return _idx_directory(path, split)
+    if path.suffix == ".npz" or path.is_file():
+        return _npz(path)
+    raise InputError(
+        f"data {spec!r} not found", remedy="give fashion-mnist, digits, a directory of IDX files or an .npz file"
+    )
+
+
+def normalise(images: NDArray[Any], mean: tuple[float, ...], std: tuple[float, ...]) -> NDArray[np.float64]:
+    """What the model sees: ``(x/255 - mean)/std`` for uint8 ``x``, ``(x - mean)/std`` for float, per channel, float64."""
+    x = images.astype(np.float64)
+    if images.dtype == np.uint8:
+        x /= 255.0
+    shape = (-1, 1, 1)
+    if mean:
+        x -= np.asarray(mean, np.float64).reshape(shape)
+    if std:
+        x /= np.asarray(std, np.float64).reshape(shape)
+    return x
+
+
+def _fashion_mnist(split: str) -> LabelledImages:
+    places = [os.environ["STAS_FASHION_MNIST"]] if "STAS_FASHION_MNIST" in os.environ else FASHION_MNIST_DIRECTORIES
+    for place in places:
+        directory = Path(place).expanduser()
+        if directory.is_dir():
+            found = _idx_directory(directory, split)
+            return LabelledImages(found.images, found.labels, FASHION_MNIST_CLASSES, "fashion-mnist")
+    raise InputError(
+        f"Fashion-MNIST is not in {' or '.join(places)}",
+        remedy="install the Debian package dataset-fashion-mnist, or set STAS_FASHION_MNIST to a directory "
+        "with its four IDX files",
+    )
+
+
+def _digits(split: str) -> LabelledImages:
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise InputError(
+            "the digits data come with scikit-learn, which is not installed", remedy="pip install scikit-learn"
+        ) from error
+    bunch = load_digits()
+    images = (bunch.images * 15).astype(np.uint8)[:, None]  # values 0..16 to 0..240
+    part = slice(None, DIGITS_TRAINING) if split == "train" else slice(DIGITS_TRAINING, None)
+    classes = tuple(str(name) for name in bunch.target_names)
+    return LabelledImages(images[part], bunch.target.astype(np.int64)[part], classes, "digits")
+
+
+def _idx_directory(directory: Path, split: str) -> LabelledImages:
+    arrays = []
+    for kind in ("images-idx3", "labels-idx1"):
+        name = f"{_IDX_PREFIX[split]}-{kind}-ubyte"
+        candidates = [directory / name, directory / f"{name}.gz"]
+        path = next((candidate for candidate in candidates if candidate.is_file()), None)
+        if path is None:
+            raise InputError(f"{candidates[0]} (or .gz) not found", remedy="give a directory with all four IDX files")
+        arrays.append(_idx(path))
+    return _checked(arrays[0][:, None], arrays[1], (), str(directory))
+
+
+def _idx(path: Path) -> NDArray[np.uint8]:
+    try:
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        kind, rank = struct.unpack_from(">xxBB", raw)
+        shape = struct.unpack_from(f">{rank}I", raw, 4)
+    except (OSError, EOFError, struct.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path}: not a readable IDX file ({error})", remedy="fetch the file again") from error
+    if kind != 8:
+        raise InputError(f"{path}: IDX element type {kind:#x} is not unsigned byte", remedy="convert it to bytes")
+    if len(raw) != 4 + 4 * rank + int(np.prod(shape)):
+        raise InputError(f"{path}: truncated, {len(raw)} bytes for shape {shape}", remedy="fetch the file again")
+    return np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape)
+
+
+def _npz(path: Path) -> LabelledImages:
+    if not path.is_file():
+        raise InputError(f"{path} not found", remedy="give an .npz file with an array named images")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files if name in ("images", "labels", "classes")}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: not a readable .npz file ({error})", remedy="write it with numpy.savez") from error
+    if "images" not in arrays:
+        raise InputError(f"{path}: holds no array named images", remedy="name the arrays images and labels")
+    images = arrays["images"]
+    if images.ndim == 3:
+        images = images[:, None]
+    classes = tuple(str(name) for name in arrays.get("classes", ()))
+    return _checked(images, arrays.get("labels"), classes, str(path))
+
+
+def _checked(images: NDArray[Any], labels: NDArray[Any] | None, classes: tuple[str, ...], source: str) -> LabelledImages:
+    if images.ndim not in (4, 5):
+        raise InputError(
+            f"{source}: images have shape {images.shape}",
+            remedy="give (n, H, W), (n, C, H, W) or, for events, (n, T, C, H, W)",
+        )
+    if not len(images):
+        raise InputError(f"{source}: holds no images", remedy="give at least one")
+    if images.dtype != np.uint8:
+        if images.dtype.kind not in "fiu":
+            raise InputError(f"{source}: images are of type {images.dtype}", remedy="give uint8 or float images")
+        images = images.astype(np.float64)
+        if not np.isfinite(images).all():
+            raise InputError(f"{source}: images hold NaN or infinite values", remedy="remove them")
+    if labels is not None:
+        if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
+            raise InputError(
+                f"{source}: labels are {labels.dtype} of shape {labels.shape} for {len(images)} images",
+                remedy="give one whole number an image",
+            )
+        labels = labels.astype(np.int64)
+        if labels.min() < 0:
+            raise InputError(f"{source}: a label is {labels.min()}", remedy="count classes from 0")
+    return LabelledImages(images, labels, classes, source)

@@ -1,0 +1,401 @@
+"""Lowers a torch STAS model to a traced graph: structure and weights are read off its modules, not its configuration.
+
+The configuration decides only what no module holds: accumulation, readout, time steps, score and epsilon.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import nn
+
+from stas_neuro.errors import InputError
+from stas_neuro.ir import (
+    LIF,
+    Add,
+    Array,
+    BatchNorm,
+    Conv2d,
+    Edge,
+    Gate,
+    Graph,
+    HaltAccumulate,
+    HaltingScore,
+    Input,
+    Integrate,
+    Linear,
+    MaskedColumnSum,
+    Node,
+    Output,
+    Phase,
+    Preprocessing,
+    Readout,
+    SpikeMatMul,
+    SpikeMaxPool,
+    Stage,
+    Tokens,
+)
+from stas_neuro.models import block as torch_block
+from stas_neuro.models import lif as torch_lif
+from stas_neuro.models import stem as torch_stem
+from stas_neuro.models.config import ATTENTION_SCALE, EARLY_STEMS, LATE_STEMS, TAU
+from stas_neuro.models.stas import StasModel
+
+M = TypeVar("M", bound=nn.Module)
+Value = tuple[str, str]
+"""A node's name and one of its output ports."""
+
+
+def lower(model: StasModel) -> Graph:
+    """The traced graph of a model in its own dtype, node names being its module paths.
+
+    Raises
+    ------
+    InputError
+        If anything in the model would be lost or changed by lowering; every reason is told at once.
+    """
+    return _Lowering(model).graph()
+
+
+class _Lowering:
+    def __init__(self, model: StasModel) -> None:
+        self.model = model
+        self.config = model.config
+        self.nodes: list[Node] = []
+        self.edges: list[Edge] = []
+        self.tensors: dict[str, Array] = {}
+        self.problems: list[str] = []
+        self.read: set[str] = set()  # modules that the graph accounts for
+
+    def graph(self) -> Graph:
+        config = self.config
+        self._refuse_foreign(self.model)
+        tokens = self._stem()
+        last = self._blocks(tokens) if not self.problems else tokens
+        if not self.problems:
+            self._linear("head", last, Phase.END, "head")
+            self._add(Output(name="output", phase=Phase.END, scope="head"), x=("head", "y"))
+        for name, module in self.model.named_modules():
+            if name not in self.read and not list(module.children()) and not self.problems:
+                self.problems.append(f"{name}: {type(module).__name__} has no place in the graph; remove it")
+        if self.problems:
+            raise InputError(
+                "model cannot be lowered: " + " | ".join(self.problems),
+                remedy="change the model where it says so, or lower it by hand to stas_neuro.ir",
+            )
+        return Graph(
+            stage=Stage.TRACED,
+            time_steps=config.time_steps,
+            nodes=tuple(self.nodes),
+            edges=tuple(self.edges),
+            tensors=self.tensors,
+            classes=config.classes or tuple(str(i) for i in range(config.num_classes)),
+            preprocessing=Preprocessing(
+                config.mean or (0.0,) * config.in_channels, config.std or (1.0,) * config.in_channels
+            ),
+        )
+
+    def _refuse_foreign(self, model: StasModel) -> None:
+        known = {
+            StasModel,
+            torch_stem.Stem,
+            torch_stem.Integrate,
+            torch_block.Block,
+            torch_block.SpikingAttention,
+            torch_lif.LIF,
+            torch_lif.TokenBatchNorm,
+            nn.ModuleList,
+            nn.Conv2d,
+            nn.BatchNorm2d,
+            nn.Linear,
+            nn.MaxPool2d,
+        }
+        for name, module in model.named_modules():
+            where = name or "model"
+            if type(module) not in known:
+                self.problems.append(f"{where}: {type(module).__name__} is no module of a STAS model; replace it")
+            if module._forward_hooks or module._forward_pre_hooks:
+                self.problems.append(f"{where}: has forward hooks, which may change its values; remove them")
+        for name, tensor in model.state_dict().items():
+            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                self.problems.append(f"{name}: holds NaN or infinite values; train again")
+
+    # Stem ---------------------------------------------------------------------------------------------------
+
+    def _stem(self) -> Value:
+        config, stem = self.config, self.model.stem
+        repeated = Phase.STEP if config.stem == "sps" else Phase.STEM
+        integrates = config.stem in (*EARLY_STEMS, *LATE_STEMS)
+        phase = repeated if config.event_input else Phase.ONCE
+        if config.event_input and config.stem == "one-step":
+            phase = Phase.STEM
+        shape = (config.in_channels, config.image_size, config.image_size)
+        x = self._add(Input(name="input", phase=phase, scope="stem", shape=shape))
+        if config.event_input and config.stem == "one-step":
+            x, phase = self._integrate(x), Phase.ONCE
+        x = self._conv("0", x, phase)
+        stages = stem.lif_stages
+        for i in stages:
+            if i == stages[0] and config.stem != "one-step":
+                phase = repeated
+            x = self._lif(f"stem.lif{i}", x, phase, "stem")
+            if stem.pools_at(i):
+                x = self._pool(f"stem.pool{i}", x, phase)
+            if i == stages[0] and config.stem in EARLY_STEMS:
+                x, phase = self._integrate(x), Phase.ONCE
+            following = i if stem.spikingformer else i + 1
+            if hasattr(stem, f"conv{following}"):
+                x = self._conv(str(following), x, phase)
+        if not stem.spikingformer:
+            rpe = self._conv2d("stem.rpe", x, phase)
+            rpe = self._lif("stem.rpe_lif", self._norm("stem.rpe_bn", rpe, phase, "stem"), phase, "stem")
+            x = self._add(Add(name="stem.add", phase=phase, scope="stem"), a=x, b=rpe)
+        if config.stem in LATE_STEMS:
+            x, phase = self._integrate(x), Phase.ONCE
+        if integrates and phase != Phase.ONCE:
+            self.problems.append(f"stem: {config.stem} has no integration point; add one")
+        return self._add(Tokens(name="stem.tokens", phase=phase, scope="stem"), x=x)
+
+    def _conv(self, stage: str, x: Value, phase: Phase) -> Value:
+        return self._norm(f"stem.bn{stage}", self._conv2d(f"stem.conv{stage}", x, phase), phase, "stem")
+
+    def _conv2d(self, name: str, x: Value, phase: Phase) -> Value:
+        module = self._module(name, nn.Conv2d)
+        if module is None:
+            return x
+        kernel, stride, padding = (self._square(name, module, key) for key in ("kernel_size", "stride", "padding"))
+        for key, only in (("groups", 1), ("dilation", (1, 1)), ("padding_mode", "zeros")):
+            if getattr(module, key) != only:
+                self.problems.append(f"{name}: {key}={getattr(module, key)!r}, only {only!r} can be lowered")
+        node = Conv2d(
+            name=name,
+            phase=phase,
+            scope="stem",
+            in_channels=module.in_channels,
+            out_channels=module.out_channels,
+            kernel=kernel,
+            stride=stride,
+            padding=padding,
+            bias=module.bias is not None,
+        )
+        return self._add(node, tensors={"weight": module.weight, "bias": module.bias}, x=x)
+
+    def _pool(self, name: str, x: Value, phase: Phase) -> Value:
+        module = self._module(name, nn.MaxPool2d)
+        if module is None:
+            return x
+        if module.ceil_mode or module.dilation not in (1, (1, 1)):
+            self.problems.append(f"{name}: ceil_mode and dilation cannot be lowered; use the defaults")
+        kernel, stride, padding = (self._square(name, module, key) for key in ("kernel_size", "stride", "padding"))
+        node = SpikeMaxPool(name=name, phase=phase, scope="stem", kernel=kernel, stride=stride, padding=padding)
+        return self._add(node, x=x)
+
+    def _integrate(self, x: Value) -> Value:
+        name = "stem.integrate"
+        module = self._module(name, torch_stem.Integrate)
+        if module is None:
+            return x
+        mode: Any = module.mode
+        tensors = {"weights": module.weights} if mode == "learned" else {}
+        return self._add(Integrate(name=name, phase=Phase.ONCE, scope="stem", mode=mode), tensors=tensors, x=x)
+
+    # Blocks, halting, readout -------------------------------------------------------------------------------
+
+    def _blocks(self, z: Value) -> Value:
+        config = self.config
+        mode = config.accumulate
+        depth = len(self.model.blocks)
+        outputs: list[Value] = []
+        masks: list[Edge | None] = []  # alive of each block, its destination still open
+        for l in range(depth):
+            alive = self._alive(l)
+            masks.append(alive)
+            if alive is not None:
+                gate = f"blocks.{l}.gate"
+                node = Gate(name=gate, phase=Phase.STEP, scope=f"block{l}", axis="token")
+                z = self._add(node, x=z, mask=alive)
+            z = self._block(l, z, alive)
+            outputs.append(z)
+            if mode == "off" or (mode == "time" and l < depth - 1):
+                continue
+            score = HaltingScore(
+                name=f"halting.{l}.score", phase=Phase.STEP, scope="halting", alpha=config.alpha, beta=config.beta
+            )
+            accumulate = HaltAccumulate(
+                name=f"halting.{l}",
+                phase=Phase.STEP,
+                scope="halting",
+                mode=_halt_mode(mode),
+                epsilon=config.epsilon,
+                last_block=l == depth - 1,
+            )
+            ports: dict[str, Value | Edge] = {"score": self._add(score, z=z)}
+            if alive is not None:
+                ports |= {"alive": alive, "total": _port_of(alive, "total")}
+            self._add(accumulate, **ports)
+        return self._readout(outputs, masks)
+
+    def _alive(self, l: int) -> Edge | None:
+        """The mask of block ``l``: from the block before, or over a step from the last one."""
+        mode, last = self.config.accumulate, self.config.depth - 1
+        if mode == "off" or (mode in ("block", "rectangular") and l == 0):
+            return None
+        if mode == "time" or l == 0:
+            return Edge(f"halting.{last}", "alive", "", "", delay=1)
+        return Edge(f"halting.{l - 1}", "alive", "", "")
+
+    def _readout(self, outputs: list[Value], masks: list[Edge | None]) -> Value:
+        config = self.config
+        mode, depth = config.accumulate, len(outputs)
+        mean_field = config.readout == "mean-field"
+        ports: dict[str, Value | Edge] = {}
+        for l in range(depth) if mode not in ("off", "time") else [depth - 1]:
+            ports[f"z{l}"] = outputs[l]
+            mask = masks[l]
+            if mean_field and mode != "off":
+                ports[f"p{l}"] = (f"halting.{l}", "p")
+            elif mask is not None and not mean_field:
+                ports[f"alive{l}"] = mask
+        node = Readout(
+            name="readout",
+            phase=Phase.END,
+            scope="head",
+            mode=_readout_mode(config.readout),
+            blocks=depth,
+            normalise=mean_field and mode == "rectangular",
+        )
+        return self._add(node, **ports)
+
+    def _block(self, l: int, x: Value, alive: Edge | None) -> Value:
+        name, scope = f"blocks.{l}", f"block{l}"
+        block = self.model.blocks[l]
+        assert isinstance(block, torch_block.Block)
+
+        def linear(part: str, value: Value) -> Value:
+            y = self._linear(f"{name}.{part}", value, Phase.STEP, scope)
+            return self._norm(f"{name}.{part}_bn", y, Phase.STEP, scope, alive)
+
+        def lif(part: str, value: Value, gate: Edge | None = alive) -> Value:
+            return self._lif(f"{name}.{part}_lif", value, Phase.STEP, scope, gate)
+
+        def add(part: str, a: Value, b: Value) -> Value:
+            return self._add(Add(name=f"{name}.{part}", phase=Phase.STEP, scope=scope), a=a, b=b)
+
+        seen = lif("in", x) if block.spikingformer else x
+        q, k, v = (lif(part, linear(part, seen)) for part in "qkv")
+        if block.sdsa:
+            columns = MaskedColumnSum(name=f"{name}.kv", phase=Phase.STEP, scope=scope)
+            mask = lif("mask", self._add(columns, k=k, v=v), None)
+            gate = Gate(name=f"{name}.mask", phase=Phase.STEP, scope=scope, axis="channel")
+            attended = self._add(gate, x=q, mask=mask)
+        else:
+            attended = lif("attn", self._attention(f"{name}.attn", scope, q, k, v))
+        if block.spikingformer:
+            x = add("add_attn", x, linear("proj", attended))
+            return add("add_mlp", x, linear("fc2", lif("fc2", linear("fc1", lif("fc1", x)))))
+        x = add("add_attn", x, lif("proj", linear("proj", attended)))
+        return add("add_mlp", x, lif("fc2", linear("fc2", lif("fc1", linear("fc1", x)))))
+
+    def _attention(self, name: str, scope: str, q: Value, k: Value, v: Value) -> Value:
+        module = self._module(name, torch_block.SpikingAttention)
+        if module is None:
+            return q
+        width = self.config.dim // module.heads
+        form: Literal["Q(K^TV)", "(QK^T)V"] = "Q(K^TV)" if self.config.tokens > width else "(QK^T)V"
+        node = SpikeMatMul(
+            name=name, phase=Phase.STEP, scope=scope, heads=module.heads, scale=ATTENTION_SCALE, form=form
+        )
+        return self._add(node, q=q, k=k, v=v)
+
+    # Pieces -------------------------------------------------------------------------------------------------
+
+    def _linear(self, name: str, x: Value, phase: Phase, scope: str) -> Value:
+        module = self._module(name, nn.Linear)
+        if module is None:
+            return x
+        node = Linear(
+            name=name,
+            phase=phase,
+            scope=scope,
+            in_features=module.in_features,
+            out_features=module.out_features,
+            bias=module.bias is not None,
+        )
+        return self._add(node, tensors={"weight": module.weight, "bias": module.bias}, x=x)
+
+    def _norm(self, name: str, x: Value, phase: Phase, scope: str, alive: Edge | None = None) -> Value:
+        kind = torch_lif.TokenBatchNorm if scope != "stem" else nn.BatchNorm2d
+        module: Any = self._module(name, kind)
+        if module is None:
+            return x
+        if module.weight is None or module.running_mean is None:
+            self.problems.append(f"{name}: has no affine weights or no running statistics; enable both")
+            return x
+        node = BatchNorm(name=name, phase=phase, scope=scope, features=module.weight.numel(), eps=module.eps)
+        tensors = {
+            "gamma": module.weight,
+            "beta": module.bias,
+            "mean": module.running_mean,
+            "var": module.running_var,
+        }
+        return self._add(node, tensors=tensors, x=x, alive=alive)
+
+    def _lif(self, name: str, x: Value, phase: Phase, scope: str, alive: Edge | None = None) -> Value:
+        module = self._module(name, torch_lif.LIF)
+        if module is None:
+            return x
+        fire: Any = module.fire
+        node = LIF(name=name, phase=phase, scope=scope, tau=TAU, threshold=module.threshold, fire=fire)
+        return self._add(node, x=x, alive=alive)
+
+    def _module(self, name: str, kind: type[M]) -> M | None:
+        self.read.add(name)
+        try:
+            module = self.model.get_submodule(name)
+        except AttributeError:
+            self.problems.append(f"{name}: is missing; a STAS model has a {kind.__name__} here")
+            return None
+        if not isinstance(module, kind):
+            self.problems.append(f"{name}: is a {type(module).__name__}, not a {kind.__name__}; replace it")
+            return None
+        return module
+
+    def _square(self, name: str, module: nn.Module, key: str) -> int:
+        value = getattr(module, key)
+        sides = {value} if isinstance(value, int | str) else set(value)
+        side = sides.pop()
+        if sides or not isinstance(side, int):
+            self.problems.append(f"{name}: {key}={value!r} is not one number for both sides; make it square")
+            return 1
+        return side
+
+    def _add(
+        self,
+        node: Node,
+        *,
+        tensors: dict[str, torch.Tensor | None] | None = None,
+        **inputs: Value | Edge | None,
+    ) -> Value:
+        self.nodes.append(node)
+        for param, tensor in (tensors or {}).items():
+            if tensor is not None:
+                self.tensors[f"{node.name}/{param}"] = tensor.detach().cpu().numpy()
+        for port, source in inputs.items():
+            if isinstance(source, Edge):
+                self.edges.append(Edge(source.src, source.src_port, node.name, port, source.delay))
+            elif source is not None:
+                self.edges.append(Edge(*source, node.name, port))
+        return node.name, node.OUTPUTS[0] if node.OUTPUTS else ""
+
+
+def _port_of(edge: Edge, port: str) -> Edge:
+    return Edge(edge.src, port, "", "", edge.delay)
+
+
+def _halt_mode(name: str) -> Any:
+    return name  # checked by StasConfig; the IR checks it again
+
+
+def _readout_mode(name: str) -> Any:
+    return name

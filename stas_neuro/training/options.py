@@ -1,0 +1,47 @@
+"""Training options, as plain data. Needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from stas_neuro.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """How to train: stage 1 the backbone without halting, stage 2 everything with halting on (arXiv 2508.14138)."""
+
+    stage1_epochs: int = 8
+    stage2_epochs: int = 6
+    batch_size: int = 128
+    """Images a step over all processes."""
+    stage1_rate: float = 3e-3
+    stage2_rate: float = 1e-3
+    """Peak learning rates of AdamW under a one-cycle schedule (linear warm-up, cosine decay)."""
+    weight_decay: float = 0.02
+    label_smoothing: float = 0.05
+    ponder_weight: float = 0.005
+    """delta_p of the loss ``L_task + delta_p * L_ponder``."""
+    ponder_ramp: float = 0.3
+    """Share of stage 2 over which delta_p rises linearly from 0."""
+    augment: bool = True
+    """Shift by up to two pixels and mirror."""
+    holdout: int = 5000
+    """Last images of the training set kept back to choose on; never the test set."""
+    seed: int = 0
+    bfloat16: bool = False
+    """Matrix products in bfloat16 (weights stay float32)."""
+    compile: bool = False
+    """Fuse the neurons' arithmetic with torch.compile (needs a C++ compiler)."""
+
+    def __post_init__(self) -> None:
+        for field, least in (("stage1_epochs", 0), ("stage2_epochs", 0), ("batch_size", 1), ("holdout", 1)):
+            if getattr(self, field) < least:
+                raise InputError(f"{field}={getattr(self, field)} is below {least}", remedy="raise it")
+        if not 0 <= self.ponder_ramp <= 1:
+            raise InputError(f"ponder_ramp={self.ponder_ramp} is outside [0, 1]", remedy="give a share of stage 2")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)

@@ -1,0 +1,324 @@
+"""Two-stage training that survives a kill: every epoch ends in one atomically written state file."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, distributed, nn
+
+from stas_neuro.data import LabelledImages, normalise
+from stas_neuro.errors import InputError
+from stas_neuro.models.checkpoint import save_checkpoint
+from stas_neuro.models.config import StasConfig
+from stas_neuro.models.lif import LIF
+from stas_neuro.models.stas import StasModel
+from stas_neuro.training.options import TrainOptions
+
+Report = Callable[[dict[str, Any]], None]
+STATE = "last.safetensors"
+LOG = "log.jsonl"
+
+
+@dataclass(frozen=True)
+class _Workers:
+    """This process among those of torch's distributed launcher; alone without it."""
+
+    rank: int
+    count: int
+
+    @property
+    def writes(self) -> bool:
+        return self.rank == 0
+
+
+@contextmanager
+def _workers() -> Iterator[_Workers]:
+    if "WORLD_SIZE" not in os.environ:
+        yield _Workers(0, 1)
+        return
+    distributed.init_process_group("gloo")
+    try:
+        yield _Workers(distributed.get_rank(), distributed.get_world_size())
+    finally:
+        distributed.destroy_process_group()
+
+
+def fit_config(config: StasConfig, data: LabelledImages) -> StasConfig:
+    """The configuration adapted to the data: image size, channels, classes and normalisation.
+
+    Raises
+    ------
+    InputError
+        If the data have no labels, images are not square, or the patch does not divide them.
+    """
+    if data.labels is None:
+        raise InputError(f"{data.source}: has no labels", remedy="add an array named labels")
+    *_, channels, height, width = data.images.shape
+    if height != width:
+        raise InputError(f"{data.source}: images are {height}x{width}", remedy="crop or pad them to squares")
+    classes = data.classes or tuple(str(i) for i in range(int(data.labels.max()) + 1))
+    scale = 255.0 if data.images.dtype == np.uint8 else 1.0
+    axes = tuple(axis for axis in range(data.images.ndim) if axis != data.images.ndim - 3)
+    mean = data.images.mean(axes, dtype=np.float64) / scale
+    std = np.maximum(data.images.std(axes, dtype=np.float64) / scale, 1e-3)
+    return config.replace(
+        image_size=height,
+        in_channels=channels,
+        num_classes=len(classes),
+        classes=classes,
+        event_input=data.images.ndim == 5,
+        mean=tuple(round(float(value), 6) for value in mean),
+        std=tuple(round(float(value), 6) for value in std),
+    )
+
+
+def train(
+    config: StasConfig,
+    data: LabelledImages,
+    options: TrainOptions,
+    directory: Path,
+    *,
+    resume: bool = False,
+    report: Report = lambda event: None,
+) -> StasModel:
+    """Train in two stages and leave checkpoints in ``directory`` and ``directory/stage1``.
+
+    Started by torch's distributed launcher it trains with all its processes. ``report`` receives one event a batch
+    (``{"event": "batch", ...}``) and one an epoch; epochs also go to ``log.jsonl``. With ``resume`` a run that was
+    ended at any point continues from its last finished epoch to the same result.
+
+    Raises
+    ------
+    InputError
+        If the data do not fit, or ``resume`` finds a state of other options.
+    """
+    config = fit_config(config, data)
+    if len(data) <= options.holdout:
+        raise InputError(
+            f"{data.source}: {len(data)} images do not leave any to train on with holdout={options.holdout}",
+            remedy="lower the holdout",
+        )
+    with _workers() as workers:
+        return _Run(config, data, options, directory, workers, report).run(resume)
+
+
+def evaluate(model: StasModel, data: LabelledImages, batch_size: int = 500) -> dict[str, float]:
+    """Accuracy and halting on labelled images: ``accuracy``, ``token_ratio``, ``visits_std`` (over all tokens) and
+    ``visits_std_within`` (mean over images of the deviation between an image's tokens).
+    """
+    assert data.labels is not None
+    dtype = model.head.weight.dtype
+    was_training = model.training
+    model.eval()
+    right = 0
+    counts = []
+    with torch.inference_mode(), torch.compiler.set_stance("force_eager"):
+        for start in range(0, len(data), batch_size):
+            part = data.select(slice(start, start + batch_size))
+            assert part.labels is not None
+            x = torch.from_numpy(normalise(part.images, model.config.mean, model.config.std)).to(dtype)
+            output = model(x, skip=True)
+            right += int((output.logits.argmax(1).numpy() == part.labels).sum())
+            counts.append(output.visits.sum((1, 2)).numpy())
+    model.train(was_training)
+    visits = np.concatenate(counts)
+    return {
+        "accuracy": right / len(data),
+        "token_ratio": float(visits.mean()) / (model.config.time_steps * model.config.depth),
+        "visits_std": float(visits.std()),
+        "visits_std_within": float(visits.std(axis=1).mean()),
+    }
+
+
+class _Run:
+    def __init__(
+        self,
+        config: StasConfig,
+        data: LabelledImages,
+        options: TrainOptions,
+        directory: Path,
+        workers: _Workers,
+        report: Report,
+    ) -> None:
+        self.config, self.options, self.directory = config, options, directory
+        self.workers, self.report = workers, report
+        self.holdout = data.select(slice(len(data) - options.holdout, None))
+        kept = data.select(slice(0, len(data) - options.holdout))
+        self.images = torch.from_numpy(normalise(kept.images, config.mean, config.std)).float()
+        self.labels = torch.from_numpy(kept.labels)
+        torch.manual_seed(options.seed)
+        self.model = StasModel(config)
+        if options.compile:
+            torch._dynamo.config.recompile_limit = 64  # one a shape, stage and precision
+            for module in self.model.modules():
+                if isinstance(module, LIF):
+                    module.compile(dynamic=False)
+
+    def run(self, resume: bool) -> StasModel:
+        done = self._restore() if resume and (self.directory / STATE).exists() else None
+        if done is None and self.workers.writes:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            (self.directory / LOG).write_text("")
+        for stage, epochs in ((1, self.options.stage1_epochs), (2, self.options.stage2_epochs)):
+            if done is not None and done["stage"] > stage:
+                continue
+            first = done["epoch"] + 1 if done is not None and done["stage"] == stage else 0
+            self._stage(stage, first, epochs, done["optimiser"] if first and done else None)
+        if self.workers.writes:
+            self.model.config = self.config
+            save_checkpoint(self.model, self.directory)
+        return self.model.eval()
+
+    def _stage(self, stage: int, first: int, epochs: int, optimiser_state: dict[str, Any] | None) -> None:
+        options = self.options
+        model = self.model
+        model.config = model.stem.config = self.config if stage == 2 else self.config.replace(accumulate="off")
+        optimiser = torch.optim.AdamW(_groups(model, options.weight_decay))
+        if optimiser_state is not None:
+            optimiser.load_state_dict(optimiser_state)
+        forward = nn.parallel.DistributedDataParallel(model) if self.workers.count > 1 else model
+        steps = len(self.images) // options.batch_size
+        if not steps:
+            raise InputError(
+                f"{len(self.images)} training images are fewer than batch_size={options.batch_size}",
+                remedy="lower the batch size",
+            )
+        for epoch in range(first, epochs):
+            model.train()
+            begun = time.perf_counter()
+            sums = np.zeros(3)
+            for step, (x, y) in enumerate(self._batches(stage, epoch)):
+                progress = (epoch * steps + step) / (epochs * steps)
+                peak = options.stage1_rate if stage == 1 else options.stage2_rate
+                for group in optimiser.param_groups:
+                    group["lr"] = peak * one_cycle(progress)
+                with torch.autocast("cpu", torch.bfloat16) if options.bfloat16 else nullcontext():
+                    output = forward(x)
+                loss = nn.functional.cross_entropy(output.logits.float(), y, label_smoothing=options.label_smoothing)
+                if stage == 2:
+                    ramp = min(1.0, progress / options.ponder_ramp) if options.ponder_ramp else 1.0
+                    loss = loss + options.ponder_weight * ramp * output.ponder
+                optimiser.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimiser.step()
+                model.commit_statistics()
+                hits = (output.logits.argmax(1) == y).float().mean()
+                sums += [loss.item(), hits.item(), output.token_ratio]
+                self.report(
+                    {
+                        "event": "batch",
+                        "stage": stage,
+                        "epoch": epoch,
+                        "epochs": epochs,
+                        "step": step,
+                        "steps": steps,
+                        "loss": sums[0] / (step + 1),
+                        "accuracy": sums[1] / (step + 1),
+                        "token_ratio": sums[2] / (step + 1),
+                    }
+                )
+            if self.workers.writes:
+                means = dict(zip(("loss", "train_accuracy", "train_token_ratio"), sums / steps, strict=True))
+                event = {"event": "epoch", "stage": stage, "epoch": epoch, "epochs": epochs}
+                event |= {"seconds": time.perf_counter() - begun, **means, **evaluate(model, self.holdout)}
+                with (self.directory / LOG).open("a") as log:
+                    log.write(json.dumps(event) + "\n")
+                self._save(stage, epoch, optimiser)
+                self.report(event)
+            if self.workers.count > 1:
+                distributed.barrier()
+        if stage == 1 and epochs and self.workers.writes:
+            save_checkpoint(model, self.directory / "stage1")
+
+    def _batches(self, stage: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        options, workers = self.options, self.workers
+        # Seeded by the epoch, not by what ran before: a resumed run draws the same batches.
+        generator = torch.Generator().manual_seed(options.seed * 1_000_003 + stage * 1009 + epoch)
+        order = torch.randperm(len(self.images), generator=generator)
+        share = options.batch_size // workers.count
+        for start in range(0, len(order) - options.batch_size + 1, options.batch_size):
+            index = order[start + workers.rank * share : start + (workers.rank + 1) * share]
+            x = self.images[index]
+            yield (shift_and_mirror(x, generator) if options.augment else x), self.labels[index]
+
+    def _save(self, stage: int, epoch: int, optimiser: torch.optim.Optimizer) -> None:
+        tensors = {f"model.{name}": tensor.contiguous() for name, tensor in self.model.state_dict().items()}
+        for index, state in optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{index}.{name}": tensor for name, tensor in state.items()}
+        progress = {"stage": stage, "epoch": epoch, "key": self._key()}
+        temporary = self.directory / f"{STATE}.part"
+        save_file(tensors, temporary, metadata={"progress": json.dumps(progress)})
+        temporary.replace(self.directory / STATE)
+
+    def _key(self) -> str:
+        return json.dumps([self.config.to_json(), self.options.to_json()], sort_keys=True)
+
+    def _restore(self) -> dict[str, Any]:
+        path = self.directory / STATE
+        try:
+            with safe_open(path, "pt") as file:
+                progress: dict[str, Any] = json.loads(file.metadata()["progress"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+            raise InputError(f"{path}: damaged ({error})", remedy="train again without --resume") from error
+        if progress.pop("key") != self._key():
+            raise InputError(
+                f"{path}: belongs to a run with other options", remedy="resume with the options of that run"
+            )
+        self.model.load_state_dict(
+            {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+        )
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("optimiser."):
+                _, index, key = name.split(".")
+                state.setdefault(int(index), {})[key] = tensor
+        fresh = torch.optim.AdamW(_groups(self.model, self.options.weight_decay)).state_dict()
+        # Lines after the last saved epoch were written by the run that was ended: keep the log one line an epoch.
+        log = self.directory / LOG
+        done = (progress["stage"], progress["epoch"])
+        lines = [line for line in log.read_text().splitlines() if line.strip()]
+        kept = [line for line in lines if (json.loads(line)["stage"], json.loads(line)["epoch"]) <= done]
+        if self.workers.writes:
+            log.write_text("".join(line + "\n" for line in kept))
+        return progress | {"optimiser": {"state": state, "param_groups": fresh["param_groups"]}}
+
+
+def one_cycle(progress: float, warm_up: float = 0.15) -> float:
+    """Learning rate as a share of its peak at ``progress`` in [0, 1]: linear warm-up, then a cosine to zero."""
+    if progress < warm_up:
+        return 0.05 + 0.95 * progress / warm_up
+    return 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
+
+
+def shift_and_mirror(x: Tensor, generator: torch.Generator, most: int = 2) -> Tensor:
+    """Each image of (B, ..., H, W) shifted by up to ``most`` pixels each way (edges repeat) and mirrored at random."""
+    batch, (height, width) = len(x), x.shape[-2:]
+    dy, dx = torch.randint(-most, most + 1, (2, batch, 1), generator=generator)
+    mirror = torch.rand(batch, 1, generator=generator) < 0.5
+    rows = (torch.arange(height) + dy).clamp(0, height - 1)
+    columns = (torch.arange(width) + dx).clamp(0, width - 1)
+    columns = torch.where(mirror, columns.flip(1), columns)
+    flat = x.reshape(batch, -1, height, width)
+    image = torch.arange(batch)[:, None, None, None]
+    plane = torch.arange(flat.shape[1])[None, :, None, None]
+    return flat[image, plane, rows[:, None, :, None], columns[:, None, None, :]].reshape(x.shape)
+
+
+def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    rest = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
