@@ -90,8 +90,8 @@ def parse_graph(text: str, tensors: Mapping[str, Array]) -> Graph:
     Raises
     ------
     IRError
-        Naming the line that cannot be read or the tensor that differs from the text; or, where the text is fine
-        and the graph is not, whatever is wrong with the graph.
+        Naming the line that cannot be read or the tensor that differs from the text; or, where the text is
+        fine, whatever is wrong with the graph.
     """
     reader = _Reader(tensors)
     for number, line in enumerate(text.splitlines(), 1):

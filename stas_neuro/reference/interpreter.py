@@ -1,0 +1,204 @@
+"""Runs a graph node by node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stas_neuro.activity import ActivityBuilder, builder_for
+from stas_neuro.errors import InputError
+from stas_neuro.ir import (
+    LIF,
+    Graph,
+    HaltAccumulate,
+    HaltingScore,
+    Input,
+    Integrate,
+    Node,
+    Output,
+    Phase,
+    Readout,
+    neutral,
+)
+from stas_neuro.reference.counting import COUNTERS, count_scores
+from stas_neuro.reference.operators import OPERATORS, Outputs, Site, Values
+from stas_neuro.trace import Trace
+
+
+def run_reference(
+    graph: Graph,
+    images: NDArray[np.floating[Any]],
+    *,
+    dtype: type[np.floating[Any]] = np.float64,
+    record_spikes: bool = False,
+    skip: bool = True,
+    chunk: int = 32,
+) -> Trace:
+    """Classify preprocessed images.
+
+    Parameters
+    ----------
+    graph : Graph
+        Of any stage; a traced one runs its BatchNorms.
+    images : floating (B, C, H, W), or (B, T, C, H, W) where the graph takes event data
+        What `graph.preprocessing` made of the raw images.
+    dtype : numpy.float64 or numpy.float32
+        Precision of all arithmetic, the logits too.
+    record_spikes : bool
+        Whether the trace holds the spikes of every LIF.
+    skip : bool
+        Compute the products of halted tokens not at all, instead of on zeros. Both give the same trace.
+    chunk : int
+        Images computed at once, which bounds the memory needed.
+
+    Raises
+    ------
+    InputError
+        When the images do not fit the graph, or hold NaN.
+    """
+    _check_images(graph, images)
+    runs = (
+        _Run(graph, images[start : start + chunk].astype(dtype), record_spikes, skip)
+        for start in range(0, len(images), chunk)
+    )
+    return Trace.concatenate([run.trace() for run in runs])
+
+
+def _check_images(graph: Graph, images: NDArray[np.floating[Any]]) -> None:
+    by_step = graph.input.phase != Phase.ONCE
+    wanted = ((graph.time_steps,) if by_step else ()) + graph.input.shape
+    if images.shape[1:] != wanted or not len(images):
+        axes = ", ".join(map(str, wanted))
+        raise InputError(
+            f"images have shape {images.shape}", f"this graph takes (images, {axes}), at least 1 image"
+        )
+    if images.dtype.kind != "f" or not np.isfinite(images).all():
+        raise InputError(f"images ({images.dtype}) are not finite floats", "preprocess them and remove NaN")
+
+
+class _Run:
+    """One batch on its way through the graph."""
+
+    def __init__(self, graph: Graph, images: Values, record_spikes: bool, skip: bool) -> None:
+        self.graph = graph
+        self.images = images
+        self.record_spikes = record_spikes
+        self.sites = {node.name: _site(graph, node, images.dtype, skip) for node in graph.nodes}
+        self.values: dict[tuple[str, str], Values] = {}
+        """Latest value at each output port; of stem nodes those of all steps, (T, B, ...)."""
+        self.previous: dict[tuple[str, str], Values] = {}
+        """The values at the end of the model step before."""
+        self.spikes: dict[str, list[NDArray[np.uint8]]] = {}
+        self.activity: ActivityBuilder = builder_for(graph, len(images))
+        self.visits = np.ones((len(images), graph.time_steps, graph.blocks, graph.tokens), np.bool_)
+
+    def trace(self) -> Trace:
+        """Run all phases."""
+        for node in self._in_phase(Phase.ONCE, Phase.STEM):
+            self._prologue(node)
+        for step in range(self.graph.time_steps):
+            self.previous = dict(self.values)
+            for node in self._in_phase(Phase.STEP):
+                self._evaluate(node, step)
+            self._note_visits(step)
+        for node in self._in_phase(Phase.END):
+            self._evaluate(node, 0)
+        return Trace(
+            logits=self._inputs(self.graph.output)["x"],
+            visits=self.visits,
+            activity=self.activity.build(self.visits),
+            spikes={name: np.stack(steps, axis=1) for name, steps in self.spikes.items()},
+        )
+
+    def _in_phase(self, *phases: Phase) -> Iterator[Node]:
+        """Give the nodes to evaluate. Readout gathers during the model steps and answers at their end."""
+        for node in self.graph.nodes:
+            phase = Phase.STEP if isinstance(node, Readout) else node.phase
+            if phase in phases and not isinstance(node, Output):
+                yield node
+
+    def _prologue(self, node: Node) -> None:
+        """Evaluate a node of the phases before the model steps: a stem node for all its steps at a time."""
+        if node.phase == Phase.ONCE:
+            self._evaluate(node, 0)
+            return
+        steps = []
+        for step in range(self.graph.time_steps):
+            self._evaluate(node, step)
+            steps.append({port: self.values[node.name, port] for port in node.OUTPUTS})
+        self.values.update({(node.name, port): np.stack([s[port] for s in steps]) for port in node.OUTPUTS})
+
+    def _evaluate(self, node: Node, step: int) -> None:
+        site = self.sites[node.name]
+        site.step = step
+        inputs = self._inputs(node, step)
+        if isinstance(node, Input):
+            outputs = self._frame(node, step)
+        else:
+            outputs = OPERATORS[type(node)](node, inputs, site)
+        self.values.update({(node.name, port): value for port, value in outputs.items()})
+        self._count(node, step, inputs, outputs)
+        if self.record_spikes and isinstance(node, LIF):
+            self.spikes.setdefault(node.name, []).append(outputs["s"].astype(np.uint8))
+
+    def _frame(self, node: Input, step: int) -> Outputs:
+        return {"y": self.images if node.phase == Phase.ONCE else self.images[:, step]}
+
+    def _inputs(self, node: Node, step: int = 0) -> dict[str, Values]:
+        return {port: self._value(node, port, step) for port in self.graph.inputs(node)}
+
+    def _value(self, node: Node, port: str, step: int) -> Values:
+        edge = self.graph.inputs(node)[port]
+        key = edge.src, edge.src_port
+        if edge.delay:
+            if key not in self.previous:
+                shape = self.graph.types[key].shape
+                return np.full((len(self.images), *shape), neutral(port), self.images.dtype)
+            return self.previous[key]
+        if self.graph.types[key].phase == Phase.STEM and not isinstance(node, Integrate):
+            value: Values = self.values[key][step]
+            return value
+        return self.values[key]
+
+    def _count(self, node: Node, step: int, inputs: dict[str, Values], outputs: Outputs) -> None:
+        if isinstance(node, HaltingScore):
+            counted = count_scores(node, self._visit_mask(node, step), outputs["h"])
+        elif type(node) in COUNTERS:
+            kinds = {port: self.graph.source_type(e).kind for port, e in self.graph.inputs(node).items()}
+            counted = COUNTERS[type(node)](node, inputs, outputs, kinds)
+        else:
+            return
+        label = _label(node, step)
+        for event, per_image in counted.items():
+            self.activity.add(event, node.name, label, per_image)
+
+    def _visit_mask(self, node: HaltingScore, step: int) -> Values | None:
+        """Find the mask of the visit that a score belongs to: what its accumulator takes."""
+        for edge in self.graph.consumers(node):
+            accumulator = self.graph.node(edge.dst)
+            if "alive" in self.graph.inputs(accumulator):
+                return self._value(accumulator, "alive", step)
+        return None
+
+    def _note_visits(self, step: int) -> None:
+        accumulators = self.graph.accumulators
+        for block in range(self.graph.blocks if accumulators else 0):
+            node: HaltAccumulate = accumulators[block if len(accumulators) > 1 else 0]
+            if "alive" in self.graph.inputs(node):
+                self.visits[:, step, block] = self._value(node, "alive", step) != 0
+
+
+def _site(graph: Graph, node: Node, dtype: np.dtype[Any], skip: bool) -> Site:
+    tensors = {
+        param: graph.tensor(node, param).astype(dtype, copy=False) for param in node.params(graph.time_steps)
+    }
+    return Site(tensors, graph.time_steps, skip)
+
+
+def _label(node: Node, step: int) -> str:
+    if node.phase in (Phase.ONCE, Phase.END) and not isinstance(node, Readout):
+        return str(node.phase)
+    return f"{'stem' if node.phase == Phase.STEM else 'step'}{step + 1}"

@@ -1,0 +1,237 @@
+"""What each node computes, one function a node type; values carry a leading batch axis.
+
+An operator takes the values at the connected input ports and gives those at its output ports. State lives in
+`Site.state`, which starts empty for each batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stas_neuro.ir import (
+    LIF,
+    Add,
+    BatchNorm,
+    Conv2d,
+    Gate,
+    HaltAccumulate,
+    HaltingScore,
+    Integrate,
+    Linear,
+    MaskedColumnSum,
+    Node,
+    Readout,
+    SpikeMatMul,
+    SpikeMaxPool,
+    Tokens,
+)
+
+Values = NDArray[np.floating[Any]]
+Inputs = Mapping[str, Values]
+Outputs = dict[str, Values]
+
+
+@dataclass
+class Site:
+    """A node's place in a run: its parameters, its state, and which step it is at (from 0, of `steps`)."""
+
+    tensors: Mapping[str, Values]
+    steps: int
+    skip: bool
+    step: int = 0
+    state: dict[str, Values] = field(default_factory=dict)
+
+    @property
+    def last_step(self) -> bool:
+        """Whether this is the last of the model steps."""
+        return self.step == self.steps - 1
+
+
+def _per_row(vector: Values, x: Values) -> Values:
+    """Shape (B, N) to multiply (B, N, D) row by row."""
+    return vector.reshape(*vector.shape, *[1] * (x.ndim - vector.ndim))
+
+
+def _taps(x: Values, window: Conv2d | SpikeMaxPool) -> Iterator[tuple[int, int, Values]]:
+    """Shift a zero-padded map to each place (row, column) of a window: views (B, C, H', W') of its inputs."""
+    pad, stride, height, width = window.padding, window.stride, *x.shape[2:]
+    padded = np.zeros((*x.shape[:2], height + 2 * pad, width + 2 * pad), x.dtype)
+    padded[:, :, pad : pad + height, pad : pad + width] = x
+    # The last input that the last window's first place can have, plus one.
+    ends = [size + 2 * pad - window.kernel + 1 for size in (height, width)]
+    for row in range(window.kernel):
+        for column in range(window.kernel):
+            yield row, column, padded[:, :, row : row + ends[0] : stride, column : column + ends[1] : stride]
+
+
+def _conv2d(node: Conv2d, inputs: Inputs, site: Site) -> Outputs:
+    # One product a tap: needs no matrix of all windows in memory.
+    y: Values = sum(  # type: ignore[assignment]
+        np.tensordot(site.tensors["weight"][:, :, row, column], x, axes=(1, 1))
+        for row, column, x in _taps(inputs["x"], node)
+    )
+    y = y.swapaxes(0, 1)
+    return {"y": y + site.tensors["bias"][:, None, None] if node.bias else y}
+
+
+def _linear(node: Linear, inputs: Inputs, site: Site) -> Outputs:
+    x, alive = inputs["x"], inputs.get("alive")
+    if alive is None or not site.skip or alive.all():
+        y = x.reshape(-1, node.in_features) @ site.tensors["weight"].T
+        y = y.reshape(*x.shape[:-1], node.out_features)
+        if node.bias:
+            y += site.tensors["bias"] * (1 if alive is None else alive[..., None])
+        return {"y": y}
+    live = alive != 0
+    y = np.zeros((*x.shape[:-1], node.out_features), x.dtype)
+    y[live] = x[live] @ site.tensors["weight"].T + (site.tensors["bias"] if node.bias else 0)
+    return {"y": y}
+
+
+def _batch_norm(node: BatchNorm, inputs: Inputs, site: Site) -> Outputs:
+    x = inputs["x"]
+    by_map = (-1, 1, 1) if x.ndim == 4 else (-1,)
+    gamma, beta, mean, var = (
+        site.tensors[param].reshape(by_map) for param in ("gamma", "beta", "mean", "var")
+    )
+    y = (x - mean) / np.sqrt(var + node.eps) * gamma + beta
+    return {"y": y if "alive" not in inputs else y * _per_row(inputs["alive"], y)}
+
+
+def _lif(node: LIF, inputs: Inputs, site: Site) -> Outputs:
+    # Halted tokens are stepped like the rest: their x is 0, and gathering rows costs more than the three
+    # elementwise operations it would save.
+    x = inputs["x"]
+    v = site.state.get("v", np.zeros_like(x))
+    v = v + (x - v) / node.tau
+    fired = v > node.threshold if node.fire == ">" else v >= node.threshold
+    v[fired] = 0
+    site.state["v"] = v
+    return {"s": fired.astype(x.dtype)}
+
+
+def _spike_max_pool(node: SpikeMaxPool, inputs: Inputs, site: Site) -> Outputs:
+    return {"y": np.maximum.reduce([x for _, _, x in _taps(inputs["x"], node)])}
+
+
+def _integrate(node: Integrate, inputs: Inputs, site: Site) -> Outputs:
+    x = inputs["x"]  # (T, B, ...)
+    match node.mode:
+        case "max":
+            return {"y": x.max(axis=0)}
+        case "mean":
+            return {"y": x.mean(axis=0)}
+        case "sum":
+            return {"y": x.sum(axis=0)}
+        case "learned":
+            return {"y": np.tensordot(site.tensors["weights"], x, axes=1)}
+
+
+def _tokens(node: Tokens, inputs: Inputs, site: Site) -> Outputs:
+    x = inputs["x"]
+    return {"y": np.ascontiguousarray(x.reshape(*x.shape[:2], -1).swapaxes(1, 2))}
+
+
+def _add(node: Add, inputs: Inputs, site: Site) -> Outputs:
+    return {"y": inputs["a"] + inputs["b"]}
+
+
+def split_heads(x: Values, heads: int) -> Values:
+    """Reshape (B, N, D) to (B, heads, N, D/heads)."""
+    return x.reshape(*x.shape[:2], heads, -1).swapaxes(1, 2)
+
+
+def _spike_mat_mul(node: SpikeMatMul, inputs: Inputs, site: Site) -> Outputs:
+    q, k, v = (split_heads(inputs[port], node.heads) for port in ("q", "k", "v"))
+    product = q @ (k.swapaxes(2, 3) @ v) if node.form == "Q(K^TV)" else (q @ k.swapaxes(2, 3)) @ v
+    return {"y": product.swapaxes(1, 2).reshape(inputs["q"].shape) * node.scale}
+
+
+def _masked_column_sum(node: MaskedColumnSum, inputs: Inputs, site: Site) -> Outputs:
+    return {"y": (inputs["k"] * inputs["v"]).sum(axis=1)}
+
+
+def _gate(node: Gate, inputs: Inputs, site: Site) -> Outputs:
+    x, mask = inputs["x"], inputs["mask"]
+    return {"y": x * (mask[:, :, None] if node.axis == "token" else mask[:, None, :])}
+
+
+def _halting_score(node: HaltingScore, inputs: Inputs, site: Site) -> Outputs:
+    # sigmoid(u) = exp(-log(1 + exp(-u))), which cannot overflow.
+    return {"h": np.exp(-np.logaddexp(0, -(node.alpha * inputs["z"][:, :, 0] + node.beta)))}
+
+
+def _halt_accumulate(node: HaltAccumulate, inputs: Inputs, site: Site) -> Outputs:
+    h = inputs["score"]
+    alive, total = inputs.get("alive", np.ones_like(h)), inputs.get("total", np.zeros_like(h))
+    threshold = 1 - node.epsilon
+    if node.mode == "rectangular":
+        site.state["column"] = site.state.get("column", np.zeros_like(h)) + alive * h
+        total = total + site.state["column"]
+        return {"alive": alive * (total < threshold), "total": total, "p": alive * h}
+    forced = node.last_block and (site.last_step or node.mode == "block")
+    halts = (total + h >= threshold) | forced
+    p = alive * np.where(halts, 1 - total, h)
+    return {
+        "alive": alive * ~halts,
+        "total": total + alive * h,
+        "p": p / site.steps if node.mode == "block" else p,
+    }
+
+
+def _readout(node: Readout, inputs: Inputs, site: Site) -> Outputs:
+    """Take in one step; give y after the last."""
+    last_z = inputs[f"z{node.blocks - 1}"]
+    everyone = np.ones_like(last_z[:, :, 0])
+    total = site.state.get("total", np.zeros_like(last_z))
+    weight = site.state.get("weight", np.zeros_like(everyone))
+    latest = site.state.get("latest", np.zeros_like(last_z))
+    entered = np.zeros_like(everyone)
+    for block in range(node.blocks):
+        if f"z{block}" not in inputs:
+            continue
+        z = inputs[f"z{block}"]
+        if node.mode == "mean-field":
+            p = inputs.get(f"p{block}", everyone)
+            total, weight = total + p[:, :, None] * z, weight + p
+        else:
+            visited = inputs.get(f"alive{block}", everyone)
+            latest = np.where(visited[:, :, None] != 0, z, latest)
+            entered = np.maximum(entered, visited)
+    if node.mode == "rate":
+        total, weight = total + entered[:, :, None] * latest, weight + entered
+    site.state.update(total=total, weight=weight, latest=latest)
+    if not site.last_step:
+        return {}
+    if node.mode == "last-state":
+        return {"y": latest.mean(axis=1)}
+    weighted = any(port.startswith("p") for port in inputs)
+    if node.mode == "rate" or node.normalise or not weighted:
+        # A weight is 0 only where every score underflowed to 0, and then the sum is 0 too.
+        total = total / np.where(weight == 0, 1, weight)[:, :, None]
+    return {"y": total.mean(axis=1)}
+
+
+Operator = Callable[[Any, Inputs, Site], Outputs]
+OPERATORS: dict[type[Node], Operator] = {
+    Conv2d: _conv2d,
+    Linear: _linear,
+    BatchNorm: _batch_norm,
+    LIF: _lif,
+    SpikeMaxPool: _spike_max_pool,
+    Integrate: _integrate,
+    Tokens: _tokens,
+    Add: _add,
+    SpikeMatMul: _spike_mat_mul,
+    MaskedColumnSum: _masked_column_sum,
+    Gate: _gate,
+    HaltingScore: _halting_score,
+    HaltAccumulate: _halt_accumulate,
+    Readout: _readout,
+}
+"""The operator of each node type; Input and Output are the run's own ends."""
