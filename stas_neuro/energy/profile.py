@@ -1,0 +1,258 @@
+"""Hardware profiles: what a chip holds and what its events cost.
+
+Every number has its unit, interval, basis and source. docs/profiles.md documents the form and the catalogue.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from stas_neuro.errors import InputError
+from stas_neuro.files import parse_json, read_bytes
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]
+
+SCHEMA_VERSION = 1
+Basis = Literal["measured", "simulated", "fitted", "vendor", "assumed"]
+Corners = npt.NDArray[np.float64]
+"""Numbers at (low, value, high) along the last axis, in SI units."""
+
+UNITS: Mapping[str, Mapping[str, float]] = {
+    "energy": {"J": 1.0, "mJ": 1e-3, "uJ": 1e-6, "nJ": 1e-9, "pJ": 1e-12, "fJ": 1e-15},
+    "time": {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "ps": 1e-12},
+    "power": {"W": 1.0, "mW": 1e-3, "uW": 1e-6, "nW": 1e-9},
+    "limits": {"1": 1.0, "B": 1.0, "KiB": 1024.0, "MiB": 1024.0**2, "bit": 1.0},
+}
+"""Units an entry of each section may have, with their size in the SI unit (limits: pieces, bytes or bits)."""
+
+_EVENTS = {
+    "synaptic_operation": "one spike through one synapse",
+    "multiply_accumulate": "one real-valued input through one synapse",
+    "neuron_update_active": "one neuron stepped that had input or fires",
+    "neuron_update_inactive": "one neuron stepped with nothing to do",
+    "spike_message": "one spike sent by a neuron",
+    "score_lookup": "one halting score looked up",
+}
+ENTRIES: Mapping[str, str] = {
+    **{f"energy.{event}": f"energy of {what}" for event, what in _EVENTS.items()},
+    **{f"time.{event}": f"time a core takes for {what}" for event, what in _EVENTS.items()},
+    "time.barrier": "barrier synchronisation that ends a hardware step on one chip",
+    "time.barrier_multi_chip": "the same across chips",
+    "power.static": "static power of a powered core or chip (`static_scope` says which)",
+    "power.management": "power of the processors that manage a chip, of each chip",
+    "limits.neurons_per_core": "neurons a core holds",
+    "limits.synaptic_memory_per_core": "memory for weights in a core",
+    "limits.cores_per_chip": "cores of a chip that a network can use",
+    "limits.input_axons_per_core": "distinct inputs a core takes",
+    "limits.output_axons_per_core": "distinct targets a core sends to",
+    "limits.weight_bits": "bits of the widest weight",
+}
+"""Every entry a profile can have, by section and name, with its meaning."""
+
+
+class MissingEntry(InputError):
+    """A price needs an entry that the profile neither gives nor declares unavailable."""
+
+    def __init__(self, profile: str, entry: str) -> None:
+        super().__init__(
+            f"profile {profile} has no {entry} ({ENTRIES[entry]})",
+            f"add [{entry}] with its source, or say why it is unavailable",
+        )
+        self.profile = profile
+        self.entry = entry
+
+    def __reduce__(self) -> tuple[type[MissingEntry], tuple[str, str]]:
+        return MissingEntry, (self.profile, self.entry)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One published or assumed number.
+
+    Parameters
+    ----------
+    value, low, high : float
+        In `unit`; low <= value <= high.
+    basis : str
+        measured (on silicon), simulated, fitted (on measurements), vendor (brochure) or assumed (nobody
+        published it).
+    source : str
+        Key into the profile's sources.
+    second_hand : bool
+        Whether the number reached us through somebody else's transcription.
+    interval : str
+        How low and high were chosen; required where they differ from value.
+    note : str
+        What else to know; required, as the reason for the value, where basis is assumed.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    value: float
+    low: float
+    high: float
+    unit: str
+    basis: Basis
+    source: str
+    second_hand: bool = False
+    interval: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where numbers come from."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    citation: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """A chip. Entries are looked up by "section.name", `energy.synaptic_operation` for one.
+
+    Raises
+    ------
+    InputError
+        At construction, naming the entry, when a number is out of its interval, an entry or unit is unknown,
+        or a source, interval or reason is missing.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    schema_version: int
+    name: str
+    title: str
+    graded_spikes: bool
+    step_law: Literal["sum", "max"] | None = None
+    static_scope: Literal["core", "chip"] | None = None
+    notes: list[str] = field(default_factory=list)
+    energy: Mapping[str, Entry] = field(default_factory=dict)
+    time: Mapping[str, Entry] = field(default_factory=dict)
+    power: Mapping[str, Entry] = field(default_factory=dict)
+    limits: Mapping[str, Entry] = field(default_factory=dict)
+    unavailable: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, Source] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, entry in self.entries().items():
+            self._check(name, entry)
+        for name, reason in self.unavailable.items():
+            if name not in ENTRIES and name not in UNITS:
+                raise InputError(f"unavailable.{name}: no such entry or section", "see docs/profiles.md")
+            if not reason:
+                raise InputError(f"unavailable.{name}: no reason", "say why there is no such number")
+            if name in self.entries() or (name in UNITS and getattr(self, name)):
+                raise InputError(f"unavailable.{name}: the profile gives it too", "keep one of both")
+        if self.step_law is None and "time" not in self.unavailable:
+            raise InputError("step_law is missing", "give sum or max, or declare time unavailable")
+        if self.static_scope is None and "static" in self.power:
+            raise InputError("static_scope is missing", "say whether power.static is of a core or a chip")
+
+    def entries(self) -> dict[str, Entry]:
+        """All numbers given, by "section.name"."""
+        return {
+            f"{section}.{name}": entry for section in UNITS for name, entry in getattr(self, section).items()
+        }
+
+    def missing(self) -> list[str]:
+        """Name the entries that are neither given nor declared unavailable; prices that need them raise."""
+        given = self.entries()
+        return [name for name in ENTRIES if name not in given and self.reason(name) is None]
+
+    def reason(self, name: str) -> str | None:
+        """Tell why entry `name` is unavailable; None when the profile does not declare it so."""
+        return self.unavailable.get(name, self.unavailable.get(name.split(".")[0]))
+
+    def entry(self, name: str) -> Entry:
+        """Give entry `name`; raises MissingEntry where there is none."""
+        section, _, key = name.partition(".")
+        found: Entry | None = getattr(self, section).get(key)
+        if found is None:
+            raise MissingEntry(self.name, name)
+        return found
+
+    def corners(self, name: str) -> Corners:
+        """Give entry `name` in SI units as (low, value, high); raises MissingEntry where there is none."""
+        entry = self.entry(name)
+        scale = UNITS[name.split(".")[0]][entry.unit]
+        return np.array([entry.low, entry.value, entry.high]) * scale
+
+    def limit(self, name: str) -> int:
+        """Give the value of `limits.<name>` as a whole number of pieces, bytes or bits."""
+        return int(self.corners(f"limits.{name}")[1])
+
+    def _check(self, name: str, entry: Entry) -> None:
+        section = name.split(".")[0]
+        if name not in ENTRIES:
+            raise InputError(f"{name}: no such entry", f"the profile schema has {', '.join(ENTRIES)}")
+        if entry.unit not in UNITS[section]:
+            raise InputError(f"{name}: unit is '{entry.unit}'", f"use one of {', '.join(UNITS[section])}")
+        numbers = (entry.low, entry.value, entry.high)
+        if not all(math.isfinite(number) and number >= 0 for number in numbers):
+            raise InputError(
+                f"{name}: {numbers} has a negative or endless number", "give finite ones, 0 or more"
+            )
+        if not entry.low <= entry.value <= entry.high:
+            raise InputError(f"{name}: low, value, high are {numbers}", "order them")
+        if entry.source not in self.sources:
+            raise InputError(f"{name}: source '{entry.source}' is not in [sources]", "cite it there")
+        if entry.low < entry.high and not entry.interval:
+            raise InputError(f"{name}: interval is empty", "say how low and high were chosen")
+        if entry.basis == "assumed" and not entry.note:
+            raise InputError(f"{name}: note is empty", "an assumed number needs its reason")
+
+
+def list_profiles() -> tuple[str, ...]:
+    """Name the profiles of the catalogue."""
+    names = (item.name for item in files("stas_neuro.hw_profiles").iterdir())
+    return tuple(sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml")))
+
+
+def load_profile(name_or_path: str | Path) -> Profile:
+    """Load a profile of the catalogue by name, or any TOML file by path (a Path, or a text ending in .toml).
+
+    Raises
+    ------
+    InputError
+        When there is no such profile, or its file is wrong: names the file and the field.
+    """
+    if isinstance(name_or_path, Path) or name_or_path.endswith(".toml"):
+        return parse_profile(read_bytes(Path(name_or_path)), str(name_or_path))
+    if name_or_path not in list_profiles():
+        raise InputError(
+            f"no profile is called '{name_or_path}'",
+            f"use {', '.join(list_profiles())} or the path of a .toml file",
+        )
+    resource = files("stas_neuro.hw_profiles") / f"{name_or_path}.toml"
+    return parse_profile(resource.read_bytes(), f"{name_or_path}.toml")
+
+
+def parse_profile(content: bytes, where: str) -> Profile:
+    """Make a profile from the bytes of a TOML file; errors name `where`."""
+    remedy = "mend the profile (docs/profiles.md has the schema)"
+    try:
+        document = tomllib.loads(content.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{where}: {error}", remedy) from error
+    version = document.get("schema_version")
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise InputError(
+            f"{where}: schema_version is {version}, this version reads {SCHEMA_VERSION}",
+            "use a newer stas-neuro",
+        )
+    return parse_json(Profile, json.dumps(document, default=str).encode(), where, remedy)

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import json
+import pickle
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stas_neuro.energy.profile import (
+    ENTRIES,
+    UNITS,
+    Entry,
+    MissingEntry,
+    Profile,
+    list_profiles,
+    load_profile,
+    parse_profile,
+)
+from stas_neuro.errors import InputError
+
+DOCS = Path(__file__).parent.parent / "docs" / "profiles.md"
+ENTRY = {
+    "value": 2.0,
+    "low": 1.0,
+    "high": 3.0,
+    "unit": "pJ",
+    "basis": "measured",
+    "source": "me",
+    "interval": "so",
+}
+
+
+def toml(**changes: Any) -> bytes:
+    """A small profile as TOML (JSON scalars and inline tables are TOML here)."""
+    document: dict[str, Any] = {
+        "schema_version": 1,
+        "name": "mine",
+        "title": "Mine",
+        "graded_spikes": False,
+        "step_law": "sum",
+        "energy": {"synaptic_operation": ENTRY},
+        "sources": {"me": {"citation": "me"}},
+    }
+    return "\n".join(f"{key} = {_inline(value)}" for key, value in (document | changes).items()).encode()
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_inline(item)}" for key, item in value.items()) + "}"
+    return json.dumps(value)
+
+
+@pytest.mark.parametrize("name", list_profiles())
+def test_catalogue_is_complete_and_cited(name: str) -> None:
+    profile = load_profile(name)
+    assert profile.name == name
+    assert profile.missing() == []
+    for entry in profile.entries().values():
+        assert profile.sources[entry.source].citation
+
+
+def test_catalogue() -> None:
+    assert list_profiles() == ("cmos45", "loihi1", "loihi2")
+
+
+@pytest.mark.parametrize(
+    ("profile", "entry", "value", "unit", "basis"),
+    [
+        ("loihi1", "energy.synaptic_operation", 23.6, "pJ", "simulated"),
+        ("loihi1", "energy.neuron_update_active", 81.0, "pJ", "simulated"),
+        ("loihi1", "energy.neuron_update_inactive", 52.0, "pJ", "simulated"),
+        ("loihi1", "time.synaptic_operation", 3.5, "ns", "simulated"),
+        ("loihi2", "energy.synaptic_operation", 23.6, "pJ", "assumed"),
+        ("loihi2", "time.synaptic_operation", 0.66, "ns", "vendor"),
+        ("loihi2", "time.barrier", 1.78, "us", "measured"),
+        ("cmos45", "energy.multiply_accumulate", 4.6, "pJ", "assumed"),
+        ("cmos45", "energy.synaptic_operation", 0.9, "pJ", "assumed"),
+    ],
+)
+def test_published_figures(profile: str, entry: str, value: float, unit: str, basis: str) -> None:
+    found = load_profile(profile).entry(entry)
+    assert (found.value, found.unit, found.basis) == (value, unit, basis)
+
+
+def test_derived_figures_follow_from_what_they_are_derived_from() -> None:
+    for name in ("loihi1", "loihi2"):
+        profile = load_profile(name)
+        for section in ("energy", "time"):
+            parts = profile.corners(f"{section}.synaptic_operation") + profile.corners(
+                f"{section}.neuron_update_active"
+            )
+            assert profile.corners(f"{section}.score_lookup") == pytest.approx(parts, rel=1e-9)
+    loihi = load_profile("loihi1")
+    for section in ("energy", "time"):
+        synapse = loihi.corners(f"{section}.synaptic_operation")
+        product = loihi.corners(f"{section}.multiply_accumulate")
+        assert product[1] == pytest.approx(4 * synapse[1])
+    assert loihi.corners("energy.multiply_accumulate")[2] == pytest.approx(8 * 35.5e-12)
+    # Measured core static power of a chip with 11 cores in use (Lenz 2023) lies in the interval.
+    low, _, high = 11 * loihi.corners("power.static")
+    assert low < 4.22e-3 < 5.09e-3 < high
+
+
+def test_corners_are_in_si_units() -> None:
+    profile = parse_profile(toml(), "mine.toml")
+    assert profile.corners("energy.synaptic_operation").tolist() == pytest.approx([1e-12, 2e-12, 3e-12])
+    assert load_profile("loihi1").limit("synaptic_memory_per_core") == 128 * 1024
+
+
+def test_a_missing_entry_is_named() -> None:
+    profile = parse_profile(toml(), "mine.toml")
+    assert "energy.spike_message" in profile.missing()
+    with pytest.raises(MissingEntry, match=r"profile mine has no energy\.spike_message") as caught:
+        profile.corners("energy.spike_message")
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (again.profile, again.entry, str(again)) == ("mine", "energy.spike_message", str(caught.value))
+
+
+def test_unavailable_entries_have_their_reason() -> None:
+    profile = parse_profile(toml(unavailable={"energy.spike_message": "why", "time": "never"}), "mine.toml")
+    assert profile.reason("energy.spike_message") == "why"
+    assert profile.reason("time.barrier") == "never"
+    assert profile.reason("energy.score_lookup") is None
+    assert not {"energy.spike_message", "time.barrier"} & set(profile.missing())
+    with pytest.raises(MissingEntry):
+        profile.entry("time.barrier")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schema_version": 2}, "schema_version is 2"),
+        ({"colour": "red"}, "colour"),
+        ({"graded_spikes": "no"}, "graded_spikes"),
+        ({"step_law": "mean"}, "step_law"),
+        ({"energy": {"synop": ENTRY}}, "energy.synop: no such entry"),
+        (
+            {"energy": {"synaptic_operation": ENTRY | {"unit": "ns"}}},
+            "energy.synaptic_operation: unit is 'ns'",
+        ),
+        ({"energy": {"synaptic_operation": ENTRY | {"low": 2.5}}}, "low, value, high are (2.5, 2.0, 3.0)"),
+        ({"energy": {"synaptic_operation": ENTRY | {"low": -1.0}}}, "negative"),
+        ({"energy": {"synaptic_operation": ENTRY | {"basis": "guessed"}}}, "basis"),
+        ({"energy": {"synaptic_operation": ENTRY | {"source": "you"}}}, "source 'you'"),
+        ({"energy": {"synaptic_operation": ENTRY | {"interval": ""}}}, "interval is empty"),
+        ({"energy": {"synaptic_operation": ENTRY | {"basis": "assumed"}}}, "note is empty"),
+        ({"energy": {"synaptic_operation": {"value": 1.0}}}, "energy.synaptic_operation.low"),
+        ({"unavailable": {"energy.synops": "why"}}, "unavailable.energy.synops: no such entry"),
+        ({"unavailable": {"time": ""}}, "unavailable.time: no reason"),
+        ({"unavailable": {"energy.synaptic_operation": "why"}}, "the profile gives it too"),
+        ({"unavailable": {"energy": "why"}}, "the profile gives it too"),
+        ({"power": {"static": ENTRY | {"unit": "W"}}}, "static_scope is missing"),
+    ],
+)
+def test_wrong_profiles_are_refused_by_file_and_field(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)) as caught:
+        parse_profile(toml(**changes), "mine.toml")
+    assert str(caught.value).startswith("mine.toml: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_profile_without_time_law_must_say_so() -> None:
+    text = toml().replace(b'step_law = "sum"\n', b"")
+    with pytest.raises(InputError, match="step_law is missing"):
+        parse_profile(text, "mine.toml")
+
+
+def test_profiles_are_found_by_name_or_path(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(toml())
+    assert load_profile(path) == load_profile(str(path))
+    with pytest.raises(InputError, match=r"loihi3.*cmos45, loihi1, loihi2"):
+        load_profile("loihi3")
+    with pytest.raises(InputError, match="No such file"):
+        load_profile(tmp_path / "none.toml")
+    path.write_text("name = ")
+    with pytest.raises(InputError, match=r"mine\.toml"):
+        load_profile(path)
+
+
+def test_the_docs_name_every_entry_field_and_unit() -> None:
+    text = DOCS.read_text()
+    names = {
+        name
+        for cell in re.findall(r"^\| (.+?) \|", text, flags=re.MULTILINE)
+        for name in re.findall(r"`([^`]+)`", cell)
+    }
+    for entry in ENTRIES:
+        assert entry in names or re.sub("^(energy|time)", "X", entry) in names, entry
+    for name in names:
+        if re.match(r"(X|energy|time|power|limits)\.", name):
+            assert name.replace("X.", "energy.") in ENTRIES, name
+    assert {field.name for field in fields(Entry)} <= names
+    sections = {*UNITS, "unavailable", "sources"}
+    assert {field.name for field in fields(Profile)} - sections <= names
+    (example,) = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
+    assert parse_profile(example.encode(), "example").entry("energy.synaptic_operation").value == 8.43
+    for section, units in UNITS.items():
+        assert f"{section}: {' '.join(units)}" in text
