@@ -1,0 +1,57 @@
+"""From a folded graph to the neutral network that Lava processes are built from."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+from stas_neuro.errors import InputError
+from stas_neuro.exporters.lava.network import Layer, Network, Value, Wire
+from stas_neuro.ir import Edge, Graph, HaltingScore, Node, Stage
+
+_COMMON = {field.name for field in fields(Node)}
+
+
+def build_network(graph: Graph) -> Network:
+    """Translate `graph` node by node; names, ports and tensors stay as they are.
+
+    Raises
+    ------
+    InputError
+        The graph still has BatchNorm nodes.
+    """
+    if graph.stage != Stage.FOLDED:
+        raise InputError(f"the graph is {graph.stage}, Lava runs a folded one", remedy="fold it first")
+    return Network(
+        time_steps=graph.time_steps,
+        layers=tuple(_layer(graph, node) for node in graph.nodes),
+        wires=tuple(_wire(edge) for edge in graph.edges) + _score_masks(graph),
+        tensors=dict(graph.tensors),
+        classes=graph.classes,
+        mean=graph.preprocessing.mean,
+        std=graph.preprocessing.std,
+    )
+
+
+def _layer(graph: Graph, node: Node) -> Layer:
+    params = {field.name: getattr(node, field.name) for field in fields(node) if field.name not in _COMMON}
+    types = ((port, graph.types[node.name, port]) for port in node.OUTPUTS)
+    return Layer(
+        name=node.name,
+        op=type(node).__name__,
+        phase=str(node.phase),
+        params=params,
+        outputs={port: Value(str(value.kind), value.shape) for port, value in types},
+    )
+
+
+def _wire(edge: Edge) -> Wire:
+    return Wire(src=edge.src, src_port=edge.src_port, dst=edge.dst, dst_port=edge.dst_port, delay=edge.delay)
+
+
+def _score_masks(graph: Graph) -> tuple[Wire, ...]:
+    """Wire the mask of each accumulator to its score too: only visited tokens' scores are looked up."""
+    accumulators = (
+        (score, edge.dst) for score in graph.of_type(HaltingScore) for edge in graph.consumers(score)
+    )
+    masks = ((score, graph.inputs(accumulator).get("alive")) for score, accumulator in accumulators)
+    return tuple(_wire(replace(mask, dst=score.name)) for score, mask in masks if mask is not None)

@@ -1,0 +1,111 @@
+"""Run a network on Lava, in either runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .failure import LavaFailure
+from .network import Array, Network
+from .schedule import Schedule
+
+RUNTIMES = ("in-process", "multiprocess")
+Progress = Callable[[int, int], None]
+"""Called with the number of finished images and of all."""
+Records = Mapping[str, Mapping[str, Array]]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Result:
+    """What a run gives.
+
+    `logits` (B, classes); `visits` bool (B, T, L, N); `spikes` maps LIF names to uint8 (B, steps, *shape),
+    empty where not recorded; `counts` maps layer and kind of event to int64 (B, steps of the layer).
+    """
+
+    logits: Array
+    visits: Array
+    counts: Mapping[str, Mapping[str, Array]]
+    spikes: Mapping[str, Array] = field(default_factory=dict)
+
+    @property
+    def token_ratio(self) -> float:
+        """Mean share of the T*L visits that tokens used."""
+        return float(self.visits.mean())
+
+
+def run_network(
+    network: Network,
+    images: Array,
+    *,
+    dtype: type[np.floating[Any]] = np.float64,
+    runtime: str = "in-process",
+    record_spikes: bool = False,
+    deadline_s: float = 120.0,
+    progress: Progress | None = None,
+) -> Result:
+    """Run normalised images (B, C, H, W), or (B, T, C, H, W) for event data, through a network.
+
+    `deadline_s` bounds how long the multi-process runtime may go without finishing an image, start-up
+    included. Raises LavaFailure when images do not fit or the multi-process runtime fails; the in-process one
+    lets a model's own exception through.
+    """
+    if runtime not in RUNTIMES:
+        raise LavaFailure(f"no runtime '{runtime}'", remedy=f"choose one of {', '.join(RUNTIMES)}")
+    _check_images(network, images)
+    heard = progress or (lambda done, total: None)
+    options: dict[str, Any] = {"dtype": dtype, "record_spikes": record_spikes}
+    if runtime == "in-process":
+        from .assemble import assembled
+        from .executor import execute
+        from .processes import Run
+
+        run = Run(images=len(images), period=Schedule.of(network).period, **options)
+        with assembled(network, images, run) as assembly:
+            records: Records = execute(assembly, run, lambda done: heard(done, len(images)))
+    else:
+        from .supervisor import supervise
+
+        records = supervise(network, images, deadline_s=deadline_s, progress=heard, **options)
+    return _result(network, images, records)
+
+
+def _check_images(network: Network, images: Array) -> None:
+    source = network.of_op("Input")[0]
+    shape = tuple(source.params["shape"])
+    frames = (network.time_steps, *shape)
+    by_step = source.phase != "once"
+    if len(images) == 0 or images.shape[1:] != (frames if by_step else shape):
+        wanted = frames if by_step else shape
+        raise LavaFailure(
+            f"images have shape {images.shape}, the network takes (B, {', '.join(map(str, wanted))})",
+            remedy="give at least one image of that shape",
+        )
+
+
+def _result(network: Network, images: Array, records: Records) -> Result:
+    counted = ("spikes", "visits", "logits")
+    return Result(
+        logits=records[network.of_op("Output")[0].name]["logits"],
+        visits=_visits(network, len(images), records),
+        counts={
+            name: {kind: array for kind, array in record.items() if kind not in counted}
+            for name, record in records.items()
+        },
+        spikes={name: record["spikes"] for name, record in records.items() if "spikes" in record},
+    )
+
+
+def _visits(network: Network, images: int, records: Records) -> Array:
+    readout = network.of_op("Readout")[0]
+    blocks = readout.params["blocks"]
+    masks = [records[layer.name]["visits"] for layer in network.of_op("HaltAccumulate")]
+    if not masks:
+        last = next(wire for wire in network.wires_into(readout.name) if wire.dst_port == f"z{blocks - 1}")
+        tokens = network.layer(last.src).outputs[last.src_port].shape[0]
+        return np.ones((images, network.time_steps, blocks, tokens), np.bool_)
+    # Halting over time has one accumulator, whose mask holds for every block of a step.
+    return np.stack(masks * (blocks // len(masks)), axis=2)

@@ -1,0 +1,74 @@
+"""Runs an assembled network inside this interpreter: the models that Lava compiled, over in-memory channels.
+
+Models are stepped in topological order, so that what a process sends in a step has arrived when its receivers
+run. A delayed wire needs nothing more: its messages queue, and the receiver is a step behind.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .assemble import Assembly
+from .failure import LavaFailure
+from .lava_api import ChannelBuilderMp, create_port_id
+from .network import Array
+from .processes import LayerModel, Run
+
+
+@dataclass(frozen=True, eq=False)
+class _SendPort:
+    """The sending end of a channel, as Lava's out ports see it.
+
+    Arrays pass by reference: Lava's in ports copy what they receive, and no model changes what it has sent.
+    """
+
+    name: str
+    queue: deque[Array]
+
+    def send(self, data: Array) -> None:
+        self.queue.append(data)
+
+
+@dataclass(frozen=True, eq=False)
+class _ReceivePort:
+    """The receiving end of a channel, as Lava's in ports see it."""
+
+    name: str
+    queue: deque[Array]
+
+    def recv(self) -> Array:
+        if not self.queue:
+            raise LavaFailure(
+                f"port {self.name} waits for a message that nobody sends before it in this step",
+                remedy="order the layers topologically, or delay the wire by a step",
+            )
+        return self.queue.popleft()
+
+
+def execute(assembly: Assembly, run: Run, progress: Callable[[int], None]) -> dict[str, dict[str, Array]]:
+    """Run all steps; the record of every process by its name. `progress` hears of each finished image."""
+    models = _build(assembly)
+    for image in range(run.images):
+        for _ in range(run.period):
+            for model in models:
+                model.time_step += 1
+                model.run_spk()
+        progress(image + 1)
+    return {model.name: model.record for model in models}
+
+
+def _build(assembly: Assembly) -> list[LayerModel]:
+    builders = assembly.executable.proc_builders
+    for channel in assembly.executable.channel_builders:
+        if not isinstance(channel, ChannelBuilderMp):
+            raise TypeError(f"the executor has no channel of type {type(channel).__name__}")
+        queue: deque[Array] = deque()
+        sender = _SendPort(channel.src_port_initializer.name, queue)
+        receiver = _ReceivePort(channel.dst_port_initializer.name, queue)
+        builders[channel.src_process].set_csp_ports([sender])
+        builders[channel.dst_process].set_csp_ports([receiver])
+        source = create_port_id(channel.src_process.id, channel.src_port_initializer.name)
+        builders[channel.dst_process].add_csp_port_mapping(source, receiver)
+    return [builders[process].build() for process in assembly.processes]

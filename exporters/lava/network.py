@@ -1,0 +1,138 @@
+"""The neutral form of a network: JSON for its structure, one npz for its arrays. Needs numpy only.
+
+It is what Lava processes are built from, here and in an exported package. A layer names its process by `op`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .failure import LavaFailure
+
+Array = npt.NDArray[Any]
+Shape = tuple[int, ...]
+
+FORMAT = 1
+NETWORK_FILE = "network.json"
+WEIGHTS_FILE = "weights.npz"
+
+
+@dataclass(frozen=True)
+class Value:
+    """What a port sends: `kind` as in the IR (spike, graded, current, mask, ...), `shape` of one message."""
+
+    kind: str
+    shape: Shape
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """One process: `op` is its class, `phase` when it runs, `params` its attributes."""
+
+    name: str
+    op: str
+    phase: str
+    params: Mapping[str, Any]
+    outputs: Mapping[str, Value]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wire:
+    """A connection of ports; `delay` 1 brings the value of the previous model step (feedback)."""
+
+    src: str
+    src_port: str
+    dst: str
+    dst_port: str
+    delay: int = 0
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Network:
+    """A folded network of `time_steps` model steps.
+
+    `layers` stand in topological order of the undelayed wires. `tensors` maps "layer/param" to float arrays.
+    `mean` and `std` normalise images per channel, (x / 255 - mean) / std for uint8 ones.
+    """
+
+    time_steps: int
+    layers: tuple[Layer, ...]
+    wires: tuple[Wire, ...]
+    tensors: Mapping[str, Array]
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def layer(self, name: str) -> Layer:
+        """The layer of that name; KeyError where there is none."""
+        return {layer.name: layer for layer in self.layers}[name]
+
+    def of_op(self, op: str) -> tuple[Layer, ...]:
+        """Layers of one op, in order."""
+        return tuple(layer for layer in self.layers if layer.op == op)
+
+    def wires_into(self, name: str) -> Iterator[Wire]:
+        """The wires that end at a layer."""
+        return (wire for wire in self.wires if wire.dst == name)
+
+    def params_of(self, name: str) -> dict[str, Array]:
+        """The arrays of a layer by parameter name."""
+        prefix = f"{name}/"
+        return {key[len(prefix) :]: array for key, array in self.tensors.items() if key.startswith(prefix)}
+
+    def save(self, directory: Path) -> None:
+        """Write network.json and weights.npz into an existing directory."""
+        document = {
+            "format": FORMAT,
+            "time_steps": self.time_steps,
+            "classes": list(self.classes),
+            "preprocessing": {"mean": list(self.mean), "std": list(self.std)},
+            "layers": [asdict(layer) for layer in self.layers],
+            "wires": [asdict(wire) for wire in self.wires],
+        }
+        (directory / NETWORK_FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        save_arrays(directory / WEIGHTS_FILE, self.tensors)
+
+    @staticmethod
+    def load(directory: Path) -> Network:
+        """Read what `save` wrote; LavaFailure where the format is another one."""
+        document = json.loads((directory / NETWORK_FILE).read_text(encoding="utf-8"))
+        if document.get("format") != FORMAT:
+            raise LavaFailure(
+                f"{directory / NETWORK_FILE}: format {document.get('format')}, this program reads {FORMAT}",
+                remedy="export the network again with the stas-neuro that reads it",
+            )
+        return Network(
+            time_steps=document["time_steps"],
+            layers=tuple(_layer(entry) for entry in document["layers"]),
+            wires=tuple(Wire(**entry) for entry in document["wires"]),
+            tensors=load_arrays(directory / WEIGHTS_FILE),
+            classes=tuple(document["classes"]),
+            mean=tuple(document["preprocessing"]["mean"]),
+            std=tuple(document["preprocessing"]["std"]),
+        )
+
+
+def save_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write arrays by name to an npz file."""
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+
+
+def load_arrays(path: Path) -> dict[str, Array]:
+    """Read what `save_arrays` wrote."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return {key: arrays[key] for key in arrays.files}
+
+
+def _layer(entry: dict[str, Any]) -> Layer:
+    outputs = {port: Value(value["kind"], tuple(value["shape"])) for port, value in entry["outputs"].items()}
+    return Layer(
+        name=entry["name"], op=entry["op"], phase=entry["phase"], params=entry["params"], outputs=outputs
+    )

@@ -1,0 +1,72 @@
+"""Products of spikes with spikes: attention without softmax."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..lava_api import CPU, LoihiProtocol, implements, requires, tag
+from ..network import Array
+from .base import LayerModel, LayerProcess
+
+
+class SpikeMatMul(LayerProcess):
+    """y = scale * (q k^T) v for each head of D / heads contiguous channels; q, k, v, y (N, D)."""
+
+
+@implements(proc=SpikeMatMul, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class PySpikeMatMulModel(LayerModel):
+    """Both products of all heads in one go, in the order that the layer's form says."""
+
+    EVENTS = ("synops", "synops_unary")
+
+    def _setup(self) -> None:
+        tokens, channels = self.inlets["q"].shape
+        self.width = channels // self.params["heads"]
+        self.by_head = (tokens, self.params["heads"], self.width)
+        self.keys_first = self.params["form"] == "Q(K^TV)"
+
+    def _compute(self, q: Array, k: Array, v: Array) -> Array:
+        q, k, v = (x.reshape(self.by_head).transpose(1, 0, 2) for x in (q, k, v))  # (heads, N, D / heads)
+        product = self._keys_first(q, k, v) if self.keys_first else self._scores_first(q, k, v)
+        y: Array = product.transpose(1, 0, 2).reshape(self.outlets["y"]) * self.params["scale"]
+        return y
+
+    def _keys_first(self, q: Array, k: Array, v: Array) -> Array:
+        pairs = np.vdot(k.sum(axis=2), v.sum(axis=2))  # of one key and one value spike of a token, per head
+        synops = int(pairs) + np.count_nonzero(q) * self.width
+        self.count("synops", synops)
+        self.count("synops_unary", synops)
+        product: Array = q @ (k.transpose(0, 2, 1) @ v)
+        return product
+
+    def _scores_first(self, q: Array, k: Array, v: Array) -> Array:
+        scores: Array = q @ k.transpose(0, 2, 1)  # (heads, N, N): coincidences of query and key spikes
+        coincidences = int(scores.sum())
+        driven = v.sum(axis=2)  # value spikes of each token, per head
+        self.count("synops", coincidences + int(np.vdot((scores != 0).sum(axis=1), driven)))
+        self.count("synops_unary", coincidences + int(np.vdot(scores.sum(axis=1), driven)))
+        product: Array = scores @ v
+        return product
+
+
+class MaskedColumnSum(LayerProcess):
+    """y (D,) = sum over tokens of k * v; k, v (N, D)."""
+
+
+@implements(proc=MaskedColumnSum, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class PyMaskedColumnSumModel(LayerModel):
+    """Each coincidence of a key and a value spike is one synaptic operation."""
+
+    EVENTS = ("synops", "synops_unary")
+
+    def _compute(self, k: Array, v: Array) -> Array:
+        both = k * v
+        coincidences = np.count_nonzero(both)
+        self.count("synops", coincidences)
+        self.count("synops_unary", coincidences)
+        y: Array = both.sum(axis=0)
+        return y

@@ -1,0 +1,187 @@
+"""What all processes of a network share: ports from the network's wiring, a window of Lava steps, counting.
+
+A process declares its ports from the wires that reach it; its process model is written without port
+declarations and gets them, with the wanted precision, from :func:`typed_model`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..lava_api import AbstractProcess, InPort, LavaPyType, OutPort, PyInPort, PyLoihiProcessModel, PyOutPort
+from ..network import Array, Shape
+from ..reports import Reporter
+from ..schedule import DELAYED, EACH, HELD, Window
+
+
+@dataclass(frozen=True)
+class Inlet:
+    """An input port: shape of its messages, kind of the value sent, and how it arrives (see `schedule`)."""
+
+    shape: Shape
+    kind: str
+    arrival: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a run asks of every process; `reporter` only in the multi-process runtime."""
+
+    images: int
+    period: int
+    dtype: type[np.floating[Any]] = np.float64
+    record_spikes: bool = False
+    reporter: Reporter | None = None
+
+    @property
+    def steps(self) -> int:
+        """Lava steps of the whole run."""
+        return self.images * self.period
+
+
+def in_port(name: str) -> str:
+    """Attribute of a process that is its input port `name`; an output port may have the same name."""
+    return f"{name}_in"
+
+
+def out_port(name: str) -> str:
+    """Attribute of a process that is its output port `name`."""
+    return f"{name}_out"
+
+
+class LayerProcess(AbstractProcess):  # type: ignore[misc]
+    """A node of the network as a Lava process; the subclasses say which."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        inlets: Mapping[str, Inlet],
+        outlets: Mapping[str, Shape],
+        params: Mapping[str, Any],
+        tensors: Mapping[str, Array],
+        window: Window,
+        run: Run,
+    ) -> None:
+        super().__init__(
+            name=name, inlets=inlets, outlets=outlets, params=params, tensors=tensors, window=window, run=run
+        )
+        for port, inlet in inlets.items():
+            setattr(self, in_port(port), InPort(shape=inlet.shape))
+        for port, shape in outlets.items():
+            setattr(self, out_port(port), OutPort(shape=shape))
+
+
+class LayerModel(PyLoihiProcessModel):  # type: ignore[misc]
+    """Zero-delay behaviour: in each step of its window receives all inputs, computes and sends.
+
+    Subclasses write :meth:`_compute`, whose arguments are the input ports, and :meth:`_reset` where they
+    have state. What a run reads out is in `record`: counts of events int64 (images, steps of the window) by
+    kind, and whatever the model adds to it.
+    """
+
+    EVENTS: ClassVar[tuple[str, ...]] = ()
+    """Kinds of events this model counts."""
+
+    def __init__(self, proc_params: Any) -> None:
+        super().__init__(proc_params)
+        self.name: str = proc_params["name"]
+        self.inlets: Mapping[str, Inlet] = proc_params["inlets"]
+        self.outlets: Mapping[str, Shape] = proc_params["outlets"]
+        self.params: Mapping[str, Any] = proc_params["params"]
+        self.run_spec: Run = proc_params["run"]
+        self.reporter = self.run_spec.reporter
+        self.window: Window = proc_params["window"]
+        self.dtype = self.run_spec.dtype
+        self.tensors = {
+            key: array.astype(self.dtype, copy=False) for key, array in proc_params["tensors"].items()
+        }
+        self.image = 0
+        """Number of the image at work, from 0."""
+        self.step = 0
+        """Step within the window, from 0."""
+        counts = (self.run_spec.images, self.window.steps)
+        self.record: dict[str, Array] = {kind: np.zeros(counts, np.int64) for kind in self.EVENTS}
+        self._values: dict[str, Array] = {}
+        self._arriving: dict[str, list[tuple[str, Callable[[], Array]]]] = {}
+        if self.reporter is not None:
+            self.reporter.show_stack_on_request(self.name)
+        self._setup()
+
+    def _setup(self) -> None:
+        """Prepare constants and the record."""
+
+    def _reset(self) -> None:
+        """Put the state to what it is before an image."""
+
+    def _compute(self, *args: Any, **inputs: Any) -> Array | tuple[Array, ...] | None:
+        """One step: the values of the out ports in their order, None to send nothing."""
+        raise NotImplementedError
+
+    def count(self, kind: str, events: int | np.integer[Any]) -> None:
+        """Enter the events of the step at work."""
+        self.record[kind][self.image, self.step] = events
+
+    @property
+    def last_step(self) -> bool:
+        """Whether this is the last step of the window."""
+        return self.step == self.window.steps - 1
+
+    def run_spk(self) -> None:
+        """One Lava step."""
+        try:
+            self.image, at = divmod(self.time_step - 1, self.run_spec.period)
+            self.step = at - self.window.first
+            if 0 <= self.step < self.window.steps:
+                self._work()
+            if self.reporter is not None and self.time_step == self.run_spec.steps:
+                self.reporter.record(self.name, self.record)
+        except Exception:
+            if self.reporter is not None:
+                self.reporter.failure(self.name)
+            raise
+
+    def _work(self) -> None:
+        if self.step == 0:
+            self._reset()
+        sent = self._compute(**self._receive())
+        if sent is None:
+            return
+        for port, value in zip(self.outlets, sent if isinstance(sent, tuple) else (sent,), strict=True):
+            getattr(self, out_port(port)).send(value)
+
+    def _receive(self) -> dict[str, Array]:
+        if not self._arriving:
+            # The builder sets the ports only after construction.
+            self._arriving = {EACH: [], HELD: [], DELAYED: []}
+            for port, inlet in self.inlets.items():
+                self._arriving[inlet.arrival].append((port, getattr(self, in_port(port)).recv))
+        values = self._values
+        for port, receive in self._arriving[EACH]:
+            values[port] = receive()
+        for port, receive in self._arriving[DELAYED]:
+            # The sender is a step ahead: at the first step what waits is what the last image left behind.
+            waiting = receive() if self.step or self.image else None
+            values[port] = waiting if self.step and waiting is not None else self._neutral(port)
+        if self.step == 0:
+            for port, receive in self._arriving[HELD]:
+                values[port] = receive()
+        return values
+
+    def _neutral(self, port: str) -> Array:
+        """Before the first step nothing is accumulated and every token is alive."""
+        return np.full(self.inlets[port].shape, 0.0 if port == "total" else 1.0, self.dtype)
+
+
+def typed_model(
+    model: type[LayerModel], process: LayerProcess, dtype: type[np.floating[Any]]
+) -> type[LayerModel]:
+    """The model with the ports of one process declared for Lava, in the precision of the run."""
+    incoming, outgoing = process.in_ports.members, process.out_ports.members
+    declared: dict[str, Any] = {port.name: LavaPyType(PyInPort.VEC_DENSE, dtype) for port in incoming}
+    declared |= {port.name: LavaPyType(PyOutPort.VEC_DENSE, dtype) for port in outgoing}
+    return type(model.__name__, (model,), declared | {"__module__": model.__module__})

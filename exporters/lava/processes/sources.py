@@ -1,0 +1,49 @@
+"""Where data enters and leaves the network: the images and the logits."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..lava_api import CPU, LoihiProtocol, implements, requires, tag
+from ..network import Array
+from .base import LayerModel, LayerProcess
+
+
+class Input(LayerProcess):
+    """Holds the batch, tensor "images" (B, *shape) or (B, steps, *shape), and sends one frame a step."""
+
+
+@implements(proc=Input, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class PyInputModel(LayerModel):
+    """Sends an image once, or its frames step by step."""
+
+    def _setup(self) -> None:
+        images = self.tensors["images"]
+        self.by_step = images.ndim == len(self.params["shape"]) + 2
+        self.images = images
+
+    def _compute(self, **inputs: Array) -> Array:
+        frame: Array = self.images[self.image, self.step] if self.by_step else self.images[self.image]
+        return frame
+
+
+class Output(LayerProcess):
+    """Takes in the logits x (classes,), one message an image."""
+
+
+@implements(proc=Output, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class PyOutputModel(LayerModel):
+    """Keeps the logits of all images as record "logits" (B, classes) and reports each finished image."""
+
+    def _setup(self) -> None:
+        self.logits = np.zeros((self.run_spec.images, *self.inlets["x"].shape), self.dtype)
+        self.record["logits"] = self.logits
+
+    def _compute(self, x: Array) -> None:
+        self.logits[self.image] = x
+        if self.reporter is not None:
+            self.reporter.event(images=self.image + 1)

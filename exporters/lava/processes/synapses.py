@@ -1,0 +1,99 @@
+"""Synapses: linear layers and convolutions, with the events that they take in."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from ..lava_api import CPU, LoihiProtocol, implements, requires, tag
+from ..network import Array
+from .base import LayerModel, LayerProcess
+
+EVENT_KINDS = ("spike", "graded")
+"""Values that arrive as events; all others are multiplied."""
+
+
+class Linear(LayerProcess):
+    """y = x W^T + alive * bias; x (N, D) or (D,), alive (N,) where it is wired."""
+
+
+@implements(proc=Linear, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class PyLinearModel(LayerModel):
+    """One matrix product a step; a dead token's row of y is zero."""
+
+    EVENTS = ("synops", "synops_unary", "macs")
+
+    def _setup(self) -> None:
+        self.matrix = np.ascontiguousarray(self.tensors["weight"].T)
+        self.bias = self.tensors.get("bias")
+        self.fan_out = self.matrix.shape[1]
+        self.input_kind = self.inlets["x"].kind
+
+    def _compute(self, x: Array, alive: Array | None = None) -> Array:
+        if self.input_kind in EVENT_KINDS:
+            events = np.count_nonzero(x)
+            graded = self.input_kind == "graded"
+            self.count("synops", events * self.fan_out)
+            self.count("synops_unary", (int(x.sum()) if graded else events) * self.fan_out)
+        else:
+            self.count("macs", x.size * self.fan_out)
+        y: Array = x @ self.matrix
+        if self.bias is not None:
+            y += self.bias if alive is None else np.multiply.outer(alive, self.bias)
+        return y
+
+
+class Conv2d(LayerProcess):
+    """Cross-correlation with zero padding: x (Cin, H, W) to y (Cout, H', W')."""
+
+
+@implements(proc=Conv2d, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class PyConv2dModel(LayerModel):
+    """All windows of the padded map as columns, then one matrix product."""
+
+    EVENTS = ("synops", "synops_unary", "macs")
+
+    def _setup(self) -> None:
+        weight = self.tensors["weight"]
+        out_channels, in_channels, kernel, _ = weight.shape
+        stride, padding = self.params["stride"], self.params["padding"]
+        _, height, width = self.inlets["x"].shape
+        self.matrix = weight.reshape(out_channels, -1)
+        self.bias = self.tensors["bias"][:, None] if "bias" in self.tensors else None
+        padded = np.zeros((in_channels, height + 2 * padding, width + 2 * padding), self.dtype)
+        self.interior = padded[:, padding : padding + height, padding : padding + width]
+        windows = sliding_window_view(padded, (kernel, kernel), (1, 2))[:, ::stride, ::stride]  # type: ignore[call-overload]
+        self.windows = windows.transpose(0, 3, 4, 1, 2)  # (Cin, k, k, H', W'), a view of the padded map
+        self.columns = np.empty(self.windows.shape, self.dtype)
+        reach = np.outer(*(_outputs_reached(n, kernel, stride, padding) for n in (height, width)))
+        self.fan_out = reach * out_channels  # (H, W): synapses that one input drives
+        self.input_kind = self.inlets["x"].kind
+        self.dense = int(self.fan_out.sum()) * in_channels
+
+    def _compute(self, x: Array) -> Array:
+        if self.input_kind in EVENT_KINDS:
+            events = np.count_nonzero(x, axis=0)
+            graded = self.input_kind == "graded"
+            self.count("synops", int(np.vdot(events, self.fan_out)))
+            per_place = x.sum(axis=0).astype(np.int64) if graded else events
+            self.count("synops_unary", int(np.vdot(per_place, self.fan_out)))
+        else:
+            self.count("macs", self.dense)
+        self.interior[...] = x
+        self.columns[...] = self.windows
+        y: Array = self.matrix @ self.columns.reshape(self.matrix.shape[1], -1)
+        if self.bias is not None:
+            y += self.bias
+        return y.reshape(self.outlets["y"])
+
+
+def _outputs_reached(size: int, kernel: int, stride: int, padding: int) -> Array:
+    """How many output places along one axis each of `size` inputs reaches."""
+    reached = np.zeros(size + 2 * padding, np.int64)
+    for start in range(0, size + 2 * padding - kernel + 1, stride):
+        reached[start : start + kernel] += 1
+    return reached[padding : padding + size]

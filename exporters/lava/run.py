@@ -1,0 +1,98 @@
+"""Run a graph on Lava and return what every backend returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from stas_neuro.activity import builder_for
+from stas_neuro.activity.layers import does_events
+from stas_neuro.errors import StasError
+from stas_neuro.exporters.lava.build import build_network
+from stas_neuro.exporters.lava.execute import Result, run_network
+from stas_neuro.exporters.lava.failure import LavaFailure
+from stas_neuro.ir import Array, Graph, Node, Phase
+from stas_neuro.trace import Trace
+
+
+class LavaRunError(StasError):
+    """A run on Lava that ended without a result; `detail` is a traceback, the end of a log, or empty."""
+
+    def __init__(self, what: str, *, remedy: str, detail: str = "") -> None:
+        super().__init__(what, remedy=remedy)
+        self.detail = detail
+
+
+def run_lava(
+    graph: Graph,
+    images: Array,
+    *,
+    dtype: type[np.floating[Any]] = np.float64,
+    runtime: str = "in-process",
+    record_spikes: bool = False,
+    deadline_s: float = 120.0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Trace:
+    """Run a folded graph as a network of Lava processes, one a node.
+
+    Parameters
+    ----------
+    images : Array
+        Preprocessed, (B, C, H, W), or (B, T, C, H, W) for event data.
+    dtype : type
+        np.float64 or np.float32: precision of weights, messages and states.
+    runtime : str
+        "in-process": Lava's compiled process models stepped in this interpreter. "multiprocess": Lava's own
+        runtime, an operating-system process a node, in a supervised child. Both give the same numbers.
+    record_spikes : bool
+        Whether the trace holds the spikes of every LIF.
+    deadline_s : float
+        Longest time in seconds that the multi-process runtime may take to start or between two images.
+    progress : Callable
+        Called with the number of finished images and of all.
+
+    Raises
+    ------
+    InputError
+        The graph is not folded.
+    LavaRunError
+        Images do not fit, or the multi-process runtime raised, stalled or died.
+    """
+    network = build_network(graph)
+    try:
+        result = run_network(
+            network,
+            images,
+            dtype=dtype,
+            runtime=runtime,
+            record_spikes=record_spikes,
+            deadline_s=deadline_s,
+            progress=progress,
+        )
+    except LavaFailure as failure:
+        raise LavaRunError(failure.what, remedy=failure.remedy, detail=failure.detail) from failure
+    return _trace(graph, result)
+
+
+def _trace(graph: Graph, result: Result) -> Trace:
+    builder = builder_for(graph, len(result.logits))
+    for node in filter(does_events, graph.nodes):
+        labels = _labels(graph, node)
+        for kind, counts in result.counts[node.name].items():
+            for step, label in enumerate(labels):
+                builder.add(kind, node.name, label, counts[:, step])
+    return Trace(
+        logits=result.logits,
+        visits=result.visits,
+        activity=builder.build(result.visits),
+        spikes=result.spikes,
+    )
+
+
+def _labels(graph: Graph, node: Node) -> tuple[str, ...]:
+    steps = range(1, graph.time_steps + 1)
+    if node.phase in (Phase.STEP, Phase.STEM):
+        return tuple(f"{node.phase}{step}" for step in steps)
+    return (str(node.phase),)
