@@ -20,7 +20,7 @@ def build_network(graph: Graph) -> Network:
         The graph still has BatchNorm nodes.
     """
     if graph.stage != Stage.FOLDED:
-        raise InputError(f"the graph is {graph.stage}, Lava runs a folded one", remedy="fold it first")
+        raise InputError(f"the graph is {graph.stage}, Lava runs a folded one", "fold it first")
     return Network(
         time_steps=graph.time_steps,
         layers=tuple(_layer(graph, node) for node in graph.nodes),

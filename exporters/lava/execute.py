@@ -54,7 +54,7 @@ def run_network(
     lets a model's own exception through.
     """
     if runtime not in RUNTIMES:
-        raise LavaFailure(f"no runtime '{runtime}'", remedy=f"choose one of {', '.join(RUNTIMES)}")
+        raise LavaFailure(f"no runtime '{runtime}'", f"choose one of {', '.join(RUNTIMES)}")
     _check_images(network, images)
     heard = progress or (lambda done, total: None)
     options: dict[str, Any] = {"dtype": dtype, "record_spikes": record_spikes}
@@ -82,8 +82,10 @@ def _check_images(network: Network, images: Array) -> None:
         wanted = frames if by_step else shape
         raise LavaFailure(
             f"images have shape {images.shape}, the network takes (B, {', '.join(map(str, wanted))})",
-            remedy="give at least one image of that shape",
+            "give at least one image of that shape",
         )
+    if images.dtype.kind != "f" or not np.isfinite(images).all():
+        raise LavaFailure(f"images ({images.dtype}) are not finite floats", "normalise them and remove NaN")
 
 
 def _result(network: Network, images: Array, records: Records) -> Result:

@@ -42,7 +42,7 @@ class _ReceivePort:
         if not self.queue:
             raise LavaFailure(
                 f"port {self.name} waits for a message that nobody sends before it in this step",
-                remedy="order the layers topologically, or delay the wire by a step",
+                "order the layers topologically, or delay the wire by a step",
             )
         return self.queue.popleft()
 

@@ -9,7 +9,7 @@ class LavaFailure(RuntimeError):
     `detail` is the traceback of the process model that failed, or the end of the runtime's log; may be empty.
     """
 
-    def __init__(self, what: str, *, remedy: str, detail: str = "") -> None:
+    def __init__(self, what: str, remedy: str, detail: str = "") -> None:
         super().__init__(what, remedy, detail)
         self.what = what
         self.remedy = remedy

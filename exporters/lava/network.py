@@ -107,7 +107,7 @@ class Network:
         if document.get("format") != FORMAT:
             raise LavaFailure(
                 f"{directory / NETWORK_FILE}: format {document.get('format')}, this program reads {FORMAT}",
-                remedy="export the network again with the stas-neuro that reads it",
+                "export the network again with the stas-neuro that reads it",
             )
         return Network(
             time_steps=document["time_steps"],

@@ -7,21 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from stas_neuro.activity import builder_for
-from stas_neuro.activity.layers import does_events
+from stas_neuro.activity import builder_for, does_events
 from stas_neuro.errors import StasError
 from stas_neuro.exporters.lava.build import build_network
 from stas_neuro.exporters.lava.execute import Result, run_network
 from stas_neuro.exporters.lava.failure import LavaFailure
-from stas_neuro.ir import Array, Graph, Node, Phase
+from stas_neuro.ir import Array, Graph, Node, Phase, Readout
 from stas_neuro.trace import Trace
 
 
 class LavaRunError(StasError):
     """A run on Lava that ended without a result; `detail` is a traceback, the end of a log, or empty."""
 
-    def __init__(self, what: str, *, remedy: str, detail: str = "") -> None:
-        super().__init__(what, remedy=remedy)
+    def __init__(self, what: str, remedy: str, detail: str = "") -> None:
+        super().__init__(what, remedy)
         self.detail = detail
 
 
@@ -72,7 +71,7 @@ def run_lava(
             progress=progress,
         )
     except LavaFailure as failure:
-        raise LavaRunError(failure.what, remedy=failure.remedy, detail=failure.detail) from failure
+        raise LavaRunError(failure.what, failure.remedy, failure.detail) from failure
     return _trace(graph, result)
 
 
@@ -92,7 +91,9 @@ def _trace(graph: Graph, result: Result) -> Trace:
 
 
 def _labels(graph: Graph, node: Node) -> tuple[str, ...]:
-    steps = range(1, graph.time_steps + 1)
-    if node.phase in (Phase.STEP, Phase.STEM):
-        return tuple(f"{node.phase}{step}" for step in steps)
+    """Labels of the steps of a node's window, as activity records have them."""
+    if node.phase == Phase.STEM:
+        return tuple(f"stem{step}" for step in range(1, graph.time_steps + 1))
+    if node.phase == Phase.STEP or isinstance(node, Readout):
+        return tuple(f"step{step}" for step in range(1, graph.time_steps + 1))
     return (str(node.phase),)

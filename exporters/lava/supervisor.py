@@ -116,11 +116,11 @@ class _Child:
             if "failed" in event:
                 raise LavaFailure(
                     f"{event['failed']} raised in the multi-process runtime",
-                    remedy="see the traceback",
+                    "see the traceback",
                     detail=Path(event["file"]).read_text(encoding="utf-8"),
                 )
             if "died" in event:
-                raise LavaFailure(f"the process of {event['died']} died ({event['how']})", remedy=_MEMORY)
+                raise LavaFailure(f"the process of {event['died']} died ({event['how']})", _MEMORY)
             if "images" in event:
                 progress(event["images"])
             self.workers = event.get("workers", self.workers)
@@ -142,7 +142,7 @@ class _Child:
             if gone and not chunk:
                 raise LavaFailure(
                     f"the runtime ended ({ending(self.process.returncode)})",
-                    remedy=_MEMORY,
+                    _MEMORY,
                     detail=self._log(),
                 )
             yield None
@@ -167,7 +167,7 @@ class _Child:
         where = f", at {', '.join(stuck)}" if stuck else ""
         return LavaFailure(
             f"the multi-process runtime finished nothing for {deadline_s:g} s{where}",
-            remedy="look there, raise the deadline, or use the in-process runtime",
+            "look there, raise the deadline, or use the in-process runtime",
             detail="\n".join(detail) if self.workers else self._log(),
         )
 

@@ -34,8 +34,8 @@ class PySpikeMatMulModel(LayerModel):
         return y
 
     def _keys_first(self, q: Array, k: Array, v: Array) -> Array:
-        pairs = np.vdot(k.sum(axis=2), v.sum(axis=2))  # of one key and one value spike of a token, per head
-        synops = int(pairs) + np.count_nonzero(q) * self.width
+        # A key and a value spike of one token and head meet once: channels per head of both, multiplied.
+        synops = np.vdot(_per_token(k), _per_token(v)) + np.count_nonzero(q) * self.width
         self.count("synops", synops)
         self.count("synops_unary", synops)
         product: Array = q @ (k.transpose(0, 2, 1) @ v)
@@ -43,12 +43,18 @@ class PySpikeMatMulModel(LayerModel):
 
     def _scores_first(self, q: Array, k: Array, v: Array) -> Array:
         scores: Array = q @ k.transpose(0, 2, 1)  # (heads, N, N): coincidences of query and key spikes
-        coincidences = int(scores.sum())
-        driven = v.sum(axis=2)  # value spikes of each token, per head
-        self.count("synops", coincidences + int(np.vdot((scores != 0).sum(axis=1), driven)))
-        self.count("synops_unary", coincidences + int(np.vdot(scores.sum(axis=1), driven)))
+        coincidences = scores.sum(dtype=np.float64)
+        driven = _per_token(v)
+        self.count("synops", coincidences + np.vdot((scores != 0).sum(axis=1), driven))
+        self.count("synops_unary", coincidences + np.vdot(scores.sum(axis=1, dtype=np.float64), driven))
         product: Array = scores @ v
         return product
+
+
+def _per_token(spikes: Array) -> Array:
+    """Spikes of each head and token, (heads, N); exact whatever the precision of the run."""
+    counts: Array = spikes.sum(axis=2, dtype=np.float64)
+    return counts
 
 
 class MaskedColumnSum(LayerProcess):

@@ -17,6 +17,9 @@ from ..network import Array, Shape
 from ..reports import Reporter
 from ..schedule import DELAYED, EACH, HELD, Window
 
+EVENT_KINDS = ("spike", "graded")
+"""Values that arrive as events; all others are multiplied."""
+
 
 @dataclass(frozen=True)
 class Inlet:
@@ -122,9 +125,19 @@ class LayerModel(PyLoihiProcessModel):  # type: ignore[misc]
         """One step: the values of the out ports in their order, None to send nothing."""
         raise NotImplementedError
 
-    def count(self, kind: str, events: int | np.integer[Any]) -> None:
-        """Enter the events of the step at work."""
+    def count(self, kind: str, events: float | np.number[Any]) -> None:
+        """Enter the events of the step at work, a whole number."""
         self.record[kind][self.image, self.step] = events
+
+    def count_inputs(self, x: Array, kind: str, fan_out: int) -> None:
+        """Enter what the inputs `x` of a kind do through `fan_out` synapses each."""
+        if kind not in EVENT_KINDS:
+            self.count("macs", x.size * fan_out)
+            return
+        events = np.count_nonzero(x)
+        self.count("synops", events * fan_out)
+        unary = events if kind == "spike" else int(x.sum(dtype=np.float64))
+        self.count("synops_unary", unary * fan_out)
 
     @property
     def last_step(self) -> bool:

@@ -47,6 +47,7 @@ class PyReadoutModel(LayerModel):
         return self._mean() if self.last_step else None
 
     def _weigh(self, inputs: dict[str, Array]) -> None:
+        weighted = 0
         for z, _, p in self.blocks:
             weight = inputs.get(p)
             if weight is None:
@@ -54,6 +55,8 @@ class PyReadoutModel(LayerModel):
                 continue
             self.summed += weight[:, None] * inputs[z]
             self.weight += weight
+            weighted += np.count_nonzero(weight)
+        self.count("readout_macs", weighted * self.summed.shape[1])
 
     def _follow(self, inputs: dict[str, Array]) -> None:
         entered = np.zeros_like(self.everyone)

@@ -47,7 +47,7 @@ class Gate(LayerProcess):
 class PyGateModel(LayerModel):
     """A channel gate takes each incoming spike through one synapse; a token gate is where halting acts."""
 
-    EVENTS = ("synops", "synops_unary")
+    EVENTS = ("synops", "synops_unary", "macs")
 
     def _setup(self) -> None:
         self.by_channel = self.params["axis"] == "channel"
@@ -55,7 +55,5 @@ class PyGateModel(LayerModel):
     def _compute(self, x: Array, mask: Array) -> Array:
         if not self.by_channel:
             return x * mask[:, None]
-        events = np.count_nonzero(x)
-        self.count("synops", events)
-        self.count("synops_unary", events)
+        self.count_inputs(x, self.inlets["x"].kind, 1)
         return x * mask

@@ -7,10 +7,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from ..lava_api import CPU, LoihiProtocol, implements, requires, tag
 from ..network import Array
-from .base import LayerModel, LayerProcess
-
-EVENT_KINDS = ("spike", "graded")
-"""Values that arrive as events; all others are multiplied."""
+from .base import EVENT_KINDS, LayerModel, LayerProcess
 
 
 class Linear(LayerProcess):
@@ -28,17 +25,9 @@ class PyLinearModel(LayerModel):
     def _setup(self) -> None:
         self.matrix = np.ascontiguousarray(self.tensors["weight"].T)
         self.bias = self.tensors.get("bias")
-        self.fan_out = self.matrix.shape[1]
-        self.input_kind = self.inlets["x"].kind
 
     def _compute(self, x: Array, alive: Array | None = None) -> Array:
-        if self.input_kind in EVENT_KINDS:
-            events = np.count_nonzero(x)
-            graded = self.input_kind == "graded"
-            self.count("synops", events * self.fan_out)
-            self.count("synops_unary", (int(x.sum()) if graded else events) * self.fan_out)
-        else:
-            self.count("macs", x.size * self.fan_out)
+        self.count_inputs(x, self.inlets["x"].kind, self.matrix.shape[1])
         y: Array = x @ self.matrix
         if self.bias is not None:
             y += self.bias if alive is None else np.multiply.outer(alive, self.bias)
@@ -77,10 +66,9 @@ class PyConv2dModel(LayerModel):
     def _compute(self, x: Array) -> Array:
         if self.input_kind in EVENT_KINDS:
             events = np.count_nonzero(x, axis=0)
-            graded = self.input_kind == "graded"
-            self.count("synops", int(np.vdot(events, self.fan_out)))
-            per_place = x.sum(axis=0).astype(np.int64) if graded else events
-            self.count("synops_unary", int(np.vdot(per_place, self.fan_out)))
+            self.count("synops", np.vdot(events, self.fan_out))
+            unary = events if self.input_kind == "spike" else x.sum(axis=0).astype(np.int64)
+            self.count("synops_unary", np.vdot(unary, self.fan_out))
         else:
             self.count("macs", self.dense)
         self.interior[...] = x
