@@ -185,7 +185,7 @@ def topological_order(nodes: Sequence[Node], edges: Sequence[Edge]) -> tuple[Nod
 
 def _read_only(value: Array) -> Array:
     """Return `value` itself if nobody can write to it, else a read-only copy."""
-    if value.flags.writeable or not value.flags.owndata:
+    if value.flags.writeable or not value.flags.owndata or not value.flags.c_contiguous:
         value = np.array(value, order="C")
     value.setflags(write=False)
     return value

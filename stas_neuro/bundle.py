@@ -1,0 +1,308 @@
+"""Bundles: a graph on disk, as a directory or a .zip of the same three files. Never pickle.
+
+`manifest.json` has the format's name and schema version, the SHA-256 of the other files and the provenance;
+`graph.json` the graph without its tensors; `tensors.safetensors` the tensors as "<node>/<param>".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import secrets
+import shutil
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.numpy import load as parse_safetensors
+from safetensors.numpy import save as format_safetensors
+
+from stas_neuro import __version__
+from stas_neuro.errors import InputError
+from stas_neuro.files import parse_json, write_atomically
+from stas_neuro.ir import NODE_TYPES, Array, Edge, Graph, IRError, Node, Phase, Preprocessing, Stage
+
+FORMAT = "stas-neuro bundle"
+SCHEMA_VERSION = 1
+MANIFEST, GRAPH, TENSORS = "manifest.json", "graph.json", "tensors.safetensors"
+
+Document = dict[str, Any]
+_MIGRATIONS: dict[int, Callable[[Document], Document]] = {}
+"""By schema version: what makes the graph document of the next one. Version 1 is the first."""
+_RESTORE = "copy the bundle again or compile it anew"
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where a bundle comes from.
+
+    Parameters
+    ----------
+    source : str
+        The model file or directory it was compiled from.
+    options : mapping
+        Compile options by name; values as JSON has them.
+    tool_version : str
+        Version of stas-neuro that wrote it.
+    created : str
+        ISO 8601, UTC.
+    """
+
+    source: str
+    options: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
+    tool_version: str = __version__
+    created: str = field(default_factory=_now)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What a bundle holds."""
+
+    graph: Graph
+    provenance: Provenance
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    format: str
+    schema_version: int
+    sha256: dict[str, str]
+    provenance: Provenance
+
+
+def save_bundle(graph: Graph, path: Path | str, provenance: Provenance, *, force: bool = False) -> None:
+    """Write a bundle: a zip where `path` ends with .zip, else a directory.
+
+    It appears at `path` whole or not at all; `force` replaces another bundle there, and nothing else.
+
+    Raises
+    ------
+    InputError
+        When something is at `path` already, or writing fails (a full disk, no permission).
+    """
+    target = Path(path).resolve()
+    contents = {
+        GRAPH: _to_json(_graph_document(graph)),
+        TENSORS: format_safetensors(dict(graph.tensors)),
+    }
+    digests = {name: _sha256(content) for name, content in contents.items()}
+    manifest = _Manifest(FORMAT, SCHEMA_VERSION, digests, provenance)
+    contents[MANIFEST] = _to_json(dataclasses.asdict(manifest))
+    _check_free(target, force)
+    if target.suffix == ".zip":
+        write_atomically(target, _zipped(contents))
+        return
+    try:
+        _write_directory(target, contents)
+    except OSError as e:
+        raise InputError(f"{target}: {e.strerror or e}", "choose a place that can be written") from e
+
+
+def load_bundle(path: Path | str) -> Bundle:
+    """Read a bundle.
+
+    Raises
+    ------
+    InputError
+        When it is missing, of a newer schema, damaged (a file is missing, truncated or not what its SHA-256
+        says), or its graph is invalid; names the file and what to do.
+    """
+    source = Path(path)
+    contents = _read_zip(source) if source.is_file() else _read_directory(source)
+    version = _schema_version(source, contents)
+    manifest = parse_json(_Manifest, contents[MANIFEST], f"{source / MANIFEST}", _RESTORE)
+    for name in (GRAPH, TENSORS):
+        if name not in contents:
+            raise InputError(f"{source} has no {name}", _RESTORE)
+        if manifest.sha256.get(name) != _sha256(contents[name]):
+            raise InputError(f"{source / name} is not what its SHA-256 in {MANIFEST} says", _RESTORE)
+    document = _json_object(source / GRAPH, contents[GRAPH])
+    while version < SCHEMA_VERSION:
+        document = _MIGRATIONS[version](document)
+        version += 1
+    return Bundle(_graph(source, document, _tensors(source, contents[TENSORS])), manifest.provenance)
+
+
+def _schema_version(source: Path, contents: Mapping[str, bytes]) -> int:
+    """Check that the manifest is of a bundle that can be read, before its other fields are looked at."""
+    if MANIFEST not in contents:
+        raise InputError(f"{source} has no {MANIFEST}", "give a bundle; a zip has the files at its top")
+    manifest = _json_object(source / MANIFEST, contents[MANIFEST])
+    version = manifest.get("schema_version")
+    if manifest.get("format") != FORMAT or type(version) is not int or version < 1:
+        raise InputError(
+            f"{source / MANIFEST} is not of a {FORMAT}", "give a directory or .zip that compile wrote"
+        )
+    if version > SCHEMA_VERSION:
+        origin = manifest.get("provenance")
+        needed = origin.get("tool_version") if isinstance(origin, dict) else None
+        raise InputError(
+            f"{source} has schema version {version}, stas-neuro {__version__} reads up to {SCHEMA_VERSION}",
+            f"install stas-neuro {needed} or newer"
+            if isinstance(needed, str)
+            else "install a newer stas-neuro",
+        )
+    return version
+
+
+# The graph document -------------------------------------------------------------------------------------
+
+
+def _graph_document(graph: Graph) -> Document:
+    return {
+        "stage": graph.stage,
+        "time_steps": graph.time_steps,
+        "classes": graph.classes,
+        "preprocessing": dataclasses.asdict(graph.preprocessing),
+        "nodes": [{"type": type(node).__name__} | dataclasses.asdict(node) for node in graph.nodes],
+        "edges": [dataclasses.asdict(edge) for edge in graph.edges],
+    }
+
+
+def _graph(source: Path, document: Document, tensors: Mapping[str, Array]) -> Graph:
+    try:
+        fields = {
+            "stage": Stage(document.pop("stage")),
+            "time_steps": document.pop("time_steps"),
+            "classes": tuple(document.pop("classes")),
+            "preprocessing": Preprocessing(**_with_tuples(document.pop("preprocessing"))),
+            "nodes": tuple(_node(node) for node in document.pop("nodes")),
+            "edges": tuple(Edge(**edge) for edge in document.pop("edges")),
+        }
+        if document:
+            raise ValueError(f"unknown fields {', '.join(document)}")
+        return Graph(**fields, tensors=tensors)
+    except IRError as e:
+        raise InputError(f"{source}: invalid graph: {e.what}", e.remedy) from e
+    except KeyError as e:
+        raise InputError(f"{source / GRAPH}: has no {e}", _RESTORE) from e
+    except (TypeError, ValueError, AttributeError) as e:
+        raise InputError(f"{source / GRAPH}: {e}", _RESTORE) from e
+
+
+def _node(fields: Document) -> Node:
+    attributes = _with_tuples(fields)
+    cls = NODE_TYPES.get(attributes.pop("type"))
+    if cls is None:
+        raise ValueError(f"there is no node type {fields['type']!r}")
+    return cls(**attributes | {"phase": Phase(attributes["phase"])})
+
+
+def _with_tuples(fields: Document) -> Document:
+    """JSON has lists where the dataclasses have tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+
+
+def _tensors(source: Path, content: bytes) -> dict[str, Array]:
+    try:
+        return dict(parse_safetensors(content))
+    except (SafetensorError, ValueError, KeyError) as e:
+        raise InputError(f"{source / TENSORS}: {e}", _RESTORE) from e
+
+
+# Files --------------------------------------------------------------------------------------------------
+
+
+def _to_json(document: Document) -> bytes:
+    return (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
+
+
+def _json_object(path: Path, content: bytes) -> Document:
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError) as e:
+        raise InputError(f"{path} is not JSON: {e}", _RESTORE) from e
+    if not isinstance(document, dict):
+        raise InputError(f"{path} holds no JSON object", _RESTORE)
+    return document
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _zipped(contents: Mapping[str, bytes]) -> bytes:
+    """Zip files so that equal contents give equal bytes."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(contents):
+            info = zipfile.ZipInfo(name)
+            info.external_attr = 0o644 << 16
+            archive.writestr(info, contents[name], zipfile.ZIP_DEFLATED)
+    return stream.getvalue()
+
+
+def _read_zip(path: Path) -> dict[str, bytes]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {MANIFEST, GRAPH, TENSORS} & set(archive.namelist())
+            return {name: archive.read(name) for name in names}
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        RuntimeError,
+    ) as e:  # RuntimeError: encrypted, unknown method
+        raise InputError(f"{path} is no readable zip file: {e}", _RESTORE) from e
+    except OSError as e:
+        raise InputError(f"{path}: {e.strerror or e}", "give a file that can be read") from e
+
+
+def _read_directory(path: Path) -> dict[str, bytes]:
+    if not path.is_dir():
+        raise InputError(f"{path} does not exist", "give a directory or .zip that compile wrote")
+    try:
+        return {
+            name: (path / name).read_bytes() for name in (MANIFEST, GRAPH, TENSORS) if (path / name).exists()
+        }
+    except OSError as e:
+        raise InputError(f"{path}: {e.strerror or e}", "give a directory that can be read") from e
+
+
+def _check_free(target: Path, force: bool) -> None:
+    """Refuse to replace anything but a bundle, and that only by force; an empty directory is free."""
+    if not target.exists() or (target.is_dir() and target.suffix != ".zip" and not any(target.iterdir())):
+        return
+    try:
+        contents = _read_zip(target) if target.is_file() else _read_directory(target)
+        is_bundle = _json_object(target / MANIFEST, contents[MANIFEST]).get("format") == FORMAT
+    except (InputError, KeyError):
+        is_bundle = False
+    if not is_bundle or target.is_dir() == (target.suffix == ".zip"):
+        raise InputError(f"{target} exists and is no such bundle", "choose another path")
+    if not force:
+        raise InputError(f"{target} exists", "choose another path or use --force to replace it")
+
+
+def _write_directory(target: Path, contents: Mapping[str, bytes]) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    mark = secrets.token_hex(4)
+    fresh, old = (target.with_name(f".{target.name}.{mark}.{role}") for role in ("new", "old"))
+    try:
+        fresh.mkdir()
+        for name, content in contents.items():
+            (fresh / name).write_bytes(content)
+        if target.exists():
+            os.rename(target, old)
+        try:
+            os.rename(fresh, target)
+        except OSError:
+            if old.exists():
+                os.rename(old, target)
+            raise
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
