@@ -181,13 +181,13 @@ def ending(code: int) -> str:
 
 
 def _end_session(process: subprocess.Popen[bytes]) -> None:
-    """End what is left of the worker's session.
-
-    Terminating spares Python's resource tracker, which then sees all others gone and removes their shared
-    memory; a stopped process must go on to be terminated.
-    """
+    """Have the worker end its session, or end what is left of it where the worker is gone or stuck."""
     if process.stdin is not None:
         process.stdin.close()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(END_S)
+    # Terminating spares Python's resource tracker, which then sees all others gone and removes their shared
+    # memory; a stopped process must go on to be terminated.
     for signum in (signal.SIGTERM, signal.SIGCONT):
         _signal_group(process.pid, signum)
     until = time.monotonic() + END_S

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import resource
 import signal
 import sys
 import threading
 import time
+from contextlib import suppress
+from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
 import numpy as np
 
@@ -22,12 +25,11 @@ from .reports import IMAGES_FILE, OPTIONS_FILE, Reporter
 from .schedule import Schedule
 from .supervisor import POLL_S, ending
 
-actors: list[tuple[str, Any]] = []
-"""Lava's operating-system processes with the layers they run."""
+_ending = threading.Lock()
 
 
 def main(directory: Path, reporter: Reporter) -> None:
-    """Run, report, stop; never returns to an interpreter that would wait for Lava's processes."""
+    """Run, report and end; never returns to an interpreter that would wait for Lava's processes."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -47,48 +49,62 @@ def main(directory: Path, reporter: Reporter) -> None:
             _run(assembly, run, reporter)
     except Exception:
         reporter.failure("the runtime")
-        os._exit(1)
-    os._exit(0)
+    _end()
 
 
 def _run(assembly: Assembly, run: Run, reporter: Reporter) -> None:
     runtime = Runtime(assembly.executable, ActorType.MultiProcessing)
     assembly.executable.assign_runtime_to_all_processes(runtime)
+    names = [process.name for process in assembly.executable.proc_builders]
     finished = threading.Event()
-    threading.Thread(target=_watch_actors, args=(runtime, assembly, reporter, finished), daemon=True).start()
+    threading.Thread(target=_watch, args=(runtime, names, reporter, finished), daemon=True).start()
     runtime.initialize()
-    reporter.event(workers={name: actor.pid for name, actor in actors[: len(assembly.processes)]})
+    actors = runtime._messaging_infrastructure.actors  # those of the layers first, in order
+    reporter.event(workers={name: actor.pid for name, actor in zip(names, actors, strict=False)})
     runtime.start(RunSteps(num_steps=run.steps))
     finished.set()
     reporter.event(done=True)
     runtime.stop()
 
 
-def _watch_actors(
-    runtime: Runtime, assembly: Assembly, reporter: Reporter, finished: threading.Event
-) -> None:
+def _watch(runtime: Runtime, names: list[str], reporter: Reporter, finished: threading.Event) -> None:
     """Report the first process that ends before the run does: Lava would wait for it for ever."""
-    names = [process.name for process in assembly.executable.proc_builders]
     while not finished.wait(POLL_S):
         infrastructure = runtime._messaging_infrastructure
-        started = list(infrastructure.actors) if infrastructure is not None else []
-        actors[:] = [
-            (names[i] if i < len(names) else "the runtime service", actor) for i, actor in enumerate(started)
-        ]
-        for name, actor in actors:
+        for index, actor in enumerate(infrastructure.actors if infrastructure is not None else ()):
             if not actor.is_alive() and not finished.is_set():
+                name = names[index] if index < len(names) else "the runtime service"
                 reporter.event(died=name, how=ending(actor.exitcode))
                 return
 
 
 def _end_with_parent() -> None:
-    """Wait for the supervisor's end of standard input to close; a stopped process must go on to be ended."""
+    """Wait until the supervisor's end of standard input closes, by its will or its death."""
     while os.read(0, 1):
-        time.sleep(POLL_S)
-    for _, actor in actors:
-        for signum in (signal.SIGTERM, signal.SIGCONT):
-            os.kill(actor.pid, signum)
-    os.killpg(0, signal.SIGTERM)
+        pass
+    _end()
+
+
+def _end() -> NoReturn:
+    """End and reap all children, so that none is left to a parent that may not care; then this process.
+
+    Killing would leave their shared memory behind: Python's resource tracker removes it, and it ignores the
+    signal and ends when its last client has. A stopped process must go on to be ended.
+    """
+    with _ending:
+        tracker = resource_tracker.getfd()
+        while children := multiprocessing.active_children():  # reaps those that have ended
+            for child in children:
+                if child.pid is not None:
+                    with suppress(ProcessLookupError):
+                        os.kill(child.pid, signal.SIGTERM)
+                        os.kill(child.pid, signal.SIGCONT)
+            time.sleep(0.01)
+        if tracker is not None:
+            os.close(tracker)
+        with suppress(ChildProcessError):
+            os.waitpid(-1, 0)
+        os._exit(0)
 
 
 if __name__ == "__main__":
