@@ -14,7 +14,9 @@ from torch import Tensor, distributed, nn
 
 from stas_neuro.models.config import TAU
 
-SURROGATE_SLOPE = 2.0  # norse's default of 100 lets almost no gradient through a membrane 0.1 off threshold
+# Surrogate gradient 1 - tanh(slope * (v - threshold))^2. (norse's default, SuperSpike, ignores its slope parameter
+# in 1.1 and is too wide for a stack of some thirty neurons in a row.)
+SURROGATE, SURROGATE_SLOPE = "tanh", 2.0
 
 
 def _detached_reset(z: Tensor, v: Tensor, v_reset: Tensor, v_th: Tensor) -> Tensor:
@@ -50,7 +52,7 @@ class LIF(nn.Module):
             v_leak=0.0,
             v_th=threshold,
             v_reset=0.0,
-            method="super",
+            method=SURROGATE,
             alpha=SURROGATE_SLOPE,
             reset_method=_detached_reset,
         )

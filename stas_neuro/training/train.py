@@ -20,7 +20,7 @@ from torch import Tensor, distributed, nn
 
 from stas_neuro.data import LabelledImages, normalise
 from stas_neuro.errors import InputError
-from stas_neuro.models.checkpoint import save_checkpoint
+from stas_neuro.models.checkpoint import load_checkpoint, save_checkpoint
 from stas_neuro.models.config import StasConfig
 from stas_neuro.models.lif import LIF
 from stas_neuro.models.stas import StasModel
@@ -90,10 +90,13 @@ def train(
     options: TrainOptions,
     directory: Path,
     *,
+    init: Path | None = None,
     resume: bool = False,
     report: Report = lambda event: None,
 ) -> StasModel:
     """Train in two stages and leave checkpoints in ``directory`` and ``directory/stage1``.
+
+    ``init`` is a checkpoint to start from (its weights only), say the stage 1 of another run.
 
     Started by torch's distributed launcher it trains with all its processes. ``report`` receives one event a batch
     (``{"event": "batch", ...}``) and one an epoch; epochs also go to ``log.jsonl``. With ``resume`` a run that was
@@ -111,7 +114,10 @@ def train(
             remedy="lower the holdout",
         )
     with _workers() as workers:
-        return _Run(config, data, options, directory, workers, report).run(resume)
+        run = _Run(config, data, options, directory, workers, report)
+        if init is not None:
+            run.start_from(init)
+        return run.run(resume)
 
 
 def evaluate(model: StasModel, data: LabelledImages, batch_size: int = 500) -> dict[str, float]:
@@ -165,6 +171,16 @@ class _Run:
             for module in self.model.modules():
                 if isinstance(module, LIF):
                     module.compile(dynamic=False)
+
+    def start_from(self, checkpoint: Path) -> None:
+        weights = load_checkpoint(checkpoint).state_dict()
+        wanted = {name: tensor.shape for name, tensor in self.model.state_dict().items()}
+        if wanted != {name: tensor.shape for name, tensor in weights.items()}:
+            raise InputError(
+                f"{checkpoint}: its layers are not those of the model to train",
+                remedy="train the same backbone, width and depth",
+            )
+        self.model.load_state_dict(weights)
 
     def run(self, resume: bool) -> StasModel:
         done = self._restore() if resume and (self.directory / STATE).exists() else None

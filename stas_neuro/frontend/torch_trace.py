@@ -1,0 +1,230 @@
+"""Runs a torch model and records what every other backend records: spikes, visits and activity.
+
+Hooks note what enters each layer that computes; all is counted from these notes, so that the counts say what torch
+computed and not what the graph would.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from stas_neuro.activity import ActivityBuilder, builder_for
+from stas_neuro import ir
+from stas_neuro.frontend.torch_model import lower
+from stas_neuro.ir import Graph, Node
+from stas_neuro.models.block import MASK_LIF, Block, Packing, Visit
+from stas_neuro.models.lif import LIF
+from stas_neuro.models.stas import StasModel
+from stas_neuro.trace import Trace
+
+Counts = NDArray[np.int64]
+
+
+def trace(
+    model: StasModel,
+    images: NDArray[np.floating[Any]],
+    *,
+    skip: bool = False,
+    record_spikes: bool = True,
+    chunk: int = 32,
+) -> Trace:
+    """Classify preprocessed images with torch, in the model's dtype.
+
+    Parameters
+    ----------
+    model
+        In evaluation mode.
+    images
+        (B, C, H, W), or (B, T, C, H, W) for event input.
+    skip
+        Compute live tokens only, instead of masking halted ones. Both give the same trace.
+    record_spikes
+        Whether the trace holds the spikes of every LIF.
+    chunk
+        Images computed at once, which bounds the memory needed.
+    """
+    graph = lower(model)
+    dtype = model.head.weight.dtype
+    traces = []
+    for start in range(0, len(images), chunk):
+        x = torch.from_numpy(np.ascontiguousarray(images[start : start + chunk])).to(dtype)
+        traces.append(_Recorder(model, graph, len(x)).run(x, skip, record_spikes))
+    return Trace.concatenate(traces)
+
+
+class _Recorder:
+    """One batch; dense notes of shape (B, S, ...) a call, S being the steps that the call covers."""
+
+    def __init__(self, model: StasModel, graph: Graph, batch: int) -> None:
+        self.model, self.graph, self.batch = model, graph, batch
+        self.inputs: dict[str, list[Tensor]] = {}
+        self.spikes: dict[str, list[Tensor]] = {}
+        self.packing: Packing | None = None
+
+    def run(self, images: Tensor, skip: bool, record_spikes: bool) -> Trace:
+        handles = []
+        for name, module in self.model.named_modules():
+            if isinstance(module, Block):
+                handles.append(module.register_forward_pre_hook(self._enter_block))
+            elif isinstance(module, LIF | nn.Conv2d | nn.Linear):
+                handles.append(module.register_forward_hook(self._note(name)))
+        try:
+            with torch.inference_mode():
+                output = self.model(images, skip=skip)
+        finally:
+            for handle in handles:
+                handle.remove()
+        visits = output.visits.numpy()
+        inputs = {name: torch.cat(parts, 1) for name, parts in self.inputs.items()}
+        spikes = {name: torch.cat(parts, 1) for name, parts in self.spikes.items()}
+        builder = builder_for(self.graph, self.batch)
+        _Counter(self.graph, builder, inputs, spikes, output.visits).count()
+        return Trace(
+            logits=output.logits.numpy(),
+            visits=visits,
+            activity=builder.build(visits),
+            spikes={name: s.to(torch.uint8).numpy() for name, s in spikes.items()} if record_spikes else {},
+        )
+
+    def _enter_block(self, module: nn.Module, args: tuple[Tensor, Visit]) -> None:
+        self.packing = args[1].packing
+
+    def _note(self, name: str) -> Any:
+        def hook(module: nn.Module, args: tuple[Tensor, ...], out: Any) -> None:
+            self.inputs.setdefault(name, []).append(self._dense(name, module, args[0]))
+            if isinstance(module, LIF):
+                self.spikes.setdefault(name, []).append(self._dense(name, module, out[0]))
+
+        return hook
+
+    def _dense(self, name: str, module: nn.Module, x: Tensor) -> Tensor:
+        if isinstance(module, nn.Conv2d):  # (S*B, C, H, W)
+            return x.unflatten(0, (-1, self.batch)).transpose(0, 1)
+        if name == "head":  # (B, D)
+            return x.unsqueeze(1)
+        if name.endswith(MASK_LIF):  # (S, B, 1, D)
+            return x.squeeze(2).transpose(0, 1)
+        if x.ndim == 3:  # (1, M, C): rows of live tokens
+            assert self.packing is not None
+            live = self.packing.live
+            grid = x.new_zeros(live.numel(), x.shape[-1])
+            grid[self.packing.rows] = x[0]
+            return grid.reshape(live.shape[0], 1, live.shape[1], x.shape[-1])
+        return x.transpose(0, 1)
+
+
+class _Counter:
+    """Counts the events of the notes by the definitions of docs/activity.md."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        builder: ActivityBuilder,
+        inputs: dict[str, Tensor],
+        spikes: dict[str, Tensor],
+        visits: Tensor,
+    ) -> None:
+        self.graph, self.builder = graph, builder
+        self.inputs, self.spikes, self.visits = inputs, spikes, visits
+
+    def count(self) -> None:
+        for node in self.graph.nodes:
+            if isinstance(node, ir.Conv2d):
+                x = self.inputs[node.name]
+                ones = x.new_ones(1, 1, node.kernel, node.kernel)
+                # Each nonzero input meets as many outputs as windows hold it: fewer at a border.
+                met = nn.functional.conv2d(
+                    torch.ones_like(x[:1, 0, :1]), ones, stride=node.stride, padding=node.padding
+                )
+                fan_out = nn.functional.conv_transpose2d(
+                    torch.ones_like(met),
+                    ones,
+                    stride=node.stride,
+                    padding=node.padding,
+                    output_padding=_lost(x.shape[-1], node),
+                )
+                self._synaptic(node, x, fan_out * node.out_channels)
+            elif isinstance(node, ir.Linear):
+                self._synaptic(node, self.inputs[node.name], torch.tensor(float(node.out_features)))
+            elif isinstance(node, ir.LIF):
+                self._neurons(node)
+            elif isinstance(node, ir.SpikeMatMul):
+                self._products(node)
+            elif isinstance(node, ir.MaskedColumnSum):
+                both = self._sent(node, "k") * self._sent(node, "v")
+                self._add(node, synops=_total(both), synops_unary=_total(both))
+            elif isinstance(node, ir.Gate) and node.axis == "channel":
+                sent = _total(self._sent(node, "x"))
+                self._add(node, synops=sent, synops_unary=sent)
+            elif isinstance(node, ir.HaltingScore):
+                block = int(node.name.split(".")[1])
+                self._add(node, score_lookups=self.visits[:, :, block].sum(-1).numpy())
+            elif isinstance(node, ir.Readout):
+                blocks = [int(port[1:]) for port in self.graph.inputs(node) if port.startswith("p")]
+                if blocks:
+                    weighted = self.visits[:, :, blocks].sum((2, 3)).numpy()
+                    self._add(node, readout_macs=weighted * self.graph.types[node.name, "y"].shape[0])
+
+    def _synaptic(self, node: Node, x: Tensor, fan_out: Tensor) -> None:
+        kind = self.graph.source_type(self.graph.inputs(node)["x"]).kind
+        events = _total((x != 0) * fan_out)
+        if kind == ir.Kind.CURRENT:
+            self._add(node, macs=events)
+        else:
+            self._add(node, synops=events, synops_unary=_total(x * fan_out))
+
+    def _neurons(self, node: ir.LIF) -> None:
+        x, s = self.inputs[node.name], self.spikes[node.name]
+        live = torch.ones_like(x, dtype=torch.bool)
+        if "alive" in self.graph.inputs(node):
+            live = live & self.visits[:, :, int(node.scope.removeprefix("block"))].unsqueeze(-1)
+        active = _total(((x != 0) | (s != 0)) & live)
+        self._add(
+            node,
+            updates_active=active,
+            updates_inactive=_total(live) - active,
+            updates_gated=_total(~live),
+            spikes_out=_total(s),
+        )
+
+    def _products(self, node: ir.SpikeMatMul) -> None:
+        q, k, v = (self._sent(node, port).unflatten(-1, (node.heads, -1)) for port in ("q", "k", "v"))
+        if node.form == "Q(K^TV)":
+            synops = _total(k.sum(-1) * v.sum(-1)) + _total(q) * q.shape[-1]
+            self._add(node, synops=synops, synops_unary=synops)
+            return
+        scores = torch.einsum("bsihd,bsjhd->bshij", q, k)
+        values = v.sum(-1).transpose(2, 3).unsqueeze(3)
+        pairs = _total(scores)
+        self._add(
+            node,
+            synops=pairs + _total((scores != 0) * values),
+            synops_unary=pairs + _total(scores * values),
+        )
+
+    def _sent(self, node: Node, port: str) -> Tensor:
+        return self.spikes[self.graph.inputs(node)[port].src]
+
+    def _add(self, node: Node, **counts: Counts) -> None:
+        in_steps = node.phase == ir.Phase.STEP or isinstance(node, ir.Readout)
+        for kind, by_step in counts.items():  # (B, S)
+            for step in range(by_step.shape[1]):
+                name = "step" if in_steps else str(node.phase)
+                label = name if name in (ir.Phase.ONCE, ir.Phase.END) else f"{name}{step + 1}"
+                self.builder.add(kind, node.name, label, by_step[:, step])
+
+
+def _total(x: Tensor) -> Counts:
+    """Sum (B, S, ...) to whole numbers (B, S); float64 holds them exactly."""
+    total: Counts = x.double().flatten(2).sum(2).round().to(torch.int64).numpy()
+    return total
+
+
+def _lost(size: int, node: ir.Conv2d) -> int:
+    """Rows at the far border that no window reaches."""
+    return (size + 2 * node.padding - node.kernel) % node.stride
