@@ -53,10 +53,9 @@ def _reach(size: int, kernel: int, stride: int, padding: int) -> Counts:
 
 def _synaptic(x: Values, kind: Kind, fan_out: Counts | int) -> Counted:
     """Count what inputs do through `fan_out` synapses each (broadcast against x without its batch axis)."""
-    if kind == Kind.CURRENT:
-        dense = int(np.broadcast_to(fan_out, x.shape[1:]).sum())
-        return {"macs": np.full(len(x), dense, np.int64)}
     synops = _sum((x != 0) * fan_out)
+    if kind == Kind.CURRENT:
+        return {"macs": synops}
     graded = kind == Kind.GRADED
     return {"synops": synops, "synops_unary": _sum(x.astype(np.int64) * fan_out) if graded else synops}
 

@@ -131,10 +131,10 @@ class LayerModel(PyLoihiProcessModel):  # type: ignore[misc]
 
     def count_inputs(self, x: Array, kind: str, fan_out: int) -> None:
         """Enter what the inputs `x` of a kind do through `fan_out` synapses each."""
-        if kind not in EVENT_KINDS:
-            self.count("macs", x.size * fan_out)
-            return
         events = np.count_nonzero(x)
+        if kind not in EVENT_KINDS:
+            self.count("macs", events * fan_out)
+            return
         self.count("synops", events * fan_out)
         unary = events if kind == "spike" else int(x.sum(dtype=np.float64))
         self.count("synops_unary", unary * fan_out)

@@ -61,16 +61,15 @@ class PyConv2dModel(LayerModel):
         reach = np.outer(*(_outputs_reached(n, kernel, stride, padding) for n in (height, width)))
         self.fan_out = reach * out_channels  # (H, W): synapses that one input drives
         self.input_kind = self.inlets["x"].kind
-        self.dense = int(self.fan_out.sum()) * in_channels
 
     def _compute(self, x: Array) -> Array:
+        events = np.count_nonzero(x, axis=0)
         if self.input_kind in EVENT_KINDS:
-            events = np.count_nonzero(x, axis=0)
             self.count("synops", np.vdot(events, self.fan_out))
             unary = events if self.input_kind == "spike" else x.sum(axis=0).astype(np.int64)
             self.count("synops_unary", np.vdot(unary, self.fan_out))
         else:
-            self.count("macs", self.dense)
+            self.count("macs", np.vdot(events, self.fan_out))
         self.interior[...] = x
         self.columns[...] = self.windows
         y: Array = self.matrix @ self.columns.reshape(self.matrix.shape[1], -1)
