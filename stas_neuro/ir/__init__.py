@@ -1,12 +1,13 @@
 """The typed graph every stage shares. It knows no file format, no torch and no Lava."""
 
-from stas_neuro.ir.graph import Edge, Graph
+from stas_neuro.ir.graph import Graph
 from stas_neuro.ir.nodes import (
     LIF,
     NODE_TYPES,
     Add,
     BatchNorm,
     Conv2d,
+    Edge,
     Gate,
     HaltAccumulate,
     HaltingScore,

@@ -8,11 +8,23 @@ from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
-from stas_neuro.ir.nodes import LIF, BatchNorm, Conv2d, HaltAccumulate, Input, Node, SpikeMatMul, SpikeMaxPool
+from stas_neuro.ir.nodes import (
+    LIF,
+    NODE_TYPES,
+    BatchNorm,
+    Conv2d,
+    Edge,
+    HaltAccumulate,
+    Input,
+    Node,
+    SpikeMatMul,
+    SpikeMaxPool,
+)
 from stas_neuro.ir.problems import Problems
+from stas_neuro.ir.types import Stage
 
 if TYPE_CHECKING:
-    from stas_neuro.ir.graph import Edge, Graph
+    from stas_neuro.ir.graph import Graph
 
 _AT_LEAST_0 = frozenset({"padding", "delay"})
 """Integer attributes that may be 0; all others are sizes and counts, at least 1."""
@@ -30,16 +42,22 @@ _RANGES: dict[tuple[type[Node], str], tuple[Callable[[Any], bool], str]] = {
 """Range and its words for attributes that have one of their own."""
 
 
-def attribute_types(cls: type) -> dict[str, Any]:
-    """Give the annotated type of each field that `cls` is made from, in order."""
+def _annotated(cls: type[Any]) -> dict[str, Any]:
     hints = get_type_hints(cls)
-    return {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.init}
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+
+
+ATTRIBUTES: dict[type, dict[str, Any]] = {cls: _annotated(cls) for cls in (*NODE_TYPES.values(), Edge)}
+"""Annotated type of each attribute of nodes and edges, in order."""
 
 
 def check_attributes(graph: Graph, problems: Problems) -> None:
     """Add a problem for each attribute of the wrong type or out of range."""
     _check_graph(graph, problems)
     for node in graph.nodes:
+        if type(node) not in ATTRIBUTES:
+            problems.add(str(node), "is no node of the IR", f"the nodes are {', '.join(NODE_TYPES)}")
+            continue
         _check_typed(node, str(node.name), problems)
         if isinstance(node, Conv2d | SpikeMaxPool) and not problems.found and node.padding >= node.kernel:
             what = f"padding {node.padding} reaches the kernel {node.kernel}"
@@ -49,6 +67,8 @@ def check_attributes(graph: Graph, problems: Problems) -> None:
 
 
 def _check_graph(graph: Graph, problems: Problems) -> None:
+    if not _is(graph.stage, Stage):
+        problems.add("graph", f"stage is {graph.stage!r}", f"it must be {_words(Stage)}")
     if not _is(graph.time_steps, int) or graph.time_steps < 1:
         problems.add("graph", f"time_steps is {graph.time_steps!r}", "use a whole number of at least 1")
     if not graph.classes or not all(isinstance(name, str) and name for name in graph.classes):
@@ -62,7 +82,7 @@ def _check_graph(graph: Graph, problems: Problems) -> None:
 
 
 def _check_typed(item: Node | Edge, where: str, problems: Problems) -> None:
-    for attribute, hint in attribute_types(type(item)).items():
+    for attribute, hint in ATTRIBUTES[type(item)].items():
         value = getattr(item, attribute)
         least = 0 if attribute in _AT_LEAST_0 else 1
         in_range, remedy = _RANGES.get((type(item), attribute), (lambda _: True, ""))  # type: ignore[arg-type]

@@ -10,28 +10,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from stas_neuro.ir.nodes import HaltAccumulate, Input, Node, Output, Readout
+from stas_neuro.ir.nodes import Edge, HaltAccumulate, Input, Node, Output, Readout
 from stas_neuro.ir.types import Array, Preprocessing, Stage, ValueType
 from stas_neuro.ir.verify import verify, verify_attributes
 
 N = TypeVar("N", bound=Node)
-
-
-@dataclass(frozen=True)
-class Edge:
-    """Output port `src:src_port` feeds input port `dst:dst_port`.
-
-    `delay` 1 brings the value of the previous model step (`types.neutral` before the first).
-    """
-
-    src: str
-    src_port: str
-    dst: str
-    dst_port: str
-    delay: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.src}:{self.src_port} -> {self.dst}:{self.dst_port}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stas_neuro.ir.nodes import HaltAccumulate, Readout
+from stas_neuro.ir.nodes import Edge, HaltAccumulate, Readout
 from stas_neuro.ir.problems import Problems
 
 if TYPE_CHECKING:
-    from stas_neuro.ir.graph import Edge, Graph
+    from stas_neuro.ir.graph import Graph
 
 
 def check_halting(graph: Graph, problems: Problems) -> None:

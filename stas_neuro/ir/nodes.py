@@ -1,4 +1,4 @@
-"""Node types of the IR: attributes, ports and the tensors each carries. Pure data, no arithmetic.
+"""Nodes and edges of the IR: attributes, ports and the tensors each node carries. Pure data.
 
 Shapes: N tokens (row-major over the patch grid) of D channels are (N, D), maps (C, H, W), per-token values
 (N,). A node's `name` is its torch module path, `scope` says which part of the model it belongs to ("stem",
@@ -50,6 +50,23 @@ class Node:
     def params(self, time_steps: int) -> dict[str, Shape]:
         """Return the shapes of the tensors, by parameter name, in a graph of `time_steps` steps."""
         return {}
+
+
+@dataclass(frozen=True)
+class Edge:
+    """Output port `src:src_port` feeds input port `dst:dst_port`.
+
+    `delay` 1 brings the value of the previous model step (`types.neutral` before the first).
+    """
+
+    src: str
+    src_port: str
+    dst: str
+    dst_port: str
+    delay: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.src}:{self.src_port} -> {self.dst}:{self.dst_port}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,9 +28,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from stas_neuro.ir.attributes import attribute_types
-from stas_neuro.ir.graph import Edge, Graph
-from stas_neuro.ir.nodes import NODE_TYPES, Node
+from stas_neuro.ir.attributes import ATTRIBUTES
+from stas_neuro.ir.graph import Graph
+from stas_neuro.ir.nodes import NODE_TYPES, Edge, Node
 from stas_neuro.ir.problems import IRError, Problem
 from stas_neuro.ir.types import Array, Phase, Preprocessing, Stage
 
@@ -63,7 +63,7 @@ def print_graph(graph: Graph) -> str:
 
 def _print_node(graph: Graph, node: Node) -> list[str]:
     attributes = ", ".join(
-        f"{name}={getattr(node, name)!r}" for name in attribute_types(type(node)) if name not in _COMMON
+        f"{name}={getattr(node, name)!r}" for name in ATTRIBUTES[type(node)] if name not in _COMMON
     )
     inputs = "".join(
         f" {port}=%{edge.src}:{edge.src_port}{'@-1' if edge.delay else ''}"

@@ -64,6 +64,7 @@ def verify(graph: Graph) -> dict[tuple[str, str], ValueType]:
     _check_names(graph, problems)
     _check_wiring(graph, problems)
     problems.raise_if_any()
+    _check_used(graph, problems)
     _check_order(graph, problems)
     _check_phases(graph, problems)
     _check_stage(graph, problems)
@@ -117,10 +118,14 @@ def _check_wiring(graph: Graph, problems: Problems) -> None:
     for (name, port), count in Counter((edge.dst, edge.dst_port) for edge in graph.edges).items():
         if count > 1:
             problems.add(f"{name}:{port}", f"{count} edges end here", "join values by an Add node")
-    used = {edge.src for edge in graph.edges}
     for node in graph.nodes:
         for port in sorted(set(node.required_inputs) - graph.inputs(node).keys()):
             problems.add(f"{node.name}:{port}", "is not connected", f"{type(node).__name__} needs this input")
+
+
+def _check_used(graph: Graph, problems: Problems) -> None:
+    used = {edge.src for edge in graph.edges}
+    for node in graph.nodes:
         # The last block's accumulator may end in nothing: its decision matters to later visits only.
         if node.name not in used and not isinstance(node, Output | HaltAccumulate):
             problems.add(node.name, "nothing uses its output", "remove the node or connect it")
