@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -37,6 +38,9 @@ class StasModel(nn.Module):
     Images are (B, C, H, W), normalised; event input is (B, T, C, H, W). Module names are the layer names that
     every later stage uses.
     """
+
+    make_halting: Callable[[StasConfig, Tensor], Halting] = Halting
+    """Replace it on a model to try another rule of when tokens halt."""
 
     def __init__(self, config: StasConfig) -> None:
         super().__init__()
@@ -88,7 +92,7 @@ class StasModel(nn.Module):
 
     def _halting_visits(self, tokens: Tensor, skip: bool) -> Output:
         config = self.config
-        halting = Halting(config, tokens[0, ..., 0])
+        halting = self.make_halting(config, tokens[0, ..., 0])
         readout = Readout(config, tokens[0])
         visited = _skipping if skip else _masking
         states = [_BlockState() for _ in self.blocks]
