@@ -1,0 +1,102 @@
+"""Accuracy and halting of the shipped models on the 10,000 Fashion-MNIST test images, beside their rivals.
+
+    python examples/evaluate_shipped.py [--split holdout]
+
+Rivals of a halting model: its own truncation, where every token stops after the same number of visits, and models
+trained for fewer time steps. ``--split holdout`` uses the 5,000 training images that training kept back, for choosing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from stas_neuro.data import load_data
+from stas_neuro.models.checkpoint import load_checkpoint
+from stas_neuro.models.config import StasConfig
+from stas_neuro.models.halting import Halting
+from stas_neuro.models.stas import StasModel
+from stas_neuro.training.train import evaluate
+
+MODELS = Path(__file__).parent / "models"
+HOLDOUT = 5000
+
+
+class Truncated(Halting):
+    """All tokens stop after ``stop`` visits (raster order), whatever their scores say.
+
+    Visits weigh as they do under halting while the scores leave something to weigh; the last visit takes the rest. With
+    ``even`` every visit weighs by its share of the scores instead.
+    """
+
+    def __init__(self, config: StasConfig, like: Tensor, stop: int, even: bool) -> None:
+        super().__init__(config, like)
+        self.stop, self.even = stop, even
+        self.count = 0
+
+    def visit(self, step: int, block: int, z: Tensor) -> Tensor:
+        """Weight of a visit, zero after the stop."""
+        config = self.config
+        self.count += 1
+        h = torch.sigmoid(config.alpha * z[..., 0] + config.beta) * self.live
+        if not self.even:
+            rest = self.live * (1 - self.total)
+            h = rest if self.count == self.stop else torch.minimum(h, rest)
+        self.total = self.total + h
+        if self.count == self.stop:
+            self.live = torch.zeros_like(self.live)
+        return h
+
+
+def truncations(model: StasModel, data: Any) -> list[dict[str, Any]]:
+    """The model with every token stopped after 1, 2, ... visits; of two ways to weigh, the better."""
+    visits = model.config.time_steps * model.config.depth
+    rows = []
+    for stop in range(1, visits + 1):
+        results = []
+        for even in (False, True):
+            model.make_halting = lambda config, like, e=even, s=stop: Truncated(config, like, s, e)
+            readout = "rectangular" if even else "raster"  # what normalises by the sum of weights
+            model.config = model.config.replace(accumulate=readout)
+            results.append(evaluate(model, data))
+        rows.append(max(results, key=lambda result: result["accuracy"]) | {"model": f"  all tokens {stop} of {visits}"})
+    del model.make_halting
+    model.config = model.config.replace(accumulate="raster")
+    return rows
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--split", choices=("test", "holdout"), default="test")
+    parser.add_argument("--models", type=Path, default=MODELS, help="directory of checkpoint directories")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    data = load_data("fashion-mnist", "test" if arguments.split == "test" else "train")
+    if arguments.split == "holdout":
+        data = data.select(slice(len(data) - HOLDOUT, None))
+    rows: list[dict[str, Any]] = []
+    for directory in sorted(path.parent for path in arguments.models.rglob("config.json")):
+        model = load_checkpoint(directory)
+        rows.append({"model": str(directory.relative_to(arguments.models)), **evaluate(model, data)})
+        if model.config.accumulate == "raster":
+            rows += truncations(model, data)
+    if arguments.json:
+        print(json.dumps(rows, indent=2))
+        return
+    table = Table("model", "accuracy", "token ratio", "visits std", "within an image")
+    for row in rows:
+        values = (f"{row[key]:.4f}" for key in ("accuracy", "token_ratio", "visits_std", "visits_std_within"))
+        table.add_row(row["model"], *values)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
