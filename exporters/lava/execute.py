@@ -74,12 +74,8 @@ def run_network(
 
 
 def _check_images(network: Network, images: Array) -> None:
-    source = network.of_op("Input")[0]
-    shape = tuple(source.params["shape"])
-    frames = (network.time_steps, *shape)
-    by_step = source.phase != "once"
-    if len(images) == 0 or images.shape[1:] != (frames if by_step else shape):
-        wanted = frames if by_step else shape
+    wanted = network.image_shape
+    if len(images) == 0 or images.shape[1:] != wanted:
         raise LavaFailure(
             f"images have shape {images.shape}, the network takes (B, {', '.join(map(str, wanted))})",
             "give at least one image of that shape",

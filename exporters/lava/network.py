@@ -19,7 +19,8 @@ from .failure import LavaFailure
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
 
-FORMAT = 1
+FORMAT = "stas-neuro lava network"
+SCHEMA_VERSION = 1
 NETWORK_FILE = "network.json"
 WEIGHTS_FILE = "weights.npz"
 
@@ -87,10 +88,27 @@ class Network:
         prefix = f"{name}/"
         return {key[len(prefix) :]: array for key, array in self.tensors.items() if key.startswith(prefix)}
 
+    @property
+    def image_shape(self) -> Shape:
+        """Shape of one image that Input takes: (C, H, W), or (T, C, H, W) for event data."""
+        source = self.of_op("Input")[0]
+        frames = () if source.phase == "once" else (self.time_steps,)
+        return (*frames, *source.params["shape"])
+
+    def normalise(self, images: Array) -> Array:
+        """What Input takes, float64: (x / 255 - mean) / std of uint8 images, (x - mean) / std of float."""
+        x = images.astype(np.float64)
+        if images.dtype == np.uint8:
+            x /= 255.0
+        mean, std = (np.asarray(values, np.float64)[:, None, None] for values in (self.mean, self.std))
+        normalised: Array = (x - mean) / std
+        return normalised
+
     def save(self, directory: Path) -> None:
         """Write network.json and weights.npz into an existing directory."""
         document = {
             "format": FORMAT,
+            "schema_version": SCHEMA_VERSION,
             "time_steps": self.time_steps,
             "classes": list(self.classes),
             "preprocessing": {"mean": list(self.mean), "std": list(self.std)},
@@ -102,13 +120,16 @@ class Network:
 
     @staticmethod
     def load(directory: Path) -> Network:
-        """Read what `save` wrote; LavaFailure where the format is another one."""
-        document = json.loads((directory / NETWORK_FILE).read_text(encoding="utf-8"))
-        if document.get("format") != FORMAT:
-            raise LavaFailure(
-                f"{directory / NETWORK_FILE}: format {document.get('format')}, this program reads {FORMAT}",
-                "export the network again with the stas-neuro that reads it",
-            )
+        """Read what `save` wrote; LavaFailure where it is missing or of another format."""
+        path = directory / NETWORK_FILE
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+            found = (document.get("format"), document.get("schema_version"))
+        except (OSError, ValueError, AttributeError) as error:
+            raise LavaFailure(f"{path}: {error}", "export the network again") from error
+        if found != (FORMAT, SCHEMA_VERSION):
+            what = f"{path}: is {found[0]!r} version {found[1]}, this program reads version {SCHEMA_VERSION}"
+            raise LavaFailure(what, "export the network again with a stas-neuro of the same age")
         return Network(
             time_steps=document["time_steps"],
             layers=tuple(_layer(entry) for entry in document["layers"]),

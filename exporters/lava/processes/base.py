@@ -113,7 +113,11 @@ class LayerModel(PyLoihiProcessModel):  # type: ignore[misc]
         self._arriving: dict[str, list[tuple[str, Callable[[], Array]]]] = {}
         if self.reporter is not None:
             self.reporter.show_stack_on_request(self.name)
-        self._setup()
+        try:
+            self._setup()
+        except Exception:
+            self._report_failure()
+            raise
 
     def _setup(self) -> None:
         """Prepare constants and the record."""
@@ -154,9 +158,12 @@ class LayerModel(PyLoihiProcessModel):  # type: ignore[misc]
             if self.reporter is not None and self.time_step == self.run_spec.steps:
                 self.reporter.record(self.name, self.record)
         except Exception:
-            if self.reporter is not None:
-                self.reporter.failure(self.name)
+            self._report_failure()
             raise
+
+    def _report_failure(self) -> None:
+        if self.reporter is not None:
+            self.reporter.failure(self.name)
 
     def _work(self) -> None:
         if self.step == 0:

@@ -1,0 +1,135 @@
+"""Write a network as a directory that runs on Lava by itself, with numpy and lava-nc alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+from stas_neuro import __version__
+from stas_neuro.errors import InputError
+from stas_neuro.exporters.lava.build import build_network
+from stas_neuro.exporters.lava.network import FORMAT, NETWORK_FILE, WEIGHTS_FILE, Network
+from stas_neuro.ir import Graph
+
+LIBRARY = "stas_lava"
+"""The package's own copy of the modules that run a network."""
+MODULES = (
+    "assemble.py",
+    "compat.py",
+    "execute.py",
+    "executor.py",
+    "failure.py",
+    "lava_api.py",
+    "network.py",
+    "reports.py",
+    "schedule.py",
+    "standalone.py",
+    "supervisor.py",
+    "worker.py",
+)
+RUN = '''"""Run this network on Lava: python run.py IMAGES.npz (--help has the options)."""
+
+import sys
+from pathlib import Path
+
+from stas_lava.standalone import main
+
+if __name__ == "__main__":
+    sys.exit(main(Path(__file__).resolve().parent))
+'''
+README = """# A spiking network for Lava
+
+Exported by stas-neuro {version}: {layers} Lava processes, {steps} model steps an image, classes {classes}.
+
+    python run.py images.npz --out predictions.npz
+
+`images.npz` holds `images`, uint8 or float in 0..1, of shape {shape}, and `labels` if there are any;
+run.py normalises them. It prints each prediction, the accuracy where there are labels, and the share of
+visits that tokens used. `--runtime multiprocess` takes Lava's own runtime, an operating-system process for
+each of the network's; the default steps the same process models in one.
+
+Needs numpy and lava-nc 0.10.0. Python 3.10: `pip install lava-nc==0.10.0 "numpy<2"`. Lava declares no support
+for Python 3.11 to 3.13 but runs there (`stas_lava/compat.py` mends what does not):
+
+    pip install "numpy<2.4" scipy networkx asteval scikit-learn
+    pip install --no-deps --ignore-requires-python lava-nc==0.10.0
+
+| file | content |
+|---|---|
+| `network.json` | processes, ports and wires |
+| `weights.npz` | arrays by "process/parameter" |
+| `stas_lava/` | the processes and what runs them; part of stas-neuro, BSD-3-Clause |
+"""
+
+
+def write_package(graph: Graph, path: Path | str, force: bool = False) -> None:
+    """Write the package of a folded graph: run.py, README.md, network.json, weights.npz and `LIBRARY`.
+
+    It appears at `path` whole or not at all; `force` replaces another such package there, and nothing else.
+
+    Raises
+    ------
+    InputError
+        The graph is not folded, something is at `path` already, or it cannot be written.
+    """
+    target = Path(path).resolve()
+    network = build_network(graph)
+    _check_free(target, force)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
+            fresh = Path(scratch) / "new"
+            _write(network, fresh)
+            _move(fresh, target, aside=Path(scratch) / "old")
+    except OSError as error:
+        raise InputError(
+            f"{target}: {error.strerror or error}", "choose a place that can be written"
+        ) from error
+
+
+def _write(network: Network, directory: Path) -> None:
+    library = directory / LIBRARY
+    source = Path(__file__).resolve().parent
+    shutil.copytree(source / "processes", library / "processes", ignore=shutil.ignore_patterns("__pycache__"))
+    for module in MODULES:
+        shutil.copyfile(source / module, library / module)
+    (library / "__init__.py").write_text('"""Runs a network on Lava; see run.py."""\n', encoding="utf-8")
+    (directory / "run.py").write_text(RUN, encoding="utf-8")
+    readme = README.format(
+        version=__version__,
+        layers=len(network.layers),
+        steps=network.time_steps,
+        classes=", ".join(network.classes),
+        shape=f"(n, {', '.join(map(str, network.image_shape))})",
+    )
+    (directory / "README.md").write_text(readme, encoding="utf-8")
+    network.save(directory)
+
+
+def _move(fresh: Path, target: Path, aside: Path) -> None:
+    """Rename, what is at `target` out of the way first and back again where that fails."""
+    if not target.exists():
+        fresh.rename(target)
+        return
+    target.rename(aside)
+    try:
+        fresh.rename(target)
+    except OSError:
+        aside.rename(target)
+        raise
+
+
+def _check_free(target: Path, force: bool) -> None:
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    try:
+        document = json.loads((target / NETWORK_FILE).read_text(encoding="utf-8"))
+        ours = document["format"] == FORMAT and (target / WEIGHTS_FILE).is_file()
+    except (OSError, ValueError, KeyError, TypeError):
+        ours = False
+    if not ours:
+        raise InputError(f"{target} exists and is no such package", "choose another path")
+    if not force:
+        raise InputError(f"{target} exists", "choose another path or use --force to replace it")
