@@ -1,7 +1,7 @@
 """The text form: golden files, round trips, and texts that are refused.
 
-`python tests/test_ir_text.py` writes the golden files anew. The `_invalid` ones are edited by hand and list the
-problems that reading them must find, all of them and in order.
+`python tests/test_ir_text.py` writes the golden files anew. The `_invalid` ones are edited by hand; they list
+the problems that reading them must find, all of them and in order.
 """
 
 from __future__ import annotations
