@@ -1,3 +1,72 @@
-"""Lower trained spatio-temporally adaptive spiking transformers to Loihi-class programs and price them."""
+"""Lower trained spatio-temporally adaptive spiking transformers to Loihi-class programs and price them.
+
+The public functions are attributes of this package, each imported when it is first used::
+
+    import stas_neuro
+
+    graph = stas_neuro.compile("runs/digits")
+    trace = stas_neuro.run(graph, stas_neuro.load_data("digits"), backend="lava")
+    print(stas_neuro.estimate(trace.activity, "loihi2").energy_j)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from stas_neuro.activity import read_activity, write_activity
+    from stas_neuro.api import compile, load_model, lower, provenance, run
+    from stas_neuro.bundle import load_bundle, save_bundle
+    from stas_neuro.data import load_data
+    from stas_neuro.energy import compare, estimate, list_profiles, load_profile
+    from stas_neuro.verification import verify
+
+_PUBLIC = {
+    "compare": "energy",
+    "compile": "api",
+    "estimate": "energy",
+    "list_profiles": "energy",
+    "load_bundle": "bundle",
+    "load_data": "data",
+    "load_model": "api",
+    "load_profile": "energy",
+    "lower": "api",
+    "provenance": "api",
+    "read_activity": "activity",
+    "run": "api",
+    "save_bundle": "bundle",
+    "verify": "verification",
+    "write_activity": "activity",
+}
+"""Module of each public function: importing the package alone loads none of them."""
+
+__all__ = [
+    "compare",
+    "compile",
+    "estimate",
+    "list_profiles",
+    "load_bundle",
+    "load_data",
+    "load_model",
+    "load_profile",
+    "lower",
+    "provenance",
+    "read_activity",
+    "run",
+    "save_bundle",
+    "verify",
+    "write_activity",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

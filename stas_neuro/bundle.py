@@ -52,6 +52,8 @@ class Provenance:
     ----------
     source : str
         The model file or directory it was compiled from.
+    source_sha256 : mapping
+        SHA-256 of each of its files by name.
     options : mapping
         Compile options by name; values as JSON has them.
     tool_version : str
@@ -61,6 +63,7 @@ class Provenance:
     """
 
     source: str
+    source_sha256: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
     tool_version: str = __version__
     created: str = field(default_factory=_now)
@@ -68,10 +71,11 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Bundle:
-    """What a bundle holds."""
+    """What a bundle holds; `sha256` is that of its graph and its tensors, by file name."""
 
     graph: Graph
     provenance: Provenance
+    sha256: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,8 @@ def load_bundle(path: Path | str) -> Bundle:
     while version < SCHEMA_VERSION:
         document = _MIGRATIONS[version](document)
         version += 1
-    return Bundle(_graph(source, document, _tensors(source, contents[TENSORS])), manifest.provenance)
+    graph = _graph(source, document, _tensors(source, contents[TENSORS]))
+    return Bundle(graph, manifest.provenance, manifest.sha256)
 
 
 def _schema_version(source: Path, contents: Mapping[str, bytes]) -> int:

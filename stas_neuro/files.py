@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -38,6 +40,52 @@ def write_atomically(path: Path, content: bytes) -> None:
     except OSError as error:
         raise InputError(
             f"{path}: {error.strerror or error}", "choose a place that can be written"
+        ) from error
+
+
+def check_free(target: Path, *, marker: str, force: bool) -> None:
+    """Refuse a place where something is, unless by `force` and it is an earlier output, which has `marker`.
+
+    Raises
+    ------
+    InputError
+        Naming the place; an empty directory is free.
+    """
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    if not (target / marker).is_file():
+        raise InputError(f"{target} exists and has no {marker}", "choose another path")
+    if not force:
+        raise InputError(f"{target} exists", "choose another path or use --force to replace it")
+
+
+@contextmanager
+def appearing_directory(target: Path, *, marker: str, force: bool) -> Iterator[Path]:
+    """Give a directory to fill that becomes `target` when the block ends well: whole or not at all.
+
+    Raises
+    ------
+    InputError
+        As `check_free` says, before the block, or when it cannot be written (a full disk, no permission).
+    """
+    check_free(target, marker=marker, force=force)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
+            fresh, old = Path(scratch) / "new", Path(scratch) / "old"
+            fresh.mkdir()
+            yield fresh
+            if target.exists():
+                target.rename(old)
+            try:
+                fresh.rename(target)
+            except OSError:
+                if old.exists():
+                    old.rename(target)
+                raise
+    except OSError as error:
+        raise InputError(
+            f"{target}: {error.strerror or error}", "choose a place that can be written"
         ) from error
 
 

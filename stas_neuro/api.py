@@ -1,0 +1,217 @@
+"""Compile a trained model and run it: most commands are a layer over this, `verification` and `energy`.
+
+``stas_neuro`` re-exports the public functions.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from stas_neuro.bundle import Bundle, Provenance
+from stas_neuro.data import LabelledImages, normalise
+from stas_neuro.errors import InputError
+from stas_neuro.files import read_bytes
+from stas_neuro.ir import Graph, Phase
+from stas_neuro.passes import FoldBatchNorm, run_passes
+from stas_neuro.trace import Trace
+
+if TYPE_CHECKING:
+    from stas_neuro.models.stas import StasModel
+
+BACKENDS = ("reference", "lava")
+_PRECISIONS: dict[str, type[np.floating[Any]]] = {"float64": np.float64, "float32": np.float32}
+DTYPES = tuple(_PRECISIONS)
+RUNTIMES = ("in-process", "multiprocess")
+CHECKPOINT_FILES = ("config.json", "model.safetensors")
+Progress = Callable[[int, int], None]
+"""Called with the number of finished images and of all."""
+_CHUNK = 32
+
+
+def load_model(
+    model: StasModel | str | Path,
+    *,
+    accumulate: str | None = None,
+    epsilon: float | None = None,
+    readout: str | None = None,
+) -> StasModel:
+    """Load a checkpoint directory (or take a model), with another halting than it was trained with if asked.
+
+    The weights are shared with the model that is given, which itself stays as it is.
+
+    Raises
+    ------
+    InputError
+        If torch is missing, the checkpoint is damaged, or the options fit no model.
+    """
+    if isinstance(model, str | Path):
+        with needs("torch"):
+            from stas_neuro.models.checkpoint import load_checkpoint
+        model = load_checkpoint(Path(model))
+    options = {"accumulate": accumulate, "epsilon": epsilon, "readout": readout}
+    changes = {name: value for name, value in options.items() if value is not None}
+    if changes:
+        model = copy.copy(model)
+        model.config = model.config.replace(**changes)
+    return model
+
+
+def compile(
+    model: StasModel | str | Path,
+    *,
+    accumulate: str | None = None,
+    epsilon: float | None = None,
+    readout: str | None = None,
+) -> Graph:
+    """Compile a trained model to the folded graph that every backend but torch runs.
+
+    Parameters
+    ----------
+    model : StasModel, str or Path
+        A model, or the directory of a checkpoint.
+    accumulate, epsilon, readout : optional
+        Replace those of the model's configuration; ``accumulate="off"`` ignores halting.
+
+    Raises
+    ------
+    InputError
+        If the checkpoint is missing or damaged, or a graph cannot say what the model holds (every reason at
+        once).
+    """
+    return run_passes(
+        lower(model, accumulate=accumulate, epsilon=epsilon, readout=readout), [FoldBatchNorm()]
+    )
+
+
+def lower(
+    model: StasModel | str | Path,
+    *,
+    accumulate: str | None = None,
+    epsilon: float | None = None,
+    readout: str | None = None,
+) -> Graph:
+    """Give the traced graph, BatchNorms not yet folded; parameters as :func:`compile`."""
+    loaded = load_model(model, accumulate=accumulate, epsilon=epsilon, readout=readout)
+    with needs("torch"):
+        from stas_neuro.frontend import torch_model
+    return torch_model.lower(loaded)
+
+
+def provenance(checkpoint: str | Path, **options: str | float | None) -> Provenance:
+    """Tell where a bundle comes from: a checkpoint, the SHA-256 of its files, and the options given."""
+    directory = Path(checkpoint)
+    return Provenance(
+        source=str(directory),
+        source_sha256={
+            name: hashlib.sha256(read_bytes(directory / name)).hexdigest() for name in CHECKPOINT_FILES
+        },
+        options={name: value for name, value in options.items() if value is not None},
+    )
+
+
+def run(
+    network: Graph | Bundle,
+    images: LabelledImages | NDArray[Any],
+    *,
+    backend: str = "reference",
+    dtype: DTypeLike = np.float64,
+    runtime: str = "in-process",
+    limit: int | None = None,
+    record_spikes: bool = False,
+    progress: Progress | None = None,
+) -> Trace:
+    """Classify images.
+
+    Parameters
+    ----------
+    network : Graph or Bundle
+        What :func:`compile` or ``load_bundle`` gave.
+    images : LabelledImages or array
+        uint8 in 0..255 or floats in 0..1, as data have them, (B, C, H, W), or (B, T, C, H, W) for event data;
+        they are normalised here as in training.
+    backend : "reference" or "lava"
+        The interpreter in numpy, or Lava processes.
+    dtype : float64 or float32
+        Precision of all arithmetic.
+    runtime : "in-process" or "multiprocess"
+        Of Lava: stepped in this interpreter, or one operating-system process a node.
+    limit : int, optional
+        Run only the first images.
+    record_spikes : bool
+        Whether the trace holds the spikes of every LIF.
+    progress : callable, optional
+        Called with the number of finished images and of all.
+
+    Raises
+    ------
+    InputError
+        If images do not fit the network, or Lava is asked for and missing.
+    LavaRunError
+        If Lava's multi-process runtime fails.
+    """
+    for what, given, known in (("backend", backend, BACKENDS), ("runtime", runtime, RUNTIMES)):
+        if given not in known:
+            raise InputError(f"no {what} is called {given!r}", f"use one of {', '.join(known)}")
+    precision = _PRECISIONS.get(np.dtype(dtype).name)
+    if precision is None:
+        raise InputError(f"no run is of dtype {np.dtype(dtype)}", f"use one of {', '.join(DTYPES)}")
+    graph = network.graph if isinstance(network, Bundle) else network
+    x = preprocess(graph, images, limit)
+    if backend == "lava":
+        with needs("lava"):
+            from stas_neuro.exporters.lava.run import run_lava
+        return run_lava(
+            graph, x, dtype=precision, runtime=runtime, record_spikes=record_spikes, progress=progress
+        )
+    from stas_neuro.reference import run_reference
+
+    traces = []
+    for start in range(0, len(x), _CHUNK):
+        traces.append(
+            run_reference(graph, x[start : start + _CHUNK], dtype=precision, record_spikes=record_spikes)
+        )
+        if progress is not None:
+            progress(min(start + _CHUNK, len(x)), len(x))
+    return Trace.concatenate(traces)
+
+
+def preprocess(
+    graph: Graph, images: LabelledImages | NDArray[Any], limit: int | None = None
+) -> NDArray[np.float64]:
+    """Normalise images as in training, after checking that they fit the graph; float64 of the same shape."""
+    if limit is not None and limit < 1:
+        raise InputError(f"limit is {limit}", "run at least 1 image")
+    data = images if isinstance(images, LabelledImages) else LabelledImages(images, None, source="the images")
+    wanted = graph.input.shape if graph.input.phase == Phase.ONCE else (graph.time_steps, *graph.input.shape)
+    if data.images.shape[1:] != wanted or not len(data):
+        raise InputError(
+            f"{data.source}: {len(data)} images of shape {data.images.shape[1:]}, the model takes {wanted}",
+            "give data of the kind it was trained on",
+        )
+    return normalise(data.images[:limit], graph.preprocessing.mean, graph.preprocessing.std)
+
+
+def accuracy(trace: Trace, data: LabelledImages) -> float | None:
+    """Share of the trace's images that are classified as labelled; None where the data have no labels."""
+    if data.labels is None:
+        return None
+    return float((trace.predictions == data.labels[: trace.images]).mean())
+
+
+@contextmanager
+def needs(part: str) -> Iterator[None]:
+    """Say how to install an optional part (``torch``, ``lava``) where an import finds it missing."""
+    try:
+        yield
+    except ImportError as error:
+        raise InputError(
+            f"{part} cannot be used here: {error}", f"pip install 'stas-neuro[{part}]'"
+        ) from error
