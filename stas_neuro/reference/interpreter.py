@@ -72,9 +72,7 @@ def _check_images(graph: Graph, images: NDArray[np.floating[Any]]) -> None:
     wanted = ((graph.time_steps,) if by_step else ()) + graph.input.shape
     if images.shape[1:] != wanted or not len(images):
         axes = ", ".join(map(str, wanted))
-        raise InputError(
-            f"images have shape {images.shape}", f"this graph takes (images, {axes}), at least 1 image"
-        )
+        raise InputError(f"images have shape {images.shape}", f"give (images, {axes}), at least 1 image")
     if images.dtype.kind != "f" or not np.isfinite(images).all():
         raise InputError(f"images ({images.dtype}) are not finite floats", "preprocess them and remove NaN")
 
