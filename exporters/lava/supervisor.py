@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,6 @@ from .reports import (
 
 POLL_S = 0.2
 """Longest time between two looks at the child."""
-GRACE_S = 10.0
-"""How long the child may take to stop once all results are in."""
 END_S = 3.0
 """How long an ended session may take to disappear before it is killed."""
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -106,7 +104,7 @@ class _Child:
     """Process ids by layer name, once the runtime is up."""
 
     def watch(self, deadline_s: float, progress: Callable[[int], None]) -> None:
-        """Return when the run is done and the worker has stopped; raise LavaFailure when it fails."""
+        """Return when the run is done; raise LavaFailure when it fails."""
         heard = time.monotonic()
         for event in self._events():
             if event is None:
@@ -126,16 +124,14 @@ class _Child:
             self.workers = event.get("workers", self.workers)
             heard = time.monotonic()
             if "done" in event:
-                break
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(GRACE_S)
+                return
 
     def _events(self) -> Iterator[dict[str, Any] | None]:
         """Events as they come, None at least every POLL_S."""
         rest = b""
         while True:
             gone = self.process.poll() is not None
-            ready, _, _ = select.select([self.reader], [], [], 0.0 if gone else POLL_S)
+            ready = wait([self.reader], 0.0 if gone else POLL_S)
             chunk = os.read(self.reader, 1 << 16) if ready else b""
             *lines, rest = (rest + chunk).split(b"\n")
             yield from (json.loads(line) for line in lines)
@@ -188,12 +184,11 @@ def _end_session(process: subprocess.Popen[bytes]) -> None:
         process.wait(END_S)
     # Terminating spares Python's resource tracker, which then sees all others gone and removes their shared
     # memory; a stopped process must go on to be terminated.
-    for signum in (signal.SIGTERM, signal.SIGCONT):
-        _signal_group(process.pid, signum)
     until = time.monotonic() + END_S
-    while time.monotonic() < until and _group_lives(process):
-        time.sleep(0.01)
-    _signal_group(process.pid, signal.SIGKILL)
+    while _group_lives(process):
+        for signum in (signal.SIGTERM, signal.SIGCONT) if time.monotonic() < until else (signal.SIGKILL,):
+            _signal_group(process.pid, signum)
+        time.sleep(0.02)
     process.wait()
 
 

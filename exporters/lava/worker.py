@@ -63,8 +63,7 @@ def _run(assembly: Assembly, run: Run, reporter: Reporter) -> None:
     reporter.event(workers={name: actor.pid for name, actor in zip(names, actors, strict=False)})
     runtime.start(RunSteps(num_steps=run.steps))
     finished.set()
-    reporter.event(done=True)
-    runtime.stop()
+    reporter.event(done=True)  # Lava's own stop() would take seconds more, and may hang
 
 
 def _watch(runtime: Runtime, names: list[str], reporter: Reporter, finished: threading.Event) -> None:

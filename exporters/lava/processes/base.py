@@ -125,8 +125,8 @@ class LayerModel(PyLoihiProcessModel):  # type: ignore[misc]
     def _reset(self) -> None:
         """Put the state to what it is before an image."""
 
-    def _compute(self, *args: Any, **inputs: Any) -> Array | tuple[Array, ...] | None:
-        """One step: the values of the out ports in their order, None to send nothing."""
+    def _compute(self, *args: Any, **inputs: Any) -> Array | dict[str, Array] | None:
+        """One step: the value of the out port, or of each by its name; None to send nothing."""
         raise NotImplementedError
 
     def count(self, kind: str, events: float | np.number[Any]) -> None:
@@ -171,7 +171,8 @@ class LayerModel(PyLoihiProcessModel):  # type: ignore[misc]
         sent = self._compute(**self._receive())
         if sent is None:
             return
-        for port, value in zip(self.outlets, sent if isinstance(sent, tuple) else (sent,), strict=True):
+        by_port = sent if isinstance(sent, dict) else dict.fromkeys(self.outlets, sent)
+        for port, value in by_port.items():
             getattr(self, out_port(port)).send(value)
 
     def _receive(self) -> dict[str, Array]:

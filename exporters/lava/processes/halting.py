@@ -60,7 +60,7 @@ class PyHaltAccumulateModel(LayerModel):
 
     def _compute(
         self, score: Array, alive: Array | None = None, total: Array | None = None
-    ) -> tuple[Array, Array, Array]:
+    ) -> dict[str, Array]:
         alive = self.open_alive if alive is None else alive
         total = self.open_total if total is None else total
         self.visits[self.image, self.step] = alive
@@ -68,12 +68,12 @@ class PyHaltAccumulateModel(LayerModel):
             weight = alive * score
             self.column += weight
             summed = total + self.column
-            return alive * (summed < self.limit), summed, weight
+            return {"alive": alive * (summed < self.limit), "total": summed, "p": weight}
         halts = np.ones_like(score) if self._forced else (total + score >= self.limit).astype(self.dtype)
         weight = alive * np.where(halts > 0, 1.0 - total, score)
         if self.mode == "block":
             weight /= self.window.steps
-        return alive * (1.0 - halts), total + alive * score, weight
+        return {"alive": alive * (1.0 - halts), "total": total + alive * score, "p": weight}
 
     @property
     def _forced(self) -> bool:
