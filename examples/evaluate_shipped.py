@@ -2,8 +2,9 @@
 
     python examples/evaluate_shipped.py [--split holdout]
 
-Rivals of a halting model: its own truncation, where every token stops after the same number of visits, and models
-trained for fewer time steps. ``--split holdout`` uses the 5,000 training images that training kept back, for choosing.
+Rivals of a halting model: its own truncation, where every token stops after the same number of visits, and
+models trained for fewer time steps. ``--split holdout`` uses the 5,000 training images that training kept
+back, for choosing.
 """
 
 from __future__ import annotations
@@ -32,14 +33,19 @@ HOLDOUT = 5000
 class Truncated(Halting):
     """All tokens stop after ``stop`` visits (raster order), whatever their scores say.
 
-    Visits weigh as they do under halting while the scores leave something to weigh; the last visit takes the rest. With
-    ``even`` every visit weighs by its share of the scores instead.
+    Visits weigh as they do under halting while the scores leave something to weigh; the last visit takes the
+    rest. With ``even`` every visit weighs by its share of the scores instead.
     """
 
     def __init__(self, config: StasConfig, like: Tensor, stop: int, even: bool) -> None:
         super().__init__(config, like)
         self.stop, self.even = stop, even
         self.count = 0
+
+    def open(self, step: int, block: int) -> Tensor:
+        """All tokens until the stop, then none."""
+        self.visits.append(self.live)
+        return self.live
 
     def visit(self, step: int, block: int, z: Tensor) -> Tensor:
         """Weight of a visit, zero after the stop."""
@@ -66,7 +72,10 @@ def truncations(model: StasModel, data: Any) -> list[dict[str, Any]]:
             readout = "rectangular" if even else "raster"  # what normalises by the sum of weights
             model.config = model.config.replace(accumulate=readout)
             results.append(evaluate(model, data))
-        rows.append(max(results, key=lambda result: result["accuracy"]) | {"model": f"  all tokens {stop} of {visits}"})
+        rows.append(
+            max(results, key=lambda result: result["accuracy"])
+            | {"model": f"  all tokens {stop} of {visits}"}
+        )
     del model.make_halting
     model.config = model.config.replace(accumulate="raster")
     return rows
@@ -74,7 +83,9 @@ def truncations(model: StasModel, data: Any) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--split", choices=("test", "holdout"), default="test")
     parser.add_argument("--models", type=Path, default=MODELS, help="directory of checkpoint directories")
     parser.add_argument("--json", action="store_true")

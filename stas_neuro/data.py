@@ -79,12 +79,13 @@ def load_data(spec: str, split: str = "test") -> LabelledImages:
     if path.suffix == ".npz" or path.is_file():
         return _npz(path)
     raise InputError(
-        f"data {spec!r} not found", remedy="give fashion-mnist, digits, a directory of IDX files or an .npz file"
+        f"data {spec!r} not found",
+        remedy="give fashion-mnist, digits, a directory of IDX files or an .npz file",
     )
 
 
 def normalise(images: NDArray[Any], mean: tuple[float, ...], std: tuple[float, ...]) -> NDArray[np.float64]:
-    """What the model sees: ``(x/255 - mean)/std`` for uint8 ``x``, ``(x - mean)/std`` for float, per channel, float64."""
+    """What the model sees, float64, per channel: ``(x - mean)/std``, ``x/255`` first for uint8."""
     x = images.astype(np.float64)
     if images.dtype == np.uint8:
         x /= 255.0
@@ -97,7 +98,11 @@ def normalise(images: NDArray[Any], mean: tuple[float, ...], std: tuple[float, .
 
 
 def _fashion_mnist(split: str) -> LabelledImages:
-    places = [os.environ["STAS_FASHION_MNIST"]] if "STAS_FASHION_MNIST" in os.environ else FASHION_MNIST_DIRECTORIES
+    places = (
+        [os.environ["STAS_FASHION_MNIST"]]
+        if "STAS_FASHION_MNIST" in os.environ
+        else FASHION_MNIST_DIRECTORIES
+    )
     for place in places:
         directory = Path(place).expanduser()
         if directory.is_dir():
@@ -115,7 +120,8 @@ def _digits(split: str) -> LabelledImages:
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise InputError(
-            "the digits data come with scikit-learn, which is not installed", remedy="pip install scikit-learn"
+            "the digits data come with scikit-learn, which is not installed",
+            remedy="pip install scikit-learn",
         ) from error
     bunch = load_digits()
     images = (bunch.images * 15).astype(np.uint8)[:, None]  # values 0..16 to 0..240
@@ -131,7 +137,9 @@ def _idx_directory(directory: Path, split: str) -> LabelledImages:
         candidates = [directory / name, directory / f"{name}.gz"]
         path = next((candidate for candidate in candidates if candidate.is_file()), None)
         if path is None:
-            raise InputError(f"{candidates[0]} (or .gz) not found", remedy="give a directory with all four IDX files")
+            raise InputError(
+                f"{candidates[0]} (or .gz) not found", remedy="give a directory with all four IDX files"
+            )
         arrays.append(_idx(path))
     return _checked(arrays[0][:, None], arrays[1], (), str(directory))
 
@@ -142,11 +150,17 @@ def _idx(path: Path) -> NDArray[np.uint8]:
         kind, rank = struct.unpack_from(">xxBB", raw)
         shape = struct.unpack_from(f">{rank}I", raw, 4)
     except (OSError, EOFError, struct.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{path}: not a readable IDX file ({error})", remedy="fetch the file again") from error
+        raise InputError(
+            f"{path}: not a readable IDX file ({error})", remedy="fetch the file again"
+        ) from error
     if kind != 8:
-        raise InputError(f"{path}: IDX element type {kind:#x} is not unsigned byte", remedy="convert it to bytes")
+        raise InputError(
+            f"{path}: IDX element type {kind:#x} is not unsigned byte", remedy="convert it to bytes"
+        )
     if len(raw) != 4 + 4 * rank + int(np.prod(shape)):
-        raise InputError(f"{path}: truncated, {len(raw)} bytes for shape {shape}", remedy="fetch the file again")
+        raise InputError(
+            f"{path}: truncated, {len(raw)} bytes for shape {shape}", remedy="fetch the file again"
+        )
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape)
 
 
@@ -155,9 +169,13 @@ def _npz(path: Path) -> LabelledImages:
         raise InputError(f"{path} not found", remedy="give an .npz file with an array named images")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files if name in ("images", "labels", "classes")}
+            arrays = {
+                name: archive[name] for name in archive.files if name in ("images", "labels", "classes")
+            }
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not a readable .npz file ({error})", remedy="write it with numpy.savez") from error
+        raise InputError(
+            f"{path}: not a readable .npz file ({error})", remedy="write it with numpy.savez"
+        ) from error
     if "images" not in arrays:
         raise InputError(f"{path}: holds no array named images", remedy="name the arrays images and labels")
     images = arrays["images"]
@@ -167,7 +185,9 @@ def _npz(path: Path) -> LabelledImages:
     return _checked(images, arrays.get("labels"), classes, str(path))
 
 
-def _checked(images: NDArray[Any], labels: NDArray[Any] | None, classes: tuple[str, ...], source: str) -> LabelledImages:
+def _checked(
+    images: NDArray[Any], labels: NDArray[Any] | None, classes: tuple[str, ...], source: str
+) -> LabelledImages:
     if images.ndim not in (4, 5):
         raise InputError(
             f"{source}: images have shape {images.shape}",
@@ -177,7 +197,9 @@ def _checked(images: NDArray[Any], labels: NDArray[Any] | None, classes: tuple[s
         raise InputError(f"{source}: holds no images", remedy="give at least one")
     if images.dtype != np.uint8:
         if images.dtype.kind not in "fiu":
-            raise InputError(f"{source}: images are of type {images.dtype}", remedy="give uint8 or float images")
+            raise InputError(
+                f"{source}: images are of type {images.dtype}", remedy="give uint8 or float images"
+            )
         images = images.astype(np.float64)
         if not np.isfinite(images).all():
             raise InputError(f"{source}: images hold NaN or infinite values", remedy="remove them")

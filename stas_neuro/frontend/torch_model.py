@@ -1,10 +1,12 @@
-"""Lowers a torch STAS model to a traced graph: structure and weights are read off its modules, not its configuration.
+"""Lowers a torch STAS model to a traced graph.
 
-The configuration decides only what no module holds: accumulation, readout, time steps, score and epsilon.
+Structure and weights are read off its modules. The configuration decides only what no module holds:
+accumulation, readout, time steps, score and epsilon.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -114,7 +116,9 @@ class _Lowering:
         for name, module in model.named_modules():
             where = name or "model"
             if type(module) not in known:
-                self.problems.append(f"{where}: {type(module).__name__} is no module of a STAS model; replace it")
+                self.problems.append(
+                    f"{where}: {type(module).__name__} is no module of a STAS model; replace it"
+                )
             if module._forward_hooks or module._forward_pre_hooks:
                 self.problems.append(f"{where}: has forward hooks, which may change its values; remove them")
         for name, tensor in model.state_dict().items():
@@ -164,7 +168,9 @@ class _Lowering:
         module = self._module(name, nn.Conv2d)
         if module is None:
             return x
-        kernel, stride, padding = (self._square(name, module, key) for key in ("kernel_size", "stride", "padding"))
+        kernel, stride, padding = (
+            self._square(name, module, key) for key in ("kernel_size", "stride", "padding")
+        )
         for key, only in (("groups", 1), ("dilation", (1, 1)), ("padding_mode", "zeros")):
             if getattr(module, key) != only:
                 self.problems.append(f"{name}: {key}={getattr(module, key)!r}, only {only!r} can be lowered")
@@ -187,8 +193,12 @@ class _Lowering:
             return x
         if module.ceil_mode or module.dilation not in (1, (1, 1)):
             self.problems.append(f"{name}: ceil_mode and dilation cannot be lowered; use the defaults")
-        kernel, stride, padding = (self._square(name, module, key) for key in ("kernel_size", "stride", "padding"))
-        node = SpikeMaxPool(name=name, phase=phase, scope="stem", kernel=kernel, stride=stride, padding=padding)
+        kernel, stride, padding = (
+            self._square(name, module, key) for key in ("kernel_size", "stride", "padding")
+        )
+        node = SpikeMaxPool(
+            name=name, phase=phase, scope="stem", kernel=kernel, stride=stride, padding=padding
+        )
         return self._add(node, x=x)
 
     def _integrate(self, x: Value) -> Value:
@@ -198,7 +208,9 @@ class _Lowering:
             return x
         mode: Any = module.mode
         tensors = {"weights": module.weights} if mode == "learned" else {}
-        return self._add(Integrate(name=name, phase=Phase.ONCE, scope="stem", mode=mode), tensors=tensors, x=x)
+        return self._add(
+            Integrate(name=name, phase=Phase.ONCE, scope="stem", mode=mode), tensors=tensors, x=x
+        )
 
     # Blocks, halting, readout -------------------------------------------------------------------------------
 
@@ -220,7 +232,11 @@ class _Lowering:
             if mode == "off" or (mode == "time" and l < depth - 1):
                 continue
             score = HaltingScore(
-                name=f"halting.{l}.score", phase=Phase.STEP, scope="halting", alpha=config.alpha, beta=config.beta
+                name=f"halting.{l}.score",
+                phase=Phase.STEP,
+                scope="halting",
+                alpha=config.alpha,
+                beta=config.beta,
             )
             accumulate = HaltAccumulate(
                 name=f"halting.{l}",
@@ -233,7 +249,7 @@ class _Lowering:
             ports: dict[str, Value | Edge] = {"score": self._add(score, z=z)}
             if alive is not None:
                 ports |= {"alive": alive, "total": _port_of(alive, "total")}
-            self._add(accumulate, **ports)
+            self._add(accumulate, inputs=ports)
         return self._readout(outputs, masks)
 
     def _alive(self, l: int) -> Edge | None:
@@ -265,7 +281,7 @@ class _Lowering:
             blocks=depth,
             normalise=mean_field and mode == "rectangular",
         )
-        return self._add(node, **ports)
+        return self._add(node, inputs=ports)
 
     def _block(self, l: int, x: Value, alive: Edge | None) -> Value:
         name, scope = f"blocks.{l}", f"block{l}"
@@ -374,14 +390,15 @@ class _Lowering:
         self,
         node: Node,
         *,
-        tensors: dict[str, torch.Tensor | None] | None = None,
-        **inputs: Value | Edge | None,
+        tensors: Mapping[str, torch.Tensor | None] | None = None,
+        inputs: dict[str, Value | Edge] | None = None,
+        **more: Value | Edge | None,
     ) -> Value:
         self.nodes.append(node)
         for param, tensor in (tensors or {}).items():
             if tensor is not None:
                 self.tensors[f"{node.name}/{param}"] = tensor.detach().cpu().numpy()
-        for port, source in inputs.items():
+        for port, source in ((inputs or {}) | more).items():
             if isinstance(source, Edge):
                 self.edges.append(Edge(source.src, source.src_port, node.name, port, source.delay))
             elif source is not None:

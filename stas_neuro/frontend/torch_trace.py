@@ -1,7 +1,7 @@
 """Runs a torch model and records what every other backend records: spikes, visits and activity.
 
-Hooks note what enters each layer that computes; all is counted from these notes, so that the counts say what torch
-computed and not what the graph would.
+Hooks note what enters each layer that computes; all is counted from these notes, so that the counts say what
+torch computed and not what the graph would.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stas_neuro.activity import ActivityBuilder, builder_for
 from stas_neuro import ir
+from stas_neuro.activity import ActivityBuilder, builder_for
 from stas_neuro.frontend.torch_model import lower
 from stas_neuro.ir import Graph, Node
 from stas_neuro.models.block import MASK_LIF, Block, Packing, Visit
@@ -104,7 +104,8 @@ class _Recorder:
 
     def _dense(self, name: str, module: nn.Module, x: Tensor) -> Tensor:
         if isinstance(module, nn.Conv2d):  # (S*B, C, H, W)
-            return x.unflatten(0, (-1, self.batch)).transpose(0, 1)
+            maps: Tensor = x.unflatten(0, (-1, self.batch))
+            return maps.transpose(0, 1)
         if name == "head":  # (B, D)
             return x.unsqueeze(1)
         if name.endswith(MASK_LIF):  # (S, B, 1, D)

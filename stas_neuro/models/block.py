@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor, nn
 
 from stas_neuro.models.config import ATTENTION_SCALE, ATTENTION_THRESHOLD, THRESHOLD, StasConfig
@@ -50,7 +49,7 @@ class Visit:
 
     membranes: dict[str, Tensor] = field(default_factory=dict)
     live: Tensor | None = None
-    """(S, B, N) of 0/1 in the dense computation, None when all tokens are live or only live ones are given."""
+    """(S, B, N) of 0/1 where halted tokens are computed too; None when only live ones are."""
     packing: Packing | None = None
 
 
@@ -62,7 +61,7 @@ class SpikingAttention(nn.Module):
         self.heads = heads
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """(S, B, N, D) spikes to currents of the same shape. Both orders agree exactly, the entries being integers."""
+        """Spikes (S, B, N, D) to currents of that shape; both orders agree exactly, all being integers."""
         q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(2, 3) for x in (q, k, v))
         # Cheaper than Q K^T as soon as there are more tokens than channels a head.
         y = q @ (k.transpose(-1, -2) @ v) if q.shape[-2] > q.shape[-1] else (q @ k.transpose(-1, -2)) @ v
@@ -72,8 +71,8 @@ class SpikingAttention(nn.Module):
 class Block(nn.Module):
     """An encoder block of Spikformer or Spikingformer with SSA or SDSA attention.
 
-    Spikformer puts a LIF after each linear layer and adds spikes to the residual stream; Spikingformer puts it
-    before and adds membrane currents.
+    Spikformer puts a LIF after each linear layer and adds spikes to the residual stream; Spikingformer puts
+    it before and adds membrane currents.
     """
 
     def __init__(self, config: StasConfig) -> None:
@@ -94,7 +93,10 @@ class Block(nn.Module):
             setattr(self, f"{name}_bn", TokenBatchNorm(out))
         lifs = {name: THRESHOLD for name in ("q", "k", "v")}
         lifs |= {"mask" if self.sdsa else "attn": ATTENTION_THRESHOLD}
-        lifs |= {name: THRESHOLD for name in (("in", "fc1", "fc2") if self.spikingformer else ("proj", "fc1", "fc2"))}
+        lifs |= {
+            name: THRESHOLD
+            for name in (("in", "fc1", "fc2") if self.spikingformer else ("proj", "fc1", "fc2"))
+        }
         for name, threshold in lifs.items():
             setattr(self, f"{name}_lif", LIF(threshold, config.fire))
         if not self.sdsa:

@@ -38,7 +38,9 @@ def load_config(directory: Path) -> StasConfig:
     try:
         data = json.loads(path.read_text())
     except FileNotFoundError as error:
-        raise InputError(f"{path} not found", remedy="give a checkpoint directory written by training") from error
+        raise InputError(
+            f"{path} not found", remedy="give a checkpoint directory written by training"
+        ) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not JSON ({error})", remedy="restore the file") from error
     if not isinstance(data, dict):
@@ -61,7 +63,9 @@ def load_checkpoint(directory: Path) -> StasModel:
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: damaged or truncated ({error})", remedy="copy or train it again") from error
+        raise InputError(
+            f"{path}: damaged or truncated ({error})", remedy="copy or train it again"
+        ) from error
     wanted = model.state_dict()
     problems = [f"{name} is missing" for name in wanted.keys() - tensors.keys()]
     problems += [f"{name} is unknown" for name in tensors.keys() - wanted.keys()]

@@ -102,7 +102,9 @@ class StasConfig:
             out.append(f"heads={self.heads} does not divide dim={self.dim}")
         pools = self.patch_size.bit_length() - 1
         if self.patch_size != 1 << pools or pools > STEM_STAGES:
-            out.append(f"patch_size={self.patch_size} is not 1, 2, 4, 8 or 16 (each stem stage halves at most once)")
+            out.append(
+                f"patch_size={self.patch_size} is not 1, 2, 4, 8 or 16 (each stem stage halves at most once)"
+            )
         elif self.image_size % self.patch_size:
             out.append(f"patch_size={self.patch_size} does not divide image_size={self.image_size}")
         if not self.mlp_ratio > 0 or int(self.dim * self.mlp_ratio) < 1:
@@ -176,7 +178,8 @@ class StasConfig:
                 value = float(value)
             if type(value) is not want:
                 raise InputError(
-                    f"{source}: {key} is {value!r}, a {type(value).__name__}", remedy=f"give a {want.__name__}"
+                    f"{source}: {key} is {value!r}, a {type(value).__name__}",
+                    remedy=f"give a {want.__name__}",
                 )
             values[key] = value
         try:

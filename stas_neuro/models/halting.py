@@ -11,11 +11,11 @@ from stas_neuro.models.config import StasConfig
 class Halting:
     """Accumulated halting scores of a batch and the visits they leave open.
 
-    Call :meth:`open` before a visit (t, l) for the live tokens, then :meth:`visit` with the block's output for the
-    visit's weight. Visits come in t-major order. All tensors are (B, N) in the model's dtype; masks hold 0 or 1.
-    The accumulations are the readings of arXiv 2508.14138 Eq. 4 described in :class:`StasConfig`'s modes: ``raster``
-    (over all visits in order), ``rectangular`` (over earlier steps and lower blocks), ``block`` (within a step),
-    ``time`` (at the last block only).
+    Call :meth:`open` before a visit (t, l) for the live tokens, then :meth:`visit` with the block's output
+    for the visit's weight. Visits come in t-major order. All tensors are (B, N) in the model's dtype; masks
+    hold 0 or 1. The accumulations are the readings of arXiv 2508.14138 Eq. 4 described in
+    :class:`StasConfig`'s modes: ``raster`` (over all visits in order), ``rectangular`` (over earlier steps
+    and lower blocks), ``block`` (within a step), ``time`` (at the last block only).
     """
 
     def __init__(self, config: StasConfig, like: Tensor) -> None:
@@ -37,7 +37,7 @@ class Halting:
         return self.live
 
     def visit(self, step: int, block: int, z: Tensor) -> Tensor | None:
-        """Account for a visit whose output is ``z`` (B, N, D); its weights p, None where the visit has none."""
+        """Account for a visit with output ``z`` (B, N, D); its weights p, None where it has none."""
         config = self.config
         last_block = block == config.depth - 1
         last_step = step == config.time_steps - 1
@@ -75,7 +75,7 @@ class Readout:
         self._entered = self._weight
 
     def add(self, block: int, z: Tensor, live: Tensor | None, p: Tensor | None) -> None:
-        """Take in the output ``z`` (B, N, D) of a visit, its live mask (None: all) and weight (None: none)."""
+        """Take in a visit's output ``z`` (B, N, D), live mask (None: all) and weight (None: none)."""
         config = self.config
         last_block = block == config.depth - 1
         if config.readout == "mean-field":

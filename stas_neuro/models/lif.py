@@ -14,18 +14,19 @@ from torch import Tensor, distributed, nn
 
 from stas_neuro.models.config import TAU
 
-# Surrogate gradient 1 - tanh(slope * (v - threshold))^2. (norse's default, SuperSpike, ignores its slope parameter
-# in 1.1 and is too wide for a stack of some thirty neurons in a row.)
+# Surrogate gradient 1 - tanh(slope * (v - threshold))^2. (norse's default, SuperSpike, ignores its slope
+# parameter in 1.1 and is too wide for a stack of some thirty neurons in a row.)
 SURROGATE, SURROGATE_SLOPE = "tanh", 2.0
 
 
 def _detached_reset(z: Tensor, v: Tensor, v_reset: Tensor, v_th: Tensor) -> Tensor:
-    # The gradient must not flow through the reset: it would tell a neuron to fire less in order to keep charge.
+    # The gradient must not flow through the reset: it would tell a neuron to fire less in order to keep
+    # charge.
     return (1 - z.detach()) * v
 
 
 class LIF(nn.Module):
-    """Leaky integrate-and-fire: ``v <- v + (x - v)/tau``, spike where ``v`` passes the threshold, hard reset to 0.
+    """Leaky integrate-and-fire: ``v <- v + (x - v)/tau``, spike where v passes threshold, reset to 0.
 
     Parameters
     ----------
@@ -41,7 +42,7 @@ class LIF(nn.Module):
         self.fire = fire
 
     def forward(self, x: Tensor, v: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Step over ``x`` of shape (S, ...) from membrane ``v`` of shape (...), zero if None; spikes (S, ...), membrane."""
+        """Step over ``x`` (S, ...) from membrane ``v`` (...), zero if None; spikes (S, ...) and membrane."""
         threshold = self.threshold
         if self.fire == ">=":
             # norse fires on ">": the largest number below the threshold makes that the same as ">=".
@@ -67,9 +68,10 @@ class LIF(nn.Module):
 class TokenBatchNorm(nn.Module):
     """Batch normalisation of the last dimension, over live tokens only.
 
-    Without halting (``live`` None) training uses batch statistics, as usual. With halting a batch statistic of one
-    visit would differ from visit to visit and from what inference uses, so training normalises with the running
-    statistics and gathers those of the live tokens over all visits; :meth:`commit` then moves the running ones.
+    Without halting (``live`` None) training uses batch statistics, as usual. With halting a batch statistic
+    of one visit would differ from visit to visit and from what inference uses, so training normalises with
+    the running statistics and gathers those of the live tokens over all visits; :meth:`commit` then moves
+    the running ones.
     """
 
     def __init__(self, features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
@@ -85,7 +87,7 @@ class TokenBatchNorm(nn.Module):
         self._gathered: list[Tensor] = []  # per visit: count, sum, sum of squares
 
     def forward(self, x: Tensor, live: Tensor | None = None) -> Tensor:
-        """Normalise ``x`` (..., features); ``live`` (...) of 0/1 silences halted tokens, the shift included."""
+        """Normalise ``x`` (..., features); ``live`` (...) of 0/1 silences halted tokens, shift included."""
         flat = x.reshape(-1, x.shape[-1])
         if live is None:
             y = nn.functional.batch_norm(

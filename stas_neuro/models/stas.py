@@ -57,10 +57,11 @@ class StasModel(nn.Module):
         images
             (B, C, H, W) or, for event input, (B, T, C, H, W).
         skip
-            Compute live tokens only (inference). Otherwise halted tokens are computed and masked, which training
-            needs; both give the same result.
+            Compute live tokens only (inference). Otherwise halted tokens are computed and masked, which
+            training needs; both give the same result.
         """
-        # Residual stream and halting stay in the weights' dtype, also where autocast has made the stem bfloat16.
+        # Residual stream and halting stay in the weights' dtype, also where autocast has made the stem
+        # bfloat16.
         tokens = self.stem(images).to(self.head.weight.dtype)
         if self.config.accumulate == "off":
             return self._all_visits(tokens)
@@ -73,7 +74,7 @@ class StasModel(nn.Module):
                 module.commit()
 
     def _all_visits(self, tokens: Tensor) -> Output:
-        """Without halting: all T steps of a block at once, so that normalisation sees the whole batch in time."""
+        """Without halting: all steps of a block at once, so that normalisation sees the whole time."""
         config = self.config
         z = tokens.expand(config.time_steps, *tokens.shape[1:])
         outputs = []
@@ -118,13 +119,13 @@ class _BlockState:
 
 
 def _masking(block: nn.Module, z: Tensor, live: Tensor, state: _BlockState) -> Tensor:
-    """A visit computed for all tokens; a halted one is a step without input, so its membranes leak by themselves."""
+    """A visit computed for all tokens; for a halted one it is a step without input: membranes leak."""
     out: Tensor = block((z * live.unsqueeze(-1)).unsqueeze(0), Visit(state.membranes, live.unsqueeze(0)))
     return out[0]
 
 
 def _skipping(block: nn.Module, z: Tensor, live: Tensor, state: _BlockState) -> Tensor:
-    """The same for live tokens only, packed into rows; membranes of revived ones catch up on the leaks they missed."""
+    """A visit computed for all tokens; for a halted one it is a step without input."""
     packing = Packing(live.bool())
     rows = packing.rows
     if state.missed is None:

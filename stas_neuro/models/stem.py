@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
 from stas_neuro.models.config import EARLY_STEMS, LATE_STEMS, STEM_STAGES, THRESHOLD, StasConfig
 from stas_neuro.models.lif import LIF
 
-
-# Initial gain of the normalisations: a LIF that runs a single step from rest sees half its input, so that with a
-# gain of 1 it would fire for two standard deviations and more, and almost no gradient would pass.
+# Initial gain of the normalisations: a LIF that runs a single step from rest sees half its input, so that
+# with a gain of 1 it would fire for two standard deviations and more, and almost no gradient would pass.
 GAIN = 2.0
 
 
@@ -25,21 +26,20 @@ class Integrate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(T, B, ...) to (1, B, ...)."""
+        if self.mode == "learned":
+            weighted: Tensor = torch.tensordot(self.weights, x, dims=1).unsqueeze(0)
+            return weighted
         if self.mode == "max":
-            return x.amax(0, keepdim=True)
-        if self.mode == "mean":
-            return x.mean(0, keepdim=True)
-        if self.mode == "sum":
-            return x.sum(0, keepdim=True)
-        return torch.tensordot(self.weights, x, dims=1).unsqueeze(0)
+            return torch.amax(x, 0, keepdim=True)
+        return (torch.mean if self.mode == "mean" else torch.sum)(x, 0, keepdim=True)
 
 
 class Stem(nn.Module):
-    """Four spiking convolution stages and, in Spikformer, a relative-position convolution added to their output.
+    """Four spiking convolution stages; in Spikformer a relative-position convolution is added to them.
 
-    A stage of Spikformer is convolution, normalisation, LIF; Spikingformer puts the LIF before each convolution but
-    the first, so that its tokens are membrane currents. The last ``log2(patch_size)`` stages halve the map by a
-    3x3 max-pool of spikes.
+    A stage of Spikformer is convolution, normalisation, LIF; Spikingformer puts the LIF before each
+    convolution but the first, so that its tokens are membrane currents. The last ``log2(patch_size)`` stages
+    halve the map by a 3x3 max-pool of spikes.
     """
 
     def __init__(self, config: StasConfig) -> None:
@@ -49,7 +49,7 @@ class Stem(nn.Module):
         channels = (config.in_channels, *config.stem_channels)
         if self.spikingformer:
             channels = (*channels, config.dim)
-        for i, (into, out) in enumerate(zip(channels, channels[1:])):
+        for i, (into, out) in enumerate(pairwise(channels)):
             setattr(self, f"conv{i}", nn.Conv2d(into, out, 3, padding=1, bias=False))
             setattr(self, f"bn{i}", _norm(out))
         for i in self.lif_stages:
@@ -85,7 +85,9 @@ class Stem(nn.Module):
         first = self.lif_stages[0]
         for i in self.lif_stages:
             if i == first and config.stem != "one-step" and not config.event_input:
-                x = x.expand(config.time_steps, *x.shape[1:])  # a still image drives the first LIF for T steps
+                x = x.expand(
+                    config.time_steps, *x.shape[1:]
+                )  # a still image drives the first LIF for T steps
             x, _ = getattr(self, f"lif{i}")(x)
             if self.pools_at(i):
                 x = _per_map(getattr(self, f"pool{i}"), x)

@@ -10,7 +10,7 @@ from stas_neuro.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """How to train: stage 1 the backbone without halting, stage 2 everything with halting on (arXiv 2508.14138)."""
+    """How to train: stage 1 without halting, stage 2 with it (arXiv 2508.14138)."""
 
     stage1_epochs: int = 8
     stage2_epochs: int = 6
@@ -40,7 +40,9 @@ class TrainOptions:
             if getattr(self, field) < least:
                 raise InputError(f"{field}={getattr(self, field)} is below {least}", remedy="raise it")
         if not 0 <= self.ponder_ramp <= 1:
-            raise InputError(f"ponder_ramp={self.ponder_ramp} is outside [0, 1]", remedy="give a share of stage 2")
+            raise InputError(
+                f"ponder_ramp={self.ponder_ramp} is outside [0, 1]", remedy="give a share of stage 2"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""

@@ -33,7 +33,7 @@ LOG = "log.jsonl"
 
 @dataclass(frozen=True)
 class _Workers:
-    """This process among those of torch's distributed launcher; alone without it."""
+    """Place among the processes of torch's distributed launcher; alone without it."""
 
     rank: int
     count: int
@@ -98,9 +98,9 @@ def train(
 
     ``init`` is a checkpoint to start from (its weights only), say the stage 1 of another run.
 
-    Started by torch's distributed launcher it trains with all its processes. ``report`` receives one event a batch
-    (``{"event": "batch", ...}``) and one an epoch; epochs also go to ``log.jsonl``. With ``resume`` a run that was
-    ended at any point continues from its last finished epoch to the same result.
+    Started by torch's distributed launcher it trains with all its processes. ``report`` receives one event a
+    batch (``{"event": "batch", ...}``) and one an epoch; epochs also go to ``log.jsonl``. With ``resume`` a
+    run that was ended at any point continues from its last finished epoch to the same result.
 
     Raises
     ------
@@ -121,8 +121,10 @@ def train(
 
 
 def evaluate(model: StasModel, data: LabelledImages, batch_size: int = 500) -> dict[str, float]:
-    """Accuracy and halting on labelled images: ``accuracy``, ``token_ratio``, ``visits_std`` (over all tokens) and
-    ``visits_std_within`` (mean over images of the deviation between an image's tokens).
+    """Accuracy and halting on labelled images.
+
+    ``accuracy``, ``token_ratio``, ``visits_std`` (over all tokens) and ``visits_std_within`` (mean over
+    images of the deviation between an image's tokens).
     """
     assert data.labels is not None
     dtype = model.head.weight.dtype
@@ -200,7 +202,9 @@ class _Run:
     def _stage(self, stage: int, first: int, epochs: int, optimiser_state: dict[str, Any] | None) -> None:
         options = self.options
         model = self.model
-        model.config = model.stem.config = self.config if stage == 2 else self.config.replace(accumulate="off")
+        model.config = model.stem.config = (
+            self.config if stage == 2 else self.config.replace(accumulate="off")
+        )
         optimiser = torch.optim.AdamW(_groups(model, options.weight_decay))
         if optimiser_state is not None:
             optimiser.load_state_dict(optimiser_state)
@@ -222,7 +226,9 @@ class _Run:
                     group["lr"] = peak * one_cycle(progress)
                 with torch.autocast("cpu", torch.bfloat16) if options.bfloat16 else nullcontext():
                     output = forward(x)
-                loss = nn.functional.cross_entropy(output.logits.float(), y, label_smoothing=options.label_smoothing)
+                loss = nn.functional.cross_entropy(
+                    output.logits.float(), y, label_smoothing=options.label_smoothing
+                )
                 if stage == 2:
                     ramp = min(1.0, progress / options.ponder_ramp) if options.ponder_ramp else 1.0
                     loss = loss + options.ponder_weight * ramp * output.ponder
@@ -295,7 +301,11 @@ class _Run:
                 f"{path}: belongs to a run with other options", remedy="resume with the options of that run"
             )
         self.model.load_state_dict(
-            {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+            {
+                name.removeprefix("model."): tensor
+                for name, tensor in tensors.items()
+                if name.startswith("model.")
+            }
         )
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
@@ -303,7 +313,8 @@ class _Run:
                 _, index, key = name.split(".")
                 state.setdefault(int(index), {})[key] = tensor
         fresh = torch.optim.AdamW(_groups(self.model, self.options.weight_decay)).state_dict()
-        # Lines after the last saved epoch were written by the run that was ended: keep the log one line an epoch.
+        # Lines after the last saved epoch were written by the run that was ended: keep the log one line an
+        # epoch.
         log = self.directory / LOG
         done = (progress["stage"], progress["epoch"])
         lines = [line for line in log.read_text().splitlines() if line.strip()]
@@ -314,14 +325,14 @@ class _Run:
 
 
 def one_cycle(progress: float, warm_up: float = 0.15) -> float:
-    """Learning rate as a share of its peak at ``progress`` in [0, 1]: linear warm-up, then a cosine to zero."""
+    """Learning rate at ``progress`` in [0, 1] as a share of its peak: linear warm-up, then a cosine."""
     if progress < warm_up:
         return 0.05 + 0.95 * progress / warm_up
     return 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
 
 
 def shift_and_mirror(x: Tensor, generator: torch.Generator, most: int = 2) -> Tensor:
-    """Each image of (B, ..., H, W) shifted by up to ``most`` pixels each way (edges repeat) and mirrored at random."""
+    """Images (B, ..., H, W) mirrored at random and shifted by up to ``most`` pixels; edges repeat."""
     batch, (height, width) = len(x), x.shape[-2:]
     dy, dx = torch.randint(-most, most + 1, (2, batch, 1), generator=generator)
     mirror = torch.rand(batch, 1, generator=generator) < 0.5
