@@ -178,6 +178,10 @@ def _written(tmp_path: Path) -> dict[str, Any]:
             "layer fc: neurons is -1",
         ),
         (
+            {"layers": [{"name": "fc", "kind": "Linear", "scope": "", "neurons": 1, "phase": "never"}]},
+            "layer fc: phase is 'never'",
+        ),
+        (
             {"layers": [{"name": "fc", "kind": "Linear", "scope": "", "neurons": 1, "wieghts": 1}]},
             "layers.0.wieghts",
         ),
@@ -309,7 +313,7 @@ def test_layers_of_a_graph() -> None:
     ]
     conv = Layer(
         name="conv", kind="Conv2d", scope="stem", neurons=12, in_features=1, out_features=3, weights=12,
-        placed_with="conv_lif", stage=0,
+        placed_with="conv_lif", phase="once", stage=0,
     )  # fmt: skip
     assert table["conv"] == conv
     placed = {layer.name: layer.placed_with for layer in table.values() if layer.placed_with}
@@ -321,6 +325,8 @@ def test_layers_of_a_graph() -> None:
         "readout": 0, "head": 0,
     }  # fmt: skip
     assert [layer.name for layer in table.values() if layer.feedback] == ["halt"]
+    not_a_step = [layer.name for layer in table.values() if layer.phase != "step"]
+    assert not_a_step == ["conv", "conv_lif", "readout", "head"]
     assert (table["halt"].neurons, table["halt"].out_features) == (4, 1)
 
 

@@ -2,10 +2,20 @@
 
 from stas_neuro.activity.file import read_activity, write_activity
 from stas_neuro.activity.layers import builder_for, does_events, layers_of
-from stas_neuro.activity.record import KINDS, Activity, ActivityBuilder, Counts, Layer, Visits, step_labels
+from stas_neuro.activity.record import (
+    KINDS,
+    PHASES,
+    Activity,
+    ActivityBuilder,
+    Counts,
+    Layer,
+    Visits,
+    step_labels,
+)
 
 __all__ = [
     "KINDS",
+    "PHASES",
     "Activity",
     "ActivityBuilder",
     "Counts",

@@ -66,6 +66,7 @@ def _layer(graph: Graph, node: Node, stage: int) -> Layer:
         out_features=out_features,
         weights=weights,
         placed_with=_placed_with(graph, node),
+        phase=str(node.phase),
         stage=stage,
         feedback=any(edge.delay for edge in graph.consumers(node)),
     )

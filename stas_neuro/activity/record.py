@@ -30,6 +30,10 @@ KINDS: tuple[str, ...] = (
 """Every kind of event a record holds; docs/activity.md defines each."""
 
 
+PHASES: tuple[str, ...] = ("once", "stem", "step", "end")
+"""When a layer runs: the labels of steps without their number."""
+
+
 def step_labels(time_steps: int, *, stem: bool = False) -> tuple[str, ...]:
     """Name the steps of one inference, in the order they run.
 
@@ -59,6 +63,8 @@ class Layer:
         Stored parameters, biases excluded; all tokens or positions share them.
     placed_with : str
         Layer whose neurons its synapses end on (a Linear's LIF); empty where it keeps its own.
+    phase : str
+        Steps it runs in: `once`, `stem`, `step` or `end`.
     stage : int or None
         Spiking stages before it within its phase (a chip does one in a hardware step); None where unknown.
     feedback : bool
@@ -77,6 +83,7 @@ class Layer:
     out_features: int = 0
     weights: int = 0
     placed_with: str = ""
+    phase: str = "step"
     stage: int | None = None
     feedback: bool = False
 
@@ -84,6 +91,8 @@ class Layer:
         for key in ("neurons", "in_features", "out_features", "weights", "stage"):
             if (getattr(self, key) or 0) < 0:
                 raise InputError(f"layer {self.name}: {key} is {getattr(self, key)}", "give 0 or more")
+        if self.phase not in PHASES:
+            raise InputError(f"layer {self.name}: phase is '{self.phase}'", f"use {', '.join(PHASES)}")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -1,0 +1,188 @@
+"""What halting saves, profile by profile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from stas_neuro.activity import Activity
+from stas_neuro.energy.events import Gating
+from stas_neuro.energy.pricing import estimate, op_count
+from stas_neuro.energy.profile import MissingEntry, Profile
+from stas_neuro.energy.result import DISCLAIMER, Estimate, Interval
+from stas_neuro.energy.schedule import Schedule
+from stas_neuro.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saving:
+    """One profile, one baseline. Fractions: 0.3 is 30 % less with halting, negative is more.
+
+    What is None is told in `unavailable` by the same name.
+    """
+
+    profile: str
+    baseline: str
+    energy_saving: Interval | None
+    dynamic_energy_saving: Interval | None
+    latency_saving: Interval | None
+    op_count_saving: float
+    halting: Estimate | None
+    without: Estimate | None
+    unavailable: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """With and without halting on several chips; rows by profile as given, then by baseline."""
+
+    disclaimer: str
+    rows: tuple[Saving, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Give plain dicts and lists for `json.dumps`."""
+        return asdict(self)
+
+
+def compare(
+    activity: Activity,
+    baselines: Mapping[str, Activity],
+    profiles: Sequence[Profile],
+    gating: Gating = "silent",
+    *,
+    schedule: Schedule = "serial",
+    baseline_schedule: Schedule | None = None,
+    weight_bits: int = 8,
+) -> Comparison:
+    """Price a halting run and runs without halting on several chips.
+
+    Parameters
+    ----------
+    activity : Activity
+        The run with halting.
+    baselines : mapping of label to Activity
+        Runs of the same number of images without halting: the stage-1 model, a single time step, or the same
+        weights with halting ignored; the label says which.
+    profiles : sequence of Profile
+        Where one lacks an entry, its rows say which.
+    baseline_schedule : "serial" or "pipelined", optional
+        Schedule of the baselines, which have no feedback between steps; `schedule` if not given.
+
+    Raises
+    ------
+    InputError
+        When a baseline covers another number of images, or as `estimate` raises it.
+    """
+    for label, baseline in baselines.items():
+        if baseline.images != activity.images:
+            raise InputError(
+                f"baseline '{label}' covers {baseline.images} images, the halting run {activity.images}",
+                "run both on the same images",
+            )
+    rows = []
+    for profile in profiles:
+        halting = _try(activity, profile, gating, schedule, weight_bits)
+        for label, baseline in baselines.items():
+            without = _try(baseline, profile, gating, baseline_schedule or schedule, weight_bits)
+            operations = op_count(activity).value, op_count(baseline).value
+            rows.append(_saving(profile.name, label, halting, without, operations))
+    return Comparison(disclaimer=DISCLAIMER, rows=tuple(rows))
+
+
+def _try(
+    activity: Activity, profile: Profile, gating: Gating, schedule: Schedule, weight_bits: int
+) -> Estimate | MissingEntry:
+    try:
+        return estimate(activity, profile, gating, schedule=schedule, weight_bits=weight_bits)
+    except MissingEntry as missing:
+        return missing
+
+
+def _saving(
+    profile: str,
+    baseline: str,
+    halting: Estimate | MissingEntry,
+    without: Estimate | MissingEntry,
+    operations: tuple[float, float],
+) -> Saving:
+    unavailable: dict[str, str] = {}
+    energy = dynamic = latency = None
+    if isinstance(halting, Estimate) and isinstance(without, Estimate):
+        dynamic = _energy_saving(halting, without, total=False)
+        if halting.energy_j and without.energy_j:
+            energy = _energy_saving(halting, without, total=True)
+        if halting.latency_s and without.latency_s:
+            latency = _latency_saving(halting.latency_s, without.latency_s)
+    results = {"energy_saving": energy, "dynamic_energy_saving": dynamic, "latency_saving": latency}
+    for name in (name for name, result in results.items() if result is None):
+        unavailable[name] = _reason(name, halting, without)
+    for name, side in (("halting", halting), ("without", without)):
+        if isinstance(side, MissingEntry):
+            unavailable[name] = str(side)
+    return Saving(
+        profile=profile,
+        baseline=baseline,
+        energy_saving=energy,
+        dynamic_energy_saving=dynamic,
+        latency_saving=latency,
+        op_count_saving=1 - operations[0] / operations[1] if operations[1] else float("nan"),
+        halting=halting if isinstance(halting, Estimate) else None,
+        without=without if isinstance(without, Estimate) else None,
+        unavailable=unavailable,
+    )
+
+
+def _reason(name: str, *sides: Estimate | MissingEntry) -> str:
+    quantity = {"energy_saving": "energy_j", "latency_saving": "latency_s"}.get(name, "dynamic_energy_j")
+    for side in sides:
+        if isinstance(side, MissingEntry):
+            return str(side)
+        if quantity in side.unavailable:
+            return side.unavailable[quantity]
+    return "the run without halting costs nothing"
+
+
+def _energy_saving(halting: Estimate, without: Estimate, *, total: bool) -> Interval | None:
+    """Find the range of the saving when each entry is anywhere in its interval, but the same in both runs.
+
+    The saving is a quotient of sums over entries, so its extremes are where every entry is at an end.
+    """
+    ours, theirs = _parts(halting, total), _parts(without, total)
+    zero = Interval(0.0, 0.0, 0.0)
+    pairs = [(ours.get(name, zero), theirs.get(name, zero)) for name in {**ours, **theirs}]
+    table = np.array([[[side.value, side.low, side.high] for side in pair] for pair in pairs])
+    corners = np.array(list(product(range(3), repeat=len(pairs))), dtype=np.intp)
+    sums = np.zeros((2, len(corners)))
+    for index, row in enumerate(table):
+        sums += row[:, corners[:, index]]
+    if not sums[1].all():
+        return None
+    savings = 1 - sums[0] / sums[1]
+    return Interval(value=float(savings[0]), low=float(savings.min()), high=float(savings.max()))
+
+
+def _parts(cost: Estimate, total: bool) -> dict[str, Interval]:
+    """Split an energy by the entry it depends on."""
+    parts: dict[str, Interval] = {}
+    for event in cost.events:
+        known, more = parts.get(event.entry, Interval(0.0, 0.0, 0.0)), event.energy_j
+        parts[event.entry] = Interval(known.value + more.value, known.low + more.low, known.high + more.high)
+    if total:
+        for name, energy in (("static", cost.static_energy_j), ("management", cost.management_energy_j)):
+            if energy is not None:
+                parts[name] = energy
+    return parts
+
+
+def _latency_saving(ours: Interval, theirs: Interval) -> Interval | None:
+    """Compare latencies with all entries low, at their value, and high, the same in both."""
+    if not theirs.low:
+        return None
+    value, low, high = (
+        1 - getattr(ours, corner) / getattr(theirs, corner) for corner in ("value", "low", "high")
+    )
+    return Interval(value=value, low=min(value, low, high), high=max(value, low, high))

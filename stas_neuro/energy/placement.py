@@ -1,0 +1,124 @@
+"""How many cores a network takes: first-fit packing under a profile's limits, until a mapping places it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from stas_neuro.activity import Layer
+from stas_neuro.energy.profile import Profile
+from stas_neuro.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """Layers on cores.
+
+    Parameters
+    ----------
+    owners : tuple of str
+        Layers that keep neurons; a layer placed with another is on that one's cores.
+    group : int (layers,)
+        Index into `owners` for each layer.
+    share : float (owners, cores)
+        Part of an owner's neurons, and of all work of its group, on each core; rows sum to 1, or to 0 without
+        neurons.
+    chips : int
+        Chips the cores fill.
+    """
+
+    owners: tuple[str, ...]
+    group: npt.NDArray[np.intp]
+    share: npt.NDArray[np.float64]
+    chips: int
+
+    @property
+    def cores(self) -> int:
+        """Cores in use."""
+        return int(self.share.shape[1])
+
+    def cores_of(self, owner: int) -> int:
+        """Cores that hold some of an owner's neurons."""
+        return int(np.count_nonzero(self.share[owner]))
+
+
+@dataclass
+class _Core:
+    neurons: int
+    memory: int
+
+
+def pack(layers: Sequence[Layer], profile: Profile, weight_bits: int = 8) -> Placement:
+    """Pack layers onto cores, first fit in the order of the layers.
+
+    A group (neurons and the weights of all synapses that end on them) is cut into equal pieces that fit a
+    core: some output features of some tokens or map positions, with the weights of those features. Positions
+    on one core share their weights. Each piece goes to the first core with room for its neurons and weights.
+    Axons, routing tables and indices are not counted, so the number of cores is a lower bound.
+
+    Raises
+    ------
+    InputError
+        When weights are too wide, one output feature does not fit a core, or nothing has neurons.
+    """
+    widest = profile.limit("weight_bits")
+    if weight_bits > widest:
+        raise InputError(f"weights have {weight_bits} bits", f"profile {profile.name} holds at most {widest}")
+    capacity = _Core(profile.limit("neurons_per_core"), 8 * profile.limit("synaptic_memory_per_core"))
+    owners = [layer for layer in layers if not layer.placed_with]
+    index = {layer.name: position for position, layer in enumerate(owners)}
+    group = np.array([index[layer.placed_with or layer.name] for layer in layers], dtype=np.intp)
+    weights = np.bincount(group, [layer.weights for layer in layers], len(owners)) * weight_bits
+    cores: list[_Core] = []
+    places: list[tuple[int, int]] = []
+    for owner, layer in enumerate(owners):
+        piece, pieces = _cut(layer, int(weights[owner]), capacity)
+        first = 0
+        for _ in range(pieces):
+            # Equal pieces: where one did not fit, the next will not either.
+            first = _first_fit(cores, piece, capacity, first)
+            places.append((owner, first))
+    if not cores:
+        raise InputError("no layer of the activity keeps neurons", "give layers their number of neurons")
+    share = np.zeros((len(owners), len(cores)))
+    for owner, core in places:
+        share[owner, core] += 1
+    share /= np.maximum(share.sum(axis=1, keepdims=True), 1)
+    return Placement(
+        owners=tuple(layer.name for layer in owners),
+        group=group,
+        share=share,
+        chips=-(-len(cores) // profile.limit("cores_per_chip")),
+    )
+
+
+def _cut(layer: Layer, weight_bits: int, capacity: _Core) -> tuple[_Core, int]:
+    """Cut a group into the fewest equal pieces: (what one takes, how many)."""
+    if layer.neurons == 0:
+        return _Core(0, 0), 0
+    features = min(layer.out_features, layer.neurons) or layer.neurons
+    positions = -(-layer.neurons // features)
+    parts = max(-(-weight_bits // capacity.memory), -(-features // capacity.neurons))
+    if parts > features:
+        raise InputError(
+            f"layer {layer.name}: the weights of one of its {features} features take "
+            f"{weight_bits / 8 / features:.0f} bytes, a core holds {capacity.memory // 8}",
+            "use fewer bits, or a smaller layer",
+        )
+    width = -(-features // parts)
+    chunks = -(-positions // max(capacity.neurons // width, 1))
+    return _Core(width * -(-positions // chunks), -(-weight_bits // parts)), parts * chunks
+
+
+def _first_fit(cores: list[_Core], piece: _Core, capacity: _Core, start: int) -> int:
+    for number in range(start, len(cores)):
+        core = cores[number]
+        if core.neurons + piece.neurons <= capacity.neurons and core.memory + piece.memory <= capacity.memory:
+            core.neurons += piece.neurons
+            core.memory += piece.memory
+            return number
+    cores.append(_Core(piece.neurons, piece.memory))
+    return len(cores) - 1

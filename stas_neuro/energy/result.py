@@ -1,0 +1,101 @@
+"""The form of an estimate: plain data with SI units in the names. docs/energy.md defines every field."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+DISCLAIMER = "estimated from published figures, not measured"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A number with its lowest and highest."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """How a quantity varies over images."""
+
+    median: Interval
+    p99: Interval
+    worst: Interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventCost:
+    """One kind of event: how many an image, what they cost, and where that price comes from."""
+
+    event: str
+    count: float
+    energy_j: Interval
+    entry: str
+    basis: str
+    source: str
+    halting: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerCost:
+    """One layer: dynamic energy of an image, and the cores that hold the neurons its synapses end on."""
+
+    name: str
+    kind: str
+    scope: str
+    dynamic_energy_j: Interval
+    cores: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepCost:
+    """One step of the record, of an image."""
+
+    step: str
+    dynamic_energy_j: Interval
+    hardware_steps: int | None
+    latency_s: Interval | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """Cost of one inference, mean over the images unless the field says otherwise."""
+
+    disclaimer: str
+    profile: str
+    profile_title: str
+    gating: str
+    schedule: str
+    weight_bits: int
+    images: int
+    token_ratio: float | None
+    energy_j: Interval | None
+    dynamic_energy_j: Interval
+    halting_energy_j: Interval
+    static_energy_j: Interval | None
+    management_energy_j: Interval | None
+    latency_s: Interval | None
+    static_power_w: Interval | None
+    management_power_w: Interval | None
+    op_count_energy_j: Interval
+    energy_per_image_j: Spread | None
+    dynamic_energy_per_image_j: Spread
+    latency_per_image_s: Spread | None
+    hardware_steps: int | None
+    cores: int | None
+    chips: int | None
+    busiest_core_layers: tuple[str, ...]
+    busiest_core_time_share: float | None
+    events: tuple[EventCost, ...]
+    layers: tuple[LayerCost, ...]
+    steps: tuple[StepCost, ...]
+    unavailable: dict[str, str]
+    assumptions: tuple[str, ...]
+    sources: dict[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Give plain dicts and lists for `json.dumps`; an interval is {"value", "low", "high"}."""
+        return asdict(self)
