@@ -1,4 +1,4 @@
-"""Each Lava process alone, compiled and stepped by Lava's own builders, against a formula written out here."""
+"""Each Lava process alone, compiled and built by Lava, against a formula written out here."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ def stepped(
     )
     taps = {
         port: Tap(
-            name=f"tap.{port}", inlets={"x": Inlet(shape, "current", EACH)}, outlets={}, params={}, tensors={},
-            window=last if sends_last else window, run=run,
+            name=f"tap.{port}", inlets={"x": Inlet(shape, "current", EACH)}, outlets={}, params={},
+            tensors={}, window=last if sends_last else window, run=run,
         )
         for port, shape in outputs.items()
     }  # fmt: skip
@@ -288,7 +288,6 @@ def test_attention_and_its_counts(seed: int, tokens: int, heads: int, width: int
         "(QK^T)V": (scored + once, scored + by_value),
     }
     for form, (synops, unary) in wanted_counts.items():
-        # Not the fixture: hypothesis runs many examples in one test.
         out, record = stepped(
             "SpikeMatMul",
             {"q": q, "k": k, "v": v},

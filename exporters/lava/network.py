@@ -153,7 +153,8 @@ def load_arrays(path: Path) -> dict[str, Array]:
 
 
 def _layer(entry: dict[str, Any]) -> Layer:
+    params = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in entry["params"].items()
+    }
     outputs = {port: Value(value["kind"], tuple(value["shape"])) for port, value in entry["outputs"].items()}
-    return Layer(
-        name=entry["name"], op=entry["op"], phase=entry["phase"], params=entry["params"], outputs=outputs
-    )
+    return Layer(name=entry["name"], op=entry["op"], phase=entry["phase"], params=params, outputs=outputs)
