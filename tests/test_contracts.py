@@ -1,0 +1,92 @@
+"""The import contracts hold and catch what they are there for; most of the package needs no framework."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+NEED_A_FRAMEWORK = ("exporters.lava", "frontend", "models", "training")
+
+
+def lint_imports(tree: Path) -> subprocess.CompletedProcess[str]:
+    """Check the contracts of pyproject.toml on the package in `tree`."""
+    command = [
+        sys.executable,
+        "-c",
+        "from importlinter.cli import lint_imports_command as c; c()",
+        "--no-cache",
+    ]
+    environment = os.environ | {"PYTHONPATH": str(tree)}
+    return subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_contracts_hold() -> None:
+    done = lint_imports(ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "contract"),
+    [
+        ("ir/intruder.py", "import safetensors", "knows neither a framework"),
+        ("ir/intruder.py", "from stas_neuro.bundle import Bundle", "knows neither a framework"),
+        ("energy/intruder.py", "def price():\n    import torch", "torch is imported only in"),
+        ("reference/intruder.py", "import lava.proc", "Lava is imported only in"),
+        ("reference/intruder.py", "from stas_neuro.models.stas import STAS", "share no arithmetic"),
+        ("report/intruder.py", "import stas_neuro.cli", "Data goes one way"),
+        ("activity/intruder.py", "import stas_neuro.reference", "Data goes one way"),
+    ],
+)
+def test_contracts_catch(module: str, line: str, contract: str, tmp_path: Path) -> None:
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    shutil.copytree(
+        ROOT / "stas_neuro",
+        tmp_path / "stas_neuro",
+        ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"),
+    )
+    (tmp_path / "stas_neuro" / module).write_text(line + "\n")
+    done = lint_imports(tmp_path)
+    broken = [row for row in done.stdout.splitlines() if " BROKEN" in row]
+    assert done.returncode == 1
+    assert any(contract in row for row in broken), done.stdout
+
+
+def test_everything_else_imports_neither_torch_nor_lava() -> None:
+    # The command line must start without torch, and a bundle run where there is none.
+    code = f"""
+import importlib, pkgutil, sys
+import stas_neuro
+skipped = tuple("stas_neuro." + name for name in {NEED_A_FRAMEWORK!r})
+def walk(path, prefix):
+    for info in pkgutil.iter_modules(path, prefix):
+        if info.name in skipped or info.name.endswith("__main__"):
+            continue
+        module = importlib.import_module(info.name)
+        if info.ispkg:
+            walk(module.__path__, info.name + ".")
+walk(stas_neuro.__path__, "stas_neuro.")
+assert "stas_neuro.cli" in sys.modules and "stas_neuro.reference" in sys.modules
+print([name for name in ("torch", "norse", "lava", "sklearn") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+
+
+def test_help_needs_neither_torch_nor_lava() -> None:
+    code = """
+import sys
+sys.modules["torch"] = sys.modules["lava"] = None
+sys.argv = ["stas-export", "--help"]
+from stas_neuro.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "compile" in done.stdout
