@@ -52,7 +52,7 @@ class StasConfig:
     in_channels: int = 1
     patch_size: int = 4
     num_classes: int = 10
-    alpha: float = 0.75
+    alpha: float = 1.0
     beta: float = -3.0
     epsilon: float = 0.01
     fire: str = ">"
