@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -27,6 +28,7 @@ def test_compare_tells_what_halting_saves() -> None:
     assert "an operation count has no static power" in operations.unavailable["energy_saving"]
     assert loihi1.energy_saving is not None and loihi1.latency_saving is not None
     # A tiny network: the halting unit costs more than it saves, and the operation count does not see it.
+    assert loihi1.op_count_saving is not None
     assert loihi1.energy_saving.high < 0 < loihi1.op_count_saving
 
 
@@ -50,10 +52,21 @@ def test_compare_says_what_is_missing() -> None:
     profile = without(load_profile("loihi1"), "energy.score_lookup")
     (row,) = compare(run(), {"off": run(halting=False)}, [profile]).rows
     assert row.halting is None and row.without is not None
+    assert row.missing == ("energy.score_lookup",)
     for name in ("halting", "energy_saving", "dynamic_energy_saving", "latency_saving"):
         assert "profile loihi1 has no energy.score_lookup" in row.unavailable[name]
     with pytest.raises(InputError, match="baseline 'off' covers 2 images"):
         compare(run(), {"off": run() + run()}, [profile])
+
+
+def test_a_baseline_that_does_nothing_has_no_saving() -> None:
+    nothing = replace(run(), counts={kind: 0 * array for kind, array in run().counts.items()})
+    result = compare(run(), {"nothing": nothing}, [load_profile("cmos45")])
+    (row,) = result.rows
+    assert row.op_count_saving is None and row.dynamic_energy_saving is None
+    for name in ("op_count_saving", "dynamic_energy_saving"):
+        assert row.unavailable[name] == "the run without halting costs nothing"
+    json.dumps(result.to_json(), allow_nan=False)
 
 
 def test_the_same_run_saves_nothing() -> None:

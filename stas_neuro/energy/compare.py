@@ -17,12 +17,14 @@ from stas_neuro.energy.result import DISCLAIMER, Estimate, Interval
 from stas_neuro.energy.schedule import Schedule
 from stas_neuro.errors import InputError
 
+_NOTHING = "the run without halting costs nothing"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Saving:
     """One profile, one baseline. Fractions: 0.3 is 30 % less with halting, negative is more.
 
-    What is None is told in `unavailable` by the same name.
+    What is None is told in `unavailable` by the same name; `missing` are the entries that the profile lacks.
     """
 
     profile: str
@@ -30,9 +32,10 @@ class Saving:
     energy_saving: Interval | None
     dynamic_energy_saving: Interval | None
     latency_saving: Interval | None
-    op_count_saving: float
+    op_count_saving: float | None
     halting: Estimate | None
     without: Estimate | None
+    missing: tuple[str, ...]
     unavailable: dict[str, str]
 
 
@@ -111,6 +114,7 @@ def _saving(
 ) -> Saving:
     unavailable: dict[str, str] = {}
     energy = dynamic = latency = None
+    counted = 1 - operations[0] / operations[1] if operations[1] else None
     if isinstance(halting, Estimate) and isinstance(without, Estimate):
         dynamic = _energy_saving(halting, without, total=False)
         if halting.energy_j and without.energy_j:
@@ -120,18 +124,23 @@ def _saving(
     results = {"energy_saving": energy, "dynamic_energy_saving": dynamic, "latency_saving": latency}
     for name in (name for name, result in results.items() if result is None):
         unavailable[name] = _reason(name, halting, without)
+    if counted is None:
+        unavailable["op_count_saving"] = _NOTHING
+    missing: dict[str, None] = {}
     for name, side in (("halting", halting), ("without", without)):
         if isinstance(side, MissingEntry):
             unavailable[name] = str(side)
+            missing[side.entry] = None
     return Saving(
         profile=profile,
         baseline=baseline,
         energy_saving=energy,
         dynamic_energy_saving=dynamic,
         latency_saving=latency,
-        op_count_saving=1 - operations[0] / operations[1] if operations[1] else float("nan"),
+        op_count_saving=counted,
         halting=halting if isinstance(halting, Estimate) else None,
         without=without if isinstance(without, Estimate) else None,
+        missing=tuple(missing),
         unavailable=unavailable,
     )
 
@@ -143,7 +152,7 @@ def _reason(name: str, *sides: Estimate | MissingEntry) -> str:
             return str(side)
         if quantity in side.unavailable:
             return side.unavailable[quantity]
-    return "the run without halting costs nothing"
+    return _NOTHING
 
 
 def _energy_saving(halting: Estimate, without: Estimate, *, total: bool) -> Interval | None:

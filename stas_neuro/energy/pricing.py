@@ -97,7 +97,7 @@ def estimate(
         schedule=schedule,
         weight_bits=weight_bits,
         images=activity.images,
-        token_ratio=None if activity.visits is None else activity.token_ratio,
+        token_ratio=activity.token_ratio if activity.visits is not None and activity.visits.size else None,
         energy_j=_mean(total),
         dynamic_energy_j=_interval(dynamic.per_image.mean(axis=0)),
         halting_energy_j=_interval(dynamic.halting),

@@ -1,0 +1,216 @@
+"""Tables for the terminal, as rich renderables; whoever calls prints them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from rich import box
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from stas_neuro.energy import Comparison, Estimate, Interval, Saving, Spread
+from stas_neuro.errors import InputError
+from stas_neuro.trace import Trace
+
+_PREFIXES = {-5: "f", -4: "p", -3: "n", -2: "u", -1: "m", 0: "", 1: "k", 2: "M", 3: "G"}
+_NONE = "-"
+
+
+def si(number: float, unit: str) -> str:
+    """Write a number with three digits and an SI prefix: 0.0000123 J is "12.3 uJ"."""
+    if number == 0 or not math.isfinite(number):
+        return f"{number:g} {unit}".rstrip()
+    digits = float(f"{number:.2e}")  # rounded first, so that 999.6 uJ becomes 1 mJ
+    power = min(max(math.floor(math.log10(abs(digits)) / 3), min(_PREFIXES)), max(_PREFIXES))
+    return f"{digits / 1000.0**power:.3g} {_PREFIXES[power]}{unit}".rstrip()
+
+
+def predictions_table(
+    trace: Trace,
+    labels: npt.NDArray[np.integer] | None = None,
+    classes: Sequence[str] = (),
+    *,
+    limit: int = 10,
+) -> RenderableType:
+    """Predictions against labels (B,), and the visits each image took; the first `limit` images are listed.
+
+    Raises InputError when labels are not one an image.
+    """
+    if labels is not None and np.shape(labels) != (trace.images,):
+        raise InputError(
+            f"labels have shape {np.shape(labels)}", f"give one for each of {trace.images} images"
+        )
+    table = _table("image", "predicted", *(() if labels is None else ("label", "")), "visits used", "of")
+    predictions = trace.predictions
+    possible = int(np.prod(trace.visits.shape[1:]))
+    for image in range(min(limit, trace.images)):
+        cells: list[Text | str] = [str(image), _class(int(predictions[image]), classes)]
+        if labels is not None:
+            right = predictions[image] == labels[image]
+            verdict = Text("right", style="green") if right else Text("wrong", style="red")
+            cells += [_class(int(labels[image]), classes), verdict]
+        _add(table, *cells, f"{int(trace.visits[image].sum())}", f"{possible}")
+    summary = f"{trace.images} images, token ratio {trace.token_ratio:.3f}"
+    if labels is not None and trace.images:
+        right_ones = int((predictions == labels).sum())
+        summary += f", accuracy {right_ones / trace.images:.4f} ({right_ones} of {trace.images})"
+    return Group(table, Text(summary))
+
+
+def estimate_report(cost: Estimate, *, details: bool = True) -> RenderableType:
+    """Energy and latency of an inference; with `details` by event, layer and step, with basis and sources."""
+    title = (
+        f"{cost.profile_title} ({cost.profile}), gating {cost.gating}, {cost.schedule}, {cost.images} images"
+    )
+    totals = _table("of an inference", "value", "low", "high", "median", "p99", "worst")
+    spreads = {
+        "energy_j": cost.energy_per_image_j,
+        "dynamic_energy_j": cost.dynamic_energy_per_image_j,
+        "latency_s": cost.latency_per_image_s,
+    }
+    for field, name, unit in (
+        ("energy_j", "energy", "J"),
+        ("dynamic_energy_j", "  dynamic", "J"),
+        ("halting_energy_j", "    of it for halting", "J"),
+        ("static_energy_j", "  static", "J"),
+        ("management_energy_j", "  management", "J"),
+        ("latency_s", "latency", "s"),
+        ("static_power_w", "static power", "W"),
+        ("management_power_w", "management power", "W"),
+        ("op_count_energy_j", "45 nm operation count", "J"),
+    ):
+        _add(totals, name, *_interval(getattr(cost, field), unit), *_spread(spreads.get(field), unit))
+    parts: list[RenderableType] = [Text(title, style="bold"), totals]
+    if cost.hardware_steps is not None:
+        busiest = ", ".join(cost.busiest_core_layers) or "unknown"
+        share = cost.busiest_core_time_share or 0.0
+        parts.append(
+            Text(
+                f"{cost.hardware_steps} hardware steps, {cost.cores} cores on {cost.chips} chip(s); "
+                f"busiest core ({share:.0%} of the time): {busiest}"
+            )
+        )
+    if details:
+        parts += [_events(cost), _layers(cost), _steps(cost), _lines("Assumed", cost.assumptions)]
+        parts.append(_lines("Sources", [f"{key}: {citation}" for key, citation in cost.sources.items()]))
+    if cost.unavailable:
+        parts.append(_lines("Not priced", [f"{name}: {why}" for name, why in cost.unavailable.items()]))
+    parts.append(_disclaimer(cost.disclaimer))
+    return Group(*parts)
+
+
+def comparison_report(result: Comparison) -> RenderableType:
+    """What halting saves, profile by profile, against each baseline; cells say which entry is missing."""
+    headings = ("against", "energy with", "without", "saved", "dynamic saved", "latency saved", "45 nm count")
+    table = _table("profile", *headings)
+    reasons: dict[str, None] = {}
+    for row in result.rows:
+        _add(
+            table,
+            row.profile,
+            row.baseline,
+            _energy(row, row.halting),
+            _energy(row, row.without),
+            *(_saved(row, name) for name in ("energy_saving", "dynamic_energy_saving", "latency_saving")),
+            _NONE if row.op_count_saving is None else f"{row.op_count_saving:+.1%}",
+        )
+        reasons |= {f"{row.profile}: {why}": None for why in row.unavailable.values()}
+    heading = Text("With and without halting", style="bold")
+    legend = Text("saved: + less, - more with halting; in brackets low to high")
+    parts: list[RenderableType] = [heading, table, legend]
+    if reasons:
+        parts.append(_lines("Not priced", list(reasons)))
+    return Group(*parts, _disclaimer(result.disclaimer))
+
+
+def _events(cost: Estimate) -> Table:
+    table = _table("event", "count", "energy", "low", "high", "part", "priced by", "basis", "source")
+    for event in cost.events:
+        name = f"{event.event} (halting)" if event.halting else event.event
+        part = _part(event.energy_j, cost)
+        number = _interval(event.energy_j, "J")
+        _add(table, name, si(event.count, ""), *number, part, event.entry, event.basis, event.source)
+    return table
+
+
+def _layers(cost: Estimate) -> Table:
+    table = _table("layer", "node", "cores", "dynamic energy", "low", "high", "part")
+    for layer in cost.layers:
+        cores = _NONE if layer.cores is None else str(layer.cores)
+        energy = _interval(layer.dynamic_energy_j, "J")
+        _add(table, layer.name, layer.kind, cores, *energy, _part(layer.dynamic_energy_j, cost))
+    return table
+
+
+def _steps(cost: Estimate) -> Table:
+    table = _table("step", "hardware steps", "dynamic energy", "latency", "low", "high")
+    for step in cost.steps:
+        ticks = _NONE if step.hardware_steps is None else str(step.hardware_steps)
+        _add(table, step.step, ticks, si(step.dynamic_energy_j.value, "J"), *_interval(step.latency_s, "s"))
+    return table
+
+
+def _energy(row: Saving, cost: Estimate | None) -> str:
+    if cost is None:
+        return _lacks(row)
+    if cost.energy_j is None:
+        return f"{si(cost.dynamic_energy_j.value, 'J')} (dynamic only)"
+    return si(cost.energy_j.value, "J")
+
+
+def _saved(row: Saving, name: str) -> str:
+    saving: Interval | None = getattr(row, name)
+    if saving is None:
+        return _lacks(row) if row.missing else "refused, see below"
+    return f"{saving.value:+.1%} ({saving.low:+.1%} to {saving.high:+.1%})"
+
+
+def _lacks(row: Saving) -> str:
+    return f"lacks {', '.join(row.missing)}"
+
+
+def _interval(interval: Interval | None, unit: str) -> tuple[str, str, str]:
+    if interval is None:
+        return _NONE, _NONE, _NONE
+    return si(interval.value, unit), si(interval.low, unit), si(interval.high, unit)
+
+
+def _spread(spread: Spread | None, unit: str) -> tuple[str, str, str]:
+    if spread is None:
+        return "", "", ""
+    return si(spread.median.value, unit), si(spread.p99.value, unit), si(spread.worst.value, unit)
+
+
+def _part(energy: Interval, cost: Estimate) -> str:
+    whole = cost.dynamic_energy_j.value
+    return f"{energy.value / whole:.1%}" if whole else _NONE
+
+
+def _class(index: int, classes: Sequence[str]) -> str:
+    return classes[index] if 0 <= index < len(classes) else str(index)
+
+
+def _table(first: str, *rest: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column(first, no_wrap=True)
+    for heading in rest:
+        table.add_column(heading, justify="right")
+    return table
+
+
+def _add(table: Table, *cells: Text | str) -> None:
+    """Add a row; names are text and no markup, whatever brackets they have."""
+    table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells))
+
+
+def _lines(heading: str, lines: Sequence[str]) -> RenderableType:
+    return Group(Text(f"{heading}:"), *(Padding(Text(line), (0, 0, 0, 2)) for line in lines))
+
+
+def _disclaimer(text: str) -> Text:
+    return Text(f"All figures are {text}.", style="bold")
