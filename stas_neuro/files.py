@@ -7,11 +7,16 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from stas_neuro.errors import InputError
 
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
 T = TypeVar("T")
+_ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
+"""Made once a class: that takes longer than most files take to check."""
 
 
 def read_bytes(path: Path) -> bytes:
@@ -99,8 +104,11 @@ def parse_json(cls: type[T], text: bytes, where: str, remedy: str) -> T:
     """
     from pydantic import TypeAdapter, ValidationError  # slow to import, and only files need it
 
+    if cls not in _ADAPTERS:
+        _ADAPTERS[cls] = TypeAdapter(cls)
     try:
-        return TypeAdapter(cls).validate_json(text, strict=True)
+        parsed: T = _ADAPTERS[cls].validate_json(text, strict=True)
+        return parsed
     except ValidationError as error:
         first, *more = error.errors(include_url=False)
         field = ".".join(str(part) for part in first["loc"]) or "the whole"

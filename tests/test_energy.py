@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import fields, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,7 @@ def test_several_chips_need_a_barrier_across_chips() -> None:
     assert cost.latency_s.value == pytest.approx(14.3e-6 + 1024 * 5.3e-9)
 
 
+PROFILES = [load_profile(name) for name in list_profiles()]
 NEEDED = [
     *(f"energy.{entry}" for entry in sorted({price.entry for price in PRICES} - {"multiply_accumulate"})),
     *(f"time.{entry}" for entry in sorted({price.entry for price in PRICES} - {"multiply_accumulate"})),
@@ -306,10 +308,10 @@ def check_conservation(cost: Estimate) -> None:
         assert interval["value"] <= interval["high"] * (1 + 1e-12)
 
 
-@settings(max_examples=30)
-@given(record=records(), profile=st.sampled_from(list_profiles()), gating=st.sampled_from(list(GATINGS)))
+@settings(max_examples=20)
+@given(record=records(), profile=st.sampled_from(PROFILES), gating=st.sampled_from(list(GATINGS)))
 def test_parts_sum_to_the_whole_and_intervals_hold_their_values(
-    record: Activity, profile: str, gating: Any
+    record: Activity, profile: Profile, gating: Any
 ) -> None:
     cost = estimate(record, profile, gating)
     check_conservation(cost)
@@ -327,7 +329,7 @@ def test_parts_sum_to_the_whole_and_intervals_hold_their_values(
         assert updates + accumulations == pytest.approx(10 * cost.hardware_steps)
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(graph=ir_random.graphs())
 def test_runs_of_the_reference_are_conserved_and_priced(graph: Any) -> None:
     """Every LIF updates each of its neurons once in every step it runs."""
@@ -338,8 +340,9 @@ def test_runs_of_the_reference_are_conserved_and_priced(graph: Any) -> None:
         runs = [label.rstrip("0123456789") == layer.phase for label in activity.steps]
         expected = np.where(runs, layer.neurons, 0)
         assert (updates[:, activity.layer_index(node.name)] == expected).all()  # type: ignore[index]
-    for profile in list_profiles():
-        check_conservation(estimate(activity, profile))
+    schedules = ["serial"] if any(layer.feedback for layer in activity.layers) else list(SCHEDULES)
+    for profile, gating, schedule in product(PROFILES, GATINGS, schedules):
+        check_conservation(estimate(activity, profile, gating, schedule=schedule))  # type: ignore[arg-type]
 
 
 def test_latency_does_not_depend_on_how_images_are_chunked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 
@@ -124,9 +125,14 @@ def estimate(
     )
 
 
+@cache
+def _op_count_profile() -> Profile:
+    return load_profile(OP_COUNT)
+
+
 def op_count(activity: Activity, gating: Gating = "silent") -> Interval:
     """Give the energy in J of an inference by the literature's 45 nm operation count, mean over images."""
-    profile = load_profile(OP_COUNT)
+    profile = _op_count_profile()
     events = priced_events(activity, gating, profile.graded_spikes, None)
     return _interval(_Dynamic.price(events, profile, {}).per_image.mean(axis=0))
 
