@@ -26,6 +26,7 @@ from stas_neuro.energy import (
     Interval,
     LayerCost,
     MissingEntry,
+    Profile,
     Saving,
     StepCost,
     estimate,
