@@ -44,14 +44,14 @@ def run_network(
     dtype: type[np.floating[Any]] = np.float64,
     runtime: str = "in-process",
     record_spikes: bool = False,
-    deadline_s: float = 120.0,
+    deadline_s: float = 60.0,
     progress: Progress | None = None,
 ) -> Result:
     """Run normalised images (B, C, H, W), or (B, T, C, H, W) for event data, through a network.
 
-    `deadline_s` bounds how long the multi-process runtime may go without finishing an image, start-up
-    included. Raises LavaFailure when images do not fit or the multi-process runtime fails; the in-process one
-    lets a model's own exception through.
+    `deadline_s` bounds how long the multi-process runtime may go without finishing an image. Raises
+    LavaFailure when images do not fit or the multi-process runtime fails; the in-process one lets a model's
+    own exception through.
     """
     if runtime not in RUNTIMES:
         raise LavaFailure(f"no runtime '{runtime}'", f"choose one of {', '.join(RUNTIMES)}")

@@ -31,7 +31,7 @@ def run_lava(
     dtype: type[np.floating[Any]] = np.float64,
     runtime: str = "in-process",
     record_spikes: bool = False,
-    deadline_s: float = 120.0,
+    deadline_s: float = 60.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Trace:
     """Run a folded graph as a network of Lava processes, one a node.
@@ -48,7 +48,7 @@ def run_lava(
     record_spikes : bool
         Whether the trace holds the spikes of every LIF.
     deadline_s : float
-        Longest time in seconds that the multi-process runtime may take to start or between two images.
+        Longest time in seconds that the multi-process runtime may take between two images.
     progress : Callable
         Called with the number of finished images and of all.
 

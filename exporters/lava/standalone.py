@@ -54,8 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--deadline",
         type=float,
-        default=120.0,
-        help="seconds that the multiprocess runtime may take to start or for an image (default: %(default)s)",
+        default=60.0,
+        help="seconds that the multiprocess runtime may take for an image (default: %(default)s)",
     )
     return parser
 

@@ -34,6 +34,8 @@ from .reports import (
 
 POLL_S = 0.2
 """Longest time between two looks at the child."""
+START_S = 60.0
+"""How long Lava may take to start its processes: about a second for 20, and more on a busy machine."""
 END_S = 3.0
 """How long an ended session may take to disappear before it is killed."""
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -50,7 +52,7 @@ def supervise(
 ) -> dict[str, dict[str, Array]]:
     """Run all images; the record of every process by its name.
 
-    Raises LavaFailure when a process raises or dies, or `deadline_s` pass without an image or the start done.
+    Raises LavaFailure when a process raises or dies, or no image is finished for `deadline_s`.
     """
     with tempfile.TemporaryDirectory(prefix="stas-lava-") as name:
         directory = Path(name)
@@ -108,8 +110,9 @@ class _Child:
         heard = time.monotonic()
         for event in self._events():
             if event is None:
-                if time.monotonic() - heard > deadline_s:
-                    raise self._stalled(deadline_s)
+                limit = deadline_s if self.workers else max(deadline_s, START_S)
+                if time.monotonic() - heard > limit:
+                    raise self._stalled(limit)
                 continue
             if "failed" in event:
                 raise LavaFailure(
@@ -147,7 +150,7 @@ class _Child:
         text = (self.directory / LOG_FILE).read_text(encoding="utf-8", errors="replace")
         return "\n".join(text.splitlines()[-20:])
 
-    def _stalled(self, deadline_s: float) -> LavaFailure:
+    def _stalled(self, limit: float) -> LavaFailure:
         """Ask every process where it is: the culprit is not the one that waits for a message."""
         for pid in self.workers.values():
             with suppress(ProcessLookupError):
@@ -162,7 +165,7 @@ class _Child:
                 detail.append(f"{name}:\n{stack}")
         where = f", at {', '.join(stuck)}" if stuck else ""
         return LavaFailure(
-            f"the multi-process runtime finished nothing for {deadline_s:g} s{where}",
+            f"the multi-process runtime finished nothing for {limit:g} s{where}",
             "look there, raise the deadline, or use the in-process runtime",
             detail="\n".join(detail) if self.workers else self._log(),
         )

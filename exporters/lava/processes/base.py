@@ -100,9 +100,6 @@ class LayerModel(PyLoihiProcessModel):  # type: ignore[misc]
         self.reporter = self.run_spec.reporter
         self.window: Window = proc_params["window"]
         self.dtype = self.run_spec.dtype
-        self.tensors = {
-            key: array.astype(self.dtype, copy=False) for key, array in proc_params["tensors"].items()
-        }
         self.image = 0
         """Number of the image at work, from 0."""
         self.step = 0
@@ -113,7 +110,10 @@ class LayerModel(PyLoihiProcessModel):  # type: ignore[misc]
         self._arriving: dict[str, list[tuple[str, Callable[[], Array]]]] = {}
         if self.reporter is not None:
             self.reporter.show_stack_on_request(self.name)
+        self.tensors: dict[str, Array] = {}
         try:
+            for key, array in proc_params["tensors"].items():
+                self.tensors[key] = array.astype(self.dtype, copy=False)
             self._setup()
         except Exception:
             self._report_failure()
