@@ -52,12 +52,12 @@ def _reach(size: int, kernel: int, stride: int, padding: int) -> Counts:
 
 
 def _synaptic(x: Values, kind: Kind, fan_out: Counts | int) -> Counted:
-    """Count what inputs do through `fan_out` synapses each (broadcast against x without its batch axis)."""
-    synops = _sum((x != 0) * fan_out)
+    """Count what inputs do through `fan_out` synapses each, (H, W) where x is a map (B, C, H, W)."""
+    events = _sum(np.count_nonzero(x, axis=1) * fan_out)
     if kind == Kind.CURRENT:
-        return {"macs": synops}
-    graded = kind == Kind.GRADED
-    return {"synops": synops, "synops_unary": _sum(x.astype(np.int64) * fan_out) if graded else synops}
+        return {"macs": events}
+    unary = _sum(x.sum(axis=1, dtype=np.float64) * fan_out) if kind == Kind.GRADED else events
+    return {"synops": events, "synops_unary": unary}
 
 
 def _conv2d(node: Conv2d, inputs: Inputs, outputs: Inputs, kinds: Kinds) -> Counted:

@@ -35,7 +35,7 @@ def run_reference(
     dtype: type[np.floating[Any]] = np.float64,
     record_spikes: bool = False,
     skip: bool = True,
-    chunk: int = 32,
+    chunk: int = 16,
 ) -> Trace:
     """Classify preprocessed images.
 
