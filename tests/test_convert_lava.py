@@ -1,0 +1,181 @@
+"""The exported package: what is in it, that it runs by itself, and that it gives what stas-neuro gives."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ir_random import Recipe, build
+
+from stas_neuro.errors import InputError
+from stas_neuro.exporters.lava.package import MODULES, write_package
+from stas_neuro.exporters.lava.run import run_lava
+from stas_neuro.ir import Graph
+
+GUARDED = """
+import os, runpy, sys
+sys.argv = sys.argv[1:]
+sys.path[0] = os.path.dirname(sys.argv[0])  # as for `python run.py`
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    strangers = {"stas_neuro", "torch", "safetensors", "pydantic", "click", "rich"} & set(sys.modules)
+    assert not strangers, strangers
+"""
+"""Runs a script and fails where it imports more than the package may need."""
+
+
+@pytest.fixture(scope="module")
+def graph() -> Graph:
+    return build(Recipe(norm=False, stem="learned", blocks=1))
+
+
+@pytest.fixture(scope="module")
+def package(graph: Graph, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("export") / "network"
+    write_package(graph, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def images(package: Path) -> Path:
+    rng = np.random.default_rng(0)
+    path = package.parent / "images.npz"
+    raw = rng.integers(0, 256, (5, 2, 4, 6), dtype=np.uint8)
+    np.savez(path, images=raw, labels=rng.integers(0, 3, 5))
+    return path
+
+
+def run(package: Path, *arguments: object, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
+    """Run the package's run.py from a directory that has nothing to import."""
+    command = [python, "-c", GUARDED, package / "run.py", *arguments]
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [str(part) for part in command],
+        capture_output=True,
+        text=True,
+        cwd=package.parent,
+        env=env,
+        timeout=120,
+    )
+
+
+def assert_predicts_as(graph: Graph, images: Path, predictions: Path, printed: str) -> None:
+    raw = np.load(images)
+    trace = run_lava(graph, graph.preprocessing.apply(raw["images"]))
+    found = np.load(predictions)
+    np.testing.assert_allclose(found["logits"], trace.logits, rtol=0, atol=1e-9)
+    np.testing.assert_array_equal(found["predictions"], trace.predictions)
+    np.testing.assert_array_equal(found["visits"], trace.visits)
+    right = int((trace.predictions == raw["labels"]).sum())
+    lines = [f"{index}: {graph.classes[class_]}" for index, class_ in enumerate(trace.predictions)]
+    lines += [f"accuracy: {right / 5:.4f} ({right} of 5)", f"token ratio: {trace.token_ratio:.4f}"]
+    assert printed.splitlines() == lines
+
+
+@pytest.mark.parametrize("runtime", ["in-process", "multiprocess"])
+def test_the_package_gives_what_stas_neuro_gives(
+    runtime: str, graph: Graph, package: Path, images: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "predictions.npz"
+    done = run(package, images, "--out", out, "--runtime", runtime)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert_predicts_as(graph, images, out, done.stdout)
+
+
+def test_the_package_has_its_files(package: Path) -> None:
+    assert {path.name for path in package.iterdir()} == {
+        "README.md",
+        "network.json",
+        "run.py",
+        "stas_lava",
+        "weights.npz",
+    }
+    modules = {path.name for path in (package / "stas_lava").glob("*.py")}
+    assert modules == {*MODULES, "__init__.py"}
+    assert not list(package.rglob("__pycache__"))
+    readme = (package / "README.md").read_text()
+    assert "of shape (n, 2, 4, 6)" in readme and "3 model steps" in readme
+
+
+def test_float_images_labels_and_limits(package: Path, images: Path, tmp_path: Path) -> None:
+    path = tmp_path / "floats.npz"
+    np.savez(path, images=np.load(images)["images"] / 255.0)
+    of_bytes = run(package, images, "--limit", 2)
+    of_floats = run(package, path, "--limit", 2)
+    assert of_floats.returncode == 0
+    assert of_floats.stdout.splitlines()[:2] == of_bytes.stdout.splitlines()[:2]
+    assert len(of_floats.stdout.splitlines()) == 3  # no labels, no accuracy
+
+
+def test_bad_input_is_one_line_and_exit_code_2(package: Path, tmp_path: Path) -> None:
+    missing = run(package, tmp_path / "none.npz")
+    assert missing.returncode == 2
+    assert missing.stderr.startswith("error: ") and len(missing.stderr.splitlines()) == 1
+    path = tmp_path / "small.npz"
+    np.savez(path, images=np.zeros((2, 2, 3, 3), np.uint8))
+    small = run(package, path)
+    assert small.returncode == 2
+    assert "images have shape (2, 2, 3, 3), the network takes (B, 2, 4, 6)" in small.stderr
+
+
+def test_only_another_package_is_replaced_and_only_by_force(graph: Graph, tmp_path: Path) -> None:
+    target = tmp_path / "a" / "network"
+    write_package(graph, target)
+    with pytest.raises(InputError, match=r"exists.*--force"):
+        write_package(graph, target)
+    (target / "stray").write_text("old")
+    write_package(graph, target, force=True)
+    assert not (target / "stray").exists()
+    assert [path.name for path in target.parent.iterdir()] == ["network"]
+    other = tmp_path / "mine"
+    other.mkdir()
+    (other / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match="is no such package"):
+        write_package(graph, other, force=True)
+    assert (other / "thesis.tex").exists()
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    write_package(graph, empty)
+    assert (empty / "run.py").exists()
+
+
+def test_traced_graphs_and_places_that_cannot_be_written_are_refused(graph: Graph, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="fold it first"):
+        write_package(build(Recipe(norm=True)), tmp_path / "network")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="can be written"):
+        write_package(graph, tmp_path / "file" / "network")
+
+
+def python_3_10() -> str | None:
+    """An interpreter of Python 3.10, from uv or pyenv."""
+    uv = shutil.which("uv")
+    if uv is not None:
+        found = subprocess.run([uv, "python", "find", "--no-config", "3.10"], capture_output=True, text=True)
+        if found.returncode == 0:
+            return found.stdout.strip()
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    return next((str(path) for path in sorted(root.glob("versions/3.10*/bin/python"))), None)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(python_3_10() is None, reason="no Python 3.10 on this machine")
+def test_the_package_runs_with_unmodified_lava_on_python_3_10(
+    graph: Graph, package: Path, images: Path, tmp_path: Path
+) -> None:
+    env = tmp_path / "venv"
+    subprocess.run([str(python_3_10()), "-m", "venv", env], check=True)
+    python = str(env / "bin" / "python")
+    subprocess.run([python, "-m", "pip", "install", "-q", "lava-nc==0.10.0", "numpy==1.26.*"], check=True)
+    for runtime in ("in-process", "multiprocess"):
+        out = tmp_path / f"{runtime}.npz"
+        done = run(package, images, "--out", out, "--runtime", runtime, python=python)
+        assert done.returncode == 0, done.stderr
+        assert_predicts_as(graph, images, out, done.stdout)
