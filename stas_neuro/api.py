@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -210,7 +211,10 @@ def accuracy(trace: Trace, data: LabelledImages) -> float | None:
 def needs(part: str) -> Iterator[None]:
     """Say how to install an optional part (``torch``, ``lava``) where an import finds it missing."""
     try:
-        yield
+        with warnings.catch_warnings():
+            # Norse 1.1 compiles with torch.jit.script on import, which is nothing that a caller can change.
+            warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")
+            yield
     except ImportError as error:
         raise InputError(
             f"{part} cannot be used here: {error}", f"pip install 'stas-neuro[{part}]'"

@@ -1,0 +1,142 @@
+"""The command line. Each command is a module of this package, imported only when it is called.
+
+``stas-export --help`` needs click alone: torch, Lava, numpy and pydantic wait until a command uses them.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import click
+
+from stas_neuro import __version__
+from stas_neuro.errors import StasError
+
+COMMANDS: Mapping[str, str] = {
+    "demo": "Take the shipped model through everything, in less than a minute.",
+    "train": "Train a model in two stages, without and then with halting.",
+    "compile": "Compile a trained model to a bundle.",
+    "run": "Run a bundle on images and record what it does.",
+    "verify": "Check that torch, the reference and Lava agree.",
+    "estimate": "Price a run on one chip: energy and latency.",
+    "compare": "Price runs on several chips side by side.",
+    "inspect": "Show what is inside a bundle.",
+    "convert": "Write a network in the form of another tool.",
+    "profiles": "List, show and validate hardware profiles.",
+}
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
+BROKEN_PIPE = 141
+"""Exit code where the reader of our output has gone: 128 + SIGPIPE."""
+
+
+@dataclass
+class Settings:
+    """What an option of any command sets for the whole program."""
+
+    debug: bool = False
+
+
+class _Commands(click.Group):
+    """Knows its commands by name and summary; their modules are imported when asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"{__name__}.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+_HELP = """A trained spiking transformer with adaptive halting becomes a Loihi-class program, and is priced.
+
+\b
+A first walk:
+  stas-export demo
+  stas-export train --data digits --preset tiny -o runs/digits
+  stas-export compile runs/digits -o digits.stas
+  stas-export verify digits.stas --data digits --limit 50
+  stas-export run digits.stas --data digits --backend lava -o runs/digits-lava
+  stas-export estimate runs/digits-lava --profile loihi2
+
+Exit code 0: fine. 1: a check failed. 2: bad input, told in one line with its remedy.
+"""
+
+
+@click.command(cls=_Commands, help=_HELP, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="stas-export")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_obj
+def cli(settings: Settings, debug: bool) -> None:
+    """Take the options of the program; a command follows."""
+    settings.debug |= debug
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Without the program's name; those of the process if not given.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    settings = Settings()
+    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    try:
+        try:
+            with cli.make_context("stas-export", given, obj=settings) as context:
+                cli.invoke(context)
+        finally:
+            sys.stdout.flush()  # a full disk or a closed pipe shows here, not at exit
+        return 0
+    except click.exceptions.Exit as done:  # after --help and --version
+        return done.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        _say("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for what Python flushes at exit
+        return BROKEN_PIPE
+    except click.ClickException as error:
+        return _fail(error, _usage(error), settings, error.exit_code)
+    except StasError as error:
+        return _fail(error, str(error), settings, error.exit_code)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check the path"
+        return _fail(error, f"{where}{error.strerror or error}; {remedy}", settings, 2)
+
+
+def _usage(error: click.ClickException) -> str:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "stas-export"
+    return f"{' '.join(error.format_message().split()).rstrip('.')}; see {path} --help"
+
+
+def _fail(error: Exception, line: str, settings: Settings, code: int) -> int:
+    if settings.debug:
+        traceback.print_exception(error)
+    _say(f"error: {line}")
+    return code
+
+
+def _say(line: str) -> None:
+    if os.environ.get("RANK", "0") == "0":  # of many workers of a launcher one says it
+        print(line, file=sys.stderr)

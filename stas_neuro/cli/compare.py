@@ -1,0 +1,154 @@
+"""``stas-export compare``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from stas_neuro.activity import Activity
+from stas_neuro.cli.common import PATH, emit, emit_json, emit_table, stas_command
+from stas_neuro.cli.pricing import pricing_options
+from stas_neuro.cli.runs import read_run
+from stas_neuro.energy import (
+    SCHEDULES,
+    Estimate,
+    Gating,
+    Interval,
+    MissingEntry,
+    Profile,
+    Schedule,
+    compare,
+    estimate,
+    list_profiles,
+    load_profile,
+)
+from stas_neuro.report import comparison_report, si
+
+
+@stas_command(
+    "stas-export compare runs/digits-lava --profiles all",
+    'stas-export compare runs/halting --baseline "stage 1"=runs/stage1 --profiles loihi1,loihi2',
+)
+@click.argument("run", metavar="RUN|ACTIVITY", type=PATH)
+@click.option(
+    "--profiles",
+    default="all",
+    show_default=True,
+    metavar="all|A,B,...",
+    help="Profiles of the catalogue or .toml files.",
+)
+@click.option(
+    "--baseline",
+    "baselines",
+    multiple=True,
+    metavar="[LABEL=]RUN",
+    help="A run without halting on the same images, to tell what halting saves; may be given several times.",
+)
+@pricing_options
+@click.option(
+    "--baseline-schedule",
+    type=click.Choice(list(SCHEDULES)),
+    help="Schedule of the baselines, if another.",
+)
+def command(
+    run: Path,
+    profiles: str,
+    baselines: tuple[str, ...],
+    gating: Gating,
+    schedule: Schedule,
+    weight_bits: int,
+    baseline_schedule: Schedule | None,
+    as_json: bool,
+) -> None:
+    """Price RUN on several chips side by side, the cheapest first, and say what halting saves on each.
+
+    What it saves depends on what it is compared with: give runs of a model without halting, such as that of
+    stage 1, or of the same weights compiled with --accumulate off. All figures are estimated, not measured.
+    """
+    activity = read_run(run)
+    named = list_profiles() if profiles == "all" else [name.strip() for name in profiles.split(",")]
+    loaded = [load_profile(name) for name in named]
+    priced, lacking = price_each(activity, loaded, gating, schedule, weight_bits)
+    without = dict(_baseline(given) for given in baselines)
+    saved = None
+    if without:
+        saved = compare(
+            activity,
+            without,
+            loaded,
+            gating,
+            schedule=schedule,
+            baseline_schedule=baseline_schedule,
+            weight_bits=weight_bits,
+        )
+    if as_json:
+        document = {"estimates": [cost.to_json() for cost in priced], "missing": lacking}
+        emit_json(document | {"comparison": None if saved is None else saved.to_json()})
+        return
+    show_side_by_side(priced, lacking)
+    if saved is not None:
+        emit(comparison_report(saved))
+
+
+def _baseline(given: str) -> tuple[str, Activity]:
+    label, equals, path = given.rpartition("=")
+    return (label if equals else Path(path).name), read_run(Path(path))
+
+
+def price_each(
+    activity: Activity, profiles: Sequence[Profile], gating: Gating, schedule: Schedule, weight_bits: int
+) -> tuple[list[Estimate], dict[str, str]]:
+    """Price on every chip, cheapest first and those without a total last; also why others have no price."""
+    priced, lacking = [], {}
+    for profile in profiles:
+        try:
+            priced.append(estimate(activity, profile, gating, schedule=schedule, weight_bits=weight_bits))
+        except MissingEntry as error:
+            lacking[profile.name] = str(error)
+    priced.sort(key=lambda cost: cost.energy_j.value if cost.energy_j else float("inf"))
+    return priced, lacking
+
+
+def show_side_by_side(priced: Sequence[Estimate], lacking: dict[str, str]) -> None:
+    """Print one row a chip."""
+    columns = (
+        "profile",
+        "energy",
+        "interval",
+        "dynamic",
+        "for halting",
+        "static",
+        "latency",
+        "cores",
+        "45 nm count",
+    )
+    rows = [
+        (
+            cost.profile,
+            _value(cost.energy_j, "J"),
+            _ends(cost.energy_j, "J"),
+            _value(cost.dynamic_energy_j, "J"),
+            _value(cost.halting_energy_j, "J"),
+            _value(cost.static_energy_j, "J"),
+            _value(cost.latency_s, "s"),
+            cost.cores if cost.cores is not None else "-",
+            _value(cost.op_count_energy_j, "J"),
+        )
+        for cost in priced
+    ]
+    if priced:
+        emit_table(columns, rows, f"an inference, mean of {priced[0].images} images")
+    for name, reason in lacking.items():
+        click.echo(f"{name} was not priced: {reason}")
+    if priced:
+        click.echo(f"All figures are {priced[0].disclaimer}.")
+
+
+def _value(interval: Interval | None, unit: str) -> str:
+    return "-" if interval is None else si(interval.value, unit)
+
+
+def _ends(interval: Interval | None, unit: str) -> str:
+    return "-" if interval is None else f"{si(interval.low, unit)} to {si(interval.high, unit)}"

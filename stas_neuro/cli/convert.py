@@ -1,0 +1,42 @@
+"""``stas-export convert``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from stas_neuro import api
+from stas_neuro.bundle import load_bundle
+from stas_neuro.cli.common import PATH, emit_json, force_option, stas_command
+
+
+@stas_command(
+    "stas-export convert digits.stas --to lava -o digits-lava",
+    "python digits-lava/run.py images.npz",
+)
+@click.argument("bundle", type=PATH)
+@click.option("--to", "target", type=click.Choice(["lava"]), required=True, help="The other tool.")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=PATH,
+    metavar="DIR",
+    help="Directory to write.",
+)
+@force_option
+def command(bundle: Path, target: str, output: Path, force: bool, as_json: bool) -> None:
+    """Write BUNDLE in the form of another tool.
+
+    lava: a directory whose run.py runs the network on Lava with numpy and lava-nc alone, without stas-neuro.
+    """
+    network = load_bundle(bundle)
+    with api.needs("lava"):
+        from stas_neuro.exporters.lava.package import write_package
+    write_package(network.graph, output, force=force)
+    if as_json:
+        files = sorted(str(path.relative_to(output)) for path in output.rglob("*") if path.is_file())
+        emit_json({"target": target, "output": str(output), "files": files})
+        return
+    click.echo(f"written to {output}; its README.md tells how to run it")

@@ -1,0 +1,221 @@
+"""``stas-export demo``."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stas_neuro import api
+from stas_neuro.bundle import load_bundle, save_bundle
+from stas_neuro.cli.common import (
+    PATH,
+    emit,
+    emit_json,
+    emit_table,
+    force_option,
+    percent,
+    progress,
+    stas_command,
+)
+from stas_neuro.cli.runs import run_document, write_run
+from stas_neuro.cli.verify import show as show_certificate
+from stas_neuro.data import LabelledImages, load_data
+from stas_neuro.energy import Comparison, Estimate, Saving, compare, list_profiles, load_profile
+from stas_neuro.energy.pricing import OP_COUNT
+from stas_neuro.files import appearing_directory
+from stas_neuro.report import predictions_table, si, write_halting_map
+from stas_neuro.shipped import HALTING_MODEL, IMAGES, ONE_STEP_MODEL, shipped
+from stas_neuro.trace import Trace
+from stas_neuro.verification import Verification, verify
+
+VERIFIED = 8
+"""Images that the demo compares spike by spike."""
+DRAWN = 4
+"""Images on the picture of where tokens halt."""
+LISTED = 8
+PICTURE = "halting.png"
+
+
+@dataclass(frozen=True)
+class _Model:
+    """One of the models that the demo runs; `name` is that of its bundle and its run."""
+
+    name: str
+    label: str
+    checkpoint: str
+    accumulate: str | None = None
+
+
+HALTING = _Model("halting", "halting", f"models/{HALTING_MODEL}")
+STAGE1 = _Model("stage1", "stage 1, without halting", f"models/{HALTING_MODEL}/stage1")
+BASELINES = (
+    STAGE1,
+    _Model("ignored", "same weights, halting ignored", f"models/{HALTING_MODEL}", "off"),
+    _Model("one-step", "trained for one time step", f"models/{ONE_STEP_MODEL}"),
+)
+
+
+@dataclass(frozen=True)
+class _Demonstration:
+    directory: Path
+    images: LabelledImages
+    traces: Mapping[str, Trace]
+    """By label; the first is that with halting."""
+    certificate: Verification
+    serial: Comparison
+    pipelined: Comparison
+    wall_time_s: float
+
+
+@stas_command("stas-export demo", "stas-export demo --images 128 -o demo")
+@click.option(
+    "-o",
+    "--output",
+    type=PATH,
+    metavar="DIR",
+    help="Directory for the bundles, the runs and the picture; a new temporary one if not given.",
+)
+@click.option(
+    "--images",
+    type=click.IntRange(min=1, max=512),
+    default=64,
+    show_default=True,
+    metavar="N",
+    help="Test images to classify on Lava.",
+)
+@force_option
+def command(output: Path | None, images: int, force: bool, as_json: bool) -> None:
+    """Take the shipped model, trained on Fashion-MNIST, through everything.
+
+    Compiles it, runs it on Lava, checks that torch, the reference and Lava agree spike by spike, and prices
+    it on every chip of the catalogue beside models without halting.
+    """
+    done = _demonstrate(output or Path(tempfile.mkdtemp(prefix="stas-demo-")), images, force)
+    if as_json:
+        emit_json(_document(done))
+    else:
+        _show(done)
+    done.certificate.require()
+
+
+def _demonstrate(directory: Path, count: int, force: bool) -> _Demonstration:
+    begun = time.perf_counter()
+    data = load_data(str(shipped(IMAGES))).select(slice(0, count))
+    with appearing_directory(directory, marker=PICTURE, force=force) as fresh:
+        halting = _run(HALTING, data, fresh, directory, backend="lava")
+        with progress("comparing spikes") as told:
+            certificate = verify(fresh / "halting.stas", data, limit=VERIFIED, progress=told)
+        without = {model.label: _run(model, data, fresh, directory) for model in BASELINES}
+        captions = _captions(data, halting)
+        write_halting_map(fresh / PICTURE, data.images[:DRAWN], halting.visits[:DRAWN], captions)
+    profiles = [load_profile(name) for name in list_profiles()]
+    baselines = {label: trace.activity for label, trace in without.items()}
+    stage1 = {STAGE1.label: baselines[STAGE1.label]}
+    return _Demonstration(
+        directory=directory,
+        images=data,
+        traces={HALTING.label: halting, **without},
+        certificate=certificate,
+        serial=compare(halting.activity, baselines, profiles),
+        pipelined=compare(halting.activity, stage1, profiles, baseline_schedule="pipelined"),
+        wall_time_s=time.perf_counter() - begun,
+    )
+
+
+def _run(
+    model: _Model, data: LabelledImages, fresh: Path, directory: Path, backend: str = "reference"
+) -> Trace:
+    """Compile a model and run it; leave both in `fresh`, which will be `directory`."""
+    checkpoint, path = shipped(model.checkpoint), fresh / f"{model.name}.stas"
+    graph = api.compile(checkpoint, accumulate=model.accumulate)
+    save_bundle(graph, path, api.provenance(checkpoint, accumulate=model.accumulate))
+    bundle = load_bundle(path)
+    begun = time.perf_counter()
+    with progress(f"running {model.label} on {backend}") as told:
+        trace = api.run(bundle, data, backend=backend, progress=told)
+    document = run_document(directory / path.name, bundle, data, trace, time.perf_counter() - begun)
+    document |= {"backend": backend, "dtype": "float64"}
+    write_run(fresh / "runs" / model.name, document, data, trace, force=False)
+    return trace
+
+
+def _captions(data: LabelledImages, trace: Trace) -> list[str]:
+    assert data.labels is not None
+    pairs = zip(trace.predictions[:DRAWN], data.labels[:DRAWN], strict=True)
+    return [f"{data.classes[predicted]} ({data.classes[label]})" for predicted, label in pairs]
+
+
+def _document(done: _Demonstration) -> dict[str, Any]:
+    return {
+        "directory": str(done.directory),
+        "halting_map": str(done.directory / PICTURE),
+        "images": len(done.images),
+        "models": [
+            {"model": label, "accuracy": api.accuracy(trace, done.images), "token_ratio": trace.token_ratio}
+            for label, trace in done.traces.items()
+        ],
+        "verification": done.certificate.to_json(),
+        "comparison": done.serial.to_json(),
+        "comparison_pipelined": done.pipelined.to_json(),
+        "wall_time_s": done.wall_time_s,
+    }
+
+
+def _show(done: _Demonstration) -> None:
+    halting = done.traces[HALTING.label]
+    click.echo(f"1. The model {HALTING_MODEL}, compiled and run on Lava:")
+    emit(predictions_table(halting, done.images.labels, done.images.classes, limit=LISTED))
+    click.echo(f"\n2. Do torch, the reference and Lava agree? Spike by spike on {VERIFIED} images:")
+    show_certificate(done.certificate)
+    click.echo(f"3. What an image costs, mean of {len(done.images)}, and what halting saves of it:")
+    _show_costs(done)
+    click.echo(f"{OP_COUNT} is the operation count of the literature, without time and static power.")
+    click.echo(f"All figures are {done.serial.disclaimer}; low to high in brackets.")
+    click.echo(f"\n4. Where tokens halt: {done.directory / PICTURE}")
+    runs = done.directory / "runs"
+    click.echo(
+        f"\n{done.wall_time_s:.0f} s. Bundles and runs are in {done.directory}; next:\n"
+        f"  stas-export inspect {done.directory / 'halting.stas'}\n"
+        f"  stas-export estimate {runs / HALTING.name} --profile loihi2\n"
+        f"  stas-export compare {runs / HALTING.name} --baseline {runs / STAGE1.name}"
+    )
+
+
+def _show_costs(done: _Demonstration) -> None:
+    """Print energies by model and chip, then what halting saves against each model."""
+    rows = {(row.baseline, row.profile): row for row in done.serial.rows}
+    fast = {row.profile: row for row in done.pipelined.rows}
+    named = list(fast)
+    costs: list[tuple[object, ...]] = []
+    savings: list[tuple[object, ...]] = []
+    for label, trace in done.traces.items():
+        facts = label, percent(api.accuracy(trace, done.images)), percent(trace.token_ratio)
+        if label == HALTING.label:
+            costs.append((*facts, *(_energy(fast[name].halting) for name in named)))
+            continue
+        of_label = [rows[label, name] for name in named]
+        costs.append((*facts, *(_energy(row.without) for row in of_label)))
+        savings.append((f"against {label}", *(_saved(row) for row in of_label)))
+        if label == STAGE1.label:
+            # Raster halting feeds every step from the one before, so that its steps cannot overlap.
+            costs.append(("  its steps pipelined", "", "", *(_energy(fast[name].without) for name in named)))
+            savings.append(("  its steps pipelined", *(_saved(fast[name]) for name in named)))
+    emit_table(("model", "accuracy", "token ratio", *named), costs)
+    emit_table(("energy saved by halting", *named), savings)
+
+
+def _energy(cost: Estimate | None) -> str:
+    if cost is None:
+        return "-"
+    return si((cost.energy_j or cost.dynamic_energy_j).value, "J")
+
+
+def _saved(row: Saving) -> str:
+    saving = row.energy_saving or row.dynamic_energy_saving
+    return "-" if saving is None else f"{saving.value:+.1%} ({saving.low:+.1%} to {saving.high:+.1%})"

@@ -1,0 +1,44 @@
+"""``stas-export estimate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from stas_neuro.cli.common import PATH, emit, emit_json, stas_command
+from stas_neuro.cli.pricing import pricing_options
+from stas_neuro.cli.runs import read_run
+from stas_neuro.energy import Gating, Schedule, estimate, load_profile
+from stas_neuro.report import estimate_report
+
+
+@stas_command(
+    "stas-export estimate runs/digits-lava --profile loihi2",
+    "stas-export estimate my_counts.json --profile my_chip.toml --json",
+)
+@click.argument("run", metavar="RUN|ACTIVITY", type=PATH)
+@click.option(
+    "--profile", required=True, metavar="NAME|FILE", help="A profile of the catalogue, or a .toml file."
+)
+@pricing_options
+@click.option("--brief", is_flag=True, help="Only the totals, not every event, layer, step and source.")
+def command(
+    run: Path,
+    profile: str,
+    gating: Gating,
+    schedule: Schedule,
+    weight_bits: int,
+    brief: bool,
+    as_json: bool,
+) -> None:
+    """Price RUN on one chip: energy and latency of an inference, each with its interval and sources.
+
+    RUN is a directory that run wrote, or an activity file by itself, also one of counts measured elsewhere
+    (docs/activity.md has the form). All figures are estimated, not measured.
+    """
+    cost = estimate(read_run(run), load_profile(profile), gating, schedule=schedule, weight_bits=weight_bits)
+    if as_json:
+        emit_json(cost.to_json())
+    else:
+        emit(estimate_report(cost, details=not brief))

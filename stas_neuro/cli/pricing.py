@@ -1,0 +1,41 @@
+"""Options of the commands that price runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import click
+
+from stas_neuro.energy import GATINGS, SCHEDULES
+
+
+def pricing_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add ``--gating``, ``--schedule`` and ``--weight-bits``."""
+    options = (
+        click.option(
+            "--gating",
+            type=click.Choice(list(GATINGS)),
+            default="silent",
+            show_default=True,
+            help="What becomes of halted tokens: silent (still stepped), none (computed and thrown away), "
+            "core (what if a chip stepped no idle neuron).",
+        ),
+        click.option(
+            "--schedule",
+            type=click.Choice(list(SCHEDULES)),
+            default="serial",
+            show_default=True,
+            help="How model steps become hardware steps.",
+        ),
+        click.option(
+            "--weight-bits",
+            type=click.IntRange(min=1),
+            default=8,
+            show_default=True,
+            metavar="N",
+            help="Bits of a weight in the chip's memory.",
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function

@@ -1,0 +1,103 @@
+"""``stas-export run``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from stas_neuro import api
+from stas_neuro.bundle import load_bundle
+from stas_neuro.cli.common import (
+    PATH,
+    data_option,
+    emit_json,
+    force_option,
+    limit_option,
+    percent,
+    progress,
+    stas_command,
+)
+from stas_neuro.cli.runs import RUN_FILE, run_document, write_run
+from stas_neuro.data import load_data
+from stas_neuro.files import check_free
+
+
+@stas_command(
+    "stas-export run digits.stas --data digits --backend lava -o runs/digits-lava",
+)
+@click.argument("bundle", type=PATH)
+@data_option
+@limit_option
+@click.option(
+    "--backend",
+    type=click.Choice(api.BACKENDS),
+    default="reference",
+    show_default=True,
+    help="The interpreter in numpy, or Lava processes.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(api.DTYPES),
+    default="float64",
+    show_default=True,
+    help="Precision of all arithmetic.",
+)
+@click.option(
+    "--runtime",
+    type=click.Choice(api.RUNTIMES),
+    default="in-process",
+    show_default=True,
+    help="Of Lava: all processes in this one, or Lava's own runtime with an operating-system process a node.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=PATH,
+    metavar="RUN",
+    help="Directory to write run.json, outputs.npz and activity.json to.",
+)
+@force_option
+def command(
+    bundle: Path,
+    data: str,
+    limit: int | None,
+    backend: str,
+    dtype: str,
+    runtime: str,
+    output: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Run BUNDLE on images and record what it does.
+
+    The record has the predictions, which tokens visited which block when, and every count that a price
+    depends on: `estimate` and `compare` read it.
+    """
+    if output is not None:
+        check_free(output, marker=RUN_FILE, force=force)  # before the work, not after it
+    network = load_bundle(bundle)
+    images = load_data(data)
+    begun = time.perf_counter()
+    with progress(f"running on {backend}") as told:
+        trace = api.run(
+            network, images, backend=backend, dtype=dtype, runtime=runtime, limit=limit, progress=told
+        )
+    wall_time_s = time.perf_counter() - begun
+    images = images.select(slice(0, trace.images))
+    document = run_document(bundle, network, images, trace, wall_time_s)
+    document |= {"backend": backend, "dtype": dtype}
+    if backend == "lava":
+        document["runtime"] = runtime
+    if output is not None:
+        write_run(output, document, images, trace, force=force)
+    if as_json:
+        emit_json(document)
+        return
+    click.echo(
+        f"{trace.images} images on {backend} in {dtype}: accuracy {percent(document['accuracy'])}, "
+        f"token ratio {percent(document['token_ratio'])}, {document['images_per_s']:.1f} images/s"
+    )
+    if output is not None:
+        click.echo(f"written to {output}")

@@ -1,0 +1,59 @@
+"""A run on disk, a directory of ``run.json``, ``outputs.npz`` and ``activity.json``: see docs/cli.md."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stas_neuro import __version__, api
+from stas_neuro.activity import Activity, read_activity, write_activity
+from stas_neuro.bundle import Bundle
+from stas_neuro.data import LabelledImages
+from stas_neuro.errors import InputError
+from stas_neuro.files import appearing_directory
+from stas_neuro.trace import Trace
+
+RUN_FILE, OUTPUTS_FILE, ACTIVITY_FILE = "run.json", "outputs.npz", "activity.json"
+FORMAT, SCHEMA_VERSION = "stas-neuro run", 1
+
+
+def run_document(
+    path: Path, bundle: Bundle, images: LabelledImages, trace: Trace, wall_time_s: float
+) -> dict[str, Any]:
+    """Tell what was run on what, and how well; plain data."""
+    return {
+        "format": FORMAT,
+        "schema_version": SCHEMA_VERSION,
+        "tool_version": __version__,
+        "bundle": str(path),
+        "bundle_sha256": dict(bundle.sha256),
+        "data": images.source,
+        "images": trace.images,
+        "accuracy": api.accuracy(trace, images),
+        "token_ratio": trace.token_ratio,
+        "wall_time_s": wall_time_s,
+        "images_per_s": trace.images / wall_time_s,
+    }
+
+
+def write_run(
+    directory: Path, document: dict[str, Any], images: LabelledImages, trace: Trace, *, force: bool
+) -> None:
+    """Write a run, whole or not at all; InputError where something else is there or writing fails."""
+    arrays: dict[str, Any] = {"logits": trace.logits, "visits": trace.visits}
+    if images.labels is not None:
+        arrays["labels"] = images.labels
+    with appearing_directory(directory, marker=RUN_FILE, force=force) as fresh:
+        np.savez_compressed(fresh / OUTPUTS_FILE, **arrays)
+        write_activity(trace.activity, fresh / ACTIVITY_FILE)
+        (fresh / RUN_FILE).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
+
+
+def read_run(path: Path) -> Activity:
+    """Read the activity of a run directory, or an activity file by itself."""
+    if path.is_dir() and not (path / ACTIVITY_FILE).is_file():
+        raise InputError(f"{path} has no {ACTIVITY_FILE}", "give what run wrote, or an activity file")
+    return read_activity(path / ACTIVITY_FILE if path.is_dir() else path)

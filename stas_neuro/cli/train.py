@@ -1,0 +1,232 @@
+"""``stas-export train``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stas_neuro import api
+from stas_neuro.cli.common import (
+    PATH,
+    data_option,
+    emit_json,
+    force_option,
+    limit_option,
+    percent,
+    stas_command,
+)
+from stas_neuro.data import LabelledImages, load_data
+from stas_neuro.errors import InputError
+from stas_neuro.models.config import ACCUMULATIONS, ATTENTIONS, FIRES, PRESETS, READOUTS, STEMS, StasConfig
+from stas_neuro.models.config import preset as named_preset
+from stas_neuro.training.options import TrainOptions
+
+MODEL_HELP = {
+    "attention": "SSA, or the spike-driven SDSA.",
+    "stem": "How the T time steps of the stem become one.",
+    "accumulate": "Over what halting scores add up; off trains without halting.",
+    "readout": "What the head sees.",
+    "fire": "Whether a neuron fires above or at its threshold.",
+    "time_steps": "Time steps T.",
+    "depth": "Blocks L.",
+    "dim": "Channels D of a token.",
+    "heads": "Attention heads.",
+    "mlp_ratio": "Hidden channels of an MLP over D.",
+    "patch_size": "Pixels along a side of a token's patch.",
+    "alpha": "Slope of the halting score.",
+    "beta": "Offset of the halting score.",
+    "epsilon": "A token halts when its scores reach 1 - epsilon.",
+}
+MODEL_CHOICES = {
+    "attention": ATTENTIONS,
+    "stem": STEMS,
+    "accumulate": ACCUMULATIONS,
+    "readout": READOUTS,
+    "fire": FIRES,
+}
+TRAIN_HELP = {
+    "stage1_epochs": "Epochs without halting.",
+    "stage2_epochs": "Epochs with halting.",
+    "batch_size": "Images a step, over all processes.",
+    "stage1_rate": "Peak learning rate of stage 1.",
+    "stage2_rate": "Peak learning rate of stage 2.",
+    "weight_decay": "Weight decay of AdamW.",
+    "label_smoothing": "Label smoothing.",
+    "ponder_weight": "Weight of the ponder loss, which shortens the visits.",
+    "ponder_ramp": "Share of stage 2 over which that weight rises from 0.",
+    "augment": "Shift by up to two pixels and mirror.",
+    "holdout": "Last images kept back to evaluate on; 5000, or a tenth of fewer than 50000, if not given.",
+    "seed": "Seed of weights and order.",
+    "bfloat16": "Multiply matrices in bfloat16.",
+    "compile": "Fuse the neurons' arithmetic, which needs a C++ compiler.",
+}
+_HOLDOUT = 5000
+_OUTPUTS = ("config.json", "model.safetensors", "last.safetensors", "log.jsonl")
+_STAGE1 = "stage1"
+
+
+def _model_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add an option for each field of the model in `MODEL_HELP`; without it the preset's value holds."""
+    defaults = {field.name: field.default for field in fields(StasConfig)}
+    for name in reversed(MODEL_HELP):
+        kind = click.Choice(MODEL_CHOICES[name]) if name in MODEL_CHOICES else type(defaults[name])
+        function = click.option(_flag(name), type=kind, help=MODEL_HELP[name])(function)
+    return function
+
+
+def _train_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add an option for each field of `TrainOptions`."""
+    for field in reversed(fields(TrainOptions)):
+        assert field.default is not MISSING
+        flag, text = _flag(field.name), TRAIN_HELP[field.name]
+        if isinstance(field.default, bool):
+            option = click.option(
+                f"{flag}/--no-{flag[2:]}", default=field.default, help=text, show_default=True
+            )
+        elif field.name == "holdout":
+            option = click.option(flag, type=int, help=text)
+        else:
+            option = click.option(
+                flag, type=type(field.default), default=field.default, help=text, show_default=True
+            )
+        function = option(function)
+    return function
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+@stas_command(
+    "stas-export train --data digits --preset tiny -o runs/digits",
+    "stas-export train --data fashion-mnist --preset fashion -o runs/fashion --resume",
+    "torchrun --nproc-per-node 2 -m stas_neuro.cli train --data digits --preset tiny -o runs/two",
+)
+@data_option
+@click.option(
+    "--preset",
+    type=click.Choice(list(PRESETS)),
+    required=True,
+    help="The model; the options up to --epsilon change it.",
+)
+@_model_options
+@_train_options
+@click.option("--init", type=PATH, metavar="CHECKPOINT", help="Start from these weights.")
+@limit_option
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads that torch may use.")
+@click.option(
+    "-o", "--output", required=True, type=PATH, metavar="DIR", help="Directory of the checkpoint to write."
+)
+@click.option("--resume", is_flag=True, help="Continue a run that was ended, from its last finished epoch.")
+@force_option
+def command(
+    data: str,
+    preset: str,
+    init: Path | None,
+    limit: int | None,
+    threads: int | None,
+    output: Path,
+    resume: bool,
+    force: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Train a model in two stages, first without halting, then with it.
+
+    Leaves a checkpoint in DIR, that of stage 1 in DIR/stage1, and one line an epoch in DIR/log.jsonl. Every
+    epoch ends in a file to resume from.
+    """
+    changes = {name: options[name] for name in MODEL_HELP if options[name] is not None}
+    config = named_preset(preset).replace(**changes)
+    images = load_data(data, "train").select(slice(0, limit))
+    if options["holdout"] is None:
+        options["holdout"] = min(_HOLDOUT, max(1, len(images) // 10))
+    settings = TrainOptions(**{field.name: options[field.name] for field in fields(TrainOptions)})
+    if _is_first():
+        _make_room(output, resume=resume, force=force)
+    if threads is not None:
+        os.environ["OMP_NUM_THREADS"] = str(threads)  # torch reads it when it is imported
+    with api.needs("torch"):
+        from stas_neuro.training.train import train
+    epochs: list[dict[str, Any]] = []
+    with _reporting(epochs) as report:
+        train(config, images, settings, output, init=init, resume=resume, report=report)
+    if _is_first():
+        _tell(output, images, epochs, as_json)
+
+
+def _is_first() -> bool:
+    """Of the processes of torch's launcher the first one speaks and looks after files."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _make_room(output: Path, *, resume: bool, force: bool) -> None:
+    """Refuse a directory with anything in it, unless to resume; by force clear an earlier training away."""
+    if resume or not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return
+    if not (output / "log.jsonl").is_file():
+        raise InputError(f"{output} exists and holds no training", "choose another path")
+    if not force:
+        raise InputError(f"{output} exists", "choose another path, --resume it, or --force to train anew")
+    for name in (*_OUTPUTS, *(f"{_STAGE1}/{name}" for name in _OUTPUTS)):
+        (output / name).unlink(missing_ok=True)
+
+
+@contextmanager
+def _reporting(epochs: list[dict[str, Any]]) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Give a receiver of training events: it keeps epochs, and tells how far training is on stderr."""
+    if not sys.stderr.isatty() or not _is_first():
+
+        def note(event: dict[str, Any]) -> None:
+            if event["event"] == "epoch":
+                epochs.append(event)
+                click.echo(_epoch(event), err=True)
+
+        yield note
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    console = Console(stderr=True, highlight=False)
+    with Progress(*columns, console=console, transient=True) as bars:
+        bar = bars.add_task("training", total=None)
+
+        def draw(event: dict[str, Any]) -> None:
+            if event["event"] == "epoch":
+                epochs.append(event)
+                console.print(_epoch(event))
+                return
+            text = f"stage {event['stage']} epoch {event['epoch'] + 1} of {event['epochs']}"
+            text += f"  loss {event['loss']:.3f}  accuracy {percent(event['accuracy'])}"
+            bars.update(bar, completed=event["step"] + 1, total=event["steps"], description=text)
+
+        yield draw
+
+
+def _epoch(event: dict[str, Any]) -> str:
+    return (
+        f"stage {event['stage']} epoch {event['epoch'] + 1} of {event['epochs']}: loss {event['loss']:.3f}, "
+        f"held out: accuracy {percent(event['accuracy'])}, token ratio {percent(event['token_ratio'])}, "
+        f"{event['seconds']:.0f} s"
+    )
+
+
+def _tell(output: Path, images: LabelledImages, epochs: list[dict[str, Any]], as_json: bool) -> None:
+    last = epochs[-1] if epochs else None
+    if as_json:
+        emit_json({"checkpoint": str(output), "data": images.source, "images": len(images), "epochs": epochs})
+        return
+    result = ""
+    if last is not None:
+        result = (
+            f": accuracy {percent(last['accuracy'])}, token ratio {percent(last['token_ratio'])} held out"
+        )
+    click.echo(f"{output}{result}; next: stas-export compile {output} -o BUNDLE")
