@@ -39,7 +39,7 @@ class PyTapModel(LayerModel):
 
     def _compute(self, x: Array) -> None:
         self.record.setdefault("x", np.zeros((self.run_spec.images, self.window.steps, *x.shape), x.dtype))
-        self.record["x"][self.image, self.step] = x
+        self.record["x"][self.now.image, self.now.step] = x
 
 
 @pytest.fixture(autouse=True)

@@ -305,6 +305,7 @@ def test_a_stalled_process_ends_the_run_at_the_deadline_and_is_named(shared_memo
     assert_no_session_is_left(session)
 
 
+@pytest.mark.slow
 @needs_proc
 def test_a_killed_worker_ends_the_run(shared_memory: None) -> None:
     session = 0

@@ -92,8 +92,8 @@ def write_package(graph: Graph, path: Path | str, force: bool = False) -> None:
 def _write(network: Network, directory: Path) -> None:
     library = directory / LIBRARY
     source = Path(__file__).resolve().parent
-    shutil.copytree(source / "processes", library / "processes", ignore=shutil.ignore_patterns("__pycache__"))
-    for module in MODULES:
+    (library / "processes").mkdir(parents=True)
+    for module in (*MODULES, *(f"processes/{path.name}" for path in (source / "processes").glob("*.py"))):
         shutil.copyfile(source / module, library / module)
     (library / "__init__.py").write_text('"""Runs a network on Lava; see run.py."""\n', encoding="utf-8")
     (directory / "run.py").write_text(RUN, encoding="utf-8")

@@ -46,6 +46,14 @@ class Run:
         return self.images * self.period
 
 
+@dataclass(slots=True)
+class Moment:
+    """The image at work and the step within the window, both from 0."""
+
+    image: int = 0
+    step: int = 0
+
+
 def in_port(name: str) -> str:
     """Attribute of a process that is its input port `name`; an output port may have the same name."""
     return f"{name}_in"
@@ -100,14 +108,12 @@ class LayerModel(PyLoihiProcessModel):  # type: ignore[misc]
         self.reporter = self.run_spec.reporter
         self.window: Window = proc_params["window"]
         self.dtype = self.run_spec.dtype
-        self.image = 0
-        """Number of the image at work, from 0."""
-        self.step = 0
-        """Step within the window, from 0."""
+        self.now = Moment()
         counts = (self.run_spec.images, self.window.steps)
         self.record: dict[str, Array] = {kind: np.zeros(counts, np.int64) for kind in self.EVENTS}
         self._values: dict[str, Array] = {}
         self._arriving: dict[str, list[tuple[str, Callable[[], Array]]]] = {}
+        self._leaving: dict[str, Callable[[Array], None]] = {}
         if self.reporter is not None:
             self.reporter.show_stack_on_request(self.name)
         self.tensors: dict[str, Array] = {}
@@ -131,7 +137,7 @@ class LayerModel(PyLoihiProcessModel):  # type: ignore[misc]
 
     def count(self, kind: str, events: float | np.number[Any]) -> None:
         """Enter the events of the step at work, a whole number."""
-        self.record[kind][self.image, self.step] = events
+        self.record[kind][self.now.image, self.now.step] = events
 
     def count_inputs(self, x: Array, kind: str, fan_out: int) -> None:
         """Enter what the inputs `x` of a kind do through `fan_out` synapses each."""
@@ -146,15 +152,16 @@ class LayerModel(PyLoihiProcessModel):  # type: ignore[misc]
     @property
     def last_step(self) -> bool:
         """Whether this is the last step of the window."""
-        return self.step == self.window.steps - 1
+        return self.now.step == self.window.steps - 1
 
     def run_spk(self) -> None:
         """One Lava step."""
         try:
-            self.image, at = divmod(self.time_step - 1, self.run_spec.period)
-            self.step = at - self.window.first
-            if 0 <= self.step < self.window.steps:
-                self._work()
+            image, at = divmod(self.time_step - 1, self.run_spec.period)
+            step = at - self.window.first
+            if 0 <= step < self.window.steps:
+                self.now.image, self.now.step = image, step
+                self._work(image, step)
             if self.reporter is not None and self.time_step == self.run_spec.steps:
                 self.reporter.record(self.name, self.record)
         except Exception:
@@ -165,32 +172,38 @@ class LayerModel(PyLoihiProcessModel):  # type: ignore[misc]
         if self.reporter is not None:
             self.reporter.failure(self.name)
 
-    def _work(self) -> None:
-        if self.step == 0:
-            self._reset()
-        sent = self._compute(**self._receive())
-        if sent is None:
-            return
-        by_port = sent if isinstance(sent, dict) else dict.fromkeys(self.outlets, sent)
-        for port, value in by_port.items():
-            getattr(self, out_port(port)).send(value)
-
-    def _receive(self) -> dict[str, Array]:
+    def _work(self, image: int, step: int) -> None:
         if not self._arriving:
-            # The builder sets the ports only after construction.
-            self._arriving = {EACH: [], HELD: [], DELAYED: []}
-            for port, inlet in self.inlets.items():
-                self._arriving[inlet.arrival].append((port, getattr(self, in_port(port)).recv))
+            self._find_ports()
+        if step == 0:
+            self._reset()
+        sent = self._compute(**self._receive(image, step))
+        if isinstance(sent, dict):
+            for port, value in sent.items():
+                self._leaving[port](value)
+        elif sent is not None:
+            for send in self._leaving.values():
+                send(sent)
+
+    def _find_ports(self) -> None:
+        """Look up the ports once: the builder sets them only after construction."""
+        self._arriving = {EACH: [], HELD: [], DELAYED: []}
+        for port, inlet in self.inlets.items():
+            self._arriving[inlet.arrival].append((port, getattr(self, in_port(port)).recv))
+        self._leaving = {port: getattr(self, out_port(port)).send for port in self.outlets}
+
+    def _receive(self, image: int, step: int) -> dict[str, Array]:
         values = self._values
         for port, receive in self._arriving[EACH]:
             values[port] = receive()
-        for port, receive in self._arriving[DELAYED]:
-            # The sender is a step ahead: at the first step what waits is what the last image left behind.
-            waiting = receive() if self.step or self.image else None
-            values[port] = waiting if self.step and waiting is not None else self._neutral(port)
-        if self.step == 0:
+        if step == 0:
             for port, receive in self._arriving[HELD]:
                 values[port] = receive()
+        for port, receive in self._arriving[DELAYED]:
+            if image or step:
+                values[port] = receive()  # of the step before: at the first, what the last image left behind
+            if step == 0:
+                values[port] = self._neutral(port)
         return values
 
     def _neutral(self, port: str) -> Array:

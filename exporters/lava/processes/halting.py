@@ -63,7 +63,7 @@ class PyHaltAccumulateModel(LayerModel):
     ) -> dict[str, Array]:
         alive = self.open_alive if alive is None else alive
         total = self.open_total if total is None else total
-        self.visits[self.image, self.step] = alive
+        self.visits[self.now.image, self.now.step] = alive
         if self.mode == "rectangular":
             weight = alive * score
             self.column += weight

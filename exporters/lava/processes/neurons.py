@@ -45,7 +45,7 @@ class PyLIFModel(LayerModel):
         self.v[fired] = 0.0
         self._count(fired, x, alive)
         if self.spikes is not None:
-            self.spikes[self.image, self.step] = fired
+            self.spikes[self.now.image, self.now.step] = fired
         spikes: Array = fired.astype(self.dtype)
         return spikes
 
@@ -115,7 +115,7 @@ class PyIntegrateModel(LayerModel):
         if self.mode == "max":
             np.maximum(self.merged, x, out=self.merged)
         elif self.mode == "learned":
-            self.merged += self.tensors["weights"][self.step] * x
+            self.merged += self.tensors["weights"][self.now.step] * x
         else:
             self.merged += x
         if not self.last_step:

@@ -25,7 +25,8 @@ class PyInputModel(LayerModel):
         self.images = images
 
     def _compute(self, **inputs: Array) -> Array:
-        frame: Array = self.images[self.image, self.step] if self.by_step else self.images[self.image]
+        frames: Array = self.images[self.now.image]
+        frame: Array = frames[self.now.step] if self.by_step else frames
         return frame
 
 
@@ -44,6 +45,6 @@ class PyOutputModel(LayerModel):
         self.record["logits"] = self.logits
 
     def _compute(self, x: Array) -> None:
-        self.logits[self.image] = x
+        self.logits[self.now.image] = x
         if self.reporter is not None:
-            self.reporter.event(images=self.image + 1)
+            self.reporter.event(images=self.now.image + 1)
