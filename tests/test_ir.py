@@ -61,6 +61,17 @@ def without(graph: Graph, dst: str, port: str) -> Graph:
     return dataclasses.replace(graph, edges=edges)
 
 
+def scored_by_a_weight(graph: Graph) -> Graph:
+    """Let the readout use what halt1 should, and halt1 the weight of halt0."""
+    source = {("halt1", "score"): ("halt0", "p"), ("readout", "p1"): ("score1", "h")}
+    edges = (
+        dataclasses.replace(edge, src=source[key][0], src_port=source[key][1]) if key in source else edge
+        for edge in graph.edges
+        for key in ((edge.dst, edge.dst_port),)
+    )
+    return dataclasses.replace(graph, edges=tuple(edges))
+
+
 # What a graph offers ------------------------------------------------------------------------------------
 
 
@@ -366,9 +377,9 @@ INVALID: dict[str, tuple[Callable[[Graph], object], str, str]] = {
     # halting
     "two modes": (
         lambda g: with_node(g, "halt1", mode="block"),
-        "halt1", "block to 1 - 0.05, but halt0 raster",
+        "halt1", "mode block, epsilon 0.05; halt0: raster, 0.05",
     ),
-    "two epsilons": (lambda g: with_node(g, "halt1", epsilon=0.5), "halt1", "raster to 1 - 0.5, but halt0"),
+    "two epsilons": (lambda g: with_node(g, "halt1", epsilon=0.5), "halt1", "epsilon 0.5; halt0: raster"),
     "last block": (lambda g: with_node(g, "halt0", last_block=True), "halt0", "last_block is True"),
     "no last block": (lambda g: with_node(g, "halt1", last_block=False), "halt1", "last_block is False"),
     "broken chain": (lambda g: without(g, "halt1", "total"), "halt1:total", "is left open"),
@@ -382,12 +393,18 @@ INVALID: dict[str, tuple[Callable[[Graph], object], str, str]] = {
         "readout:p0", "is left open with readout mean-field",
     ),
     "readout lacks a block": (lambda g: without(g, "readout", "z0"), "readout:z0", "is left open"),
+    "swapped values": (
+        lambda g: rewired(g, "readout", "z0", src="blocks.0.add0"),
+        "readout:z0",
+        "is connected to blocks.0.add0:y",
+    ),
+    "a weight for a score": (scored_by_a_weight, "halt1:score", "comes from halt0, a HaltAccumulate"),
     "swapped weights": (
         lambda g: rewired(g, "readout", "p0", src="halt1"), "readout:p0", "is connected to halt1:p"
     ),
     "mask at a weighted readout": (
         lambda g: plus(g, Edge("halt0", "alive", "readout", "alive1")),
-        "readout:alive1", "is connected with readout mean-field",
+        "readout:alive1", "is connected to halt0:alive with",
     ),
     "normalised": (lambda g: with_node(g, "readout", normalise=True), "readout", "normalise is True"),
 }  # fmt: skip
@@ -429,7 +446,7 @@ OTHER_INVALID: dict[str, tuple[Recipe, Callable[[Graph], object], str, str]] = {
     ),
     "off reads the last block": (
         Recipe(halting="off"), lambda g: plus(g, Edge("blocks.0.add1", "y", "readout", "z0")), "readout:z0",
-        "is connected with readout mean-field and halting off",
+        "is connected to blocks.0.add1:y with readout mean-field and halting off",
     ),
     "stem value without Integrate": (
         Recipe(stem="max"), lambda g: rewired(g, "stem.conv1", "x", src="stem.lif0", src_port="s"),

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from stas_neuro.ir.nodes import Edge, HaltAccumulate, Readout
+from stas_neuro.ir.nodes import HaltAccumulate, HaltingScore, Node
 from stas_neuro.ir.problems import Problems
 
 if TYPE_CHECKING:
     from stas_neuro.ir.graph import Graph
+
+
+class _Place(NamedTuple):
+    """Where an edge comes from."""
+
+    node: str
+    port: str
+    delay: int
 
 
 def check_halting(graph: Graph, problems: Problems) -> None:
@@ -16,9 +24,11 @@ def check_halting(graph: Graph, problems: Problems) -> None:
     accumulators = graph.accumulators
     if accumulators:
         _check_alike(graph, accumulators, problems)
-        for index in range(len(accumulators)):
-            _check_link(graph, index, problems)
-    _check_readout(graph, graph.readout, problems)
+        if problems.found:
+            return
+    for index in range(len(accumulators)):
+        _check_link(graph, index, problems)
+    _check_readout(graph, problems)
 
 
 def _check_alike(graph: Graph, accumulators: tuple[HaltAccumulate, ...], problems: Problems) -> None:
@@ -26,7 +36,7 @@ def _check_alike(graph: Graph, accumulators: tuple[HaltAccumulate, ...], problem
     for node in accumulators[1:]:
         if (node.mode, node.epsilon) != (first.mode, first.epsilon):
             what = (
-                f"{node.mode} to 1 - {node.epsilon:g}, but {first.name} {first.mode} to 1 - {first.epsilon:g}"
+                f"mode {node.mode}, epsilon {node.epsilon:g}; {first.name}: {first.mode}, {first.epsilon:g}"
             )
             problems.add(node.name, what, "all accumulators share mode and epsilon")
     wanted = 1 if first.mode == "time" else graph.blocks
@@ -45,66 +55,63 @@ def _check_link(graph: Graph, index: int, problems: Problems) -> None:
     node = accumulators[index]
     carried = node.mode in ("raster", "time")
     source = accumulators[index - 1].name if index or carried else None
-    delay = 0 if index else 1
     for port in node.OPTIONAL:
-        edge = graph.inputs(node).get(port)
-        actual = (edge.src, edge.src_port, edge.delay) if edge else None
-        wanted = (source, port, delay) if source else None
+        actual = _place(graph, node, port)
+        wanted = _Place(source, port, 0 if index else 1) if source else None
         if actual != wanted:
-            where = f"{node.name}:{port}"
-            problems.add(where, f"is {_place(actual)}", f"in mode {node.mode} it must be {_place(wanted)}")
+            remedy = f"in mode {node.mode} it must be {_words(wanted)}"
+            problems.add(f"{node.name}:{port}", f"is {_words(actual)}", remedy)
+    score = graph.node(graph.inputs(node)["score"].src)
+    if not isinstance(score, HaltingScore):
+        what = f"comes from {score.name}, a {type(score).__name__}"
+        problems.add(f"{node.name}:score", what, "connect a HaltingScore")
 
 
-def _place(source: tuple[str, str, int] | None) -> str:
-    if source is None:
+def _check_readout(graph: Graph, problems: Problems) -> None:
+    readout = graph.readout
+    mode = graph.accumulators[0].mode if graph.accumulators else "off"
+    context = f"with readout {readout.mode} and halting {mode}"
+    wanted = _readout_places(graph)
+    connected = graph.inputs(readout)
+    for port in readout.input_ports:
+        actual = _place(graph, readout, port)
+        # Without halting there is no accumulator that knows the last block's value: any will do.
+        if port in wanted and actual is not None and actual != (wanted[port] or actual):
+            remedy = f"{context} it must be {_words(wanted[port])}"
+            problems.add(f"{readout.name}:{port}", f"is {_words(actual)}", remedy)
+        elif (port in wanted) != (port in connected):
+            remedy = "connect it" if port in wanted else "leave it open"
+            problems.add(f"{readout.name}:{port}", f"is {_words(actual)} {context}", remedy)
+    if readout.normalise != (readout.mode == "mean-field" and mode == "rectangular"):
+        what = f"normalise is {readout.normalise} {context}"
+        problems.add(readout.name, what, "only mean-field over rectangular halting does")
+
+
+def _readout_places(graph: Graph) -> dict[str, _Place | None]:
+    """Give the ports of Readout that must be connected, and what to (None: anything)."""
+    readout, accumulators = graph.readout, graph.accumulators
+    last = readout.blocks - 1
+    if not accumulators:
+        return {f"z{last}": None}
+    places: dict[str, _Place | None] = {}
+    for block in range(readout.blocks) if accumulators[0].mode != "time" else (last,):
+        # What the block's accumulator scored, the weight it gave, the mask under which the block ran.
+        node = accumulators[min(block, len(accumulators) - 1)]
+        score = graph.node(graph.inputs(node)["score"].src)
+        places[f"z{block}"] = _place(graph, score, "z")
+        if readout.mode == "mean-field":
+            places[f"p{block}"] = _Place(node.name, "p", 0)
+        elif "alive" in graph.inputs(node):
+            places[f"alive{block}"] = _place(graph, node, "alive")
+    return places
+
+
+def _place(graph: Graph, node: Node, port: str) -> _Place | None:
+    edge = graph.inputs(node).get(port)
+    return _Place(edge.src, edge.src_port, edge.delay) if edge else None
+
+
+def _words(place: _Place | None) -> str:
+    if place is None:
         return "left open"
-    return f"connected to {source[0]}:{source[1]}" + (" delayed by a step" if source[2] else "")
-
-
-def _check_readout(graph: Graph, readout: Readout, problems: Problems) -> None:
-    edges = graph.inputs(readout)
-    accumulators = graph.accumulators
-    every, last = set(range(readout.blocks)), {readout.blocks - 1}
-    by_block = bool(accumulators) and accumulators[0].mode != "time"
-    weighted = readout.mode == "mean-field"
-    blocks = every if by_block else last
-    wanted = {f"z{block}" for block in blocks}
-    if weighted and accumulators:
-        wanted |= {f"p{block}" for block in blocks}
-    masks = {
-        f"alive{block}": graph.inputs(accumulators[block if by_block else 0]).get("alive")
-        for block in (blocks if accumulators and not weighted else ())
-        if not by_block or block < len(accumulators)
-    }
-    wanted |= {port for port, edge in masks.items() if edge is not None}
-    mode = accumulators[0].mode if accumulators else "off"
-    for port in sorted(wanted ^ edges.keys()):
-        where = f"{readout.name}:{port}"
-        state = "left open" if port in wanted else "connected"
-        remedy = "connect it" if port in wanted else "leave it open"
-        problems.add(where, f"is {state} with readout {readout.mode} and halting {mode}", remedy)
-    for port in sorted(wanted & edges.keys()):
-        _check_source(graph, port, edges[port], masks, by_block, problems)
-    if readout.normalise != (weighted and mode == "rectangular"):
-        what = f"normalise is {readout.normalise} with readout {readout.mode} and halting {mode}"
-        problems.add(readout.name, what, "it is true for mean-field over rectangular halting, and only there")
-
-
-def _check_source(
-    graph: Graph, port: str, edge: Edge, masks: dict[str, Edge | None], by_block: bool, problems: Problems
-) -> None:
-    """Require the mask that the block saw, and the weight that its accumulator made."""
-    where = f"{graph.readout.name}:{port}"
-    actual = (edge.src, edge.src_port, edge.delay)
-    if port.startswith("alive"):
-        mask = masks[port]
-        wanted = (mask.src, mask.src_port, mask.delay) if mask else None
-    elif port.startswith("p"):
-        block = int(port[1:]) if by_block else 0
-        if block >= len(graph.accumulators):
-            return
-        wanted = (graph.accumulators[block].name, "p", 0)
-    else:
-        return
-    if actual != wanted:
-        problems.add(where, f"is {_place(actual)}", f"it must be {_place(wanted)}")
+    return f"connected to {place.node}:{place.port}" + (" delayed by a step" if place.delay else "")

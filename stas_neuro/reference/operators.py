@@ -52,11 +52,6 @@ class Site:
         return self.step == self.steps - 1
 
 
-def _per_row(vector: Values, x: Values) -> Values:
-    """Shape (B, N) to multiply (B, N, D) row by row."""
-    return vector.reshape(*vector.shape, *[1] * (x.ndim - vector.ndim))
-
-
 def _taps(x: Values, window: Conv2d | SpikeMaxPool) -> Iterator[tuple[int, int, Values]]:
     """Shift a zero-padded map to each place (row, column) of a window: views (B, C, H', W') of its inputs."""
     pad, stride, height, width = window.padding, window.stride, *x.shape[2:]
@@ -100,7 +95,7 @@ def _batch_norm(node: BatchNorm, inputs: Inputs, site: Site) -> Outputs:
         site.tensors[param].reshape(by_map) for param in ("gamma", "beta", "mean", "var")
     )
     y = (x - mean) / np.sqrt(var + node.eps) * gamma + beta
-    return {"y": y if "alive" not in inputs else y * _per_row(inputs["alive"], y)}
+    return {"y": y if "alive" not in inputs else y * inputs["alive"][:, :, None]}
 
 
 def _lif(node: LIF, inputs: Inputs, site: Site) -> Outputs:
