@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from stas_neuro.models.config import ATTENTION_SCALE, ATTENTION_THRESHOLD, THRESHOLD, StasConfig
-from stas_neuro.models.lif import LIF, TokenBatchNorm
+from stas_neuro.models.lif import LIF, SINGLE_STEP_GAIN, TokenBatchNorm
 
 MASK_LIF = "mask_lif"  # the one LIF of a block whose neurons belong to the image, not to a token
 
@@ -80,6 +80,7 @@ class Block(nn.Module):
         self.spikingformer = config.backbone == "spikingformer"
         self.sdsa = config.attention == "sdsa"
         dim, hidden = config.dim, config.hidden
+        gain = SINGLE_STEP_GAIN if config.time_steps == 1 else 1.0
         for name, into, out in (
             ("q", dim, dim),
             ("k", dim, dim),
@@ -90,7 +91,7 @@ class Block(nn.Module):
         ):
             biased = not (self.spikingformer and name in "qkv")
             setattr(self, name, nn.Linear(into, out, bias=biased))
-            setattr(self, f"{name}_bn", TokenBatchNorm(out))
+            setattr(self, f"{name}_bn", TokenBatchNorm(out, gain))
         lifs = {name: THRESHOLD for name in ("q", "k", "v")}
         lifs |= {"mask" if self.sdsa else "attn": ATTENTION_THRESHOLD}
         lifs |= {

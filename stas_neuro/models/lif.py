@@ -18,6 +18,10 @@ from stas_neuro.models.config import TAU
 # parameter in 1.1 and is too wide for a stack of some thirty neurons in a row.)
 SURROGATE, SURROGATE_SLOPE = "tanh", 2.0
 
+# Initial gain of a normalisation before a LIF that runs one step from rest: it sees half its input, so that with a
+# gain of 1 it would fire for two standard deviations and more, and almost no gradient would pass.
+SINGLE_STEP_GAIN = 2.0
+
 
 def _detached_reset(z: Tensor, v: Tensor, v_reset: Tensor, v_th: Tensor) -> Tensor:
     # The gradient must not flow through the reset: it would tell a neuron to fire less in order to keep
@@ -74,11 +78,11 @@ class TokenBatchNorm(nn.Module):
     the running ones.
     """
 
-    def __init__(self, features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+    def __init__(self, features: int, gain: float = 1.0, eps: float = 1e-5, momentum: float = 0.1) -> None:
         super().__init__()
         self.eps = eps
         self.momentum = momentum
-        self.weight = nn.Parameter(torch.ones(features))
+        self.weight = nn.Parameter(torch.full((features,), gain))
         self.bias = nn.Parameter(torch.zeros(features))
         self.register_buffer("running_mean", torch.zeros(features))
         self.register_buffer("running_var", torch.ones(features))

@@ -8,11 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from stas_neuro.models.config import EARLY_STEMS, LATE_STEMS, STEM_STAGES, THRESHOLD, StasConfig
-from stas_neuro.models.lif import LIF
-
-# Initial gain of the normalisations: a LIF that runs a single step from rest sees half its input, so that
-# with a gain of 1 it would fire for two standard deviations and more, and almost no gradient would pass.
-GAIN = 2.0
+from stas_neuro.models.lif import LIF, SINGLE_STEP_GAIN
 
 
 class Integrate(nn.Module):
@@ -109,7 +105,7 @@ class Stem(nn.Module):
 
 def _norm(channels: int) -> nn.BatchNorm2d:
     norm = nn.BatchNorm2d(channels)
-    nn.init.constant_(norm.weight, GAIN)
+    nn.init.constant_(norm.weight, SINGLE_STEP_GAIN)
     return norm
 
 
