@@ -18,8 +18,8 @@ from stas_neuro.models.config import TAU
 # parameter in 1.1 and is too wide for a stack of some thirty neurons in a row.)
 SURROGATE, SURROGATE_SLOPE = "tanh", 2.0
 
-# Initial gain of a normalisation before a LIF that runs one step from rest: it sees half its input, so that with a
-# gain of 1 it would fire for two standard deviations and more, and almost no gradient would pass.
+# Initial gain of a normalisation before a LIF that runs one step from rest: it sees half its input, so that
+# with a gain of 1 it would fire for two standard deviations and more, and almost no gradient would pass.
 SINGLE_STEP_GAIN = 2.0
 
 
