@@ -79,7 +79,10 @@ def appearing_directory(target: Path, *, marker: str, force: bool) -> Iterator[P
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
             fresh, old = Path(scratch) / "new", Path(scratch) / "old"
             fresh.mkdir()
-            yield fresh
+            try:
+                yield fresh
+            except InputError as error:  # of a file in it, whose place is soon gone
+                raise InputError(error.what.replace(str(fresh), str(target)), error.remedy) from error
             if target.exists():
                 target.rename(old)
             try:

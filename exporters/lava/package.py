@@ -53,7 +53,7 @@ each of the network's; the default steps the same process models in one.
 Needs numpy and lava-nc 0.10.0. Python 3.10: `pip install lava-nc==0.10.0 "numpy<2"`. Lava declares no support
 for Python 3.11 to 3.13 but runs there (`stas_lava/compat.py` mends what does not):
 
-    pip install "numpy<2.4" scipy networkx asteval scikit-learn
+    pip install "numpy<2.4" scipy networkx asteval
     pip install --no-deps --ignore-requires-python lava-nc==0.10.0
 
 | file | content |

@@ -1,0 +1,269 @@
+"""The certificate: equal where equality is promised, and every kind of divergence found, named and placed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cli_support import CONFIG, make_checkpoint
+from random_models import random_model
+
+from stas_neuro import api, verification
+from stas_neuro.bundle import load_bundle, save_bundle
+from stas_neuro.data import LabelledImages
+from stas_neuro.errors import CheckFailed, InputError
+from stas_neuro.ir import LIF, Phase
+from stas_neuro.models.config import ACCUMULATIONS
+from stas_neuro.trace import Trace
+from stas_neuro.verification import TOLERANCE, Agreement, verify
+
+PROMISED = ["reference, not folded", "torch, masking", "torch, skipping", "Lava, in-process"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("verify") / "checkpoint")
+
+
+@pytest.fixture(scope="module")
+def images() -> LabelledImages:
+    pixels = np.random.default_rng(1).integers(0, 256, (5, 1, 8, 8)).astype(np.uint8)
+    return LabelledImages(pixels, None, source="noise")
+
+
+def by_run(agreements: tuple[Agreement, ...], dtype: str = "float64") -> dict[str, Agreement]:
+    return {agreement.run: agreement for agreement in agreements if agreement.dtype == dtype}
+
+
+def test_everything_agrees_in_float64_and_is_reported_in_float32(
+    checkpoint: Path, images: LabelledImages
+) -> None:
+    result = verify(checkpoint, images)
+    graph = api.compile(checkpoint)
+    base = api.run(graph, images, record_spikes=True)
+    assert not base.visits.all() and base.visits[:, 0, 0].all()  # the model halts, or nothing is tested
+    assert list(by_run(result.agreements)) == PROMISED
+    assert list(by_run(result.agreements, "float32")) == ["reference", "torch, masking", "Lava, in-process"]
+    assert result.passed and result.images == len(images) and not result.left_out
+    result.require()
+    for agreement in result.agreements:
+        assert [layer.layer for layer in agreement.layers] == [lif.name for lif in graph.of_type(LIF)]
+        assert agreement.spikes_compared == sum(spikes.size for spikes in base.spikes.values())
+        assert agreement.visits_compared == base.visits.size
+        assert agreement.promised == (agreement.dtype == "float64")
+    # A float32 run is a run in float32: its logits differ by more than float64 ever would.
+    assert all(agreement.logit_delta > TOLERANCE for agreement in result.agreements if not agreement.promised)
+
+
+@pytest.mark.parametrize("accumulate", ACCUMULATIONS)
+def test_options_of_a_bundle_hold_for_torch_too(
+    accumulate: str, checkpoint: Path, images: LabelledImages, tmp_path: Path
+) -> None:
+    options = {"accumulate": accumulate, "epsilon": 0.2, "readout": "last-state"}
+    save_bundle(
+        api.compile(checkpoint, **options),  # type: ignore[arg-type]
+        tmp_path / "b",
+        api.provenance(checkpoint, **options),  # type: ignore[arg-type]
+    )
+    result = verify(load_bundle(tmp_path / "b"), images, limit=2)
+    assert result.images == 2
+    assert result.passed and not result.left_out
+    assert list(by_run(result.agreements)) == PROMISED
+
+
+def test_torch_is_left_out_where_the_checkpoint_is_gone_or_another(
+    checkpoint: Path, images: LabelledImages, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    make_checkpoint(elsewhere)
+    save_bundle(api.compile(elsewhere), tmp_path / "b", api.provenance(elsewhere))
+    other = make_checkpoint(tmp_path / "other", seed=4)
+    elsewhere.rename(tmp_path / "moved")
+    result = verify(tmp_path / "b", images, limit=1)
+    assert f"{elsewhere / 'config.json'} not found" in result.left_out["torch"]
+    assert list(by_run(result.agreements)) == ["Lava, in-process"]
+    assert result.passed
+    given = verify(tmp_path / "b", images, limit=1, model=tmp_path / "moved")
+    assert list(by_run(given.agreements)) == PROMISED
+    with pytest.raises(InputError, match="other is not what was compiled; give the checkpoint"):
+        verify(tmp_path / "b", images, limit=1, model=other)
+    make_checkpoint(elsewhere, seed=4)
+    assert "is not what was compiled" in verify(tmp_path / "b", images, limit=1).left_out["torch"]
+
+
+def test_a_graph_or_a_model_can_be_verified_directly(images: LabelledImages) -> None:
+    model = random_model(CONFIG, 3)
+    graph = api.compile(model)
+    assert "does not name" in verify(graph, images, limit=1).left_out["torch"]
+    assert list(by_run(verify(graph, images, limit=1, model=model).agreements)) == PROMISED
+    training = model.train()
+    assert verify(training, images.images, limit=1).passed
+    assert training.training and training.head.weight.dtype == model.head.weight.dtype
+
+
+def test_lava_is_left_out_where_it_is_missing(
+    checkpoint: Path, images: LabelledImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "stas_neuro.exporters.lava.run", None)
+    result = verify(checkpoint, images, limit=1)
+    assert "pip install 'stas-neuro[lava]'" in result.left_out["lava"]
+    assert list(by_run(result.agreements)) == PROMISED[:-1]
+
+
+def test_images_that_do_not_fit_are_refused(checkpoint: Path) -> None:
+    with pytest.raises(InputError, match=r"2 images of shape \(1, 9, 9\), the model takes \(1, 8, 8\)"):
+        verify(checkpoint, np.zeros((2, 1, 9, 9), np.uint8))
+
+
+Change = Callable[[Trace], dict[str, Any]]
+
+
+@pytest.fixture
+def changed_lava(monkeypatch: pytest.MonkeyPatch) -> Callable[[Change, int], None]:
+    """Let Lava's trace of one batch of two images differ, as a fault in it would."""
+    run = api.run
+
+    def use(change: Change, batch: int) -> None:
+        calls: dict[str, int] = {}
+
+        def changed(network: Any, images: Any, **options: Any) -> Trace:
+            trace = run(network, images, **options)
+            if options.get("backend") != "lava":
+                return trace
+            dtype = str(options["dtype"])
+            calls[dtype] = calls.get(dtype, -1) + 1
+            return dataclasses.replace(trace, **change(trace)) if calls[dtype] == batch else trace
+
+        monkeypatch.setattr(api, "run", changed)
+        monkeypatch.setattr(verification, "_CHUNK", 2)
+
+    return use
+
+
+def flipped(*places: tuple[str, tuple[int, ...]]) -> Change:
+    def change(trace: Trace) -> dict[str, Any]:
+        spikes = {name: array.copy() for name, array in trace.spikes.items()}
+        for name, place in places:
+            spikes[name][place] ^= 1
+        return {"spikes": spikes}
+
+    return change
+
+
+def test_a_flipped_spike_is_found_and_placed(
+    checkpoint: Path, images: LabelledImages, changed_lava: Callable[[Change, int], None]
+) -> None:
+    changed_lava(
+        flipped(
+            ("blocks.1.q_lif", (1, 0, 2, 5)),  # a later image than the first one that differs
+            ("blocks.0.fc1_lif", (0, 2, 3, 4)),  # a later step
+            ("blocks.1.q_lif", (0, 1, 7, 6)),  # a later layer of the step
+            ("blocks.0.k_lif", (0, 1, 9, 8)),
+        ),
+        1,
+    )
+    result = verify(checkpoint, images)
+    assert [(a.run, a.dtype) for a in result.failures] == [("Lava, in-process", "float64")]
+    agreement = result.failures[0]
+    assert agreement.spikes_differing == 4
+    differing = {layer.layer: layer.differing for layer in agreement.layers if layer.differing}
+    assert differing == {"blocks.0.fc1_lif": 1, "blocks.0.k_lif": 1, "blocks.1.q_lif": 2}
+    assert agreement.first == verification.Divergence(
+        image=2, layer="blocks.0.k_lif", step=2, place={"token": 9, "channel": 8}
+    )
+    with pytest.raises(CheckFailed) as raised:
+        result.require()
+    assert "Lava, in-process float64 differs from reference float64 over 5 images: 4 spikes" in str(
+        raised.value
+    )
+    assert "first at image 2, layer blocks.0.k_lif, step 2, token 9, channel 8" in str(raised.value)
+    document = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert document["passed"] is False
+    row = document["runs"][3]
+    assert row["equal"] is False and row["spikes_differing"] == 4
+    assert row["first"]["place"] == {"token": 9, "channel": 8}
+
+
+def test_a_spike_of_the_stem_comes_before_those_of_blocks(
+    checkpoint: Path, images: LabelledImages, changed_lava: Callable[[Change, int], None]
+) -> None:
+    graph = api.compile(checkpoint)
+    assert graph.node("stem.lif1").phase == Phase.ONCE
+    changed_lava(flipped(("blocks.0.q_lif", (0, 0, 0, 0)), ("stem.lif1", (0, 0, 3, 1, 2))), 0)
+    first = verify(checkpoint, images).failures[0].first
+    assert first is not None and first.layer == "stem.lif1"
+    assert first.place == {"channel": 3, "row": 1, "column": 2}
+
+
+@pytest.mark.parametrize("what", ["visits", "events", "logits"])
+def test_other_divergences_fail_too(
+    what: str, checkpoint: Path, images: LabelledImages, changed_lava: Callable[[Change, int], None]
+) -> None:
+    def change(trace: Trace) -> dict[str, Any]:
+        if what == "visits":
+            visits = trace.visits.copy()
+            visits[0, 1, 1, :3] ^= True
+            return {"visits": visits}
+        if what == "logits":
+            return {"logits": trace.logits + 10 * TOLERANCE}
+        counts = {kind: array.copy() for kind, array in trace.activity.counts.items()}
+        counts["synops"][1, 3, 2] += 1
+        return {"activity": dataclasses.replace(trace.activity, counts=counts)}
+
+    changed_lava(change, 0)
+    result = verify(checkpoint, images)
+    (failed,) = result.failures
+    assert failed.visits_differing == (3 if what == "visits" else 0)
+    assert failed.events_differing == (1 if what == "events" else 0)
+    assert (failed.logit_delta > TOLERANCE) == (what == "logits")
+    assert failed.first is None
+    with pytest.raises(CheckFailed):
+        result.require()
+
+
+def test_logits_within_the_tolerance_are_equal(
+    checkpoint: Path, images: LabelledImages, changed_lava: Callable[[Change, int], None]
+) -> None:
+    changed_lava(lambda trace: {"logits": trace.logits + TOLERANCE / 10}, 0)
+    result = verify(checkpoint, images)
+    assert result.passed and by_run(result.agreements)["Lava, in-process"].logit_delta > TOLERANCE / 20
+
+
+def test_a_changed_class_is_counted_but_float32_promises_nothing(
+    checkpoint: Path, images: LabelledImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = api.run
+
+    def turned(network: Any, data: Any, **options: Any) -> Trace:
+        trace = run(network, data, **options)
+        if options.get("dtype") == "float32":
+            return dataclasses.replace(trace, logits=-trace.logits)
+        return trace
+
+    monkeypatch.setattr(api, "run", turned)
+    result = verify(checkpoint, images)
+    assert by_run(result.agreements, "float32")["reference"].top1_changes == len(images)
+    assert by_run(result.agreements, "float32")["torch, masking"].top1_changes == 0
+    assert result.passed
+
+
+def test_progress_counts_images(
+    checkpoint: Path, images: LabelledImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verification, "_CHUNK", 2)
+    told: list[tuple[int, int]] = []
+    verify(checkpoint, images, limit=3, progress=lambda done, total: told.append((done, total)))
+    assert told == [(2, 3), (3, 3)]
+
+
+@pytest.mark.slow
+def test_lavas_own_runtime_agrees_too(checkpoint: Path, images: LabelledImages) -> None:
+    result = verify(checkpoint, images, limit=2, multiprocess=True)
+    assert list(by_run(result.agreements)) == [*PROMISED, "Lava, multiprocess"]
+    assert result.passed
