@@ -10,9 +10,6 @@ import dataclasses
 import hashlib
 import io
 import json
-import os
-import secrets
-import shutil
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -27,7 +24,7 @@ from safetensors.numpy import save as format_safetensors
 
 from stas_neuro import __version__
 from stas_neuro.errors import InputError
-from stas_neuro.files import parse_json, write_atomically
+from stas_neuro.files import appearing_directory, parse_json, write_atomically
 from stas_neuro.ir import NODE_TYPES, Array, Edge, Graph, IRError, Node, Phase, Preprocessing, Stage
 
 FORMAT = "stas-neuro bundle"
@@ -108,10 +105,9 @@ def save_bundle(graph: Graph, path: Path | str, provenance: Provenance, *, force
     if target.suffix == ".zip":
         write_atomically(target, _zipped(contents))
         return
-    try:
-        _write_directory(target, contents)
-    except OSError as e:
-        raise InputError(f"{target}: {e.strerror or e}", "choose a place that can be written") from e
+    with appearing_directory(target, marker=MANIFEST, force=force) as fresh:
+        for name, content in contents.items():
+            (fresh / name).write_bytes(content)
 
 
 def load_bundle(path: Path | str) -> Bundle:
@@ -289,25 +285,3 @@ def _check_free(target: Path, force: bool) -> None:
         raise InputError(f"{target} exists and is no such bundle", "choose another path")
     if not force:
         raise InputError(f"{target} exists", "choose another path or use --force to replace it")
-
-
-def _write_directory(target: Path, contents: Mapping[str, bytes]) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    mark = secrets.token_hex(4)
-    fresh, old = (target.with_name(f".{target.name}.{mark}.{role}") for role in ("new", "old"))
-    try:
-        fresh.mkdir()
-        for name, content in contents.items():
-            (fresh / name).write_bytes(content)
-        if target.exists():
-            os.rename(target, old)
-        try:
-            os.rename(fresh, target)
-        except OSError:
-            if old.exists():
-                os.rename(old, target)
-            raise
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

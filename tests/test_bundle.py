@@ -218,14 +218,14 @@ def test_a_failed_replacement_puts_the_old_bundle_back(
 ):
     path = tmp_path / "net"
     save_bundle(graph, path, SOURCE)
-    rename = os.rename
+    rename = Path.rename
 
-    def full(source: Path, target: Path) -> None:
-        if str(source).endswith(".new"):
+    def full(source: Path, target: Path) -> Path:
+        if source.name == "new":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        rename(source, target)
+        return rename(source, target)
 
-    monkeypatch.setattr(os, "rename", full)
+    monkeypatch.setattr(Path, "rename", full)
     with pytest.raises(InputError, match=r"net: No space left on device; choose a place"):
         save_bundle(build(Recipe(seed=1)), path, SOURCE, force=True)
     assert load_bundle(path).graph == graph
