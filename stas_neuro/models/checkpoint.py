@@ -7,23 +7,20 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from stas_neuro.errors import InputError
+from stas_neuro.files import write_atomically
 from stas_neuro.models.config import StasConfig
 from stas_neuro.models.stas import StasModel
 
 
 def save_checkpoint(model: StasModel, directory: Path) -> None:
     """Write weights and configuration; each file appears whole or not at all."""
-    directory.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    temporary = directory / "model.safetensors.part"
-    save_file(tensors, temporary)
-    temporary.replace(directory / "model.safetensors")
-    temporary = directory / "config.json.part"
-    temporary.write_text(json.dumps(model.config.to_json(), indent=2) + "\n")
-    temporary.replace(directory / "config.json")
+    write_atomically(directory / "model.safetensors", save(tensors))
+    text = json.dumps(model.config.to_json(), indent=2) + "\n"
+    write_atomically(directory / "config.json", text.encode())
 
 
 def load_config(directory: Path) -> StasConfig:

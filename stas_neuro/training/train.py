@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, distributed, nn
 
 from stas_neuro.data import LabelledImages, normalise
 from stas_neuro.errors import InputError
+from stas_neuro.files import write_atomically
 from stas_neuro.models.checkpoint import load_checkpoint, save_checkpoint
 from stas_neuro.models.config import StasConfig
 from stas_neuro.models.lif import LIF
@@ -281,9 +282,8 @@ class _Run:
         for index, state in optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{index}.{name}": tensor for name, tensor in state.items()}
         progress = {"stage": stage, "epoch": epoch, "key": self._key()}
-        temporary = self.directory / f"{STATE}.part"
-        save_file(tensors, temporary, metadata={"progress": json.dumps(progress)})
-        temporary.replace(self.directory / STATE)
+        content = save(tensors, metadata={"progress": json.dumps(progress)})
+        write_atomically(self.directory / STATE, content)
 
     def _key(self) -> str:
         return json.dumps([self.config.to_json(), self.options.to_json()], sort_keys=True)
