@@ -195,13 +195,6 @@ def test_neutral_elements():
     assert (neutral("total"), neutral("alive"), neutral("alive2"), neutral("mask")) == (0.0, 1.0, 1.0, 1.0)
 
 
-def test_preprocessing():
-    pixels = np.array([0, 255], np.uint8).reshape(1, 2, 1, 1)
-    got = Preprocessing((0.5, 0.25), (0.5, 0.25)).apply(pixels)
-    assert got.dtype == np.float64
-    np.testing.assert_allclose(got.ravel(), [-1.0, 3.0])
-
-
 # Invalid graphs -----------------------------------------------------------------------------------------
 
 SCORED = {"phase": Phase.STEP, "scope": "block0"}

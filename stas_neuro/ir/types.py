@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -90,12 +89,6 @@ class Preprocessing:
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
-
-    def apply(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Normalise images (..., C, H, W) uint8 to float64 of the same shape."""
-        mean = np.asarray(self.mean, np.float64)[:, None, None]
-        std = np.asarray(self.std, np.float64)[:, None, None]
-        return (images / 255.0 - mean) / std
 
 
 def neutral(port: str) -> float:
