@@ -100,4 +100,6 @@ class Readout:
             return self._last.mean(1)
         if self.config.readout == "mean-field" and self.config.accumulate not in ("rectangular", "off"):
             return self._sum.mean(1)  # raster, block and time weights sum to 1
-        return (self._sum / self._weight).mean(1)
+        # A weight is 0 where every score underflowed to 0, and then so is the sum.
+        weight = torch.where(self._weight == 0, 1, self._weight)
+        return (self._sum / weight).mean(1)

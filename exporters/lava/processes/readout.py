@@ -72,7 +72,8 @@ class PyReadoutModel(LayerModel):
         if self.mode == "last-state":
             tokens = self.last
         elif self.mode == "rate" or self.params["normalise"]:
-            tokens = self.summed / self.weight[:, None]
+            # A weight is 0 where every score underflowed to 0, and then so is the sum.
+            tokens = self.summed / np.where(self.weight == 0, 1, self.weight)[:, None]
         else:
             weighted = any(p in self.inlets for _, _, p in self.blocks)
             tokens = self.summed if weighted else self.summed / self.window.steps
