@@ -6,6 +6,7 @@ import gzip
 import os
 import struct
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,7 +150,7 @@ def _idx(path: Path) -> NDArray[np.uint8]:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         kind, rank = struct.unpack_from(">xxBB", raw)
         shape = struct.unpack_from(f">{rank}I", raw, 4)
-    except (OSError, EOFError, struct.error, gzip.BadGzipFile) as error:
+    except (OSError, EOFError, struct.error, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(
             f"{path}: not a readable IDX file ({error})", remedy="fetch the file again"
         ) from error
@@ -168,11 +169,13 @@ def _npz(path: Path) -> LabelledImages:
     if not path.is_file():
         raise InputError(f"{path} not found", remedy="give an .npz file with an array named images")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        if not zipfile.is_zipfile(path):  # of which numpy would make something else, or leave it open
+            raise zipfile.BadZipFile("no zip archive, or a part of one")
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {
                 name: archive[name] for name in archive.files if name in ("images", "labels", "classes")
             }
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
         raise InputError(
             f"{path}: not a readable .npz file ({error})", remedy="write it with numpy.savez"
         ) from error

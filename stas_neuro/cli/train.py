@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from safetensors import SafetensorError
 
 from stas_neuro import api
 from stas_neuro.cli.common import (
@@ -158,10 +157,7 @@ def command(
         from stas_neuro.training.train import train
     epochs: list[dict[str, Any]] = []
     with _reporting(epochs) as report:
-        try:
-            train(config, images, settings, output, init=init, resume=resume, report=report)
-        except SafetensorError as error:  # what its writer makes of a full disk
-            raise InputError(f"{output}: {error}", "free some space and --resume") from error
+        train(config, images, settings, output, init=init, resume=resume, report=report)
     if _is_first():
         _tell(output, images, epochs, as_json)
 

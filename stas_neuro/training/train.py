@@ -114,6 +114,11 @@ def train(
             f"{data.source}: {len(data)} images do not leave any to train on with holdout={options.holdout}",
             remedy="lower the holdout",
         )
+    if len(data) - options.holdout < options.batch_size:
+        raise InputError(
+            f"{len(data) - options.holdout} training images are fewer than batch_size={options.batch_size}",
+            remedy="lower the batch size",
+        )
     with _workers() as workers:
         run = _Run(config, data, options, directory, workers, report)
         if init is not None:
@@ -211,11 +216,6 @@ class _Run:
             optimiser.load_state_dict(optimiser_state)
         forward = nn.parallel.DistributedDataParallel(model) if self.workers.count > 1 else model
         steps = len(self.images) // options.batch_size
-        if not steps:
-            raise InputError(
-                f"{len(self.images)} training images are fewer than batch_size={options.batch_size}",
-                remedy="lower the batch size",
-            )
         for epoch in range(first, epochs):
             model.train()
             begun = time.perf_counter()
