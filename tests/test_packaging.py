@@ -16,7 +16,7 @@ import pytest
 import stas_neuro
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = ("LICENSE", "README.md", "exporters", "hw_profiles", "pyproject.toml", "stas_neuro")
+SOURCES = ("LICENSE", "README.md", "examples", "exporters", "hw_profiles", "pyproject.toml", "stas_neuro")
 # What a user's interpreter sees: the install under test, then our environment's dependencies, but not its own
 # editable install of this project, which only a .pth file brings in.
 LOOK_INSIDE = """
