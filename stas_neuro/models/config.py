@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -22,6 +23,7 @@ ATTENTION_SCALE = 0.125  # fixed in both backbones, whatever the head width
 THRESHOLD = 1.0
 ATTENTION_THRESHOLD = 0.5
 TAU = 2.0
+LARGEST = 2**31 - 1  # what a size can be
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +94,14 @@ class StasConfig:
             "num_classes",
         ):
             value = getattr(self, field)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST:
                 out.append(f"{field}={value!r} is not a positive whole number")
+        for field in ("mlp_ratio", "alpha", "beta", "epsilon", "mean", "std"):
+            value = getattr(self, field)
+            if not all(_is_finite(number) for number in (value if isinstance(value, tuple) else (value,))):
+                out.append(f"{field}={value!r} is not finite")
+        if not all(isinstance(name, str) for name in self.classes):
+            out.append(f"classes={self.classes!r} are not all text")
         if out:
             return out
         if self.dim % 8:
@@ -107,8 +115,8 @@ class StasConfig:
             )
         elif self.image_size % self.patch_size:
             out.append(f"patch_size={self.patch_size} does not divide image_size={self.image_size}")
-        if not self.mlp_ratio > 0 or int(self.dim * self.mlp_ratio) < 1:
-            out.append(f"mlp_ratio={self.mlp_ratio} leaves no hidden channel")
+        if not 1 <= self.dim * self.mlp_ratio <= LARGEST:
+            out.append(f"mlp_ratio={self.mlp_ratio} leaves no hidden channel, or too many")
         if not 0 <= self.epsilon < 1:
             out.append(f"epsilon={self.epsilon} is outside [0, 1)")
         for field in ("mean", "std"):
@@ -174,7 +182,7 @@ class StasConfig:
             want = type(known[key].default)
             if want is tuple and isinstance(value, list):
                 value = tuple(value)
-            elif want is float and isinstance(value, int) and not isinstance(value, bool):
+            elif want is float and type(value) is int and abs(value) <= LARGEST:
                 value = float(value)
             if type(value) is not want:
                 raise InputError(
@@ -186,6 +194,12 @@ class StasConfig:
             return cls(**values)
         except InputError as error:
             raise InputError(f"{source}: {error.what}", remedy=error.remedy) from error
+
+
+def _is_finite(value: object) -> bool:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return abs(value) <= sys.float_info.max
 
 
 def _cifar(depth: int, dim: int, backbone: str = "spikformer") -> StasConfig:

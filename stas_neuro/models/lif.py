@@ -50,8 +50,9 @@ class LIF(nn.Module):
         threshold = self.threshold
         if self.fire == ">=":
             # norse fires on ">": the largest number below the threshold makes that the same as ">=".
-            info = torch.finfo(x.dtype)
-            threshold -= info.eps / 2 * 2.0 ** math.floor(math.log2(threshold))
+            power = 2.0 ** math.floor(math.log2(threshold))
+            # Below a power of two numbers lie twice as dense as above it.
+            threshold -= torch.finfo(x.dtype).eps * power / (2 if threshold == power else 1)
         parameters = LIFBoxParameters(
             tau_mem_inv=1.0 / TAU,
             v_leak=0.0,
