@@ -90,3 +90,30 @@ def make_data(path: Path, count: int = 6, size: int = 8, labels: bool = True, se
         arrays["labels"] = rng.integers(0, len(CLASSES), count)
     np.savez(path, **arrays)
     return path
+
+
+@dataclass(frozen=True)
+class Place:
+    """A checkpoint, data, its bundle, and runs of it and of the same weights without halting."""
+
+    checkpoint: Path
+    data: Path
+    bundle: Path
+    run: Path
+    without: Path
+
+
+def make_place(home: Path, images: int) -> Place:
+    """Make all of them by the commands."""
+    place = Place(
+        make_checkpoint(home / "checkpoint"),
+        make_data(home / "data.npz", images),
+        home / "halting.stas",
+        home / "halting",
+        home / "without",
+    )
+    fine("compile", place.checkpoint, "-o", place.bundle)
+    fine("run", place.bundle, "--data", place.data, "-o", place.run)
+    fine("compile", place.checkpoint, "--accumulate", "off", "-o", home / "off.stas")
+    fine("run", home / "off.stas", "--data", place.data, "-o", place.without)
+    return place

@@ -18,10 +18,11 @@ _EXAMPLES = (
 
 
 @click.group(
+    no_args_is_help=False,
     help=with_examples(
         "List, show and validate hardware profiles: a TOML file a chip, each number with its source.",
         _EXAMPLES,
-    )
+    ),
 )
 def command() -> None:
     """Hold the three commands."""

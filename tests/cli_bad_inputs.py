@@ -1,0 +1,295 @@
+"""Bad input to commands: how to spoil a good directory, what is called then, and what the error must say."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+
+def edit_json(path: str, **changes: Any) -> None:
+    document = json.loads(Path(path).read_text())
+    Path(path).write_text(json.dumps(document | changes))
+
+
+def nothing() -> None: ...
+
+
+def remove(path: str) -> Callable[[], None]:
+    return lambda: Path(path).unlink()
+
+
+def write(path: str, content: bytes) -> Callable[[], None]:
+    return lambda: Path(path).write_bytes(content) and None  # type: ignore[return-value]
+
+
+def truncate(path: str) -> Callable[[], None]:
+    def spoil() -> None:
+        content = Path(path).read_bytes()
+        Path(path).write_bytes(content[: len(content) // 2])
+
+    return spoil
+
+
+def config(**changes: Any) -> Callable[[], None]:
+    return lambda: edit_json("checkpoint/config.json", **changes)
+
+
+def weights(name: str, value: Any) -> Callable[[], None]:
+    """Put a value into a tensor of the checkpoint, or without one take the tensor away."""
+
+    def spoil() -> None:
+        tensors = load_file("checkpoint/model.safetensors")
+        if value is None:
+            del tensors[name]
+        else:
+            tensors[name].flat[0] = value
+        save_file(tensors, "checkpoint/model.safetensors")
+
+    return spoil
+
+
+def images(**arrays: Any) -> Callable[[], None]:
+    return lambda: np.savez("data.npz", **arrays)
+
+
+def damage(path: str, place: int) -> Callable[[], None]:
+    def spoil() -> None:
+        content = bytearray(Path(path).read_bytes())
+        content[place : place + 8] = bytes(255 - byte for byte in content[place : place + 8])
+        Path(path).write_bytes(content)
+
+    return spoil
+
+
+def npy(path: str) -> Callable[[], None]:
+    def spoil() -> None:
+        with Path(path).open("wb") as stream:
+            np.save(stream, PIXELS)
+
+    return spoil
+
+
+def idx(damaged: bool) -> Callable[[], None]:
+    """Write IDX files whose images are short of one byte, or whose compression is broken."""
+
+    def spoil() -> None:
+        header = struct.pack(">xxBB3I", 8, 3, *PIXELS.shape)
+        images = gzip.compress(header + PIXELS.tobytes()[1:])
+        if damaged:
+            images = images[:12] + bytes(8) + images[20:]
+        Path("idx").mkdir()
+        Path("idx/t10k-images-idx3-ubyte.gz").write_bytes(images)
+        Path("idx/t10k-labels-idx1-ubyte").write_bytes(struct.pack(">xxBBI", 8, 1, 2) + bytes(2))
+
+    return spoil
+
+
+def newer() -> None:
+    manifest = json.loads(Path("bundle/manifest.json").read_text())
+    edit_json(
+        "bundle/manifest.json", schema_version=99, provenance=manifest["provenance"] | {"tool_version": "9.1"}
+    )
+
+
+COMPILE = ("compile", "checkpoint", "-o", "new")
+RUN = ("run", "bundle", "--data", "data.npz", "-o", "new")
+TRAIN = ("train", "--data", "data.npz", "--preset", "tiny", "--holdout", "1", "-o", "new")
+PIXELS = np.zeros((2, 8, 8), np.uint8)
+
+BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
+    # checkpoints
+    "no checkpoint": (
+        nothing,
+        ("compile", "missing", "-o", "new"),
+        ("missing/config.json not found", "give a"),
+    ),
+    "no weights": (
+        remove("checkpoint/model.safetensors"),
+        COMPILE,
+        ("model.safetensors not found", "give a"),
+    ),
+    "truncated weights": (
+        truncate("checkpoint/model.safetensors"),
+        COMPILE,
+        ("checkpoint/model.safetensors: damaged or truncated", "again"),
+    ),
+    "NaN weight": (
+        weights("blocks.0.q.weight", np.nan),
+        COMPILE,
+        ("checkpoint/model.safetensors: blocks.0.q.weight holds NaN", "give weights"),
+    ),
+    "missing weight": (weights("head.bias", None), COMPILE, ("head.bias is missing", "give weights")),
+    "config is no JSON": (
+        write("checkpoint/config.json", b"{"),
+        COMPILE,
+        ("config.json: not JSON", "restore"),
+    ),
+    "config key": (config(tiem_steps=3), COMPILE, ("config.json: unknown key 'tiem_steps'", "'time_steps'")),
+    "config type": (config(dim="16"), COMPILE, ("config.json: dim is '16', a str", "give a int")),
+    "heads": (config(heads=3), COMPILE, ("config.json", "heads=3 does not divide dim=16", "correct")),
+    "patch": (config(image_size=9), COMPILE, ("patch_size=2 does not divide image_size=9", "correct")),
+    "other config": (config(dim=32, heads=2), COMPILE, ("has shape", "config.json")),
+    "epsilon": (nothing, (*COMPILE, "--epsilon", "1.5"), ("epsilon=1.5 is outside [0, 1)", "correct")),
+    # bundles
+    "no bundle": (nothing, ("inspect", "missing"), ("missing does not exist", "compile")),
+    "bundle is a checkpoint": (
+        nothing,
+        ("inspect", "checkpoint"),
+        ("checkpoint has no manifest.json", "give"),
+    ),
+    "newer bundle": (newer, RUN, ("bundle has schema version 99", "install stas-neuro 9.1")),
+    "damaged bundle": (
+        truncate("bundle/tensors.safetensors"),
+        RUN,
+        ("bundle/tensors.safetensors is not what its SHA-256", "copy"),
+    ),
+    "incomplete bundle": (remove("bundle/graph.json"), RUN, ("bundle has no graph.json", "compile")),
+    "zip": (write("new.zip", b"PK"), ("inspect", "new.zip"), ("new.zip is no readable zip file", "copy")),
+    # data
+    "no data": (
+        nothing,
+        ("run", "bundle", "--data", "missing"),
+        ("data 'missing' not found", "fashion-mnist"),
+    ),
+    "no npz": (nothing, ("run", "bundle", "--data", "missing.npz"), ("missing.npz not found", "give")),
+    "text for data": (
+        write("data.npz", b"hello"),
+        RUN,
+        ("data.npz: not a readable .npz file", "numpy.savez"),
+    ),
+    "truncated data": (truncate("data.npz"), RUN, ("data.npz: not a readable .npz file", "numpy.savez")),
+    "damaged data": (
+        damage("data.npz", 200),
+        RUN,
+        ("data.npz: not a readable .npz file", "numpy.savez"),
+    ),
+    "npy": (npy("data.npz"), RUN, ("data.npz: not a readable .npz file", "numpy.savez")),
+    "no IDX files": (
+        nothing,
+        ("run", "bundle", "--data", "run"),
+        ("run/t10k-images-idx3-ubyte (or .gz) not found", "give a directory"),
+    ),
+    "damaged IDX file": (
+        idx(damaged=True),
+        ("run", "bundle", "--data", "idx"),
+        ("idx/t10k-images-idx3-ubyte.gz: not a readable IDX file", "again"),
+    ),
+    "truncated IDX file": (
+        idx(damaged=False),
+        ("run", "bundle", "--data", "idx"),
+        ("idx/t10k-images-idx3-ubyte.gz: truncated", "again"),
+    ),
+    "array name": (images(pictures=PIXELS), RUN, ("data.npz: holds no array named images", "name")),
+    "empty data": (images(images=PIXELS[:0]), RUN, ("data.npz: holds no images", "give at least one")),
+    "NaN pixel": (images(images=PIXELS * np.nan), RUN, ("data.npz: images hold NaN", "remove")),
+    "labels": (
+        images(images=PIXELS, labels=np.zeros(3, int)),
+        RUN,
+        ("labels are int64 of shape (3,)", "give one"),
+    ),
+    "image shape": (
+        images(images=np.zeros((2, 9, 7), np.uint8)),
+        RUN,
+        ("data.npz: 2 images of shape (1, 9, 7), the model takes (1, 8, 8)", "give data"),
+    ),
+    "image shape for verify": (
+        images(images=np.zeros((2, 3, 8, 8), np.uint8)),
+        ("verify", "bundle", "--data", "data.npz"),
+        ("data.npz: 2 images of shape (3, 8, 8), the model takes (1, 8, 8)", "give data"),
+    ),
+    # training
+    "unlabelled": (images(images=PIXELS), TRAIN, ("data.npz: has no labels", "add an array named labels")),
+    "not square": (
+        images(images=np.zeros((4, 8, 6), np.uint8), labels=np.zeros(4, int)),
+        TRAIN,
+        ("data.npz: images are 8x6", "crop"),
+    ),
+    "too few": (nothing, TRAIN, ("2 training images are fewer than batch_size=128", "lower the batch size")),
+    "impossible model": (nothing, (*TRAIN, "--heads", "5"), ("heads=5 does not divide dim=16", "correct")),
+    "impossible patch": (
+        nothing,
+        (*TRAIN, "--patch-size", "16"),
+        ("patch_size=16 does not divide", "correct"),
+    ),
+    "no labels to hold out": (nothing, (*TRAIN, "--holdout", "9"), ("3 images do not leave any", "lower")),
+    "resume damaged": (
+        write("run/last.safetensors", b"x"),
+        (*TRAIN[:-1], "run", "--batch-size", "1", "--resume"),
+        ("run/last.safetensors: damaged", "without --resume"),
+    ),
+    # runs and profiles
+    "no run": (
+        nothing,
+        ("estimate", "missing", "--profile", "loihi2"),
+        ("missing: No such file", "give a file"),
+    ),
+    "no activity": (
+        remove("run/activity.json"),
+        ("estimate", "run", "--profile", "loihi2"),
+        ("run has no activity.json", "give what run wrote"),
+    ),
+    "damaged activity": (
+        truncate("run/activity.json"),
+        ("compare", "run"),
+        ("run/activity.json: ", "docs/activity.md"),
+    ),
+    "no profile": (nothing, ("estimate", "run", "--profile", "loihi3"), ("'loihi3'", "loihi1, loihi2")),
+    "no profile file": (
+        nothing,
+        ("profiles", "validate", "my.toml"),
+        ("my.toml: No such file", "give a file"),
+    ),
+    "profile entry": (
+        write("my.toml", b'schema_version = 1\nname = "x"\ntitle = "x"\ngraded_spikes = 1\n'),
+        ("profiles", "show", "my.toml"),
+        ("my.toml: graded_spikes", "docs/profiles.md"),
+    ),
+    "feedback": (
+        nothing,
+        ("estimate", "run", "--profile", "loihi2", "--schedule", "pipelined"),
+        ("feeds the next model step", "serial"),
+    ),
+    "weight bits": (
+        nothing,
+        ("estimate", "run", "--profile", "loihi2", "--weight-bits", "16"),
+        ("weights have 16 bits", "loihi2 holds at most 9"),
+    ),
+    # what is at the output already
+    "output is a file": (write("new", b"mine"), COMPILE, ("new exists", "choose another path")),
+    "output is no bundle": (
+        nothing,
+        ("compile", "checkpoint", "-o", "run", "--force"),
+        ("run exists", "choose"),
+    ),
+    "output is no run": (
+        nothing,
+        (*RUN[:-1], "checkpoint", "--force"),
+        ("checkpoint exists and has no", "choose"),
+    ),
+    "output is a run": (nothing, (*RUN[:-1], "run"), ("run exists", "--force")),
+    "output is no training": (
+        nothing,
+        (*TRAIN[:-1], "run", "--force"),
+        ("run exists and holds no training", "choose another path"),
+    ),
+    "output is no package": (
+        nothing,
+        ("convert", "bundle", "--to", "lava", "-o", "run", "--force"),
+        ("run exists", "choose another path"),
+    ),
+    "output below a file": (nothing, (*COMPILE[:-1], "data.npz/new"), ("data.npz", "choose a place")),
+    # the command line itself
+    "no command": (nothing, ("rum",), ("No such command 'rum'", "see stas-export --help")),
+    "no subcommand": (nothing, ("profiles",), ("Missing command", "see stas-export profiles --help")),
+    "no option": (nothing, ("run", "bundle"), ("Missing option '--data'", "see stas-export run --help")),
+    "unknown option": (nothing, (*COMPILE, "--bitz", "8"), ("--bitz", "see stas-export compile --help")),
+    "choice": (nothing, (*COMPILE, "--accumulate", "sum"), ("'sum' is not one of", "raster", "--help")),
+    "limit": (nothing, (*RUN, "--limit", "0"), ("--limit", "0", "see stas-export run --help")),
+}

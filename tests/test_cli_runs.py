@@ -1,0 +1,187 @@
+"""Commands on runs: run, estimate, compare and verify give what the API gives, as docs/cli.md says."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pty
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cli_support import (
+    Place,
+    fine,
+    make_checkpoint,
+    make_data,
+    make_place,
+    start,
+    stas,
+)
+
+import stas_neuro
+import stas_neuro.cli.common
+from stas_neuro import api
+from stas_neuro.activity import read_activity
+from stas_neuro.bundle import load_bundle
+from stas_neuro.data import load_data
+from stas_neuro.energy import compare, estimate, list_profiles, load_profile
+
+DOCS = (Path(__file__).parents[1] / "docs" / "cli.md").read_text()
+IMAGES = 6
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return make_place(tmp_path_factory.mktemp("cli"), IMAGES)
+
+
+def test_run_records_what_the_network_did(place: Place) -> None:
+    data, bundle = load_data(str(place.data)), load_bundle(place.bundle)
+    trace = stas_neuro.run(bundle, data)
+    document = json.loads((place.run / "run.json").read_text())
+    assert data.labels is not None
+    assert document["accuracy"] == float((trace.predictions == data.labels).mean())
+    assert document["token_ratio"] == trace.token_ratio < 1
+    assert document["bundle_sha256"] == bundle.sha256
+    assert document["images"] == IMAGES
+    assert all(f"`{key}`" in DOCS for key in document)
+    with np.load(place.run / "outputs.npz") as outputs:
+        assert np.array_equal(outputs["logits"], trace.logits)
+        assert np.array_equal(outputs["visits"], trace.visits)
+        assert np.array_equal(outputs["labels"], data.labels)
+        assert all(f"`{key}`" in DOCS for key in outputs)
+    assert read_activity(place.run / "activity.json") == trace.activity
+
+
+def test_backends_give_the_same_run(place: Place, tmp_path: Path) -> None:
+    options = ("--data", place.data, "--limit", "3", "--backend", "lava", "-o", tmp_path / "lava", "--json")
+    document = fine("run", place.bundle, *options).json
+    assert (document["backend"], document["runtime"], document["images"]) == ("lava", "in-process", 3)
+    assert all(f"`{key}`" in DOCS for key in document)
+    with np.load(tmp_path / "lava" / "outputs.npz") as lava, np.load(place.run / "outputs.npz") as reference:
+        assert np.array_equal(lava["visits"], reference["visits"][:3])
+        assert np.allclose(lava["logits"], reference["logits"][:3], rtol=0, atol=1e-9)
+    expected = read_activity(place.run / "activity.json").restrict(slice(0, 3))
+    assert read_activity(tmp_path / "lava" / "activity.json") == expected
+
+
+def test_run_in_float32_without_labels_or_output(place: Place, tmp_path: Path) -> None:
+    unlabelled = make_data(tmp_path / "unlabelled.npz", labels=False)
+    document = fine("run", place.bundle, "--data", unlabelled, "--dtype", "float32", "--json").json
+    assert document["accuracy"] is None and document["dtype"] == "float32"
+    assert "accuracy -" in fine("run", place.bundle, "--data", unlabelled, "--limit", "1").out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["unlabelled.npz"]
+
+
+def test_run_replaces_a_run_by_force_only(place: Place, tmp_path: Path) -> None:
+    arguments = ("run", place.bundle, "--data", place.data, "-o", tmp_path / "run", "--limit")
+    fine(*arguments, "2")
+    assert stas(*arguments, "3").code == 2
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["images"] == 2
+    fine(*arguments, "3", "--force")
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["images"] == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_estimate_is_what_the_api_says(place: Place) -> None:
+    activity = read_activity(place.run / "activity.json")
+    for run in (place.run, place.run / "activity.json"):
+        document = fine("estimate", run, "--profile", "loihi2", "--json").json
+        assert document == json.loads(json.dumps(estimate(activity, "loihi2").to_json()))
+    options = ("--gating", "core", "--weight-bits", "4", "--profile", "loihi1", "--json")
+    cost = fine("estimate", place.run, *options).json
+    assert (cost["gating"], cost["weight_bits"]) == ("core", 4)
+    assert cost["energy_j"]["value"] == estimate(activity, "loihi1", "core", weight_bits=4).energy_j.value  # type: ignore[union-attr]
+    full, brief = (
+        fine("estimate", place.run, "--profile", "loihi1", *more).out for more in ((), ("--brief",))
+    )
+    assert "Sources" in full and "Sources" not in brief
+    assert "not measured" in full and "not measured" in brief
+
+
+def test_compare_ranks_chips_and_tells_what_halting_saves(place: Place, tmp_path: Path) -> None:
+    halting, without = (read_activity(run / "activity.json") for run in (place.run, place.without))
+    profiles = [load_profile(name) for name in list_profiles()]
+    document = fine("compare", place.run, "--baseline", f"no halting={place.without}", "--json").json
+    expected = compare(halting, {"no halting": without}, profiles)
+    assert document["comparison"] == json.loads(json.dumps(expected.to_json()))
+    totals = [cost["energy_j"] and cost["energy_j"]["value"] for cost in document["estimates"]]
+    assert sorted(cost["profile"] for cost in document["estimates"]) == sorted(list_profiles())
+    known = [total for total in totals if total is not None]
+    assert known == sorted(known) and totals[: len(known)] == known
+    shown = fine("compare", place.run, "--baseline", str(place.without), "--profiles", "loihi2,loihi1").out
+    assert "against" in shown and "without" in shown and "cmos45" not in shown
+    assert "against" not in fine("compare", place.run).out
+    holey = re.sub(
+        r"(?ms)^\[energy.score_lookup\].*?(?=^\[)",
+        "",
+        (Path(stas_neuro.__file__).parent / "hw_profiles/loihi1.toml").read_text(),
+    )
+    (tmp_path / "holey.toml").write_text(holey)
+    told = fine("compare", place.run, "--profiles", f"{tmp_path / 'holey.toml'},loihi2").out
+    assert "loihi1 was not priced" in told and "energy.score_lookup" in told
+
+
+def test_verify_prints_the_certificate(place: Place) -> None:
+    document = fine("verify", place.bundle, "--data", place.data, "--limit", "2", "--json").json
+    assert document["passed"] and document["images"] == 2 and not document["left_out"]
+    assert {run["run"] for run in document["runs"]} >= {"torch, skipping", "Lava, in-process"}
+    assert all(f"`{key}`" in DOCS for key in (*document, *document["runs"][0]))
+    shown = fine("verify", place.checkpoint, "--data", place.data, "--limit", "1").out
+    assert shown.count("equal") == 4 and shown.count("no promise") == 3
+
+
+def test_verify_fails_where_runs_differ(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = api.run
+
+    def differing(network: Any, images: Any, **options: Any) -> Any:
+        trace = run(network, images, **options)
+        if options.get("backend") != "lava":
+            return trace
+        spikes = {name: array.copy() for name, array in trace.spikes.items()}
+        spikes["blocks.1.k_lif"][0, 1, 2, 3] ^= 1
+        return dataclasses.replace(trace, spikes=spikes)
+
+    monkeypatch.setattr(api, "run", differing)
+    done = stas("verify", place.bundle, "--data", place.data, "--limit", "1")
+    assert done.code == 1
+    assert "DIFFERS" in done.out and "blocks.1.k_lif: 1 of " in done.out
+    assert "image 0, layer blocks.1.k_lif, step 2, token 2, channel 3" in done.err
+    as_json = stas("verify", place.bundle, "--data", place.data, "--limit", "1", "--json")
+    assert as_json.code == 1 and as_json.json["passed"] is False
+
+
+def test_verify_says_when_torch_is_left_out(place: Place, tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "checkpoint")
+    fine("compile", checkpoint, "-o", tmp_path / "b")
+    checkpoint.rename(tmp_path / "moved")
+    arguments = ("verify", tmp_path / "b", "--data", place.data, "--limit", "1")
+    assert "torch was left out" in fine(*arguments).out
+    assert "left out" not in fine(*arguments, "--model", tmp_path / "moved").out
+
+
+def test_progress_without_a_terminal_is_lines_on_stderr(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet = fine("run", place.bundle, "--data", place.data, "--backend", "lava", "--json")
+    assert quiet.err == ""
+    monkeypatch.setattr(stas_neuro.cli.common, "PLAIN_INTERVAL_S", 0.0)
+    told = fine("run", place.bundle, "--data", place.data, "--limit", "3", "--backend", "lava", "--json")
+    assert told.err.splitlines() == ["running on lava: 1 of 3", "running on lava: 2 of 3"]
+    assert told.json["images"] == 3
+
+
+def test_progress_on_a_terminal_is_a_bar(place: Place) -> None:
+    reading, terminal = pty.openpty()
+    arguments = ("run", place.bundle, "--data", place.data, "--json")
+    done = start(*arguments, stderr=terminal)
+    os.close(terminal)
+    drawn = os.read(reading, 65536).decode()
+    os.close(reading)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["images"] == IMAGES
+    assert "running on reference" in drawn and f"{IMAGES}/{IMAGES}" in drawn
