@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import os
 import struct
 import zipfile
@@ -133,7 +134,7 @@ def _digits(split: str) -> LabelledImages:
 
 def _idx_directory(directory: Path, split: str) -> LabelledImages:
     arrays = []
-    for kind in ("images-idx3", "labels-idx1"):
+    for kind, rank in (("images-idx3", 3), ("labels-idx1", 1)):
         name = f"{_IDX_PREFIX[split]}-{kind}-ubyte"
         candidates = [directory / name, directory / f"{name}.gz"]
         path = next((candidate for candidate in candidates if candidate.is_file()), None)
@@ -141,16 +142,18 @@ def _idx_directory(directory: Path, split: str) -> LabelledImages:
             raise InputError(
                 f"{candidates[0]} (or .gz) not found", remedy="give a directory with all four IDX files"
             )
-        arrays.append(_idx(path))
+        arrays.append(_idx(path, rank))
     return _checked(arrays[0][:, None], arrays[1], (), str(directory))
 
 
-def _idx(path: Path) -> NDArray[np.uint8]:
+def _idx(path: Path, rank: int) -> NDArray[np.uint8]:
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        kind, rank = struct.unpack_from(">xxBB", raw)
-        shape = struct.unpack_from(f">{rank}I", raw, 4)
-    except (OSError, EOFError, struct.error, zlib.error, gzip.BadGzipFile) as error:
+        zero, kind, found = struct.unpack_from(">HBB", raw)
+        if zero != 0:
+            raise ValueError("it does not begin as one")
+        shape = struct.unpack_from(f">{found}I", raw, 4)
+    except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:
         raise InputError(
             f"{path}: not a readable IDX file ({error})", remedy="fetch the file again"
         ) from error
@@ -158,7 +161,11 @@ def _idx(path: Path) -> NDArray[np.uint8]:
         raise InputError(
             f"{path}: IDX element type {kind:#x} is not unsigned byte", remedy="convert it to bytes"
         )
-    if len(raw) != 4 + 4 * rank + int(np.prod(shape)):
+    if found != rank:
+        raise InputError(
+            f"{path}: {found} dimensions, not {rank}", remedy="give the file that its name promises"
+        )
+    if len(raw) != 4 + 4 * rank + math.prod(shape):
         raise InputError(
             f"{path}: truncated, {len(raw)} bytes for shape {shape}", remedy="fetch the file again"
         )
@@ -184,7 +191,7 @@ def _npz(path: Path) -> LabelledImages:
     images = arrays["images"]
     if images.ndim == 3:
         images = images[:, None]
-    classes = tuple(str(name) for name in arrays.get("classes", ()))
+    classes = tuple(str(name) for name in np.ravel(arrays.get("classes", ())))
     return _checked(images, arrays.get("labels"), classes, str(path))
 
 
@@ -215,4 +222,9 @@ def _checked(
         labels = labels.astype(np.int64)
         if labels.min() < 0:
             raise InputError(f"{source}: a label is {labels.min()}", remedy="count classes from 0")
+        if classes and labels.max() >= len(classes):
+            raise InputError(
+                f"{source}: a label is {labels.max()}, and classes are {len(classes)}",
+                remedy="name every class, and count them from 0",
+            )
     return LabelledImages(images, labels, classes, source)
