@@ -161,6 +161,8 @@ def run(
     for what, given, known in (("backend", backend, BACKENDS), ("runtime", runtime, RUNTIMES)):
         if given not in known:
             raise InputError(f"no {what} is called {given!r}", f"use one of {', '.join(known)}")
+    if backend != "lava" and runtime != "in-process":
+        raise InputError(f"runtime {runtime} is Lava's, the backend is {backend}", "use the backend lava")
     precision = _PRECISIONS.get(np.dtype(dtype).name)
     if precision is None:
         raise InputError(f"no run is of dtype {np.dtype(dtype)}", f"use one of {', '.join(DTYPES)}")

@@ -291,5 +291,6 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "no option": (nothing, ("run", "bundle"), ("Missing option '--data'", "see stas-export run --help")),
     "unknown option": (nothing, (*COMPILE, "--bitz", "8"), ("--bitz", "see stas-export compile --help")),
     "choice": (nothing, (*COMPILE, "--accumulate", "sum"), ("'sum' is not one of", "raster", "--help")),
+    "runtime": (nothing, (*RUN, "--runtime", "multiprocess"), ("runtime multiprocess is Lava's", "use the")),
     "limit": (nothing, (*RUN, "--limit", "0"), ("--limit", "0", "see stas-export run --help")),
 }

@@ -53,6 +53,9 @@ def test_train_resumes_and_its_checkpoint_runs(tmp_path: Path) -> None:
     assert (tmp_path / "model" / "model.safetensors").read_bytes() == weights
     other = train(data, tmp_path / "model", *options, "--resume", "--seed", "1")
     assert other.code == 2 and "other options" in other.err
+    impossible = train(data, tmp_path / "model", *options, "--force", "--batch-size", "99")
+    assert impossible.code == 2
+    assert (tmp_path / "model" / "model.safetensors").read_bytes() == weights
     forced = train(data, tmp_path / "model", *options, "--force", "--seed", "1")
     assert forced.code == 0
     assert (tmp_path / "model" / "model.safetensors").read_bytes() != weights

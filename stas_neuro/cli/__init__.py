@@ -133,6 +133,8 @@ def _usage(error: click.ClickException) -> str:
 def _fail(error: Exception, line: str, settings: Settings, code: int) -> int:
     if settings.debug:
         traceback.print_exception(error)
+        if detail := getattr(error, "detail", ""):  # what Lava's processes said
+            print(detail, file=sys.stderr)
     _say(f"error: {line}")
     return code
 

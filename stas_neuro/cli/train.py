@@ -150,11 +150,14 @@ def command(
         options["holdout"] = min(_HOLDOUT, max(1, len(images) // 10))
     settings = TrainOptions(**{field.name: options[field.name] for field in fields(TrainOptions)})
     if _is_first():
-        _make_room(output, resume=resume, force=force)
+        _check_room(output, resume=resume, force=force)
     if threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(threads)  # torch reads it when it is imported
     with api.needs("torch"):
-        from stas_neuro.training.train import train
+        from stas_neuro.training.train import fit, train
+    fit(config, images, settings)  # what does not fit is told before anything is cleared away
+    if _is_first() and not resume:
+        _clear(output)
     epochs: list[dict[str, Any]] = []
     with _reporting(epochs) as report:
         train(config, images, settings, output, init=init, resume=resume, report=report)
@@ -167,14 +170,18 @@ def _is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _make_room(output: Path, *, resume: bool, force: bool) -> None:
-    """Refuse a directory with anything in it, unless to resume; by force clear an earlier training away."""
+def _check_room(output: Path, *, resume: bool, force: bool) -> None:
+    """Refuse a directory with anything in it, unless to resume, or by force an earlier training."""
     if resume or not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return
     if not (output / "log.jsonl").is_file():
         raise InputError(f"{output} exists and holds no training", "choose another path")
     if not force:
         raise InputError(f"{output} exists", "choose another path, --resume it, or --force to train anew")
+
+
+def _clear(output: Path) -> None:
+    """Remove an earlier training, so that none of it is taken for the new one's."""
     for name in (*_OUTPUTS, *(f"{_STAGE1}/{name}" for name in _OUTPUTS)):
         (output / name).unlink(missing_ok=True)
 

@@ -108,6 +108,16 @@ def train(
     InputError
         If the data do not fit, or ``resume`` finds a state of other options.
     """
+    config = fit(config, data, options)
+    with _workers() as workers:
+        run = _Run(config, data, options, directory, workers, report)
+        if init is not None:
+            run.start_from(init)
+        return run.run(resume)
+
+
+def fit(config: StasConfig, data: LabelledImages, options: TrainOptions) -> StasConfig:
+    """Give what `fit_config` does, after checking that there is enough to train on."""
     config = fit_config(config, data)
     if len(data) <= options.holdout:
         raise InputError(
@@ -119,11 +129,7 @@ def train(
             f"{len(data) - options.holdout} training images are fewer than batch_size={options.batch_size}",
             remedy="lower the batch size",
         )
-    with _workers() as workers:
-        run = _Run(config, data, options, directory, workers, report)
-        if init is not None:
-            run.start_from(init)
-        return run.run(resume)
+    return config
 
 
 def evaluate(model: StasModel, data: LabelledImages, batch_size: int = 500) -> dict[str, float]:
@@ -168,6 +174,8 @@ class _Run:
     ) -> None:
         self.config, self.options, self.directory = config, options, directory
         self.workers, self.report = workers, report
+        self.log: list[str] = []
+        """Lines of the log; the state file holds them too, so that it and the log cannot disagree."""
         self.holdout = data.select(slice(len(data) - options.holdout, None))
         kept = data.select(slice(0, len(data) - options.holdout))
         self.images = torch.from_numpy(normalise(kept.images, config.mean, config.std)).float()
@@ -194,7 +202,8 @@ class _Run:
         done = self._restore() if resume and (self.directory / STATE).exists() else None
         if done is None and self.workers.writes:
             self.directory.mkdir(parents=True, exist_ok=True)
-            (self.directory / LOG).write_text("")
+            (self.directory / STATE).unlink(missing_ok=True)  # of a run that this one replaces
+            self._write_log()
         for stage, epochs in ((1, self.options.stage1_epochs), (2, self.options.stage2_epochs)):
             if done is not None and done["stage"] > stage:
                 continue
@@ -253,13 +262,16 @@ class _Run:
                         "token_ratio": sums[2] / (step + 1),
                     }
                 )
+            if self.workers.count > 1:
+                distributed.all_reduce(torch.from_numpy(sums))
+                sums /= self.workers.count
             if self.workers.writes:
                 means = dict(zip(("loss", "train_accuracy", "train_token_ratio"), sums / steps, strict=True))
                 event = {"event": "epoch", "stage": stage, "epoch": epoch, "epochs": epochs}
                 event |= {"seconds": time.perf_counter() - begun, **means, **evaluate(model, self.holdout)}
-                with (self.directory / LOG).open("a") as log:
-                    log.write(json.dumps(event) + "\n")
+                self.log.append(json.dumps(event))
                 self._save(stage, epoch, optimiser)
+                self._write_log()
                 self.report(event)
             if self.workers.count > 1:
                 distributed.barrier()
@@ -281,9 +293,12 @@ class _Run:
         tensors = {f"model.{name}": tensor.contiguous() for name, tensor in self.model.state_dict().items()}
         for index, state in optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{index}.{name}": tensor for name, tensor in state.items()}
-        progress = {"stage": stage, "epoch": epoch, "key": self._key()}
+        progress = {"stage": stage, "epoch": epoch, "key": self._key(), "log": self.log}
         content = save(tensors, metadata={"progress": json.dumps(progress)})
         write_atomically(self.directory / STATE, content)
+
+    def _write_log(self) -> None:
+        write_atomically(self.directory / LOG, "".join(line + "\n" for line in self.log).encode())
 
     def _key(self) -> str:
         return json.dumps([self.config.to_json(), self.options.to_json()], sort_keys=True)
@@ -313,14 +328,9 @@ class _Run:
                 _, index, key = name.split(".")
                 state.setdefault(int(index), {})[key] = tensor
         fresh = torch.optim.AdamW(_groups(self.model, self.options.weight_decay)).state_dict()
-        # Lines after the last saved epoch were written by the run that was ended: keep the log one line an
-        # epoch.
-        log = self.directory / LOG
-        done = (progress["stage"], progress["epoch"])
-        lines = [line for line in log.read_text().splitlines() if line.strip()]
-        kept = [line for line in lines if (json.loads(line)["stage"], json.loads(line)["epoch"]) <= done]
+        self.log = progress.pop("log")
         if self.workers.writes:
-            log.write_text("".join(line + "\n" for line in kept))
+            self._write_log()
         return progress | {"optimiser": {"state": state, "param_groups": fresh["param_groups"]}}
 
 
