@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import click
@@ -154,10 +155,11 @@ def test_demo_goes_all_the_way(shipment: Path, tmp_path: Path) -> None:
     assert stas("demo", "-o", out, "--images", "4").code == 2
 
 
-def test_demo_shows_what_it_found(shipment: Path) -> None:
+def test_demo_shows_what_it_found(shipment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     done = fine("demo", "--images", "3")
     (directory,) = re.findall(r"Bundles and runs are in (\S+);", done.out)
-    assert (Path(directory) / "halting.png").is_file()
+    assert Path(directory).parent == tmp_path and (Path(directory) / "halting.png").is_file()
     for text in ("accuracy", "token ratio", "equal", "halting ignored", "cmos45", "not measured"):
         assert text in done.out
     assert done.out.count("equal") == 4
