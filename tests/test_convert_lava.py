@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from ir_random import Recipe, build
 
+from stas_neuro.data import normalise
 from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.package import MODULES, write_package
 from stas_neuro.exporters.lava.run import run_lava
@@ -67,7 +68,7 @@ def run(package: Path, *arguments: object, python: str = sys.executable) -> subp
 
 def assert_predicts_as(graph: Graph, images: Path, predictions: Path, printed: str) -> None:
     raw = np.load(images)
-    trace = run_lava(graph, graph.preprocessing.apply(raw["images"]))
+    trace = run_lava(graph, normalise(raw["images"], graph.preprocessing.mean, graph.preprocessing.std))
     found = np.load(predictions)
     np.testing.assert_allclose(found["logits"], trace.logits, rtol=0, atol=1e-9)
     np.testing.assert_array_equal(found["predictions"], trace.predictions)
