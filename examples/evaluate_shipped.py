@@ -1,6 +1,6 @@
 """Accuracy and halting of the shipped models on the 10,000 Fashion-MNIST test images, beside their rivals.
 
-    python examples/evaluate_shipped.py [--split holdout]
+    python examples/evaluate_shipped.py --split test
 
 Rivals of a halting model: its own truncation, where every token stops after the same number of visits, and
 models trained for fewer time steps. ``--split holdout`` uses the 5,000 training images that training kept
@@ -86,7 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--split", choices=("test", "holdout"), default="test")
+    parser.add_argument("--split", choices=("test", "holdout"), default="holdout")
     parser.add_argument("--models", type=Path, default=MODELS, help="directory of checkpoint directories")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()

@@ -25,6 +25,10 @@ stage2() { # EPOCHS
     train --preset fashion-spikingformer $(stage2 5) --ponder-weight 0.1 --init "$out/spikingformer-stage1" \
         -o "$out/fashion-spikingformer"
 
+    mkdir -p "$out/fashion-spikformer/stage1" "$out/fashion-spikingformer/stage1"
+    cp "$out"/fashion-stage1/{config.json,model.safetensors,log.jsonl} "$out/fashion-spikformer/stage1/"
+    cp "$out"/spikingformer-stage1/{config.json,model.safetensors,log.jsonl} "$out/fashion-spikingformer/stage1/"
+
     # Rivals: a model of one time step, and the first one's stage 1 retrained for two steps, with the same epochs.
     train --preset fashion --time-steps 1 --accumulate off $(stage1 10) -o "$out/t1-stage1"
     train --preset fashion --time-steps 1 --accumulate off $(stage2 6) --init "$out/t1-stage1" -o "$out/fashion-t1"

@@ -99,6 +99,29 @@ def normalise(images: NDArray[Any], mean: tuple[float, ...], std: tuple[float, .
     return x
 
 
+def check_pixels(images: NDArray[Any], source: str = "images") -> None:
+    """Refuse what :func:`normalise` would misread: other integers than uint8, still images beyond 0..1, NaN.
+
+    Raises
+    ------
+    InputError
+        Naming ``source``.
+    """
+    if images.dtype == np.uint8:
+        return
+    if images.dtype.kind != "f":
+        raise InputError(
+            f"{source}: pixels are {images.dtype}", remedy="give uint8 in 0..255, or floats in 0..1"
+        )
+    if not np.isfinite(images).all():
+        raise InputError(f"{source}: pixels hold NaN or infinite values", remedy="remove them")
+    if images.ndim < 5 and (images.min() < 0 or images.max() > 1):  # frames of events may hold any count
+        raise InputError(
+            f"{source}: float pixels are in {images.min():g}..{images.max():g}",
+            remedy="scale them to 0..1, or give uint8",
+        )
+
+
 def _fashion_mnist(split: str) -> LabelledImages:
     places = (
         [os.environ["STAS_FASHION_MNIST"]]
@@ -205,14 +228,9 @@ def _checked(
         )
     if not len(images):
         raise InputError(f"{source}: holds no images", remedy="give at least one")
+    check_pixels(images, source)
     if images.dtype != np.uint8:
-        if images.dtype.kind not in "fiu":
-            raise InputError(
-                f"{source}: images are of type {images.dtype}", remedy="give uint8 or float images"
-            )
         images = images.astype(np.float64)
-        if not np.isfinite(images).all():
-            raise InputError(f"{source}: images hold NaN or infinite values", remedy="remove them")
     if labels is not None:
         if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
             raise InputError(

@@ -71,7 +71,7 @@ def test_train_holds_out_a_tenth_and_starts_from_weights(tmp_path: Path) -> None
     first = stas("train", "--data", data, *QUICK, *epochs, "--limit", "30", "-o", tmp_path / "a", "--json")
     assert first.code == 0 and first.json["images"] == 30
     with safe_open(tmp_path / "a" / "last.safetensors", "np") as state:
-        _, options = json.loads(json.loads(state.metadata()["progress"])["key"])
+        _, options, _ = json.loads(json.loads(state.metadata()["progress"])["key"])
     assert options["holdout"] == 3
     done = train(
         data, tmp_path / "b", "--stage1-epochs", "0", "--stage2-epochs", "1", "--init", tmp_path / "a"

@@ -75,9 +75,8 @@ IMAGES, LABELS = some()
         (idx(IMAGES), idx(LABELS[:3]), r"labels are uint8 of shape \(3,\) for 5 images"),
         (idx(IMAGES[:0]), idx(LABELS[:0]), "holds no images"),
     ],
-    ids=["short", "long", "cut-header", "empty", "gzipped", "floats", "labels-for-images", "images-for-labels",
-         "fewer-labels", "no-images"],
-)  # fmt: skip
+    ids=["short", "long", "cut", "empty", "gzipped", "floats", "labels", "images", "fewer-labels", "none"],
+)
 def test_idx_files_are_refused(tmp_path: Path, images: bytes, labels: bytes, message: str):
     write_idx(tmp_path, "test", images, labels)
     with pytest.raises(InputError, match=message):
@@ -174,7 +173,7 @@ def npz(path: Path, **arrays: object) -> str:
     ("shape", "read"),
     [((3, 6, 4), (3, 1, 6, 4)), ((3, 2, 6, 4), (3, 2, 6, 4)), ((3, 5, 2, 6, 4), (3, 5, 2, 6, 4))],
 )
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64, np.int32])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
 def test_npz(tmp_path: Path, shape: tuple[int, ...], read: tuple[int, ...], dtype: type):
     images = np.random.default_rng(0).integers(0, 2, shape).astype(dtype)
     path = npz(tmp_path, images=images, labels=np.array([0, 2, 1], np.uint8), classes=["a", "b", "c"])
@@ -206,11 +205,13 @@ Z = np.zeros((3, 4, 4))
         ({"images": Z[:0]}, "holds no images; give at least one"),
         ({"images": np.zeros((3, 4))}, r"images have shape \(3, 4\); give \(n, H, W\)"),
         ({"images": np.array(5.0)}, r"images have shape \(\)"),
-        ({"images": np.full_like(Z, np.nan)}, "images hold NaN or infinite"),
-        ({"images": np.full_like(Z, np.inf)}, "images hold NaN or infinite"),
-        ({"images": Z.astype(complex)}, "images are of type complex128; give uint8 or float"),
-        ({"images": Z.astype(bool)}, "images are of type bool"),
-        ({"images": Z.astype(str)}, "images are of type <U"),
+        ({"images": Z.astype(np.int64)}, "pixels are int64; give uint8 in 0..255"),
+        ({"images": np.full_like(Z, 255.0)}, r"float pixels are in 255..255; scale them to 0..1"),
+        ({"images": np.full_like(Z, np.nan)}, "pixels hold NaN or infinite"),
+        ({"images": np.full_like(Z, np.inf)}, "pixels hold NaN or infinite"),
+        ({"images": Z.astype(complex)}, "pixels are complex128; give uint8"),
+        ({"images": Z.astype(bool)}, "pixels are bool"),
+        ({"images": Z.astype(str)}, "pixels are <U"),
         ({"images": Z.astype(object)}, r"not a readable \.npz file"),
         ({"images": Z, "labels": np.arange(2)}, r"labels are int64 of shape \(2,\) for 3 images; give one"),
         ({"images": Z, "labels": np.zeros((3, 1), int)}, r"labels are int64 of shape \(3, 1\)"),

@@ -7,7 +7,7 @@ accumulation, readout, time steps, score and epsilon.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from torch import nn
@@ -38,6 +38,7 @@ from stas_neuro.ir import (
     Stage,
     Tokens,
 )
+from stas_neuro.ir.nodes import HaltMode, ReadoutMode
 from stas_neuro.models import block as torch_block
 from stas_neuro.models import lif as torch_lif
 from stas_neuro.models import stem as torch_stem
@@ -113,6 +114,8 @@ class _Lowering:
             nn.Linear,
             nn.MaxPool2d,
         }
+        if "make_halting" in vars(model):
+            self.problems.append("model: its halting rule is replaced (make_halting); use one of accumulate")
         for name, module in model.named_modules():
             where = name or "model"
             if type(module) not in known:
@@ -130,7 +133,6 @@ class _Lowering:
     def _stem(self) -> Value:
         config, stem = self.config, self.model.stem
         repeated = Phase.STEP if config.stem == "sps" else Phase.STEM
-        integrates = config.stem in (*EARLY_STEMS, *LATE_STEMS)
         phase = repeated if config.event_input else Phase.ONCE
         if config.event_input and config.stem == "one-step":
             phase = Phase.STEM
@@ -157,8 +159,6 @@ class _Lowering:
             x = self._add(Add(name="stem.add", phase=phase, scope="stem"), a=x, b=rpe)
         if config.stem in LATE_STEMS:
             x, phase = self._integrate(x), Phase.ONCE
-        if integrates and phase != Phase.ONCE:
-            self.problems.append(f"stem: {config.stem} has no integration point; add one")
         return self._add(Tokens(name="stem.tokens", phase=phase, scope="stem"), x=x)
 
     def _conv(self, stage: str, x: Value, phase: Phase) -> Value:
@@ -242,7 +242,7 @@ class _Lowering:
                 name=f"halting.{l}",
                 phase=Phase.STEP,
                 scope="halting",
-                mode=_halt_mode(mode),
+                mode=cast(HaltMode, mode),
                 epsilon=config.epsilon,
                 last_block=l == depth - 1,
             )
@@ -277,7 +277,7 @@ class _Lowering:
             name="readout",
             phase=Phase.END,
             scope="head",
-            mode=_readout_mode(config.readout),
+            mode=cast(ReadoutMode, config.readout),
             blocks=depth,
             normalise=mean_field and mode == "rectangular",
         )
@@ -408,11 +408,3 @@ class _Lowering:
 
 def _port_of(edge: Edge, port: str) -> Edge:
     return Edge(edge.src, port, "", "", edge.delay)
-
-
-def _halt_mode(name: str) -> Any:
-    return name  # checked by StasConfig; the IR checks it again
-
-
-def _readout_mode(name: str) -> Any:
-    return name

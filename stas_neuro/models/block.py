@@ -54,7 +54,7 @@ class Visit:
 
 
 class SpikingAttention(nn.Module):
-    """Spiking self-attention without softmax: ``(Q K^T) V * 0.125`` per head, computed as ``Q (K^T V)``."""
+    """Spiking self-attention without softmax: ``(Q K^T) V * 0.125`` per head, in the cheaper order."""
 
     def __init__(self, heads: int) -> None:
         super().__init__()

@@ -13,9 +13,9 @@ class Halting:
 
     Call :meth:`open` before a visit (t, l) for the live tokens, then :meth:`visit` with the block's output
     for the visit's weight. Visits come in t-major order. All tensors are (B, N) in the model's dtype; masks
-    hold 0 or 1. The accumulations are the readings of arXiv 2508.14138 Eq. 4 described in
-    :class:`StasConfig`'s modes: ``raster`` (over all visits in order), ``rectangular`` (over earlier steps
-    and lower blocks), ``block`` (within a step), ``time`` (at the last block only).
+    hold 0 or 1. The accumulations are our readings of arXiv 2508.14138 Eq. 4, told in docs/method.md:
+    ``raster`` (over all visits in order), ``rectangular`` (over earlier steps and lower blocks), ``block``
+    (within a step), ``time`` (at the last block only).
     """
 
     def __init__(self, config: StasConfig, like: Tensor) -> None:

@@ -125,7 +125,7 @@ def _masking(block: nn.Module, z: Tensor, live: Tensor, state: _BlockState) -> T
 
 
 def _skipping(block: nn.Module, z: Tensor, live: Tensor, state: _BlockState) -> Tensor:
-    """A visit computed for all tokens; for a halted one it is a step without input."""
+    """A visit computed for live tokens only; revived ones first catch up on the leaks they missed."""
     packing = Packing(live.bool())
     rows = packing.rows
     if state.missed is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -36,6 +37,11 @@ class TrainOptions:
     """Fuse the neurons' arithmetic with torch.compile (needs a C++ compiler)."""
 
     def __post_init__(self) -> None:
+        for field in ("stage1_rate", "stage2_rate", "weight_decay", "label_smoothing", "ponder_weight"):
+            if not 0 <= getattr(self, field) < math.inf:
+                raise InputError(
+                    f"{field}={getattr(self, field)} is no finite number from 0", remedy="mend it"
+                )
         for field, least in (("stage1_epochs", 0), ("stage2_epochs", 0), ("batch_size", 1), ("holdout", 1)):
             if getattr(self, field) < least:
                 raise InputError(f"{field}={getattr(self, field)} is below {least}", remedy="raise it")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -19,7 +20,7 @@ from safetensors.torch import save
 from torch import Tensor, distributed, nn
 
 from stas_neuro.data import LabelledImages, normalise
-from stas_neuro.errors import InputError
+from stas_neuro.errors import CheckFailed, InputError
 from stas_neuro.files import write_atomically
 from stas_neuro.models.checkpoint import load_checkpoint, save_checkpoint
 from stas_neuro.models.config import StasConfig
@@ -62,13 +63,19 @@ def fit_config(config: StasConfig, data: LabelledImages) -> StasConfig:
     Raises
     ------
     InputError
-        If the data have no labels, images are not square, or the patch does not divide them.
+        If the data have no labels, images are not square, the patch does not divide them, or event data have
+        another number of frames than the model has time steps.
     """
     if data.labels is None:
         raise InputError(f"{data.source}: has no labels", remedy="add an array named labels")
     *_, channels, height, width = data.images.shape
     if height != width:
         raise InputError(f"{data.source}: images are {height}x{width}", remedy="crop or pad them to squares")
+    if data.images.ndim == 5 and data.images.shape[1] != config.time_steps:
+        raise InputError(
+            f"{data.source}: {data.images.shape[1]} frames an image, the model takes {config.time_steps}",
+            remedy="set time_steps to the number of frames",
+        )
     classes = data.classes or tuple(str(i) for i in range(int(data.labels.max()) + 1))
     scale = 255.0 if data.images.dtype == np.uint8 else 1.0
     axes = tuple(axis for axis in range(data.images.ndim) if axis != data.images.ndim - 3)
@@ -110,6 +117,11 @@ def train(
     """
     config = fit(config, data, options)
     with _workers() as workers:
+        if options.batch_size % workers.count:
+            raise InputError(
+                f"batch_size={options.batch_size} is no multiple of {workers.count} processes",
+                remedy="give each process the same number of images",
+            )
         run = _Run(config, data, options, directory, workers, report)
         if init is not None:
             run.start_from(init)
@@ -180,6 +192,7 @@ class _Run:
         kept = data.select(slice(0, len(data) - options.holdout))
         self.images = torch.from_numpy(normalise(kept.images, config.mean, config.std)).float()
         self.labels = torch.from_numpy(kept.labels)
+        self.origin = hashlib.sha256(data.images.tobytes() + np.asarray(data.labels).tobytes())
         torch.manual_seed(options.seed)
         self.model = StasModel(config)
         if options.compile:
@@ -190,6 +203,7 @@ class _Run:
 
     def start_from(self, checkpoint: Path) -> None:
         weights = load_checkpoint(checkpoint).state_dict()
+        self.origin.update((checkpoint / "model.safetensors").read_bytes())
         wanted = {name: tensor.shape for name, tensor in self.model.state_dict().items()}
         if wanted != {name: tensor.shape for name, tensor in weights.items()}:
             raise InputError(
@@ -210,7 +224,9 @@ class _Run:
             first = done["epoch"] + 1 if done is not None and done["stage"] == stage else 0
             self._stage(stage, first, epochs, done["optimiser"] if first and done else None)
         if self.workers.writes:
-            self.model.config = self.config
+            # Without stage 2 nobody taught the model to halt.
+            halts = self.options.stage2_epochs > 0
+            self.model.config = self.config if halts else self.config.replace(accumulate="off")
             save_checkpoint(self.model, self.directory)
         return self.model.eval()
 
@@ -242,6 +258,11 @@ class _Run:
                 if stage == 2:
                     ramp = min(1.0, progress / options.ponder_ramp) if options.ponder_ramp else 1.0
                     loss = loss + options.ponder_weight * ramp * output.ponder
+                if not torch.isfinite(loss):
+                    raise CheckFailed(
+                        f"the loss is {loss.item()} at stage {stage}, epoch {epoch}, step {step}",
+                        remedy=f"lower stage{stage}_rate",
+                    )
                 optimiser.zero_grad()
                 loss.backward()
                 nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -301,19 +322,22 @@ class _Run:
         write_atomically(self.directory / LOG, "".join(line + "\n" for line in self.log).encode())
 
     def _key(self) -> str:
-        return json.dumps([self.config.to_json(), self.options.to_json()], sort_keys=True)
+        parts = [self.config.to_json(), self.options.to_json(), self.origin.hexdigest()]
+        return json.dumps(parts, sort_keys=True)
 
     def _restore(self) -> dict[str, Any]:
         path = self.directory / STATE
         try:
             with safe_open(path, "pt") as file:
                 progress: dict[str, Any] = json.loads(file.metadata()["progress"])
+                key, self.log = progress.pop("key"), progress.pop("log")
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise InputError(f"{path}: damaged ({error})", remedy="train again without --resume") from error
-        if progress.pop("key") != self._key():
+        if key != self._key():
             raise InputError(
-                f"{path}: belongs to a run with other options", remedy="resume with the options of that run"
+                f"{path}: belongs to a run with other options, data or initial weights",
+                remedy="resume with those of that run, or train anew",
             )
         self.model.load_state_dict(
             {
@@ -328,7 +352,6 @@ class _Run:
                 _, index, key = name.split(".")
                 state.setdefault(int(index), {})[key] = tensor
         fresh = torch.optim.AdamW(_groups(self.model, self.options.weight_decay)).state_dict()
-        self.log = progress.pop("log")
         if self.workers.writes:
             self._write_log()
         return progress | {"optimiser": {"state": state, "param_groups": fresh["param_groups"]}}

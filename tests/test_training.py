@@ -1,0 +1,449 @@
+"""Two-stage training: it learns, survives a kill, refuses what does not fit, and spreads over processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from stas_neuro.data import LabelledImages, load_data
+from stas_neuro.errors import InputError
+from stas_neuro.models.checkpoint import load_checkpoint, load_config, save_checkpoint
+from stas_neuro.models.config import StasConfig, preset
+from stas_neuro.models.stas import StasModel
+from stas_neuro.training.options import TrainOptions
+from stas_neuro.training.train import evaluate, fit_config, one_cycle, shift_and_mirror, train
+
+CONFIG = preset("tiny").replace(dim=8, heads=1, time_steps=2, stem="max", beta=-0.3)
+OPTIONS = TrainOptions(
+    stage1_epochs=2,
+    stage2_epochs=2,
+    batch_size=32,
+    holdout=32,
+    stage1_rate=0.01,
+    stage2_rate=0.01,
+    augment=False,
+)
+KILL_IN_BATCH = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from test_training import CONFIG, OPTIONS, digits, train
+
+def report(event):
+    if (event["event"], event["stage"], event["epoch"], event.get("step")) == ("batch", 2, 1, 1):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+train(CONFIG, digits(), OPTIONS, Path(sys.argv[1]), report=report)
+"""
+
+
+def digits(count: int = 128) -> LabelledImages:
+    return load_data("digits", "train").select(slice(0, count))
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Sums in one order, whatever the machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing interrupted."""
+    directory = tmp_path_factory.mktemp("whole")
+    torch.set_num_threads(1)
+    train(CONFIG, digits(), OPTIONS, directory)
+    return directory
+
+
+def log_of(directory: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (directory / "log.jsonl").read_text().splitlines()]
+
+
+def assert_same_run(directory: Path, whole: Path) -> None:
+    """Bit-identical weights of both stages, and the same log but for how long it took."""
+    assert log_of(whole)[-1]["token_ratio"] < 1, "no token halts"
+    for part in (".", "stage1"):
+        ours, theirs = (load_checkpoint(run / part) for run in (directory, whole))
+        assert ours.config == theirs.config
+        for name, tensor in theirs.state_dict().items():
+            assert torch.equal(ours.state_dict()[name], tensor), f"{part} {name}"
+    logs = [
+        [{k: v for k, v in line.items() if k != "seconds"} for line in log_of(d)] for d in (directory, whole)
+    ]
+    assert logs[0] == logs[1]
+
+
+# Learning -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny-spikingformer"])
+def test_the_loss_falls(tmp_path: Path, name: str):
+    events: list[dict[str, Any]] = []
+    options = TrainOptions(
+        stage1_epochs=8, stage2_epochs=2, batch_size=32, holdout=64, augment=False, stage1_rate=0.01
+    )
+    model = train(preset(name), digits(320), options, tmp_path, report=events.append)
+    log = log_of(tmp_path)
+    assert [(line["stage"], line["epoch"]) for line in log] == [(1, e) for e in range(8)] + [(2, 0), (2, 1)]
+    assert [event for event in events if event["event"] == "epoch"] == log
+    assert log[7]["loss"] < log[0]["loss"] - 0.5
+    assert log[-1]["loss"] < log[0]["loss"] - 0.5
+    assert log[7]["accuracy"] > 0.3  # of ten classes
+    assert all(line["token_ratio"] == 1 for line in log[:8])
+    assert 0 < log[-1]["token_ratio"] < 1, "stage 2 halts"
+    batches = [event for event in events if event["event"] == "batch"]
+    assert [event["step"] for event in batches] == list(range(8)) * 10
+    # What is left is what was reported: weights, configuration, and stage 1's without halting.
+    assert not model.training
+    loaded = load_checkpoint(tmp_path)
+    held_out = digits(320).select(slice(256, None))
+    assert evaluate(loaded, held_out)["accuracy"] == log[-1]["accuracy"]
+    assert load_config(tmp_path) == fit_config(preset(name), digits(320))
+    assert load_config(tmp_path / "stage1").accumulate == "off"
+    assert evaluate(load_checkpoint(tmp_path / "stage1"), held_out)["accuracy"] == log[7]["accuracy"]
+
+
+def test_ponder_weight_shortens_visits(tmp_path: Path):
+    """The same stage 1, then stage 2 without and with much weight on ponder."""
+    config, data = preset("tiny").replace(beta=-1.5), digits(256)
+    train(config, data, OPTIONS, tmp_path / "base")
+    ratios = []
+    for weight in (0.0, 1.0):
+        changes = {"stage1_epochs": 0, "stage2_epochs": 3, "stage2_rate": 0.02, "ponder_ramp": 0.0}
+        options = TrainOptions(**OPTIONS.to_json() | changes | {"ponder_weight": weight})
+        train(config, data, options, tmp_path / str(weight), init=tmp_path / "base" / "stage1")
+        ratios.append(log_of(tmp_path / str(weight))[-1]["token_ratio"])
+    assert ratios[1] < ratios[0] - 0.1
+
+
+def test_event_data_train(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    data = LabelledImages(rng.random((24, 2, 2, 4, 4)), rng.integers(0, 3, 24), source="events")
+    config = CONFIG.replace(image_size=4, stem="sps")
+    options = TrainOptions(stage1_epochs=1, stage2_epochs=1, batch_size=8, holdout=8)
+    model = train(config, data, options, tmp_path)
+    assert model.config.event_input and model.config.in_channels == 2 and model.config.num_classes == 3
+    with pytest.raises(InputError, match="events: 2 frames an image, the model takes 4; set time_steps"):
+        fit_config(config.replace(time_steps=4), data)
+
+
+def test_learning_rate():
+    rates = [one_cycle(i / 100) for i in range(101)]
+    assert max(rates) == pytest.approx(1.0)
+    assert rates.index(max(rates)) == 15
+    assert rates[0] == pytest.approx(0.05) and rates[-1] == pytest.approx(0.0)
+    steps = np.diff(rates)
+    assert (steps[:15] > 0).all() and (steps[15:] < 0).all()
+
+
+def test_augmentation_is_a_shift_and_maybe_a_mirror():
+    x = torch.arange(2 * 3 * 6 * 6).reshape(2, 3, 6, 6).float()
+    padded = torch.nn.functional.pad(x, (2, 2, 2, 2), mode="replicate")
+    for seed in range(10):
+        y = shift_and_mirror(x, torch.Generator().manual_seed(seed))
+        for image in range(2):
+            found = [
+                torch.equal(y[image], side[image, :, dy : dy + 6, dx : dx + 6])
+                for side in (padded, padded.flip(3))
+                for dy in range(5)
+                for dx in range(5)
+            ]
+            assert any(found)
+    frames = shift_and_mirror(x.unsqueeze(1).expand(-1, 4, -1, -1, -1), torch.Generator().manual_seed(0))
+    assert all(torch.equal(frames[:, t], frames[:, 0]) for t in range(4))
+
+
+# Being killed -------------------------------------------------------------------------------------------
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        ("epoch", 1, 0, None),
+        ("epoch", 1, 1, None),  # stage 1 is done, its checkpoint not yet written
+        ("batch", 2, 0, 0),
+        ("epoch", 2, 0, None),
+        ("epoch", 2, 1, None),  # all is done but the last checkpoint
+    ],
+)
+def test_a_resumed_run_ends_as_the_whole_one(tmp_path: Path, whole: Path, when: tuple[Any, ...]):
+    def report(event: dict[str, Any]) -> None:
+        if (event["event"], event["stage"], event["epoch"], event.get("step")) == when:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(CONFIG, digits(), OPTIONS, tmp_path, report=report)
+    assert not (tmp_path / "model.safetensors").exists()
+    # A kill may come between state and log, or leave a part of a line.
+    (tmp_path / "log.jsonl").write_text((tmp_path / "log.jsonl").read_text()[:-30])
+    train(CONFIG, digits(), OPTIONS, tmp_path, resume=True)
+    assert_same_run(tmp_path, whole)
+
+
+def test_a_process_killed_in_the_midst_of_an_epoch(tmp_path: Path, whole: Path):
+    process = subprocess.run(
+        [sys.executable, "-c", KILL_IN_BATCH, str(tmp_path), str(Path(__file__).parent)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        timeout=300,
+    )
+    assert process.returncode == -signal.SIGKILL
+    assert len(log_of(tmp_path)) == 3
+    assert not (tmp_path / "model.safetensors").exists()
+    events: list[dict[str, Any]] = []
+    train(CONFIG, digits(), OPTIONS, tmp_path, resume=True, report=events.append)
+    assert {(event["stage"], event["epoch"]) for event in events} == {(2, 1)}
+    assert_same_run(tmp_path, whole)
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path: Path, whole: Path):
+    train(CONFIG, digits(), OPTIONS, tmp_path)
+    before = (tmp_path / "model.safetensors").read_bytes()
+    events: list[dict[str, Any]] = []
+    train(CONFIG, digits(), OPTIONS, tmp_path, resume=True, report=events.append)
+    assert events == []
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+    assert_same_run(tmp_path, whole)
+
+
+def test_resuming_nothing_starts(tmp_path: Path, whole: Path):
+    train(CONFIG, digits(), OPTIONS, tmp_path / "new", resume=True)
+    assert_same_run(tmp_path / "new", whole)
+
+
+def test_a_run_begun_anew_forgets_the_one_it_replaces(tmp_path: Path):
+    """Killed before its first epoch ends, it must not be resumed from what the earlier run left."""
+    train(CONFIG, digits(), OPTIONS, tmp_path)
+
+    def report(event: dict[str, Any]) -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        train(CONFIG, digits(), OPTIONS, tmp_path, report=report)
+    assert log_of(tmp_path) == []
+    events: list[dict[str, Any]] = []
+    train(CONFIG, digits(), OPTIONS, tmp_path, resume=True, report=events.append)
+    assert (events[0]["stage"], events[0]["epoch"]) == (1, 0)
+
+
+def test_what_cannot_be_resumed(tmp_path: Path):
+    options = TrainOptions(stage1_epochs=1, stage2_epochs=0, batch_size=32, holdout=32)
+    train(CONFIG, digits(), options, tmp_path)
+    state = tmp_path / "last.safetensors"
+    for config, other in (
+        (CONFIG, TrainOptions(stage1_epochs=2, stage2_epochs=0, batch_size=32, holdout=32)),
+        (CONFIG.replace(epsilon=0.2), options),
+    ):
+        with pytest.raises(InputError, match=r"last\.safetensors: belongs to a run with other options, data"):
+            train(config, digits(), other, tmp_path, resume=True)
+    content = state.read_bytes()
+    model = load_checkpoint(tmp_path)
+    for damaged in (content[:-8], b"", b"\xff" * 40, (tmp_path / "model.safetensors").read_bytes()):
+        state.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"last\.safetensors: damaged .*; train again without --resume"):
+            train(CONFIG, digits(), options, tmp_path, resume=True)
+    assert torch.equal(load_checkpoint(tmp_path).head.weight, model.head.weight)
+
+
+# Starting from a checkpoint -----------------------------------------------------------------------------
+
+
+def test_init_starts_from_a_checkpoint(tmp_path: Path, whole: Path):
+    """Stage 2 from the stage 1 of another run is that run's own stage 2."""
+    options = TrainOptions(**OPTIONS.to_json() | {"stage1_epochs": 0})
+    train(CONFIG, digits(), options, tmp_path, init=whole / "stage1")
+    ours, theirs = (load_checkpoint(run) for run in (tmp_path, whole))
+    for name, tensor in theirs.state_dict().items():
+        assert torch.equal(ours.state_dict()[name], tensor), name
+    assert not (tmp_path / "stage1").exists()
+
+
+def test_init_of_other_layers(tmp_path: Path, whole: Path):
+    with pytest.raises(InputError, match="its layers are not those of the model to train; train the same"):
+        train(CONFIG.replace(depth=1), digits(), OPTIONS, tmp_path, init=whole)
+    with pytest.raises(InputError, match=r"config\.json not found"):
+        train(CONFIG, digits(), OPTIONS, tmp_path, init=tmp_path / "nothing")
+
+
+# What cannot be trained ---------------------------------------------------------------------------------
+
+
+def test_options_out_of_range():
+    for values, message in (
+        ({"stage1_epochs": -1}, "stage1_epochs=-1 is below 0"),
+        ({"batch_size": 0}, "batch_size=0 is below 1"),
+        ({"holdout": 0}, "holdout=0 is below 1"),
+        ({"ponder_ramp": 1.5}, r"ponder_ramp=1.5 is outside \[0, 1\]"),
+    ):
+        with pytest.raises(InputError, match=message):
+            TrainOptions(**values)
+
+
+def test_data_that_cannot_be_trained_on(tmp_path: Path):
+    data = digits(64)
+    unlabelled = LabelledImages(data.images, None, source="u.npz")
+    oblong = LabelledImages(data.images[:, :, :6], data.labels, source="o.npz")
+    odd = LabelledImages(data.images[:, :, :7, :7], data.labels, source="7.npz")
+    options = TrainOptions(holdout=32, batch_size=32)
+    for bad, message in (
+        (unlabelled, r"u\.npz: has no labels; add an array named labels"),
+        (oblong, r"o\.npz: images are 6x8; crop or pad"),
+        (odd, "patch_size=2 does not divide image_size=7"),
+        (data.select(slice(0, 32)), "digits: 32 images do not leave any to train on with holdout=32"),
+        (data.select(slice(0, 40)), "8 training images are fewer than batch_size=32; lower the batch size"),
+    ):
+        with pytest.raises(InputError, match=message):
+            train(CONFIG, bad, options, tmp_path)
+
+
+def test_missing_data_in_one_line(tmp_path: Path):
+    """What a user sees who has no Fashion-MNIST."""
+    command = [
+        sys.executable,
+        "-m",
+        "stas_neuro.cli",
+        "train",
+        "--data",
+        "fashion-mnist",
+        "--preset",
+        "fashion",
+    ]
+    process = subprocess.run(
+        [*command, "-o", str(tmp_path / "run")],
+        env=os.environ | {"STAS_FASHION_MNIST": str(tmp_path / "nowhere")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert process.returncode == 2
+    (line,) = process.stderr.splitlines()
+    assert line.startswith(
+        f"error: Fashion-MNIST is not in {tmp_path / 'nowhere'}; install the Debian package"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_configuration_is_fitted_to_the_data():
+    data = LabelledImages(
+        np.stack([np.full((8, 8), 51), np.full((8, 8), 204)]).astype(np.uint8)[:, None],
+        np.array([0, 4]),
+        source="two",
+    )
+    config = fit_config(StasConfig(patch_size=2, image_size=28), data)
+    assert (config.image_size, config.in_channels, config.num_classes) == (8, 1, 5)
+    assert config.classes == ("0", "1", "2", "3", "4")
+    assert config.mean == pytest.approx((0.5,)) and config.std == pytest.approx((0.3,))
+    assert not config.event_input
+    named = LabelledImages(data.images / 255, data.labels, tuple("abcdef"), "named")
+    config = fit_config(config, named)
+    assert config.num_classes == 6 and config.mean == pytest.approx((0.5,))
+    constant = LabelledImages(np.zeros((2, 1, 8, 8)), np.array([0, 1]))
+    assert fit_config(config, constant).std == (0.001,)
+
+
+# Several processes --------------------------------------------------------------------------------------
+
+
+def launch(directory: Path, data: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Train by torch's launcher with two processes on this machine."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    training = [
+        "-m",
+        "stas_neuro.cli",
+        "train",
+        "--data",
+        str(data),
+        "--preset",
+        "tiny",
+        "-o",
+        str(directory),
+    ]
+    model = ["--dim", "8", "--heads", "1", "--time-steps", "2", "--stem", "max", "--beta", "-0.3"]
+    rates = ["--stage1-rate", "0.01", "--stage2-rate", "0.01", "--holdout", "32", "--no-augment"]
+    return subprocess.run(
+        [*launcher, *training, *model, *rates, *options],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+@pytest.mark.slow  # it starts three interpreters, twice
+def test_two_processes_train_as_one(tmp_path: Path):
+    """What processes share is the gradient, the statistics of live tokens and the global batch.
+
+    Each normalises the stem (and in stage 1 the blocks) by the statistics of its own half of the batch. So
+    only with images that are all alike can two processes follow one, their labels differing: then to within
+    rounding in stage 1, and in stage 2, which uses the running statistics, to what n/(n - 1) of an unbiased
+    variance makes of halves.
+    """
+    image, labels = digits().images[3], np.random.default_rng(0).integers(0, 10, 96)
+    np.savez(tmp_path / "data.npz", images=np.stack([image] * 96), labels=labels)
+    options = ["--stage1-epochs", "2", "--stage2-epochs", "2", "--batch-size", "16"]
+    process = launch(tmp_path / "two", tmp_path / "data.npz", *options)
+    assert process.returncode == 0, process.stderr
+    settings = TrainOptions(**OPTIONS.to_json() | {"batch_size": 16})
+    train(CONFIG, load_data(str(tmp_path / "data.npz"), "train"), settings, tmp_path / "one")
+    two, one = (log_of(tmp_path / name) for name in ("two", "one"))
+    assert len(two) == len(one) == 4
+    for ours, theirs, tolerance in zip(two, one, (1e-6, 1e-6, 5e-3, 5e-3), strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], abs=tolerance)
+        assert ours["train_token_ratio"] == pytest.approx(theirs["train_token_ratio"], abs=0.01)
+    assert one[-1]["loss"] < one[0]["loss"]
+
+
+@pytest.mark.slow
+def test_two_processes_learn_and_resume(tmp_path: Path):
+    data = digits(320)
+    np.savez(tmp_path / "data.npz", images=data.images, labels=data.labels)
+    options = ["--stage1-epochs", "6", "--stage2-epochs", "2", "--batch-size", "32"]
+    process = launch(tmp_path / "run", tmp_path / "data.npz", *options)
+    assert process.returncode == 0, process.stderr
+    log = log_of(tmp_path / "run")
+    assert [(line["stage"], line["epoch"]) for line in log] == [(1, e) for e in range(6)] + [(2, 0), (2, 1)]
+    assert log[5]["loss"] < log[0]["loss"] - 0.2
+    assert isinstance(load_checkpoint(tmp_path / "run"), StasModel)
+    (tmp_path / "run" / "model.safetensors").unlink()
+    process = launch(tmp_path / "run", tmp_path / "data.npz", *options, "--resume")
+    assert process.returncode == 0, process.stderr
+    assert log_of(tmp_path / "run") == log
+    load_checkpoint(tmp_path / "run")
+    process = launch(tmp_path / "odd", tmp_path / "data.npz", *options[:4], "--batch-size", "31")
+    assert process.returncode != 0
+    assert "batch_size=31 is no multiple of 2 processes; give each" in process.stderr
+
+
+def test_checkpoints_of_training_can_be_read_by_others(whole: Path):
+    """Atomic writing leaves no private or temporary files."""
+    files = {path.relative_to(whole).as_posix() for path in whole.rglob("*") if path.is_file()}
+    names = {"config.json", "model.safetensors"}
+    assert files == names | {f"stage1/{name}" for name in names} | {"last.safetensors", "log.jsonl"}
+    umask = os.umask(0)
+    os.umask(umask)
+    assert {(whole / name).stat().st_mode & 0o777 for name in files} == {0o666 & ~umask}
+
+
+def test_save_checkpoint_replaces_whole_files(tmp_path: Path, whole: Path):
+    model = load_checkpoint(whole)
+    save_checkpoint(model, tmp_path)
+    before = (tmp_path / "model.safetensors").stat().st_ino
+    save_checkpoint(model, tmp_path)
+    assert (tmp_path / "model.safetensors").stat().st_ino != before
+    assert (tmp_path / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
