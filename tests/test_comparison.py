@@ -8,7 +8,15 @@ from energy_runs import run, without
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stas_neuro.energy import Interval, compare, estimate, list_profiles, load_profile
+from stas_neuro.energy import (
+    GATINGS,
+    Gating,
+    Interval,
+    compare,
+    estimate,
+    list_profiles,
+    load_profile,
+)
 from stas_neuro.errors import InputError
 
 
@@ -30,6 +38,14 @@ def test_compare_tells_what_halting_saves() -> None:
     # A tiny network: the halting unit costs more than it saves, and the operation count does not see it.
     assert loihi1.op_count_saving is not None
     assert loihi1.energy_saving.high < 0 < loihi1.op_count_saving
+
+
+@pytest.mark.parametrize("gating", GATINGS)
+def test_the_operation_count_is_that_of_the_estimates(gating: Gating) -> None:
+    (row,) = compare(run(), {"off": run(halting=False)}, [load_profile("loihi1")], gating).rows
+    assert row.halting is not None and row.without is not None
+    ours, theirs = (cost.op_count_energy_j.value for cost in (row.halting, row.without))
+    assert row.op_count_saving == pytest.approx(1 - ours / theirs)
 
 
 @settings(max_examples=40)

@@ -91,7 +91,7 @@ def compare(
         halting = _try(activity, profile, gating, schedule, weight_bits)
         for label, baseline in baselines.items():
             without = _try(baseline, profile, gating, baseline_schedule or schedule, weight_bits)
-            operations = op_count(activity).value, op_count(baseline).value
+            operations = op_count(activity, gating).value, op_count(baseline, gating).value
             rows.append(_saving(profile.name, label, halting, without, operations))
     return Comparison(disclaimer=DISCLAIMER, rows=tuple(rows))
 

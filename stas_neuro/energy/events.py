@@ -19,10 +19,13 @@ EventCounts = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 GATINGS: Mapping[Gating, str] = {
     "silent": "halted tokens send nothing, their neurons are still stepped, as idle ones are: today's Loihi",
     "none": (
-        "upper bound: halted tokens are computed and thrown away, all their neurons active, each with as "
-        "many synaptic operations as a live one in the layer's busiest step"
+        "estimate: halted tokens are computed and thrown away, all their neurons active, each with as many "
+        "synaptic operations as a live one in the layer's busiest step; a run with halting ignored is exact"
     ),
-    "core": "what-if: neurons with nothing to do are not stepped; no published chip can do that",
+    "core": (
+        "what-if: halted neurons and those of layers not at work are not stepped; no published chip can do "
+        "that"
+    ),
 }
 """What each gating mode means, as reports tell it."""
 
@@ -97,7 +100,7 @@ def _owners(activity: Activity) -> npt.NDArray[np.intp]:
 
 
 def _thrown_away(activity: Activity, synops: Counts) -> npt.NDArray[np.float64]:
-    """Count the synaptic operations of halted tokens had they been computed, as in a layer's busiest step."""
+    """Estimate what synaptic operations halted tokens would have done: as in a layer's busiest step."""
     counts, owners = activity.counts, _owners(activity)
     live = (counts["updates_active"] + counts["updates_inactive"]).sum(axis=0)[owners]
     per_update = synops.sum(axis=0) / np.maximum(live, 1)

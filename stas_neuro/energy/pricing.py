@@ -35,7 +35,11 @@ _PACKED = (
     "cores by first-fit packing, work shared evenly by the cores of a layer: placements do better or worse"
 )
 _LEFT_OUT = (
-    "input and output of the host, hops between cores and copies of a spike to several cores are not priced"
+    "input and output of the host, hops between cores and copies of a spike to several cores are not priced",
+    "sums of residuals, the messages that send a sum on to the next layer, pooling of spikes and the stem's "
+    "integration over time are not priced",
+    "a product of two spikes (attention, gates of channels) is priced as one synaptic operation; neither the "
+    "memory for K^T V or Q K^T nor a hardware step for the second product, which needs the first, is priced",
 )
 
 
@@ -262,10 +266,10 @@ def _assumptions(
     if ticks is not None:
         told.append(f"schedule {schedule}: {SCHEDULES[schedule]}")
     if placement is not None:
-        told += [_PACKED, _LEFT_OUT]
+        told.append(_PACKED)
         if placement.chips > 1 and "time.barrier_multi_chip" in profile.entries():
             told.append(f"{placement.chips} chips: {profile.entry('time.barrier_multi_chip').note}")
-    return (*told, *profile.notes)
+    return (*told, *_LEFT_OUT, *profile.notes)
 
 
 def _interval(corners: Corners) -> Interval:
