@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
+from itertools import product
+from typing import Any
 
 import pytest
 from energy_runs import run, without
@@ -12,12 +15,15 @@ from stas_neuro.energy import (
     GATINGS,
     Gating,
     Interval,
+    Profile,
     compare,
     estimate,
     list_profiles,
     load_profile,
 )
 from stas_neuro.errors import InputError
+
+BASELINE = run(halting=False)
 
 
 def test_compare_tells_what_halting_saves() -> None:
@@ -48,20 +54,64 @@ def test_the_operation_count_is_that_of_the_estimates(gating: Gating) -> None:
     assert row.op_count_saving == pytest.approx(1 - ours / theirs)
 
 
+CHIP = load_profile("loihi1")
+PRICED = sorted({event.entry for event in (*estimate(run(), CHIP).events, *estimate(BASELINE, CHIP).events)})
+
+
+def moved(section: str, values: Mapping[str, float]) -> Profile:
+    """Loihi with the values of some entries of a section elsewhere."""
+    entries = getattr(CHIP, section)
+    changed = {name: replace(entries[name], value=value) for name, value in values.items()}
+    changes: dict[str, Any] = {section: {**entries, **changed}}
+    return replace(CHIP, **changes)
+
+
+def dynamic_saving(values: Mapping[str, float]) -> float:
+    (row,) = compare(run(), {"off": BASELINE}, [moved("energy", values)]).rows
+    assert row.halting is not None and row.without is not None
+    return 1 - row.halting.dynamic_energy_j.value / row.without.dynamic_energy_j.value
+
+
 @settings(max_examples=40)
-@given(ends=st.lists(st.sampled_from(["low", "value", "high"]), min_size=8, max_size=8))
-def test_a_saving_lies_in_its_interval_wherever_the_entries_lie(ends: list[str]) -> None:
-    profile = load_profile("loihi1")
-    without_halting = run(halting=False)
-    saving = compare(run(), {"off": without_halting}, [profile]).rows[0].dynamic_energy_saving
-    moved = {
-        name: replace(entry, value=getattr(entry, end))
-        for (name, entry), end in zip(profile.energy.items(), ends, strict=False)
-    }
-    chip = replace(profile, energy=moved)
-    ours, theirs = (estimate(record, chip).dynamic_energy_j.value for record in (run(), without_halting))
+@given(st.lists(st.floats(0, 1), min_size=len(PRICED), max_size=len(PRICED)))
+def test_a_dynamic_saving_lies_in_its_interval_wherever_the_entries_lie(parts: list[float]) -> None:
+    entries = [CHIP.entry(name) for name in PRICED]
+    numbers = [
+        entry.low + part * (entry.high - entry.low) for entry, part in zip(entries, parts, strict=True)
+    ]
+    values = {name.removeprefix("energy."): number for name, number in zip(PRICED, numbers, strict=True)}
+    saving = compare(run(), {"off": BASELINE}, [CHIP]).rows[0].dynamic_energy_saving
     assert saving is not None
-    assert saving.low - 1e-12 <= 1 - ours / theirs <= saving.high + 1e-12
+    assert saving.low - 1e-12 <= dynamic_saving(values) <= saving.high + 1e-12
+
+
+def test_the_interval_of_a_dynamic_saving_is_no_wider_than_it_has_to_be() -> None:
+    ends = [(CHIP.entry(name).low, CHIP.entry(name).high) for name in PRICED]
+    names = [name.removeprefix("energy.") for name in PRICED]
+    reached = [dynamic_saving(dict(zip(names, corner, strict=True))) for corner in product(*ends)]
+    saving = compare(run(), {"off": BASELINE}, [CHIP]).rows[0].dynamic_energy_saving
+    assert saving is not None and saving.low < saving.high
+    assert [min(reached), max(reached)] == pytest.approx([saving.low, saving.high])
+
+
+@pytest.mark.parametrize("end", ["low", "value", "high"])
+def test_other_savings_hold_where_times_and_powers_are_all_at_the_same_end(end: str) -> None:
+    (row,) = compare(run(), {"off": BASELINE}, [CHIP]).rows
+    at_end = {
+        section: {name: replace(entry, value=getattr(entry, end)) for name, entry in entries.items()}
+        for section, entries in (("time", CHIP.time), ("power", CHIP.power))
+    }
+    assert row.energy_saving is not None and row.latency_saving is not None
+    for corner in product(*((CHIP.entry(name).low, CHIP.entry(name).high) for name in PRICED)):
+        values = zip((name.removeprefix("energy.") for name in PRICED), corner, strict=True)
+        chip = replace(moved("energy", dict(values)), time=at_end["time"], power=at_end["power"])
+        ours, theirs = estimate(run(), chip), estimate(BASELINE, chip)
+        assert ours.energy_j is not None and theirs.energy_j is not None
+        total = 1 - ours.energy_j.value / theirs.energy_j.value
+        assert row.energy_saving.low - 1e-12 <= total <= row.energy_saving.high + 1e-12
+    assert ours.latency_s is not None and theirs.latency_s is not None
+    latency = 1 - ours.latency_s.value / theirs.latency_s.value
+    assert row.latency_saving.low - 1e-12 <= latency <= row.latency_saving.high + 1e-12
 
 
 def test_compare_says_what_is_missing() -> None:

@@ -156,9 +156,10 @@ def _reason(name: str, *sides: Estimate | MissingEntry) -> str:
 
 
 def _energy_saving(halting: Estimate, without: Estimate, *, total: bool) -> Interval | None:
-    """Find the range of the saving when each entry is anywhere in its interval, but the same in both runs.
+    """Find the range of the saving when each part of `_parts` is at its low, value or high in both runs.
 
-    The saving is a quotient of sums over entries, so its extremes are where every entry is at an end.
+    Dynamic energy is a sum over entries, so the saving, a quotient, has its extremes where each entry is at
+    an end: the range is exact. A total is not such a sum, see `_parts`.
     """
     ours, theirs = _parts(halting, total), _parts(without, total)
     zero = Interval(0.0, 0.0, 0.0)
@@ -175,7 +176,11 @@ def _energy_saving(halting: Estimate, without: Estimate, *, total: bool) -> Inte
 
 
 def _parts(cost: Estimate, total: bool) -> dict[str, Interval]:
-    """Split an energy by the entry it depends on."""
+    """Split an energy by the entry it depends on.
+
+    Static and management energy are one part each, though they are a power times a latency, which itself
+    depends on several entries.
+    """
     parts: dict[str, Interval] = {}
     for event in cost.events:
         known, more = parts.get(event.entry, Interval(0.0, 0.0, 0.0)), event.energy_j
