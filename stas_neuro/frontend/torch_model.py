@@ -46,6 +46,18 @@ from stas_neuro.models.config import ATTENTION_SCALE, EARLY_STEMS, LATE_STEMS, T
 from stas_neuro.models.stas import StasModel
 
 M = TypeVar("M", bound=nn.Module)
+CONTAINERS = (StasModel, torch_stem.Stem, torch_block.Block, nn.ModuleList)
+LEAVES = (
+    torch_stem.Integrate,
+    torch_block.SpikingAttention,
+    torch_lif.LIF,
+    torch_lif.TokenBatchNorm,
+    nn.Conv2d,
+    nn.BatchNorm2d,
+    nn.Linear,
+    nn.MaxPool2d,
+)
+"""Modules of which each becomes a node."""
 Value = tuple[str, str]
 """A node's name and one of its output ports."""
 
@@ -74,13 +86,11 @@ class _Lowering:
     def graph(self) -> Graph:
         config = self.config
         self._refuse_foreign(self.model)
-        tokens = self._stem()
-        last = self._blocks(tokens) if not self.problems else tokens
-        if not self.problems:
-            self._linear("head", last, Phase.END, "head")
-            self._add(Output(name="output", phase=Phase.END, scope="head"), x=("head", "y"))
+        feature = self._blocks(self._stem())
+        logits = self._linear("head", feature, Phase.END, "head")
+        self._add(Output(name="output", phase=Phase.END, scope="head"), x=logits)
         for name, module in self.model.named_modules():
-            if name not in self.read and not list(module.children()) and not self.problems:
+            if name not in self.read and type(module) in LEAVES:
                 self.problems.append(f"{name}: {type(module).__name__} has no place in the graph; remove it")
         if self.problems:
             raise InputError(
@@ -100,25 +110,11 @@ class _Lowering:
         )
 
     def _refuse_foreign(self, model: StasModel) -> None:
-        known = {
-            StasModel,
-            torch_stem.Stem,
-            torch_stem.Integrate,
-            torch_block.Block,
-            torch_block.SpikingAttention,
-            torch_lif.LIF,
-            torch_lif.TokenBatchNorm,
-            nn.ModuleList,
-            nn.Conv2d,
-            nn.BatchNorm2d,
-            nn.Linear,
-            nn.MaxPool2d,
-        }
         if "make_halting" in vars(model):
             self.problems.append("model: its halting rule is replaced (make_halting); use one of accumulate")
         for name, module in model.named_modules():
             where = name or "model"
-            if type(module) not in known:
+            if type(module) not in (*CONTAINERS, *LEAVES):
                 self.problems.append(
                     f"{where}: {type(module).__name__} is no module of a STAS model; replace it"
                 )
@@ -285,8 +281,9 @@ class _Lowering:
 
     def _block(self, l: int, x: Value, alive: Edge | None) -> Value:
         name, scope = f"blocks.{l}", f"block{l}"
-        block = self.model.blocks[l]
-        assert isinstance(block, torch_block.Block)
+        block = self._module(name, torch_block.Block)
+        if block is None:
+            return x
 
         def linear(part: str, value: Value) -> Value:
             y = self._linear(f"{name}.{part}", value, Phase.STEP, scope)
