@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from stas_neuro.data import LabelledImages, load_data
-from stas_neuro.errors import InputError
+from stas_neuro.errors import CheckFailed, InputError
 from stas_neuro.models.checkpoint import load_checkpoint, load_config, save_checkpoint
 from stas_neuro.models.config import StasConfig, preset
 from stas_neuro.models.stas import StasModel
@@ -242,16 +242,23 @@ def test_a_run_begun_anew_forgets_the_one_it_replaces(tmp_path: Path):
     assert (events[0]["stage"], events[0]["epoch"]) == (1, 0)
 
 
-def test_what_cannot_be_resumed(tmp_path: Path):
+def test_what_cannot_be_resumed(tmp_path: Path, whole: Path):
     options = TrainOptions(stage1_epochs=1, stage2_epochs=0, batch_size=32, holdout=32)
     train(CONFIG, digits(), options, tmp_path)
     state = tmp_path / "last.safetensors"
-    for config, other in (
-        (CONFIG, TrainOptions(stage1_epochs=2, stage2_epochs=0, batch_size=32, holdout=32)),
-        (CONFIG.replace(epsilon=0.2), options),
+    longer = TrainOptions(stage1_epochs=2, stage2_epochs=0, batch_size=32, holdout=32)
+    data = digits()
+    other_labels = LabelledImages(data.images, data.labels[::-1].copy(), data.classes, data.source)
+    for config, given, settings, init in (
+        (CONFIG, data, longer, None),
+        (CONFIG.replace(epsilon=0.2), data, options, None),
+        (CONFIG, other_labels, options, None),
+        (CONFIG, data, options, whole),
     ):
-        with pytest.raises(InputError, match=r"last\.safetensors: belongs to a run with other options, data"):
-            train(config, digits(), other, tmp_path, resume=True)
+        with pytest.raises(
+            InputError, match=r"last\.safetensors: belongs to a run with other options, data or"
+        ):
+            train(config, given, settings, tmp_path, init=init, resume=True)
     content = state.read_bytes()
     model = load_checkpoint(tmp_path)
     for damaged in (content[:-8], b"", b"\xff" * 40, (tmp_path / "model.safetensors").read_bytes()):
@@ -289,6 +296,8 @@ def test_options_out_of_range():
         ({"stage1_epochs": -1}, "stage1_epochs=-1 is below 0"),
         ({"batch_size": 0}, "batch_size=0 is below 1"),
         ({"holdout": 0}, "holdout=0 is below 1"),
+        ({"stage1_rate": float("nan")}, "stage1_rate=nan is no finite number from 0"),
+        ({"ponder_weight": -1.0}, "ponder_weight=-1.0 is no finite number from 0"),
         ({"ponder_ramp": 1.5}, r"ponder_ramp=1.5 is outside \[0, 1\]"),
     ):
         with pytest.raises(InputError, match=message):
@@ -337,6 +346,20 @@ def test_missing_data_in_one_line(tmp_path: Path):
         f"error: Fashion-MNIST is not in {tmp_path / 'nowhere'}; install the Debian package"
     )
     assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_not_finite_ends_training(tmp_path: Path):
+    options = TrainOptions(**OPTIONS.to_json() | {"stage1_rate": 1e30})
+    with pytest.raises(
+        CheckFailed, match=r"the loss is nan at stage 1, epoch \d, step \d; lower stage1_rate"
+    ):
+        train(CONFIG, digits(), options, tmp_path)
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_without_stage_2_the_model_does_not_halt(tmp_path: Path):
+    model = train(CONFIG, digits(), TrainOptions(**OPTIONS.to_json() | {"stage2_epochs": 0}), tmp_path)
+    assert model.config.accumulate == load_config(tmp_path).accumulate == "off"
 
 
 def test_configuration_is_fitted_to_the_data():
