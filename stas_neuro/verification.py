@@ -71,8 +71,8 @@ class Agreement:
     visits_differing: int
     events_differing: int
     """Entries of the activity record (image, layer, step, kind) whose counts differ."""
-    logit_delta: float
-    """Largest absolute difference of a logit."""
+    logit_delta: float | None
+    """Largest absolute difference of a logit; None where a logit of either run is not finite."""
     top1_changes: int
     """Images that are classified differently."""
     first: Divergence | None
@@ -96,7 +96,7 @@ class Agreement:
     def equal(self) -> bool:
         """Whether all that float64 promises holds."""
         differing = self.spikes_differing + self.visits_differing + self.events_differing
-        return differing == 0 and self.logit_delta <= TOLERANCE
+        return differing == 0 and self.logit_delta is not None and self.logit_delta <= TOLERANCE
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `json.dumps`."""
@@ -111,6 +111,15 @@ class Verification:
     images: int
     agreements: tuple[Agreement, ...]
     left_out: Mapping[str, str]
+    spikes_fired: Mapping[str, int]
+    """By LIF layer, in the baseline: layers that never fire agree whatever is wrong with them."""
+    visits_skipped: int | None
+    """Visits of halted tokens in the baseline; None of a network that does not halt."""
+
+    @property
+    def silent_layers(self) -> tuple[str, ...]:
+        """LIF layers that fired no spike on these images."""
+        return tuple(name for name, spikes in self.spikes_fired.items() if not spikes)
 
     @property
     def failures(self) -> tuple[Agreement, ...]:
@@ -119,18 +128,25 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Whether every promise holds."""
-        return not self.failures
+        """Whether every promise holds, and there was one to hold."""
+        return not self.failures and any(agreement.promised for agreement in self.agreements)
 
     def require(self) -> None:
-        """Raise CheckFailed, naming the first divergence, unless every promise holds."""
+        """Raise CheckFailed unless `passed`, naming the first divergence or why nothing was compared."""
         if self.passed:
             return
+        if not self.failures:
+            reasons = " ".join(f"{part}: {reason}." for part, reason in self.left_out.items())
+            raise CheckFailed(
+                f"nothing could be compared with {BASELINE}. {reasons}",
+                "give the checkpoint that the bundle was compiled from, or install Lava",
+            )
         worst = self.failures[0]
+        logits = "that are not finite" if worst.logit_delta is None else f"by {worst.logit_delta:.3g}"
         what = (
             f"{worst.run} {worst.dtype} differs from {BASELINE} over {self.images} images: "
             f"{worst.spikes_differing} spikes, {worst.visits_differing} visits, "
-            f"{worst.events_differing} counts of events, logits by {worst.logit_delta:.3g}"
+            f"{worst.events_differing} counts of events, logits {logits}"
         )
         where = f", first at {worst.first}" if worst.first else ""
         raise CheckFailed(
@@ -144,6 +160,9 @@ class Verification:
             "passed": self.passed,
             "baseline": BASELINE,
             "logit_tolerance": TOLERANCE,
+            "spikes_fired": sum(self.spikes_fired.values()),
+            "silent_layers": list(self.silent_layers),
+            "visits_skipped": self.visits_skipped,
             "runs": [agreement.to_json() for agreement in self.agreements],
             "left_out": dict(self.left_out),
         }
@@ -195,9 +214,13 @@ def verify(
     data = data.select(slice(0, limit))
     runs = _runs(graph, source, multiprocess, left_out)
     tallies = {key: _Tally(graph) for key in runs}
+    fired = {lif.name: 0 for lif in graph.of_type(LIF)}
+    skipped = 0
     for start in range(0, len(data), _CHUNK):
         part = data.select(slice(start, start + _CHUNK))
         base = api.run(graph, part, record_spikes=True)
+        fired = {name: spikes + int(np.count_nonzero(base.spikes[name])) for name, spikes in fired.items()}
+        skipped += int(np.count_nonzero(~base.visits))
         for key, execute in runs.items():
             tallies[key].add(base, execute(part), start)
         if progress is not None:
@@ -206,6 +229,8 @@ def verify(
         images=len(data),
         agreements=tuple(tally.agreement(*key) for key, tally in tallies.items()),
         left_out=left_out,
+        spikes_fired=fired,
+        visits_skipped=skipped if graph.accumulators else None,
     )
 
 
@@ -282,7 +307,7 @@ class _Tally:
         self.compared = {lif.name: 0 for lif in self.lifs}
         self.differing = {lif.name: 0 for lif in self.lifs}
         self.visits_compared = self.visits_differing = self.events_differing = self.top1_changes = 0
-        self.logit_delta = 0.0
+        self.logit_delta: float | None = 0.0
         self.first: Divergence | None = None
 
     def add(self, base: Trace, other: Trace, first_image: int) -> None:
@@ -299,7 +324,10 @@ class _Tally:
             self.events_differing += int(
                 np.count_nonzero(base.activity.counts[kind] != other.activity.counts[kind])
             )
-        self.logit_delta = max(self.logit_delta, float(np.abs(base.logits - other.logits).max()))
+        if not (np.isfinite(base.logits).all() and np.isfinite(other.logits).all()):
+            self.logit_delta = None  # of which no difference says anything, and max() loses a NaN
+        if self.logit_delta is not None:
+            self.logit_delta = max(self.logit_delta, float(np.abs(base.logits - other.logits).max()))
         self.top1_changes += int(np.count_nonzero(base.predictions != other.predictions))
 
     def _first(self, differences: Mapping[str, NDArray[np.bool_]], first_image: int) -> Divergence | None:

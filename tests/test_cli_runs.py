@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from cli_support import (
     Place,
     fine,
@@ -29,6 +30,8 @@ from stas_neuro.activity import read_activity
 from stas_neuro.bundle import load_bundle
 from stas_neuro.data import load_data
 from stas_neuro.energy import compare, estimate, list_profiles, load_profile
+from stas_neuro.ir import LIF
+from stas_neuro.models.checkpoint import load_checkpoint, save_checkpoint
 
 DOCS = (Path(__file__).parents[1] / "docs" / "cli.md").read_text()
 IMAGES = 6
@@ -114,6 +117,10 @@ def test_compare_ranks_chips_and_tells_what_halting_saves(place: Place, tmp_path
     known = [total for total in totals if total is not None]
     assert known == sorted(known) and totals[: len(known)] == known
     shown = fine("compare", place.run, "--baseline", str(place.without), "--profiles", "loihi2,loihi1").out
+    assert "serial / pipelined" in shown
+    flattering = ("--baseline", str(place.without), "--baseline-schedule", "serial", "--json")
+    rows = fine("compare", place.run, *flattering).json["comparison"]["rows"]
+    assert {(row["schedule"], row["baseline_schedule"]) for row in rows} == {("serial", "serial")}
     assert "against" in shown and "without" in shown and "cmos45" not in shown
     assert "against" not in fine("compare", place.run).out
     holey = re.sub(
@@ -133,6 +140,21 @@ def test_verify_prints_the_certificate(place: Place) -> None:
     assert all(f"`{key}`" in DOCS for key in (*document, *document["runs"][0]))
     shown = fine("verify", place.checkpoint, "--data", place.data, "--limit", "1").out
     assert shown.count("equal") == 4 and shown.count("no promise") == 3
+    assert "never fire" not in shown and "was not tested" not in shown
+
+
+def test_verify_tells_what_it_did_not_test(place: Place, tmp_path: Path) -> None:
+    model = load_checkpoint(place.checkpoint)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    model.config = model.config.replace(beta=-50.0)  # no score ever adds up to 1
+    save_checkpoint(model, tmp_path / "silent")
+    shown = fine("verify", tmp_path / "silent", "--data", place.data, "--limit", "1").out
+    layers = [node.name for node in api.compile(model).of_type(LIF)]
+    assert f"{len(layers)} of {len(layers)} layers never fire: {', '.join(layers)}\n" in shown
+    assert "1 images, 0 spikes fired" in shown
+    assert "no token halted, so halting was not tested\n" in shown
 
 
 def test_verify_fails_where_runs_differ(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

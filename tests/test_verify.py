@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from cli_support import CONFIG, make_checkpoint
 from random_models import random_model
 
@@ -58,7 +59,7 @@ def test_everything_agrees_in_float64_and_is_reported_in_float32(
         assert agreement.visits_compared == base.visits.size
         assert agreement.promised == (agreement.dtype == "float64")
     # A float32 run is a run in float32: its logits differ by more than float64 ever would.
-    assert all(agreement.logit_delta > TOLERANCE for agreement in result.agreements if not agreement.promised)
+    assert all((each.logit_delta or 0) > TOLERANCE for each in result.agreements if not each.promised)
 
 
 @pytest.mark.parametrize("accumulate", ACCUMULATIONS)
@@ -201,7 +202,7 @@ def test_a_spike_of_the_stem_comes_before_those_of_blocks(
     assert first.place == {"channel": 3, "row": 1, "column": 2}
 
 
-@pytest.mark.parametrize("what", ["visits", "events", "logits"])
+@pytest.mark.parametrize("what", ["visits", "events", "logits", "nan", "inf"])
 def test_other_divergences_fail_too(
     what: str, checkpoint: Path, images: LabelledImages, changed_lava: Callable[[Change, int], None]
 ) -> None:
@@ -212,6 +213,10 @@ def test_other_divergences_fail_too(
             return {"visits": visits}
         if what == "logits":
             return {"logits": trace.logits + 10 * TOLERANCE}
+        if what in ("nan", "inf"):
+            logits = trace.logits.copy()
+            logits[1, 0] = float(what)
+            return {"logits": logits}
         counts = {kind: array.copy() for kind, array in trace.activity.counts.items()}
         counts["synops"][1, 3, 2] += 1
         return {"activity": dataclasses.replace(trace.activity, counts=counts)}
@@ -221,10 +226,57 @@ def test_other_divergences_fail_too(
     (failed,) = result.failures
     assert failed.visits_differing == (3 if what == "visits" else 0)
     assert failed.events_differing == (1 if what == "events" else 0)
-    assert (failed.logit_delta > TOLERANCE) == (what == "logits")
+    if what in ("nan", "inf"):
+        assert failed.logit_delta is None  # also after the finite batches that follow
+    else:
+        assert failed.logit_delta is not None
+        assert (failed.logit_delta > TOLERANCE) == (what == "logits")
     assert failed.first is None
-    with pytest.raises(CheckFailed):
+    assert json.loads(json.dumps(result.to_json(), allow_nan=False))["passed"] is False
+    with pytest.raises(CheckFailed, match="not finite" if what in ("nan", "inf") else "logits by"):
         result.require()
+
+
+def test_logits_that_are_nowhere_finite_are_not_equal(
+    checkpoint: Path, images: LabelledImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = api.run
+
+    def broken(network: Any, data: Any, **options: Any) -> Trace:
+        trace = run(network, data, **options)
+        return dataclasses.replace(trace, logits=np.full_like(trace.logits, np.nan))
+
+    monkeypatch.setattr(api, "run", broken)
+    assert len(verify(checkpoint, images, limit=1).failures) == len(PROMISED)
+
+
+def test_nothing_compared_is_nothing_certified(
+    images: LabelledImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "stas_neuro.exporters.lava.run", None)
+    result = verify(api.compile(random_model(CONFIG, 3)), images, limit=1)
+    assert not result.failures and not result.passed and result.to_json()["passed"] is False
+    with pytest.raises(CheckFailed, match=r"nothing could be compared.*torch: .*lava: .*give the checkpoint"):
+        result.require()
+
+
+def test_what_was_not_put_to_the_test_is_told(checkpoint: Path, images: LabelledImages) -> None:
+    graph = api.compile(checkpoint)
+    base = api.run(graph, images, record_spikes=True)
+    result = verify(checkpoint, images)
+    assert result.spikes_fired == {name: int(spikes.sum()) for name, spikes in base.spikes.items()}
+    assert result.visits_skipped == (~base.visits).sum() > 0 and not result.silent_layers
+    model = random_model(CONFIG.replace(beta=-50.0), 3)  # no score ever adds up to 1
+    with torch.no_grad():
+        model.get_parameter("blocks.1.q_bn.weight").zero_()
+        model.get_parameter("blocks.1.q_bn.bias").zero_()
+    silent = verify(model, images)
+    assert silent.passed and silent.silent_layers == ("blocks.1.q_lif",)
+    assert silent.visits_skipped == 0
+    document = silent.to_json()
+    assert document["silent_layers"] == ["blocks.1.q_lif"]
+    assert document["spikes_fired"] == sum(silent.spikes_fired.values()) > 0
+    assert verify(api.compile(model, accumulate="off"), images, limit=1).visits_skipped is None
 
 
 def test_logits_within_the_tolerance_are_equal(
@@ -232,7 +284,7 @@ def test_logits_within_the_tolerance_are_equal(
 ) -> None:
     changed_lava(lambda trace: {"logits": trace.logits + TOLERANCE / 10}, 0)
     result = verify(checkpoint, images)
-    assert result.passed and by_run(result.agreements)["Lava, in-process"].logit_delta > TOLERANCE / 20
+    assert result.passed and (by_run(result.agreements)["Lava, in-process"].logit_delta or 0) > TOLERANCE / 20
 
 
 def test_a_changed_class_is_counted_but_float32_promises_nothing(

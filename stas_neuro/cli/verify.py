@@ -37,8 +37,8 @@ def command(
     """Check that torch, the reference interpreter and Lava agree on a network.
 
     In float64 every spike of every layer, every visit and every event must be equal, and logits within 1e-9:
-    exit code 1 if not. In float32 the order of a sum decides about one spike in ten million: there the
-    agreement is reported.
+    exit code 1 if not, and where neither torch nor Lava can take part. In float32 the order of a sum can flip
+    a spike, and with it all that follows: there the agreement is reported, not promised.
     """
     with progress("comparing") as told:
         result = verify(
@@ -54,7 +54,10 @@ def command(
 def show(result: Verification) -> None:
     """Print a certificate."""
     columns = ("against " + BASELINE, "dtype", "spikes differing", "visits", "events", "logits", "top-1", "")
-    emit_table(columns, [_row(agreement) for agreement in result.agreements], f"{result.images} images")
+    title = f"{result.images} images, {sum(result.spikes_fired.values())} spikes fired"
+    if result.visits_skipped is not None:
+        title += f", {result.visits_skipped} visits skipped"
+    emit_table(columns, [_row(agreement) for agreement in result.agreements], title)
     for agreement in result.agreements:
         if agreement.first is None:
             continue
@@ -62,6 +65,10 @@ def show(result: Verification) -> None:
         for layer in agreement.layers:
             if layer.differing:
                 click.echo(f"  {layer.layer}: {layer.differing} of {layer.compared} spikes")
+    if silent := result.silent_layers:
+        click.echo(f"{len(silent)} of {len(result.spikes_fired)} layers never fire: {', '.join(silent)}")
+    if result.visits_skipped == 0:
+        click.echo("no token halted, so halting was not tested")
     for part, reason in result.left_out.items():
         click.echo(f"{part} was left out: {reason}")
 
@@ -73,7 +80,7 @@ def _row(agreement: Agreement) -> tuple[object, ...]:
         f"{agreement.spikes_differing} of {agreement.spikes_compared}",
         agreement.visits_differing,
         agreement.events_differing,
-        f"{agreement.logit_delta:.1e}",
+        "not finite" if agreement.logit_delta is None else f"{agreement.logit_delta:.1e}",
         agreement.top1_changes,
         ("equal" if agreement.equal else "DIFFERS") if agreement.promised else "no promise",
     )
