@@ -141,8 +141,19 @@ def test_demo_goes_all_the_way(shipment: Path, tmp_path: Path) -> None:
     assert {row["profile"] for row in document["comparison"]["rows"]} == set(list_profiles())
     with Image.open(document["halting_map"]) as picture:
         assert picture.format == "PNG"
+    assert {(row["schedule"], row["baseline_schedule"]) for row in document["comparison"]["rows"]} == {
+        ("serial", "pipelined")
+    }
     # The serial price of the same baseline is higher: pipelining is what halting gives up.
-    assert {row["baseline"] for row in document["comparison_pipelined"]["rows"]} < baselines
+    pipelined = {
+        row["profile"]: row for row in document["comparison"]["rows"] if "stage 1" in row["baseline"]
+    }
+    serial = {row["profile"]: row for row in document["comparison_serial"]["rows"]}
+    assert serial.keys() == pipelined.keys()
+    for chip in ("loihi1", "loihi2"):
+        assert serial[chip]["baseline_schedule"] == "serial" and "stage 1" in serial[chip]["baseline"]
+        costs = [rows[chip]["without"]["dynamic_energy_j"]["value"] for rows in (pipelined, serial)]
+        assert costs[0] < costs[1]
     saved = fine("compare", out / "runs" / "halting", "--baseline", out / "runs" / "stage1", "--json").json
     of_demo = [row for row in document["comparison"]["rows"] if row["baseline"].startswith("stage 1")]
     numbers = [
@@ -163,6 +174,9 @@ def test_demo_shows_what_it_found(shipment: Path, tmp_path: Path, monkeypatch: p
     for text in ("accuracy", "token ratio", "equal", "halting ignored", "cmos45", "not measured"):
         assert text in done.out
     assert done.out.count("equal") == 4
+    costs = re.findall(r"^ *(halting|stage 1, without halting) +(serial|pipelined) ", done.out, re.MULTILINE)
+    stage1 = "stage 1, without halting"
+    assert costs == [("halting", "serial"), (stage1, "pipelined"), (stage1, "serial")]
 
 
 def test_a_missing_shipment_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

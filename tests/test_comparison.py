@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
+import numpy as np
 import pytest
 from energy_runs import run, without
 from hypothesis import given, settings
@@ -112,6 +113,28 @@ def test_other_savings_hold_where_times_and_powers_are_all_at_the_same_end(end: 
     assert ours.latency_s is not None and theirs.latency_s is not None
     latency = 1 - ours.latency_s.value / theirs.latency_s.value
     assert row.latency_saving.low - 1e-12 <= latency <= row.latency_saving.high + 1e-12
+
+
+def test_every_run_has_the_fastest_schedule_it_allows_unless_one_is_given() -> None:
+    second = replace(BASELINE.layers[1], name="next", stage=1)
+    deep = replace(
+        BASELINE,
+        layers=(*BASELINE.layers, second),
+        counts={kind: np.pad(array, ((0, 0), (0, 1), (0, 0))) for kind, array in BASELINE.counts.items()},
+    )
+    (row,) = compare(run(), {"off": deep}, [CHIP]).rows
+    (serial,) = compare(run(), {"off": deep}, [CHIP], baseline_schedule="serial").rows
+    assert (row.schedule, row.baseline_schedule) == ("serial", "pipelined")
+    assert (serial.schedule, serial.baseline_schedule) == ("serial", "serial")
+    for each in (row, serial):
+        assert each.without == estimate(deep, CHIP, schedule="serial" if each is serial else "pipelined")
+    assert row.energy_saving is not None and serial.energy_saving is not None
+    assert row.energy_saving.value < serial.energy_saving.value
+    with pytest.raises(InputError, match="cannot be pipelined"):
+        compare(run(), {"off": deep}, [CHIP], schedule="pipelined")
+    # What cannot be priced still says how it would have been.
+    (lacking,) = compare(run(), {"off": deep}, [without(CHIP, "energy.score_lookup")]).rows
+    assert (lacking.schedule, lacking.baseline_schedule) == ("serial", "pipelined")
 
 
 def test_compare_says_what_is_missing() -> None:

@@ -167,6 +167,7 @@ def test_schedules() -> None:
     assert np.bincount([tick.step for tick in ticks]).tolist() == [5, 20, 1, 1, 1]
     serial, pipelined = (estimate(off, "loihi1", schedule=schedule) for schedule in SCHEDULES)
     assert serial.hardware_steps == pipelined.hardware_steps == 2  # one stage: nothing overlaps
+    assert [estimate(record, "loihi1").schedule for record in (run(), off)] == ["serial", "pipelined"]
 
 
 def test_packing_by_hand() -> None:

@@ -50,14 +50,14 @@ from stas_neuro.report import comparison_report, si
 @click.option(
     "--baseline-schedule",
     type=click.Choice(list(SCHEDULES)),
-    help="Schedule of the baselines, if another.",
+    help="The same for the baselines; each has the fastest that it allows if not given.",
 )
 def command(
     run: Path,
     profiles: str,
     baselines: tuple[str, ...],
     gating: Gating,
-    schedule: Schedule,
+    schedule: Schedule | None,
     weight_bits: int,
     baseline_schedule: Schedule | None,
     as_json: bool,
@@ -98,7 +98,11 @@ def _baseline(given: str) -> tuple[str, Activity]:
 
 
 def price_each(
-    activity: Activity, profiles: Sequence[Profile], gating: Gating, schedule: Schedule, weight_bits: int
+    activity: Activity,
+    profiles: Sequence[Profile],
+    gating: Gating,
+    schedule: Schedule | None,
+    weight_bits: int,
 ) -> tuple[list[Estimate], dict[str, str]]:
     """Price on every chip, cheapest first and those without a total last; also why others have no price."""
     priced, lacking = [], {}
@@ -115,6 +119,7 @@ def show_side_by_side(priced: Sequence[Estimate], lacking: dict[str, str]) -> No
     """Print one row a chip."""
     columns = (
         "profile",
+        "schedule",
         "energy",
         "interval",
         "dynamic",
@@ -127,6 +132,7 @@ def show_side_by_side(priced: Sequence[Estimate], lacking: dict[str, str]) -> No
     rows = [
         (
             cost.profile,
+            cost.schedule,
             _value(cost.energy_j, "J"),
             _ends(cost.energy_j, "J"),
             _value(cost.dynamic_energy_j, "J"),

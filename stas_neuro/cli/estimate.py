@@ -27,7 +27,7 @@ def command(
     run: Path,
     profile: str,
     gating: Gating,
-    schedule: Schedule,
+    schedule: Schedule | None,
     weight_bits: int,
     brief: bool,
     as_json: bool,

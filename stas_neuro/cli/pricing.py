@@ -23,9 +23,7 @@ def pricing_options(function: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--schedule",
             type=click.Choice(list(SCHEDULES)),
-            default="serial",
-            show_default=True,
-            help="How model steps become hardware steps.",
+            help="How the model steps of RUN become hardware steps; the fastest that it allows if not given.",
         ),
         click.option(
             "--weight-bits",

@@ -13,7 +13,7 @@ from stas_neuro.energy.profile import (
     parse_profile,
 )
 from stas_neuro.energy.result import Estimate, EventCost, Interval, LayerCost, Spread, StepCost
-from stas_neuro.energy.schedule import SCHEDULES, Schedule
+from stas_neuro.energy.schedule import SCHEDULES, Schedule, fastest
 
 __all__ = [
     "GATINGS",
@@ -36,6 +36,7 @@ __all__ = [
     "StepCost",
     "compare",
     "estimate",
+    "fastest",
     "list_profiles",
     "load_profile",
     "op_count",

@@ -14,7 +14,7 @@ from stas_neuro.energy.events import Gating
 from stas_neuro.energy.pricing import estimate, op_count
 from stas_neuro.energy.profile import MissingEntry, Profile
 from stas_neuro.energy.result import DISCLAIMER, Estimate, Interval
-from stas_neuro.energy.schedule import Schedule
+from stas_neuro.energy.schedule import Schedule, fastest
 from stas_neuro.errors import InputError
 
 _NOTHING = "the run without halting costs nothing"
@@ -24,11 +24,14 @@ _NOTHING = "the run without halting costs nothing"
 class Saving:
     """One profile, one baseline. Fractions: 0.3 is 30 % less with halting, negative is more.
 
+    `schedule` is that of the run with halting.
     What is None is told in `unavailable` by the same name; `missing` are the entries that the profile lacks.
     """
 
     profile: str
     baseline: str
+    schedule: str
+    baseline_schedule: str
     energy_saving: Interval | None
     dynamic_energy_saving: Interval | None
     latency_saving: Interval | None
@@ -57,7 +60,7 @@ def compare(
     profiles: Sequence[Profile],
     gating: Gating = "silent",
     *,
-    schedule: Schedule = "serial",
+    schedule: Schedule | None = None,
     baseline_schedule: Schedule | None = None,
     weight_bits: int = 8,
 ) -> Comparison:
@@ -72,8 +75,9 @@ def compare(
         weights with halting ignored; the label says which.
     profiles : sequence of Profile
         Where one lacks an entry, its rows say which.
-    baseline_schedule : "serial" or "pipelined", optional
-        Schedule of the baselines, which have no feedback between steps; `schedule` if not given.
+    schedule, baseline_schedule : "serial" or "pipelined", optional
+        Of the halting run and of the baselines; each run has the fastest it allows if not given. Raster and
+        time halting give up pipelining, so a baseline held to their schedule would flatter them.
 
     Raises
     ------
@@ -86,13 +90,15 @@ def compare(
                 f"baseline '{label}' covers {baseline.images} images, the halting run {activity.images}",
                 "run both on the same images",
             )
+    own = schedule or fastest(activity)
     rows = []
     for profile in profiles:
-        halting = _try(activity, profile, gating, schedule, weight_bits)
+        halting = _try(activity, profile, gating, own, weight_bits)
         for label, baseline in baselines.items():
-            without = _try(baseline, profile, gating, baseline_schedule or schedule, weight_bits)
+            other = baseline_schedule or fastest(baseline)
+            without = _try(baseline, profile, gating, other, weight_bits)
             operations = op_count(activity, gating).value, op_count(baseline, gating).value
-            rows.append(_saving(profile.name, label, halting, without, operations))
+            rows.append(_saving(profile.name, label, (own, other), halting, without, operations))
     return Comparison(disclaimer=DISCLAIMER, rows=tuple(rows))
 
 
@@ -108,6 +114,7 @@ def _try(
 def _saving(
     profile: str,
     baseline: str,
+    schedules: tuple[Schedule, Schedule],
     halting: Estimate | MissingEntry,
     without: Estimate | MissingEntry,
     operations: tuple[float, float],
@@ -134,6 +141,8 @@ def _saving(
     return Saving(
         profile=profile,
         baseline=baseline,
+        schedule=schedules[0],
+        baseline_schedule=schedules[1],
         energy_saving=energy,
         dynamic_energy_saving=dynamic,
         latency_saving=latency,

@@ -26,7 +26,7 @@ from stas_neuro.energy.result import (
     Spread,
     StepCost,
 )
-from stas_neuro.energy.schedule import SCHEDULES, HardwareStep, Schedule, hardware_steps
+from stas_neuro.energy.schedule import SCHEDULES, HardwareStep, Schedule, fastest, hardware_steps
 from stas_neuro.errors import InputError
 
 OP_COUNT = "cmos45"
@@ -48,7 +48,7 @@ def estimate(
     profile: Profile | str,
     gating: Gating = "silent",
     *,
-    schedule: Schedule = "serial",
+    schedule: Schedule | None = None,
     weight_bits: int = 8,
 ) -> Estimate:
     """Price a run on a chip.
@@ -61,8 +61,8 @@ def estimate(
         A profile, or the name or path of one.
     gating : "silent", "none" or "core"
         What becomes of halted tokens, see `GATINGS`.
-    schedule : "serial" or "pipelined"
-        How model steps become hardware steps, see `SCHEDULES`.
+    schedule : "serial" or "pipelined", optional
+        How model steps become hardware steps, see `SCHEDULES`; the fastest that the run allows if not given.
     weight_bits : int
         Bits of a weight in synaptic memory.
 
@@ -73,6 +73,7 @@ def estimate(
     InputError
         When the activity has no image, does not fit the chip or contradicts itself.
     """
+    schedule = fastest(activity) if schedule is None else schedule
     for what, given, known in (("gating", gating, GATINGS), ("schedule", schedule, SCHEDULES)):
         if given not in known:
             raise InputError(f"no {what} is called '{given}'", f"use one of {', '.join(known)}")

@@ -24,6 +24,11 @@ class HardwareStep:
     work: tuple[tuple[int, int], ...]
 
 
+def fastest(activity: Activity) -> Schedule:
+    """Name the fastest schedule that a run allows: pipelined where no layer feeds the next model step."""
+    return "serial" if any(layer.feedback for layer in activity.layers) else "pipelined"
+
+
 def hardware_steps(activity: Activity, schedule: Schedule) -> tuple[HardwareStep, ...]:
     """List the hardware steps of one inference, in order.
 

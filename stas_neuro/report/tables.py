@@ -106,7 +106,16 @@ def estimate_report(cost: Estimate, *, details: bool = True) -> RenderableType:
 
 def comparison_report(result: Comparison) -> RenderableType:
     """What halting saves, profile by profile, against each baseline; cells say which entry is missing."""
-    headings = ("against", "energy with", "without", "saved", "dynamic saved", "latency saved", "45 nm count")
+    headings = (
+        "against",
+        "schedules",
+        "energy with",
+        "without",
+        "saved",
+        "dynamic saved",
+        "latency saved",
+        "45 nm count",
+    )
     table = _table("profile", *headings)
     reasons: dict[str, None] = {}
     for row in result.rows:
@@ -114,6 +123,7 @@ def comparison_report(result: Comparison) -> RenderableType:
             table,
             row.profile,
             row.baseline,
+            f"{row.schedule} / {row.baseline_schedule}",
             _energy(row, row.halting),
             _energy(row, row.without),
             *(_saved(row, name) for name in ("energy_saving", "dynamic_energy_saving", "latency_saving")),
@@ -121,7 +131,7 @@ def comparison_report(result: Comparison) -> RenderableType:
         )
         reasons |= {f"{row.profile}: {why}": None for why in row.unavailable.values()}
     heading = Text("With and without halting", style="bold")
-    legend = Text("saved: + less, - more with halting; in brackets low to high")
+    legend = Text("saved: + less, - more with halting; in brackets low to high; schedules: with / without")
     parts: list[RenderableType] = [heading, table, legend]
     if reasons:
         parts.append(_lines("Not priced", list(reasons)))
