@@ -118,6 +118,8 @@ class _Lowering:
                 self.problems.append(
                     f"{where}: {type(module).__name__} is no module of a STAS model; replace it"
                 )
+            if "forward" in vars(module):
+                self.problems.append(f"{where}: its forward is replaced; remove that")
             if module._forward_hooks or module._forward_pre_hooks:
                 self.problems.append(f"{where}: has forward hooks, which may change its values; remove them")
         for name, tensor in model.state_dict().items():
@@ -127,13 +129,20 @@ class _Lowering:
     # Stem ---------------------------------------------------------------------------------------------------
 
     def _stem(self) -> Value:
-        config, stem = self.config, self.model.stem
+        config = self.config
         repeated = Phase.STEP if config.stem == "sps" else Phase.STEM
         phase = repeated if config.event_input else Phase.ONCE
         if config.event_input and config.stem == "one-step":
             phase = Phase.STEM
         shape = (config.in_channels, config.image_size, config.image_size)
         x = self._add(Input(name="input", phase=phase, scope="stem", shape=shape))
+        stem = self._module("stem", torch_stem.Stem)
+        if stem is None:
+            return x
+        for field in ("stem", "event_input", "time_steps", "patch_size"):
+            built, said = getattr(stem.config, field), getattr(config, field)
+            if built != said:
+                self.problems.append(f"stem: built for {field}={built!r}, not {said!r}; build the model anew")
         if config.event_input and config.stem == "one-step":
             x, phase = self._integrate(x), Phase.ONCE
         x = self._conv("0", x, phase)
@@ -214,6 +223,10 @@ class _Lowering:
         config = self.config
         mode = config.accumulate
         depth = len(self.model.blocks)
+        if depth != config.depth:
+            self.problems.append(
+                f"blocks: {depth}, not the configuration's {config.depth}; build the model anew"
+            )
         outputs: list[Value] = []
         masks: list[Edge | None] = []  # alive of each block, its destination still open
         for l in range(depth):
