@@ -106,7 +106,7 @@ def test_compat_travels_without_stas_neuro(tmp_path: Path) -> None:
     )
 
 
-def test_without_lava_the_error_names_the_extra() -> None:
+def test_without_lava_the_error_names_it() -> None:
     out = run_python(
         """
         import sys
@@ -117,7 +117,26 @@ def test_without_lava_the_error_names_the_extra() -> None:
             print(error)
         """
     )
-    assert "stas-neuro[lava]" in out
+    assert out.startswith("lava-nc 0.10.0 cannot be imported: ")
+
+
+def test_every_import_of_lava_is_mended_and_nothing_else_needs_it() -> None:
+    run_python(
+        """
+        import importlib, pkgutil, sys
+        from stas_neuro.exporters import lava as ours
+        sys.modules["stas_neuro.exporters.lava.compat"] = None
+        needs_it = set()
+        for module in pkgutil.walk_packages(ours.__path__, ours.__name__ + ".", onerror=lambda name: None):
+            try:
+                importlib.import_module(module.name)
+            except ImportError:
+                needs_it.add(module.name.rpartition(".")[2])
+        assert not [name for name in sys.modules if name.partition(".")[0] == "lava"]
+        assert {"lava_api", "worker", "executor", "processes"} <= needs_it
+        assert not needs_it & {"package", "build", "run", "execute", "supervisor", "standalone"}
+        """
+    )
 
 
 @pytest.mark.parametrize("version", ["1.26.4", "2.0.0", "2.3.5"])

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from ir_random import Recipe, build
 
+from stas_neuro.bundle import Provenance, save_bundle
 from stas_neuro.data import normalise
 from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.package import MODULES, write_package
 from stas_neuro.exporters.lava.run import run_lava
+from stas_neuro.exporters.lava.standalone import main
 from stas_neuro.ir import Graph
 
 GUARDED = """
@@ -126,6 +128,42 @@ def test_bad_input_is_one_line_and_exit_code_2(package: Path, tmp_path: Path) ->
     assert "images have shape (2, 2, 3, 3), the network takes (B, 2, 4, 6)" in small.stderr
 
 
+@pytest.mark.parametrize(
+    ("pixels", "wrong"),
+    [
+        (np.full((1, 2, 4, 6), 200, np.int64), "pixels are int64; give uint8"),
+        (np.full((1, 2, 4, 6), 200.0), "float pixels are in 200..200; scale them to 0..1"),
+        (np.full((1, 2, 4, 6), -0.5), "float pixels are in -0.5..-0.5; scale them to 0..1"),
+    ],
+)
+def test_pixels_that_would_be_misread_are_refused(
+    pixels: np.ndarray, wrong: str, package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "images.npz", images=pixels)
+    assert main(package, [str(tmp_path / "images.npz")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and f"images.npz: {wrong}" in error
+
+
+WITHOUT_LAVA = """
+import sys
+sys.modules["lava"] = None
+from pathlib import Path
+from stas_neuro.bundle import load_bundle
+from stas_neuro.exporters.lava.package import write_package
+write_package(load_bundle(Path(sys.argv[1])).graph, sys.argv[2])
+"""
+
+
+def test_a_package_is_written_without_lava(graph: Graph, package: Path, tmp_path: Path) -> None:
+    save_bundle(graph, tmp_path / "bundle", Provenance(source="", source_sha256={}, options={}))
+    command = [sys.executable, "-c", WITHOUT_LAVA, str(tmp_path / "bundle"), str(tmp_path / "network")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    for name in ("network.json", "run.py", "README.md"):
+        assert (tmp_path / "network" / name).read_bytes() == (package / name).read_bytes()
+
+
 def test_only_another_package_is_replaced_and_only_by_force(graph: Graph, tmp_path: Path) -> None:
     target = tmp_path / "a" / "network"
     write_package(graph, target)
@@ -138,7 +176,7 @@ def test_only_another_package_is_replaced_and_only_by_force(graph: Graph, tmp_pa
     other = tmp_path / "mine"
     other.mkdir()
     (other / "thesis.tex").write_text("years of work")
-    with pytest.raises(InputError, match="is no such package"):
+    with pytest.raises(InputError, match=r"has no network\.json"):
         write_package(graph, other, force=True)
     assert (other / "thesis.tex").exists()
     empty = tmp_path / "empty"

@@ -1,9 +1,5 @@
 """Intel Lava: the program as Lava processes. Everything that imports ``lava`` is in this package.
 
-Raises
-------
-ImportError
-    On import: Lava is not installed, or the installed numpy is too new for it.
+Of its modules only ``lava_api`` does, after ``compat`` has mended what it imports: to write a package, or to
+supervise a run, takes no Lava.
 """
-
-from . import compat as compat  # before every module of this package, and so before any import of lava

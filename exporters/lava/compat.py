@@ -59,7 +59,7 @@ def mend() -> None:
         _import_with(_VAR_MODEL, ValueError, dataclasses, "dataclass", _dataclass)
         _import_with(_MULTIPROCESSING, RuntimeError, multiprocessing, "set_start_method", _keep_start_method)
     except ModuleNotFoundError as error:
-        raise ImportError(f"Lava cannot be imported: {error}; install it with 'stas-neuro[lava]'") from error
+        raise ImportError(f"lava-nc 0.10.0 cannot be imported: {error}") from error
 
 
 def _import_with(

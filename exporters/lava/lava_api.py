@@ -1,4 +1,10 @@
-"""The one door to Lava: every Lava name used here, imported after the module that mends it."""
+"""The one door to Lava: every Lava name used here, imported after the module that mends it.
+
+Raises
+------
+ImportError
+    On import: Lava is not installed, or the installed numpy is too new for it.
+"""
 
 from __future__ import annotations
 

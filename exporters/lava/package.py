@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import tempfile
 from pathlib import Path
 
 from stas_neuro import __version__
-from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.build import build_network
-from stas_neuro.exporters.lava.network import FORMAT, NETWORK_FILE, WEIGHTS_FILE, Network
+from stas_neuro.exporters.lava.network import NETWORK_FILE, Network
+from stas_neuro.files import appearing_directory
 from stas_neuro.ir import Graph
 
 LIBRARY = "stas_lava"
@@ -76,17 +74,8 @@ def write_package(graph: Graph, path: Path | str, force: bool = False) -> None:
     """
     target = Path(path).resolve()
     network = build_network(graph)
-    _check_free(target, force)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
-            fresh = Path(scratch) / "new"
-            _write(network, fresh)
-            _move(fresh, target, aside=Path(scratch) / "old")
-    except OSError as error:
-        raise InputError(
-            f"{target}: {error.strerror or error}", "choose a place that can be written"
-        ) from error
+    with appearing_directory(target, marker=NETWORK_FILE, force=force) as fresh:
+        _write(network, fresh)
 
 
 def _write(network: Network, directory: Path) -> None:
@@ -106,30 +95,3 @@ def _write(network: Network, directory: Path) -> None:
     )
     (directory / "README.md").write_text(readme, encoding="utf-8")
     network.save(directory)
-
-
-def _move(fresh: Path, target: Path, aside: Path) -> None:
-    """Rename, what is at `target` out of the way first and back again where that fails."""
-    if not target.exists():
-        fresh.rename(target)
-        return
-    target.rename(aside)
-    try:
-        fresh.rename(target)
-    except OSError:
-        aside.rename(target)
-        raise
-
-
-def _check_free(target: Path, force: bool) -> None:
-    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
-        return
-    try:
-        document = json.loads((target / NETWORK_FILE).read_text(encoding="utf-8"))
-        ours = document["format"] == FORMAT and (target / WEIGHTS_FILE).is_file()
-    except (OSError, ValueError, KeyError, TypeError):
-        ours = False
-    if not ours:
-        raise InputError(f"{target} exists and is no such package", "choose another path")
-    if not force:
-        raise InputError(f"{target} exists", "choose another path or use --force to replace it")

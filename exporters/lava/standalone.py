@@ -29,7 +29,9 @@ def main(directory: Path, arguments: Sequence[str] | None = None) -> int:
             progress=_progress if sys.stderr.isatty() else None,
         )
     except LavaFailure as failure:
-        print(f"error: {failure}", file=sys.stderr)
+        if options.debug and failure.detail:
+            print(failure.detail, file=sys.stderr)
+        print(f"error: {failure.what}; {failure.remedy}", file=sys.stderr)
         return 2
     predictions = result.logits.argmax(axis=1)
     for index, prediction in enumerate(predictions):
@@ -57,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         default=60.0,
         help="seconds that the multiprocess runtime may take for an image (default: %(default)s)",
     )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of a failed process")
     return parser
 
 
@@ -68,7 +71,16 @@ def _read(path: Path, limit: int | None) -> tuple[Array, Array | None]:
             labels = arrays["labels"][:limit] if "labels" in arrays.files else None
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise LavaFailure(f"{path}: {error}", "give an npz file with an array named images") from error
-    return images[:, None] if images.ndim == 3 else images, labels
+    images = images[:, None] if images.ndim == 3 else images
+    if images.dtype != np.uint8 and images.dtype.kind != "f":
+        raise LavaFailure(f"{path}: pixels are {images.dtype}", "give uint8 in 0..255, or floats in 0..1")
+    still = images.ndim < 5  # frames of events may hold any count
+    if still and images.dtype != np.uint8 and images.size and (images.min() < 0 or images.max() > 1):
+        raise LavaFailure(
+            f"{path}: float pixels are in {images.min():g}..{images.max():g}",
+            "scale them to 0..1, or give uint8",
+        )
+    return images, labels
 
 
 def _progress(done: int, total: int) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from stas_neuro import api
 from stas_neuro.bundle import load_bundle
 from stas_neuro.cli.common import PATH, emit_json, force_option, stas_command
+from stas_neuro.exporters.lava.package import write_package
 
 
 @stas_command(
@@ -32,8 +32,6 @@ def command(bundle: Path, target: str, output: Path, force: bool, as_json: bool)
     lava: a directory whose run.py runs the network on Lava with numpy and lava-nc alone, without stas-neuro.
     """
     network = load_bundle(bundle)
-    with api.needs("lava"):
-        from stas_neuro.exporters.lava.package import write_package
     write_package(network.graph, output, force=force)
     if as_json:
         files = sorted(str(path.relative_to(output)) for path in output.rglob("*") if path.is_file())
