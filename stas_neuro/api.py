@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from stas_neuro.bundle import Bundle, Provenance
-from stas_neuro.data import LabelledImages, normalise
+from stas_neuro.data import LabelledImages, check_pixels, normalise
 from stas_neuro.errors import InputError
 from stas_neuro.files import read_bytes
 from stas_neuro.ir import Graph, Phase
@@ -107,8 +108,11 @@ def lower(
 
 
 def provenance(checkpoint: str | Path, **options: str | float | None) -> Provenance:
-    """Tell where a bundle comes from: a checkpoint, the SHA-256 of its files, and the options given."""
-    directory = Path(checkpoint)
+    """Tell where a bundle comes from: a checkpoint, the SHA-256 of its files, and the options given.
+
+    The path is absolute: `verify` looks for the checkpoint there, from whatever directory it is called.
+    """
+    directory = Path(checkpoint).resolve()
     return Provenance(
         source=str(directory),
         source_sha256={
@@ -125,6 +129,7 @@ def run(
     backend: str = "reference",
     dtype: DTypeLike = np.float64,
     runtime: str = "in-process",
+    deadline_s: float = 60.0,
     limit: int | None = None,
     record_spikes: bool = False,
     progress: Progress | None = None,
@@ -144,6 +149,8 @@ def run(
         Precision of all arithmetic.
     runtime : "in-process" or "multiprocess"
         Of Lava: stepped in this interpreter, or one operating-system process a node.
+    deadline_s : float
+        Longest time in seconds that Lava's multi-process runtime may take between two images.
     limit : int, optional
         Run only the first images.
     record_spikes : bool
@@ -154,7 +161,7 @@ def run(
     Raises
     ------
     InputError
-        If images do not fit the network, or Lava is asked for and missing.
+        If images do not fit the network or hold other values, or Lava is asked for and missing.
     LavaRunError
         If Lava's multi-process runtime fails.
     """
@@ -170,9 +177,17 @@ def run(
     x = preprocess(graph, images, limit)
     if backend == "lava":
         with needs("lava"):
-            from stas_neuro.exporters.lava.run import run_lava
+            import stas_neuro.exporters.lava.lava_api  # noqa: F401 - the rest imports it late, or in a child
+        from stas_neuro.exporters.lava.run import run_lava
+
         return run_lava(
-            graph, x, dtype=precision, runtime=runtime, record_spikes=record_spikes, progress=progress
+            graph,
+            x,
+            dtype=precision,
+            runtime=runtime,
+            record_spikes=record_spikes,
+            deadline_s=deadline_s,
+            progress=progress,
         )
     from stas_neuro.reference import run_reference
 
@@ -199,6 +214,7 @@ def preprocess(
             f"{data.source}: {len(data)} images of shape {data.images.shape[1:]}, the model takes {wanted}",
             "give data of the kind it was trained on",
         )
+    check_pixels(data.images[:limit], data.source)
     return normalise(data.images[:limit], graph.preprocessing.mean, graph.preprocessing.std)
 
 
@@ -218,6 +234,16 @@ def needs(part: str) -> Iterator[None]:
             warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")
             yield
     except ImportError as error:
-        raise InputError(
-            f"{part} cannot be used here: {error}", f"pip install 'stas-neuro[{part}]'"
-        ) from error
+        raise InputError(f"{part} cannot be used here: {error}", _installation(part)) from error
+
+
+def _installation(part: str) -> str:
+    """How to install an optional part in this version of Python: Lava declares none above 3.10."""
+    if part == "lava" and sys.version_info >= (3, 11):
+        command = (
+            "pip install asteval networkx scipy && "
+            "pip install --no-deps --ignore-requires-python lava-nc==0.10.0"
+        )
+    else:
+        command = f"pip install 'stas-neuro[{part}]'"
+    return f"{command} (in a checkout: uv sync --all-extras)"

@@ -272,7 +272,7 @@ def _runs(
         runs["torch, skipping", "float64"] = _torch_run(graph, model, "float64", skip=True)
     try:
         with api.needs("lava"):
-            import stas_neuro.exporters.lava.run  # noqa: F401 - only whether it can be imported
+            import stas_neuro.exporters.lava.lava_api  # noqa: F401 - only whether it can be imported
         runtimes = list(api.RUNTIMES) if multiprocess else ["in-process"]
     except InputError as error:
         left_out["lava"] = str(error)

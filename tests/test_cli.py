@@ -138,7 +138,7 @@ def test_compile_writes_the_bundle_that_the_api_makes(place: Place, tmp_path: Pa
     bundle = load_bundle(tmp_path / "b.zip")
     assert bundle.graph == stas_neuro.compile(place.checkpoint, epsilon=0.3)
     assert bundle.graph != load_bundle(place.bundle).graph
-    assert bundle.provenance.source == str(place.checkpoint)
+    assert bundle.provenance.source == str(place.checkpoint.resolve())
     assert bundle.provenance.options == done["options"] == {"epsilon": 0.3}
     assert set(done["source_sha256"]) == {"config.json", "model.safetensors"}
     assert done["sha256"] == bundle.sha256
@@ -146,6 +146,14 @@ def test_compile_writes_the_bundle_that_the_api_makes(place: Place, tmp_path: Pa
     assert (done["time_steps"], done["blocks"], done["tokens"]) == (3, 2, 16)
     off = load_bundle(place.bundle.with_name("off.stas"))
     assert not off.graph.accumulators and off.provenance.options == {"accumulate": "off"}
+
+
+def test_a_bundle_knows_its_checkpoint_from_any_directory(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place.checkpoint.parent)
+    fine("compile", place.checkpoint.name, "-o", tmp_path / "b")
+    assert load_bundle(tmp_path / "b").provenance.source == str(place.checkpoint.resolve())
 
 
 def test_compile_leaves_the_model_it_is_given_alone(place: Place) -> None:

@@ -258,8 +258,11 @@ def test_an_exception_ends_the_run_with_its_traceback(
 ) -> None:
     with pytest.raises(ValueError, match=error.split(": ")[1]):
         run_network(network, MANY[:1])  # in process: the exception itself
-    with pytest.raises(LavaFailure, match=rf"^{layer} raised in the multi-process runtime") as caught:
+    with pytest.raises(
+        LavaFailure, match=rf"^{layer} raised in the multi-process runtime: {error}"
+    ) as caught:
         run_network(network, MANY, runtime="multiprocess")
+    assert caught.value.remedy == "--debug shows the traceback"
     assert "Traceback" in caught.value.detail and error in caught.value.detail
     assert_no_session_is_left()
 

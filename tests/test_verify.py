@@ -111,9 +111,9 @@ def test_a_graph_or_a_model_can_be_verified_directly(images: LabelledImages) -> 
 def test_lava_is_left_out_where_it_is_missing(
     checkpoint: Path, images: LabelledImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "stas_neuro.exporters.lava.run", None)
+    monkeypatch.setitem(sys.modules, "stas_neuro.exporters.lava.lava_api", None)
     result = verify(checkpoint, images, limit=1)
-    assert "pip install 'stas-neuro[lava]'" in result.left_out["lava"]
+    assert "pip install" in result.left_out["lava"]
     assert list(by_run(result.agreements)) == PROMISED[:-1]
 
 
@@ -253,7 +253,7 @@ def test_logits_that_are_nowhere_finite_are_not_equal(
 def test_nothing_compared_is_nothing_certified(
     images: LabelledImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "stas_neuro.exporters.lava.run", None)
+    monkeypatch.setitem(sys.modules, "stas_neuro.exporters.lava.lava_api", None)
     result = verify(api.compile(random_model(CONFIG, 3)), images, limit=1)
     assert not result.failures and not result.passed and result.to_json()["passed"] is False
     with pytest.raises(CheckFailed, match=r"nothing could be compared.*torch: .*lava: .*give the checkpoint"):

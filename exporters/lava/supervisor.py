@@ -115,10 +115,11 @@ class _Child:
                     raise self._stalled(limit)
                 continue
             if "failed" in event:
+                detail = Path(event["file"]).read_text(encoding="utf-8")
                 raise LavaFailure(
-                    f"{event['failed']} raised in the multi-process runtime",
-                    "see the traceback",
-                    detail=Path(event["file"]).read_text(encoding="utf-8"),
+                    f"{event['failed']} raised in the multi-process runtime: {detail.splitlines()[-1]}",
+                    "--debug shows the traceback",
+                    detail=detail,
                 )
             if "died" in event:
                 raise LavaFailure(f"the process of {event['died']} died ({event['how']})", _MEMORY)
@@ -166,7 +167,7 @@ class _Child:
         where = f", at {', '.join(stuck)}" if stuck else ""
         return LavaFailure(
             f"the multi-process runtime finished nothing for {limit:g} s{where}",
-            "look there, raise the deadline, or use the in-process runtime",
+            "look there, raise --deadline, or use the in-process runtime",
             detail="\n".join(detail) if self.workers else self._log(),
         )
 

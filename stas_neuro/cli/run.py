@@ -52,6 +52,14 @@ from stas_neuro.files import check_free
     help="Of Lava: all processes in this one, or Lava's own runtime with an operating-system process a node.",
 )
 @click.option(
+    "--deadline",
+    type=click.FloatRange(min=0, min_open=True),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Longest time that Lava's own runtime may take between two images.",
+)
+@click.option(
     "-o",
     "--output",
     type=PATH,
@@ -66,6 +74,7 @@ def command(
     backend: str,
     dtype: str,
     runtime: str,
+    deadline: float,
     output: Path | None,
     force: bool,
     as_json: bool,
@@ -82,7 +91,14 @@ def command(
     begun = time.perf_counter()
     with progress(f"running on {backend}") as told:
         trace = api.run(
-            network, images, backend=backend, dtype=dtype, runtime=runtime, limit=limit, progress=told
+            network,
+            images,
+            backend=backend,
+            dtype=dtype,
+            runtime=runtime,
+            deadline_s=deadline,
+            limit=limit,
+            progress=told,
         )
     wall_time_s = time.perf_counter() - begun
     images = images.select(slice(0, trace.images))
