@@ -72,6 +72,16 @@ def test_backends_give_the_same_run(place: Place, tmp_path: Path) -> None:
     assert read_activity(tmp_path / "lava" / "activity.json") == expected
 
 
+def test_the_deadline_reaches_lavas_own_runtime(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Where even the start has no time, no run can be in time.
+    monkeypatch.setattr("stas_neuro.exporters.lava.supervisor.START_S", 0.0)
+    arguments = ("run", place.bundle, "--data", place.data, "--backend", "lava", "--runtime", "multiprocess")
+    done = stas(*arguments, "--deadline", "0.01")
+    assert done.code == 1 and "finished nothing for 0.01 s" in done.err and "raise --deadline" in done.err
+    assert done.err.count("\n") == 1
+    assert stas(*arguments, "--deadline", "0").code == 2
+
+
 def test_run_in_float32_without_labels_or_output(place: Place, tmp_path: Path) -> None:
     unlabelled = make_data(tmp_path / "unlabelled.npz", labels=False)
     document = fine("run", place.bundle, "--data", unlabelled, "--dtype", "float32", "--json").json

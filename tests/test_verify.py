@@ -120,6 +120,10 @@ def test_lava_is_left_out_where_it_is_missing(
 def test_images_that_do_not_fit_are_refused(checkpoint: Path) -> None:
     with pytest.raises(InputError, match=r"2 images of shape \(1, 9, 9\), the model takes \(1, 8, 8\)"):
         verify(checkpoint, np.zeros((2, 1, 9, 9), np.uint8))
+    with pytest.raises(InputError, match="the images: pixels are int64"):
+        verify(checkpoint, np.zeros((2, 1, 8, 8), np.int64))
+    with pytest.raises(InputError, match=r"the images: float pixels are in 0\.\.255"):
+        verify(checkpoint, np.array([0.0, 255.0]).repeat(64).reshape(2, 1, 8, 8))
 
 
 Change = Callable[[Trace], dict[str, Any]]
@@ -271,10 +275,11 @@ def test_what_was_not_put_to_the_test_is_told(checkpoint: Path, images: Labelled
         model.get_parameter("blocks.1.q_bn.weight").zero_()
         model.get_parameter("blocks.1.q_bn.bias").zero_()
     silent = verify(model, images)
-    assert silent.passed and silent.silent_layers == ("blocks.1.q_lif",)
+    # Without queries attention is silent, too.
+    assert silent.passed and silent.silent_layers == ("blocks.1.q_lif", "blocks.1.attn_lif")
     assert silent.visits_skipped == 0
     document = silent.to_json()
-    assert document["silent_layers"] == ["blocks.1.q_lif"]
+    assert document["silent_layers"] == ["blocks.1.q_lif", "blocks.1.attn_lif"]
     assert document["spikes_fired"] == sum(silent.spikes_fired.values()) > 0
     assert verify(api.compile(model, accumulate="off"), images, limit=1).visits_skipped is None
 
