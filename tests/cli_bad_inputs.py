@@ -188,7 +188,7 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     ),
     "array name": (images(pictures=PIXELS), RUN, ("data.npz: holds no array named images", "name")),
     "empty data": (images(images=PIXELS[:0]), RUN, ("data.npz: holds no images", "give at least one")),
-    "NaN pixel": (images(images=PIXELS * np.nan), RUN, ("data.npz: images hold NaN", "remove")),
+    "NaN pixel": (images(images=PIXELS * np.nan), RUN, ("data.npz: pixels hold NaN", "remove")),
     "labels": (
         images(images=PIXELS, labels=np.zeros(3, int)),
         RUN,
