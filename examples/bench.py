@@ -154,6 +154,7 @@ def bench(arguments: argparse.Namespace) -> dict[str, Any]:
     # Read by numpy and torch when they are imported, which children do.
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(arguments.threads)
     os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")  # norse's use of torch.jit
+    load = os.getloadavg()[0]  # of others: later it is our own
     rows = []
     with tempfile.TemporaryDirectory() as directory:
         bundle = Path(directory) / "model.stas"
@@ -175,7 +176,7 @@ def bench(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()}",
         "python": platform.python_version(),
-        "load_average": os.getloadavg()[0],
+        "load_average": load,
         "threads": arguments.threads,
         "model": arguments.model.name,
         "images": arguments.images,
@@ -199,18 +200,20 @@ def _compile(model: str, bundle: str) -> None:
 
 def show(result: dict[str, Any]) -> None:
     """Print the table."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{result['model']}, {result['images']} images, {result['dtype']}")
+    title = f"{result['model']}, {result['images']} images, {result['dtype']}"
+    table = Table(title=title, box=box.SIMPLE_HEAD)
     table.add_column("backend", no_wrap=True)
-    for name in ("images/s", "lowest", "highest", "x torch", "1 image, s", "peak, MB"):
-        table.add_column(name, justify="right")
+    for name in ("images/s", "lowest-highest", "x torch", "alone, s", "peak MB"):
+        table.add_column(name, justify="right", no_wrap=True)
     for row in result["backends"]:
-        rates = (row[f"images_per_s{suffix}"] for suffix in ("", "_low", "_high"))
         table.add_row(
             row["backend"],
-            *(f"{rate:.1f}" for rate in rates),
+            f"{row['images_per_s']:.1f}",
+            f"{row['images_per_s_low']:.1f}-{row['images_per_s_high']:.1f}",
             f"{row['ratio_to_baseline']:.2f}",
             f"{row['one_image_s']:.3f}",
             f"{row['peak_memory_bytes'] / 1e6:.0f}",
@@ -219,7 +222,7 @@ def show(result: dict[str, Any]) -> None:
     console.print(table)
     for line in (
         f"Medians of {result['repeats']} calls; x torch: against {result['baseline']}.",
-        "Peak memory: of the largest single process, what it imports included.",
+        "Alone: a call with one image. Peak memory: of the largest single process, imports included.",
         f"{result['machine']}, {result['threads']} thread(s), Python {result['python']}, "
         f"load average {result['load_average']:.1f}: wall-clock time of this CPU, not of any chip.",
         f"stas-export --help: {result['help_cpu_s']:.2f} CPU seconds.",

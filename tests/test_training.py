@@ -129,6 +129,29 @@ def test_ponder_weight_shortens_visits(tmp_path: Path):
     assert ratios[1] < ratios[0] - 0.1
 
 
+def test_every_epoch_sees_all_images_in_another_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    seen: list[list[int]] = []
+    loss = torch.nn.functional.cross_entropy
+
+    def note(logits: torch.Tensor, labels: torch.Tensor, **options: float) -> torch.Tensor:
+        seen.append(labels.tolist())
+        return loss(logits, labels, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", note)
+    data = LabelledImages(digits().images, np.arange(128), source="numbered")
+    train(CONFIG, data, OPTIONS, tmp_path)
+    epochs = np.reshape(seen, (4, 96))
+    assert (np.sort(epochs) == np.arange(96)).all()  # the last 32 are held out
+    assert len(np.unique(epochs, axis=0)) == 4
+
+
+def test_stage_2_moves_the_statistics_of_tokens(whole: Path):
+    before, after = (load_checkpoint(whole / part).state_dict() for part in ("stage1", "."))
+    moved = [name for name in before if name.startswith("blocks.") and name.endswith("running_mean")]
+    assert len(moved) == 12
+    assert not any(torch.equal(before[name], after[name]) for name in moved)
+
+
 def test_event_data_train(tmp_path: Path):
     rng = np.random.default_rng(0)
     data = LabelledImages(rng.random((24, 2, 2, 4, 4)), rng.integers(0, 3, 24), source="events")
