@@ -207,7 +207,7 @@ def show(result: dict[str, Any]) -> None:
     title = f"{result['model']}, {result['images']} images, {result['dtype']}"
     table = Table(title=title, box=box.SIMPLE_HEAD)
     table.add_column("backend", no_wrap=True)
-    for name in ("images/s", "lowest-highest", "x torch", "alone, s", "peak MB"):
+    for name in ("images/s", "range", "x torch", "alone, s", "peak MB"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in result["backends"]:
         table.add_row(
