@@ -1,10 +1,8 @@
-"""Two-stage training: it learns, survives a kill, refuses what does not fit, and spreads over processes."""
+"""Two-stage training: it learns, refuses what does not fit, and spreads over processes."""
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,41 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from training_runs import CONFIG, OPTIONS, digits, log_of
 
 from stas_neuro.data import LabelledImages, load_data
 from stas_neuro.errors import CheckFailed, InputError
-from stas_neuro.models.checkpoint import load_checkpoint, load_config, save_checkpoint
+from stas_neuro.models.checkpoint import load_checkpoint, load_config
 from stas_neuro.models.config import StasConfig, preset
 from stas_neuro.models.stas import StasModel
 from stas_neuro.training.options import TrainOptions
 from stas_neuro.training.train import evaluate, fit_config, one_cycle, shift_and_mirror, train
-
-CONFIG = preset("tiny").replace(dim=8, heads=1, time_steps=2, stem="max", beta=-0.3)
-OPTIONS = TrainOptions(
-    stage1_epochs=2,
-    stage2_epochs=2,
-    batch_size=32,
-    holdout=32,
-    stage1_rate=0.01,
-    stage2_rate=0.01,
-    augment=False,
-)
-KILL_IN_BATCH = """
-import os, signal, sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[2])
-from test_training import CONFIG, OPTIONS, digits, train
-
-def report(event):
-    if (event["event"], event["stage"], event["epoch"], event.get("step")) == ("batch", 2, 1, 1):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-train(CONFIG, digits(), OPTIONS, Path(sys.argv[1]), report=report)
-"""
-
-
-def digits(count: int = 128) -> LabelledImages:
-    return load_data("digits", "train").select(slice(0, count))
 
 
 @pytest.fixture(autouse=True)
@@ -57,33 +29,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nothing interrupted."""
-    directory = tmp_path_factory.mktemp("whole")
-    torch.set_num_threads(1)
-    train(CONFIG, digits(), OPTIONS, directory)
-    return directory
-
-
-def log_of(directory: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (directory / "log.jsonl").read_text().splitlines()]
-
-
-def assert_same_run(directory: Path, whole: Path) -> None:
-    """Bit-identical weights of both stages, and the same log but for how long it took."""
-    assert log_of(whole)[-1]["token_ratio"] < 1, "no token halts"
-    for part in (".", "stage1"):
-        ours, theirs = (load_checkpoint(run / part) for run in (directory, whole))
-        assert ours.config == theirs.config
-        for name, tensor in theirs.state_dict().items():
-            assert torch.equal(ours.state_dict()[name], tensor), f"{part} {name}"
-    logs = [
-        [{k: v for k, v in line.items() if k != "seconds"} for line in log_of(d)] for d in (directory, whole)
-    ]
-    assert logs[0] == logs[1]
 
 
 # Learning -----------------------------------------------------------------------------------------------
@@ -145,13 +90,6 @@ def test_every_epoch_sees_all_images_in_another_order(tmp_path: Path, monkeypatc
     assert len(np.unique(epochs, axis=0)) == 4
 
 
-def test_stage_2_moves_the_statistics_of_tokens(whole: Path):
-    before, after = (load_checkpoint(whole / part).state_dict() for part in ("stage1", "."))
-    moved = [name for name in before if name.startswith("blocks.") and name.endswith("running_mean")]
-    assert len(moved) == 12
-    assert not any(torch.equal(before[name], after[name]) for name in moved)
-
-
 def test_event_data_train(tmp_path: Path):
     rng = np.random.default_rng(0)
     data = LabelledImages(rng.random((24, 2, 2, 4, 4)), rng.integers(0, 3, 24), source="events")
@@ -187,128 +125,6 @@ def test_augmentation_is_a_shift_and_maybe_a_mirror():
             assert any(found)
     frames = shift_and_mirror(x.unsqueeze(1).expand(-1, 4, -1, -1, -1), torch.Generator().manual_seed(0))
     assert all(torch.equal(frames[:, t], frames[:, 0]) for t in range(4))
-
-
-# Being killed -------------------------------------------------------------------------------------------
-
-
-class Killed(Exception):
-    pass
-
-
-@pytest.mark.parametrize(
-    "when",
-    [
-        ("epoch", 1, 0, None),
-        ("epoch", 1, 1, None),  # stage 1 is done, its checkpoint not yet written
-        ("batch", 2, 0, 0),
-        ("epoch", 2, 0, None),
-        ("epoch", 2, 1, None),  # all is done but the last checkpoint
-    ],
-)
-def test_a_resumed_run_ends_as_the_whole_one(tmp_path: Path, whole: Path, when: tuple[Any, ...]):
-    def report(event: dict[str, Any]) -> None:
-        if (event["event"], event["stage"], event["epoch"], event.get("step")) == when:
-            raise Killed
-
-    with pytest.raises(Killed):
-        train(CONFIG, digits(), OPTIONS, tmp_path, report=report)
-    assert not (tmp_path / "model.safetensors").exists()
-    # A kill may come between state and log, or leave a part of a line.
-    (tmp_path / "log.jsonl").write_text((tmp_path / "log.jsonl").read_text()[:-30])
-    train(CONFIG, digits(), OPTIONS, tmp_path, resume=True)
-    assert_same_run(tmp_path, whole)
-
-
-def test_a_process_killed_in_the_midst_of_an_epoch(tmp_path: Path, whole: Path):
-    process = subprocess.run(
-        [sys.executable, "-c", KILL_IN_BATCH, str(tmp_path), str(Path(__file__).parent)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        timeout=300,
-    )
-    assert process.returncode == -signal.SIGKILL
-    assert len(log_of(tmp_path)) == 3
-    assert not (tmp_path / "model.safetensors").exists()
-    events: list[dict[str, Any]] = []
-    train(CONFIG, digits(), OPTIONS, tmp_path, resume=True, report=events.append)
-    assert {(event["stage"], event["epoch"]) for event in events} == {(2, 1)}
-    assert_same_run(tmp_path, whole)
-
-
-def test_resuming_a_finished_run_changes_nothing(tmp_path: Path, whole: Path):
-    train(CONFIG, digits(), OPTIONS, tmp_path)
-    before = (tmp_path / "model.safetensors").read_bytes()
-    events: list[dict[str, Any]] = []
-    train(CONFIG, digits(), OPTIONS, tmp_path, resume=True, report=events.append)
-    assert events == []
-    assert (tmp_path / "model.safetensors").read_bytes() == before
-    assert_same_run(tmp_path, whole)
-
-
-def test_resuming_nothing_starts(tmp_path: Path, whole: Path):
-    train(CONFIG, digits(), OPTIONS, tmp_path / "new", resume=True)
-    assert_same_run(tmp_path / "new", whole)
-
-
-def test_a_run_begun_anew_forgets_the_one_it_replaces(tmp_path: Path):
-    """Killed before its first epoch ends, it must not be resumed from what the earlier run left."""
-    train(CONFIG, digits(), OPTIONS, tmp_path)
-
-    def report(event: dict[str, Any]) -> None:
-        raise Killed
-
-    with pytest.raises(Killed):
-        train(CONFIG, digits(), OPTIONS, tmp_path, report=report)
-    assert log_of(tmp_path) == []
-    events: list[dict[str, Any]] = []
-    train(CONFIG, digits(), OPTIONS, tmp_path, resume=True, report=events.append)
-    assert (events[0]["stage"], events[0]["epoch"]) == (1, 0)
-
-
-def test_what_cannot_be_resumed(tmp_path: Path, whole: Path):
-    options = TrainOptions(stage1_epochs=1, stage2_epochs=0, batch_size=32, holdout=32)
-    train(CONFIG, digits(), options, tmp_path)
-    state = tmp_path / "last.safetensors"
-    longer = TrainOptions(stage1_epochs=2, stage2_epochs=0, batch_size=32, holdout=32)
-    data = digits()
-    other_labels = LabelledImages(data.images, data.labels[::-1].copy(), data.classes, data.source)
-    for config, given, settings, init in (
-        (CONFIG, data, longer, None),
-        (CONFIG.replace(epsilon=0.2), data, options, None),
-        (CONFIG, other_labels, options, None),
-        (CONFIG, data, options, whole),
-    ):
-        with pytest.raises(
-            InputError, match=r"last\.safetensors: belongs to a run with other options, data or"
-        ):
-            train(config, given, settings, tmp_path, init=init, resume=True)
-    content = state.read_bytes()
-    model = load_checkpoint(tmp_path)
-    for damaged in (content[:-8], b"", b"\xff" * 40, (tmp_path / "model.safetensors").read_bytes()):
-        state.write_bytes(damaged)
-        with pytest.raises(InputError, match=r"last\.safetensors: damaged .*; train again without --resume"):
-            train(CONFIG, digits(), options, tmp_path, resume=True)
-    assert torch.equal(load_checkpoint(tmp_path).head.weight, model.head.weight)
-
-
-# Starting from a checkpoint -----------------------------------------------------------------------------
-
-
-def test_init_starts_from_a_checkpoint(tmp_path: Path, whole: Path):
-    """Stage 2 from the stage 1 of another run is that run's own stage 2."""
-    options = TrainOptions(**OPTIONS.to_json() | {"stage1_epochs": 0})
-    train(CONFIG, digits(), options, tmp_path, init=whole / "stage1")
-    ours, theirs = (load_checkpoint(run) for run in (tmp_path, whole))
-    for name, tensor in theirs.state_dict().items():
-        assert torch.equal(ours.state_dict()[name], tensor), name
-    assert not (tmp_path / "stage1").exists()
-
-
-def test_init_of_other_layers(tmp_path: Path, whole: Path):
-    with pytest.raises(InputError, match="its layers are not those of the model to train; train the same"):
-        train(CONFIG.replace(depth=1), digits(), OPTIONS, tmp_path, init=whole)
-    with pytest.raises(InputError, match=r"config\.json not found"):
-        train(CONFIG, digits(), OPTIONS, tmp_path, init=tmp_path / "nothing")
 
 
 # What cannot be trained ---------------------------------------------------------------------------------
@@ -474,22 +290,3 @@ def test_two_processes_learn_and_resume(tmp_path: Path):
     process = launch(tmp_path / "odd", tmp_path / "data.npz", *options[:4], "--batch-size", "31")
     assert process.returncode != 0
     assert "batch_size=31 is no multiple of 2 processes; give each" in process.stderr
-
-
-def test_checkpoints_of_training_can_be_read_by_others(whole: Path):
-    """Atomic writing leaves no private or temporary files."""
-    files = {path.relative_to(whole).as_posix() for path in whole.rglob("*") if path.is_file()}
-    names = {"config.json", "model.safetensors"}
-    assert files == names | {f"stage1/{name}" for name in names} | {"last.safetensors", "log.jsonl"}
-    umask = os.umask(0)
-    os.umask(umask)
-    assert {(whole / name).stat().st_mode & 0o777 for name in files} == {0o666 & ~umask}
-
-
-def test_save_checkpoint_replaces_whole_files(tmp_path: Path, whole: Path):
-    model = load_checkpoint(whole)
-    save_checkpoint(model, tmp_path)
-    before = (tmp_path / "model.safetensors").stat().st_ino
-    save_checkpoint(model, tmp_path)
-    assert (tmp_path / "model.safetensors").stat().st_ino != before
-    assert (tmp_path / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()

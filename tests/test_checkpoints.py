@@ -1,0 +1,222 @@
+"""Presets, configurations and checkpoints: what is built, read back and refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from random_models import random_config, random_model
+from safetensors.torch import save_file
+from torch import Tensor
+
+from stas_neuro.errors import InputError
+from stas_neuro.models.checkpoint import load_checkpoint, save_checkpoint
+from stas_neuro.models.config import (
+    PRESETS,
+    StasConfig,
+    preset,
+)
+from stas_neuro.models.stas import StasModel
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+# Presets ------------------------------------------------------------------------------------------------
+
+
+def released(backbone: str, depth: int, dim: int, classes: int) -> Shapes:
+    """Parameters of the released classes for CIFAR that take part in a forward pass, names made ours.
+
+    Stem: 3x3 convolutions without bias to dim/8, /4, /2, 1 channels and one more of dim (Spikformer's
+    relative position, Spikingformer's fifth stage). Blocks: q, k, v (biased in Spikformer only), proj, and a
+    hidden layer of 4 dim; a normalisation after each.
+    """
+    fifth = "rpe" if backbone == "spikformer" else "conv4"
+    norm = {"rpe": "rpe_bn", "conv4": "bn4"}
+    out: Shapes = {}
+
+    def layer(name: str, norm_name: str, weight: tuple[int, ...], bias: bool) -> None:
+        out[f"{name}.weight"] = weight
+        if bias:
+            out[f"{name}.bias"] = weight[:1]
+        for part in ("weight", "bias", "running_mean", "running_var"):
+            out[f"{norm_name}.{part}"] = weight[:1]
+
+    channels = (3, dim // 8, dim // 4, dim // 2, dim)
+    for i in range(4):
+        layer(f"stem.conv{i}", f"stem.bn{i}", (channels[i + 1], channels[i], 3, 3), False)
+    layer(f"stem.{fifth}", f"stem.{norm[fifth]}", (dim, dim, 3, 3), False)
+    for l in range(depth):
+        sizes = {name: (dim, dim) for name in ("q", "k", "v", "proj")}
+        sizes |= {"fc1": (4 * dim, dim), "fc2": (dim, 4 * dim)}
+        for name, weight in sizes.items():
+            biased = backbone == "spikformer" or name not in "qkv"
+            layer(f"blocks.{l}.{name}", f"blocks.{l}.{name}_bn", weight, biased)
+    return out | {"head.weight": (classes, dim), "head.bias": (classes,)}
+
+
+@pytest.mark.parametrize(
+    ("name", "depth", "dim", "classes"),
+    [
+        ("spikformer-2-256-cifar10", 2, 256, 10),
+        ("spikformer-4-384-cifar10", 4, 384, 10),
+        ("spikformer-4-384-cifar100", 4, 384, 100),
+        ("spikingformer-4-384-cifar10", 4, 384, 10),
+        ("spikingformer-4-384-cifar100", 4, 384, 100),
+    ],
+)
+def test_cifar_presets_have_the_released_layers(name: str, depth: int, dim: int, classes: int):
+    with torch.device("meta"):
+        model = StasModel(preset(name))
+    ours = {
+        key: tuple(tensor.shape)
+        for key, tensor in model.state_dict().items()
+        if not key.endswith("num_batches_tracked")
+    }
+    assert ours == released(name.split("-")[0], depth, dim, classes)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_build(name: str):
+    config = preset(name)
+    assert StasConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+    with torch.device("meta"):
+        model = StasModel(config)
+    # 224 pixels in patches of 16, 32 and 28 in patches of 4.
+    assert config.tokens == {224: 196, 32: 64, 28: 49, 8: 16}[config.image_size]
+    assert model.head.out_features == config.num_classes
+
+
+def test_parameters_of_a_released_size():
+    """Spikformer-4-384 has 9.3 million parameters."""
+    with torch.device("meta"):
+        model = StasModel(preset("spikformer-4-384-cifar10"))
+    assert sum(parameter.numel() for parameter in model.parameters()) == pytest.approx(9.32e6, rel=0.01)
+
+
+# Configuration ------------------------------------------------------------------------------------------
+
+
+def test_every_reason_is_told_at_once():
+    with pytest.raises(InputError) as caught:
+        StasConfig(patch_size=3, heads=7, dim=60, epsilon=1.0, mean=(0.5, 0.5), std=(0.0,), classes=("a",))
+    for reason in (
+        "dim=60 is not a multiple of 8",
+        "heads=7 does not divide dim=60",
+        "patch_size=3 is not 1, 2, 4, 8 or 16",
+        "epsilon=1.0 is outside [0, 1)",
+        "mean has 2 values for 1 channels",
+        "std=(0.0,) holds a value that is not positive",
+        "1 class names for num_classes=10",
+    ):
+        assert reason in caught.value.what
+    with pytest.raises(InputError, match=r"stem='conv' is not one of one-step.*; depth=0 is not a positive"):
+        StasConfig(stem="conv", depth=0)
+    with pytest.raises(InputError, match="patch_size=8 does not divide image_size=28"):
+        StasConfig(patch_size=8)
+    with pytest.raises(InputError, match="patch_size=32 is not 1, 2, 4, 8 or 16"):
+        StasConfig(patch_size=32, image_size=32)
+    with pytest.raises(InputError, match=r"no preset named 'huge'; choose one of tiny"):
+        preset("huge")
+
+
+NUMBERS = (None, True, -1, 0, 3, 0.5, -0.0, 10**400, 1e300, float("inf"), float("nan"))
+ODD = (*NUMBERS, "", "max", {}, {"a": 1}, [], *([number] for number in NUMBERS), ["a"], [[1]], ["a"] * 10)
+
+
+@pytest.mark.parametrize("key", StasConfig().to_json())
+def test_any_json_is_a_configuration_or_one_error(key: str):
+    for value in ODD:
+        try:
+            config = StasConfig.from_json({key: value}, "config.json")
+        except InputError as error:
+            assert error.what.startswith("config.json: "), value
+        else:
+            reals = [config.alpha, config.beta, config.epsilon, config.mlp_ratio, *config.mean, *config.std]
+            assert np.isfinite(reals).all(), value
+            assert all(isinstance(name, str) for name in config.classes), value
+            assert StasConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+def test_a_mistyped_key_is_told():
+    with pytest.raises(InputError, match=r"^c: unknown key 'dept'; did you mean 'depth'\?$"):
+        StasConfig.from_json({"dept": 1}, "c")
+
+
+# Checkpoints --------------------------------------------------------------------------------------------
+
+
+def test_checkpoint_round_trip(tmp_path: Path):
+    config = random_config({"stem": "learned"}, 8).replace(
+        num_classes=2, classes=("a", "b"), in_channels=1, mean=(0.1,), std=(0.3,)
+    )
+    model = random_model(config, 8).float()
+    save_checkpoint(model, tmp_path)
+    loaded = load_checkpoint(tmp_path)
+    assert loaded.config == config and not loaded.training
+    assert loaded.state_dict().keys() == model.state_dict().keys()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor), name
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def spoil_missing(directory: Path) -> None:
+    (directory / "model.safetensors").unlink()
+
+
+def spoil_truncated(directory: Path) -> None:
+    path = directory / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def spoil_nan(directory: Path) -> None:
+    spoil_tensor(directory, torch.full((10, 8), float("nan")))
+
+
+def spoil_shape(directory: Path) -> None:
+    spoil_tensor(directory, torch.zeros(10, 9))
+
+
+def spoil_tensor(directory: Path, value: Tensor) -> None:
+    tensors = load_checkpoint(directory).state_dict()
+    tensors["head.weight"] = value
+    tensors["extra"] = tensors.pop("head.bias")
+    save_file(
+        {name: tensor.contiguous() for name, tensor in tensors.items()}, directory / "model.safetensors"
+    )
+
+
+def spoil_config(directory: Path) -> None:
+    (directory / "config.json").write_text("{")
+
+
+def spoil_config_type(directory: Path) -> None:
+    (directory / "config.json").write_text("[1]")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (spoil_missing, r"model\.safetensors not found; give a checkpoint directory"),
+        (spoil_truncated, r"model\.safetensors: damaged or truncated"),
+        (spoil_nan, r"extra is unknown; head\.bias is missing; head\.weight holds NaN"),
+        (spoil_shape, r"head\.weight has shape \(10, 9\), not \(10, 8\)"),
+        (spoil_config, r"config\.json: not JSON"),
+        (spoil_config_type, r"config\.json: holds a list"),
+    ],
+)
+def test_damaged_checkpoints_are_refused(tmp_path: Path, spoil, message: str):
+    torch.manual_seed(0)
+    save_checkpoint(StasModel(StasConfig(dim=8, heads=1, depth=1, image_size=4)), tmp_path)
+    load_checkpoint(tmp_path)
+    spoil(tmp_path)
+    with pytest.raises(InputError, match=message):
+        load_checkpoint(tmp_path)
+
+
+def test_no_checkpoint(tmp_path: Path):
+    with pytest.raises(InputError, match=r"config\.json not found; give a checkpoint directory"):
+        load_checkpoint(tmp_path / "nothing")
