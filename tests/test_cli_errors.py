@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -83,28 +84,35 @@ WRITING = {
 }
 
 
-@pytest.fixture
-def full_disk(home: Path) -> Iterator[None]:
-    """Let every write beyond 4 KiB fail half-way, as on a full disk; it is the system that refuses."""
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """Let every write beyond 4 KiB fail half-way, as on a full disk; it is the system that refuses.
+
+    Around the command alone: pytest's own output may go to a file that is longer.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))  # Python ignores the signal that comes with it
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("what", WRITING)
-def test_a_write_that_fails_half_way_leaves_nothing(what: str, home: Path, full_disk: None) -> None:
+def test_a_write_that_fails_half_way_leaves_nothing(what: str, home: Path) -> None:
     before = everything(home)
-    done = stas(*WRITING[what])
+    with full_disk():
+        done = stas(*WRITING[what])
     assert done.code == 2
     assert done.err.startswith("error: ") and done.err.count("\n") == 1, done.err
     assert "new" in done.err and "File too large" in done.err
     assert everything(home) == before
 
 
-def test_training_on_a_full_disk_is_one_line(home: Path, full_disk: None) -> None:
+def test_training_on_a_full_disk_is_one_line(home: Path) -> None:
     quick = ("--stage1-epochs", "1", "--stage2-epochs", "0", "--batch-size", "1")
-    done = stas(*TRAIN, *quick)
+    with full_disk():
+        done = stas(*TRAIN, *quick)
     assert done.code == 2
     assert done.err.startswith("error: new/last.safetensors: File too large; ") and done.err.count("\n") == 1
     assert [path.name for path in Path("new").iterdir()] == ["log.jsonl"]
