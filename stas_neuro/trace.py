@@ -26,6 +26,9 @@ class Trace:
         Of the same B images.
     spikes : mapping of LIF name to uint8 (B, steps, *shape)
         steps = T for phases stem and step, 1 for once; empty when spikes were not recorded.
+    states : mapping of node name to int32 (B, steps, *shape)
+        Of a quantised network, where they were recorded: membranes of each LIF after its reset, and the
+        accumulated scores (B, T, N) that each HaltAccumulate gives out.
 
     Raises
     ------
@@ -37,6 +40,7 @@ class Trace:
     visits: npt.NDArray[np.bool_]
     activity: Activity
     spikes: Mapping[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
+    states: Mapping[str, npt.NDArray[np.int32]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.logits.ndim != 2:
@@ -48,12 +52,14 @@ class Trace:
             raise InputError(
                 f"the activity covers {self.activity.images} images", f"cover the {images} of the logits"
             )
-        for name, spikes in self.spikes.items():
-            if spikes.ndim < 2 or spikes.shape[0] != images:
-                raise InputError(
-                    f"spikes of {name} have shape {spikes.shape}", f"give ({images}, steps, ...)"
-                )
-        object.__setattr__(self, "spikes", MappingProxyType(dict(self.spikes)))
+        for what in ("spikes", "states"):
+            recorded: Mapping[str, npt.NDArray[np.integer]] = getattr(self, what)
+            for name, values in recorded.items():
+                if values.ndim < 2 or values.shape[0] != images:
+                    raise InputError(
+                        f"{what} of {name} have shape {values.shape}", f"give ({images}, steps, ...)"
+                    )
+            object.__setattr__(self, what, MappingProxyType(dict(recorded)))
 
     @property
     def images(self) -> int:
@@ -76,12 +82,16 @@ class Trace:
         runs = tuple(traces)
         if not runs:
             raise InputError("there are no traces to join", "give at least one")
-        names = set(runs[0].spikes)
-        if any(set(run.spikes) != names for run in runs):
-            raise InputError("the traces recorded spikes of different layers", "join only like with like")
+        first = runs[0]
+        if any(
+            run.spikes.keys() != first.spikes.keys() or run.states.keys() != first.states.keys()
+            for run in runs
+        ):
+            raise InputError("the traces recorded different layers", "join only like with like")
         return Trace(
             logits=np.concatenate([run.logits for run in runs]),
             visits=np.concatenate([run.visits for run in runs]),
             activity=Activity.concatenate(run.activity for run in runs),
-            spikes={name: np.concatenate([run.spikes[name] for run in runs]) for name in runs[0].spikes},
+            spikes={name: np.concatenate([run.spikes[name] for run in runs]) for name in first.spikes},
+            states={name: np.concatenate([run.states[name] for run in runs]) for name in first.states},
         )

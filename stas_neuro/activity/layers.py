@@ -17,6 +17,7 @@ from stas_neuro.ir import (
     Phase,
     Readout,
     SpikeMatMul,
+    op_of,
 )
 
 _SPIKING = (LIF, HaltAccumulate)
@@ -59,7 +60,7 @@ def _layer(graph: Graph, node: Node, stage: int) -> Layer:
         weights = int(graph.tensor(node, "weight").size)
     return Layer(
         name=node.name,
-        kind=type(node).__name__,
+        kind=op_of(node).__name__,
         scope=node.scope,
         neurons=neurons,
         in_features=_in_features(node, out_features),

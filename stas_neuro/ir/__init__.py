@@ -1,9 +1,26 @@
 """The typed graph every stage shares. It knows no file format, no torch and no Lava."""
 
+from stas_neuro.ir.bounds import BIAS_LIMIT, EXACT_LIMIT, membrane_range
+from stas_neuro.ir.fixed import (
+    ALIGN,
+    NODE_TYPES,
+    STATE_LIMIT,
+    FixedConv2d,
+    FixedHaltAccumulate,
+    FixedHaltingScore,
+    FixedInput,
+    FixedIntegrate,
+    FixedLIF,
+    FixedLinear,
+    FixedMaskedColumnSum,
+    FixedOutput,
+    FixedReadout,
+    FixedSpikeMatMul,
+    op_of,
+)
 from stas_neuro.ir.graph import Graph
 from stas_neuro.ir.nodes import (
     LIF,
-    NODE_TYPES,
     Add,
     BatchNorm,
     Conv2d,
@@ -26,13 +43,28 @@ from stas_neuro.ir.problems import IRError, Problem
 from stas_neuro.ir.types import Array, Kind, Phase, Preprocessing, Shape, Stage, ValueType, neutral
 
 __all__ = [
+    "ALIGN",
+    "BIAS_LIMIT",
+    "EXACT_LIMIT",
     "LIF",
     "NODE_TYPES",
+    "STATE_LIMIT",
     "Add",
     "Array",
     "BatchNorm",
     "Conv2d",
     "Edge",
+    "FixedConv2d",
+    "FixedHaltAccumulate",
+    "FixedHaltingScore",
+    "FixedInput",
+    "FixedIntegrate",
+    "FixedLIF",
+    "FixedLinear",
+    "FixedMaskedColumnSum",
+    "FixedOutput",
+    "FixedReadout",
+    "FixedSpikeMatMul",
     "Gate",
     "Graph",
     "HaltAccumulate",
@@ -55,5 +87,7 @@ __all__ = [
     "Stage",
     "Tokens",
     "ValueType",
+    "membrane_range",
     "neutral",
+    "op_of",
 ]

@@ -8,9 +8,21 @@ from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
+from stas_neuro.ir.fixed import (
+    NODE_TYPES,
+    FixedConv2d,
+    FixedHaltAccumulate,
+    FixedHaltingScore,
+    FixedIntegrate,
+    FixedLIF,
+    FixedLinear,
+    FixedMaskedColumnSum,
+    FixedOutput,
+    FixedReadout,
+    FixedSpikeMatMul,
+)
 from stas_neuro.ir.nodes import (
     LIF,
-    NODE_TYPES,
     BatchNorm,
     Conv2d,
     Edge,
@@ -28,7 +40,13 @@ if TYPE_CHECKING:
 
 _AT_LEAST_0 = frozenset({"padding", "delay"})
 """Integer attributes that may be 0; all others are sizes and counts, at least 1."""
-_RANGES: dict[tuple[type[Node], str], tuple[Callable[[Any], bool], str]] = {
+
+
+def _within(low: int, high: int) -> tuple[Callable[[Any], bool], str]:
+    return lambda value: low <= value <= high, f"it must be in {low}..{high}"
+
+
+_RANGES: dict[tuple[type, str], tuple[Callable[[Any], bool], str]] = {
     (Input, "shape"): (
         lambda shape: len(shape) == 3 and min(shape) > 0,
         "it must be (C, H, W), each above 0",
@@ -38,6 +56,16 @@ _RANGES: dict[tuple[type[Node], str], tuple[Callable[[Any], bool], str]] = {
     (BatchNorm, "eps"): (lambda eps: eps > 0, "it must be above 0"),
     (SpikeMatMul, "scale"): (lambda scale: scale > 0, "it must be above 0"),
     (HaltAccumulate, "epsilon"): (lambda epsilon: 0 <= epsilon < 1, "it must be in [0, 1), such as 0.01"),
+    **{(cls, "weight_bits"): _within(1, 9) for cls in (FixedConv2d, FixedLinear)},
+    **{(cls, "bias_exp"): _within(0, 7) for cls in (FixedConv2d, FixedLinear)},
+    **{(cls, "exponent"): _within(0, 7) for cls in (FixedSpikeMatMul, FixedMaskedColumnSum)},
+    **{(cls, "shift"): _within(0, 31) for cls in (FixedIntegrate, FixedHaltingScore)},
+    **{(FixedReadout, name): _within(0, 31) for name in ("z_shift", "y_shift", "divide_bits")},
+    (FixedLIF, "dv"): _within(0, 4095),
+    (FixedLIF, "vth"): _within(0, 2**17 - 1),
+    (FixedHaltingScore, "low"): _within(-(2**15), 2**15),
+    (FixedHaltAccumulate, "score_bits"): _within(1, 14),
+    (FixedOutput, "unit"): (lambda unit: unit > 0, "it must be above 0"),
 }
 """Range and its words for attributes that have one of their own."""
 
@@ -85,15 +113,21 @@ def _check_typed(item: Node | Edge, where: str, problems: Problems) -> None:
     for attribute, hint in ATTRIBUTES[type(item)].items():
         value = getattr(item, attribute)
         least = 0 if attribute in _AT_LEAST_0 else 1
-        in_range, remedy = _RANGES.get((type(item), attribute), (lambda _: True, ""))  # type: ignore[arg-type]
+        own_range = _range_of(type(item), attribute)
+        in_range, remedy = own_range or (lambda _: True, "")
         if not _is(value, hint):
             problems.add(where, f"{attribute} is {value!r}", f"it must be {_words(hint)}")
-        elif hint is int and value < least:
+        elif hint is int and own_range is None and value < least:
             problems.add(where, f"{attribute} is {value}", f"it must be at least {least}")
         elif hint is float and not math.isfinite(value):
             problems.add(where, f"{attribute} is {value}", "it must be finite")
         elif not in_range(value):
             problems.add(where, f"{attribute} is {value}", remedy)
+
+
+def _range_of(cls: type, attribute: str) -> tuple[Callable[[Any], bool], str] | None:
+    """Find the range of an attribute: its own, or that of the type it inherits it from."""
+    return next((_RANGES[base, attribute] for base in cls.__mro__ if (base, attribute) in _RANGES), None)
 
 
 def _is(value: object, hint: Any) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from stas_neuro.ir.fixed import PIXEL_LIMIT, FixedInput, FixedIntegrate, op_of
 from stas_neuro.ir.nodes import (
     LIF,
     Add,
@@ -93,7 +94,7 @@ def infer_types(graph: Graph, problems: Problems) -> dict[tuple[str, str], Value
             if not edge.delay and (edge.src, edge.src_port) in types
         }
         try:
-            outputs = _RULES[type(node)](node, _Site(node, graph, inputs, problems))
+            outputs = _RULES[op_of(node)](node, _Site(node, graph, inputs, problems))
         except _Untypable:
             continue
         types.update({(node.name, port): value for port, value in outputs.items()})
@@ -157,6 +158,8 @@ def _input(node: Input, site: _Site) -> dict[str, ValueType]:
         if channels != node.shape[0]:
             what = f"preprocessing {key} has {channels} channels, the shape {node.shape}"
             site.problems.add(node.name, what, "give one number a channel")
+    if isinstance(node, FixedInput):
+        return {"y": site.made(Kind.GRADED, node.shape, PIXEL_LIMIT)}
     return {"y": site.made(Kind.CURRENT, node.shape)}
 
 
@@ -190,9 +193,10 @@ def _spike_max_pool(node: SpikeMaxPool, site: _Site) -> dict[str, ValueType]:
 
 def _integrate(node: Integrate, site: _Site) -> dict[str, ValueType]:
     x = site.take("x")
+    sums = node.mode == "sum" or (node.mode == "mean" and isinstance(node, FixedIntegrate))
     if node.mode == "max":
         return {"y": site.made(x.kind, x.shape, x.bound)}
-    if node.mode == "sum" and x.kind in EVENTS:
+    if sums and x.kind in EVENTS:
         return {"y": site.made(Kind.GRADED, x.shape, _product(x.bound, site.graph.time_steps))}
     return {"y": site.made(Kind.CURRENT, x.shape)}
 

@@ -268,11 +268,8 @@ class Output(Node):
     OUTPUTS: ClassVar[tuple[str, ...]] = ()
 
 
-NODE_TYPES: dict[str, type[Node]] = {
-    cls.__name__: cls
-    for cls in (
-        Input, Conv2d, Linear, BatchNorm, LIF, SpikeMaxPool, Integrate, Tokens, Add, SpikeMatMul,
-        MaskedColumnSum, Gate, HaltingScore, HaltAccumulate, Readout, Output,
-    )
-}  # fmt: skip
-"""Every node type by the name it has in files."""
+FLOAT_NODES: tuple[type[Node], ...] = (
+    Input, Conv2d, Linear, BatchNorm, LIF, SpikeMaxPool, Integrate, Tokens, Add, SpikeMatMul,
+    MaskedColumnSum, Gate, HaltingScore, HaltAccumulate, Readout, Output,
+)  # fmt: skip
+"""Every node type of the traced and folded stages."""

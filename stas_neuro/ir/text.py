@@ -29,8 +29,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stas_neuro.ir.attributes import ATTRIBUTES
+from stas_neuro.ir.fixed import NODE_TYPES
 from stas_neuro.ir.graph import Graph
-from stas_neuro.ir.nodes import NODE_TYPES, Edge, Node
+from stas_neuro.ir.nodes import Edge, Node
 from stas_neuro.ir.problems import IRError, Problem
 from stas_neuro.ir.types import Array, Phase, Preprocessing, Stage
 

@@ -26,6 +26,8 @@ class Stage(_Word):
     """Float, BatchNorm present: what the frontend makes."""
     FOLDED = "folded"
     """Float64, every BatchNorm folded into the Conv2d or Linear before it."""
+    QUANTISED = "quantised"
+    """Integers throughout, as a core computes them (`fixed`)."""
 
 
 class Phase(_Word):
@@ -45,7 +47,7 @@ class Kind(_Word):
     """What a value is, which decides how hardware can send it and what it costs."""
 
     CURRENT = "current"
-    """Real-valued: an image, or synaptic input to a neuron."""
+    """Real-valued, or an integer of either sign: an image, or synaptic input to a neuron."""
     SPIKE = "spike"
     """0 or 1."""
     GRADED = "graded"
@@ -69,17 +71,21 @@ class ValueType:
     """Type of the value at an output port.
 
     `shape` is without batch and time: maps (C, H, W), tokens (N, D), masks and scores (N,), vectors (D,).
-    `bound` is the largest integer the value can take, or None where it is not an integer. SpikeMatMul is the
-    one exception: its bound is of the raw integer product, before `scale` (what hardware holds).
+    `bound` is the largest integer the value can take, or None where it is not an integer, `low` then the
+    smallest. The float SpikeMatMul is the one exception: its bound is of the raw integer product, before
+    `scale` (what hardware holds).
     """
 
     kind: Kind
     shape: Shape
     phase: Phase
     bound: int | None = None
+    low: int = 0
 
     def __str__(self) -> str:
         bound = "" if self.bound is None else f" <={self.bound}"
+        if self.low:
+            bound = f" {self.low}..{self.bound}"
         return f"{self.kind}{self.shape}{bound}"
 
 

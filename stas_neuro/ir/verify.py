@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stas_neuro.ir.attributes import check_attributes
+from stas_neuro.ir.bounds import infer_bounds
+from stas_neuro.ir.fixed import FLOAT_OF, op_of
 from stas_neuro.ir.halting import check_halting
 from stas_neuro.ir.infer import infer_types
 from stas_neuro.ir.nodes import (
@@ -42,7 +44,11 @@ _PHASES: dict[type[Node], frozenset[Phase]] = {
     Output: frozenset({Phase.END}),
 }
 """Phases of the nodes that cannot run in all of them."""
-_DTYPES = {Stage.TRACED: (np.float32, np.float64), Stage.FOLDED: (np.float64,)}
+_DTYPES = {
+    Stage.TRACED: (np.float32, np.float64),
+    Stage.FOLDED: (np.float64,),
+    Stage.QUANTISED: (np.int16,),
+}
 
 
 def verify_attributes(graph: Graph) -> None:
@@ -73,6 +79,9 @@ def verify(graph: Graph) -> dict[tuple[str, str], ValueType]:
     problems.raise_if_any()
     check_halting(graph, problems)
     problems.raise_if_any()
+    if graph.stage == Stage.QUANTISED:
+        types = infer_bounds(graph, types, problems)
+        problems.raise_if_any()
     return types
 
 
@@ -160,7 +169,7 @@ def _behind_cycles(graph: Graph) -> set[str]:
 
 def _check_phases(graph: Graph, problems: Problems) -> None:
     for node in graph.nodes:
-        allowed = _PHASES.get(type(node), frozenset(Phase))
+        allowed = _PHASES.get(op_of(node), frozenset(Phase))
         if node.phase not in allowed:
             words = " or ".join(sorted(allowed))
             problems.add(node.name, f"{type(node).__name__} is in phase {node.phase}", f"it runs in {words}")
@@ -189,6 +198,11 @@ def _check_stage(graph: Graph, problems: Problems) -> None:
     if graph.stage != Stage.TRACED:
         for norm in graph.of_type(BatchNorm):
             problems.add(norm.name, f"BatchNorm in a {graph.stage} graph", "run the FoldBatchNorm pass")
+    wrong = frozenset(FLOAT_OF.values() if graph.stage == Stage.QUANTISED else FLOAT_OF)
+    for node in graph.nodes:
+        if type(node) in wrong:
+            what = f"{type(node).__name__} in a {graph.stage} graph"
+            problems.add(node.name, what, "run the Quantise pass on the whole of a folded graph")
 
 
 def _check_tensors(graph: Graph, problems: Problems) -> None:
