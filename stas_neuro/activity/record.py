@@ -26,6 +26,7 @@ KINDS: tuple[str, ...] = (
     "spikes_out",
     "score_lookups",
     "readout_macs",
+    "cpu_operations",
 )
 """Every kind of event a record holds; docs/activity.md defines each."""
 

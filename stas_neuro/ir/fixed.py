@@ -143,7 +143,10 @@ class FixedHaltingScore(HaltingScore):
 
 @dataclass(frozen=True, kw_only=True)
 class FixedHaltAccumulate(HaltAccumulate):
-    """As the float one with 1 = 2^score_bits and `limit` for 1 - epsilon; mode block does not divide p by T."""
+    """As the float one, with 1 = 2^score_bits and `limit` for 1 - epsilon.
+
+    p of mode block is not divided by T: the unit of what follows holds that.
+    """
 
     score_bits: int
     limit: int
