@@ -35,7 +35,6 @@ RUNTIMES = ("in-process", "multiprocess")
 CHECKPOINT_FILES = ("config.json", "model.safetensors")
 Progress = Callable[[int, int], None]
 """Called with the number of finished images and of all."""
-_CHUNK = 32
 
 
 def load_model(
@@ -191,14 +190,7 @@ def run(
         )
     from stas_neuro.reference import run_reference
 
-    traces = []
-    for start in range(0, len(x), _CHUNK):
-        traces.append(
-            run_reference(graph, x[start : start + _CHUNK], dtype=precision, record_spikes=record_spikes)
-        )
-        if progress is not None:
-            progress(min(start + _CHUNK, len(x)), len(x))
-    return Trace.concatenate(traces)
+    return run_reference(graph, x, dtype=precision, record_spikes=record_spikes, progress=progress)
 
 
 def preprocess(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,11 @@ from stas_neuro.ir import (
     neutral,
 )
 from stas_neuro.reference.counting import COUNTERS, count_scores
-from stas_neuro.reference.operators import OPERATORS, Outputs, Site, Values
+from stas_neuro.reference.operators import OPERATORS, Inputs, Outputs, Site, Values
 from stas_neuro.trace import Trace
+
+Observe = Callable[[Node, Inputs], None]
+"""Called with a node and the values at its connected input ports, which it must leave as they are."""
 
 
 def run_reference(
@@ -36,6 +39,8 @@ def run_reference(
     record_spikes: bool = False,
     skip: bool = True,
     chunk: int = 16,
+    progress: Callable[[int, int], None] | None = None,
+    observe: Observe | None = None,
 ) -> Trace:
     """Classify preprocessed images.
 
@@ -53,6 +58,11 @@ def run_reference(
         Compute the products of halted tokens not at all, instead of on zeros. Both give the same trace.
     chunk : int
         Images computed at once, which bounds the memory needed.
+    progress : callable, optional
+        Called with the number of finished images and of all.
+    observe : callable, optional
+        Called for each node in each of its steps, before it is computed, with the values at its connected
+        input ports, batch first: (images of the chunk, *shape); of an Integrate (T, images, *shape).
 
     Raises
     ------
@@ -60,11 +70,13 @@ def run_reference(
         When the images do not fit the graph, or hold NaN.
     """
     _check_images(graph, images)
-    runs = (
-        _Run(graph, images[start : start + chunk].astype(dtype), record_spikes, skip)
-        for start in range(0, len(images), chunk)
-    )
-    return Trace.concatenate([run.trace() for run in runs])
+    traces = []
+    for start in range(0, len(images), chunk):
+        batch = images[start : start + chunk].astype(dtype)
+        traces.append(_Run(graph, batch, record_spikes, skip, observe).trace())
+        if progress is not None:
+            progress(min(start + chunk, len(images)), len(images))
+    return Trace.concatenate(traces)
 
 
 def _check_images(graph: Graph, images: NDArray[np.floating[Any]]) -> None:
@@ -80,10 +92,13 @@ def _check_images(graph: Graph, images: NDArray[np.floating[Any]]) -> None:
 class _Run:
     """One batch on its way through the graph."""
 
-    def __init__(self, graph: Graph, images: Values, record_spikes: bool, skip: bool) -> None:
+    def __init__(
+        self, graph: Graph, images: Values, record_spikes: bool, skip: bool, observe: Observe | None
+    ) -> None:
         self.graph = graph
         self.images = images
         self.record_spikes = record_spikes
+        self.observe = observe
         self.sites = {node.name: _site(graph, node, images.dtype, skip) for node in graph.nodes}
         self.values: dict[tuple[str, str], Values] = {}
         """Latest value at each output port; of stem nodes those of all steps, (T, B, ...)."""
@@ -133,6 +148,8 @@ class _Run:
         site = self.sites[node.name]
         site.step = step
         inputs = self._inputs(node, step)
+        if self.observe is not None:
+            self.observe(node, inputs)
         if isinstance(node, Input):
             outputs = self._frame(node, step)
         else:
