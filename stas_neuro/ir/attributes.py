@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_h
 
 from stas_neuro.ir.fixed import (
     NODE_TYPES,
+    FixedAdd,
     FixedConv2d,
     FixedHaltAccumulate,
     FixedHaltingScore,
@@ -61,6 +62,7 @@ _RANGES: dict[tuple[type, str], tuple[Callable[[Any], bool], str]] = {
     **{(cls, "exponent"): _within(0, 7) for cls in (FixedSpikeMatMul, FixedMaskedColumnSum)},
     **{(cls, "shift"): _within(0, 31) for cls in (FixedIntegrate, FixedHaltingScore)},
     **{(FixedReadout, name): _within(0, 31) for name in ("z_shift", "y_shift", "divide_bits")},
+    **{(FixedAdd, name): _within(1, 256) for name in ("a_weight", "b_weight")},
     (FixedLIF, "dv"): _within(0, 4095),
     (FixedLIF, "vth"): _within(0, 2**17 - 1),
     (FixedHaltingScore, "low"): _within(-(2**15), 2**15),

@@ -18,6 +18,7 @@ from stas_neuro.ir.fixed import (
     PIXEL_LIMIT,
     STATE_LIMIT,
     WORD_LIMIT,
+    FixedAdd,
     FixedConv2d,
     FixedHaltAccumulate,
     FixedHaltingScore,
@@ -197,8 +198,8 @@ def _tokens(node: Tokens, site: _Site) -> Ranges:
     return {"y": site.inputs["x"]}
 
 
-def _add(node: Add, site: _Site) -> Ranges:
-    a, b = site.inputs["a"], site.inputs["b"]
+def _add(node: FixedAdd, site: _Site) -> Ranges:
+    a, b = site.inputs["a"].times(node.a_weight), site.inputs["b"].times(node.b_weight)
     y = Range(a.low + b.low, a.high + b.high)
     site.fits("the sum", y, STATE_LIMIT, "lower the weight_exp of the layers before it")
     return {"y": y}

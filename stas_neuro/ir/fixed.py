@@ -15,6 +15,7 @@ from typing import Literal
 from stas_neuro.ir.nodes import (
     FLOAT_NODES,
     LIF,
+    Add,
     Conv2d,
     HaltAccumulate,
     HaltingScore,
@@ -105,6 +106,17 @@ class FixedLIF(LIF):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FixedAdd(Add):
+    """y = a_weight * a + b_weight * b.
+
+    The weights are 1 but where a mean or a weighted sum over steps has left a finer unit than a spike's.
+    """
+
+    a_weight: int = 1
+    b_weight: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
 class FixedSpikeMatMul(SpikeMatMul):
     """y = ((q k^T) v) << (6 + exponent), per head; `scale` is in the threshold of the LIF behind it."""
 
@@ -122,7 +134,7 @@ class FixedMaskedColumnSum(MaskedColumnSum):
 class FixedIntegrate(Integrate):
     """Max, or sum over the T steps (that of `mean` too: what follows holds the 1/T).
 
-    learned: y = (sum over t of weights[t] * x[t]) >> shift, mantissas as those of a Linear.
+    learned: y = (sum over t of weights[t] * x[t]) >> shift, weights within -256..255.
     """
 
     shift: int
@@ -180,7 +192,7 @@ class FixedOutput(Output):
 
 
 _FIXED: tuple[type[Node], ...] = (
-    FixedInput, FixedConv2d, FixedLinear, FixedLIF, FixedSpikeMatMul, FixedMaskedColumnSum, FixedIntegrate,
+    FixedInput, FixedConv2d, FixedLinear, FixedLIF, FixedAdd, FixedSpikeMatMul, FixedMaskedColumnSum, FixedIntegrate,
     FixedHaltingScore, FixedHaltAccumulate, FixedReadout, FixedOutput,
 )  # fmt: skip
 NODE_TYPES: dict[str, type[Node]] = {cls.__name__: cls for cls in (*FLOAT_NODES, *_FIXED)}
