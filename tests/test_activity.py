@@ -161,6 +161,8 @@ def _written(tmp_path: Path) -> dict[str, Any]:
         ({"images": 3}, "events.0.count"),
         ({"images": -1}, "images"),
         ({"kinds": ["synops"]}, "kinds: missing"),
+        ({"kinds": [*KINDS, "synops"]}, "kinds: unknown or repeated"),
+        ({"kinds": [*KINDS, "spikes_in"]}, "kinds: unknown or repeated"),
         ({"extra": 1}, "extra"),
         (
             {"events": [{"layer": "fc", "step": "step1", "kind": "synops", "count": [1.5, 2]}]},
@@ -198,6 +200,15 @@ def test_wrong_files_are_refused_by_file_and_field(
         read_activity(path)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
+
+
+def test_files_from_before_cpu_operations_are_read_as_without_any(tmp_path: Path) -> None:
+    document = _written(tmp_path)
+    before = read_activity(tmp_path / "a.json")
+    document["kinds"].remove("cpu_operations")
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    assert read_activity(tmp_path / "a.json") == before
+    assert before.total("cpu_operations") == 0
 
 
 def test_unreadable_files_are_refused(tmp_path: Path) -> None:

@@ -124,6 +124,59 @@ def test_pilotnet_on_loihi2_agrees_with_silicon() -> None:
     assert costs[0].low < 66.9e-6 < 68.4e-6 < costs[1].high
 
 
+def beside_the_cores(*, halting: bool = True) -> Activity:
+    """The run above, with an input that a processor computes and a readout that divides."""
+    record = run(halting=halting)
+    layers = (
+        Layer(name="conv", kind="Conv2d", scope="stem", neurons=8, placed_with="lif", phase="once", stage=0),
+        *record.layers,
+        Layer(name="readout", kind="Readout", scope="head", neurons=0, phase="end", stage=0),
+    )
+    builder = ActivityBuilder(layers, record.steps, images=1)
+    for kind, counts in record.counts.items():
+        for row, step in zip(*np.nonzero(counts[0]), strict=True):
+            builder.add(kind, record.layers[row].name, int(step), int(counts[0, row, step]))
+    builder.add("cpu_operations", "conv", "once", 50)
+    builder.add("cpu_operations", "readout", "step2", 8)
+    return builder.build(record.visits)
+
+
+@pytest.mark.parametrize("profile", list_profiles())
+def test_the_processor_beside_the_cores_adds_its_energy_and_its_time(profile: str) -> None:
+    plain, cost = (
+        estimate(replace(record, counts=counts), profile)
+        for record in [beside_the_cores()]
+        for counts in (dict(record.counts) | {"cpu_operations": 0 * record.counts["synops"]}, record.counts)
+    )
+    loaded = load_profile(profile)
+    each = loaded.corners("energy.cpu_operation")[1]
+    assert cost.dynamic_energy_j.value == pytest.approx(plain.dynamic_energy_j.value + 58 * each)
+    assert cost.halting_energy_j.value == pytest.approx(plain.halting_energy_j.value + 8 * each)
+    events = {event.event: event for event in cost.events}
+    assert (events["cpu_operations"].count, events["readout_divisions"].count) == (50, 8)
+    assert (events["cpu_operations"].halting, events["readout_divisions"].halting) == (False, True)
+    if profile == "cmos45":
+        return
+    assert cost.latency_s is not None and plain.latency_s is not None
+    assert plain.busiest_core_time_share is not None and cost.busiest_core_time_share is not None
+    for corner, took in zip(("low", "value", "high"), loaded.corners("time.cpu_operation"), strict=True):
+        added = getattr(cost.latency_s, corner) - getattr(plain.latency_s, corner)
+        assert added == pytest.approx(58 * took)
+    # The busiest core decides as much time as before, of more.
+    assert cost.busiest_core_time_share == pytest.approx(
+        plain.busiest_core_time_share * plain.latency_s.value / cost.latency_s.value
+    )
+    check_conservation(cost)
+
+
+def test_divisions_of_a_readout_are_no_cost_of_halting_where_nothing_halts() -> None:
+    cost = estimate(beside_the_cores(halting=False), "loihi1")
+    assert {event.event: event.count for event in cost.events}["cpu_operations"] == 58
+    assert cost.halting_energy_j.value == 0
+    with pytest.raises(MissingEntry, match=r"energy\.cpu_operation"):
+        estimate(beside_the_cores(), without(load_profile("loihi1"), "energy.cpu_operation"))
+
+
 def test_gating_modes() -> None:
     silent, none, core = (estimate(run(), "loihi1", gating) for gating in GATINGS)
     counts = {
@@ -211,9 +264,10 @@ def test_several_chips_need_a_barrier_across_chips() -> None:
 
 
 PROFILES = [load_profile(name) for name in list_profiles()]
+UNUSED = {"multiply_accumulate", "cpu_operation"}  # by the run above
 NEEDED = [
-    *(f"energy.{entry}" for entry in sorted({price.entry for price in PRICES} - {"multiply_accumulate"})),
-    *(f"time.{entry}" for entry in sorted({price.entry for price in PRICES} - {"multiply_accumulate"})),
+    *(f"energy.{entry}" for entry in sorted({price.entry for price in PRICES} - UNUSED)),
+    *(f"time.{entry}" for entry in sorted({price.entry for price in PRICES} - UNUSED)),
     "time.barrier",
     "power.static",
     "power.management",

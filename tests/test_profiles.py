@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 
 from stas_neuro.energy.profile import (
+    CAPABILITIES,
     ENTRIES,
     UNITS,
+    Arithmetic,
+    Capability,
     Entry,
     MissingEntry,
     Profile,
@@ -31,6 +34,8 @@ ENTRY = {
     "source": "me",
     "interval": "so",
 }
+
+WORD = {"value": "yes", "basis": "vendor", "source": "me"}
 
 
 def toml(**changes: Any) -> bytes:
@@ -58,8 +63,9 @@ def test_catalogue_is_complete_and_cited(name: str) -> None:
     profile = load_profile(name)
     assert profile.name == name
     assert profile.missing() == []
-    for entry in profile.entries().values():
-        assert profile.sources[entry.source].citation
+    sources = [entry.source for entry in profile.entries().values()]
+    sources += [capability.source for capability in profile.capabilities.values()]
+    assert all(profile.sources[source].citation for source in sources)
 
 
 def test_catalogue() -> None:
@@ -78,6 +84,9 @@ def test_catalogue() -> None:
         ("loihi2", "time.barrier", 1.78, "us", "measured"),
         ("cmos45", "energy.multiply_accumulate", 4.6, "pJ", "assumed"),
         ("cmos45", "energy.synaptic_operation", 0.9, "pJ", "assumed"),
+        ("loihi1", "energy.cpu_operation", 0.9, "nJ", "assumed"),
+        ("loihi1", "limits.input_axons_per_core", 4096, "1", "vendor"),
+        ("loihi1", "limits.threshold_bits", 17, "bit", "vendor"),
     ],
 )
 def test_published_figures(profile: str, entry: str, value: float, unit: str, basis: str) -> None:
@@ -102,6 +111,36 @@ def test_derived_figures_follow_from_what_they_are_derived_from() -> None:
     # Measured core static power of a chip with 11 cores in use (Lenz 2023) lies in the interval.
     low, _, high = 11 * loihi.corners("power.static")
     assert low < 4.22e-3 < 5.09e-3 < high
+
+
+def test_time_and_energy_of_the_processor_agree_with_its_measured_power() -> None:
+    for name in ("loihi1", "loihi2"):
+        profile = load_profile(name)
+        energy, time = profile.corners("energy.cpu_operation"), profile.corners("time.cpu_operation")
+        power = load_profile("loihi1").corners("power.management")
+        assert time[1] == pytest.approx(energy[1] / power[1], rel=0.01)
+        assert time[2] == pytest.approx(energy[2] / power[0], rel=0.01)
+        assert time[0] == pytest.approx(1 / 400e6)
+
+
+def test_arithmetic_of_the_catalogue() -> None:
+    assert load_profile("loihi1").arithmetic == Arithmetic(
+        weight_bits=9, exponents="layer", state_bits=23, graded_spikes=False
+    )
+    assert load_profile("loihi2").arithmetic == Arithmetic(
+        weight_bits=9, exponents="channel", state_bits=24, graded_spikes=True
+    )
+    assert load_profile("cmos45").arithmetic is None
+    for name in ("loihi1", "loihi2"):
+        profile = load_profile(name)
+        assert ("limits.graded_spike_bits" in profile.entries()) == profile.graded_spikes
+
+
+def test_arithmetic_that_is_not_told_is_an_error_not_a_default() -> None:
+    with pytest.raises(MissingEntry, match=r"mine has no limits\.weight_bits"):
+        _ = parse_profile(toml(), "mine.toml").arithmetic
+    with pytest.raises(MissingEntry, match=r"mine has no capabilities\.processor"):
+        parse_profile(toml(), "mine.toml").capability("processor")
 
 
 def test_corners_are_in_si_units() -> None:
@@ -153,6 +192,14 @@ def test_unavailable_entries_have_their_reason() -> None:
         ({"unavailable": {"energy.synaptic_operation": "why"}}, "the profile gives it too"),
         ({"unavailable": {"energy": "why"}}, "the profile gives it too"),
         ({"power": {"static": ENTRY | {"unit": "W"}}}, "static_scope is missing"),
+        ({"capabilities": {"speed": WORD}}, "capabilities.speed: no such entry"),
+        ({"capabilities": {"processor": WORD | {"value": "two"}}}, "capabilities.processor: value is 'two'"),
+        ({"capabilities": {"processor": WORD | {"source": "you"}}}, "source 'you'"),
+        ({"capabilities": {"processor": WORD | {"basis": "assumed"}}}, "note is empty"),
+        (
+            {"capabilities": {"processor": WORD}, "unavailable": {"capabilities": "why"}},
+            "unavailable.capabilities: the profile gives it too",
+        ),
     ],
 )
 def test_wrong_profiles_are_refused_by_file_and_field(changes: dict[str, Any], message: str) -> None:
@@ -191,10 +238,14 @@ def test_the_docs_name_every_entry_field_and_unit() -> None:
     for entry in ENTRIES:
         assert entry in names or re.sub("^(energy|time)", "X", entry) in names, entry
     for name in names:
-        if re.match(r"(X|energy|time|power|limits)\.", name):
+        if re.match(r"(X|energy|time|power|limits|capabilities)\.", name):
             assert name.replace("X.", "energy.") in ENTRIES, name
-    assert {field.name for field in fields(Entry)} <= names
-    sections = {*UNITS, "unavailable", "sources"}
+    assert {field.name for field in (*fields(Entry), *fields(Capability))} <= names
+    for entry, words in CAPABILITIES.items():
+        (row,) = [line for line in text.splitlines() if line.startswith(f"| `capabilities.{entry}`")]
+        assert all(f"`{word}`" in row for word in words), entry
+    assert all(f"{field.name}" in text for field in fields(Arithmetic))
+    sections = {*UNITS, "capabilities", "unavailable", "sources"}
     assert {field.name for field in fields(Profile)} - sections <= names
     (example,) = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
     assert parse_profile(example.encode(), "example").entry("energy.synaptic_operation").value == 8.43

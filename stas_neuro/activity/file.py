@@ -20,6 +20,8 @@ from stas_neuro.files import parse_json, read_bytes, write_atomically
 
 FORMAT = "stas-neuro activity"
 SCHEMA_VERSION = 1
+_ADDED = frozenset({"cpu_operations"})
+"""Kinds that files written before them do not list: nothing counted any."""
 _REMEDY = "mend the file (docs/activity.md has the schema)"
 
 
@@ -112,8 +114,9 @@ def read_activity(path: str | Path) -> Activity:
 
 
 def _record(file: _File) -> Activity:
-    absent = [kind for kind in KINDS if kind not in file.kinds]
-    if absent or len(file.kinds) != len(KINDS):
+    listed = sorted(_ADDED.union(file.kinds))
+    absent = [kind for kind in KINDS if kind not in listed]
+    if listed != sorted(KINDS) or len(set(file.kinds)) < len(file.kinds):
         what = f"kinds: missing {', '.join(absent)}" if absent else "kinds: unknown or repeated names"
         raise InputError(what, "list each kind once, also those counted as zero everywhere")
     shape = (file.images, len(file.layers), len(file.steps))

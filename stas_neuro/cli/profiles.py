@@ -51,6 +51,10 @@ def show(profile: str, as_json: bool) -> None:
         (name, f"{e.value:g}", f"{e.low:g} to {e.high:g}", e.unit, e.basis, e.source)
         for name, e in loaded.entries().items()
     ]
+    rows += [
+        (f"capabilities.{name}", c.value, "", "", c.basis, c.source)
+        for name, c in loaded.capabilities.items()
+    ]
     emit_table(("entry", "value", "interval", "unit", "basis", "source"), rows)
     for name, reason in loaded.unavailable.items():
         click.echo(f"unavailable: {name}: {reason}")

@@ -4,6 +4,8 @@ from stas_neuro.energy.compare import Comparison, Saving, compare
 from stas_neuro.energy.events import GATINGS, PRICES, Gating, Price
 from stas_neuro.energy.pricing import estimate, op_count
 from stas_neuro.energy.profile import (
+    Arithmetic,
+    Capability,
     Entry,
     MissingEntry,
     Profile,
@@ -19,6 +21,8 @@ __all__ = [
     "GATINGS",
     "PRICES",
     "SCHEDULES",
+    "Arithmetic",
+    "Capability",
     "Comparison",
     "Entry",
     "Estimate",

@@ -35,12 +35,13 @@ class Price:
     """A row of the price list.
 
     `event` is priced by the entries `energy.<entry>` and `time.<entry>`; `unit` is the part of a core it
-    keeps busy (under step law max these overlap); `halting` marks what only halting causes.
+    keeps busy (under step law max these overlap), or the processor beside the cores, which they wait for;
+    `halting` marks what only halting causes.
     """
 
     event: str
     entry: str
-    unit: Literal["synapse", "neuron", "message"]
+    unit: Literal["synapse", "neuron", "message", "processor"]
     halting: bool = False
 
 
@@ -56,6 +57,8 @@ PRICES: tuple[Price, ...] = (
     Price("gate_messages", "spike_message", "message", halting=True),
     Price("gate_synops", "synaptic_operation", "synapse", halting=True),
     Price("readout_macs", "multiply_accumulate", "synapse", halting=True),
+    Price("readout_divisions", "cpu_operation", "processor", halting=True),
+    Price("cpu_operations", "cpu_operation", "processor"),
 )
 """The price list; docs/energy.md says how each event is counted."""
 
@@ -76,6 +79,10 @@ def priced_events(
     counts = activity.counts
     synops = counts["synops" if graded_spikes else "synops_unary"]
     events: dict[str, EventCounts] = {kind: counts[kind] for kind in ("macs", "spikes_out", "readout_macs")}
+    halting = any(layer.kind == "HaltAccumulate" for layer in activity.layers)
+    divides = np.array([halting and layer.kind == "Readout" for layer in activity.layers], dtype=np.bool_)
+    events["readout_divisions"] = counts["cpu_operations"] * divides[:, None]
+    events["cpu_operations"] = counts["cpu_operations"] * ~divides[:, None]
     events["updates_active"] = counts["updates_active"]
     events["updates_inactive"] = counts["updates_inactive"]
     events["synops"] = synops
@@ -87,7 +94,6 @@ def priced_events(
     events["score_lookups"] = events["halt_accumulations"] = counts["score_lookups"]
     nothing = np.zeros_like(synops)
     events["updates_idle"] = _idle(activity, ticks) if ticks is not None and gating != "core" else nothing
-    halting = any(layer.kind == "HaltAccumulate" for layer in activity.layers)
     gated = halting and ticks is not None and gating != "none"
     events["gate_messages"], events["gate_synops"] = _gates(activity) if gated else (nothing, nothing)
     return events

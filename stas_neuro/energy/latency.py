@@ -1,4 +1,7 @@
-"""How long an inference takes: each hardware step lasts as long as its busiest core, plus the barrier."""
+"""How long an inference takes: each hardware step lasts as long as its busiest core, plus the barrier.
+
+The processor beside the cores works while they wait.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,8 @@ def price_latency(
 
     A core does its share of the events of the groups at work, and steps the other neurons it holds. Under the
     law `sum` it does one thing after another and the barrier follows. Under `max` synapses, neurons, messages
-    and the barrier overlap and the slowest decides: a lower bound, so its high end adds them up.
+    and the barrier overlap and the slowest decides: a lower bound, so its high end adds them up. Under either
+    the processor beside the cores adds its time: cores wait for what it gives them, or it for them.
 
     `events` are counts (images, layers, steps). Raises MissingEntry where one of `needed_times` is missing.
     """
@@ -71,8 +75,9 @@ def price_latency(
     barrier = profile.corners(_barrier(placement))
     for start in range(0, images, _CHUNK):
         chunk = {event: counts[start : start + _CHUNK] for event, counts in events.items()}
-        loads = _loads(chunk, placement, profile)
-        per_image = np.zeros((loads.shape[1], 3))
+        loads, beside = _loads(chunk, placement, profile), _processor_time(chunk, profile)
+        per_image = beside.sum(axis=1)
+        per_step += beside.sum(axis=0) / images
         for tick in ticks:
             seconds, idle = np.zeros((len(_UNITS), len(per_image), share.shape[1], 3)), idle_time.copy()
             for step, stage in tick.work:
@@ -85,12 +90,12 @@ def price_latency(
             per_step[tick.step] += duration.sum(axis=0) / images
             np.add.at(decided, core, duration[:, 1])
         total = np.concatenate([total, per_image])
-    busiest = int(decided.argmax())
+    busiest, seconds_in_all = int(decided.argmax()), float(total[:, 1].sum())
     return Latency(
         per_image=total,
         per_step=per_step,
         busiest=tuple(placement.owners[row] for row in np.flatnonzero(share[:, busiest])),
-        busiest_share=float(decided[busiest] / decided.sum()) if decided.any() else 0.0,
+        busiest_share=float(decided[busiest] / seconds_in_all) if decided.any() else 0.0,
     )
 
 
@@ -109,6 +114,17 @@ def _idle_time(
     return keeps[:, None] * profile.corners("time.neuron_update_inactive")
 
 
+def _processor_time(events: Mapping[str, EventCounts], profile: Profile) -> Corners:
+    """Seconds of work of the processor beside the cores, (images, steps, 3)."""
+    images, _, steps = events["synops"].shape
+    seconds = np.zeros((images, steps, 3))
+    for price in PRICES:
+        counts = events[price.event]
+        if price.unit == "processor" and counts.any():
+            seconds += counts.sum(axis=1)[..., None] * profile.corners(f"time.{price.entry}")
+    return seconds
+
+
 def _loads(
     events: Mapping[str, EventCounts], placement: Placement, profile: Profile
 ) -> npt.NDArray[np.float64]:
@@ -119,7 +135,7 @@ def _loads(
     loads = np.zeros((len(_UNITS), images, len(placement.owners), steps, 3))
     for price in PRICES:
         counts = events[price.event]
-        if price.event != "updates_idle" and counts.any():
+        if price.event != "updates_idle" and price.unit in _UNITS and counts.any():
             grouped = np.einsum("ils,lg->igs", counts.astype(np.float64), member)
             loads[_UNITS.index(price.unit)] += grouped[..., None] * profile.corners(f"time.{price.entry}")
     return loads

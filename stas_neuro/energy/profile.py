@@ -38,6 +38,7 @@ UNITS: Mapping[str, Mapping[str, float]] = {
 }
 """Units an entry of each section may have, with their size in the SI unit (limits: pieces, bytes or bits)."""
 
+_SECTIONS = (*UNITS, "capabilities")
 _EVENTS = {
     "synaptic_operation": "one spike through one synapse",
     "multiply_accumulate": "one real-valued input through one synapse",
@@ -45,10 +46,11 @@ _EVENTS = {
     "neuron_update_inactive": "one neuron stepped with nothing to do",
     "spike_message": "one spike sent by a neuron",
     "score_lookup": "one halting score looked up",
+    "cpu_operation": "one operation of a processor beside the cores",
 }
 ENTRIES: Mapping[str, str] = {
     **{f"energy.{event}": f"energy of {what}" for event, what in _EVENTS.items()},
-    **{f"time.{event}": f"time a core takes for {what}" for event, what in _EVENTS.items()},
+    **{f"time.{event}": f"time it takes for {what}" for event, what in _EVENTS.items()},
     "time.barrier": "barrier synchronisation that ends a hardware step on one chip",
     "time.barrier_multi_chip": "the same across chips",
     "power.static": "static power of a powered core or chip (`static_scope` says which)",
@@ -58,9 +60,25 @@ ENTRIES: Mapping[str, str] = {
     "limits.cores_per_chip": "cores of a chip that a network can use",
     "limits.input_axons_per_core": "distinct inputs a core takes",
     "limits.output_axons_per_core": "distinct targets a core sends to",
-    "limits.weight_bits": "bits of the widest weight",
+    "limits.weight_bits": "bits of the widest weight, sign included",
+    "limits.state_bits": "bits of a membrane and of synaptic input, sign included",
+    "limits.threshold_bits": "bits of a threshold, in units of 64 of the membrane's",
+    "limits.decay_bits": "bits of the part of a membrane that leaks in a step",
+    "limits.bias_bits": "bits of the mantissa of a bias, sign included",
+    "limits.bias_exponent": "largest power of two that a bias mantissa is multiplied by",
+    "limits.graded_spike_bits": "bits that a graded spike carries, where `graded_spikes`",
+    "capabilities.weight_exponents": "what shares the power of two that weights are multiplied by",
+    "capabilities.spike_products": "whether a core multiplies two spikes, as attention does",
+    "capabilities.processor": "whether a processor beside the cores can take what they cannot do",
 }
 """Every entry a profile can have, by section and name, with its meaning."""
+CAPABILITIES: Mapping[str, tuple[str, ...]] = {
+    "weight_exponents": ("layer", "channel"),
+    "spike_products": ("native", "microcode", "no"),
+    "processor": ("yes", "no"),
+}
+"""What each entry of the section `capabilities` can say."""
+_ARITHMETIC = ("limits.weight_bits", "limits.state_bits", "capabilities.weight_exponents")
 
 
 class MissingEntry(InputError):
@@ -113,6 +131,39 @@ class Entry:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Capability:
+    """What a chip can do, in one of the words of `CAPABILITIES`; source, basis and note as of an `Entry`."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    value: str
+    basis: Basis
+    source: str
+    second_hand: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arithmetic:
+    """The integers that a chip's cores compute with.
+
+    Parameters
+    ----------
+    weight_bits, state_bits : int
+        Of the widest weight, and of membranes and synaptic input, sign included.
+    exponents : "layer" or "channel"
+        What shares a power of two of weights.
+    graded_spikes : bool
+        Whether one spike can carry an integer.
+    """
+
+    weight_bits: int
+    exponents: Literal["layer", "channel"]
+    state_bits: int
+    graded_spikes: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Source:
     """Where numbers come from."""
 
@@ -145,18 +196,21 @@ class Profile:
     time: Mapping[str, Entry] = field(default_factory=dict)
     power: Mapping[str, Entry] = field(default_factory=dict)
     limits: Mapping[str, Entry] = field(default_factory=dict)
+    capabilities: Mapping[str, Capability] = field(default_factory=dict)
     unavailable: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, Source] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, entry in self.entries().items():
-            self._check(name, entry)
+            self._check_number(name, entry)
+        for name, capability in self.capabilities.items():
+            self._check_capability(name, capability)
         for name, reason in self.unavailable.items():
-            if name not in ENTRIES and name not in UNITS:
+            if name not in ENTRIES and name not in _SECTIONS:
                 raise InputError(f"unavailable.{name}: no such entry or section", "see docs/profiles.md")
             if not reason:
                 raise InputError(f"unavailable.{name}: no reason", "say why there is no such number")
-            if name in self.entries() or (name in UNITS and getattr(self, name)):
+            if name in self._given() or (name in _SECTIONS and getattr(self, name)):
                 raise InputError(f"unavailable.{name}: the profile gives it too", "keep one of both")
         if self.step_law is None and "time" not in self.unavailable:
             raise InputError("step_law is missing", "give sum or max, or declare time unavailable")
@@ -169,9 +223,12 @@ class Profile:
             f"{section}.{name}": entry for section in UNITS for name, entry in getattr(self, section).items()
         }
 
+    def _given(self) -> set[str]:
+        return set(self.entries()) | {f"capabilities.{name}" for name in self.capabilities}
+
     def missing(self) -> list[str]:
-        """Name the entries that are neither given nor declared unavailable; prices that need them raise."""
-        given = self.entries()
+        """Name the entries that are neither given nor declared unavailable; what needs them raises."""
+        given = self._given()
         return [name for name in ENTRIES if name not in given and self.reason(name) is None]
 
     def reason(self, name: str) -> str | None:
@@ -179,7 +236,7 @@ class Profile:
         return self.unavailable.get(name, self.unavailable.get(name.split(".")[0]))
 
     def entry(self, name: str) -> Entry:
-        """Give entry `name`; raises MissingEntry where there is none."""
+        """Give the number `name`; raises MissingEntry where there is none."""
         section, _, key = name.partition(".")
         found: Entry | None = getattr(self, section).get(key)
         if found is None:
@@ -196,7 +253,42 @@ class Profile:
         """Give the value of `limits.<name>` as a whole number of pieces, bytes or bits."""
         return int(self.corners(f"limits.{name}")[1])
 
-    def _check(self, name: str, entry: Entry) -> None:
+    def capability(self, name: str) -> str:
+        """Give the word of `capabilities.<name>`; raises MissingEntry where there is none."""
+        if name not in self.capabilities:
+            raise MissingEntry(self.name, f"capabilities.{name}")
+        return self.capabilities[name].value
+
+    @property
+    def arithmetic(self) -> Arithmetic | None:
+        """The integers of its cores; None where it has no cores or what it would take is not known.
+
+        Raises MissingEntry where an entry is neither given nor declared unavailable.
+        """
+        if any(self.reason(name) is not None for name in _ARITHMETIC):
+            return None
+        return Arithmetic(
+            weight_bits=self.limit("weight_bits"),
+            exponents="layer" if self.capability("weight_exponents") == "layer" else "channel",
+            state_bits=self.limit("state_bits"),
+            graded_spikes=self.graded_spikes,
+        )
+
+    def _check_capability(self, key: str, given: Capability) -> None:
+        name, known = f"capabilities.{key}", CAPABILITIES.get(key)
+        if known is None:
+            raise InputError(f"{name}: no such entry", f"the section has {', '.join(CAPABILITIES)}")
+        if given.value not in known:
+            raise InputError(f"{name}: value is '{given.value}'", f"use one of {', '.join(known)}")
+        self._check_origin(name, given)
+
+    def _check_origin(self, name: str, given: Entry | Capability) -> None:
+        if given.source not in self.sources:
+            raise InputError(f"{name}: source '{given.source}' is not in [sources]", "cite it there")
+        if given.basis == "assumed" and not given.note:
+            raise InputError(f"{name}: note is empty", "what is assumed needs its reason")
+
+    def _check_number(self, name: str, entry: Entry) -> None:
         section = name.split(".")[0]
         if name not in ENTRIES:
             raise InputError(f"{name}: no such entry", f"the profile schema has {', '.join(ENTRIES)}")
@@ -209,12 +301,9 @@ class Profile:
             )
         if not entry.low <= entry.value <= entry.high:
             raise InputError(f"{name}: low, value, high are {numbers}", "order them")
-        if entry.source not in self.sources:
-            raise InputError(f"{name}: source '{entry.source}' is not in [sources]", "cite it there")
+        self._check_origin(name, entry)
         if entry.low < entry.high and not entry.interval:
             raise InputError(f"{name}: interval is empty", "say how low and high were chosen")
-        if entry.basis == "assumed" and not entry.note:
-            raise InputError(f"{name}: note is empty", "an assumed number needs its reason")
 
 
 def list_profiles() -> tuple[str, ...]:
