@@ -64,7 +64,7 @@ class Recipe:
     events: bool = False
     """One frame a step instead of one image."""
     membrane: bool = False
-    """LIF before the linear layers and a real-valued residual stream, instead of spikes added."""
+    """LIF before the linear layers and a residual stream of membrane currents, instead of spikes added."""
     sdsa: bool = False
     norm: bool = True
     """Traced, with BatchNorms, instead of folded."""
@@ -230,10 +230,12 @@ def _stem(draft: _Draft) -> Value:
         x = draft.add(
             SpikeMaxPool(name="stem.pool", phase=phase, scope="stem", kernel=3, stride=2, padding=1), x=x
         )
-    side = draft.lif(
-        "stem.side_lif", _conv(draft, 2, x, recipe.dim, recipe.dim, phase, 1, kernel=3), phase, "stem"
-    )
-    x = draft.add(Add(name="stem.add", phase=phase, scope="stem"), a=x, b=side)
+    side = _conv(draft, 2, x, recipe.dim, recipe.dim, phase, 1, kernel=3)
+    if recipe.membrane:
+        x = side
+    else:
+        side = draft.lif("stem.side_lif", side, phase, "stem")
+        x = draft.add(Add(name="stem.add", phase=phase, scope="stem"), a=x, b=side)
     if recipe.stem.startswith("late-"):
         x, phase = _integrate(draft, x), Phase.ONCE
     return draft.add(Tokens(name="stem.tokens", phase=phase, scope="stem"), x=x)

@@ -1,10 +1,12 @@
 """The typed graph every stage shares. It knows no file format, no torch and no Lava."""
 
-from stas_neuro.ir.bounds import BIAS_LIMIT, EXACT_LIMIT, membrane_range
+from stas_neuro.ir.bounds import BIAS_LIMIT, EXACT_LIMIT, Range, membrane_range, synaptic_ranges
 from stas_neuro.ir.fixed import (
     ALIGN,
     NODE_TYPES,
+    PIXEL_LIMIT,
     STATE_LIMIT,
+    WORD_LIMIT,
     FixedAdd,
     FixedConv2d,
     FixedHaltAccumulate,
@@ -40,16 +42,19 @@ from stas_neuro.ir.nodes import (
     SpikeMaxPool,
     Tokens,
 )
-from stas_neuro.ir.problems import IRError, Problem
-from stas_neuro.ir.types import Array, Kind, Phase, Preprocessing, Shape, Stage, ValueType, neutral
+from stas_neuro.ir.problems import IRError, Problem, Problems
+from stas_neuro.ir.types import EVENTS, Array, Kind, Phase, Preprocessing, Shape, Stage, ValueType, neutral
 
 __all__ = [
     "ALIGN",
     "BIAS_LIMIT",
+    "EVENTS",
     "EXACT_LIMIT",
     "LIF",
     "NODE_TYPES",
+    "PIXEL_LIMIT",
     "STATE_LIMIT",
+    "WORD_LIMIT",
     "Add",
     "Array",
     "BatchNorm",
@@ -82,6 +87,8 @@ __all__ = [
     "Phase",
     "Preprocessing",
     "Problem",
+    "Problems",
+    "Range",
     "Readout",
     "Shape",
     "SpikeMatMul",
@@ -92,4 +99,5 @@ __all__ = [
     "membrane_range",
     "neutral",
     "op_of",
+    "synaptic_ranges",
 ]

@@ -140,6 +140,17 @@ def _input(node: Input, site: _Site) -> Ranges:
     return {"y": Range(0, PIXEL_LIMIT)}
 
 
+def synaptic_ranges(weight: Array, exponents: Array, bias: Array, x: Range) -> tuple[Range, Range]:
+    """Give the ranges of synaptic input, and of it with the bias (out, ...), over inputs in `x` or 0."""
+    matrix = weight.reshape(len(weight), -1)
+    positive, negative = np.maximum(matrix, 0).sum(1), np.minimum(matrix, 0).sum(1)
+    high = _shift(positive * max(x.high, 0) + negative * min(x.low, 0), exponents) << ALIGN
+    low = _shift(positive * min(x.low, 0) + negative * max(x.high, 0), exponents) << ALIGN
+    biases = bias.reshape(len(bias), -1)
+    y = Range(int((low + biases.min(1)).min()), int((high + biases.max(1)).max()))
+    return Range(int(low.min()), int(high.max())), y
+
+
 def _shift(value: Array, exponents: Array) -> Array:
     """Shift left by exponents above 0, right (towards minus infinity) by those below."""
     shifted: Array = (value << np.maximum(exponents, 0)) >> np.maximum(-exponents, 0)
@@ -150,16 +161,11 @@ def _synapses(node: FixedConv2d | FixedLinear, site: _Site) -> Ranges:
     weight, exponents, bias = (site.tensor(param) for param in ("weight", "weight_exp", "bias"))
     _check_mantissas(node, site, weight, exponents, bias)
     x = site.inputs["x"].with_zero()  # the padding of a map, the x of a dead token
-    matrix = weight.reshape(len(weight), -1)
-    positive, negative = np.maximum(matrix, 0).sum(1), np.minimum(matrix, 0).sum(1)
-    sums = Range(0, int(((positive - negative) * x.magnitude).max()))
+    sums = Range(0, int(np.abs(weight).reshape(len(weight), -1).sum(1).max()) * x.magnitude)
     site.fits("the sum of its inputs' magnitudes", sums, EXACT_LIMIT, "split the layer")
-    high = _shift(positive * x.high + negative * x.low, exponents) << ALIGN
-    low = _shift(positive * x.low + negative * x.high, exponents) << ALIGN
+    current, y = synaptic_ranges(weight, exponents, bias << node.bias_exp, x)
     remedy = "lower its weight_exp, or leave the exponents to the Quantise pass"
-    site.fits("its synaptic input", Range(int(low.min()), int(high.max())), STATE_LIMIT, remedy)
-    bias = (bias << node.bias_exp).reshape(len(weight), -1)
-    y = Range(int((low + bias.min(1)).min()), int((high + bias.max(1)).max()))
+    site.fits("its synaptic input", current, STATE_LIMIT, remedy)
     site.fits("its output", y, STATE_LIMIT, remedy)
     if isinstance(node, FixedConv2d) and node.off_core:
         mantissa = y.shifted(node.bias_exp)

@@ -192,8 +192,8 @@ class FixedOutput(Output):
 
 
 _FIXED: tuple[type[Node], ...] = (
-    FixedInput, FixedConv2d, FixedLinear, FixedLIF, FixedAdd, FixedSpikeMatMul, FixedMaskedColumnSum, FixedIntegrate,
-    FixedHaltingScore, FixedHaltAccumulate, FixedReadout, FixedOutput,
+    FixedInput, FixedConv2d, FixedLinear, FixedLIF, FixedAdd, FixedSpikeMatMul, FixedMaskedColumnSum,
+    FixedIntegrate, FixedHaltingScore, FixedHaltAccumulate, FixedReadout, FixedOutput,
 )  # fmt: skip
 NODE_TYPES: dict[str, type[Node]] = {cls.__name__: cls for cls in (*FLOAT_NODES, *_FIXED)}
 """Every node type by the name it has in files."""

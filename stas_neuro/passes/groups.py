@@ -1,0 +1,80 @@
+"""Which layers must share one unit: those whose outputs are added up before a threshold sees them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stas_neuro.ir import (
+    LIF,
+    Add,
+    Conv2d,
+    Gate,
+    Graph,
+    Integrate,
+    Linear,
+    MaskedColumnSum,
+    Node,
+    Problems,
+    SpikeMatMul,
+    Tokens,
+)
+
+Source = Conv2d | Linear | SpikeMatMul | MaskedColumnSum
+"""What makes synaptic input."""
+_SOURCES = (Conv2d, Linear, SpikeMatMul, MaskedColumnSum)
+_CARRIERS = (Tokens, Gate, Add, Integrate)
+"""What synaptic input passes on its way."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Layers of one unit and the neurons that their output drives."""
+
+    sources: tuple[Source, ...]
+    lifs: tuple[LIF, ...]
+
+    @property
+    def tau(self) -> float:
+        """Time constant of its neurons; 1 where it drives none."""
+        return self.lifs[0].tau if self.lifs else 1.0
+
+
+def unit_groups(graph: Graph, problems: Problems) -> tuple[Group, ...]:
+    """Partition the sources and LIFs of a graph, in the order of their first source."""
+    root: dict[str, str] = {}
+
+    def find(name: str) -> str:
+        while root.setdefault(name, name) != name:
+            name = root[name]
+        return name
+
+    current = {node.name for node in graph.nodes if isinstance(node, _SOURCES)}
+    for node in graph.nodes:
+        if isinstance(node, (*_CARRIERS, LIF)):
+            for port, edge in graph.inputs(node).items():
+                if edge.src in current and port in ("x", "a", "b"):
+                    root[find(node.name)] = find(edge.src)
+                    if not isinstance(node, LIF):
+                        current.add(node.name)
+    members: dict[str, list[Node]] = {}
+    for node in graph.nodes:
+        if isinstance(node, (*_SOURCES, LIF)):
+            members.setdefault(find(node.name), []).append(node)
+    return tuple(_group(nodes, problems) for nodes in members.values())
+
+
+def _group(nodes: list[Node], problems: Problems) -> Group:
+    sources = tuple(node for node in nodes if isinstance(node, _SOURCES))
+    lifs = tuple(node for node in nodes if isinstance(node, LIF))
+    if not sources:
+        problems.add(lifs[0].name, "its input comes from no synapses", "put a Linear before it")
+    for lif in lifs[1:]:
+        if lif.tau != lifs[0].tau:
+            what = f"tau is {lif.tau:g}; {lifs[0].name}, which shares its input, has {lifs[0].tau:g}"
+            problems.add(lif.name, what, "use one time constant for neurons that share input")
+    if len(sources) > 1:
+        for source in sources:
+            if isinstance(source, SpikeMatMul | MaskedColumnSum):
+                what = f"{type(source).__name__} is added to the output of other layers"
+                problems.add(source.name, what, "give it neurons of its own")
+    return Group(sources, lifs)
