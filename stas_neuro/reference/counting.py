@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from stas_neuro.ir import (
     LIF,
     Conv2d,
+    FixedConv2d,
+    FixedReadout,
     Gate,
     HaltingScore,
     Kind,
@@ -63,7 +65,10 @@ def _synaptic(x: Values, kind: Kind, fan_out: Counts | int) -> Counted:
 def _conv2d(node: Conv2d, inputs: Inputs, outputs: Inputs, kinds: Kinds) -> Counted:
     x = inputs["x"]
     rows, columns = (_reach(size, node.kernel, node.stride, node.padding) for size in x.shape[2:])
-    return _synaptic(x, kinds["x"], np.outer(rows, columns) * node.out_channels)
+    fan_out = np.outer(rows, columns) * node.out_channels
+    if isinstance(node, FixedConv2d) and node.off_core:
+        return {"cpu_operations": _sum(np.count_nonzero(x, axis=1) * fan_out)}
+    return _synaptic(x, kinds["x"], fan_out)
 
 
 def _linear(node: Linear, inputs: Inputs, outputs: Inputs, kinds: Kinds) -> Counted:
@@ -110,10 +115,16 @@ def _gate(node: Gate, inputs: Inputs, outputs: Inputs, kinds: Kinds) -> Counted:
 
 
 def _readout(node: Readout, inputs: Inputs, outputs: Inputs, kinds: Kinds) -> Counted:
-    """Count D multiplications for each weighted visit of the step; the other readouts only add."""
-    features = inputs[f"z{node.blocks - 1}"].shape[2]
+    """Count D multiplications for each weighted visit of the step, and D divisions a token after the last.
+
+    The divisions are those of integers; in float they are the host's.
+    """
+    z = inputs[f"z{node.blocks - 1}"]
     weights = [value for port, value in inputs.items() if port.startswith("p")]
-    return {"readout_macs": sum(map(_nonzero, weights)) * features} if weights else {}
+    counted = {"readout_macs": sum(map(_nonzero, weights)) * z.shape[2]} if weights else {}
+    if isinstance(node, FixedReadout) and node.divides and outputs:
+        counted["cpu_operations"] = np.full(len(z), z.shape[1] * z.shape[2])
+    return counted
 
 
 Counter = Callable[[Any, Inputs, Inputs, Kinds], Counted]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from stas_neuro.activity import ActivityBuilder, builder_for
 from stas_neuro.errors import InputError
 from stas_neuro.ir import (
     LIF,
+    FixedOutput,
     Graph,
     HaltAccumulate,
     HaltingScore,
@@ -21,9 +22,13 @@ from stas_neuro.ir import (
     Output,
     Phase,
     Readout,
+    Stage,
     neutral,
+    op_of,
 )
+from stas_neuro.ir.fixed import PIXEL_LIMIT
 from stas_neuro.reference.counting import COUNTERS, count_scores
+from stas_neuro.reference.fixed import FIXED_OPERATORS, Dtype, exact_dtype
 from stas_neuro.reference.operators import OPERATORS, Inputs, Outputs, Site, Values
 from stas_neuro.trace import Trace
 
@@ -33,10 +38,11 @@ Observe = Callable[[Node, Inputs], None]
 
 def run_reference(
     graph: Graph,
-    images: NDArray[np.floating[Any]],
+    images: NDArray[Any],
     *,
-    dtype: type[np.floating[Any]] = np.float64,
+    dtype: Dtype = np.float64,
     record_spikes: bool = False,
+    record_states: bool = False,
     skip: bool = True,
     chunk: int = 16,
     progress: Callable[[int, int], None] | None = None,
@@ -47,13 +53,16 @@ def run_reference(
     Parameters
     ----------
     graph : Graph
-        Of any stage; a traced one runs its BatchNorms.
-    images : floating (B, C, H, W), or (B, T, C, H, W) where the graph takes event data
-        What `graph.preprocessing` made of the raw images.
+        Of any stage; a traced one runs its BatchNorms, a quantised one is computed exactly.
+    images : (B, C, H, W), or (B, T, C, H, W) where the graph takes event data
+        Floating, what `graph.preprocessing` made of the raw images; of a quantised graph the raw images,
+        integers 0..255.
     dtype : numpy.float64 or numpy.float32
-        Precision of all arithmetic, the logits too.
+        Precision of all arithmetic, the logits too. It means nothing for a quantised graph.
     record_spikes : bool
         Whether the trace holds the spikes of every LIF.
+    record_states : bool
+        Whether the trace of a quantised graph holds the membranes of every LIF and the accumulated scores.
     skip : bool
         Compute the products of halted tokens not at all, instead of on zeros. Both give the same trace.
     chunk : int
@@ -67,25 +76,36 @@ def run_reference(
     Raises
     ------
     InputError
-        When the images do not fit the graph, or hold NaN.
+        When the images do not fit the graph, or hold other values; or states of a float graph are asked for.
     """
     _check_images(graph, images)
+    fixed = graph.stage == Stage.QUANTISED
+    if record_states and not fixed:
+        raise InputError(f"the graph is {graph.stage}, it has no integer states", "run a quantised graph")
+    dtypes = {node.name: exact_dtype(graph, node) if fixed else dtype for node in graph.nodes}
     traces = []
     for start in range(0, len(images), chunk):
-        batch = images[start : start + chunk].astype(dtype)
-        traces.append(_Run(graph, batch, record_spikes, skip, observe).trace())
+        batch = images[start : start + chunk].astype(dtypes[graph.input.name])
+        run = _Run(
+            graph, batch, dtypes, spikes=record_spikes, states=record_states, skip=skip, observe=observe
+        )
+        traces.append(run.trace())
         if progress is not None:
             progress(min(start + chunk, len(images)), len(images))
     return Trace.concatenate(traces)
 
 
-def _check_images(graph: Graph, images: NDArray[np.floating[Any]]) -> None:
+def _check_images(graph: Graph, images: NDArray[Any]) -> None:
     by_step = graph.input.phase != Phase.ONCE
     wanted = ((graph.time_steps,) if by_step else ()) + graph.input.shape
     if images.shape[1:] != wanted or not len(images):
         axes = ", ".join(map(str, wanted))
         raise InputError(f"images have shape {images.shape}", f"give (images, {axes}), at least 1 image")
-    if images.dtype.kind != "f" or not np.isfinite(images).all():
+    if graph.stage == Stage.QUANTISED:
+        if images.dtype.kind not in "iu" or images.min() < 0 or images.max() > PIXEL_LIMIT:
+            what = f"images ({images.dtype}) are not integers 0..{PIXEL_LIMIT}"
+            raise InputError(what, "give a quantised graph the pixels as they are stored")
+    elif images.dtype.kind != "f" or not np.isfinite(images).all():
         raise InputError(f"images ({images.dtype}) are not finite floats", "preprocess them and remove NaN")
 
 
@@ -93,18 +113,30 @@ class _Run:
     """One batch on its way through the graph."""
 
     def __init__(
-        self, graph: Graph, images: Values, record_spikes: bool, skip: bool, observe: Observe | None
+        self,
+        graph: Graph,
+        images: Values,
+        dtypes: Mapping[str, Dtype],
+        *,
+        spikes: bool,
+        states: bool,
+        skip: bool,
+        observe: Observe | None,
     ) -> None:
         self.graph = graph
         self.images = images
-        self.record_spikes = record_spikes
+        self.dtypes = dtypes
+        self.record_spikes = spikes
+        self.record_states = states
         self.observe = observe
-        self.sites = {node.name: _site(graph, node, images.dtype, skip) for node in graph.nodes}
+        self.operators = FIXED_OPERATORS if graph.stage == Stage.QUANTISED else OPERATORS
+        self.sites = {node.name: _site(graph, node, dtypes[node.name], skip) for node in graph.nodes}
         self.values: dict[tuple[str, str], Values] = {}
         """Latest value at each output port; of stem nodes those of all steps, (T, B, ...)."""
         self.previous: dict[tuple[str, str], Values] = {}
         """The values at the end of the model step before."""
         self.spikes: dict[str, list[NDArray[np.uint8]]] = {}
+        self.states: dict[str, list[NDArray[np.int32]]] = {}
         self.activity: ActivityBuilder = builder_for(graph, len(images))
         self.visits = np.ones((len(images), graph.time_steps, graph.blocks, graph.tokens), np.bool_)
 
@@ -120,11 +152,17 @@ class _Run:
         for node in self._in_phase(Phase.END):
             self._evaluate(node, 0)
         return Trace(
-            logits=self._inputs(self.graph.output)["x"],
+            logits=self._logits(),
             visits=self.visits,
             activity=self.activity.build(self.visits),
             spikes={name: np.stack(steps, axis=1) for name, steps in self.spikes.items()},
+            states={name: np.stack(steps, axis=1) for name, steps in self.states.items()},
         )
+
+    def _logits(self) -> Values:
+        output = self.graph.output
+        logits = self._inputs(output)["x"]
+        return logits.astype(np.float64) * output.unit if isinstance(output, FixedOutput) else logits
 
     def _in_phase(self, *phases: Phase) -> Iterator[Node]:
         """Give the nodes to evaluate. Readout gathers during the model steps and answers at their end."""
@@ -153,17 +191,26 @@ class _Run:
         if isinstance(node, Input):
             outputs = self._frame(node, step)
         else:
-            outputs = OPERATORS[type(node)](node, inputs, site)
+            outputs = self.operators[type(node)](node, inputs, site)
         self.values.update({(node.name, port): value for port, value in outputs.items()})
         self._count(node, step, inputs, outputs)
+        self._record(node, site, outputs)
+
+    def _record(self, node: Node, site: Site, outputs: Outputs) -> None:
         if self.record_spikes and isinstance(node, LIF):
             self.spikes.setdefault(node.name, []).append(outputs["s"].astype(np.uint8))
+        if self.record_states and isinstance(node, LIF | HaltAccumulate):
+            state = site.state["v"] if isinstance(node, LIF) else outputs["total"]
+            self.states.setdefault(node.name, []).append(state.astype(np.int32))
 
     def _frame(self, node: Input, step: int) -> Outputs:
         return {"y": self.images if node.phase == Phase.ONCE else self.images[:, step]}
 
     def _inputs(self, node: Node, step: int = 0) -> dict[str, Values]:
-        return {port: self._value(node, port, step) for port in self.graph.inputs(node)}
+        dtype = self.dtypes[node.name]
+        return {
+            port: self._value(node, port, step).astype(dtype, copy=False) for port in self.graph.inputs(node)
+        }
 
     def _value(self, node: Node, port: str, step: int) -> Values:
         edge = self.graph.inputs(node)[port]
@@ -181,9 +228,9 @@ class _Run:
     def _count(self, node: Node, step: int, inputs: dict[str, Values], outputs: Outputs) -> None:
         if isinstance(node, HaltingScore):
             counted = count_scores(node, self._visit_mask(node, step), outputs["h"])
-        elif type(node) in COUNTERS:
+        elif op_of(node) in COUNTERS:
             kinds = {port: self.graph.source_type(e).kind for port, e in self.graph.inputs(node).items()}
-            counted = COUNTERS[type(node)](node, inputs, outputs, kinds)
+            counted = COUNTERS[op_of(node)](node, inputs, outputs, kinds)
         else:
             return
         label = _label(node, step)
@@ -206,7 +253,7 @@ class _Run:
                 self.visits[:, step, block] = self._value(node, "alive", step) != 0
 
 
-def _site(graph: Graph, node: Node, dtype: np.dtype[Any], skip: bool) -> Site:
+def _site(graph: Graph, node: Node, dtype: Dtype, skip: bool) -> Site:
     tensors = {
         param: graph.tensor(node, param).astype(dtype, copy=False) for param in node.params(graph.time_steps)
     }

@@ -52,7 +52,7 @@ class Site:
         return self.step == self.steps - 1
 
 
-def _taps(x: Values, window: Conv2d | SpikeMaxPool) -> Iterator[tuple[int, int, Values]]:
+def taps_of(x: Values, window: Conv2d | SpikeMaxPool) -> Iterator[tuple[int, int, Values]]:
     """Shift a zero-padded map to each place (row, column) of a window: views (B, C, H', W') of its inputs."""
     pad, stride, height, width = window.padding, window.stride, *x.shape[2:]
     padded = np.zeros((*x.shape[:2], height + 2 * pad, width + 2 * pad), x.dtype)
@@ -64,28 +64,40 @@ def _taps(x: Values, window: Conv2d | SpikeMaxPool) -> Iterator[tuple[int, int, 
             yield row, column, padded[:, :, row : row + ends[0] : stride, column : column + ends[1] : stride]
 
 
-def _conv2d(node: Conv2d, inputs: Inputs, site: Site) -> Outputs:
+def convolve(node: Conv2d, x: Values, weight: Values) -> Values:
+    """Cross-correlate maps (B, Cin, H, W) to (B, Cout, H', W')."""
     # One product a tap: needs no matrix of all windows in memory.
     y: Values = sum(  # type: ignore[assignment]
-        np.tensordot(site.tensors["weight"][:, :, row, column], x, axes=(1, 1))
-        for row, column, x in _taps(inputs["x"], node)
+        np.tensordot(weight[:, :, row, column], taps, axes=(1, 1)) for row, column, taps in taps_of(x, node)
     )
-    y = y.swapaxes(0, 1)
+    return y.swapaxes(0, 1)
+
+
+def _conv2d(node: Conv2d, inputs: Inputs, site: Site) -> Outputs:
+    y = convolve(node, inputs["x"], site.tensors["weight"])
     return {"y": y + site.tensors["bias"][:, None, None] if node.bias else y}
 
 
-def _linear(node: Linear, inputs: Inputs, site: Site) -> Outputs:
+def live_rows(function: Callable[[Values], Values], inputs: Inputs, skip: bool) -> Values:
+    """Map rows of x (..., D) to (..., E), those of halted tokens to 0: if `skip`, without computing them."""
     x, alive = inputs["x"], inputs.get("alive")
-    if alive is None or not site.skip or alive.all():
-        y = x.reshape(-1, node.in_features) @ site.tensors["weight"].T
-        y = y.reshape(*x.shape[:-1], node.out_features)
-        if node.bias:
-            y += site.tensors["bias"] * (1 if alive is None else alive[..., None])
-        return {"y": y}
+    if alive is None or alive.all() or not skip:
+        rows = function(x.reshape(-1, x.shape[-1]))
+        y = rows.reshape(*x.shape[:-1], rows.shape[1])
+        return y if alive is None else y * alive[..., None]
     live = alive != 0
-    y = np.zeros((*x.shape[:-1], node.out_features), x.dtype)
-    y[live] = x[live] @ site.tensors["weight"].T + (site.tensors["bias"] if node.bias else 0)
-    return {"y": y}
+    rows = function(x[live])
+    y = np.zeros((*x.shape[:-1], rows.shape[1]), rows.dtype)
+    y[live] = rows
+    return y
+
+
+def _linear(node: Linear, inputs: Inputs, site: Site) -> Outputs:
+    def product(x: Values) -> Values:
+        y: Values = x @ site.tensors["weight"].T
+        return y + site.tensors["bias"] if node.bias else y
+
+    return {"y": live_rows(product, inputs, site.skip)}
 
 
 def _batch_norm(node: BatchNorm, inputs: Inputs, site: Site) -> Outputs:
@@ -111,7 +123,7 @@ def _lif(node: LIF, inputs: Inputs, site: Site) -> Outputs:
 
 
 def _spike_max_pool(node: SpikeMaxPool, inputs: Inputs, site: Site) -> Outputs:
-    return {"y": np.maximum.reduce([x for _, _, x in _taps(inputs["x"], node)])}
+    return {"y": np.maximum.reduce([x for _, _, x in taps_of(inputs["x"], node)])}
 
 
 def _integrate(node: Integrate, inputs: Inputs, site: Site) -> Outputs:
@@ -141,14 +153,24 @@ def split_heads(x: Values, heads: int) -> Values:
     return x.reshape(*x.shape[:2], heads, -1).swapaxes(1, 2)
 
 
-def _spike_mat_mul(node: SpikeMatMul, inputs: Inputs, site: Site) -> Outputs:
+def spike_product(node: SpikeMatMul, inputs: Inputs) -> Values:
+    """Multiply (q k^T) v, per head: (B, N, D)."""
     q, k, v = (split_heads(inputs[port], node.heads) for port in ("q", "k", "v"))
     product = q @ (k.swapaxes(2, 3) @ v) if node.form == "Q(K^TV)" else (q @ k.swapaxes(2, 3)) @ v
-    return {"y": product.swapaxes(1, 2).reshape(inputs["q"].shape) * node.scale}
+    return product.swapaxes(1, 2).reshape(inputs["q"].shape)
+
+
+def _spike_mat_mul(node: SpikeMatMul, inputs: Inputs, site: Site) -> Outputs:
+    return {"y": spike_product(node, inputs) * node.scale}
+
+
+def column_sum(inputs: Inputs) -> Values:
+    """Sum k * v over tokens: (B, D)."""
+    return np.asarray((inputs["k"] * inputs["v"]).sum(axis=1))
 
 
 def _masked_column_sum(node: MaskedColumnSum, inputs: Inputs, site: Site) -> Outputs:
-    return {"y": (inputs["k"] * inputs["v"]).sum(axis=1)}
+    return {"y": column_sum(inputs)}
 
 
 def _gate(node: Gate, inputs: Inputs, site: Site) -> Outputs:
@@ -157,30 +179,41 @@ def _gate(node: Gate, inputs: Inputs, site: Site) -> Outputs:
 
 
 def _halting_score(node: HaltingScore, inputs: Inputs, site: Site) -> Outputs:
-    # sigmoid(u) = exp(-log(1 + exp(-u))), which cannot overflow.
-    return {"h": np.exp(-np.logaddexp(0, -(node.alpha * inputs["z"][:, :, 0] + node.beta)))}
+    u = node.alpha * inputs["z"][:, :, 0] + node.beta
+    decay = np.exp(-np.abs(u))  # cannot overflow
+    return {"h": np.where(u >= 0, np.ones_like(u), decay) / (1 + decay)}
 
 
-def _halt_accumulate(node: HaltAccumulate, inputs: Inputs, site: Site) -> Outputs:
+def accumulate(node: HaltAccumulate, inputs: Inputs, site: Site, *, limit: float, one: float) -> Outputs:
+    """Add up scores of which `one` stands for 1, and halt tokens at `limit`; p is not divided by T."""
     h = inputs["score"]
     alive, total = inputs.get("alive", np.ones_like(h)), inputs.get("total", np.zeros_like(h))
-    threshold = 1 - node.epsilon
     if node.mode == "rectangular":
         site.state["column"] = site.state.get("column", np.zeros_like(h)) + alive * h
         total = total + site.state["column"]
-        return {"alive": alive * (total < threshold), "total": total, "p": alive * h}
+        return {"alive": alive * (total < limit), "total": total, "p": alive * h}
     forced = node.last_block and (site.last_step or node.mode == "block")
-    halts = (total + h >= threshold) | forced
-    p = alive * np.where(halts, 1 - total, h)
+    halts = (total + h >= limit) | forced
     return {
         "alive": alive * ~halts,
         "total": total + alive * h,
-        "p": p / site.steps if node.mode == "block" else p,
+        "p": alive * np.where(halts, one - total, h),
     }
 
 
-def _readout(node: Readout, inputs: Inputs, site: Site) -> Outputs:
-    """Take in one step; give y after the last."""
+def _halt_accumulate(node: HaltAccumulate, inputs: Inputs, site: Site) -> Outputs:
+    outputs = accumulate(node, inputs, site, limit=1 - node.epsilon, one=1)
+    if node.mode == "block":
+        outputs["p"] = outputs["p"] / site.steps
+    return outputs
+
+
+def gather(node: Readout, inputs: Inputs, site: Site) -> tuple[Values, Values]:
+    """Take in one step of a readout.
+
+    Gives each token's value (B, N, D) so far: the sum of what its visits give, in last-state the latest; and
+    the weight (B, N) of that sum.
+    """
     last_z = inputs[f"z{node.blocks - 1}"]
     everyone = np.ones_like(last_z[:, :, 0])
     total = site.state.get("total", np.zeros_like(last_z))
@@ -201,15 +234,23 @@ def _readout(node: Readout, inputs: Inputs, site: Site) -> Outputs:
     if node.mode == "rate":
         total, weight = total + entered[:, :, None] * latest, weight + entered
     site.state.update(total=total, weight=weight, latest=latest)
+    return (latest if node.mode == "last-state" else total), weight
+
+
+def nonzero_weight(weight: Values) -> Values:
+    """Make a divisor of (B, N) weights; one is 0 only where every score is, and then the sum is 0 too."""
+    return np.where(weight == 0, np.ones_like(weight), weight)[:, :, None]
+
+
+def _readout(node: Readout, inputs: Inputs, site: Site) -> Outputs:
+    """Take in one step; give y after the last."""
+    value, weight = gather(node, inputs, site)
     if not site.last_step:
         return {}
-    if node.mode == "last-state":
-        return {"y": latest.mean(axis=1)}
     weighted = any(port.startswith("p") for port in inputs)
-    if node.mode == "rate" or node.normalise or not weighted:
-        # A weight is 0 only where every score underflowed to 0, and then the sum is 0 too.
-        total = total / np.where(weight == 0, 1, weight)[:, :, None]
-    return {"y": total.mean(axis=1)}
+    if node.mode == "rate" or node.normalise or (node.mode == "mean-field" and not weighted):
+        value = value / nonzero_weight(weight)
+    return {"y": value.mean(axis=1)}
 
 
 Operator = Callable[[Any, Inputs, Site], Outputs]

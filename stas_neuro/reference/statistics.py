@@ -1,0 +1,64 @@
+"""What the layers of a network see on a sample of images: what scales of integers are chosen by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stas_neuro.ir import Array, Conv2d, Graph, Linear, Node, Readout
+from stas_neuro.passes import Statistics
+from stas_neuro.reference.interpreter import run_reference
+from stas_neuro.reference.operators import Inputs, taps_of
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Statistics of the inputs of every Conv2d and Linear, and the largest magnitude of a block's output."""
+
+    statistics: dict[str, Statistics]
+    largest_output: float
+
+
+def sample_statistics(graph: Graph, images: NDArray[np.floating]) -> Sample:
+    """Run a folded graph on preprocessed images (B, C, H, W) and gather what its layers see.
+
+    Only live tokens count: the input of a halted one is zero whatever the weights.
+
+    Raises
+    ------
+    InputError
+        When the images do not fit the graph.
+    """
+    gathering = _Gathering()
+    run_reference(graph, images, observe=gathering.take)
+    sums = gathering.sums.items()
+    seen = {name: Statistics(total / count, second / count) for name, (count, total, second) in sums}
+    return Sample(seen, gathering.largest_output)
+
+
+@dataclass
+class _Gathering:
+    """Sums over the run: rows seen, their sum (in,), the sum of their products (in, in)."""
+
+    sums: dict[str, tuple[int, Array, Array]] = field(default_factory=dict)
+    largest_output: float = 0.0
+
+    def take(self, node: Node, inputs: Inputs) -> None:
+        if isinstance(node, Conv2d):
+            # (taps, B, Cin, H', W') to rows of (Cin, taps), which is how a kernel lies in memory
+            windows = np.stack([taps for _, _, taps in taps_of(inputs["x"], node)])
+            rows = windows.transpose(1, 3, 4, 2, 0)
+            self._add(node.name, rows.reshape(-1, node.in_channels * node.kernel**2))
+        elif isinstance(node, Linear):
+            x, alive = inputs["x"], inputs.get("alive")
+            self._add(node.name, (x if alive is None else x[alive != 0]).reshape(-1, node.in_features))
+        elif isinstance(node, Readout):
+            outputs = (np.abs(value).max() for port, value in inputs.items() if port.startswith("z"))
+            self.largest_output = max(self.largest_output, *map(float, outputs))
+
+    def _add(self, name: str, rows: Array) -> None:
+        count, total, second = self.sums.get(name, (0, 0.0, 0.0))
+        if len(rows):
+            self.sums[name] = count + len(rows), total + rows.sum(0), second + rows.T @ rows
