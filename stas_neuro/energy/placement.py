@@ -46,9 +46,40 @@ class Placement:
 
 
 @dataclass
-class _Core:
+class Core:
+    """What a core holds, or has room for: neurons, and bits of weights."""
+
     neurons: int
     memory: int
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A group in equal pieces, each `features` output features of `positions` tokens or map positions.
+
+    Parameters
+    ----------
+    memory : int
+        Bits of the weights of a piece.
+    parts, chunks : int
+        Into how many the features and the positions are cut.
+    """
+
+    features: int
+    positions: int
+    memory: int
+    parts: int
+    chunks: int
+
+    @property
+    def neurons(self) -> int:
+        """Neurons of a piece."""
+        return self.features * self.positions
+
+    @property
+    def pieces(self) -> int:
+        """How many there are."""
+        return self.parts * self.chunks
 
 
 def pack(layers: Sequence[Layer], profile: Profile, weight_bits: int = 8) -> Placement:
@@ -67,19 +98,19 @@ def pack(layers: Sequence[Layer], profile: Profile, weight_bits: int = 8) -> Pla
     widest = profile.limit("weight_bits")
     if weight_bits > widest:
         raise InputError(f"weights have {weight_bits} bits", f"profile {profile.name} holds at most {widest}")
-    capacity = _Core(profile.limit("neurons_per_core"), 8 * profile.limit("synaptic_memory_per_core"))
+    capacity = core_of(profile)
     owners = [layer for layer in layers if not layer.placed_with]
     index = {layer.name: position for position, layer in enumerate(owners)}
     group = np.array([index[layer.placed_with or layer.name] for layer in layers], dtype=np.intp)
     weights = np.bincount(group, [layer.weights for layer in layers], len(owners)) * weight_bits
-    cores: list[_Core] = []
+    cores: list[Core] = []
     places: list[tuple[int, int]] = []
     for owner, layer in enumerate(owners):
-        piece, pieces = _cut(layer, int(weights[owner]), capacity)
+        cut = cut_group(layer, int(weights[owner]), capacity)
         first = 0
-        for _ in range(pieces):
+        for _ in range(cut.pieces):
             # Equal pieces: where one did not fit, the next will not either.
-            first = _first_fit(cores, piece, capacity, first)
+            first = _first_fit(cores, cut, capacity, first)
             places.append((owner, first))
     if not cores:
         raise InputError("no layer of the activity keeps neurons", "give layers their number of neurons")
@@ -95,10 +126,18 @@ def pack(layers: Sequence[Layer], profile: Profile, weight_bits: int = 8) -> Pla
     )
 
 
-def _cut(layer: Layer, weight_bits: int, capacity: _Core) -> tuple[_Core, int]:
-    """Cut a group into the fewest equal pieces: (what one takes, how many)."""
+def core_of(profile: Profile) -> Core:
+    """Give the room of a core."""
+    return Core(profile.limit("neurons_per_core"), 8 * profile.limit("synaptic_memory_per_core"))
+
+
+def cut_group(layer: Layer, weight_bits: int, capacity: Core) -> Cut:
+    """Cut a group into the fewest equal pieces that fit a core; no piece where it keeps no neurons.
+
+    `weight_bits` are those of all its weights. Raises InputError where one output feature does not fit.
+    """
     if layer.neurons == 0:
-        return _Core(0, 0), 0
+        return Cut(0, 0, 0, 0, 0)
     features = min(layer.out_features, layer.neurons) or layer.neurons
     positions = -(-layer.neurons // features)
     parts = max(-(-weight_bits // capacity.memory), -(-features // capacity.neurons))
@@ -110,15 +149,15 @@ def _cut(layer: Layer, weight_bits: int, capacity: _Core) -> tuple[_Core, int]:
         )
     width = -(-features // parts)
     chunks = -(-positions // max(capacity.neurons // width, 1))
-    return _Core(width * -(-positions // chunks), -(-weight_bits // parts)), parts * chunks
+    return Cut(width, -(-positions // chunks), -(-weight_bits // parts), parts, chunks)
 
 
-def _first_fit(cores: list[_Core], piece: _Core, capacity: _Core, start: int) -> int:
+def _first_fit(cores: list[Core], piece: Cut, capacity: Core, start: int) -> int:
     for number in range(start, len(cores)):
         core = cores[number]
         if core.neurons + piece.neurons <= capacity.neurons and core.memory + piece.memory <= capacity.memory:
             core.neurons += piece.neurons
             core.memory += piece.memory
             return number
-    cores.append(_Core(piece.neurons, piece.memory))
+    cores.append(Core(piece.neurons, piece.memory))
     return len(cores) - 1

@@ -69,12 +69,14 @@ ENTRIES: Mapping[str, str] = {
     "limits.graded_spike_bits": "bits that a graded spike carries, where `graded_spikes`",
     "capabilities.weight_exponents": "what shares the power of two that weights are multiplied by",
     "capabilities.spike_products": "whether a core multiplies two spikes, as attention does",
+    "capabilities.neuron_programs": "whether the neurons of a core can be programmed",
     "capabilities.processor": "whether a processor beside the cores can take what they cannot do",
 }
 """Every entry a profile can have, by section and name, with its meaning."""
 CAPABILITIES: Mapping[str, tuple[str, ...]] = {
     "weight_exponents": ("layer", "channel"),
     "spike_products": ("native", "microcode", "no"),
+    "neuron_programs": ("yes", "no"),
     "processor": ("yes", "no"),
 }
 """What each entry of the section `capabilities` can say."""
