@@ -18,6 +18,7 @@ from stas_neuro.ir import (
     ALIGN,
     EXACT_LIMIT,
     STATE_LIMIT,
+    WORD_LIMIT,
     FixedAdd,
     FixedConv2d,
     FixedHaltAccumulate,
@@ -32,12 +33,11 @@ from stas_neuro.ir import (
     Graph,
     Node,
     Phase,
+    Range,
     SpikeMaxPool,
     Tokens,
     membrane_range,
 )
-from stas_neuro.ir.bounds import Range
-from stas_neuro.ir.fixed import WORD_LIMIT
 from stas_neuro.reference.operators import (
     OPERATORS,
     Inputs,

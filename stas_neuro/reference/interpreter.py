@@ -12,6 +12,7 @@ from stas_neuro.activity import ActivityBuilder, builder_for
 from stas_neuro.errors import InputError
 from stas_neuro.ir import (
     LIF,
+    PIXEL_LIMIT,
     FixedOutput,
     Graph,
     HaltAccumulate,
@@ -26,7 +27,6 @@ from stas_neuro.ir import (
     neutral,
     op_of,
 )
-from stas_neuro.ir.fixed import PIXEL_LIMIT
 from stas_neuro.reference.counting import COUNTERS, count_scores
 from stas_neuro.reference.fixed import FIXED_OPERATORS, Dtype, exact_dtype
 from stas_neuro.reference.operators import OPERATORS, Inputs, Outputs, Site, Values
