@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     from stas_neuro.bundle import load_bundle, save_bundle
     from stas_neuro.data import load_data
     from stas_neuro.energy import compare, estimate, list_profiles, load_profile
+    from stas_neuro.preflight import check
+    from stas_neuro.quantisation import quantise
     from stas_neuro.verification import verify
 
 _PUBLIC = {
+    "check": "preflight",
     "compare": "energy",
     "compile": "api",
     "estimate": "energy",
@@ -35,6 +38,7 @@ _PUBLIC = {
     "load_profile": "energy",
     "lower": "api",
     "provenance": "api",
+    "quantise": "quantisation",
     "read_activity": "activity",
     "run": "api",
     "save_bundle": "bundle",
@@ -44,6 +48,7 @@ _PUBLIC = {
 """Module of each public function: importing the package alone loads none of them."""
 
 __all__ = [
+    "check",
     "compare",
     "compile",
     "estimate",
@@ -54,6 +59,7 @@ __all__ = [
     "load_profile",
     "lower",
     "provenance",
+    "quantise",
     "read_activity",
     "run",
     "save_bundle",

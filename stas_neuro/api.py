@@ -21,7 +21,7 @@ from stas_neuro.bundle import Bundle, Provenance
 from stas_neuro.data import LabelledImages, check_pixels, normalise
 from stas_neuro.errors import InputError
 from stas_neuro.files import read_bytes
-from stas_neuro.ir import Graph, Phase
+from stas_neuro.ir import PIXEL_LIMIT, Graph, Phase, Stage
 from stas_neuro.passes import FoldBatchNorm, run_passes
 from stas_neuro.trace import Trace
 
@@ -131,6 +131,8 @@ def run(
     deadline_s: float = 60.0,
     limit: int | None = None,
     record_spikes: bool = False,
+    record_states: bool = False,
+    arithmetic: str = "float",
     progress: Progress | None = None,
 ) -> Trace:
     """Classify images.
@@ -138,14 +140,14 @@ def run(
     Parameters
     ----------
     network : Graph or Bundle
-        What :func:`compile` or ``load_bundle`` gave.
+        What :func:`compile`, ``quantise`` or ``load_bundle`` gave. A quantised graph runs in integers.
     images : LabelledImages or array
         uint8 in 0..255 or floats in 0..1, as data have them, (B, C, H, W), or (B, T, C, H, W) for event data;
-        they are normalised here as in training.
+        they are normalised here as in training, or given as integers to a quantised graph.
     backend : "reference" or "lava"
         The interpreter in numpy, or Lava processes.
     dtype : float64 or float32
-        Precision of all arithmetic.
+        Precision of all arithmetic; integers have none.
     runtime : "in-process" or "multiprocess"
         Of Lava: stepped in this interpreter, or one operating-system process a node.
     deadline_s : float
@@ -154,6 +156,10 @@ def run(
         Run only the first images.
     record_spikes : bool
         Whether the trace holds the spikes of every LIF.
+    record_states : bool
+        Whether the trace of a quantised graph holds its membranes and accumulated scores.
+    arithmetic : "float" or "fixed"
+        Which of the two networks of a bundle to run.
     progress : callable, optional
         Called with the number of finished images and of all.
 
@@ -172,7 +178,7 @@ def run(
     precision = _PRECISIONS.get(np.dtype(dtype).name)
     if precision is None:
         raise InputError(f"no run is of dtype {np.dtype(dtype)}", f"use one of {', '.join(DTYPES)}")
-    graph = network.graph if isinstance(network, Bundle) else network
+    graph = network.of(arithmetic) if isinstance(network, Bundle) else network
     x = preprocess(graph, images, limit)
     if backend == "lava":
         with needs("lava"):
@@ -185,18 +191,27 @@ def run(
             dtype=precision,
             runtime=runtime,
             record_spikes=record_spikes,
+            record_states=record_states,
             deadline_s=deadline_s,
             progress=progress,
         )
     from stas_neuro.reference import run_reference
 
-    return run_reference(graph, x, dtype=precision, record_spikes=record_spikes, progress=progress)
+    return run_reference(
+        graph,
+        x,
+        dtype=precision,
+        record_spikes=record_spikes,
+        record_states=record_states,
+        progress=progress,
+    )
 
 
-def preprocess(
-    graph: Graph, images: LabelledImages | NDArray[Any], limit: int | None = None
-) -> NDArray[np.float64]:
-    """Normalise images as in training, after checking that they fit the graph; float64 of the same shape."""
+def preprocess(graph: Graph, images: LabelledImages | NDArray[Any], limit: int | None = None) -> NDArray[Any]:
+    """Give images as a graph takes them, after checking that they fit it.
+
+    Float64 of the same shape, normalised as in training; of a quantised graph int64, 0..255.
+    """
     if limit is not None and limit < 1:
         raise InputError(f"limit is {limit}", "run at least 1 image")
     data = images if isinstance(images, LabelledImages) else LabelledImages(images, None, source="the images")
@@ -206,8 +221,12 @@ def preprocess(
             f"{data.source}: {len(data)} images of shape {data.images.shape[1:]}, the model takes {wanted}",
             "give data of the kind it was trained on",
         )
-    check_pixels(data.images[:limit], data.source)
-    return normalise(data.images[:limit], graph.preprocessing.mean, graph.preprocessing.std)
+    pixels = data.images[:limit]
+    check_pixels(pixels, data.source)
+    if graph.stage == Stage.QUANTISED:
+        whole = pixels if pixels.dtype == np.uint8 else np.rint(pixels * float(PIXEL_LIMIT))
+        return whole.astype(np.int64)
+    return normalise(pixels, graph.preprocessing.mean, graph.preprocessing.std)
 
 
 def accuracy(trace: Trace, data: LabelledImages) -> float | None:

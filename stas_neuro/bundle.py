@@ -1,7 +1,8 @@
 """Bundles: a graph on disk, as a directory or a .zip of the same three files. Never pickle.
 
 `manifest.json` has the format's name and schema version, the SHA-256 of the other files and the provenance;
-`graph.json` the graph without its tensors; `tensors.safetensors` the tensors as "<node>/<param>".
+`graph.json` the folded graph without its tensors; `tensors.safetensors` its tensors as "<node>/<param>".
+Where it was quantised, `quantised.json` and `quantised.safetensors` are the same of the integer program.
 """
 
 from __future__ import annotations
@@ -25,11 +26,26 @@ from safetensors.numpy import save as format_safetensors
 from stas_neuro import __version__
 from stas_neuro.errors import InputError
 from stas_neuro.files import appearing_directory, parse_json, write_atomically
-from stas_neuro.ir import NODE_TYPES, Array, Edge, Graph, IRError, Node, Phase, Preprocessing, Stage
+from stas_neuro.ir import (
+    NODE_TYPES,
+    Array,
+    Edge,
+    Graph,
+    IRError,
+    Node,
+    Phase,
+    Preprocessing,
+    Stage,
+    is_off_core,
+)
 
 FORMAT = "stas-neuro bundle"
 SCHEMA_VERSION = 1
 MANIFEST, GRAPH, TENSORS = "manifest.json", "graph.json", "tensors.safetensors"
+QUANTISED, INTEGERS = "quantised.json", "quantised.safetensors"
+_FILES = (MANIFEST, GRAPH, TENSORS, QUANTISED, INTEGERS)
+
+ARITHMETICS = ("float", "fixed")
 
 Document = dict[str, Any]
 _MIGRATIONS: dict[int, Callable[[Document], Document]] = {}
@@ -68,11 +84,28 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Bundle:
-    """What a bundle holds; `sha256` is that of its graph and its tensors, by file name."""
+    """What a bundle holds; `sha256` is that of its graphs and their tensors, by file name."""
 
     graph: Graph
     provenance: Provenance
     sha256: Mapping[str, str]
+    quantised: Graph | None = None
+
+    def of(self, arithmetic: str) -> Graph:
+        """Give the network of one arithmetic, "float" or "fixed".
+
+        Raises
+        ------
+        InputError
+            When there is no such arithmetic, or the bundle was not quantised.
+        """
+        if arithmetic not in ARITHMETICS:
+            raise InputError(f"no arithmetic is {arithmetic!r}", f"use one of {', '.join(ARITHMETICS)}")
+        if arithmetic == "float":
+            return self.graph
+        if self.quantised is None:
+            raise InputError("the bundle holds no integer program", "compile it with --bits 8")
+        return self.quantised
 
 
 @dataclass(frozen=True)
@@ -81,10 +114,19 @@ class _Manifest:
     schema_version: int
     sha256: dict[str, str]
     provenance: Provenance
+    off_core: list[str] = field(default_factory=list)
+    """Nodes of the integer program that a processor beside the cores computes."""
 
 
-def save_bundle(graph: Graph, path: Path | str, provenance: Provenance, *, force: bool = False) -> None:
-    """Write a bundle: a zip where `path` ends with .zip, else a directory.
+def save_bundle(
+    graph: Graph,
+    path: Path | str,
+    provenance: Provenance,
+    *,
+    quantised: Graph | None = None,
+    force: bool = False,
+) -> None:
+    """Write a bundle of a folded graph, and of what it was quantised to: a zip where `path` ends with .zip.
 
     It appears at `path` whole or not at all; `force` replaces another bundle there, and nothing else.
 
@@ -98,8 +140,12 @@ def save_bundle(graph: Graph, path: Path | str, provenance: Provenance, *, force
         GRAPH: _to_json(_graph_document(graph)),
         TENSORS: format_safetensors(dict(graph.tensors)),
     }
+    if quantised is not None:
+        contents[QUANTISED] = _to_json(_graph_document(quantised))
+        contents[INTEGERS] = format_safetensors(dict(quantised.tensors))
     digests = {name: _sha256(content) for name, content in contents.items()}
-    manifest = _Manifest(FORMAT, SCHEMA_VERSION, digests, provenance)
+    beside = [node.name for node in quantised.nodes if is_off_core(node)] if quantised else []
+    manifest = _Manifest(FORMAT, SCHEMA_VERSION, digests, provenance, beside)
     contents[MANIFEST] = _to_json(dataclasses.asdict(manifest))
     _check_free(target, force)
     if target.suffix == ".zip":
@@ -123,17 +169,24 @@ def load_bundle(path: Path | str) -> Bundle:
     contents = _read_zip(source) if source.is_file() else _read_directory(source)
     version = _schema_version(source, contents)
     manifest = parse_json(_Manifest, contents[MANIFEST], f"{source / MANIFEST}", _RESTORE)
-    for name in (GRAPH, TENSORS):
+    for name in {GRAPH, TENSORS, *manifest.sha256}:
         if name not in contents:
             raise InputError(f"{source} has no {name}", _RESTORE)
         if manifest.sha256.get(name) != _sha256(contents[name]):
             raise InputError(f"{source / name} is not what its SHA-256 in {MANIFEST} says", _RESTORE)
-    document = _json_object(source / GRAPH, contents[GRAPH])
-    while version < SCHEMA_VERSION:
-        document = _MIGRATIONS[version](document)
-        version += 1
-    graph = _graph(source, document, _tensors(source, contents[TENSORS]))
-    return Bundle(graph, manifest.provenance, manifest.sha256)
+    graphs = [
+        _load_graph(source, contents, version, *names)
+        for names in ((GRAPH, TENSORS), (QUANTISED, INTEGERS))
+        if names[0] in contents
+    ]
+    return Bundle(graphs[0], manifest.provenance, manifest.sha256, graphs[1] if len(graphs) > 1 else None)
+
+
+def _load_graph(source: Path, contents: Mapping[str, bytes], version: int, name: str, tensors: str) -> Graph:
+    document = _json_object(source / name, contents[name])
+    for older in range(version, SCHEMA_VERSION):
+        document = _MIGRATIONS[older](document)
+    return _graph(source / name, document, _tensors(source / tensors, contents[tensors]))
 
 
 def _schema_version(source: Path, contents: Mapping[str, bytes]) -> int:
@@ -186,11 +239,11 @@ def _graph(source: Path, document: Document, tensors: Mapping[str, Array]) -> Gr
             raise ValueError(f"unknown fields {', '.join(document)}")
         return Graph(**fields, tensors=tensors)
     except IRError as e:
-        raise InputError(f"{source}: invalid graph: {e.what}", e.remedy) from e
+        raise InputError(f"{source.parent}: invalid graph: {e.what}", e.remedy) from e
     except KeyError as e:
-        raise InputError(f"{source / GRAPH}: has no {e}", _RESTORE) from e
+        raise InputError(f"{source}: has no {e}", _RESTORE) from e
     except (TypeError, ValueError, AttributeError) as e:
-        raise InputError(f"{source / GRAPH}: {e}", _RESTORE) from e
+        raise InputError(f"{source}: {e}", _RESTORE) from e
 
 
 def _node(fields: Document) -> Node:
@@ -210,7 +263,7 @@ def _tensors(source: Path, content: bytes) -> dict[str, Array]:
     try:
         return dict(parse_safetensors(content))
     except (SafetensorError, ValueError, KeyError) as e:
-        raise InputError(f"{source / TENSORS}: {e}", _RESTORE) from e
+        raise InputError(f"{source}: {e}", _RESTORE) from e
 
 
 # Files --------------------------------------------------------------------------------------------------
@@ -248,7 +301,7 @@ def _zipped(contents: Mapping[str, bytes]) -> bytes:
 def _read_zip(path: Path) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(path) as archive:
-            names = {MANIFEST, GRAPH, TENSORS} & set(archive.namelist())
+            names = set(_FILES) & set(archive.namelist())
             return {name: archive.read(name) for name in names}
     except (
         zipfile.BadZipFile,
@@ -265,9 +318,7 @@ def _read_directory(path: Path) -> dict[str, bytes]:
     if not path.is_dir():
         raise InputError(f"{path} does not exist", "give a directory or .zip that compile wrote")
     try:
-        return {
-            name: (path / name).read_bytes() for name in (MANIFEST, GRAPH, TENSORS) if (path / name).exists()
-        }
+        return {name: (path / name).read_bytes() for name in _FILES if (path / name).exists()}
     except OSError as e:
         raise InputError(f"{path}: {e.strerror or e}", "give a directory that can be read") from e
 

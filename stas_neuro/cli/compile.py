@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from stas_neuro import api
 from stas_neuro.bundle import load_bundle, save_bundle
 from stas_neuro.cli.common import PATH, emit_json, force_option, stas_command, summary
+from stas_neuro.data import load_data
+from stas_neuro.energy import load_profile
+from stas_neuro.ir import Encoding, is_off_core
 from stas_neuro.models.config import ACCUMULATIONS, READOUTS
+from stas_neuro.passes import run_passes
+from stas_neuro.quantisation import load_scales, quantise
 
 
 @stas_command(
     "stas-export compile runs/digits -o digits.stas",
+    "stas-export compile runs/digits --bits 8 --calibrate digits --profile loihi2 -o digits-8bit.stas",
     "stas-export compile runs/digits --accumulate off -o digits-without-halting.stas",
 )
 @click.argument("model", type=PATH)
@@ -32,6 +39,31 @@ from stas_neuro.models.config import ACCUMULATIONS, READOUTS
 )
 @click.option("--epsilon", type=float, metavar="E", help="A token halts at 1 - E, instead of as trained.")
 @click.option("--readout", type=click.Choice(READOUTS), help="What the head sees, instead of as trained.")
+@click.option(
+    "--bits",
+    type=click.IntRange(1, 9),
+    metavar="N",
+    help="Also make the integer program, with weights of 1 to 9 bits; a fine-tuned model knows its own.",
+)
+@click.option(
+    "--calibrate",
+    metavar="DATA",
+    help="Images to choose scales by, as --data of run; of a known data set its training images.",
+)
+@click.option(
+    "--profile",
+    default="loihi2",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="Chip whose integers they have to be: exponents a layer or a channel, bits of state.",
+)
+@click.option(
+    "--input-encoding",
+    type=click.Choice(("graded", "bias")),
+    default="graded",
+    show_default=True,
+    help="Pixels come as graded spikes, or what the first convolution makes of them as bias currents.",
+)
 @force_option
 def command(
     model: Path,
@@ -39,18 +71,44 @@ def command(
     accumulate: str | None,
     epsilon: float | None,
     readout: str | None,
+    bits: int | None,
+    calibrate: str | None,
+    profile: str,
+    input_encoding: Encoding,
     force: bool,
     as_json: bool,
 ) -> None:
     """Compile MODEL, a checkpoint directory, to a bundle.
 
     A bundle holds the graph with every normalisation folded, its weights, and where they come from. To run it
-    takes numpy, and Lava if asked for, but not torch.
+    takes numpy, and Lava if asked for, but not torch. With --bits it also holds the integer program that a
+    chip would run.
     """
     graph = api.compile(model, accumulate=accumulate, epsilon=epsilon, readout=readout)
-    origin = api.provenance(model, accumulate=accumulate, epsilon=epsilon, readout=readout)
-    save_bundle(graph, output, origin, force=force)
-    facts = summary(graph)
+    options: dict[str, Any] = {"accumulate": accumulate, "epsilon": epsilon, "readout": readout}
+    tuned = load_scales(model)
+    quantised = None
+    if bits is None and tuned is not None:
+        quantised = run_passes(graph, [tuned])
+        options["bits"] = tuned.bits
+    elif bits is not None:
+        quantised = quantise(
+            graph,
+            None if calibrate is None else load_data(calibrate, "train"),
+            bits=bits,
+            arithmetic=load_profile(profile).arithmetic,
+            encoding=input_encoding,
+        )
+        options |= {
+            "bits": bits,
+            "calibrate": calibrate,
+            "profile": profile,
+            "input_encoding": input_encoding,
+        }
+    origin = api.provenance(model, **options)
+    save_bundle(graph, output, origin, quantised=quantised, force=force)
+    beside = [node.name for node in quantised.nodes if is_off_core(node)] if quantised else []
+    facts = summary(graph) | {"bits": options.get("bits"), "off_core": beside}
     if as_json:
         document = {"bundle": str(output), "sha256": load_bundle(output).sha256, "source": origin.source}
         document |= {"source_sha256": origin.source_sha256, "options": origin.options}
@@ -61,3 +119,8 @@ def command(
         f"{facts['time_steps']} time steps on {facts['tokens']} tokens, {len(facts['classes'])} classes, "
         f"halting {facts['accumulate']}"
     )
+    if quantised is not None:
+        click.echo(
+            f"integer program with weights of {facts['bits']} bits; "
+            + (f"off the cores: {', '.join(beside)}" if beside else "all of it on the cores")
+        )

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from stas_neuro import api
-from stas_neuro.bundle import load_bundle
+from stas_neuro.bundle import ARITHMETICS, load_bundle
 from stas_neuro.cli.common import (
     PATH,
     data_option,
@@ -45,6 +45,13 @@ from stas_neuro.files import check_free
     help="Precision of all arithmetic.",
 )
 @click.option(
+    "--arithmetic",
+    type=click.Choice(ARITHMETICS),
+    default="float",
+    show_default=True,
+    help="The float network, or the integer program of a bundle compiled with --bits.",
+)
+@click.option(
     "--runtime",
     type=click.Choice(api.RUNTIMES),
     default="in-process",
@@ -73,6 +80,7 @@ def command(
     limit: int | None,
     backend: str,
     dtype: str,
+    arithmetic: str,
     runtime: str,
     deadline: float,
     output: Path | None,
@@ -95,6 +103,7 @@ def command(
             images,
             backend=backend,
             dtype=dtype,
+            arithmetic=arithmetic,
             runtime=runtime,
             deadline_s=deadline,
             limit=limit,
@@ -103,7 +112,9 @@ def command(
     wall_time_s = time.perf_counter() - begun
     images = images.select(slice(0, trace.images))
     document = run_document(bundle, network, images, trace, wall_time_s)
-    document |= {"backend": backend, "dtype": dtype}
+    document |= {"backend": backend, "arithmetic": arithmetic}
+    if arithmetic == "float":
+        document["dtype"] = dtype
     if backend == "lava":
         document["runtime"] = runtime
     if output is not None:
@@ -111,8 +122,9 @@ def command(
     if as_json:
         emit_json(document)
         return
+    numbers = dtype if arithmetic == "float" else "integers"
     click.echo(
-        f"{trace.images} images on {backend} in {dtype}: accuracy {percent(document['accuracy'])}, "
+        f"{trace.images} images on {backend} in {numbers}: accuracy {percent(document['accuracy'])}, "
         f"token ratio {percent(document['token_ratio'])}, {document['images_per_s']:.1f} images/s"
     )
     if output is not None:

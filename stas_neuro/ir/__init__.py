@@ -7,6 +7,7 @@ from stas_neuro.ir.fixed import (
     PIXEL_LIMIT,
     STATE_LIMIT,
     WORD_LIMIT,
+    Encoding,
     FixedAdd,
     FixedConv2d,
     FixedHaltAccumulate,
@@ -19,6 +20,7 @@ from stas_neuro.ir.fixed import (
     FixedOutput,
     FixedReadout,
     FixedSpikeMatMul,
+    is_off_core,
     op_of,
 )
 from stas_neuro.ir.graph import Graph
@@ -60,6 +62,7 @@ __all__ = [
     "BatchNorm",
     "Conv2d",
     "Edge",
+    "Encoding",
     "FixedAdd",
     "FixedConv2d",
     "FixedHaltAccumulate",
@@ -96,6 +99,7 @@ __all__ = [
     "Stage",
     "Tokens",
     "ValueType",
+    "is_off_core",
     "membrane_range",
     "neutral",
     "op_of",

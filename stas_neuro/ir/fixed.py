@@ -201,6 +201,13 @@ FLOAT_OF: dict[type[Node], type[Node]] = {cls: cls.__mro__[1] for cls in _FIXED}
 """The float node type that each integer one stands for; a quantised graph holds none of those."""
 
 
+def is_off_core(node: Node) -> bool:
+    """Whether a processor beside the cores computes a node, wholly or in part."""
+    return (isinstance(node, FixedConv2d) and node.off_core) or (
+        isinstance(node, FixedReadout) and node.divides
+    )
+
+
 def op_of(node: Node) -> type[Node]:
     """Return what a node does, whatever the arithmetic: its type, or the float one it stands for."""
     return FLOAT_OF.get(type(node), type(node))

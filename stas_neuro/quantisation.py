@@ -1,0 +1,100 @@
+"""From a folded graph to its integer program: what scales are chosen by, and where chosen ones are kept."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+
+from stas_neuro import api
+from stas_neuro.data import LabelledImages
+from stas_neuro.energy import Arithmetic
+from stas_neuro.errors import InputError
+from stas_neuro.files import parse_json, read_bytes, write_atomically
+from stas_neuro.ir import Encoding, Graph
+from stas_neuro.passes import LayerScale, Quantise, run_passes
+from stas_neuro.reference.statistics import sample_statistics
+
+SCALES_FILE = "quantisation.json"
+SAMPLE_IMAGES = 128
+"""Images of a sample that are looked at: more change scales no further."""
+
+
+def quantise(
+    graph: Graph,
+    sample: LabelledImages | NDArray[Any] | None = None,
+    *,
+    bits: int = 8,
+    arithmetic: Arithmetic | None = None,
+    encoding: Encoding = "graded",
+) -> Graph:
+    """Lower a folded graph to integers (docs/integer.md).
+
+    Parameters
+    ----------
+    graph : Graph
+        What :func:`stas_neuro.compile` gave.
+    sample : LabelledImages or array, optional
+        Images, as :func:`stas_neuro.run` takes them, to choose scales by: the first 128 of them. They should
+        not be those that the result is judged by. Without it scales suit the weights alone.
+    bits : int
+        Of a weight, 1 to 9.
+    arithmetic : Arithmetic, optional
+        What integers the chip has, ``load_profile(name).arithmetic``; by default those of Loihi 2.
+    encoding : "graded" or "bias"
+        Whether pixels come as graded spikes, or what the first convolution makes of them as bias currents.
+
+    Raises
+    ------
+    InputError
+        If an option is out of range, images do not fit, or the integers of a layer do not fit a core; the
+        error names it.
+    """
+    chosen = Quantise(bits=bits, encoding=encoding)
+    if arithmetic is not None:
+        if bits > arithmetic.weight_bits:
+            what = f"weights of {bits} bits, the chip's have up to {arithmetic.weight_bits}"
+            raise InputError(what, "use fewer bits")
+        chosen = replace(chosen, exponents=arithmetic.exponents, state_bits=arithmetic.state_bits)
+    if sample is not None:
+        seen = sample_statistics(graph, api.preprocess(graph, sample, SAMPLE_IMAGES))
+        chosen = replace(chosen, statistics=seen.statistics, largest_output=seen.largest_output)
+    return run_passes(graph, [chosen])
+
+
+@dataclass(frozen=True)
+class _Document:
+    """What `quantisation.json` beside a fine-tuned checkpoint says."""
+
+    bits: int
+    exponents: Literal["layer", "channel"]
+    state_bits: int
+    encoding: Encoding
+    largest_output: float | None
+    scales: dict[str, LayerScale]
+
+
+def save_scales(chosen: Quantise, checkpoint: Path) -> None:
+    """Write the scales that a checkpoint was fine-tuned with into its directory."""
+    names = ("bits", "exponents", "state_bits", "encoding", "largest_output")
+    document = {name: getattr(chosen, name) for name in names}
+    document["scales"] = {name: asdict(scale) for name, scale in chosen.scales.items()}
+    write_atomically(checkpoint / SCALES_FILE, (json.dumps(document, indent=1) + "\n").encode())
+
+
+def load_scales(checkpoint: Path) -> Quantise | None:
+    """Read them back; None where the checkpoint was not fine-tuned to integers.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged.
+    """
+    path = checkpoint / SCALES_FILE
+    if not path.exists():
+        return None
+    document = parse_json(_Document, read_bytes(path), str(path), "fine-tune the model anew")
+    return Quantise(**vars(document))
