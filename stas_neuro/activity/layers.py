@@ -7,6 +7,7 @@ from stas_neuro.ir import (
     LIF,
     BatchNorm,
     Conv2d,
+    FixedConv2d,
     Gate,
     Graph,
     HaltAccumulate,
@@ -56,7 +57,7 @@ def _layer(graph: Graph, node: Node, stage: int) -> Layer:
     per_token = isinstance(node, HaltingScore | HaltAccumulate)
     out_features = 1 if per_token else shape[0] if len(shape) == 3 else shape[-1]
     weights = 0
-    if isinstance(node, Conv2d | Linear):
+    if isinstance(node, Conv2d | Linear) and not (isinstance(node, FixedConv2d) and node.off_core):
         weights = int(graph.tensor(node, "weight").size)
     return Layer(
         name=node.name,

@@ -61,7 +61,7 @@ class Layer:
     in_features, out_features : int
         Per token or per map position.
     weights : int
-        Stored parameters, biases excluded; all tokens or positions share them.
+        Parameters stored on cores, biases excluded; all tokens or positions share them.
     placed_with : str
         Layer whose neurons its synapses end on (a Linear's LIF); empty where it keeps its own.
     phase : str

@@ -21,6 +21,7 @@ from stas_neuro.errors import StasError
 COMMANDS: Mapping[str, str] = {
     "demo": "Take the shipped model through everything, in less than a minute.",
     "train": "Train a model in two stages, without and then with halting.",
+    "check": "Check whether chips can take a model: every problem at once.",
     "compile": "Compile a trained model to a bundle.",
     "run": "Run a bundle on images and record what it does.",
     "verify": "Check that torch, the reference and Lava agree.",

@@ -32,6 +32,8 @@ from stas_neuro.ir import (
     Output,
     Phase,
     Preprocessing,
+    Problem,
+    Problems,
     Readout,
     SpikeMatMul,
     SpikeMaxPool,
@@ -62,12 +64,28 @@ Value = tuple[str, str]
 """A node's name and one of its output ports."""
 
 
+class LoweringError(InputError):
+    """A model that a graph cannot say; `problems` has each reason."""
+
+    problems: tuple[Problem, ...]
+
+    def __init__(self, *problems: Problem) -> None:
+        super().__init__(
+            "model cannot be lowered: " + " | ".join(map(str, problems)),
+            remedy="change the model where it says so, or lower it by hand to stas_neuro.ir",
+        )
+        self.problems = problems
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), self.problems
+
+
 def lower(model: StasModel) -> Graph:
     """The traced graph of a model in its own dtype, node names being its module paths.
 
     Raises
     ------
-    InputError
+    LoweringError
         If anything in the model would be lost or changed by lowering; every reason is told at once.
     """
     return _Lowering(model).graph()
@@ -80,7 +98,7 @@ class _Lowering:
         self.nodes: list[Node] = []
         self.edges: list[Edge] = []
         self.tensors: dict[str, Array] = {}
-        self.problems: list[str] = []
+        self.problems = Problems()
         self.read: set[str] = set()  # modules that the graph accounts for
 
     def graph(self) -> Graph:
@@ -91,12 +109,9 @@ class _Lowering:
         self._add(Output(name="output", phase=Phase.END, scope="head"), x=logits)
         for name, module in self.model.named_modules():
             if name not in self.read and type(module) in LEAVES:
-                self.problems.append(f"{name}: {type(module).__name__} has no place in the graph; remove it")
-        if self.problems:
-            raise InputError(
-                "model cannot be lowered: " + " | ".join(self.problems),
-                remedy="change the model where it says so, or lower it by hand to stas_neuro.ir",
-            )
+                self.problems.add(name, f"{type(module).__name__} has no place in the graph", "remove it")
+        if self.problems.found:
+            raise LoweringError(*self.problems.found)
         return Graph(
             stage=Stage.TRACED,
             time_steps=config.time_steps,
@@ -111,20 +126,20 @@ class _Lowering:
 
     def _refuse_foreign(self, model: StasModel) -> None:
         if "make_halting" in vars(model):
-            self.problems.append("model: its halting rule is replaced (make_halting); use one of accumulate")
+            self.problems.add("model", "its halting rule is replaced (make_halting)", "use one of accumulate")
         for name, module in model.named_modules():
             where = name or "model"
             if type(module) not in (*CONTAINERS, *LEAVES):
-                self.problems.append(
-                    f"{where}: {type(module).__name__} is no module of a STAS model; replace it"
+                self.problems.add(
+                    where, f"{type(module).__name__} is no module of a STAS model", "replace it"
                 )
             if "forward" in vars(module):
-                self.problems.append(f"{where}: its forward is replaced; remove that")
+                self.problems.add(where, "its forward is replaced", "remove that")
             if module._forward_hooks or module._forward_pre_hooks:
-                self.problems.append(f"{where}: has forward hooks, which may change its values; remove them")
+                self.problems.add(where, "has forward hooks, which may change its values", "remove them")
         for name, tensor in model.state_dict().items():
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                self.problems.append(f"{name}: holds NaN or infinite values; train again")
+                self.problems.add(name, "holds NaN or infinite values", "train again")
 
     # Stem ---------------------------------------------------------------------------------------------------
 
@@ -142,7 +157,9 @@ class _Lowering:
         for field in ("stem", "event_input", "time_steps", "patch_size"):
             built, said = getattr(stem.config, field), getattr(config, field)
             if built != said:
-                self.problems.append(f"stem: built for {field}={built!r}, not {said!r}; build the model anew")
+                self.problems.add(
+                    "stem", f"built for {field}={built!r}, not {said!r}", "build the model anew"
+                )
         if config.event_input and config.stem == "one-step":
             x, phase = self._integrate(x), Phase.ONCE
         x = self._conv("0", x, phase)
@@ -178,7 +195,8 @@ class _Lowering:
         )
         for key, only in (("groups", 1), ("dilation", (1, 1)), ("padding_mode", "zeros")):
             if getattr(module, key) != only:
-                self.problems.append(f"{name}: {key}={getattr(module, key)!r}, only {only!r} can be lowered")
+                what = f"{key}={getattr(module, key)!r}, only {only!r} can be lowered"
+                self.problems.add(name, what, "build the layer so")
         node = Conv2d(
             name=name,
             phase=phase,
@@ -197,7 +215,7 @@ class _Lowering:
         if module is None:
             return x
         if module.ceil_mode or module.dilation not in (1, (1, 1)):
-            self.problems.append(f"{name}: ceil_mode and dilation cannot be lowered; use the defaults")
+            self.problems.add(name, "ceil_mode and dilation cannot be lowered", "use the defaults")
         kernel, stride, padding = (
             self._square(name, module, key) for key in ("kernel_size", "stride", "padding")
         )
@@ -224,8 +242,8 @@ class _Lowering:
         mode = config.accumulate
         depth = len(self.model.blocks)
         if depth != config.depth:
-            self.problems.append(
-                f"blocks: {depth}, not the configuration's {config.depth}; build the model anew"
+            self.problems.add(
+                "blocks", f"{depth}, not the configuration's {config.depth}", "build the model anew"
             )
         outputs: list[Value] = []
         masks: list[Edge | None] = []  # alive of each block, its destination still open
@@ -356,7 +374,7 @@ class _Lowering:
         if module is None:
             return x
         if module.weight is None or module.running_mean is None:
-            self.problems.append(f"{name}: has no affine weights or no running statistics; enable both")
+            self.problems.add(name, "has no affine weights or no running statistics", "enable both")
             return x
         node = BatchNorm(name=name, phase=phase, scope=scope, features=module.weight.numel(), eps=module.eps)
         tensors = {
@@ -380,10 +398,10 @@ class _Lowering:
         try:
             module = self.model.get_submodule(name)
         except AttributeError:
-            self.problems.append(f"{name}: is missing; a STAS model has a {kind.__name__} here")
+            self.problems.add(name, "is missing", f"a STAS model has a {kind.__name__} here")
             return None
         if not isinstance(module, kind):
-            self.problems.append(f"{name}: is a {type(module).__name__}, not a {kind.__name__}; replace it")
+            self.problems.add(name, f"is a {type(module).__name__}, not a {kind.__name__}", "replace it")
             return None
         return module
 
@@ -392,7 +410,7 @@ class _Lowering:
         sides = {value} if isinstance(value, int | str) else set(value)
         side = sides.pop()
         if sides or not isinstance(side, int):
-            self.problems.append(f"{name}: {key}={value!r} is not one number for both sides; make it square")
+            self.problems.add(name, f"{key}={value!r} is not one number for both sides", "make it square")
             return 1
         return side
 

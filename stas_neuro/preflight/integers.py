@@ -1,0 +1,96 @@
+"""Whether the integers of a quantised network fit the registers of a core."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from stas_neuro.ir import (
+    FixedConv2d,
+    FixedLIF,
+    FixedLinear,
+    FixedReadout,
+    Input,
+    Kind,
+    Node,
+    Phase,
+    Range,
+    membrane_range,
+)
+from stas_neuro.preflight.findings import Finding, Site, off_core
+
+_STATES = frozenset({Kind.CURRENT, Kind.MEMBRANE})
+
+
+def registers(site: Site) -> Iterator[Finding]:
+    """Check weights, exponents, biases, thresholds and decays of each layer."""
+    for node in site.graph.nodes:
+        if isinstance(node, FixedConv2d | FixedLinear):
+            yield from _synapses(site, node)
+        elif isinstance(node, FixedLIF):
+            yield from _fits(site, node, "threshold bits", node.vth.bit_length(), "use a lower vth")
+            yield from _fits(site, node, "decay bits", node.dv.bit_length(), "use a longer time constant")
+
+
+def _synapses(site: Site, node: FixedConv2d | FixedLinear) -> Iterator[Finding]:
+    if off_core(node):
+        return
+    yield from _fits(site, node, "weight bits", node.weight_bits, "use fewer weight bits (--bits)")
+    exponents = np.unique(site.graph.tensor(node, "weight_exp")).size
+    if site.profile.capability("weight_exponents") == "layer" and exponents > 1:
+        remedy = f"compile --profile {site.profile.name}: one exponent a layer"
+        yield site.error(node, "weight exponents", exponents, 1, remedy)
+    largest = int(np.abs(site.graph.tensor(node, "bias").astype(np.int64)).max())
+    yield from _fits(site, node, "bias bits", largest.bit_length() + 1, "raise its bias_exp")
+    yield from _fits(site, node, "bias exponent", node.bias_exp, "lower its bias_exp, or its biases")
+
+
+def _fits(site: Site, node: Node, resource: str, used: int, remedy: str) -> Iterator[Finding]:
+    limit = site.limit(resource.replace(" ", "_"))
+    if limit is not None and used > limit:
+        yield site.error(node, resource, used, limit, remedy)
+
+
+def states(site: Site) -> Iterator[Finding]:
+    """Check the proved bounds of membranes and synaptic input, and tell which comes closest."""
+    limit = site.limit("state_bits")
+    used = {node: bits for node in site.graph.nodes if (bits := _state_bits(site, node))}
+    if limit is None or not used:
+        return
+    for node, bits in used.items():
+        if bits > limit:
+            remedy = f"compile --profile {site.profile.name}, which lowers the exponents, or use fewer inputs"
+            yield site.error(node, "state bits", bits, limit, remedy)
+    if max(used.values()) <= limit:
+        closest = max(used, key=lambda node: used[node])
+        yield site.info(closest, "state bits", used[closest], limit)
+
+
+def _state_bits(site: Site, node: Node) -> int:
+    """Bits, sign included, of the largest integer that a node keeps on a core; 0 where it keeps none."""
+    if isinstance(node, Input) or (isinstance(node, FixedReadout) and node.divides):
+        return 0
+    if off_core(node):
+        return 0
+    if isinstance(node, FixedLIF):
+        return _bits(lif_membrane(site, node, lif_input(site, node)))
+    values = [site.graph.types[node.name, port] for port in node.OUTPUTS]
+    held = [Range(value.low, value.bound or 0) for value in values if value.kind in _STATES]
+    return max(map(_bits, held), default=0)
+
+
+def _bits(values: Range) -> int:
+    return values.magnitude.bit_length() + 1
+
+
+def lif_input(site: Site, node: FixedLIF) -> Range:
+    """Range of what reaches the neurons of a layer."""
+    value = site.graph.source_type(site.graph.inputs(node)["x"])
+    assert value.bound is not None
+    return Range(value.low, value.bound)
+
+
+def lif_membrane(site: Site, node: FixedLIF, x: Range) -> Range:
+    """Range of its membranes before their reset, for inputs in `x`."""
+    return membrane_range(node, x, 1 if node.phase == Phase.ONCE else site.graph.time_steps)

@@ -1,0 +1,107 @@
+"""What comes out different without a word: in stock Lava processes, or because a layer lost what it does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from stas_neuro.ir import (
+    ALIGN,
+    FixedConv2d,
+    FixedLIF,
+    FixedLinear,
+    FixedReadout,
+    Gate,
+    Range,
+    Tokens,
+)
+from stas_neuro.preflight.capabilities import integer_input
+from stas_neuro.preflight.findings import Finding, Site, off_core
+from stas_neuro.preflight.integers import lif_input, lif_membrane
+
+_OWN = "keep the network's own processes (convert --to lava)"
+
+
+def stock_processes(site: Site) -> Iterator[Finding]:
+    """Where Lava's stock Dense, Conv and LIF do something else than the network."""
+    for node in site.graph.nodes:
+        if isinstance(node, FixedConv2d | FixedLinear) and not off_core(node):
+            yield from _stock_synapses(site, node)
+
+
+def _stock_synapses(site: Site, node: FixedConv2d | FixedLinear) -> Iterator[Finding]:
+    weight, exponents, bias = (site.graph.tensor(node, name) for name in ("weight", "weight_exp", "bias"))
+    largest = integer_input(site, node)
+    if largest is not None and largest > 1:
+        remedy = "set num_message_bits of stock synapses"
+        yield site.warning(node, "message bits", largest.bit_length(), 0, remedy)
+    if isinstance(node, FixedConv2d) and exponents.any():
+        used = f"{exponents.min()}..{exponents.max()}"
+        yield site.warning(node, "stock convolution", used, 0, _OWN)
+    if (powers := np.unique(exponents).size) > 1:
+        yield site.warning(node, "stock exponents", powers, 1, "use one stock process for each power of two")
+    if odd := int((weight & 1).sum()):
+        yield site.warning(node, "odd mantissas", odd, 0, "use 8 weight bits or fewer (--bits)")
+    if isinstance(node, FixedLinear) and "alive" in site.graph.inputs(node) and bias.any():
+        remedy = "let a spike of live tokens carry the bias, or keep the network's own processes"
+        yield site.warning(node, "bias of halted tokens", int((bias != 0).sum()), 0, remedy)
+
+
+def lost_layers(site: Site) -> Iterator[Finding]:
+    """Weights that are all 0, neurons that never fire or always do, values that the readout clips."""
+    for node in site.graph.nodes:
+        if isinstance(node, FixedConv2d | FixedLinear):
+            rows = site.graph.tensor(node, "weight").reshape(len(site.graph.tensor(node, "weight")), -1)
+            if silent := int((~rows.any(axis=1)).sum()):
+                remedy = "use more weight bits (--bits), or a chip with an exponent a channel"
+                yield site.warning(node, "zero weights", silent, len(rows), remedy)
+        elif isinstance(node, FixedLIF):
+            yield from _neurons(site, node)
+        elif isinstance(node, FixedReadout):
+            yield from _clip(site, node)
+
+
+def _neurons(site: Site, node: FixedLIF) -> Iterator[Finding]:
+    threshold, ranges = node.vth << ALIGN, _channels(site, node)
+    silent = sum(lif_membrane(site, node, x).high <= threshold for x in ranges)
+    constant = sum(x.low > threshold for x in ranges)
+    if silent:
+        remedy = "use more weight bits (--bits), or train again: these neurons do nothing"
+        yield site.warning(node, "silent neurons", silent, len(ranges), remedy)
+    if constant:
+        yield site.warning(node, "constant neurons", constant, len(ranges), "train again: they tell nothing")
+    if node.fire == ">=":
+        yield site.warning(node, "threshold", ">=", ">", "train with fire '>', or compare the accuracies")
+
+
+def _channels(site: Site, node: FixedLIF) -> list[Range]:
+    """Range of what reaches each channel of live neurons, or all where channels are not told apart."""
+    source = site.source(node)
+    while isinstance(source, Gate | Tokens):
+        source = site.source(source)
+    if not isinstance(source, FixedConv2d | FixedLinear) or off_core(source):
+        return [lif_input(site, node)]
+    value = site.graph.source_type(site.graph.inputs(source)["x"])
+    assert value.bound is not None
+    x = Range(value.low, value.bound).with_zero()
+    weight, exponents, bias = (
+        site.graph.tensor(source, name).astype(np.int64) for name in ("weight", "weight_exp", "bias")
+    )
+    matrix = weight.reshape(len(weight), -1)
+    positive, negative = np.maximum(matrix, 0).sum(1), np.minimum(matrix, 0).sum(1)
+    left, right = np.maximum(exponents, 0), np.maximum(-exponents, 0)
+    ends = []
+    for near, far, extreme in ((x.low, x.high, np.min), (x.high, x.low, np.max)):
+        current = ((positive * near + negative * far) << left >> right) << ALIGN
+        ends.append(current + extreme((bias << source.bias_exp).reshape(len(bias), -1), axis=1))
+    return [Range(int(low), int(high)) for low, high in zip(*ends, strict=True)]
+
+
+def _clip(site: Site, node: FixedReadout) -> Iterator[Finding]:
+    inputs = site.graph.inputs(node)
+    values = [site.graph.source_type(edge) for port, edge in inputs.items() if port.startswith("z")]
+    largest = max(max((value.bound or 0) >> node.z_shift, -(value.low >> node.z_shift)) for value in values)
+    if largest > node.z_limit:
+        remedy = "calibrate on images that are like those to come (compile --calibrate)"
+        yield site.warning(node, "readout clip", largest, node.z_limit, remedy)
