@@ -19,9 +19,10 @@ from stas_neuro.exporters.lava.build import build_network
 from stas_neuro.exporters.lava.failure import LavaFailure
 from stas_neuro.exporters.lava.lava_api import ProcessServer
 from stas_neuro.exporters.lava.network import Network
-from stas_neuro.exporters.lava.processes import PROCESSES, Run
+from stas_neuro.exporters.lava.processes import FIXED_POINT, FLOATING_POINT, PROCESSES, Run
 from stas_neuro.exporters.lava.schedule import DELAYED, EACH, HELD, Schedule, Window
-from stas_neuro.ir import NODE_TYPES, BatchNorm, HaltingScore
+from stas_neuro.ir import NODE_TYPES, BatchNorm, HaltingScore, Node
+from stas_neuro.ir.fixed import FLOAT_OF
 
 FOLDED = Recipe(norm=False)
 
@@ -55,8 +56,16 @@ def test_scores_get_the_mask_of_their_accumulator() -> None:
     assert not [w for w in open_block.wires_into("score0") if w.dst_port == "alive"]
 
 
-def test_there_is_a_process_for_every_node_of_folded_graphs() -> None:
-    assert {name for name, node in NODE_TYPES.items() if node is not BatchNorm} == set(PROCESSES)
+def test_there_is_a_process_for_every_node_and_a_model_of_it_in_either_arithmetic() -> None:
+    assert {op_of_type(node) for node in NODE_TYPES.values() if node is not BatchNorm} == set(PROCESSES)
+    for models, tagged in ((FLOATING_POINT, "floating_pt"), (FIXED_POINT, "fixed_pt")):
+        assert set(models) == set(PROCESSES.values())
+        for process, model in models.items():
+            assert model.implements_process is process and tagged in model.tags
+
+
+def op_of_type(node: type[Node]) -> str:
+    return FLOAT_OF.get(node, node).__name__
 
 
 def test_traced_graphs_are_refused() -> None:
@@ -71,7 +80,7 @@ def test_networks_survive_their_files(recipe: Recipe) -> None:
     with tempfile.TemporaryDirectory() as name:
         network.save(Path(name))
         again = Network.load(Path(name))
-    for key in ("time_steps", "layers", "wires", "classes", "mean", "std"):
+    for key in ("arithmetic", "time_steps", "layers", "wires", "classes", "mean", "std"):
         assert getattr(again, key) == getattr(network, key)
     assert again.tensors.keys() == network.tensors.keys()
     for key, array in network.tensors.items():
@@ -79,12 +88,12 @@ def test_networks_survive_their_files(recipe: Recipe) -> None:
         np.testing.assert_array_equal(array, again.tensors[key])
 
 
-@pytest.mark.parametrize("change", [{"schema_version": 2}, {"format": "other"}])
+@pytest.mark.parametrize("change", [{"schema_version": 1}, {"format": "other"}])
 def test_other_files_are_refused(tmp_path: Path, change: dict[str, object]) -> None:
     build_network(build(FOLDED)).save(tmp_path)
     path = tmp_path / "network.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(LavaFailure, match=r"network\.json: is .* this program reads version 1"):
+    with pytest.raises(LavaFailure, match=r"network\.json: is .* this program reads version 2"):
         Network.load(tmp_path)
     path.write_text("{")
     with pytest.raises(LavaFailure, match=r"network\.json"):
@@ -96,10 +105,10 @@ def test_images_are_normalised_as_the_graph_says() -> None:
     raw = np.random.default_rng(0).integers(0, 256, (3, 2, 4, 6), dtype=np.uint8)
     network = build_network(graph)
     np.testing.assert_array_equal(
-        network.normalise(raw), normalise(raw, graph.preprocessing.mean, graph.preprocessing.std)
+        network.prepare(raw), normalise(raw, graph.preprocessing.mean, graph.preprocessing.std)
     )
     np.testing.assert_allclose(
-        network.normalise(raw / 255.0),
+        network.prepare(raw / 255.0),
         normalise(raw, graph.preprocessing.mean, graph.preprocessing.std),
         atol=1e-12,
     )

@@ -2,102 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import product
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lava_support import stepped
 
-from stas_neuro.exporters.lava.assemble import Assembly, FloatingPoint
-from stas_neuro.exporters.lava.executor import execute
-from stas_neuro.exporters.lava.lava_api import implements
-from stas_neuro.exporters.lava.processes import (
-    FLOATING_POINT,
-    PROCESSES,
-    Inlet,
-    LayerModel,
-    LayerProcess,
-    Run,
-)
-from stas_neuro.exporters.lava.schedule import DELAYED, EACH, HELD, Window
+from stas_neuro.exporters.lava.schedule import DELAYED, HELD
 
 Array = np.ndarray
-Record = dict[str, Array]
-
-
-class Tap(LayerProcess):
-    """Keeps every message."""
-
-
-@implements(proc=Tap)
-class PyTapModel(LayerModel):
-    def _setup(self) -> None:
-        self.taken: list[Array] = []
-
-    def _compute(self, x: Array) -> None:
-        self.record.setdefault("x", np.zeros((self.run_spec.images, self.window.steps, *x.shape), x.dtype))
-        self.record["x"][self.now.image, self.now.step] = x
-
-
-@pytest.fixture(autouse=True)
-def _tap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(FLOATING_POINT, Tap, PyTapModel)
-
-
-def stepped(
-    op: str,
-    inputs: Mapping[str, Array],
-    outputs: Mapping[str, tuple[int, ...]],
-    *,
-    params: Mapping[str, Any] | None = None,
-    tensors: Mapping[str, Array] | None = None,
-    kinds: Mapping[str, str] | None = None,
-    arrival: str = EACH,
-    sends_last: bool = False,
-    dtype: type = np.float64,
-    record_spikes: bool = False,
-) -> tuple[dict[str, Array], Record]:
-    """Send `inputs` (images, steps, *shape) through one process; what left each port, and its record."""
-    images, steps = next(iter(inputs.values())).shape[:2]
-    run = Run(images=images, period=steps, dtype=dtype, record_spikes=record_spikes)
-    window, last = Window(0, steps), Window(steps - 1, 1)
-    shapes = {port: data.shape[2:] for port, data in inputs.items()}
-    feeds = {
-        port: PROCESSES["Input"](
-            name=f"feed.{port}", inlets={}, outlets={"y": shapes[port]}, params={"shape": shapes[port]},
-            tensors={"images": data}, window=window, run=run,
-        )
-        for port, data in inputs.items()
-    }  # fmt: skip
-    process = PROCESSES[op](
-        name="it",
-        inlets={
-            port: Inlet(shape, (kinds or {}).get(port, "spike"), arrival) for port, shape in shapes.items()
-        },
-        outlets=outputs,
-        params=params or {},
-        tensors=tensors or {},
-        window=window,
-        run=run,
-    )
-    taps = {
-        port: Tap(
-            name=f"tap.{port}", inlets={"x": Inlet(shape, "current", EACH)}, outlets={}, params={},
-            tensors={}, window=last if sends_last else window, run=run,
-        )
-        for port, shape in outputs.items()
-    }  # fmt: skip
-    for port, feed in feeds.items():
-        feed.y_out.connect(getattr(process, f"{port}_in"))
-    for port, tap in taps.items():
-        getattr(process, f"{port}_out").connect(tap.x_in)
-    processes = (*feeds.values(), process, *taps.values())
-    executable = process.compile(FloatingPoint(processes, run))
-    records = execute(Assembly(processes, executable), run, lambda done: None)
-    return {port: records[f"tap.{port}"]["x"] for port in outputs}, records["it"]
 
 
 def spikes(seed: int, *shape: int, rate: float = 0.4) -> Array:

@@ -167,6 +167,7 @@ def tiny(**shapes: tuple[int, ...]) -> Network:
     """Five processes, so that Lava's runtime starts in a second; `shapes` of tensors that may be wrong."""
     rng = np.random.default_rng(0)
     return Network(
+        arithmetic="float",
         time_steps=2,
         layers=(
             _layer("input", "Input", "step", {"shape": (3, 4)}, y=Value("current", (3, 4))),

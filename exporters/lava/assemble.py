@@ -10,7 +10,17 @@ from typing import Any
 
 from .lava_api import Executable, ProcessServer, RunConfig
 from .network import Array, Layer, Network
-from .processes import FLOATING_POINT, PROCESSES, Inlet, LayerProcess, Run, in_port, out_port, typed_model
+from .processes import (
+    FIXED_POINT,
+    FLOATING_POINT,
+    PROCESSES,
+    Inlet,
+    LayerProcess,
+    Run,
+    in_port,
+    out_port,
+    typed_model,
+)
 from .schedule import Schedule
 
 CHANNEL_SIZE = 2
@@ -36,7 +46,7 @@ def assembled(network: Network, images: Array, run: Run) -> Iterator[Assembly]:
         processes = connect(network, images, run)
         try:
             executable = processes[-1].compile(
-                FloatingPoint(processes, run), compile_config={"pypy_channel_size": CHANNEL_SIZE}
+                ModelsOf(processes, run), compile_config={"pypy_channel_size": CHANNEL_SIZE}
             )
             yield Assembly(processes, executable)
         finally:
@@ -78,21 +88,22 @@ def _inlets(
     return inlets
 
 
-class FloatingPoint(RunConfig):  # type: ignore[misc]
-    """Gives every process its floating-point model, in the precision of the run.
+class ModelsOf(RunConfig):  # type: ignore[misc]
+    """Gives every process its floating-point model, in the precision of the run, or its fixed-point one.
 
     Naming the models spares Lava its search for them, which executes every file beside a process's.
     """
 
     def __init__(self, processes: tuple[LayerProcess, ...], run: Run) -> None:
         super().__init__()
+        models = FIXED_POINT if run.fixed else FLOATING_POINT
         self.exception_proc_model_map = {
-            process: typed_model(FLOATING_POINT[type(process)], process, run.dtype) for process in processes
+            process: typed_model(models[type(process)], process, run.dtype) for process in processes
         }
 
     def select(self, process: Any, proc_models: Any) -> Any:
         """Not reached: every process is named."""
-        raise LookupError(f"no floating-point model for process {process.name}")
+        raise LookupError(f"no model for process {process.name}")
 
 
 @contextmanager

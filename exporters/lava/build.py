@@ -1,14 +1,18 @@
-"""From a folded graph to the neutral network that Lava processes are built from."""
+"""From a folded or a quantised graph to the neutral network that Lava processes are built from."""
 
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import Any
 
 from stas_neuro.errors import InputError
-from stas_neuro.exporters.lava.network import Layer, Network, Value, Wire
-from stas_neuro.ir import Edge, Graph, HaltingScore, Node, Stage
+from stas_neuro.exporters.lava.network import FIXED, FLOAT, Layer, Network, Value, Wire
+from stas_neuro.ir import Edge, FixedLIF, Graph, HaltingScore, Node, Stage, op_of
 
 _COMMON = {field.name for field in fields(Node)}
+_STOOD_FOR = {"tau", "threshold", "scale", "alpha", "beta", "epsilon"}
+"""What a quantised node keeps of its float one, and computes with integers that stand for it."""
+_ARITHMETIC = {Stage.FOLDED: FLOAT, Stage.QUANTISED: FIXED}
 
 
 def build_network(graph: Graph) -> Network:
@@ -19,9 +23,12 @@ def build_network(graph: Graph) -> Network:
     InputError
         The graph still has BatchNorm nodes.
     """
-    if graph.stage != Stage.FOLDED:
-        raise InputError(f"the graph is {graph.stage}, Lava runs a folded one", "fold it first")
+    if graph.stage not in _ARITHMETIC:
+        raise InputError(
+            f"the graph is {graph.stage}, Lava runs a folded or a quantised one", "fold it first"
+        )
     return Network(
+        arithmetic=_ARITHMETIC[graph.stage],
         time_steps=graph.time_steps,
         layers=tuple(_layer(graph, node) for node in graph.nodes),
         wires=tuple(_wire(edge) for edge in graph.edges) + _score_masks(graph),
@@ -33,15 +40,23 @@ def build_network(graph: Graph) -> Network:
 
 
 def _layer(graph: Graph, node: Node) -> Layer:
-    params = {field.name: getattr(node, field.name) for field in fields(node) if field.name not in _COMMON}
     types = ((port, graph.types[node.name, port]) for port in node.OUTPUTS)
     return Layer(
         name=node.name,
-        op=type(node).__name__,
+        op=op_of(node).__name__,
         phase=str(node.phase),
-        params=params,
+        params=_params(node),
         outputs={port: Value(str(value.kind), value.shape) for port, value in types},
     )
+
+
+def _params(node: Node) -> dict[str, Any]:
+    params = {field.name: getattr(node, field.name) for field in fields(node) if field.name not in _COMMON}
+    if op_of(node) is type(node):
+        return params
+    if isinstance(node, FixedLIF):
+        params["fire"] = ">"  # all that a core compares by: where the float neuron has >=, vth is one lower
+    return {key: value for key, value in params.items() if key not in _STOOD_FOR}
 
 
 def _wire(edge: Edge) -> Wire:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .failure import LavaFailure
-from .network import Array, Network
+from .network import FIXED, Array, Network
 from .schedule import Schedule
 
 RUNTIMES = ("in-process", "multiprocess")
@@ -22,14 +22,16 @@ Records = Mapping[str, Mapping[str, Array]]
 class Result:
     """What a run gives.
 
-    `logits` (B, classes); `visits` bool (B, T, L, N); `spikes` maps LIF names to uint8 (B, steps, *shape),
-    empty where not recorded; `counts` maps layer and kind of event to int64 (B, steps of the layer).
+    `logits` (B, classes), of a fixed network float64; `visits` bool (B, T, L, N); `spikes` maps LIF names to
+    uint8 (B, steps, *shape), `states` LIF and HaltAccumulate names to int32 of such shapes, empty where not
+    recorded; `counts` maps layer and kind of event to int64 (B, steps of the layer).
     """
 
     logits: Array
     visits: Array
     counts: Mapping[str, Mapping[str, Array]]
     spikes: Mapping[str, Array] = field(default_factory=dict)
+    states: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def token_ratio(self) -> float:
@@ -44,20 +46,27 @@ def run_network(
     dtype: type[np.floating[Any]] = np.float64,
     runtime: str = "in-process",
     record_spikes: bool = False,
+    record_states: bool = False,
     deadline_s: float = 60.0,
     progress: Progress | None = None,
 ) -> Result:
-    """Run normalised images (B, C, H, W), or (B, T, C, H, W) for event data, through a network.
+    """Run images (B, C, H, W), or (B, T, C, H, W) for event data, through a network.
 
-    `deadline_s` bounds how long the multi-process runtime may go without finishing an image. Raises
-    LavaFailure when images do not fit or the multi-process runtime fails; the in-process one lets a model's
-    own exception through.
+    They are normalised, or integers 0..255 where the network is fixed. `dtype` is the precision of one that
+    is not, and only a fixed one may be asked for its states. `deadline_s` bounds how long the multi-process
+    runtime may go without finishing an image. Raises LavaFailure when images do not fit or the multi-process
+    runtime fails; the in-process one lets a model's own exception through.
     """
     if runtime not in RUNTIMES:
         raise LavaFailure(f"no runtime '{runtime}'", f"choose one of {', '.join(RUNTIMES)}")
     _check_images(network, images)
     heard = progress or (lambda done, total: None)
-    options: dict[str, Any] = {"dtype": dtype, "record_spikes": record_spikes}
+    fixed = network.arithmetic == FIXED
+    options: dict[str, Any] = {
+        "dtype": np.int32 if fixed else dtype,
+        "record_spikes": record_spikes,
+        "record_states": record_states,
+    }
     if runtime == "in-process":
         from .assemble import assembled
         from .executor import execute
@@ -80,20 +89,27 @@ def _check_images(network: Network, images: Array) -> None:
             f"images have shape {images.shape}, the network takes (B, {', '.join(map(str, wanted))})",
             "give at least one image of that shape",
         )
-    if images.dtype.kind != "f" or not np.isfinite(images).all():
+    if network.arithmetic == FIXED:
+        if images.dtype.kind not in "iu" or images.min() < 0 or images.max() > 255:
+            raise LavaFailure(
+                f"images ({images.dtype}) are not integers in 0..255", "give pixels as they are stored"
+            )
+    elif images.dtype.kind != "f" or not np.isfinite(images).all():
         raise LavaFailure(f"images ({images.dtype}) are not finite floats", "normalise them and remove NaN")
 
 
 def _result(network: Network, images: Array, records: Records) -> Result:
-    counted = ("spikes", "visits", "logits")
+    recorded = ("spikes", "states", "visits", "logits")
+    logits = records[network.of_op("Output")[0].name]["logits"]
     return Result(
-        logits=records[network.of_op("Output")[0].name]["logits"],
+        logits=logits * network.unit if network.arithmetic == FIXED else logits,
         visits=_visits(network, len(images), records),
         counts={
-            name: {kind: array for kind, array in record.items() if kind not in counted}
+            name: {kind: array for kind, array in record.items() if kind not in recorded}
             for name, record in records.items()
         },
         spikes={name: record["spikes"] for name, record in records.items() if "spikes" in record},
+        states={name: record["states"] for name, record in records.items() if "states" in record},
     )
 
 

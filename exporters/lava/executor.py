@@ -7,12 +7,13 @@ run. A delayed wire needs nothing more: its messages queue, and the receiver is 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from .assemble import Assembly
 from .failure import LavaFailure
-from .lava_api import ChannelBuilderMp, create_port_id
+from .lava_api import AbstractProcess, ChannelBuilderMp, Executable, create_port_id
 from .network import Array
 from .processes import LayerModel, Run
 
@@ -49,7 +50,7 @@ class _ReceivePort:
 
 def execute(assembly: Assembly, run: Run, progress: Callable[[int], None]) -> dict[str, dict[str, Array]]:
     """Run all steps; the record of every process by its name. `progress` hears of each finished image."""
-    models = _build(assembly)
+    models: list[LayerModel] = build(assembly.executable, assembly.processes)
     for image in range(run.images):
         for _ in range(run.period):
             for model in models:
@@ -59,9 +60,13 @@ def execute(assembly: Assembly, run: Run, progress: Callable[[int], None]) -> di
     return {model.name: model.record for model in models}
 
 
-def _build(assembly: Assembly) -> list[LayerModel]:
-    builders = assembly.executable.proc_builders
-    for channel in assembly.executable.channel_builders:
+def build(executable: Executable, processes: Iterable[AbstractProcess]) -> list[Any]:
+    """Build the models that Lava compiled for `processes`, in that order, over in-memory channels.
+
+    They may be any processes whose ports are connected without reference ports, Lava's own too.
+    """
+    builders = executable.proc_builders
+    for channel in executable.channel_builders:
         if not isinstance(channel, ChannelBuilderMp):
             raise TypeError(f"the executor has no channel of type {type(channel).__name__}")
         queue: deque[Array] = deque()
@@ -71,4 +76,4 @@ def _build(assembly: Assembly) -> list[LayerModel]:
         builders[channel.dst_process].set_csp_ports([receiver])
         source = create_port_id(channel.src_process.id, channel.src_port_initializer.name)
         builders[channel.dst_process].add_csp_port_mapping(source, receiver)
-    return [builders[process].build() for process in assembly.processes]
+    return [builders[process].build() for process in processes]

@@ -20,9 +20,12 @@ Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
 
 FORMAT = "stas-neuro lava network"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 NETWORK_FILE = "network.json"
 WEIGHTS_FILE = "weights.npz"
+FLOAT = "float"
+FIXED = "fixed"
+"""Integers throughout, from the pixels to the logits."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +60,14 @@ class Wire:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Network:
-    """A folded network of `time_steps` model steps.
+    """A network of `time_steps` model steps, in floating point or in integers.
 
-    `layers` stand in topological order of the undelayed wires. `tensors` maps "layer/param" to float arrays.
-    `mean` and `std` normalise images per channel, (x / 255 - mean) / std for uint8 ones.
+    `layers` stand in topological order of the undelayed wires. `tensors` maps "layer/param" to arrays, of
+    float64 or, where `arithmetic` is fixed, int16. `mean` and `std` normalise images per channel,
+    (x / 255 - mean) / std for uint8 ones; a fixed network takes them as they are, its first layer does that.
     """
 
+    arithmetic: str
     time_steps: int
     layers: tuple[Layer, ...]
     wires: tuple[Wire, ...]
@@ -95,8 +100,22 @@ class Network:
         frames = () if source.phase == "once" else (self.time_steps,)
         return (*frames, *source.params["shape"])
 
-    def normalise(self, images: Array) -> Array:
-        """What Input takes, float64: (x / 255 - mean) / std of uint8 images, (x - mean) / std of float."""
+    @property
+    def unit(self) -> float:
+        """What the integers that a fixed network gives are multiplied by to be logits."""
+        return float(self.of_op("Output")[0].params["unit"])
+
+    def prepare(self, images: Array) -> Array:
+        """What Input takes: (x / 255 - mean) / std of uint8 images, (x - mean) / std of float, as float64.
+
+        A fixed network takes uint8 images as they are, and LavaFailure says so where it gets others.
+        """
+        if self.arithmetic == FIXED:
+            if images.dtype != np.uint8:
+                raise LavaFailure(
+                    f"pixels are {images.dtype}, the network computes in integers", "give uint8 in 0..255"
+                )
+            return images
         x = images.astype(np.float64)
         if images.dtype == np.uint8:
             x /= 255.0
@@ -109,6 +128,7 @@ class Network:
         document = {
             "format": FORMAT,
             "schema_version": SCHEMA_VERSION,
+            "arithmetic": self.arithmetic,
             "time_steps": self.time_steps,
             "classes": list(self.classes),
             "preprocessing": {"mean": list(self.mean), "std": list(self.std)},
@@ -131,6 +151,7 @@ class Network:
             what = f"{path}: is {found[0]!r} version {found[1]}, this program reads version {SCHEMA_VERSION}"
             raise LavaFailure(what, "export the network again with a stas-neuro of the same age")
         return Network(
+            arithmetic=document["arithmetic"],
             time_steps=document["time_steps"],
             layers=tuple(_layer(entry) for entry in document["layers"]),
             wires=tuple(Wire(**entry) for entry in document["wires"]),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stas_neuro import __version__
 from stas_neuro.exporters.lava.build import build_network
-from stas_neuro.exporters.lava.network import NETWORK_FILE, Network
+from stas_neuro.exporters.lava.network import FIXED, NETWORK_FILE, Network
 from stas_neuro.files import appearing_directory
 from stas_neuro.ir import Graph
 
@@ -43,8 +43,8 @@ Exported by stas-neuro {version}: {layers} Lava processes, {steps} model steps a
 
     python run.py images.npz --out predictions.npz
 
-`images.npz` holds `images`, uint8 or float in 0..1, of shape {shape}, and `labels` if there are any;
-run.py normalises them. It prints each prediction, the accuracy where there are labels, and the share of
+`images.npz` holds `images`, {pixels}, of shape {shape}, and `labels` if there are any.
+{arithmetic}. run.py prints each prediction, the accuracy where there are labels, and the share of
 visits that tokens used. `--runtime multiprocess` takes Lava's own runtime, an operating-system process for
 each of the network's; the default steps the same process models in one.
 
@@ -63,14 +63,15 @@ for Python 3.11 to 3.13 but runs there (`stas_lava/compat.py` mends what does no
 
 
 def write_package(graph: Graph, path: Path | str, force: bool = False) -> None:
-    """Write the package of a folded graph: run.py, README.md, network.json, weights.npz and `LIBRARY`.
+    """Write the package of a graph: run.py, README.md, network.json, weights.npz and `LIBRARY`.
 
-    It appears at `path` whole or not at all; `force` replaces another such package there, and nothing else.
+    The graph is folded, or quantised for a package that computes in integers. It appears at `path` whole or
+    not at all; `force` replaces another such package there, and nothing else.
 
     Raises
     ------
     InputError
-        The graph is not folded, something is at `path` already, or it cannot be written.
+        The graph still has BatchNorm nodes, something is at `path` already, or it cannot be written.
     """
     target = Path(path).resolve()
     network = build_network(graph)
@@ -86,7 +87,14 @@ def _write(network: Network, directory: Path) -> None:
         shutil.copyfile(source / module, library / module)
     (library / "__init__.py").write_text('"""Runs a network on Lava; see run.py."""\n', encoding="utf-8")
     (directory / "run.py").write_text(RUN, encoding="utf-8")
+    fixed = network.arithmetic == FIXED
     readme = README.format(
+        pixels="uint8" if fixed else "uint8 or float in 0..1",
+        arithmetic=(
+            "The network computes in integers, from these pixels on"
+            if fixed
+            else "run.py normalises them, the network computes in floating point"
+        ),
         version=__version__,
         layers=len(network.layers),
         steps=network.time_steps,

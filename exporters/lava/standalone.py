@@ -23,7 +23,7 @@ def main(directory: Path, arguments: Sequence[str] | None = None) -> int:
         images, labels = _read(options.images, options.limit)
         result = run_network(
             network,
-            network.normalise(images),
+            network.prepare(images),
             runtime=options.runtime,
             deadline_s=options.deadline,
             progress=_progress if sys.stderr.isatty() else None,
@@ -47,9 +47,7 @@ def main(directory: Path, arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Run the exported network on Lava.")
-    parser.add_argument(
-        "images", type=Path, help="npz file: images uint8 or float in 0..1, labels if there are"
-    )
+    parser.add_argument("images", type=Path, help="npz file: images as README.md tells, labels if there are")
     parser.add_argument("--out", type=Path, help="npz file to write predictions, logits and visits to")
     parser.add_argument("--limit", type=int, help="use the first images only")
     parser.add_argument("--runtime", choices=RUNTIMES, default=RUNTIMES[0], help="default: %(default)s")

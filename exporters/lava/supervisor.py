@@ -45,8 +45,9 @@ def supervise(
     network: Network,
     images: Array,
     *,
-    dtype: type[np.floating[Any]],
+    dtype: type[np.number[Any]],
     record_spikes: bool,
+    record_states: bool,
     deadline_s: float,
     progress: Callable[[int, int], None],
 ) -> dict[str, dict[str, Array]]:
@@ -58,7 +59,11 @@ def supervise(
         directory = Path(name)
         network.save(directory)
         np.save(directory / IMAGES_FILE, images)
-        options = {"dtype": np.dtype(dtype).name, "record_spikes": record_spikes}
+        options = {
+            "dtype": np.dtype(dtype).name,
+            "record_spikes": record_spikes,
+            "record_states": record_states,
+        }
         (directory / OPTIONS_FILE).write_text(json.dumps(options), encoding="utf-8")
         with _child(directory) as child:
             child.watch(deadline_s, lambda done: progress(done, len(images)))

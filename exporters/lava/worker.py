@@ -41,9 +41,8 @@ def main(directory: Path, reporter: Reporter) -> None:
         run = Run(
             images=len(images),
             period=Schedule.of(network).period,
-            dtype=np.dtype(options["dtype"]).type,
-            record_spikes=options["record_spikes"],
             reporter=reporter,
+            **options | {"dtype": np.dtype(options["dtype"]).type},
         )
         with assembled(network, images, run) as assembly:
             _run(assembly, run, reporter)

@@ -1,43 +1,84 @@
-"""Our own Lava processes, one a node type, each with its floating-point process model."""
+"""Our own Lava processes, one a node type, each with a floating-point and a fixed-point process model."""
 
 from __future__ import annotations
 
 from .attention import (
     MaskedColumnSum,
-    PyMaskedColumnSumModel,
-    PySpikeMatMulModel,
+    PyMaskedColumnSumModelFixed,
+    PyMaskedColumnSumModelFloat,
+    PySpikeMatMulModelFixed,
+    PySpikeMatMulModelFloat,
     SpikeMatMul,
 )
 from .base import Inlet, LayerModel, LayerProcess, Run, in_port, out_port, typed_model
-from .halting import HaltAccumulate, HaltingScore, PyHaltAccumulateModel, PyHaltingScoreModel
-from .neurons import LIF, Integrate, PyIntegrateModel, PyLIFModel, PySpikeMaxPoolModel, SpikeMaxPool
-from .readout import PyReadoutModel, Readout
-from .shaping import Add, Gate, PyAddModel, PyGateModel, PyTokensModel, Tokens
+from .halting import (
+    HaltAccumulate,
+    HaltingScore,
+    PyHaltAccumulateModelFixed,
+    PyHaltAccumulateModelFloat,
+    PyHaltingScoreModelFixed,
+    PyHaltingScoreModelFloat,
+)
+from .neurons import (
+    LIF,
+    Integrate,
+    PyIntegrateModelFixed,
+    PyIntegrateModelFloat,
+    PyLIFModelFixed,
+    PyLIFModelFloat,
+    PySpikeMaxPoolModel,
+    SpikeMaxPool,
+)
+from .readout import PyReadoutModelFixed, PyReadoutModelFloat, Readout
+from .shaping import Add, Gate, PyAddModelFixed, PyAddModelFloat, PyGateModel, PyTokensModel, Tokens
 from .sources import Input, Output, PyInputModel, PyOutputModel
-from .synapses import Conv2d, Linear, PyConv2dModel, PyLinearModel
+from .synapses import (
+    Conv2d,
+    Linear,
+    PyConv2dModelFixed,
+    PyConv2dModelFloat,
+    PyLinearModelFixed,
+    PyLinearModelFloat,
+)
 
-FLOATING_POINT: dict[type[LayerProcess], type[LayerModel]] = {
+_EITHER: dict[type[LayerProcess], type[LayerModel]] = {
     Input: PyInputModel,
-    Conv2d: PyConv2dModel,
-    Linear: PyLinearModel,
-    LIF: PyLIFModel,
     SpikeMaxPool: PySpikeMaxPoolModel,
-    Integrate: PyIntegrateModel,
     Tokens: PyTokensModel,
-    Add: PyAddModel,
-    SpikeMatMul: PySpikeMatMulModel,
-    MaskedColumnSum: PyMaskedColumnSumModel,
     Gate: PyGateModel,
-    HaltingScore: PyHaltingScoreModel,
-    HaltAccumulate: PyHaltAccumulateModel,
-    Readout: PyReadoutModel,
     Output: PyOutputModel,
 }
+FLOATING_POINT: dict[type[LayerProcess], type[LayerModel]] = _EITHER | {
+    Conv2d: PyConv2dModelFloat,
+    Linear: PyLinearModelFloat,
+    LIF: PyLIFModelFloat,
+    Integrate: PyIntegrateModelFloat,
+    Add: PyAddModelFloat,
+    SpikeMatMul: PySpikeMatMulModelFloat,
+    MaskedColumnSum: PyMaskedColumnSumModelFloat,
+    HaltingScore: PyHaltingScoreModelFloat,
+    HaltAccumulate: PyHaltAccumulateModelFloat,
+    Readout: PyReadoutModelFloat,
+}
 """The model of each process with tag "floating_pt"."""
+FIXED_POINT: dict[type[LayerProcess], type[LayerModel]] = _EITHER | {
+    Conv2d: PyConv2dModelFixed,
+    Linear: PyLinearModelFixed,
+    LIF: PyLIFModelFixed,
+    Integrate: PyIntegrateModelFixed,
+    Add: PyAddModelFixed,
+    SpikeMatMul: PySpikeMatMulModelFixed,
+    MaskedColumnSum: PyMaskedColumnSumModelFixed,
+    HaltingScore: PyHaltingScoreModelFixed,
+    HaltAccumulate: PyHaltAccumulateModelFixed,
+    Readout: PyReadoutModelFixed,
+}
+"""The model of each process with tag "fixed_pt"."""
 PROCESSES: dict[str, type[LayerProcess]] = {process.__name__: process for process in FLOATING_POINT}
 """Processes by the op that a network file names."""
 
 __all__ = [
+    "FIXED_POINT",
     "FLOATING_POINT",
     "PROCESSES",
     "Inlet",

@@ -7,16 +7,17 @@ import numpy as np
 from ..lava_api import CPU, LoihiProtocol, implements, requires, tag
 from ..network import Array
 from .base import LayerModel, LayerProcess
+from .integers import ALIGN
 
 
 class SpikeMatMul(LayerProcess):
-    """y = scale * (q k^T) v for each head of D / heads contiguous channels; q, k, v, y (N, D)."""
+    """y = scale * (q k^T) v for each head of D / heads contiguous channels; q, k, v, y (N, D).
+
+    Fixed: y = ((q k^T) v) << (6 + exponent).
+    """
 
 
-@implements(proc=SpikeMatMul, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
-class PySpikeMatMulModel(LayerModel):
+class SpikeMatMulModel(LayerModel):
     """Both products of all heads in one go, in the order that the layer's form says."""
 
     EVENTS = ("synops", "synops_unary")
@@ -30,8 +31,10 @@ class PySpikeMatMulModel(LayerModel):
     def _compute(self, q: Array, k: Array, v: Array) -> Array:
         q, k, v = (x.reshape(self.by_head).transpose(1, 0, 2) for x in (q, k, v))  # (heads, N, D / heads)
         product = self._keys_first(q, k, v) if self.keys_first else self._scores_first(q, k, v)
-        y: Array = product.transpose(1, 0, 2).reshape(self.outlets["y"]) * self.params["scale"]
-        return y
+        return self._scaled(product.transpose(1, 0, 2).reshape(self.outlets["y"]))
+
+    def _scaled(self, product: Array) -> Array:
+        raise NotImplementedError
 
     def _keys_first(self, q: Array, k: Array, v: Array) -> Array:
         # A key and a value spike of one token and head meet once: channels per head of both, multiplied.
@@ -51,6 +54,28 @@ class PySpikeMatMulModel(LayerModel):
         return product
 
 
+@implements(proc=SpikeMatMul, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class PySpikeMatMulModelFloat(SpikeMatMulModel):
+    """Multiplies by the scale."""
+
+    def _scaled(self, product: Array) -> Array:
+        y: Array = product * self.params["scale"]
+        return y
+
+
+@implements(proc=SpikeMatMul, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PySpikeMatMulModelFixed(SpikeMatMulModel):
+    """Aligns the product; the scale is in the threshold of the neurons behind it."""
+
+    def _scaled(self, product: Array) -> Array:
+        y: Array = product << (ALIGN + self.params["exponent"])
+        return y
+
+
 def _per_token(spikes: Array) -> Array:
     """Spikes of each head and token, (heads, N); exact whatever the precision of the run."""
     counts: Array = spikes.sum(axis=2, dtype=np.float64)
@@ -58,13 +83,10 @@ def _per_token(spikes: Array) -> Array:
 
 
 class MaskedColumnSum(LayerProcess):
-    """y (D,) = sum over tokens of k * v; k, v (N, D)."""
+    """y (D,) = sum over tokens of k * v; k, v (N, D). Fixed: shifted to the left by 6 + exponent."""
 
 
-@implements(proc=MaskedColumnSum, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
-class PyMaskedColumnSumModel(LayerModel):
+class MaskedColumnSumModel(LayerModel):
     """Each coincidence of a key and a value spike is one synaptic operation."""
 
     EVENTS = ("synops", "synops_unary")
@@ -74,5 +96,28 @@ class PyMaskedColumnSumModel(LayerModel):
         coincidences = np.count_nonzero(both)
         self.count("synops", coincidences)
         self.count("synops_unary", coincidences)
-        y: Array = both.sum(axis=0)
+        return self._scaled(both.sum(axis=0, dtype=self.dtype))
+
+    def _scaled(self, columns: Array) -> Array:
+        raise NotImplementedError
+
+
+@implements(proc=MaskedColumnSum, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class PyMaskedColumnSumModelFloat(MaskedColumnSumModel):
+    """Sends the sums as they are."""
+
+    def _scaled(self, columns: Array) -> Array:
+        return columns
+
+
+@implements(proc=MaskedColumnSum, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PyMaskedColumnSumModelFixed(MaskedColumnSumModel):
+    """Aligns the sums."""
+
+    def _scaled(self, columns: Array) -> Array:
+        y: Array = columns << (ALIGN + self.params["exponent"])
         return y

@@ -32,18 +32,28 @@ class Inlet:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What a run asks of every process; `reporter` only in the multi-process runtime."""
+    """What a run asks of every process; `reporter` only in the multi-process runtime.
+
+    `dtype` is that of messages and states: an integer one asks for the fixed-point models, which alone have
+    states to record.
+    """
 
     images: int
     period: int
-    dtype: type[np.floating[Any]] = np.float64
+    dtype: type[np.number[Any]] = np.float64
     record_spikes: bool = False
+    record_states: bool = False
     reporter: Reporter | None = None
 
     @property
     def steps(self) -> int:
         """Lava steps of the whole run."""
         return self.images * self.period
+
+    @property
+    def fixed(self) -> bool:
+        """Whether it computes in integers."""
+        return issubclass(self.dtype, np.integer)
 
 
 @dataclass(slots=True)
@@ -90,6 +100,7 @@ class LayerProcess(AbstractProcess):  # type: ignore[misc]
 class LayerModel(PyLoihiProcessModel):  # type: ignore[misc]
     """Zero-delay behaviour: in each step of its window receives all inputs, computes and sends.
 
+    A model that computes the same in floating point and in integers carries both tags.
     Subclasses write :meth:`_compute`, whose arguments are the input ports, and :meth:`_reset` where they
     have state. What a run reads out is in `record`: counts of events int64 (images, steps of the window) by
     kind, and whatever the model adds to it.
@@ -208,11 +219,11 @@ class LayerModel(PyLoihiProcessModel):  # type: ignore[misc]
 
     def _neutral(self, port: str) -> Array:
         """Before the first step nothing is accumulated and every token is alive."""
-        return np.full(self.inlets[port].shape, 0.0 if port == "total" else 1.0, self.dtype)
+        return np.full(self.inlets[port].shape, port != "total", self.dtype)
 
 
 def typed_model(
-    model: type[LayerModel], process: LayerProcess, dtype: type[np.floating[Any]]
+    model: type[LayerModel], process: LayerProcess, dtype: type[np.number[Any]]
 ) -> type[LayerModel]:
     """The model with the ports of one process declared for Lava, in the precision of the run."""
     incoming, outgoing = process.in_ports.members, process.out_ports.members

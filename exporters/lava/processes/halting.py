@@ -12,23 +12,46 @@ from .base import LayerModel, LayerProcess
 class HaltingScore(LayerProcess):
     """h (N,) = sigmoid(alpha * z[:, 0] + beta), z (N, D).
 
+    Fixed: h = table[clip(z[:, 0] >> shift, low, low + entries - 1) - low].
     `alive` (N,), the mask of the visit, says whose scores are looked up at all; it changes no result.
     """
 
 
-@implements(proc=HaltingScore, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
-class PyHaltingScoreModel(LayerModel):
+class HaltingScoreModel(LayerModel):
     """One table lookup a visited token and visit."""
 
     EVENTS = ("score_lookups",)
 
     def _compute(self, z: Array, alive: Array | None = None) -> Array:
-        drive = self.params["alpha"] * z[:, 0] + self.params["beta"]
+        self.count("score_lookups", len(z) if alive is None else np.count_nonzero(alive))
+        return self._score(z[:, 0])
+
+    def _score(self, z: Array) -> Array:
+        raise NotImplementedError
+
+
+@implements(proc=HaltingScore, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class PyHaltingScoreModelFloat(HaltingScoreModel):
+    """Computes the sigmoid."""
+
+    def _score(self, z: Array) -> Array:
+        drive = self.params["alpha"] * z + self.params["beta"]
         decay = np.exp(-np.abs(drive))  # never overflows
-        self.count("score_lookups", drive.size if alive is None else np.count_nonzero(alive))
         h: Array = np.where(drive >= 0, 1.0, decay) / (1.0 + decay)
+        return h
+
+
+@implements(proc=HaltingScore, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PyHaltingScoreModelFixed(HaltingScoreModel):
+    """Looks the sigmoid up."""
+
+    def _score(self, z: Array) -> Array:
+        entry = (z >> self.params["shift"]) - self.params["low"]
+        h: Array = self.tensors["table"][entry.clip(0, self.params["entries"] - 1)]
         return h
 
 
@@ -37,26 +60,28 @@ class HaltAccumulate(LayerProcess):
 
     raster sums over all visits in time-major order, block within a step, time over the last block of each
     step, and rectangular over earlier steps and lower blocks, of which it keeps its own column.
+    Fixed: 2^score_bits for 1, `limit` for 1 - epsilon, and p of mode block is not divided by T.
     """
 
 
-@implements(proc=HaltAccumulate, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
-class PyHaltAccumulateModel(LayerModel):
-    """Its record "visits" bool (B, T, N) is the mask that the visit ran under."""
+class HaltAccumulateModel(LayerModel):
+    """Its record "visits" bool (B, T, N) is the mask that the visit ran under, "states" are the totals."""
+
+    one: float
+    limit: float
 
     def _setup(self) -> None:
         tokens = self.inlets["score"].shape
         self.mode = self.params["mode"]
-        self.limit = 1.0 - self.params["epsilon"]
         self.column = np.zeros(tokens, self.dtype)
         self.visits = np.zeros((self.run_spec.images, self.window.steps, *tokens), np.bool_)
         self.record["visits"] = self.visits
+        if self.run_spec.record_states:
+            self.record["states"] = np.zeros(self.visits.shape, self.dtype)
         self.open_alive, self.open_total = np.ones(tokens, self.dtype), np.zeros(tokens, self.dtype)
 
     def _reset(self) -> None:
-        self.column[...] = 0.0
+        self.column[...] = 0
 
     def _compute(
         self, score: Array, alive: Array | None = None, total: Array | None = None
@@ -64,18 +89,53 @@ class PyHaltAccumulateModel(LayerModel):
         alive = self.open_alive if alive is None else alive
         total = self.open_total if total is None else total
         self.visits[self.now.image, self.now.step] = alive
+        sent = self._visit(score, alive, total)
+        if "states" in self.record:
+            self.record["states"][self.now.image, self.now.step] = sent["total"]
+        return sent
+
+    def _visit(self, score: Array, alive: Array, total: Array) -> dict[str, Array]:
         if self.mode == "rectangular":
             weight = alive * score
             self.column += weight
             summed = total + self.column
             return {"alive": alive * (summed < self.limit), "total": summed, "p": weight}
         halts = np.ones_like(score) if self._forced else (total + score >= self.limit).astype(self.dtype)
-        weight = alive * np.where(halts > 0, 1.0 - total, score)
-        if self.mode == "block":
-            weight /= self.window.steps
-        return {"alive": alive * (1.0 - halts), "total": total + alive * score, "p": weight}
+        weight = self._weight(alive * np.where(halts > 0, self.one - total, score))
+        return {"alive": alive * (1 - halts), "total": total + alive * score, "p": weight}
+
+    def _weight(self, p: Array) -> Array:
+        raise NotImplementedError
 
     @property
     def _forced(self) -> bool:
         """The very last visit always halts; accumulation within a step ends with each step."""
         return bool(self.params["last_block"] and (self.mode == "block" or self.last_step))
+
+
+@implements(proc=HaltAccumulate, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class PyHaltAccumulateModelFloat(HaltAccumulateModel):
+    """Scores are in 0..1."""
+
+    def _setup(self) -> None:
+        super()._setup()
+        self.one, self.limit = 1.0, 1.0 - self.params["epsilon"]
+
+    def _weight(self, p: Array) -> Array:
+        return p / self.window.steps if self.mode == "block" else p
+
+
+@implements(proc=HaltAccumulate, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PyHaltAccumulateModelFixed(HaltAccumulateModel):
+    """Scores are in 0..2^score_bits."""
+
+    def _setup(self) -> None:
+        super()._setup()
+        self.one, self.limit = 1 << self.params["score_bits"], self.params["limit"]
+
+    def _weight(self, p: Array) -> Array:
+        return p

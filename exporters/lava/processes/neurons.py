@@ -7,47 +7,52 @@ import numpy as np
 from ..lava_api import CPU, LoihiProtocol, implements, requires, tag
 from ..network import Array
 from .base import LayerModel, LayerProcess
+from .integers import ALIGN, SIGN
 
 
 class LIF(LayerProcess):
     """v = v + (x - v) / tau, s = v > threshold (or >=), v = 0 where it fired.
 
+    Fixed: v = decay(v) + x, s = v > (vth << 6), decay(v) = sign(v) * ((|v| * (4096 - dv)) >> 12).
     `alive` only tells gated updates from inactive ones in the counts: a dead token has no input and leaks.
     """
 
 
-@implements(proc=LIF, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
-class PyLIFModel(LayerModel):
-    """Keeps the membranes of one image."""
+class LIFModel(LayerModel):
+    """Keeps the membranes of one image; may record the spikes and, after the reset, the membranes of all."""
 
     EVENTS = ("updates_active", "updates_inactive", "updates_gated", "spikes_out")
 
     def _setup(self) -> None:
-        shape = self.inlets["x"].shape
-        self.tau, self.threshold = self.params["tau"], self.params["threshold"]
+        self.threshold = self._threshold()
         self.fires = {">": np.greater, ">=": np.greater_equal}[self.params["fire"]]
-        self.v = np.zeros(shape, self.dtype)
-        self.spikes = None
+        self.v = np.zeros(self.inlets["x"].shape, self.dtype)
+        recorded = (self.run_spec.images, self.window.steps, *self.v.shape)
         if self.run_spec.record_spikes:
-            self.spikes = np.zeros((self.run_spec.images, self.window.steps, *shape), np.uint8)
-            self.record["spikes"] = self.spikes
+            self.record["spikes"] = np.zeros(recorded, np.uint8)
+        if self.run_spec.record_states:
+            self.record["states"] = np.zeros(recorded, self.dtype)
 
     def _reset(self) -> None:
-        self.v[...] = 0.0
+        self.v[...] = 0
 
     def _compute(self, x: Array, alive: Array | None = None) -> Array:
-        change = x - self.v
-        change /= self.tau
-        self.v += change
+        self._integrate(x)
         fired = self.fires(self.v, self.threshold)
-        self.v[fired] = 0.0
+        self.v[fired] = 0
         self._count(fired, x, alive)
-        if self.spikes is not None:
-            self.spikes[self.now.image, self.now.step] = fired
+        for what, values in (("spikes", fired), ("states", self.v)):
+            if what in self.record:
+                self.record[what][self.now.image, self.now.step] = values
         spikes: Array = fired.astype(self.dtype)
         return spikes
+
+    def _threshold(self) -> float:
+        raise NotImplementedError
+
+    def _integrate(self, x: Array) -> None:
+        """Bring the membranes to what the threshold is compared with."""
+        raise NotImplementedError
 
     def _count(self, fired: Array, x: Array, alive: Array | None) -> None:
         busy = fired | (x != 0)
@@ -64,13 +69,43 @@ class PyLIFModel(LayerModel):
         self.count("spikes_out", np.count_nonzero(fired))
 
 
+@implements(proc=LIF, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class PyLIFModelFloat(LIFModel):
+    """Moves the membranes towards their input, by 1 / tau of the way."""
+
+    def _threshold(self) -> float:
+        return float(self.params["threshold"])
+
+    def _integrate(self, x: Array) -> None:
+        change = x - self.v
+        change /= self.params["tau"]
+        self.v += change
+
+
+@implements(proc=LIF, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PyLIFModelFixed(LIFModel):
+    """As Lava's LIF with du = 4095, of which x is the current with the bias: 24-bit membranes, clipped."""
+
+    def _threshold(self) -> int:
+        return int(self.params["vth"]) << ALIGN
+
+    def _integrate(self, x: Array) -> None:
+        kept = (np.abs(self.v).astype(np.int64) * (4096 - self.params["dv"])) >> 12
+        v = np.where(self.v < 0, -kept, kept) + x
+        self.v[...] = v.clip(1 - SIGN, SIGN - 1)
+
+
 class SpikeMaxPool(LayerProcess):
     """OR of the spikes of a window: x (C, H, W) to y (C, H', W')."""
 
 
 @implements(proc=SpikeMaxPool, protocol=LoihiProtocol)
 @requires(CPU)
-@tag("floating_pt")
+@tag("floating_pt", "fixed_pt")
 class PySpikeMaxPoolModel(LayerModel):
     """Largest of the kernel's taps, each a strided view of the padded map."""
 
@@ -95,29 +130,46 @@ class PySpikeMaxPoolModel(LayerModel):
 
 
 class Integrate(LayerProcess):
-    """Merges x of the T stem steps into one y: their max, mean, sum, or learned weighted sum."""
+    """Merges x of the T stem steps into one y: their max, mean, sum, or learned weighted sum.
+
+    Fixed: a mean is the sum, and the learned sum is shifted to the right by `shift`.
+    """
 
 
-@implements(proc=Integrate, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
-class PyIntegrateModel(LayerModel):
+class IntegrateModel(LayerModel):
     """Accumulates step by step and sends at the last."""
 
     def _setup(self) -> None:
         self.mode = self.params["mode"]
         self.merged = np.zeros(self.inlets["x"].shape, self.dtype)
 
-    def _reset(self) -> None:
-        self.merged[...] = 0.0 if self.mode != "max" else -np.inf
-
     def _compute(self, x: Array) -> Array | None:
         if self.mode == "max":
-            np.maximum(self.merged, x, out=self.merged)
-        elif self.mode == "learned":
-            self.merged += self.tensors["weights"][self.now.step] * x
+            self.merged = x if self.now.step == 0 else np.maximum(self.merged, x)
         else:
-            self.merged += x
-        if not self.last_step:
-            return None
-        return self.merged / self.window.steps if self.mode == "mean" else self.merged.copy()
+            weighted = self.tensors["weights"][self.now.step] * x if self.mode == "learned" else x
+            self.merged = weighted if self.now.step == 0 else self.merged + weighted
+        return self._merged() if self.last_step else None
+
+    def _merged(self) -> Array:
+        raise NotImplementedError
+
+
+@implements(proc=Integrate, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class PyIntegrateModelFloat(IntegrateModel):
+    """A mean is divided at the end."""
+
+    def _merged(self) -> Array:
+        return self.merged / self.window.steps if self.mode == "mean" else self.merged
+
+
+@implements(proc=Integrate, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PyIntegrateModelFixed(IntegrateModel):
+    """A learned sum is shifted at the end."""
+
+    def _merged(self) -> Array:
+        return self.merged >> self.params["shift"] if self.mode == "learned" else self.merged

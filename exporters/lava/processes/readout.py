@@ -7,6 +7,7 @@ import numpy as np
 from ..lava_api import CPU, LoihiProtocol, implements, requires, tag
 from ..network import Array
 from .base import LayerModel, LayerProcess
+from .integers import divided
 
 
 class Readout(LayerProcess):
@@ -14,16 +15,15 @@ class Readout(LayerProcess):
 
     mean-field weighs each visit by p (by 1/T without), last-state takes a token's last visit, rate the last
     visited block of each step; all end in the mean over tokens.
+    Fixed: of z' = clip(z >> z_shift, -z_limit, z_limit), the sum over tokens >> y_shift; divided are only the
+    sums of normalised and rate, (sum << divide_bits) / weight towards 0.
     """
 
 
-@implements(proc=Readout, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
-class PyReadoutModel(LayerModel):
+class ReadoutModel(LayerModel):
     """Accumulates step by step and sends at the last."""
 
-    EVENTS = ("readout_macs",)
+    EVENTS = ("readout_macs", "cpu_operations")
 
     def _setup(self) -> None:
         blocks = range(self.params["blocks"])
@@ -37,14 +37,16 @@ class PyReadoutModel(LayerModel):
 
     def _reset(self) -> None:
         for state in (self.summed, self.last, self.weight):
-            state[...] = 0.0
+            state[...] = 0
 
     def _compute(self, **inputs: Array) -> Array | None:
+        for z, _, _ in self.blocks:
+            inputs[z] = self._value(inputs[z])
         if self.mode == "mean-field":
             self._weigh(inputs)
         else:
             self._follow(inputs)
-        return self._mean() if self.last_step else None
+        return self._feature() if self.last_step else None
 
     def _weigh(self, inputs: dict[str, Array]) -> None:
         weighted = 0
@@ -68,14 +70,62 @@ class PyReadoutModel(LayerModel):
             self.summed += entered[:, None] * self.last
             self.weight += entered
 
-    def _mean(self) -> Array:
-        if self.mode == "last-state":
-            tokens = self.last
-        elif self.mode == "rate" or self.params["normalise"]:
-            # A weight is 0 where every score underflowed to 0, and then so is the sum.
-            tokens = self.summed / np.where(self.weight == 0, 1, self.weight)[:, None]
-        else:
-            weighted = any(p in self.inlets for _, _, p in self.blocks)
-            tokens = self.summed if weighted else self.summed / self.window.steps
+    def _value(self, z: Array) -> Array:
+        """What is summed of a block's value."""
+        raise NotImplementedError
+
+    def _feature(self) -> Array:
+        """What the sums over steps come to."""
+        raise NotImplementedError
+
+    @property
+    def tokens(self) -> Array:
+        """What the mean over tokens is of, (N, D), before any division."""
+        return self.last if self.mode == "last-state" else self.summed
+
+    @property
+    def divisor(self) -> Array | None:
+        """Weight of each token (N, 1), where its sum is divided by it."""
+        if self.mode == "rate" or self.params["normalise"]:
+            # A weight is 0 where every score is 0, and then so is the sum.
+            return np.where(self.weight == 0, 1, self.weight)[:, None]
+        return None
+
+
+@implements(proc=Readout, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class PyReadoutModelFloat(ReadoutModel):
+    """Means over visits and tokens."""
+
+    def _value(self, z: Array) -> Array:
+        return z
+
+    def _feature(self) -> Array:
+        tokens, divisor = self.tokens, self.divisor
+        if divisor is not None:
+            tokens = tokens / divisor
+        elif self.mode == "mean-field" and not any(p in self.inlets for _, _, p in self.blocks):
+            tokens = tokens / self.window.steps
         y: Array = tokens.mean(axis=0)
+        return y
+
+
+@implements(proc=Readout, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PyReadoutModelFixed(ReadoutModel):
+    """Sums over visits and tokens; a processor beside the cores divides."""
+
+    def _value(self, z: Array) -> Array:
+        limit = self.params["z_limit"]
+        y: Array = (z >> self.params["z_shift"]).clip(-limit, limit)
+        return y
+
+    def _feature(self) -> Array:
+        tokens, divisor = self.tokens, self.divisor
+        if divisor is not None:
+            self.count("cpu_operations", tokens.size)
+            tokens = divided(tokens << self.params["divide_bits"], divisor)
+        y: Array = tokens.sum(axis=0, dtype=self.dtype) >> self.params["y_shift"]
         return y

@@ -15,7 +15,7 @@ class Tokens(LayerProcess):
 
 @implements(proc=Tokens, protocol=LoihiProtocol)
 @requires(CPU)
-@tag("floating_pt")
+@tag("floating_pt", "fixed_pt")
 class PyTokensModel(LayerModel):
     """One transposed copy."""
 
@@ -24,17 +24,28 @@ class PyTokensModel(LayerModel):
 
 
 class Add(LayerProcess):
-    """y = a + b."""
+    """y = a + b. Fixed: y = a_weight * a + b_weight * b."""
 
 
 @implements(proc=Add, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("floating_pt")
-class PyAddModel(LayerModel):
-    """Stateless."""
+class PyAddModelFloat(LayerModel):
+    """Adds."""
 
     def _compute(self, a: Array, b: Array) -> Array:
         return a + b
+
+
+@implements(proc=Add, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PyAddModelFixed(LayerModel):
+    """Adds in a common unit."""
+
+    def _compute(self, a: Array, b: Array) -> Array:
+        y: Array = self.params["a_weight"] * a + self.params["b_weight"] * b
+        return y
 
 
 class Gate(LayerProcess):
@@ -43,7 +54,7 @@ class Gate(LayerProcess):
 
 @implements(proc=Gate, protocol=LoihiProtocol)
 @requires(CPU)
-@tag("floating_pt")
+@tag("floating_pt", "fixed_pt")
 class PyGateModel(LayerModel):
     """A channel gate takes each incoming spike through one synapse; a token gate is where halting acts."""
 

@@ -15,7 +15,7 @@ class Input(LayerProcess):
 
 @implements(proc=Input, protocol=LoihiProtocol)
 @requires(CPU)
-@tag("floating_pt")
+@tag("floating_pt", "fixed_pt")
 class PyInputModel(LayerModel):
     """Sends an image once, or its frames step by step."""
 
@@ -31,12 +31,12 @@ class PyInputModel(LayerModel):
 
 
 class Output(LayerProcess):
-    """Takes in the logits x (classes,), one message an image."""
+    """Takes in the logits x (classes,), or the integers that stand for them, one message an image."""
 
 
 @implements(proc=Output, protocol=LoihiProtocol)
 @requires(CPU)
-@tag("floating_pt")
+@tag("floating_pt", "fixed_pt")
 class PyOutputModel(LayerModel):
     """Keeps the logits of all images as record "logits" (B, classes) and reports each finished image."""
 
