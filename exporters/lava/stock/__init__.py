@@ -1,0 +1,8 @@
+"""The second lowering: a quantised graph as stock Lava processes only, whatever it costs in neurons."""
+
+from .activity import StockCost, cost_of
+from .lower import StockNetwork, lower_stock
+from .run import run_stock
+from .unsupported import round_held_biases
+
+__all__ = ["StockCost", "StockNetwork", "cost_of", "lower_stock", "round_held_biases", "run_stock"]

@@ -1,0 +1,288 @@
+"""Groups of stock neurons and the synapses between them, every group in its place in one pipeline.
+
+A stock synapse delivers what was sent in the Lava step before. So a group is one step behind those that feed
+it: its `depth` is the longest way from the host's input, and a shorter way is filled with relays. Images
+follow each other without a gap, `period` Lava steps apart: a group of depth d works on model step t of image
+i in Lava step 1 + i * period + d + t.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from stas_neuro.ir import ALIGN, STATE_LIMIT, Array, Problems
+
+THRESHOLD_LIMIT = 2**17 - 1
+"""Largest threshold of a stock LIF."""
+FULL_DECAY = 4095
+"""Stock decay constant: of a current all is gone in the next step, of a membrane 4095/4096."""
+FIRST, GO = 0, 1
+"""Neurons of the control source: the first model step of an image, and every one."""
+
+Reset = Literal["never", "image", "step"]
+Port = Literal["a_in", "a_in1", "a_in2"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the host sends: the image (in the first model step of it, or in all) and the control spikes."""
+
+    per_step: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Lif:
+    """LIF, or LIFReset where it is reset: for each image in its first step, or in every step."""
+
+    dv: int
+    vth: int
+    bias: Array
+    """Mantissas, (size,); the bias is bias << bias_exp in every step."""
+    bias_exp: int
+    reset: Reset
+
+
+@dataclass(frozen=True)
+class Graded:
+    """GradedVec: sends the sum of what it receives."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """ProdNeuron: sends the product of what it receives at its two ports."""
+
+
+Neuron = Source | Lif | Graded | Product
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Neurons of one process.
+
+    `bound` is the largest value one can send, `scope` the part of the network it belongs to. A group that
+    works `once` has something to say in the first model step of an image only.
+    """
+
+    name: str
+    neuron: Neuron
+    size: int
+    depth: int
+    bound: int
+    once: bool
+    scope: str
+
+
+@dataclass(frozen=True, eq=False)
+class Synapses:
+    """Synapses weight << exp (>> -exp of the sum) from neuron `columns[i]` of `src` to `rows[i]` of `dst`."""
+
+    src: str
+    dst: str
+    port: Port
+    rows: Array
+    columns: Array
+    weights: Array
+    exp: int
+    feedback: bool = False
+    """From a group to itself: what it sent arrives in its next step."""
+
+
+@dataclass(frozen=True, eq=False)
+class Signal:
+    """A value of the network as neurons of a group: `index` has the value's shape."""
+
+    group: Group
+    index: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Wire:
+    """Synapses to be made from a signal: `columns` count through its index, flattened."""
+
+    signal: Signal
+    rows: Array
+    columns: Array
+    weights: Array
+    exp: int = 0
+    port: Port = "a_in"
+
+
+def one_to_one(signal: Signal, rows: Array | None = None, weight: int = 1, port: Port = "a_in") -> list[Wire]:
+    """Wire neuron i of a signal to neuron `rows[i]` (i, if not given), all with one weight of at least 1."""
+    count = signal.index.size
+    where = np.arange(count) if rows is None else rows.reshape(-1)
+    return weighted(signal, where, np.arange(count), np.full(count, weight), port)
+
+
+def weighted(signal: Signal, rows: Array, columns: Array, weights: Array, port: Port = "a_in") -> list[Wire]:
+    """Wire whole-number weights of any size exactly: a sum of mantissas of 8 bits, each shifted left."""
+    wires: list[Wire] = []
+    rest = weights.astype(np.int64)
+    while rest.any() or not wires:
+        exp = min(7, max(0, int(np.abs(rest).max(initial=0)).bit_length() - 8))
+        mantissas = np.sign(rest) * np.minimum(np.abs(rest) >> exp, 255)
+        rest = rest - (mantissas << exp)
+        wires.append(Wire(signal, rows, columns, mantissas, exp, port))
+    return wires
+
+
+@dataclass
+class Netlist:
+    """Builds a pipeline group by group: `threshold`, `add`; `problems` are what no stock neuron can hold."""
+
+    problems: Problems
+    groups: dict[str, Group] = field(default_factory=dict)
+    synapses: list[Synapses] = field(default_factory=list)
+
+    def source(self, name: str, size: int, bound: int, *, per_step: bool) -> Group:
+        """Add what the host sends."""
+        group = Group(name, Source(per_step), size, 0, bound, not per_step, "input")
+        self.groups[name] = group
+        return group
+
+    def threshold(
+        self,
+        name: str,
+        size: int,
+        wires: Sequence[Wire],
+        scope: str,
+        *,
+        vth: int = 0,
+        bias: Array | None = None,
+        bias_exp: int = 0,
+        once: bool = False,
+        latch: int = 0,
+    ) -> Group:
+        """Add neurons that forget: each fires where its input and bias of this step exceed vth << 6.
+
+        `latch` is the weight of a synapse of each neuron with itself, if any.
+        """
+        mantissas = np.zeros(size, np.int64) if bias is None else bias
+        low, high = self._input_range(wires, size, "a_in")
+        most = (max(int(high.max()) + latch, -int(low.min())) << ALIGN) + (
+            int(np.abs(mantissas).max()) << bias_exp
+        )
+        # A membrane below 4096 decays to 0 by itself.
+        neuron = Lif(FULL_DECAY, vth, mantissas, bias_exp, "never" if most < 4096 else "step")
+        group = self.add(name, neuron, size, wires, scope, once=once)
+        if latch:
+            each = np.arange(size)
+            self.synapses.append(
+                Synapses(name, name, "a_in", each, each, np.full(size, latch), 0, feedback=True)
+            )
+        return group
+
+    def add(
+        self,
+        name: str,
+        neuron: Neuron,
+        size: int,
+        wires: Sequence[Wire],
+        scope: str,
+        *,
+        once: bool = False,
+        bound: int | None = None,
+    ) -> Group:
+        """Add a group fed by `wires`, which arrive together: the earlier ones are relayed."""
+        depth = 1 + max(wire.signal.group.depth for wire in wires)
+        if bound is None:
+            bound = self._bound(neuron, size, wires)
+        if isinstance(neuron, Lif):
+            self._check_lif(name, neuron, size, wires)
+        for wire in wires:
+            sender = self._relayed(wire.signal.group, depth - 1)
+            used = np.flatnonzero(wire.weights)
+            columns = wire.signal.index.reshape(-1)[wire.columns[used]]
+            self.synapses.append(
+                Synapses(sender.name, name, wire.port, wire.rows[used], columns, wire.weights[used], wire.exp)
+            )
+        group = Group(name, neuron, size, depth, bound, once, scope)
+        self.groups[name] = group
+        return group
+
+    def pipeline(self, period: int) -> Pipeline:
+        """Finish: give the groups in order of depth, without a source that feeds none."""
+        sending = {synapses.src for synapses in self.synapses}
+        used = [g for g in self.groups.values() if g.name in sending or not isinstance(g.neuron, Source)]
+        groups = sorted(used, key=lambda group: group.depth)
+        return Pipeline(tuple(groups), tuple(self.synapses), period)
+
+    def _relayed(self, group: Group, depth: int) -> Group:
+        """Give what `group` sends as sent at a later depth."""
+        while group.depth < depth:
+            origin, _, hops = group.name.partition("+")
+            name = f"{origin}+{int(hops or 0) + 1}"
+            if name not in self.groups:
+                signal = Signal(group, np.arange(group.size))
+                wires, scope = one_to_one(signal), group.scope
+                if group.bound == 1:
+                    self.threshold(name, group.size, wires, scope, once=group.once)
+                else:
+                    self.add(name, Graded(), group.size, wires, scope, once=group.once, bound=group.bound)
+            group = self.groups[name]
+        return group
+
+    def _input_range(self, wires: Sequence[Wire], size: int, port: Port) -> tuple[Array, Array]:
+        """Smallest and largest input of each neuron at a port, int64 (size,)."""
+        low, high = np.zeros(size), np.zeros(size)
+        for wire in wires:
+            if wire.port == port:
+                # A shift to the right rounds down: by less than 1.
+                reach = wire.weights * wire.signal.group.bound * 2.0**wire.exp
+                high += np.bincount(wire.rows, np.maximum(reach, 0), size)
+                low += np.bincount(wire.rows, np.minimum(reach, 0), size)
+        return np.floor(low).astype(np.int64), np.ceil(high).astype(np.int64)
+
+    def _bound(self, neuron: Neuron, size: int, wires: Sequence[Wire]) -> int:
+        if isinstance(neuron, Lif):
+            return 1
+        if isinstance(neuron, Product):
+            ports: tuple[Port, Port] = ("a_in1", "a_in2")
+            (_, a), (_, b) = (self._input_range(wires, size, port) for port in ports)
+            return int((a * b).max())
+        return int(self._input_range(wires, size, "a_in")[1].max())
+
+    def _check_lif(self, name: str, neuron: Lif, size: int, wires: Sequence[Wire]) -> None:
+        low, high = self._input_range(wires, size, "a_in")
+        current = max(int(high.max()), -int(low.min())) << ALIGN
+        if current > STATE_LIMIT:
+            what = f"its synaptic input can reach {current}, a stock LIF wraps it beyond {STATE_LIMIT}"
+            self.problems.add(name, what, "use fewer score bits, or smaller exponents")
+        if neuron.vth > THRESHOLD_LIMIT:
+            what = f"its threshold is {neuron.vth}, a stock LIF holds {THRESHOLD_LIMIT}"
+            self.problems.add(name, what, "use smaller exponents")
+
+
+@dataclass(frozen=True, eq=False)
+class Pipeline:
+    """A finished netlist: groups in order of depth, so that each comes after those that feed it."""
+
+    groups: tuple[Group, ...]
+    synapses: tuple[Synapses, ...]
+    period: int
+    _groups: Mapping[str, Group] = field(init=False, repr=False)
+    _into: Mapping[str, tuple[Synapses, ...]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        into: dict[str, list[Synapses]] = {group.name: [] for group in self.groups}
+        for synapses in self.synapses:
+            into[synapses.dst].append(synapses)
+        object.__setattr__(self, "_groups", {group.name: group for group in self.groups})
+        object.__setattr__(self, "_into", {name: tuple(found) for name, found in into.items()})
+
+    def group(self, name: str) -> Group:
+        """Return the group called `name`."""
+        return self._groups[name]
+
+    def into(self, group: Group) -> tuple[Synapses, ...]:
+        """Return the synapses that end on a group."""
+        return self._into[group.name]
+
+    @property
+    def depth(self) -> int:
+        """Lava steps from the host's input to the last group."""
+        return max(group.depth for group in self.groups)
