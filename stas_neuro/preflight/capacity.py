@@ -35,6 +35,7 @@ def capacity(site: Site) -> Iterator[Finding]:
     for owner, layer in site.layers.items():
         if layer.placed_with or not layer.neurons:
             continue
+        yield from _input_axons(site, owner, None)
         bits = sum(_memory(site, member) for member in _members(site, owner))
         try:
             cuts[owner] = cut_group(layer, bits, room)
@@ -84,37 +85,42 @@ def _memory(site: Site, node: Node) -> int:
     return weights * site.bits + (exponents * EXPONENT_BITS if weights else 0)
 
 
-def _input_axons(site: Site, owner: str, cut: Cut) -> Iterator[Finding]:
+def _input_axons(site: Site, owner: str, cut: Cut | None) -> Iterator[Finding]:
+    """Check the inputs of one neuron or, where that passes, of a piece."""
     limit = site.limit("input_axons_per_core")
     if limit is None:
         return
     members = _members(site, owner)
-    one = sum(_inputs(site, node, Cut(1, 1, 0, 1, 1)) for node in members)
-    core = sum(_inputs(site, node, cut) for node in members)
-    if one > limit:
-        yield site.error(owner, "input axons", one, limit, "use fewer inputs a neuron, or smaller kernels")
-    elif core > limit:
+    one = sum(_inputs(site, node, 1, 1) for node in members)
+    if cut is None:
+        if one > limit:
+            yield site.error(
+                owner, "input axons", one, limit, "use fewer inputs a neuron, or smaller kernels"
+            )
+        return
+    core = sum(_inputs(site, node, cut.features, cut.positions) for node in members)
+    if one <= limit < core:
         remedy = "put fewer tokens or positions on a core, which takes more cores than told here"
         yield site.warning(owner, "input axons", core, limit, remedy)
 
 
-def _inputs(site: Site, node: Node, cut: Cut) -> int:
+def _inputs(site: Site, node: Node, features: int, positions: int) -> int:
     """Count distinct inputs of some features of some positions of a layer, at least."""
     graph = site.graph
     if off_core(node):
         return 0
     if isinstance(node, Linear):
-        return node.in_features * cut.positions
+        return node.in_features * positions
     if isinstance(node, Conv2d):
         channels, height, width = graph.source_type(graph.inputs(node)["x"]).shape
         new = min(node.kernel, node.stride) ** 2
-        window = min(node.kernel**2 + new * (cut.positions - 1), height * width)
+        window = min(node.kernel**2 + new * (positions - 1), height * width)
         return channels * window
     if isinstance(node, SpikeMatMul):
-        tokens, features = graph.types[node.name, "y"].shape
-        return (cut.positions + tokens) * (features // node.heads) + tokens * cut.features
+        tokens, all_features = graph.types[node.name, "y"].shape
+        return (positions + tokens) * (all_features // node.heads) + tokens * features
     if isinstance(node, MaskedColumnSum):
-        return 2 * graph.source_type(graph.inputs(node)["k"]).shape[0] * cut.features
+        return 2 * graph.source_type(graph.inputs(node)["k"]).shape[0] * features
     return 0
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from stas_neuro.activity import Layer, layers_of
 from stas_neuro.energy import Profile
-from stas_neuro.ir import FixedConv2d, Graph, Node, Stage
+from stas_neuro.ir import FixedConv2d, FixedLIF, Graph, Node, Phase, Range, Stage, membrane_range
 
 Severity = Literal["error", "warning", "info"]
 
@@ -103,6 +103,16 @@ class Site:
     def source(self, node: Node, port: str = "x") -> Node:
         """Give the node whose output reaches a port."""
         return self.graph.node(self.graph.inputs(node)[port].src)
+
+    def reaching(self, node: FixedLIF) -> Range:
+        """Give the range of what reaches the neurons of a quantised layer."""
+        value = self.graph.source_type(self.graph.inputs(node)["x"])
+        assert value.bound is not None
+        return Range(value.low, value.bound)
+
+    def membrane(self, node: FixedLIF, x: Range) -> Range:
+        """Give the range of its membranes before their reset, for inputs in `x`."""
+        return membrane_range(node, x, 1 if node.phase == Phase.ONCE else self.graph.time_steps)
 
     def error(
         self, node: Node | str, resource: str, used: int | str, limit: int | str, remedy: str

@@ -14,9 +14,7 @@ from stas_neuro.ir import (
     Input,
     Kind,
     Node,
-    Phase,
     Range,
-    membrane_range,
 )
 from stas_neuro.preflight.findings import Finding, Site, off_core
 
@@ -74,7 +72,7 @@ def _state_bits(site: Site, node: Node) -> int:
     if off_core(node):
         return 0
     if isinstance(node, FixedLIF):
-        return _bits(lif_membrane(site, node, lif_input(site, node)))
+        return _bits(site.membrane(node, site.reaching(node)))
     values = [site.graph.types[node.name, port] for port in node.OUTPUTS]
     held = [Range(value.low, value.bound or 0) for value in values if value.kind in _STATES]
     return max(map(_bits, held), default=0)
@@ -82,15 +80,3 @@ def _state_bits(site: Site, node: Node) -> int:
 
 def _bits(values: Range) -> int:
     return values.magnitude.bit_length() + 1
-
-
-def lif_input(site: Site, node: FixedLIF) -> Range:
-    """Range of what reaches the neurons of a layer."""
-    value = site.graph.source_type(site.graph.inputs(node)["x"])
-    assert value.bound is not None
-    return Range(value.low, value.bound)
-
-
-def lif_membrane(site: Site, node: FixedLIF, x: Range) -> Range:
-    """Range of its membranes before their reset, for inputs in `x`."""
-    return membrane_range(node, x, 1 if node.phase == Phase.ONCE else site.graph.time_steps)

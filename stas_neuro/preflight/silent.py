@@ -18,7 +18,6 @@ from stas_neuro.ir import (
 )
 from stas_neuro.preflight.capabilities import integer_input
 from stas_neuro.preflight.findings import Finding, Site, off_core
-from stas_neuro.preflight.integers import lif_input, lif_membrane
 
 _OWN = "keep the network's own processes (convert --to lava)"
 
@@ -63,8 +62,8 @@ def lost_layers(site: Site) -> Iterator[Finding]:
 
 
 def _neurons(site: Site, node: FixedLIF) -> Iterator[Finding]:
-    threshold, ranges = node.vth << ALIGN, _channels(site, node)
-    silent = sum(lif_membrane(site, node, x).high <= threshold for x in ranges)
+    threshold, ranges = node.vth << ALIGN, channel_ranges(site, node)
+    silent = sum(site.membrane(node, x).high <= threshold for x in ranges)
     constant = sum(x.low > threshold for x in ranges)
     if silent:
         remedy = "use more weight bits (--bits), or train again: these neurons do nothing"
@@ -75,13 +74,13 @@ def _neurons(site: Site, node: FixedLIF) -> Iterator[Finding]:
         yield site.warning(node, "threshold", ">=", ">", "train with fire '>', or compare the accuracies")
 
 
-def _channels(site: Site, node: FixedLIF) -> list[Range]:
+def channel_ranges(site: Site, node: FixedLIF) -> list[Range]:
     """Range of what reaches each channel of live neurons, or all where channels are not told apart."""
     source = site.source(node)
     while isinstance(source, Gate | Tokens):
         source = site.source(source)
     if not isinstance(source, FixedConv2d | FixedLinear) or off_core(source):
-        return [lif_input(site, node)]
+        return [site.reaching(node)]
     value = site.graph.source_type(site.graph.inputs(source)["x"])
     assert value.bound is not None
     x = Range(value.low, value.bound).with_zero()

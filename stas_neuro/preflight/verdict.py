@@ -136,6 +136,10 @@ def _candidate(network: StasModel | Graph | Bundle | str | Path, bits: int | Non
     if isinstance(network, Bundle):
         network = network.quantised if network.quantised is not None and bits is None else network.graph
     if isinstance(network, Graph) and network.stage == Stage.QUANTISED:
+        if bits is not None:
+            raise InputError(
+                f"bits {bits}: the graph is quantised already", "give the folded graph, or no bits"
+            )
         return _Candidate(network, _bits_of(network))
     chosen = load_scales(Path(network)) if isinstance(network, str | Path) and bits is None else None
     bits = chosen.bits if chosen else bits or DEFAULT_BITS
@@ -214,7 +218,7 @@ def _told(problems: Sequence[Problem], profile: Profile, resource: str) -> Itera
             profile=profile.name,
             layer=problem.where,
             resource=resource,
-            used=problem.what,
+            used=problem.what.removeprefix(f"{problem.where}: "),
             limit=limit,
             severity="error",
             remedy=problem.remedy,
