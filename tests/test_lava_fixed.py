@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ir_random import HALTING, READOUTS, STEMS, Recipe, build, recipes
 
+from stas_neuro.bundle import Provenance, save_bundle
+from stas_neuro.cli import main as cli
 from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.build import build_network
-from stas_neuro.exporters.lava.package import write_package
 from stas_neuro.exporters.lava.run import LavaRunError, run_lava
 from stas_neuro.exporters.lava.standalone import main
 from stas_neuro.ir import Graph, Phase
@@ -155,8 +156,22 @@ def test_another_network_can_be_run_for_a_graph() -> None:
 
 
 def test_a_package_computes_in_integers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    graph = Quantise()(build(Recipe(norm=False, stem="learned", blocks=1)))
-    write_package(graph, tmp_path / "network")
+    folded = build(Recipe(norm=False, stem="learned", blocks=1))
+    graph = Quantise()(folded)
+    origin = Provenance(source="", source_sha256={}, options={})
+    save_bundle(folded, tmp_path / "bundle", origin, quantised=graph)
+    command = [
+        "convert",
+        tmp_path / "bundle",
+        "--to",
+        "lava",
+        "--arithmetic",
+        "fixed",
+        "-o",
+        tmp_path / "network",
+    ]
+    assert cli([str(part) for part in command]) == 0
+    capsys.readouterr()
     raw = pixels(graph, 5).astype(np.uint8)
     np.savez(tmp_path / "images.npz", images=raw)
     command = [

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from stas_neuro.bundle import load_bundle
+from stas_neuro.bundle import ARITHMETICS, load_bundle
 from stas_neuro.cli.common import PATH, emit_json, force_option, stas_command
 from stas_neuro.exporters.lava.package import write_package
 
@@ -25,14 +25,20 @@ from stas_neuro.exporters.lava.package import write_package
     metavar="DIR",
     help="Directory to write.",
 )
+@click.option(
+    "--arithmetic",
+    type=click.Choice(ARITHMETICS),
+    default="float",
+    show_default=True,
+    help="The float network, or the integer program of a bundle compiled with --bits.",
+)
 @force_option
-def command(bundle: Path, target: str, output: Path, force: bool, as_json: bool) -> None:
+def command(bundle: Path, target: str, output: Path, arithmetic: str, force: bool, as_json: bool) -> None:
     """Write BUNDLE in the form of another tool.
 
     lava: a directory whose run.py runs the network on Lava with numpy and lava-nc alone, without stas-neuro.
     """
-    network = load_bundle(bundle)
-    write_package(network.graph, output, force=force)
+    write_package(load_bundle(bundle).of(arithmetic), output, force=force)
     if as_json:
         files = sorted(str(path.relative_to(output)) for path in output.rglob("*") if path.is_file())
         emit_json({"target": target, "output": str(output), "files": files})
