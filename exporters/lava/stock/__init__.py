@@ -3,6 +3,6 @@
 from .activity import StockCost, cost_of
 from .lower import StockNetwork, lower_stock
 from .run import run_stock
-from .unsupported import round_held_biases
+from .units import round_synaptic_biases
 
-__all__ = ["StockCost", "StockNetwork", "cost_of", "lower_stock", "round_held_biases", "run_stock"]
+__all__ = ["StockCost", "StockNetwork", "cost_of", "lower_stock", "round_synaptic_biases", "run_stock"]

@@ -44,7 +44,7 @@ def cost_of(network: StockNetwork) -> StockCost:
     pipeline = network.pipeline
     groups = [group for group in pipeline.groups if not isinstance(group.neuron, Source)]
     processes = Counter(_kind(group) for group in groups)
-    processes["Sparse"] = len(pipeline.synapses)
+    processes["Sparse"] = sum(len(synapses.parts()) for synapses in pipeline.synapses)
     return StockCost(
         neurons=sum(group.size for group in groups),
         relays=sum(group.size for group in groups if "+" in group.name),
@@ -91,7 +91,7 @@ def record_activity(
             events = sent[synapses.src] != 0
             fan_out = np.bincount(synapses.columns, minlength=events.shape[2])
             _add(builder, "synops", group, events @ fan_out)
-            _add(builder, "synops_unary", group, sent[synapses.src].astype(np.int64) @ fan_out)
+            _add(builder, "synops_unary", group, np.abs(sent[synapses.src].astype(np.int64)) @ fan_out)
             if synapses.feedback:
                 # What a group sends itself arrives a step later; in the first step a control spike reaches
                 # all of it.

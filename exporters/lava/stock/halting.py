@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from stas_neuro.ir import ALIGN, Array, FixedHaltAccumulate, FixedHaltingScore, Graph, Node
+from stas_neuro.ir import Array, FixedHaltAccumulate, FixedHaltingScore, Graph, Node, Range
 
 from .netlist import Graded, Lif, Netlist, Signal, Wire, one_to_one, weighted
+from .units import unit_of
 
 
 @dataclass
@@ -56,40 +57,46 @@ class Halting:
             )
         following = self.graph.accumulators[self.graph.accumulators.index(node) + 1]
         if not following.last_block:
-            bound = node.limit + largest if node.mode == "block" else None
-            total = self.netlist.add(f"{name}.total", Graded(), tokens, reached, scope, bound=bound)
+            reach = Range(0, node.limit + largest) if node.mode == "block" else None
+            total = self.netlist.add(f"{name}.total", Graded(), tokens, reached, scope, reach=reach)
             self.below = Signal(total, np.arange(tokens))
         return Signal(opened, np.arange(tokens))
 
     def _score(self, score: FixedHaltingScore, z: Signal, alive: Signal) -> list[Wire]:
-        """Wire a visited token's score: that of z = 0 by its alive spike, then a step for each z reached."""
-        tokens, most = len(z.index), z.group.bound
-        table = self.graph.tensor(score, "table").astype(np.int64)
-        place = np.clip((np.arange(most + 1) >> score.shift) - score.low, 0, score.entries - 1)
-        scores = table[place]
-        each = np.arange(tokens)
-        wires = weighted(alive, each, each, np.full(tokens, scores[0]))
-        reached = np.flatnonzero(np.diff(scores))  # z > n moves the score
-        if reached.size:
-            levels = self._levels(score, Signal(z.group, z.index[:, 0]), reached)
-            steps = np.tile(np.diff(scores)[reached], tokens)
-            wires += weighted(levels, np.repeat(each, len(reached)), np.arange(steps.size), steps)
+        """Wire a visited token's score: that of z = 0 by its alive spike, then a step for each z between.
+
+        The z of a halted token is 0.
+        """
+        tokens, each = len(z.index), np.arange(len(z.index))
+        reach = z.group.reach.with_zero()
+        numbers = np.arange(reach.low, reach.high + 1) * unit_of(self.graph, score, "z") >> score.shift
+        scores = self.graph.tensor(score, "table").astype(np.int64)[
+            np.clip(numbers - score.low, 0, score.entries - 1)
+        ]
+        wires = weighted(alive, each, each, np.full(tokens, scores[-reach.low]))
+        changes = np.diff(scores)
+        for sign in (1, -1):
+            # Neurons that fire where z > n, for n from 0, and where -z > n: where z falls below -n.
+            side = changes[-reach.low :] if sign > 0 else -changes[: -reach.low][::-1]
+            steps = np.flatnonzero(side)
+            if steps.size:
+                levels = self._levels(score, Signal(z.group, z.index[:, 0]), steps, sign)
+                places = np.arange(levels.index.size)
+                wires += weighted(levels, places // len(steps), places, np.tile(side[steps], tokens))
         return wires
 
-    def _levels(self, score: FixedHaltingScore, z: Signal, reached: Array) -> Signal:
-        """Add a neuron for each token and number n of `reached`, which fires where z > n."""
-        count = len(reached)
-        size = z.index.size * count
-        spread = Signal(z.group, np.repeat(z.index, count))
-        bias = -np.tile(reached, z.index.size)
-        group = self.netlist.threshold(
-            f"{score.name}.levels", size, one_to_one(spread), score.scope, bias=bias, bias_exp=ALIGN
-        )
-        return Signal(group, np.arange(size))
+    def _levels(self, score: FixedHaltingScore, z: Signal, numbers: Array, sign: int) -> Signal:
+        """Add a neuron for each token and number n, which fires where sign * z > n."""
+        tokens, size = z.index.size, z.index.size * len(numbers)
+        rows = np.arange(size)
+        wires = weighted(z, rows, rows // len(numbers), np.full(size, sign))
+        wires += weighted(self.go, rows, np.zeros_like(rows), -np.tile(numbers, tokens))
+        side = "above" if sign > 0 else "below"
+        return Signal(self.netlist.threshold(f"{score.name}.{side}", size, wires, score.scope), rows)
 
     def _all(self, control: Signal, size: int, weight: int) -> list[Wire]:
         return weighted(control, np.arange(size), np.zeros(size, np.int64), np.full(size, weight))
 
 
 def _negative(wires: list[Wire]) -> list[Wire]:
-    return [Wire(wire.signal, wire.rows, wire.columns, -wire.weights, wire.exp, wire.port) for wire in wires]
+    return [replace(wire, weights=-wire.weights) for wire in wires]

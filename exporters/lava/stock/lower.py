@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from stas_neuro.ir import (
     ALIGN,
     LIF,
+    PIXEL_LIMIT,
     Add,
     Array,
     Conv2d,
@@ -30,6 +31,7 @@ from stas_neuro.ir import (
     Node,
     Phase,
     Problems,
+    Range,
     SpikeMatMul,
     SpikeMaxPool,
     Tokens,
@@ -37,8 +39,23 @@ from stas_neuro.ir import (
 )
 
 from .halting import Halting
-from .netlist import FIRST, GO, Graded, Lif, Netlist, Pipeline, Product, Signal, Wire, one_to_one, weighted
-from .unsupported import find_unsupported, held_bias
+from .netlist import (
+    FIRST,
+    GO,
+    SPIKE,
+    Graded,
+    Group,
+    Lif,
+    Netlist,
+    Pipeline,
+    Product,
+    Signal,
+    Wire,
+    one_to_one,
+    weighted,
+)
+from .units import drives_lifs_only, split_bias
+from .unsupported import find_unsupported
 
 IMAGE, CONTROL = "image", "control"
 """The two sources that the host feeds."""
@@ -78,9 +95,7 @@ def lower_stock(graph: Graph) -> StockNetwork:
     lowering = _Lowering(graph, problems)
     for node in graph.nodes:
         if node.phase != Phase.END:
-            rule = _RULES.get(op_of(node))
-            if rule is not None:
-                rule(lowering, node)
+            lowering.lower(node)
     problems.raise_if_any()
     end = tuple(node.name for node in graph.nodes if node.phase == Phase.END and op_of(node) in (Linear,))
     return StockNetwork(
@@ -93,17 +108,33 @@ def lower_stock(graph: Graph) -> StockNetwork:
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Drive:
+    """What neurons receive: synapses, and bias << bias_exp (size,) in every step."""
+
+    wires: list[Wire]
+    bias: Array
+    bias_exp: int = 0
+
+
 class _Lowering:
     """Walks the graph in order; each value that is spikes becomes a signal, currents join their LIF."""
 
     def __init__(self, graph: Graph, problems: Problems) -> None:
         self.graph = graph
         self.netlist = Netlist(problems)
-        control = self.netlist.source(CONTROL, 2, 1, per_step=True)
+        control = self.netlist.source(CONTROL, 2, SPIKE, per_step=True)
         self.first = Signal(control, np.array([FIRST]))
         self.go = Signal(control, np.array([GO]))
         self.values: dict[tuple[str, str], Signal] = {}
         self.halting = Halting(graph, self.netlist, self.first, self.go)
+
+    def lower(self, node: Node) -> None:
+        rule = _RULES.get(op_of(node))
+        if rule is not None:
+            rule(self, node)
+        elif op_of(node) in (Conv2d, Linear) and not drives_lifs_only(self.graph, node):
+            self.current(node)
 
     # Values -------------------------------------------------------------------------------------------------
 
@@ -161,18 +192,16 @@ class _Lowering:
         phases = {self.graph.node(edge.dst).phase for edges in consumers for edge in edges}
         held = node.phase != Phase.ONCE or Phase.STEP in phases
         size = int(np.prod(node.shape))
-        bound = self.graph.types[node.name, "y"].bound or 1
-        group = self.netlist.source(IMAGE, size, bound, per_step=held)
+        group = self.netlist.source(IMAGE, size, Range(0, PIXEL_LIMIT), per_step=held)
         self.keep(node, Signal(group, np.arange(size).reshape(node.shape)))
 
     def lif(self, node: FixedLIF) -> None:
         shape = self.shape(node)
         size = int(np.prod(shape))
-        current = self.graph.node(self.graph.inputs(node)["x"].src)
-        wires, bias, bias_exp = _CURRENTS[op_of(current)](self, current)
+        drive = self.drive(node)
+        wires, bias, bias_exp = drive.wires, drive.bias, drive.bias_exp
         index = np.arange(size).reshape(shape)
         if node.phase != Phase.ONCE:
-            wires = [self._stepwise(wire) for wire in wires]
             lif = Lif(node.dv, node.vth, bias, bias_exp, "image")
             self.keep(node, Signal(self.netlist.add(node.name, lif, size, wires, node.scope), index))
             return
@@ -185,9 +214,24 @@ class _Lowering:
         )
         self.keep(node, Signal(group, index))
 
-    def _stepwise(self, wire: Wire) -> Wire:
-        signal = self.in_every_step(wire.signal)
-        return Wire(signal, wire.rows, wire.columns, wire.weights, wire.exp, wire.port)
+    def drive(self, node: FixedLIF) -> Drive:
+        """Give what a LIF receives: the synapses of the layer before it, or its sum where that is sent."""
+        edge = self.graph.inputs(node)["x"]
+        sent = self.values.get((edge.src, edge.src_port))
+        if sent is not None:
+            return Drive(one_to_one(sent), np.zeros(sent.index.size, np.int64))
+        layer = self.graph.node(edge.src)
+        return _CURRENTS[op_of(layer)](self, layer, node.phase == Phase.ONCE)
+
+    def current(self, node: Node) -> None:
+        """Send synaptic input as graded spikes, in units of 64: it is part of a residual sum."""
+        shape, drive = self.shape(node), _CURRENTS[op_of(node)](self, node, False)
+        size = int(np.prod(shape))
+        rows = np.arange(size)
+        bias = drive.bias << drive.bias_exp >> ALIGN
+        wires = drive.wires + weighted(self.go, rows, np.zeros_like(rows), bias)
+        group = self.netlist.add(node.name, Graded(), size, wires, node.scope)
+        self.keep(node, Signal(group, rows.reshape(shape)))
 
     def pool(self, node: SpikeMaxPool) -> None:
         x, shape = self.value(node, "x"), self.shape(node)
@@ -223,10 +267,10 @@ class _Lowering:
         group = self.multiply(node.name, x, spread, node.scope)
         self.keep(node, Signal(group, np.arange(x.index.size).reshape(shape)))
 
-    def multiply(self, name: str, a: Signal, b: Signal, scope: str) -> Any:
+    def multiply(self, name: str, a: Signal, b: Signal, scope: str) -> Group:
         """Multiply two signals element by element: spikes by coincidence, graded ones by product neurons."""
         size = a.index.size
-        if a.group.bound == b.group.bound == 1:
+        if a.group.reach == b.group.reach == SPIKE:
             return self.netlist.threshold(name, size, one_to_one(a) + one_to_one(b), scope, vth=1)
         wires = one_to_one(a, port="a_in1") + one_to_one(b, port="a_in2")
         return self.netlist.add(name, Product(), size, wires, scope)
@@ -243,10 +287,10 @@ class _Lowering:
     def _masked(self, node: Node) -> bool:
         return "alive" in self.graph.inputs(node)
 
-    # Currents: the wires into a LIF, and its constant bias --------------------------------------------------
+    # Synaptic input --------------------------------------------------
 
-    def conv2d(self, node: FixedConv2d) -> Any:
-        x, shape = self.value(node, "x"), self.shape(node)
+    def conv2d(self, node: FixedConv2d, once: bool) -> Drive:
+        x, shape = self.taken(node, once), self.shape(node)
         weight = self.graph.tensor(node, "weight").astype(np.int64)
         rows, columns, taps = _window_taps(node, x.index.shape, shape[1:])
         places, area = shape[1] * shape[2], x.index.shape[1] * x.index.shape[2]
@@ -256,6 +300,7 @@ class _Lowering:
         matrix = weight.reshape(*weight.shape[:2], -1)[:, :, taps]
         exponents = self.graph.tensor(node, "weight_exp").astype(np.int64)
         wires = self._by_exponent(
+            node,
             x,
             exponents,
             np.broadcast_to(out, matrix.shape),
@@ -265,13 +310,14 @@ class _Lowering:
         )
         bias = self.graph.tensor(node, "bias").astype(np.int64)
         spread = np.broadcast_to(bias.reshape(len(bias), *(node.bias_map or (1, 1))), shape)
-        return wires, spread.reshape(-1), node.bias_exp
+        return Drive(wires, spread.reshape(-1), node.bias_exp)
 
-    def linear(self, node: FixedLinear) -> Any:
-        x, (tokens, features) = self.value(node, "x"), self.shape(node)
+    def linear(self, node: FixedLinear, once: bool) -> Drive:
+        x, (tokens, features) = self.taken(node, once), self.shape(node)
         weight = self.graph.tensor(node, "weight").astype(np.int64)
         token, out, into = np.ogrid[:tokens, :features, : node.in_features]
         wires = self._by_exponent(
+            node,
             x,
             self.graph.tensor(node, "weight_exp").astype(np.int64),
             out,
@@ -281,15 +327,27 @@ class _Lowering:
         )
         bias = self.graph.tensor(node, "bias").astype(np.int64)
         if not self._masked(node):
-            return wires, np.tile(bias, tokens), node.bias_exp
-        held, constant = held_bias(bias, node.bias_exp)
+            return Drive(wires, np.tile(bias, tokens), node.bias_exp)
+        held, constant = split_bias(bias, node.bias_exp)
         alive = self.value(node, "alive")
         rows = np.arange(tokens * features)
         wires += weighted(alive, rows, rows // features, np.tile(held, tokens))
-        return wires, np.tile(constant, tokens), 0
+        return Drive(wires, np.tile(constant, tokens))
+
+    def taken(self, node: Node, once: bool) -> Signal:
+        """Give the input of a layer, in all model steps unless its neurons run once."""
+        x = self.value(node, "x")
+        return x if once else self.in_every_step(x)
 
     def _by_exponent(
-        self, x: Signal, exponents: Array, channel: Array, rows: Array, columns: Array, weights: Array
+        self,
+        node: Node,
+        x: Signal,
+        exponents: Array,
+        channel: Array,
+        rows: Array,
+        columns: Array,
+        weights: Array,
     ) -> list[Wire]:
         """Wire weights with one Sparse for each exponent; arrays broadcast, `channel` finds the exponent."""
         channel, rows, columns, weights = (
@@ -298,10 +356,23 @@ class _Lowering:
         wires = []
         for exp in np.unique(exponents).tolist():
             chosen = exponents[channel] == exp
-            wires.append(Wire(x, rows[chosen], columns[chosen], weights[chosen], exp))
+            wire = Wire(x, rows[chosen], columns[chosen], weights[chosen], exp)
+            if exp < 0 and wire.weights.min() < 0 and (wire.weights % 2).any():
+                # No stock synapses hold odd weights of both signs, and only a whole sum can be shifted right.
+                sums = self.netlist.add(
+                    f"{node.name}.sums{exp}",
+                    Graded(),
+                    int(np.prod(self.shape(node))),
+                    [replace(wire, exp=0)],
+                    node.scope,
+                    once=x.group.once,
+                )
+                own = np.unique(wire.rows)
+                wire = Wire(Signal(sums, own), own, np.arange(own.size), np.ones_like(own), exp)
+            wires.append(wire)
         return wires
 
-    def matmul(self, node: FixedSpikeMatMul) -> Any:
+    def matmul(self, node: FixedSpikeMatMul, once: bool) -> Drive:
         """Q (k^T v): coincidences of keys and values, their sums over tokens, times the queries."""
         name, net, scope = node.name, self.netlist, node.scope
         q, k, v = (self.value(node, port) for port in ("q", "k", "v"))
@@ -323,18 +394,18 @@ class _Lowering:
         rows = np.broadcast_to(np.arange(q.index.size).reshape(*by_head[:2], 1, width), shape)
         return self._counted(Signal(product, pairs), rows, node.exponent, q.index.size)
 
-    def column_sum(self, node: FixedMaskedColumnSum) -> Any:
+    def column_sum(self, node: FixedMaskedColumnSum, once: bool) -> Drive:
         k, v = self.value(node, "k"), self.value(node, "v")
         together = self.multiply(f"{node.name}.coincidences", k, v, node.scope)
         tokens, features = k.index.shape
         pairs = np.arange(tokens * features)
         return self._counted(Signal(together, pairs), pairs % features, node.exponent, features)
 
-    def _counted(self, signal: Signal, rows: Array, exponent: int, size: int) -> Any:
+    def _counted(self, signal: Signal, rows: Array, exponent: int, size: int) -> Drive:
         """Wire a sum of counts, shifted left."""
         count = signal.index.size
         wire = Wire(signal, rows.reshape(-1), np.arange(count), np.ones(count, np.int64), exponent)
-        return [wire], np.zeros(size, np.int64), 0
+        return Drive([wire], np.zeros(size, np.int64))
 
 
 def _window_taps(window: Any, size: tuple[int, ...], out: tuple[int, ...]) -> tuple[Array, Array, Array]:
@@ -360,7 +431,7 @@ _RULES: dict[type[Node], Callable[[_Lowering, Any], None]] = {
     Gate: _Lowering.gate,
     HaltAccumulate: _Lowering.halt,
 }
-_CURRENTS: dict[type[Node], Callable[[_Lowering, Any], Any]] = {
+_CURRENTS: dict[type[Node], Callable[[_Lowering, Any, bool], Drive]] = {
     Conv2d: _Lowering.conv2d,
     Linear: _Lowering.linear,
     SpikeMatMul: _Lowering.matmul,

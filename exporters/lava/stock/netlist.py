@@ -14,17 +14,20 @@ from typing import Literal
 
 import numpy as np
 
-from stas_neuro.ir import ALIGN, STATE_LIMIT, Array, Problems
+from stas_neuro.ir import ALIGN, STATE_LIMIT, Array, Problems, Range
 
 THRESHOLD_LIMIT = 2**17 - 1
 """Largest threshold of a stock LIF."""
 FULL_DECAY = 4095
 """Stock decay constant: of a current all is gone in the next step, of a membrane 4095/4096."""
+SPIKE = Range(0, 1)
+"""What a LIF sends."""
 FIRST, GO = 0, 1
 """Neurons of the control source: the first model step of an image, and every one."""
 
 Reset = Literal["never", "image", "step"]
 Port = Literal["a_in", "a_in1", "a_in2"]
+Sign = Literal["EXCITATORY", "INHIBITORY", "MIXED"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ Neuron = Source | Lif | Graded | Product
 class Group:
     """Neurons of one process.
 
-    `bound` is the largest value one can send, `scope` the part of the network it belongs to. A group that
+    `reach` is the range of what one can send, `scope` the part of the network it belongs to. A group that
     works `once` has something to say in the first model step of an image only.
     """
 
@@ -71,7 +74,7 @@ class Group:
     neuron: Neuron
     size: int
     depth: int
-    bound: int
+    reach: Range
     once: bool
     scope: str
 
@@ -89,6 +92,25 @@ class Synapses:
     exp: int
     feedback: bool = False
     """From a group to itself: what it sent arrives in its next step."""
+
+    def parts(self) -> list[tuple[Sign, Array]]:
+        """Give what fits one stock process each: the signs that it holds, and which synapses, bool.
+
+        A process of both signs holds even weights only, -256..254, one of a single sign all up to 255.
+        """
+        weights = self.weights
+        if weights.min(initial=0) >= 0:
+            parts: list[tuple[Sign, Array]] = [("EXCITATORY", weights > 0)]
+        elif weights.max() <= 0 and weights.min() >= -255:
+            parts = [("INHIBITORY", weights < 0)]
+        else:
+            odd = weights % 2 == 1
+            parts = [
+                ("MIXED", ~odd),
+                ("EXCITATORY", odd & (weights > 0)),
+                ("INHIBITORY", odd & (weights < 0)),
+            ]
+        return [(sign, chosen) for sign, chosen in parts if chosen.any()]
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,9 +160,9 @@ class Netlist:
     groups: dict[str, Group] = field(default_factory=dict)
     synapses: list[Synapses] = field(default_factory=list)
 
-    def source(self, name: str, size: int, bound: int, *, per_step: bool) -> Group:
+    def source(self, name: str, size: int, reach: Range, *, per_step: bool) -> Group:
         """Add what the host sends."""
-        group = Group(name, Source(per_step), size, 0, bound, not per_step, "input")
+        group = Group(name, Source(per_step), size, 0, reach, not per_step, "input")
         self.groups[name] = group
         return group
 
@@ -185,14 +207,13 @@ class Netlist:
         scope: str,
         *,
         once: bool = False,
-        bound: int | None = None,
+        reach: Range | None = None,
     ) -> Group:
         """Add a group fed by `wires`, which arrive together: the earlier ones are relayed."""
         depth = 1 + max(wire.signal.group.depth for wire in wires)
-        if bound is None:
-            bound = self._bound(neuron, size, wires)
-        if isinstance(neuron, Lif):
-            self._check_lif(name, neuron, size, wires)
+        if reach is None:
+            reach = self._reach(neuron, size, wires)
+        self._check(name, neuron, size, wires, reach)
         for wire in wires:
             sender = self._relayed(wire.signal.group, depth - 1)
             used = np.flatnonzero(wire.weights)
@@ -200,7 +221,7 @@ class Netlist:
             self.synapses.append(
                 Synapses(sender.name, name, wire.port, wire.rows[used], columns, wire.weights[used], wire.exp)
             )
-        group = Group(name, neuron, size, depth, bound, once, scope)
+        group = Group(name, neuron, size, depth, reach, once, scope)
         self.groups[name] = group
         return group
 
@@ -219,10 +240,10 @@ class Netlist:
             if name not in self.groups:
                 signal = Signal(group, np.arange(group.size))
                 wires, scope = one_to_one(signal), group.scope
-                if group.bound == 1:
+                if group.reach == SPIKE:
                     self.threshold(name, group.size, wires, scope, once=group.once)
                 else:
-                    self.add(name, Graded(), group.size, wires, scope, once=group.once, bound=group.bound)
+                    self.add(name, Graded(), group.size, wires, scope, once=group.once, reach=group.reach)
             group = self.groups[name]
         return group
 
@@ -231,30 +252,39 @@ class Netlist:
         low, high = np.zeros(size), np.zeros(size)
         for wire in wires:
             if wire.port == port:
+                weights, reach = wire.weights * 2.0**wire.exp, wire.signal.group.reach.with_zero()
+                ends = weights * reach.low, weights * reach.high
                 # A shift to the right rounds down: by less than 1.
-                reach = wire.weights * wire.signal.group.bound * 2.0**wire.exp
-                high += np.bincount(wire.rows, np.maximum(reach, 0), size)
-                low += np.bincount(wire.rows, np.minimum(reach, 0), size)
-        return np.floor(low).astype(np.int64), np.ceil(high).astype(np.int64)
+                high += np.ceil(np.bincount(wire.rows, np.maximum(*ends), size))
+                low += np.floor(np.bincount(wire.rows, np.minimum(*ends), size))
+        return low.astype(np.int64), high.astype(np.int64)
 
-    def _bound(self, neuron: Neuron, size: int, wires: Sequence[Wire]) -> int:
+    def _reach(self, neuron: Neuron, size: int, wires: Sequence[Wire]) -> Range:
         if isinstance(neuron, Lif):
-            return 1
+            return SPIKE
         if isinstance(neuron, Product):
             ports: tuple[Port, Port] = ("a_in1", "a_in2")
-            (_, a), (_, b) = (self._input_range(wires, size, port) for port in ports)
-            return int((a * b).max())
-        return int(self._input_range(wires, size, "a_in")[1].max())
+            a, b = (self._input_range(wires, size, port) for port in ports)
+            products = [x * y for x in a for y in b]
+        else:
+            products = list(self._input_range(wires, size, "a_in"))
+        return Range(min(int(x.min()) for x in products), max(int(x.max()) for x in products))
 
-    def _check_lif(self, name: str, neuron: Lif, size: int, wires: Sequence[Wire]) -> None:
+    def _check(self, name: str, neuron: Neuron, size: int, wires: Sequence[Wire], reach: Range) -> None:
+        remedy = "lower the exponents of its layer, or use fewer score bits"
+        if not isinstance(neuron, Lif):
+            if reach.magnitude > STATE_LIMIT:
+                what = f"what it sends can reach {reach.magnitude}, a graded spike holds {STATE_LIMIT}"
+                self.problems.add(name, what, remedy)
+            return
         low, high = self._input_range(wires, size, "a_in")
-        current = max(int(high.max()), -int(low.min())) << ALIGN
+        current = Range(int(low.min()), int(high.max())).magnitude << ALIGN
         if current > STATE_LIMIT:
             what = f"its synaptic input can reach {current}, a stock LIF wraps it beyond {STATE_LIMIT}"
-            self.problems.add(name, what, "use fewer score bits, or smaller exponents")
+            self.problems.add(name, what, remedy)
         if neuron.vth > THRESHOLD_LIMIT:
             what = f"its threshold is {neuron.vth}, a stock LIF holds {THRESHOLD_LIMIT}"
-            self.problems.add(name, what, "use smaller exponents")
+            self.problems.add(name, what, remedy)
 
 
 @dataclass(frozen=True, eq=False)

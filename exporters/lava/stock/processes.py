@@ -13,7 +13,7 @@ import numpy as np
 from stas_neuro.ir import Array
 
 from ..lava_api import AbstractProcess, Executable, ProcessServer, RunConfig
-from .netlist import FULL_DECAY, Graded, Group, Lif, Pipeline, Product, Synapses
+from .netlist import FULL_DECAY, SPIKE, Graded, Group, Lif, Pipeline, Product, Synapses
 
 # isort: split
 from lava.proc.graded.models import PyGradedVecModelFixed
@@ -86,7 +86,7 @@ def _assemble(pipeline: Pipeline, inputs: Mapping[str, Array], steps: int) -> As
         loops: list[AbstractProcess] = []
         for synapses in pipeline.into(group):
             source = pipeline.group(synapses.src)
-            for process in sparse_of(synapses, source, group):
+            for process in _sparse(synapses, source, group):
                 neurons[source.name].s_out.connect(process.s_in)
                 process.a_out.connect(getattr(neuron, synapses.port))
                 (loops if synapses.feedback else order).append(process)
@@ -122,33 +122,23 @@ def _neurons(group: Group, period: int, inputs: Mapping[str, Array]) -> Abstract
     return Source(data=inputs[group.name].astype(np.int32))
 
 
-def sparse_of(synapses: Synapses, source: Group, target: Group) -> list[AbstractProcess]:
-    """Make the Sparse processes of synapses: one, or more where one cannot hold weights like these.
-
-    A process of both signs holds even weights only, -256..254, one of a single sign those up to 255.
-    """
-    weights = synapses.weights
-    if weights.min(initial=0) >= 0:
-        parts = [(weights >= 0, SignMode.EXCITATORY)]
-    else:
-        odd = weights % 2 == 1
-        parts = [
-            (~odd, SignMode.MIXED),
-            (odd & (weights > 0), SignMode.EXCITATORY),
-            (odd & (weights < 0), SignMode.INHIBITORY),
-        ]
-        if weights.max() <= 0 and weights.min() >= -255:
-            parts = [(weights <= 0, SignMode.INHIBITORY)]
-    shape = (target.size, source.size)
-    bits = source.bound.bit_length() if source.bound > 1 else 0
+def _sparse(synapses: Synapses, source: Group, target: Group) -> list[AbstractProcess]:
+    """Make the Sparse processes of synapses."""
+    bits = 0 if source.reach == SPIKE else source.reach.magnitude.bit_length()
     made = []
-    for chosen, sign in parts:
-        if chosen.any():
-            places = (synapses.rows[chosen], synapses.columns[chosen])
-            matrix = csr_matrix((weights[chosen].astype(np.int32), places), shape=shape)
-            made.append(
-                Sparse(weights=matrix, weight_exp=synapses.exp, num_message_bits=bits, sign_mode=sign)
+    for sign, chosen in synapses.parts():
+        places = (synapses.rows[chosen], synapses.columns[chosen])
+        weights = csr_matrix(
+            (synapses.weights[chosen].astype(np.int32), places), shape=(target.size, source.size)
+        )
+        made.append(
+            Sparse(
+                weights=weights,
+                weight_exp=synapses.exp,
+                num_message_bits=bits,
+                sign_mode=SignMode[sign],
             )
+        )
     return made
 
 

@@ -14,6 +14,7 @@ from .activity import record_activity
 from .lower import CONTROL, IMAGE, StockNetwork
 from .netlist import FIRST, GO, Group, Signal
 from .readout import read_out
+from .units import unit_of
 
 Progress = Callable[[int, int], None]
 """Called with the number of finished images and of all."""
@@ -88,7 +89,10 @@ def _run(network: StockNetwork, images: Array, record_spikes: bool) -> Trace:
     visits = np.ones((len(images), graph.time_steps, graph.blocks, graph.tokens), np.bool_)
     for block, mask in network.alive.items():
         visits[:, :, block] = _values(sent, mask) > 0
-    states = {port: _values(sent, signal).astype(np.int64) for port, signal in network.states.items()}
+    states = {
+        port: _values(sent, signal).astype(np.int64) * unit_of(graph, graph.readout, port)
+        for port, signal in network.states.items()
+    }
     logits, operations = read_out(graph, states, visits)
     spikes = {}
     for name, signal in network.spikes.items() if record_spikes else ():

@@ -1,20 +1,15 @@
-"""What stock processes cannot express, found in one go; and biases in the unit of synaptic input."""
+"""What stock processes cannot express, all of it found in one go."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
-
-import numpy as np
 
 from stas_neuro.ir import (
     ALIGN,
-    BIAS_LIMIT,
     EVENTS,
     LIF,
     Add,
-    Array,
     Conv2d,
     FixedConv2d,
     FixedInput,
@@ -22,7 +17,6 @@ from stas_neuro.ir import (
     FixedLinear,
     Graph,
     HaltAccumulate,
-    HaltingScore,
     Input,
     Integrate,
     Linear,
@@ -35,7 +29,7 @@ from stas_neuro.ir import (
     op_of,
 )
 
-_UNIT = 1 << ALIGN
+from .units import UNIT, comes_by_synapses, drives_lifs_only, split_bias
 
 
 def find_unsupported(graph: Graph, problems: Problems) -> None:
@@ -44,40 +38,9 @@ def find_unsupported(graph: Graph, problems: Problems) -> None:
         problems.add("graph", f"it is {graph.stage}", "quantise it: stock processes compute in integers")
         return
     for node in graph.nodes:
-        if node.phase == Phase.STEM:
-            what = "it runs in steps before the model steps, which stock processes cannot sum up and hold"
-            problems.add(node.name, what, "use a stem that spikes once, or in each model step")
         check = _CHECKS.get(op_of(node))
         if check is not None and node.phase != Phase.END:
             check(graph, node, problems)
-
-
-def held_bias(bias: Array, bias_exp: int) -> tuple[Array, Array]:
-    """Split bias << bias_exp into what an alive spike can bring, as its weight, and a rest of 0..63."""
-    whole = bias.astype(np.int64) << bias_exp
-    return whole >> ALIGN, whole & (_UNIT - 1)
-
-
-def round_held_biases(graph: Graph) -> Graph:
-    """Round the biases that halting holds back to what synapses can bring: multiples of 64 of their unit.
-
-    The result is another quantised graph, for every backend. The exponents of these biases become 6 or 7.
-
-    Raises
-    ------
-    IRError
-        Where the rounded biases break a bound of the graph.
-    """
-    nodes, tensors = list(graph.nodes), dict(graph.tensors)
-    for place, node in enumerate(nodes):
-        if not isinstance(node, FixedLinear) or "alive" not in graph.inputs(node):
-            continue
-        whole = graph.tensor(node, "bias").astype(np.int64) << node.bias_exp
-        exp = ALIGN if np.abs(whole).max() + _UNIT // 2 <= BIAS_LIMIT << ALIGN else ALIGN + 1
-        nodes[place] = replace(node, bias_exp=exp)
-        rounded = (whole + (1 << exp >> 1)) >> exp
-        tensors[f"{node.name}/bias"] = rounded.clip(-BIAS_LIMIT, BIAS_LIMIT).astype(np.int16)
-    return replace(graph, nodes=tuple(nodes), tensors=tensors)
 
 
 def _input(graph: Graph, node: FixedInput, problems: Problems) -> None:
@@ -86,38 +49,32 @@ def _input(graph: Graph, node: FixedInput, problems: Problems) -> None:
         problems.add(node.name, what, "use the input encoding graded")
 
 
-def _integrate(graph: Graph, node: Node, problems: Problems) -> None:
-    if node.phase != Phase.STEM:
-        what = "it integrates over steps before the model steps"
-        problems.add(node.name, what, "use a stem that spikes once, or in each model step")
+def _integrate(graph: Graph, node: Integrate, problems: Problems) -> None:
+    what = (
+        "it integrates over steps before the model steps, and the stream of model steps has no room for them"
+    )
+    problems.add(node.name, what, "use a stem that spikes once, or in each model step")
 
 
 def _weights(graph: Graph, node: FixedConv2d | FixedLinear, problems: Problems) -> None:
-    _events(graph, node, "x", problems)
-    weight, exponents = graph.tensor(node, "weight"), graph.tensor(node, "weight_exp")
-    shifted = weight[exponents < 0]
-    if (shifted % 2).any() and shifted.min() < 0:
-        what = "odd weights of both signs, whose sum is shifted right, do not fit one stock synapse process"
-        problems.add(f"{node.name}/weight", what, "use at most 8 bits")
-    if isinstance(node, FixedLinear) and "alive" in graph.inputs(node):
-        _held(graph, node, problems)
-
-
-def _held(graph: Graph, node: FixedLinear, problems: Problems) -> None:
-    """Biases that halting holds back come by synapses, which bring multiples of 64.
-
-    A rest may stay constant where nobody reads a halted token's membrane again, and the rest alone does not
-    make it fire.
-    """
-    rest = held_bias(graph.tensor(node, "bias"), node.bias_exp)[1]
-    if not rest.any():
+    if graph.source_type(graph.inputs(node)["x"]).kind not in EVENTS:
+        problems.add(node.name, "its input is a current, stock neurons send spikes", "put a LIF before it")
+    if not comes_by_synapses(graph, node):
         return
-    lifs = [graph.node(edge.dst) for edge in graph.consumers(node)]
-    silent = all(isinstance(lif, FixedLIF) and _stays_silent(lif, int(rest.max())) for lif in lifs)
+    rest = split_bias(graph.tensor(node, "bias"), node.bias_exp)[1]
+    if rest.any() and not (drives_lifs_only(graph, node) and _rest_may_stay(graph, node, int(rest.max()))):
+        what = f"its bias is no multiple of {UNIT}: synapses bring it, as it can be held back or is sent on"
+        problems.add(f"{node.name}/bias", what, "round these biases first (round_synaptic_biases)")
+
+
+def _rest_may_stay(graph: Graph, node: Node, rest: int) -> bool:
+    """Whether a halted token's neurons may receive a constant rest of the bias that is held back.
+
+    So where nobody reads a halted token's membrane again, and the rest alone does not make it fire.
+    """
     for_good = graph.accumulators[0].mode == "rectangular" or graph.time_steps == 1
-    if not (for_good and silent):
-        what = f"halting holds back biases that are no multiple of {_UNIT}, the unit of stock synapses"
-        problems.add(f"{node.name}/bias", what, "round them first (round_held_biases)")
+    lifs = [graph.node(edge.dst) for edge in graph.consumers(node)]
+    return for_good and all(isinstance(lif, FixedLIF) and _stays_silent(lif, rest) for lif in lifs)
 
 
 def _stays_silent(lif: FixedLIF, bias: int) -> bool:
@@ -126,19 +83,21 @@ def _stays_silent(lif: FixedLIF, bias: int) -> bool:
 
 
 def _lif(graph: Graph, node: FixedLIF, problems: Problems) -> None:
-    source = graph.node(graph.inputs(node)["x"].src)
-    if op_of(source) not in (Conv2d, Linear, SpikeMatMul, MaskedColumnSum):
-        what = f"its input comes from {source.name}, a sum of currents"
-        problems.add(node.name, what, "use the spikformer backbone, whose blocks add spikes")
+    edge = graph.inputs(node)["x"]
+    driven = op_of(graph.node(edge.src)) in (Conv2d, Linear, SpikeMatMul, MaskedColumnSum)
+    if not driven and graph.source_type(edge).kind in EVENTS:
+        problems.add(node.name, "its input are spikes without a synapse between", "put a layer between them")
 
 
-def _add(graph: Graph, node: Node, problems: Problems) -> None:
-    for port in ("a", "b"):
-        _events(graph, node, port, problems)
+def _product(graph: Graph, node: Node, problems: Problems) -> None:
+    if not drives_lifs_only(graph, node):
+        problems.add(node.name, "its output goes on without a LIF", "put a LIF behind it")
 
 
-def _score(graph: Graph, node: Node, problems: Problems) -> None:
-    _events(graph, node, "z", problems)
+def _add(graph: Graph, node: Add, problems: Problems) -> None:
+    kinds = {graph.source_type(graph.inputs(node)[port]).kind in EVENTS for port in ("a", "b")}
+    if len(kinds) > 1:
+        problems.add(node.name, "it adds spikes to a current, which differ in unit", "add like with like")
 
 
 def _halt(graph: Graph, node: HaltAccumulate, problems: Problems) -> None:
@@ -147,20 +106,14 @@ def _halt(graph: Graph, node: HaltAccumulate, problems: Problems) -> None:
         problems.add(node.name, what, "use halting block, rectangular or off: stock LIFs cannot wait")
 
 
-def _events(graph: Graph, node: Node, port: str, problems: Problems) -> None:
-    value = graph.source_type(graph.inputs(node)[port])
-    if value.kind not in EVENTS:
-        what = f"its input {port} is a {value.kind}, stock neurons send spikes"
-        problems.add(node.name, what, "use the spikformer backbone, whose blocks add spikes")
-
-
 _CHECKS: dict[type[Node], Callable[[Graph, Any, Problems], None]] = {
     Input: _input,
     Integrate: _integrate,
     Conv2d: _weights,
     Linear: _weights,
     LIF: _lif,
+    SpikeMatMul: _product,
+    MaskedColumnSum: _product,
     Add: _add,
-    HaltingScore: _score,
     HaltAccumulate: _halt,
 }
