@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +11,32 @@ import click
 
 from stas_neuro.bundle import load_bundle
 from stas_neuro.cli.common import PATH, emit_json, emit_table, stas_command, summary
+from stas_neuro.exporters.lava.portability import (
+    NOTES,
+    SOURCES,
+    Portability,
+    kinds_of,
+    portability,
+    used_sources,
+)
 from stas_neuro.ir import Graph, Node
 from stas_neuro.ir.text import print_graph
 
 
 @stas_command(
     "stas-export inspect digits.stas",
+    "stas-export inspect digits.stas --portability",
     "diff <(stas-export inspect a.stas --text) <(stas-export inspect b.stas --text)",
 )
 @click.argument("bundle", type=PATH)
 @click.option("--text", is_flag=True, help="Print the graph as text, to read and to compare by diff.")
-def command(bundle: Path, text: bool, as_json: bool) -> None:
+@click.option(
+    "--portability",
+    "portable",
+    is_flag=True,
+    help="Tell where each Lava process would run on Loihi 2, and what that claim rests on.",
+)
+def command(bundle: Path, text: bool, portable: bool, as_json: bool) -> None:
     """Show what is inside BUNDLE: its origin, and every node with its output, parameters and integer bound.
 
     A bound is the largest integer that a value can take; hardware has to hold it.
@@ -28,6 +45,10 @@ def command(bundle: Path, text: bool, as_json: bool) -> None:
     graph, origin = content.graph, content.provenance
     if text and not as_json:
         click.echo(print_graph(graph), nl=False)
+        return
+    processes = portability(graph if content.quantised is None else content.quantised) if portable else ()
+    if portable and not as_json:
+        _show(processes)
         return
     facts = summary(graph)
     nodes = [_describe(graph, node) for node in graph.nodes]
@@ -43,7 +64,12 @@ def command(bundle: Path, text: bool, as_json: bool) -> None:
             **facts,
             "graph": nodes,
         }
-        emit_json(document | ({"text": print_graph(graph)} if text else {}))
+        if text:
+            document["text"] = print_graph(graph)
+        if portable:
+            document["portability"] = [asdict(process) for process in processes]
+            document["portability_sources"] = {key: SOURCES[key] for key in used_sources(processes)}
+        emit_json(document)
         return
     options = ", ".join(f"{name} {value}" for name, value in origin.options.items()) or "none"
     made = f"stas-neuro {origin.tool_version}, {origin.created}"
@@ -67,6 +93,19 @@ def command(bundle: Path, text: bool, as_json: bool) -> None:
     ]
     emit_table(("node", "type", "phase", "scope", "output", "bound", "parameters"), rows)
     click.echo(f"{facts['nodes']} nodes, {facts['parameters']} parameters")
+
+
+def _show(processes: Sequence[Portability]) -> None:
+    """Print where Lava processes would run, each kind once."""
+    rows = [
+        (row.kind, number, row.runs_on, row.statement, ", ".join(row.sources))
+        for row, number in kinds_of(processes)
+    ]
+    emit_table(("process", "number", "runs on", "why", "sources"), rows, "On Loihi 2, by the public record")
+    for note in NOTES:
+        click.echo(note)
+    for key in used_sources(processes):
+        click.echo(f"[{key}] {SOURCES[key]}")
 
 
 def _describe(graph: Graph, node: Node) -> dict[str, Any]:
