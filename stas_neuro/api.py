@@ -35,6 +35,8 @@ RUNTIMES = ("in-process", "multiprocess")
 CHECKPOINT_FILES = ("config.json", "model.safetensors")
 Progress = Callable[[int, int], None]
 """Called with the number of finished images and of all."""
+TrainReport = Callable[[dict[str, Any]], None]
+"""Called with each event of training, see `stas_neuro.training.train`."""
 
 
 def load_model(

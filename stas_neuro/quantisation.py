@@ -14,7 +14,7 @@ from stas_neuro.data import LabelledImages
 from stas_neuro.energy import Arithmetic
 from stas_neuro.errors import InputError
 from stas_neuro.files import parse_json, read_bytes, write_atomically
-from stas_neuro.ir import Encoding, Graph
+from stas_neuro.ir import Encoding, FixedConv2d, FixedLinear, Graph
 from stas_neuro.passes import LayerScale, Quantise, run_passes
 from stas_neuro.reference.statistics import sample_statistics
 
@@ -53,6 +53,32 @@ def quantise(
         If an option is out of range, images do not fit, or the integers of a layer do not fit a core; the
         error names it.
     """
+    chosen = _options(graph, sample, bits, arithmetic, encoding)
+    return run_passes(graph, [chosen])
+
+
+def choose_scales(graph: Graph, sample: LabelledImages | NDArray[Any], *, bits: int) -> Quantise:
+    """Give the pass that quantises a folded graph with the scales that suit it, whatever weights come later.
+
+    They leave a bit of the state free, so that weights may grow.
+    """
+    chosen = _options(graph, sample, bits, None, "graded")
+    quantised, units = replace(chosen, state_bits=chosen.state_bits - 1).explained(graph)
+    scales = {
+        node.name: replace(units[node.name].scale, bias_exp=node.bias_exp)
+        for node in quantised.nodes
+        if isinstance(node, FixedConv2d | FixedLinear)
+    }
+    return replace(chosen, statistics={}, scales=scales)
+
+
+def _options(
+    graph: Graph,
+    sample: LabelledImages | NDArray[Any] | None,
+    bits: int,
+    arithmetic: Arithmetic | None,
+    encoding: Encoding,
+) -> Quantise:
     chosen = Quantise(bits=bits, encoding=encoding)
     if arithmetic is not None:
         if bits > arithmetic.weight_bits:
@@ -62,7 +88,7 @@ def quantise(
     if sample is not None:
         seen = sample_statistics(graph, api.preprocess(graph, sample, SAMPLE_IMAGES))
         chosen = replace(chosen, statistics=seen.statistics, largest_output=seen.largest_output)
-    return run_passes(graph, [chosen])
+    return chosen
 
 
 @dataclass(frozen=True)

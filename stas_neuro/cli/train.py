@@ -24,6 +24,7 @@ from stas_neuro.cli.common import (
 )
 from stas_neuro.data import LabelledImages, load_data
 from stas_neuro.errors import InputError
+from stas_neuro.finetuning import fine_tune
 from stas_neuro.models.config import ACCUMULATIONS, ATTENTIONS, FIRES, PRESETS, READOUTS, STEMS, StasConfig
 from stas_neuro.models.config import preset as named_preset
 from stas_neuro.training.options import TrainOptions
@@ -107,18 +108,24 @@ def _flag(name: str) -> str:
 @stas_command(
     "stas-export train --data digits --preset tiny -o runs/digits",
     "stas-export train --data fashion-mnist --preset fashion -o runs/fashion --resume",
+    "stas-export train --data digits --init runs/digits --qat 4 --stage2-epochs 2 -o runs/digits-4bit",
     "torchrun --nproc-per-node 2 -m stas_neuro.cli train --data digits --preset tiny -o runs/two",
 )
 @data_option
 @click.option(
     "--preset",
     type=click.Choice(list(PRESETS)),
-    required=True,
-    help="The model; the options up to --epsilon change it.",
+    help="The model; the options up to --epsilon change it. Needed but with --qat.",
 )
 @_model_options
 @_train_options
 @click.option("--init", type=PATH, metavar="CHECKPOINT", help="Start from these weights.")
+@click.option(
+    "--qat",
+    type=click.IntRange(1, 9),
+    metavar="BITS",
+    help="Fine-tune the model of --init to weights of 1 to 9 bits, as stage 2, in its integer arithmetic.",
+)
 @limit_option
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads that torch may use.")
 @click.option(
@@ -128,8 +135,9 @@ def _flag(name: str) -> str:
 @force_option
 def command(
     data: str,
-    preset: str,
+    preset: str | None,
     init: Path | None,
+    qat: int | None,
     limit: int | None,
     threads: int | None,
     output: Path,
@@ -144,7 +152,11 @@ def command(
     epoch ends in a file to resume from.
     """
     changes = {name: options[name] for name in MODEL_HELP if options[name] is not None}
-    config = named_preset(preset).replace(**changes)
+    if qat is not None and (init is None or preset is not None or changes):
+        what = "--qat fine-tunes the model of --init as it is"
+        raise InputError(what, "give --init, and neither --preset nor an option of the model")
+    if qat is None and preset is None:
+        raise InputError("no --preset is given", f"choose one of {', '.join(PRESETS)}")
     images = load_data(data, "train").select(slice(0, limit))
     if options["holdout"] is None:
         options["holdout"] = min(_HOLDOUT, max(1, len(images) // 10))
@@ -155,12 +167,21 @@ def command(
         os.environ["OMP_NUM_THREADS"] = str(threads)  # torch reads it when it is imported
     with api.needs("torch"):
         from stas_neuro.training.train import fit, train
+    if qat is not None:
+        assert init is not None
+        config = api.load_model(init).config
+    else:
+        assert preset is not None
+        config = named_preset(preset).replace(**changes)
     fit(config, images, settings)  # what does not fit is told before anything is cleared away
     if _is_first() and not resume:
         _clear(output)
     epochs: list[dict[str, Any]] = []
     with _reporting(epochs) as report:
-        train(config, images, settings, output, init=init, resume=resume, report=report)
+        if qat is not None and init is not None:
+            fine_tune(init, images, qat, settings, output, resume=resume, report=report)
+        else:
+            train(config, images, settings, output, init=init, resume=resume, report=report)
     if _is_first():
         _tell(output, images, epochs, as_json)
 

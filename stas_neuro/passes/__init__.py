@@ -2,7 +2,16 @@
 
 from stas_neuro.passes.driver import Pass, PassError, run_passes
 from stas_neuro.passes.fold import FoldBatchNorm
-from stas_neuro.passes.quantise import Quantise
+from stas_neuro.passes.quantise import LayerUnits, Quantise
 from stas_neuro.passes.scales import LayerScale, Statistics
 
-__all__ = ["FoldBatchNorm", "LayerScale", "Pass", "PassError", "Quantise", "Statistics", "run_passes"]
+__all__ = [
+    "FoldBatchNorm",
+    "LayerScale",
+    "LayerUnits",
+    "Pass",
+    "PassError",
+    "Quantise",
+    "Statistics",
+    "run_passes",
+]

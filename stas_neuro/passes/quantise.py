@@ -103,11 +103,33 @@ class Quantise:
 
     def __call__(self, graph: Graph) -> Graph:
         """Return the quantised graph."""
+        return self.explained(graph)[0]
+
+    def explained(self, graph: Graph) -> tuple[Graph, dict[str, LayerUnits]]:
+        """Return the quantised graph, and what the integers of each Conv2d and Linear stand for."""
         if graph.stage != Stage.FOLDED:
             raise InputError(
                 f"the graph is {graph.stage}, only a folded one can be quantised", "fold it first"
             )
-        return _Quantising(graph, self).quantised()
+        walk = _Quantising(graph, self)
+        quantised = walk.quantised()
+        layers = [node for node in graph.nodes if isinstance(node, Conv2d | Linear)]
+        return quantised, {node.name: walk.layer_units(node) for node in layers}
+
+
+@dataclass(frozen=True, eq=False)
+class LayerUnits:
+    """What a layer's integers stand for.
+
+    `column_unit` (in,) is that of its inputs, of an image in normalised units; `offset` what an input of 0
+    stands for, of an image by channel in `black` (Cin,). `tau` is that of the neurons it drives.
+    """
+
+    scale: LayerScale
+    column_unit: Array
+    offset: float
+    black: Array | None
+    tau: float
 
 
 Key = tuple[str, str]
@@ -149,6 +171,22 @@ class _Quantising:
         return dataclasses.replace(
             self.graph, stage=Stage.QUANTISED, nodes=tuple(self.nodes), tensors=self.tensors
         )
+
+    def layer_units(self, node: Conv2d | Linear) -> LayerUnits:
+        key = self._source(node, "x")
+        return LayerUnits(
+            scale=self.scales[node.name],
+            column_unit=self._layer(node).column_unit,
+            offset=self.offset.get(key, 0.0),
+            black=self._black() if key in self.images else None,
+            tau=self.groups[node.name].tau,
+        )
+
+    def _black(self) -> Array:
+        """Give what a pixel of 0 is once it is normalised, (Cin,)."""
+        preprocessing = self.graph.preprocessing
+        black: Array = -np.array(preprocessing.mean) / np.array(preprocessing.std)
+        return black
 
     def _node(self, node: Node) -> None:
         match node:
@@ -211,7 +249,9 @@ class _Quantising:
             bias = bias + correction.reshape(-1, *[1] * (bias.ndim - 1))
         weight = matrix.reshape(self.graph.tensor(node, "weight").shape)
         exponents, currents = np.array(scale.exponents), bias / scale.unit
-        bias_exp = _exponent_of(float(np.abs(currents).max()))
+        bias_exp = scale.bias_exp
+        if bias_exp is None:
+            bias_exp = _exponent_of(float(np.abs(currents).max()))
         reach = self.reach[self._source(node, "x")]
         y = synaptic_ranges(weight, exponents, np.rint(currents).astype(np.int64), reach)[1]
         integers: dict[str, Any] = {"weight_bits": options.bits, "bias": True}
@@ -285,10 +325,8 @@ class _Quantising:
             return total
         assert isinstance(node, Conv2d)
         # A black pixel is 0 here and -mean/std in the float network, whose padding is 0: the border differs.
-        preprocessing = self.graph.preprocessing
-        black = -np.array(preprocessing.mean) / np.array(preprocessing.std)
         shape = self.graph.types[key].shape
-        background = np.broadcast_to(black[:, None, None], shape)
+        background = np.broadcast_to(self._black()[:, None, None], shape)
         padded = np.pad(background, ((0, 0), *[(node.padding, node.padding)] * 2))
         window = (node.kernel, node.kernel)
         windows = np.lib.stride_tricks.sliding_window_view(padded, window, (1, 2))  # type: ignore[call-overload]

@@ -55,6 +55,8 @@ class LayerScale:
     unit: float
     exponents: tuple[int, ...]
     """One an output channel."""
+    bias_exp: int | None = None
+    """Of the biases; None for the finest that holds them."""
 
     @property
     def deltas(self) -> Array:

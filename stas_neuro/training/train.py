@@ -26,6 +26,7 @@ from stas_neuro.models.checkpoint import load_checkpoint, save_checkpoint
 from stas_neuro.models.config import StasConfig
 from stas_neuro.models.lif import LIF
 from stas_neuro.models.stas import StasModel
+from stas_neuro.training.integers import IntegerProgram
 from stas_neuro.training.options import TrainOptions
 
 Report = Callable[[dict[str, Any]], None]
@@ -125,7 +126,31 @@ def train(
         run = _Run(config, data, options, directory, workers, report)
         if init is not None:
             run.start_from(init)
-        return run.run(resume)
+        run.run(resume)
+        assert isinstance(run.model, StasModel)
+        return run.model.eval()
+
+
+def train_program(
+    program: IntegerProgram,
+    data: LabelledImages,
+    options: TrainOptions,
+    directory: Path,
+    origin: bytes,
+    *,
+    resume: bool = False,
+    report: Report = lambda event: None,
+) -> bool:
+    """Train an integer program as stage 2 of :func:`train` does a model; checkpoints are left to the caller.
+
+    ``origin`` identifies the program it started as. Tells whether this process is the one that writes files.
+    """
+    fit(program.config, data, options)
+    with _workers() as workers:
+        run = _Run(program.config, data, options, directory, workers, report, program)
+        run.origin.update(origin)
+        run.run(resume)
+        return workers.writes
 
 
 def fit(config: StasConfig, data: LabelledImages, options: TrainOptions) -> StasConfig:
@@ -144,14 +169,16 @@ def fit(config: StasConfig, data: LabelledImages, options: TrainOptions) -> Stas
     return config
 
 
-def evaluate(model: StasModel, data: LabelledImages, batch_size: int = 500) -> dict[str, float]:
+def evaluate(
+    model: StasModel | IntegerProgram, data: LabelledImages, batch_size: int = 500
+) -> dict[str, float]:
     """Accuracy and halting on labelled images.
 
     ``accuracy``, ``token_ratio``, ``visits_std`` (over all tokens) and ``visits_std_within`` (mean over
     images of the deviation between an image's tokens).
     """
     assert data.labels is not None
-    dtype = model.head.weight.dtype
+    dtype = next(model.parameters()).dtype
     was_training = model.training
     model.eval()
     right = 0
@@ -183,6 +210,7 @@ class _Run:
         directory: Path,
         workers: _Workers,
         report: Report,
+        program: IntegerProgram | None = None,
     ) -> None:
         self.config, self.options, self.directory = config, options, directory
         self.workers, self.report = workers, report
@@ -194,7 +222,7 @@ class _Run:
         self.labels = torch.from_numpy(kept.labels)
         self.origin = hashlib.sha256(data.images.tobytes() + np.asarray(data.labels).tobytes())
         torch.manual_seed(options.seed)
-        self.model = StasModel(config)
+        self.model: StasModel | IntegerProgram = StasModel(config) if program is None else program
         if options.compile:
             torch._dynamo.config.recompile_limit = 64  # one a shape, stage and precision
             for module in self.model.modules():
@@ -212,7 +240,7 @@ class _Run:
             )
         self.model.load_state_dict(weights)
 
-    def run(self, resume: bool) -> StasModel:
+    def run(self, resume: bool) -> None:
         done = self._restore() if resume and (self.directory / STATE).exists() else None
         if done is None and self.workers.writes:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -223,19 +251,19 @@ class _Run:
                 continue
             first = done["epoch"] + 1 if done is not None and done["stage"] == stage else 0
             self._stage(stage, first, epochs, done["optimiser"] if first and done else None)
-        if self.workers.writes:
+        if self.workers.writes and isinstance(self.model, StasModel):
             # Without stage 2 nobody taught the model to halt.
             halts = self.options.stage2_epochs > 0
             self.model.config = self.config if halts else self.config.replace(accumulate="off")
             save_checkpoint(self.model, self.directory)
-        return self.model.eval()
 
     def _stage(self, stage: int, first: int, epochs: int, optimiser_state: dict[str, Any] | None) -> None:
         options = self.options
         model = self.model
-        model.config = model.stem.config = (
-            self.config if stage == 2 else self.config.replace(accumulate="off")
-        )
+        if isinstance(model, StasModel):
+            model.config = model.stem.config = (
+                self.config if stage == 2 else self.config.replace(accumulate="off")
+            )
         optimiser = torch.optim.AdamW(_groups(model, options.weight_decay))
         if optimiser_state is not None:
             optimiser.load_state_dict(optimiser_state)
@@ -296,7 +324,7 @@ class _Run:
                 self.report(event)
             if self.workers.count > 1:
                 distributed.barrier()
-        if stage == 1 and epochs and self.workers.writes:
+        if stage == 1 and epochs and self.workers.writes and isinstance(model, StasModel):
             save_checkpoint(model, self.directory / "stage1")
 
     def _batches(self, stage: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -1,0 +1,52 @@
+"""Quantisation-aware fine-tuning: trains a checkpoint's weights through the integer program they become."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+from stas_neuro import api
+from stas_neuro.data import LabelledImages
+from stas_neuro.quantisation import choose_scales, save_scales
+from stas_neuro.training.options import TrainOptions
+
+
+def fine_tune(
+    checkpoint: Path,
+    data: LabelledImages,
+    bits: int,
+    options: TrainOptions,
+    directory: Path,
+    *,
+    resume: bool = False,
+    report: api.TrainReport = lambda event: None,
+) -> None:
+    """Fine-tune a checkpoint to weights of a few bits and leave a checkpoint in ``directory``.
+
+    Scales are chosen once, on the first images of ``data``, and kept beside the checkpoint: compiling it
+    gives the integer program that was trained. Runs ``options.stage2_epochs`` epochs at up to
+    ``options.stage2_rate``; normalisations are folded before, so that their statistics stay as they are.
+
+    Raises
+    ------
+    InputError
+        If the data do not fit the model, torch is missing, or the integers of a layer do not fit a core.
+    """
+    model = api.load_model(checkpoint)
+    folded = api.compile(model)
+    chosen = choose_scales(folded, data, bits=bits)
+    with api.needs("torch"):
+        from stas_neuro.models.checkpoint import save_checkpoint
+        from stas_neuro.models.folding import set_folded
+        from stas_neuro.training.integers import program_of
+        from stas_neuro.training.train import train_program
+    program = program_of(model.config, folded, chosen, fuse=options.compile)
+    tensors = program.graph.tensors.values()
+    origin = hashlib.sha256(b"".join(tensor.tobytes() for tensor in tensors)).digest()
+    settings = replace(options, stage1_epochs=0)
+    writes = train_program(program, data, settings, directory, origin, resume=resume, report=report)
+    if writes:
+        set_folded(model, program.held())
+        save_checkpoint(model, directory)
+        save_scales(chosen, directory)

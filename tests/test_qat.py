@@ -1,0 +1,122 @@
+"""Fine-tuning in integers: the torch program is the integer program, and what it learns is what compiles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cli_support import fine, make_checkpoint, make_data, stas
+from random_models import covering, random_config, random_model
+
+from stas_neuro import api
+from stas_neuro.bundle import load_bundle
+from stas_neuro.data import LabelledImages, load_data
+from stas_neuro.models.stas import StasModel
+from stas_neuro.quantisation import choose_scales
+from stas_neuro.reference import run_reference
+from stas_neuro.training.integers import program_of
+
+DESIGN = [choice for choice in covering() if not choice["event_input"] or choice["stem"] != "one-step"]
+
+
+def images_of(model: StasModel, count: int, seed: int) -> LabelledImages:
+    config = model.config
+    frames = (config.time_steps,) if config.event_input else ()
+    shape = (count, *frames, config.in_channels, config.image_size, config.image_size)
+    pixels = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+    return LabelledImages(pixels, None, source="random")
+
+
+@pytest.mark.parametrize("seed", range(0, len(DESIGN), 3))
+def test_the_program_computes_what_the_integer_reference_does(seed: int) -> None:
+    model = random_model(random_config(DESIGN[seed], seed), seed, torch.float64)
+    graph, images = api.compile(model), images_of(model, 6, seed)
+    program = program_of(model.config, graph, choose_scales(graph, images, bits=2 + seed % 8))
+    trace = run_reference(program.graph, api.preprocess(program.graph, images))
+    output = program(torch.from_numpy(api.preprocess(graph, images)))
+    assert np.array_equal(output.visits.numpy(), trace.visits)
+    unit = program.graph.output.unit  # type: ignore[attr-defined]
+    assert np.array_equal(np.rint(output.logits.detach().numpy() / unit), np.rint(trace.logits / unit))
+
+
+def test_gradients_reach_every_layer() -> None:
+    model = random_model(random_config(DESIGN[1] | {"accumulate": "raster", "readout": "mean-field"}, 1), 1)
+    graph, images = api.compile(model), images_of(model, 8, 1)
+    program = program_of(model.config, graph, choose_scales(graph, images, bits=6))
+    output = program(torch.from_numpy(api.preprocess(graph, images)))
+    (
+        torch.nn.functional.cross_entropy(output.logits, torch.zeros(8, dtype=torch.long)) + output.ponder
+    ).backward()
+    for name in program.names:
+        layer = program.layer(name)
+        assert layer.weight.grad is not None and layer.weight.grad.isfinite().all(), name
+        assert layer.weight.grad.abs().max() > 0, name
+
+
+TUNE = (
+    "--stage2-epochs",
+    "2",
+    "--batch-size",
+    "8",
+    "--holdout",
+    "8",
+    "--stage2-rate",
+    "0.01",
+    "--no-augment",
+)
+
+
+def test_what_was_trained_is_what_compiles(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path / "model")
+    make_data(tmp_path / "data.npz", 40)
+    common = ("--data", tmp_path / "data.npz", "--init", tmp_path / "model", "--qat", "4", *TUNE)
+    fine("train", *common, "-o", tmp_path / "tuned")
+    fine("compile", tmp_path / "tuned", "-o", tmp_path / "bundle")
+    bundle = load_bundle(tmp_path / "bundle")
+    assert bundle.quantised is not None and bundle.provenance.options["bits"] == 4
+    before = api.compile(tmp_path / "model")
+    data = load_data(str(tmp_path / "data.npz"))
+    chosen = choose_scales(before, data, bits=4)
+    program = program_of(api.load_model(tmp_path / "model").config, before, chosen)
+    state = _state(tmp_path / "tuned")
+    program.load_state_dict({name: state[name] for name in program.state_dict()})
+    assert any(
+        (program.layer(n).weight.detach().numpy() != before.tensor(n, "weight")).any() for n in program.names
+    )
+    for name in program.names:
+        mantissas, bias = program.layer(name).integers()
+        node = bundle.quantised.node(name)
+        compiled = bundle.quantised.tensor(name, "bias").astype(int) << node.bias_exp  # type: ignore[attr-defined]
+        assert np.array_equal(mantissas.detach().numpy(), bundle.quantised.tensor(name, "weight")), name
+        assert np.array_equal(bias.detach().numpy(), compiled), name
+    # Ended after the first epoch, it goes on to the same weights.
+    fine("train", *common, "-o", tmp_path / "again")
+    assert (tmp_path / "again/model.safetensors").read_bytes() == (
+        tmp_path / "tuned/model.safetensors"
+    ).read_bytes()
+    assert fine("verify", tmp_path / "bundle", "--data", tmp_path / "data.npz", "--limit", "4").code == 0
+
+
+def _state(directory: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    tensors = load_file(directory / "last.safetensors")
+    return {
+        name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--qat", "4"), "--qat fine-tunes the model of --init as it is; give --init"),
+        (("--qat", "4", "--init", "model", "--depth", "3"), "neither --preset nor an option of the model"),
+        ((), "no --preset is given; choose one of"),
+    ],
+)
+def test_what_fine_tuning_asks_for(arguments: tuple[str, ...], expected: str, tmp_path: Path) -> None:
+    make_data(tmp_path / "data.npz", 20)
+    done = stas("train", "--data", tmp_path / "data.npz", *arguments, "-o", tmp_path / "new")
+    assert done.code == 2 and expected in done.err
