@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -213,15 +214,18 @@ def test_weights_of_a_token_sum_to_one():
 
 
 def test_readout_divides_towards_zero():
-    node = FixedReadout(mode="rate", blocks=1, z_shift=1, z_limit=4, divide_bits=1, y_shift=1, **AT)
+    node = FixedReadout(mode="rate", blocks=1, z_shift=1, z_limit=4, divide_bits=1, y_shift=0, **AT)
     site = Site({}, steps=3, skip=True)
     outputs = {}
-    z = np.array([[[-3.0, 100], [5, -100]], [[0, 1], [9, 0]], [[-2, 1], [0, 0]]])[:, None]
+    z = np.array([[[-3.0, 100], [5, -100]], [[0, 1], [9, 0]], [[0, 1], [0, 0]]])[:, None]
     alive = np.array([[1.0, 1], [1, 0], [1, 0]])[:, None]
     for site.step in range(3):
         outputs = FIXED_OPERATORS[FixedReadout](node, {"z0": z[site.step], "alive0": alive[site.step]}, site)
-    # Token 0: -2 + 0 - 1 = -3 and 4 + 0 + 0, doubled, over 3 visits: -2 and 2. Token 1: 2 and -4, doubled.
-    np.testing.assert_array_equal(outputs["y"], [[(-2 + 4) >> 1, (2 - 8) >> 1]])
+    # Token 0: -2 + 0 + 0 and 4 + 0 + 0, doubled, over 3 visits: -1 and 2. Token 1: 2 and -4, doubled.
+    np.testing.assert_array_equal(outputs["y"], [[-1 + 4, 2 - 8]])
+    shifted = dataclasses.replace(node, y_shift=3)
+    y = compute(shifted, {"z0": [[[-3, 7], [0, 0]]]})
+    np.testing.assert_array_equal(y, [[-4 >> 3, 6 >> 3]])
 
 
 # Options and refusals -------------------------------------------------------------------------------------
