@@ -150,6 +150,7 @@ CASES: dict[str, list[Case]] = {
     "graded spikes": [
         Case(lambda: of_one(quantised(), "loihi1"), "stem.conv0", "error", "--input-encoding bias", 255, 1),
         Case(lambda: of_one(quantised(), "loihi1"), "blocks.0.q", "error", "another chip", 2, 1),
+        Case(lambda: of_one(quantised(membrane=True), "loihi1"), "blocks.0.add0", "error", "another chip"),
         Case(
             lambda: of_one(quantised(), chip(graded_spike_bits=4)), "stem.conv0", "error", "chip", 255, 15
         ),

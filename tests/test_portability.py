@@ -70,7 +70,6 @@ def test_what_a_process_is_decides_where_it_runs() -> None:
     assert of(program(halting="rectangular"), "readout") == ("Readout that divides", "embedded CPU")
     assert of(program(halting="raster"), "readout") == ("Readout that weighs", "microcode")
     assert of(program(halting="off"), "readout") == ("Readout", "microcode")
-    assert of(program(membrane=True), "blocks.0.add0") == ("Add of currents", "wiring")
     assert of(program(), "blocks.0.add0") == ("Add", "neurocore")
     assert of(program(), "score0") == ("HaltingScore", "not known")
 

@@ -122,8 +122,9 @@ OWN: Mapping[str, Claim] = {
     ),
     "Integrate": Claim("microcode", "a sum or maximum that is kept over the steps of the stem", ("brief",)),
     "Tokens": Claim("wiring", "tokens are neurons in another order", ()),
-    "Add": Claim("neurocore", "stock GradedVec, which sends the sum of what reaches it", ("dot",)),
-    "Add of currents": Claim("wiring", "synapses that end on the same neurons", ()),
+    "Add": Claim(
+        "neurocore", "stock GradedVec, which sends the sum of what reaches it as an integer", ("dot",)
+    ),
     "Gate": Claim("neurocore", "stock ProdNeuron, value times mask", ("product",)),
     "SpikeMatMul": Claim(
         "microcode",
@@ -230,7 +231,6 @@ def _kind(network: Network, layer: Layer, serial: bool) -> str:
         "Input": ("as bias currents", params.get("encoding") == "bias"),
         "Conv2d": ("off the cores", params.get("off_core", False)),
         "LIF": ("that waits", serial),
-        "Add": ("of currents", any(value.kind == "current" for value in layer.outputs.values())),
     }
     if layer.op == "Readout":
         weighs = any(port.startswith(("alive", "p")) for port in ports)

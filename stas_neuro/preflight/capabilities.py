@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from stas_neuro.ir import (
+    Add,
     Conv2d,
     FixedConv2d,
     FixedReadout,
@@ -13,6 +14,7 @@ from stas_neuro.ir import (
     HaltingScore,
     Input,
     Integrate,
+    Kind,
     Linear,
     MaskedColumnSum,
     Node,
@@ -56,14 +58,14 @@ def neuron_programs(site: Site) -> Iterator[Finding]:
 
 
 def graded_spikes(site: Site) -> Iterator[Finding]:
-    """Integers other than 0 and 1 that reach synapses."""
+    """Integers other than 0 and 1 that reach synapses, and residual currents, which layers send each other."""
     for node in site.graph.nodes:
-        largest = integer_input(site, node)
+        largest = _residual(site, node) if isinstance(node, Add) else integer_input(site, node)
         if largest is None or largest <= 1:
             continue
         if not site.profile.graded_spikes:
             remedy = "send each as that many spikes, in as many hardware steps, or use another chip"
-            if _is_image(site, node):
+            if not isinstance(node, Add) and _is_image(site, node):
                 remedy = "compile --input-encoding bias: pixels then enter as bias currents"
             yield site.error(node, "graded spikes", largest, 1, remedy)
         elif (bits := site.limit("graded_spike_bits")) is not None and largest >= 2**bits:
@@ -76,6 +78,15 @@ def integer_input(site: Site, node: Node) -> int | None:
         return None
     value = site.graph.source_type(site.graph.inputs(node)["x"])
     return None if value.bound is None else max(value.bound, -value.low)
+
+
+def _residual(site: Site, node: Add) -> int | None:
+    """Give the largest magnitude of a sum of currents, unless synapses just end on the same neurons."""
+    value = site.graph.types[node.name, "y"]
+    together = all(isinstance(site.source(node, port), Conv2d | Linear) for port in node.INPUTS)
+    if value.kind != Kind.CURRENT or value.bound is None or together:
+        return None
+    return max(value.bound, -value.low)
 
 
 def _is_image(site: Site, node: Node) -> bool:

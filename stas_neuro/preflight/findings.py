@@ -17,7 +17,7 @@ RESOURCES: Mapping[str, str] = {
     "integers": "what has no integer form that fits the chip",
     "spike products": "products of two spikes, which a core may not compute",
     "neuron programs": "what a LIF cannot do: a program for neurons is needed, and none is public",
-    "graded spikes": "integers that reach synapses, against what one spike carries",
+    "graded spikes": "integers that layers send each other, against what one spike carries",
     "processor": "operations of an inference, at most, that run on a processor beside the cores",
     "synaptic memory": "bytes of weights and their exponents, for one output feature",
     "input axons": "distinct inputs of one neuron, or of a core as packed",
