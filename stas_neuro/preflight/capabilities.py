@@ -58,14 +58,16 @@ def neuron_programs(site: Site) -> Iterator[Finding]:
 
 
 def graded_spikes(site: Site) -> Iterator[Finding]:
-    """Integers other than 0 and 1 that reach synapses, and residual currents, which layers send each other."""
+    """Integers other than 0 and 1 that layers send each other: what reaches synapses, residual currents."""
     for node in site.graph.nodes:
         largest = _residual(site, node) if isinstance(node, Add) else integer_input(site, node)
         if largest is None or largest <= 1:
             continue
         if not site.profile.graded_spikes:
             remedy = "send each as that many spikes, in as many hardware steps, or use another chip"
-            if not isinstance(node, Add) and _is_image(site, node):
+            if isinstance(node, Add):
+                remedy = "use another chip"
+            elif _is_image(site, node):
                 remedy = "compile --input-encoding bias: pixels then enter as bias currents"
             yield site.error(node, "graded spikes", largest, 1, remedy)
         elif (bits := site.limit("graded_spike_bits")) is not None and largest >= 2**bits:
