@@ -372,3 +372,14 @@ def test_spikes_have_the_graphs_shapes():
             steps = 1 if node.phase == Phase.ONCE else config.time_steps
             assert result.spikes[node.name].shape == (2, steps, *graph.types[node.name, "s"].shape), node.name
             assert set(np.unique(result.spikes[node.name])) <= {0, 1}
+
+
+def test_a_model_of_another_precision_is_refused_in_one_line() -> None:
+    with pytest.raises(InputError, match=r"model: its weights are bfloat16; convert it with model.float\(\)"):
+        lower(random_model(preset("tiny"), 0).bfloat16())
+
+
+def test_a_model_in_training_is_not_traced() -> None:
+    model = random_model(preset("tiny"), 0).train()
+    with pytest.raises(InputError, match=r"the model is in training mode; call model.eval\(\)"):
+        trace(model, images_for(model.config, 1, 0))

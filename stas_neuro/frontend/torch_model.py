@@ -140,6 +140,10 @@ class _Lowering:
         for name, tensor in model.state_dict().items():
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
                 self.problems.add(name, "holds NaN or infinite values", "train again")
+        dtype = model.head.weight.dtype
+        if dtype not in (torch.float32, torch.float64):
+            what = f"its weights are {str(dtype).removeprefix('torch.')}"
+            self.problems.add("model", what, "convert it with model.float()")
 
     # Stem ---------------------------------------------------------------------------------------------------
 
@@ -425,7 +429,11 @@ class _Lowering:
         self.nodes.append(node)
         for param, tensor in (tensors or {}).items():
             if tensor is not None:
-                self.tensors[f"{node.name}/{param}"] = tensor.detach().cpu().numpy()
+                numbers = tensor.detach().cpu()
+                # numpy knows no bfloat16; a model of it is refused with all that is wrong with it.
+                self.tensors[f"{node.name}/{param}"] = (
+                    numbers.float() if numbers.dtype == torch.bfloat16 else numbers
+                ).numpy()
         for port, source in ((inputs or {}) | more).items():
             if isinstance(source, Edge):
                 self.edges.append(Edge(source.src, source.src_port, node.name, port, source.delay))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from stas_neuro import ir
 from stas_neuro.activity import ActivityBuilder, builder_for
+from stas_neuro.errors import InputError
 from stas_neuro.frontend.torch_model import lower
 from stas_neuro.ir import Graph, Node
 from stas_neuro.models.block import MASK_LIF, Block, Packing, Visit
@@ -38,7 +39,7 @@ def trace(
     Parameters
     ----------
     model
-        In evaluation mode.
+        In evaluation mode: training would move its statistics.
     images
         (B, C, H, W), or (B, T, C, H, W) for event input.
     skip
@@ -47,7 +48,14 @@ def trace(
         Whether the trace holds the spikes of every LIF.
     chunk
         Images computed at once, which bounds the memory needed.
+
+    Raises
+    ------
+    InputError
+        If the model is in training mode, or cannot be lowered.
     """
+    if model.training:
+        raise InputError("the model is in training mode", "call model.eval()")
     graph = lower(model)
     dtype = model.head.weight.dtype
     traces = []
