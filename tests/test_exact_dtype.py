@@ -16,7 +16,9 @@ from ir_random import Recipe, build
 from stas_neuro.ir import (
     Array,
     Edge,
+    FixedAdd,
     FixedInput,
+    FixedIntegrate,
     FixedLIF,
     FixedLinear,
     FixedOutput,
@@ -131,3 +133,22 @@ def test_double_precision_for_decays_of_many_bits():
         )
         changed = dataclasses.replace(graph, nodes=nodes)
         assert exact_dtype(changed, changed.node(lif.name)) is dtype
+
+
+def test_double_precision_for_weighted_sums_of_many_bits():
+    graph = quantised_at_random(build(Recipe(norm=False, membrane=True)), 0)
+    add = graph.of_type(FixedAdd)[-1]
+    a = graph.source_type(graph.inputs(add)["a"]).bound or 0
+    assert 2**16 < a < 2**22
+    assert exact_dtype(graph, add) is np.float32
+    assert exact_dtype(graph, dataclasses.replace(add, a_weight=256)) is np.float64
+
+    graph = quantised_at_random(build(Recipe(norm=False, events=True, stem="one-step", time_steps=3)), 0)
+    (frames,) = graph.of_type(FixedIntegrate)
+    learned = dataclasses.replace(frames, mode="learned", shift=15)
+    nodes = tuple(learned if node is frames else node for node in graph.nodes)
+    # 3 * 255 * 32767 > 2^24 > 3 * 255 * 20000, whatever is shifted away behind it.
+    for weight, dtype in ((20000, np.float32), (-32767, np.float64)):
+        tensors = {**graph.tensors, f"{frames.name}/weights": np.full(3, weight, np.int16)}
+        changed = dataclasses.replace(graph, nodes=nodes, tensors=tensors)
+        assert exact_dtype(changed, learned) is dtype
