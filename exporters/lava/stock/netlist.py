@@ -225,6 +225,14 @@ class Netlist:
         self.groups[name] = group
         return group
 
+    def multiply(self, name: str, a: Signal, b: Signal, scope: str) -> Group:
+        """Multiply two signals element by element: spikes by coincidence, graded ones by product neurons."""
+        size = a.index.size
+        if a.group.reach == b.group.reach == SPIKE:
+            return self.threshold(name, size, one_to_one(a) + one_to_one(b), scope, vth=1)
+        wires = one_to_one(a, port="a_in1") + one_to_one(b, port="a_in2")
+        return self.add(name, Product(), size, wires, scope)
+
     def pipeline(self, period: int) -> Pipeline:
         """Finish: give the groups in order of depth, without a source that feeds none."""
         sending = {synapses.src for synapses in self.synapses}
