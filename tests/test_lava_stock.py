@@ -275,7 +275,9 @@ def without(graph: Graph, name: str) -> Graph:
 def test_all_reasons_are_given_at_once() -> None:
     recipe = replace(SMALL, halting="raster", stem="late-max")
     graph = Quantise(encoding="bias")(build(recipe))
-    for name in ("blocks.0.out_lif", "blocks.1.q", "blocks.1.attn_lif"):
+    small = {"blocks.1.proj/weight_exp": np.full(4, -8, np.int16)}  # its input will be counts in units of 64
+    graph = replace(graph, tensors={**graph.tensors, **small})
+    for name in ("blocks.0.q", "blocks.1.attn_lif", "blocks.1.out_lif"):
         graph = without(graph, name)
     with pytest.raises(IRError) as caught:
         lower_stock(graph)
@@ -283,8 +285,8 @@ def test_all_reasons_are_given_at_once() -> None:
     assert "bias currents" in problems["input"].what and "graded" in problems["input"].remedy
     assert "integrates" in problems["stem.integrate"].what
     assert "raster" in problems["halt0"].what and "block" in problems["halt0"].remedy
-    assert "without a synapse" in problems["blocks.1.q_lif"].what
-    assert "unit" in problems["blocks.0.add1"].what
+    assert "without a synapse" in problems["blocks.0.q_lif"].what
+    assert "unit" in problems["blocks.1.add1"].what
     assert "without a LIF" in problems["blocks.1.attn"].what
     assert "is a current" in problems["blocks.1.proj"].what
     with pytest.raises(IRError, match="it is folded"):
