@@ -2,17 +2,54 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
 
-from stas_neuro.cli.common import PATH, data_option, emit_json, emit_table, progress, stas_command
+from stas_neuro.cli.common import (
+    PATH,
+    data_option,
+    emit_json,
+    emit_table,
+    force_option,
+    percent,
+    progress,
+    stas_command,
+)
 from stas_neuro.data import load_data
-from stas_neuro.verification import BASELINE, Agreement, Verification, verify
+from stas_neuro.errors import InputError
+from stas_neuro.files import write_atomically
+from stas_neuro.verification import (
+    BASELINE,
+    CHOICES,
+    FORMAT,
+    INTEGER_BASELINE,
+    TOLERANCE,
+    Agreement,
+    LayerAgreement,
+    Part,
+    Saturation,
+    Verification,
+    verify,
+)
+
+NETWORKS = {"float": "float network", "fixed": "integer program"}
+PROMISES = {
+    "float": f"""\
+Independent programs, each against {BASELINE}. Promised in float64: every spike, visit and count of events
+equal, logits within {TOLERANCE:g}. In float32 the order of a sum decides close to thresholds: no promise.""",
+    "fixed": f"""\
+Lava in fixed point against {INTEGER_BASELINE}, which share no arithmetic. Promised: every spike, membrane,
+halting score, visit, count of events and logit equal, to the last bit.""",
+}
+LISTED = 8
+"""Layers in a table of the text; JSON has all."""
 
 
 @stas_command(
     "stas-export verify digits.stas --data digits --limit 50",
+    "stas-export verify digits-8bit.stas --data digits -o certificate.json",
 )
 @click.argument("network", metavar="BUNDLE|CHECKPOINT", type=PATH)
 @data_option
@@ -25,62 +62,188 @@ from stas_neuro.verification import BASELINE, Agreement, Verification, verify
     help="Compare only the first N images.",
 )
 @click.option(
+    "--arithmetic",
+    type=click.Choice(CHOICES),
+    default="all",
+    show_default=True,
+    help="Compare only the float network, or only the integer program of a bundle compiled with --bits.",
+)
+@click.option(
     "--model",
     type=PATH,
     metavar="CHECKPOINT",
     help="What the bundle was compiled from, for torch's side; by default where the bundle says it was.",
 )
 @click.option("--multiprocess", is_flag=True, help="Run Lava's own runtime too; slow.")
+@click.option("-o", "--output", type=PATH, metavar="FILE", help="Write the certificate to a JSON file.")
+@force_option
 def command(
-    network: Path, data: str, limit: int, model: Path | None, multiprocess: bool, as_json: bool
+    network: Path,
+    data: str,
+    limit: int,
+    arithmetic: str,
+    model: Path | None,
+    multiprocess: bool,
+    output: Path | None,
+    force: bool,
+    as_json: bool,
 ) -> None:
-    """Check that torch, the reference interpreter and Lava agree on a network.
+    """Check that torch, the references and Lava agree on a network, and certify it.
 
-    In float64 every spike of every layer, every visit and every event must be equal, and logits within 1e-9:
-    exit code 1 if not, and where neither torch nor Lava can take part. In float32 the order of a sum can flip
-    a spike, and with it all that follows: there the agreement is reported, not promised.
+    In float64 every spike of every layer, every visit and every event must be equal, and logits within 1e-9;
+    of the integer program every spike, membrane, score, visit, event and logit; and Lava's network has to say
+    what the graph says. Exit code 1 if not, and where neither torch nor Lava can take part. In float32 the
+    order of a sum can flip a spike, and with it all that follows; so can rounding to integers. There the
+    agreement is reported, not promised.
     """
+    if output is not None:
+        _check_free(output, force)  # before the work, not after it
     with progress("comparing") as told:
         result = verify(
-            network, load_data(data), model=model, limit=limit, multiprocess=multiprocess, progress=told
+            network,
+            load_data(data),
+            model=model,
+            arithmetic=arithmetic,
+            limit=limit,
+            multiprocess=multiprocess,
+            progress=told,
         )
+    if output is not None:
+        write_atomically(output, (json.dumps(result.to_json(), indent=1) + "\n").encode())
     if as_json:
         emit_json(result.to_json())
     else:
         show(result)
+        if output is not None:
+            click.echo(f"written to {output}")
     result.require()
+
+
+def _check_free(output: Path, force: bool) -> None:
+    """Refuse to replace anything but a certificate, and that only by force."""
+    if not output.exists():
+        return
+    try:
+        found = json.loads(output.read_bytes()).get("format")
+    except (OSError, ValueError, AttributeError):
+        found = None
+    if found != FORMAT:
+        raise InputError(f"{output} exists and is no certificate", "choose another path")
+    if not force:
+        raise InputError(f"{output} exists", "choose another path or use --force to replace it")
 
 
 def show(result: Verification) -> None:
     """Print a certificate."""
-    columns = ("against " + BASELINE, "dtype", "spikes differing", "visits", "events", "logits", "top-1", "")
-    title = f"{result.images} images, {sum(result.spikes_fired.values())} spikes fired"
-    if result.visits_skipped is not None:
-        title += f", {result.visits_skipped} visits skipped"
-    emit_table(columns, [_row(agreement) for agreement in result.agreements], title)
-    for agreement in result.agreements:
+    for part in result.parts:
+        _show_part(part, result.images)
+    if result.lowering is not None:
+        _show_lowering(result.lowering, result.part("float"), result.part("fixed"))
+    if result.saturation is not None:
+        _show_saturation(result.saturation)
+    for name, reason in result.left_out.items():
+        click.echo(f"{name} was left out: {reason}")
+    _show_hashes(result)
+
+
+def _show_part(part: Part, images: int) -> None:
+    columns = ("against " + part.baseline, "dtype", "spikes differing")
+    states = ("membranes, scores",) if part.arithmetic == "fixed" else ()
+    title = (
+        f"The {NETWORKS[part.arithmetic]}: {images} images, {sum(part.spikes_fired.values())} spikes fired"
+    )
+    if part.visits_skipped is not None:
+        title += f", {part.visits_skipped} visits skipped"
+    rows = [_row(agreement) for agreement in part.agreements]
+    click.echo(f"{title}\n{PROMISES[part.arithmetic]}")
+    emit_table((*columns, *states, "visits", "events", "logits", "top-1", ""), rows)
+    for agreement in part.agreements:
         if agreement.first is None:
             continue
         click.echo(f"{agreement.run} {agreement.dtype} first differs at {agreement.first}")
         for layer in agreement.layers:
             if layer.differing:
-                click.echo(f"  {layer.layer}: {layer.differing} of {layer.compared} spikes")
-    if silent := result.silent_layers:
-        click.echo(f"{len(silent)} of {len(result.spikes_fired)} layers never fire: {', '.join(silent)}")
-    if result.visits_skipped == 0:
+                click.echo(f"  {layer.layer}: {layer.differing} of {layer.compared} {layer.quantity}s")
+    for difference in part.structure:
+        click.echo(f"Lava's network DIFFERS from the graph: {difference}")
+    if not part.structure:
+        click.echo("Lava's network says what the graph says, in every parameter, weight and wire")
+    if silent := part.silent_layers:
+        click.echo(f"{len(silent)} of {len(part.spikes_fired)} layers never fire: {', '.join(silent)}")
+    if part.visits_skipped == 0:
         click.echo("no token halted, so halting was not tested")
-    for part, reason in result.left_out.items():
-        click.echo(f"{part} was left out: {reason}")
+    click.echo()
 
 
 def _row(agreement: Agreement) -> tuple[object, ...]:
+    states = (f"{agreement.states_differing} of {agreement.states_compared}",)
     return (
         agreement.run,
         agreement.dtype,
         f"{agreement.spikes_differing} of {agreement.spikes_compared}",
+        *(states if agreement.states_compared else ()),
         agreement.visits_differing,
         agreement.events_differing,
         "not finite" if agreement.logit_delta is None else f"{agreement.logit_delta:.1e}",
         agreement.top1_changes,
         ("equal" if agreement.equal else "DIFFERS") if agreement.promised else "no promise",
     )
+
+
+def _show_lowering(lowering: Agreement, before: Part, after: Part) -> None:
+    """Print what integers change: nothing of it is promised."""
+    worst = sorted(lowering.layers, key=lambda layer: -layer.share)
+    tokens = percent(1 - lowering.tokens_differing / lowering.tokens_compared)
+    delta = "not finite" if lowering.logit_delta is None else f"{lowering.logit_delta:.3g}"
+    click.echo("What integers change, reported and not promised (float reference to integer reference)")
+    rows = [
+        ("accuracy", percent(before.accuracy), percent(after.accuracy)),
+        ("token ratio", percent(before.token_ratio), percent(after.token_ratio)),
+    ]
+    emit_table(("", "float", "integers"), rows)
+    click.echo(
+        f"{lowering.top1_changes} images classified differently, logits by up to {delta}; "
+        f"{tokens} of the tokens make the same visits"
+    )
+    if lowering.first is not None:
+        click.echo(f"first spike that differs: {lowering.first}")
+    steps = [_by_step(layer) for layer in worst[:LISTED]]
+    layers = [(layer.layer, percent(1 - layer.share), by) for layer, by in zip(worst, steps, strict=False)]
+    emit_table(("layer, worst first", "spikes equal", "at each step"), layers, _title(len(worst)))
+
+
+def _by_step(layer: LayerAgreement) -> str:
+    steps = len(layer.differing_by_step)
+    return ", ".join(percent(1 - count * steps / layer.compared) for count in layer.differing_by_step)
+
+
+def _show_saturation(saturation: Saturation) -> None:
+    tightest = sorted(saturation.layers, key=lambda layer: layer.bits)
+    rows = [
+        (each.layer, each.largest, each.bound, each.limit, f"{each.bits:.1f}", f"{each.bits_seen:.1f}")
+        for each in tightest[:LISTED]
+    ]
+    click.echo("Headroom: how far membranes stay below what a core holds")
+    columns = ("layer, tightest first", "largest seen", "proved bound", "limit", "bits free", "unused here")
+    emit_table(columns, rows, _title(len(tightest)))
+    click.echo(f"the readout clipped {saturation.readout_clipped} of {saturation.readout_values} values\n")
+
+
+def _title(layers: int) -> str:
+    return f"{LISTED} of {layers} layers; --json has all" if layers > LISTED else ""
+
+
+def _show_hashes(result: Verification) -> None:
+    """Print what the certificate is about, by its SHA-256."""
+    document = result.to_json()
+    data = result.data
+    rows = [
+        *((f"model {name}", digest) for name, digest in result.subject.source_sha256.items()),
+        *((f"bundle {name}", digest) for name, digest in result.subject.bundle_sha256.items()),
+        (f"{data.dtype} images {data.shape}", data.images_sha256),
+        *([("labels", data.labels_sha256)] if data.labels_sha256 else []),
+        ("this certificate", document["certificate_sha256"]),
+    ]
+    emit_table(("", "SHA-256"), rows)
+    verdict = "every promise holds" if result.passed else "NOT every promise holds"
+    click.echo(f"stas-neuro {document['tool_version']}: {verdict}")
