@@ -2,7 +2,8 @@
 
 from stas_neuro.passes.driver import Pass, PassError, run_passes
 from stas_neuro.passes.fold import FoldBatchNorm
-from stas_neuro.passes.quantise import LayerUnits, Quantise
+from stas_neuro.passes.integer_walk import LayerUnits
+from stas_neuro.passes.quantise import Quantise
 from stas_neuro.passes.scales import LayerScale, Statistics
 
 __all__ = [

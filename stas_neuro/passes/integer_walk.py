@@ -1,0 +1,402 @@
+"""Makes the integers: what each value stands for, how far it reaches, and what each node becomes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stas_neuro.errors import InputError
+from stas_neuro.ir import (
+    ALIGN,
+    BIAS_LIMIT,
+    EVENTS,
+    LIF,
+    PIXEL_LIMIT,
+    Add,
+    Array,
+    Conv2d,
+    FixedAdd,
+    FixedConv2d,
+    FixedHaltAccumulate,
+    FixedHaltingScore,
+    FixedInput,
+    FixedIntegrate,
+    FixedLIF,
+    FixedLinear,
+    FixedMaskedColumnSum,
+    FixedOutput,
+    FixedReadout,
+    FixedSpikeMatMul,
+    Graph,
+    HaltAccumulate,
+    HaltingScore,
+    Input,
+    Integrate,
+    Kind,
+    Linear,
+    MaskedColumnSum,
+    Node,
+    Output,
+    Problems,
+    Range,
+    Readout,
+    SpikeMatMul,
+    Stage,
+    synaptic_ranges,
+)
+from stas_neuro.passes.groups import Group, unit_groups
+from stas_neuro.passes.halting_integers import plan_readout, score_table
+from stas_neuro.passes.scales import LayerScale, Limits, Synapses, fit_group, mantissas
+
+if TYPE_CHECKING:
+    from stas_neuro.passes.quantise import Quantise
+
+LEARNED_LIMIT = 127
+"""Largest sum of the magnitudes of a stem's learned weights of its steps."""
+HEADROOM = 2
+"""How far beyond the largest value of the sample a block's output may go before the readout clips it."""
+
+
+@dataclass(frozen=True, eq=False)
+class LayerUnits:
+    """What a layer's integers stand for.
+
+    `column_unit` (in,) is that of its inputs, of an image in normalised units; `offset` what an input of 0
+    stands for, of an image by channel in `black` (Cin,). `tau` is that of the neurons it drives.
+    """
+
+    scale: LayerScale
+    column_unit: Array
+    offset: float
+    black: Array | None
+    tau: float
+
+
+Key = tuple[str, str]
+"""A node's name and one of its output ports."""
+
+
+class IntegerWalk:
+    """Walks the graph in order, knowing of each value what its integers stand for and how far they reach."""
+
+    def __init__(self, graph: Graph, options: Quantise) -> None:
+        self.graph = graph
+        self.options = options
+        self.limit = 2 ** (options.state_bits - 1) - 1
+        self.problems = Problems()
+        self.nodes: list[Node] = []
+        self.tensors: dict[str, Array] = {}
+        self.unit: dict[Key, float] = {}
+        """What one unit of an integer stands for; of an image, of its pixels before normalisation."""
+        self.offset: dict[Key, float] = {}
+        """What the integer 0 stands for, where that is not 0."""
+        self.reach: dict[Key, Range] = {}
+        self.images: set[Key] = set()
+        """Values that are the image, or its mean over frames."""
+        self.scales: dict[str, LayerScale] = {}
+        self.groups: dict[str, Group] = {}
+        for group in unit_groups(graph, self.problems):
+            self.groups.update(dict.fromkeys((node.name for node in (*group.sources, *group.lifs)), group))
+
+    def quantised(self) -> Graph:
+        """Walk the graph once and return its integer form; IRError where something has none."""
+        self.problems.raise_if_any()
+        for node in self.graph.nodes:
+            try:
+                self._node(node)
+            except InputError as error:
+                # Nothing behind this node can be told: its values have no unit.
+                self.problems.add(node.name, error.what, error.remedy)
+                break
+        self.problems.raise_if_any()
+        return dataclasses.replace(
+            self.graph, stage=Stage.QUANTISED, nodes=tuple(self.nodes), tensors=self.tensors
+        )
+
+    def layer_units(self, node: Conv2d | Linear) -> LayerUnits:
+        """Tell, after the walk, what the integers of a layer stand for."""
+        key = self._source(node, "x")
+        return LayerUnits(
+            scale=self.scales[node.name],
+            column_unit=self._layer(node).column_unit,
+            offset=self.offset.get(key, 0.0),
+            black=self._black() if key in self.images else None,
+            tau=self.groups[node.name].tau,
+        )
+
+    def _black(self) -> Array:
+        """Give what a pixel of 0 is once it is normalised, (Cin,)."""
+        preprocessing = self.graph.preprocessing
+        black: Array = -np.array(preprocessing.mean) / np.array(preprocessing.std)
+        return black
+
+    def _node(self, node: Node) -> None:
+        match node:
+            case Input():
+                self._emit(FixedInput, node, encoding=self.options.encoding)
+                self._value(node, 1 / PIXEL_LIMIT, Range(0, PIXEL_LIMIT))
+                self.images.add((node.name, "y"))
+            case Conv2d() | Linear():
+                self._synapses(node)
+            case SpikeMatMul() | MaskedColumnSum():
+                self._product(node)
+            case LIF():
+                self._lif(node)
+            case Add():
+                self._add(node)
+            case Integrate():
+                self._integrate(node)
+            case HaltingScore() | HaltAccumulate():
+                pass  # with the readout, which decides how many bits a score has
+            case Readout():
+                self._readout(node)
+            case Output():
+                self._emit(FixedOutput, node, unit=self.unit[self._source(node, "x")])
+            case _:  # SpikeMaxPool, Tokens, Gate hold no arithmetic
+                key = self._source(node, "x")
+                self.nodes.append(node)
+                self._value(node, self.unit[key], self.reach[key].with_zero())
+
+    def _emit(
+        self, cls: type[Node], node: Node, tensors: Mapping[str, Array] | None = None, **integers: Any
+    ) -> None:
+        attributes = {part.name: getattr(node, part.name) for part in dataclasses.fields(node)}
+        self.nodes.append(cls(**attributes | integers))
+        for param, tensor in (tensors or {}).items():
+            self.tensors[f"{node.name}/{param}"] = tensor.astype(np.int16)
+
+    def _value(self, node: Node, unit: float, reach: Range) -> None:
+        for port in node.OUTPUTS:
+            self.unit[node.name, port], self.reach[node.name, port] = unit, reach
+
+    def _source(self, node: Node, port: str) -> Key:
+        edge = self.graph.inputs(node)[port]
+        return edge.src, edge.src_port
+
+    # Layers with weights ------------------------------------------------------------------------------------
+
+    def _synapses(self, node: Conv2d | Linear) -> None:
+        group = self.groups[node.name]
+        if node.name not in self.scales:
+            self._scale(group)
+        options, scale, synapses = self.options, self.scales[node.name], self._layer(node)
+        matrix = mantissas(synapses, scale, options.bits)
+        held = (
+            matrix * (scale.unit * 2.0 ** (np.array(scale.exponents) + ALIGN))[:, None] / synapses.column_unit
+        )
+        bias = self._bias(node, held)
+        if synapses.statistics is not None:
+            # What rounding the weights does to the output on average, the bias takes back.
+            correction = (synapses.weight - held) @ synapses.statistics.mean
+            bias = bias + correction.reshape(-1, *[1] * (bias.ndim - 1))
+        weight = matrix.reshape(self.graph.tensor(node, "weight").shape)
+        exponents, currents = np.array(scale.exponents), bias / scale.unit
+        bias_exp = scale.bias_exp
+        if bias_exp is None:
+            bias_exp = _exponent_of(float(np.abs(currents).max()))
+        reach = self.reach[self._source(node, "x")]
+        y = synaptic_ranges(weight, exponents, np.rint(currents).astype(np.int64), reach)[1]
+        integers: dict[str, Any] = {"weight_bits": options.bits, "bias": True}
+        cls: type[Node] = FixedLinear
+        if isinstance(node, Conv2d):
+            off_core = options.encoding == "bias" and self._source(node, "x") in self.images
+            if off_core:
+                bias_exp = max(bias_exp, _exponent_of(y.magnitude + 1))
+                y = Range(y.low - (1 << bias_exp), y.high)
+            integers |= {"bias_map": bias.shape[1:], "off_core": off_core}
+            cls = FixedConv2d
+        biases = np.clip(np.rint(currents / 2**bias_exp), -BIAS_LIMIT, BIAS_LIMIT)
+        self._emit(
+            cls,
+            node,
+            {"weight": weight, "weight_exp": exponents, "bias": biases},
+            bias_exp=bias_exp,
+            **integers,
+        )
+        self._value(node, scale.unit * group.tau, y.with_zero())
+
+    def _scale(self, group: Group) -> None:
+        """Choose the scales of a group's layers, or take those that were given."""
+        given = self.options.scales
+        names = [source.name for source in group.sources]
+        if all(name in given for name in names):
+            self.scales.update({name: given[name] for name in names})
+            return
+        layers = [self._layer(source) for source in group.sources if isinstance(source, Conv2d | Linear)]
+        limits = Limits(
+            bits=self.options.bits,
+            per_channel=self.options.exponents == "channel",
+            state=self.limit,
+            bias_current=self.options.encoding == "bias"
+            and any(self._source(source, "x") in self.images for source in group.sources),
+        )
+        threshold = group.lifs[0].threshold if group.lifs else None
+        self.scales.update(zip(names, fit_group(layers, group.tau, threshold, limits), strict=True))
+
+    def _layer(self, node: Conv2d | Linear) -> Synapses:
+        """Describe a layer as a matrix whose output drives membranes: it brings 1/tau of its sum."""
+        tau = self.groups[node.name].tau
+        weight = self.graph.tensor(node, "weight")
+        matrix = weight.reshape(len(weight), -1) / tau
+        key = self._source(node, "x")
+        # What is not reached yet is a spike: only the layers of one residual stream come before their inputs.
+        unit, reach = self.unit.get(key, 1.0), self.reach.get(key, Range(0, 1))
+        columns = np.full(matrix.shape[1], unit)
+        if key in self.images:
+            columns = np.repeat(unit / np.array(self.graph.preprocessing.std), weight[0, 0].size)
+        steps, average = self._summed(node)
+        return Synapses(
+            name=node.name,
+            weight=matrix,
+            bias=self._bias(node, matrix),
+            column_unit=columns,
+            lowest=min(reach.low, 0),
+            highest=max(reach.high, 0),
+            statistics=self.options.statistics.get(node.name),
+            factor=1.0 / steps if average else 1.0,
+            repeats=steps,
+        )
+
+    def _bias(self, node: Conv2d | Linear, matrix: Array) -> Array:
+        """Give what a layer's neurons receive without any spike, float (out,) or (out, H', W')."""
+        tau = self.groups[node.name].tau
+        own = self.graph.tensor(node, "bias") if node.bias else np.zeros(len(matrix))
+        key = self._source(node, "x")
+        if key not in self.images:
+            total: Array = own / tau + matrix.sum(1) * self.offset.get(key, 0.0)
+            return total
+        assert isinstance(node, Conv2d)
+        # A black pixel is 0 here and -mean/std in the float network, whose padding is 0: the border differs.
+        shape = self.graph.types[key].shape
+        background = np.broadcast_to(self._black()[:, None, None], shape)
+        padded = np.pad(background, ((0, 0), *[(node.padding, node.padding)] * 2))
+        window = (node.kernel, node.kernel)
+        windows = np.lib.stride_tricks.sliding_window_view(padded, window, (1, 2))  # type: ignore[call-overload]
+        windows = windows[:, :: node.stride, :: node.stride]
+        kernels = matrix.reshape(-1, shape[0], node.kernel, node.kernel)
+        bias: Array = own[:, None, None] / tau + np.einsum("ochw,cyxhw->oyx", kernels, windows, optimize=True)
+        uniform = np.allclose(bias, bias[:, :1, :1], rtol=0, atol=1e-12)
+        return bias[:, 0, 0] if uniform else bias
+
+    def _summed(self, node: Node) -> tuple[int, bool]:
+        """Tell over how many steps a layer's output is summed, and whether for a mean."""
+        for edge in self.graph.consumers(node):
+            follower = self.graph.node(edge.dst)
+            if isinstance(follower, Integrate) and follower.mode != "max":
+                return self.graph.time_steps, follower.mode == "mean"
+        return 1, False
+
+    # Neurons and what they are fed --------------------------------------------------------------------------
+
+    def _product(self, node: SpikeMatMul | MaskedColumnSum) -> None:
+        """Choose the exponent by which counts of coincidences meet the threshold of their LIF exactly."""
+        lifs = self.groups[node.name].lifs
+        if not lifs:
+            raise InputError("its output drives no neurons", "put a LIF behind it")
+        shape = self.graph.types[self._source(node, "k")].shape
+        most = shape[0] * (shape[1] // node.heads if isinstance(node, SpikeMatMul) else 1)
+        lif, scale = lifs[0], node.scale if isinstance(node, SpikeMatMul) else 1.0
+        exact = lif.threshold * lif.tau / scale  # the number that reaches the threshold, in a step from rest
+        fitting = [e for e in range(8) if lif.tau * (most << (ALIGN + e)) <= self.limit]
+        if not fitting:
+            raise InputError(
+                f"membranes can reach {round(lif.tau * (most << ALIGN))}, a core holds {self.limit}",
+                "use fewer tokens or more heads",
+            )
+        # ">=" is ">" of a threshold one step lower: steps must be finer than what halving leaves of a count.
+        least = min(self.graph.time_steps - 1, fitting[-1]) if lif.fire == ">=" else 0
+        distance = {e: abs(exact * 2**e - round(exact * 2**e)) for e in fitting if e >= least}
+        exponent = min(distance, key=lambda e: (round(distance[e], 9), e))
+        cls = FixedSpikeMatMul if isinstance(node, SpikeMatMul) else FixedMaskedColumnSum
+        self._emit(cls, node, exponent=exponent)
+        self._value(node, scale / 2 ** (exponent + ALIGN), Range(0, most << (exponent + ALIGN)))
+
+    def _lif(self, node: LIF) -> None:
+        unit = self.unit[self._source(node, "x")] / node.tau
+        vth = round(node.threshold / unit / 2**ALIGN) - (node.fire == ">=")
+        self._emit(FixedLIF, node, dv=min(round(4096 / node.tau), 4095), vth=max(vth, 0))
+        self._value(node, 1.0, Range(0, 1))
+
+    def _add(self, node: Add) -> None:
+        keys = [self._source(node, port) for port in "ab"]
+        finest = min(self.unit[key] for key in keys)
+        weights = [self.unit[key] / finest for key in keys]
+        if any(abs(weight - round(weight)) > 1e-6 or weight > 256 for weight in weights):
+            units = " and ".join(f"{self.unit[key]:.3g}" for key in keys)
+            raise InputError(f"adds values whose integers stand for {units}", "add values of one layer kind")
+        whole = [round(weight) for weight in weights]
+        self._emit(FixedAdd, node, a_weight=whole[0], b_weight=whole[1])
+        a, b = (self.reach[key].times(weight) for key, weight in zip(keys, whole, strict=True))
+        self._value(node, finest, Range(a.low + b.low, a.high + b.high))
+
+    def _integrate(self, node: Integrate) -> None:
+        key, steps = self._source(node, "x"), self.graph.time_steps
+        unit, reach = self.unit[key], self.reach[key].with_zero()
+        tensors, shift = {}, 0
+        if key in self.images:
+            if node.mode != "mean":
+                raise InputError(
+                    f"takes the {node.mode} of frames before they are normalised", "take their mean"
+                )
+            self.images.add((node.name, "y"))
+        if node.mode == "learned":
+            weights = self.graph.tensor(node, "weights")
+            shift = max(0, math.floor(math.log2(LEARNED_LIMIT / max(np.abs(weights).sum(), 1e-30))))
+            shift = min(shift, 7)
+            tensors["weights"] = np.rint(weights * 2**shift)
+            total = np.abs(tensors["weights"]).sum()
+            reach = Range(-math.ceil(total * reach.magnitude), math.ceil(total * reach.magnitude))
+            if self.graph.types[key].kind == Kind.CURRENT:
+                reach = reach.shifted(shift)  # it keeps its unit: there are bits enough below
+            else:
+                unit, shift = unit / 2**shift, 0
+        elif node.mode != "max":
+            reach = reach.times(steps)
+            unit = unit / steps if node.mode == "mean" else unit
+        self._emit(FixedIntegrate, node, tensors, shift=shift)
+        self._value(node, unit, reach)
+
+    # Halting and readout ------------------------------------------------------------------------------------
+
+    def _readout(self, node: Readout) -> None:
+        keys = [self._source(node, port) for port in self.graph.inputs(node) if port.startswith("z")]
+        unit = self.unit[keys[-1]]
+        if any(abs(self.unit[key] / unit - 1) > 1e-9 for key in keys):
+            raise InputError("reads blocks whose integers stand for different values", "use like blocks")
+        reach = Range(min(self.reach[key].low for key in keys), max(self.reach[key].high for key in keys))
+        is_events = self.graph.types[keys[-1]].kind in EVENTS
+        needed, largest = reach.magnitude, self.options.largest_output
+        if largest is not None and not is_events:
+            needed = min(needed, math.ceil(HEADROOM * largest / unit))
+        plan = plan_readout(self.graph, node, unit, reach, needed, is_events, self.limit)
+        for score in self.graph.of_type(HaltingScore):
+            self._score(score, plan.score_bits)
+        for accumulator in self.graph.accumulators:
+            limit = math.ceil((1 - accumulator.epsilon) * 2**plan.score_bits)
+            self._emit(FixedHaltAccumulate, accumulator, score_bits=plan.score_bits, limit=limit)
+        names = ("z_shift", "z_limit", "divide_bits", "y_shift")
+        self._emit(FixedReadout, node, **{name: getattr(plan, name) for name in names})
+        self._value(node, plan.unit, plan.reach)
+        self.offset[node.name, "y"] = plan.offset
+
+    def _score(self, node: HaltingScore, bits: int) -> None:
+        key = self._source(node, "z")
+        scores = score_table(node, self.unit[key], self.reach[key], bits)
+        self._emit(
+            FixedHaltingScore,
+            node,
+            {"table": scores.table},
+            shift=scores.shift,
+            low=scores.low,
+            entries=len(scores.table),
+        )
+
+
+def _exponent_of(largest: float) -> int:
+    """Find the smallest exponent with which a bias of this magnitude has a mantissa of 13 bits."""
+    return next((e for e in range(8) if round(largest / 2**e) <= BIAS_LIMIT), 7)
