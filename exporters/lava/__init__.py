@@ -1,5 +1,5 @@
 """Intel Lava: the program as Lava processes. Everything that imports ``lava`` is in this package.
 
-Of its modules only ``lava_api`` does, after ``compat`` has mended what it imports: to write a package, or to
-supervise a run, takes no Lava.
+Of its modules only ``lava_api`` and ``stock.processes`` do, after ``compat`` has mended what they import: to
+write a package, to supervise a run, or to lower to stock processes takes no Lava.
 """

@@ -131,12 +131,12 @@ def _layer(pipeline: Pipeline, group: Group) -> Layer:
 
 def _reached(synapses: Synapses, events: Array, size: int) -> Array:
     """Tell which neurons an event reaches, bool (B, period, size)."""
-    reached = np.zeros((*events.shape[:2], size), np.bool_)
-    if synapses.rows.size:
-        order = np.argsort(synapses.rows, kind="stable")
-        rows, starts = np.unique(synapses.rows[order], return_index=True)
-        arriving = events[:, :, synapses.columns[order]]
-        reached[:, :, rows] = np.logical_or.reduceat(arriving, starts, axis=2)
+    from scipy.sparse import csr_matrix  # comes with Lava; a cost needs neither
+
+    ones = np.ones(synapses.rows.size, np.int32)
+    matrix = csr_matrix((ones, (synapses.rows, synapses.columns)), shape=(size, events.shape[2]))
+    counts = matrix @ events.reshape(-1, events.shape[2]).T.astype(np.int32)
+    reached: Array = counts.T.reshape(*events.shape[:2], size) > 0
     return reached
 
 
