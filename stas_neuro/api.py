@@ -32,6 +32,7 @@ BACKENDS = ("reference", "lava")
 _PRECISIONS: dict[str, type[np.floating[Any]]] = {"float64": np.float64, "float32": np.float32}
 DTYPES = tuple(_PRECISIONS)
 RUNTIMES = ("in-process", "multiprocess")
+LOWERINGS = ("own", "stock")
 CHECKPOINT_FILES = ("config.json", "model.safetensors")
 Progress = Callable[[int, int], None]
 """Called with the number of finished images and of all."""
@@ -135,6 +136,7 @@ def run(
     record_spikes: bool = False,
     record_states: bool = False,
     arithmetic: str = "float",
+    lowering: str = "own",
     progress: Progress | None = None,
 ) -> Trace:
     """Classify images.
@@ -162,6 +164,9 @@ def run(
         Whether the trace of a quantised graph holds its membranes and accumulated scores.
     arithmetic : "float" or "fixed"
         Which of the two networks of a bundle to run.
+    lowering : "own" or "stock"
+        Of Lava and integers: one process a node of our own, or Lava's stock processes only, whatever it costs
+        in neurons (docs/stock-lowering.md). Results are the same, the activity is that of the processes.
     progress : callable, optional
         Called with the number of finished images and of all.
 
@@ -172,11 +177,19 @@ def run(
     LavaRunError
         If Lava's multi-process runtime fails.
     """
-    for what, given, known in (("backend", backend, BACKENDS), ("runtime", runtime, RUNTIMES)):
+    choices = (
+        ("backend", backend, BACKENDS),
+        ("runtime", runtime, RUNTIMES),
+        ("lowering", lowering, LOWERINGS),
+    )
+    for what, given, known in choices:
         if given not in known:
             raise InputError(f"no {what} is called {given!r}", f"use one of {', '.join(known)}")
     if backend != "lava" and runtime != "in-process":
         raise InputError(f"runtime {runtime} is Lava's, the backend is {backend}", "use the backend lava")
+    if lowering == "stock" and (backend != "lava" or runtime != "in-process" or record_states):
+        what = "stock processes run on the backend lava in process and keep no states"
+        raise InputError(what, "use these, or the lowering own")
     precision = _PRECISIONS.get(np.dtype(dtype).name)
     if precision is None:
         raise InputError(f"no run is of dtype {np.dtype(dtype)}", f"use one of {', '.join(DTYPES)}")
@@ -187,6 +200,10 @@ def run(
             import stas_neuro.exporters.lava.lava_api  # noqa: F401 - the rest imports it late, or in a child
         from stas_neuro.exporters.lava.run import run_lava
 
+        if lowering == "stock":
+            from stas_neuro.exporters.lava.stock import lower_stock, run_stock
+
+            return run_stock(lower_stock(graph), x, record_spikes=record_spikes, progress=progress)
         return run_lava(
             graph,
             x,

@@ -12,6 +12,8 @@ from stas_neuro.bundle import load_bundle, save_bundle
 from stas_neuro.cli.common import PATH, emit_json, force_option, stas_command, summary
 from stas_neuro.data import load_data
 from stas_neuro.energy import load_profile
+from stas_neuro.errors import InputError
+from stas_neuro.exporters.lava.stock import lower_stock, round_synaptic_biases
 from stas_neuro.ir import Encoding, is_off_core
 from stas_neuro.models.config import ACCUMULATIONS, READOUTS
 from stas_neuro.passes import run_passes
@@ -64,6 +66,13 @@ from stas_neuro.quantisation import load_scales, quantise
     show_default=True,
     help="Pixels come as graded spikes, or what the first convolution makes of them as bias currents.",
 )
+@click.option(
+    "--lowering",
+    type=click.Choice(api.LOWERINGS),
+    default="own",
+    show_default=True,
+    help="stock: a program for run --lowering stock, biases rounded to what its synapses can bring.",
+)
 @force_option
 def command(
     model: Path,
@@ -75,6 +84,7 @@ def command(
     calibrate: str | None,
     profile: str,
     input_encoding: Encoding,
+    lowering: str,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -105,6 +115,12 @@ def command(
             "profile": profile,
             "input_encoding": input_encoding,
         }
+    if lowering == "stock":
+        if quantised is None:
+            raise InputError("--lowering stock is of an integer program", "give --bits too")
+        quantised = round_synaptic_biases(quantised)
+        lower_stock(quantised)  # what stock processes cannot express is told here
+        options["lowering"] = lowering
     origin = api.provenance(model, **options)
     save_bundle(graph, output, origin, quantised=quantised, force=force)
     beside = [node.name for node in quantised.nodes if is_off_core(node)] if quantised else []

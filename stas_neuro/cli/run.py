@@ -52,6 +52,13 @@ from stas_neuro.files import check_free
     help="The float network, or the integer program of a bundle compiled with --bits.",
 )
 @click.option(
+    "--lowering",
+    type=click.Choice(api.LOWERINGS),
+    default="own",
+    show_default=True,
+    help="Of integers on Lava: a process of ours a node, or Lava's stock processes only, at any cost.",
+)
+@click.option(
     "--runtime",
     type=click.Choice(api.RUNTIMES),
     default="in-process",
@@ -81,6 +88,7 @@ def command(
     backend: str,
     dtype: str,
     arithmetic: str,
+    lowering: str,
     runtime: str,
     deadline: float,
     output: Path | None,
@@ -104,6 +112,7 @@ def command(
             backend=backend,
             dtype=dtype,
             arithmetic=arithmetic,
+            lowering=lowering,
             runtime=runtime,
             deadline_s=deadline,
             limit=limit,
@@ -116,7 +125,7 @@ def command(
     if arithmetic == "float":
         document["dtype"] = dtype
     if backend == "lava":
-        document["runtime"] = runtime
+        document |= {"runtime": runtime, "lowering": lowering}
     if output is not None:
         write_run(output, document, images, trace, force=force)
     if as_json:
