@@ -8,7 +8,7 @@ import numpy as np
 
 from stas_neuro.ir import Array, FixedHaltAccumulate, FixedHaltingScore, Graph, Node, Range
 
-from .netlist import Graded, Lif, Netlist, Signal, Wire, one_to_one, weighted
+from .netlist import Graded, Lif, Netlist, Signal, Wire, one_to_one, to_all, weighted
 from .units import unit_of
 
 
@@ -41,7 +41,10 @@ class Halting:
         largest = int(self.graph.tensor(score, "table").max())
         if node.mode == "block":
             opened = self.netlist.threshold(
-                f"{name}.alive", tokens, [*self._all(self.go, tokens, node.limit), *_negative(reached)], scope
+                f"{name}.alive",
+                tokens,
+                [*to_all(self.go, np.full(tokens, node.limit)), *_negative(reached)],
+                scope,
             )
         else:
             # It sums over the steps until it fires, once it has halts its token for the rest of the image.
@@ -51,7 +54,7 @@ class Halting:
             opened = self.netlist.threshold(
                 f"{name}.alive",
                 tokens,
-                [*self._all(self.first, tokens, 1), *_negative(stops)],
+                [*to_all(self.first, np.ones(tokens, np.int64)), *_negative(stops)],
                 scope,
                 latch=1,
             )
@@ -90,12 +93,9 @@ class Halting:
         tokens, size = z.index.size, z.index.size * len(numbers)
         rows = np.arange(size)
         wires = weighted(z, rows, rows // len(numbers), np.full(size, sign))
-        wires += weighted(self.go, rows, np.zeros_like(rows), -np.tile(numbers, tokens))
+        wires += to_all(self.go, -np.tile(numbers, tokens))
         side = "above" if sign > 0 else "below"
         return Signal(self.netlist.threshold(f"{score.name}.{side}", size, wires, score.scope), rows)
-
-    def _all(self, control: Signal, size: int, weight: int) -> list[Wire]:
-        return weighted(control, np.arange(size), np.zeros(size, np.int64), np.full(size, weight))
 
 
 def _negative(wires: list[Wire]) -> list[Wire]:

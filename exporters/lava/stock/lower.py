@@ -42,8 +42,8 @@ from .netlist import (
     Netlist,
     Pipeline,
     Signal,
-    Wire,
     one_to_one,
+    to_all,
     weighted,
 )
 from .units import drives_lifs_only
@@ -89,14 +89,14 @@ def lower_stock(graph: Graph) -> StockNetwork:
         if node.phase != Phase.END:
             lowering.lower(node)
     problems.raise_if_any()
-    end = tuple(node.name for node in graph.nodes if node.phase == Phase.END and op_of(node) in (Linear,))
+    head = (node.name for node in graph.nodes if node.phase == Phase.END and op_of(node) is Linear)
     return StockNetwork(
         graph=graph,
         pipeline=lowering.netlist.pipeline(graph.time_steps),
         spikes={node.name: lowering.values[node.name, "s"] for node in graph.of_type(LIF)},
         states=lowering.block_outputs(),
         alive=lowering.masks(),
-        off_core=(graph.readout.name, *end),
+        off_core=(graph.readout.name, *head),
     )
 
 
@@ -143,16 +143,12 @@ class _Lowering:
         latch = self.netlist.groups.get(name)
         if latch is None:
             copied = one_to_one(Signal(group, np.arange(group.size)), weight=2)
-            clear = self.to_all(self.first, group.size, -1)
+            clear = to_all(self.first, np.full(group.size, -1))
             latch = self.netlist.threshold(name, group.size, [*copied, *clear], group.scope, latch=1)
         return Signal(latch, signal.index)
 
-    def to_all(self, control: Signal, size: int, weight: int) -> list[Wire]:
-        """Wire a control spike to all neurons of a group."""
-        return weighted(control, np.arange(size), np.zeros(size, np.int64), np.full(size, weight))
-
-    def keep(self, node: Node, group_signal: Signal) -> None:
-        self.values[node.name, node.OUTPUTS[0]] = group_signal
+    def keep(self, node: Node, signal: Signal) -> None:
+        self.values[node.name, node.OUTPUTS[0]] = signal
 
     def shape(self, node: Node) -> tuple[int, ...]:
         return self.graph.types[node.name, node.OUTPUTS[0]].shape
@@ -197,7 +193,7 @@ class _Lowering:
         # Without an image its bias alone must not make it fire: the first control spike has to come too.
         armed = max(0, -(-(int(bias.max()) << bias_exp) >> ALIGN) - node.vth)
         if armed:
-            wires = [*wires, *self.to_all(self.first, size, armed)]
+            wires = [*wires, *to_all(self.first, np.full(size, armed))]
         group = self.netlist.threshold(
             node.name, size, wires, node.scope, vth=node.vth + armed, bias=bias, bias_exp=bias_exp, once=True
         )
@@ -216,11 +212,9 @@ class _Lowering:
         """Send synaptic input as graded spikes, in units of 64: it is part of a residual sum."""
         shape, drive = self.shape(node), self.layers.drive(node, **self.inputs(node))
         size = int(np.prod(shape))
-        rows = np.arange(size)
-        bias = drive.bias << drive.bias_exp >> ALIGN
-        wires = drive.wires + weighted(self.go, rows, np.zeros_like(rows), bias)
+        wires = drive.wires + to_all(self.go, drive.bias << drive.bias_exp >> ALIGN)
         group = self.netlist.add(node.name, Graded(), size, wires, node.scope)
-        self.keep(node, Signal(group, rows.reshape(shape)))
+        self.keep(node, Signal(group, np.arange(size).reshape(shape)))
 
     def pool(self, node: SpikeMaxPool) -> None:
         x, shape = self.value(node, "x"), self.shape(node)

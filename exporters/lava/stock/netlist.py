@@ -152,6 +152,12 @@ def weighted(signal: Signal, rows: Array, columns: Array, weights: Array, port: 
     return wires
 
 
+def to_all(control: Signal, weights: Array) -> list[Wire]:
+    """Wire a control spike to every neuron of a group, to each with its weight."""
+    rows = np.arange(weights.size)
+    return weighted(control, rows, np.zeros_like(rows), weights)
+
+
 @dataclass
 class Netlist:
     """Builds a pipeline group by group: `threshold`, `add`; `problems` are what no stock neuron can hold."""
