@@ -26,6 +26,8 @@ from .schedule import Schedule
 from .supervisor import POLL_S, ending
 
 _ending = threading.Lock()
+_TRACKER_S = 1.0
+"""Longest time in seconds that the end of Python's resource tracker is waited for."""
 
 
 def main(directory: Path, reporter: Reporter) -> None:
@@ -100,8 +102,12 @@ def _end() -> NoReturn:
             time.sleep(0.01)
         if tracker is not None:
             os.close(tracker)
+        # The tracker has ended by then, unless Lava's own thread has just given it another resource: it ends
+        # with this process at the latest.
+        until = time.monotonic() + _TRACKER_S
         with suppress(ChildProcessError):
-            os.waitpid(-1, 0)
+            while os.waitpid(-1, os.WNOHANG)[0] == 0 and time.monotonic() < until:
+                time.sleep(0.01)
         os._exit(0)
 
 
