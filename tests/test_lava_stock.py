@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -366,7 +368,7 @@ def test_stock_synapses_hold_all_weights_of_nine_bits(low: int, high: int, exp: 
     np.testing.assert_array_equal(sent[:, 1:], (sums << exp if exp > 0 else sums >> -exp)[:, :-1])
 
 
-def test_every_process_is_a_stock_one() -> None:
+def test_every_process_is_a_stock_one_and_goes_with_its_run() -> None:
     network = lower_stock(quantised(replace(SMALL, halting="rectangular")))
     inputs = {
         group.name: np.zeros((group.size, 2), int)
@@ -375,6 +377,10 @@ def test_every_process_is_a_stock_one() -> None:
     }
     with assembled(network.pipeline, inputs, 2) as assembly:
         modules = {type(process).__module__ for process in assembly.order}
+        process = weakref.ref(assembly.order[0])
+    del assembly
+    gc.collect()
+    assert process() is None, "Lava keeps none of them when the run is over"
     assert modules <= {f"lava.proc.{name}.process" for name in ("sparse", "lif", "graded", "prodneuron")} | {
         "lava.proc.io.source",
         "lava.proc.io.sink",

@@ -16,6 +16,7 @@ from ..lava_api import AbstractProcess, Executable, ProcessServer, RunConfig
 from .netlist import FULL_DECAY, SPIKE, Graded, Group, Lif, Pipeline, Product, Synapses
 
 # isort: split
+from lava.magma.core.process.variable import VarServer
 from lava.proc.graded.models import PyGradedVecModelFixed
 from lava.proc.graded.process import GradedVec
 from lava.proc.io.sink import PyReceiveModelFixed
@@ -61,18 +62,20 @@ class Assembly:
 def assembled(pipeline: Pipeline, inputs: Mapping[str, Array], steps: int) -> Iterator[Assembly]:
     """Build and compile a pipeline for a number of Lava steps.
 
-    `inputs` gives what each source sends, int (size, steps). Lava keeps every process it ever made and a log
-    handler each: both go when the run is over.
+    `inputs` gives what each source sends, int (size, steps). Lava keeps every process and variable it ever
+    made, weights included, and a log handler each: all go when the run is over.
     """
     loggers = logging.getLogger(), logging.getLogger("lava.magma.compiler.compiler")
     handlers = [list(logger.handlers) for logger in loggers]
-    known = len(ProcessServer().processes)
+    kept = ProcessServer().processes, VarServer().vars
+    known = [len(made) for made in kept]
     try:
         yield _assemble(pipeline, inputs, steps)
     finally:
-        del ProcessServer().processes[known:]
-        for logger, before in zip(loggers, handlers, strict=True):
-            logger.handlers[:] = before
+        for made, before in zip(kept, known, strict=True):
+            del made[before:]
+        for logger, own in zip(loggers, handlers, strict=True):
+            logger.handlers[:] = own
 
 
 def _assemble(pipeline: Pipeline, inputs: Mapping[str, Array], steps: int) -> Assembly:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -57,6 +58,7 @@ def run_stock(
     for start in range(0, len(images), chunk):
         batch = images[start : start + chunk]
         traces.append(_run(network, batch, record_spikes))
+        gc.collect()  # Lava's processes refer to each other in cycles, with all their weights
         if progress is not None:
             progress(start + len(batch), len(images))
     return Trace.concatenate(traces)
