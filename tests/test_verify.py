@@ -243,12 +243,14 @@ def test_other_divergences_fail_too(
     else:
         assert failed.logit_delta is not None
         assert (failed.logit_delta > TOLERANCE) == (what == "logits")
-    if what in ("visits", "events"):
-        assert failed.first is None
-    else:
-        image, place = (1, {"class": 0}) if what in ("nan", "inf") else (0, {"class": 0})
-        wanted = Divergence(image=image, layer="output", quantity="logit", step=1, place=place)
-        assert failed.first == wanted
+    image, quantity, step, place = {
+        "visits": (0, "visit", 2, {"token": 0}),
+        "logits": (0, "logit", 1, {"class": 0}),
+    }.get(what, (1, "logit", 1, {"class": 0}))
+    accumulator = api.compile(checkpoint).accumulators[0].name  # that lets tokens go on to block 1
+    layer = accumulator if what == "visits" else "output"
+    found = Divergence(image=image, layer=layer, quantity=quantity, step=step, place=place)
+    assert failed.first == (None if what == "events" else found)
     if what == "events":
         assert failed.event_layers == (base_layer(checkpoint, 3),)
     assert json.loads(json.dumps(result.to_json(), allow_nan=False))["passed"] is False

@@ -17,9 +17,6 @@ TOLERANCE = 1e-9
 """Largest difference of logits that float64 runs may have."""
 INTEGER = "integer"
 """What stands for a dtype where the integer program runs."""
-QUANTITIES = ("spike", "membrane", "score", "logit")
-"""What can differ: of a LIF its spikes and membranes, of halting its accumulated scores."""
-
 Flags = NDArray[np.bool_]
 
 
@@ -54,9 +51,10 @@ class Divergence:
     image: int
     layer: str
     quantity: str
+    """`spike` or `membrane` of a LIF, `score` or `visit` that an accumulator gave, `logit` of the output."""
     step: int
     place: Mapping[str, int]
-    """Of a token layer its `token` and `channel`, of a map `channel`, `row` and `column`."""
+    """Of a token layer its `token` and `channel`, of a map `channel`, `row` and `column`; a `class`."""
 
     def __str__(self) -> str:
         where = ", ".join(f"{axis} {index}" for axis, index in self.place.items())
@@ -162,6 +160,7 @@ class Tally:
         self.about: dict[str, Any] = {
             "run": run, "dtype": dtype, "baseline": baseline, "promised": promised
         }  # fmt: skip
+        self.position = {node.name: index for index, node in enumerate(graph.nodes)}
         self.compared: dict[tuple[str, str], int] = {}
         self.differing: dict[tuple[str, str], NDArray[np.int64]] = {}
         self.visits_differing = np.zeros(graph.tokens, np.int64)
@@ -174,13 +173,13 @@ class Tally:
     def add(self, base: Trace, other: Trace, first_image: int) -> None:
         """Compare one batch whose images count from `first_image`."""
         earliest: tuple[tuple[int, ...], Divergence] | None = None
-        for position, (node, quantity, different) in enumerate(self._differences(base, other)):
-            if quantity != "logit":
+        for node, quantity, different in self._differences(base, other):
+            if quantity not in ("visit", "logit"):
                 self._sum(node.name, quantity, different)
             if self.first is None and different.any():
                 # The first in the order of the array: that of images, then of steps.
                 image, step, *place = (int(i) for i in np.unravel_index(different.argmax(), different.shape))
-                key = image, list(Phase).index(node.phase), step, position
+                key = image, *self._order(node, step)
                 if earliest is None or key < earliest[0]:
                     where = Divergence(
                         image=first_image + image,
@@ -208,10 +207,22 @@ class Tally:
             if node.name in base.states:
                 quantity = "membrane" if isinstance(node, LIF) else "score"
                 yield node, quantity, base.states[node.name] != other.states[node.name]
+        for block, accumulator in enumerate(self.graph.accumulators):
+            mask = self.graph.inputs(accumulator).get("alive")
+            if mask is not None:  # that of the visit, which the accumulator before it gave
+                visits = base.visits[:, mask.delay :, block] != other.visits[:, mask.delay :, block]
+                yield self.graph.node(mask.src), "visit", visits
         if self.about["promised"]:
             with np.errstate(invalid="ignore"):  # of infinite logits
                 near = np.abs(base.logits - other.logits) <= tolerance_of(self.about["dtype"])
             yield self.graph.output, "logit", ~near[:, None]
+
+    def _order(self, node: Node, step: int) -> tuple[int, int, int]:
+        """When a node runs in a step: all of the stem, layer by layer, then model steps, then the head."""
+        position = self.position[node.name]
+        if node.phase in (Phase.ONCE, Phase.STEM):
+            return 0, position, step
+        return (1 if node.phase == Phase.STEP else 2), step, position
 
     def _sum(self, layer: str, quantity: str, different: Flags) -> None:
         key = layer, quantity

@@ -72,15 +72,15 @@ def verify(
         Run Lava's multi-process runtime too.
     lava_network : Network, optional
         What Lava runs instead of the network that is built from the graph of the same arithmetic: that of a
-        package, as `Network.load` reads it, with the layers and ports of the graph.
+        package, as `Network.load` reads it.
     progress : callable, optional
         Called with the number of finished images and of all.
 
     Raises
     ------
     InputError
-        If images do not fit, `model` is not what the bundle was compiled from, or there is no network of
-        the arithmetic.
+        If images do not fit, `model` is not what the bundle was compiled from, there is no network of the
+        arithmetic, or `lava_network` has other layers.
     """
     opened, subject = _open(network)
     graphs = _graphs(opened, arithmetic)
@@ -164,6 +164,10 @@ def _lava_networks(graphs: Mapping[str, Graph], given: Network | None) -> dict[s
         if given.arithmetic not in networks:
             what = f"Lava's network computes in {given.arithmetic} arithmetic, and none such is compared"
             raise InputError(what, f"give one of {' or '.join(networks)} arithmetic")
+        own = {layer.name for layer in networks[given.arithmetic].layers}
+        if odd := sorted(own ^ {layer.name for layer in given.layers}):
+            what = f"Lava's network and the graph do not have the same layers: only one has {odd[0]}"
+            raise InputError(what, "give a network that was exported from this graph")
         networks[given.arithmetic] = given
     return networks
 
