@@ -29,6 +29,7 @@ from stas_neuro.data import LabelledImages, load_data
 from stas_neuro.energy import Comparison, Estimate, Saving, compare, list_profiles, load_profile
 from stas_neuro.energy.pricing import OP_COUNT
 from stas_neuro.files import appearing_directory
+from stas_neuro.quantisation import quantise
 from stas_neuro.report import predictions_table, si, write_halting_map
 from stas_neuro.shipped import HALTING_MODEL, IMAGES, ONE_STEP_MODEL, shipped
 from stas_neuro.trace import Trace
@@ -36,6 +37,8 @@ from stas_neuro.verification import Verification, verify
 
 VERIFIED = 8
 """Images that the demo compares spike by spike."""
+BITS = 8
+"""Of the weights of its integer program."""
 DRAWN = 4
 """Images on the picture of where tokens halt."""
 LISTED = 8
@@ -136,7 +139,12 @@ def _run(
     """Compile a model and run it; leave both in `fresh`, which will be `directory`."""
     checkpoint, path = shipped(model.checkpoint), fresh / f"{model.name}.stas"
     graph = api.compile(checkpoint, accumulate=model.accumulate)
-    save_bundle(graph, path, api.provenance(checkpoint, accumulate=model.accumulate))
+    options: dict[str, Any] = {"accumulate": model.accumulate}
+    quantised = None
+    if model is HALTING:
+        quantised = quantise(graph, bits=BITS)
+        options["bits"] = BITS
+    save_bundle(graph, path, api.provenance(checkpoint, **options), quantised=quantised)
     bundle = load_bundle(path)
     begun = time.perf_counter()
     with progress(f"running {model.label} on {backend}") as told:
@@ -173,7 +181,10 @@ def _show(done: _Demonstration) -> None:
     halting = done.traces[HALTING.label]
     click.echo(f"1. The model {HALTING_MODEL}, compiled and run on Lava:")
     emit(predictions_table(halting, done.images.labels, done.images.classes, limit=LISTED))
-    click.echo(f"\n2. Do torch, the reference and Lava agree? Spike by spike on {VERIFIED} images:")
+    click.echo(
+        f"\n2. Do torch, the reference and Lava agree? Spike by spike on {VERIFIED} images, and so does the "
+        f"program of {BITS}-bit integers that a chip would run:"
+    )
     show_certificate(done.certificate)
     click.echo(f"3. What an image costs, mean of {len(done.images)}, and what halting saves of it:")
     _show_costs(done)

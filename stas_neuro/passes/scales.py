@@ -111,7 +111,7 @@ def fit_group(
         (_try_fraction(group, threshold or 1.0, fraction, limits) for fraction in range(_FRACTIONS)),
         key=lambda tried: tried[0],
     )[1:]
-    problem = ""
+    problems: list[str] = []
     for octave in range(_LARGEST_OCTAVE, -1 if threshold else -64, -1):
         vth = 2.0 ** (octave + fraction / _FRACTIONS)
         unit = threshold / (round(vth) << ALIGN) if threshold else 1 / (vth * 2**ALIGN)
@@ -122,7 +122,9 @@ def fit_group(
         problem = _misfit(group, scales, tau, limits)
         if not problem:
             return scales
-    raise InputError(problem, "use fewer inputs a neuron or smaller weights")
+        problems.append(problem)
+    # From too large to too small: what still stands in the way in the middle says most.
+    raise InputError(problems[len(problems) // 2], "use fewer inputs a neuron or smaller weights")
 
 
 def _misfit(group: Sequence[Synapses], scales: Sequence[LayerScale], tau: float, limits: Limits) -> str:
