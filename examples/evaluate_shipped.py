@@ -95,6 +95,8 @@ def main() -> None:
         data = data.select(slice(len(data) - HOLDOUT, None))
     rows: list[dict[str, Any]] = []
     for directory in sorted(path.parent for path in arguments.models.rglob("config.json")):
+        if (directory / "quantisation.json").exists():
+            continue  # examples/evaluate_integers.py measures it as what it is
         model = load_checkpoint(directory)
         rows.append({"model": str(directory.relative_to(arguments.models)), **evaluate(model, data)})
         if model.config.accumulate == "raster":

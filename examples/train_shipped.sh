@@ -8,14 +8,20 @@ models=("${@:2}")
 # Large activations come and go at every step: keep their memory instead of returning it to the system each time.
 export MALLOC_MMAP_THRESHOLD_=4000000000 MALLOC_TRIM_THRESHOLD_=8000000000 MALLOC_TOP_PAD_=500000000
 
+fit() {
+    stas-export train --data fashion-mnist --compile --threads 1 --resume "$@"
+}
 train() {
-    stas-export train --data fashion-mnist --bfloat16 --compile --threads 1 --resume "$@"
+    fit --bfloat16 "$@"
 }
 stage1() { # OUTPUT EPOCHS OPTIONS...
     train -o "$out/$1" --stage1-epochs "$2" --stage2-epochs 0 --stage1-rate 0.006 "${@:3}"
 }
 stage2() { # FROM OUTPUT EPOCHS OPTIONS..., at the same rate whether it halts or not
     train --init "$out/$1" -o "$out/$2" --stage1-epochs 0 --stage2-epochs "$3" --stage2-rate 0.002 --no-augment "${@:4}"
+}
+tuned() { # MODEL BITS: the model as integers, beside it
+    fit --init "$out/$1" --qat "$2" -o "$out/$1/$2bit" --stage2-epochs 1 --stage2-rate 0.002 --no-augment
 }
 with_stage1() { # STAGE1 MODEL: the model that does not halt yet, beside the one that does
     mkdir -p "$out/$2/stage1"
@@ -28,11 +34,13 @@ fashion-spikformer() {
     stage2 fashion-stage1 fashion-strong 5 --preset fashion --ponder-weight 0.04 --ponder-ramp 0.2
     stage2 fashion-strong fashion-spikformer 9 --preset fashion --ponder-weight 0.003 --ponder-ramp 0
     with_stage1 fashion-stage1 fashion-spikformer
+    tuned fashion-spikformer 4
 }
 fashion-spikingformer() {
     stage1 spikingformer-stage1 8 --preset fashion-spikingformer
     stage2 spikingformer-stage1 fashion-spikingformer 5 --preset fashion-spikingformer --ponder-weight 0.1 --ponder-ramp 0.2
     with_stage1 spikingformer-stage1 fashion-spikingformer
+    tuned fashion-spikingformer 4
 }
 # Rivals, with as many epochs: a model of one time step, and stage 1 of the first model retrained for two steps.
 fashion-t1() {

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stas_neuro import api
 from stas_neuro.data import LabelledImages
+from stas_neuro.errors import InputError
 from stas_neuro.quantisation import choose_scales, save_scales
 from stas_neuro.training.options import TrainOptions
 
@@ -31,8 +32,12 @@ def fine_tune(
     Raises
     ------
     InputError
-        If the data do not fit the model, torch is missing, or the integers of a layer do not fit a core.
+        If the data do not fit the model, bfloat16 is asked for, torch is missing, or the integers of a layer do not fit a core.
     """
+    if options.bfloat16:
+        raise InputError(
+            "integers are computed in float32, which bfloat16 cannot hold", "leave out --bfloat16"
+        )
     model = api.load_model(checkpoint)
     folded = api.compile(model)
     chosen = choose_scales(folded, data, bits=bits)

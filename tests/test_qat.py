@@ -98,10 +98,15 @@ def _state(directory: Path) -> dict[str, torch.Tensor]:
     [
         (("--qat", "4"), "--qat fine-tunes the model of --init as it is; give --init"),
         (("--qat", "4", "--init", "model", "--depth", "3"), "neither --preset nor an option of the model"),
+        (("--qat", "4", "--init", "model", "--bfloat16"), "which bfloat16 cannot hold; leave out --bfloat16"),
         ((), "no --preset is given; choose one of"),
     ],
 )
-def test_what_fine_tuning_asks_for(arguments: tuple[str, ...], expected: str, tmp_path: Path) -> None:
+def test_what_fine_tuning_asks_for(
+    arguments: tuple[str, ...], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_data(tmp_path / "data.npz", 20)
+    make_checkpoint(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
     done = stas("train", "--data", tmp_path / "data.npz", *arguments, "-o", tmp_path / "new")
     assert done.code == 2 and expected in done.err
