@@ -32,7 +32,8 @@ def fine_tune(
     Raises
     ------
     InputError
-        If the data do not fit the model, bfloat16 is asked for, torch is missing, or the integers of a layer do not fit a core.
+        If the data do not fit the model, bfloat16 is asked for, torch is missing, or the integers of a layer
+        do not fit a core.
     """
     if options.bfloat16:
         raise InputError(

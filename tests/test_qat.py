@@ -98,7 +98,10 @@ def _state(directory: Path) -> dict[str, torch.Tensor]:
     [
         (("--qat", "4"), "--qat fine-tunes the model of --init as it is; give --init"),
         (("--qat", "4", "--init", "model", "--depth", "3"), "neither --preset nor an option of the model"),
-        (("--qat", "4", "--init", "model", "--bfloat16"), "which bfloat16 cannot hold; leave out --bfloat16"),
+        (
+            ("--qat", "4", "--init", "model", "--bfloat16", *TUNE),
+            "bfloat16 cannot hold the integers of a program; leave out",
+        ),
         ((), "no --preset is given; choose one of"),
     ],
 )
