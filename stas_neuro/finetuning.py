@@ -36,9 +36,7 @@ def fine_tune(
         do not fit a core.
     """
     if options.bfloat16:
-        raise InputError(
-            "integers are computed in float32, which bfloat16 cannot hold", "leave out --bfloat16"
-        )
+        raise InputError("bfloat16 cannot hold the integers of a program", "leave out --bfloat16")
     model = api.load_model(checkpoint)
     folded = api.compile(model)
     chosen = choose_scales(folded, data, bits=bits)

@@ -298,7 +298,7 @@ def test_a_fault_that_no_neuron_shows_is_named_all_the_same() -> None:
         assert agreement.equal and agreement.first is None
 
 
-SHIPPED: Mapping[str, tuple[Callable[[Network], tuple[Network, str] | None], str | None]] = {
+SHIPPED: Mapping[str, tuple[Callable[[Network], tuple[Network, str] | None], str]] = {
     "a weight bit": (
         lambda network: with_entry(network, "blocks.1.fc1/weight", (7, 11), lambda weight: weight ^ 2),
         "blocks.1.fc1_lif",
@@ -308,8 +308,8 @@ SHIPPED: Mapping[str, tuple[Callable[[Network], tuple[Network, str] | None], str
         "blocks.0.v_lif",
     ),
     "a comparison": (
-        lambda network: with_params(network, network.layer("blocks.1.q_lif"), fire=">="),
-        None,
+        lambda network: with_params(network, network.layer("blocks.0.attn_lif"), fire=">="),
+        "blocks.0.attn_lif",
     ),
     "a bias": (
         lambda network: with_entry(network, "stem.conv2/bias", (3,), lambda bias: 0),
@@ -342,4 +342,4 @@ def test_a_fault_in_the_shipped_model_is_named(what: str, shipped_graph: Graph) 
     assert broken is not None
     images = load_data(str(shipped(IMAGES))).select(slice(0, 2))
     (agreement,) = check(shipped_graph, *broken, images).part("fixed").agreements
-    assert (agreement.first and agreement.first.layer) == shows_at
+    assert agreement.first is not None and agreement.first.layer == shows_at
