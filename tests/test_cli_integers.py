@@ -89,7 +89,6 @@ def test_both_lowerings_give_what_the_reference_gives(home: Path, tmp_path: Path
             ("compile", "model", "--lowering", "stock", "-o", "new"),
             "--lowering stock is of an integer program",
         ),
-        (("compile", "model", "--bits", "9", "--profile", "cmos45", "-o", "new"), ""),
         (
             ("run", "plain", "--data", "data.npz", "--arithmetic", "fixed"),
             "holds no integer program; compile it",
