@@ -194,6 +194,8 @@ def run(
     if precision is None:
         raise InputError(f"no run is of dtype {np.dtype(dtype)}", f"use one of {', '.join(DTYPES)}")
     graph = network.of(arithmetic) if isinstance(network, Bundle) else network
+    if arithmetic == "fixed" and graph.stage != Stage.QUANTISED:
+        raise InputError(f"the graph is {graph.stage}, it has no integers", "quantise it first")
     x = preprocess(graph, images, limit)
     if backend == "lava":
         with needs("lava"):
@@ -243,6 +245,9 @@ def preprocess(graph: Graph, images: LabelledImages | NDArray[Any], limit: int |
     pixels = data.images[:limit]
     check_pixels(pixels, data.source)
     if graph.stage == Stage.QUANTISED:
+        if pixels.dtype != np.uint8 and pixels.max() > 1:
+            what = f"{data.source}: frames hold {pixels.max():g}, an integer program takes 0..1"
+            raise InputError(what, "scale them to 0..1 and train on that")
         whole = pixels if pixels.dtype == np.uint8 else np.rint(pixels * float(PIXEL_LIMIT))
         return whole.astype(np.int64)
     return normalise(pixels, graph.preprocessing.mean, graph.preprocessing.std)

@@ -169,7 +169,9 @@ def load_bundle(path: Path | str) -> Bundle:
     contents = _read_zip(source) if source.is_file() else _read_directory(source)
     version = _schema_version(source, contents)
     manifest = parse_json(_Manifest, contents[MANIFEST], f"{source / MANIFEST}", _RESTORE)
-    for name in {GRAPH, TENSORS, *manifest.sha256}:
+    # A part of an integer program without the rest, or without a hash, is damage too.
+    integers = (QUANTISED, INTEGERS) if {QUANTISED, INTEGERS} & {*contents, *manifest.sha256} else ()
+    for name in (GRAPH, TENSORS, *integers):
         if name not in contents:
             raise InputError(f"{source} has no {name}", _RESTORE)
         if manifest.sha256.get(name) != _sha256(contents[name]):

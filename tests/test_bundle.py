@@ -28,7 +28,7 @@ from stas_neuro import bundle as module
 from stas_neuro.bundle import SCHEMA_VERSION, Provenance, load_bundle, save_bundle
 from stas_neuro.errors import InputError
 from stas_neuro.ir import Graph
-from stas_neuro.passes import FoldBatchNorm
+from stas_neuro.passes import FoldBatchNorm, Quantise
 from stas_neuro.reference import run_reference
 
 FILES = {"manifest.json", "graph.json", "tensors.safetensors"}
@@ -374,3 +374,19 @@ def test_an_older_schema_is_migrated(graph: Graph, path: Path, monkeypatch: pyte
 
 def test_every_older_schema_has_its_migration():
     assert set(module._MIGRATIONS) == set(range(1, SCHEMA_VERSION))
+
+
+@pytest.mark.parametrize("lost", ["quantised.json", "quantised.safetensors", "both hashes"])
+def test_half_an_integer_program_is_damage(lost: str, tmp_path: Path):
+    folded = build(Recipe(norm=False))
+    save_bundle(folded, tmp_path / "b", SOURCE, quantised=Quantise()(folded))
+    assert load_bundle(tmp_path / "b").quantised is not None
+    if lost == "both hashes":
+        manifest = json.loads((tmp_path / "b/manifest.json").read_text())
+        for name in ("quantised.json", "quantised.safetensors"):
+            del manifest["sha256"][name]
+        (tmp_path / "b/manifest.json").write_text(json.dumps(manifest))
+    else:
+        (tmp_path / "b" / lost).unlink()
+    with pytest.raises(InputError, match=r"quantised|SHA-256"):
+        load_bundle(tmp_path / "b")

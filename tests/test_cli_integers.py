@@ -90,6 +90,14 @@ def test_both_lowerings_give_what_the_reference_gives(home: Path, tmp_path: Path
             "--lowering stock is of an integer program",
         ),
         (
+            ("compile", "model", "--profile", "loihi1", "-o", "new"),
+            "--profile says how to make integers, and no --bits is given; give --bits",
+        ),
+        (
+            ("compile", "model", "--bits", "8", "--profile", "cmos45", "-o", "new"),
+            "cmos45 has no cores that compute in integers; use",
+        ),
+        (
             ("run", "plain", "--data", "data.npz", "--arithmetic", "fixed"),
             "holds no integer program; compile it",
         ),

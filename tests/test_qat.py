@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from random_models import covering, random_config, random_model
 from stas_neuro import api
 from stas_neuro.bundle import load_bundle
 from stas_neuro.data import LabelledImages, load_data
+from stas_neuro.ir import FixedHaltingScore
+from stas_neuro.models.folding import set_folded
 from stas_neuro.models.stas import StasModel
-from stas_neuro.quantisation import choose_scales
+from stas_neuro.quantisation import choose_scales, save_scales
 from stas_neuro.reference import run_reference
 from stas_neuro.training.integers import program_of
 
@@ -93,6 +96,35 @@ def _state(directory: Path) -> dict[str, torch.Tensor]:
     return {name[len(start) :]: tensor for name, tensor in tensors.items() if name.startswith(start)}
 
 
+@pytest.mark.parametrize("stem", ["one-step", "late-mean"])
+@pytest.mark.parametrize("backbone", ["spikformer", "spikingformer"])
+def test_the_plan_does_not_move_with_the_weights(backbone: str, stem: str) -> None:
+    """Tables, shifts and limits of the trained program are those of what compiles, whatever it learnt."""
+    choice = DESIGN[0] | {
+        "backbone": backbone,
+        "stem": stem,
+        "accumulate": "rectangular",
+        "event_input": False,
+    }
+    model = random_model(random_config(choice, 5), 5, torch.float32)
+    graph, images = api.compile(model), images_of(model, 8, 5)
+    chosen = choose_scales(graph, images, bits=6)
+    program = program_of(model.config, graph, chosen)
+    with torch.no_grad():
+        for parameter in program.parameters():
+            parameter *= 0.8
+    set_folded(model, program.held())
+    compiled = chosen(api.compile(model))
+    assert compiled.nodes == program.graph.nodes
+    for score in compiled.of_type(FixedHaltingScore):
+        assert np.array_equal(compiled.tensor(score, "table"), program.graph.tensor(score, "table"))
+    trace = run_reference(compiled, api.preprocess(compiled, images))
+    output = program(torch.from_numpy(api.preprocess(graph, images)))
+    assert np.array_equal(output.visits.numpy(), trace.visits)
+    unit = compiled.output.unit  # type: ignore[attr-defined]
+    assert np.array_equal(np.rint(output.logits.detach().numpy() / unit), np.rint(trace.logits / unit))
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -113,3 +145,27 @@ def test_what_fine_tuning_asks_for(
     monkeypatch.chdir(tmp_path)
     done = stas("train", "--data", tmp_path / "data.npz", *arguments, "-o", tmp_path / "new")
     assert done.code == 2 and expected in done.err
+
+
+def test_trained_anew_a_checkpoint_forgets_its_integers(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path / "model")
+    make_data(tmp_path / "data.npz", 40)
+    common = ("train", "--data", tmp_path / "data.npz", *TUNE, "-o", tmp_path / "new")
+    fine(*common, "--init", tmp_path / "model", "--qat", "4")
+    assert (tmp_path / "new/quantisation.json").exists()
+    small = ("--preset", "tiny", "--patch-size", "2", "--stage1-epochs", "1")
+    fine(*common, *small, "--force")
+    assert not (tmp_path / "new/quantisation.json").exists()
+
+
+def test_a_damaged_scale_is_named(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path / "model")
+    data = images_of(api.load_model(tmp_path / "model"), 8, 0)
+    save_scales(choose_scales(api.compile(tmp_path / "model"), data, bits=4), tmp_path / "model")
+    fine("compile", tmp_path / "model", "-o", tmp_path / "bundle")
+    path = tmp_path / "model/quantisation.json"
+    document = json.loads(path.read_text())
+    document["scales"]["blocks.0.fc1"]["exponents"].pop()
+    path.write_text(json.dumps(document))
+    done = stas("compile", tmp_path / "model", "-o", tmp_path / "again")
+    assert done.code == 2 and "the given scales do not fit blocks.0.fc1; fine-tune" in done.err

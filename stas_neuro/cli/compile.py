@@ -54,17 +54,13 @@ from stas_neuro.quantisation import load_scales, quantise
 )
 @click.option(
     "--profile",
-    default="loihi2",
-    show_default=True,
     metavar="NAME|FILE",
-    help="Chip whose integers they have to be: exponents a layer or a channel, bits of state.",
+    help="Chip whose integers they have to be: shared exponents, bits of state.  [default: loihi2]",
 )
 @click.option(
     "--input-encoding",
     type=click.Choice(("graded", "bias")),
-    default="graded",
-    show_default=True,
-    help="Pixels come as graded spikes, or what the first convolution makes of them as bias currents.",
+    help="Pixels come as graded spikes, or what the first layer makes of them as biases.  [default: graded]",
 )
 @click.option(
     "--lowering",
@@ -82,8 +78,8 @@ def command(
     readout: str | None,
     bits: int | None,
     calibrate: str | None,
-    profile: str,
-    input_encoding: Encoding,
+    profile: str | None,
+    input_encoding: Encoding | None,
     lowering: str,
     force: bool,
     as_json: bool,
@@ -98,22 +94,31 @@ def command(
     options: dict[str, Any] = {"accumulate": accumulate, "epsilon": epsilon, "readout": readout}
     tuned = load_scales(model)
     quantised = None
-    if bits is None and tuned is not None:
+    chosen = {"--calibrate": calibrate, "--profile": profile, "--input-encoding": input_encoding}
+    given = [name for name, value in chosen.items() if value is not None]
+    if bits is None and given:
+        what = f"{given[0]} says how to make integers, and no --bits is given"
+        remedy = "give --bits; without it a fine-tuned model is compiled as it was trained"
+        raise InputError(what, remedy if tuned else "give --bits")
+    if tuned is not None and not given and bits in (None, tuned.bits):
         quantised = run_passes(graph, [tuned])
         options["bits"] = tuned.bits
     elif bits is not None:
+        arithmetic = load_profile(profile or "loihi2").arithmetic
+        if arithmetic is None:
+            raise InputError(f"{profile} has no cores that compute in integers", "use loihi1 or loihi2")
         quantised = quantise(
             graph,
             None if calibrate is None else load_data(calibrate, "train"),
             bits=bits,
-            arithmetic=load_profile(profile).arithmetic,
-            encoding=input_encoding,
+            arithmetic=arithmetic,
+            encoding=input_encoding or "graded",
         )
         options |= {
             "bits": bits,
             "calibrate": calibrate,
-            "profile": profile,
-            "input_encoding": input_encoding,
+            "profile": profile or "loihi2",
+            "input_encoding": input_encoding or "graded",
         }
     if lowering == "stock":
         if quantised is None:

@@ -27,6 +27,7 @@ from stas_neuro.errors import InputError
 from stas_neuro.finetuning import fine_tune
 from stas_neuro.models.config import ACCUMULATIONS, ATTENTIONS, FIRES, PRESETS, READOUTS, STEMS, StasConfig
 from stas_neuro.models.config import preset as named_preset
+from stas_neuro.quantisation import SCALES_FILE
 from stas_neuro.training.options import TrainOptions
 
 MODEL_HELP = {
@@ -69,7 +70,7 @@ TRAIN_HELP = {
     "compile": "Fuse the neurons' arithmetic, which needs a C++ compiler.",
 }
 _HOLDOUT = 5000
-_OUTPUTS = ("config.json", "model.safetensors", "last.safetensors", "log.jsonl")
+_OUTPUTS = ("config.json", "model.safetensors", "last.safetensors", "log.jsonl", SCALES_FILE)
 _STAGE1 = "stage1"
 
 

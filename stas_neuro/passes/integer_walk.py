@@ -224,7 +224,15 @@ class IntegerWalk:
         """Choose the scales of a group's layers, or take those that were given."""
         given = self.options.scales
         names = [source.name for source in group.sources]
-        if all(name in given for name in names):
+        if given:
+            for source in group.sources:
+                scale = given.get(source.name)
+                if isinstance(source, Conv2d | Linear) and (
+                    scale is None
+                    or not scale.unit > 0
+                    or len(scale.exponents) != len(self.graph.tensor(source, "weight"))
+                ):
+                    raise InputError(f"the given scales do not fit {source.name}", "fine-tune the model anew")
             self.scales.update({name: given[name] for name in names})
             return
         layers = [self._layer(source) for source in group.sources if isinstance(source, Conv2d | Linear)]
@@ -284,9 +292,12 @@ class IntegerWalk:
         return bias[:, 0, 0] if uniform else bias
 
     def _summed(self, node: Node) -> tuple[int, bool]:
-        """Tell over how many steps a layer's output is summed, and whether for a mean."""
+        """Tell how many of a layer's outputs are added up, and whether for a mean."""
         for edge in self.graph.consumers(node):
             follower = self.graph.node(edge.dst)
+            if isinstance(follower, Integrate) and follower.mode == "learned":
+                weights = np.abs(self.graph.tensor(follower, "weights")).sum()
+                return max(1, math.ceil(weights)), False
             if isinstance(follower, Integrate) and follower.mode != "max":
                 return self.graph.time_steps, follower.mode == "mean"
         return 1, False
@@ -371,8 +382,11 @@ class IntegerWalk:
         reach = Range(min(self.reach[key].low for key in keys), max(self.reach[key].high for key in keys))
         is_events = self.graph.types[keys[-1]].kind in EVENTS
         needed, largest = reach.magnitude, self.options.largest_output
-        if largest is not None and not is_events:
-            needed = min(needed, math.ceil(HEADROOM * largest / unit))
+        if not is_events:
+            # What a plan depends on must not move with the weights when they are fine-tuned.
+            reach = self._any_current()
+            if largest is not None:
+                needed = min(self.limit, math.ceil(HEADROOM * largest / unit))
         plan = plan_readout(self.graph, node, unit, reach, needed, is_events, self.limit)
         for score in self.graph.of_type(HaltingScore):
             self._score(score, plan.score_bits)
@@ -384,9 +398,13 @@ class IntegerWalk:
         self._value(node, plan.unit, plan.reach)
         self.offset[node.name, "y"] = plan.offset
 
+    def _any_current(self) -> Range:
+        return Range(-self.limit, self.limit)
+
     def _score(self, node: HaltingScore, bits: int) -> None:
         key = self._source(node, "z")
-        scores = score_table(node, self.unit[key], self.reach[key], bits)
+        reach = self.reach[key] if self.graph.types[key].kind in EVENTS else self._any_current()
+        scores = score_table(node, self.unit[key], reach, bits)
         self._emit(
             FixedHaltingScore,
             node,

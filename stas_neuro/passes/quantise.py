@@ -7,7 +7,18 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from stas_neuro.errors import InputError
-from stas_neuro.ir import Conv2d, Encoding, Graph, Linear, Stage
+from stas_neuro.ir import (
+    Conv2d,
+    Encoding,
+    FixedLIF,
+    Graph,
+    Linear,
+    Phase,
+    Problems,
+    Range,
+    Stage,
+    membrane_range,
+)
 from stas_neuro.passes.integer_walk import IntegerWalk, LayerUnits
 from stas_neuro.passes.scales import LayerScale, Statistics
 
@@ -66,5 +77,19 @@ class Quantise:
             )
         walk = IntegerWalk(graph, self)
         quantised = walk.quantised()
+        self._check_state(quantised)
         layers = [node for node in graph.nodes if isinstance(node, Conv2d | Linear)]
         return quantised, {node.name: walk.layer_units(node) for node in layers}
+
+    def _check_state(self, quantised: Graph) -> None:
+        """Require of every membrane and synaptic input what the graph itself requires of 24 bits."""
+        limit, problems = 2 ** (self.state_bits - 1) - 1, Problems()
+        for node in quantised.of_type(FixedLIF):
+            x = quantised.source_type(quantised.inputs(node)["x"])
+            assert x.bound is not None
+            steps = 1 if node.phase == Phase.ONCE else quantised.time_steps
+            reach = membrane_range(node, Range(x.low, x.bound), steps).magnitude
+            if reach > limit:
+                what = f"its membrane can reach {reach}, beyond {limit}: {self.state_bits} bits with sign"
+                problems.add(node.name, what, "use fewer inputs a neuron or smaller weights")
+        problems.raise_if_any()

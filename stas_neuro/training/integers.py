@@ -293,8 +293,9 @@ class _Pass:
             return {"y": x.amax(0)}
         if node.mode != "learned":
             return {"y": x.sum(0)}
-        weights = torch.from_numpy(self.graph.tensor(node, "weights").astype(np.float32))
-        return {"y": _floor(torch.tensordot(weights, x, dims=1), node.shift)}
+        # Float64: the sum may reach 2^31 before it is shifted.
+        weights = torch.from_numpy(self.graph.tensor(node, "weights").astype(np.float64))
+        return {"y": _floor(torch.tensordot(weights, x.double(), dims=1), node.shift).float()}
 
     def _tokens(self, node: Tokens, inputs: Inputs) -> State:
         return {"y": inputs["x"].flatten(2).transpose(1, 2)}
