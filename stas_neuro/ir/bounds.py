@@ -223,9 +223,6 @@ def _integrate(node: FixedIntegrate, site: _Site) -> Ranges:
         y = x.times(steps)
     else:
         weights = site.tensor("weights")
-        if weights.min() < -256 or weights.max() > 255:
-            what = f"weights of steps are {weights.min()}..{weights.max()}"
-            site.problems.add(f"{node.name}/weights", what, "use -256..255")
         positive, negative = int(np.maximum(weights, 0).sum()), int(np.minimum(weights, 0).sum())
         y = Range(positive * x.low + negative * x.high, positive * x.high + negative * x.low)
         site.fits("the weighted sum", y, WORD_LIMIT, "raise its shift")

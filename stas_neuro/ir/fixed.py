@@ -134,7 +134,7 @@ class FixedMaskedColumnSum(MaskedColumnSum):
 class FixedIntegrate(Integrate):
     """Max, or sum over the T steps (that of `mean` too: what follows holds the 1/T).
 
-    learned: y = (sum over t of weights[t] * x[t]) >> shift, weights within -256..255.
+    learned: y = (sum over t of weights[t] * x[t]) >> shift, weights of 16 bits.
     """
 
     shift: int

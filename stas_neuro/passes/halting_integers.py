@@ -18,6 +18,8 @@ TABLE_ENTRIES = 1024
 _CURRENT_STEPS = 512
 """Steps that half the range of a real-valued block output gets, if scores can spare the bits."""
 _DIVIDE_BITS = 12
+_LARGEST_OUTPUT = 2**12
+"""Finer steps than this of a readout's range would only make the head's weights small beside its bias."""
 _HEAD_REACH = 2**16
 """Largest output times features that a head of full weights takes at its smallest exponent."""
 
@@ -124,7 +126,7 @@ def plan_readout(
     elif node.mode != "last-state":
         real /= graph.time_steps
     y_shift = 0
-    while (sums.magnitude >> y_shift) * features > _HEAD_REACH:
+    while (sums.magnitude >> y_shift) > min(_HEAD_REACH // features, _LARGEST_OUTPUT):
         y_shift += 1
     return ReadoutPlan(
         score_bits=bits,

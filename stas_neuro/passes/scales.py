@@ -115,9 +115,16 @@ def fit_group(
     for octave in range(_LARGEST_OCTAVE, -1 if threshold else -64, -1):
         vth = 2.0 ** (octave + fraction / _FRACTIONS)
         unit = threshold / (round(vth) << ALIGN) if threshold else 1 / (vth * 2**ALIGN)
+        lowered = [own - (_LARGEST_OCTAVE - octave) for own in exponents]
+        # Small channels beside large ones are held with fewer bits, and so is a head whose bias, and nothing
+        # else, asks for a coarse unit.
+        least = _EXPONENTS[0]
+        lowered = [
+            np.maximum(own, least) if threshold is None or own.max() >= least else own for own in lowered
+        ]
         scales = [
-            LayerScale(unit / synapses.factor, tuple(int(e) for e in own - (_LARGEST_OCTAVE - octave)))
-            for synapses, own in zip(group, exponents, strict=True)
+            LayerScale(unit / synapses.factor, tuple(int(e) for e in own))
+            for synapses, own in zip(group, lowered, strict=True)
         ]
         problem = _misfit(group, scales, tau, limits)
         if not problem:
