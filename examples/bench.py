@@ -39,6 +39,8 @@ BACKENDS = {
     "torch, skipping": "live tokens only",
     "torch, counting": "skipping, and every event counted",
     "reference": "numpy, every event counted",
+    "reference, integers": "the program of 8-bit integers in numpy",
+    "lava, integers": "the same on Lava's process models, stepped in one interpreter",
     "lava, in-process": "Lava's process models stepped in one interpreter, every event counted",
     "lava, multiprocess": "Lava's own runtime, a process a node; starting them is part of a call",
 }
@@ -129,7 +131,9 @@ def _bundle_call(task: Task) -> Callable[[NDArray[np.uint8]], Any]:
     bundle = stas_neuro.load_bundle(task.bundle)
     backend, _, runtime = task.backend.partition(", ")
     options: dict[str, Any] = {"backend": backend, "dtype": task.dtype}
-    if runtime:
+    if runtime == "integers":
+        options["arithmetic"] = "fixed"
+    elif runtime:
         options["runtime"] = runtime
     return lambda images: stas_neuro.run(bundle, images, **options)
 
@@ -195,7 +199,9 @@ def _child() -> ProcessPoolExecutor:
 
 
 def _compile(model: str, bundle: str) -> None:
-    stas_neuro.save_bundle(stas_neuro.compile(model), bundle, provenance=stas_neuro.provenance(model))
+    graph = stas_neuro.compile(model)
+    quantised = stas_neuro.quantise(graph)
+    stas_neuro.save_bundle(graph, bundle, stas_neuro.provenance(model), quantised=quantised)
 
 
 def show(result: dict[str, Any]) -> None:
