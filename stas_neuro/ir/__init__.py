@@ -1,6 +1,13 @@
 """The typed graph every stage shares. It knows no file format, no torch and no Lava."""
 
-from stas_neuro.ir.bounds import BIAS_LIMIT, EXACT_LIMIT, Range, membrane_range, synaptic_ranges
+from stas_neuro.ir.bounds import (
+    BIAS_LIMIT,
+    EXACT_LIMIT,
+    Range,
+    membrane_bound,
+    membrane_range,
+    synaptic_ranges,
+)
 from stas_neuro.ir.fixed import (
     ALIGN,
     NODE_TYPES,
@@ -100,6 +107,7 @@ __all__ = [
     "Tokens",
     "ValueType",
     "is_off_core",
+    "membrane_bound",
     "membrane_range",
     "neutral",
     "op_of",

@@ -136,6 +136,14 @@ def membrane_range(node: FixedLIF, x: Range, steps: int) -> Range:
     return Range(low, high)
 
 
+def membrane_bound(graph: Graph, lif: FixedLIF) -> int:
+    """Largest magnitude that a membrane of a quantised graph can reach, whatever the image."""
+    x = graph.source_type(graph.inputs(lif)["x"])
+    assert x.bound is not None  # a quantised graph is not made without
+    steps = 1 if lif.phase == Phase.ONCE else graph.time_steps
+    return membrane_range(lif, Range(x.low, x.bound), steps).magnitude
+
+
 def _input(node: Input, site: _Site) -> Ranges:
     return {"y": Range(0, PIXEL_LIMIT)}
 

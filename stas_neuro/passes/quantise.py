@@ -13,11 +13,9 @@ from stas_neuro.ir import (
     FixedLIF,
     Graph,
     Linear,
-    Phase,
     Problems,
-    Range,
     Stage,
-    membrane_range,
+    membrane_bound,
 )
 from stas_neuro.passes.integer_walk import IntegerWalk, LayerUnits
 from stas_neuro.passes.scales import LayerScale, Statistics
@@ -85,10 +83,7 @@ class Quantise:
         """Require of every membrane and synaptic input what the graph itself requires of 24 bits."""
         limit, problems = 2 ** (self.state_bits - 1) - 1, Problems()
         for node in quantised.of_type(FixedLIF):
-            x = quantised.source_type(quantised.inputs(node)["x"])
-            assert x.bound is not None
-            steps = 1 if node.phase == Phase.ONCE else quantised.time_steps
-            reach = membrane_range(node, Range(x.low, x.bound), steps).magnitude
+            reach = membrane_bound(quantised, node)
             if reach > limit:
                 what = f"its membrane can reach {reach}, beyond {limit}: {self.state_bits} bits with sign"
                 problems.add(node.name, what, "use fewer inputs a neuron or smaller weights")

@@ -32,11 +32,10 @@ from stas_neuro.ir import (
     Gate,
     Graph,
     Node,
-    Phase,
     Range,
     SpikeMaxPool,
     Tokens,
-    membrane_range,
+    membrane_bound,
 )
 from stas_neuro.reference.operators import (
     OPERATORS,
@@ -81,12 +80,9 @@ def _within(graph: Graph, node: Node, size: Mapping[str, int]) -> int:
         case FixedIntegrate(mode="learned"):
             return _magnitude_sum(graph.tensor(node, "weights")[None]) * size["x"]
         case FixedLIF():
-            x = graph.source_type(graph.inputs(node)["x"])
-            steps = 1 if node.phase == Phase.ONCE else graph.time_steps
-            membrane = membrane_range(node, Range(x.low, x.bound or 0), steps).magnitude
             # |v| * (4096 - dv) / 4096 is a whole number of small parts: as many as in lowest terms.
             keep = 4096 - node.dv
-            return membrane * (keep // (keep & -keep))
+            return membrane_bound(graph, node) * (keep // (keep & -keep))
         case FixedAdd():
             return node.a_weight * size["a"] + node.b_weight * size["b"]
         case FixedHaltAccumulate():

@@ -18,8 +18,7 @@ from stas_neuro.ir import (
     Graph,
     Node,
     Phase,
-    Range,
-    membrane_range,
+    membrane_bound,
 )
 
 
@@ -76,7 +75,7 @@ class Watch:
     def __init__(self, graph: Graph) -> None:
         lifs = [node for node in graph.nodes if isinstance(node, FixedLIF)]
         self.steps = {lif.name: 1 if lif.phase == Phase.ONCE else graph.time_steps for lif in lifs}
-        self.bounds = {lif.name: _bound(graph, lif, self.steps[lif.name]) for lif in lifs}
+        self.bounds = {lif.name: membrane_bound(graph, lif) for lif in lifs}
         self.largest = dict.fromkeys(self.steps, 0)
         self.seen = dict.fromkeys(self.steps, 0)
         """Steps that were observed, of all batches."""
@@ -116,9 +115,3 @@ class Watch:
             readout_values=self.values,
             readout_clipped=self.clipped,
         )
-
-
-def _bound(graph: Graph, lif: FixedLIF, steps: int) -> int:
-    x = graph.source_type(graph.inputs(lif)["x"])
-    assert x.bound is not None  # a quantised graph is not made without
-    return membrane_range(lif, Range(x.low, x.bound), steps).magnitude
