@@ -4,6 +4,7 @@ from stas_neuro.activity.file import read_activity, write_activity
 from stas_neuro.activity.layers import builder_for, does_events, layers_of
 from stas_neuro.activity.record import (
     KINDS,
+    MAPPED_KINDS,
     PHASES,
     Activity,
     ActivityBuilder,
@@ -15,6 +16,7 @@ from stas_neuro.activity.record import (
 
 __all__ = [
     "KINDS",
+    "MAPPED_KINDS",
     "PHASES",
     "Activity",
     "ActivityBuilder",

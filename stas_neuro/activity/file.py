@@ -8,19 +8,20 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
-from stas_neuro.activity.record import KINDS, Activity, Counts, Layer, Visits
+from stas_neuro.activity.record import KINDS, MAPPED_KINDS, Activity, Counts, Layer, Visits
 from stas_neuro.errors import InputError
 from stas_neuro.files import parse_json, read_bytes, write_atomically
+from stas_neuro.mapping import Site
 
 FORMAT = "stas-neuro activity"
 SCHEMA_VERSION = 1
-_ADDED = frozenset({"cpu_operations"})
+_ADDED = frozenset({"cpu_operations", *MAPPED_KINDS})
 """Kinds that files written before them do not list: nothing counted any."""
 _REMEDY = "mend the file (docs/activity.md has the schema)"
 
@@ -60,6 +61,8 @@ class _File:
     layers: list[Layer]
     events: list[_Event]
     visits: _Visits | None
+    cores: list[Site] = field(default_factory=list)
+    late: int = 0
 
 
 def write_activity(activity: Activity, path: str | Path) -> None:
@@ -81,6 +84,8 @@ def write_activity(activity: Activity, path: str | Path) -> None:
         "images": activity.images,
         "steps": activity.steps,
         "kinds": KINDS,
+        "cores": [asdict(site) for site in activity.cores],
+        "late": activity.late,
     }
     # One line a layer and an event: long files stay readable, and comparable with line tools.
     lines = [f" {json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
@@ -128,9 +133,9 @@ def _record(file: _File) -> Activity:
     seen: set[tuple[str, str, str]] = set()
     for number, event in enumerate(file.events):
         where = f"events.{number}"
-        for field, known in (("kind", counts), ("layer", layer_of), ("step", step_of)):
-            if getattr(event, field) not in known:
-                raise InputError(f"{where}.{field}: no {getattr(event, field)!r} in the file", _REMEDY)
+        for key, known in (("kind", counts), ("layer", layer_of), ("step", step_of)):
+            if getattr(event, key) not in known:
+                raise InputError(f"{where}.{key}: no {getattr(event, key)!r} in the file", _REMEDY)
         place = (event.kind, event.layer, event.step)
         if place in seen:
             raise InputError(
@@ -146,7 +151,14 @@ def _record(file: _File) -> Activity:
         except OverflowError as error:
             raise InputError(f"{where}.count: does not fit 64 bits", _REMEDY) from error
     visits = None if file.visits is None else _unpack(file.visits, file.images)
-    return Activity(layers=tuple(file.layers), steps=tuple(file.steps), counts=counts, visits=visits)
+    return Activity(
+        layers=tuple(file.layers),
+        steps=tuple(file.steps),
+        counts=counts,
+        visits=visits,
+        cores=tuple(file.cores),
+        late=file.late,
+    )
 
 
 def _array(key: str, rows: list[dict[str, object]]) -> str:

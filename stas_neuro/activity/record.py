@@ -11,11 +11,21 @@ import numpy as np
 import numpy.typing as npt
 
 from stas_neuro.errors import InputError
+from stas_neuro.mapping import Site
 
 Counts = npt.NDArray[np.int64]
 Visits = npt.NDArray[np.bool_]
 ImageChoice = slice | int | Sequence[int] | npt.NDArray[np.int64] | npt.NDArray[np.bool_]
 
+MAPPED_KINDS: tuple[str, ...] = (
+    "axon_messages",
+    "hops_x",
+    "hops_y",
+    "chip_crossings",
+    "input_messages",
+    "updates_skipped",
+)
+"""What is known only of a network on cores; zero without a mapping."""
 KINDS: tuple[str, ...] = (
     "synops",
     "synops_unary",
@@ -27,6 +37,7 @@ KINDS: tuple[str, ...] = (
     "score_lookups",
     "readout_macs",
     "cpu_operations",
+    *MAPPED_KINDS,
 )
 """Every kind of event a record holds; docs/activity.md defines each."""
 
@@ -70,6 +81,10 @@ class Layer:
         Spiking stages before it within its phase (a chip does one in a hardware step); None where unknown.
     feedback : bool
         Whether its output reaches the next model step, so that model steps cannot overlap.
+    core : int or None
+        The core it is on, an index into `Activity.cores`; None without a mapping, or beside the cores.
+    of : str
+        Layer of the network that it is a piece of; empty where it is the whole.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {
@@ -87,6 +102,13 @@ class Layer:
     phase: str = "step"
     stage: int | None = None
     feedback: bool = False
+    core: int | None = None
+    of: str = ""
+
+    @property
+    def network_layer(self) -> str:
+        """Layer of the network that the row is, or is a piece of."""
+        return self.of or self.name
 
     def __post_init__(self) -> None:
         for key in ("neurons", "in_features", "out_features", "weights", "stage"):
@@ -109,6 +131,10 @@ class Activity:
         Every kind of `KINDS`.
     visits : bool (images, T, L, N), optional
         Which block computed which token at which model step; None where that was not observed.
+    cores : tuple of Site
+        Where the cores are that rows name; empty without a mapping.
+    late : int
+        Hardware steps by which halting decisions are late: 0, or what the schedule pipelined-stale needs.
 
     Raises
     ------
@@ -120,6 +146,8 @@ class Activity:
     steps: tuple[str, ...]
     counts: Mapping[str, Counts]
     visits: Visits | None = None
+    cores: tuple[Site, ...] = ()
+    late: int = 0
 
     def __post_init__(self) -> None:
         _require_unique("layer", [layer.name for layer in self.layers])
@@ -130,6 +158,11 @@ class Activity:
                 raise InputError(
                     f"layer {layer.name} is placed with {layer.placed_with}", "name a layer of the record"
                 )
+            if layer.core is not None and not 0 <= layer.core < len(self.cores):
+                what = f"layer {layer.name} is on core {layer.core} of {len(self.cores)}"
+                raise InputError(what, "list the site of every core")
+        if self.late < 0:
+            raise InputError(f"late is {self.late}", "give 0 or more hardware steps")
         if set(self.counts) != set(KINDS):
             wrong = sorted(set(self.counts) ^ set(KINDS))
             raise InputError(
@@ -199,6 +232,8 @@ class Activity:
             steps=self.steps,
             counts={kind: array[chosen] for kind, array in self.counts.items()},
             visits=None if self.visits is None else self.visits[chosen],
+            cores=self.cores,
+            late=self.late,
         )
 
     def __add__(self, other: Activity) -> Activity:
@@ -215,6 +250,8 @@ class Activity:
         for run in runs[1:]:
             if run.layers != first.layers or run.steps != first.steps:
                 raise InputError("layers or steps of the records differ", "join runs of one network only")
+            if run.cores != first.cores or run.late != first.late:
+                raise InputError("cores or schedules of the records differ", "join runs of one mapping only")
         observed = [run.visits for run in runs if run.visits is not None]
         if observed and len(observed) != len(runs):
             raise InputError("only some of the activity records have visits", "join only like with like")
@@ -225,6 +262,8 @@ class Activity:
             steps=first.steps,
             counts={kind: np.concatenate([run.counts[kind] for run in runs]) for kind in KINDS},
             visits=np.concatenate(observed) if observed else None,
+            cores=first.cores,
+            late=first.late,
         )
 
     def __eq__(self, other: object) -> bool:
@@ -235,6 +274,7 @@ class Activity:
         return (
             self.layers == other.layers
             and self.steps == other.steps
+            and (self.cores, self.late) == (other.cores, other.late)
             and all(np.array_equal(self.counts[kind], other.counts[kind]) for kind in KINDS)
             and (self.visits is None or np.array_equal(self.visits, np.asarray(other.visits)))
         )
@@ -254,6 +294,8 @@ class ActivityBuilder:
     layers: Sequence[Layer]
     steps: Sequence[str]
     images: int
+    cores: tuple[Site, ...] = ()
+    late: int = 0
     _counts: dict[str, Counts] = field(init=False, repr=False)
     _layer_index: dict[str, int] = field(init=False, repr=False)
     _step_index: dict[str, int] = field(init=False, repr=False)
@@ -287,7 +329,12 @@ class ActivityBuilder:
     def build(self, visits: Visits | None = None) -> Activity:
         """Finish the record; `visits` is bool (images, T, L, N) or None."""
         return Activity(
-            layers=tuple(self.layers), steps=tuple(self.steps), counts=self._counts, visits=visits
+            layers=tuple(self.layers),
+            steps=tuple(self.steps),
+            counts=self._counts,
+            visits=visits,
+            cores=self.cores,
+            late=self.late,
         )
 
 

@@ -1,0 +1,172 @@
+"""A mapping as data: every layer that keeps neurons is cut into pieces, and each piece is on one core.
+
+`placement` decides a mapping; backends count by it and prices are told by it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import ClassVar
+
+from stas_neuro.errors import InputError
+from stas_neuro.files import parse_json
+
+SCHEMA_VERSION = 1
+_REMEDY = "compile the bundle again with --placement"
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Site:
+    """Where a core is: its chip, and the column and row of its tile on that chip's mesh."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    chip: int = 0
+    x: int = 0
+    y: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.chip, self.x, self.y) < 0:
+            raise InputError(f"a core is at chip {self.chip}, tile {self.x},{self.y}", "count from 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """Some neurons of a layer: `positions` x `features`, all on one core.
+
+    Parameters
+    ----------
+    layer : str
+        The node that keeps the neurons: a LIF, or a synaptic, halting or readout node without one behind it.
+    core : int
+        Index into the cores of the mapping.
+    positions : tuple of int
+        Tokens, or positions of a map in row-major order, ascending; (0,) where the layer has none.
+    features : tuple of two ints
+        First output feature (channel), and the one after the last.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    layer: str
+    core: int
+    positions: tuple[int, ...]
+    features: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        ascending = all(a < b for a, b in pairwise(self.positions))
+        if not self.positions or self.positions[0] < 0 or not ascending:
+            raise InputError(
+                f"piece of {self.layer}: positions {self.positions[:4]}... are not ascending from 0", _REMEDY
+            )
+        if not 0 <= self.features[0] < self.features[1]:
+            raise InputError(f"piece of {self.layer}: features are {self.features}", _REMEDY)
+
+    @property
+    def width(self) -> int:
+        """Features it holds of each position."""
+        return self.features[1] - self.features[0]
+
+    @property
+    def neurons(self) -> int:
+        """Neurons it holds."""
+        return len(self.positions) * self.width
+
+    @property
+    def name(self) -> str:
+        """Name of its row in activity records."""
+        return f"{self.layer}@{self.core}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mapping:
+    """A network on cores.
+
+    Parameters
+    ----------
+    profile : str
+        Profile whose limits it respects.
+    strategy : str
+        How it was decided: channel-major, token-major or halting-aware.
+    cores : tuple of Site
+    pieces : tuple of Piece
+        A layer has at most one on a core; together they hold each of its neurons once.
+
+    Raises
+    ------
+    InputError
+        At construction, when a piece is on no core, two are the same, or two cover a neuron.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    profile: str
+    strategy: str
+    cores: tuple[Site, ...]
+    pieces: tuple[Piece, ...]
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        for piece in self.pieces:
+            if not 0 <= piece.core < len(self.cores):
+                raise InputError(f"{piece.name}: there are {len(self.cores)} cores", _REMEDY)
+            if piece.name in seen:
+                raise InputError(f"{piece.name} occurs twice", "make it one piece")
+            seen.add(piece.name)
+        for layer in self.layers:
+            self._check_disjoint(layer)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Layers that have pieces, in the order of the pieces."""
+        return tuple(dict.fromkeys(piece.layer for piece in self.pieces))
+
+    @property
+    def chips(self) -> int:
+        """Chips in use."""
+        return len({site.chip for site in self.cores})
+
+    def of_layer(self, layer: str) -> tuple[Piece, ...]:
+        """Pieces of a layer, in the order of the pieces."""
+        return tuple(piece for piece in self.pieces if piece.layer == layer)
+
+    def check_layer(self, layer: str, positions: int, features: int) -> None:
+        """Raise InputError where the pieces of a layer do not hold all of its positions x features."""
+        held = sum(piece.neurons for piece in self.of_layer(layer))
+        widest = max((piece.features[1] for piece in self.of_layer(layer)), default=0)
+        last = max((piece.positions[-1] for piece in self.of_layer(layer)), default=-1)
+        if held != positions * features or widest > features or last >= positions:
+            raise InputError(
+                f"the mapping holds {held} neurons of {layer}, it has {positions} x {features}", _REMEDY
+            )
+
+    def _check_disjoint(self, layer: str) -> None:
+        held: dict[int, list[tuple[int, int]]] = {}
+        for piece in self.of_layer(layer):
+            for position in piece.positions:
+                held.setdefault(position, []).append(piece.features)
+        for position, spans in held.items():
+            if _overlap(spans):
+                raise InputError(f"{layer}: two pieces hold position {position}", _REMEDY)
+
+    def to_json(self) -> str:
+        """Give the text of mapping.json."""
+        return json.dumps(asdict(self)) + "\n"
+
+
+def parse_mapping(content: bytes, where: str) -> Mapping:
+    """Make a mapping from the bytes of mapping.json; raises InputError naming `where`."""
+    mapping = parse_json(Mapping, content, where, _REMEDY)
+    if mapping.schema_version != SCHEMA_VERSION:
+        what = f"{where}: schema_version is {mapping.schema_version}, this version reads {SCHEMA_VERSION}"
+        raise InputError(what, "use the version of stas-neuro that wrote it, or a newer one")
+    return mapping
+
+
+def _overlap(spans: Iterable[tuple[int, int]]) -> bool:
+    ordered = sorted(spans)
+    return any(a[1] > b[0] for a, b in pairwise(ordered))
