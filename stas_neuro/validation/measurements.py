@@ -1,0 +1,131 @@
+"""Measurements that others published: the files beside this module, as data."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+from typing import ClassVar
+
+from stas_neuro.files import parse_json
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]
+
+_REMEDY = "install stas-neuro again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One run. Powers in W, of all cores in use; `management_power_w` is of the processors beside them."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    step_s: float
+    dynamic_power_w: float
+    static_power_w: float
+    name: str = ""
+    date: str = ""
+    steps: int = 0
+    management_power_w: float | None = None
+
+    @property
+    def step_energy_j(self) -> float:
+        """Dynamic energy of a step."""
+        return self.dynamic_power_w * self.step_s
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoreCounts:
+    """What one core did in all counted steps; None where a plot does not show it."""
+
+    core: int
+    layer: str
+    neurons: int
+    synops: int | None
+    updates: int | None
+    spikes: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PilotNet:
+    """PilotNet on Loihi 2: `runs` differ in the software that measured; `cores` are those of the last."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    title: str
+    source: str
+    note: str
+    steps_counted: int
+    runs: tuple[Measured, ...]
+    left_out: dict[str, str]
+    cores: tuple[CoreCounts, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quartz:
+    """Quartz on Loihi: `runs` differ in the steps a sample, and do the same work beside stepping neurons."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    title: str
+    source: str
+    note: str
+    neurons: int
+    cores: int
+    runs: tuple[Measured, ...]
+
+
+@dataclass(frozen=True)
+class _Published:
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    pilotnet: PilotNet
+    quartz: Quartz
+    sources: dict[str, str]
+
+
+def pilotnet() -> PilotNet:
+    """Give the measured runs of PilotNet and the counts of its cores."""
+    published = _published()
+    rows = csv.DictReader(io.StringIO(_read("pilotnet_cores.csv")))
+    cores = tuple(
+        CoreCounts(
+            core=int(row["core"]),
+            layer=row["layer"],
+            neurons=int(row["neurons"]),
+            synops=_whole(row["synops"]),
+            updates=_whole(row["updates"]),
+            spikes=_whole(row["spikes"]),
+        )
+        for row in rows
+    )
+    known = published.pilotnet
+    return replace(known, source=published.sources[known.source], cores=cores)
+
+
+def quartz() -> Quartz:
+    """Give the measured runs of Quartz."""
+    published = _published()
+    known = published.quartz
+    return replace(known, source=published.sources[known.source])
+
+
+@cache
+def _published() -> _Published:
+    document = tomllib.loads(_read("published.toml"))
+    return parse_json(_Published, json.dumps(document).encode(), "published.toml", _REMEDY)
+
+
+def _read(name: str) -> str:
+    return (files("stas_neuro.validation") / name).read_text(encoding="utf-8")
+
+
+def _whole(text: str) -> int | None:
+    return int(text) if text else None
