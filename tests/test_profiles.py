@@ -245,9 +245,10 @@ def test_the_docs_name_every_entry_field_and_unit() -> None:
         (row,) = [line for line in text.splitlines() if line.startswith(f"| `capabilities.{entry}`")]
         assert all(f"`{word}`" in row for word in words), entry
     assert all(f"{field.name}" in text for field in fields(Arithmetic))
-    sections = {*UNITS, "capabilities", "unavailable", "sources"}
+    sections = {*UNITS, "capabilities", "unavailable", "sources", "inherited"}
     assert {field.name for field in fields(Profile)} - sections <= names
-    (example,) = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
+    example, extending = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
+    assert parse_profile(extending.encode(), "example").entry("energy.synaptic_operation").value == 27.5
     assert parse_profile(example.encode(), "example").entry("energy.synaptic_operation").value == 8.43
     for section, units in UNITS.items():
         assert f"{section}: {' '.join(units)}" in text

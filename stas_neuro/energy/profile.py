@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from stas_neuro.energy.entries import CAPABILITIES, ENTRIES, SECTIONS, UNITS
+from stas_neuro.energy.inheritance import KEY, inherit
 from stas_neuro.errors import InputError
 from stas_neuro.files import parse_json, read_bytes
 
@@ -26,77 +29,11 @@ else:
     import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]
 
 SCHEMA_VERSION = 1
+_REMEDY = "mend the profile (docs/profiles.md has the schema)"
 Basis = Literal["measured", "simulated", "fitted", "vendor", "assumed"]
 Corners = npt.NDArray[np.float64]
 """Numbers at (low, value, high) along the last axis, in SI units."""
 
-UNITS: Mapping[str, Mapping[str, float]] = {
-    "energy": {"J": 1.0, "mJ": 1e-3, "uJ": 1e-6, "nJ": 1e-9, "pJ": 1e-12, "fJ": 1e-15},
-    "time": {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "ps": 1e-12},
-    "power": {"W": 1.0, "mW": 1e-3, "uW": 1e-6, "nW": 1e-9},
-    "limits": {"1": 1.0, "B": 1.0, "KiB": 1024.0, "MiB": 1024.0**2, "bit": 1.0},
-}
-"""Units an entry of each section may have, with their size in the SI unit (limits: pieces, bytes or bits)."""
-
-_SECTIONS = (*UNITS, "capabilities")
-_EVENTS = {
-    "synaptic_operation": "one spike through one synapse",
-    "multiply_accumulate": "one real-valued input through one synapse",
-    "neuron_update_active": "one neuron stepped that had input or fires",
-    "neuron_update_inactive": "one neuron stepped with nothing to do",
-    "spike_message": "one spike sent by a neuron",
-    "hop_x": "one message over one tile hop, east or west",
-    "hop_y": "one message over one tile hop, north or south",
-    "chip_crossing": "one message from a chip to the next",
-    "io_message": "one value between the host and a core",
-    "state_reset": "one neuron's state cleared between images",
-    "gate_message": "one message that a core closes or opens again",
-    "score_lookup": "one halting score looked up",
-    "cpu_operation": "one operation of a processor beside the cores",
-}
-ENTRIES: Mapping[str, str] = {
-    **{f"energy.{event}": f"energy of {what}" for event, what in _EVENTS.items()},
-    **{f"time.{event}": f"time it takes for {what}" for event, what in _EVENTS.items()},
-    "time.barrier": "barrier synchronisation that ends a hardware step on one chip",
-    "time.barrier_multi_chip": "the same across chips",
-    "time.wake": "until a gated core steps again",
-    "power.static": "static power of a powered core or chip (`static_scope` says which)",
-    "power.static_gated": "static power that is left of a gated one",
-    "power.management": "power of the processors that manage a chip, of each chip",
-    "limits.neurons_per_core": "neurons a core holds",
-    "limits.synaptic_memory_per_core": "memory for weights in a core",
-    "limits.cores_per_chip": "cores of a chip that a network can use",
-    "limits.cores_per_tile": "cores that share a router of the mesh",
-    "limits.tiles_x": "tiles of a chip from west to east",
-    "limits.tiles_y": "tiles of a chip from north to south",
-    "limits.chips": "chips of a system",
-    "limits.fan_in": "synapses of one neuron",
-    "limits.input_axons_per_core": "distinct inputs a core takes",
-    "limits.output_axons_per_core": "distinct targets a core sends to",
-    "limits.weight_bits": "bits of the widest weight, sign included",
-    "limits.state_bits": "bits of a membrane and of synaptic input, sign included",
-    "limits.threshold_bits": "bits of a threshold, in units of 64 of the membrane's",
-    "limits.decay_bits": "bits of the part of a membrane that leaks in a step",
-    "limits.bias_bits": "bits of the mantissa of a bias, sign included",
-    "limits.bias_exponent": "largest power of two that a bias mantissa is multiplied by",
-    "limits.graded_spike_bits": "bits that a graded spike carries, where `graded_spikes`",
-    "capabilities.weight_exponents": "what shares the power of two that weights are multiplied by",
-    "capabilities.spike_products": "whether a core multiplies two spikes, as attention does",
-    "capabilities.neuron_programs": "whether the neurons of a core can be programmed",
-    "capabilities.core_gating": "whether a core can stop stepping, or lose its power, while a network runs",
-    "capabilities.weight_sharing": "whether positions on one core share weights",
-    "capabilities.processor": "whether a processor beside the cores can take what they cannot do",
-}
-"""Every entry a profile can have, by section and name, with its meaning."""
-CAPABILITIES: Mapping[str, tuple[str, ...]] = {
-    "weight_exponents": ("layer", "channel"),
-    "spike_products": ("native", "microcode", "no"),
-    "neuron_programs": ("yes", "no"),
-    "core_gating": ("no", "core", "power"),
-    "weight_sharing": ("yes", "no"),
-    "processor": ("yes", "no"),
-}
-"""What each entry of the section `capabilities` can say."""
 _ARITHMETIC = ("limits.weight_bits", "limits.state_bits", "capabilities.weight_exponents")
 
 
@@ -195,6 +132,9 @@ class Source:
 class Profile:
     """A chip. Entries are looked up by "section.name", `energy.synaptic_operation` for one.
 
+    `extends` names the profile that its file extends, and `inherited` by "section.name" the profile that an
+    entry, or the reason why there is none, comes from.
+
     Raises
     ------
     InputError
@@ -208,6 +148,7 @@ class Profile:
     name: str
     title: str
     graded_spikes: bool
+    extends: str = ""
     step_law: Literal["sum", "max"] | None = None
     static_scope: Literal["core", "chip"] | None = None
     notes: list[str] = field(default_factory=list)
@@ -218,6 +159,7 @@ class Profile:
     capabilities: Mapping[str, Capability] = field(default_factory=dict)
     unavailable: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, Source] = field(default_factory=dict)
+    inherited: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, entry in self.entries().items():
@@ -225,11 +167,11 @@ class Profile:
         for name, capability in self.capabilities.items():
             self._check_capability(name, capability)
         for name, reason in self.unavailable.items():
-            if name not in ENTRIES and name not in _SECTIONS:
+            if name not in ENTRIES and name not in SECTIONS:
                 raise InputError(f"unavailable.{name}: no such entry or section", "see docs/profiles.md")
             if not reason:
                 raise InputError(f"unavailable.{name}: no reason", "say why there is no such number")
-            if name in self._given() or (name in _SECTIONS and getattr(self, name)):
+            if name in self._given() or (name in SECTIONS and getattr(self, name)):
                 raise InputError(f"unavailable.{name}: the profile gives it too", "keep one of both")
         if self.step_law is None and "time" not in self.unavailable:
             raise InputError("step_law is missing", "give sum or max, or declare time unavailable")
@@ -337,30 +279,64 @@ def load_profile(name_or_path: str | Path) -> Profile:
     Raises
     ------
     InputError
-        When there is no such profile, or its file is wrong: names the file and the field.
+        When there is no such profile, or its file or one that it extends is wrong: names the file and the
+        field.
     """
+    content, where = _read(name_or_path)
+    return parse_profile(content, where)
+
+
+def parse_profile(content: bytes, where: str) -> Profile:
+    """Make a profile from the bytes of a TOML file.
+
+    Errors name `where`, its path: that of a profile which it extends is relative to it.
+    """
+    return _validated(_document(content, where, ()), where)
+
+
+def _read(name_or_path: str | Path) -> tuple[bytes, str]:
+    """Give the bytes of a profile, and what errors call it."""
     if isinstance(name_or_path, Path) or name_or_path.endswith(".toml"):
-        return parse_profile(read_bytes(Path(name_or_path)), str(name_or_path))
+        return read_bytes(Path(name_or_path)), str(name_or_path)
     if name_or_path not in list_profiles():
         raise InputError(
             f"no profile is called '{name_or_path}'",
             f"use {', '.join(list_profiles())} or the path of a .toml file",
         )
     resource = files("stas_neuro.hw_profiles") / f"{name_or_path}.toml"
-    return parse_profile(resource.read_bytes(), f"{name_or_path}.toml")
+    return resource.read_bytes(), str(resource)
 
 
-def parse_profile(content: bytes, where: str) -> Profile:
-    """Make a profile from the bytes of a TOML file; errors name `where`."""
-    remedy = "mend the profile (docs/profiles.md has the schema)"
+def _document(content: bytes, where: str, children: tuple[str, ...]) -> dict[str, Any]:
+    """Read a file with all that it inherits; `children` are the files that led to it."""
     try:
-        document = tomllib.loads(content.decode())
+        document: dict[str, Any] = json.loads(json.dumps(tomllib.loads(content.decode()), default=str))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{where}: {error}", remedy) from error
+        raise InputError(f"{where}: {error}", _REMEDY) from error
     version = document.get("schema_version")
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise InputError(
             f"{where}: schema_version is {version}, this version reads {SCHEMA_VERSION}",
             "use a newer stas-neuro",
         )
-    return parse_json(Profile, json.dumps(document, default=str).encode(), where, remedy)
+    if "inherited" in document:
+        raise InputError(f"{where}: inherited is not for files", _REMEDY)
+    parent = document.get(KEY)
+    if not isinstance(parent, str):
+        return document
+    chain = (*children, os.path.realpath(where))
+    beside = Path(where).parent / parent if parent.endswith(".toml") else parent
+    try:
+        above, place = _read(beside)
+    except InputError as error:
+        raise InputError(f"{' extends '.join((*chain, parent))}: {error.what}", error.remedy) from error
+    if os.path.realpath(place) in chain:
+        circle = " extends ".join((*chain, os.path.realpath(place)))
+        raise InputError(f"{circle}: a circle", "let one of them extend nothing")
+    inherited = _document(above, place, chain)
+    _validated(inherited, place)
+    return inherit(document, inherited, where)
+
+
+def _validated(document: dict[str, Any], where: str) -> Profile:
+    return parse_json(Profile, json.dumps(document).encode(), where, _REMEDY)
