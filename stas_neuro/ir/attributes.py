@@ -39,7 +39,7 @@ from stas_neuro.ir.types import Stage
 if TYPE_CHECKING:
     from stas_neuro.ir.graph import Graph
 
-_AT_LEAST_0 = frozenset({"padding", "delay"})
+_AT_LEAST_0 = frozenset({"padding", "delay", "late"})
 """Integer attributes that may be 0; all others are sizes and counts, at least 1."""
 
 
@@ -57,6 +57,7 @@ _RANGES: dict[tuple[type, str], tuple[Callable[[Any], bool], str]] = {
     (BatchNorm, "eps"): (lambda eps: eps > 0, "it must be above 0"),
     (SpikeMatMul, "scale"): (lambda scale: scale > 0, "it must be above 0"),
     (HaltAccumulate, "epsilon"): (lambda epsilon: 0 <= epsilon < 1, "it must be in [0, 1), such as 0.01"),
+    (HaltAccumulate, "lags"): (lambda lags: min(lags, default=0) >= 0, "scores arrive 0 or more steps late"),
     **{(cls, "weight_bits"): _within(1, 9) for cls in (FixedConv2d, FixedLinear)},
     **{(cls, "bias_exp"): _within(0, 7) for cls in (FixedConv2d, FixedLinear)},
     **{(cls, "exponent"): _within(0, 7) for cls in (FixedSpikeMatMul, FixedMaskedColumnSum)},

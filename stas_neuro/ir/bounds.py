@@ -268,12 +268,15 @@ def _halt_accumulate(node: FixedHaltAccumulate, site: _Site) -> Ranges:
         site.problems.add(node.name, f"limit is {node.limit}", f"1 - epsilon is in 1..{one} of these bits")
     if h > one:
         site.problems.add(node.name, f"scores reach {h}", f"a score is at most {one} of these bits")
+    # A token may have visited all before the news that it had to halt arrives.
+    everything = h * graph.time_steps * len(graph.accumulators)
     if node.mode == "rectangular":
-        total, p = h * graph.time_steps * graph.blocks, h
+        total, p = everything, h
     else:
-        total, p = node.limit + h, one
+        total, p = everything if node.late else node.limit + h, one
     site.fits("its total", Range(0, total), STATE_LIMIT, "use fewer score bits")
-    return {"alive": Range(0, 1), "total": Range(0, total), "p": Range(0, p)}
+    sent = h if node.late else total  # late decisions send scores, and add them up where they are used
+    return {"alive": Range(0, 1), "total": Range(0, sent), "p": Range(0, p)}
 
 
 def _readout(node: FixedReadout, site: _Site) -> Ranges:

@@ -39,14 +39,29 @@ def _check_alike(graph: Graph, accumulators: tuple[HaltAccumulate, ...], problem
                 f"mode {node.mode}, epsilon {node.epsilon:g}; {first.name}: {first.mode}, {first.epsilon:g}"
             )
             problems.add(node.name, what, "all accumulators share mode and epsilon")
+        if node.late != first.late:
+            what = f"late is {node.late}, that of {first.name} is {first.late}"
+            problems.add(node.name, what, "all accumulators are late alike")
     wanted = 1 if first.mode == "time" else graph.blocks
     if len(accumulators) != wanted:
         what = f"{len(accumulators)} HaltAccumulate nodes in mode {first.mode} with {graph.blocks} blocks"
         problems.add("graph", what, f"this mode has {wanted}")
     for node in accumulators:
+        _check_lags(node, len(accumulators), problems)
         if node.last_block != (node is accumulators[-1]):
             what = f"last_block is {node.last_block}, in the order of the graph it is {not node.last_block}"
             problems.add(node.name, what, "set it on the accumulator of the last block, and on no other")
+
+
+def _check_lags(node: HaltAccumulate, accumulators: int, problems: Problems) -> None:
+    """Require a lag for each accumulator where decisions are late, and nothing of it elsewhere."""
+    if node.late and node.mode not in ("raster", "time"):
+        remedy = "only raster and time halting have late decisions, the others are exact when pipelined"
+        problems.add(node.name, f"late is {node.late} in mode {node.mode}", remedy)
+    wanted = accumulators if node.late else 0
+    if len(node.lags) != wanted:
+        what = f"has {len(node.lags)} lags with late {node.late} and {accumulators} accumulators"
+        problems.add(node.name, what, "give one lag for each accumulator, none where nothing is late")
 
 
 def _check_link(graph: Graph, index: int, problems: Problems) -> None:

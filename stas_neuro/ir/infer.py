@@ -118,7 +118,9 @@ def _check_gates(graph: Graph, types: Mapping[tuple[str, str], ValueType], probl
         gated = types.get((along.src, along.src_port)) if along else None
         if value is not None and gated is not None:
             rank = 1 if isinstance(node, HaltAccumulate) else 2
-            if len(gated.shape) != rank or value.shape != gated.shape[:1]:
+            # The total of late decisions has a row for each score, which their accumulator has typed.
+            shape = value.shape[-1:] if edge.dst_port == "total" else value.shape
+            if len(gated.shape) != rank or shape != gated.shape[:1]:
                 what = f"has shape {value.shape} beside {companion} {gated.shape}"
                 problems.add(f"{edge.dst}:{edge.dst_port}", what, "connect one value a token of (N, D)")
 
@@ -246,9 +248,10 @@ def _halting_score(node: HaltingScore, site: _Site) -> dict[str, ValueType]:
 
 def _halt_accumulate(node: HaltAccumulate, site: _Site) -> dict[str, ValueType]:
     shape = site.take("score", {Kind.SCORE}, (1,)).shape
+    scores = (site.graph.time_steps * len(site.graph.accumulators),) if node.late else ()
     return {
         "alive": site.made(Kind.MASK, shape, 1),
-        "total": site.made(Kind.MEMBRANE, shape),
+        "total": site.made(Kind.MEMBRANE, (*scores, *shape)),
         "p": site.made(Kind.SCORE, shape),
     }
 

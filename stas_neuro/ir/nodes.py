@@ -223,11 +223,19 @@ class HaltAccumulate(Node):
 
     In: score h, alive a (open = 1), total H (open = 0). Out: alive and total for the next visit, p the weight
     of this one.
+
+    With `late` above 0 (modes raster and time) decisions are `late` hardware steps late: the next visit's
+    alive rests on the scores that have arrived by then, p on all. Then `total` is no sum but (T*A, N), the
+    scores of the last T visits of A accumulators in raster order, 0 where the token did not visit. `lags`
+    (A,) says of the last A of them, the newest last, by how many model steps they come later than in raster
+    order; it holds for those A visits earlier alike, and so on.
     """
 
     mode: HaltMode
     epsilon: float
     last_block: bool
+    late: int = 0
+    lags: tuple[int, ...] = ()
 
     INPUTS: ClassVar[tuple[str, ...]] = ("score",)
     OPTIONAL: ClassVar[tuple[str, ...]] = ("alive", "total")

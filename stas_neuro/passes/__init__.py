@@ -5,9 +5,19 @@ from stas_neuro.passes.fold import FoldBatchNorm
 from stas_neuro.passes.integer_walk import LayerUnits
 from stas_neuro.passes.quantise import Quantise
 from stas_neuro.passes.scales import LayerScale, Statistics
+from stas_neuro.passes.stale import (
+    HALT_SCHEDULES,
+    DelayDecisions,
+    HaltSchedule,
+    schedule_decisions,
+    spiking_stages,
+)
 
 __all__ = [
+    "HALT_SCHEDULES",
+    "DelayDecisions",
     "FoldBatchNorm",
+    "HaltSchedule",
     "LayerScale",
     "LayerUnits",
     "Pass",
@@ -15,4 +25,6 @@ __all__ = [
     "Quantise",
     "Statistics",
     "run_passes",
+    "schedule_decisions",
+    "spiking_stages",
 ]

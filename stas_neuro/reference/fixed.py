@@ -86,7 +86,8 @@ def _within(graph: Graph, node: Node, size: Mapping[str, int]) -> int:
         case FixedAdd():
             return node.a_weight * size["a"] + node.b_weight * size["b"]
         case FixedHaltAccumulate():
-            return size["total"] + max(size["score"], 1 << node.score_bits)
+            scores = graph.time_steps * len(node.lags) if node.late else 1
+            return size["total"] * scores + max(size["score"], 1 << node.score_bits)
         case FixedReadout():
             # What the graph was refused for if its sums could pass it.
             return WORD_LIMIT if node.divides else STATE_LIMIT

@@ -6,7 +6,7 @@ An operator takes the values at the connected input ports and gives those at its
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -188,17 +188,43 @@ def accumulate(node: HaltAccumulate, inputs: Inputs, site: Site, *, limit: float
     """Add up scores of which `one` stands for 1, and halt tokens at `limit`; p is not divided by T."""
     h = inputs["score"]
     alive, total = inputs.get("alive", np.ones_like(h)), inputs.get("total", np.zeros_like(h))
+    forced = node.last_block and (site.last_step or node.mode == "block")
+    if node.late:
+        return _accumulate_late(node, alive, total, h, forced=forced, limit=limit, one=one)
     if node.mode == "rectangular":
         site.state["column"] = site.state.get("column", np.zeros_like(h)) + alive * h
         total = total + site.state["column"]
         return {"alive": alive * (total < limit), "total": total, "p": alive * h}
-    forced = node.last_block and (site.last_step or node.mode == "block")
     halts = (total + h >= limit) | forced
     return {
         "alive": alive * ~halts,
         "total": total + alive * h,
         "p": alive * np.where(halts, one - total, h),
     }
+
+
+def _accumulate_late(
+    node: HaltAccumulate, alive: Values, scores: Values, h: Values, *, forced: bool, limit: float, one: float
+) -> Outputs:
+    """Decide by the scores (B, T*A, N) that have arrived; weigh by all, which are known in the end."""
+    before = _in_order(scores, range(scores.shape[1]))
+    scores = np.concatenate([scores[:, 1:], (alive * h)[:, None]], axis=1)
+    rows, cycle = scores.shape[1], len(node.lags)
+    arrived = [row for row in range(rows) if (rows - 1 - row) // cycle >= node.lags[row % cycle]]
+    halts = (before + h >= limit) | forced
+    return {
+        "alive": ((_in_order(scores, arrived) < limit) & (not forced)).astype(h.dtype),
+        "total": scores,
+        "p": alive * (before < limit) * np.where(halts, one - before, h),
+    }
+
+
+def _in_order(scores: Values, rows: Iterable[int]) -> Values:
+    """Add up rows of (B, rows, N) one after another, as raster halting does: rounding hangs on the order."""
+    total = np.zeros_like(scores[:, 0])
+    for row in rows:
+        total = total + scores[:, row]
+    return total
 
 
 def _halt_accumulate(node: HaltAccumulate, inputs: Inputs, site: Site) -> Outputs:

@@ -54,7 +54,8 @@ class Divergence:
     """`spike` or `membrane` of a LIF, `score` or `visit` that an accumulator gave, `logit` of the output."""
     step: int
     place: Mapping[str, int]
-    """Of a token layer its `token` and `channel`, of a map `channel`, `row` and `column`; a `class`."""
+    """Of a token layer its `token` and `channel`, of a map `channel`, `row` and `column`; a `class`; of
+    scores that may come late the `row` among them."""
 
     def __str__(self) -> str:
         where = ", ".join(f"{axis} {index}" for axis, index in self.place.items())
@@ -272,5 +273,5 @@ def _axes(node: Node, rank: int) -> tuple[str, ...]:
     if isinstance(node, Output):
         return ("class",)
     if isinstance(node, HaltAccumulate):
-        return ("token",)
+        return ("token",) if rank == 1 else ("row", "token")
     return {1: ("channel",), 2: ("token", "channel"), 3: ("channel", "row", "column")}[rank]

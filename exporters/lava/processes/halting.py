@@ -61,6 +61,8 @@ class HaltAccumulate(LayerProcess):
     raster sums over all visits in time-major order, block within a step, time over the last block of each
     step, and rectangular over earlier steps and lower blocks, of which it keeps its own column.
     Fixed: 2^score_bits for 1, `limit` for 1 - epsilon, and p of mode block is not divided by T.
+    Where decisions are late, total (T*A, N) are the scores of the last T visits of A accumulators, the newest
+    last; alive rests on those that have arrived by `lags`, p on all.
     """
 
 
@@ -77,8 +79,12 @@ class HaltAccumulateModel(LayerModel):
         self.visits = np.zeros((self.run_spec.images, self.window.steps, *tokens), np.bool_)
         self.record["visits"] = self.visits
         if self.run_spec.record_states:
-            self.record["states"] = np.zeros(self.visits.shape, self.dtype)
+            shape = *self.visits.shape[:2], *self.outlets["total"]
+            self.record["states"] = np.zeros(shape, self.dtype)
         self.open_alive, self.open_total = np.ones(tokens, self.dtype), np.zeros(tokens, self.dtype)
+        lags = np.array(self.params.get("lags", ()), np.int64)
+        model_steps_ago = np.arange(self.window.steps)[::-1]
+        self.arrived = (model_steps_ago[:, None] >= lags).reshape(-1, 1)
 
     def _reset(self) -> None:
         self.column[...] = 0
@@ -95,6 +101,8 @@ class HaltAccumulateModel(LayerModel):
         return sent
 
     def _visit(self, score: Array, alive: Array, total: Array) -> dict[str, Array]:
+        if len(self.arrived):
+            return self._late_visit(score, alive, total)
         if self.mode == "rectangular":
             weight = alive * score
             self.column += weight
@@ -103,6 +111,20 @@ class HaltAccumulateModel(LayerModel):
         halts = np.ones_like(score) if self._forced else (total + score >= self.limit).astype(self.dtype)
         weight = self._weight(alive * np.where(halts > 0, self.one - total, score))
         return {"alive": alive * (1 - halts), "total": total + alive * score, "p": weight}
+
+    def _late_visit(self, score: Array, alive: Array, scores: Array) -> dict[str, Array]:
+        """Decide with what has arrived; visits after the one that fills the sum weigh nothing."""
+        # A cumulative sum adds row after row: in raster order, on which the rounding of floats hangs.
+        filled = scores.cumsum(axis=0, dtype=self.dtype)[-1]
+        scores = np.vstack([scores[1:], alive * score])
+        known = (scores * self.arrived).cumsum(axis=0, dtype=self.dtype)[-1]
+        rest = np.where(filled >= self.limit, 0, self.one - filled)
+        open_after = (filled + score < self.limit) & (not self._forced)
+        return {
+            "alive": ((known < self.limit) & (not self._forced)).astype(self.dtype),
+            "total": scores,
+            "p": alive * np.where(open_after, score, rest),
+        }
 
     def _weight(self, p: Array) -> Array:
         raise NotImplementedError

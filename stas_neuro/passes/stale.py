@@ -1,0 +1,110 @@
+"""Late halting decisions: of a pipeline that starts a model step before the scores of the last one are in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from stas_neuro.activity import layers_of
+from stas_neuro.errors import InputError
+from stas_neuro.ir import Graph, HaltAccumulate
+
+HaltSchedule = Literal["raster", "pipelined", "pipelined-stale"]
+HALT_SCHEDULES: tuple[HaltSchedule, ...] = ("raster", "pipelined", "pipelined-stale")
+
+
+def spiking_stages(graph: Graph) -> int:
+    """Count S, the spiking stages of a model step, of which a chip does one in a hardware step."""
+    return max(layer.stage or 0 for layer in layers_of(graph) if layer.phase == "step") + 1
+
+
+@dataclass(frozen=True)
+class DelayDecisions:
+    """Let raster or time halting decide `late` hardware steps late: model steps start S - late apart.
+
+    A score leaves its accumulator in the hardware step of the accumulator's stage and counts there at once,
+    elsewhere one hardware step later. Block l > 1 is decided at the accumulator of the block before it, block
+    1 where its model step starts. A decision uses scores of visits that stand before it in raster order and
+    have arrived. Weights p stay those of raster order: a visit made because the news came late weighs 0.
+
+    Parameters
+    ----------
+    late : int
+        1 to S - 1; with S - 1 a model step starts in each hardware step. See `spiking_stages`.
+
+    Raises
+    ------
+    InputError
+        When the graph halts in another mode or not at all, is late already, or `late` is out of range.
+    """
+
+    late: int
+
+    def __call__(self, graph: Graph) -> Graph:
+        """Return the graph with late decisions, of the same stage."""
+        mode = halting_mode(graph)
+        if mode not in ("raster", "time"):
+            what = f"halting is {mode}, whose decisions are exact when pipelined: there is nothing to delay"
+            raise InputError(what, "use the schedule pipelined")
+        if graph.accumulators[0].late:
+            what = f"decisions are {graph.accumulators[0].late} hardware steps late already"
+            raise InputError(what, "delay those of the graph it was made from")
+        stages = spiking_stages(graph)
+        if not 1 <= self.late < stages:
+            what = f"decisions {self.late} hardware steps late, in model steps of {stages}"
+            raise InputError(what, f"use 1 to {stages - 1}; without delay the schedule is raster")
+        lags = arrival_lags(graph, stages - self.late)
+        nodes = (
+            replace(node, late=self.late, lags=lags[node.name]) if isinstance(node, HaltAccumulate) else node
+            for node in graph.nodes
+        )
+        return replace(graph, nodes=tuple(nodes))
+
+
+def halting_mode(graph: Graph) -> str:
+    """Name the halting of a graph, `off` where there is none."""
+    return graph.accumulators[0].mode if graph.accumulators else "off"
+
+
+def schedule_decisions(graph: Graph, schedule: HaltSchedule, late: int | None = None) -> Graph:
+    """Return a graph whose halting decisions are those of a schedule, at most `late` hardware steps late.
+
+    Parameters
+    ----------
+    late : int, optional
+        Of `pipelined-stale` alone; by default S - 1, a model step in each hardware step.
+
+    Raises
+    ------
+    InputError
+        When the halting of the graph does not allow the schedule, or `late` is out of range.
+    """
+    if schedule == "pipelined-stale":
+        return DelayDecisions(spiking_stages(graph) - 1 if late is None else late)(graph)
+    if late is not None:
+        what = f"in the schedule {schedule} no decision is late, {late} hardware steps are asked for"
+        raise InputError(what, "use the schedule pipelined-stale")
+    if schedule == "pipelined" and halting_mode(graph) in ("raster", "time"):
+        what = f"{halting_mode(graph)} halting needs the scores of a model step before the next one can start"
+        raise InputError(what, "use the schedule pipelined-stale, or halting rectangular or block")
+    return graph
+
+
+def arrival_lags(graph: Graph, interval: int) -> dict[str, tuple[int, ...]]:
+    """Give by accumulator how many model steps, `interval` apart, scores come later than in raster order."""
+    stage_of = {layer.name: layer.stage or 0 for layer in layers_of(graph)}
+    names = [node.name for node in graph.accumulators]
+    stages = [stage_of[name] for name in names]
+    lags = {}
+    for block, name in enumerate(names[:-1]):
+        # The scores of this step's blocks up to this one are there, those of higher blocks a step old.
+        higher, here = stages[block + 1 :], stages[block]
+        lags[name] = (*(_steps(stage + 1 - here, interval) - 1 for stage in higher), *[0] * (block + 1))
+    # The last one stands for where block 1 is decided, at the start of the next model step.
+    lags[names[-1]] = tuple(_steps(stage + 1, interval) - 1 for stage in stages)
+    return lags
+
+
+def _steps(hardware_steps: int, interval: int) -> int:
+    """Count the model steps that hardware steps last, rounded up."""
+    return -(-hardware_steps // interval)
