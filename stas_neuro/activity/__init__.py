@@ -1,7 +1,7 @@
 """Events of a run: what happened, how often, where and when."""
 
 from stas_neuro.activity.file import read_activity, write_activity
-from stas_neuro.activity.layers import builder_for, does_events, layers_of
+from stas_neuro.activity.layers import builder_for, layers_of
 from stas_neuro.activity.record import (
     KINDS,
     MAPPED_KINDS,
@@ -13,6 +13,7 @@ from stas_neuro.activity.record import (
     Visits,
     step_labels,
 )
+from stas_neuro.mapping import does_events
 
 __all__ = [
     "KINDS",

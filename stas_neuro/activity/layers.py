@@ -4,36 +4,17 @@ from __future__ import annotations
 
 from stas_neuro.activity.record import ActivityBuilder, Layer, step_labels
 from stas_neuro.ir import (
-    LIF,
-    BatchNorm,
     Conv2d,
     FixedConv2d,
-    Gate,
     Graph,
     HaltAccumulate,
     HaltingScore,
     Linear,
-    MaskedColumnSum,
     Node,
     Phase,
-    Readout,
-    SpikeMatMul,
     op_of,
 )
-
-_SPIKING = (LIF, HaltAccumulate)
-"""Nodes whose output leaves as a spike, to arrive one hardware step later."""
-_CARRIERS = (BatchNorm, Gate)
-"""Nodes that synaptic input passes on its way to the neurons."""
-
-
-def does_events(node: Node) -> bool:
-    """Whether `node` has a row in activity records."""
-    if isinstance(node, Gate):
-        return node.axis == "channel"
-    return isinstance(
-        node, Conv2d | Linear | SpikeMatMul | MaskedColumnSum | LIF | HaltingScore | HaltAccumulate | Readout
-    )
+from stas_neuro.mapping.neurons import SPIKING, does_events, placed_with
 
 
 def layers_of(graph: Graph) -> tuple[Layer, ...]:
@@ -45,7 +26,8 @@ def layers_of(graph: Graph) -> tuple[Layer, ...]:
 def builder_for(graph: Graph, images: int) -> ActivityBuilder:
     """Start an empty record of a run of `graph` over a number of images."""
     stem = any(node.phase == Phase.STEM for node in graph.nodes)
-    return ActivityBuilder(layers_of(graph), step_labels(graph.time_steps, stem=stem), images)
+    late = graph.accumulators[0].late if graph.accumulators else 0
+    return ActivityBuilder(layers_of(graph), step_labels(graph.time_steps, stem=stem), images, late=late)
 
 
 def _layer(graph: Graph, node: Node, stage: int) -> Layer:
@@ -67,7 +49,7 @@ def _layer(graph: Graph, node: Node, stage: int) -> Layer:
         in_features=_in_features(node, out_features),
         out_features=out_features,
         weights=weights,
-        placed_with=_placed_with(graph, node),
+        placed_with=placed_with(graph, node),
         phase=str(node.phase),
         stage=stage,
         feedback=any(edge.delay for edge in graph.consumers(node)),
@@ -82,22 +64,6 @@ def _in_features(node: Node, out_features: int) -> int:
     return out_features
 
 
-def _placed_with(graph: Graph, node: Node) -> str:
-    """Name the neurons that alone take the synaptic input `node` computes; empty if there is no such one."""
-    if isinstance(node, LIF | HaltAccumulate | Readout):
-        return ""
-    target = node
-    while True:
-        consumers = graph.consumers(target)
-        if len(consumers) != 1:
-            return ""
-        target = graph.node(consumers[0].dst)
-        if isinstance(target, _SPIKING):
-            return target.name
-        if not isinstance(target, _CARRIERS) or does_events(target):
-            return ""
-
-
 def _stages(graph: Graph) -> dict[str, int]:
     """Count the spiking nodes on the longest way to each node from where its phase begins."""
     stages: dict[str, int] = {}
@@ -106,6 +72,6 @@ def _stages(graph: Graph) -> dict[str, int]:
         for edge in graph.inputs(node).values():
             source = graph.node(edge.src)
             if source.phase == node.phase and not edge.delay:
-                arrivals.append(stages[source.name] + isinstance(source, _SPIKING))
+                arrivals.append(stages[source.name] + isinstance(source, SPIKING))
         stages[node.name] = max(arrivals)
     return stages

@@ -1,0 +1,90 @@
+"""Which nodes of a graph do events, and which of them keep the neurons that those end on."""
+
+from __future__ import annotations
+
+from stas_neuro.errors import InputError
+from stas_neuro.ir import (
+    LIF,
+    BatchNorm,
+    Conv2d,
+    Gate,
+    Graph,
+    HaltAccumulate,
+    HaltingScore,
+    Kind,
+    Linear,
+    MaskedColumnSum,
+    Node,
+    Readout,
+    SpikeMatMul,
+    is_off_core,
+)
+from stas_neuro.mapping.mapping import Mapping
+
+SPIKING = (LIF, HaltAccumulate)
+"""Nodes whose output leaves as a spike, to arrive one hardware step later."""
+_CARRIERS = (BatchNorm, Gate)
+"""Nodes that synaptic input passes on its way to the neurons."""
+_PER_TOKEN = frozenset({Kind.MASK, Kind.MEMBRANE, Kind.SCORE})
+
+
+def does_events(node: Node) -> bool:
+    """Whether `node` has a row in activity records."""
+    if isinstance(node, Gate):
+        return node.axis == "channel"
+    return isinstance(
+        node, Conv2d | Linear | SpikeMatMul | MaskedColumnSum | LIF | HaltingScore | HaltAccumulate | Readout
+    )
+
+
+def placed_with(graph: Graph, node: Node) -> str:
+    """Name the neurons that alone take the synaptic input `node` computes; empty if there is no such one."""
+    if isinstance(node, LIF | HaltAccumulate | Readout):
+        return ""
+    target = node
+    while True:
+        consumers = graph.consumers(target)
+        if len(consumers) != 1:
+            return ""
+        target = graph.node(consumers[0].dst)
+        if isinstance(target, SPIKING):
+            return target.name
+        if not isinstance(target, _CARRIERS) or does_events(target):
+            return ""
+
+
+def extent(graph: Graph, node: Node) -> tuple[int, int]:
+    """Give positions and features of what a node outputs.
+
+    A map (C, H, W) has H*W positions in row-major order and C features, tokens (N, D) have N and D, a vector
+    (D,) has 1 and D, one value a token (N,) has N and 1.
+    """
+    value = graph.types[node.name, node.OUTPUTS[0]]
+    if len(value.shape) == 3:
+        return value.shape[1] * value.shape[2], value.shape[0]
+    if len(value.shape) == 2:
+        return value.shape
+    return (value.shape[0], 1) if value.kind in _PER_TOKEN else (1, value.shape[0])
+
+
+def owners(graph: Graph) -> dict[str, tuple[int, int]]:
+    """Name the nodes that keep neurons on cores, with their positions and features, in topological order.
+
+    These are what a mapping places. What computes beside the cores is not among them.
+    """
+    return {
+        node.name: extent(graph, node)
+        for node in graph.nodes
+        if does_events(node) and not is_off_core(node) and not placed_with(graph, node)
+    }
+
+
+def check_mapping(graph: Graph, mapping: Mapping) -> None:
+    """Raise InputError unless a mapping holds every neuron of a graph, and no other."""
+    known = owners(graph)
+    for layer in mapping.layers:
+        if layer not in known:
+            what = f"the mapping places {layer}, which keeps no neurons of this network"
+            raise InputError(what, "use the mapping that was made for it")
+    for layer, (positions, features) in known.items():
+        mapping.check_layer(layer, positions, features)

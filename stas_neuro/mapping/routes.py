@@ -1,0 +1,190 @@
+"""Where values go on a mapped network: which cores each neuron sends to, and over which tiles and chips.
+
+A neuron's value is needed on a core if some piece there depends on it through the nodes between, which do not
+keep it: a sum's summands are sent to all that take the sum. Each core gets a value once, however many of its
+pieces take it, and over its own message where others do: a copy a core.
+
+Messages between tiles of a chip go along x, then along y. Chips stand in a row in the order of their numbers;
+a message to another chip leaves by tile 0,0, passes the chips between without hops, and enters by tile 0,0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stas_neuro.ir import Graph, Node, Phase, Readout, is_off_core
+from stas_neuro.mapping.mapping import Mapping, Site
+from stas_neuro.mapping.neurons import check_mapping, extent
+from stas_neuro.mapping.reach import Need, Reach, Wanted, join
+
+Steps = NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class Route:
+    """Where the values of a source go, in the steps of a phase, while tokens are visited by a block.
+
+    Parameters
+    ----------
+    source : str
+        Node that keeps the neurons.
+    phase : Phase
+        Steps they are sent in: the source's own, or those of a receiver that takes a value of `once` again.
+    block : int or None
+        Block whose visits open the way; None where it is always open. Of a `HaltAccumulate` its own block: it
+        sends one message for each token that is visited, with the score's part of `total` and `p`.
+    tokens : bool (N, positions) or None
+        Tokens that each position's values enter: the way is open while one of them is visited. None where
+        position n is token n.
+    copies, hops_x, hops_y, chip_crossings : int32 (positions, features)
+        Of one value of each neuron: cores it goes to, and hops and links between chips of all these messages.
+    """
+
+    source: str
+    phase: Phase
+    block: int | None
+    tokens: Wanted | None
+    copies: Steps
+    hops_x: Steps
+    hops_y: Steps
+    chip_crossings: Steps
+
+
+@dataclass(frozen=True, eq=False)
+class Arrival:
+    """What a core takes from beside the cores: pixels, or what a processor computed.
+
+    `receiver` is the node that takes them, `core` the core of its piece, `wanted` bool (positions, features)
+    of the source's values.
+    """
+
+    source: str
+    phase: Phase
+    receiver: str
+    core: int
+    wanted: Wanted
+
+
+@dataclass(frozen=True, eq=False)
+class Routes:
+    """All ways of a mapped network.
+
+    Parameters
+    ----------
+    routes : tuple of Route
+        Together they have each (neuron, core it goes to) once a phase, under the first block that opens it.
+    arrivals : tuple of Arrival
+    input_axons : int64 (cores,)
+        Distinct neurons and pixels whose values each core takes.
+    output_axons : int64 (cores,)
+        Copies of all neurons on each core.
+    """
+
+    routes: tuple[Route, ...]
+    arrivals: tuple[Arrival, ...]
+    input_axons: NDArray[np.int64]
+    output_axons: NDArray[np.int64]
+
+
+def needed(
+    graph: Graph, layer: str, positions: tuple[int, ...], features: tuple[int, int]
+) -> dict[str, Wanted]:
+    """Find the values that a piece of a layer depends on: bool (positions, features) by source node."""
+    return merged(Reach(graph).of(layer, positions, features))
+
+
+def merged(needs: dict[Need, Wanted]) -> dict[str, Wanted]:
+    """Join what is needed in different steps or visits; bool (positions, features) by source node."""
+    wanted: dict[str, Wanted] = {}
+    for need, values in needs.items():
+        join(wanted, need.source, values)
+    return wanted
+
+
+def routes(graph: Graph, mapping: Mapping) -> Routes:
+    """Route every value of a graph to the cores that take it.
+
+    Raises
+    ------
+    InputError
+        If the mapping is not one of this graph.
+    """
+    check_mapping(graph, mapping)
+    reach = Reach(graph)
+    homes = {layer: _homes(graph, mapping, layer) for layer in mapping.layers}
+    draft: dict[tuple[str, Phase, int | None], Route] = {}
+    arrivals: list[Arrival] = []
+    input_axons = np.zeros(len(mapping.cores), np.int64)
+    output_axons = np.zeros(len(mapping.cores), np.int64)
+    for core in range(len(mapping.cores)):
+        needs: dict[Need, Wanted] = {}
+        for piece in mapping.pieces:
+            if piece.core == core:
+                for need, values in reach.of(piece.layer, piece.positions, piece.features).items():
+                    join(needs, need, values)
+        for source, values in merged(needs).items():
+            if source in homes:
+                output_axons += np.bincount(homes[source][values], minlength=len(output_axons))
+            if not is_off_core(graph.node(source)):
+                input_axons[core] += np.count_nonzero(values)
+        distances = _distances(mapping.cores, core)
+        for need, phase, values in _once_each(graph, needs):
+            if need.source not in homes:
+                arrivals.append(Arrival(need.source, phase, need.receiver, core, values))
+                continue
+            key = need.source, phase, need.block
+            if key not in draft:
+                tokens = reach.tokens(need.source) if need.block is not None else None
+                draft[key] = _empty_route(graph, *key, tokens)
+            route = draft[key]
+            route.copies[values] += 1
+            home = homes[need.source][values]
+            for name, distance in distances.items():
+                getattr(route, name)[values] += distance[home]
+    return Routes(tuple(draft.values()), tuple(arrivals), input_axons, output_axons)
+
+
+def _once_each(graph: Graph, needs: dict[Need, Wanted]) -> Iterator[tuple[Need, Phase, Wanted]]:
+    """Give each value that a core needs in a phase once, under the first block that opens its way."""
+    seen: dict[tuple[str, Phase], Wanted] = {}
+    for need in sorted(needs, key=lambda need: -1 if need.block is None else need.block):
+        key = need.source, _sent_in(graph.node(need.source), graph.node(need.receiver))
+        values = needs[need] & ~seen[key] if key in seen else needs[need]
+        join(seen, key, values)
+        if values.any():
+            yield need, key[1], values
+
+
+def _sent_in(source: Node, receiver: Node) -> Phase:
+    """A value that is computed once is sent in every step that takes it; others in their own steps."""
+    if source.phase != Phase.ONCE:
+        return source.phase
+    return Phase.STEP if isinstance(receiver, Readout) else receiver.phase
+
+
+def _homes(graph: Graph, mapping: Mapping, layer: str) -> NDArray[np.intp]:
+    """Core of each neuron of a layer, (positions, features)."""
+    homes = np.zeros(extent(graph, graph.node(layer)), np.intp)
+    for piece in mapping.of_layer(layer):
+        homes[list(piece.positions), slice(*piece.features)] = piece.core
+    return homes
+
+
+def _distances(cores: tuple[Site, ...], to: int) -> dict[str, Steps]:
+    """Hops along x and y and links between chips from every core to one, int32 (cores,) each."""
+    chip, x, y = np.array([(site.chip, site.x, site.y) for site in cores], np.int32).T
+    away = chip != chip[to]
+    return {
+        "hops_x": np.where(away, x + x[to], abs(x - x[to])),
+        "hops_y": np.where(away, y + y[to], abs(y - y[to])),
+        "chip_crossings": abs(chip - chip[to]),
+    }
+
+
+def _empty_route(graph: Graph, source: str, phase: Phase, block: int | None, tokens: Wanted | None) -> Route:
+    zeros = [np.zeros(extent(graph, graph.node(source)), np.int32) for _ in range(4)]
+    return Route(source, phase, block, tokens, *zeros)
