@@ -31,7 +31,10 @@ Wanted = NDArray[np.bool_]
 
 
 class Need(NamedTuple):
-    """From which node a piece takes values, through which of its nodes, under the visits of which block."""
+    """From which node a piece takes values, by which receiving node, through whose gate first.
+
+    `block` is that whose visits open the first token gate on the way; None where there is none.
+    """
 
     source: str
     receiver: str
@@ -63,11 +66,7 @@ class Reach:
                 self._visits[edge.src, edge.src_port, edge.delay] = block
 
     def of(self, layer: str, positions: tuple[int, ...], features: tuple[int, int]) -> dict[Need, Wanted]:
-        """Find what a piece needs. A channel gate's tokens are apart from those that a token gate closes.
-
-        A block is that of the last token gate on the way: visits of an image only become fewer along the
-        blocks of a step.
-        """
+        """Find what a piece needs: bool (positions, features) of each source."""
         wanted = np.zeros(self.extents[layer], np.bool_)
         wanted[list(positions), slice(*features)] = True
         return self._back({layer: wanted})
@@ -117,13 +116,13 @@ class Reach:
         return found
 
     def _gated(self, node: Node, source: str, block: int | None) -> int | None:
-        """Give the block whose visits open the way from `source` into `node`, and on under `block`."""
+        """Give the first block whose visits open the way from `source` into `node`, and on under `block`."""
         if source in self._own_block:
             return self._own_block[source]
         if isinstance(node, Gate) and node.axis == "token":
             mask = self.graph.inputs(node)["mask"]
             opened = self._visits.get((mask.src, mask.src_port, mask.delay))
-            return max((b for b in (opened, block) if b is not None), default=None)
+            return block if opened is None else opened
         return block
 
     def _input_extents(self, node: Node) -> dict[str, tuple[int, ...]]:

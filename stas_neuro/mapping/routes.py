@@ -2,7 +2,11 @@
 
 A neuron's value is needed on a core if some piece there depends on it through the nodes between, which do not
 keep it: a sum's summands are sent to all that take the sum. Each core gets a value once, however many of its
-pieces take it, and over its own message where others do: a copy a core.
+pieces take it: a neuron sends a copy a core, its own too.
+
+A value is sent when it is computed, to all cores that take it, as nobody knows yet which tokens will be gone
+until it is used. What is computed once and taken in model steps is sent again in each of them, for the tokens
+that the first block it comes to visits then.
 
 Messages between tiles of a chip go along x, then along y. Chips stand in a row in the order of their numbers;
 a message to another chip leaves by tile 0,0, passes the chips between without hops, and enters by tile 0,0.
@@ -16,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stas_neuro.ir import Graph, Node, Phase, Readout, is_off_core
+from stas_neuro.ir import Graph, HaltAccumulate, Node, Phase, Readout, is_off_core
 from stas_neuro.mapping.mapping import Mapping, Site
 from stas_neuro.mapping.neurons import check_mapping, extent
 from stas_neuro.mapping.reach import Need, Reach, Wanted, join
@@ -26,19 +30,19 @@ Steps = NDArray[np.int32]
 
 @dataclass(frozen=True, eq=False)
 class Route:
-    """Where the values of a source go, in the steps of a phase, while tokens are visited by a block.
+    """Where the values of a source go in the steps of a phase.
 
     Parameters
     ----------
     source : str
         Node that keeps the neurons.
     phase : Phase
-        Steps they are sent in: the source's own, or those of a receiver that takes a value of `once` again.
+        Steps they are sent in: the source's own, or `step` for what was computed once.
     block : int or None
-        Block whose visits open the way; None where it is always open. Of a `HaltAccumulate` its own block: it
-        sends one message for each token that is visited, with the score's part of `total` and `p`.
+        Block whose visits say for which tokens they are sent; None where for all. Of a `HaltAccumulate` its
+        own: it sends a message for each token that is visited, whatever the score (`total` and `p`).
     tokens : bool (N, positions) or None
-        Tokens that each position's values enter: the way is open while one of them is visited. None where
+        Tokens that each position's values enter: they are sent while one of them is visited. None where
         position n is token n.
     copies, hops_x, hops_y, chip_crossings : int32 (positions, features)
         Of one value of each neuron: cores it goes to, and hops and links between chips of all these messages.
@@ -76,7 +80,7 @@ class Routes:
     Parameters
     ----------
     routes : tuple of Route
-        Together they have each (neuron, core it goes to) once a phase, under the first block that opens it.
+        Together they have each (neuron, core it goes to) once a phase.
     arrivals : tuple of Arrival
     input_axons : int64 (cores,)
         Distinct neurons and pixels whose values each core takes.
@@ -131,8 +135,8 @@ def routes(graph: Graph, mapping: Mapping) -> Routes:
                 output_axons += np.bincount(homes[source][values], minlength=len(output_axons))
             if not is_off_core(graph.node(source)):
                 input_axons[core] += np.count_nonzero(values)
-        distances = _distances(mapping.cores, core)
-        for need, phase, values in _once_each(graph, needs):
+        passed = distances(mapping.cores, core)
+        for need, phase, values in _sent(graph, needs):
             if need.source not in homes:
                 arrivals.append(Arrival(need.source, phase, need.receiver, core, values))
                 continue
@@ -143,25 +147,28 @@ def routes(graph: Graph, mapping: Mapping) -> Routes:
             route = draft[key]
             route.copies[values] += 1
             home = homes[need.source][values]
-            for name, distance in distances.items():
+            for name, distance in passed.items():
                 getattr(route, name)[values] += distance[home]
     return Routes(tuple(draft.values()), tuple(arrivals), input_axons, output_axons)
 
 
-def _once_each(graph: Graph, needs: dict[Need, Wanted]) -> Iterator[tuple[Need, Phase, Wanted]]:
+def _sent(graph: Graph, needs: dict[Need, Wanted]) -> Iterator[tuple[Need, Phase, Wanted]]:
     """Give each value that a core needs in a phase once, under the first block that opens its way."""
     seen: dict[tuple[str, Phase], Wanted] = {}
     for need in sorted(needs, key=lambda need: -1 if need.block is None else need.block):
-        key = need.source, _sent_in(graph.node(need.source), graph.node(need.receiver))
+        source = graph.node(need.source)
+        phase = _sent_in(source, graph.node(need.receiver))
+        again = phase != source.phase or isinstance(source, HaltAccumulate)
+        key = need.source, phase
         values = needs[need] & ~seen[key] if key in seen else needs[need]
         join(seen, key, values)
         if values.any():
-            yield need, key[1], values
+            yield need if again else need._replace(block=None), phase, values
 
 
 def _sent_in(source: Node, receiver: Node) -> Phase:
-    """A value that is computed once is sent in every step that takes it; others in their own steps."""
-    if source.phase != Phase.ONCE:
+    """Give the phase of the steps that send a value; what the processor has written stays."""
+    if source.phase != Phase.ONCE or is_off_core(source):
         return source.phase
     return Phase.STEP if isinstance(receiver, Readout) else receiver.phase
 
@@ -174,7 +181,7 @@ def _homes(graph: Graph, mapping: Mapping, layer: str) -> NDArray[np.intp]:
     return homes
 
 
-def _distances(cores: tuple[Site, ...], to: int) -> dict[str, Steps]:
+def distances(cores: tuple[Site, ...], to: int) -> dict[str, Steps]:
     """Hops along x and y and links between chips from every core to one, int32 (cores,) each."""
     chip, x, y = np.array([(site.chip, site.x, site.y) for site in cores], np.int32).T
     away = chip != chip[to]
