@@ -1,7 +1,7 @@
 """Events of a run: what happened, how often, where and when."""
 
 from stas_neuro.activity.file import read_activity, write_activity
-from stas_neuro.activity.layers import builder_for, layers_of
+from stas_neuro.activity.layers import builder_for, layers_of, mapped_layers
 from stas_neuro.activity.record import (
     KINDS,
     MAPPED_KINDS,
@@ -27,6 +27,7 @@ __all__ = [
     "builder_for",
     "does_events",
     "layers_of",
+    "mapped_layers",
     "read_activity",
     "step_labels",
     "write_activity",

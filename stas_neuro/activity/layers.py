@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from stas_neuro.activity.record import ActivityBuilder, Layer, step_labels
 from stas_neuro.ir import (
     Conv2d,
     FixedConv2d,
     Graph,
-    HaltAccumulate,
-    HaltingScore,
     Linear,
     Node,
     Phase,
+    is_off_core,
     op_of,
 )
-from stas_neuro.mapping.neurons import SPIKING, does_events, placed_with
+from stas_neuro.mapping import Mapping, Piece, check_mapping
+from stas_neuro.mapping.neurons import SPIKING, does_events, extent, placed_with
 
 
 def layers_of(graph: Graph) -> tuple[Layer, ...]:
@@ -23,21 +25,54 @@ def layers_of(graph: Graph) -> tuple[Layer, ...]:
     return tuple(_layer(graph, node, stages[node.name]) for node in graph.nodes if does_events(node))
 
 
-def builder_for(graph: Graph, images: int) -> ActivityBuilder:
-    """Start an empty record of a run of `graph` over a number of images."""
+def mapped_layers(graph: Graph, mapping: Mapping) -> tuple[Layer, ...]:
+    """List the pieces of the layers on cores, and as a whole what computes beside them, in topological order.
+
+    Raises
+    ------
+    InputError
+        If the mapping is not one of this graph.
+    """
+    check_mapping(graph, mapping)
+    rows: list[Layer] = []
+    for layer in layers_of(graph):
+        if is_off_core(graph.node(layer.name)):
+            rows.append(replace(layer, placed_with=""))
+            continue
+        rows += [_piece_row(layer, piece) for piece in mapping.of_layer(layer.placed_with or layer.name)]
+    return tuple(rows)
+
+
+def builder_for(graph: Graph, images: int, mapping: Mapping | None = None) -> ActivityBuilder:
+    """Start an empty record of a run of `graph` over a number of images, on the cores of a mapping if given."""
     stem = any(node.phase == Phase.STEM for node in graph.nodes)
     late = graph.accumulators[0].late if graph.accumulators else 0
-    return ActivityBuilder(layers_of(graph), step_labels(graph.time_steps, stem=stem), images, late=late)
+    return ActivityBuilder(
+        layers_of(graph) if mapping is None else mapped_layers(graph, mapping),
+        step_labels(graph.time_steps, stem=stem),
+        images,
+        cores=() if mapping is None else mapping.cores,
+        late=late,
+    )
+
+
+def _piece_row(layer: Layer, piece: Piece) -> Layer:
+    """Give the row of what a layer does for one piece of the neurons that it ends on."""
+    return replace(
+        layer,
+        name=f"{layer.name}@{piece.core}",
+        neurons=piece.neurons,
+        in_features=layer.in_features if layer.weights else piece.width,
+        out_features=piece.width,
+        weights=layer.weights * piece.width // layer.out_features,
+        placed_with=layer.placed_with and piece.name,
+        core=piece.core,
+        of=layer.name,
+    )
 
 
 def _layer(graph: Graph, node: Node, stage: int) -> Layer:
-    shape = graph.types[node.name, node.OUTPUTS[0]].shape
-    neurons = 1
-    for size in shape:
-        neurons *= size
-    # Maps are (C, H, W), tokens (N, D), vectors (D,), and per-token values (N,) have one feature a token.
-    per_token = isinstance(node, HaltingScore | HaltAccumulate)
-    out_features = 1 if per_token else shape[0] if len(shape) == 3 else shape[-1]
+    positions, out_features = extent(graph, node)
     weights = 0
     if isinstance(node, Conv2d | Linear) and not (isinstance(node, FixedConv2d) and node.off_core):
         weights = int(graph.tensor(node, "weight").size)
@@ -45,7 +80,7 @@ def _layer(graph: Graph, node: Node, stage: int) -> Layer:
         name=node.name,
         kind=op_of(node).__name__,
         scope=node.scope,
-        neurons=neurons,
+        neurons=positions * out_features,
         in_features=_in_features(node, out_features),
         out_features=out_features,
         weights=weights,
