@@ -1,0 +1,363 @@
+"""A graph as SANA-FE describes a network: groups of neurons, every synapse, and the core of every neuron.
+
+Values of a node are numbered position by position, features within: SANA-FE knows numbers only. Membranes are
+in units of a synapse's weight, which is 64 of the integer program's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stas_neuro.errors import InputError
+from stas_neuro.exporters.sanafe.architecture import (
+    INPUT,
+    LIF,
+    NEURONS_PER_UNIT,
+    SINK,
+    SINK_SYNAPSE,
+    SYNAPSE,
+    Floor,
+)
+from stas_neuro.ir import (
+    ALIGN,
+    FixedConv2d,
+    FixedInput,
+    FixedLIF,
+    FixedLinear,
+    Graph,
+    Node,
+    Phase,
+    Readout,
+    Stage,
+    Tokens,
+    membrane_range,
+    op_of,
+)
+from stas_neuro.ir.bounds import Range
+from stas_neuro.mapping import Mapping
+from stas_neuro.mapping.neurons import check_mapping, extent
+
+Indices = NDArray[np.int64]
+Frames = NDArray[Any]
+_CANNOT = {
+    "SpikeMatMul": "multiplies spikes, a synapse multiplies a spike by a weight",
+    "MaskedColumnSum": "multiplies spikes, a synapse multiplies a spike by a weight",
+    "Gate": "gates values, nothing there can",
+    "HaltingScore": "looks a score up, no unit has tables",
+    "HaltAccumulate": "decides on halting, no unit can",
+    "SpikeMaxPool": "is an OR of spikes in the step of its input, a neuron would take a step more",
+    "Integrate": "waits for all steps, neurons send in each",
+    "Add": "sums two values, spikes in one place arrive as one",
+}
+
+
+@dataclass(frozen=True)
+class Synapses:
+    """Synapses one by one: numbers of source and target, and weights in units of a threshold's."""
+
+    source: Indices
+    target: Indices
+    weight: NDArray[np.float64]
+
+
+def refusals(graph: Graph) -> tuple[str, ...]:
+    """Tell, node by node, what SANA-FE cannot say of a graph; nothing where it can say it.
+
+    What comes after the model steps is read off the spikes, and not looked at.
+    """
+    if graph.stage != Stage.QUANTISED:
+        return (f"the graph is {graph.stage}: what is compared with a core is its integers",)
+    found = []
+    for node in graph.nodes:
+        if node.phase == Phase.END:
+            continue
+        reason = _CANNOT.get(op_of(node).__name__) or _reason(graph, node)
+        if reason:
+            found.append(f"{node.name}: {op_of(node).__name__} {reason}")
+    return tuple(found)
+
+
+def _reason(graph: Graph, node: Node) -> str | None:
+    if node.phase != Phase.STEP:
+        return f"runs in phase {node.phase}, all neurons step alike"
+    if isinstance(node, FixedConv2d | FixedLinear):
+        if "alive" in graph.inputs(node):
+            return "has a bias that halting holds back"
+        exponents, weight = (graph.tensor(node, p).astype(np.int64) for p in ("weight_exp", "weight"))
+        lost = np.maximum(-exponents, 0).reshape(-1, *[1] * (weight.ndim - 1))
+        if (weight & ((1 << lost) - 1)).any():
+            return "rounds its sums, synapses add exact weights: use larger scales"
+        if any(not isinstance(graph.node(edge.dst), FixedLIF) for edge in graph.consumers(node)):
+            return "ends in no LIF"
+        if not isinstance(_origin(graph, node), FixedLIF | FixedInput):
+            return "takes no spikes"
+    if isinstance(node, FixedLIF):
+        if "alive" in graph.inputs(node):
+            return "is gated by halting"
+        if not isinstance(_synaptic(graph, node), FixedConv2d | FixedLinear):
+            return "takes no synaptic input"
+    return None
+
+
+def spiking_layers(graph: Graph) -> tuple[FixedLIF, ...]:
+    """The layers whose neurons SANA-FE steps."""
+    return graph.of_type(FixedLIF)
+
+
+def group_name(name: str) -> str:
+    """Name of a node's group: SANA-FE parts a group from a number by a point."""
+    return name.replace(".", "/")
+
+
+def network_document(
+    graph: Graph, mapping: Mapping, frames: Frames, floor: Floor, *, all_active: bool
+) -> tuple[dict[str, Any], dict[int, int]]:
+    """Describe the mapped network, and how many spike trains enter each tile.
+
+    Parameters
+    ----------
+    graph : Graph
+        Quantised, without `refusals`.
+    mapping : Mapping
+        Of this graph, on the cores of `floor`.
+    frames : (T, C, H, W) of 0 and 1
+        The spikes of the input.
+    all_active : bool
+        Force every neuron to be active in every step.
+
+    Raises
+    ------
+    InputError
+        Naming every node that SANA-FE cannot say, or what does not fit it.
+    """
+    if reasons := refusals(graph):
+        what = f"SANA-FE cannot say {len(reasons)} parts of the network: {'; '.join(reasons)}"
+        raise InputError(what, "convert a feed-forward network of LIF, Linear and Conv2d layers")
+    check_mapping(graph, mapping)
+    trains = _trains(graph, frames)
+    draft = _Draft(graph, mapping, floor, trains)
+    for lif in spiking_layers(graph):
+        draft.layer(lif, all_active)
+    for readout in graph.of_type(Readout):
+        draft.readout(readout)
+    draft.inputs()
+    _check_room(draft)
+    network = {"name": "network", "groups": draft.groups, "edges": draft.edges}
+    return {"network": network, "mappings": draft.places}, {
+        tile: int(pixels.size) for tile, pixels in draft.entered().items()
+    }
+
+
+def _check_room(draft: _Draft) -> None:
+    for core, neurons in enumerate(draft.held):
+        if neurons > NEURONS_PER_UNIT:
+            what = f"core {core} holds {neurons} neurons, a unit of SANA-FE {NEURONS_PER_UNIT}"
+            raise InputError(what, "place fewer on a core")
+
+
+def _trains(graph: Graph, frames: Frames) -> NDArray[np.bool_]:
+    """Spikes of every pixel, bool (T, pixels), position by position."""
+    wanted = (graph.time_steps, *graph.input.shape)
+    if frames.shape != wanted or not np.isin(frames, (0, 1)).all():
+        what = f"frames of shape {frames.shape} with values {frames.min()}..{frames.max()}"
+        raise InputError(what, f"give spikes, 0 or 1, of shape {wanted}: SANA-FE has no graded ones")
+    steps, channels = frames.shape[:2]
+    return np.asarray(frames.reshape(steps, channels, -1).swapaxes(1, 2).reshape(steps, -1) != 0)
+
+
+class _Draft:
+    """The document while it is written."""
+
+    def __init__(self, graph: Graph, mapping: Mapping, floor: Floor, trains: NDArray[np.bool_]) -> None:
+        self.graph = graph
+        self.mapping = mapping
+        self.floor = floor
+        self.trains = trains
+        self.groups: list[dict[str, Any]] = []
+        self.edges: list[dict[str, Any]] = []
+        self.places: list[dict[str, Any]] = []
+        self.held = [0] * len(mapping.cores)
+        self._entering: dict[int, list[tuple[str, Synapses]]] = {}
+
+    def layer(self, lif: FixedLIF, all_active: bool) -> None:
+        """Add a layer of neurons with the synapses that end on them."""
+        node = _synaptic(self.graph, lif)
+        assert isinstance(node, FixedConv2d | FixedLinear)  # what `refusals` let pass
+        homes = self._place(lif, {"soma": LIF, "synapse": SYNAPSE})
+        attributes = _neuron(self.graph, lif) | {"force_update": all_active}
+        biases = _biases(self.graph, node, extent(self.graph, lif)[0])
+        neurons = [
+            {_span(run): {"log_spikes": True, "soma": attributes | {"bias": bias}}}
+            for bias, run in _runs(biases)
+        ]
+        self.groups.append({"name": group_name(lif.name), "neurons": neurons})
+        self._connect(_origin(self.graph, node), lif, _synapses(self.graph, node), homes)
+
+    def readout(self, readout: Readout) -> None:
+        """Add what takes the spikes that are read out, at no cost: SANA-FE sends them there."""
+        homes = self._place(readout, {"soma": SINK, "synapse": SINK_SYNAPSE})
+        self.groups.append(
+            {
+                "name": group_name(readout.name),
+                "neurons": [{_span((0, homes.size - 1)): {"log_spikes": False}}],
+            }
+        )
+        for port, edge in self.graph.inputs(readout).items():
+            if port.startswith("z"):
+                origin = _source(self.graph, edge.src)
+                positions, features = extent(self.graph, origin)
+                number = np.arange(positions * features)
+                ends = Synapses(number, number % features, np.zeros(number.size))
+                self._connect(origin, readout, ends, homes)
+
+    def entered(self) -> dict[int, Indices]:
+        """Pixels that each tile takes, ascending."""
+        return {
+            tile: np.unique(np.concatenate([synapses.source for _, synapses in ways]))
+            for tile, ways in sorted(self._entering.items())
+        }
+
+    def inputs(self) -> None:
+        """Add the input: a spike train for each tile that takes the pixel, on the host's core there."""
+        for tile, pixels in self.entered().items():
+            name = f"{INPUT}{tile}"
+            trains = self.trains[:, pixels].T.astype(int).tolist()
+            neurons = [
+                {str(n): {"log_spikes": True, "soma": {"spikes": train}}} for n, train in enumerate(trains)
+            ]
+            self.groups.append({"name": name, "neurons": neurons})
+            self.places += [
+                {f"{name}.{n}": {"core": self.floor.host(tile), "soma": f"{INPUT}[{n}]"}}
+                for n in range(pixels.size)
+            ]
+            if pixels.size > NEURONS_PER_UNIT:
+                what = (
+                    f"{pixels.size} pixels enter a tile, a core of SANA-FE holds {NEURONS_PER_UNIT} neurons"
+                )
+                raise InputError(what, "use smaller frames")
+            for target, synapses in self._entering[tile]:
+                local = np.searchsorted(pixels, synapses.source)
+                self._edge(name, target, Synapses(local, synapses.target, synapses.weight))
+
+    def _place(self, node: Node, units: dict[str, str]) -> Indices:
+        """Place the neurons of a layer; gives the core of each, (neurons,)."""
+        positions, features = extent(self.graph, node)
+        homes = np.zeros((positions, features), np.int64)
+        for piece in self.mapping.of_layer(node.name):
+            homes[list(piece.positions), slice(*piece.features)] = piece.core
+            self.held[piece.core] += piece.neurons
+        self.places += [
+            {f"{group_name(node.name)}.{_span(run)}": {"core": self.floor.addresses[int(core)], **units}}
+            for core, run in _runs(homes.ravel())
+        ]
+        return homes.ravel()
+
+    def _connect(self, origin: Node, target: Node, synapses: Synapses, homes: Indices) -> None:
+        name = group_name(target.name)
+        if not isinstance(origin, FixedInput):
+            self._edge(group_name(origin.name), name, synapses)
+            return
+        tiles = np.array(self.floor.tile_of)[homes[synapses.target]]
+        for tile in np.unique(tiles):
+            chosen = tiles == tile
+            part = Synapses(*(a[chosen] for a in (synapses.source, synapses.target, synapses.weight)))
+            self._entering.setdefault(int(tile), []).append((name, part))
+
+    def _edge(self, source: str, target: str, synapses: Synapses) -> None:
+        pairs = np.stack([synapses.source, synapses.target], axis=1).tolist()
+        edge = {"type": "sparse", "source_target_pairs": pairs, "weight": synapses.weight.tolist()}
+        self.edges.append({f"{source} -> {target}": edge})
+
+
+def _source(graph: Graph, name: str) -> Node:
+    """What sends the values of a node, which may only have been numbered anew since."""
+    node = graph.node(name)
+    return _source(graph, graph.inputs(node)["x"].src) if isinstance(node, Tokens) else node
+
+
+def _origin(graph: Graph, node: Node) -> Node:
+    return _source(graph, graph.inputs(node)["x"].src)
+
+
+def _synaptic(graph: Graph, lif: FixedLIF) -> Node:
+    """Node that computes what a layer of neurons takes."""
+    return _origin(graph, lif)
+
+
+def _neuron(graph: Graph, lif: FixedLIF) -> dict[str, Any]:
+    """The neuron's constants. A membrane that a step's leak empties is emptied at once.
+
+    SANA-FE takes a neuron that holds a potential for active, though the potential be gone when it is used.
+    """
+    given = graph.source_type(graph.inputs(lif)["x"])
+    assert given.bound is not None
+    low = membrane_range(lif, Range(given.low, given.bound), graph.time_steps).low
+    keep = 4096 - lif.dv
+    constants = {"threshold": lif.vth, "reset": 0, "reset_mode": "hard", "leak_decay": keep / 4096}
+    if max(lif.vth << ALIGN, -low) * keep >> 12 == 0:
+        # Just above the threshold, so that a potential at the threshold, which does not fire, goes too.
+        above = lif.vth + 2.0 ** -(ALIGN + 1)
+        constants |= {"reverse_threshold": above, "reverse_reset": 0, "reverse_reset_mode": "hard"}
+    return constants
+
+
+def _biases(graph: Graph, node: FixedConv2d | FixedLinear, positions: int) -> NDArray[np.float64]:
+    """Bias of each neuron, (positions * features,)."""
+    bias = graph.tensor(node, "bias").astype(np.int64) << node.bias_exp
+    by_feature = bias.reshape(len(bias), -1)  # (features, 1 or positions)
+    by_position = np.broadcast_to(by_feature.T, (positions, len(bias)))
+    return np.asarray(by_position.ravel() / 2.0**ALIGN)
+
+
+def _synapses(graph: Graph, node: FixedConv2d | FixedLinear) -> Synapses:
+    """Every synapse of a node, those of weight 0 too: a spike goes through them all the same."""
+    exponents = graph.tensor(node, "weight_exp").astype(np.float64)
+    mantissas = graph.tensor(node, "weight").astype(np.float64)
+    weight = mantissas * 2.0 ** exponents.reshape(-1, *[1] * (mantissas.ndim - 1))
+    if isinstance(node, FixedLinear):
+        return _linear_synapses(weight, extent(graph, node)[0])
+    return _conv_synapses(node, weight, graph.source_type(graph.inputs(node)["x"]).shape)
+
+
+def _linear_synapses(weight: NDArray[np.float64], positions: int) -> Synapses:
+    outputs, inputs = weight.shape
+    position, target, source = np.meshgrid(
+        np.arange(positions), np.arange(outputs), np.arange(inputs), indexing="ij"
+    )
+    return Synapses(
+        (position * inputs + source).ravel(),
+        (position * outputs + target).ravel(),
+        np.broadcast_to(weight, position.shape).ravel(),
+    )
+
+
+def _conv_synapses(node: FixedConv2d, weight: NDArray[np.float64], shape: tuple[int, ...]) -> Synapses:
+    height, width = shape[1:]
+    rows, columns = ((size + 2 * node.padding - node.kernel) // node.stride + 1 for size in (height, width))
+    row, column, target, source, ky, kx = np.meshgrid(
+        *map(np.arange, (rows, columns, *weight.shape[:2], node.kernel, node.kernel)), indexing="ij"
+    )
+    y, x = row * node.stride + ky - node.padding, column * node.stride + kx - node.padding
+    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    return Synapses(
+        ((y * width + x) * node.in_channels + source)[inside],
+        ((row * columns + column) * node.out_channels + target)[inside],
+        weight[target, source, ky, kx][inside],
+    )
+
+
+def _runs(values: NDArray[Any]) -> Iterator[tuple[float, tuple[int, int]]]:
+    """Runs of equal values: the value, and the first and last number of the run."""
+    for value, numbers in groupby(range(values.size), key=lambda number: values[number]):
+        run = list(numbers)
+        yield float(value), (run[0], run[-1])
+
+
+def _span(run: tuple[int, int]) -> str:
+    return f"{run[0]}..{run[1]}"
