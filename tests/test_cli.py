@@ -205,6 +205,12 @@ def test_profiles(tmp_path: Path) -> None:
     document = fine("profiles", "show", "loihi2", "--json").json
     assert document["energy"]["synaptic_operation"]["unit"] == "pJ"
     assert fine("profiles", "validate", "loihi1", "--json").json["valid"]
+    (whatif,) = [profile for profile in listed if profile["name"] == "loihi2-gated-whatif"]
+    assert whatif["extends"] == "loihi2" and whatif["bases"]["assumed"] > 20
+    shown = fine("profiles", "show", "loihi2-gated-whatif").out
+    assert re.search(r"^ time\.wake .* second hand .*loihi2-gated-whatif", shown, re.M)
+    assert re.search(r"^ energy\.hop_y .* loihi2 ", shown, re.M) and "time.wake: What if" in shown
+    assert "inherited" in fine("profiles", "validate", "loihi2-gated-whatif").out
     source = (Path(stas_neuro.__file__).parent / "hw_profiles" / "loihi1.toml").read_text()
     part = re.sub(r"(?ms)^\[energy.score_lookup\].*?(?=^\[)", "", source)
     (tmp_path / "part.toml").write_text(part)

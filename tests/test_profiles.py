@@ -66,10 +66,21 @@ def test_catalogue_is_complete_and_cited(name: str) -> None:
     sources = [entry.source for entry in profile.entries().values()]
     sources += [capability.source for capability in profile.capabilities.values()]
     assert all(profile.sources[source].citation for source in sources)
+    texts = [*profile.notes, *profile.unavailable.values()]
+    for given in (*profile.entries().values(), *profile.capabilities.values()):
+        texts += [given.note, getattr(given, "interval", "")]
+    for key in set(profile.sources) - set(sources):  # cited by a text, boyle2025 as Boyle 2025
+        assert f"{key[:-4].capitalize()} {key[-4:]}" in " ".join(texts), f"nothing cites {key}"
+    for entry in profile.entries().values():
+        assert entry.low <= entry.value <= entry.high
+        assert bool(entry.interval) == (entry.low < entry.high)
+    assert profile.notes
 
 
 def test_catalogue() -> None:
-    assert list_profiles() == ("cmos45", "loihi1", "loihi2")
+    names = "cmos45 cpu darwin3 gpu loihi1 loihi1-fitted loihi2 loihi2-gated-whatif odin speck"
+    assert list_profiles() == tuple(f"{names} spinnaker1 spinnaker2 truenorth".split())
+    assert all(f"| `{name}` |" in DOCS.read_text() for name in list_profiles())
 
 
 @pytest.mark.parametrize(
@@ -85,6 +96,23 @@ def test_catalogue() -> None:
         ("cmos45", "energy.multiply_accumulate", 4.6, "pJ", "assumed"),
         ("cmos45", "energy.synaptic_operation", 0.9, "pJ", "assumed"),
         ("loihi1", "energy.cpu_operation", 0.9, "nJ", "assumed"),
+        ("loihi1", "energy.hop_x", 3.0, "pJ", "simulated"),
+        ("loihi1", "energy.hop_y", 4.0, "pJ", "simulated"),
+        ("loihi1", "time.hop_x", 4.1, "ns", "simulated"),
+        ("loihi1", "time.hop_y", 6.5, "ns", "simulated"),
+        ("loihi1-fitted", "energy.synaptic_operation", 35.5, "pJ", "fitted"),
+        ("loihi1-fitted", "energy.neuron_update_inactive", 51.2, "pJ", "fitted"),
+        ("loihi1-fitted", "energy.spike_message", 69.3 + 111, "pJ", "fitted"),
+        ("loihi1-fitted", "time.barrier", 1.8, "us", "fitted"),
+        ("truenorth", "energy.synaptic_operation", 26.0, "pJ", "measured"),
+        ("spinnaker1", "energy.synaptic_operation", 13.3, "nJ", "measured"),
+        ("spinnaker1", "energy.neuron_update_active", 26.0, "nJ", "measured"),
+        ("spinnaker2", "energy.synaptic_operation", 0.45, "nJ", "measured"),
+        ("spinnaker2", "energy.neuron_update_active", 2.19, "nJ", "measured"),
+        ("odin", "energy.synaptic_operation", 8.43, "pJ", "measured"),
+        ("darwin3", "energy.synaptic_operation", 5.47, "pJ", "measured"),
+        ("cpu", "energy.multiply_accumulate", 8.6, "nJ", "assumed"),
+        ("gpu", "energy.multiply_accumulate", 0.3, "nJ", "assumed"),
         ("loihi1", "limits.input_axons_per_core", 4096, "1", "vendor"),
         ("loihi1", "limits.threshold_bits", 17, "bit", "vendor"),
     ],
@@ -95,7 +123,7 @@ def test_published_figures(profile: str, entry: str, value: float, unit: str, ba
 
 
 def test_derived_figures_follow_from_what_they_are_derived_from() -> None:
-    for name in ("loihi1", "loihi2"):
+    for name in ("loihi1", "loihi2", "loihi2-gated-whatif"):
         profile = load_profile(name)
         for section in ("energy", "time"):
             parts = profile.corners(f"{section}.synaptic_operation") + profile.corners(
@@ -111,6 +139,61 @@ def test_derived_figures_follow_from_what_they_are_derived_from() -> None:
     # Measured core static power of a chip with 11 cores in use (Lenz 2023) lies in the interval.
     low, _, high = 11 * loihi.corners("power.static")
     assert low < 4.22e-3 < 5.09e-3 < high
+
+
+def test_static_power_is_not_counted_twice() -> None:
+    odin = load_profile("odin")
+    all_in = odin.corners("power.static")[1] * odin.corners("time.synaptic_operation")[1]
+    all_in += odin.corners("energy.synaptic_operation")[1]
+    assert all_in == pytest.approx(12.7e-12, rel=0.01)  # the figure of its title, at the highest rate
+    for name in ("truenorth", "cpu", "gpu", "spinnaker1"):
+        assert "contain" in str(load_profile(name).reason("power.static"))
+
+
+def test_the_fitted_set_has_the_errors_that_its_authors_claim() -> None:
+    fitted, simulated = load_profile("loihi1-fitted"), load_profile("loihi1")
+    own = [entry for entry in fitted.entries() if entry not in fitted.inherited]
+    for name in own:
+        if name.startswith(("energy.", "time.")) and name != "time.barrier":
+            low, value, high = fitted.corners(name)
+            error = 0.12 if name.startswith("energy") else 0.25
+            assert low <= value * (1 - error) * 1.001 and high >= value * (1 + error) * 0.999
+    for name in ("synaptic_operation", "neuron_update_active", "neuron_update_inactive", "spike_message"):
+        low, _, high = simulated.corners(f"energy.{name}")
+        assert low <= fitted.corners(f"energy.{name}")[1] <= high, "loihi1's interval has the fitted value"
+    assert fitted.entry("power.management") == simulated.entry("power.management")
+
+
+def test_a_what_if_says_so() -> None:
+    chip, gated = load_profile("loihi2"), load_profile("loihi2-gated-whatif")
+    own = {name: entry for name, entry in gated.entries().items() if name not in gated.inherited}
+    own["capabilities.core_gating"] = gated.capabilities["core_gating"]
+    assert set(own) == {
+        "energy.gate_message",
+        "time.gate_message",
+        "time.wake",
+        "power.static_gated",
+        "capabilities.core_gating",
+    }
+    assert all(entry.basis == "assumed" and entry.note.startswith("What if") for entry in own.values())
+    assert gated.title.startswith("What if") and "what-if" in gated.notes[0]
+    assert chip.capability("core_gating") == "no" and gated.capability("core_gating") == "power"
+    low, value, high = gated.corners("power.static_gated")
+    assert (
+        low == 0 and high == chip.corners("power.static")[2] and 2 * value == chip.corners("power.static")[1]
+    )
+
+
+def test_where_nothing_can_be_placed_the_limits_are_unavailable() -> None:
+    reasons = {name: load_profile(name).reason("limits") for name in list_profiles()}
+    placed = {"loihi1", "loihi1-fitted", "loihi2", "loihi2-gated-whatif", "spinnaker1", "spinnaker2"}
+    assert {name for name, reason in reasons.items() if reason is None} == placed
+    assert "256 x 256" in str(reasons["truenorth"]) and load_profile("truenorth").limit("fan_in") == 256
+    for name in placed:
+        profile = load_profile(name)
+        if profile.reason("limits.tiles_x") is None:
+            cores = profile.limit("tiles_x") * profile.limit("tiles_y") * profile.limit("cores_per_tile")
+            assert cores >= profile.limit("cores_per_chip")
 
 
 def test_time_and_energy_of_the_processor_agree_with_its_measured_power() -> None:
@@ -219,7 +302,7 @@ def test_profiles_are_found_by_name_or_path(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_bytes(toml())
     assert load_profile(path) == load_profile(str(path))
-    with pytest.raises(InputError, match=r"loihi3.*cmos45, loihi1, loihi2"):
+    with pytest.raises(InputError, match=r"loihi3.*cmos45, .*loihi1, .*loihi2"):
         load_profile("loihi3")
     with pytest.raises(InputError, match="No such file"):
         load_profile(tmp_path / "none.toml")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import click
 
 from stas_neuro.cli.common import emit_json, emit_table, stas_command, with_examples
-from stas_neuro.energy import Profile, list_profiles, load_profile
+from stas_neuro.energy import Capability, Entry, Profile, list_profiles, load_profile
 from stas_neuro.errors import CheckFailed
 
 _EXAMPLES = (
@@ -30,38 +32,74 @@ def command() -> None:
 
 @stas_command(_EXAMPLES[0], name="list")
 def listing(as_json: bool) -> None:
-    """List the profiles of the catalogue."""
+    """List the profiles of the catalogue, and on what their numbers rest."""
     profiles = [load_profile(name) for name in list_profiles()]
     if as_json:
-        emit_json([{"name": p.name, "title": p.title, "missing": p.missing()} for p in profiles])
+        emit_json([_summary(profile) for profile in profiles])
         return
-    emit_table(("profile", "what it is", "numbers"), [(p.name, p.title, len(p.entries())) for p in profiles])
+    rows = [
+        (profile.name, profile.title, profile.extends, len(profile.entries()), _bases(profile))
+        for profile in profiles
+    ]
+    emit_table(("profile", "what it is", "extends", "numbers", "basis of its numbers"), rows)
+
+
+def _summary(profile: Profile) -> dict[str, object]:
+    return {
+        "name": profile.name,
+        "title": profile.title,
+        "extends": profile.extends,
+        "bases": dict(_counts(profile)),
+        "missing": profile.missing(),
+    }
+
+
+def _counts(profile: Profile) -> Sequence[tuple[str, int]]:
+    """Count the numbers of each basis, the most frequent first."""
+    return Counter(entry.basis for entry in profile.entries().values()).most_common()
+
+
+def _bases(profile: Profile) -> str:
+    return ", ".join(f"{basis} {count}" for basis, count in _counts(profile))
 
 
 @stas_command(_EXAMPLES[1], name="show")
 @click.argument("profile", metavar="NAME|FILE")
 def show(profile: str, as_json: bool) -> None:
-    """Show every number of a profile with its interval, basis and source."""
+    """Show every number of a profile with its interval, basis and source, and whose it is."""
     loaded = load_profile(profile)
     if as_json:
         emit_json(asdict(loaded))
         return
-    click.echo(f"{loaded.name}: {loaded.title}")
+    extends = f" (extends {loaded.extends})" if loaded.extends else ""
+    click.echo(f"{loaded.name}: {loaded.title}{extends}")
+    words = {f"capabilities.{name}": word for name, word in loaded.capabilities.items()}
     rows = [
-        (name, f"{e.value:g}", f"{e.low:g} to {e.high:g}", e.unit, e.basis, e.source)
+        (name, f"{e.value:g}", _ends(e), e.unit, e.basis, *_origin(loaded, name, e))
         for name, e in loaded.entries().items()
     ]
-    rows += [
-        (f"capabilities.{name}", c.value, "", "", c.basis, c.source)
-        for name, c in loaded.capabilities.items()
-    ]
-    emit_table(("entry", "value", "interval", "unit", "basis", "source"), rows)
+    rows += [(name, c.value, "", "", c.basis, *_origin(loaded, name, c)) for name, c in words.items()]
+    emit_table(("entry", "value", "interval", "unit", "basis", "source", "", "from"), rows)
+    for name, given in {**loaded.entries(), **words}.items():
+        if given.note:
+            click.echo(f"{name}: {given.note}")
     for name, reason in loaded.unavailable.items():
-        click.echo(f"unavailable: {name}: {reason}")
+        whose = f" ({loaded.inherited[name]})" if name in loaded.inherited else ""
+        click.echo(f"unavailable: {name}: {reason}{whose}")
     for note in loaded.notes:
         click.echo(f"note: {note}")
     for key, source in loaded.sources.items():
         click.echo(f"[{key}] {source.citation}")
+
+
+def _ends(entry: Entry) -> str:
+    return f"{entry.low:g} to {entry.high:g}" if entry.low < entry.high else ""
+
+
+def _origin(profile: Profile, name: str, given: Entry | Capability) -> tuple[str, str, str]:
+    """Give source, whether it is second-hand, and the profile that the entry is written in."""
+    whose = profile.inherited.get(name, profile.name if profile.inherited else "")
+    return given.source, "second hand" if given.second_hand else "", whose
 
 
 @stas_command(_EXAMPLES[2], name="validate")
@@ -77,7 +115,8 @@ def validate(profile: str, as_json: bool) -> None:
         emit_json({"profile": profile, "name": loaded.name, "valid": not missing, "missing": missing})
     _require_complete(profile, loaded, missing)
     if not as_json:
-        click.echo(f"{profile}: complete, {len(loaded.entries())} numbers")
+        taken = f", {len(loaded.inherited)} entries or reasons inherited" if loaded.inherited else ""
+        click.echo(f"{profile}: complete, {len(loaded.entries())} numbers ({_bases(loaded)}){taken}")
 
 
 def _require_complete(where: str, profile: Profile, missing: list[str]) -> None:

@@ -34,6 +34,11 @@ Basis = Literal["measured", "simulated", "fitted", "vendor", "assumed"]
 Corners = npt.NDArray[np.float64]
 """Numbers at (low, value, high) along the last axis, in SI units."""
 
+_PLACING = tuple(
+    f"limits.{name}"
+    for name in ("neurons_per_core", "synaptic_memory_per_core", "cores_per_chip", "weight_bits")
+)
+"""Without one of these no network can be placed on cores."""
 _ARITHMETIC = ("limits.weight_bits", "limits.state_bits", "capabilities.weight_exponents")
 
 
@@ -193,7 +198,12 @@ class Profile:
         return [name for name in ENTRIES if name not in given and self.reason(name) is None]
 
     def reason(self, name: str) -> str | None:
-        """Tell why entry `name` is unavailable; None when the profile does not declare it so."""
+        """Tell why entry or section `name` is unavailable; None when the profile does not declare it so.
+
+        The section `limits` is also where no network can be placed, for lack of the size of a core, say.
+        """
+        if name == "limits":
+            return next((why for entry in _PLACING if (why := self.reason(entry)) is not None), None)
         return self.unavailable.get(name, self.unavailable.get(name.split(".")[0]))
 
     def entry(self, name: str) -> Entry:
@@ -222,11 +232,11 @@ class Profile:
 
     @property
     def arithmetic(self) -> Arithmetic | None:
-        """The integers of its cores; None where it has no cores or what it would take is not known.
+        """The integers of its cores; None where no network can be placed, or what it would take is not known.
 
         Raises MissingEntry where an entry is neither given nor declared unavailable.
         """
-        if any(self.reason(name) is not None for name in _ARITHMETIC):
+        if any(self.reason(name) is not None for name in ("limits", *_ARITHMETIC)):
             return None
         return Arithmetic(
             weight_bits=self.limit("weight_bits"),
