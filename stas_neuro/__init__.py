@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from stas_neuro.bundle import load_bundle, save_bundle
     from stas_neuro.data import load_data
     from stas_neuro.energy import compare, estimate, list_profiles, load_profile
+    from stas_neuro.passes import schedule_decisions
     from stas_neuro.preflight import check
     from stas_neuro.quantisation import quantise
     from stas_neuro.verification import verify
@@ -42,6 +43,7 @@ _PUBLIC = {
     "read_activity": "activity",
     "run": "api",
     "save_bundle": "bundle",
+    "schedule_decisions": "passes",
     "verify": "verification",
     "write_activity": "activity",
 }
@@ -63,6 +65,7 @@ __all__ = [
     "read_activity",
     "run",
     "save_bundle",
+    "schedule_decisions",
     "verify",
     "write_activity",
 ]

@@ -129,8 +129,15 @@ def summary(graph: Graph) -> dict[str, Any]:
         "input_shape": list(graph.input.shape),
         "classes": list(graph.classes),
         "accumulate": str(graph.accumulators[0].mode) if graph.accumulators else "off",
+        "late": graph.accumulators[0].late if graph.accumulators else 0,
         "readout": str(graph.readout.mode),
     }
+
+
+def halting_words(facts: dict[str, Any]) -> str:
+    """Say of a `summary` how tokens halt."""
+    late = f", decided {facts['late']} hardware steps late (pipelined-stale)" if facts["late"] else ""
+    return f"{facts['accumulate']}{late}"
 
 
 def percent(share: float | None) -> str:

@@ -9,14 +9,14 @@ import click
 
 from stas_neuro import api
 from stas_neuro.bundle import load_bundle, save_bundle
-from stas_neuro.cli.common import PATH, emit_json, force_option, stas_command, summary
+from stas_neuro.cli.common import PATH, emit_json, force_option, halting_words, stas_command, summary
 from stas_neuro.data import load_data
 from stas_neuro.energy import load_profile
 from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.stock import lower_stock, round_synaptic_biases
 from stas_neuro.ir import Encoding, is_off_core
 from stas_neuro.models.config import ACCUMULATIONS, READOUTS
-from stas_neuro.passes import run_passes
+from stas_neuro.passes import SCHEDULES, run_passes, schedule_decisions
 from stas_neuro.quantisation import load_scales, quantise
 
 
@@ -69,6 +69,17 @@ from stas_neuro.quantisation import load_scales, quantise
     show_default=True,
     help="stock: a program for run --lowering stock, biases rounded to what its synapses can bring.",
 )
+@click.option(
+    "--schedule",
+    type=click.Choice(SCHEDULES),
+    help="What halting decides by: all scores, or with pipelined-stale those that a pipeline has by then.",
+)
+@click.option(
+    "--late",
+    type=click.IntRange(min=1),
+    metavar="D",
+    help="Hardware steps by which pipelined-stale begins model steps early.  [default: all but one]",
+)
 @force_option
 def command(
     model: Path,
@@ -81,6 +92,8 @@ def command(
     profile: str | None,
     input_encoding: Encoding | None,
     lowering: str,
+    schedule: str | None,
+    late: int | None,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -92,6 +105,11 @@ def command(
     """
     graph = api.compile(model, accumulate=accumulate, epsilon=epsilon, readout=readout)
     options: dict[str, Any] = {"accumulate": accumulate, "epsilon": epsilon, "readout": readout}
+    if late is not None and schedule is None:
+        raise InputError("--late is of --schedule pipelined-stale", "give that schedule too")
+    if schedule is not None:
+        graph = schedule_decisions(graph, schedule, late)
+        options |= {"schedule": schedule, "late": summary(graph)["late"] or None}
     tuned = load_scales(model)
     quantised = None
     chosen = {"--calibrate": calibrate, "--profile": profile, "--input-encoding": input_encoding}
@@ -138,7 +156,7 @@ def command(
     click.echo(
         f"{output}: {facts['nodes']} nodes, {facts['parameters']} parameters, {facts['blocks']} blocks x "
         f"{facts['time_steps']} time steps on {facts['tokens']} tokens, {len(facts['classes'])} classes, "
-        f"halting {facts['accumulate']}"
+        f"halting {halting_words(facts)}"
     )
     if quantised is not None:
         click.echo(

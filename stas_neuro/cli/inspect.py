@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from stas_neuro.bundle import load_bundle
-from stas_neuro.cli.common import PATH, emit_json, emit_table, stas_command, summary
+from stas_neuro.cli.common import PATH, emit_json, emit_table, halting_words, stas_command, summary
 from stas_neuro.exporters.lava.portability import (
     NOTES,
     SOURCES,
@@ -76,7 +76,7 @@ def command(bundle: Path, text: bool, portable: bool, as_json: bool) -> None:
     click.echo(f"from {origin.source}, options {options}, by {made}")
     click.echo(
         f"{facts['stage']}; input {tuple(facts['input_shape'])}; {facts['time_steps']} time steps; "
-        f"{facts['blocks']} blocks; {facts['tokens']} tokens; halting {facts['accumulate']}; "
+        f"{facts['blocks']} blocks; {facts['tokens']} tokens; halting {halting_words(facts)}; "
         f"readout {facts['readout']}; classes {', '.join(facts['classes'])}"
     )
     rows = [

@@ -5,19 +5,12 @@ from stas_neuro.passes.fold import FoldBatchNorm
 from stas_neuro.passes.integer_walk import LayerUnits
 from stas_neuro.passes.quantise import Quantise
 from stas_neuro.passes.scales import LayerScale, Statistics
-from stas_neuro.passes.stale import (
-    HALT_SCHEDULES,
-    DelayDecisions,
-    HaltSchedule,
-    schedule_decisions,
-    spiking_stages,
-)
+from stas_neuro.passes.stale import SCHEDULES, DelayDecisions, schedule_decisions, spiking_stages
 
 __all__ = [
-    "HALT_SCHEDULES",
+    "SCHEDULES",
     "DelayDecisions",
     "FoldBatchNorm",
-    "HaltSchedule",
     "LayerScale",
     "LayerUnits",
     "Pass",

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from stas_neuro.activity import layers_of
 from stas_neuro.errors import InputError
 from stas_neuro.ir import Graph, HaltAccumulate
 
-HaltSchedule = Literal["raster", "pipelined", "pipelined-stale"]
-HALT_SCHEDULES: tuple[HaltSchedule, ...] = ("raster", "pipelined", "pipelined-stale")
+SCHEDULES = ("raster", "pipelined", "pipelined-stale")
+"""When model steps start: after the one before; one hardware step apart; the same with late decisions."""
 
 
 def spiking_stages(graph: Graph) -> int:
@@ -66,19 +65,23 @@ def halting_mode(graph: Graph) -> str:
     return graph.accumulators[0].mode if graph.accumulators else "off"
 
 
-def schedule_decisions(graph: Graph, schedule: HaltSchedule, late: int | None = None) -> Graph:
-    """Return a graph whose halting decisions are those of a schedule, at most `late` hardware steps late.
+def schedule_decisions(graph: Graph, schedule: str, late: int | None = None) -> Graph:
+    """Return the graph whose halting decisions are those that a schedule allows.
 
     Parameters
     ----------
+    schedule : "raster", "pipelined" or "pipelined-stale"
+        The first two change no decision; see docs/energy.md.
     late : int, optional
         Of `pipelined-stale` alone; by default S - 1, a model step in each hardware step.
 
     Raises
     ------
     InputError
-        When the halting of the graph does not allow the schedule, or `late` is out of range.
+        When there is no such schedule, halting does not allow it, or `late` is out of range.
     """
+    if schedule not in SCHEDULES:
+        raise InputError(f"no schedule is called {schedule!r}", f"use one of {', '.join(SCHEDULES)}")
     if schedule == "pipelined-stale":
         return DelayDecisions(spiking_stages(graph) - 1 if late is None else late)(graph)
     if late is not None:

@@ -1,0 +1,109 @@
+"""What a pipeline does to halting decisions, on the 10,000 Fashion-MNIST test images.
+
+    python examples/stale_schedule.py --limit 1000
+
+In raster order a model step starts when the one before has ended. Started d hardware steps early, its halting
+decisions rest on the scores that have arrived by then. Each row is such a schedule: the hardware steps from
+one model step to the next, and of all; the visits a token that it adds to those of raster halting and leaves
+out of them, and their share of all T*L; the share of visits made; images classified otherwise; accuracy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+import stas_neuro
+from stas_neuro.api import accuracy
+from stas_neuro.data import LabelledImages
+from stas_neuro.ir import Graph
+from stas_neuro.passes import DelayDecisions, spiking_stages
+from stas_neuro.trace import Trace
+
+MODEL = Path(__file__).parent / "models" / "fashion-spikformer"
+CONSOLE = Console(stderr=True)
+COLUMNS = {
+    "late": "d",
+    "interval": "interval",
+    "hardware_steps": "hardware steps",
+    "visits_added": "added",
+    "visits_left_out": "left out",
+    "share_changed": "changed",
+    "token_ratio": "token ratio",
+    "top1_changes": "top-1 changes",
+    "accuracy": "accuracy",
+}
+
+
+def turning_points(graph: Graph) -> list[int]:
+    """For each set of scores that delays let arrive, the largest delay: a shorter one saves no decision."""
+    chosen: dict[tuple[tuple[int, ...], ...], int] = {}
+    for late in range(1, spiking_stages(graph)):
+        # What comes T - 1 model steps late comes after the last decision.
+        lags = (node.lags for node in DelayDecisions(late)(graph).accumulators)
+        chosen[tuple(tuple(min(lag, graph.time_steps - 1) for lag in each) for each in lags)] = late
+    return list(chosen.values())
+
+
+def compared(graph: Graph, late: int, trace: Trace, base: Trace, data: LabelledImages) -> dict[str, Any]:
+    """Count what late decisions change."""
+    stages, tokens = spiking_stages(graph), trace.visits[:, 0, 0].size
+    return {
+        "late": late,
+        "interval": stages - late,
+        "hardware_steps": stages + (graph.time_steps - 1) * (stages - late),
+        "visits_added": float(np.count_nonzero(trace.visits & ~base.visits) / tokens),
+        "visits_left_out": float(np.count_nonzero(base.visits & ~trace.visits) / tokens),
+        "share_changed": float((trace.visits != base.visits).mean()),
+        "token_ratio": trace.token_ratio,
+        "top1_changes": int(np.count_nonzero(trace.predictions != base.predictions)),
+        "accuracy": accuracy(trace, data),
+    }
+
+
+def show(rows: Sequence[dict[str, Any]]) -> None:
+    """Print the table."""
+    table = Table(*COLUMNS.values())
+    for row in rows:
+        table.add_row(
+            *(f"{row[key]:.4f}" if isinstance(row[key], float) else str(row[key]) for key in COLUMNS)
+        )
+    Console().print(table)
+
+
+def main() -> None:
+    """Run raster halting and each delay."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", type=Path, default=MODEL, help="checkpoint directory")
+    parser.add_argument(
+        "--late", type=int, nargs="+", metavar="D", help="by default those that differ, up to S - 1"
+    )
+    parser.add_argument("--data", default="fashion-mnist")
+    parser.add_argument("--limit", type=int, help="take only the first images")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    graph = stas_neuro.compile(arguments.model)
+    data = stas_neuro.load_data(arguments.data, "test").select(slice(0, arguments.limit))
+    base = stas_neuro.run(graph, data, dtype=np.float32)
+    rows = [compared(graph, 0, base, base, data)]
+    for late in track(arguments.late or turning_points(graph), "schedules", console=CONSOLE):
+        trace = stas_neuro.run(DelayDecisions(late)(graph), data, dtype=np.float32)
+        rows.append(compared(graph, late, trace, base, data))
+    if arguments.json:
+        print(json.dumps(rows, indent=1))
+    else:
+        show(rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""The schedules of compile, and what the other commands make of a bundle whose decisions are late."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_support import fine, make_checkpoint, make_data, stas
+
+import stas_neuro
+from stas_neuro import api
+from stas_neuro.bundle import load_bundle
+from stas_neuro.passes import DelayDecisions, spiking_stages
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint that halts in raster order, one that does not, and data."""
+    home = tmp_path_factory.mktemp("stale")
+    make_checkpoint(home / "raster")
+    make_checkpoint(home / "rectangular", accumulate="rectangular")
+    make_data(home / "data.npz", 6)
+    fine("compile", home / "raster", "--bits", 8, "--schedule", "pipelined-stale", "-o", home / "late.stas")
+    return home
+
+
+def test_compile_stores_late_decisions_in_both_arithmetics(home: Path, tmp_path: Path) -> None:
+    raster = stas_neuro.compile(home / "raster")
+    most = spiking_stages(raster) - 1
+    bundle = load_bundle(home / "late.stas")
+    assert bundle.graph == DelayDecisions(most)(raster)
+    assert bundle.quantised is not None
+    assert {node.late for node in bundle.quantised.accumulators} == {most}
+    assert bundle.provenance.options["schedule"] == "pipelined-stale"
+    assert bundle.provenance.options["late"] == most
+    out = tmp_path / "two.stas"
+    done = fine("compile", home / "raster", "--schedule", "pipelined-stale", "--late", 2, "-o", out, "--json")
+    assert done.json["late"] == 2 == done.json["options"]["late"]
+    assert load_bundle(out).graph == DelayDecisions(2)(raster)
+
+
+def test_schedules_that_change_no_decision(home: Path, tmp_path: Path) -> None:
+    for model, schedule in (("raster", "raster"), ("rectangular", "pipelined")):
+        out = tmp_path / f"{model}.stas"
+        done = fine("compile", home / model, "--schedule", schedule, "-o", out, "--json").json
+        assert done["options"] == {"schedule": schedule}
+        assert done["late"] == 0
+        assert load_bundle(out).graph == stas_neuro.compile(home / model)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "told"),
+    [
+        ("raster", ("--schedule", "pipelined"), "use the schedule pipelined-stale"),
+        ("raster", ("--schedule", "raster", "--late", "2"), "use the schedule pipelined-stale"),
+        ("raster", ("--late", "2"), "--late is of --schedule pipelined-stale"),
+        ("raster", ("--schedule", "pipelined-stale", "--late", "99"), "in model steps of"),
+        ("rectangular", ("--schedule", "pipelined-stale"), "use the schedule pipelined"),
+        ("raster", ("--schedule", "pipelined-stale", "--accumulate", "off"), "halting is off"),
+    ],
+)
+def test_compile_refuses(home: Path, tmp_path: Path, model: str, options: tuple[str, ...], told: str) -> None:
+    done = stas("compile", home / model, *options, "-o", tmp_path / "no.stas")
+    assert done.code == 2
+    assert told in done.err
+    assert not (tmp_path / "no.stas").exists()
+
+
+def test_inspect_tells(home: Path) -> None:
+    most = spiking_stages(stas_neuro.compile(home / "raster")) - 1
+    told = fine("inspect", home / "late.stas").out
+    assert f"halting raster, decided {most} hardware steps late (pipelined-stale)" in told
+    assert fine("inspect", home / "late.stas", "--json").json["late"] == most
+    assert f"late={most}, lags=(" in fine("inspect", home / "late.stas", "--text").out
+
+
+def test_verify_compares_what_can_run_it(home: Path) -> None:
+    done = fine("verify", home / "late.stas", "--data", home / "data.npz", "--json").json
+    assert done["passed"]
+    runs = {each["run"] for part in done["parts"] for each in part["runs"]}
+    assert runs == {"Lava, in-process", "reference"}
+    assert "pipelined-stale" in done["left_out"]["torch"]
+    told = fine("verify", home / "late.stas", "--data", home / "data.npz", "--limit", 2).out
+    assert "torch was left out" in told
+    refused = stas("verify", home / "late.stas", "--data", home / "data.npz", "--model", home / "raster")
+    assert refused.code == 2
+    assert "torch does not run the network" in refused.err
+
+
+def test_a_run_says_how_late_its_decisions_were(home: Path, tmp_path: Path) -> None:
+    most = spiking_stages(stas_neuro.compile(home / "raster")) - 1
+    for arithmetic in ("float", "fixed"):
+        out = tmp_path / arithmetic
+        fine("run", home / "late.stas", "--data", home / "data.npz", "--arithmetic", arithmetic, "-o", out)
+        assert stas_neuro.read_activity(out / "activity.json").late == most
+
+
+def test_a_lava_package_decides_late(home: Path, tmp_path: Path) -> None:
+    fine("convert", home / "late.stas", "--to", "lava", "-o", tmp_path / "package")
+    network = json.loads((tmp_path / "package" / "network.json").read_text())
+    lags = {tuple(layer["params"]["lags"]) for layer in network["layers"] if layer["op"] == "HaltAccumulate"}
+    bundle = load_bundle(home / "late.stas")
+    assert lags == {node.lags for node in bundle.graph.accumulators}
+    data = stas_neuro.load_data(str(home / "data.npz"))
+    ours, theirs = (api.run(bundle, data, backend=backend) for backend in api.BACKENDS)
+    np.testing.assert_array_equal(ours.visits, theirs.visits)
