@@ -3,7 +3,7 @@ UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 RUN := $(UV) run --no-sync
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint bench train
+.PHONY: help install demo test test-all lint validate oracle bench train
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -21,7 +21,7 @@ demo: install  ## the shipped model: compile, run on Lava, verify, price on ever
 test: install  ## the tests that a change must pass, in a few minutes
 	$(RUN) pytest
 
-test-all: install  ## also the slow tests
+test-all: install oracle  ## also the slow tests
 	$(RUN) pytest -m "slow or not slow"
 
 lint: install  ## style, format, types and the order of imports
@@ -29,6 +29,12 @@ lint: install  ## style, format, types and the order of imports
 	$(RUN) ruff format --check
 	$(RUN) mypy
 	$(RUN) lint-imports
+
+validate: install oracle  ## estimates against published measurements, and against SANA-FE
+	$(RUN) python examples/validate.py --sanafe .oracle/bin/python
+
+oracle: $(filter .uv/bin/uv,$(UV))  ## SANA-FE, an outside program to check against, in .oracle
+	UV_PROJECT_ENVIRONMENT=.oracle $(UV) sync --frozen --only-group oracle
 
 bench: install  ## how fast each backend runs here
 	$(RUN) python examples/bench.py

@@ -4,7 +4,15 @@ SANA-FE is an outside program (GPL-3.0): nothing here imports it, and what is wr
 """
 
 from stas_neuro.exporters.sanafe.architecture import Architecture
-from stas_neuro.exporters.sanafe.network import refusals
-from stas_neuro.exporters.sanafe.package import write_package
+from stas_neuro.exporters.sanafe.network import HOST_GROUPS, group_name, refusals
+from stas_neuro.exporters.sanafe.package import RESULT_FILE, RUN_FILE, write_package
 
-__all__ = ["Architecture", "refusals", "write_package"]
+__all__ = [
+    "HOST_GROUPS",
+    "RESULT_FILE",
+    "RUN_FILE",
+    "Architecture",
+    "group_name",
+    "refusals",
+    "write_package",
+]

@@ -45,6 +45,8 @@ from stas_neuro.mapping.neurons import check_mapping, extent
 
 Indices = NDArray[np.int64]
 Frames = NDArray[Any]
+HOST_GROUPS = "host:"
+"""How the names of the groups begin that send the input."""
 _CANNOT = {
     "SpikeMatMul": "multiplies spikes, a synapse multiplies a spike by a weight",
     "MaskedColumnSum": "multiplies spikes, a synapse multiplies a spike by a weight",
@@ -91,6 +93,8 @@ def _reason(graph: Graph, node: Node) -> str | None:
             return "has a bias that halting holds back"
         exponents, weight = (graph.tensor(node, p).astype(np.int64) for p in ("weight_exp", "weight"))
         lost = np.maximum(-exponents, 0).reshape(-1, *[1] * (weight.ndim - 1))
+        if graph.tensor(node, "bias").any():
+            return "has biases, which its neurons would add up before the first spike comes"
         if (weight & ((1 << lost) - 1)).any():
             return "rounds its sums, synapses add exact weights: use larger scales"
         if any(not isinstance(graph.node(edge.dst), FixedLIF) for edge in graph.consumers(node)):
@@ -113,6 +117,11 @@ def spiking_layers(graph: Graph) -> tuple[FixedLIF, ...]:
 def group_name(name: str) -> str:
     """Name of a node's group: SANA-FE parts a group from a number by a point."""
     return name.replace(".", "/")
+
+
+def host_group(tile: int) -> str:
+    """Name of the group of input spikes of a tile: no name of a node has a colon."""
+    return f"{HOST_GROUPS}{tile}"
 
 
 def network_document(
@@ -190,12 +199,8 @@ class _Draft:
         node = _synaptic(self.graph, lif)
         assert isinstance(node, FixedConv2d | FixedLinear)  # what `refusals` let pass
         homes = self._place(lif, {"soma": LIF, "synapse": SYNAPSE})
-        attributes = _neuron(self.graph, lif) | {"force_update": all_active}
-        biases = _biases(self.graph, node, extent(self.graph, lif)[0])
-        neurons = [
-            {_span(run): {"log_spikes": True, "soma": attributes | {"bias": bias}}}
-            for bias, run in _runs(biases)
-        ]
+        soma = _neuron(self.graph, lif) | {"force_update": all_active}
+        neurons = [{_span((0, homes.size - 1)): {"log_spikes": True, "soma": soma}}]
         self.groups.append({"name": group_name(lif.name), "neurons": neurons})
         self._connect(_origin(self.graph, node), lif, _synapses(self.graph, node), homes)
 
@@ -226,7 +231,7 @@ class _Draft:
     def inputs(self) -> None:
         """Add the input: a spike train for each tile that takes the pixel, on the host's core there."""
         for tile, pixels in self.entered().items():
-            name = f"{INPUT}{tile}"
+            name = host_group(tile)
             trains = self.trains[:, pixels].T.astype(int).tolist()
             neurons = [
                 {str(n): {"log_spikes": True, "soma": {"spikes": train}}} for n, train in enumerate(trains)
@@ -253,7 +258,7 @@ class _Draft:
             homes[list(piece.positions), slice(*piece.features)] = piece.core
             self.held[piece.core] += piece.neurons
         self.places += [
-            {f"{group_name(node.name)}.{_span(run)}": {"core": self.floor.addresses[int(core)], **units}}
+            {f"{group_name(node.name)}.{_span(run)}": {"core": self.floor.addresses[core], **units}}
             for core, run in _runs(homes.ravel())
         ]
         return homes.ravel()
@@ -307,14 +312,6 @@ def _neuron(graph: Graph, lif: FixedLIF) -> dict[str, Any]:
     return constants
 
 
-def _biases(graph: Graph, node: FixedConv2d | FixedLinear, positions: int) -> NDArray[np.float64]:
-    """Bias of each neuron, (positions * features,)."""
-    bias = graph.tensor(node, "bias").astype(np.int64) << node.bias_exp
-    by_feature = bias.reshape(len(bias), -1)  # (features, 1 or positions)
-    by_position = np.broadcast_to(by_feature.T, (positions, len(bias)))
-    return np.asarray(by_position.ravel() / 2.0**ALIGN)
-
-
 def _synapses(graph: Graph, node: FixedConv2d | FixedLinear) -> Synapses:
     """Every synapse of a node, those of weight 0 too: a spike goes through them all the same."""
     exponents = graph.tensor(node, "weight_exp").astype(np.float64)
@@ -352,11 +349,11 @@ def _conv_synapses(node: FixedConv2d, weight: NDArray[np.float64], shape: tuple[
     )
 
 
-def _runs(values: NDArray[Any]) -> Iterator[tuple[float, tuple[int, int]]]:
+def _runs(values: Indices) -> Iterator[tuple[int, tuple[int, int]]]:
     """Runs of equal values: the value, and the first and last number of the run."""
     for value, numbers in groupby(range(values.size), key=lambda number: values[number]):
         run = list(numbers)
-        yield float(value), (run[0], run[-1])
+        yield int(value), (run[0], run[-1])
 
 
 def _span(run: tuple[int, int]) -> str:

@@ -35,9 +35,8 @@ _CLASSES = ("a", "b", "c")
 def spiking_network(seed: int, *, leaky: bool) -> Graph:
     """Make an integer network of two convolutions and two linear layers, weights drawn from `seed`.
 
-    Leaky: membranes last for steps, weights have either sign, neurons have biases. Else membranes are gone
-    after a step and weights above 0: then a neuron is active, in either program's words, where it gets a
-    spike.
+    Leaky: membranes last for steps and weights have either sign. Else membranes are gone after a step and
+    weights are above 0: then a neuron is active, in either program's words, where it gets a spike.
     """
     draft = _Draft(np.random.default_rng(seed), leaky)
     draft.add(FixedInput(name="input", phase=Phase.STEP, scope="stem", shape=_SHAPE, encoding="graded"))
@@ -153,13 +152,9 @@ class _Draft:
 
     def _weights(self, name: str, shape: tuple[int, ...]) -> None:
         low, high = (-12, 24) if self.leaky else (1, 6)
-        self.tensors[f"{name}/weight"] = self._draw(low, high, shape)
+        self.tensors[f"{name}/weight"] = self.rng.integers(low, high, shape).astype(np.int16)
         self.tensors[f"{name}/weight_exp"] = np.zeros(shape[0], np.int16)
-        bias = (-200, 400) if self.leaky else (0, 1)
-        self.tensors[f"{name}/bias"] = self._draw(*bias, (shape[0],))
-
-    def _draw(self, low: int, high: int, shape: tuple[int, ...]) -> NDArray[np.int16]:
-        return self.rng.integers(low, high, shape).astype(np.int16)
+        self.tensors[f"{name}/bias"] = np.zeros(shape[0], np.int16)
 
     def _lif(self, name: str, inputs: int) -> None:
         """Add neurons that a part of their inputs makes fire: of leaky ones over some steps."""

@@ -1,0 +1,127 @@
+"""Hold estimates against published measurements and, where it is installed, against SANA-FE.
+
+    python examples/validate.py [--sanafe .oracle/bin/python]
+
+`make validate` runs both. Exit code 1 where a bound that docs/validation.md promises is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from stas_neuro.errors import StasError
+from stas_neuro.report import si
+from stas_neuro.validation import (
+    Check,
+    CrossCheck,
+    cross_check,
+    pilotnet,
+    quartz,
+    sanafe_cases,
+    validate_published,
+)
+
+_PROMISES = {"error": "within {:.0%}", "interval": "inside the interval", "none": ""}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the tables; gives the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sanafe", type=Path, metavar="PYTHON", help="interpreter that has SANA-FE")
+    options = parser.parse_args(arguments)
+    console = Console(width=150)
+    published = validate_published()
+    console.print(_published_table(published))
+    for measured in (pilotnet(), quartz()):
+        console.print(
+            f"{measured.title}: {measured.source}; {measured.note}", highlight=False, soft_wrap=True
+        )
+    missed = [f"{check.case}: {check.quantity}" for check in published if not check.holds]
+    if options.sanafe is not None:
+        with tempfile.TemporaryDirectory() as scratch:
+            checks = [cross_check(case, options.sanafe, Path(scratch)) for case in sanafe_cases()]
+        console.print(_counts_table(checks), _energies_table(checks))
+        missed += [check.case for check in checks if not check.holds]
+    for name in missed:
+        console.print(f"missed: {name}", style="red")
+    if not missed:
+        console.print("all that is promised holds")
+    return 1 if missed else 0
+
+
+def _published_table(checks: Sequence[Check]) -> Table:
+    table = Table(
+        "run", "quantity", "predicted", "low", "high", "measured", "error", "promised", "holds",
+        box=box.SIMPLE, title="Published measurements, nothing fitted",
+    )  # fmt: skip
+    for check in checks:
+        predicted = check.predicted
+        figures = (predicted.value, predicted.low, predicted.high, check.measured)
+        table.add_row(
+            check.case,
+            check.quantity,
+            *(si(figure, check.unit) for figure in figures),
+            f"{check.error:+.1%}",
+            _PROMISES[check.promise].format(check.bound),
+            "" if check.promise == "none" else _word(check.holds),
+        )
+    return table
+
+
+def _counts_table(checks: Sequence[CrossCheck]) -> Table:
+    names = dict.fromkeys(count.quantity for check in checks for count in check.counts)
+    table = Table(
+        "case", *names, "every step equal", box=box.SIMPLE, title="SANA-FE: events of a run, ours / SANA-FE's"
+    )
+    for check in checks:
+        by_name = {count.quantity: count for count in check.counts}
+        cells = [
+            f"{sum(by_name[name].own)} / {sum(by_name[name].theirs)}" if name in by_name else "-"
+            for name in names
+        ]
+        table.add_row(check.case, *cells, _word(all(count.holds for count in check.counts)))
+    return table
+
+
+def _energies_table(checks: Sequence[CrossCheck]) -> Table:
+    table = Table(
+        "case",
+        "part",
+        "ours",
+        "SANA-FE",
+        "error",
+        "within 1 %",
+        box=box.SIMPLE,
+        title="SANA-FE: dynamic energy",
+    )
+    for check in checks:
+        for energy in check.energies:
+            table.add_row(
+                check.case,
+                energy.quantity,
+                si(energy.predicted.value, "J"),
+                si(energy.measured, "J"),
+                f"{energy.error:+.1e}",
+                _word(energy.holds),
+            )
+    return table
+
+
+def _word(holds: bool) -> str:
+    return "yes" if holds else "NO"
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except StasError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
