@@ -3,6 +3,7 @@
 `manifest.json` has the format's name and schema version, the SHA-256 of the other files and the provenance;
 `graph.json` the folded graph without its tensors; `tensors.safetensors` its tensors as "<node>/<param>".
 Where it was quantised, `quantised.json` and `quantised.safetensors` are the same of the integer program.
+Where it was placed on cores, `mapping.json` says how.
 """
 
 from __future__ import annotations
@@ -38,12 +39,16 @@ from stas_neuro.ir import (
     Stage,
     is_off_core,
 )
+from stas_neuro.mapping import Mapping as CoreMapping
+from stas_neuro.mapping import parse_mapping
+from stas_neuro.mapping.neurons import check_mapping
 
 FORMAT = "stas-neuro bundle"
 SCHEMA_VERSION = 1
 MANIFEST, GRAPH, TENSORS = "manifest.json", "graph.json", "tensors.safetensors"
 QUANTISED, INTEGERS = "quantised.json", "quantised.safetensors"
-_FILES = (MANIFEST, GRAPH, TENSORS, QUANTISED, INTEGERS)
+MAPPING = "mapping.json"
+_FILES = (MANIFEST, GRAPH, TENSORS, QUANTISED, INTEGERS, MAPPING)
 
 ARITHMETICS = ("float", "fixed")
 
@@ -84,12 +89,13 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Bundle:
-    """What a bundle holds; `sha256` is that of its graphs and their tensors, by file name."""
+    """What a bundle holds; `sha256` is that of its other files but the manifest, by name."""
 
     graph: Graph
     provenance: Provenance
     sha256: Mapping[str, str]
     quantised: Graph | None = None
+    mapping: CoreMapping | None = None
 
     def of(self, arithmetic: str) -> Graph:
         """Give the network of one arithmetic, "float" or "fixed".
@@ -124,9 +130,12 @@ def save_bundle(
     provenance: Provenance,
     *,
     quantised: Graph | None = None,
+    mapping: CoreMapping | None = None,
     force: bool = False,
 ) -> None:
-    """Write a bundle of a folded graph, and of what it was quantised to: a zip where `path` ends with .zip.
+    """Write a bundle of a folded graph, what it was quantised to and where that is placed.
+
+    It is a zip where `path` ends with .zip, else a directory.
 
     It appears at `path` whole or not at all; `force` replaces another bundle there, and nothing else.
 
@@ -143,6 +152,8 @@ def save_bundle(
     if quantised is not None:
         contents[QUANTISED] = _to_json(_graph_document(quantised))
         contents[INTEGERS] = format_safetensors(dict(quantised.tensors))
+    if mapping is not None:
+        contents[MAPPING] = mapping.to_json().encode()
     digests = {name: _sha256(content) for name, content in contents.items()}
     beside = [node.name for node in quantised.nodes if is_off_core(node)] if quantised else []
     manifest = _Manifest(FORMAT, SCHEMA_VERSION, digests, provenance, beside)
@@ -171,7 +182,8 @@ def load_bundle(path: Path | str) -> Bundle:
     manifest = parse_json(_Manifest, contents[MANIFEST], f"{source / MANIFEST}", _RESTORE)
     # A part of an integer program without the rest, or without a hash, is damage too.
     integers = (QUANTISED, INTEGERS) if {QUANTISED, INTEGERS} & {*contents, *manifest.sha256} else ()
-    for name in (GRAPH, TENSORS, *integers):
+    placed = (MAPPING,) if MAPPING in {*contents, *manifest.sha256} else ()
+    for name in (GRAPH, TENSORS, *integers, *placed):
         if name not in contents:
             raise InputError(f"{source} has no {name}", _RESTORE)
         if manifest.sha256.get(name) != _sha256(contents[name]):
@@ -181,7 +193,13 @@ def load_bundle(path: Path | str) -> Bundle:
         for names in ((GRAPH, TENSORS), (QUANTISED, INTEGERS))
         if names[0] in contents
     ]
-    return Bundle(graphs[0], manifest.provenance, manifest.sha256, graphs[1] if len(graphs) > 1 else None)
+    mapping = None
+    if placed:
+        mapping = parse_mapping(contents[MAPPING], str(source / MAPPING))
+        check_mapping(graphs[-1], mapping)
+    return Bundle(
+        graphs[0], manifest.provenance, manifest.sha256, graphs[1] if len(graphs) > 1 else None, mapping
+    )
 
 
 def _load_graph(source: Path, contents: Mapping[str, bytes], version: int, name: str, tensors: str) -> Graph:

@@ -1,0 +1,156 @@
+"""What the layers of a network ask of cores: neurons, memory, and the sources that reach them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil, log2
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stas_neuro.energy import Profile
+from stas_neuro.errors import InputError
+from stas_neuro.ir import (
+    Conv2d,
+    FixedConv2d,
+    FixedLinear,
+    Graph,
+    Linear,
+    MaskedColumnSum,
+    Node,
+    SpikeMatMul,
+    Stage,
+    is_off_core,
+)
+from stas_neuro.mapping.neurons import does_events, owners, placed_with
+
+EXPONENT_BITS = 4
+"""Of the power of two that the weights of a feature are multiplied by, -8..7."""
+DEFAULT_BITS = 8
+"""Of a weight where a graph has no integers yet."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Owner:
+    """A layer that keeps neurons, and what they ask of a core.
+
+    Parameters
+    ----------
+    name, scope : str
+        Its node and the part of the network that it belongs to.
+    positions, features : int
+        Its neurons are positions x features.
+    synapse_bits : int64 (positions,)
+        Memory for the synapses of one feature at each position, where positions do not share weights.
+    shared_bits : int
+        The same where they do, whatever the number of positions.
+    feature_bits : int
+        Memory of a feature on a core, in any case: the exponent of its weights, its part of K^T V.
+    head_bits, head : int
+        Memory for each attention head that a piece has features of, and features of a head; 0 where there is
+        none. Of the form (QK^T)V: a core holds the spikes of K of its heads, one bit each.
+    """
+
+    name: str
+    scope: str
+    positions: int
+    features: int
+    synapse_bits: NDArray[np.int64]
+    shared_bits: int
+    feature_bits: int = 0
+    head_bits: int = 0
+    head: int = 0
+
+    def memory(self, positions: NDArray[np.intp], features: tuple[int, int], *, sharing: bool) -> int:
+        """Bits of synaptic memory that some features of some positions take on one core."""
+        first, end = features
+        synapses = self.shared_bits if sharing else int(self.synapse_bits[positions].sum())
+        heads = -(-end // self.head) - first // self.head if self.head else 0
+        return (end - first) * (synapses + self.feature_bits) + heads * self.head_bits
+
+
+def owners_of(graph: Graph, bits: int = DEFAULT_BITS) -> tuple[Owner, ...]:
+    """List the layers that keep neurons, in topological order.
+
+    `bits` of a weight are those of the integers where the graph has them.
+    """
+    members: dict[str, list[Node]] = {name: [graph.node(name)] for name in owners(graph)}
+    for node in graph.nodes:
+        if does_events(node) and (owner := placed_with(graph, node)):
+            members[owner].append(node)
+    return tuple(
+        _owner(graph, graph.node(name), extent, members[name], bits) for name, extent in owners(graph).items()
+    )
+
+
+def weight_bits(graph: Graph, bits: int, profile: Profile) -> int:
+    """Give the bits of the widest weight: of the integers of a graph, or `bits` where it has none.
+
+    Raises
+    ------
+    InputError
+        When a weight of the profile's cores has fewer.
+    """
+    if graph.stage == Stage.QUANTISED:
+        nodes = [node for node in graph.nodes if isinstance(node, FixedConv2d | FixedLinear)]
+        bits = max((node.weight_bits for node in nodes), default=bits)
+    if profile.reason("limits.weight_bits") is None and bits > profile.limit("weight_bits"):
+        what = f"weights have {bits} bits, {profile.name} holds at most {profile.limit('weight_bits')}"
+        raise InputError(what, "use fewer bits (--bits)")
+    return bits
+
+
+def _owner(graph: Graph, owner: Node, extent: tuple[int, int], members: list[Node], bits: int) -> Owner:
+    positions, features = extent
+    synapses = np.zeros(positions, dtype=np.int64)
+    demand: dict[str, int] = {"shared_bits": 0, "feature_bits": 0, "head_bits": 0, "head": 0}
+    for node in members:
+        if isinstance(node, Conv2d | Linear) and not is_off_core(node):
+            synapses += _taps(graph, node) * bits
+            width = node.in_channels * node.kernel**2 if isinstance(node, Conv2d) else node.in_features
+            demand["shared_bits"] += width * bits
+            demand["feature_bits"] += EXPONENT_BITS
+        for name, value in _attention(graph, node).items():
+            demand[name] += value
+    return Owner(
+        name=owner.name,
+        scope=owner.scope,
+        positions=positions,
+        features=features,
+        synapse_bits=synapses,
+        **demand,
+    )
+
+
+def _taps(graph: Graph, node: Conv2d | Linear) -> NDArray[np.int64]:
+    """Count the synapses of one feature at each position, int64 (positions,); none beyond the border."""
+    if isinstance(node, Linear):
+        shape = graph.types[node.name, "y"].shape
+        return np.full(shape[0] if len(shape) == 2 else 1, node.in_features, dtype=np.int64)
+    _, height, width = graph.source_type(graph.inputs(node)["x"]).shape
+    sides = []
+    for size in (height, width):
+        starts = np.arange((size + 2 * node.padding - node.kernel) // node.stride + 1) * node.stride
+        inside = starts[:, None] - node.padding + np.arange(node.kernel)
+        sides.append(((inside >= 0) & (inside < size)).sum(axis=1))
+    taps: NDArray[np.int64] = node.in_channels * np.outer(*sides).astype(np.int64).reshape(-1)
+    return taps
+
+
+def _attention(graph: Graph, node: Node) -> Mapping[str, int]:
+    """Memory beside weights that products of spikes take.
+
+    Q(K^T V) keeps K^T V, an integer 0..N for each of the head's channels and each feature. (QK^T)V keeps the
+    spikes of K of its heads, and those of V of each feature. A masked column sum keeps K and V until both are
+    there.
+    """
+    if isinstance(node, SpikeMatMul):
+        tokens, features = graph.types[node.name, "y"].shape
+        head = features // node.heads
+        if node.form == "Q(K^TV)":
+            return {"feature_bits": head * ceil(log2(tokens + 1))}
+        return {"feature_bits": tokens, "head_bits": tokens * head, "head": head}
+    if isinstance(node, MaskedColumnSum):
+        return {"feature_bits": 2 * graph.source_type(graph.inputs(node)["k"]).shape[0]}
+    return {}

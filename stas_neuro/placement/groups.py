@@ -1,0 +1,168 @@
+"""Which tokens share cores: groups that are rarely held up by one token that lives longer than the others.
+
+A group is stepped in a visit while any token of it lives. What is minimised is the sum over groups of the
+number of these visits, times what a stepped group costs, which depends on its size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations, product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stas_neuro.errors import InputError
+from stas_neuro.placement.packing import equal_parts
+
+Groups = tuple[tuple[int, ...], ...]
+_ONES = np.array([bin(number).count("1") for number in range(1 << 16)], dtype=np.uint8)
+"""Ones in a 16-bit word (numpy < 2 does not count them)."""
+
+
+class CoHalting:
+    """How often some token of a group is visited, and what that costs.
+
+    Parameters
+    ----------
+    visits : bool (..., tokens)
+        Whether a token is visited; the leading axes (images, model steps) are what is counted over.
+    prices : sequence of number
+        `prices[n - 1]` is what one visit of a group of n tokens costs; as many as a group may have tokens.
+    """
+
+    def __init__(self, visits: NDArray[np.bool_], prices: Sequence[float]) -> None:
+        tokens: int = visits.shape[-1]
+        bits = np.packbits(visits.reshape(-1, tokens).T, axis=1)
+        self._bits = np.ascontiguousarray(np.pad(bits, ((0, 0), (0, bits.shape[1] % 2)))).view(np.uint16)
+        self.tokens = tokens
+        self.prices = np.asarray(prices, dtype=float)
+
+    @property
+    def largest(self) -> int:
+        """Tokens that a group may have."""
+        return min(len(self.prices), self.tokens)
+
+    def visits(self, group: Sequence[int]) -> int:
+        """Count the visits in which any token of a group lives."""
+        together: NDArray[np.uint16] = np.bitwise_or.reduce(self._bits[list(group)], axis=0)
+        return int(_ONES[together].sum(dtype=np.int64))
+
+    def price(self, group: Sequence[int]) -> float:
+        """Give the cost of one group; 0 of an empty one."""
+        return self.visits(group) * float(self.prices[len(group) - 1]) if group else 0.0
+
+    def total(self, groups: Sequence[Sequence[int]]) -> float:
+        """Give the cost of all groups."""
+        return sum(map(self.price, groups))
+
+    def order(self) -> NDArray[np.intp]:
+        """Sort the tokens by the number of their visits; int (tokens,)."""
+        return np.argsort([self.visits([token]) for token in range(self.tokens)], kind="stable")
+
+    def intervals(self, order: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Give the cost of each run [i, j) of an order, (tokens, tokens + 1); infinite of no group."""
+        prices = np.full((self.tokens, self.tokens + 1), np.inf)
+        for first in range(self.tokens):
+            run = self._bits[order[first : first + self.largest]]
+            visits = _ONES[np.bitwise_or.accumulate(run, axis=0)].sum(axis=1, dtype=np.int64)
+            prices[first, first + 1 : first + 1 + len(run)] = visits * self.prices[: len(run)]
+        return prices
+
+
+def scan_groups(tokens: int, groups: int) -> Groups:
+    """Cut the tokens in scan order (row by row) into groups that differ by one token at most."""
+    return tuple(tuple(part) for part in equal_parts(tokens, groups))
+
+
+def greedy_groups(seen: CoHalting, groups: int) -> Groups:
+    """Cut the tokens, sorted by their visits, into equal groups."""
+    order = seen.order()
+    return _sorted([order[part.start : part.stop].tolist() for part in equal_parts(seen.tokens, groups)])
+
+
+def contiguous_groups(seen: CoHalting, groups: int) -> Groups:
+    """Cut the tokens, sorted by their visits, into groups of the least cost: a dynamic programme, exact.
+
+    Raises
+    ------
+    InputError
+        When so few groups cannot hold all tokens.
+    """
+    _check(seen, groups)
+    order = seen.order()
+    of_run = seen.intervals(order)
+    best = np.full((groups + 1, seen.tokens + 1), np.inf)
+    best[0, 0] = 0
+    cut = np.zeros(best.shape, dtype=np.intp)
+    for group, end in product(range(1, groups + 1), range(1, seen.tokens + 1)):
+        candidates = best[group - 1, :end] + of_run[:end, end]
+        cut[group, end] = candidates.argmin()
+        best[group, end] = candidates.min()
+    found, end = [], seen.tokens
+    for group in range(groups, 0, -1):
+        first = int(cut[group, end])
+        found.append(order[first:end].tolist())
+        end = first
+    return _sorted(found)
+
+
+def local_search(seen: CoHalting, start: Groups) -> Groups:
+    """Move and swap tokens between groups, the best change first, until none is for the better.
+
+    No group becomes empty or larger than it may be.
+    """
+    groups = [list(group) for group in start]
+    pairs = list(combinations(range(len(groups)), 2))
+    best = {pair: _best_change(seen, groups, pair) for pair in pairs}
+    while True:
+        chosen = min(pairs, key=lambda pair: best[pair][0], default=None)
+        if chosen is None or best[chosen][0] >= 0:
+            return _sorted(groups)
+        groups[chosen[0]], groups[chosen[1]] = best[chosen][1]
+        # Only what has to do with these two groups has changed.
+        best |= {pair: _best_change(seen, groups, pair) for pair in pairs if {*pair} & {*chosen}}
+
+
+def _best_change(
+    seen: CoHalting, groups: Sequence[list[int]], pair: tuple[int, int]
+) -> tuple[float, tuple[list[int], list[int]]]:
+    """Find the move or swap between two groups that lowers the cost most, and by how much."""
+    a, b = groups[pair[0]], groups[pair[1]]
+    now = seen.total((a, b))
+    changes = ((seen.total(changed) - now, changed) for changed in _neighbours(a, b, seen.largest))
+    return min(changes, key=lambda change: change[0], default=(0.0, (a, b)))
+
+
+def learned_groups(seen: CoHalting, groups: int) -> Groups:
+    """Group tokens at the least cost found: local search from each of the simpler cuts, the best of all."""
+    starts = [contiguous_groups(seen, groups)]
+    if -(-seen.tokens // groups) <= seen.largest:
+        starts += [greedy_groups(seen, groups), scan_groups(seen.tokens, groups)]
+    return min((local_search(seen, start) for start in starts), key=seen.total)
+
+
+def _neighbours(a: list[int], b: list[int], largest: int) -> Iterator[tuple[list[int], list[int]]]:
+    """List what becomes of two groups by one move or one swap."""
+    for i, j in product(a, b):
+        yield [*_without(a, i), j], [*_without(b, j), i]
+    if len(a) > 1 and len(b) < largest:
+        yield from ((_without(a, i), [*b, i]) for i in a)
+    if len(b) > 1 and len(a) < largest:
+        yield from (([*a, j], _without(b, j)) for j in b)
+
+
+def _without(group: list[int], token: int) -> list[int]:
+    return [other for other in group if other != token]
+
+
+def _sorted(groups: Sequence[Sequence[int]]) -> Groups:
+    return tuple(sorted(tuple(sorted(group)) for group in groups))
+
+
+def _check(seen: CoHalting, groups: int) -> None:
+    if not 1 <= groups <= seen.tokens:
+        raise InputError(f"{groups} groups of {seen.tokens} tokens", "give at least 1, at most one a token")
+    if groups * seen.largest < seen.tokens:
+        what = f"{groups} groups of at most {seen.largest} tokens cannot hold {seen.tokens}"
+        raise InputError(what, "use more groups (--groups)")

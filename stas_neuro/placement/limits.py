@@ -1,0 +1,94 @@
+"""What a core and a chip hold, by a profile: numbers, or why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from stas_neuro.energy import Profile
+from stas_neuro.errors import InputError
+
+CORE_RESOURCES: Mapping[str, str] = {
+    "neurons": "neurons_per_core",
+    "synaptic memory": "synaptic_memory_per_core",
+    "input axons": "input_axons_per_core",
+    "output axons": "output_axons_per_core",
+}
+"""What a core has of each thing, and the limit of a profile that says how much."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Limits of a chip.
+
+    Parameters
+    ----------
+    core : mapping
+        By resource of `CORE_RESOURCES`, how much a core has; synaptic memory in bits. Without what nobody
+        published.
+    fan_in : int or None
+        Sources that may reach one neuron; None where the profile knows no limit.
+    cores_per_chip : int
+        Cores of a chip.
+    chips : int or None
+        Chips of the largest system; None where the profile knows no limit.
+    mesh : (tiles_x, tiles_y, cores_per_tile) or None
+        Shape of a chip; None where the profile does not know it: every core is then at tile 0,0.
+    weight_sharing : bool
+        Whether positions on one core share their weights.
+    unchecked : mapping
+        Why a limit is not checked, by its name.
+    """
+
+    core: Mapping[str, int]
+    fan_in: int | None
+    cores_per_chip: int
+    chips: int | None
+    mesh: tuple[int, int, int] | None
+    weight_sharing: bool
+    unchecked: Mapping[str, str]
+
+
+def limits_of(profile: Profile) -> Limits:
+    """Read the limits of a profile.
+
+    Raises
+    ------
+    InputError
+        When the profile has no cores, or lacks an entry without declaring it unavailable.
+    """
+    nothing = profile.reason("limits.neurons_per_core") or profile.reason("limits.cores_per_chip")
+    if nothing is not None:
+        raise InputError(f"profile {profile.name} has no cores: {nothing}", "place on loihi1 or loihi2")
+    unchecked: dict[str, str] = {}
+
+    def limit(name: str) -> int | None:
+        why = profile.reason(f"limits.{name}")
+        if why is None:
+            return profile.limit(name)
+        unchecked[name] = why
+        return None
+
+    core = {resource: limit(name) for resource, name in CORE_RESOURCES.items()}
+    if core["synaptic memory"] is not None:
+        core["synaptic memory"] *= 8
+    x, y, per_tile = (limit(name) for name in ("tiles_x", "tiles_y", "cores_per_tile"))
+    mesh = None if x is None or y is None or per_tile is None else (x, y, per_tile)
+    of_chip = profile.limit("cores_per_chip")
+    if mesh is not None and mesh[0] * mesh[1] * mesh[2] < of_chip:
+        what = (
+            f"profile {profile.name}: {mesh[0]} x {mesh[1]} tiles of {mesh[2]} cores, {of_chip} cores a chip"
+        )
+        raise InputError(what, "correct limits.tiles_x, tiles_y, cores_per_tile or cores_per_chip")
+    why_not = profile.reason("capabilities.weight_sharing")
+    if why_not is not None:
+        unchecked["weight_sharing"] = f"{why_not}; taken as no"
+    return Limits(
+        core={resource: value for resource, value in core.items() if value is not None},
+        fan_in=limit("fan_in"),
+        cores_per_chip=of_chip,
+        chips=limit("chips"),
+        mesh=mesh,
+        weight_sharing=why_not is None and profile.capability("weight_sharing") == "yes",
+        unchecked=unchecked,
+    )

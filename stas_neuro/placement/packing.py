@@ -1,0 +1,217 @@
+"""Layers onto cores, first fit, under all limits of a core.
+
+Layers are packed from the readout back to the input: then it is known of every neuron to how many cores it
+sends when it is placed itself. What does not fit an empty core is cut.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stas_neuro.ir import Graph, is_off_core
+from stas_neuro.mapping.reach import Reach, Wanted
+from stas_neuro.mapping.routes import merged
+from stas_neuro.placement.demands import Owner
+from stas_neuro.placement.limits import Limits
+from stas_neuro.placement.reasons import Reason
+
+Domain = tuple[str, int]
+"""What is gated together: a part of the network, and the group of its tokens or features."""
+Axis = Literal["positions", "features"]
+
+
+@dataclass(frozen=True)
+class Region:
+    """Some positions, ascending, of a range of features."""
+
+    positions: tuple[int, ...]
+    features: tuple[int, int]
+
+    @property
+    def neurons(self) -> int:
+        """Neurons of a layer in it."""
+        return len(self.positions) * (self.features[1] - self.features[0])
+
+    @property
+    def index(self) -> tuple[NDArray[np.intp], slice]:
+        """Index of its neurons in an array (positions, features)."""
+        return np.array(self.positions, dtype=np.intp), slice(*self.features)
+
+
+@dataclass
+class Core:
+    """What has been put on a core: its domain, pieces by layer, what they use and which values they take."""
+
+    domain: Domain
+    pieces: dict[str, Region] = field(default_factory=dict)
+    used: dict[str, int] = field(default_factory=dict)
+    taken: dict[str, Wanted] = field(default_factory=dict)
+
+
+class Packer:
+    """Puts layers on cores; `cores` are those in use, `reasons` why some layer fits none."""
+
+    def __init__(self, graph: Graph, limits: Limits) -> None:
+        self.limits = limits
+        self.cores: list[Core] = []
+        self.reasons: list[Reason] = []
+        self._graph = graph
+        self._reach = Reach(graph)
+        self._needs: dict[tuple[str, Region], dict[str, Wanted]] = {}
+        self._targets: dict[str, NDArray[np.int64]] = {}
+        """Cores that each neuron of a layer sends to, (positions, features)."""
+
+    def fork(self) -> Packer:
+        """Make a packer that goes on from here and leaves this one as it is."""
+        other = copy.copy(self)
+        other.cores, other.reasons = copy.deepcopy(self.cores), list(self.reasons)
+        other._targets = {name: targets.copy() for name, targets in self._targets.items()}
+        return other
+
+    def cores_of(self, domain: Domain) -> int:
+        """Count the cores of a domain."""
+        return sum(core.domain == domain for core in self.cores)
+
+    def place(self, owner: Owner, region: Region, domain: Domain, axis: Axis) -> None:
+        """Put a region of a layer on cores of a domain: whole where it fits, else cut along `axis`.
+
+        Where one step of that axis does not fit a core, the other one is cut too.
+        """
+        waiting = [region]
+        while waiting:
+            whole = waiting.pop(0)
+            home = self._open_core(owner, whole, domain)
+            if home is not None:
+                self._put(owner, whole, home)
+                continue
+            fitting, rest = self._largest(owner, whole, axis)
+            if fitting is None:
+                return
+            self.cores.append(Core(domain))
+            self._put(owner, fitting, self.cores[-1])
+            waiting = [*rest, *waiting]
+
+    def _open_core(self, owner: Owner, region: Region, domain: Domain) -> Core | None:
+        for core in self.cores:
+            if core.domain == domain and owner.name not in core.pieces and self._fits(owner, region, core):
+                return core
+        return None
+
+    def _largest(self, owner: Owner, region: Region, axis: Axis) -> tuple[Region | None, list[Region]]:
+        """Cut off the largest part that fits an empty core; None, and reasons, where a neuron does not."""
+        fitting, rest = self._prefix(owner, region, axis)
+        if fitting is not None:
+            return fitting, rest
+        other: Axis = "features" if axis == "positions" else "positions"
+        parts, size = 2, _size(region, other)
+        while parts <= size:
+            pieces = list(_cut(region, other, parts))
+            fitting, rest = self._prefix(owner, pieces[0], axis)
+            if fitting is not None:
+                return fitting, [*rest, *pieces[1:]]
+            parts += 1
+        neuron = Region(region.positions[:1], (region.features[0], region.features[0] + 1))
+        self.reasons += self._broken(owner, neuron, Core(("", 0)))
+        return None, []
+
+    def _prefix(self, owner: Owner, region: Region, axis: Axis) -> tuple[Region | None, list[Region]]:
+        """Take as many steps along an axis as fit an empty core, at least one, and what is left."""
+        low, high = 0, _size(region, axis)
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self._fits(owner, _split(region, axis, middle)[0], Core(("", 0))):
+                low = middle
+            else:
+                high = middle - 1
+        if low == 0:
+            return None, []
+        first, rest = _split(region, axis, low)
+        return first, rest
+
+    def _fits(self, owner: Owner, region: Region, core: Core) -> bool:
+        return not any(self._broken(owner, region, core))
+
+    def _broken(self, owner: Owner, region: Region, core: Core) -> Iterator[Reason]:
+        """Tell the limits that a core would exceed with a region, cheap ones first."""
+        for resource, limit in self.limits.core.items():
+            needed = self._use(resource, owner, region, core)
+            if needed > limit:
+                yield Reason(owner.name, resource, needed, limit)
+
+    def _use(self, resource: str, owner: Owner, region: Region, core: Core) -> int:
+        """Give what a core would use of a resource with a region."""
+        if resource == "input axons":
+            return sum(int(values.sum()) for values in self._with(owner, region, core).values())
+        before = core.used.get(resource, 0)
+        if resource == "neurons":
+            return before + region.neurons
+        if resource == "synaptic memory":
+            positions, _ = region.index
+            sharing = self.limits.weight_sharing
+            return before + owner.memory(positions, region.features, sharing=sharing)
+        targets = self._targets.get(owner.name)
+        return before + (0 if targets is None else int(targets[region.index].sum()))
+
+    def _with(self, owner: Owner, region: Region, core: Core) -> dict[str, Wanted]:
+        """Give the values that a core would take with a region; what is computed beside has no axons."""
+        needs = self._needs.get((owner.name, region))
+        if needs is None:
+            needs = merged(self._reach.of(owner.name, region.positions, region.features))
+            needs = {name: v for name, v in needs.items() if not is_off_core(self._graph.node(name))}
+            self._needs[owner.name, region] = needs
+        return core.taken | {name: values | core.taken.get(name, False) for name, values in needs.items()}
+
+    def _put(self, owner: Owner, region: Region, core: Core) -> None:
+        core.used = {resource: self._use(resource, owner, region, core) for resource in self.limits.core}
+        taken = self._with(owner, region, core)
+        for source, values in taken.items():
+            new = values & ~np.asarray(core.taken.get(source, False))
+            self._targets.setdefault(source, np.zeros(values.shape, dtype=np.int64))
+            self._targets[source] += new
+        core.taken = taken
+        core.pieces[owner.name] = region
+
+
+def whole(owner: Owner) -> Region:
+    """All neurons of a layer."""
+    return Region(tuple(range(owner.positions)), (0, owner.features))
+
+
+def _size(region: Region, axis: Axis) -> int:
+    return len(region.positions) if axis == "positions" else region.features[1] - region.features[0]
+
+
+def _split(region: Region, axis: Axis, at: int) -> tuple[Region, list[Region]]:
+    """Take the first steps of a region along an axis, and the rest if there is any."""
+    if at == _size(region, axis):
+        return region, []
+    if axis == "positions":
+        return Region(region.positions[:at], region.features), [
+            Region(region.positions[at:], region.features)
+        ]
+    first, end = region.features
+    return Region(region.positions, (first, first + at)), [Region(region.positions, (first + at, end))]
+
+
+def _cut(region: Region, axis: Axis, parts: int) -> Iterator[Region]:
+    """Cut a region into parts along an axis that differ by one step at most."""
+    for part in equal_parts(_size(region, axis), parts):
+        if axis == "positions":
+            yield Region(region.positions[part.start : part.stop], region.features)
+        else:
+            yield Region(region.positions, (region.features[0] + part.start, region.features[0] + part.stop))
+
+
+def equal_parts(size: int, parts: int) -> Sequence[range]:
+    """Cut 0..size into ranges that differ by one at most, the longer ones first."""
+    ends = [0]
+    for part in range(parts):
+        ends.append(ends[-1] + size // parts + (part < size % parts))
+    return [range(a, b) for a, b in pairwise(ends)]

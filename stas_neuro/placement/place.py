@@ -1,0 +1,207 @@
+"""Decide where the neurons of a network go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
+
+from stas_neuro.activity import Activity
+from stas_neuro.energy import Profile
+from stas_neuro.errors import InputError
+from stas_neuro.ir import Graph
+from stas_neuro.mapping import Mapping, Piece
+from stas_neuro.placement.demands import DEFAULT_BITS, Owner, owners_of, weight_bits
+from stas_neuro.placement.groups import CoHalting, Groups, learned_groups, scan_groups
+from stas_neuro.placement.limits import Limits, limits_of
+from stas_neuro.placement.packing import Axis, Packer, Region, equal_parts, whole
+from stas_neuro.placement.reasons import DoesNotFit, Reason
+from stas_neuro.placement.sites import chips_of, near_sites
+from stas_neuro.placement.traffic import traffic_between
+
+Strategy = Literal["channel-major", "token-major", "halting-aware"]
+Objective = Literal["core-steps", "neuron-updates"]
+STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
+OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
+_BLOCK = "block"
+
+
+def place(
+    graph: Graph,
+    profile: Profile,
+    *,
+    strategy: Strategy = "token-major",
+    groups: int | None = None,
+    seen: Activity | None = None,
+    minimise: Objective = "core-steps",
+    bits: int = DEFAULT_BITS,
+) -> Mapping:
+    """Put a network on the cores of a chip, or of several (docs/placement.md).
+
+    Parameters
+    ----------
+    graph : Graph
+        Folded or quantised.
+    profile : Profile
+        Whose limits are respected.
+    strategy : str
+        How a network block is cut: channel-major (all tokens, some features), token-major (tokens in scan
+        order, all features) or halting-aware (tokens that halt together).
+    groups : int, optional
+        Groups of tokens, or of features, that each block is cut into. By default as many as take the fewest
+        cores, cut token-major; of those the most.
+    seen : Activity, optional
+        Of a run on images like those to come: its visits tell halting-aware which tokens halt together, its
+        spikes which cores send each other most.
+    minimise : "core-steps" or "neuron-updates"
+        Of halting-aware.
+    bits : int
+        Of a weight, where the graph has no integers yet.
+
+    Raises
+    ------
+    DoesNotFit
+        With every reason why the chip cannot hold it.
+    InputError
+        When options contradict the network, or the profile has no cores.
+    """
+    _check_options(graph, strategy, groups, seen)
+    limits = limits_of(profile)
+    owners = owners_of(graph, weight_bits(graph, bits, profile))
+    packer = Packer(graph, limits)
+    for scope, layers in _scopes(owners):
+        if not scope.startswith(_BLOCK):
+            _pack(packer, scope, layers, lambda owner: [whole(owner)], "positions")
+            continue
+        if groups is None:
+            groups = _fewest_cores(packer, scope, layers, graph.tokens)
+        if strategy == "channel-major":
+            _pack(packer, scope, layers, _by_features(groups), "features")
+            continue
+        cut = scan_groups(graph.tokens, groups)
+        if strategy == "halting-aware" and seen is not None and seen.visits is not None:
+            prices = _prices(packer, scope, layers, graph.tokens, groups, minimise)
+            visits = seen.visits[:, :, int(scope.removeprefix(_BLOCK))]
+            cut = learned_groups(CoHalting(visits, prices), groups)
+        _pack(packer, scope, layers, _by_tokens(cut), "positions")
+    return _mapping(graph, profile, strategy, limits, owners, packer, seen)
+
+
+def _check_options(graph: Graph, strategy: str, groups: int | None, seen: Activity | None) -> None:
+    if strategy not in STRATEGIES:
+        raise InputError(f"no placement is called {strategy!r}", f"use one of {', '.join(STRATEGIES)}")
+    if groups is not None and not 1 <= groups <= graph.tokens:
+        raise InputError(
+            f"{groups} groups of {graph.tokens} tokens", "give at least 1, at most one a token (--groups)"
+        )
+    visits = None if seen is None else seen.visits
+    if strategy == "halting-aware" and visits is None:
+        raise InputError("halting-aware learns from visits, and none are given", "give a --profile-run")
+    shape = (graph.time_steps, graph.blocks, graph.tokens)
+    if visits is not None and visits.shape[1:] != shape:
+        what = f"visits are of {visits.shape[1:]} steps, blocks and tokens, the network has {shape}"
+        raise InputError(what, "give a run of this network")
+
+
+def _scopes(owners: Sequence[Owner]) -> list[tuple[str, list[Owner]]]:
+    """Part the layers by what they belong to, the last part first."""
+    scopes = list(dict.fromkeys(owner.scope for owner in reversed(owners)))
+    return [(scope, [owner for owner in owners if owner.scope == scope]) for scope in scopes]
+
+
+Cutting = Callable[[Owner], list[Region | None]]
+"""Says which region of a layer each group has, in their order; None where it has none."""
+
+
+def _by_tokens(groups: Groups) -> Cutting:
+    """Cut layers of tokens by groups of them; what is of all tokens is in a group of its own."""
+    tokens = sum(map(len, groups))
+
+    def cut(owner: Owner) -> list[Region | None]:
+        if owner.positions != tokens:
+            return [None] * len(groups) + [whole(owner)]
+        return [Region(group, (0, owner.features)) for group in groups]
+
+    return cut
+
+
+def _by_features(groups: int) -> Cutting:
+    def cut(owner: Owner) -> list[Region | None]:
+        parts = equal_parts(owner.features, groups)
+        positions = tuple(range(owner.positions))
+        return [Region(positions, (part.start, part.stop)) if part else None for part in parts]
+
+    return cut
+
+
+def _pack(packer: Packer, scope: str, layers: Sequence[Owner], cutting: Cutting, axis: Axis) -> Packer:
+    """Pack the layers of a part of the network, the last first."""
+    for owner in reversed(layers):
+        for group, region in enumerate(cutting(owner)):
+            if region is not None:
+                packer.place(owner, region, (scope, group), axis)
+    return packer
+
+
+def _fewest_cores(packer: Packer, scope: str, layers: Sequence[Owner], tokens: int) -> int:
+    """Choose how many groups take the fewest cores, cut in scan order; of those the most."""
+    found: list[tuple[int, int]] = []
+    for groups in sorted({-(-tokens // size) for size in range(1, tokens + 1)}):
+        trial = _pack(packer.fork(), scope, layers, _by_tokens(scan_groups(tokens, groups)), "positions")
+        if not trial.reasons:
+            found.append((-len(trial.cores), groups))
+    return max(found)[1] if found else 1
+
+
+def _prices(
+    packer: Packer, scope: str, layers: Sequence[Owner], tokens: int, groups: int, minimise: Objective
+) -> list[float]:
+    """Say what a visit of a group costs by its size, up to what the cores of an equal group hold."""
+
+    def cores(cut: Groups) -> int:
+        return _pack(packer.fork(), scope, layers, _by_tokens(cut), "positions").cores_of((scope, 0))
+
+    at_most = cores(scan_groups(tokens, groups))
+    prices: list[float] = []
+    for size in range(1, tokens - groups + 2):
+        others = scan_groups(tokens - size, groups - 1)
+        rest = tuple(tuple(size + token for token in group) for group in others)
+        needed = cores((tuple(range(size)), *rest))
+        if needed > at_most and size > -(-tokens // groups):
+            break
+        prices.append(float(needed if minimise == "core-steps" else size))
+    return prices
+
+
+def _mapping(
+    graph: Graph,
+    profile: Profile,
+    strategy: str,
+    limits: Limits,
+    owners: Sequence[Owner],
+    packer: Packer,
+    seen: Activity | None,
+) -> Mapping:
+    reasons = list(packer.reasons)
+    rank = {owner.name: index for index, owner in enumerate(owners)}
+    first = {core.domain: len(rank) for core in packer.cores}
+    for core in packer.cores:
+        first[core.domain] = min(first[core.domain], *(rank[name] for name in core.pieces))
+    cores = sorted(packer.cores, key=lambda core: (first[core.domain], core.domain))
+    chips = chips_of([core.domain for core in cores], limits.cores_per_chip)
+    if limits.chips is not None and cores and chips[-1] >= limits.chips:
+        reasons.append(Reason("", "chips", chips[-1] + 1, limits.chips))
+    if reasons:
+        raise DoesNotFit(profile.name, reasons)
+    pieces = [
+        Piece(layer=name, core=number, positions=region.positions, features=region.features)
+        for number, core in enumerate(cores)
+        for name, region in core.pieces.items()
+    ]
+    pieces.sort(key=lambda piece: (rank[piece.layer], piece.core))
+    traffic = traffic_between(graph, owners, cores, seen)
+    return Mapping(
+        profile=profile.name,
+        strategy=strategy,
+        cores=near_sites(chips, traffic, limits),
+        pieces=tuple(pieces),
+    )

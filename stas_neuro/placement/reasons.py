@@ -1,0 +1,53 @@
+"""Why a network does not fit a chip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from stas_neuro.errors import InputError
+
+REMEDIES: Mapping[str, str] = {
+    "neurons": "use a chip with larger cores",
+    "synaptic memory": "use fewer weight bits (--bits), or fewer inputs to the layer",
+    "input axons": "use fewer inputs a neuron, or smaller kernels",
+    "output axons": "use fewer groups (--groups), or a smaller network behind the layer",
+    "fan-in": "use fewer inputs a neuron, or smaller kernels",
+    "chips": "use a smaller network or fewer weight bits (--bits)",
+}
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A limit that a layer breaks however it is cut; `layer` is empty for the whole network.
+
+    `needed` and `limit` are counts, of synaptic memory bits.
+    """
+
+    layer: str
+    resource: str
+    needed: int
+    limit: int
+
+    @property
+    def remedy(self) -> str:
+        """What the user does about it."""
+        return REMEDIES[self.resource]
+
+    def __str__(self) -> str:
+        """Say what is needed of how much."""
+        scale, unit = (8, " bytes") if self.resource == "synaptic memory" else (1, "")
+        needed, limit = -(-self.needed // scale), self.limit // scale
+        return f"{self.layer or 'the network'}: {self.resource} {needed} of {limit}{unit} ({self.remedy})"
+
+
+class DoesNotFit(InputError):
+    """A network that a chip cannot hold; `reasons` are all of them."""
+
+    def __init__(self, profile: str, reasons: Sequence[Reason]) -> None:
+        self.profile, self.reasons = profile, tuple(reasons)
+        what = f"does not fit {profile}: " + ", ".join(map(str, self.reasons))
+        super().__init__(what, "change the network or take another chip")
+
+    def __reduce__(self) -> tuple[type[DoesNotFit], tuple[str, tuple[Reason, ...]]]:
+        return DoesNotFit, (self.profile, self.reasons)

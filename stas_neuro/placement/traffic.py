@@ -1,0 +1,49 @@
+"""How much cores send each other: what is expected, from a run or, without one, of neurons alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stas_neuro.activity import Activity
+from stas_neuro.ir import Graph, Phase
+from stas_neuro.placement.demands import Owner
+from stas_neuro.placement.packing import Core
+
+
+def traffic_between(
+    graph: Graph, owners: Sequence[Owner], cores: Sequence[Core], seen: Activity | None
+) -> NDArray[np.float64]:
+    """Give the messages an image is expected to take from each core to each other, float (cores, cores)."""
+    traffic = np.zeros((len(cores), len(cores)))
+    for owner in owners:
+        homes = np.zeros((owner.positions, owner.features), dtype=np.intp)
+        for number, core in enumerate(cores):
+            if owner.name in core.pieces:
+                positions, features = core.pieces[owner.name].index
+                homes[positions, features] = number
+        rates = np.broadcast_to(_rates(graph, owner, seen)[:, None], homes.shape)
+        for number, core in enumerate(cores):
+            taken = core.taken.get(owner.name)
+            if taken is not None:
+                traffic[:, number] += np.bincount(homes[taken], rates[taken], len(cores))
+    return traffic
+
+
+def _rates(graph: Graph, owner: Owner, seen: Activity | None) -> NDArray[np.float64]:
+    """Values other than 0 that a neuron sends in an image, float (positions,).
+
+    Of a run the spikes of the layer, spread over the tokens of a block as its visits are; else one a step.
+    """
+    if seen is None or not seen.images:
+        steps = graph.time_steps if graph.node(owner.name).phase in (Phase.STEP, Phase.STEM) else 1
+        return np.full(owner.positions, float(steps))
+    rows = [index for index, layer in enumerate(seen.layers) if layer.network_layer == owner.name]
+    spikes = seen.counts["spikes_out"][:, rows].sum() / seen.images
+    weights = np.ones(owner.positions)
+    if seen.visits is not None and owner.scope.startswith("block") and owner.positions == graph.tokens:
+        visits = seen.visits[:, :, int(owner.scope.removeprefix("block"))].sum(axis=(0, 1))
+        weights = visits if visits.any() else weights
+    return np.asarray(spikes * weights / weights.sum() / owner.features, dtype=np.float64)

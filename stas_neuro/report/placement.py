@@ -1,0 +1,62 @@
+"""How full the cores of a mapped network are, as a table for the terminal."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from stas_neuro.placement import Utilisation
+
+
+def utilisation_report(use: Utilisation, *, every_core: bool = False) -> RenderableType:
+    """Mean and worst use of each resource of the cores, and what was not checked; `every_core` lists all."""
+    parts: list[RenderableType] = [
+        Text(
+            f"on {use.profile}: {len(use.cores)} cores of {use.chips * use.cores_per_chip} on {use.chips} "
+            f"{'chip' if use.chips == 1 else 'chips'}, weights of {use.weight_bits} bits"
+        ),
+        _worst(use),
+    ]
+    if every_core:
+        parts.append(_cores(use))
+    parts += [Text(f"not checked: {name} ({why})") for name, why in use.unchecked.items()]
+    return Group(*parts)
+
+
+def _worst(use: Utilisation) -> Table:
+    table = _table("resource", "mean", "worst", "of", "worst core", "with")
+    for resource, used in use.used.items():
+        core = use.worst(resource)
+        site = use.cores[core]
+        table.add_row(
+            f"{resource} (bytes)" if resource == "synaptic memory" else resource,
+            f"{used.mean():.0f}",
+            str(used[core]),
+            _of(use, resource, int(used[core])),
+            f"{core} at chip {site.chip}, tile {site.x},{site.y}",
+            ", ".join(use.layers[core]),
+        )
+    return table
+
+
+def _cores(use: Utilisation) -> Table:
+    table = _table("core", "chip", "tile", *use.used, "layers")
+    for core, site in enumerate(use.cores):
+        figures = (str(used[core]) for used in use.used.values())
+        layers = ", ".join(use.layers[core])
+        table.add_row(str(core), str(site.chip), f"{site.x},{site.y}", *figures, layers)
+    return table
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table
+
+
+def _of(use: Utilisation, resource: str, used: int) -> str:
+    limit = use.limits.get(resource)
+    return "not checked" if limit is None else f"{limit} ({100 * used / limit:.0f} %)"
