@@ -70,6 +70,7 @@ def connect(network: Network, images: Array, run: Run) -> tuple[LayerProcess, ..
             tensors=tensors,
             window=schedule.windows[layer.name],
             run=run,
+            place=network.place_of(layer.name),
         )
     for wire in network.wires:
         target = getattr(processes[wire.dst], in_port(wire.dst_port))

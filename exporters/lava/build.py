@@ -16,7 +16,7 @@ _ARITHMETIC = {Stage.FOLDED: FLOAT, Stage.QUANTISED: FIXED}
 
 
 def build_network(graph: Graph) -> Network:
-    """Translate `graph` node by node; names, ports and tensors stay as they are.
+    """Translate `graph` node by node; names, ports and tensors stay as they are. It is on no cores.
 
     Raises
     ------

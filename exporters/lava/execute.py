@@ -24,7 +24,8 @@ class Result:
 
     `logits` (B, classes), of a fixed network float64; `visits` bool (B, T, L, N); `spikes` maps LIF names to
     uint8 (B, steps, *shape), `states` LIF and HaltAccumulate names to int32 of such shapes, empty where not
-    recorded; `counts` maps layer and kind of event to int64 (B, steps of the layer).
+    recorded; `counts` maps layer and kind of event to int64 (B, steps of the layer), or on cores (B, steps,
+    pieces); `sent` maps layers on cores to bits of what they sent, uint8 (B, steps, bytes), see `LayerModel`.
     """
 
     logits: Array
@@ -32,6 +33,7 @@ class Result:
     counts: Mapping[str, Mapping[str, Array]]
     spikes: Mapping[str, Array] = field(default_factory=dict)
     states: Mapping[str, Array] = field(default_factory=dict)
+    sent: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def token_ratio(self) -> float:
@@ -99,7 +101,7 @@ def _check_images(network: Network, images: Array) -> None:
 
 
 def _result(network: Network, images: Array, records: Records) -> Result:
-    recorded = ("spikes", "states", "visits", "logits")
+    recorded = ("spikes", "states", "visits", "logits", "sent")
     logits = records[network.of_op("Output")[0].name]["logits"]
     return Result(
         logits=logits * network.unit if network.arithmetic == FIXED else logits,
@@ -108,9 +110,14 @@ def _result(network: Network, images: Array, records: Records) -> Result:
             name: {kind: array for kind, array in record.items() if kind not in recorded}
             for name, record in records.items()
         },
-        spikes={name: record["spikes"] for name, record in records.items() if "spikes" in record},
-        states={name: record["states"] for name, record in records.items() if "states" in record},
+        spikes=_by_layer(records, "spikes"),
+        states=_by_layer(records, "states"),
+        sent=_by_layer(records, "sent"),
     )
+
+
+def _by_layer(records: Records, what: str) -> dict[str, Array]:
+    return {name: record[what] for name, record in records.items() if what in record}
 
 
 def _visits(network: Network, images: int, records: Records) -> Array:

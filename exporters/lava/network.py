@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ FORMAT = "stas-neuro lava network"
 SCHEMA_VERSION = 2
 NETWORK_FILE = "network.json"
 WEIGHTS_FILE = "weights.npz"
+CORES_FILE = "cores.npz"
 FLOAT = "float"
 FIXED = "fixed"
 """Integers throughout, from the pixels to the logits."""
@@ -65,6 +66,8 @@ class Network:
     `layers` stand in topological order of the undelayed wires. `tensors` maps "layer/param" to arrays, of
     float64 or, where `arithmetic` is fixed, int16. `mean` and `std` normalise images per channel,
     (x / 255 - mean) / std for uint8 ones; a fixed network takes them as they are, its first layer does that.
+    `cores` maps "layer/what" to arrays of whole numbers, what a layer must know of where it is (see
+    `processes.base.Place`); empty for a network on no cores. They change no result.
     """
 
     arithmetic: str
@@ -75,6 +78,7 @@ class Network:
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    cores: Mapping[str, Array] = field(default_factory=dict)
 
     def layer(self, name: str) -> Layer:
         """The layer of that name; KeyError where there is none."""
@@ -90,8 +94,11 @@ class Network:
 
     def params_of(self, name: str) -> dict[str, Array]:
         """The arrays of a layer by parameter name."""
-        prefix = f"{name}/"
-        return {key[len(prefix) :]: array for key, array in self.tensors.items() if key.startswith(prefix)}
+        return _of_layer(self.tensors, name)
+
+    def place_of(self, name: str) -> dict[str, Array]:
+        """What a layer knows of its cores; empty where it is on none."""
+        return _of_layer(self.cores, name)
 
     @property
     def image_shape(self) -> Shape:
@@ -124,7 +131,7 @@ class Network:
         return normalised
 
     def save(self, directory: Path) -> None:
-        """Write network.json and weights.npz into an existing directory."""
+        """Write network.json, weights.npz and, of a network on cores, cores.npz into a directory."""
         document = {
             "format": FORMAT,
             "schema_version": SCHEMA_VERSION,
@@ -137,6 +144,8 @@ class Network:
         }
         (directory / NETWORK_FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         save_arrays(directory / WEIGHTS_FILE, self.tensors)
+        if self.cores:
+            save_arrays(directory / CORES_FILE, self.cores)
 
     @staticmethod
     def load(directory: Path) -> Network:
@@ -159,6 +168,7 @@ class Network:
             classes=tuple(document["classes"]),
             mean=tuple(document["preprocessing"]["mean"]),
             std=tuple(document["preprocessing"]["std"]),
+            cores=load_arrays(directory / CORES_FILE) if (directory / CORES_FILE).exists() else {},
         )
 
 
@@ -171,6 +181,11 @@ def load_arrays(path: Path) -> dict[str, Array]:
     """Read what `save_arrays` wrote."""
     with np.load(path, allow_pickle=False) as arrays:
         return {key: arrays[key] for key in arrays.files}
+
+
+def _of_layer(arrays: Mapping[str, Array], name: str) -> dict[str, Array]:
+    prefix = f"{name}/"
+    return {key[len(prefix) :]: array for key, array in arrays.items() if key.startswith(prefix)}
 
 
 def _layer(entry: dict[str, Any]) -> Layer:

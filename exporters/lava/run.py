@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from stas_neuro.activity import builder_for, does_events
+from stas_neuro.activity import ActivityBuilder, builder_for, does_events
 from stas_neuro.errors import InputError, StasError
 from stas_neuro.exporters.lava.build import build_network
+from stas_neuro.exporters.lava.cores import cores_of, pieces_of
 from stas_neuro.exporters.lava.execute import Result, run_network
 from stas_neuro.exporters.lava.failure import LavaFailure
+from stas_neuro.exporters.lava.messages import add_messages, labels
 from stas_neuro.exporters.lava.network import Network
-from stas_neuro.ir import Array, Graph, Node, Phase, Readout, Stage
+from stas_neuro.ir import Array, Graph, Phase, Readout, Stage
+from stas_neuro.mapping import Mapping, routes
 from stas_neuro.trace import Trace
 
 
@@ -30,6 +34,8 @@ def run_lava(
     images: Array,
     *,
     network: Network | None = None,
+    mapping: Mapping | None = None,
+    gating: str = "silent",
     dtype: type[np.floating[Any]] = np.float64,
     runtime: str = "in-process",
     record_spikes: bool = False,
@@ -46,6 +52,11 @@ def run_lava(
     network : Network
         What to run instead of `build_network(graph)`: the same layers, changed or read from a file. The graph
         then only says how the trace is laid out.
+    mapping : Mapping
+        Where the graph's neurons are; then activity is counted for each piece of a layer.
+    gating : str
+        "core" or "power": on cores without a live token neurons are not stepped, which changes no result.
+        "silent": they are. "none" is another graph, see `passes.ComputeHalted`, and then the same here.
     dtype : type
         np.float64 or np.float32: precision of weights, messages and states. A quantised graph runs in int32.
     runtime : str
@@ -63,15 +74,23 @@ def run_lava(
     Raises
     ------
     InputError
-        The graph still has BatchNorm nodes, or states of a folded one are asked for.
+        The graph still has BatchNorm nodes, states of a folded one are asked for, the mapping is of another
+        graph, or cores are to be gated without one.
     LavaRunError
         Images do not fit, or the multi-process runtime raised, stalled or died.
     """
     if record_states and graph.stage != Stage.QUANTISED:
         raise InputError(f"the graph is {graph.stage}, it has no integer states", "run a quantised graph")
+    gated = gating in ("core", "power")
+    if gated and mapping is None:
+        raise InputError(f"gating is {gating}, the run is on no cores", "give a mapping")
+    network = build_network(graph) if network is None else network
+    ways = None if mapping is None else routes(graph, mapping)
+    if mapping is not None and ways is not None:
+        network = replace(network, cores=cores_of(graph, mapping, ways, gated=gated))
     try:
         result = run_network(
-            build_network(graph) if network is None else network,
+            network,
             images,
             dtype=dtype,
             runtime=runtime,
@@ -82,16 +101,10 @@ def run_lava(
         )
     except LavaFailure as failure:
         raise LavaRunError(failure.what, failure.remedy, failure.detail) from failure
-    return _trace(graph, result)
-
-
-def _trace(graph: Graph, result: Result) -> Trace:
-    builder = builder_for(graph, len(result.logits))
-    for node in filter(does_events, graph.nodes):
-        labels = _labels(graph, node)
-        for kind, counts in result.counts[node.name].items():
-            for step, label in enumerate(labels):
-                builder.add(kind, node.name, label, counts[:, step])
+    builder = builder_for(graph, len(result.logits), mapping)
+    _add_counts(builder, graph, mapping, result)
+    if mapping is not None and ways is not None:
+        add_messages(builder, graph, mapping, ways, result)
     return Trace(
         logits=result.logits,
         visits=result.visits,
@@ -101,10 +114,15 @@ def _trace(graph: Graph, result: Result) -> Trace:
     )
 
 
-def _labels(graph: Graph, node: Node) -> tuple[str, ...]:
-    """Labels of the steps of a node's window, as activity records have them."""
-    if node.phase == Phase.STEM:
-        return tuple(f"stem{step}" for step in range(1, graph.time_steps + 1))
-    if node.phase == Phase.STEP or isinstance(node, Readout):
-        return tuple(f"step{step}" for step in range(1, graph.time_steps + 1))
-    return (str(node.phase),)
+def _add_counts(builder: ActivityBuilder, graph: Graph, mapping: Mapping | None, result: Result) -> None:
+    """Enter what the processes counted, each piece's at its row."""
+    for node in filter(does_events, graph.nodes):
+        pieces = () if mapping is None else pieces_of(graph, mapping, node)
+        rows = [f"{node.name}@{piece.core}" for piece in pieces] or [node.name]
+        # A readout works in every model step.
+        steps = labels(graph, Phase.STEP if isinstance(node, Readout) else node.phase)
+        for kind, counts in result.counts[node.name].items():
+            by_row = counts.reshape(*counts.shape[:2], len(rows))
+            for step, label in enumerate(steps):
+                for number, row in enumerate(rows):
+                    builder.add(kind, row, label, by_row[:, step, number])

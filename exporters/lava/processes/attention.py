@@ -27,6 +27,11 @@ class SpikeMatMulModel(LayerModel):
         self.width = channels // self.params["heads"]
         self.by_head = (tokens, self.params["heads"], self.width)
         self.keys_first = self.params["form"] == "Q(K^TV)"
+        held = self.place.members().reshape(-1, *self.by_head)
+        self.tokens = held.any(axis=(2, 3)).astype(np.float64)  # (pieces, N)
+        columns = np.asarray(held.any(axis=1), np.float64)
+        self.columns = columns.transpose(1, 2, 0)  # (heads, D / heads, pieces)
+        self.widths = columns.sum(axis=2)  # (pieces, heads)
 
     def _compute(self, q: Array, k: Array, v: Array) -> Array:
         q, k, v = (x.reshape(self.by_head).transpose(1, 0, 2) for x in (q, k, v))  # (heads, N, D / heads)
@@ -38,20 +43,30 @@ class SpikeMatMulModel(LayerModel):
 
     def _keys_first(self, q: Array, k: Array, v: Array) -> Array:
         # A key and a value spike of one token and head meet once: channels per head of both, multiplied.
-        synops = np.vdot(_per_token(k), _per_token(v)) + np.count_nonzero(q) * self.width
-        self.count("synops", synops)
-        self.count("synops_unary", synops)
+        # Every piece computes k^T v for its own columns, of all tokens, and reads it for its own tokens.
+        met = _per_token(k)[:, None] @ v  # (heads, 1, D / heads)
+        read = self.tokens @ _per_token(q).T  # (pieces, heads)
+        self._count((met @ self.columns).sum(axis=(0, 1)) + (read * self.widths).sum(axis=1))
         product: Array = q @ (k.transpose(0, 2, 1) @ v)
         return product
 
     def _scores_first(self, q: Array, k: Array, v: Array) -> Array:
         scores: Array = q @ k.transpose(0, 2, 1)  # (heads, N, N): coincidences of query and key spikes
-        coincidences = scores.sum(dtype=np.float64)
-        driven = _per_token(v)
-        self.count("synops", coincidences + np.vdot((scores != 0).sum(axis=1), driven))
-        self.count("synops_unary", coincidences + np.vdot(scores.sum(axis=1, dtype=np.float64), driven))
+        # Every piece computes the scores of its own tokens for the heads of its columns.
+        rows = self.tokens @ scores.sum(axis=2, dtype=np.float64).T  # (pieces, heads)
+        coincidences = (rows * (self.widths > 0)).sum(axis=1)
+        driven = v @ self.columns  # (heads, N, pieces)
+        events, unary = (
+            coincidences + np.einsum("hpn,hnp->p", self.tokens @ weights, driven)
+            for weights in (scores != 0, scores)
+        )
+        self._count(events, unary)
         product: Array = scores @ v
         return product
+
+    def _count(self, events: Array, unary: Array | None = None) -> None:
+        self.count("synops", events.reshape(self.place.axes))
+        self.count("synops_unary", (events if unary is None else unary).reshape(self.place.axes))
 
 
 @implements(proc=SpikeMatMul, protocol=LoihiProtocol)
@@ -92,11 +107,11 @@ class MaskedColumnSumModel(LayerModel):
     EVENTS = ("synops", "synops_unary")
 
     def _compute(self, k: Array, v: Array) -> Array:
-        both = k * v
-        coincidences = np.count_nonzero(both)
+        columns = (k * v).sum(axis=0, dtype=self.dtype)
+        coincidences = self.place.sum(columns)
         self.count("synops", coincidences)
         self.count("synops_unary", coincidences)
-        return self._scaled(both.sum(axis=0, dtype=self.dtype))
+        return self._scaled(columns)
 
     def _scaled(self, columns: Array) -> Array:
         raise NotImplementedError

@@ -16,6 +16,7 @@ from ..lava_api import AbstractProcess, InPort, LavaPyType, OutPort, PyInPort, P
 from ..network import Array, Shape
 from ..reports import Reporter
 from ..schedule import DELAYED, EACH, HELD, Window
+from .place import Place
 
 EVENT_KINDS = ("spike", "graded")
 """Values that arrive as events; all others are multiplied."""
@@ -87,9 +88,17 @@ class LayerProcess(AbstractProcess):  # type: ignore[misc]
         tensors: Mapping[str, Array],
         window: Window,
         run: Run,
+        place: Mapping[str, Array] | None = None,
     ) -> None:
         super().__init__(
-            name=name, inlets=inlets, outlets=outlets, params=params, tensors=tensors, window=window, run=run
+            name=name,
+            inlets=inlets,
+            outlets=outlets,
+            params=params,
+            tensors=tensors,
+            window=window,
+            run=run,
+            place=place or {},
         )
         for port, inlet in inlets.items():
             setattr(self, in_port(port), InPort(shape=inlet.shape))
@@ -103,7 +112,8 @@ class LayerModel(PyLoihiProcessModel):  # type: ignore[misc]
     A model that computes the same in floating point and in integers carries both tags.
     Subclasses write :meth:`_compute`, whose arguments are the input ports, and :meth:`_reset` where they
     have state. What a run reads out is in `record`: counts of events int64 (images, steps of the window) by
-    kind, and whatever the model adds to it.
+    kind, of a layer on cores (images, steps, pieces); where it is asked for, "sent", a bit for each value
+    that was sent and not 0, uint8 (images, steps, bytes); and whatever the model adds to it.
     """
 
     EVENTS: ClassVar[tuple[str, ...]] = ()
@@ -120,8 +130,12 @@ class LayerModel(PyLoihiProcessModel):  # type: ignore[misc]
         self.window: Window = proc_params["window"]
         self.dtype = self.run_spec.dtype
         self.now = Moment()
-        counts = (self.run_spec.images, self.window.steps)
+        self.place = Place(self._neurons(), proc_params["place"])
+        counts = (self.run_spec.images, self.window.steps, *self.place.axes)
         self.record: dict[str, Array] = {kind: np.zeros(counts, np.int64) for kind in self.EVENTS}
+        if self.place.sends:
+            bits = -(-int(np.prod(self.place.shape)) // 8)
+            self.record["sent"] = np.zeros((*counts[:2], bits), np.uint8)
         self._values: dict[str, Array] = {}
         self._arriving: dict[str, list[tuple[str, Callable[[], Array]]]] = {}
         self._leaving: dict[str, Callable[[Array], None]] = {}
@@ -139,6 +153,10 @@ class LayerModel(PyLoihiProcessModel):  # type: ignore[misc]
     def _setup(self) -> None:
         """Prepare constants and the record."""
 
+    def _neurons(self) -> Shape:
+        """Shape of the neurons that events are counted at: of what the first port sends."""
+        return next(iter(self.outlets.values()), ())
+
     def _reset(self) -> None:
         """Put the state to what it is before an image."""
 
@@ -146,19 +164,17 @@ class LayerModel(PyLoihiProcessModel):  # type: ignore[misc]
         """One step: the value of the out port, or of each by its name; None to send nothing."""
         raise NotImplementedError
 
-    def count(self, kind: str, events: float | np.number[Any]) -> None:
-        """Enter the events of the step at work, a whole number."""
+    def count(self, kind: str, events: float | np.number[Any] | Array) -> None:
+        """Enter the events of the step at work, whole numbers: one, or one a piece."""
         self.record[kind][self.now.image, self.now.step] = events
 
-    def count_inputs(self, x: Array, kind: str, fan_out: int) -> None:
-        """Enter what the inputs `x` of a kind do through `fan_out` synapses each."""
-        events = np.count_nonzero(x)
+    def count_synapses(self, kind: str, driven: Any, unary: Any) -> None:
+        """Enter inputs of a kind: the synapses they drive, and those times the value of each."""
         if kind not in EVENT_KINDS:
-            self.count("macs", events * fan_out)
+            self.count("macs", driven)
             return
-        self.count("synops", events * fan_out)
-        unary = events if kind == "spike" else int(x.sum(dtype=np.float64))
-        self.count("synops_unary", unary * fan_out)
+        self.count("synops", driven)
+        self.count("synops_unary", driven if kind == "spike" else unary)
 
     @property
     def last_step(self) -> bool:
@@ -189,6 +205,8 @@ class LayerModel(PyLoihiProcessModel):  # type: ignore[misc]
         if step == 0:
             self._reset()
         sent = self._compute(**self._receive(image, step))
+        if self.place.sends and sent is not None:
+            self.record["sent"][image, step] = np.packbits(sent != 0)
         if isinstance(sent, dict):
             for port, value in sent.items():
                 self._leaving[port](value)

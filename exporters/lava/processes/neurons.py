@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..lava_api import CPU, LoihiProtocol, implements, requires, tag
@@ -14,7 +16,8 @@ class LIF(LayerProcess):
     """v = v + (x - v) / tau, s = v > threshold (or >=), v = 0 where it fired.
 
     Fixed: v = decay(v) + x, s = v > (vth << 6), decay(v) = sign(v) * ((|v| * (4096 - dv)) >> 12).
-    `alive` only tells gated updates from inactive ones in the counts: a dead token has no input and leaks.
+    A dead token has no input and leaks, and `alive` only tells gated updates from inactive ones in the
+    counts. On a gated core that has no live token it is not stepped, and leaks when the core wakes.
     """
 
 
@@ -27,6 +30,9 @@ class LIFModel(LayerModel):
         self.threshold = self._threshold()
         self.fires = {">": np.greater, ">=": np.greater_equal}[self.params["fire"]]
         self.v = np.zeros(self.inlets["x"].shape, self.dtype)
+        self.missed = np.zeros(self.place.axes, np.int64)
+        if self.place.wakers is not None:
+            self.record["updates_skipped"] = np.zeros_like(self.record["updates_gated"])
         recorded = (self.run_spec.images, self.window.steps, *self.v.shape)
         if self.run_spec.record_spikes:
             self.record["spikes"] = np.zeros(recorded, np.uint8)
@@ -35,11 +41,13 @@ class LIFModel(LayerModel):
 
     def _reset(self) -> None:
         self.v[...] = 0
+        self.missed[...] = 0
 
     def _compute(self, x: Array, alive: Array | None = None) -> Array:
-        self._integrate(x)
-        fired = self.fires(self.v, self.threshold)
-        self.v[fired] = 0
+        if self.place.wakers is None or alive is None:
+            fired = self._step(self.v, x)
+        else:
+            fired = self._step_awake(x, self.place.awake(alive))
         self._count(fired, x, alive)
         for what, values in (("spikes", fired), ("states", self.v)):
             if what in self.record:
@@ -47,26 +55,57 @@ class LIFModel(LayerModel):
         spikes: Array = fired.astype(self.dtype)
         return spikes
 
+    def _step(self, v: Array, x: Array) -> Array:
+        """Step membranes in place; whether they fired."""
+        self._integrate(v, x)
+        fired: Array = self.fires(v, self.threshold)
+        v[fired] = 0
+        return fired
+
+    def _step_awake(self, x: Array, awake: Array) -> Array:
+        """Step the pieces that are `awake` (pieces,); the others neither leak nor fire."""
+        self._make_up(awake)
+        if awake.all():
+            return self._step(self.v, x)
+        fired = np.zeros(x.shape, np.bool_)
+        stepped = awake[self.place.piece]
+        if awake.any():
+            v = self.v[stepped]
+            fired[stepped] = self._step(v, x[stepped])
+            self.v[stepped] = v
+        self.count("updates_skipped", self.place.count(~stepped))
+        return fired
+
+    def _make_up(self, awake: Array) -> None:
+        """Leak what pieces missed that wake; without input a membrane fires neither then nor now."""
+        late = np.where(awake, self.missed, 0)
+        while late.any():
+            leaking = (late > 0)[self.place.piece]
+            v = self.v[leaking]
+            self._integrate(v, np.zeros_like(v))
+            self.v[leaking] = v
+            late[late > 0] -= 1
+        self.missed = np.where(awake, 0, self.missed + 1)
+
     def _threshold(self) -> float:
         raise NotImplementedError
 
-    def _integrate(self, x: Array) -> None:
-        """Bring the membranes to what the threshold is compared with."""
+    def _integrate(self, v: Array, x: Array) -> None:
+        """Bring membranes, in place, to what the threshold is compared with."""
         raise NotImplementedError
 
     def _count(self, fired: Array, x: Array, alive: Array | None) -> None:
         busy = fired | (x != 0)
-        stepped = busy.size
-        if alive is not None:
-            live = alive > 0
-            stepped = int(np.count_nonzero(live)) * (busy.size // live.size)
-            if stepped < busy.size:
-                busy = busy[live]
-        active = np.count_nonzero(busy)
+        gated: Any = 0
+        if alive is not None and not alive.all():
+            dead = alive == 0
+            busy[dead] = False
+            gated = self.place.count(dead)
+        active = self.place.count(busy)
         self.count("updates_active", active)
-        self.count("updates_inactive", stepped - active)
-        self.count("updates_gated", fired.size - stepped)
-        self.count("spikes_out", np.count_nonzero(fired))
+        self.count("updates_inactive", self.place.neurons - gated - active)
+        self.count("updates_gated", gated)
+        self.count("spikes_out", self.place.count(fired))
 
 
 @implements(proc=LIF, protocol=LoihiProtocol)
@@ -78,10 +117,10 @@ class PyLIFModelFloat(LIFModel):
     def _threshold(self) -> float:
         return float(self.params["threshold"])
 
-    def _integrate(self, x: Array) -> None:
-        change = x - self.v
+    def _integrate(self, v: Array, x: Array) -> None:
+        change = x - v
         change /= self.params["tau"]
-        self.v += change
+        v += change
 
 
 @implements(proc=LIF, protocol=LoihiProtocol)
@@ -93,10 +132,9 @@ class PyLIFModelFixed(LIFModel):
     def _threshold(self) -> int:
         return int(self.params["vth"]) << ALIGN
 
-    def _integrate(self, x: Array) -> None:
-        kept = (np.abs(self.v).astype(np.int64) * (4096 - self.params["dv"])) >> 12
-        v = np.where(self.v < 0, -kept, kept) + x
-        self.v[...] = v.clip(1 - SIGN, SIGN - 1)
+    def _integrate(self, v: Array, x: Array) -> None:
+        kept = (np.abs(v).astype(np.int64) * (4096 - self.params["dv"])) >> 12
+        v[...] = (np.where(v < 0, -kept, kept) + x).clip(1 - SIGN, SIGN - 1)
 
 
 class SpikeMaxPool(LayerProcess):

@@ -58,7 +58,7 @@ class ReadoutModel(LayerModel):
             self.summed += weight[:, None] * inputs[z]
             self.weight += weight
             weighted += np.count_nonzero(weight)
-        self.count("readout_macs", weighted * self.summed.shape[1])
+        self.count("readout_macs", weighted * self.place.neurons)
 
     def _follow(self, inputs: dict[str, Array]) -> None:
         entered = np.zeros_like(self.everyone)
@@ -125,7 +125,7 @@ class PyReadoutModelFixed(ReadoutModel):
     def _feature(self) -> Array:
         tokens, divisor = self.tokens, self.divisor
         if divisor is not None:
-            self.count("cpu_operations", tokens.size)
+            self.count("cpu_operations", len(tokens) * self.place.neurons)
             tokens = divided(tokens << self.params["divide_bits"], divisor)
         y: Array = tokens.sum(axis=0, dtype=self.dtype) >> self.params["y_shift"]
         return y

@@ -66,5 +66,5 @@ class PyGateModel(LayerModel):
     def _compute(self, x: Array, mask: Array) -> Array:
         if not self.by_channel:
             return x * mask[:, None]
-        self.count_inputs(x, self.inlets["x"].kind, 1)
+        self.count_synapses(self.inlets["x"].kind, self.place.count(x != 0), self.place.sum(x))
         return x * mask

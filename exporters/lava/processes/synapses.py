@@ -6,8 +6,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from ..lava_api import CPU, LoihiProtocol, implements, requires, tag
-from ..network import Array
-from .base import EVENT_KINDS, LayerModel, LayerProcess
+from ..network import Array, Shape
+from .base import LayerModel, LayerProcess
 from .integers import SIGN, current, shifted
 
 
@@ -26,9 +26,11 @@ class LinearModel(LayerModel):
     def _setup(self) -> None:
         self.matrix = np.ascontiguousarray(self.tensors["weight"].T)
         self.bias = self.tensors.get("bias")
+        held = self.place.members().reshape(-1, *(self.inlets["x"].shape[:-1] or (1,)), self.matrix.shape[1])
+        self.fan_out = held.sum(axis=2)  # (pieces, N): synapses that one input of a token drives
 
     def _compute(self, x: Array, alive: Array | None = None) -> Array:
-        self.count_inputs(x, self.inlets["x"].kind, self.matrix.shape[1])
+        self._count(x)
         y = self._synaptic_input(x)
         if self.bias is not None:
             y += self.bias if alive is None else np.multiply.outer(alive, self.bias)
@@ -36,6 +38,17 @@ class LinearModel(LayerModel):
 
     def _synaptic_input(self, x: Array) -> Array:
         raise NotImplementedError
+
+    def _count(self, x: Array) -> None:
+        kind = self.inlets["x"].kind
+        if not self.place.axes:  # all tokens drive the same
+            events, fan_out = np.count_nonzero(x), self.matrix.shape[1]
+            values = x.sum(dtype=np.float64) if kind == "graded" else events
+            self.count_synapses(kind, events * fan_out, values * fan_out)
+            return
+        rows = x.reshape(self.fan_out.shape[1], -1)
+        driven, unary = np.count_nonzero(rows, axis=1), rows.sum(axis=1, dtype=np.float64)
+        self.count_synapses(kind, self.fan_out @ driven, self.fan_out @ unary)
 
 
 @implements(proc=Linear, protocol=LoihiProtocol)
@@ -91,8 +104,9 @@ class Conv2dModel(LayerModel):
         windows = sliding_window_view(padded, (kernel, kernel), (1, 2))[:, ::stride, ::stride]  # type: ignore[call-overload]
         self.windows = windows.transpose(0, 3, 4, 1, 2)  # (Cin, k, k, H', W'), a view of the padded map
         self.columns = np.empty(self.windows.shape, self.dtype)
-        reach = np.outer(*(_outputs_reached(n, kernel, stride, padding) for n in (height, width)))
-        self.fan_out = reach * out_channels  # (H, W): synapses that one input drives
+        held = self.place.members().sum(axis=1)  # (pieces, H', W')
+        reach = _reached(held, (height, width), kernel, stride, padding)
+        self.fan_out = reach.reshape(*self.place.axes, -1)  # (pieces, H * W): synapses that one input drives
         self.input_kind = self.inlets["x"].kind
 
     def _compute(self, x: Array) -> Array:
@@ -106,13 +120,10 @@ class Conv2dModel(LayerModel):
         raise NotImplementedError
 
     def _count(self, x: Array) -> None:
-        driven = np.vdot(np.count_nonzero(x, axis=0), self.fan_out)
-        if self.input_kind not in EVENT_KINDS:
-            self.count("macs", driven)
-            return
-        self.count("synops", driven)
-        unary = driven if self.input_kind == "spike" else np.vdot(x.sum(axis=0, dtype=float), self.fan_out)
-        self.count("synops_unary", unary)
+        driven = self.fan_out @ np.count_nonzero(x, axis=0).ravel()
+        graded = self.input_kind == "graded"
+        unary = self.fan_out @ x.sum(axis=0, dtype=float).ravel() if graded else driven
+        self.count_synapses(self.input_kind, driven, unary)
 
 
 @implements(proc=Conv2d, protocol=LoihiProtocol)
@@ -149,14 +160,17 @@ class PyConv2dModelFixed(Conv2dModel):
 
     def _count(self, x: Array) -> None:
         if self.params["off_core"]:
-            self.count("cpu_operations", np.vdot(np.count_nonzero(x, axis=0), self.fan_out))
+            self.count("cpu_operations", self.fan_out @ np.count_nonzero(x, axis=0).ravel())
         else:
             super()._count(x)
 
 
-def _outputs_reached(size: int, kernel: int, stride: int, padding: int) -> Array:
-    """How many output places along one axis each of `size` inputs reaches."""
-    reached = np.zeros(size + 2 * padding, np.int64)
-    for start in range(0, size + 2 * padding - kernel + 1, stride):
-        reached[start : start + kernel] += 1
-    return reached[padding : padding + size]
+def _reached(neurons: Array, size: Shape, kernel: int, stride: int, padding: int) -> Array:
+    """How many of `neurons` (..., H', W') at each output place an input at each of (..., H, W) reaches."""
+    height, width = size
+    rows, columns = neurons.shape[-2:]
+    reached = np.zeros((*neurons.shape[:-2], height + 2 * padding, width + 2 * padding), np.int64)
+    for i in range(kernel):
+        for j in range(kernel):
+            reached[..., i : i + stride * rows : stride, j : j + stride * columns : stride] += neurons
+    return reached[..., padding : padding + height, padding : padding + width]

@@ -1,0 +1,77 @@
+"""What each layer of a network is told of the cores that a mapping places it on."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+
+from stas_neuro.activity import layers_of
+from stas_neuro.exporters.lava.network import Array
+from stas_neuro.ir import LIF, Graph, HaltAccumulate, Node, is_off_core
+from stas_neuro.mapping import Mapping, Piece, Routes, does_events, extent
+from stas_neuro.mapping.neurons import placed_with
+
+
+def pieces_of(graph: Graph, mapping: Mapping, node: Node) -> tuple[Piece, ...]:
+    """Pieces that do the events of a node; none of what is done beside the cores."""
+    if not does_events(node) or is_off_core(node):
+        return ()
+    return mapping.of_layer(placed_with(graph, node) or node.name)
+
+
+def cores_of(graph: Graph, mapping: Mapping, ways: Routes, *, gated: bool) -> dict[str, Array]:
+    """Give `Network.cores`, which `processes.place` describes; `gated` lets cores of halted tokens stand."""
+    sources = {route.source for route in ways.routes} | {way.source for way in ways.arrivals}
+    wakers = _wakers(graph, mapping) if gated else {}
+    arrays: dict[str, Array] = {}
+    for node in graph.nodes:
+        if node.name in sources and not isinstance(node, HaltAccumulate):
+            arrays[f"{node.name}/sends"] = np.array(True)
+        if pieces := pieces_of(graph, mapping, node):
+            arrays[f"{node.name}/piece"] = _in_layout(graph, node, _numbers(graph, node, pieces))
+        if node.name in wakers:
+            arrays[f"{node.name}/wakers"] = wakers[node.name]
+    return arrays
+
+
+def _numbers(graph: Graph, node: Node, pieces: tuple[Piece, ...]) -> Array:
+    """Number of the piece that holds each neuron, (positions, features)."""
+    numbers = np.zeros(extent(graph, node), np.intp)
+    for number, piece in enumerate(pieces):
+        numbers[list(piece.positions), slice(*piece.features)] = number
+    return numbers
+
+
+def _in_layout(graph: Graph, node: Node, values: Array) -> Array:
+    """(positions, features) in the order that the node's process has them."""
+    shape = graph.types[node.name, node.OUTPUTS[0]].shape
+    return (values.T if len(shape) == 3 else values).reshape(shape)
+
+
+def _wakers(graph: Graph, mapping: Mapping) -> dict[str, Array]:
+    """Tokens that keep each piece of a LIF stepping: bool (pieces, N + 1), the last where it always is.
+
+    A core is stepped while a token lives of any piece on it that has its turn in the same hardware step, so
+    is at the same stage; it always is where one hears of other visits, or of none.
+    """
+    stages = {layer.name: (layer.phase, layer.stage) for layer in layers_of(graph)}
+    masks = {layer: graph.inputs(graph.node(layer)).get("alive") for layer in mapping.layers}
+    hears = {layer: mask and (mask.src, mask.src_port, mask.delay) for layer, mask in masks.items()}
+    at_work: dict[Any, dict[Any, set[int]]] = defaultdict(lambda: defaultdict(set))
+    for piece in mapping.pieces:
+        at_work[piece.core, stages[piece.layer]][hears[piece.layer]].update(piece.positions)
+
+    def of_piece(piece: Piece) -> Array:
+        tokens = at_work[piece.core, stages[piece.layer]]
+        wakers = np.zeros(graph.tokens + 1, np.bool_)
+        wakers[list(tokens[hears[piece.layer]])] = True
+        wakers[-1] = len(tokens) > 1
+        return wakers
+
+    return {
+        layer: np.array([of_piece(piece) for piece in mapping.of_layer(layer)])
+        for layer in mapping.layers
+        if isinstance(graph.node(layer), LIF) and hears[layer] is not None
+    }
