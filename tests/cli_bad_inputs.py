@@ -254,7 +254,7 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "feedback": (
         nothing,
         ("estimate", "run", "--profile", "loihi2", "--schedule", "pipelined"),
-        ("feeds the next model step", "serial"),
+        ("feeds the next model step", "raster"),
     ),
     "weight bits": (
         nothing,

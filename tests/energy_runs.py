@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 
 from stas_neuro.activity import Activity, ActivityBuilder, Layer, step_labels
-from stas_neuro.energy import Profile
+from stas_neuro.energy import Estimate, EventCost, Profile
 
 LAYERS = (
     Layer(
@@ -65,3 +68,46 @@ def without(profile: Profile, entry: str) -> Profile:
     rest = {key: value for key, value in getattr(profile, section).items() if key != name}
     changes: dict[str, Any] = {section: rest}
     return replace(profile, **changes)
+
+
+def intervals(document: Any) -> Iterator[dict[str, float]]:
+    if isinstance(document, dict) and set(document) == {"value", "low", "high"}:
+        yield document
+    elif isinstance(document, dict | list | tuple):
+        for item in document.values() if isinstance(document, dict) else document:
+            yield from intervals(item)
+
+
+def check_conservation(cost: Estimate) -> None:
+    for parts in (cost.events, cost.layers, cost.steps, cost.cores_breakdown, cost.tokens):
+        if not parts:
+            continue  # no cores or no visits
+        whole = cost.dynamic_energy_j
+        for corner in ("value", "low", "high"):
+            summed = sum(
+                getattr(part.energy_j if isinstance(part, EventCost) else part.dynamic_energy_j, corner)
+                for part in parts
+            )
+            assert summed == pytest.approx(getattr(whole, corner), rel=1e-9)
+    for corner in ("value", "low", "high"):
+        if cost.energy_j is not None:
+            pieces = (cost.dynamic_energy_j, cost.static_energy_j, cost.management_energy_j)
+            whole_j = sum(getattr(piece, corner) for piece in pieces if piece is not None)
+            assert whole_j == pytest.approx(getattr(cost.energy_j, corner), rel=1e-9)
+        if cost.latency_s is not None:
+            steps = sum(getattr(step.latency_s, corner) for step in cost.steps)
+            assert steps == pytest.approx(getattr(cost.latency_s, corner), rel=1e-9)
+    if cost.core_steps is not None:
+        assert cost.core_steps_gated is not None and cost.cores is not None and cost.hardware_steps
+        assert cost.core_steps + cost.core_steps_gated == pytest.approx(cost.cores * cost.hardware_steps)
+        by_core = sum(core.core_steps or 0 for core in cost.cores_breakdown)
+        assert by_core == pytest.approx(cost.core_steps)
+    if cost.hardware_steps is not None:
+        assert sum(step.hardware_steps or 0 for step in cost.steps) == cost.hardware_steps
+    document = cost.to_json()
+    assert json.loads(json.dumps(document)) == json.loads(json.dumps(document, allow_nan=False))
+    found = list(intervals(document))
+    assert len(found) > 10
+    for interval in found:
+        assert 0 <= interval["low"] <= interval["value"] * (1 + 1e-12)
+        assert interval["value"] <= interval["high"] * (1 + 1e-12)

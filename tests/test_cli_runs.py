@@ -128,10 +128,10 @@ def test_compare_ranks_chips_and_tells_what_halting_saves(place: Place, tmp_path
     known = [total for total in totals if total is not None]
     assert known == sorted(known) and totals[: len(known)] == known
     shown = fine("compare", place.run, "--baseline", str(place.without), "--profiles", "loihi2,loihi1").out
-    assert "serial / pipelined" in shown
-    flattering = ("--baseline", str(place.without), "--baseline-schedule", "serial", "--json")
+    assert "raster / pipelined" in shown
+    flattering = ("--baseline", str(place.without), "--baseline-schedule", "raster", "--json")
     rows = fine("compare", place.run, *flattering).json["comparison"]["rows"]
-    assert {(row["schedule"], row["baseline_schedule"]) for row in rows} == {("serial", "serial")}
+    assert {(row["schedule"], row["baseline_schedule"]) for row in rows} == {("raster", "raster")}
     assert "against" in shown and "without" in shown and "cmos45" not in shown
     assert "against" not in fine("compare", place.run).out
     holey = re.sub(

@@ -142,17 +142,17 @@ def test_demo_goes_all_the_way(shipment: Path, tmp_path: Path) -> None:
     with Image.open(document["halting_map"]) as picture:
         assert picture.format == "PNG"
     assert {(row["schedule"], row["baseline_schedule"]) for row in document["comparison"]["rows"]} == {
-        ("serial", "pipelined")
+        ("raster", "pipelined")
     }
-    # The serial price of the same baseline is higher: pipelining is what halting gives up.
+    # The raster price of the same baseline is higher: pipelining is what halting gives up.
     pipelined = {
         row["profile"]: row for row in document["comparison"]["rows"] if "stage 1" in row["baseline"]
     }
-    serial = {row["profile"]: row for row in document["comparison_serial"]["rows"]}
-    assert serial.keys() == pipelined.keys()
+    raster = {row["profile"]: row for row in document["comparison_raster"]["rows"]}
+    assert raster.keys() == pipelined.keys()
     for chip in ("loihi1", "loihi2"):
-        assert serial[chip]["baseline_schedule"] == "serial" and "stage 1" in serial[chip]["baseline"]
-        costs = [rows[chip]["without"]["dynamic_energy_j"]["value"] for rows in (pipelined, serial)]
+        assert raster[chip]["baseline_schedule"] == "raster" and "stage 1" in raster[chip]["baseline"]
+        costs = [rows[chip]["without"]["dynamic_energy_j"]["value"] for rows in (pipelined, raster)]
         assert costs[0] < costs[1]
     saved = fine("compare", out / "runs" / "halting", "--baseline", out / "runs" / "stage1", "--json").json
     of_demo = [row for row in document["comparison"]["rows"] if row["baseline"].startswith("stage 1")]
@@ -174,9 +174,9 @@ def test_demo_shows_what_it_found(shipment: Path, tmp_path: Path, monkeypatch: p
     for text in ("accuracy", "token ratio", "equal", "halting ignored", "cmos45", "not measured"):
         assert text in done.out
     assert len(re.findall(r" equal *$", done.out, re.MULTILINE)) == 5  # the last one in integers
-    costs = re.findall(r"^ *(halting|stage 1, without halting) +(serial|pipelined) ", done.out, re.MULTILINE)
+    costs = re.findall(r"^ *(halting|stage 1, without halting) +(raster|pipelined) ", done.out, re.MULTILINE)
     stage1 = "stage 1, without halting"
-    assert costs == [("halting", "serial"), (stage1, "pipelined"), (stage1, "serial")]
+    assert costs == [("halting", "raster"), (stage1, "pipelined"), (stage1, "raster")]
 
 
 def test_a_missing_shipment_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

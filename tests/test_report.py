@@ -89,7 +89,7 @@ def test_an_estimate_shows_its_numbers_basis_sources_and_disclaimer(profile: str
 
 
 def test_a_comparison_shows_savings_and_what_is_missing() -> None:
-    profiles = [load_profile(name) for name in list_profiles()]
+    profiles = [load_profile(name) for name in ("cmos45", "loihi1", "loihi2")]
     profiles.append(replace(without(load_profile("loihi1"), "energy.score_lookup"), name="holey"))
     result = compare(run(), {"stage [1]": run(halting=False)}, profiles)
     text = shown(comparison_report(result))
@@ -99,7 +99,7 @@ def test_a_comparison_shows_savings_and_what_is_missing() -> None:
         assert row.energy_saving is not None
         saving = row.energy_saving
         assert f"{saving.value:+.1%} ({saving.low:+.1%} to {saving.high:+.1%})" in lines[row.profile]
-    assert all("serial / pipelined" in line for line in lines.values())
+    assert all("raster / pipelined" in line for line in lines.values())
     assert "(dynamic only)" in lines["cmos45"] and "refused, see below" in lines["cmos45"]
     assert "lacks energy.score_lookup" in lines["holey"]
     assert "cmos45: an operation count has no time" in text

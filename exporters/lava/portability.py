@@ -112,7 +112,7 @@ OWN: Mapping[str, Claim] = {
     "LIF that waits": Claim(
         "microcode",
         "stock LIF has the same arithmetic, but leaks in every hardware step: between the model steps of a "
-        "serial schedule the neuron has to stand still",
+        "raster schedule the neuron has to stand still",
         ("lif", "brief"),
     ),
     "SpikeMaxPool": Claim(

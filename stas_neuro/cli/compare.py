@@ -13,6 +13,7 @@ from stas_neuro.cli.pricing import pricing_options
 from stas_neuro.cli.runs import read_run
 from stas_neuro.energy import (
     SCHEDULES,
+    CannotRun,
     Estimate,
     Gating,
     Interval,
@@ -109,7 +110,7 @@ def price_each(
     for profile in profiles:
         try:
             priced.append(estimate(activity, profile, gating, schedule=schedule, weight_bits=weight_bits))
-        except MissingEntry as error:
+        except (MissingEntry, CannotRun) as error:
             lacking[profile.name] = str(error)
     priced.sort(key=lambda cost: cost.energy_j.value if cost.energy_j else float("inf"))
     return priced, lacking

@@ -18,7 +18,7 @@ def pricing_options(function: Callable[..., None]) -> Callable[..., None]:
             default="silent",
             show_default=True,
             help="What becomes of halted tokens: silent (still stepped), none (computed and thrown away), "
-            "core (what if a chip did not step them: none is known to).",
+            "core (not stepped where all on a core have halted), power (nor powered); chips can do so much.",
         ),
         click.option(
             "--schedule",

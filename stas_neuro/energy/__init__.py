@@ -1,7 +1,8 @@
 """What a run costs on a chip: hardware profiles times activity."""
 
 from stas_neuro.energy.compare import Comparison, Saving, compare
-from stas_neuro.energy.events import GATINGS, PRICES, Gating, Price
+from stas_neuro.energy.events import PRICES, Price
+from stas_neuro.energy.gating import GATINGS, Gating
 from stas_neuro.energy.pricing import estimate, op_count
 from stas_neuro.energy.profile import (
     Arithmetic,
@@ -14,7 +15,17 @@ from stas_neuro.energy.profile import (
     load_profile,
     parse_profile,
 )
-from stas_neuro.energy.result import Estimate, EventCost, Interval, LayerCost, Spread, StepCost
+from stas_neuro.energy.refusal import CannotRun
+from stas_neuro.energy.result import (
+    CoreCost,
+    Estimate,
+    EventCost,
+    Interval,
+    LayerCost,
+    Spread,
+    StepCost,
+    TokenCost,
+)
 from stas_neuro.energy.schedule import SCHEDULES, Schedule, fastest
 
 __all__ = [
@@ -22,8 +33,10 @@ __all__ = [
     "PRICES",
     "SCHEDULES",
     "Arithmetic",
+    "CannotRun",
     "Capability",
     "Comparison",
+    "CoreCost",
     "Entry",
     "Estimate",
     "EventCost",
@@ -38,6 +51,7 @@ __all__ = [
     "Source",
     "Spread",
     "StepCost",
+    "TokenCost",
     "compare",
     "estimate",
     "fastest",

@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 
 from stas_neuro.activity import Activity
-from stas_neuro.energy.events import Gating
+from stas_neuro.energy.gating import Gating
 from stas_neuro.energy.pricing import estimate, op_count
 from stas_neuro.energy.profile import MissingEntry, Profile
+from stas_neuro.energy.refusal import CannotRun
 from stas_neuro.energy.result import DISCLAIMER, Estimate, Interval
 from stas_neuro.energy.schedule import Schedule, fastest
 from stas_neuro.errors import InputError
 
+Refusal = MissingEntry | CannotRun
 _NOTHING = "the run without halting costs nothing"
 
 
@@ -75,7 +77,7 @@ def compare(
         weights with halting ignored; the label says which.
     profiles : sequence of Profile
         Where one lacks an entry, its rows say which.
-    schedule, baseline_schedule : "serial" or "pipelined", optional
+    schedule, baseline_schedule : one of `SCHEDULES`, optional
         Of the halting run and of the baselines; each run has the fastest it allows if not given. Raster and
         time halting give up pipelining, so a baseline held to their schedule would flatter them.
 
@@ -104,19 +106,19 @@ def compare(
 
 def _try(
     activity: Activity, profile: Profile, gating: Gating, schedule: Schedule, weight_bits: int
-) -> Estimate | MissingEntry:
+) -> Estimate | Refusal:
     try:
         return estimate(activity, profile, gating, schedule=schedule, weight_bits=weight_bits)
-    except MissingEntry as missing:
-        return missing
+    except (MissingEntry, CannotRun) as refusal:
+        return refusal
 
 
 def _saving(
     profile: str,
     baseline: str,
     schedules: tuple[Schedule, Schedule],
-    halting: Estimate | MissingEntry,
-    without: Estimate | MissingEntry,
+    halting: Estimate | Refusal,
+    without: Estimate | Refusal,
     operations: tuple[float, float],
 ) -> Saving:
     unavailable: dict[str, str] = {}
@@ -135,8 +137,9 @@ def _saving(
         unavailable["op_count_saving"] = _NOTHING
     missing: dict[str, None] = {}
     for name, side in (("halting", halting), ("without", without)):
-        if isinstance(side, MissingEntry):
+        if not isinstance(side, Estimate):
             unavailable[name] = str(side)
+        if isinstance(side, MissingEntry):
             missing[side.entry] = None
     return Saving(
         profile=profile,
@@ -154,10 +157,10 @@ def _saving(
     )
 
 
-def _reason(name: str, *sides: Estimate | MissingEntry) -> str:
+def _reason(name: str, *sides: Estimate | Refusal) -> str:
     quantity = {"energy_saving": "energy_j", "latency_saving": "latency_s"}.get(name, "dynamic_energy_j")
     for side in sides:
-        if isinstance(side, MissingEntry):
+        if not isinstance(side, Estimate):
             return str(side)
         if quantity in side.unavailable:
             return side.unavailable[quantity]

@@ -10,24 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from stas_neuro.activity import Activity, Counts
+from stas_neuro.energy.gates import Sent, alive_spikes, core_gates
+from stas_neuro.energy.gating import Gating, Stepping, owners, stepping, turns
 from stas_neuro.energy.schedule import HardwareStep
 from stas_neuro.errors import InputError
 
-Gating = Literal["silent", "none", "core"]
 EventCounts = npt.NDArray[np.int64] | npt.NDArray[np.float64]
-
-GATINGS: Mapping[Gating, str] = {
-    "silent": "halted tokens send nothing, their neurons are still stepped, as idle ones are: today's Loihi",
-    "none": (
-        "estimate: halted tokens are computed and thrown away, all their neurons active, each with as many "
-        "synaptic operations as a live one in the layer's busiest step; a run with halting ignored is exact"
-    ),
-    "core": (
-        "what-if: halted neurons and those of layers not at work are not stepped; no published chip can do "
-        "that"
-    ),
-}
-"""What each gating mode means, as reports tell it."""
 
 
 @dataclass(frozen=True)
@@ -35,27 +23,40 @@ class Price:
     """A row of the price list.
 
     `event` is priced by the entries `energy.<entry>` and `time.<entry>`; `unit` is the part of a core it
-    keeps busy (under step law max these overlap), or the processor beside the cores, which they wait for;
-    `halting` marks what only halting causes.
+    keeps busy (under step law max these overlap), or the processor beside the cores, which they wait for, or
+    the network between cores, whose time is not priced; `halting` marks what only halting causes, `visit`
+    what comes with the visits of tokens, where it is done in a block.
     """
 
     event: str
     entry: str
-    unit: Literal["synapse", "neuron", "message", "processor"]
+    unit: Literal["synapse", "neuron", "message", "processor", "network"]
     halting: bool = False
+    visit: bool = True
 
 
 PRICES: tuple[Price, ...] = (
     Price("synops", "synaptic_operation", "synapse"),
     Price("macs", "multiply_accumulate", "synapse"),
     Price("updates_active", "neuron_update_active", "neuron"),
-    Price("updates_inactive", "neuron_update_inactive", "neuron"),
-    Price("updates_idle", "neuron_update_inactive", "neuron"),
+    Price("updates_inactive", "neuron_update_inactive", "neuron", visit=False),
+    Price("updates_idle", "neuron_update_inactive", "neuron", visit=False),
+    Price("state_resets", "state_reset", "neuron", visit=False),
     Price("spikes_out", "spike_message", "message"),
+    Price("axon_messages", "spike_message", "message"),
+    Price("hops_x", "hop_x", "network"),
+    Price("hops_y", "hop_y", "network"),
+    Price("chip_crossings", "chip_crossing", "network"),
+    Price("input_messages", "io_message", "processor", visit=False),
+    Price("output_messages", "io_message", "processor", visit=False),
     Price("score_lookups", "score_lookup", "neuron", halting=True),
     Price("halt_accumulations", "neuron_update_active", "neuron", halting=True),
     Price("gate_messages", "spike_message", "message", halting=True),
     Price("gate_synops", "synaptic_operation", "synapse", halting=True),
+    Price("core_gates", "gate_message", "message", halting=True, visit=False),
+    Price("gate_hops_x", "hop_x", "network", halting=True),
+    Price("gate_hops_y", "hop_y", "network", halting=True),
+    Price("gate_crossings", "chip_crossing", "network", halting=True),
     Price("readout_macs", "multiply_accumulate", "synapse", halting=True),
     Price("readout_divisions", "cpu_operation", "processor", halting=True),
     Price("cpu_operations", "cpu_operation", "processor"),
@@ -63,96 +64,177 @@ PRICES: tuple[Price, ...] = (
 """The price list; docs/energy.md says how each event is counted."""
 
 
-def priced_events(
+@dataclass(frozen=True, eq=False)
+class Events:
+    """What a chip does for a run.
+
+    Parameters
+    ----------
+    counts : mapping of event to array (images, rows, steps)
+        Every event of `PRICES`.
+    turn : int (rows, steps)
+        Hardware step in which a row does the work of a step; -1 for none.
+    updated : array (images, rows, steps)
+        Updates of a row's neurons in its turn; in other hardware steps they idle, if their core is stepped.
+    keeps : int (rows,)
+        Neurons that are stepped in each hardware step.
+    idles : bool
+        Whether neurons are stepped with nothing to do.
+    stepping : Stepping or None
+        Which cores are stepped; None where all are in every hardware step.
+    """
+
+    counts: Mapping[str, EventCounts]
+    turn: npt.NDArray[np.intp]
+    updated: EventCounts
+    keeps: npt.NDArray[np.int64]
+    idles: bool
+    stepping: Stepping | None
+
+    def idle(self, number: int, tick: HardwareStep, cores: npt.NDArray[np.intp]) -> EventCounts:
+        """Count the neurons stepped with nothing to do in a hardware step, (images, rows).
+
+        `cores` are those of the rows, -1 beside the cores.
+        """
+        idle = np.broadcast_to(self.keeps, self.updated.shape[:2])
+        if self.stepping is not None:
+            idle = idle * (self.stepping.stepped[:, cores, number] & (cores >= 0))
+        for step in {step for step, _ in tick.work}:
+            idle = idle - self.updated[:, :, step] * (self.turn[:, step] == number)
+        return idle
+
+
+def count_events(
     activity: Activity, gating: Gating, graded_spikes: bool, ticks: Sequence[HardwareStep] | None
-) -> dict[str, EventCounts]:
-    """Count every event of `PRICES`, each (images, layers, steps).
+) -> Events:
+    """Count every event of `PRICES`.
 
     `ticks` are the hardware steps of an inference. None, where the profile knows none, counts what the
-    network computes, but nothing that a chip does besides: no idle neuron and no gate message.
+    network computes, but nothing that a chip does besides: no idle neuron, reset or gate message.
 
     Raises
     ------
     InputError
         When halting is priced without visits, or a layer counts more updates than its neurons can have had.
     """
-    counts = activity.counts
-    synops = counts["synops" if graded_spikes else "synops_unary"]
-    events: dict[str, EventCounts] = {kind: counts[kind] for kind in ("macs", "spikes_out", "readout_macs")}
-    halting = any(layer.kind == "HaltAccumulate" for layer in activity.layers)
-    divides = np.array([halting and layer.kind == "Readout" for layer in activity.layers], dtype=np.bool_)
-    events["readout_divisions"] = counts["cpu_operations"] * divides[:, None]
-    events["cpu_operations"] = counts["cpu_operations"] * ~divides[:, None]
-    events["updates_active"] = counts["updates_active"]
-    events["updates_inactive"] = counts["updates_inactive"]
-    events["synops"] = synops
-    if gating == "none":
-        events["updates_active"] = counts["updates_active"] + counts["updates_gated"]
-        events["synops"] = synops + _thrown_away(activity, synops)
-    elif gating == "silent":
-        events["updates_inactive"] = counts["updates_inactive"] + counts["updates_gated"]
-    events["score_lookups"] = events["halt_accumulations"] = counts["score_lookups"]
-    nothing = np.zeros_like(synops)
-    events["updates_idle"] = _idle(activity, ticks) if ticks is not None and gating != "core" else nothing
-    gated = halting and ticks is not None and gating != "none"
-    events["gate_messages"], events["gate_synops"] = _gates(activity) if gated else (nothing, nothing)
+    mapped, halting = bool(activity.cores), any(row.kind == "HaltAccumulate" for row in activity.layers)
+    zero = np.zeros_like(activity.counts["synops"])
+    counts: dict[str, EventCounts] = {price.event: activity.counts.get(price.event, zero) for price in PRICES}
+    counts["synops"] = activity.counts["synops" if graded_spikes else "synops_unary"]
+    if mapped:
+        counts["spikes_out"] = zero
+    divides = np.array([halting and row.kind == "Readout" for row in activity.layers], dtype=np.bool_)
+    counts["readout_divisions"] = activity.counts["cpu_operations"] * divides[:, None]
+    counts["cpu_operations"] = activity.counts["cpu_operations"] * ~divides[:, None]
+    counts["halt_accumulations"] = activity.counts["score_lookups"]
+    turn = np.full(zero.shape[1:], -1) if ticks is None else turns(activity, ticks)
+    gated = mapped and ticks is not None and gating in ("core", "power")
+    steps = stepping(activity, ticks) if gated and ticks is not None else None
+    _count_gated(activity, gating, counts, turn, steps)
+    idles = ticks is not None and (mapped or gating != "core")
+    events = Events(counts, turn, _updated(activity, counts), _keeps(activity), idles, steps)
+    if ticks is None:
+        return events
+    if idles:
+        counts["updates_idle"] = _idle(activity, events, ticks)
+    if any(row.phase == "end" for row in activity.layers):
+        counts["state_resets"] = _at_the_end(zero, events.keeps)
+        outputs = [row.network_layer == activity.layers[-1].network_layer for row in activity.layers]
+        if mapped:
+            counts["output_messages"] = _at_the_end(zero, events.keeps * np.array(outputs))
+    if halting and gating != "none":
+        _count_gates(activity, counts, ticks, steps)
     return events
 
 
-def _owners(activity: Activity) -> npt.NDArray[np.intp]:
-    """Find, for each layer, the row of the layer whose neurons its synapses end on."""
-    rows = {layer.name: row for row, layer in enumerate(activity.layers)}
-    return np.array([rows[layer.placed_with or layer.name] for layer in activity.layers], dtype=np.intp)
+def row_cores(activity: Activity) -> npt.NDArray[np.intp]:
+    """Give the core of each row, -1 beside the cores or without a mapping."""
+    return np.array([-1 if row.core is None else row.core for row in activity.layers], dtype=np.intp)
 
 
-def _thrown_away(activity: Activity, synops: Counts) -> npt.NDArray[np.float64]:
+def _count_gated(
+    activity: Activity,
+    gating: Gating,
+    counts: dict[str, EventCounts],
+    turn: npt.NDArray[np.intp],
+    steps: Stepping | None,
+) -> None:
+    """Add what becomes of the neurons of halted tokens."""
+    held = activity.counts["updates_gated"]
+    if gating == "none":
+        counts["updates_active"] = counts["updates_active"] + held
+        if held.any():
+            counts["synops"] = counts["synops"] + _thrown_away(activity, counts["synops"])
+    elif gating == "silent":
+        counts["updates_inactive"] = counts["updates_inactive"] + held
+    elif steps is not None:
+        cores = row_cores(activity)[:, None]
+        turned = (turn >= 0) & (cores >= 0)
+        stepped = steps.stepped[:, cores, turn] & turned
+        counts["updates_inactive"] = counts["updates_inactive"] + held * stepped
+        # What reaches a core that stands still is not computed there: keys and values of others' tokens.
+        counts["synops"] = counts["synops"] * (stepped | ~turned)
+
+
+def _keeps(activity: Activity) -> npt.NDArray[np.int64]:
+    """Neurons of each row that are stepped in every hardware step: its own, on cores."""
+    kept = [not row.placed_with and (row.core is not None or not activity.cores) for row in activity.layers]
+    return np.array([row.neurons for row in activity.layers], dtype=np.int64) * kept
+
+
+def _updated(activity: Activity, counts: Mapping[str, EventCounts]) -> EventCounts:
+    updated: EventCounts = counts["updates_active"] + counts["updates_inactive"]
+    for row, owner in enumerate(owners(activity)):
+        if row != owner:
+            updated[:, owner] += counts["halt_accumulations"][:, row]
+    return updated
+
+
+def _thrown_away(activity: Activity, synops: EventCounts) -> npt.NDArray[np.float64]:
     """Estimate what synaptic operations halted tokens would have done: as in a layer's busiest step."""
-    counts, owners = activity.counts, _owners(activity)
-    live = (counts["updates_active"] + counts["updates_inactive"]).sum(axis=0)[owners]
+    counts, rows = activity.counts, owners(activity)
+    live = (counts["updates_active"] + counts["updates_inactive"]).sum(axis=0)[rows]
     per_update = synops.sum(axis=0) / np.maximum(live, 1)
     busiest = np.where(live > 0, per_update, 0).max(axis=1)
-    return np.asarray(counts["updates_gated"][:, owners] * busiest[:, None], dtype=np.float64)
+    return np.asarray(counts["updates_gated"][:, rows] * busiest[:, None], dtype=np.float64)
 
 
-def _idle(activity: Activity, ticks: Sequence[HardwareStep]) -> Counts:
-    """Count the updates of neurons while others work: a mapped neuron is stepped in every tick."""
-    counts, owners = activity.counts, _owners(activity)
-    stepped = counts["updates_active"] + counts["updates_inactive"] + counts["updates_gated"]
-    for row, owner in enumerate(owners):
-        if row != owner:
-            stepped[:, owner] += counts["score_lookups"][:, row]
-    per_step = np.bincount([tick.step for tick in ticks], minlength=len(activity.steps))
-    keeps = np.array([0 if layer.placed_with else layer.neurons for layer in activity.layers])
-    idle = keeps[:, None] * per_step - stepped
-    if idle.size and idle.min() < 0:
-        _, row, step = np.argwhere(idle < 0)[0]
-        layer = activity.layers[row]
-        raise InputError(
-            f"layer {layer.name} updates more than its {layer.neurons} neurons in {activity.steps[step]}",
-            f"mend the counts: there are {per_step[step]} hardware steps in it",
-        )
-    return np.asarray(idle, dtype=np.int64)
+def _idle(activity: Activity, events: Events, ticks: Sequence[HardwareStep]) -> Counts:
+    """Count the updates of neurons while others work: a mapped neuron is stepped in every hardware step."""
+    cores = row_cores(activity)
+    counted = np.zeros_like(activity.counts["synops"])
+    for number, tick in enumerate(ticks):
+        idle = events.idle(number, tick, cores)
+        if idle.size and idle.min() < 0:
+            row, step = activity.layers[int(np.argwhere(idle < 0)[0][1])], activity.steps[tick.step]
+            raise InputError(
+                f"layer {row.name} updates more than its {row.neurons} neurons in {step}",
+                "mend the counts: it has one hardware step in each step of the record",
+            )
+        counted[:, :, tick.step] += np.asarray(idle, dtype=np.int64)
+    return counted
 
 
-def _gates(activity: Activity) -> tuple[Counts, Counts]:
-    """Count the messages that tell layers which tokens live, and the synaptic operations they do there.
+def _at_the_end(like: Counts, per_row: npt.NDArray[np.int64]) -> Counts:
+    """Count something for each image, the same in all, with the last step."""
+    counted = np.zeros_like(like)
+    counted[:, :, -1] = per_row
+    return counted
 
-    A token's neurons get their bias by an `alive` spike for each visit: one a Linear layer of the block, with
-    its out_features synapses. Falling silent then needs no other logic (Linear layers of blocks have biases:
-    the folded normalisation). Without gating, biases stay in the neurons and nothing is sent.
-    """
-    messages = np.zeros_like(activity.counts["synops"])
-    synops = np.zeros_like(messages)
-    if activity.visits is None:
-        raise InputError(
-            "the activity has no visits, which tell the gate messages", "record visits per token"
-        )
-    live = activity.visits.sum(axis=3)
-    for row, layer in enumerate(activity.layers):
-        if layer.kind != "Linear" or not layer.scope.startswith("block"):
-            continue
-        block = int(layer.scope.removeprefix("block"))
-        for step in range(live.shape[1]):
-            messages[:, row, activity.step_index(f"step{step + 1}")] = live[:, step, block]
-        synops[:, row] = messages[:, row] * layer.out_features
-    return messages, synops
+
+def _count_gates(
+    activity: Activity,
+    counts: dict[str, EventCounts],
+    ticks: Sequence[HardwareStep],
+    steps: Stepping | None,
+) -> None:
+    """Add the messages of halting units, with their ways."""
+    spikes = alive_spikes(activity)
+    width = np.array([row.out_features for row in activity.layers])
+    counts["gate_messages"], counts["gate_synops"] = spikes.messages, spikes.messages * width[:, None]
+    sent: list[Sent] = [spikes]
+    if steps is not None:
+        sent.append(core_gates(activity, steps, ticks))
+        counts["core_gates"] = sent[-1].messages
+    for event in ("gate_hops_x", "gate_hops_y", "gate_crossings"):
+        counts[event] = sum((each.ways[event] for each in sent), np.zeros_like(counts["gate_hops_x"]))

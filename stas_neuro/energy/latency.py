@@ -11,14 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from stas_neuro.activity import Layer
-from stas_neuro.energy.events import PRICES, EventCounts
+from stas_neuro.energy.events import PRICES, EventCounts, Events
+from stas_neuro.energy.gating import Stepping
 from stas_neuro.energy.placement import Placement
 from stas_neuro.energy.profile import Corners, Profile
 from stas_neuro.energy.schedule import HardwareStep
 
 _UNITS = ("synapse", "neuron", "message")
-_CHUNK = 1024  # images at once, which bounds the memory
+_APART = ("updates_idle", "state_resets")
+"""Events that no row does in its turn."""
+_CHUNK = 1 << 19  # images x rows x steps at once, which bounds the memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +32,12 @@ class Latency:
     per_image : float (images, 3)
     per_step : float (steps, 3)
         Mean over images, each hardware step accounted to one step of the record.
+    spacing : float (images, 3)
+        From one image to the next where images follow each other through the stages; else as `per_image`.
+    gated : float (images, 3)
+        Sum over cores of the time in which they are not stepped.
+    busy : float (cores,)
+        Part of the latency in which each core works.
     busiest : tuple of str
         Layers whose neurons are on the core that holds up the most time.
     busiest_share : float
@@ -38,119 +46,206 @@ class Latency:
 
     per_image: Corners
     per_step: Corners
+    spacing: Corners
+    gated: Corners
+    busy: npt.NDArray[np.float64]
     busiest: tuple[str, ...]
     busiest_share: float
 
 
-def needed_times(events: Mapping[str, EventCounts], placement: Placement) -> list[str]:
+def needed_times(events: Events, placement: Placement) -> list[str]:
     """Name the profile entries that the latency of these events depends on."""
-    entries = [f"time.{price.entry}" for price in PRICES if events[price.event].any()]
+    priced = [price for price in PRICES if price.unit != "network" and events.counts[price.event].any()]
+    entries = [f"time.{price.entry}" for price in priced]
+    if events.stepping is not None:
+        entries.append("time.wake")
     return list(dict.fromkeys([*entries, _barrier(placement)]))
 
 
 def price_latency(
-    events: Mapping[str, EventCounts],
+    events: Events,
     ticks: Sequence[HardwareStep],
-    layers: Sequence[Layer],
     placement: Placement,
     profile: Profile,
+    stream: int = 0,
 ) -> Latency:
     """Price the time of every hardware step.
 
-    A core does its share of the events of the groups at work, and steps the other neurons it holds. Under the
+    A core does its share of the events of the rows at work, and steps the other neurons it holds. Under the
     law `sum` it does one thing after another and the barrier follows. Under `max` synapses, neurons, messages
     and the barrier overlap and the slowest decides: a lower bound, so its high end adds them up. Under either
-    the processor beside the cores adds its time: cores wait for what it gives them, or it for them.
+    the processor beside the cores adds its time: cores wait for what it gives them, or it for them; and
+    so does the reset of neurons after an image.
 
-    `events` are counts (images, layers, steps). Raises MissingEntry where one of `needed_times` is missing.
+    `stream` is the number of hardware steps from an image to the next where they follow each other through
+    the stages; 0 where the next waits for the end. Then a core also does, in each of these hardware steps,
+    what it does for the images before and after, which are taken to be alike.
+
+    Raises MissingEntry where one of `needed_times` is missing.
     """
-    images, _, steps = events["synops"].shape
-    # Cores that hold the same shares take the same time: one of each kind is enough.
-    share = np.unique(placement.share, axis=1)
-    total = np.zeros((0, 3))
-    per_step, decided = np.zeros((steps, 3)), np.zeros(share.shape[1])
-    stage_of = {layer.name: layer.stage for layer in layers}
-    stages = np.array([-1 if (s := stage_of[name]) is None else s for name in placement.owners])
-    idle_time = _idle_time(events, layers, placement, profile)
-    barrier = profile.corners(_barrier(placement))
-    for start in range(0, images, _CHUNK):
-        chunk = {event: counts[start : start + _CHUNK] for event, counts in events.items()}
-        loads, beside = _loads(chunk, placement, profile), _processor_time(chunk, profile)
-        per_image = beside.sum(axis=1)
-        per_step += beside.sum(axis=0) / images
-        for tick in ticks:
-            seconds, idle = np.zeros((len(_UNITS), len(per_image), share.shape[1], 3)), idle_time.copy()
-            for step, stage in tick.work:
-                at_work = (stages == stage) & loads[:, :, :, step].any(axis=(0, 1, 3))
-                seconds += np.einsum("uigc,gk->uikc", loads[:, :, at_work, step], share[at_work])
-                idle[at_work] = 0
-            seconds[_UNITS.index("neuron")] += np.einsum("gc,gk->kc", idle, share)
-            duration, core = _duration(seconds, barrier, profile)
-            per_image += duration
-            per_step[tick.step] += duration.sum(axis=0) / images
-            np.add.at(decided, core, duration[:, 1])
-        total = np.concatenate([total, per_image])
-    busiest, seconds_in_all = int(decided.argmax()), float(total[:, 1].sum())
+    images, rows, steps = events.counts["synops"].shape
+    cores = np.arange(placement.cores)
+    share = placement.share
+    if events.stepping is None:
+        # Cores that hold the same shares take the same time: one of each kind is enough.
+        share, cores = np.unique(share, axis=1, return_inverse=True)
+    size = max(1, _CHUNK // max(rows * steps, 1))
+    parts = [
+        _Chunk(events, slice(start, start + size), ticks, share, placement, profile, stream)
+        for start in range(0, images, size)
+    ]
+    per_image = np.concatenate([part.per_image for part in parts])
+    decided, busy = sum(part.decided for part in parts), sum(part.busy for part in parts)
+    whole = float(per_image[:, 1].sum())
+    busiest = int(np.argmax(decided))
     return Latency(
-        per_image=total,
-        per_step=per_step,
+        per_image=per_image,
+        per_step=np.asarray(sum(part.per_step for part in parts)) / images,
+        spacing=np.concatenate([part.spacing for part in parts]),
+        gated=np.concatenate([part.gated for part in parts]),
+        busy=(np.asarray(busy) / whole if whole else np.zeros(share.shape[1]))[cores.reshape(-1)],
         busiest=tuple(placement.owners[row] for row in np.flatnonzero(share[:, busiest])),
-        busiest_share=float(decided[busiest] / seconds_in_all) if decided.any() else 0.0,
+        busiest_share=float(np.max(decided) / whole) if whole else 0.0,
     )
+
+
+class _Chunk:
+    """Times of some of the images; `share` are those of distinct cores."""
+
+    def __init__(
+        self,
+        events: Events,
+        images: slice,
+        ticks: Sequence[HardwareStep],
+        share: npt.NDArray[np.float64],
+        placement: Placement,
+        profile: Profile,
+        stream: int,
+    ) -> None:
+        self.events, self.profile = _of_images(events, images), profile
+        self.row_share = share[placement.group]
+        self.row_core = np.where(self.row_share.any(axis=1), self.row_share.argmax(axis=1), -1)
+        self.barrier = profile.corners(_barrier(placement))
+        counts = self.events.counts
+        many = len(counts["synops"])
+        loads, beside = _loads(counts, profile), _processor_time(counts, profile)
+        reset = self._reset(counts["state_resets"])
+        self.per_image = beside.sum(axis=1) + reset
+        self.per_step = beside.sum(axis=0)
+        self.per_step[-1] += reset.sum(axis=0)
+        self.spacing = self.per_image.copy()
+        self.gated = np.zeros((many, 3))
+        self.decided, self.busy = np.zeros(share.shape[1]), np.zeros(share.shape[1])
+        folded = np.zeros((stream, len(_UNITS), many, share.shape[1], 3))
+        resting = np.broadcast_to(self.events.keeps.astype(np.float64), (stream, many, len(self.row_share)))
+        resting = resting.copy()
+        for number, tick in enumerate(ticks):
+            seconds = self._at_work(loads, number, tick)
+            if stream:
+                folded[number % stream] += seconds
+                for step in {step for step, _ in tick.work}:
+                    done = self.events.updated[:, :, step] * (self.events.turn[:, step] == number)
+                    resting[number % stream] -= done
+            if self.events.idles:
+                seconds[_UNITS.index("neuron")] += self._idle(
+                    self.events.idle(number, tick, self.row_core).astype(np.float64)
+                )
+            wake = self._wake(number)
+            duration, core, work = _duration(seconds, wake, self.barrier, profile)
+            self.per_image += duration
+            self.per_step[tick.step] += duration.sum(axis=0)
+            self.busy += work.sum(axis=0)
+            np.add.at(self.decided, core, duration[:, 1])
+            if self.events.stepping is not None:
+                still = (~self.events.stepping.stepped[:, :, number]).sum(axis=1)
+                self.gated += still[:, None] * duration
+        if not stream:
+            self.spacing = self.per_image
+        for seconds, rest in zip(folded, resting, strict=True):
+            if self.events.idles:
+                seconds[_UNITS.index("neuron")] += self._idle(np.maximum(rest, 0))
+            self.spacing = self.spacing + _duration(seconds, None, self.barrier, profile)[0]
+
+    def _at_work(
+        self, loads: npt.NDArray[np.float64], number: int, tick: HardwareStep
+    ) -> npt.NDArray[np.float64]:
+        """Seconds of the rows whose turn it is, on each core, (units, images, cores, 3)."""
+        _, many, _, _, _ = loads.shape
+        seconds = np.zeros((len(_UNITS), many, self.row_share.shape[1], 3))
+        for step in {step for step, _ in tick.work}:
+            turn = self.events.turn[:, step] == number
+            done = np.moveaxis(loads[:, :, turn, step], 2, 3)
+            seconds += np.moveaxis(done @ self.row_share[turn], 2, 3)
+        return seconds
+
+    def _idle(self, neurons: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Seconds of stepping neurons (images, rows) that have nothing to do, (images, cores, 3)."""
+        if not self.events.counts["updates_idle"].any():
+            return np.zeros((len(neurons), self.row_share.shape[1], 3))
+        each = self.profile.corners("time.neuron_update_inactive")
+        return np.asarray((neurons @ self.row_share)[:, :, None] * each)
+
+    def _reset(self, resets: EventCounts) -> Corners:
+        """Seconds of clearing all neurons on the core that has most, (images, 3)."""
+        if not resets.any():
+            return np.zeros((len(resets), 3))
+        fullest = (resets.sum(axis=2) @ self.row_share).max(axis=1)
+        return np.asarray(fullest[:, None] * self.profile.corners("time.state_reset"))
+
+    def _wake(self, number: int) -> Corners | None:
+        """Seconds that cores take to step again, (images, cores, 3)."""
+        if self.events.stepping is None:
+            return None
+        woken = self.events.stepping.woken[:, :, number]
+        return np.asarray(woken[:, :, None] * self.profile.corners("time.wake"))
+
+
+def _of_images(events: Events, images: slice) -> Events:
+    kept = None
+    if events.stepping is not None:
+        kept = Stepping(events.stepping.stepped[images], events.stepping.at_work)
+    counts = {event: counted[images] for event, counted in events.counts.items()}
+    return Events(counts, events.turn, events.updated[images], events.keeps, events.idles, kept)
 
 
 def _barrier(placement: Placement) -> str:
     return "time.barrier" if placement.chips <= 1 else "time.barrier_multi_chip"
 
 
-def _idle_time(
-    events: Mapping[str, EventCounts], layers: Sequence[Layer], placement: Placement, profile: Profile
-) -> Corners:
-    """Seconds (owners, 3) that stepping all neurons of each group takes when it has nothing to do."""
-    if not events["updates_idle"].any():
-        return np.zeros((len(placement.owners), 3))
-    neurons = {layer.name: layer.neurons for layer in layers}
-    keeps = np.array([neurons[name] for name in placement.owners], dtype=np.float64)
-    return keeps[:, None] * profile.corners("time.neuron_update_inactive")
-
-
-def _processor_time(events: Mapping[str, EventCounts], profile: Profile) -> Corners:
+def _processor_time(counts: Mapping[str, EventCounts], profile: Profile) -> Corners:
     """Seconds of work of the processor beside the cores, (images, steps, 3)."""
-    images, _, steps = events["synops"].shape
+    images, _, steps = counts["synops"].shape
     seconds = np.zeros((images, steps, 3))
     for price in PRICES:
-        counts = events[price.event]
-        if price.unit == "processor" and counts.any():
-            seconds += counts.sum(axis=1)[..., None] * profile.corners(f"time.{price.entry}")
+        if price.unit == "processor" and counts[price.event].any():
+            done = counts[price.event].sum(axis=1)
+            seconds += done[..., None] * profile.corners(f"time.{price.entry}")
     return seconds
 
 
-def _loads(
-    events: Mapping[str, EventCounts], placement: Placement, profile: Profile
-) -> npt.NDArray[np.float64]:
-    """Seconds of work of each group, (units, images, owners, steps, 3), idle updates left out."""
-    images, layers, steps = events["synops"].shape
-    member = np.zeros((layers, len(placement.owners)))
-    member[np.arange(layers), placement.group] = 1
-    loads = np.zeros((len(_UNITS), images, len(placement.owners), steps, 3))
+def _loads(counts: Mapping[str, EventCounts], profile: Profile) -> npt.NDArray[np.float64]:
+    """Seconds of work of each row in its turns, (units, images, rows, steps, 3)."""
+    loads = np.zeros((len(_UNITS), *counts["synops"].shape, 3))
     for price in PRICES:
-        counts = events[price.event]
-        if price.event != "updates_idle" and price.unit in _UNITS and counts.any():
-            grouped = np.einsum("ils,lg->igs", counts.astype(np.float64), member)
-            loads[_UNITS.index(price.unit)] += grouped[..., None] * profile.corners(f"time.{price.entry}")
+        if price.event not in _APART and price.unit in _UNITS and counts[price.event].any():
+            each = profile.corners(f"time.{price.entry}")
+            loads[_UNITS.index(price.unit)] += counts[price.event][..., None] * each
     return loads
 
 
-def _duration(seconds: Corners, barrier: Corners, profile: Profile) -> tuple[Corners, npt.NDArray[np.intp]]:
-    """Last of a hardware step, (images, 3), and the core that decides it, (images,).
+def _duration(
+    seconds: npt.NDArray[np.float64], wake: Corners | None, barrier: Corners, profile: Profile
+) -> tuple[Corners, npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """Last of a hardware step, (images, 3), the core that decides it, (images,), and how long each works.
 
-    `seconds` are those of each core, (units, images, cores, 3).
+    `seconds` are those of each core, (units, images, cores, 3); waking, (images, cores, 3), comes first.
     """
-    one_by_one = seconds.sum(axis=0)
-    cores = one_by_one if profile.step_law == "sum" else seconds.max(axis=0)
+    woken = 0.0 if wake is None else wake
+    one_by_one = seconds.sum(axis=0) + woken
+    cores = one_by_one if profile.step_law == "sum" else seconds.max(axis=0) + woken
     slowest = cores.max(axis=1)
     after = slowest + barrier
     if profile.step_law == "max":
         after = np.maximum(slowest, barrier)
         after[:, 2] = one_by_one[..., 2].max(axis=1) + barrier[2]
-    return after, cores[..., 1].argmax(axis=1)
+    return after, cores[..., 1].argmax(axis=1), cores[..., 1]

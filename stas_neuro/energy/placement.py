@@ -1,4 +1,4 @@
-"""How many cores a network takes: first-fit packing under a profile's limits, until a mapping places it."""
+"""Which work is on which core: as a record says, or else by first-fit packing under a profile's limits."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from stas_neuro.activity import Layer
+from stas_neuro.activity import Activity, Layer
 from stas_neuro.energy.profile import Profile
+from stas_neuro.energy.refusal import CannotRun
 from stas_neuro.errors import InputError
 
 
@@ -24,16 +25,19 @@ class Placement:
     group : int (layers,)
         Index into `owners` for each layer.
     share : float (owners, cores)
-        Part of an owner's neurons, and of all work of its group, on each core; rows sum to 1, or to 0 without
-        neurons.
+        Part of an owner's neurons, and of all work of its group, on each core; rows sum to 1, or to 0 where
+        it is beside the cores.
     chips : int
         Chips the cores fill.
+    chip_of : int (cores,)
+        Chip of each core.
     """
 
     owners: tuple[str, ...]
     group: npt.NDArray[np.intp]
     share: npt.NDArray[np.float64]
     chips: int
+    chip_of: npt.NDArray[np.intp]
 
     @property
     def cores(self) -> int:
@@ -82,6 +86,25 @@ class Cut:
         return self.parts * self.chunks
 
 
+def place(activity: Activity, profile: Profile, weight_bits: int = 8) -> Placement:
+    """Place a run where its record says it was; pack it where it was on no cores, see `pack`."""
+    if not activity.cores:
+        return pack(activity.layers, profile, weight_bits)
+    owners = [layer for layer in activity.layers if not layer.placed_with]
+    share = np.zeros((len(owners), len(activity.cores)))
+    for row, layer in enumerate(owners):
+        if layer.core is not None:
+            share[row, layer.core] = 1
+    chips = np.array([site.chip for site in activity.cores], dtype=np.intp)
+    names = tuple(layer.name for layer in owners)
+    return Placement(names, _groups(activity.layers, names), share, len(set(chips.tolist())), chips)
+
+
+def _groups(layers: Sequence[Layer], owners: Sequence[str]) -> npt.NDArray[np.intp]:
+    index = {name: position for position, name in enumerate(owners)}
+    return np.array([index[layer.placed_with or layer.name] for layer in layers], dtype=np.intp)
+
+
 def pack(layers: Sequence[Layer], profile: Profile, weight_bits: int = 8) -> Placement:
     """Pack layers onto cores, first fit in the order of the layers.
 
@@ -92,16 +115,18 @@ def pack(layers: Sequence[Layer], profile: Profile, weight_bits: int = 8) -> Pla
 
     Raises
     ------
+    CannotRun
+        When weights are too wide, or one output feature does not fit a core.
     InputError
-        When weights are too wide, one output feature does not fit a core, or nothing has neurons.
+        When nothing has neurons.
     """
     widest = profile.limit("weight_bits")
     if weight_bits > widest:
-        raise InputError(f"weights have {weight_bits} bits", f"profile {profile.name} holds at most {widest}")
+        raise CannotRun(f"weights have {weight_bits} bits", f"profile {profile.name} holds at most {widest}")
     capacity = core_of(profile)
     owners = [layer for layer in layers if not layer.placed_with]
-    index = {layer.name: position for position, layer in enumerate(owners)}
-    group = np.array([index[layer.placed_with or layer.name] for layer in layers], dtype=np.intp)
+    names = tuple(layer.name for layer in owners)
+    group = _groups(layers, names)
     weights = np.bincount(group, [layer.weights for layer in layers], len(owners)) * weight_bits
     cores: list[Core] = []
     places: list[tuple[int, int]] = []
@@ -118,12 +143,8 @@ def pack(layers: Sequence[Layer], profile: Profile, weight_bits: int = 8) -> Pla
     for owner, core in places:
         share[owner, core] += 1
     share /= np.maximum(share.sum(axis=1, keepdims=True), 1)
-    return Placement(
-        owners=tuple(layer.name for layer in owners),
-        group=group,
-        share=share,
-        chips=-(-len(cores) // profile.limit("cores_per_chip")),
-    )
+    chip_of = np.arange(len(cores)) // profile.limit("cores_per_chip")
+    return Placement(names, group, share, int(chip_of[-1]) + 1, chip_of)
 
 
 def core_of(profile: Profile) -> Core:
@@ -134,7 +155,7 @@ def core_of(profile: Profile) -> Core:
 def cut_group(layer: Layer, weight_bits: int, capacity: Core) -> Cut:
     """Cut a group into the fewest equal pieces that fit a core; no piece where it keeps no neurons.
 
-    `weight_bits` are those of all its weights. Raises InputError where one output feature does not fit.
+    `weight_bits` are those of all its weights. Raises CannotRun where one output feature does not fit.
     """
     if layer.neurons == 0:
         return Cut(0, 0, 0, 0, 0)
@@ -142,7 +163,7 @@ def cut_group(layer: Layer, weight_bits: int, capacity: Core) -> Cut:
     positions = -(-layer.neurons // features)
     parts = max(-(-weight_bits // capacity.memory), -(-features // capacity.neurons))
     if parts > features:
-        raise InputError(
+        raise CannotRun(
             f"layer {layer.name}: the weights of one of its {features} features take "
             f"{weight_bits / 8 / features:.0f} bytes, a core holds {capacity.memory // 8}",
             "use fewer bits, or a smaller layer",

@@ -6,27 +6,20 @@ are not negative and enter by sums, products and maxima: totals grow with every 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
 
 from stas_neuro.activity import Activity
-from stas_neuro.energy.events import GATINGS, PRICES, EventCounts, Gating, priced_events
+from stas_neuro.energy.dynamic import by_core, by_layer, by_step, by_token, price_events
+from stas_neuro.energy.events import Events, count_events
+from stas_neuro.energy.gating import ESTIMATED_NONE, GATINGS, UNMAPPED_CORE, Gating, check_gating
 from stas_neuro.energy.latency import Latency, needed_times, price_latency
-from stas_neuro.energy.placement import Placement, pack
+from stas_neuro.energy.placement import Placement, place
 from stas_neuro.energy.profile import Corners, Profile, load_profile
-from stas_neuro.energy.result import (
-    DISCLAIMER,
-    Estimate,
-    EventCost,
-    Interval,
-    LayerCost,
-    Spread,
-    StepCost,
-)
-from stas_neuro.energy.schedule import SCHEDULES, HardwareStep, Schedule, fastest, hardware_steps
+from stas_neuro.energy.result import DISCLAIMER, Estimate, Interval, Spread, interval
+from stas_neuro.energy.schedule import SCHEDULES, HardwareStep, Schedule, fastest, hardware_steps, phase_of
 from stas_neuro.errors import InputError
 
 OP_COUNT = "cmos45"
@@ -34,10 +27,17 @@ OP_COUNT = "cmos45"
 _PACKED = (
     "cores by first-fit packing, work shared evenly by the cores of a layer: placements do better or worse"
 )
+_UNMAPPED = (
+    "input and output of the host, hops between cores, copies of a spike to several cores and messages that "
+    "send a sum of residuals on are not priced: they are known of a run on cores only"
+)
+_MAPPED = (
+    "cores as the run was placed; time that messages take from tile to tile, and waiting for one another on "
+    "the way, is not priced"
+)
 _LEFT_OUT = (
-    "input and output of the host, hops between cores and copies of a spike to several cores are not priced",
-    "sums of residuals, the messages that send a sum on to the next layer, pooling of spikes and the stem's "
-    "integration over time are not priced",
+    "pooling of spikes and the stem's integration over time are not priced, nor the additions of sums of "
+    "residuals",
     "a product of two spikes (attention, gates of channels) is priced as one synaptic operation; neither the "
     "memory for K^T V or Q K^T nor a hardware step for the second product, which needs the first, is priced",
 )
@@ -59,17 +59,19 @@ def estimate(
         Counts of at least one image.
     profile : Profile or str
         A profile, or the name or path of one.
-    gating : "silent", "none" or "core"
-        What becomes of halted tokens, see `GATINGS`.
-    schedule : "serial" or "pipelined", optional
-        How model steps become hardware steps, see `SCHEDULES`; the fastest that the run allows if not given.
+    gating : one of `GATINGS`
+        What becomes of halted tokens.
+    schedule : one of `SCHEDULES`, optional
+        How model steps become hardware steps; the fastest that the run allows if not given.
     weight_bits : int
-        Bits of a weight in synaptic memory.
+        Bits of a weight in synaptic memory; a run on cores is placed already.
 
     Raises
     ------
     MissingEntry
         When a price needs an entry that the profile neither gives nor declares unavailable.
+    CannotRun
+        When the chip cannot hold the network, or its cores cannot be gated so.
     InputError
         When the activity has no image, does not fit the chip or contradicts itself.
     """
@@ -80,21 +82,27 @@ def estimate(
     if activity.images == 0:
         raise InputError("the activity covers no image", "run at least one")
     profile = load_profile(profile) if isinstance(profile, str) else profile
+    check_gating(activity, profile, gating)
     ticks = hardware_steps(activity, schedule) if profile.reason("time") is None else None
-    placement = pack(activity.layers, profile, weight_bits) if profile.reason("limits") is None else None
-    events = priced_events(activity, gating, profile.graded_spikes, ticks)
+    placement = place(activity, profile, weight_bits) if profile.reason("limits") is None else None
+    events = count_events(activity, gating, profile.graded_spikes, ticks)
     unavailable: dict[str, str] = {}
-    dynamic = _Dynamic.price(events, profile, unavailable)
-    took = _latency(activity, events, ticks, placement, profile, unavailable)
+    dynamic = price_events(activity, events, profile, unavailable)
+    stream = _steps_an_image(activity) if schedule == "pipelined" else 0
+    took = _latency(events, ticks, placement, profile, stream, unavailable)
     static_w = _power("static", placement, profile, unavailable)
     management_w = _power("management", placement, profile, unavailable)
     static = _energy("static", static_w, took, unavailable)
     management = _energy("management", management_w, took, unavailable)
+    if gating == "power" and static is not None and took is not None:
+        static = static - _spared(took, profile)
     total = None if static is None else dynamic.per_image + static
     if total is None:
         unavailable["energy_j"] = f"no total without static energy: {unavailable['static_energy_j']}"
+        unavailable["energy_delay_product_js"] = unavailable["energy_j"]
     elif management is not None:
         total = total + management
+    core_steps = _core_steps(events, ticks, placement, unavailable)
     return Estimate(
         disclaimer=DISCLAIMER,
         profile=profile.name,
@@ -105,13 +113,16 @@ def estimate(
         images=activity.images,
         token_ratio=activity.token_ratio if activity.visits is not None and activity.visits.size else None,
         energy_j=_mean(total),
-        dynamic_energy_j=_interval(dynamic.per_image.mean(axis=0)),
-        halting_energy_j=_interval(dynamic.halting),
+        dynamic_energy_j=interval(dynamic.per_image.mean(axis=0)),
+        halting_energy_j=interval(dynamic.halting),
+        visit_energy_j=interval(dynamic.visits),
         static_energy_j=_mean(static),
         management_energy_j=_mean(management),
         latency_s=None if took is None else _mean(took.per_image),
-        static_power_w=None if static_w is None else _interval(static_w),
-        management_power_w=None if management_w is None else _interval(management_w),
+        energy_delay_product_js=None if total is None or took is None else _mean(total * took.per_image),
+        throughput_images_per_s=None if took is None else _rate(took.spacing),
+        static_power_w=None if static_w is None else interval(static_w),
+        management_power_w=None if management_w is None else interval(management_w),
         op_count_energy_j=op_count(activity, gating),
         energy_per_image_j=None if total is None else _spread(total),
         dynamic_energy_per_image_j=_spread(dynamic.per_image),
@@ -119,13 +130,18 @@ def estimate(
         hardware_steps=None if ticks is None else len(ticks),
         cores=None if placement is None else placement.cores,
         chips=None if placement is None else placement.chips,
+        core_steps=None if core_steps is None else float(core_steps.sum()),
+        core_steps_gated=_gated_core_steps(core_steps, ticks),
+        neuron_updates_gated=_gated_updates(activity, events, core_steps),
         busiest_core_layers=() if took is None else took.busiest,
         busiest_core_time_share=None if took is None else took.busiest_share,
         events=tuple(dynamic.costs),
-        layers=_layers(activity, dynamic, placement),
-        steps=_steps(activity, dynamic, ticks, took),
+        layers=by_layer(activity, dynamic, placement),
+        steps=by_step(activity, dynamic, ticks, took),
+        cores_breakdown=by_core(activity, dynamic, placement, core_steps, took),
+        tokens=by_token(activity, dynamic),
         unavailable=unavailable,
-        assumptions=_assumptions(profile, gating, schedule, ticks, placement),
+        assumptions=_assumptions(activity, profile, gating, schedule, ticks, placement),
         sources={key: source.citation for key, source in profile.sources.items()},
     )
 
@@ -138,62 +154,16 @@ def _op_count_profile() -> Profile:
 def op_count(activity: Activity, gating: Gating = "silent") -> Interval:
     """Give the energy in J of an inference by the literature's 45 nm operation count, mean over images."""
     profile = _op_count_profile()
-    events = priced_events(activity, gating, profile.graded_spikes, None)
-    return _interval(_Dynamic.price(events, profile, {}).per_image.mean(axis=0))
-
-
-@dataclass
-class _Dynamic:
-    """Energy of events, in J at (low, value, high)."""
-
-    per_image: Corners
-    """(images, 3)."""
-    by_place: Corners
-    """Mean of an image, (layers, steps, 3)."""
-    halting: Corners
-    """What only halting causes, mean of an image, (3,)."""
-    costs: list[EventCost] = field(default_factory=list)
-
-    @staticmethod
-    def price(events: Mapping[str, EventCounts], profile: Profile, unavailable: dict[str, str]) -> _Dynamic:
-        """Price all events that happened; those without a price are left out and told in `unavailable`."""
-        images, layers, steps = events["synops"].shape
-        priced = _Dynamic(np.zeros((images, 3)), np.zeros((layers, steps, 3)), np.zeros(3))
-        for price in PRICES:
-            counts = events[price.event]
-            if not counts.any():
-                continue
-            name = f"energy.{price.entry}"
-            if (reason := profile.reason(name)) is not None:
-                unavailable[price.event] = reason
-                continue
-            each, entry = profile.corners(name), profile.entry(name)
-            per_image = counts.sum(axis=(1, 2))[:, None] * each
-            priced.per_image += per_image
-            priced.by_place += (counts.sum(axis=0) / images)[:, :, None] * each
-            energy = per_image.mean(axis=0)
-            if price.halting:
-                priced.halting += energy
-            priced.costs.append(
-                EventCost(
-                    event=price.event,
-                    count=float(counts.sum() / images),
-                    energy_j=_interval(energy),
-                    entry=name,
-                    basis=entry.basis,
-                    source=entry.source,
-                    halting=price.halting,
-                )
-            )
-        return priced
+    events = count_events(activity, gating, profile.graded_spikes, None)
+    return interval(price_events(activity, events, profile, {}).per_image.mean(axis=0))
 
 
 def _latency(
-    activity: Activity,
-    events: Mapping[str, EventCounts],
+    events: Events,
     ticks: Sequence[HardwareStep] | None,
     placement: Placement | None,
     profile: Profile,
+    stream: int,
     unavailable: dict[str, str],
 ) -> Latency | None:
     reason = profile.reason("time") or profile.reason("limits")
@@ -201,9 +171,9 @@ def _latency(
         reasons = (profile.reason(name) for name in needed_times(events, placement))
         reason = next((known for known in reasons if known is not None), None)
     if reason is not None or ticks is None or placement is None:
-        unavailable["latency_s"] = str(reason)
+        unavailable["latency_s"] = unavailable["throughput_images_per_s"] = str(reason)
         return None
-    return price_latency(events, ticks, activity.layers, placement, profile)
+    return price_latency(events, ticks, placement, profile, stream)
 
 
 def _power(
@@ -229,34 +199,57 @@ def _energy(
     return power * took.per_image
 
 
-def _layers(activity: Activity, dynamic: _Dynamic, placement: Placement | None) -> tuple[LayerCost, ...]:
-    return tuple(
-        LayerCost(
-            name=layer.name,
-            kind=layer.kind,
-            scope=layer.scope,
-            dynamic_energy_j=_interval(dynamic.by_place[row].sum(axis=0)),
-            cores=None if placement is None else placement.cores_of(int(placement.group[row])),
-        )
-        for row, layer in enumerate(activity.layers)
-    )
+def _spared(took: Latency, profile: Profile) -> Corners:
+    """Static energy in J that cores do not take while they are gated, (images, 3)."""
+    per_core = profile.corners("power.static") - profile.corners("power.static_gated")
+    if profile.static_scope == "chip":
+        per_core = per_core / profile.limit("cores_per_chip")
+    return took.gated * per_core
 
 
-def _steps(
-    activity: Activity, dynamic: _Dynamic, ticks: Sequence[HardwareStep] | None, took: Latency | None
-) -> tuple[StepCost, ...]:
-    return tuple(
-        StepCost(
-            step=label,
-            dynamic_energy_j=_interval(dynamic.by_place[:, step].sum(axis=0)),
-            hardware_steps=None if ticks is None else sum(tick.step == step for tick in ticks),
-            latency_s=None if took is None else _interval(took.per_step[step]),
-        )
-        for step, label in enumerate(activity.steps)
-    )
+def _steps_an_image(activity: Activity) -> int:
+    """Hardware steps from an image to the next: a pipeline's stages are busy a step for each model step."""
+    phases = [phase_of(label) for label in activity.steps]
+    return max(phases.count(layer.phase) for layer in activity.layers)
+
+
+def _core_steps(
+    events: Events,
+    ticks: Sequence[HardwareStep] | None,
+    placement: Placement | None,
+    unavailable: dict[str, str],
+) -> Corners | None:
+    """How often each core is stepped, mean of an image, (cores,)."""
+    if ticks is None or placement is None or not events.idles:
+        reason = unavailable.get("latency_s", UNMAPPED_CORE)
+        for name in ("core_steps", "core_steps_gated", "neuron_updates_gated"):
+            unavailable[name] = reason
+        return None
+    if events.stepping is None:
+        return np.full(placement.cores, len(ticks), dtype=np.float64)
+    return np.asarray(events.stepping.stepped.sum(axis=2).mean(axis=0), dtype=np.float64)
+
+
+def _gated_core_steps(core_steps: Corners | None, ticks: Sequence[HardwareStep] | None) -> float | None:
+    if core_steps is None or ticks is None:
+        return None
+    return float((len(ticks) - core_steps).sum())
+
+
+def _gated_updates(activity: Activity, events: Events, core_steps: Corners | None) -> float | None:
+    """How often neurons are not stepped, mean of an image: those of cores that stand still."""
+    if core_steps is None:
+        return None
+    if events.stepping is None:
+        return 0.0
+    still = (~events.stepping.stepped).sum(axis=2).mean(axis=0)
+    cores = [layer.core for layer in activity.layers]
+    kept = zip(events.keeps.tolist(), cores, strict=True)
+    return float(sum(neurons * still[core] for neurons, core in kept if core is not None))
 
 
 def _assumptions(
+    activity: Activity,
     profile: Profile,
     gating: Gating,
     schedule: Schedule,
@@ -264,25 +257,31 @@ def _assumptions(
     placement: Placement | None,
 ) -> tuple[str, ...]:
     told = [f"gating {gating}: {GATINGS[gating]}"]
+    if gating == "none" and activity.counts["updates_gated"].any():
+        told.append(ESTIMATED_NONE)
+    if gating == "core" and not activity.cores:
+        told.append(UNMAPPED_CORE)
     if ticks is not None:
         told.append(f"schedule {schedule}: {SCHEDULES[schedule]}")
     if placement is not None:
-        told.append(_PACKED)
+        told.append(_MAPPED if activity.cores else _PACKED)
         if placement.chips > 1 and "time.barrier_multi_chip" in profile.entries():
             told.append(f"{placement.chips} chips: {profile.entry('time.barrier_multi_chip').note}")
+    if not activity.cores:
+        told.append(_UNMAPPED)
     return (*told, *_LEFT_OUT, *profile.notes)
 
 
-def _interval(corners: Corners) -> Interval:
-    low, value, high = corners.tolist()
-    return Interval(value=value, low=low, high=high)
-
-
 def _mean(per_image: Corners | None) -> Interval | None:
-    return None if per_image is None else _interval(per_image.mean(axis=0))
+    return None if per_image is None else interval(per_image.mean(axis=0))
+
+
+def _rate(seconds: Corners) -> Interval:
+    """Images a second, of the mean time from one to the next; it is highest where that is lowest."""
+    return interval(1 / seconds.mean(axis=0)[::-1])
 
 
 def _spread(per_image: Corners) -> Spread:
     # An observed image rather than a value between two: p99 of ten images is the worst of them.
     median, p99, worst = np.percentile(per_image, [50, 99, 100], axis=0, method="inverted_cdf")
-    return Spread(median=_interval(median), p99=_interval(p99), worst=_interval(worst))
+    return Spread(median=interval(median), p99=interval(p99), worst=interval(worst))

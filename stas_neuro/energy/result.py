@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 DISCLAIMER = "estimated from published figures, not measured"
 
 
@@ -15,6 +18,12 @@ class Interval:
     value: float
     low: float
     high: float
+
+
+def interval(corners: npt.NDArray[np.float64]) -> Interval:
+    """Make an interval of numbers at (low, value, high)."""
+    low, value, high = corners.tolist()
+    return Interval(value=value, low=low, high=high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +50,7 @@ class EventCost:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerCost:
-    """One layer: dynamic energy of an image, and the cores that hold the neurons its synapses end on."""
+    """One layer of the network: dynamic energy of an image, and cores that hold the neurons it feeds."""
 
     name: str
     kind: str
@@ -61,6 +70,27 @@ class StepCost:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CoreCost:
+    """One core, of an image; `core` is None for what is done beside the cores."""
+
+    core: int | None
+    chip: int | None
+    layers: tuple[str, ...]
+    dynamic_energy_j: Interval
+    core_steps: float | None
+    busy_time_share: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenCost:
+    """One token, of an image; docs/energy.md says how energy is shared by tokens."""
+
+    token: int
+    visits: float
+    dynamic_energy_j: Interval
+
+
+@dataclass(frozen=True, kw_only=True)
 class Estimate:
     """Cost of one inference, mean over the images unless the field says otherwise."""
 
@@ -75,9 +105,12 @@ class Estimate:
     energy_j: Interval | None
     dynamic_energy_j: Interval
     halting_energy_j: Interval
+    visit_energy_j: Interval
     static_energy_j: Interval | None
     management_energy_j: Interval | None
     latency_s: Interval | None
+    energy_delay_product_js: Interval | None
+    throughput_images_per_s: Interval | None
     static_power_w: Interval | None
     management_power_w: Interval | None
     op_count_energy_j: Interval
@@ -87,11 +120,16 @@ class Estimate:
     hardware_steps: int | None
     cores: int | None
     chips: int | None
+    core_steps: float | None
+    core_steps_gated: float | None
+    neuron_updates_gated: float | None
     busiest_core_layers: tuple[str, ...]
     busiest_core_time_share: float | None
     events: tuple[EventCost, ...]
     layers: tuple[LayerCost, ...]
     steps: tuple[StepCost, ...]
+    cores_breakdown: tuple[CoreCost, ...]
+    tokens: tuple[TokenCost, ...]
     unavailable: dict[str, str]
     assumptions: tuple[str, ...]
     sources: dict[str, str]

@@ -8,10 +8,12 @@ from typing import Literal
 from stas_neuro.activity import PHASES, Activity, Layer
 from stas_neuro.errors import InputError
 
-Schedule = Literal["serial", "pipelined"]
+Schedule = Literal["raster", "pipelined", "pipelined-stale"]
 SCHEDULES: dict[Schedule, str] = {
-    "serial": "one spiking stage of one model step after another; neurons keep their state while others work",
+    "raster": "one spiking stage of one model step after another; neurons keep their state while others work",
     "pipelined": "model steps follow each other one hardware step apart, all stages at work",
+    "pipelined-stale": "model steps begin before the one before has ended: halting decides by the scores "
+    "that have arrived, as it did in this run",
 }
 """What each schedule means, as reports tell it."""
 
@@ -24,33 +26,53 @@ class HardwareStep:
     work: tuple[tuple[int, int], ...]
 
 
+def phase_of(label: str) -> str:
+    """Give the phase that a step of a record belongs to."""
+    return label.rstrip("0123456789")
+
+
 def fastest(activity: Activity) -> Schedule:
     """Name the fastest schedule that a run allows: pipelined where no layer feeds the next model step."""
-    return "serial" if any(layer.feedback for layer in activity.layers) else "pipelined"
+    if activity.late:
+        return "pipelined-stale"
+    return "raster" if any(layer.feedback for layer in activity.layers) else "pipelined"
 
 
 def hardware_steps(activity: Activity, schedule: Schedule) -> tuple[HardwareStep, ...]:
     """List the hardware steps of one inference, in order.
 
-    Phases (`once`, the `stem` steps, the model steps, `end`) follow each other. Serially T steps of S spiking
-    stages take T*S hardware steps, pipelined S + T - 1.
+    Phases (`once`, the `stem` steps, the model steps, `end`) follow each other. T steps of S spiking stages
+    take S + (T - 1) * interval hardware steps, where a step begins `interval` after the one before: S in
+    raster order, 1 pipelined, S - late where decisions are late, which only those of model steps are.
 
     Raises
     ------
     InputError
-        When a layer has no stage, or a pipeline is asked for where one feeds the next model step.
+        When a layer has no stage, the schedule needs scores that come too late for it, or the run decided
+        by late scores and the schedule is another.
     """
     feedback = [layer.name for layer in activity.layers if layer.feedback]
     if schedule == "pipelined" and feedback:
         raise InputError(
             f"layer {feedback[0]} feeds the next model step, so that steps cannot be pipelined",
-            "use the serial schedule, or a halting mode without feedback (rectangular, block)",
+            "use the raster schedule, or a halting mode without feedback (rectangular, block)",
+        )
+    if (schedule == "pipelined-stale") != bool(activity.late):
+        raise InputError(
+            f"decisions of the run are {activity.late} hardware steps late, the schedule is {schedule}",
+            "price a run of a network compiled for that schedule",
         )
     ticks: list[HardwareStep] = []
     for phase in PHASES:
-        steps = [index for index, label in enumerate(activity.steps) if label.rstrip("0123456789") == phase]
+        steps = [index for index, label in enumerate(activity.steps) if phase_of(label) == phase]
         stages = max((_stage(layer) + 1 for layer in activity.layers if layer.phase == phase), default=0)
-        ticks += _phase(steps, stages, schedule)
+        interval = 1 if schedule == "pipelined" else stages
+        if phase == "step" and steps:
+            if not 0 <= activity.late < max(stages, 1):
+                what = f"decisions are {activity.late} hardware steps late, a model step has {stages}"
+                raise InputError(what, "give late as 0 or fewer than these")
+            interval -= activity.late
+        ticks += _phase(steps, stages, interval)
     return tuple(ticks)
 
 
@@ -62,11 +84,10 @@ def _stage(layer: Layer) -> int:
     return layer.stage
 
 
-def _phase(steps: list[int], stages: int, schedule: Schedule) -> list[HardwareStep]:
-    if schedule == "serial" or stages == 0:
-        return [HardwareStep(step, ((step, stage),)) for step in steps for stage in range(stages)]
+def _phase(steps: list[int], stages: int, interval: int) -> list[HardwareStep]:
     ticks = []
-    for tick in range(stages + len(steps) - 1):
-        work = tuple((step, tick - t) for t, step in enumerate(steps) if 0 <= tick - t < stages)
+    for tick in range(stages + (len(steps) - 1) * interval if steps and stages else 0):
+        begun = ((step, tick - t * interval) for t, step in enumerate(steps))
+        work = tuple((step, stage) for step, stage in begun if 0 <= stage < stages)
         ticks.append(HardwareStep(work[0][0], work))
     return ticks

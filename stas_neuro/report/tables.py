@@ -176,12 +176,12 @@ def _energy(row: Saving, cost: Estimate | None) -> str:
 def _saved(row: Saving, name: str) -> str:
     saving: Interval | None = getattr(row, name)
     if saving is None:
-        return _lacks(row) if row.missing else "refused, see below"
+        return _lacks(row)
     return f"{saving.value:+.1%} ({saving.low:+.1%} to {saving.high:+.1%})"
 
 
 def _lacks(row: Saving) -> str:
-    return f"lacks {', '.join(row.missing)}"
+    return f"lacks {', '.join(row.missing)}" if row.missing else "refused, see below"
 
 
 def _interval(interval: Interval | None, unit: str) -> tuple[str, str, str]:

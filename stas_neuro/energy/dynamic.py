@@ -1,0 +1,199 @@
+"""Energy of events, and whose it is: an event's, a layer's, a core's, a step's, a token's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from stas_neuro.activity import Activity
+from stas_neuro.energy.events import PRICES, Events
+from stas_neuro.energy.gates import block_of
+from stas_neuro.energy.latency import Latency
+from stas_neuro.energy.placement import Placement
+from stas_neuro.energy.profile import Corners, Profile
+from stas_neuro.energy.result import CoreCost, EventCost, LayerCost, StepCost, TokenCost, interval
+from stas_neuro.energy.schedule import HardwareStep
+
+
+@dataclass
+class Dynamic:
+    """Energy of events, in J at (low, value, high).
+
+    Parameters
+    ----------
+    per_image : float (images, 3)
+    by_place : float (rows, steps, 3)
+        Mean of an image.
+    beside : float (rows, 3)
+        The part of it that is spent beside the cores.
+    by_block : float (images, steps, L, 3)
+        What is done in blocks.
+    halting, visits : float (3,)
+        What only halting causes, and what comes with the visits of tokens; means of an image.
+    costs : list of EventCost
+    """
+
+    per_image: Corners
+    by_place: Corners
+    beside: Corners
+    by_block: Corners
+    halting: Corners
+    visits: Corners
+    costs: list[EventCost] = field(default_factory=list)
+
+
+def price_events(
+    activity: Activity, events: Events, profile: Profile, unavailable: dict[str, str]
+) -> Dynamic:
+    """Price all events that happened; those without a price are left out and told in `unavailable`."""
+    images, rows, steps = events.counts["synops"].shape
+    blocks = [block_of(layer.scope) for layer in activity.layers]
+    inside = np.zeros((rows, max((block + 1 for block in blocks if block is not None), default=0)))
+    for row, block in enumerate(blocks):
+        if block is not None:
+            inside[row, block] = 1
+    visited = inside.any(axis=1) | np.array([layer.scope == "halting" for layer in activity.layers])
+    priced = Dynamic(
+        per_image=np.zeros((images, 3)),
+        by_place=np.zeros((rows, steps, 3)),
+        beside=np.zeros((rows, 3)),
+        by_block=np.zeros((images, steps, inside.shape[1], 3)),
+        halting=np.zeros(3),
+        visits=np.zeros(3),
+    )
+    for price in PRICES:
+        counts = events.counts[price.event]
+        if not counts.any():
+            continue
+        name = f"energy.{price.entry}"
+        if (reason := profile.reason(name)) is not None:
+            unavailable[price.event] = reason
+            continue
+        each, entry = profile.corners(name), profile.entry(name)
+        priced.per_image += counts.sum(axis=(1, 2))[:, None] * each
+        by_place = (counts.sum(axis=0) / images)[:, :, None] * each
+        energy = by_place.sum(axis=(0, 1))
+        priced.by_place += by_place
+        in_blocks = np.asarray(np.moveaxis(counts, 1, 2) @ inside, dtype=np.float64)
+        priced.by_block += in_blocks[..., None] * each
+        if price.unit == "processor":
+            priced.beside += by_place.sum(axis=1)
+        if price.halting:
+            priced.halting += energy
+        if price.visit:
+            priced.visits += by_place[visited].sum(axis=(0, 1))
+        priced.costs.append(
+            EventCost(
+                event=price.event,
+                count=float(counts.sum() / images),
+                energy_j=interval(energy),
+                entry=name,
+                basis=entry.basis,
+                source=entry.source,
+                halting=price.halting,
+            )
+        )
+    return priced
+
+
+def by_layer(activity: Activity, dynamic: Dynamic, placement: Placement | None) -> tuple[LayerCost, ...]:
+    """Sum up by layer of the network, in the order of the record."""
+    rows: dict[str, list[int]] = {}
+    for row, layer in enumerate(activity.layers):
+        rows.setdefault(layer.network_layer, []).append(row)
+    found = []
+    for name, members in rows.items():
+        cores = None
+        if placement is not None:
+            cores = int(np.count_nonzero(placement.share[placement.group[members]].any(axis=0)))
+        first = activity.layers[members[0]]
+        energy = dynamic.by_place[members].sum(axis=(0, 1))
+        found.append(
+            LayerCost(
+                name=name, kind=first.kind, scope=first.scope, dynamic_energy_j=interval(energy), cores=cores
+            )
+        )
+    return tuple(found)
+
+
+def by_step(
+    activity: Activity, dynamic: Dynamic, ticks: Sequence[HardwareStep] | None, took: Latency | None
+) -> tuple[StepCost, ...]:
+    """Sum up by step of the record."""
+    return tuple(
+        StepCost(
+            step=label,
+            dynamic_energy_j=interval(dynamic.by_place[:, step].sum(axis=0)),
+            hardware_steps=None if ticks is None else sum(tick.step == step for tick in ticks),
+            latency_s=None if took is None else interval(took.per_step[step]),
+        )
+        for step, label in enumerate(activity.steps)
+    )
+
+
+def by_core(
+    activity: Activity,
+    dynamic: Dynamic,
+    placement: Placement | None,
+    core_steps: Corners | None,
+    took: Latency | None,
+) -> tuple[CoreCost, ...]:
+    """Sum up by core; last what is done beside the cores, if anything is."""
+    if placement is None:
+        return ()
+    share = placement.share[placement.group]
+    on_rows = dynamic.by_place.sum(axis=1) - dynamic.beside
+    energies = np.einsum("rk,rc->kc", share, on_rows)
+    names = np.array([layer.network_layer for layer in activity.layers])
+    found = [
+        CoreCost(
+            core=core,
+            chip=int(placement.chip_of[core]),
+            layers=tuple(dict.fromkeys(names[share[:, core] > 0].tolist())),
+            dynamic_energy_j=interval(energy),
+            core_steps=None if core_steps is None else float(core_steps[core]),
+            busy_time_share=None if took is None else float(took.busy[core]),
+        )
+        for core, energy in enumerate(energies)
+    ]
+    apart = ~share.any(axis=1)
+    beside = dynamic.beside.sum(axis=0) + on_rows[apart].sum(axis=0)
+    if beside.any():
+        layers = dict.fromkeys(names[apart | dynamic.beside.any(axis=1)].tolist())
+        found.append(
+            CoreCost(
+                core=None,
+                chip=None,
+                layers=tuple(layers),
+                dynamic_energy_j=interval(beside),
+                core_steps=None,
+                busy_time_share=None,
+            )
+        )
+    return tuple(found)
+
+
+def by_token(activity: Activity, dynamic: Dynamic) -> tuple[TokenCost, ...]:
+    """Share the energy of a block in a model step equally by the tokens that visit it then.
+
+    All other energy, also that of a block that nobody visits, is shared equally by all tokens.
+    """
+    if activity.visits is None or not activity.visits.shape[3]:
+        return ()
+    images, time_steps, blocks, tokens = activity.visits.shape
+    visitors = activity.visits.sum(axis=3, keepdims=True)
+    weights = activity.visits / np.maximum(visitors, 1)
+    at = [activity.step_index(f"step{step + 1}") for step in range(time_steps)]
+    inside = dynamic.by_block[:, at, :blocks]
+    missing = blocks - inside.shape[2]
+    inside = np.pad(inside, ((0, 0), (0, 0), (0, missing), (0, 0)))
+    shared = np.einsum("itlc,itln->nc", inside, weights) / images
+    rest = dynamic.per_image.mean(axis=0) - shared.sum(axis=0)
+    energies = shared + np.maximum(rest, 0) / tokens
+    visits = activity.visits.sum(axis=(1, 2)).mean(axis=0)
+    return tuple(
+        TokenCost(token=token, visits=float(visits[token]), dynamic_energy_j=interval(energies[token]))
+        for token in range(tokens)
+    )

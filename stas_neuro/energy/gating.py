@@ -1,0 +1,146 @@
+"""What becomes of the neurons of halted tokens: gating modes, and which cores they let stand still when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from stas_neuro.activity import KINDS, Activity
+from stas_neuro.energy.profile import Profile
+from stas_neuro.energy.refusal import CannotRun
+from stas_neuro.energy.schedule import HardwareStep, phase_of
+from stas_neuro.errors import InputError
+
+Gating = Literal["silent", "none", "core", "power"]
+Flags = npt.NDArray[np.bool_]
+
+GATINGS: Mapping[Gating, str] = {
+    "silent": "halted tokens send nothing, their neurons are still stepped, as idle ones are: today's Loihi",
+    "none": "halted tokens are computed and thrown away",
+    "core": "a core whose tokens at work have all halted, or that has nothing at work, is not stepped",
+    "power": "as core, and a core that is not stepped takes no more static power than a gated one",
+}
+"""What each gating mode means, as reports tell it."""
+ESTIMATED_NONE = (
+    "estimate of gating none: the run held halted tokens back, so all their neurons are taken as active, "
+    "each with as many synaptic operations as a live one in the layer's busiest step, and no messages; a run "
+    "with --gating none is exact"
+)
+UNMAPPED_CORE = (
+    "what-if without a mapping: nobody knows which cores stand still, so gating core spares every halted "
+    "neuron and those of layers not at work, which no placement reaches"
+)
+_CAPABLE: Mapping[Gating, tuple[str, ...]] = {"core": ("core", "power"), "power": ("power",)}
+_NOT_DONE = {"updates_gated", "updates_skipped"}
+
+
+def check_gating(activity: Activity, profile: Profile, gating: Gating) -> None:
+    """Refuse a gating mode that the chip cannot do, or the record cannot tell.
+
+    Raises
+    ------
+    CannotRun
+        When the profile's `capabilities.core_gating` does not go that far.
+    MissingEntry
+        When the profile has no such entry.
+    InputError
+        When power is gated without a mapping.
+    """
+    if gating not in _CAPABLE:
+        return
+    unknown = profile.reason("capabilities.core_gating") is not None
+    if unknown or profile.capability("core_gating") not in _CAPABLE[gating]:
+        raise CannotRun(
+            f"cores of profile {profile.name} cannot be gated as gating {gating} asks",
+            "use the profile loihi2-gated-whatif, or gating silent",
+        )
+    if gating == "power" and not activity.cores:
+        raise InputError(
+            "gating power needs a run on cores", "compile with --placement, and run what that gives"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Stepping:
+    """Which cores of a mapping are stepped in which hardware step, where chips can gate them.
+
+    Parameters
+    ----------
+    stepped : bool (images, cores, hardware steps)
+    at_work : bool (cores, hardware steps)
+        Whether a row on the core has its turn, live or not.
+    """
+
+    stepped: Flags
+    at_work: Flags
+
+    @property
+    def woken(self) -> Flags:
+        """Cores that are stepped and were not in the hardware step before, as `stepped`."""
+        return self.stepped & ~np.pad(self.stepped, ((0, 0), (0, 0), (1, 0)))[:, :, :-1]
+
+    def changes(self, ticks: Sequence[HardwareStep], steps: int) -> npt.NDArray[np.int64]:
+        """Count how often cores are told to close or to open again, int64 (images, cores, steps).
+
+        A core with nothing at work needs no telling: it changes between two of its turns. It is open when an
+        image begins, and what is closed at its end opens again.
+        """
+        changes = np.zeros((*self.stepped.shape[:2], steps), dtype=np.int64)
+        for core, turns in enumerate(self.at_work):
+            turn = np.flatnonzero(turns)
+            if not turn.size:
+                continue
+            for before, now in pairwise((None, *turn)):
+                was = True if before is None else self.stepped[:, core, before]
+                changes[:, core, ticks[now].step] += self.stepped[:, core, now] != was
+            changes[:, core, ticks[turn[-1]].step] += ~self.stepped[:, core, turn[-1]]
+        return changes
+
+
+def turns(activity: Activity, ticks: Sequence[HardwareStep]) -> npt.NDArray[np.intp]:
+    """Find the hardware step in which each row does the work of each step, (rows, steps); -1 for none."""
+    found = np.full((len(activity.layers), len(activity.steps)), -1, dtype=np.intp)
+    stages = np.array([-1 if layer.stage is None else layer.stage for layer in activity.layers])
+    for number, tick in enumerate(ticks):
+        for step, stage in tick.work:
+            found[stages == stage, step] = number
+    return found
+
+
+def stepping(activity: Activity, ticks: Sequence[HardwareStep]) -> Stepping:
+    """Derive which cores have to be stepped from what rows did.
+
+    A core is stepped if a row whose turn it is has a live token: its neurons (those that its synapses end
+    on) were updated as live ones, or, where it has no neurons that are, it did anything.
+    """
+    turn = turns(activity, ticks)
+    live = _live(activity)
+    stepped = np.zeros((activity.images, len(activity.cores), len(ticks)), dtype=np.bool_)
+    at_work = np.zeros(stepped.shape[1:], dtype=np.bool_)
+    for row, layer in enumerate(activity.layers):
+        if layer.core is None:
+            continue
+        for step, number in enumerate(turn[row]):
+            if number >= 0:
+                stepped[:, layer.core, number] |= live[:, row, step]
+                at_work[layer.core, number] |= phase_of(activity.steps[step]) == layer.phase
+    return Stepping(stepped, at_work)
+
+
+def owners(activity: Activity) -> npt.NDArray[np.intp]:
+    """Find, for each row, the row whose neurons its synapses end on."""
+    rows = {layer.name: row for row, layer in enumerate(activity.layers)}
+    return np.array([rows[layer.placed_with or layer.name] for layer in activity.layers], dtype=np.intp)
+
+
+def _live(activity: Activity) -> Flags:
+    """Whether a row has a live token in a step, (images, rows, steps)."""
+    counts, owner = activity.counts, owners(activity)
+    updated = (counts["updates_active"] + counts["updates_inactive"])[:, owner]
+    anything = sum(counts[kind] for kind in KINDS if kind not in _NOT_DONE)
+    return np.where(updated + counts["updates_gated"][:, owner] > 0, updated > 0, np.asarray(anything) > 0)
