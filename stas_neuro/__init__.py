@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from stas_neuro.data import load_data
     from stas_neuro.energy import compare, estimate, list_profiles, load_profile
     from stas_neuro.passes import schedule_decisions
+    from stas_neuro.placement import place
     from stas_neuro.preflight import check
     from stas_neuro.quantisation import quantise
     from stas_neuro.verification import verify
@@ -38,6 +39,7 @@ _PUBLIC = {
     "load_model": "api",
     "load_profile": "energy",
     "lower": "api",
+    "place": "placement",
     "provenance": "api",
     "quantise": "quantisation",
     "read_activity": "activity",
@@ -60,6 +62,7 @@ __all__ = [
     "load_model",
     "load_profile",
     "lower",
+    "place",
     "provenance",
     "quantise",
     "read_activity",

@@ -6,24 +6,41 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from stas_neuro import api
 from stas_neuro.bundle import load_bundle, save_bundle
-from stas_neuro.cli.common import PATH, emit_json, force_option, halting_words, stas_command, summary
+from stas_neuro.cli.common import (
+    PATH,
+    emit,
+    emit_json,
+    force_option,
+    halting_words,
+    progress,
+    stas_command,
+    summary,
+)
 from stas_neuro.data import load_data
 from stas_neuro.energy import load_profile
 from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.stock import lower_stock, round_synaptic_biases
-from stas_neuro.ir import Encoding, is_off_core
+from stas_neuro.ir import Encoding, Graph, Stage, is_off_core
+from stas_neuro.mapping import Mapping
 from stas_neuro.models.config import ACCUMULATIONS, READOUTS
 from stas_neuro.passes import SCHEDULES, run_passes, schedule_decisions
+from stas_neuro.placement import OBJECTIVES, STRATEGIES, Objective, Strategy, place, utilisation
 from stas_neuro.quantisation import load_scales, quantise
+from stas_neuro.report.placement import utilisation_report
+
+PROFILE_IMAGES = 2000
+"""Images of a profiling run, if not told: the choice of groups has settled by then."""
 
 
 @stas_command(
     "stas-export compile runs/digits -o digits.stas",
     "stas-export compile runs/digits --bits 8 --calibrate digits --profile loihi2 -o digits-8bit.stas",
     "stas-export compile runs/digits --accumulate off -o digits-without-halting.stas",
+    "stas-export compile runs/digits --placement halting-aware --profile-run digits -o digits-on-cores.stas",
 )
 @click.argument("model", type=PATH)
 @click.option(
@@ -55,7 +72,7 @@ from stas_neuro.quantisation import load_scales, quantise
 @click.option(
     "--profile",
     metavar="NAME|FILE",
-    help="Chip whose integers they have to be: shared exponents, bits of state.  [default: loihi2]",
+    help="Chip whose integers they have to be, and whose cores --placement fills.  [default: loihi2]",
 )
 @click.option(
     "--input-encoding",
@@ -80,6 +97,33 @@ from stas_neuro.quantisation import load_scales, quantise
     metavar="D",
     help="Hardware steps by which pipelined-stale begins model steps early.  [default: all but one]",
 )
+@click.option(
+    "--placement",
+    type=click.Choice(STRATEGIES),
+    help="Also put it on the chip's cores: by channels, by tokens, or by tokens that halt together.",
+)
+@click.option(
+    "--groups",
+    type=click.IntRange(min=1),
+    metavar="G",
+    help="Groups that --placement cuts each block into.  [default: as many as take the fewest cores]",
+)
+@click.option(
+    "--minimise",
+    type=click.Choice(OBJECTIVES),
+    help="What halting-aware groups are chosen by.  [default: core-steps]",
+)
+@click.option(
+    "--profile-run",
+    metavar="DATA",
+    help="Images to learn from which tokens halt together, as --calibrate, which is taken if not given.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help=f"Take the first N images of --profile-run.  [default: {PROFILE_IMAGES}]",
+)
 @force_option
 def command(
     model: Path,
@@ -94,6 +138,11 @@ def command(
     lowering: str,
     schedule: str | None,
     late: int | None,
+    placement: Strategy | None,
+    groups: int | None,
+    minimise: Objective | None,
+    profile_run: str | None,
+    limit: int | None,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -112,7 +161,8 @@ def command(
         options |= {"schedule": schedule, "late": summary(graph)["late"] or None}
     tuned = load_scales(model)
     quantised = None
-    chosen = {"--calibrate": calibrate, "--profile": profile, "--input-encoding": input_encoding}
+    for_integers = profile if placement is None or bits is not None else None
+    chosen = {"--calibrate": calibrate, "--profile": for_integers, "--input-encoding": input_encoding}
     given = [name for name, value in chosen.items() if value is not None]
     if bits is None and given:
         what = f"{given[0]} says how to make integers, and no --bits is given"
@@ -144,10 +194,21 @@ def command(
         quantised = round_synaptic_biases(quantised)
         lower_stock(quantised)  # what stock processes cannot express is told here
         options["lowering"] = lowering
+    asked = {"groups": groups, "minimise": minimise, "profile_run": profile_run, "limit": limit}
+    mapping = None
+    if placement is not None:
+        chip = profile or "loihi2"
+        learnt_from = profile_run or calibrate
+        mapping = _place(quantised or graph, chip, placement, groups, minimise, learnt_from, limit)
+        options |= {"placement": placement, "profile": chip, **asked, "profile_run": learnt_from}
+    elif any(value is not None for value in asked.values()):
+        name = next(name for name, value in asked.items() if value is not None).replace("_", "-")
+        raise InputError(f"--{name} is of --placement", "give a --placement too")
     origin = api.provenance(model, **options)
-    save_bundle(graph, output, origin, quantised=quantised, force=force)
+    save_bundle(graph, output, origin, quantised=quantised, mapping=mapping, force=force)
     beside = [node.name for node in quantised.nodes if is_off_core(node)] if quantised else []
     facts = summary(graph) | {"bits": options.get("bits"), "off_core": beside}
+    facts |= {"cores": len(mapping.cores), "chips": mapping.chips} if mapping else {}
     if as_json:
         document = {"bundle": str(output), "sha256": load_bundle(output).sha256, "source": origin.source}
         document |= {"source_sha256": origin.source_sha256, "options": origin.options}
@@ -163,3 +224,38 @@ def command(
             f"integer program with weights of {facts['bits']} bits; "
             + (f"off the cores: {', '.join(beside)}" if beside else "all of it on the cores")
         )
+    if mapping is not None:
+        emit(utilisation_report(utilisation(quantised or graph, mapping, load_profile(chip))))
+
+
+def _place(
+    graph: Graph,
+    chip: str,
+    strategy: Strategy,
+    groups: int | None,
+    minimise: Objective | None,
+    data: str | None,
+    limit: int | None,
+) -> Mapping:
+    """Put a network on the cores of a chip, after a run that shows what it does."""
+    seen = None
+    if data is not None:
+        arithmetic = "fixed" if graph.stage == Stage.QUANTISED else "float"
+        images = load_data(data, "train")
+        with progress("profiling run") as told:
+            seen = api.run(
+                graph,
+                images,
+                arithmetic=arithmetic,
+                dtype=np.float32 if arithmetic == "float" else np.float64,
+                limit=limit or PROFILE_IMAGES,
+                progress=told,
+            ).activity
+    return place(
+        graph,
+        load_profile(chip),
+        strategy=strategy,
+        groups=groups,
+        seen=seen,
+        minimise=minimise or "core-steps",
+    )

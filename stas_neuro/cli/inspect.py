@@ -10,7 +10,9 @@ from typing import Any
 import click
 
 from stas_neuro.bundle import load_bundle
-from stas_neuro.cli.common import PATH, emit_json, emit_table, halting_words, stas_command, summary
+from stas_neuro.cli.common import PATH, emit, emit_json, emit_table, halting_words, stas_command, summary
+from stas_neuro.energy import load_profile
+from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.portability import (
     NOTES,
     SOURCES,
@@ -21,6 +23,8 @@ from stas_neuro.exporters.lava.portability import (
 )
 from stas_neuro.ir import Graph, Node
 from stas_neuro.ir.text import print_graph
+from stas_neuro.placement import Utilisation, utilisation
+from stas_neuro.report.placement import utilisation_report
 
 
 @stas_command(
@@ -36,7 +40,15 @@ from stas_neuro.ir.text import print_graph
     is_flag=True,
     help="Tell where each Lava process would run on Loihi 2, and what that claim rests on.",
 )
-def command(bundle: Path, text: bool, portable: bool, as_json: bool) -> None:
+@click.option("--cores", is_flag=True, help="List what each core holds, where it was placed on cores.")
+@click.option(
+    "--profile",
+    metavar="NAME|FILE",
+    help="Hold its cores against the limits of another chip.",
+)
+def command(
+    bundle: Path, text: bool, portable: bool, cores: bool, profile: str | None, as_json: bool
+) -> None:
     """Show what is inside BUNDLE: its origin, and every node with its output, parameters and integer bound.
 
     A bound is the largest integer that a value can take; hardware has to hold it.
@@ -50,6 +62,12 @@ def command(bundle: Path, text: bool, portable: bool, as_json: bool) -> None:
     if portable and not as_json:
         _show(processes)
         return
+    use = None
+    if content.mapping is not None:
+        chip = load_profile(profile or content.mapping.profile)
+        use = utilisation(content.quantised or graph, content.mapping, chip)
+    elif profile is not None or cores:
+        raise InputError(f"{bundle} is on no cores", "compile it with --placement")
     facts = summary(graph)
     nodes = [_describe(graph, node) for node in graph.nodes]
     if as_json:
@@ -66,6 +84,8 @@ def command(bundle: Path, text: bool, portable: bool, as_json: bool) -> None:
         }
         if text:
             document["text"] = print_graph(graph)
+        if use is not None:
+            document["utilisation"] = _utilisation(use)
         if portable:
             document["portability"] = [asdict(process) for process in processes]
             document["portability_sources"] = {key: SOURCES[key] for key in used_sources(processes)}
@@ -93,6 +113,27 @@ def command(bundle: Path, text: bool, portable: bool, as_json: bool) -> None:
     ]
     emit_table(("node", "type", "phase", "scope", "output", "bound", "parameters"), rows)
     click.echo(f"{facts['nodes']} nodes, {facts['parameters']} parameters")
+    if use is not None:
+        emit(utilisation_report(use, every_core=cores))
+
+
+def _utilisation(use: Utilisation) -> dict[str, Any]:
+    """Give what cores use of what they have, as JSON has it."""
+    return {
+        "profile": use.profile,
+        "weight_bits": use.weight_bits,
+        "cores": [
+            asdict(site)
+            | {"layers": list(use.layers[core])}
+            | {resource.replace(" ", "_"): int(used[core]) for resource, used in use.used.items()}
+            for core, site in enumerate(use.cores)
+        ],
+        "limits": {resource.replace(" ", "_"): limit for resource, limit in use.limits.items()},
+        "worst_core": {resource.replace(" ", "_"): use.worst(resource) for resource in use.used},
+        "chips": use.chips,
+        "cores_per_chip": use.cores_per_chip,
+        "unchecked": dict(use.unchecked),
+    }
 
 
 def _show(processes: Sequence[Portability]) -> None:
