@@ -161,7 +161,7 @@ def check_against_arrivals(graph: Graph, share: float, images: Array) -> Trace:
     return run.trace
 
 
-@settings(max_examples=60)
+@settings(max_examples=50)
 @given(recipe=chained(norm=False), share=SHARES)
 def test_decisions_are_those_of_simulated_arrival(recipe: Recipe, share: float) -> None:
     graph = build(recipe)
@@ -354,7 +354,7 @@ def test_totals_of_late_decisions_have_a_proved_bound() -> None:
         changed(long, "halt0", score_bits=14)
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(data=st.data(), share=SHARES, fixed=st.booleans())
 def test_text_and_bundles_keep_late_decisions(
     data: st.DataObject, share: float, fixed: bool, tmp_path_factory: pytest.TempPathFactory
