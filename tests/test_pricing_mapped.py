@@ -1,0 +1,252 @@
+"""Runs on cores: what is priced of them, and which cores gating lets stand still."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from energy_runs import check_conservation, without
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stas_neuro.activity import Activity, ActivityBuilder, Layer, step_labels
+from stas_neuro.energy import Estimate, Gating, MissingEntry, estimate, load_profile
+from stas_neuro.errors import InputError
+from stas_neuro.mapping import Site
+
+CORES = (Site(x=0, y=0), Site(x=1, y=2), Site(x=0, y=1), Site(chip=1, x=0, y=0))
+"""One for each of two tokens, one for the halting unit, and one on another chip for the head."""
+WHATIF = load_profile("loihi2-gated-whatif")
+BARRIER_S = 1.78e-6
+_HOP = WHATIF.energy["hop_x"]
+_STEP = replace(WHATIF.time["barrier"], value=BARRIER_S, low=BARRIER_S, high=BARRIER_S, unit="s")
+CHIP = replace(
+    WHATIF,
+    unavailable={
+        name: why
+        for name, why in WHATIF.unavailable.items()
+        if not name.endswith(("barrier_multi_chip", "chip_crossing"))
+    },
+    energy={**WHATIF.energy, "chip_crossing": replace(_HOP, value=30.0, low=30.0, high=30.0)},
+    time={**WHATIF.time, "barrier": _STEP, "barrier_multi_chip": _STEP},
+)
+"""With figures for what passes from chip to chip, so that it has a latency."""
+
+
+def _pieces() -> list[Layer]:
+    rows = []
+    for core in (0, 1):
+        fc = Layer(
+            name=f"fc@{core}", kind="Linear", scope="block0", neurons=4, in_features=4, out_features=4,
+            weights=16, placed_with=f"lif@{core}", stage=0, core=core, of="fc",
+        )  # fmt: skip
+        lif = Layer(
+            name=f"lif@{core}", kind="LIF", scope="block0", neurons=4, out_features=4, stage=0, core=core,
+            of="lif",
+        )  # fmt: skip
+        rows += [fc, lif]
+    score = Layer(
+        name="score@2", kind="HaltingScore", scope="halting", neurons=2, out_features=1, stage=1,
+        placed_with="halt@2", core=2, of="score",
+    )  # fmt: skip
+    halt = Layer(
+        name="halt@2", kind="HaltAccumulate", scope="halting", neurons=2, out_features=1, stage=1,
+        feedback=True, core=2, of="halt",
+    )  # fmt: skip
+    head = Layer(
+        name="head@3", kind="Linear", scope="head", neurons=3, out_features=3, phase="end", stage=0, core=3,
+        of="head",
+    )  # fmt: skip
+    return [*rows, score, halt, head]
+
+
+def run(visits: Any, active: Any, *, sent: int = 2) -> Activity:
+    """Two tokens, each on its core; `visits` and `active` (neurons) are (images, steps, tokens)."""
+    visits, active = np.asarray(visits, np.bool_), np.asarray(active) * np.asarray(visits)
+    images, steps, _ = visits.shape
+    builder = ActivityBuilder(_pieces(), step_labels(steps), images, cores=CORES)
+    for step in range(steps):
+        label = f"step{step + 1}"
+        for token in (0, 1):
+            live = 4 * visits[:, step, token].astype(np.int64)
+            builder.add("updates_active", f"lif@{token}", label, active[:, step, token])
+            builder.add("updates_inactive", f"lif@{token}", label, live - active[:, step, token])
+            builder.add("updates_gated", f"lif@{token}", label, 4 - live)
+            for kind in ("synops", "synops_unary"):
+                builder.add(kind, f"fc@{token}", label, 3 * live)
+            for kind, each in (("spikes_out", 1), ("axon_messages", sent), ("hops_x", sent), ("hops_y", 1)):
+                builder.add(kind, f"lif@{token}", label, each * active[:, step, token])
+        builder.add("score_lookups", "score@2", label, visits[:, step].sum(axis=1))
+    builder.add("synops", "head@3", "end", 6)
+    builder.add("chip_crossings", "halt@2", "end", 2)
+    builder.add("input_messages", "fc@0", "step1", 5)
+    return builder.build(visits[:, :, None, :])
+
+
+HALTED = run([[[1, 1], [1, 0]]], [[[3, 2], [1, 0]]])
+"""The second token halts after the first step."""
+
+
+def counts(cost: Estimate) -> dict[str, float]:
+    return {event.event: event.count for event in cost.events}
+
+
+def test_copies_hops_resets_and_what_passes_the_host_are_priced() -> None:
+    cost = estimate(HALTED, CHIP)
+    told = counts(cost)
+    assert "spikes_out" not in told  # each of its copies is
+    assert (told["axon_messages"], told["hops_x"], told["hops_y"]) == (12, 12, 6)
+    assert (told["chip_crossings"], told["input_messages"], told["output_messages"]) == (2, 5, 3)
+    assert told["state_resets"] == 4 + 4 + 2 + 3
+    entries = {event.event: event.entry for event in cost.events}
+    assert entries["input_messages"] == entries["output_messages"] == "energy.io_message"
+    # Five hardware steps, in which all 13 neurons are stepped.
+    updates = sum(told[f"updates_{kind}"] for kind in ("active", "inactive", "idle"))
+    assert updates + told["halt_accumulations"] == 13 * 5
+    assert (cost.cores, cost.chips, cost.hardware_steps) == (4, 2, 5)
+    assert (cost.core_steps, cost.core_steps_gated, cost.neuron_updates_gated) == (20, 0, 0)
+    check_conservation(cost)
+
+
+def test_gate_messages_have_hops() -> None:
+    told = counts(estimate(HALTED, CHIP))
+    # One for each visited token to its core: a hop north from 0,1 to 0,0, and east and south to 1,2.
+    assert (told["gate_messages"], told["gate_synops"]) == (3, 12)
+    assert (told["gate_hops_x"], told["gate_hops_y"]) == (1, 2 * 1 + 1)
+    # With cores gated the second closes once and opens again for the next image.
+    told = counts(estimate(HALTED, CHIP, "core"))
+    assert told["core_gates"] == 2
+    assert (told["gate_hops_x"], told["gate_hops_y"]) == (1 + 2, 3 + 2)
+    assert "core_gates" not in counts(estimate(HALTED, CHIP))
+
+
+def test_a_core_is_stepped_where_a_token_at_work_on_it_lives() -> None:
+    cost = estimate(HALTED, CHIP, "core")
+    by_core = [core.core_steps for core in cost.cores_breakdown if core.core is not None]
+    assert by_core == [2, 1, 2, 1]  # both steps; the first; the halting unit in both; the head
+    assert (cost.core_steps, cost.core_steps_gated) == (6, 14)
+    told = counts(cost)
+    stepped = sum(told.get(f"updates_{kind}", 0) for kind in ("active", "inactive", "idle"))
+    stepped += told["halt_accumulations"]
+    assert stepped == 4 * 3 + 2 * 2 + 3
+    assert cost.neuron_updates_gated == 13 * 5 - stepped
+    check_conservation(cost)
+    # A live token on the same core keeps the others' neurons stepped, as idle ones.
+    pieces = [replace(row, core=0) if row.core == 1 else row for row in HALTED.layers]
+    shared = counts(estimate(replace(HALTED, layers=tuple(pieces)), CHIP, "core"))
+    assert shared["updates_inactive"] == counts(estimate(HALTED, CHIP))["updates_inactive"]
+    assert "core_gates" not in shared
+
+
+def test_what_reaches_a_core_that_stands_still_is_not_computed() -> None:
+    extra = HALTED.counts["synops"].copy()
+    extra[0, HALTED.layer_index("fc@1"), HALTED.step_index("step2")] = 7  # keys and values of the other token
+    record = replace(HALTED, counts={**HALTED.counts, "synops": extra})
+    silent, core = (counts(estimate(record, CHIP, gating))["synops"] for gating in ("silent", "core"))
+    assert silent - core == 7
+
+
+def test_power_that_cores_do_not_take_while_they_are_gated() -> None:
+    core, power = (estimate(HALTED, CHIP, gating) for gating in ("core", "power"))
+    assert power.dynamic_energy_j == core.dynamic_energy_j and power.latency_s == core.latency_s
+    assert core.static_energy_j and power.static_energy_j and core.latency_s
+    # Each hardware step takes as long as the barrier, and 14 of 20 core steps are gated.
+    spared = core.static_energy_j.value - power.static_energy_j.value
+    left = CHIP.corners("power.static")[1] - CHIP.corners("power.static_gated")[1]
+    assert spared == pytest.approx(14 * BARRIER_S * left / CHIP.limit("cores_per_chip"))
+    assert spared > 0
+
+
+def test_a_core_that_is_stepped_again_takes_time_to_wake() -> None:
+    slow = replace(CHIP.time["wake"], value=50.0, low=50.0, high=50.0, unit="us")
+    chip = replace(CHIP, time={**CHIP.time, "wake": slow})
+    none = replace(CHIP, time={**CHIP.time, "wake": replace(slow, value=0.0, low=0.0, high=0.0)})
+    woken, awake = (estimate(HALTED, profile, "core").latency_s for profile in (chip, none))
+    assert woken is not None and awake is not None
+    # In each of the five hardware steps a core steps that was not stepped in the one before.
+    assert woken.high - awake.high == pytest.approx(5 * 50e-6)
+    assert estimate(HALTED, chip).latency_s == estimate(HALTED, none).latency_s
+
+
+@pytest.mark.parametrize("entry", ["hop_x", "hop_y", "chip_crossing", "io_message", "state_reset"])
+def test_what_is_priced_only_on_cores_needs_its_entry(entry: str) -> None:
+    with pytest.raises(MissingEntry, match=f"energy.{entry} "):
+        estimate(HALTED, without(CHIP, f"energy.{entry}"))
+    unavailable = {**CHIP.unavailable, f"energy.{entry}": "nobody knows"}
+    cost = estimate(HALTED, replace(without(CHIP, f"energy.{entry}"), unavailable=unavailable))
+    left_out = [event for event, why in cost.unavailable.items() if why == "nobody knows"]
+    assert left_out and not set(left_out) & set(counts(cost))
+
+
+def test_a_stretch_of_steps_is_no_inference_and_resets_nothing() -> None:
+    rows = tuple(replace(row, phase="step") for row in HALTED.layers)
+    told = counts(estimate(replace(HALTED, layers=rows), CHIP))
+    assert "state_resets" not in told and "output_messages" not in told
+
+
+def test_none_is_exact_for_a_run_that_held_no_token_back() -> None:
+    live = run([[[1, 1], [1, 1]]], [[[3, 2], [1, 0]]])
+    exact, silent = estimate(live, CHIP, "none"), estimate(live, CHIP)
+    assert not any("estimate of" in line for line in exact.assumptions)
+    assert any("estimate of" in line for line in estimate(HALTED, CHIP, "none").assumptions)
+    told = counts(silent)
+    gates = {name: told.pop(name) for name in list(told) if name.startswith("gate_")}
+    assert counts(exact) == told and gates
+
+
+def test_tokens_pay_for_their_visits() -> None:
+    cost = estimate(HALTED, CHIP)
+    assert [token.visits for token in cost.tokens] == [2, 1]
+    first, second = (token.dynamic_energy_j.value for token in cost.tokens)
+    labels = {layer.name: layer.dynamic_energy_j.value for layer in cost.layers}
+    alone = replace(HALTED, visits=np.ones_like(HALTED.visits))
+    even = estimate(alone, CHIP).tokens
+    assert first > second and even[0].dynamic_energy_j == even[1].dynamic_energy_j
+    assert first + second == pytest.approx(sum(labels.values()))
+
+
+@st.composite
+def runs(draw: st.DrawFn) -> Activity:
+    images, steps = draw(st.integers(1, 4)), draw(st.integers(1, 4))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    visits = np.logical_and.accumulate(rng.random((images, steps, 2)) < 0.7, axis=1)
+    return run(visits, rng.integers(0, 5, visits.shape))
+
+
+@settings(max_examples=25, deadline=None)
+@given(record=runs(), gating=st.sampled_from(["silent", "none", "core", "power"]))
+def test_counts_and_energies_are_conserved(record: Activity, gating: Gating) -> None:
+    cost = estimate(record, CHIP, gating)
+    check_conservation(cost)
+    told = counts(cost)
+    stepped = sum(told.get(f"updates_{kind}", 0) for kind in ("active", "inactive", "idle"))
+    stepped += told.get("halt_accumulations", 0)
+    assert cost.neuron_updates_gated is not None and cost.hardware_steps is not None
+    assert stepped + cost.neuron_updates_gated == pytest.approx(13 * cost.hardware_steps)
+    if gating in ("core", "power"):
+        # By hand: each token's core in its visits, the halting unit where anybody visits, the head.
+        assert record.visits is not None
+        visits = record.visits[:, :, 0]
+        expected = visits.sum() + visits.any(axis=2).sum() + record.images
+        assert cost.core_steps == pytest.approx(expected / record.images)
+        # A core whose token halts closes once and opens again; so does the halting unit once all have.
+        closed = (~visits[:, -1]).sum() + (~visits.any(axis=2)[:, -1]).sum()
+        assert told.get("core_gates", 0) == pytest.approx(2 * closed / record.images)
+
+
+def test_images_are_priced_one_by_one() -> None:
+    other = run([[[1, 1], [1, 1]]], [[[4, 4], [2, 1]]])
+    both = estimate(HALTED + other, CHIP, "power")
+    singles = [estimate(record, CHIP, "power") for record in (HALTED, other)]
+    for name in ("energy_j", "dynamic_energy_j", "latency_s", "static_energy_j"):
+        mean = np.mean([getattr(cost, name).value for cost in singles])
+        assert getattr(both, name).value == pytest.approx(mean)
+    assert both.core_steps == pytest.approx(np.mean([cost.core_steps or 0 for cost in singles]))
+
+
+def test_power_is_gated_on_cores_only() -> None:
+    rows = tuple(replace(row, core=None) for row in HALTED.layers)
+    with pytest.raises(InputError, match="gating power needs a run on cores"):
+        estimate(replace(HALTED, layers=rows, cores=()), CHIP, "power")
