@@ -23,7 +23,7 @@ class HaltingScoreModel(LayerModel):
     EVENTS = ("score_lookups",)
 
     def _compute(self, z: Array, alive: Array | None = None) -> Array:
-        self.count("score_lookups", len(z) if alive is None else np.count_nonzero(alive))
+        self.count("score_lookups", self.place.neurons if alive is None else self.place.count(alive > 0))
         return self._score(z[:, 0])
 
     def _score(self, z: Array) -> Array:
