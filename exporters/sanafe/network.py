@@ -7,7 +7,6 @@ in units of a synapse's weight, which is 64 of the integer program's.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -24,6 +23,8 @@ from stas_neuro.exporters.sanafe.architecture import (
     SYNAPSE,
     Floor,
 )
+from stas_neuro.exporters.sanafe.support import cannot_say, origin_of, refusals
+from stas_neuro.exporters.sanafe.synapses import Indices, Synapses, synapses_of
 from stas_neuro.ir import (
     ALIGN,
     FixedConv2d,
@@ -32,81 +33,16 @@ from stas_neuro.ir import (
     FixedLinear,
     Graph,
     Node,
-    Phase,
+    Range,
     Readout,
-    Stage,
-    Tokens,
     membrane_range,
-    op_of,
 )
-from stas_neuro.ir.bounds import Range
 from stas_neuro.mapping import Mapping
 from stas_neuro.mapping.neurons import check_mapping, extent
 
-Indices = NDArray[np.int64]
 Frames = NDArray[Any]
 HOST_GROUPS = "host:"
 """How the names of the groups begin that send the input."""
-_CANNOT = {
-    "SpikeMatMul": "multiplies spikes, a synapse multiplies a spike by a weight",
-    "MaskedColumnSum": "multiplies spikes, a synapse multiplies a spike by a weight",
-    "Gate": "gates values, nothing there can",
-    "HaltingScore": "looks a score up, no unit has tables",
-    "HaltAccumulate": "decides on halting, no unit can",
-    "SpikeMaxPool": "is an OR of spikes in the step of its input, a neuron would take a step more",
-    "Integrate": "waits for all steps, neurons send in each",
-    "Add": "sums two values, spikes in one place arrive as one",
-}
-
-
-@dataclass(frozen=True)
-class Synapses:
-    """Synapses one by one: numbers of source and target, and weights in units of a threshold's."""
-
-    source: Indices
-    target: Indices
-    weight: NDArray[np.float64]
-
-
-def refusals(graph: Graph) -> tuple[str, ...]:
-    """Tell, node by node, what SANA-FE cannot say of a graph; nothing where it can say it.
-
-    What comes after the model steps is read off the spikes, and not looked at.
-    """
-    if graph.stage != Stage.QUANTISED:
-        return (f"the graph is {graph.stage}: what is compared with a core is its integers",)
-    found = []
-    for node in graph.nodes:
-        if node.phase == Phase.END:
-            continue
-        reason = _CANNOT.get(op_of(node).__name__) or _reason(graph, node)
-        if reason:
-            found.append(f"{node.name}: {op_of(node).__name__} {reason}")
-    return tuple(found)
-
-
-def _reason(graph: Graph, node: Node) -> str | None:
-    if node.phase != Phase.STEP:
-        return f"runs in phase {node.phase}, all neurons step alike"
-    if isinstance(node, FixedConv2d | FixedLinear):
-        if "alive" in graph.inputs(node):
-            return "has a bias that halting holds back"
-        exponents, weight = (graph.tensor(node, p).astype(np.int64) for p in ("weight_exp", "weight"))
-        lost = np.maximum(-exponents, 0).reshape(-1, *[1] * (weight.ndim - 1))
-        if graph.tensor(node, "bias").any():
-            return "has biases, which its neurons would add up before the first spike comes"
-        if (weight & ((1 << lost) - 1)).any():
-            return "rounds its sums, synapses add exact weights: use larger scales"
-        if any(not isinstance(graph.node(edge.dst), FixedLIF) for edge in graph.consumers(node)):
-            return "ends in no LIF"
-        if not isinstance(_origin(graph, node), FixedLIF | FixedInput):
-            return "takes no spikes"
-    if isinstance(node, FixedLIF):
-        if "alive" in graph.inputs(node):
-            return "is gated by halting"
-        if not isinstance(_synaptic(graph, node), FixedConv2d | FixedLinear):
-            return "takes no synaptic input"
-    return None
 
 
 def spiking_layers(graph: Graph) -> tuple[FixedLIF, ...]:
@@ -135,8 +71,8 @@ def network_document(
         Quantised, without `refusals`.
     mapping : Mapping
         Of this graph, on the cores of `floor`.
-    frames : (T, C, H, W) of 0 and 1
-        The spikes of the input.
+    frames : (T, C, H, W) of integers
+        The spikes of the input, all of one value.
     all_active : bool
         Force every neuron to be active in every step.
 
@@ -146,11 +82,9 @@ def network_document(
         Naming every node that SANA-FE cannot say, or what does not fit it.
     """
     if reasons := refusals(graph):
-        what = f"SANA-FE cannot say {len(reasons)} parts of the network: {'; '.join(reasons)}"
-        raise InputError(what, "convert a feed-forward network of LIF, Linear and Conv2d layers")
+        raise cannot_say(reasons)
     check_mapping(graph, mapping)
-    trains = _trains(graph, frames)
-    draft = _Draft(graph, mapping, floor, trains)
+    draft = _Draft(graph, mapping, floor, *_trains(graph, frames))
     for lif in spiking_layers(graph):
         draft.layer(lif, all_active)
     for readout in graph.of_type(Readout):
@@ -170,24 +104,30 @@ def _check_room(draft: _Draft) -> None:
             raise InputError(what, "place fewer on a core")
 
 
-def _trains(graph: Graph, frames: Frames) -> NDArray[np.bool_]:
-    """Spikes of every pixel, bool (T, pixels), position by position."""
+def _trains(graph: Graph, frames: Frames) -> tuple[NDArray[np.bool_], int]:
+    """Spikes of every pixel, bool (T, pixels), position by position, and the value that each carries."""
     wanted = (graph.time_steps, *graph.input.shape)
-    if frames.shape != wanted or not np.isin(frames, (0, 1)).all():
-        what = f"frames of shape {frames.shape} with values {frames.min()}..{frames.max()}"
-        raise InputError(what, f"give spikes, 0 or 1, of shape {wanted}: SANA-FE has no graded ones")
-    steps, channels = frames.shape[:2]
-    return np.asarray(frames.reshape(steps, channels, -1).swapaxes(1, 2).reshape(steps, -1) != 0)
+    size = int(frames.max(initial=1))
+    if frames.shape != wanted or not np.isin(frames, (0, size)).all():
+        what = f"frames of shape {frames.shape} hold {len(np.unique(frames))} values"
+        raise InputError(
+            what, f"give frames of shape {wanted} that hold 0 and one value: SANA-FE has no graded spikes"
+        )
+    steps, channels = wanted[:2]
+    return np.asarray(frames.reshape(steps, channels, -1).swapaxes(1, 2).reshape(steps, -1) != 0), size
 
 
 class _Draft:
     """The document while it is written."""
 
-    def __init__(self, graph: Graph, mapping: Mapping, floor: Floor, trains: NDArray[np.bool_]) -> None:
+    def __init__(
+        self, graph: Graph, mapping: Mapping, floor: Floor, trains: NDArray[np.bool_], size: int
+    ) -> None:
         self.graph = graph
         self.mapping = mapping
         self.floor = floor
         self.trains = trains
+        self.size = size
         self.groups: list[dict[str, Any]] = []
         self.edges: list[dict[str, Any]] = []
         self.places: list[dict[str, Any]] = []
@@ -196,13 +136,13 @@ class _Draft:
 
     def layer(self, lif: FixedLIF, all_active: bool) -> None:
         """Add a layer of neurons with the synapses that end on them."""
-        node = _synaptic(self.graph, lif)
+        node = self.graph.node(self.graph.inputs(lif)["x"].src)
         assert isinstance(node, FixedConv2d | FixedLinear)  # what `refusals` let pass
         homes = self._place(lif, {"soma": LIF, "synapse": SYNAPSE})
         soma = _neuron(self.graph, lif) | {"force_update": all_active}
         neurons = [{_span((0, homes.size - 1)): {"log_spikes": True, "soma": soma}}]
         self.groups.append({"name": group_name(lif.name), "neurons": neurons})
-        self._connect(_origin(self.graph, node), lif, _synapses(self.graph, node), homes)
+        self._connect(origin_of(self.graph, node, "x"), lif, synapses_of(self.graph, node), homes)
 
     def readout(self, readout: Readout) -> None:
         """Add what takes the spikes that are read out, at no cost: SANA-FE sends them there."""
@@ -213,9 +153,9 @@ class _Draft:
                 "neurons": [{_span((0, homes.size - 1)): {"log_spikes": False}}],
             }
         )
-        for port, edge in self.graph.inputs(readout).items():
+        for port in self.graph.inputs(readout):
             if port.startswith("z"):
-                origin = _source(self.graph, edge.src)
+                origin = origin_of(self.graph, readout, port)
                 positions, features = extent(self.graph, origin)
                 number = np.arange(positions * features)
                 ends = Synapses(number, number % features, np.zeros(number.size))
@@ -248,7 +188,7 @@ class _Draft:
                 raise InputError(what, "use smaller frames")
             for target, synapses in self._entering[tile]:
                 local = np.searchsorted(pixels, synapses.source)
-                self._edge(name, target, Synapses(local, synapses.target, synapses.weight))
+                self._edge(name, target, Synapses(local, synapses.target, self.size * synapses.weight))
 
     def _place(self, node: Node, units: dict[str, str]) -> Indices:
         """Place the neurons of a layer; gives the core of each, (neurons,)."""
@@ -280,21 +220,6 @@ class _Draft:
         self.edges.append({f"{source} -> {target}": edge})
 
 
-def _source(graph: Graph, name: str) -> Node:
-    """What sends the values of a node, which may only have been numbered anew since."""
-    node = graph.node(name)
-    return _source(graph, graph.inputs(node)["x"].src) if isinstance(node, Tokens) else node
-
-
-def _origin(graph: Graph, node: Node) -> Node:
-    return _source(graph, graph.inputs(node)["x"].src)
-
-
-def _synaptic(graph: Graph, lif: FixedLIF) -> Node:
-    """Node that computes what a layer of neurons takes."""
-    return _origin(graph, lif)
-
-
 def _neuron(graph: Graph, lif: FixedLIF) -> dict[str, Any]:
     """The neuron's constants. A membrane that a step's leak empties is emptied at once.
 
@@ -310,43 +235,6 @@ def _neuron(graph: Graph, lif: FixedLIF) -> dict[str, Any]:
         above = lif.vth + 2.0 ** -(ALIGN + 1)
         constants |= {"reverse_threshold": above, "reverse_reset": 0, "reverse_reset_mode": "hard"}
     return constants
-
-
-def _synapses(graph: Graph, node: FixedConv2d | FixedLinear) -> Synapses:
-    """Every synapse of a node, those of weight 0 too: a spike goes through them all the same."""
-    exponents = graph.tensor(node, "weight_exp").astype(np.float64)
-    mantissas = graph.tensor(node, "weight").astype(np.float64)
-    weight = mantissas * 2.0 ** exponents.reshape(-1, *[1] * (mantissas.ndim - 1))
-    if isinstance(node, FixedLinear):
-        return _linear_synapses(weight, extent(graph, node)[0])
-    return _conv_synapses(node, weight, graph.source_type(graph.inputs(node)["x"]).shape)
-
-
-def _linear_synapses(weight: NDArray[np.float64], positions: int) -> Synapses:
-    outputs, inputs = weight.shape
-    position, target, source = np.meshgrid(
-        np.arange(positions), np.arange(outputs), np.arange(inputs), indexing="ij"
-    )
-    return Synapses(
-        (position * inputs + source).ravel(),
-        (position * outputs + target).ravel(),
-        np.broadcast_to(weight, position.shape).ravel(),
-    )
-
-
-def _conv_synapses(node: FixedConv2d, weight: NDArray[np.float64], shape: tuple[int, ...]) -> Synapses:
-    height, width = shape[1:]
-    rows, columns = ((size + 2 * node.padding - node.kernel) // node.stride + 1 for size in (height, width))
-    row, column, target, source, ky, kx = np.meshgrid(
-        *map(np.arange, (rows, columns, *weight.shape[:2], node.kernel, node.kernel)), indexing="ij"
-    )
-    y, x = row * node.stride + ky - node.padding, column * node.stride + kx - node.padding
-    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-    return Synapses(
-        ((y * width + x) * node.in_channels + source)[inside],
-        ((row * columns + column) * node.out_channels + target)[inside],
-        weight[target, source, ky, kx][inside],
-    )
 
 
 def _runs(values: Indices) -> Iterator[tuple[int, tuple[int, int]]]:

@@ -79,8 +79,8 @@ def write_package(
     mapping : Mapping
         Of this graph, on one chip.
     costs : Architecture
-    frames : (T, C, H, W) of 0 and 1
-        Spikes of the input.
+    frames : (T, C, H, W) of integers
+        Spikes of the input, all of one value.
     target : Path
         A directory; `force` replaces an earlier one.
 

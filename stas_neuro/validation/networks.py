@@ -70,13 +70,13 @@ def one_core(graph: Graph) -> Mapping:
 
 
 def by_channels(graph: Graph, parts: int) -> Mapping:
-    """Each layer on cores of its own, `parts` of its channels each, four cores a tile, tiles in a row."""
+    """Each layer on cores of its own, which share its channels: four cores a tile, three tiles a row."""
     pieces: list[Piece] = []
     for layer, (positions, features) in owners(graph).items():
         ends = np.linspace(0, features, min(parts, features) + 1).round().astype(int).tolist()
         for first, last in pairwise(ends):
             pieces.append(_piece(layer, len(pieces), range(positions), (first, last)))
-    sites = tuple(Site(x=core // 4) for core in range(len(pieces)))
+    sites = tuple(Site(x=core // 4 % 3, y=core // 12) for core in range(len(pieces)))
     return Mapping(profile="loihi1", strategy="by channels", cores=sites, pieces=tuple(pieces))
 
 

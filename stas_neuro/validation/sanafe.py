@@ -38,7 +38,7 @@ ENERGY_BOUND = 0.01
 _PARTS: dict[str, tuple[str, ...]] = {
     "synapses": ("synops",),
     "neurons": ("updates_active", "updates_inactive", "updates_idle"),
-    "network": ("axon_messages", "hops_x", "hops_y", "input_messages"),
+    "network": ("axon_messages", "hops_x", "hops_y"),
 }
 """Events of an estimate by what SANA-FE calls their sum; it knows no other."""
 Steps = NDArray[np.int64]
@@ -87,7 +87,9 @@ class CrossCheck:
 
 @dataclass(frozen=True)
 class _Trace:
-    """What SANA-FE prints of each step."""
+    """What is used of what SANA-FE tells of each step."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "ignore"}
 
     fired: list[int]
     updated: list[int]
@@ -168,7 +170,8 @@ def cross_check(case: Case, python: Path, scratch: Path) -> CrossCheck:
         When SANA-FE cannot say the case, is missing, or fails.
     """
     package = scratch / case.name.replace(" ", "-")
-    costs = architecture_of(case.profile, all_active=case.all_active)
+    # What input from outside takes is no figure of SANA-FE: counted by both, and priced by `estimate` only.
+    costs = replace(architecture_of(case.profile, all_active=case.all_active), host_message_j=0.0)
     write_package(case.graph, case.mapping, costs, case.frames, package, force=True)
     theirs = _run_sanafe(python, package)
     trace = run_reference(case.graph, case.frames[None].astype(np.int64), mapping=case.mapping)
