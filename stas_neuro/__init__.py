@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from stas_neuro.bundle import load_bundle, save_bundle
     from stas_neuro.data import load_data
     from stas_neuro.energy import compare, estimate, list_profiles, load_profile
+    from stas_neuro.energy.calibration import calibrate
     from stas_neuro.passes import schedule_decisions
     from stas_neuro.placement import place
     from stas_neuro.preflight import check
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from stas_neuro.verification import verify
 
 _PUBLIC = {
+    "calibrate": "energy.calibration",
     "check": "preflight",
     "compare": "energy",
     "compile": "api",
@@ -52,6 +54,7 @@ _PUBLIC = {
 """Module of each public function: importing the package alone loads none of them."""
 
 __all__ = [
+    "calibrate",
     "check",
     "compare",
     "compile",

@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, str] = {
     "verify": "Check that torch, the reference and Lava agree.",
     "estimate": "Price a run on one chip: energy and latency.",
     "compare": "Price runs on several chips side by side.",
+    "calibrate": "Fit a profile to measured runs.",
     "inspect": "Show what is inside a bundle.",
     "convert": "Write a network in the form of another tool.",
     "profiles": "List, show and validate hardware profiles.",

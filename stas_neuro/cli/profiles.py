@@ -80,7 +80,8 @@ def show(profile: str, as_json: bool) -> None:
     ]
     rows += [(name, c.value, "", "", c.basis, *_origin(loaded, name, c)) for name, c in words.items()]
     emit_table(("entry", "value", "interval", "unit", "basis", "source", "", "from"), rows)
-    for name, given in {**loaded.entries(), **words}.items():
+    written: dict[str, Entry | Capability] = {**loaded.entries(), **words}
+    for name, given in written.items():
         if given.note:
             click.echo(f"{name}: {given.note}")
     for name, reason in loaded.unavailable.items():

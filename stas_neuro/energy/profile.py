@@ -335,7 +335,7 @@ def _document(content: bytes, where: str, children: tuple[str, ...]) -> dict[str
     if not isinstance(parent, str):
         return document
     chain = (*children, os.path.realpath(where))
-    beside = Path(where).parent / parent if parent.endswith(".toml") else parent
+    beside = Path(os.path.realpath(Path(where).parent / parent)) if parent.endswith(".toml") else parent
     try:
         above, place = _read(beside)
     except InputError as error:

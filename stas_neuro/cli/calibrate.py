@@ -1,0 +1,130 @@
+"""``stas-export calibrate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from stas_neuro.cli.common import PATH, emit_json, emit_table, force_option, stas_command
+from stas_neuro.energy.calibrated import HEADER, Calibration, Error, Fit
+from stas_neuro.energy.calibration import calibrate
+from stas_neuro.energy.entries import UNITS
+from stas_neuro.energy.result import Interval
+from stas_neuro.errors import InputError
+
+_UNITS = {"energy": "pJ", "time": "ns", "power": "mW"}
+
+
+@stas_command(
+    "stas-export calibrate board.csv --profile loihi1 -o board.toml",
+    "stas-export estimate runs/digits-lava --profile board.toml",
+)
+@click.argument("measurements", metavar="MEASUREMENTS.csv", type=PATH)
+@click.option("--profile", required=True, metavar="NAME|FILE", help="The profile to start from.")
+@click.option("-o", "--output", required=True, type=PATH, metavar="FILE.toml", help="The fitted profile.")
+@click.option(
+    "--fit",
+    metavar="ENTRY,...",
+    help="Entries to fit; all that the columns tell of but power.management if not given.",
+)
+@click.option(
+    "--confidence",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.95,
+    show_default=True,
+    help="Of the intervals.",
+)
+@force_option
+def command(
+    measurements: Path,
+    profile: str,
+    output: Path,
+    fit: str | None,
+    confidence: float,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Fit a profile to measured runs: a row each, with counts of events and the energy or time it took.
+
+    What is not fitted stays as in the profile. Says how well the fit predicts runs that it left out, and what
+    the runs cannot tell apart. The output extends the profile: it works wherever a profile does.
+    """
+    _check_free(output, force)
+    names = None if fit is None else [name.strip() for name in fit.split(",")]
+    result = calibrate(measurements, profile, fit=names, confidence=confidence)
+    result.write(output)
+    if as_json:
+        emit_json(result.to_json())
+        return
+    for done in result.fits:
+        _show(done, result)
+    click.echo(f"written to {output}, which extends {result.extends}")
+
+
+def _check_free(output: Path, force: bool) -> None:
+    """Refuse to replace anything but a fitted profile, and that only by force."""
+    if output.suffix != ".toml":
+        raise InputError(f"{output} does not end in .toml", "name the profile's file so")
+    if not output.exists():
+        return
+    if not output.is_file() or not output.read_bytes().startswith(HEADER.encode()):
+        raise InputError(f"{output} exists and was not written by calibrate", "choose another path")
+    if not force:
+        raise InputError(f"{output} exists", "choose another path or use --force to replace it")
+
+
+def _show(fit: Fit, result: Calibration) -> None:
+    what, unit = ("energy", "J") if fit.quantity == "energy_j" else ("time", "s")
+    rows = [
+        (
+            found.entry,
+            *_cells(found.entry, found.fitted),
+            *(_cells(found.entry, found.before) if found.before else ("", "")),
+            _UNITS[found.entry.split(".")[0]],
+            "open" if found.inflation is None else f"{found.inflation:.3g}",
+        )
+        for found in fit.entries
+    ]
+    ends = f"{100 * result.confidence:g} % interval"
+    title = f"Fitted to the {what} of {result.runs} runs"
+    emit_table(("entry", "fitted", ends, "before", "interval", "unit", "variance x"), rows, title)
+    emit_table(
+        ("run", f"measured {unit}", "fitted", "error", "left out", "error", "before", "error"),
+        [
+            (
+                run.run,
+                f"{run.measured:.4g}",
+                *_against(run.fitted, run.measured),
+                *_against(run.held_out, run.measured),
+                *_against(run.before, run.measured),
+            )
+            for run in fit.residuals
+        ],
+    )
+    for told, error in (
+        ("fit", fit.error),
+        ("runs that a fit left out", fit.held_out_error),
+        (f"profile {result.profile.name} before", fit.error_before),
+    ):
+        click.echo(f"error of the {told}: {_percent(error)}")
+    if fit.kept:
+        click.echo(f"kept as in the profile, and subtracted: {', '.join(fit.kept)}")
+    for warning in fit.warnings:
+        click.echo(f"warning: {warning}")
+
+
+def _cells(entry: str, interval: Interval) -> tuple[str, str]:
+    section = entry.split(".")[0]
+    size = UNITS[section][_UNITS[section]]
+    return f"{interval.value / size:.4g}", f"{interval.low / size:.4g} to {interval.high / size:.4g}"
+
+
+def _against(predicted: float | None, measured: float) -> tuple[str, str]:
+    if predicted is None:
+        return "", ""
+    return f"{predicted:.4g}", f"{100 * (predicted / measured - 1):+.2f} %" if measured else ""
+
+
+def _percent(error: Error | None) -> str:
+    return "not known" if error is None else f"{100 * error.mean:.2f} % mean, {100 * error.worst:.2f} % worst"

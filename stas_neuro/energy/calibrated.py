@@ -1,0 +1,192 @@
+"""What a calibration found, and the profile it makes: a TOML file that extends the one it started from."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from stas_neuro.energy.entries import UNITS
+from stas_neuro.energy.profile import SCHEMA_VERSION, Profile, parse_profile
+from stas_neuro.energy.result import Interval
+from stas_neuro.files import write_atomically
+
+HEADER = "# Written by stas-export calibrate."
+"""First line of the file: only such a one is replaced by --force."""
+_UNIT = {"energy": "pJ", "time": "ns", "power": "mW"}
+"""Of an entry that the profile did not have."""
+_OPEN = "The runs leave it open: among equally good fits this is the nearest to the profile before"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedEntry:
+    """One entry, in SI units.
+
+    Parameters
+    ----------
+    before : Interval or None
+        What the profile had.
+    inflation : float or None
+        By how much the other columns inflate its variance (VIF); None where the runs leave it open.
+    """
+
+    entry: str
+    fitted: Interval
+    before: Interval | None
+    inflation: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResidual:
+    """One run in J or s: measured, as fitted, as a fit to the other runs predicts it, and as the profile did.
+
+    The last two are None where there are too few other runs, and where the profile lacks an entry.
+    """
+
+    run: str
+    measured: float
+    fitted: float
+    held_out: float | None
+    before: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Error:
+    """Relative error over runs, mean and largest; 0.1 is 10 %."""
+
+    mean: float
+    worst: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """Entries fitted to one measured quantity, `energy_j` or `time_s`.
+
+    Parameters
+    ----------
+    kept : tuple of str
+        Entries that stayed as in the profile, whose part was subtracted.
+    error, held_out_error, error_before : Error
+        Of the fit, of fits that leave each run out in turn, and of the profile as it was.
+    condition_number : float or None
+        Of the columns scaled to length 1; None where the runs leave entries open.
+    """
+
+    quantity: str
+    entries: tuple[FittedEntry, ...]
+    kept: tuple[str, ...]
+    residuals: tuple[RunResidual, ...]
+    error: Error
+    held_out_error: Error | None
+    error_before: Error | None
+    condition_number: float | None
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """A profile fitted to measured runs.
+
+    `profile` is the profile before, `extends` how it was named: a name of the catalogue or a path.
+    """
+
+    profile: Profile
+    extends: str
+    source: str
+    sha256: str
+    runs: int
+    confidence: float
+    fits: tuple[Fit, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Give plain dicts and lists for `json.dumps`; of the profile its name."""
+        return asdict(self) | {"profile": self.profile.name}
+
+    def write(self, path: str | Path) -> Profile:
+        """Write the TOML file of the calibrated profile, which is named after the file, and load it.
+
+        Raises
+        ------
+        InputError
+            When the file cannot be written.
+        """
+        target = Path(path)
+        content = self._text(target).encode()
+        profile = parse_profile(content, str(target))
+        write_atomically(target, content)
+        return profile
+
+    def _text(self, target: Path) -> str:
+        extends = self.extends
+        if extends.endswith(".toml"):
+            beside = os.path.realpath(target.parent)
+            extends = Path(os.path.relpath(os.path.realpath(extends), beside)).as_posix()
+        citation = f"{Path(self.source).name}: {self.runs} measured runs (SHA-256 {self.sha256[:16]})"
+        key = _free_key(self.profile, target, citation)
+        lines = [
+            HEADER,
+            f"schema_version = {SCHEMA_VERSION}",
+            f"name = {_quote(target.stem)}",
+            f"title = {_quote(f'{self.profile.title}, calibrated')}",
+            f"extends = {_quote(extends)}",
+            "notes = [",
+            *(f"  {_quote(note)}," for note in self._notes()),
+            "]",
+        ]
+        for fit in self.fits:
+            for entry in fit.entries:
+                lines += ["", *self._entry(entry, fit, key)]
+        return "\n".join([*lines, "", f"[sources.{key}]", f"citation = {_quote(citation)}"]) + "\n"
+
+    def _entry(self, entry: FittedEntry, fit: Fit, key: str) -> Iterator[str]:
+        section = entry.entry.split(".")[0]
+        known = self.profile.entries().get(entry.entry)
+        unit = known.unit if known is not None else _UNIT[section]
+        yield f"[{entry.entry}]"
+        for end in ("value", "low", "high"):
+            # Six digits: more than a fit knows, and rounding keeps their order.
+            yield f"{end} = {float(f'{getattr(entry.fitted, end) / UNITS[section][unit]:.6g}')!r}"
+        yield from (f"unit = {_quote(unit)}", 'basis = "fitted"', f"source = {_quote(key)}")
+        chosen = f"{100 * self.confidence:g} % confidence interval of a fit to {self.runs} runs"
+        notes = [f"Fitted together with {', '.join(e.entry for e in fit.entries if e is not entry)}"]
+        if entry.inflation is None:
+            chosen = f"from 0 to what explains a run alone: {self.runs} runs leave it open"
+            notes.append(_OPEN)
+        yield f"interval = {_quote(chosen)}"
+        if notes := notes if len(fit.entries) > 1 else notes[1:]:
+            yield f"note = {_quote('. '.join(notes))}"
+
+    def _notes(self) -> list[str]:
+        told = []
+        for fit in self.fits:
+            what = "Energy" if fit.quantity == "energy_j" else "Time"
+            line = (
+                f"{what} of {self.runs} runs of {Path(self.source).name}, fitted within {_percent(fit.error)}"
+            )
+            if fit.held_out_error is not None:
+                line += f"; runs that a fit left out, within {_percent(fit.held_out_error)}"
+            told += [f"{line}.", *fit.warnings]
+        return [*told, *(f"{self.profile.name}: {note}" for note in self.profile.notes)]
+
+
+def _percent(error: Error) -> str:
+    return f"{100 * error.mean:.2g} % (worst {100 * error.worst:.2g} %)"
+
+
+def _free_key(profile: Profile, target: Path, citation: str) -> str:
+    """Give a key that the sources of the profile do not use for something else."""
+    key = stem = re.sub(r"[^A-Za-z0-9_-]", "-", target.stem) or "calibration"
+    number = 1
+    while key in profile.sources and profile.sources[key].citation != citation:
+        number += 1
+        key = f"{stem}-{number}"
+    return key
+
+
+def _quote(text: str) -> str:
+    """Quote as TOML does: as JSON, characters as they are but DEL, which TOML wants escaped."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,118 @@
+"""Measured runs, as calibration reads them: a CSV file with a row a run."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from stas_neuro.energy.events import PRICES
+from stas_neuro.errors import InputError
+from stas_neuro.files import read_bytes
+
+LABEL = "run"
+BUSIEST = "busiest_"
+"""Prefix of counts on the core that decides each hardware step, which its time depends on."""
+QUANTITIES: Mapping[str, str] = {
+    "energy_j": "measured energy of the run in J",
+    "energy_std_j": "its standard deviation in J",
+    "time_s": "measured time of the run in s",
+    "time_std_s": "its standard deviation in s",
+    "latency_s": "time for which static power flowed in s; time_s if not given",
+    "cores": "cores in use, where static power is that of a core",
+    "chips": "chips in use, where static power is that of a chip, and for management power",
+    "hardware_steps": "hardware steps of the run, each with its barrier",
+}
+"""Columns besides counts of events."""
+EVENTS = tuple(price.event for price in PRICES)
+
+
+@dataclass(frozen=True, eq=False)
+class Measurements:
+    """Runs with what they did and what they took.
+
+    Parameters
+    ----------
+    source : str
+        File they come from.
+    sha256 : str
+        Of its content.
+    runs : tuple of str
+        Label of each.
+    columns : mapping of name to float (runs,)
+        Counts of `EVENTS`, the same on the busiest core, and `QUANTITIES`; none negative.
+    """
+
+    source: str
+    sha256: str
+    runs: tuple[str, ...]
+    columns: Mapping[str, npt.NDArray[np.float64]]
+
+
+def read_measurements(path: str | Path) -> Measurements:
+    """Read a CSV file: a header, then a row a run.
+
+    Raises
+    ------
+    InputError
+        Naming file, row and column, when a column is unknown or a cell is not a number of at least 0.
+    """
+    content = read_bytes(Path(path))
+    try:
+        rows = [row for row in csv.reader(io.StringIO(content.decode("utf-8-sig")), strict=True) if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: {error}", "give a CSV file in UTF-8") from error
+    header = [name.strip() for name in rows[0]] if rows else []
+    _check_header(str(path), header)
+    if len(rows) < 2:
+        raise InputError(f"{path} has no run", "give a row for each measured run")
+    for number, row in enumerate(rows[1:], 1):
+        if len(row) != len(header):
+            raise InputError(
+                f"{path}: run {number} has {len(row)} cells, the header {len(header)}", "mend it"
+            )
+    labels = [str(number) for number in range(1, len(rows))]
+    if LABEL in header:
+        labels = [row[header.index(LABEL)].strip() for row in rows[1:]]
+    columns = {
+        name: np.array(
+            [
+                _number(row[index], name, f"{path}: run {label}")
+                for row, label in zip(rows[1:], labels, strict=True)
+            ]
+        )
+        for index, name in enumerate(header)
+        if name != LABEL
+    }
+    return Measurements(str(path), hashlib.sha256(content).hexdigest(), tuple(labels), columns)
+
+
+def _check_header(path: str, header: list[str]) -> None:
+    known = {LABEL, *QUANTITIES, *EVENTS, *(BUSIEST + event for event in EVENTS)}
+    for name in header:
+        if name not in known:
+            raise InputError(
+                f"{path}: no column is called '{name}'",
+                f"use {', '.join((LABEL, *QUANTITIES, *EVENTS))}, or {BUSIEST} before an event",
+            )
+        if header.count(name) > 1:
+            raise InputError(f"{path}: column {name} occurs twice", "keep one of both")
+
+
+def _number(cell: str, name: str, where: str) -> float:
+    try:
+        number = float(cell)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number >= 0):
+        raise InputError(f"{where}: {name} is '{cell.strip()}'", "give a number, 0 or more")
+    if number == 0 and name in ("energy_std_j", "time_std_s"):
+        raise InputError(f"{where}: {name} is 0", "give the standard deviation, or leave the column out")
+    return number

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_support import fine, stas
+
+from stas_neuro.energy import load_profile
+from stas_neuro.energy.calibration import calibrate
+
+ROWS = """run,synops,updates_idle,latency_s,cores,chips,energy_j
+blank,0,2000000,0.01,11,1,{0}
+few,1000000,1900000,0.012,11,1,{1}
+some,4000000,1000000,0.008,11,1,{2}
+many,9000000,500000,0.02,11,1,{3}
+idle,0,100000,0.05,11,1,{4}
+"""
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Path:
+    counts = np.array([[0, 2e6], [1e6, 1.9e6], [4e6, 1e6], [9e6, 5e5], [0, 1e5]])
+    latency = np.array([0.01, 0.012, 0.008, 0.02, 0.05])
+    scatter = np.array([1.01, 0.99, 1.0, 1.01, 0.99])
+    energy = (counts @ [30e-12, 50e-12] + latency * (11 * 0.5e-3 + 22.1e-3)) * scatter
+    path = tmp_path / "board.csv"
+    path.write_text(ROWS.format(*energy))
+    return path
+
+
+def test_calibrate_says_what_the_api_says(board: Path) -> None:
+    output = board.parent / "board.toml"
+    document = fine("calibrate", board, "--profile", "loihi1", "-o", output, "--json").json
+    assert document == calibrate(board, "loihi1").to_json() | {"fits": document["fits"]}
+    (fit,), (own,) = document["fits"], calibrate(board, "loihi1").fits
+    assert [entry["fitted"]["value"] for entry in fit["entries"]] == [e.fitted.value for e in own.entries]
+    assert load_profile(output).extends == "loihi1"
+    told = stas("calibrate", board, "--profile", "loihi1", "-o", output)
+    assert told.code == 2 and "use --force to replace it" in told.err
+    shown = fine("calibrate", board, "--profile", "loihi1", "-o", output, "--force").out
+    assert all(run in shown for run in ("blank", "few", "some", "many", "idle"))
+    assert all(entry.entry in shown for entry in own.entries) and "95 % interval" in shown
+    assert "error of the runs that a fit left out" in shown and "which extends loihi1" in shown
+    assert "kept as in the profile, and subtracted: power.management" in shown
+    fine("profiles", "validate", output)
+    assert "fitted" in fine("profiles", "show", output).out
+
+
+def test_options_reach_the_fit(board: Path) -> None:
+    output = board.parent / "board.toml"
+    options = ("--fit", "energy.synaptic_operation, power.static", "--confidence", "0.5", "--json")
+    (fit,) = fine("calibrate", board, "--profile", "loihi1", "-o", output, *options).json["fits"]
+    assert [entry["entry"] for entry in fit["entries"]] == ["energy.synaptic_operation", "power.static"]
+    assert "energy.neuron_update_inactive" in fit["kept"]
+    assert "50 % confidence" in load_profile(output).entry("power.static").interval
+
+
+def test_nothing_else_is_replaced(board: Path) -> None:
+    other = board.parent / "other.toml"
+    other.write_text("mine = 1\n")
+    told = stas("calibrate", board, "--profile", "loihi1", "-o", other, "--force")
+    assert told.code == 2 and "was not written by calibrate" in told.err and other.read_text() == "mine = 1\n"
+    told = stas("calibrate", board, "--profile", "loihi1", "-o", board.parent / "board.json")
+    assert told.code == 2 and "does not end in .toml" in told.err
+
+
+def test_without_scipy_it_says_how_to_get_it(board: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "scipy.optimize", None)
+    told = stas("calibrate", board, "--profile", "loihi1", "-o", board.parent / "board.toml")
+    assert told.code == 2 and "pip install 'stas-neuro[calibrate]'" in told.err
+    assert not (board.parent / "board.toml").exists()
