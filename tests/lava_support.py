@@ -1,4 +1,4 @@
-"""Runs one Lava process between feeds and taps."""
+"""Runs one Lava process between feeds and taps; and what tests of networks on cores share."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+from ir_random import images_for
 
 from stas_neuro.exporters.lava.assemble import Assembly, ModelsOf
 from stas_neuro.exporters.lava.executor import execute
@@ -21,6 +22,9 @@ from stas_neuro.exporters.lava.processes import (
     Run,
 )
 from stas_neuro.exporters.lava.schedule import EACH, Window
+from stas_neuro.ir import Graph, Phase, Stage
+from stas_neuro.mapping import Mapping as Cores
+from stas_neuro.mapping import Piece, Site, owners
 
 Array = np.ndarray
 Record = dict[str, Array]
@@ -93,3 +97,24 @@ def stepped(
         executable = process.compile(ModelsOf(processes, run))
     records = execute(Assembly(processes, executable), run, lambda done: None)
     return {port: records[f"tap.{port}"]["x"] for port in outputs}, records["it"]
+
+
+def inputs_of(graph: Graph, count: int, seed: int = 0) -> Array:
+    """Images for a graph of floats, pixels for one of integers."""
+    if graph.stage != Stage.QUANTISED:
+        return images_for(graph, count, seed)
+    frames = () if graph.input.phase == Phase.ONCE else (graph.time_steps,)
+    return np.random.default_rng(seed).integers(0, 256, (count, *frames, *graph.input.shape))
+
+
+def by_turns(graph: Graph, groups: int) -> Cores:
+    """Tokens of every layer in `groups` by turns, each group on the same core; the rest on one of its own."""
+    pieces = []
+    for layer, (positions, features) in owners(graph).items():
+        cut = groups if positions == graph.tokens > 1 else 1
+        for group in range(cut):
+            held = tuple(range(group, positions, cut))
+            core = group if cut > 1 else groups
+            pieces.append(Piece(layer=layer, core=core, positions=held, features=(0, features)))
+    sites = tuple(Site(chip=core % 2, x=core, y=core // 2) for core in range(groups + 1))
+    return Cores(profile="loihi2", strategy="token-major", cores=sites, pieces=tuple(pieces))

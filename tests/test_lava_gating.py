@@ -10,46 +10,22 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ir_random import Recipe, build, images_for, recipes
+from ir_random import Recipe, build, recipes
+from lava_support import by_turns, inputs_of
 from random_mappings import mappings, one_core
 
 from stas_neuro.activity import Activity, layers_of
 from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.processes.neurons import PyLIFModelFixed, PyLIFModelFloat
 from stas_neuro.exporters.lava.run import run_lava
-from stas_neuro.ir import LIF, Graph, Phase, Stage
-from stas_neuro.mapping import Mapping, Piece, Site, owners
+from stas_neuro.ir import LIF, Graph, Stage
+from stas_neuro.mapping import Mapping
 from stas_neuro.passes.quantise import Quantise
 from stas_neuro.trace import Trace
 
 Array = np.ndarray
 # Tokens halt apart in every mode.
 RECIPE = Recipe(norm=False, blocks=3, height=6, seed=1, alpha=1.0, beta=-3.0, epsilon=0.3, time_steps=4)
-
-
-def inputs_of(graph: Graph, count: int, seed: int = 0) -> Array:
-    if graph.stage != Stage.QUANTISED:
-        return images_for(graph, count, seed)
-    frames = () if graph.input.phase == Phase.ONCE else (graph.time_steps,)
-    return np.random.default_rng(seed).integers(0, 256, (count, *frames, *graph.input.shape))
-
-
-def token_cores(graph: Graph, groups: int) -> Mapping:
-    """Tokens of every layer in `groups` by turns, each group on the same core; the rest on one of its own."""
-    pieces = []
-    for layer, (positions, features) in owners(graph).items():
-        if positions == graph.tokens:
-            pieces += [
-                Piece(
-                    layer=layer, core=g, positions=tuple(range(g, positions, groups)), features=(0, features)
-                )
-                for g in range(groups)
-            ]
-        else:
-            held = tuple(range(positions))
-            pieces.append(Piece(layer=layer, core=groups, positions=held, features=(0, features)))
-    sites = tuple(Site(x=core) for core in range(groups + 1))
-    return Mapping(profile="loihi2", strategy="token-major", cores=sites, pieces=tuple(pieces))
 
 
 def check_same_results(graph: Graph, mapping: Mapping, images: Array) -> Trace:
@@ -124,7 +100,7 @@ def check_skipped(graph: Graph, mapping: Mapping, trace: Trace) -> None:
 def test_cores_without_live_tokens_stand_still_and_nothing_else_changes(halting: str, fixed: int) -> None:
     graph = build(Recipe(**{**vars(RECIPE), "halting": halting}))
     graph = Quantise()(graph) if fixed else graph
-    mapping = token_cores(graph, 4)
+    mapping = by_turns(graph, 4)
     gated = check_same_results(graph, mapping, inputs_of(graph, 3))
     check_skipped(graph, mapping, gated)
     assert 0 < gated.activity.total("updates_skipped") < gated.activity.total("updates_gated")
@@ -156,7 +132,7 @@ def test_neurons_of_closed_cores_are_not_integrated_at_all(fixed: bool) -> None:
         neurons.append(v.size)
         integrate(self, v, x)
 
-    images, mapping = inputs_of(graph, 2), token_cores(graph, 4)
+    images, mapping = inputs_of(graph, 2), by_turns(graph, 4)
     with patch.object(model, "_integrate", observed):
         activity = run_lava(graph, images, mapping=mapping, gating="core").activity
     # Raster: none wakes again within an image, and nothing is made up.
@@ -174,7 +150,7 @@ def test_one_core_stands_still_only_when_every_token_has_halted() -> None:
 
 def test_both_runtimes_gate_alike() -> None:
     graph = Quantise()(build(Recipe(**{**vars(RECIPE), "halting": "block"})))
-    images, mapping = inputs_of(graph, 2), token_cores(graph, 4)
+    images, mapping = inputs_of(graph, 2), by_turns(graph, 4)
     runs = [
         run_lava(graph, images, mapping=mapping, gating="core", runtime=runtime)
         for runtime in ("in-process", "multiprocess")
