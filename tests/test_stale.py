@@ -12,10 +12,11 @@ from fixed_random import fixed_graphs, pixels_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ir_random import Recipe, build, images_for, recipes
+from stale_oracle import arrivals, weights_in_raster_order
 
 from stas_neuro.bundle import Provenance, load_bundle, save_bundle
 from stas_neuro.errors import InputError
-from stas_neuro.ir import LIF, Array, FixedHaltAccumulate, Graph, HaltAccumulate, IRError, Node, Readout
+from stas_neuro.ir import Array, FixedHaltAccumulate, Graph, HaltAccumulate, IRError, Node, Readout
 from stas_neuro.ir.text import parse_graph, print_graph
 from stas_neuro.passes import (
     DelayDecisions,
@@ -64,81 +65,7 @@ class Watched:
                     self.weights.setdefault(port, []).append(value)
 
 
-# An oracle that knows hardware steps and messages, and no lags ------------------------------------------
-
-
-def neurons_before(graph: Graph, name: str, known: dict[str, int]) -> int:
-    """Most spiking neurons that stand one behind the other before a node, within a model step."""
-    if name not in known:
-        ways = [0]
-        for edge in graph.inputs(name).values():
-            source = graph.node(edge.src)
-            if source.phase == graph.node(name).phase and not edge.delay:
-                spikes = isinstance(source, LIF | HaltAccumulate)
-                ways.append(neurons_before(graph, edge.src, known) + spikes)
-        known[name] = max(ways)
-    return known[name]
-
-
-def arrivals(
-    graph: Graph, late: int, scores: Array, limit: float
-) -> tuple[Array, dict[tuple[int, int], dict[tuple[int, int], Array]]]:
-    """Step hardware step by hardware step; bool (T, A + 1, B, N) masks of the visits, and their scores.
-
-    `scores` (T, A, B, N) are what visits would score. Mask 0 is that of the first block, mask k + 1 what
-    accumulator k decides.
-    """
-    steps, count = scores.shape[:2]
-    known: dict[str, int] = {}
-    at = [neurons_before(graph, node.name, known) for node in graph.accumulators]
-    length = 1 + max(neurons_before(graph, node.name, known) for node in graph.nodes if node.phase == "step")
-    interval = length - late
-    gate = count  # the receiver at which the first block is decided
-    mailbox: list[dict[tuple[int, int], Array]] = [{} for _ in range(count + 1)]
-    sent: list[tuple[tuple[int, int], Array]] = []
-    masks = np.zeros((steps, count + 1, *scores.shape[2:]), np.bool_)
-    made: dict[tuple[int, int], Array] = {}
-
-    def decided(receiver: int, before: tuple[int, int]) -> Array:
-        total = np.zeros(scores.shape[2:], scores.dtype)
-        for visit in sorted(mailbox[receiver]):
-            if visit < before:
-                total = total + mailbox[receiver][visit]
-        return np.asarray(total < limit)
-
-    for tick in range((steps - 1) * interval + length):
-        for visit, score in sent:
-            for receiver in range(count + 1):
-                mailbox[receiver][visit] = score
-        sent = []
-        for step in range(steps):
-            if tick == step * interval:
-                masks[step, 0] = decided(gate, (step, 0))
-        for step in range(steps):
-            for k in range(count):
-                if tick == step * interval + at[k]:
-                    score = made[step, k] = scores[step, k] * masks[step, k]
-                    mailbox[k][step, k] = score
-                    sent.append(((step, k), score))
-                    masks[step, k + 1] = decided(k, (step, k + 1))
-    return masks, made
-
-
-def weights_in_raster_order(made: Mapping[Any, Array], masks: Array, limit: float, one: float) -> Array:
-    """Weight of each visit (T, A, B, N), visit after visit and token after token."""
-    steps, count = masks.shape[0], masks.shape[1] - 1
-    weights = np.zeros((steps, count, *masks.shape[2:]))
-    for token in np.ndindex(*masks.shape[2:]):
-        total, halted = 0.0, False
-        for step in range(steps):
-            for k in range(count):
-                if not masks[step, k][token] or halted:
-                    continue
-                h = made[step, k][token]
-                halted = bool(total + h >= limit) or (step, k) == (steps - 1, count - 1)
-                weights[step, k][token] = one - total if halted else h
-                total = total + h
-    return weights
+# Simulated arrival --------------------------------------------------------------------------------------
 
 
 def check_against_arrivals(graph: Graph, share: float, images: Array) -> Trace:
@@ -164,6 +91,14 @@ def check_against_arrivals(graph: Graph, share: float, images: Array) -> Trace:
 @settings(max_examples=50)
 @given(recipe=chained(norm=False), share=SHARES)
 def test_decisions_are_those_of_simulated_arrival(recipe: Recipe, share: float) -> None:
+    graph = build(recipe)
+    check_against_arrivals(graph, share, images_for(graph, 3, recipe.seed))
+
+
+@pytest.mark.slow
+@settings(max_examples=1000, derandomize=False)
+@given(recipe=chained(norm=False), share=SHARES)
+def test_many_decisions_are_those_of_simulated_arrival(recipe: Recipe, share: float) -> None:
     graph = build(recipe)
     check_against_arrivals(graph, share, images_for(graph, 3, recipe.seed))
 

@@ -59,6 +59,19 @@ def test_lava_decides_late_as_the_reference(data: st.DataObject, halting: str, s
     check(graph, images_for(graph, 2, recipe.seed))
 
 
+@pytest.mark.slow
+@settings(max_examples=500, derandomize=False)
+@given(data=st.data(), halting=st.sampled_from(("raster", "time")), share=st.floats(0, 1))
+def test_lava_decides_late_as_the_reference_on_many_models(
+    data: st.DataObject, halting: str, share: float
+) -> None:
+    recipe = data.draw(recipes(norm=False, halting=halting))
+    graph = delayed(build(recipe), share)
+    check(graph, images_for(graph, 2, recipe.seed))
+    fixed = delayed(data.draw(fixed_graphs(halting=halting)), share)
+    check(fixed, pixels_for(fixed, 2))
+
+
 @settings(max_examples=20)
 @given(data=st.data(), halting=st.sampled_from(("raster", "time")), share=st.floats(0, 1))
 def test_lava_decides_late_in_integers_as_the_reference(
