@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stas_neuro.activity import ActivityBuilder, builder_for
+from stas_neuro.activity import ActivityBuilder, builder_for, does_events
 from stas_neuro.errors import InputError
 from stas_neuro.ir import (
     LIF,
@@ -27,7 +29,9 @@ from stas_neuro.ir import (
     neutral,
     op_of,
 )
-from stas_neuro.reference.counting import COUNTERS, count_scores
+from stas_neuro.mapping import Mapping
+from stas_neuro.reference.cores import Events, Messages, Standstill, parts_of
+from stas_neuro.reference.counting import COUNTERS, Part, count_scores
 from stas_neuro.reference.fixed import FIXED_OPERATORS, Dtype, exact_dtype
 from stas_neuro.reference.operators import OPERATORS, Inputs, Outputs, Site, Values
 from stas_neuro.trace import Trace
@@ -44,6 +48,8 @@ def run_reference(
     record_spikes: bool = False,
     record_states: bool = False,
     skip: bool = True,
+    mapping: Mapping | None = None,
+    gating: str = "silent",
     chunk: int = 16,
     progress: Callable[[int, int], None] | None = None,
     observe: Observe | None = None,
@@ -65,6 +71,10 @@ def run_reference(
         Whether the trace of a quantised graph holds the membranes of every LIF and the accumulated scores.
     skip : bool
         Compute the products of halted tokens not at all, instead of on zeros. Both give the same trace.
+    mapping : Mapping, optional
+        The cores on which the activity is counted.
+    gating : str
+        "core" counts the updates that cores without a live token spare; "silent" has none.
     chunk : int
         Images computed at once, which bounds the memory needed.
     progress : callable, optional
@@ -83,11 +93,19 @@ def run_reference(
     if record_states and not fixed:
         raise InputError(f"the graph is {graph.stage}, it has no integer states", "run a quantised graph")
     dtypes = {node.name: exact_dtype(graph, node) if fixed else dtype for node in graph.nodes}
+    counting = _Counting.of(graph, mapping, gating)
     traces = []
     for start in range(0, len(images), chunk):
         batch = images[start : start + chunk].astype(dtypes[graph.input.name])
         run = _Run(
-            graph, batch, dtypes, spikes=record_spikes, states=record_states, skip=skip, observe=observe
+            graph,
+            batch,
+            dtypes,
+            counting,
+            spikes=record_spikes,
+            states=record_states,
+            skip=skip,
+            observe=observe,
         )
         traces.append(run.trace())
         if progress is not None:
@@ -109,6 +127,26 @@ def _check_images(graph: Graph, images: NDArray[Any]) -> None:
         raise InputError(f"images ({images.dtype}) are not finite floats", "preprocess them and remove NaN")
 
 
+@dataclass(frozen=True, eq=False)
+class _Counting:
+    """How a run is counted: whose parts the outputs of its nodes are in, and what happens between cores."""
+
+    mapping: Mapping | None
+    parts: dict[str, tuple[Part, ...]]
+    messages: Messages | None
+    standstill: Standstill | None
+
+    @staticmethod
+    def of(graph: Graph, mapping: Mapping | None, gating: str) -> _Counting:
+        parts = parts_of(graph, mapping)
+        if mapping is None:
+            return _Counting(None, parts, None, None)
+        gated = gating in ("core", "power")
+        return _Counting(
+            mapping, parts, Messages(graph, mapping), Standstill(graph, mapping) if gated else None
+        )
+
+
 class _Run:
     """One batch on its way through the graph."""
 
@@ -116,7 +154,8 @@ class _Run:
         self,
         graph: Graph,
         images: Values,
-        dtypes: Mapping[str, Dtype],
+        dtypes: dict[str, Dtype],
+        counting: _Counting,
         *,
         spikes: bool,
         states: bool,
@@ -137,20 +176,26 @@ class _Run:
         """The values at the end of the model step before."""
         self.spikes: dict[str, list[NDArray[np.uint8]]] = {}
         self.states: dict[str, list[NDArray[np.int32]]] = {}
-        self.activity: ActivityBuilder = builder_for(graph, len(images))
+        self.counting = counting
+        self.activity: ActivityBuilder = builder_for(graph, len(images), counting.mapping)
         self.visits = np.ones((len(images), graph.time_steps, graph.blocks, graph.tokens), np.bool_)
 
     def trace(self) -> Trace:
         """Run all phases."""
         for node in self._in_phase(Phase.ONCE, Phase.STEM):
             self._prologue(node)
+        self._count_on_cores(Phase.ONCE)
+        for step in range(self.graph.time_steps):
+            self._count_on_cores(Phase.STEM, step)
         for step in range(self.graph.time_steps):
             self.previous = dict(self.values)
             for node in self._in_phase(Phase.STEP):
                 self._evaluate(node, step)
             self._note_visits(step)
+            self._count_on_cores(Phase.STEP, step)
         for node in self._in_phase(Phase.END):
             self._evaluate(node, 0)
+        self._count_on_cores(Phase.END)
         return Trace(
             logits=self._logits(),
             visits=self.visits,
@@ -226,16 +271,42 @@ class _Run:
         return self.values[key]
 
     def _count(self, node: Node, step: int, inputs: dict[str, Values], outputs: Outputs) -> None:
+        if not does_events(node):
+            return
         if isinstance(node, HaltingScore):
             counted = count_scores(node, self._visit_mask(node, step), outputs["h"])
-        elif op_of(node) in COUNTERS:
+        else:
             kinds = {port: self.graph.source_type(e).kind for port, e in self.graph.inputs(node).items()}
             counted = COUNTERS[op_of(node)](node, inputs, outputs, kinds)
-        else:
+        label = _label(node.phase, step, of_readout=isinstance(node, Readout))
+        for part in self.counting.parts[node.name]:
+            for event, counts in counted:
+                self.activity.add(event, part.row, label, part.count(counts))
+
+    def _count_on_cores(self, phase: Phase, step: int = 0) -> None:
+        """Count what cores send in a step of a phase, and which of their neurons are not stepped."""
+        if self.counting.messages is None:
             return
-        label = _label(node, step)
-        for event, per_image in counted.items():
-            self.activity.add(event, node.name, label, per_image)
+
+        def value(source: str) -> Values:
+            node = self.graph.node(source)
+            latest = self.values[source, node.OUTPUTS[0]]
+            return latest[step] if node.phase == Phase.STEM else latest
+
+        def visits(block: int) -> NDArray[np.bool_]:
+            return self.visits[:, step, block]
+
+        label = _label(phase, step)
+        self._add(label, self.counting.messages.events(phase, value, visits))
+        if self.counting.standstill is not None and phase == Phase.STEP:
+            self._add(label, self.counting.standstill.events(partial(self._alive, step=step)))
+
+    def _alive(self, name: str, step: int) -> Values:
+        return self._value(self.graph.node(name), "alive", step)
+
+    def _add(self, label: str, events: Events) -> None:
+        for kind, row, counts in events:
+            self.activity.add(kind, row, label, counts)
 
     def _visit_mask(self, node: HaltingScore, step: int) -> Values | None:
         """Find the mask of the visit that a score belongs to: what its accumulator takes."""
@@ -260,7 +331,8 @@ def _site(graph: Graph, node: Node, dtype: Dtype, skip: bool) -> Site:
     return Site(tensors, graph.time_steps, skip)
 
 
-def _label(node: Node, step: int) -> str:
-    if node.phase in (Phase.ONCE, Phase.END) and not isinstance(node, Readout):
-        return str(node.phase)
-    return f"{'stem' if node.phase == Phase.STEM else 'step'}{step + 1}"
+def _label(phase: Phase, step: int, *, of_readout: bool = False) -> str:
+    """Name a step as records do; a readout's are those it gathers in."""
+    if phase == Phase.ONCE or (phase == Phase.END and not of_readout):
+        return str(phase)
+    return f"{'stem' if phase == Phase.STEM else 'step'}{step + 1}"

@@ -1,0 +1,161 @@
+"""What a run does on the cores of a mapping: what its neurons send, and which cores stand still."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stas_neuro.activity import layers_of
+from stas_neuro.ir import LIF, Graph, HaltAccumulate, Phase, is_off_core
+from stas_neuro.mapping import Mapping, Route, does_events, extent, routes
+from stas_neuro.mapping.neurons import placed_with
+from stas_neuro.reference.counting import Counts, Each, Part, by_position
+
+_KINDS = {
+    "axon_messages": "copies",
+    "hops_x": "hops_x",
+    "hops_y": "hops_y",
+    "chip_crossings": "chip_crossings",
+}
+"""Kinds of events that a message does, and what a route says of each."""
+Events = Iterator[tuple[str, str, Counts]]
+"""Kind, row and counts (B,)."""
+Visits = Callable[[int], NDArray[np.bool_]]
+"""Whom a block visits at this step, (B, N)."""
+
+
+def parts_of(graph: Graph, mapping: Mapping | None) -> dict[str, tuple[Part, ...]]:
+    """List the rows of each node that does events: its pieces on cores, or itself where it is on none."""
+    return {node.name: tuple(_parts(graph, mapping, node.name)) for node in graph.nodes if does_events(node)}
+
+
+def _parts(graph: Graph, mapping: Mapping | None, name: str) -> Iterator[Part]:
+    node = graph.node(name)
+    shape = extent(graph, node)
+    if mapping is None or is_off_core(node):
+        yield Part(name, shape, None, (0, shape[1]))
+        return
+    for piece in mapping.of_layer(placed_with(graph, node) or name):
+        everywhere = len(piece.positions) == shape[0]
+        positions = None if everywhere else np.array(piece.positions)
+        yield Part(f"{name}@{piece.core}", shape, positions, piece.features)
+
+
+@dataclass(frozen=True, eq=False)
+class _Sender:
+    """A part of a source: `per_value` (values, kinds) is what each value that is not 0 counts for."""
+
+    part: Part
+    kinds: tuple[str, ...]
+    per_value: NDArray[np.floating[Any]]
+
+    @staticmethod
+    def of(route: Route, part: Part) -> _Sender:
+        """Leave out the kinds of which there are none."""
+        by_kind = {kind: part.of(getattr(route, what)[None]).ravel() for kind, what in _KINDS.items()}
+        kinds = tuple(kind for kind, each in by_kind.items() if each.any())
+        per_value = np.array([by_kind[kind] for kind in kinds]).reshape(len(kinds), part.values).T
+        return _Sender(part, kinds, _exact(per_value))
+
+    def events(self, sent: Each) -> Events:
+        """Count for the values that are sent, bool (B, positions, features)."""
+        chosen = self.part.of(sent).reshape(len(sent), -1).astype(self.per_value.dtype)
+        for kind, counts in zip(self.kinds, (chosen @ self.per_value).T, strict=True):
+            yield kind, self.part.row, counts.astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class _Receivers:
+    """Rows that take values from beside the cores: `wanted` (values of the source, rows)."""
+
+    source: str
+    phase: Phase
+    rows: tuple[str, ...]
+    wanted: NDArray[np.floating[Any]]
+
+
+class Messages:
+    """Counts messages by the routes of a mapping."""
+
+    def __init__(self, graph: Graph, mapping: Mapping) -> None:
+        self._graph = graph
+        parts = parts_of(graph, mapping)
+        ways = routes(graph, mapping)
+        self._routes = [
+            (route, [_Sender.of(route, part) for part in parts[route.source]]) for route in ways.routes
+        ]
+        arrivals: dict[tuple[str, Phase], dict[str, NDArray[np.bool_]]] = {}
+        for arrival in ways.arrivals:
+            rows = arrivals.setdefault((arrival.source, arrival.phase), {})
+            rows[f"{arrival.receiver}@{arrival.core}"] = arrival.wanted.ravel()
+        self._receivers = [
+            _Receivers(*key, tuple(rows), _exact(np.array(list(rows.values())).T))
+            for key, rows in arrivals.items()
+        ]
+
+    def events(self, phase: Phase, value: Callable[[str], Each], visits: Visits) -> Events:
+        """Count the messages of one step of a phase, of which `value` gives what a node sent, (B, ...)."""
+        for route, senders in self._routes:
+            if route.phase == phase:
+                sent = self._sent(route, value, visits)
+                for sender in senders:
+                    yield from sender.events(sent)
+        for receivers in self._receivers:
+            if receivers.phase == phase:
+                sent = by_position(value(receivers.source)) != 0
+                counts = sent.reshape(len(sent), -1).astype(receivers.wanted.dtype) @ receivers.wanted
+                for row, of_row in zip(receivers.rows, counts.T, strict=True):
+                    yield "input_messages", row, of_row.astype(np.int64)
+
+    def _sent(self, route: Route, value: Callable[[str], Each], visits: Visits) -> Each:
+        if isinstance(self._graph.node(route.source), HaltAccumulate):
+            assert route.block is not None  # it sends for tokens of its own block
+            return visits(route.block)[:, :, None]
+        sent: Each = by_position(value(route.source)) != 0
+        if route.block is None:
+            return sent
+        visited = visits(route.block)
+        opened: Each = visited if route.tokens is None else visited @ route.tokens
+        sent &= opened[:, :, None]
+        return sent
+
+
+def _exact(whole: NDArray[Any]) -> NDArray[np.floating[Any]]:
+    """Give whole numbers (values, sums) as floats in which each sum over any of the values is exact."""
+    return whole.astype(np.float32 if whole.sum(axis=0).max(initial=0) < 2**24 else np.float64)
+
+
+class Standstill:
+    """Tells which neurons are not stepped where a core with no live token stands still.
+
+    At a stage of a model step a core stands still if all its pieces of that stage hold tokens, and all of
+    these have halted. A piece that knows of no halting keeps it going.
+    """
+
+    def __init__(self, graph: Graph, mapping: Mapping) -> None:
+        stages = {layer.name: layer.stage for layer in layers_of(graph)}
+        at_work: dict[tuple[int, int | None], list[tuple[str, Part]]] = {}
+        for layer in mapping.layers:
+            if graph.node(layer).phase == Phase.STEP:
+                for piece, part in zip(mapping.of_layer(layer), _parts(graph, mapping, layer), strict=True):
+                    at_work.setdefault((piece.core, stages[layer]), []).append((layer, part))
+        gated = {layer for layer in mapping.layers if "alive" in graph.inputs(layer)}
+        self._teams = [team for team in at_work.values() if gated.issuperset(layer for layer, _ in team)]
+        self._graph = graph
+
+    def events(self, alive: Callable[[str], Each]) -> Events:
+        """Count the neurons that are not stepped in a model step; `alive` gives the mask (B, N) of a node."""
+        for team in self._teams:
+            stands = np.logical_and.reduce([_all_halted(alive(layer), part) for layer, part in team])
+            for layer, part in team:
+                if isinstance(self._graph.node(layer), LIF):
+                    yield "updates_skipped", part.row, stands * part.values
+
+
+def _all_halted(alive: Each, part: Part) -> NDArray[np.bool_]:
+    of_part = alive if part.positions is None else alive[:, part.positions]
+    return np.asarray((of_part == 0).all(axis=1))
