@@ -27,6 +27,7 @@ from stas_neuro.energy.result import (
     TokenCost,
 )
 from stas_neuro.energy.schedule import SCHEDULES, Schedule, fastest
+from stas_neuro.energy.split import Split
 
 __all__ = [
     "GATINGS",
@@ -49,6 +50,7 @@ __all__ = [
     "Saving",
     "Schedule",
     "Source",
+    "Split",
     "Spread",
     "StepCost",
     "TokenCost",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -16,6 +16,7 @@ from stas_neuro.energy.profile import MissingEntry, Profile
 from stas_neuro.energy.refusal import CannotRun
 from stas_neuro.energy.result import DISCLAIMER, Estimate, Interval
 from stas_neuro.energy.schedule import Schedule, fastest
+from stas_neuro.energy.split import Split, at_every_step, held_to, split
 from stas_neuro.errors import InputError
 
 Refusal = MissingEntry | CannotRun
@@ -38,6 +39,9 @@ class Saving:
     dynamic_energy_saving: Interval | None
     latency_saving: Interval | None
     op_count_saving: float | None
+    savings_survival: Interval | None
+    break_even_token_ratio: Interval | None
+    split: Split | None
     halting: Estimate | None
     without: Estimate | None
     missing: tuple[str, ...]
@@ -93,14 +97,20 @@ def compare(
                 "run both on the same images",
             )
     own = schedule or fastest(activity)
+    ours = op_count(activity, gating).value
     rows = []
     for profile in profiles:
         halting = _try(activity, profile, gating, own, weight_bits)
         for label, baseline in baselines.items():
             other = baseline_schedule or fastest(baseline)
-            without = _try(baseline, profile, gating, other, weight_bits)
-            operations = op_count(activity, gating).value, op_count(baseline, gating).value
-            rows.append(_saving(profile.name, label, (own, other), halting, without, operations))
+            held = held_to(baseline, own, activity.late)
+            without, every_step, kept = (
+                _try(record, profile, gating, taken, weight_bits)
+                for record, taken in ((baseline, other), (at_every_step(baseline), other), held)
+            )
+            counted = ours, op_count(baseline, gating).value
+            row = _saving(profile.name, label, (own, other), halting, without, counted)
+            rows.append(_explain(row, every_step, kept))
     return Comparison(disclaimer=DISCLAIMER, rows=tuple(rows))
 
 
@@ -135,6 +145,7 @@ def _saving(
         unavailable[name] = _reason(name, halting, without)
     if counted is None:
         unavailable["op_count_saving"] = _NOTHING
+    survival = _survival(energy or dynamic, counted, unavailable)
     missing: dict[str, None] = {}
     for name, side in (("halting", halting), ("without", without)):
         if not isinstance(side, Estimate):
@@ -150,11 +161,64 @@ def _saving(
         dynamic_energy_saving=dynamic,
         latency_saving=latency,
         op_count_saving=counted,
+        savings_survival=survival,
+        break_even_token_ratio=None,
+        split=None,
         halting=halting if isinstance(halting, Estimate) else None,
         without=without if isinstance(without, Estimate) else None,
         missing=tuple(missing),
         unavailable=unavailable,
     )
+
+
+def _explain(row: Saving, every_step: Estimate | Refusal, held: Estimate | Refusal) -> Saving:
+    """Add where the saving comes from, and how many tokens would have to halt."""
+    if row.halting is None or row.without is None:
+        why = row.unavailable["halting" if row.halting is None else "without"]
+        told = row.unavailable | {"split": why, "break_even_token_ratio": why}
+        return replace(row, unavailable=told)
+    told = dict(row.unavailable)
+    parts = None
+    if isinstance(every_step, Estimate) and isinstance(held, Estimate):
+        parts = split(every_step, row.without, held, row.halting)
+    else:
+        told["split"] = str(held if isinstance(every_step, Estimate) else every_step)
+    even = _break_even(row.halting, row.without, told)
+    return replace(row, split=parts, break_even_token_ratio=even, unavailable=told)
+
+
+def _survival(saving: Interval | None, counted: float | None, unavailable: dict[str, str]) -> Interval | None:
+    """Divide what is saved on a chip by what the operation count says."""
+    if saving is None:
+        unavailable["savings_survival"] = unavailable["dynamic_energy_saving"]
+        return None
+    if counted is None or counted <= 0:
+        unavailable["savings_survival"] = "the operation count saves nothing"
+        return None
+    return Interval(saving.value / counted, saving.low / counted, saving.high / counted)
+
+
+def _break_even(halting: Estimate, without: Estimate, unavailable: dict[str, str]) -> Interval | None:
+    """Find the token ratio at which both cost the same, if energy that comes with visits goes with it.
+
+    All entries low, at their value, and high, the same in both.
+    """
+    name, ratio = "break_even_token_ratio", halting.token_ratio
+    ends = []
+    for corner in ("value", "low", "high"):
+        both = (halting.energy_j, without.energy_j)
+        if both[0] is None or both[1] is None:
+            both = (halting.dynamic_energy_j, without.dynamic_energy_j)
+        visits = getattr(halting.visit_energy_j, corner)
+        if not ratio or not visits:
+            unavailable[name] = "the run with halting has no visits that cost anything"
+            return None
+        ends.append(ratio * (1 + (getattr(both[1], corner) - getattr(both[0], corner)) / visits))
+    if not 0 <= ends[0] <= 1:
+        which = "more, even if no token is visited" if ends[0] < 0 else "less, even if all are visited"
+        unavailable[name] = f"halting costs {which}"
+        return None
+    return Interval(value=ends[0], low=max(min(ends), 0.0), high=min(max(ends), 1.0))
 
 
 def _reason(name: str, *sides: Estimate | Refusal) -> str:
@@ -168,7 +232,7 @@ def _reason(name: str, *sides: Estimate | Refusal) -> str:
 
 
 def _energy_saving(halting: Estimate, without: Estimate, *, total: bool) -> Interval | None:
-    """Find the range of the saving when each part of `_parts` is at its low, value or high in both runs.
+    """Find the range of the saving when each part of `_parts` is at its low or high in both runs.
 
     Dynamic energy is a sum over entries, so the saving, a quotient, has its extremes where each entry is at
     an end: the range is exact. A total is not such a sum, see `_parts`.
@@ -177,7 +241,8 @@ def _energy_saving(halting: Estimate, without: Estimate, *, total: bool) -> Inte
     zero = Interval(0.0, 0.0, 0.0)
     pairs = [(ours.get(name, zero), theirs.get(name, zero)) for name in {**ours, **theirs}]
     table = np.array([[[side.value, side.low, side.high] for side in pair] for pair in pairs])
-    corners = np.array(list(product(range(3), repeat=len(pairs))), dtype=np.intp)
+    # First all at their value. A quotient of sums has its extremes where each part is at an end.
+    corners = np.array([(0,) * len(pairs), *product((1, 2), repeat=len(pairs))], dtype=np.intp)
     sums = np.zeros((2, len(corners)))
     for index, row in enumerate(table):
         sums += row[:, corners[:, index]]
