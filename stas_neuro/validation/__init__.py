@@ -7,9 +7,10 @@ from stas_neuro.validation.cases import sanafe_cases
 from stas_neuro.validation.checks import Check, Promise
 from stas_neuro.validation.measurements import Measured, PilotNet, Quartz, pilotnet, quartz
 from stas_neuro.validation.published import pilotnet_activity, quartz_activity, validate_published
-from stas_neuro.validation.sanafe import Case, Count, CrossCheck, architecture_of, cross_check
+from stas_neuro.validation.sanafe import ENERGY_BOUND, Case, Count, CrossCheck, architecture_of, cross_check
 
 __all__ = [
+    "ENERGY_BOUND",
     "Case",
     "Check",
     "Count",

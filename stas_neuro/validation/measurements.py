@@ -60,6 +60,7 @@ class PilotNet:
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     title: str
+    chip: str
     source: str
     note: str
     steps_counted: int
@@ -75,6 +76,7 @@ class Quartz:
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     title: str
+    chip: str
     source: str
     note: str
     neurons: int

@@ -11,10 +11,10 @@ from stas_neuro.mapping import Site
 from stas_neuro.validation.checks import Check
 from stas_neuro.validation.measurements import PilotNet, Quartz, pilotnet, quartz
 
-ENERGY_BOUND = 0.1
+PILOTNET_BOUND = 0.1
 """Promised of the dynamic energy of PilotNet, whichever of its neurons were active."""
 _STEP = "step1"
-_OWN_DATA = "the profile's figure is from this very table: no test of it"
+_OWN_DATA = "the profile has it from here"
 
 
 def validate_published() -> tuple[Check, ...]:
@@ -81,21 +81,21 @@ def _check_pilotnet(measured: PilotNet) -> tuple[Check, ...]:
     checks = []
     for active in (False, True):
         cost = estimate(pilotnet_activity(measured, active=active), "loihi2")
-        case = f"{measured.title}, {'all' if active else 'no'} neurons active"
+        active_ones = "all neurons active" if active else "no neuron active"
         for run in measured.runs:
             checks.append(
                 Check(
-                    case=f"{case}, {run.name}",
+                    case=f"{measured.title} {run.name}, {active_ones}",
                     quantity="dynamic energy of a step",
                     unit="J",
                     predicted=cost.dynamic_energy_j,
                     measured=run.step_energy_j,
                     promise="error",
-                    bound=ENERGY_BOUND,
+                    bound=PILOTNET_BOUND,
                 )
             )
     for run in measured.runs:
-        case = f"{measured.title}, {run.name}"
+        case = f"{measured.title} {run.name}"
         checks.append(
             Check(
                 case=case,
@@ -103,7 +103,7 @@ def _check_pilotnet(measured: PilotNet) -> tuple[Check, ...]:
                 unit="s",
                 predicted=_known(cost.latency_s),
                 measured=run.step_s,
-                note="the law is a lower bound; the high end of a synaptic operation is fitted on this run",
+                note="a lower bound, its high end fitted on this run",
             )
         )
         checks.append(
@@ -125,30 +125,30 @@ def _check_quartz(measured: Quartz) -> tuple[Check, ...]:
     _, per_step = step_regression(measured)
     checks = [
         Check(
-            case=f"{measured.title}, {run.steps} steps",
+            case=f"{measured.title} {run.steps} steps",
             quantity="dynamic energy of a step",
             unit="J",
             predicted=band,
             measured=run.step_energy_j,
-            note="with its share of the input and the spikes of a sample",
+            note="with a share of the sample's input and spikes",
         )
         for run in measured.runs
     ]
     checks.append(
         Check(
-            case=f"{measured.title}, energy over steps",
+            case=f"{measured.title}, all runs",
             quantity="dynamic energy of one step more",
             unit="J",
             predicted=band,
             measured=per_step,
             promise="interval",
-            note="low: all neurons idle, high: all active",
+            note="low: no neuron active, high: all",
         )
     )
     for run in measured.runs:
-        case = f"{measured.title}, {run.steps} steps"
+        case = f"{measured.title} {run.steps} steps"
         figures = (
-            ("time of a step", "s", idle.latency_s, run.step_s, "steps wait for input and output"),
+            ("time of a step", "s", idle.latency_s, run.step_s, "the chip waits for the host"),
             ("static power", "W", idle.static_power_w, run.static_power_w, _OWN_DATA),
             ("management power", "W", idle.management_power_w, run.management_power_w, _OWN_DATA),
         )

@@ -239,7 +239,7 @@ def _counts(case: Case, own: Activity, cost: Estimate, theirs: _Result) -> tuple
     updated = np.array(steps.updated) - entered
     if case.all_active:
         stepped = sum(event.count for event in cost.events if event.event in _PARTS["neurons"])
-        compared.append(("neurons updated, in all", np.array([stepped]), updated[1:].sum(keepdims=True)))
+        compared.append(("neurons updated", np.array([stepped]), updated[1:].sum(keepdims=True)))
     else:
         compared.append(("neurons active", ours("updates_active", late=True), updated))
     return tuple(Count(name, _whole(mine), _whole(other)) for name, mine, other in compared)
