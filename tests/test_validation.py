@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from stas_neuro.energy import Interval, estimate, load_profile
 from stas_neuro.errors import InputError
+from stas_neuro.report import si
 from stas_neuro.validation import (
     Check,
     pilotnet,
@@ -100,3 +102,14 @@ def test_a_check_says_what_it_promised() -> None:
     assert not replace(check, promise="interval").holds
     assert not replace(check, promise="error", bound=0.1).holds
     assert replace(check, promise="error", bound=0.21).holds
+
+
+def test_documented_table_is_what_is_predicted() -> None:
+    documented = (Path(__file__).parents[1] / "docs" / "validation.md").read_text()
+    energies = [check for check in validate_published() if check.unit == "J" or "PilotNet" in check.case]
+    assert len(energies) == 14
+    for check in energies:
+        predicted = check.predicted
+        figures = (predicted.value, predicted.low, predicted.high, check.measured)
+        cells = (check.case, check.quantity, *(si(figure, check.unit) for figure in figures))
+        assert f"| {' | '.join(cells)} | {100 * check.error:+.1f} % |" in documented, check.case
