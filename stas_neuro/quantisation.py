@@ -15,7 +15,7 @@ from stas_neuro.energy import Arithmetic
 from stas_neuro.errors import InputError
 from stas_neuro.files import parse_json, read_bytes, write_atomically
 from stas_neuro.ir import Encoding, FixedConv2d, FixedLinear, Graph
-from stas_neuro.passes import LayerScale, Quantise, run_passes
+from stas_neuro.passes import WIDEST_STATE, LayerScale, Quantise, run_passes
 from stas_neuro.reference.statistics import sample_statistics
 
 SCALES_FILE = "quantisation.json"
@@ -84,7 +84,8 @@ def _options(
         if bits > arithmetic.weight_bits:
             what = f"weights of {bits} bits, the chip's have up to {arithmetic.weight_bits}"
             raise InputError(what, "use fewer bits")
-        chosen = replace(chosen, exponents=arithmetic.exponents, state_bits=arithmetic.state_bits)
+        bits_of_state = min(arithmetic.state_bits, WIDEST_STATE)
+        chosen = replace(chosen, exponents=arithmetic.exponents, state_bits=bits_of_state)
     if sample is not None:
         seen = sample_statistics(graph, api.preprocess(graph, sample, SAMPLE_IMAGES))
         chosen = replace(chosen, statistics=seen.statistics, largest_output=seen.largest_output)

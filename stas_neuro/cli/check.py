@@ -60,7 +60,7 @@ def show(result: Preflight) -> None:
 
 def _line(verdict: Verdict) -> str:
     if verdict.fits is None:
-        return f"{verdict.profile}: {verdict.title} has no cores: nothing to check"
+        return f"{verdict.profile}: {verdict.title} has no cores to place networks on: nothing to check"
     answer = "can take it" if verdict.fits else "CANNOT take it"
     counts = f"{verdict.count('error')} errors, {verdict.count('warning')} warnings"
     return f"{verdict.profile}: {verdict.title} {answer}: {counts}"

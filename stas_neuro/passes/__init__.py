@@ -1,14 +1,17 @@
 """Rewrites of graphs, each a small named pass, and the driver that runs them."""
 
+from stas_neuro.passes.compute_halted import ComputeHalted
 from stas_neuro.passes.driver import Pass, PassError, run_passes
 from stas_neuro.passes.fold import FoldBatchNorm
 from stas_neuro.passes.integer_walk import LayerUnits
-from stas_neuro.passes.quantise import Quantise
+from stas_neuro.passes.quantise import WIDEST_STATE, Quantise
 from stas_neuro.passes.scales import LayerScale, Statistics
 from stas_neuro.passes.stale import SCHEDULES, DelayDecisions, schedule_decisions, spiking_stages
 
 __all__ = [
     "SCHEDULES",
+    "WIDEST_STATE",
+    "ComputeHalted",
     "DelayDecisions",
     "FoldBatchNorm",
     "LayerScale",

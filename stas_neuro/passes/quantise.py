@@ -20,6 +20,9 @@ from stas_neuro.ir import (
 from stas_neuro.passes.integer_walk import IntegerWalk, LayerUnits
 from stas_neuro.passes.scales import LayerScale, Statistics
 
+WIDEST_STATE = 24
+"""Bits of state that a program uses at most, also on a chip with more."""
+
 
 @dataclass(frozen=True)
 class Quantise:
@@ -50,7 +53,7 @@ class Quantise:
 
     bits: int = 8
     exponents: Literal["layer", "channel"] = "layer"
-    state_bits: int = 24
+    state_bits: int = WIDEST_STATE
     encoding: Encoding = "graded"
     statistics: Mapping[str, Statistics] = field(default_factory=dict)
     scales: Mapping[str, LayerScale] = field(default_factory=dict)
@@ -58,7 +61,7 @@ class Quantise:
     """Largest magnitude of a block's output on the sample; without it the readout takes all that can be."""
 
     def __post_init__(self) -> None:
-        for name, low, high in (("bits", 1, 9), ("state_bits", 16, 24)):
+        for name, low, high in (("bits", 1, 9), ("state_bits", 16, WIDEST_STATE)):
             value = getattr(self, name)
             if not low <= value <= high:
                 raise InputError(f"{name} is {value}", f"use {low} to {high}")

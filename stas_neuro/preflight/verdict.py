@@ -12,7 +12,7 @@ from stas_neuro.bundle import Bundle, load_bundle
 from stas_neuro.energy import Arithmetic, Profile, list_profiles, load_profile
 from stas_neuro.errors import CheckFailed, InputError, StasError
 from stas_neuro.ir import Graph, Problem, Stage
-from stas_neuro.passes import FoldBatchNorm, Quantise, run_passes
+from stas_neuro.passes import WIDEST_STATE, FoldBatchNorm, Quantise, run_passes
 from stas_neuro.preflight.capabilities import graded_spikes, neuron_programs, processor, spike_products
 from stas_neuro.preflight.capacity import PACKING, capacity
 from stas_neuro.preflight.findings import Finding, Site
@@ -196,7 +196,9 @@ def _findings(candidate: _Candidate, profile: Profile, arithmetic: Arithmetic) -
         return
     if graph.stage != Stage.QUANTISED:
         quantise = candidate.chosen or Quantise(
-            bits=candidate.bits, exponents=arithmetic.exponents, state_bits=arithmetic.state_bits
+            bits=candidate.bits,
+            exponents=arithmetic.exponents,
+            state_bits=min(arithmetic.state_bits, WIDEST_STATE),
         )
         try:
             graph = quantise(graph)
