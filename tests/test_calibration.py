@@ -281,6 +281,12 @@ def test_the_file_extends_the_profile_and_prices(tmp_path: Path) -> None:
     assert same.entry("energy.synaptic_operation").source == "board-3-2"
 
 
+@pytest.mark.parametrize("name", ['quoted "3" \\ of \x7f\u00fc', "tab\tand\nline", "\u00e9"])
+def test_any_file_name_makes_a_profile(name: str, tmp_path: Path) -> None:
+    written = calibrate(measured(runs()), "loihi1").write(tmp_path / f"{name}.toml")
+    assert written.name == name and load_profile(tmp_path / f"{name}.toml") == written
+
+
 def test_an_entry_that_the_profile_did_not_have_is_added(tmp_path: Path) -> None:
     columns: Columns = {"chip_crossings": np.array([1e5, 2e5, 4e5, 8e5])}
     columns["energy_j"] = columns["chip_crossings"] * 5e-11
