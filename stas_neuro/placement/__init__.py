@@ -1,17 +1,21 @@
 """Where a network goes: pieces of layers on cores, cores on tiles, under the limits of a profile."""
 
-from stas_neuro.placement.place import OBJECTIVES, STRATEGIES, Objective, Strategy, place
+from stas_neuro.placement.placing import OBJECTIVES, STRATEGIES, Strategy, place
 from stas_neuro.placement.reasons import DoesNotFit, Reason
+from stas_neuro.placement.steps import CoreSteps, core_steps
+from stas_neuro.placement.strategies import Objective
 from stas_neuro.placement.utilisation import Utilisation, utilisation
 
 __all__ = [
     "OBJECTIVES",
     "STRATEGIES",
+    "CoreSteps",
     "DoesNotFit",
     "Objective",
     "Reason",
     "Strategy",
     "Utilisation",
+    "core_steps",
     "place",
     "utilisation",
 ]

@@ -9,6 +9,7 @@ from math import ceil, log2
 import numpy as np
 from numpy.typing import NDArray
 
+from stas_neuro.activity import layers_of
 from stas_neuro.energy import Profile
 from stas_neuro.errors import InputError
 from stas_neuro.ir import (
@@ -39,6 +40,8 @@ class Owner:
     ----------
     name, scope : str
         Its node and the part of the network that it belongs to.
+    stage : int
+        Spiking stages before it: in which hardware step of a model step it is at work.
     positions, features : int
         Its neurons are positions x features.
     synapse_bits : int64 (positions,)
@@ -54,6 +57,7 @@ class Owner:
 
     name: str
     scope: str
+    stage: int
     positions: int
     features: int
     synapse_bits: NDArray[np.int64]
@@ -75,12 +79,14 @@ def owners_of(graph: Graph, bits: int = DEFAULT_BITS) -> tuple[Owner, ...]:
 
     `bits` of a weight are those of the integers where the graph has them.
     """
+    stages = {layer.name: layer.stage or 0 for layer in layers_of(graph)}
     members: dict[str, list[Node]] = {name: [graph.node(name)] for name in owners(graph)}
     for node in graph.nodes:
         if does_events(node) and (owner := placed_with(graph, node)):
             members[owner].append(node)
     return tuple(
-        _owner(graph, graph.node(name), extent, members[name], bits) for name, extent in owners(graph).items()
+        _owner(graph, graph.node(name), stages[name], extent, members[name], bits)
+        for name, extent in owners(graph).items()
     )
 
 
@@ -101,7 +107,9 @@ def weight_bits(graph: Graph, bits: int, profile: Profile) -> int:
     return bits
 
 
-def _owner(graph: Graph, owner: Node, extent: tuple[int, int], members: list[Node], bits: int) -> Owner:
+def _owner(
+    graph: Graph, owner: Node, stage: int, extent: tuple[int, int], members: list[Node], bits: int
+) -> Owner:
     positions, features = extent
     synapses = np.zeros(positions, dtype=np.int64)
     demand: dict[str, int] = {"shared_bits": 0, "feature_bits": 0, "head_bits": 0, "head": 0}
@@ -116,6 +124,7 @@ def _owner(graph: Graph, owner: Node, extent: tuple[int, int], members: list[Nod
     return Owner(
         name=owner.name,
         scope=owner.scope,
+        stage=stage,
         positions=positions,
         features=features,
         synapse_bits=synapses,

@@ -27,34 +27,36 @@ class CoHalting:
     ----------
     visits : bool (..., tokens)
         Whether a token is visited; the leading axes (images, model steps) are what is counted over.
-    prices : sequence of number
-        `prices[n - 1]` is what one visit of a group of n tokens costs; as many as a group may have tokens.
+    cores, prices : sequence of int
+        `cores[n - 1]` is what a group of n tokens takes, and `prices[n - 1]` what one of its visits costs; as
+        many as a group may have tokens.
     """
 
-    def __init__(self, visits: NDArray[np.bool_], prices: Sequence[float]) -> None:
+    def __init__(self, visits: NDArray[np.bool_], cores: Sequence[int], prices: Sequence[int]) -> None:
         tokens: int = visits.shape[-1]
         bits = np.packbits(visits.reshape(-1, tokens).T, axis=1)
         self._bits = np.ascontiguousarray(np.pad(bits, ((0, 0), (0, bits.shape[1] % 2)))).view(np.uint16)
         self.tokens = tokens
-        self.prices = np.asarray(prices, dtype=float)
+        self.cores = np.array(cores, dtype=np.intp)
+        self.prices = np.array(prices, dtype=np.int64)
 
     @property
     def largest(self) -> int:
         """Tokens that a group may have."""
-        return min(len(self.prices), self.tokens)
+        return min(len(self.cores), self.tokens)
 
     def visits(self, group: Sequence[int]) -> int:
         """Count the visits in which any token of a group lives."""
         together: NDArray[np.uint16] = np.bitwise_or.reduce(self._bits[list(group)], axis=0)
         return int(_ONES[together].sum(dtype=np.int64))
 
-    def price(self, group: Sequence[int]) -> float:
-        """Give the cost of one group; 0 of an empty one."""
-        return self.visits(group) * float(self.prices[len(group) - 1]) if group else 0.0
+    def total(self, groups: Sequence[Sequence[int]]) -> int:
+        """Give the cost of groups."""
+        return sum(self.visits(group) * int(self.prices[len(group) - 1]) for group in groups)
 
-    def total(self, groups: Sequence[Sequence[int]]) -> float:
-        """Give the cost of all groups."""
-        return sum(map(self.price, groups))
+    def cores_of(self, groups: Sequence[Sequence[int]]) -> int:
+        """Give the cores that groups take."""
+        return sum(int(self.cores[len(group) - 1]) for group in groups)
 
     def order(self) -> NDArray[np.intp]:
         """Sort the tokens by the number of their visits; int (tokens,)."""
@@ -81,36 +83,45 @@ def greedy_groups(seen: CoHalting, groups: int) -> Groups:
     return _sorted([order[part.start : part.stop].tolist() for part in equal_parts(seen.tokens, groups)])
 
 
-def contiguous_groups(seen: CoHalting, groups: int) -> Groups:
+def contiguous_groups(seen: CoHalting, groups: int, cores: int) -> Groups:
     """Cut the tokens, sorted by their visits, into groups of the least cost: a dynamic programme, exact.
+
+    The groups, none of them empty, take at most so many `cores` together.
 
     Raises
     ------
     InputError
-        When so few groups cannot hold all tokens.
+        When no such groups hold all tokens.
     """
-    _check(seen, groups)
     order = seen.order()
     of_run = seen.intervals(order)
-    best = np.full((groups + 1, seen.tokens + 1), np.inf)
-    best[0, 0] = 0
+    # best[g, c, j]: least cost of the first j tokens in g groups on at most c cores.
+    best = np.full((groups + 1, cores + 1, seen.tokens + 1), np.inf)
+    best[0, :, 0] = 0
     cut = np.zeros(best.shape, dtype=np.intp)
     for group, end in product(range(1, groups + 1), range(1, seen.tokens + 1)):
-        candidates = best[group - 1, :end] + of_run[:end, end]
-        cut[group, end] = candidates.argmin()
-        best[group, end] = candidates.min()
+        first = np.arange(max(0, end - seen.largest), end)
+        left = np.arange(cores + 1)[:, None] - seen.cores[end - first - 1]
+        before = np.where(left >= 0, best[group - 1, left, first], np.inf)
+        candidates = before + of_run[first, end]
+        best[group, :, end] = candidates.min(axis=1)
+        cut[group, :, end] = first[candidates.argmin(axis=1)]
+    if not np.isfinite(best[groups, cores, seen.tokens]):
+        what = f"{groups} groups of at most {seen.largest} tokens on {cores} cores cannot hold {seen.tokens}"
+        raise InputError(what, "use another number of groups (--groups)")
     found, end = [], seen.tokens
     for group in range(groups, 0, -1):
-        first = int(cut[group, end])
-        found.append(order[first:end].tolist())
-        end = first
+        first_token = int(cut[group, cores, end])
+        found.append(order[first_token:end].tolist())
+        cores -= int(seen.cores[end - first_token - 1])
+        end = first_token
     return _sorted(found)
 
 
 def local_search(seen: CoHalting, start: Groups) -> Groups:
     """Move and swap tokens between groups, the best change first, until none is for the better.
 
-    No group becomes empty or larger than it may be.
+    No group becomes empty or larger than it may be, and no two take more cores than before.
     """
     groups = [list(group) for group in start]
     pairs = list(combinations(range(len(groups)), 2))
@@ -126,20 +137,27 @@ def local_search(seen: CoHalting, start: Groups) -> Groups:
 
 def _best_change(
     seen: CoHalting, groups: Sequence[list[int]], pair: tuple[int, int]
-) -> tuple[float, tuple[list[int], list[int]]]:
+) -> tuple[int, tuple[list[int], list[int]]]:
     """Find the move or swap between two groups that lowers the cost most, and by how much."""
     a, b = groups[pair[0]], groups[pair[1]]
-    now = seen.total((a, b))
-    changes = ((seen.total(changed) - now, changed) for changed in _neighbours(a, b, seen.largest))
-    return min(changes, key=lambda change: change[0], default=(0.0, (a, b)))
+    now, cores = seen.total((a, b)), seen.cores_of((a, b))
+    changes = (
+        (seen.total(changed) - now, changed)
+        for changed in _neighbours(a, b, seen.largest)
+        if seen.cores_of(changed) <= cores
+    )
+    return min(changes, key=lambda change: change[0], default=(0, (a, b)))
 
 
-def learned_groups(seen: CoHalting, groups: int) -> Groups:
-    """Group tokens at the least cost found: local search from each of the simpler cuts, the best of all."""
-    starts = [contiguous_groups(seen, groups)]
-    if -(-seen.tokens // groups) <= seen.largest:
-        starts += [greedy_groups(seen, groups), scan_groups(seen.tokens, groups)]
-    return min((local_search(seen, start) for start in starts), key=seen.total)
+def candidates(seen: CoHalting, groups: int) -> tuple[Groups, ...]:
+    """Group tokens on no more cores than equal groups take: local search from each of the simpler cuts.
+
+    The last one is scan order itself, the first the cheapest.
+    """
+    scan = scan_groups(seen.tokens, groups)
+    starts = [contiguous_groups(seen, groups, seen.cores_of(scan)), greedy_groups(seen, groups), scan]
+    found = dict.fromkeys(local_search(seen, start) for start in starts)
+    return (*sorted(found, key=seen.total), scan)
 
 
 def _neighbours(a: list[int], b: list[int], largest: int) -> Iterator[tuple[list[int], list[int]]]:
@@ -158,11 +176,3 @@ def _without(group: list[int], token: int) -> list[int]:
 
 def _sorted(groups: Sequence[Sequence[int]]) -> Groups:
     return tuple(sorted(tuple(sorted(group)) for group in groups))
-
-
-def _check(seen: CoHalting, groups: int) -> None:
-    if not 1 <= groups <= seen.tokens:
-        raise InputError(f"{groups} groups of {seen.tokens} tokens", "give at least 1, at most one a token")
-    if groups * seen.largest < seen.tokens:
-        what = f"{groups} groups of at most {seen.largest} tokens cannot hold {seen.tokens}"
-        raise InputError(what, "use more groups (--groups)")

@@ -10,6 +10,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from math import isqrt
 from typing import Literal
 
 import numpy as np
@@ -75,9 +76,28 @@ class Packer:
         other._targets = {name: targets.copy() for name, targets in self._targets.items()}
         return other
 
-    def cores_of(self, domain: Domain) -> int:
-        """Count the cores of a domain."""
-        return sum(core.domain == domain for core in self.cores)
+    def check_fan_in(self, owner: Owner) -> None:
+        """Keep a reason where more sources reach a neuron of a layer than may."""
+        if self.limits.fan_in is None:
+            return
+        side = isqrt(owner.positions)
+        # Of a square map the neuron in the middle has the most; of others none is known to.
+        middle = [side // 2 * side + side // 2] if side * side == owner.positions else range(owner.positions)
+        most = max(
+            sum(int(values.sum()) for values in self._needed(owner, Region((at,), (0, 1))).values())
+            for at in middle
+        )
+        if most > self.limits.fan_in:
+            self.reasons.append(Reason(owner.name, "fan-in", most, self.limits.fan_in))
+
+    def overfull(self) -> Iterator[Reason]:
+        """Tell the cores that send to more than was known when they were filled: over delays, backwards."""
+        limit = self.limits.core.get("output axons")
+        for core in self.cores:
+            parts = ((name, region) for name, region in core.pieces.items() if name in self._targets)
+            needed = sum(int(self._targets[name][region.index].sum()) for name, region in parts)
+            if limit is not None and needed > limit:
+                yield Reason(next(iter(core.pieces)), "output axons", needed, limit)
 
     def place(self, owner: Owner, region: Region, domain: Domain, axis: Axis) -> None:
         """Put a region of a layer on cores of a domain: whole where it fits, else cut along `axis`.
@@ -160,13 +180,18 @@ class Packer:
         return before + (0 if targets is None else int(targets[region.index].sum()))
 
     def _with(self, owner: Owner, region: Region, core: Core) -> dict[str, Wanted]:
-        """Give the values that a core would take with a region; what is computed beside has no axons."""
+        """Give the values that a core would take with a region."""
+        needs = self._needed(owner, region)
+        return core.taken | {name: values | core.taken.get(name, False) for name, values in needs.items()}
+
+    def _needed(self, owner: Owner, region: Region) -> dict[str, Wanted]:
+        """Give the values that a region needs; what is computed beside the cores has no axons."""
         needs = self._needs.get((owner.name, region))
         if needs is None:
             needs = merged(self._reach.of(owner.name, region.positions, region.features))
             needs = {name: v for name, v in needs.items() if not is_off_core(self._graph.node(name))}
             self._needs[owner.name, region] = needs
-        return core.taken | {name: values | core.taken.get(name, False) for name, values in needs.items()}
+        return needs
 
     def _put(self, owner: Owner, region: Region, core: Core) -> None:
         core.used = {resource: self._use(resource, owner, region, core) for resource in self.limits.core}

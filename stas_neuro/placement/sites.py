@@ -1,7 +1,7 @@
 """Cores onto chips and tiles, so that those which send each other much are near.
 
-The quadratic assignment problem: the least sum of traffic x hops. Cores are exchanged, two at a time, from
-row-major order on until no exchange is for the better.
+The quadratic assignment problem: the least sum of traffic x hops. Cores are exchanged, two at a time, until
+none is for the better.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from stas_neuro.mapping import Site
 from stas_neuro.placement.limits import Limits
 
+_RANDOM_STARTS = 15
 Matrix = NDArray[np.float64]
 
 
@@ -67,14 +68,16 @@ def near_sites(chips: Sequence[int], traffic: Matrix, limits: Limits) -> tuple[S
         away = np.flatnonzero(np.asarray(chips) != chip)
         flow = both[np.ix_(here, here)]
         np.fill_diagonal(flow, 0)
-        slot_of = exchange(flow, distance, both[np.ix_(here, away)].sum(axis=1))
+        slot_of = assign(flow, distance, both[np.ix_(here, away)].sum(axis=1))
         for core, slot in zip(here, slot_of, strict=True):
             sites[core] = _site(chip, int(slot), limits)
     return tuple(sites)
 
 
-def exchange(flow: Matrix, distance: Matrix, outward: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Assign n cores to m >= n places by exchanges of two, each the best for one of them; deterministic.
+def assign(flow: Matrix, distance: Matrix, outward: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Assign n cores to m >= n places, near what they talk to; deterministic.
+
+    Exchanges from the order of the places, and from some orders at random; the best of all.
 
     Parameters
     ----------
@@ -88,29 +91,47 @@ def exchange(flow: Matrix, distance: Matrix, outward: NDArray[np.float64]) -> ND
     Returns
     -------
     int (n,)
-        Place of each core: cost(places) is not above that of any exchange of two.
+        Place of each core.
     """
-    cores, size = len(flow), len(distance)
-    flow = np.pad(flow, (0, size - cores))  # places that stay empty hold cores without traffic
-    outward = np.pad(outward, (0, size - cores))
-    places = np.arange(size)
-    tolerance = 1e-12 * max(float(flow.sum()), float(outward.sum()), 1.0) * max(float(distance.max()), 1.0)
+    spare = len(distance) - len(flow)
+    flow, outward = np.pad(flow, (0, spare)), np.pad(outward, (0, spare))  # empty places hold silent cores
+    rng = np.random.default_rng(0)
+    starts = [np.arange(len(distance)), *(rng.permutation(len(distance)) for _ in range(_RANDOM_STARTS))]
+    found: list[NDArray[np.intp]] = [exchange(flow, distance, outward, start) for start in starts]
+    best = min(found, key=lambda places: cost(flow, distance, outward, places))
+    return best[: len(best) - spare]
+
+
+def exchange(
+    flow: Matrix, distance: Matrix, outward: NDArray[np.float64], start: NDArray[np.intp]
+) -> NDArray[np.intp]:
+    """Exchange two cores, for each in turn with that which lowers the cost most, until none does.
+
+    Parameters as of `assign`, but there are as many cores as places; `start` is the place of each.
+    """
+    places: NDArray[np.intp] = np.array(start, dtype=np.intp)
+    apart = distance[np.ix_(places, places)]
+    gate = distance[0, places]
+    of_core = (flow * apart).sum(axis=1)
+    tolerance = 1e-9 * cost(flow, distance, outward, start)
+    talking = np.flatnonzero(flow.any(axis=1) | (outward > 0))
     better = True
     while better:
         better = False
-        for core in range(cores):
-            apart = distance[np.ix_(places, places)]
-            # What it costs to exchange this core with each other: both traffics change their distances.
-            change = apart @ flow[core] + flow @ apart[core] + 2 * flow[core] * apart[core]
-            change -= flow[core] @ apart[core] + (flow * apart).sum(axis=1)
-            gate = distance[0, places]
-            change += (outward[core] - outward) * (gate - gate[core])
-            change[core] = 0
+        for core in talking:
+            # Both change their distances to all others, which stay where they are; to each other they do not.
+            change = apart @ flow[core] - of_core[core] + flow @ apart[core] - of_core
+            change += 2 * flow[core] * apart[core] + (outward[core] - outward) * (gate - gate[core])
             other = int(change.argmin())
             if change[other] < -tolerance:
-                places[[core, other]] = places[[other, core]]
+                pair, exchanged = [core, other], [other, core]
+                places[pair] = places[exchanged]
+                gate[pair] = gate[exchanged]
+                apart[pair] = apart[exchanged]
+                apart[:, pair] = apart[:, exchanged]
+                of_core = (flow * apart).sum(axis=1)
                 better = True
-    return places[:cores]
+    return places
 
 
 def cost(flow: Matrix, distance: Matrix, outward: NDArray[np.float64], places: NDArray[np.intp]) -> float:

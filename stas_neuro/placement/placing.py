@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 from stas_neuro.activity import Activity
@@ -11,15 +11,22 @@ from stas_neuro.errors import InputError
 from stas_neuro.ir import Graph
 from stas_neuro.mapping import Mapping, Piece
 from stas_neuro.placement.demands import DEFAULT_BITS, Owner, owners_of, weight_bits
-from stas_neuro.placement.groups import CoHalting, Groups, learned_groups, scan_groups
+from stas_neuro.placement.groups import scan_groups
 from stas_neuro.placement.limits import Limits, limits_of
-from stas_neuro.placement.packing import Axis, Packer, Region, equal_parts, whole
+from stas_neuro.placement.packing import Packer, whole
 from stas_neuro.placement.reasons import DoesNotFit, Reason
 from stas_neuro.placement.sites import chips_of, near_sites
+from stas_neuro.placement.strategies import (
+    Block,
+    Objective,
+    by_features,
+    by_tokens,
+    fewest_cores,
+    pack_layers,
+)
 from stas_neuro.placement.traffic import traffic_between
 
 Strategy = Literal["channel-major", "token-major", "halting-aware"]
-Objective = Literal["core-steps", "neuron-updates"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 _BLOCK = "block"
@@ -68,21 +75,22 @@ def place(
     limits = limits_of(profile)
     owners = owners_of(graph, weight_bits(graph, bits, profile))
     packer = Packer(graph, limits)
+    for owner in owners:
+        packer.check_fan_in(owner)
     for scope, layers in _scopes(owners):
         if not scope.startswith(_BLOCK):
-            _pack(packer, scope, layers, lambda owner: [whole(owner)], "positions")
+            pack_layers(packer, scope, layers, lambda owner: [whole(owner)], "positions")
             continue
         if groups is None:
-            groups = _fewest_cores(packer, scope, layers, graph.tokens)
+            groups = fewest_cores(packer, scope, layers, graph.tokens)
         if strategy == "channel-major":
-            _pack(packer, scope, layers, _by_features(groups), "features")
+            pack_layers(packer, scope, layers, by_features(groups), "features")
             continue
         cut = scan_groups(graph.tokens, groups)
         if strategy == "halting-aware" and seen is not None and seen.visits is not None:
-            prices = _prices(packer, scope, layers, graph.tokens, groups, minimise)
             visits = seen.visits[:, :, int(scope.removeprefix(_BLOCK))]
-            cut = learned_groups(CoHalting(visits, prices), groups)
-        _pack(packer, scope, layers, _by_tokens(cut), "positions")
+            cut = Block(packer, scope, layers, graph.tokens, minimise).learned(groups, visits)
+        pack_layers(packer, scope, layers, by_tokens(cut), "positions")
     return _mapping(graph, profile, strategy, limits, owners, packer, seen)
 
 
@@ -108,70 +116,6 @@ def _scopes(owners: Sequence[Owner]) -> list[tuple[str, list[Owner]]]:
     return [(scope, [owner for owner in owners if owner.scope == scope]) for scope in scopes]
 
 
-Cutting = Callable[[Owner], list[Region | None]]
-"""Says which region of a layer each group has, in their order; None where it has none."""
-
-
-def _by_tokens(groups: Groups) -> Cutting:
-    """Cut layers of tokens by groups of them; what is of all tokens is in a group of its own."""
-    tokens = sum(map(len, groups))
-
-    def cut(owner: Owner) -> list[Region | None]:
-        if owner.positions != tokens:
-            return [None] * len(groups) + [whole(owner)]
-        return [Region(group, (0, owner.features)) for group in groups]
-
-    return cut
-
-
-def _by_features(groups: int) -> Cutting:
-    def cut(owner: Owner) -> list[Region | None]:
-        parts = equal_parts(owner.features, groups)
-        positions = tuple(range(owner.positions))
-        return [Region(positions, (part.start, part.stop)) if part else None for part in parts]
-
-    return cut
-
-
-def _pack(packer: Packer, scope: str, layers: Sequence[Owner], cutting: Cutting, axis: Axis) -> Packer:
-    """Pack the layers of a part of the network, the last first."""
-    for owner in reversed(layers):
-        for group, region in enumerate(cutting(owner)):
-            if region is not None:
-                packer.place(owner, region, (scope, group), axis)
-    return packer
-
-
-def _fewest_cores(packer: Packer, scope: str, layers: Sequence[Owner], tokens: int) -> int:
-    """Choose how many groups take the fewest cores, cut in scan order; of those the most."""
-    found: list[tuple[int, int]] = []
-    for groups in sorted({-(-tokens // size) for size in range(1, tokens + 1)}):
-        trial = _pack(packer.fork(), scope, layers, _by_tokens(scan_groups(tokens, groups)), "positions")
-        if not trial.reasons:
-            found.append((-len(trial.cores), groups))
-    return max(found)[1] if found else 1
-
-
-def _prices(
-    packer: Packer, scope: str, layers: Sequence[Owner], tokens: int, groups: int, minimise: Objective
-) -> list[float]:
-    """Say what a visit of a group costs by its size, up to what the cores of an equal group hold."""
-
-    def cores(cut: Groups) -> int:
-        return _pack(packer.fork(), scope, layers, _by_tokens(cut), "positions").cores_of((scope, 0))
-
-    at_most = cores(scan_groups(tokens, groups))
-    prices: list[float] = []
-    for size in range(1, tokens - groups + 2):
-        others = scan_groups(tokens - size, groups - 1)
-        rest = tuple(tuple(size + token for token in group) for group in others)
-        needed = cores((tuple(range(size)), *rest))
-        if needed > at_most and size > -(-tokens // groups):
-            break
-        prices.append(float(needed if minimise == "core-steps" else size))
-    return prices
-
-
 def _mapping(
     graph: Graph,
     profile: Profile,
@@ -181,7 +125,7 @@ def _mapping(
     packer: Packer,
     seen: Activity | None,
 ) -> Mapping:
-    reasons = list(packer.reasons)
+    reasons = [*packer.reasons, *packer.overfull()]
     rank = {owner.name: index for index, owner in enumerate(owners)}
     first = {core.domain: len(rank) for core in packer.cores}
     for core in packer.cores:

@@ -1,0 +1,85 @@
+"""Core steps of a mapping where cores can be gated, from visits: placements are compared without a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stas_neuro.activity import Visits, layers_of
+from stas_neuro.errors import InputError
+from stas_neuro.ir import Graph
+from stas_neuro.mapping import Mapping, Piece
+
+Live = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CoreSteps:
+    """What is stepped in an image where a core stands still while no token at work on it lives.
+
+    Parameters
+    ----------
+    stepped : int64 (images, cores)
+        Hardware steps in which a core is stepped, in raster schedule.
+    neurons : int64 (images, cores)
+        Neurons stepped in them: those of the pieces whose turn it is.
+    """
+
+    stepped: NDArray[np.int64]
+    neurons: NDArray[np.int64]
+
+
+def core_steps(graph: Graph, mapping: Mapping, visits: Visits) -> CoreSteps:
+    """Count core steps and stepped neurons.
+
+    A piece is at work in the hardware step of its stage, once a model step (a stem and a head once an
+    image). Its core is stepped then if any piece at work on it has a token that is visited. Pieces outside
+    the blocks work whenever it is their turn, those of a block's layers without tokens while any token lives.
+
+    Parameters
+    ----------
+    graph : Graph
+    mapping : Mapping
+        Of that graph.
+    visits : bool (images, T, L, N)
+
+    Raises
+    ------
+    InputError
+        If the visits are not those of the graph.
+    """
+    shape = (graph.time_steps, graph.blocks, graph.tokens)
+    if visits.shape[1:] != shape:
+        raise InputError(f"visits have shape {visits.shape}", f"give (images, *{shape})")
+    facts = {layer.name: layer for layer in layers_of(graph)}
+    turns: dict[tuple[int, str, int | None], list[Piece]] = {}
+    for piece in mapping.pieces:
+        layer = facts[piece.layer]
+        turns.setdefault((piece.core, layer.phase, layer.stage), []).append(piece)
+    stepped = np.zeros((len(visits), len(mapping.cores)), dtype=np.int64)
+    neurons = np.zeros_like(stepped)
+    for (core, phase, _), pieces in turns.items():
+        live = np.zeros((len(visits), graph.time_steps if phase in ("stem", "step") else 1), dtype=np.bool_)
+        for piece in pieces:
+            live |= _live(graph, piece, visits, live.shape[1])
+        stepped[:, core] += live.sum(axis=1)
+        neurons[:, core] += live.sum(axis=1) * sum(piece.neurons for piece in pieces)
+    return CoreSteps(stepped=stepped, neurons=neurons)
+
+
+def _live(graph: Graph, piece: Piece, visits: Visits, turns: int) -> Live:
+    """Whether a piece has a live token at each of its turns, (images, turns)."""
+    node = graph.node(piece.layer)
+    names = [accumulator.name for accumulator in graph.accumulators]
+    if node.name in names:
+        block = names.index(node.name) if len(names) == graph.blocks else graph.blocks - 1
+    elif node.scope.startswith("block"):
+        block = int(node.scope.removeprefix("block"))
+    else:
+        return np.ones((len(visits), turns), dtype=np.bool_)
+    of_block = visits[:, :, block]
+    if graph.types[node.name, node.OUTPUTS[0]].shape[0] != graph.tokens:
+        return np.asarray(of_block.any(axis=2))
+    return np.asarray(of_block[:, :, list(piece.positions)].any(axis=2))

@@ -1,0 +1,120 @@
+"""How the layers of a network block are cut into groups, each on cores of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from stas_neuro.activity import Visits
+from stas_neuro.placement.demands import Owner
+from stas_neuro.placement.groups import CoHalting, Groups, candidates, scan_groups
+from stas_neuro.placement.packing import Axis, Core, Packer, Region, equal_parts, whole
+
+Objective = Literal["core-steps", "neuron-updates"]
+
+Cutting = Callable[[Owner], list[Region | None]]
+"""Says which region of a layer each group has, in their order; None where it has none."""
+
+
+def by_tokens(groups: Groups) -> Cutting:
+    """Cut layers of tokens by groups of them; what is of all tokens is in a group of its own."""
+    tokens = sum(map(len, groups))
+
+    def cut(owner: Owner) -> list[Region | None]:
+        if owner.positions != tokens:
+            return [None] * len(groups) + [whole(owner)]
+        return [Region(group, (0, owner.features)) for group in groups]
+
+    return cut
+
+
+def by_features(groups: int) -> Cutting:
+    """Cut layers by ranges of their features that differ by one at most."""
+
+    def cut(owner: Owner) -> list[Region | None]:
+        parts = equal_parts(owner.features, groups)
+        positions = tuple(range(owner.positions))
+        return [Region(positions, (part.start, part.stop)) if part else None for part in parts]
+
+    return cut
+
+
+def pack_layers(packer: Packer, scope: str, layers: Sequence[Owner], cutting: Cutting, axis: Axis) -> Packer:
+    """Pack the layers of a part of the network, the last first."""
+    for owner in reversed(layers):
+        for group, region in enumerate(cutting(owner)):
+            if region is not None:
+                packer.place(owner, region, (scope, group), axis)
+    return packer
+
+
+def fewest_cores(packer: Packer, scope: str, layers: Sequence[Owner], tokens: int) -> int:
+    """Choose how many groups take the fewest cores, cut in scan order; of those the most."""
+    found: list[tuple[int, int]] = []
+    for groups in sorted({-(-tokens // size) for size in range(1, tokens + 1)}):
+        trial = pack_layers(packer.fork(), scope, layers, by_tokens(scan_groups(tokens, groups)), "positions")
+        if not trial.reasons:
+            found.append((-len(trial.cores), groups))
+    return max(found)[1] if found else 1
+
+
+@dataclass(frozen=True)
+class Block:
+    """A network block to be cut by tokens: its layers, and the packer that has placed what comes after it."""
+
+    packer: Packer
+    scope: str
+    layers: Sequence[Owner]
+    tokens: int
+    minimise: Objective
+
+    def learned(self, groups: int, visits: Visits) -> Groups:
+        """Group the tokens by visits, bool (images, T, N): of what the search finds, the best as packed.
+
+        It takes no more cores than scan order and costs no more on these visits.
+        """
+        scan = scan_groups(self.tokens, groups)
+        equal = self._packed(scan)
+        sizes = self._sizes(groups, sum(core.domain[1] < groups for core in equal), len(scan[0]))
+        prices = [self._price(cores, None) for cores in sizes]
+        seen = CoHalting(visits, [len(cores) for cores in sizes], prices)
+        best, least = scan, self._price(equal, seen)
+        for cut in candidates(seen, groups):
+            cores = self._packed(cut)
+            price = self._price(cores, seen)
+            if price < least and len(cores) <= len(equal):
+                best, least = cut, price
+        return best
+
+    def _packed(self, cut: Groups) -> list[Core]:
+        trial = pack_layers(self.packer.fork(), self.scope, self.layers, by_tokens(cut), "positions")
+        return [core for core in trial.cores if core.domain[0] == self.scope]
+
+    def _sizes(self, groups: int, budget: int, equal: int) -> list[list[Core]]:
+        """Give the cores of a group of 1, 2, ... tokens beside others, as far as the budget of cores goes."""
+        found: list[list[Core]] = []
+        for size in range(1, self.tokens - groups + 2):
+            rest = scan_groups(self.tokens - size, groups - 1)
+            others = tuple(tuple(size + token for token in group) for group in rest)
+            cores = [core for core in self._packed((tuple(range(size)), *others)) if core.domain[1] == 0]
+            if size > equal and len(cores) + (groups - 1) * len(found[0]) > budget:
+                break
+            found.append(cores)
+        return found
+
+    def _price(self, cores: Sequence[Core], seen: CoHalting | None) -> int:
+        """Count what is stepped on cores in the visits seen or, without, in one that all tokens are in."""
+        total = 0
+        for core in cores:
+            for stage in {owner.stage for owner in self.layers}:
+                at_work = [o for o in self.layers if o.stage == stage and o.name in core.pieces]
+                if not at_work:
+                    continue
+                pieces = [core.pieces[owner.name] for owner in at_work]
+                of_all = any(owner.positions != self.tokens for owner in at_work)
+                tokens = range(self.tokens) if of_all else {t for piece in pieces for t in piece.positions}
+                times = 1 if seen is None else seen.visits(sorted(tokens))
+                neurons = sum(piece.neurons for piece in pieces)
+                total += times * (1 if self.minimise == "core-steps" else neurons)
+        return total
