@@ -240,7 +240,26 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
         ("compare", "run"),
         ("run/activity.json: ", "docs/activity.md"),
     ),
-    "no profile": (nothing, ("estimate", "run", "--profile", "loihi3"), ("'loihi3'", "loihi1, loihi2")),
+    "no profile": (
+        nothing,
+        ("estimate", "run", "--profile", "loihi3"),
+        ("'loihi3'", "loihi1, loihi1-fitted, loihi2"),
+    ),
+    "profile circle": (
+        write("a.toml", b'schema_version = 1\nname = "a"\ntitle = "a"\nextends = "a.toml"\n'),
+        ("profiles", "show", "a.toml"),
+        ("a.toml extends ", "a.toml: a circle", "let one of them extend nothing"),
+    ),
+    "too few measured runs": (
+        write("board.csv", b"synops,hops_x,energy_j\n1,2,3\n"),
+        ("calibrate", "board.csv", "--profile", "loihi1", "-o", "board.toml"),
+        ("board.csv has 1 runs for 2 entries (energy.synaptic_operation, energy.hop_x)", "measure more runs"),
+    ),
+    "unknown column": (
+        write("board.csv", b"spikes,energy_j\n1,2\n"),
+        ("calibrate", "board.csv", "--profile", "loihi1", "-o", "board.toml"),
+        ("board.csv: no column is called 'spikes'", "use run, energy_j"),
+    ),
     "no profile file": (
         nothing,
         ("profiles", "validate", "my.toml"),
