@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sanafe", type=Path, metavar="PYTHON", help="interpreter that has SANA-FE")
     options = parser.parse_args(arguments)
-    console = Console(width=190)
+    console = Console(width=200)
     published = validate_published()
     console.print(_published_table(published))
     for measured in (pilotnet(), quartz()):
@@ -114,7 +114,7 @@ def _counts_table(checks: Sequence[CrossCheck]) -> Table:
 def _energies_table(checks: Sequence[CrossCheck]) -> Table:
     parts = [energy.quantity for energy in checks[0].energies]
     table = Table(
-        "case", *parts, "largest error", f"within {ENERGY_BOUND:.0%}", box=box.SIMPLE,
+        "case", *parts, "largest error", f"within {ENERGY_BOUND:.0%}", "only here", box=box.SIMPLE,
         title="SANA-FE: dynamic energy, ours / SANA-FE's",
     )  # fmt: skip
     for check in checks:
@@ -123,6 +123,7 @@ def _energies_table(checks: Sequence[CrossCheck]) -> Table:
             *(f"{si(energy.predicted.value, 'J')} / {si(energy.measured, 'J')}" for energy in check.energies),
             f"{max(abs(energy.error) for energy in check.energies):.0e}",
             _word(all(energy.holds for energy in check.energies)),
+            ", ".join(f"{event} {si(energy, 'J')}" for event, energy in check.beside.items()),
         )
     return table
 

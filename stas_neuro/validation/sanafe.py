@@ -232,6 +232,7 @@ def _counts(case: Case, own: Activity, cost: Estimate, theirs: _Result) -> tuple
         ("synaptic operations", ours("synops", late=False), np.array(steps.spikes) - sunk),
         ("neurons fired", ours("spikes_out", late=True), np.array(steps.fired) - entered),
         ("messages", ours("axon_messages", late=True), sent[:, 0]),
+        ("hops", ours("hops_x", late=True) + ours("hops_y", late=True), np.array(steps.hops)),
         ("hops east-west", ours("hops_x", late=True), sent[:, 1]),
         ("hops north-south", ours("hops_y", late=True), sent[:, 2]),
         ("input messages", ours("input_messages", late=False), sent[:, 3]),
