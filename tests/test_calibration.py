@@ -95,14 +95,18 @@ def test_exact_measurements_give_the_entries_back(scales: tuple[float, ...], see
     assert all(run.fitted == pytest.approx(run.measured) for run in fit.residuals)
 
 
-def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
-    held = []
-    for seed in range(150):
-        fit = only(calibrate(measured(runs(seed, count=10, noise=0.02)), "loihi1", confidence=0.9))
+@pytest.mark.parametrize("deviations", [True, False])
+def test_intervals_hold_the_truth_as_often_as_they_say(deviations: bool) -> None:
+    rng, held = np.random.default_rng(0), []
+    for seed in range(100):
+        columns = runs(seed, count=10, noise=0.02 if deviations else 0.0)
+        if not deviations:  # the same scatter for all, which the residuals have to tell
+            columns["energy_j"] = columns["energy_j"] + 1e-6 * rng.standard_normal(10)
+        fit = only(calibrate(measured(columns), "loihi1", confidence=0.9))
         held += [entry.fitted.low <= TRUE[entry.entry] <= entry.fitted.high for entry in fit.entries]
-    assert (
-        0.87 < np.mean(held) <= 1
-    )  # the given scatter is taken where the residuals have less: at least 90 %
+    share = np.mean(held)
+    # 400 intervals, not independent. Where residuals scatter less than was given, the given scatter is taken.
+    assert 0.86 < share < (1 if deviations else 0.95), share
 
 
 def test_entries_are_never_negative_and_their_interval_says_that_they_may_be_nothing() -> None:
