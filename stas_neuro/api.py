@@ -12,17 +12,19 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from stas_neuro.bundle import Bundle, Provenance
 from stas_neuro.data import LabelledImages, check_pixels, normalise
+from stas_neuro.energy import GATINGS
 from stas_neuro.errors import InputError
 from stas_neuro.files import read_bytes
 from stas_neuro.ir import PIXEL_LIMIT, Graph, Phase, Stage
-from stas_neuro.passes import FoldBatchNorm, run_passes
+from stas_neuro.mapping import Mapping, check_mapping
+from stas_neuro.passes import ComputeHalted, FoldBatchNorm, run_passes
 from stas_neuro.trace import Trace
 
 if TYPE_CHECKING:
@@ -137,6 +139,8 @@ def run(
     record_states: bool = False,
     arithmetic: str = "float",
     lowering: str = "own",
+    mapping: Mapping | Literal["bundle"] | None = "bundle",
+    gating: str = "silent",
     progress: Progress | None = None,
 ) -> Trace:
     """Classify images.
@@ -167,6 +171,12 @@ def run(
     lowering : "own" or "stock"
         Of Lava and integers: one process a node of our own, or Lava's stock processes only, whatever it costs
         in neurons (docs/stock-lowering.md). Results are the same, the activity is that of the processes.
+    mapping : Mapping, "bundle" or None
+        The cores on which the activity is counted: those of the bundle if it has any, others, or none. Stock
+        processes are on none.
+    gating : "silent", "none", "core" or "power"
+        What becomes of halted tokens: they fall silent; they are computed and thrown away; or cores on which
+        all have halted are not stepped either (core and power alike). Results are the same.
     progress : callable, optional
         Called with the number of finished images and of all.
 
@@ -181,6 +191,7 @@ def run(
         ("backend", backend, BACKENDS),
         ("runtime", runtime, RUNTIMES),
         ("lowering", lowering, LOWERINGS),
+        ("gating", gating, tuple(GATINGS)),
     )
     for what, given, known in choices:
         if given not in known:
@@ -190,12 +201,22 @@ def run(
     if lowering == "stock" and (backend != "lava" or runtime != "in-process" or record_states):
         what = "stock processes run on the backend lava in process and keep no states"
         raise InputError(what, "use these, or the lowering own")
+    if lowering == "stock" and isinstance(mapping, Mapping):
+        raise InputError(
+            "a mapping places the layers of a network, not stock processes", "use the lowering own"
+        )
     precision = _PRECISIONS.get(np.dtype(dtype).name)
     if precision is None:
         raise InputError(f"no run is of dtype {np.dtype(dtype)}", f"use one of {', '.join(DTYPES)}")
     graph = network.of(arithmetic) if isinstance(network, Bundle) else network
     if arithmetic == "fixed" and graph.stage != Stage.QUANTISED:
         raise InputError(f"the graph is {graph.stage}, it has no integers", "quantise it first")
+    cores = _cores_of(network, graph, None if lowering == "stock" and mapping == "bundle" else mapping)
+    if gating in ("core", "power") and cores is None:
+        remedy = "compile the bundle with --placement, and run its own processes on the cores"
+        raise InputError(f"gating is {gating}, and the run is on no cores", remedy)
+    if gating == "none":
+        graph = run_passes(graph, [ComputeHalted()])
     x = preprocess(graph, images, limit)
     if backend == "lava":
         with needs("lava"):
@@ -209,6 +230,8 @@ def run(
         return run_lava(
             graph,
             x,
+            mapping=cores,
+            gating=gating,
             dtype=precision,
             runtime=runtime,
             record_spikes=record_spikes,
@@ -221,11 +244,28 @@ def run(
     return run_reference(
         graph,
         x,
+        mapping=cores,
+        gating=gating,
         dtype=precision,
         record_spikes=record_spikes,
         record_states=record_states,
         progress=progress,
     )
+
+
+def _cores_of(
+    network: Graph | Bundle, graph: Graph, mapping: Mapping | Literal["bundle"] | None
+) -> Mapping | None:
+    """Find the mapping that a run counts by: one of the graph that it runs."""
+    if mapping == "bundle":
+        mapping = network.mapping if isinstance(network, Bundle) else None
+    if mapping is not None:
+        try:
+            check_mapping(graph, mapping)
+        except InputError as error:
+            remedy = "run the program that was placed (--arithmetic fixed), or on no cores (--no-mapping)"
+            raise InputError(error.what, remedy) from error
+    return mapping
 
 
 def preprocess(graph: Graph, images: LabelledImages | NDArray[Any], limit: int | None = None) -> NDArray[Any]:

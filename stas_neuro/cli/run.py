@@ -21,6 +21,7 @@ from stas_neuro.cli.common import (
 )
 from stas_neuro.cli.runs import RUN_FILE, run_document, write_run
 from stas_neuro.data import load_data
+from stas_neuro.energy import GATINGS
 from stas_neuro.files import check_free
 
 
@@ -59,6 +60,19 @@ from stas_neuro.files import check_free
     help="Of integers on Lava: a process of ours a node, or Lava's stock processes only, at any cost.",
 )
 @click.option(
+    "--gating",
+    type=click.Choice(list(GATINGS)),
+    default="silent",
+    show_default=True,
+    help="What becomes of halted tokens: silent (still stepped), none (computed and thrown away), core and "
+    "power (not stepped where all on a core have halted). Results are the same.",
+)
+@click.option(
+    "--no-mapping",
+    is_flag=True,
+    help="Count by layer, though the bundle was placed on cores.",
+)
+@click.option(
     "--runtime",
     type=click.Choice(api.RUNTIMES),
     default="in-process",
@@ -89,6 +103,8 @@ def command(
     dtype: str,
     arithmetic: str,
     lowering: str,
+    gating: str,
+    no_mapping: bool,
     runtime: str,
     deadline: float,
     output: Path | None,
@@ -113,6 +129,8 @@ def command(
             dtype=dtype,
             arithmetic=arithmetic,
             lowering=lowering,
+            mapping=None if no_mapping else "bundle",
+            gating=gating,
             runtime=runtime,
             deadline_s=deadline,
             limit=limit,
@@ -121,7 +139,8 @@ def command(
     wall_time_s = time.perf_counter() - begun
     images = images.select(slice(0, trace.images))
     document = run_document(bundle, network, images, trace, wall_time_s)
-    document |= {"backend": backend, "arithmetic": arithmetic}
+    document |= {"backend": backend, "arithmetic": arithmetic, "gating": gating}
+    document["cores"] = len(trace.activity.cores)
     if arithmetic == "float":
         document["dtype"] = dtype
     if backend == "lava":
