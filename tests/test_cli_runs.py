@@ -106,10 +106,11 @@ def test_estimate_is_what_the_api_says(place: Place) -> None:
     for run in (place.run, place.run / "activity.json"):
         document = fine("estimate", run, "--profile", "loihi2", "--json").json
         assert document == json.loads(json.dumps(estimate(activity, "loihi2").to_json()))
-    options = ("--gating", "core", "--weight-bits", "4", "--profile", "loihi1", "--json")
+    options = ("--gating", "core", "--weight-bits", "4", "--profile", "loihi2-gated-whatif", "--json")
     cost = fine("estimate", place.run, *options).json
     assert (cost["gating"], cost["weight_bits"]) == ("core", 4)
-    assert cost["energy_j"]["value"] == estimate(activity, "loihi1", "core", weight_bits=4).energy_j.value  # type: ignore[union-attr]
+    gated = estimate(activity, "loihi2-gated-whatif", "core", weight_bits=4)
+    assert cost == json.loads(json.dumps(gated.to_json()))
     full, brief = (
         fine("estimate", place.run, "--profile", "loihi1", *more).out for more in ((), ("--brief",))
     )
@@ -134,6 +135,13 @@ def test_compare_ranks_chips_and_tells_what_halting_saves(place: Place, tmp_path
     assert {(row["schedule"], row["baseline_schedule"]) for row in rows} == {("raster", "raster")}
     assert "against" in shown and "without" in shown and "cmos45" not in shown
     assert "against" not in fine("compare", place.run).out
+    files = ("--csv", tmp_path / "savings.csv", "--picture", tmp_path / "savings.png")
+    written = fine("compare", place.run, "--baseline", str(place.without), *files, "--json").json
+    assert {row["schedule"] for row in written["schedules"]} == {"raster", "pipelined"}
+    assert (tmp_path / "savings.csv").read_text().startswith("profile,baseline,gating,schedule")
+    assert (tmp_path / "savings.png").read_bytes().startswith(b"\x89PNG")
+    assert "exists" in stas("compare", place.run, "--baseline", str(place.without), *files).err
+    assert "there is no baseline" in stas("compare", place.run, "--csv", tmp_path / "new.csv").err
     holey = re.sub(
         r"(?ms)^\[energy.score_lookup\].*?(?=^\[)",
         "",

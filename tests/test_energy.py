@@ -30,6 +30,7 @@ from stas_neuro.energy import (
     Profile,
     Saving,
     Schedule,
+    ScheduleCost,
     Split,
     StepCost,
     TokenCost,
@@ -400,6 +401,7 @@ def test_the_docs_name_every_field_event_and_mode() -> None:
     assert documented["Estimate"] == {field.name for field in fields(Estimate)}
     parts = (EventCost, LayerCost, StepCost, CoreCost, TokenCost)
     assert documented["Parts"] == {field.name for cls in parts for field in fields(cls)}
+    assert documented["Schedules"] == {field.name for field in fields(ScheduleCost)}
     assert documented["Split"] == {field.name for field in fields(Split)}
     assert documented["Comparison"] == {field.name for cls in (Comparison, Saving) for field in fields(cls)}
     assert documented["Gating"] == set(GATINGS)

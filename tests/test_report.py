@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,15 +13,27 @@ from energy_runs import run, without
 from PIL import Image
 from rich.console import Console, RenderableType
 
-from stas_neuro.energy import compare, estimate, list_profiles, load_profile
+from stas_neuro.energy import (
+    Comparison,
+    Split,
+    compare,
+    compare_schedules,
+    estimate,
+    list_profiles,
+    load_profile,
+)
 from stas_neuro.errors import InputError
 from stas_neuro.report import (
+    comparison_csv,
     comparison_report,
     estimate_report,
     halting_map,
     predictions_table,
+    savings_chart,
+    schedules_report,
     si,
     write_halting_map,
+    write_savings_chart,
 )
 from stas_neuro.trace import Trace
 
@@ -93,7 +107,8 @@ def test_a_comparison_shows_savings_and_what_is_missing() -> None:
     profiles.append(replace(without(load_profile("loihi1"), "energy.score_lookup"), name="holey"))
     result = compare(run(), {"stage [1]": run(halting=False)}, profiles)
     text = shown(comparison_report(result))
-    lines = {line.split()[0]: line for line in text.splitlines() if "stage [1]" in line}
+    savings, parts = text.split("where it comes from")
+    lines = {line.split()[0]: line for line in savings.splitlines() if "stage [1]" in line}
     assert list(lines) == ["cmos45", "loihi1", "loihi2", "holey"]
     for row in result.rows[1:3]:
         assert row.energy_saving is not None
@@ -103,8 +118,92 @@ def test_a_comparison_shows_savings_and_what_is_missing() -> None:
     assert "(dynamic only)" in lines["cmos45"] and "refused, see below" in lines["cmos45"]
     assert "lacks energy.score_lookup" in lines["holey"]
     assert "cmos45: an operation count has no time" in text
+    explained = {line.split()[0]: line for line in parts.splitlines() if "stage [1]" in line}
+    assert list(explained) == ["cmos45", "loihi1", "loihi2"]  # the other has nothing to split
+    for row in result.rows[:3]:
+        assert row.split is not None and row.savings_survival is not None
+        for name in ("every_step_j", "operations_saved_j", "halting_j"):
+            assert si(getattr(row.split, name).value, "J") in explained[row.profile]
+        assert f"{row.savings_survival.value:.2f} (" in explained[row.profile]
     assert "add [energy.score_lookup] with its source" in text
     assert "not measured" in text
+
+
+def halted_on_chips() -> Comparison:
+    profiles = [load_profile(name) for name in ("cmos45", "loihi1", "odin")]
+    return compare(run(), {"a, b": run(halting=False)}, profiles)
+
+
+def test_a_csv_has_every_figure_of_every_row() -> None:
+    result = halted_on_chips()
+    rows = list(csv.DictReader(io.StringIO(comparison_csv(result))))
+    assert [(row["profile"], row["baseline"]) for row in rows] == [
+        ("cmos45", "a, b"),
+        ("loihi1", "a, b"),
+        ("odin", "a, b"),
+    ]
+    for written, row in zip(rows, result.rows, strict=True):
+        for name in ("energy_saving", "dynamic_energy_saving", "savings_survival"):
+            saving = getattr(row, name)
+            ends = [written[name], written[f"{name}_low"], written[f"{name}_high"]]
+            assert ends == (
+                ["", "", ""] if saving is None else [str(saving.value), str(saving.low), str(saving.high)]
+            )
+        assert row.split is not None
+        assert float(written["split_halting_j"]) == row.split.halting_j.value
+        for why in row.unavailable.values():
+            assert why in written["unavailable"]
+    assert rows[1]["with_hardware_steps"] == "4" and rows[0]["with_latency_s"] == ""
+    assert comparison_csv(replace(result, rows=())).strip() == ""
+
+
+def test_a_chart_has_a_bar_from_the_start_to_what_halting_costs(tmp_path: Path) -> None:
+    result = halted_on_chips()
+    picture = savings_chart(result)
+    # Row 0 is the operation count: 36 operations become 32, all of it operations (green).
+    middle, left, width = 64 + 9, 250, 620
+    scale = max(1.0, *(far(row.split) for row in result.rows if row.split))
+    full, now = (left + part / scale * width for part in (1.0, 32 / 36))
+    assert pixel(picture, int((full + now) / 2), middle) == (0, 158, 115)
+    assert pixel(picture, int(now) - 6, middle) == (255, 255, 255)
+    write_savings_chart(tmp_path / "new" / "savings.png", result)
+    with Image.open(tmp_path / "new" / "savings.png") as written:
+        assert written.size == picture.size
+    with pytest.raises(InputError, match="no chip of the comparison"):
+        savings_chart(replace(result, rows=()))
+
+
+def far(split: Split) -> float:
+    """How much of the energy at the start its bar needs."""
+    level = reached = split.every_step_j.value
+    for name in ("stem", "schedule", "operations", "gating"):
+        level -= getattr(split, f"{name}_saved_j").value
+        reached = max(reached, level)
+    return float(max(reached, level + split.halting_cost_j.value) / split.every_step_j.value)
+
+
+def test_schedules_are_told_with_their_steps_and_what_late_decisions_change() -> None:
+    late = replace(run(), late=1)
+    assert late.visits is not None
+    visits = late.visits.copy()
+    visits[0, 1, 0, 1] = True  # made because the news came late
+    runs = {"halting": run(), "late": replace(late, visits=visits), "off": run(halting=False)}
+    rows = compare_schedules(runs, [load_profile("cmos45"), load_profile("loihi1")])
+    told = [(row.run, row.schedule, row.hardware_steps, row.visits_changed) for row in rows]
+    assert told == [
+        ("halting", "raster", 4, 0.0),
+        ("late", "pipelined-stale", 3, 0.25),
+        ("off", "raster", 2, 0.25),
+        ("off", "pipelined", 2, 0.25),
+    ]
+    for row in rows:
+        assert row.profile == "loihi1"  # the other has no time
+        cost = estimate(runs[row.run], "loihi1", schedule=row.schedule)  # type: ignore[arg-type]
+        assert (row.latency_s, row.energy_j) == (cost.latency_s, cost.energy_j)
+    text = shown(schedules_report(rows))
+    assert (
+        "pipelined-stale (late 1)" in text and "25.00%" in text and si(rows[0].latency_s.value, "s") in text
+    )
 
 
 def pixel(picture: Image.Image, x: int, y: int) -> Any:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
 from stas_neuro.activity import Activity
-from stas_neuro.cli.common import PATH, emit, emit_json, emit_table, stas_command
+from stas_neuro.cli.common import PATH, emit, emit_json, emit_table, force_option, stas_command
 from stas_neuro.cli.pricing import pricing_options
 from stas_neuro.cli.runs import read_run
 from stas_neuro.energy import (
@@ -21,11 +23,14 @@ from stas_neuro.energy import (
     Profile,
     Schedule,
     compare,
+    compare_schedules,
     estimate,
     list_profiles,
     load_profile,
 )
-from stas_neuro.report import comparison_report, si
+from stas_neuro.errors import InputError
+from stas_neuro.files import write_atomically
+from stas_neuro.report import comparison_csv, comparison_report, schedules_report, si, write_savings_chart
 
 
 @stas_command(
@@ -53,6 +58,17 @@ from stas_neuro.report import comparison_report, si
     type=click.Choice(list(SCHEDULES)),
     help="The same for the baselines; each has the fastest that it allows if not given.",
 )
+@click.option(
+    "--stale",
+    multiple=True,
+    metavar="[LABEL=]RUN",
+    help="A run of the same network with late decisions on the same images, to compare schedules.",
+)
+@click.option(
+    "--csv", "csv_file", type=PATH, metavar="FILE", help="All figures against the baselines as CSV."
+)
+@click.option("--picture", type=PATH, metavar="FILE", help="A PNG of where savings come from.")
+@force_option
 def command(
     run: Path,
     profiles: str,
@@ -61,18 +77,28 @@ def command(
     schedule: Schedule | None,
     weight_bits: int,
     baseline_schedule: Schedule | None,
+    stale: tuple[str, ...],
+    csv_file: Path | None,
+    picture: Path | None,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Price RUN on several chips side by side, the cheapest first, and say what halting saves on each.
 
     What it saves depends on what it is compared with: give runs of a model without halting, such as that of
-    stage 1, or of the same weights compiled with --accumulate off. All figures are estimated, not measured.
+    stage 1, or of the same weights compiled with --accumulate off. It tells where a saving comes from, and
+    how much is left of what the literature's operation count promises. All figures are estimated.
     """
+    for output in (path for path in (csv_file, picture) if path is not None):
+        if not baselines:
+            raise InputError(f"{output} would hold savings, and there is no baseline", "give a --baseline")
+        if output.exists() and not force:
+            raise InputError(f"{output} exists", "choose another path, or replace it with --force")
     activity = read_run(run)
     named = list_profiles() if profiles == "all" else [name.strip() for name in profiles.split(",")]
     loaded = [load_profile(name) for name in named]
     priced, lacking = price_each(activity, loaded, gating, schedule, weight_bits)
-    without = dict(_baseline(given) for given in baselines)
+    without = dict(_labelled(given) for given in baselines)
     saved = None
     if without:
         saved = compare(
@@ -84,16 +110,24 @@ def command(
             baseline_schedule=baseline_schedule,
             weight_bits=weight_bits,
         )
+        if csv_file is not None:
+            write_atomically(csv_file, comparison_csv(saved).encode())
+        if picture is not None:
+            write_savings_chart(picture, saved)
+    runs = {run.name: activity, **dict(_labelled(given) for given in stale), **without}
+    schedules = compare_schedules(runs, loaded, gating, weight_bits)
     if as_json:
-        document = {"estimates": [cost.to_json() for cost in priced], "missing": lacking}
-        emit_json(document | {"comparison": None if saved is None else saved.to_json()})
+        document: dict[str, Any] = {"estimates": [cost.to_json() for cost in priced], "missing": lacking}
+        document |= {"comparison": None if saved is None else saved.to_json()}
+        emit_json(document | {"schedules": [asdict(row) for row in schedules]})
         return
     show_side_by_side(priced, lacking)
     if saved is not None:
         emit(comparison_report(saved))
+    emit(schedules_report(schedules))
 
 
-def _baseline(given: str) -> tuple[str, Activity]:
+def _labelled(given: str) -> tuple[str, Activity]:
     label, equals, path = given.rpartition("=")
     return (label if equals else Path(path).name), read_run(Path(path))
 

@@ -27,6 +27,7 @@ from stas_neuro.energy.result import (
     TokenCost,
 )
 from stas_neuro.energy.schedule import SCHEDULES, Schedule, fastest
+from stas_neuro.energy.schedules import ScheduleCost, compare_schedules
 from stas_neuro.energy.split import Split
 
 __all__ = [
@@ -49,12 +50,14 @@ __all__ = [
     "Profile",
     "Saving",
     "Schedule",
+    "ScheduleCost",
     "Source",
     "Split",
     "Spread",
     "StepCost",
     "TokenCost",
     "compare",
+    "compare_schedules",
     "estimate",
     "fastest",
     "list_profiles",

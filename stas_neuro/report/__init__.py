@@ -1,13 +1,19 @@
 """What a person reads: tables for the terminal, and pictures of where tokens halt."""
 
+from stas_neuro.report.chart import savings_chart, write_savings_chart
+from stas_neuro.report.comparison import comparison_csv, comparison_report, schedules_report
 from stas_neuro.report.picture import halting_map, write_halting_map
-from stas_neuro.report.tables import comparison_report, estimate_report, predictions_table, si
+from stas_neuro.report.tables import estimate_report, predictions_table, si
 
 __all__ = [
+    "comparison_csv",
     "comparison_report",
     "estimate_report",
     "halting_map",
     "predictions_table",
+    "savings_chart",
+    "schedules_report",
     "si",
     "write_halting_map",
+    "write_savings_chart",
 ]

@@ -13,12 +13,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from stas_neuro.energy import Comparison, Estimate, Interval, Saving, Spread
+from stas_neuro.energy import Estimate, Interval, Spread
 from stas_neuro.errors import InputError
 from stas_neuro.trace import Trace
 
 _PREFIXES = {-5: "f", -4: "p", -3: "n", -2: "u", -1: "m", 0: "", 1: "k", 2: "M", 3: "G"}
-_NONE = "-"
+NONE = "-"
 
 
 def si(number: float, unit: str) -> str:
@@ -45,7 +45,7 @@ def predictions_table(
         raise InputError(
             f"labels have shape {np.shape(labels)}", f"give one for each of {trace.images} images"
         )
-    table = _table("image", "predicted", *(() if labels is None else ("label", "")), "visits used", "of")
+    table = new_table("image", "predicted", *(() if labels is None else ("label", "")), "visits used", "of")
     predictions = trace.predictions
     possible = int(np.prod(trace.visits.shape[1:]))
     for image in range(min(limit, trace.images)):
@@ -54,7 +54,7 @@ def predictions_table(
             right = predictions[image] == labels[image]
             verdict = Text("right", style="green") if right else Text("wrong", style="red")
             cells += [_class(int(labels[image]), classes), verdict]
-        _add(table, *cells, f"{int(trace.visits[image].sum())}", f"{possible}")
+        add_row(table, *cells, f"{int(trace.visits[image].sum())}", f"{possible}")
     summary = f"{trace.images} images, token ratio {trace.token_ratio:.3f}"
     if labels is not None and trace.images:
         right_ones = int((predictions == labels).sum())
@@ -67,7 +67,7 @@ def estimate_report(cost: Estimate, *, details: bool = True) -> RenderableType:
     title = (
         f"{cost.profile_title} ({cost.profile}), gating {cost.gating}, {cost.schedule}, {cost.images} images"
     )
-    totals = _table("of an inference", "value", "low", "high", "median", "p99", "worst")
+    totals = new_table("of an inference", "value", "low", "high", "median", "p99", "worst")
     spreads = {
         "energy_j": cost.energy_per_image_j,
         "dynamic_energy_j": cost.dynamic_energy_per_image_j,
@@ -80,11 +80,13 @@ def estimate_report(cost: Estimate, *, details: bool = True) -> RenderableType:
         ("static_energy_j", "  static", "J"),
         ("management_energy_j", "  management", "J"),
         ("latency_s", "latency", "s"),
+        ("energy_delay_product_js", "energy x delay", "Js"),
+        ("throughput_images_per_s", "images a second", ""),
         ("static_power_w", "static power", "W"),
         ("management_power_w", "management power", "W"),
         ("op_count_energy_j", "45 nm operation count", "J"),
     ):
-        _add(totals, name, *_interval(getattr(cost, field), unit), *_spread(spreads.get(field), unit))
+        add_row(totals, name, *interval_cells(getattr(cost, field), unit), *_spread(spreads.get(field), unit))
     parts: list[RenderableType] = [Text(title, style="bold"), totals]
     if cost.hardware_steps is not None:
         busiest = ", ".join(cost.busiest_core_layers) or "unknown"
@@ -92,101 +94,84 @@ def estimate_report(cost: Estimate, *, details: bool = True) -> RenderableType:
         parts.append(
             Text(
                 f"{cost.hardware_steps} hardware steps, {cost.cores} cores on {cost.chips} chip(s); "
-                f"busiest core ({share:.0%} of the time): {busiest}"
+                f"busiest core ({share:.0%} of the time): {busiest}" + _core_steps(cost)
             )
         )
     if details:
-        parts += [_events(cost), _layers(cost), _steps(cost), _lines("Assumed", cost.assumptions)]
-        parts.append(_lines("Sources", [f"{key}: {citation}" for key, citation in cost.sources.items()]))
+        parts += [
+            _events(cost),
+            _layers(cost),
+            _steps(cost),
+            _cores(cost),
+            lines("Assumed", cost.assumptions),
+        ]
+        parts.append(lines("Sources", [f"{key}: {citation}" for key, citation in cost.sources.items()]))
     if cost.unavailable:
-        parts.append(_lines("Not priced", [f"{name}: {why}" for name, why in cost.unavailable.items()]))
-    parts.append(_disclaimer(cost.disclaimer))
+        parts.append(lines("Not priced", [f"{name}: {why}" for name, why in cost.unavailable.items()]))
+    parts.append(disclaimer(cost.disclaimer))
     return Group(*parts)
 
 
-def comparison_report(result: Comparison) -> RenderableType:
-    """What halting saves, profile by profile, against each baseline; cells say which entry is missing."""
-    headings = (
-        "against",
-        "schedules",
-        "energy with",
-        "without",
-        "saved",
-        "dynamic saved",
-        "latency saved",
-        "45 nm count",
-    )
-    table = _table("profile", *headings)
-    reasons: dict[str, None] = {}
-    for row in result.rows:
-        _add(
-            table,
-            row.profile,
-            row.baseline,
-            f"{row.schedule} / {row.baseline_schedule}",
-            _energy(row, row.halting),
-            _energy(row, row.without),
-            *(_saved(row, name) for name in ("energy_saving", "dynamic_energy_saving", "latency_saving")),
-            _NONE if row.op_count_saving is None else f"{row.op_count_saving:+.1%}",
-        )
-        reasons |= {f"{row.profile}: {why}": None for why in row.unavailable.values()}
-    heading = Text("With and without halting", style="bold")
-    legend = Text("saved: + less, - more with halting; in brackets low to high; schedules: with / without")
-    parts: list[RenderableType] = [heading, table, legend]
-    if reasons:
-        parts.append(_lines("Not priced", list(reasons)))
-    return Group(*parts, _disclaimer(result.disclaimer))
-
-
 def _events(cost: Estimate) -> Table:
-    table = _table("event", "count", "energy", "low", "high", "part", "priced by", "basis", "source")
+    table = new_table("event", "count", "energy", "low", "high", "part", "priced by", "basis", "source")
     for event in cost.events:
         name = f"{event.event} (halting)" if event.halting else event.event
         part = _part(event.energy_j, cost)
-        number = _interval(event.energy_j, "J")
-        _add(table, name, si(event.count, ""), *number, part, event.entry, event.basis, event.source)
+        number = interval_cells(event.energy_j, "J")
+        add_row(table, name, si(event.count, ""), *number, part, event.entry, event.basis, event.source)
     return table
 
 
 def _layers(cost: Estimate) -> Table:
-    table = _table("layer", "node", "cores", "dynamic energy", "low", "high", "part")
+    table = new_table("layer", "node", "cores", "dynamic energy", "low", "high", "part")
     for layer in cost.layers:
-        cores = _NONE if layer.cores is None else str(layer.cores)
-        energy = _interval(layer.dynamic_energy_j, "J")
-        _add(table, layer.name, layer.kind, cores, *energy, _part(layer.dynamic_energy_j, cost))
+        cores = NONE if layer.cores is None else str(layer.cores)
+        energy = interval_cells(layer.dynamic_energy_j, "J")
+        add_row(table, layer.name, layer.kind, cores, *energy, _part(layer.dynamic_energy_j, cost))
+    return table
+
+
+def _core_steps(cost: Estimate) -> str:
+    if cost.core_steps is None or cost.core_steps_gated is None:
+        return ""
+    return f"; core steps {cost.core_steps:.1f}, gated {cost.core_steps_gated:.1f}"
+
+
+def _cores(cost: Estimate) -> Table:
+    table = new_table("core", "chip", "steps", "busy", "dynamic energy", "low", "high", "part", "layers")
+    for core in cost.cores_breakdown:
+        share = NONE if core.busy_time_share is None else f"{core.busy_time_share:.1%}"
+        add_row(
+            table,
+            "beside" if core.core is None else str(core.core),
+            NONE if core.chip is None else str(core.chip),
+            NONE if core.core_steps is None else f"{core.core_steps:.1f}",
+            share,
+            *interval_cells(core.dynamic_energy_j, "J"),
+            _part(core.dynamic_energy_j, cost),
+            ", ".join(core.layers),
+        )
     return table
 
 
 def _steps(cost: Estimate) -> Table:
-    table = _table("step", "hardware steps", "dynamic energy", "latency", "low", "high")
+    table = new_table("step", "hardware steps", "dynamic energy", "latency", "low", "high")
     for step in cost.steps:
-        ticks = _NONE if step.hardware_steps is None else str(step.hardware_steps)
-        _add(table, step.step, ticks, si(step.dynamic_energy_j.value, "J"), *_interval(step.latency_s, "s"))
+        ticks = NONE if step.hardware_steps is None else str(step.hardware_steps)
+        add_row(
+            table,
+            step.step,
+            ticks,
+            si(step.dynamic_energy_j.value, "J"),
+            *interval_cells(step.latency_s, "s"),
+        )
     return table
 
 
-def _energy(row: Saving, cost: Estimate | None) -> str:
-    if cost is None:
-        return _lacks(row)
-    if cost.energy_j is None:
-        return f"{si(cost.dynamic_energy_j.value, 'J')} (dynamic only)"
-    return si(cost.energy_j.value, "J")
-
-
-def _saved(row: Saving, name: str) -> str:
-    saving: Interval | None = getattr(row, name)
-    if saving is None:
-        return _lacks(row)
-    return f"{saving.value:+.1%} ({saving.low:+.1%} to {saving.high:+.1%})"
-
-
-def _lacks(row: Saving) -> str:
-    return f"lacks {', '.join(row.missing)}" if row.missing else "refused, see below"
-
-
-def _interval(interval: Interval | None, unit: str) -> tuple[str, str, str]:
+def interval_cells(interval: Interval | None, unit: str) -> tuple[str, str, str]:
+    """Value, low and high."""
     if interval is None:
-        return _NONE, _NONE, _NONE
+        return NONE, NONE, NONE
     return si(interval.value, unit), si(interval.low, unit), si(interval.high, unit)
 
 
@@ -198,14 +183,15 @@ def _spread(spread: Spread | None, unit: str) -> tuple[str, str, str]:
 
 def _part(energy: Interval, cost: Estimate) -> str:
     whole = cost.dynamic_energy_j.value
-    return f"{energy.value / whole:.1%}" if whole else _NONE
+    return f"{energy.value / whole:.1%}" if whole else NONE
 
 
 def _class(index: int, classes: Sequence[str]) -> str:
     return classes[index] if 0 <= index < len(classes) else str(index)
 
 
-def _table(first: str, *rest: str) -> Table:
+def new_table(first: str, *rest: str) -> Table:
+    """Make a table; all columns but the first are aligned to the right."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column(first, no_wrap=True)
     for heading in rest:
@@ -213,14 +199,16 @@ def _table(first: str, *rest: str) -> Table:
     return table
 
 
-def _add(table: Table, *cells: Text | str) -> None:
+def add_row(table: Table, *cells: Text | str) -> None:
     """Add a row; names are text and no markup, whatever brackets they have."""
     table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells))
 
 
-def _lines(heading: str, lines: Sequence[str]) -> RenderableType:
-    return Group(Text(f"{heading}:"), *(Padding(Text(line), (0, 0, 0, 2)) for line in lines))
+def lines(heading: str, texts: Sequence[str]) -> RenderableType:
+    """Lines under a heading."""
+    return Group(Text(f"{heading}:"), *(Padding(Text(text), (0, 0, 0, 2)) for text in texts))
 
 
-def _disclaimer(text: str) -> Text:
+def disclaimer(text: str) -> Text:
+    """Say what figures rest on."""
     return Text(f"All figures are {text}.", style="bold")

@@ -1,0 +1,77 @@
+"""How long runs take on each schedule they allow, and what late decisions change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from stas_neuro.activity import Activity
+from stas_neuro.energy.gating import Gating
+from stas_neuro.energy.pricing import estimate
+from stas_neuro.energy.profile import MissingEntry, Profile
+from stas_neuro.energy.refusal import CannotRun
+from stas_neuro.energy.result import Interval
+from stas_neuro.energy.schedule import Schedule, fastest
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleCost:
+    """One run on one schedule of one chip. `visits_changed` are those that the first run has otherwise."""
+
+    profile: str
+    run: str
+    schedule: str
+    late: int
+    visits_changed: float | None
+    hardware_steps: int
+    latency_s: Interval
+    throughput_images_per_s: Interval
+    energy_j: Interval | None
+
+
+def compare_schedules(
+    runs: Mapping[str, Activity], profiles: Sequence[Profile], gating: Gating = "silent", weight_bits: int = 8
+) -> tuple[ScheduleCost, ...]:
+    """Price runs of the same images on every schedule they allow, on chips that have a latency.
+
+    The first run is the one that others are compared with.
+    """
+    first = next(iter(runs.values()), None)
+    rows = []
+    for profile in profiles:
+        for label, activity in runs.items():
+            for schedule in _allowed(activity):
+                try:
+                    cost = estimate(activity, profile, gating, schedule=schedule, weight_bits=weight_bits)
+                except (MissingEntry, CannotRun):
+                    continue
+                if cost.latency_s is None or cost.throughput_images_per_s is None or not cost.hardware_steps:
+                    continue
+                rows.append(
+                    ScheduleCost(
+                        profile=profile.name,
+                        run=label,
+                        schedule=schedule,
+                        late=activity.late,
+                        visits_changed=_changed(first, activity),
+                        hardware_steps=cost.hardware_steps,
+                        latency_s=cost.latency_s,
+                        throughput_images_per_s=cost.throughput_images_per_s,
+                        energy_j=cost.energy_j,
+                    )
+                )
+    return tuple(rows)
+
+
+def _allowed(activity: Activity) -> tuple[Schedule, ...]:
+    best = fastest(activity)
+    return (best,) if best != "pipelined" else ("raster", "pipelined")
+
+
+def _changed(first: Activity | None, other: Activity) -> float | None:
+    """Part of the visits that two runs of the same images decide otherwise."""
+    if first is None or first.visits is None or other.visits is None:
+        return None
+    if first.visits.shape != other.visits.shape or not first.visits.size:
+        return None
+    return float((first.visits != other.visits).mean())

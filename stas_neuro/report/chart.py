@@ -1,0 +1,100 @@
+"""A picture of where savings come from: for each chip and baseline a bar from one energy to another."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stas_neuro.energy import Comparison, Saving, Split
+from stas_neuro.errors import InputError
+from stas_neuro.files import write_atomically
+from stas_neuro.report.tables import si
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_INK, _PALE, _PAPER = (20, 20, 20), (200, 200, 200), (255, 255, 255)
+_LEFT, _BAR, _RIGHT = 250, 620, 330  # pixels: names, bars, figures
+_ROW, _HEIGHT, _TOP = 34, 18, 64
+_PARTS: tuple[tuple[str, str, tuple[int, int, int], int], ...] = (
+    # Okabe and Ito's colours, which colour-blind readers tell apart; -1 for what is saved, 1 for a cost.
+    ("stem_saved_j", "stem", (0, 114, 178), -1),
+    ("schedule_saved_j", "schedule", (204, 121, 167), -1),
+    ("operations_saved_j", "operations", (0, 158, 115), -1),
+    ("gating_saved_j", "gating", (86, 180, 233), -1),
+    ("halting_cost_j", "cost of halting", (213, 94, 0), 1),
+)
+
+
+def savings_chart(result: Comparison) -> Image:
+    """Draw a row for each chip and baseline that could be split, from every step's stem to halting.
+
+    Each part begins where the one before ends; all are relative to the energy at the start. The thick line
+    is the energy with halting, the thin one that without.
+
+    Raises
+    ------
+    InputError
+        When there is nothing to draw.
+    """
+    from PIL import Image as Images
+    from PIL import ImageDraw
+
+    rows = [(row, row.split) for row in result.rows if row.split is not None and row.split.every_step_j.value]
+    if not rows:
+        raise InputError("no chip of the comparison could be priced with and without halting", "give others")
+    scale = max(_farthest(split) for _, split in rows)
+    canvas = Images.new("RGB", (_LEFT + _BAR + _RIGHT, _TOP + len(rows) * _ROW + 30), _PAPER)
+    draw = ImageDraw.Draw(canvas)
+    at = 12
+    for _, name, colour, _ in _PARTS:
+        draw.rectangle((at, 12, at + 12, 24), fill=colour)
+        draw.text((at + 18, 12), name, fill=_INK)
+        at += 30 + int(draw.textlength(name)) + 18
+    draw.text((12, 36), "energy of an image, from a stem at every step to halting, relative to it", fill=_INK)
+    for tick in range(int(scale * 4) + 1):
+        x = _LEFT + tick / 4 / scale * _BAR
+        draw.line((x, _TOP - 6, x, _TOP + len(rows) * _ROW), fill=_PALE)
+        draw.text((x - 8, _TOP + len(rows) * _ROW + 6), f"{tick / 4:.0%}", fill=_INK)
+    for number, (row, split) in enumerate(rows):
+        top = _TOP + number * _ROW
+        draw.text((12, top), row.profile, fill=_INK)
+        draw.text((12, top + 13), f"against {row.baseline}", fill=(110, 110, 110))
+        whole, level = split.every_step_j.value, 1.0
+        for field, _, colour, sign in _PARTS:
+            following = level + sign * getattr(split, field).value / whole
+            ends = sorted((_LEFT + level / scale * _BAR, _LEFT + following / scale * _BAR))
+            draw.rectangle((ends[0], top, ends[1], top + _HEIGHT), fill=colour)
+            level = following
+        for energy, width in ((split.without_j, 1), (split.halting_j, 4)):
+            x = _LEFT + energy.value / whole / scale * _BAR
+            draw.line((x, top - 4, x, top + _HEIGHT + 4), fill=_INK, width=width)
+        draw.text((_LEFT + _BAR + 12, top + 2), _figures(row, split), fill=_INK)
+    return canvas
+
+
+def write_savings_chart(path: str | Path, result: Comparison) -> None:
+    """Write `savings_chart` as a PNG, atomically."""
+    content = io.BytesIO()
+    savings_chart(result).save(content, format="PNG")
+    write_atomically(Path(path), content.getvalue())
+
+
+def _farthest(split: Split) -> float:
+    """How far right a bar reaches, relative to its start."""
+    level = reached = 1.0
+    for field, _, _, sign in _PARTS:
+        level += sign * getattr(split, field).value / split.every_step_j.value
+        reached = max(reached, level)
+    return reached
+
+
+def _figures(row: Saving, split: Split) -> str:
+    saving = row.energy_saving or row.dynamic_energy_saving
+    told = f"{si(split.without_j.value, 'J')} to {si(split.halting_j.value, 'J')}"
+    if split.of != "energy_j":
+        told += " (dynamic)"
+    return (
+        told if saving is None else f"{told}, {saving.value:+.0%} ({saving.low:+.0%} to {saving.high:+.0%})"
+    )
