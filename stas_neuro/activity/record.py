@@ -341,6 +341,8 @@ class ActivityBuilder:
 def _frozen_counts(kind: str, array: Counts, shape: tuple[int, int, int]) -> Counts:
     if np.asarray(array).dtype.kind not in "iu":
         raise InputError(f"counts of {kind} are {np.asarray(array).dtype}", "give whole numbers")
+    if np.shape(array) == shape and not np.any(array):
+        return np.broadcast_to(np.int64(0), shape)  # many kinds never happen: they take no memory
     counts = np.array(array, dtype=np.int64)
     if counts.shape != shape:
         raise InputError(
