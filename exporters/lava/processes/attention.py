@@ -42,12 +42,13 @@ class SpikeMatMulModel(LayerModel):
         raise NotImplementedError
 
     def _keys_first(self, q: Array, k: Array, v: Array) -> Array:
-        # A key and a value spike of one token and head meet once: channels per head of both, multiplied.
-        # Every piece computes k^T v for its own columns, of all tokens, and reads it for its own tokens.
-        met = _per_token(k)[:, None] @ v  # (heads, 1, D / heads)
+        # An entry of k^T v is how often a key's and a value's spikes met. Every piece computes it for its own
+        # columns, of all tokens, and reads it for its own tokens.
+        met: Array = k.transpose(0, 2, 1) @ v  # (heads, D / heads, D / heads)
+        computed = np.tensordot(met.sum(axis=1, dtype=np.float64), self.columns, 2)
         read = self.tokens @ _per_token(q).T  # (pieces, heads)
-        self._count((met @ self.columns).sum(axis=(0, 1)) + (read * self.widths).sum(axis=1))
-        product: Array = q @ (k.transpose(0, 2, 1) @ v)
+        self._count(computed + (read * self.widths).sum(axis=1))
+        product: Array = q @ met
         return product
 
     def _scores_first(self, q: Array, k: Array, v: Array) -> Array:

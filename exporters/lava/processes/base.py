@@ -134,8 +134,7 @@ class LayerModel(PyLoihiProcessModel):  # type: ignore[misc]
         counts = (self.run_spec.images, self.window.steps, *self.place.axes)
         self.record: dict[str, Array] = {kind: np.zeros(counts, np.int64) for kind in self.EVENTS}
         if self.place.sends:
-            bits = -(-int(np.prod(self.place.shape)) // 8)
-            self.record["sent"] = np.zeros((*counts[:2], bits), np.uint8)
+            self.record["sent"] = np.zeros((*counts[:2], -(-self.place.size // 8)), np.uint8)
         self._values: dict[str, Array] = {}
         self._arriving: dict[str, list[tuple[str, Callable[[], Array]]]] = {}
         self._leaving: dict[str, Callable[[Array], None]] = {}

@@ -95,12 +95,12 @@ class LIFModel(LayerModel):
         raise NotImplementedError
 
     def _count(self, fired: Array, x: Array, alive: Array | None) -> None:
-        busy = fired | (x != 0)
+        busy = x != 0
+        busy |= fired
         gated: Any = 0
-        if alive is not None and not alive.all():
-            dead = alive == 0
-            busy[dead] = False
-            gated = self.place.count(dead)
+        if alive is not None and not (live := alive > 0).all():
+            busy &= live[:, None]
+            gated = self.place.count(~live)
         active = self.place.count(busy)
         self.count("updates_active", active)
         self.count("updates_inactive", self.place.neurons - gated - active)

@@ -28,6 +28,7 @@ class Place:
         self.piece = arrays.get("piece")
         self.wakers = arrays.get("wakers")
         self.sends = "sends" in arrays
+        self.size = int(np.prod(shape))
         self.axes: Shape = () if self.piece is None else (int(self.piece.max()) + 1,)
         self.neurons = self.count(np.ones(shape, np.bool_))
 
@@ -41,7 +42,7 @@ class Place:
     def count(self, chosen: Array) -> Any:
         """Neurons that are chosen, of each piece: bool of `shape`, or of its first axis to choose rows."""
         if self.piece is None:
-            return np.count_nonzero(chosen) * (int(np.prod(self.shape)) // chosen.size)
+            return np.count_nonzero(chosen) * (self.size // chosen.size)
         return np.bincount(self.piece[chosen].ravel(), minlength=self.axes[0])
 
     def sum(self, values: Array) -> Any:
