@@ -14,9 +14,13 @@ from naive_messages import naive_messages
 from random_mappings import mappings, one_core
 
 from stas_neuro.activity import KINDS, MAPPED_KINDS, Activity, layers_of
+from stas_neuro.energy import load_profile
+from stas_neuro.energy.gating import stepping, turns
+from stas_neuro.energy.schedule import hardware_steps
 from stas_neuro.errors import InputError
 from stas_neuro.ir import LIF, Graph, Linear, Phase, SpikeMatMul
 from stas_neuro.mapping import Mapping, Piece, Site, extent, owners
+from stas_neuro.placement import place
 from stas_neuro.reference import run_reference
 
 SMALL: dict[str, Any] = {"channels": 1, "height": 3, "width": 3, "time_steps": 2, "head_dim": 2}
@@ -213,3 +217,18 @@ def test_a_core_stands_still_when_all_its_tokens_have_halted() -> None:
     assert silent.total("updates_skipped") == 0
     for kind in set(KINDS) - {"updates_skipped"}:
         assert np.array_equal(silent.counts[kind], run.activity.counts[kind])
+
+
+@pytest.mark.parametrize("halting", ["raster", "rectangular", "time"])
+def test_prices_let_those_cores_stand_still_that_did(halting: str) -> None:
+    graph = build(Recipe(norm=False, halting=halting, beta=0.5, seed=1, time_steps=4, height=6))
+    mapping = place(graph, load_profile("loihi2"), strategy="token-major", groups=3)
+    run = run_reference(graph, images_for(graph, 6), mapping=mapping, gating="core").activity
+    ticks = hardware_steps(run, "raster")
+    stepped, turn = stepping(run, ticks).stepped, turns(run, ticks)
+    assert run.total("updates_skipped") > 0
+    for row, layer in enumerate(run.layers):
+        for step in range(len(run.steps)):
+            gated, skipped = (run.counts[f"updates_{how}"][:, row, step] for how in ("gated", "skipped"))
+            if gated.any():
+                assert np.array_equal(skipped, gated * ~stepped[:, layer.core, turn[row, step]])
