@@ -76,18 +76,16 @@ class Packer:
         other._targets = {name: targets.copy() for name, targets in self._targets.items()}
         return other
 
-    def check_fan_in(self, owner: Owner) -> None:
-        """Keep a reason where more sources reach a neuron of a layer than may."""
-        if self.limits.fan_in is None:
-            return
+    def check(self, owner: Owner) -> None:
+        """Keep the reasons why a neuron of a layer fits no core, but for where it sends to."""
         side = isqrt(owner.positions)
-        # Of a square map the neuron in the middle has the most; of others none is known to.
+        # Of a square map the neuron in the middle has the most sources; of others none is known to.
         middle = [side // 2 * side + side // 2] if side * side == owner.positions else range(owner.positions)
-        most = max(
-            sum(int(values.sum()) for values in self._needed(owner, Region((at,), (0, 1))).values())
-            for at in middle
-        )
-        if most > self.limits.fan_in:
+        neurons = [Region((at,), (0, 1)) for at in middle]
+        fan_ins = [sum(int(v.sum()) for v in self._needed(owner, neuron).values()) for neuron in neurons]
+        most = max(fan_ins)
+        self.reasons += self._broken(owner, neurons[fan_ins.index(most)], Core(("", 0)))
+        if self.limits.fan_in is not None and most > self.limits.fan_in:
             self.reasons.append(Reason(owner.name, "fan-in", most, self.limits.fan_in))
 
     def overfull(self) -> Iterator[Reason]:
@@ -126,6 +124,10 @@ class Packer:
 
     def _largest(self, owner: Owner, region: Region, axis: Axis) -> tuple[Region | None, list[Region]]:
         """Cut off the largest part that fits an empty core; None, and reasons, where a neuron does not."""
+        neuron = Region(region.positions[:1], (region.features[0], region.features[0] + 1))
+        if broken := list(self._broken(owner, neuron, Core(("", 0)))):
+            self.reasons += broken
+            return None, []
         fitting, rest = self._prefix(owner, region, axis)
         if fitting is not None:
             return fitting, rest
@@ -137,9 +139,7 @@ class Packer:
             if fitting is not None:
                 return fitting, [*rest, *pieces[1:]]
             parts += 1
-        neuron = Region(region.positions[:1], (region.features[0], region.features[0] + 1))
-        self.reasons += self._broken(owner, neuron, Core(("", 0)))
-        return None, []
+        raise AssertionError(f"{owner.name}: a neuron fits a core, and no part of the layer does")
 
     def _prefix(self, owner: Owner, region: Region, axis: Axis) -> tuple[Region | None, list[Region]]:
         """Take as many steps along an axis as fit an empty core, at least one, and what is left."""

@@ -76,7 +76,9 @@ def place(
     owners = owners_of(graph, weight_bits(graph, bits, profile))
     packer = Packer(graph, limits)
     for owner in owners:
-        packer.check_fan_in(owner)
+        packer.check(owner)
+    if packer.reasons:
+        raise DoesNotFit(profile.name, packer.reasons)
     for scope, layers in _scopes(owners):
         if not scope.startswith(_BLOCK):
             pack_layers(packer, scope, layers, lambda owner: [whole(owner)], "positions")

@@ -11,6 +11,7 @@ from stas_neuro.activity import Visits, layers_of
 from stas_neuro.errors import InputError
 from stas_neuro.ir import Graph
 from stas_neuro.mapping import Mapping, Piece
+from stas_neuro.mapping.neurons import extent
 
 Live = NDArray[np.bool_]
 
@@ -36,7 +37,7 @@ def core_steps(graph: Graph, mapping: Mapping, visits: Visits) -> CoreSteps:
 
     A piece is at work in the hardware step of its stage, once a model step (a stem and a head once an
     image). Its core is stepped then if any piece at work on it has a token that is visited. Pieces outside
-    the blocks work whenever it is their turn, those of a block's layers without tokens while any token lives.
+    the blocks, and of layers without tokens, work whenever it is their turn.
 
     Parameters
     ----------
@@ -75,11 +76,8 @@ def _live(graph: Graph, piece: Piece, visits: Visits, turns: int) -> Live:
     names = [accumulator.name for accumulator in graph.accumulators]
     if node.name in names:
         block = names.index(node.name) if len(names) == graph.blocks else graph.blocks - 1
-    elif node.scope.startswith("block"):
+    elif node.scope.startswith("block") and extent(graph, node)[0] == graph.tokens:
         block = int(node.scope.removeprefix("block"))
     else:
         return np.ones((len(visits), turns), dtype=np.bool_)
-    of_block = visits[:, :, block]
-    if graph.types[node.name, node.OUTPUTS[0]].shape[0] != graph.tokens:
-        return np.asarray(of_block.any(axis=2))
-    return np.asarray(of_block[:, :, list(piece.positions)].any(axis=2))
+    return np.asarray(visits[:, :, block, list(piece.positions)].any(axis=2))

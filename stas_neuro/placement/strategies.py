@@ -104,17 +104,22 @@ class Block:
         return found
 
     def _price(self, cores: Sequence[Core], seen: CoHalting | None) -> int:
-        """Count what is stepped on cores in the visits seen or, without, in one that all tokens are in."""
+        """Count what is stepped on cores in the visits seen or, without, in one that all tokens are in.
+
+        Layers without tokens are stepped alike however tokens are grouped, and left out.
+        """
         total = 0
         for core in cores:
             for stage in {owner.stage for owner in self.layers}:
-                at_work = [o for o in self.layers if o.stage == stage and o.name in core.pieces]
-                if not at_work:
+                pieces = [
+                    core.pieces[owner.name]
+                    for owner in self.layers
+                    if owner.stage == stage and owner.positions == self.tokens and owner.name in core.pieces
+                ]
+                if not pieces:
                     continue
-                pieces = [core.pieces[owner.name] for owner in at_work]
-                of_all = any(owner.positions != self.tokens for owner in at_work)
-                tokens = range(self.tokens) if of_all else {t for piece in pieces for t in piece.positions}
-                times = 1 if seen is None else seen.visits(sorted(tokens))
+                tokens = sorted({token for piece in pieces for token in piece.positions})
+                times = 1 if seen is None else seen.visits(tokens)
                 neurons = sum(piece.neurons for piece in pieces)
                 total += times * (1 if self.minimise == "core-steps" else neurons)
         return total
