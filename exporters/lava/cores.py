@@ -31,8 +31,8 @@ def cores_of(graph: Graph, mapping: Mapping, ways: Routes, *, gated: bool) -> di
             arrays[f"{node.name}/sends"] = np.array(True)
         if pieces := pieces_of(graph, mapping, node):
             arrays[f"{node.name}/piece"] = _in_layout(graph, node, _numbers(graph, node, pieces))
-        if node.name in wakers:
-            arrays[f"{node.name}/wakers"] = wakers[node.name]
+        if pieces and pieces[0].layer in wakers:
+            arrays[f"{node.name}/wakers"] = wakers[pieces[0].layer]
     return arrays
 
 

@@ -66,8 +66,8 @@ class Network:
     `layers` stand in topological order of the undelayed wires. `tensors` maps "layer/param" to arrays, of
     float64 or, where `arithmetic` is fixed, int16. `mean` and `std` normalise images per channel,
     (x / 255 - mean) / std for uint8 ones; a fixed network takes them as they are, its first layer does that.
-    `cores` maps "layer/what" to arrays of whole numbers, what a layer must know of where it is (see
-    `processes.base.Place`); empty for a network on no cores. They change no result.
+    `cores` maps "layer/what" to arrays, what a layer is told of the cores it is on (see `processes.place`);
+    empty for a network on none. They change no result.
     """
 
     arithmetic: str

@@ -19,8 +19,8 @@ class Place:
         Of the layer's neurons: maps (C, H, W), tokens (N, D), or one axis.
     arrays : mapping of names to arrays
         "piece" (*shape): number of the piece that each neuron is in. "wakers" bool (pieces, N + 1), where
-        cores are gated: whether a piece is stepped if this token is alive; the last, if none is. "sends" ():
-        what the layer sends is kept, nonzero or not.
+        cores are gated: whether a piece is stepped if this token is alive; the last, whoever is. "sends" ():
+        a bit for each value that the layer sends is kept, 1 where it is not 0.
     """
 
     def __init__(self, shape: Shape, arrays: Mapping[str, Array]) -> None:
@@ -38,6 +38,13 @@ class Place:
             return np.ones(self.axes, np.bool_)
         awake: Array = self.wakers[:, :-1][:, alive > 0].any(axis=1) | self.wakers[:, -1]
         return awake
+
+    def awake_rows(self, alive: Array) -> Array | None:
+        """Tokens that any piece which is stepped holds, bool (N,); None where that is all."""
+        if self.wakers is None or self.piece is None:
+            return None
+        awake = np.asarray(self.awake(alive)[self.piece].any(axis=1))
+        return None if awake.all() else awake
 
     def count(self, chosen: Array) -> Any:
         """Neurons that are chosen, of each piece: bool of `shape`, or of its first axis to choose rows."""

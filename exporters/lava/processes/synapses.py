@@ -19,7 +19,11 @@ class Linear(LayerProcess):
 
 
 class LinearModel(LayerModel):
-    """One matrix product a step; a dead token's row of y is zero."""
+    """One matrix product a step; a dead token's row of y is zero.
+
+    In integers it leaves out the tokens whose cores all stand still. In floats it does not: which rows a
+    product has may change the order of its sums.
+    """
 
     EVENTS = ("synops", "synops_unary", "macs")
 
@@ -31,12 +35,13 @@ class LinearModel(LayerModel):
 
     def _compute(self, x: Array, alive: Array | None = None) -> Array:
         self._count(x)
-        y = self._synaptic_input(x)
+        y = self._synaptic_input(x, None if alive is None else self.place.awake_rows(alive))
         if self.bias is not None:
             y += self.bias if alive is None else np.multiply.outer(alive, self.bias)
         return y
 
-    def _synaptic_input(self, x: Array) -> Array:
+    def _synaptic_input(self, x: Array, awake: Array | None) -> Array:
+        """The product; only rows that are `awake` (N,) need be computed, None for all."""
         raise NotImplementedError
 
     def _count(self, x: Array) -> None:
@@ -57,7 +62,7 @@ class LinearModel(LayerModel):
 class PyLinearModelFloat(LinearModel):
     """BLAS multiplies."""
 
-    def _synaptic_input(self, x: Array) -> Array:
+    def _synaptic_input(self, x: Array, awake: Array | None) -> Array:
         y: Array = x @ self.matrix
         return y
 
@@ -75,7 +80,11 @@ class PyLinearModelFixed(LinearModel):
         self.exponents = self.tensors["weight_exp"]
         self.bias = self.tensors["bias"] << self.params["bias_exp"]
 
-    def _synaptic_input(self, x: Array) -> Array:
+    def _synaptic_input(self, x: Array, awake: Array | None) -> Array:
+        if awake is not None:
+            y = np.zeros((len(x), self.matrix.shape[1]), self.dtype)
+            y[awake] = self._synaptic_input(x[awake], None)
+            return y
         # numpy has no BLAS for integers: of its own loops einsum's are the fastest, 3 times those of matmul.
         return current(shifted(np.einsum("...i,io->...o", x, self.matrix), self.exponents))
 
