@@ -39,13 +39,13 @@ def naive_messages(graph: Graph, images: Any, mapping: Mapping) -> Counter[Key]:
     """Count messages by kind, row, label of the step and image."""
     values = _values(graph, images)
     visits = run_reference(graph, images).visits
-    home = {(piece.layer, n, f): piece for piece in mapping.pieces for n, f in _neurons(piece)}
+    home = {(piece.layer, n, f): piece for piece in mapping.pieces for n, f in neurons_of(piece)}
     found: Counter[Key] = Counter()
     for source in [name for name in values if name in owners(graph) or isinstance(graph.node(name), Input)]:
         node = graph.node(source)
         shape = values[source][0][0].shape
         for index in np.ndindex(shape):
-            ways = _follow(graph, source, index, shape, home)
+            ways = follow(graph, source, index, shape, home)
             for phase in {phase for _, phase, _ in ways}:
                 taken = {way: cores for way, cores in ways.items() if way[1] == phase}
                 for step, label in enumerate(_labels(graph, phase)):
@@ -105,7 +105,7 @@ def _labels(graph: Graph, phase: Phase) -> list[str]:
     return [f"{phase}{step + 1}" for step in range(graph.time_steps)]
 
 
-def _neurons(piece: Piece) -> list[tuple[int, int]]:
+def neurons_of(piece: Piece) -> list[tuple[int, int]]:
     return [(n, f) for n in piece.positions for f in range(*piece.features)]
 
 
@@ -142,7 +142,7 @@ def _values(graph: Graph, images: Any) -> dict[str, list[Any]]:
     return seen
 
 
-def _follow(graph: Graph, source: str, index: Any, shape: Any, home: Any) -> dict[Way, Any]:
+def follow(graph: Graph, source: str, index: Any, shape: Any, home: Any) -> dict[Way, Any]:
     """Send a mark from one element through the graph to cores, noting the tokens of the gates it passes."""
     here: dict[tuple[str, str], dict[Any, Any]] = {}
     one = np.zeros(shape)
