@@ -12,7 +12,7 @@ from ir_random import Recipe, build, images_for, recipes
 
 from stas_neuro.errors import InputError
 from stas_neuro.ir import LIF, Gate, Graph, IRError
-from stas_neuro.passes import ComputeHalted, DelayDecisions, Quantise, spiking_stages
+from stas_neuro.passes import ComputeHalted, Quantise
 from stas_neuro.reference import run_reference
 from stas_neuro.trace import Trace
 
@@ -64,15 +64,6 @@ def test_results_of_integers_are_equal(recipe: Recipe, halting: str, encoding: A
     except IRError:
         return  # no integers fit: nothing to compare
     check_equal(graph, _pixels(graph, 3))
-
-
-@settings(max_examples=15, deadline=None)
-@given(recipes(norm=False), st.sampled_from(("raster", "time")), st.data())
-def test_results_of_late_decisions_are_equal(recipe: Recipe, halting: str, data: st.DataObject) -> None:
-    graph = build(Recipe(**(vars(recipe) | {"halting": halting})))
-    late = data.draw(st.integers(1, spiking_stages(graph) - 1))
-    graph = DelayDecisions(late)(graph)
-    check_equal(graph, images_for(graph, 3))
 
 
 def test_halting_saves_nothing_then() -> None:

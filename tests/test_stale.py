@@ -26,6 +26,7 @@ from stas_neuro.passes import (
     schedule_decisions,
     spiking_stages,
 )
+from stas_neuro.passes.compute_halted import ComputeHalted
 from stas_neuro.passes.stale import arrival_lags
 from stas_neuro.reference import run_reference
 from stas_neuro.trace import Trace
@@ -214,6 +215,17 @@ def test_what_cannot_be_delayed_is_refused(halting: str, late: int, what: str, r
         run_passes(graph, [DelayDecisions(late)])
     assert what in caught.value.what
     assert remedy in caught.value.remedy
+
+
+def test_halted_tokens_are_computed_before_decisions_are_delayed() -> None:
+    # Without gates before blocks a model step has fewer stages, and other scores are there in time.
+    raster = build(HALTING_APART)
+    computed = ComputeHalted()(raster)
+    assert spiking_stages(computed) < spiking_stages(raster)
+    check_against_arrivals(computed, 0.6, images_for(computed, 4))
+    with pytest.raises(InputError, match="9 hardware steps late") as caught:
+        ComputeHalted()(DelayDecisions(9)(raster))
+    assert "gating silent" in caught.value.remedy
 
 
 def test_decisions_are_delayed_once() -> None:

@@ -31,12 +31,13 @@ class ComputeHalted:
     of a network in which halting saves nothing. Blocks then need not wait for decisions: stages can be fewer.
 
     A token's neurons differ from those of the gated network once it has halted. That is without effect only
-    where it stays halted in a block once it has: not in mode block, where each model step starts anew.
+    where it stays halted in a block once it has: not in mode block, where each model step starts anew. What
+    has arrived at a late decision hangs on the stages, so that decisions can only be delayed afterwards.
 
     Raises
     ------
     InputError
-        When the graph halts in mode block.
+        When the graph halts in mode block, or decides late.
     """
 
     def __call__(self, graph: Graph) -> Graph:
@@ -46,6 +47,12 @@ class ComputeHalted:
                 "with halting block a token comes back in the next model step, with other membranes if it is "
                 "computed once it has halted",
                 "use the gating silent, or another halting",
+            )
+        if graph.accumulators and (late := graph.accumulators[0].late):
+            raise InputError(
+                f"decisions are {late} hardware steps late where blocks wait for them, and blocks that are "
+                "computed on wait no more",
+                "use the gating silent, or delay the decisions of the graph whose halted tokens are computed",
             )
         gates = {node.name: graph.inputs(node)["x"] for node in graph.of_type(Gate) if _is_token_gate(node)}
         edges: list[Edge] = []
