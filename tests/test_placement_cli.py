@@ -1,0 +1,84 @@
+"""Placement by the commands: what compile writes, inspect tells, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cli_support import Place, fine, make_place, stas
+
+from stas_neuro.bundle import load_bundle
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return make_place(tmp_path_factory.mktemp("placement"), 4)
+
+
+@pytest.mark.parametrize("strategy", ["channel-major", "token-major", "halting-aware"])
+def test_compile_places_what_it_compiles(place: Place, strategy: str, tmp_path: Path) -> None:
+    bundle = tmp_path / "net"
+    options = ("--placement", strategy, "--groups", "3", "--profile-run", place.data, "--limit", "3")
+    done = fine("compile", place.checkpoint, "-o", bundle, *options, "--json")
+    mapping = load_bundle(bundle).mapping
+    assert mapping is not None
+    assert (mapping.strategy, mapping.profile) == (strategy, "loihi2")
+    assert (done.json["cores"], done.json["chips"]) == (len(mapping.cores), 1)
+    asked = {"placement": strategy, "groups": 3, "profile_run": str(place.data), "limit": 3}
+    assert asked.items() <= done.json["options"].items()
+
+
+def test_the_integer_program_is_placed_where_there_is_one(place: Place, tmp_path: Path) -> None:
+    """Its weights of 4 bits take half of the memory; images to choose scales by are learned from, too."""
+    integers = ("--bits", "4", "--calibrate", place.data)
+    memory = {}
+    for name, options in (("float", ()), ("fixed", integers)):
+        learning = () if options else ("--profile-run", place.data)
+        made = ("--placement", "halting-aware", "--groups", "2", *options, *learning)
+        fine("compile", place.checkpoint, "-o", tmp_path / name, *made)
+        use = fine("inspect", tmp_path / name, "--json").json["utilisation"]
+        assert use["weight_bits"] == (4 if options else 8)
+        memory[name] = sum(core["synaptic_memory"] for core in use["cores"])
+    assert 0.5 <= memory["fixed"] / memory["float"] < 0.6
+
+
+def test_inspect_tells_how_full_cores_are(place: Place, tmp_path: Path) -> None:
+    bundle = tmp_path / "net"
+    said = fine(
+        "compile", place.checkpoint, "-o", bundle, "--placement", "token-major", "--profile", "loihi1"
+    )
+    text = fine("inspect", bundle, "--cores").out
+    use = fine("inspect", bundle, "--json").json["utilisation"]
+    assert use["profile"] == "loihi1"
+    assert {"neurons", "synaptic_memory", "input_axons", "output_axons"} == set(use["limits"])
+    for resource, limit in use["limits"].items():
+        used = [core[resource] for core in use["cores"]]
+        assert used[use["worst_core"][resource]] == max(used) <= limit
+        assert f"{max(used)}" in said.out
+    assert "on loihi1:" in said.out
+    assert "blocks.0.q_lif" in text
+    elsewhere = fine("inspect", bundle, "--profile", "loihi2", "--json").json["utilisation"]
+    assert set(elsewhere["unchecked"]) == {"input_axons_per_core", "output_axons_per_core", "fan_in"}
+    assert "not checked: fan_in" in fine("inspect", bundle, "--profile", "loihi2").out
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        (("--groups", "2"), "--groups is of --placement"),
+        (("--minimise", "core-steps"), "--minimise is of --placement"),
+        (("--placement", "halting-aware"), "halting-aware learns from visits"),
+        (("--placement", "token-major", "--groups", "17"), "17 groups of 16 tokens"),
+        (("--placement", "token-major", "--profile", "cmos45"), "cmos45 has no cores"),
+    ],
+)
+def test_what_cannot_be_is_refused(place: Place, options: tuple[str, ...], what: str, tmp_path: Path) -> None:
+    done = stas("compile", place.checkpoint, "-o", tmp_path / "net", *options)
+    assert (done.code, done.out) == (2, "")
+    assert what in done.err
+    assert not (tmp_path / "net").exists()
+
+
+def test_a_bundle_on_no_cores_has_no_utilisation(place: Place) -> None:
+    assert "utilisation" not in fine("inspect", place.bundle, "--json").json
+    assert "is on no cores" in stas("inspect", place.bundle, "--cores").err
