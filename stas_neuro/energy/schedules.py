@@ -70,7 +70,8 @@ def _allowed(activity: Activity) -> tuple[Schedule, ...]:
 
 def _changed(first: Activity | None, other: Activity) -> float | None:
     """Part of the visits that two runs of the same images decide otherwise."""
-    if first is None or first.visits is None or other.visits is None:
+    halts = any(row.kind == "HaltAccumulate" for row in other.layers)
+    if not halts or first is None or first.visits is None or other.visits is None:
         return None
     if first.visits.shape != other.visits.shape or not first.visits.size:
         return None

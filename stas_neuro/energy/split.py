@@ -81,7 +81,6 @@ def split(every_step: Estimate, without: Estimate, held: Estimate, halting: Esti
     """
     total = all(cost.energy_j is not None for cost in (every_step, without, held, halting))
     whole = [_whole(cost, total) for cost in (every_step, without, held, halting)]
-    operations = _operations(held) - _operations(halting)
     cost = _corners(halting.halting_energy_j) - _corners(held.halting_energy_j)
     return Split(
         of="energy_j" if total else "dynamic_energy_j",
@@ -89,8 +88,8 @@ def split(every_step: Estimate, without: Estimate, held: Estimate, halting: Esti
         stem_saved_j=_ends(whole[0] - whole[1]),
         without_j=_ends(whole[1]),
         schedule_saved_j=_ends(whole[1] - whole[2]),
-        operations_saved_j=_ends(operations),
-        gating_saved_j=_ends(whole[2] - whole[3] - operations + cost),
+        operations_saved_j=_ends(_operations(held) - _operations(halting)),
+        gating_saved_j=_ends(_standing(held, total) - _standing(halting, total)),
         halting_cost_j=_ends(cost),
         halting_j=_ends(whole[3]),
     )
@@ -104,6 +103,14 @@ def _operations(cost: Estimate) -> Corners:
     """Energy of synapses, messages and processors, but for what only halting causes."""
     done = [event for event in cost.events if not event.halting and event.event not in _NEURON]
     return sum((_corners(event.energy_j) for event in done), np.zeros(3))
+
+
+def _standing(cost: Estimate, total: bool) -> Corners:
+    """Energy of stepping and resetting neurons, and with `total` that of power over time."""
+    stepped = [event.energy_j for event in cost.events if not event.halting and event.event in _NEURON]
+    powers = [cost.static_energy_j, cost.management_energy_j] if total else []
+    parts = [_corners(energy) for energy in (*stepped, *powers) if energy is not None]
+    return sum(parts, np.zeros(3))
 
 
 def _corners(interval: Interval) -> Corners:

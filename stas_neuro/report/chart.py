@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _INK, _PALE, _PAPER = (20, 20, 20), (200, 200, 200), (255, 255, 255)
 _LEFT, _BAR, _RIGHT = 250, 620, 330  # pixels: names, bars, figures
-_ROW, _HEIGHT, _TOP = 34, 18, 64
+_ROW, _LANE, _TOP = 34, 4, 64
 _PARTS: tuple[tuple[str, str, tuple[int, int, int], int], ...] = (
     # Okabe and Ito's colours, which colour-blind readers tell apart; -1 for what is saved, 1 for a cost.
     ("stem_saved_j", "stem", (0, 114, 178), -1),
@@ -30,8 +30,8 @@ _PARTS: tuple[tuple[str, str, tuple[int, int, int], int], ...] = (
 def savings_chart(result: Comparison) -> Image:
     """Draw a row for each chip and baseline that could be split, from every step's stem to halting.
 
-    Each part begins where the one before ends; all are relative to the energy at the start. The thick line
-    is the energy with halting, the thin one that without.
+    Each part begins where the one before ends, a little lower; all are relative to the energy at the start.
+    The thick line is the energy with halting, the thin one that without.
 
     Raises
     ------
@@ -62,14 +62,14 @@ def savings_chart(result: Comparison) -> Image:
         draw.text((12, top), row.profile, fill=_INK)
         draw.text((12, top + 13), f"against {row.baseline}", fill=(110, 110, 110))
         whole, level = split.every_step_j.value, 1.0
-        for field, _, colour, sign in _PARTS:
+        for lane, (field, _, colour, sign) in enumerate(_PARTS):
             following = level + sign * getattr(split, field).value / whole
             ends = sorted((_LEFT + level / scale * _BAR, _LEFT + following / scale * _BAR))
-            draw.rectangle((ends[0], top, ends[1], top + _HEIGHT), fill=colour)
+            draw.rectangle((ends[0], top + lane * _LANE, ends[1], top + (lane + 1) * _LANE), fill=colour)
             level = following
         for energy, width in ((split.without_j, 1), (split.halting_j, 4)):
             x = _LEFT + energy.value / whole / scale * _BAR
-            draw.line((x, top - 4, x, top + _HEIGHT + 4), fill=_INK, width=width)
+            draw.line((x, top - 4, x, top + len(_PARTS) * _LANE + 4), fill=_INK, width=width)
         draw.text((_LEFT + _BAR + 12, top + 2), _figures(row, split), fill=_INK)
     return canvas
 

@@ -1,0 +1,151 @@
+"""The shipped models on every chip of the catalogue: placed, run, and priced with and without halting.
+
+    python examples/compare_profiles.py -o comparison --images 128
+
+On a chip whose cores are known the networks are placed, on another they are priced without a mapping; each
+chip gates as far as it can. A model is compared with its own first stage of training, which does not halt,
+and with a model trained for one time step. Writes ``comparison.csv`` and ``comparison.png``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+
+from rich.console import Console
+
+from stas_neuro import api
+from stas_neuro.activity import Activity
+from stas_neuro.data import LabelledImages, load_data
+from stas_neuro.energy import Comparison, Gating, Profile, compare, list_profiles, load_profile
+from stas_neuro.errors import InputError
+from stas_neuro.ir import Graph
+from stas_neuro.mapping import Mapping as CoreMapping
+from stas_neuro.placement import Strategy, place
+from stas_neuro.report import comparison_csv, comparison_report, write_savings_chart
+
+EXAMPLES = Path(__file__).parent
+IMAGES = EXAMPLES / "data" / "fashion-mnist-512.npz"
+MODELS = ("fashion-spikformer", "fashion-spikingformer")
+ONE_STEP = "fashion-t1"
+
+
+@cache
+def network(name: str) -> Graph:
+    """Compile a shipped model, ``fashion-spikformer`` or its first stage, ``fashion-spikformer/stage1``."""
+    return api.compile(EXAMPLES / "models" / name)
+
+
+@dataclass
+class Runner:
+    """Runs networks on the cores of chips, each placement once.
+
+    `images` are priced; from `profiling`, which are others, placements learn which tokens halt together.
+    """
+
+    images: LabelledImages
+    profiling: LabelledImages
+    notes: dict[str, None] = field(default_factory=dict)
+    _done: dict[object, tuple[Graph, Activity]] = field(default_factory=dict)
+    """With the graph, so that its `id` stays its own."""
+
+    def run(self, networks: Mapping[str, Graph], profile: Profile) -> dict[str, Activity]:
+        """Give what networks, by name, do on a chip: all on its cores, or none where one has no place."""
+        mappings = self._place(networks, profile)
+        return {name: self._run(graph, self.images, mappings.get(name)) for name, graph in networks.items()}
+
+    def _place(self, networks: Mapping[str, Graph], profile: Profile) -> dict[str, CoreMapping]:
+        if (why := profile.reason("limits")) is not None:
+            self.notes[f"{profile.name}: priced without a mapping, as {why}"] = None
+            return {}
+        mappings = {}
+        for name, graph in networks.items():
+            # Which tokens share a core matters where cores can be gated.
+            learnt = bool(graph.accumulators) and gating_of(profile) != "silent"
+            seen = self._run(graph, self.profiling, None) if learnt else None
+            strategy: Strategy = "halting-aware" if learnt else "token-major"
+            try:
+                mappings[name] = place(graph, profile, strategy=strategy, seen=seen)
+            except InputError as error:
+                self.notes[f"{profile.name}: priced without a mapping, as {name} has no place: {error}"] = (
+                    None
+                )
+                return {}
+        return mappings
+
+    def _run(self, graph: Graph, images: LabelledImages, mapping: CoreMapping | None) -> Activity:
+        key = id(graph), id(images), mapping and (mapping.cores, mapping.pieces)
+        if key not in self._done:
+            self._done[key] = graph, api.run(graph, images, mapping=mapping).activity
+        return self._done[key][1]
+
+
+def gating_of(profile: Profile) -> Gating:
+    """Name the gating that goes as far as a chip can: of power only where its cores are known."""
+    if profile.reason("capabilities.core_gating") is not None:
+        return "silent"
+    can = profile.capability("core_gating")
+    if can == "power" and profile.reason("limits") is None:
+        return "power"
+    return "silent" if can == "no" else "core"
+
+
+def compare_on_chips(
+    runner: Runner, halting: tuple[str, Graph], baselines: Mapping[str, Graph], profiles: Sequence[Profile]
+) -> Comparison:
+    """Compare a network that halts with others, by label, on each chip as it is placed there."""
+    label, graph = halting
+    found = []
+    for profile in profiles:
+        runs = runner.run({label: graph, **baselines}, profile)
+        ours = runs.pop(label)
+        gating = gating_of(profile)
+        if gating == "power" and not ours.cores:
+            gating = "core"
+        found.append(compare(ours, runs, [profile], gating))
+    return replace(found[0], rows=tuple(row for result in found for row in result.rows))
+
+
+def split_images(count: int) -> tuple[LabelledImages, LabelledImages]:
+    """Give the first `count` of the shipped test images, and as many others to learn placements from."""
+    data = load_data(str(IMAGES))
+    if not 1 <= count <= len(data) // 2:
+        raise InputError(f"{count} images, of {len(data)}", f"give 1 to {len(data) // 2}")
+    return data.select(slice(0, count)), data.select(slice(count, 2 * count))
+
+
+def main() -> None:
+    """Compare, and write the files."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, help="directory for CSV and picture")
+    parser.add_argument("--images", type=int, default=64, help="test images to price, 256 at most (64)")
+    parser.add_argument("--profiles", nargs="*", default=list(list_profiles()), help="chips (all)")
+    arguments = parser.parse_args()
+    runner = Runner(*split_images(arguments.images))
+    profiles = [load_profile(name) for name in arguments.profiles]
+    rows = []
+    for name in MODELS:
+        short = name.removeprefix("fashion-")
+        stage1 = f"{short}, stage 1"
+        baselines = {stage1: network(f"{name}/stage1"), "one time step": network(ONE_STEP)}
+        result = compare_on_chips(runner, (name, network(name)), baselines, profiles)
+        labels = {stage1: stage1, "one time step": f"{short}, one time step"}
+        rows += [replace(row, baseline=labels[row.baseline]) for row in result.rows]
+    result = replace(result, rows=tuple(rows))
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    (arguments.output / "comparison.csv").write_text(comparison_csv(result))
+    write_savings_chart(arguments.output / "comparison.png", result)
+    console = Console(width=240, markup=False, highlight=False)
+    console.print(comparison_report(result))
+    for note in runner.notes:
+        console.print(note)
+    console.print(f"comparison.csv and comparison.png are in {arguments.output}")
+
+
+if __name__ == "__main__":
+    main()

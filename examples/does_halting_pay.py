@@ -1,0 +1,153 @@
+"""Does halting pay on a chip, after its own cost? The shipped models, and one sentence that the data support.
+
+    python examples/does_halting_pay.py -o pay --images 256
+
+Each halting model is compared with its own first stage of training, which does not halt, on every chip that
+has static power and cores. The one that decides in raster order is also compiled for a pipeline with late
+decisions. Where a chip can gate cores, all modes are priced. Writes ``pay.csv`` and ``pay.png``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from compare_profiles import MODELS, Runner, network, split_images
+from rich.console import Console
+
+from stas_neuro.energy import (
+    Comparison,
+    Gating,
+    Interval,
+    Profile,
+    Saving,
+    compare,
+    compare_schedules,
+    list_profiles,
+    load_profile,
+)
+from stas_neuro.energy.pricing import OP_COUNT
+from stas_neuro.ir import Graph
+from stas_neuro.passes import DelayDecisions, spiking_stages
+from stas_neuro.report import comparison_csv, comparison_report, schedules_report, write_savings_chart
+
+MODES: dict[str, tuple[Gating, ...]] = {
+    "no": ("silent",),
+    "core": ("silent", "core"),
+    "power": ("silent", "core", "power"),
+}
+"""Gating modes by what a chip can do."""
+WHATIF = ("loihi2-gated-whatif",)
+"""Chips that nobody has built."""
+
+
+@cache
+def halting_networks() -> dict[str, tuple[Graph, str]]:
+    """Give the networks that halt, with the shipped model that each is of."""
+    found: dict[str, tuple[Graph, str]] = {}
+    for model in MODELS:
+        graph, short = network(model), model.removeprefix("fashion-")
+        mode = graph.accumulators[0].mode
+        found[f"{short} ({mode})"] = graph, model
+        if mode in ("raster", "time"):
+            late = spiking_stages(graph) - 1
+            found[f"{short} ({mode}, late {late})"] = DelayDecisions(late)(graph), model
+    return found
+
+
+def whole_prices() -> list[Profile]:
+    """Give the chips that have a total energy: with cores, times and static power."""
+    profiles = [load_profile(name) for name in list_profiles()]
+    needed = ("limits", "time", "power", "power.static")
+    return [profile for profile in profiles if all(profile.reason(name) is None for name in needed)]
+
+
+def price(runner: Runner, profiles: list[Profile]) -> dict[str, Comparison]:
+    """Compare each network that halts, by label, with its first stage: on each chip, in all its modes."""
+    found: dict[str, list[Comparison]] = {}
+    for label, (graph, model) in halting_networks().items():
+        stage1 = network(f"{model}/stage1")
+        for profile in profiles:
+            runs = runner.run({label: graph, "stage 1": stage1}, profile)
+            can = "no" if profile.name == OP_COUNT else profile.capability("core_gating")
+            for gating in MODES[can]:
+                without = {f"{label}, {gating}": runs["stage 1"]}
+                found.setdefault(label, []).append(compare(runs[label], without, [profile], gating))
+    return {label: joined(results) for label, results in found.items()}
+
+
+def joined(results: list[Comparison]) -> Comparison:
+    """Put comparisons one after another."""
+    return replace(results[0], rows=tuple(row for result in results for row in result.rows))
+
+
+def sentence(results: dict[str, Comparison], images: int) -> str:
+    """Say what the data support: by the operation count, on chips that exist, and on the what-if."""
+    counted, existing, whatif = [], [], []
+    for label, result in results.items():
+        # Without a mapping: on cores, products of keys and values are computed on several and count again.
+        saving = next(row.op_count_saving for row in result.rows if row.profile == OP_COUNT)
+        counted.append(f"{saving or 0:+.0%} ({label})")
+        priced = [row for row in result.rows if row.profile != OP_COUNT]
+        existing.append(_told(_range([row for row in priced if row.profile not in WHATIF])))
+        gated = [row for row in priced if row.halting is not None and row.halting.gating == "power"]
+        whatif.append(_told(_range([row for row in gated if row.profile in WHATIF])))
+    return (
+        f"On {images} Fashion-MNIST images halting saves, by the operation count, {_listed(counted)} of the "
+        "energy of the same network without it; on Loihi 1 and 2, with every neuron that is stepped, power "
+        f"and its own cost, it {_listed(existing)}; on a Loihi 2 that could gate its cores (what-if) it "
+        f"{_listed(whatif)}."
+    )
+
+
+def _listed(texts: list[str]) -> str:
+    return f"{', '.join(texts[:-1])} and {texts[-1]}"
+
+
+def _range(rows: list[Saving]) -> Interval:
+    """From the lowest to the highest saving of some rows; the value is that of the best."""
+    savings = [row.energy_saving for row in rows if row.energy_saving is not None]
+    best = max(saving.value for saving in savings)
+    return Interval(best, min(saving.low for saving in savings), max(saving.high for saving in savings))
+
+
+def _told(saving: Interval) -> str:
+    if saving.high < 0:
+        return f"costs {-saving.high:.0%} to {-saving.low:.0%} more ({-saving.value:.0%} at best)"
+    if saving.low > 0:
+        return f"saves {saving.low:.0%} to {saving.high:.0%} ({saving.value:.0%} at best)"
+    verdict = f"saves {saving.value:.0%}" if saving.value > 0 else f"costs {-saving.value:.0%} more"
+    return f"{verdict} at best ({saving.low:+.0%} to {saving.high:+.0%})"
+
+
+def main() -> None:
+    """Price, write the files, and end with the sentence."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser.add_argument("-o", "--output", type=Path, required=True, help="directory for CSV and picture")
+    parser.add_argument("--images", type=int, default=64, help="test images to price, 256 at most (64)")
+    arguments = parser.parse_args()
+    runner = Runner(*split_images(arguments.images))
+    profiles = whole_prices()
+    results = price(runner, [load_profile(OP_COUNT), *profiles])
+    result = joined(list(results.values()))
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    (arguments.output / "pay.csv").write_text(comparison_csv(result))
+    write_savings_chart(arguments.output / "pay.png", result)
+    console = Console(width=240, markup=False, highlight=False)
+    console.print(comparison_report(result))
+    for model in MODELS:
+        networks = {label: graph for label, (graph, name) in halting_networks().items() if name == model}
+        networks["stage 1"] = network(f"{model}/stage1")
+        rows = [row for chip in profiles for row in compare_schedules(runner.run(networks, chip), [chip])]
+        console.print(schedules_report(rows))
+    for note in runner.notes:
+        console.print(note)
+    console.print(f"\npay.csv and pay.png are in {arguments.output}\n")
+    console.print(sentence(results, arguments.images))
+
+
+if __name__ == "__main__":
+    main()

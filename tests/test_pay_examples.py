@@ -1,0 +1,57 @@
+"""The examples on prices run, and say what their files hold."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def example(name: str, *arguments: str) -> str:
+    command = [sys.executable, EXAMPLES / name, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=600).stdout
+
+
+@pytest.mark.slow
+def test_compare_profiles(tmp_path: Path) -> None:
+    told = example(
+        "compare_profiles.py",
+        "-o",
+        str(tmp_path),
+        "--images",
+        "2",
+        "--profiles",
+        "cmos45",
+        "loihi2-gated-whatif",
+    )
+    rows = list(csv.DictReader((tmp_path / "comparison.csv").read_text().splitlines()))
+    assert [(row["profile"], row["gating"]) for row in rows] == [
+        ("cmos45", "silent"),
+        ("cmos45", "silent"),
+        ("loihi2-gated-whatif", "power"),
+        ("loihi2-gated-whatif", "power"),
+    ] * 2
+    assert {row["baseline"] for row in rows} == {
+        f"{model}, {what}"
+        for model in ("spikformer", "spikingformer")
+        for what in ("stage 1", "one time step")
+    }
+    assert (tmp_path / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    assert "cmos45: priced without a mapping" in told and "not measured" in told
+
+
+@pytest.mark.slow
+def test_does_halting_pay(tmp_path: Path) -> None:
+    told = example("does_halting_pay.py", "-o", str(tmp_path), "--images", "2")
+    rows = list(csv.DictReader((tmp_path / "pay.csv").read_text().splitlines()))
+    last = told.strip().splitlines()[-2:]
+    assert "On 2 Fashion-MNIST images halting saves, by the operation count," in " ".join(last)
+    counted = float(next(row["op_count_saving"] for row in rows if row["profile"] == "cmos45"))
+    assert f"{counted:+.0%} (spikformer (raster))" in told
+    assert {row["gating"] for row in rows} == {"silent", "core", "power"}
+    assert "pipelined-stale (late 11)" in told
