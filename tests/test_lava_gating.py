@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from typing import Any
 from unittest.mock import patch
@@ -15,8 +16,10 @@ from lava_support import by_turns, inputs_of
 from random_mappings import mappings, one_core
 
 from stas_neuro.activity import Activity, layers_of
+from stas_neuro.energy.gating import stepping, turns
+from stas_neuro.energy.schedule import hardware_steps
 from stas_neuro.errors import InputError
-from stas_neuro.exporters.lava.processes.neurons import PyLIFModelFixed, PyLIFModelFloat
+from stas_neuro.exporters.lava.processes.neurons import LIFModel, PyLIFModelFixed, PyLIFModelFloat
 from stas_neuro.exporters.lava.run import run_lava
 from stas_neuro.ir import LIF, Graph, Stage
 from stas_neuro.mapping import Mapping
@@ -98,7 +101,7 @@ def check_skipped(graph: Graph, mapping: Mapping, trace: Trace) -> None:
     ("halting", "fixed"), list(product(("raster", "rectangular", "block", "time"), (0, 1)))
 )
 def test_cores_without_live_tokens_stand_still_and_nothing_else_changes(halting: str, fixed: int) -> None:
-    graph = build(Recipe(**{**vars(RECIPE), "halting": halting}))
+    graph = build(replace(RECIPE, halting=halting))
     graph = Quantise()(graph) if fixed else graph
     mapping = by_turns(graph, 4)
     gated = check_same_results(graph, mapping, inputs_of(graph, 3))
@@ -109,7 +112,7 @@ def test_cores_without_live_tokens_stand_still_and_nothing_else_changes(halting:
 passes = st.sampled_from((None, Quantise(), Quantise(bits=4, exponents="channel", encoding="bias")))
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(data=st.data(), recipe=recipes(norm=False), lowering=passes)
 def test_gating_changes_no_result_of_random_networks_on_random_cores(
     data: st.DataObject, recipe: Recipe, lowering: Quantise | None
@@ -141,6 +144,36 @@ def test_neurons_of_closed_cores_are_not_integrated_at_all(fixed: bool) -> None:
     assert activity.total("updates_skipped") > 0
 
 
+@pytest.mark.parametrize("halting", ("raster", "rectangular", "block", "time"))
+def test_what_stood_still_is_what_pricing_derives_from_the_record(halting: str) -> None:
+    graph = Quantise()(build(replace(RECIPE, halting=halting)))
+    activity = run_lava(graph, inputs_of(graph, 3), mapping=by_turns(graph, 4), gating="core").activity
+    ticks = hardware_steps(activity, "raster")
+    stepped, turn = stepping(activity, ticks).stepped, turns(activity, ticks)
+    for row, layer in enumerate(activity.layers):
+        if layer.kind != "LIF" or layer.phase != "step":
+            continue
+        for step in range(graph.time_steps):
+            at = activity.step_index(f"step{step + 1}")
+            still = ~stepped[:, layer.core, turn[row, at]]
+            counted = activity.counts["updates_skipped"][:, row, at]
+            np.testing.assert_array_equal(counted, still * layer.neurons, err_msg=layer.name)
+    assert activity.total("updates_skipped") > 0
+
+
+@pytest.mark.parametrize("fixed", (False, True))
+def test_a_core_that_wakes_makes_up_for_its_leaks(fixed: bool) -> None:
+    """Without them tokens that revive in mode block do other things."""
+    graph = build(replace(RECIPE, halting="block"))
+    graph = Quantise()(graph) if fixed else graph
+    images, mapping = inputs_of(graph, 6), by_turns(graph, graph.tokens)
+    silent = run_lava(graph, images, mapping=mapping, record_spikes=True)
+    with patch.object(LIFModel, "_make_up", lambda self, awake: None):
+        forgetful = run_lava(graph, images, mapping=mapping, gating="core", record_spikes=True)
+    assert any((forgetful.spikes[name] != spikes).any() for name, spikes in silent.spikes.items())
+    check_same_results(graph, mapping, images)
+
+
 def test_one_core_stands_still_only_when_every_token_has_halted() -> None:
     graph = Quantise()(build(RECIPE))
     mapping = one_core(graph)
@@ -149,7 +182,7 @@ def test_one_core_stands_still_only_when_every_token_has_halted() -> None:
 
 
 def test_both_runtimes_gate_alike() -> None:
-    graph = Quantise()(build(Recipe(**{**vars(RECIPE), "halting": "block"})))
+    graph = Quantise()(build(replace(RECIPE, halting="block")))
     images, mapping = inputs_of(graph, 2), by_turns(graph, 4)
     runs = [
         run_lava(graph, images, mapping=mapping, gating="core", runtime=runtime)
