@@ -44,7 +44,7 @@ def mapped_layers(graph: Graph, mapping: Mapping) -> tuple[Layer, ...]:
 
 
 def builder_for(graph: Graph, images: int, mapping: Mapping | None = None) -> ActivityBuilder:
-    """Start an empty record of a run of `graph` over a number of images, on cores where a mapping is given."""
+    """Start an empty record of a run of `graph` over a number of images, on the cores of a mapping if any."""
     stem = any(node.phase == Phase.STEM for node in graph.nodes)
     late = graph.accumulators[0].late if graph.accumulators else 0
     return ActivityBuilder(
