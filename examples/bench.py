@@ -41,6 +41,8 @@ BACKENDS = {
     "reference": "numpy, every event counted",
     "reference, integers": "the program of 8-bit integers in numpy",
     "lava, integers": "the same on Lava's process models, stepped in one interpreter",
+    "lava, cores": "the same on cores of loihi2, every event counted by piece",
+    "lava, gated cores": "the same, cores without a live token not stepped",
     "lava, in-process": "Lava's process models stepped in one interpreter, every event counted",
     "lava, multiprocess": "Lava's own runtime, a process a node; starting them is part of a call",
 }
@@ -130,9 +132,12 @@ def _torch_call(task: Task) -> Callable[[NDArray[np.uint8]], Any]:
 def _bundle_call(task: Task) -> Callable[[NDArray[np.uint8]], Any]:
     bundle = stas_neuro.load_bundle(task.bundle)
     backend, _, runtime = task.backend.partition(", ")
-    options: dict[str, Any] = {"backend": backend, "dtype": task.dtype}
+    options: dict[str, Any] = {"backend": backend, "dtype": task.dtype, "mapping": None}
     if runtime == "integers":
         options["arithmetic"] = "fixed"
+    elif runtime.endswith("cores"):
+        gating = "core" if runtime.startswith("gated") else "silent"
+        options |= {"arithmetic": "fixed", "mapping": bundle.mapping, "gating": gating}
     elif runtime:
         options["runtime"] = runtime
     return lambda images: stas_neuro.run(bundle, images, **options)
@@ -201,7 +206,8 @@ def _child() -> ProcessPoolExecutor:
 def _compile(model: str, bundle: str) -> None:
     graph = stas_neuro.compile(model)
     quantised = stas_neuro.quantise(graph)
-    stas_neuro.save_bundle(graph, bundle, stas_neuro.provenance(model), quantised=quantised)
+    mapping = stas_neuro.place(quantised, stas_neuro.load_profile("loihi2"))
+    stas_neuro.save_bundle(graph, bundle, stas_neuro.provenance(model), quantised=quantised, mapping=mapping)
 
 
 def show(result: dict[str, Any]) -> None:
