@@ -114,10 +114,6 @@ def _range(rows: list[Saving]) -> Interval:
 
 
 def _told(saving: Interval) -> str:
-    if saving.high < 0:
-        return f"costs {-saving.high:.0%} to {-saving.low:.0%} more ({-saving.value:.0%} at best)"
-    if saving.low > 0:
-        return f"saves {saving.low:.0%} to {saving.high:.0%} ({saving.value:.0%} at best)"
     verdict = f"saves {saving.value:.0%}" if saving.value > 0 else f"costs {-saving.value:.0%} more"
     return f"{verdict} at best ({saving.low:+.0%} to {saving.high:+.0%})"
 

@@ -11,10 +11,16 @@ from energy_runs import check_conservation, without
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stas_neuro import api
 from stas_neuro.activity import Activity, ActivityBuilder, Layer, step_labels
+from stas_neuro.data import load_data
 from stas_neuro.energy import Estimate, Gating, MissingEntry, estimate, load_profile
+from stas_neuro.energy.gating import stepping, turns
+from stas_neuro.energy.schedule import hardware_steps
 from stas_neuro.errors import InputError
 from stas_neuro.mapping import Site
+from stas_neuro.placement import place
+from stas_neuro.shipped import IMAGES, shipped
 
 CORES = (Site(x=0, y=0), Site(x=1, y=2), Site(x=0, y=1), Site(chip=1, x=0, y=0))
 """One for each of two tokens, one for the halting unit, and one on another chip for the head."""
@@ -244,6 +250,24 @@ def test_images_are_priced_one_by_one() -> None:
         mean = np.mean([getattr(cost, name).value for cost in singles])
         assert getattr(both, name).value == pytest.approx(mean)
     assert both.core_steps == pytest.approx(np.mean([cost.core_steps or 0 for cost in singles]))
+
+
+@pytest.mark.slow
+def test_what_is_derived_is_what_a_run_with_gated_cores_executes() -> None:
+    """The neurons that the reference left out are those of cores that are taken to stand still."""
+    graph = api.compile(shipped("models/fashion-spikformer"))
+    data = load_data(str(shipped(IMAGES))).select(slice(0, 3))
+    cores = place(graph, load_profile("loihi2"), strategy="token-major")
+    gated, plain = (api.run(graph, data, mapping=cores, gating=mode).activity for mode in ("core", "silent"))
+    ticks = hardware_steps(plain, "raster")
+    derived = stepping(plain, ticks)
+    held, turn = plain.counts["updates_gated"], turns(plain, ticks)
+    on = np.array([row.core or 0 for row in plain.layers])[:, None]
+    still = ~derived.stepped[:, on, turn] & (turn >= 0)
+    assert (gated.counts["updates_skipped"] == held * still).all()
+    assert 0 < gated.total("updates_skipped") < held.sum()
+    for mode in ("core", "power"):  # of one record all modes are priced, whichever it was run with
+        assert estimate(gated, CHIP, mode).energy_j == estimate(plain, CHIP, mode).energy_j  # type: ignore[arg-type]
 
 
 def test_power_is_gated_on_cores_only() -> None:
