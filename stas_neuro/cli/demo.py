@@ -188,6 +188,7 @@ def _show(done: _Demonstration) -> None:
     show_certificate(done.certificate)
     click.echo(f"3. What an image costs, mean of {len(done.images)}, and what halting saves of it:")
     _show_costs(done)
+    click.echo("* of its events only: no static power or no time is published.")
     click.echo(f"{OP_COUNT} is the operation count of the literature, without time and static power.")
     click.echo(f"All figures are {done.fastest.disclaimer}; low to high in brackets.")
     click.echo(f"\n4. Where tokens halt: {done.directory / PICTURE}")
@@ -201,23 +202,26 @@ def _show(done: _Demonstration) -> None:
 
 
 def _show_costs(done: _Demonstration) -> None:
-    """Print energies by model and chip, then what halting saves against each model."""
-    named = list_profiles()
+    """Print the models, their energies by chip, then what halting saves against each."""
     accuracies = {label: percent(api.accuracy(trace, done.images)) for label, trace in done.traces.items()}
     ratios = {label: percent(trace.token_ratio) for label, trace in done.traces.items()}
-    costs: list[tuple[object, ...]] = []
-    savings: list[tuple[object, ...]] = []
     # Raster halting feeds every step from the one before: its steps cannot overlap, those of the others can.
-    for rows in _by_baseline(done.fastest) + _by_baseline(done.raster):
-        label, schedule = rows[0].baseline, rows[0].baseline_schedule
-        if not costs:
-            facts = HALTING.label, rows[0].schedule, accuracies[HALTING.label], ratios[HALTING.label]
-            costs.append((*facts, *(_energy(row.halting) for row in rows)))
-        facts = label, schedule, accuracies[label], ratios[label]
-        costs.append((*facts, *(_energy(row.without) for row in rows)))
-        savings.append((f"against {label}", schedule, *(_saved(row) for row in rows)))
-    emit_table(("model", "schedule", "accuracy", "token ratio", *named), costs)
-    emit_table(("energy saved by halting", "its schedule", *named), savings)
+    baselines = _by_baseline(done.fastest) + _by_baseline(done.raster)
+    halting = baselines[0]
+    runs = [(HALTING.label, halting[0].schedule)]
+    runs += [(rows[0].baseline, rows[0].baseline_schedule) for rows in baselines]
+    facts = [(label, schedule, accuracies[label], ratios[label]) for label, schedule in runs]
+    emit_table(("model", "schedule", "accuracy", "token ratio"), facts)
+    headings = [f"{label} ({schedule})" for label, schedule in runs]
+    costs = []
+    for chip, row in enumerate(halting):
+        without = (_energy(rows[chip].without) for rows in baselines)
+        costs.append((row.profile, _energy(row.halting), *without))
+    emit_table(("energy of an image", *headings), costs)
+    savings = [
+        (halting[chip].profile, *(_saved(rows[chip]) for rows in baselines)) for chip in range(len(halting))
+    ]
+    emit_table(("energy saved by halting", *(f"against {heading}" for heading in headings[1:])), savings)
 
 
 def _by_baseline(comparison: Comparison) -> list[list[Saving]]:
@@ -227,9 +231,11 @@ def _by_baseline(comparison: Comparison) -> list[list[Saving]]:
 
 
 def _energy(cost: Estimate | None) -> str:
-    if cost is None:
-        return "-"
-    return si((cost.energy_j or cost.dynamic_energy_j).value, "J")
+    if cost is None or not cost.events:
+        return "-"  # refused, or no event has a price
+    if cost.energy_j is None:
+        return f"{si(cost.dynamic_energy_j.value, 'J')} *"
+    return si(cost.energy_j.value, "J")
 
 
 def _saved(row: Saving) -> str:
