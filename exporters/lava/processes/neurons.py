@@ -68,7 +68,7 @@ class LIFModel(LayerModel):
         if awake.all():
             return self._step(self.v, x)
         fired = np.zeros(x.shape, np.bool_)
-        stepped = awake[self.place.piece]
+        stepped = awake[self.place.stepped]
         if awake.any():
             v = self.v[stepped]
             fired[stepped] = self._step(v, x[stepped])
@@ -80,7 +80,7 @@ class LIFModel(LayerModel):
         """Leak what pieces missed that wake; without input a membrane fires neither then nor now."""
         late = np.where(awake, self.missed, 0)
         while late.any():
-            leaking = (late > 0)[self.place.piece]
+            leaking = (late > 0)[self.place.stepped]
             v = self.v[leaking]
             self._integrate(v, np.zeros_like(v))
             self.v[leaking] = v

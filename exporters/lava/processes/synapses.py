@@ -35,13 +35,13 @@ class LinearModel(LayerModel):
 
     def _compute(self, x: Array, alive: Array | None = None) -> Array:
         self._count(x)
-        y = self._synaptic_input(x, None if alive is None else self.place.awake_rows(alive))
+        y = self._synaptic_input(x, alive)
         if self.bias is not None:
             y += self.bias if alive is None else np.multiply.outer(alive, self.bias)
         return y
 
-    def _synaptic_input(self, x: Array, awake: Array | None) -> Array:
-        """The product; only rows that are `awake` (N,) need be computed, None for all."""
+    def _synaptic_input(self, x: Array, alive: Array | None) -> Array:
+        """The product of all tokens, or at least of those on cores that are stepped."""
         raise NotImplementedError
 
     def _count(self, x: Array) -> None:
@@ -62,7 +62,7 @@ class LinearModel(LayerModel):
 class PyLinearModelFloat(LinearModel):
     """BLAS multiplies."""
 
-    def _synaptic_input(self, x: Array, awake: Array | None) -> Array:
+    def _synaptic_input(self, x: Array, alive: Array | None) -> Array:
         y: Array = x @ self.matrix
         return y
 
@@ -80,7 +80,8 @@ class PyLinearModelFixed(LinearModel):
         self.exponents = self.tensors["weight_exp"]
         self.bias = self.tensors["bias"] << self.params["bias_exp"]
 
-    def _synaptic_input(self, x: Array, awake: Array | None) -> Array:
+    def _synaptic_input(self, x: Array, alive: Array | None) -> Array:
+        awake = None if alive is None else self.place.awake_rows(alive)
         if awake is not None:
             y = np.zeros((len(x), self.matrix.shape[1]), self.dtype)
             y[awake] = self._synaptic_input(x[awake], None)
