@@ -196,7 +196,10 @@ def load_bundle(path: Path | str) -> Bundle:
     mapping = None
     if placed:
         mapping = parse_mapping(contents[MAPPING], str(source / MAPPING))
-        check_mapping(graphs[-1], mapping)
+        try:
+            check_mapping(graphs[-1], mapping)
+        except InputError as error:
+            raise InputError(f"{source / MAPPING}: {error.what}", error.remedy) from error
     return Bundle(
         graphs[0], manifest.provenance, manifest.sha256, graphs[1] if len(graphs) > 1 else None, mapping
     )

@@ -68,6 +68,8 @@ def test_inspect_tells_how_full_cores_are(place: Place, tmp_path: Path) -> None:
         (("--groups", "2"), "--groups is of --placement"),
         (("--minimise", "core-steps"), "--minimise is of --placement"),
         (("--placement", "halting-aware"), "halting-aware learns from visits"),
+        (("--placement", "token-major", "--minimise", "core-steps"), "--minimise is of halting-aware"),
+        (("--placement", "token-major", "--limit", "5"), "--limit is of --profile-run"),
         (("--placement", "token-major", "--groups", "17"), "17 groups of 16 tokens"),
         (("--placement", "token-major", "--profile", "cmos45"), "cmos45 has no cores"),
     ],
@@ -82,3 +84,16 @@ def test_what_cannot_be_is_refused(place: Place, options: tuple[str, ...], what:
 def test_a_bundle_on_no_cores_has_no_utilisation(place: Place) -> None:
     assert "utilisation" not in fine("inspect", place.bundle, "--json").json
     assert "is on no cores" in stas("inspect", place.bundle, "--cores").err
+
+
+def test_a_bundle_placed_by_a_profile_of_a_file_is_inspected_with_that_file(
+    place: Place, tmp_path: Path
+) -> None:
+    chip, bundle = tmp_path / "chip.toml", tmp_path / "net"
+    text = (Path(__file__).parents[1] / "hw_profiles" / "loihi2.toml").read_text(encoding="utf-8")
+    chip.write_text(text.replace('name = "loihi2"', 'name = "mine"', 1), encoding="utf-8")
+    fine("compile", place.checkpoint, "-o", bundle, "--placement", "token-major", "--profile", chip)
+    refused = stas("inspect", bundle)
+    assert refused.code == 2
+    assert "placed by the profile mine" in refused.err and "--profile" in refused.err
+    assert "on mine:" in fine("inspect", bundle, "--profile", chip).out

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,10 @@ from random_mappings import mappings, one_core
 
 from stas_neuro.errors import InputError
 from stas_neuro.ir import Graph, HaltAccumulate, Phase
-from stas_neuro.mapping import Mapping, Piece, Site, needed, owners, routes
+from stas_neuro.mapping import Mapping, Piece, Site, needed, owners, parse_mapping, routes
+from stas_neuro.mapping.mapping import SITE_LIMIT
 from stas_neuro.mapping.routes import distances
+from stas_neuro.passes.stale import DelayDecisions
 
 SMALL: dict[str, Any] = {"channels": 1, "height": 3, "width": 3, "time_steps": 2, "head_dim": 2}
 
@@ -77,6 +81,43 @@ def test_hops_go_along_x_and_y_and_chips_stand_in_a_row() -> None:
     assert there["hops_x"].tolist() == [3, 0, 7]
     assert there["hops_y"].tolist() == [2, 0, 1]
     assert there["chip_crossings"].tolist() == [0, 0, 2]
+
+
+def test_places_that_no_machine_has_are_refused_and_the_farthest_are_counted_exactly() -> None:
+    for far in ({"chip": SITE_LIMIT}, {"x": SITE_LIMIT}, {"y": SITE_LIMIT}):
+        with pytest.raises(InputError, match=f"count from 0, to less than {SITE_LIMIT}"):
+            Site(**far)
+    last = SITE_LIMIT - 1
+    there = distances((Site(x=last, y=last), Site(chip=last, x=last, y=last)), 1)
+    assert [there[kind][0] for kind in ("hops_x", "hops_y", "chip_crossings")] == [2 * last, 2 * last, last]
+
+
+def test_a_newer_mapping_is_told_from_a_damaged_one() -> None:
+    newer = json.dumps({"schema_version": 2, "routing": []}).encode()
+    with pytest.raises(InputError, match="schema_version is 2, this version reads 1"):
+        parse_mapping(newer, "mapping.json")
+    with pytest.raises(InputError, match=r"mapping\.json: profile: Field required"):
+        parse_mapping(newer.replace(b"2", b"1"), "mapping.json")
+
+
+@pytest.mark.parametrize("blocks", [2, 3])
+def test_scores_of_late_decisions_go_to_all_accumulators_at_once(blocks: int) -> None:
+    graph = build(Recipe(norm=False, halting="raster", blocks=blocks, time_steps=3))
+    names = [node.name for node in graph.accumulators]
+    whole = one_core(graph)
+    pieces = tuple(
+        replace(piece, core=1 + names.index(piece.layer) if piece.layer in names else 0)
+        for piece in whole.pieces
+    )
+    mapping = replace(whole, cores=tuple(Site(x=x) for x in range(1 + blocks)), pieces=pieces)
+    for network, others in ((graph, 1), (DelayDecisions(late=2)(graph), blocks - 1)):
+        copies: Counter[str] = Counter()
+        for route in routes(network, mapping).routes:
+            if route.source in names:
+                assert (route.copies == route.copies[0]).all()
+                copies[route.source] += int(route.copies[0, 0])
+        # The readout's core takes the weight p.
+        assert copies == dict.fromkeys(names, others + 1)
 
 
 def test_what_is_computed_once_is_sent_in_every_model_step_to_tokens_that_are_visited() -> None:

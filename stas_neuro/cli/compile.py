@@ -199,6 +199,10 @@ def command(
     if placement is not None:
         chip = profile or "loihi2"
         learnt_from = profile_run or calibrate
+        if minimise is not None and placement != "halting-aware":
+            raise InputError(f"--minimise is of halting-aware, not of {placement}", "leave it out")
+        if limit is not None and learnt_from is None:
+            raise InputError("--limit is of --profile-run", "give that too")
         mapping = _place(quantised or graph, chip, placement, groups, minimise, learnt_from, limit)
         options |= {"placement": placement, "profile": chip, **asked, "profile_run": learnt_from}
     elif any(value is not None for value in asked.values()):

@@ -12,6 +12,7 @@ import click
 from stas_neuro.bundle import load_bundle
 from stas_neuro.cli.common import PATH, emit, emit_json, emit_table, halting_words, stas_command, summary
 from stas_neuro.energy import load_profile
+from stas_neuro.energy.profile import list_profiles
 from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.portability import (
     NOTES,
@@ -23,6 +24,7 @@ from stas_neuro.exporters.lava.portability import (
 )
 from stas_neuro.ir import Graph, Node
 from stas_neuro.ir.text import print_graph
+from stas_neuro.mapping import Mapping
 from stas_neuro.placement import Utilisation, utilisation
 from stas_neuro.report.placement import utilisation_report
 
@@ -64,7 +66,7 @@ def command(
         return
     use = None
     if content.mapping is not None:
-        chip = load_profile(profile or content.mapping.profile)
+        chip = load_profile(profile or _profile_of(content.mapping))
         use = utilisation(content.quantised or graph, content.mapping, chip)
     elif profile is not None or cores:
         raise InputError(f"{bundle} is on no cores", "compile it with --placement")
@@ -115,6 +117,14 @@ def command(
     click.echo(f"{facts['nodes']} nodes, {facts['parameters']} parameters")
     if use is not None:
         emit(utilisation_report(use, every_core=cores))
+
+
+def _profile_of(mapping: Mapping) -> str:
+    """Name the profile that a bundle was placed by; one of a file is not kept in the bundle."""
+    if mapping.profile not in list_profiles():
+        what = f"the bundle was placed by the profile {mapping.profile}, which is not of the catalogue"
+        raise InputError(what, "give its file, or another profile (--profile)")
+    return mapping.profile
 
 
 def _utilisation(use: Utilisation) -> dict[str, Any]:

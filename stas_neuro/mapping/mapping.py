@@ -15,7 +15,14 @@ from stas_neuro.errors import InputError
 from stas_neuro.files import parse_json
 
 SCHEMA_VERSION = 1
+SITE_LIMIT = 1 << 16
+"""Of chips, and of tiles along x and y: far beyond any machine, and sums of hops stay exact."""
 _REMEDY = "compile the bundle again with --placement"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Header:
+    schema_version: int = SCHEMA_VERSION
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -29,8 +36,9 @@ class Site:
     y: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.chip, self.x, self.y) < 0:
-            raise InputError(f"a core is at chip {self.chip}, tile {self.x},{self.y}", "count from 0")
+        if min(self.chip, self.x, self.y) < 0 or max(self.chip, self.x, self.y) >= SITE_LIMIT:
+            what = f"a core is at chip {self.chip}, tile {self.x},{self.y}"
+            raise InputError(what, f"count from 0, to less than {SITE_LIMIT}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,11 +168,11 @@ class Mapping:
 
 def parse_mapping(content: bytes, where: str) -> Mapping:
     """Make a mapping from the bytes of mapping.json; raises InputError naming `where`."""
-    mapping = parse_json(Mapping, content, where, _REMEDY)
-    if mapping.schema_version != SCHEMA_VERSION:
-        what = f"{where}: schema_version is {mapping.schema_version}, this version reads {SCHEMA_VERSION}"
+    version = parse_json(_Header, content, where, _REMEDY).schema_version
+    if version != SCHEMA_VERSION:
+        what = f"{where}: schema_version is {version}, this version reads {SCHEMA_VERSION}"
         raise InputError(what, "use the version of stas-neuro that wrote it, or a newer one")
-    return mapping
+    return parse_json(Mapping, content, where, _REMEDY)
 
 
 def _overlap(spans: Iterable[tuple[int, int]]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
@@ -13,6 +13,7 @@ from stas_neuro.ir import (
     Conv2d,
     Gate,
     Graph,
+    HaltAccumulate,
     HaltingScore,
     Input,
     Linear,
@@ -105,15 +106,24 @@ class Reach:
                     # What comes after synapses does not change what has gone through them.
                     receiver, block = node.name, None
                 for port, pulled in _pull(node, wanted, self._input_extents(node)).items():
-                    edge = self.graph.inputs(node)[port]
-                    if edge.src == node.name:
-                        continue  # its own state
-                    opened = self._gated(node, edge.src, block)
-                    if edge.src in self.sources:
-                        join(found, Need(edge.src, receiver, opened), pulled)
-                    else:
-                        join(pending.setdefault(edge.src, {}), (receiver, opened), pulled)
+                    for source in self._senders(node, port):
+                        opened = self._gated(node, source, block)
+                        if source in self.sources:
+                            join(found, Need(source, receiver, opened), pulled)
+                        else:
+                            join(pending.setdefault(source, {}), (receiver, opened), pulled)
         return found
+
+    def _senders(self, node: Node, port: str) -> Iterator[str]:
+        """Name whose values come in at a port, without its own state.
+
+        A late decision cannot wait for scores that the accumulators between pass on: each has sent its own.
+        """
+        if isinstance(node, HaltAccumulate) and node.late and port == "total":
+            sources = [accumulator.name for accumulator in self.graph.accumulators]
+        else:
+            sources = [self.graph.inputs(node)[port].src]
+        return (source for source in sources if source != node.name)
 
     def _gated(self, node: Node, source: str, block: int | None) -> int | None:
         """Give the first block whose visits open the way from `source` into `node`, and on under `block`."""

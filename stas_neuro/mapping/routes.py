@@ -25,7 +25,7 @@ from stas_neuro.mapping.mapping import Mapping, Site
 from stas_neuro.mapping.neurons import check_mapping, extent
 from stas_neuro.mapping.reach import Need, Reach, Wanted, join
 
-Steps = NDArray[np.int32]
+Steps = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class Route:
     tokens : bool (N, positions) or None
         Tokens that each position's values enter: they are sent while one of them is visited. None where
         position n is token n.
-    copies, hops_x, hops_y, chip_crossings : int32 (positions, features)
+    copies, hops_x, hops_y, chip_crossings : int64 (positions, features)
         Of one value of each neuron: cores it goes to, and hops and links between chips of all these messages.
     """
 
@@ -182,8 +182,8 @@ def _homes(graph: Graph, mapping: Mapping, layer: str) -> NDArray[np.intp]:
 
 
 def distances(cores: tuple[Site, ...], to: int) -> dict[str, Steps]:
-    """Hops along x and y and links between chips from every core to one, int32 (cores,) each."""
-    chip, x, y = np.array([(site.chip, site.x, site.y) for site in cores], np.int32).T
+    """Hops along x and y and links between chips from every core to one, int64 (cores,) each."""
+    chip, x, y = np.array([(site.chip, site.x, site.y) for site in cores], np.int64).T
     away = chip != chip[to]
     return {
         "hops_x": np.where(away, x + x[to], abs(x - x[to])),
@@ -193,5 +193,5 @@ def distances(cores: tuple[Site, ...], to: int) -> dict[str, Steps]:
 
 
 def _empty_route(graph: Graph, source: str, phase: Phase, block: int | None, tokens: Wanted | None) -> Route:
-    zeros = [np.zeros(extent(graph, graph.node(source)), np.int32) for _ in range(4)]
+    zeros = [np.zeros(extent(graph, graph.node(source)), np.int64) for _ in range(4)]
     return Route(source, phase, block, tokens, *zeros)
