@@ -24,6 +24,7 @@ from stas_neuro.exporters.lava.run import run_lava
 from stas_neuro.ir import LIF, Graph, Stage
 from stas_neuro.mapping import Mapping
 from stas_neuro.passes.quantise import Quantise
+from stas_neuro.reference import run_reference
 from stas_neuro.trace import Trace
 
 Array = np.ndarray
@@ -197,3 +198,24 @@ def test_gating_needs_cores() -> None:
     graph = build(RECIPE)
     with pytest.raises(InputError, match=r"gating is core, the run is on no cores; give a mapping"):
         run_lava(graph, inputs_of(graph, 1), gating="core")
+
+
+def test_pieces_that_hear_of_other_visits_keep_a_core_going() -> None:
+    """Layers of two blocks have no turn together in lowered models; a graph made by hand may have them."""
+    graph = build(replace(RECIPE, blocks=2, beta=-1.0))
+    mixed = tuple(
+        replace(edge, src=graph.accumulators[1].name, delay=1)
+        if (edge.dst, edge.dst_port) == ("blocks.1.q_lif", "alive")
+        else edge
+        for edge in graph.edges
+    )
+    images = inputs_of(graph, 3)
+    skipped = []
+    for network in (graph, replace(graph, edges=mixed)):
+        runs = [
+            run(network, images, mapping=one_core(network), gating="core")
+            for run in (run_lava, run_reference)
+        ]
+        assert runs[0].activity == runs[1].activity
+        skipped.append(runs[0].activity.total("updates_skipped"))
+    assert skipped[0] > skipped[1] > 0

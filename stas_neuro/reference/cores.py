@@ -132,8 +132,8 @@ def _exact(whole: NDArray[Any]) -> NDArray[np.floating[Any]]:
 class Standstill:
     """Tells which neurons are not stepped where a core with no live token stands still.
 
-    At a stage of a model step a core stands still if all its pieces of that stage hold tokens, and all of
-    these have halted. A piece that knows of no halting keeps it going.
+    At a stage of a model step a core stands still if all its pieces of that stage hold tokens of one block,
+    and all of these have halted. A piece that knows of no halting, or of another block's, keeps it going.
     """
 
     def __init__(self, graph: Graph, mapping: Mapping) -> None:
@@ -143,8 +143,10 @@ class Standstill:
             if graph.node(layer).phase == Phase.STEP:
                 for piece, part in zip(mapping.of_layer(layer), _parts(graph, mapping, layer), strict=True):
                     at_work.setdefault((piece.core, stages[layer]), []).append((layer, part))
-        gated = {layer for layer in mapping.layers if "alive" in graph.inputs(layer)}
-        self._teams = [team for team in at_work.values() if gated.issuperset(layer for layer, _ in team)]
+        masks = {layer: graph.inputs(layer).get("alive") for layer in mapping.layers}
+        hears = {layer: mask and (mask.src, mask.src_port, mask.delay) for layer, mask in masks.items()}
+        heard = [({hears[layer] for layer, _ in team}, team) for team in at_work.values()]
+        self._teams = [team for visits, team in heard if len(visits) == 1 and None not in visits]
         self._graph = graph
 
     def events(self, alive: Callable[[str], Each]) -> Events:
