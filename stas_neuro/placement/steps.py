@@ -37,7 +37,8 @@ def core_steps(graph: Graph, mapping: Mapping, visits: Visits) -> CoreSteps:
 
     A piece is at work in the hardware step of its stage, once a model step (a stem and a head once an
     image). Its core is stepped then if any piece at work on it has a token that is visited. Pieces outside
-    the blocks, and of layers without tokens, work whenever it is their turn.
+    the blocks, and of layers without tokens, work whenever it is their turn. Prices step more: also cores
+    that send again in model steps what was computed once.
 
     Parameters
     ----------
