@@ -5,7 +5,7 @@
 The model runs once on training images, which halting-aware learns from, and once on test images, whose visits
 give core steps exactly: a core is stepped in a hardware step if a piece at work on it has a token that is
 visited. Hops are those of one message of every neuron to every core that takes it, with the cores where they
-were assigned, and in row-major order.
+were assigned, and in row-major order. Last, what each algorithm that groups tokens is worth.
 """
 
 from __future__ import annotations
@@ -23,11 +23,20 @@ from stas_neuro.ir import Graph
 from stas_neuro.mapping import Mapping
 from stas_neuro.mapping.routes import routes
 from stas_neuro.placement import OBJECTIVES, STRATEGIES, core_steps
+from stas_neuro.placement.groups import (
+    CoHalting,
+    candidates,
+    contiguous_groups,
+    greedy_groups,
+    scan_groups,
+)
 from stas_neuro.placement.limits import limits_of
 from stas_neuro.placement.sites import row_major_sites
 
 MODEL = Path(__file__).parent / "models" / "fashion-spikformer"
 TRAINING_IMAGES = 2000
+CAPACITY = 32
+"""Tokens that a group may have where algorithms are compared: 8192 neurons of 256 features."""
 
 
 def main() -> None:
@@ -55,6 +64,28 @@ def main() -> None:
     )
     for groups in arguments.groups:
         compare(graph, profile, groups, learned.activity, tested.visits)
+    print(
+        f"\nvisits in which a group of up to {CAPACITY} tokens lives, an image, by how the groups were found"
+    )
+    for groups in arguments.groups:
+        compare_algorithms(groups, learned.visits, tested.visits)
+
+
+def compare_algorithms(groups: int, learned: Visits, tested: Visits) -> None:
+    """Print what each algorithm finds where a group of any size takes one core."""
+    images, tokens = len(tested), tested.shape[-1]
+    alike = [1] * CAPACITY
+    seen, unseen = (CoHalting(v.reshape(-1, tokens), alike, alike) for v in (learned, tested))
+    found = {
+        "scan order": scan_groups(tokens, groups),
+        "greedy": greedy_groups(seen, groups),
+        "dynamic programme": contiguous_groups(seen, groups, groups),
+        "local search": candidates(seen, groups)[0],
+    }
+    first = unseen.total(found["scan order"])
+    visits = {name: unseen.total(cut) for name, cut in found.items()}
+    told = (f"{name} {count / images:.2f} ({first / count:.3f}x)" for name, count in visits.items())
+    print(f"{groups} groups: {', '.join(told)}")
 
 
 def compare(graph: Graph, profile: Profile, groups: int, seen: Activity, visits: Visits) -> None:

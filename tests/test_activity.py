@@ -23,6 +23,7 @@ from stas_neuro.activity import (
     write_activity,
 )
 from stas_neuro.activity import file as activity_file
+from stas_neuro.energy import GATINGS
 from stas_neuro.errors import InputError
 from stas_neuro.ir import (
     LIF,
@@ -242,6 +243,7 @@ def test_the_example_in_the_docs_is_valid_and_the_tables_are_complete(tmp_path: 
     names = {name for cell in documented for name in re.findall(r"`(\w+)`", cell)}
     expected = set(KINDS) | {field.name for field in fields(Layer)}
     expected |= {field.name for field in fields(activity_file._File)}
+    expected |= set(GATINGS)
     assert names == expected
 
 
