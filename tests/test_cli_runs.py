@@ -142,6 +142,13 @@ def test_compare_ranks_chips_and_tells_what_halting_saves(place: Place, tmp_path
     assert (tmp_path / "savings.png").read_bytes().startswith(b"\x89PNG")
     assert "exists" in stas("compare", place.run, "--baseline", str(place.without), *files).err
     assert "there is no baseline" in stas("compare", place.run, "--csv", tmp_path / "new.csv").err
+    twice = ("--baseline", f"off={place.without}", "--baseline", f"off={place.without}")
+    for same in (
+        twice,
+        ("--baseline", f"{place.run.name}={place.without}"),
+        (*twice[:2], "--stale", twice[1]),
+    ):
+        assert "two runs are called" in stas("compare", place.run, *same, "--profiles", "loihi1").err
     holey = re.sub(
         r"(?ms)^\[energy.score_lookup\].*?(?=^\[)",
         "",

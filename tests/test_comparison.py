@@ -68,7 +68,9 @@ def moved(section: str, values: Mapping[str, float]) -> Profile:
 def dynamic_saving(values: Mapping[str, float]) -> float:
     (row,) = compare(run(), {"off": BASELINE}, [moved("energy", values)]).rows
     assert row.halting is not None and row.without is not None
-    return 1 - row.halting.dynamic_energy_j.value / row.without.dynamic_energy_j.value
+    ours, theirs = row.halting.dynamic_energy_j, row.without.dynamic_energy_j
+    assert ours is not None and theirs is not None
+    return 1 - ours.value / theirs.value
 
 
 @settings(max_examples=40)
@@ -168,3 +170,12 @@ def test_a_chip_that_cannot_run_it_does_not_keep_the_others_from_being_compared(
     for name in ("halting", "without", "energy_saving", "dynamic_energy_saving", "latency_saving"):
         assert "cores of profile loihi1 cannot be gated" in refused.unavailable[name]
     assert priced.halting is not None and priced.dynamic_energy_saving is not None
+
+
+def test_what_has_no_price_saves_nothing_that_is_known() -> None:
+    (row,) = compare(run(), {"off": BASELINE}, [load_profile("speck")]).rows
+    told = ("energy_saving", "dynamic_energy_saving", "savings_survival", "break_even_token_ratio", "split")
+    for name in told:
+        assert getattr(row, name) is None
+        assert "no event has a price" in row.unavailable[name]
+    assert row.op_count_saving is not None

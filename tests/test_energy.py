@@ -410,3 +410,13 @@ def test_the_docs_name_every_field_event_and_mode() -> None:
     assert rows == [(price.event, price.entry, price.unit) for price in PRICES]
     names = set(Comparison.__dataclass_fields__) | {field.name for field in fields(Estimate)}
     assert all(re.fullmatch(r"[a-z0-9_]+", name) for name in names)
+
+
+def test_what_has_no_price_is_not_free() -> None:
+    cost, free = estimate(run(), "speck"), estimate(run(), "odin")
+    for name in ("energy_j", "dynamic_energy_j", "halting_energy_j", "visit_energy_j"):
+        assert getattr(cost, name) is None
+        assert "no energy of an event is agreed upon" in cost.unavailable[name]
+    assert cost.dynamic_energy_per_image_j is None
+    assert (cost.events, cost.layers, cost.steps, cost.cores_breakdown, cost.tokens) == ((),) * 5
+    assert cost.op_count_energy_j == free.op_count_energy_j and free.dynamic_energy_j is not None

@@ -275,6 +275,10 @@ def test_unavailable_entries_have_their_reason() -> None:
         ({"unavailable": {"energy.synaptic_operation": "why"}}, "the profile gives it too"),
         ({"unavailable": {"energy": "why"}}, "the profile gives it too"),
         ({"power": {"static": ENTRY | {"unit": "W"}}}, "static_scope is missing"),
+        (
+            {"limits": {"tiles_x": ENTRY | {"value": 0, "low": 0, "high": 0, "unit": "1"}}},
+            "limits.tiles_x: value is 0 1; give 1 or more",
+        ),
         ({"capabilities": {"speed": WORD}}, "capabilities.speed: no such entry"),
         ({"capabilities": {"processor": WORD | {"value": "two"}}}, "capabilities.processor: value is 'two'"),
         ({"capabilities": {"processor": WORD | {"source": "you"}}}, "source 'you'"),

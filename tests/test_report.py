@@ -88,7 +88,10 @@ def test_an_estimate_shows_its_numbers_basis_sources_and_disclaimer(profile: str
     cost = estimate(run(), profile)
     text = shown(estimate_report(cost))
     assert "not measured" in text
-    assert si(cost.dynamic_energy_j.value, "J") in text
+    if cost.dynamic_energy_j is None:
+        assert "no event has a price" in text and "0 J" not in text
+    else:
+        assert si(cost.dynamic_energy_j.value, "J") in text
     for event in cost.events:
         (line,) = (line for line in text.splitlines() if line.strip().startswith(f"{event.event} "))
         assert event.entry in line and event.basis in line and event.source in line

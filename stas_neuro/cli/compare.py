@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,10 @@ def command(
     named = list_profiles() if profiles == "all" else [name.strip() for name in profiles.split(",")]
     loaded = [load_profile(name) for name in named]
     priced, lacking = price_each(activity, loaded, gating, schedule, weight_bits)
-    without = dict(_labelled(given) for given in baselines)
+    runs = {run.resolve().name: activity}
+    runs |= _labelled(stale, runs)
+    without = _labelled(baselines, runs)
+    runs |= without
     saved = None
     if without:
         saved = compare(
@@ -114,7 +117,6 @@ def command(
             write_atomically(csv_file, comparison_csv(saved).encode())
         if picture is not None:
             write_savings_chart(picture, saved)
-    runs = {run.name: activity, **dict(_labelled(given) for given in stale), **without}
     schedules = compare_schedules(runs, loaded, gating, weight_bits)
     if as_json:
         document: dict[str, Any] = {"estimates": [cost.to_json() for cost in priced], "missing": lacking}
@@ -127,9 +129,16 @@ def command(
     emit(schedules_report(schedules))
 
 
-def _labelled(given: str) -> tuple[str, Activity]:
-    label, equals, path = given.rpartition("=")
-    return (label if equals else Path(path).name), read_run(Path(path))
+def _labelled(given: Sequence[str], taken: Mapping[str, Activity]) -> dict[str, Activity]:
+    """Read runs by label, or else by the name of their file or directory; `taken` are not free."""
+    runs: dict[str, Activity] = {}
+    for text in given:
+        label, _, path = text.rpartition("=")
+        label = label or Path(path).resolve().name
+        if label in runs or label in taken:
+            raise InputError(f"two runs are called '{label}'", f"give {path} a label: LABEL={path}")
+        runs[label] = read_run(Path(path))
+    return runs
 
 
 def price_each(

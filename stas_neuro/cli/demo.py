@@ -231,7 +231,7 @@ def _by_baseline(comparison: Comparison) -> list[list[Saving]]:
 
 
 def _energy(cost: Estimate | None) -> str:
-    if cost is None or not cost.events:
+    if cost is None or cost.dynamic_energy_j is None:
         return "-"  # refused, or no event has a price
     if cost.energy_j is None:
         return f"{si(cost.dynamic_energy_j.value, 'J')} *"

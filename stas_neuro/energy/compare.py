@@ -179,10 +179,12 @@ def _explain(row: Saving, every_step: Estimate | Refusal, held: Estimate | Refus
         return replace(row, unavailable=told)
     told = dict(row.unavailable)
     parts = None
-    if isinstance(every_step, Estimate) and isinstance(held, Estimate):
-        parts = split(every_step, row.without, held, row.halting)
-    else:
+    if not isinstance(every_step, Estimate) or not isinstance(held, Estimate):
         told["split"] = str(held if isinstance(every_step, Estimate) else every_step)
+    elif row.halting.dynamic_energy_j is None or row.without.dynamic_energy_j is None:
+        told["split"] = _reason("split", row.halting, row.without)
+    else:
+        parts = split(every_step, row.without, held, row.halting)
     even = _break_even(row.halting, row.without, told)
     return replace(row, split=parts, break_even_token_ratio=even, unavailable=told)
 
@@ -204,6 +206,9 @@ def _break_even(halting: Estimate, without: Estimate, unavailable: dict[str, str
     All entries low, at their value, and high, the same in both.
     """
     name, ratio = "break_even_token_ratio", halting.token_ratio
+    if halting.visit_energy_j is None or without.dynamic_energy_j is None:
+        unavailable[name] = _reason(name, halting, without)
+        return None
     ends = []
     for corner in ("value", "low", "high"):
         both = (halting.energy_j, without.energy_j)

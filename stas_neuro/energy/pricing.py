@@ -24,6 +24,8 @@ from stas_neuro.errors import InputError
 
 OP_COUNT = "cmos45"
 """Profile of the operation count that the literature reports, given beside every chip's price."""
+_DYNAMIC = ("dynamic_energy_j", "halting_energy_j", "visit_energy_j", "dynamic_energy_per_image_j")
+"""Fields that are not known where the chip has no energy of any event."""
 _PACKED = (
     "cores by first-fit packing, work shared evenly by the cores of a layer: placements do better or worse"
 )
@@ -88,6 +90,10 @@ def estimate(
     events = count_events(activity, gating, profile.graded_spikes, ticks)
     unavailable: dict[str, str] = {}
     dynamic = price_events(activity, events, profile, unavailable)
+    priced = bool(profile.energy) or not unavailable
+    if not priced:  # what has no price is not free
+        why = f"no event has a price: {next(iter(unavailable.values()))}"
+        unavailable |= dict.fromkeys(_DYNAMIC, why)
     stream = _steps_an_image(activity) if schedule == "pipelined" else 0
     took = _latency(events, ticks, placement, profile, stream, unavailable)
     static_w = _power("static", placement, profile, unavailable)
@@ -96,9 +102,10 @@ def estimate(
     management = _energy("management", management_w, took, unavailable)
     if gating == "power" and static is not None and took is not None:
         static = static - _spared(took, profile)
-    total = None if static is None else dynamic.per_image + static
+    total = None if static is None or not priced else dynamic.per_image + static
     if total is None:
-        unavailable["energy_j"] = f"no total without static energy: {unavailable['static_energy_j']}"
+        part, field = ("static", "static_energy_j") if priced else ("dynamic", "dynamic_energy_j")
+        unavailable["energy_j"] = f"no total without {part} energy: {unavailable[field]}"
         unavailable["energy_delay_product_js"] = unavailable["energy_j"]
     elif management is not None:
         total = total + management
@@ -113,9 +120,9 @@ def estimate(
         images=activity.images,
         token_ratio=activity.token_ratio if activity.visits is not None and activity.visits.size else None,
         energy_j=_mean(total),
-        dynamic_energy_j=interval(dynamic.per_image.mean(axis=0)),
-        halting_energy_j=interval(dynamic.halting),
-        visit_energy_j=interval(dynamic.visits),
+        dynamic_energy_j=_mean(dynamic.per_image) if priced else None,
+        halting_energy_j=interval(dynamic.halting) if priced else None,
+        visit_energy_j=interval(dynamic.visits) if priced else None,
         static_energy_j=_mean(static),
         management_energy_j=_mean(management),
         latency_s=None if took is None else _mean(took.per_image),
@@ -125,7 +132,7 @@ def estimate(
         management_power_w=None if management_w is None else interval(management_w),
         op_count_energy_j=op_count(activity, gating),
         energy_per_image_j=None if total is None else _spread(total),
-        dynamic_energy_per_image_j=_spread(dynamic.per_image),
+        dynamic_energy_per_image_j=_spread(dynamic.per_image) if priced else None,
         latency_per_image_s=None if took is None else _spread(took.per_image),
         hardware_steps=None if ticks is None else len(ticks),
         cores=None if placement is None else placement.cores,
@@ -136,10 +143,10 @@ def estimate(
         busiest_core_layers=() if took is None else took.busiest,
         busiest_core_time_share=None if took is None else took.busiest_share,
         events=tuple(dynamic.costs),
-        layers=by_layer(activity, dynamic, placement),
-        steps=by_step(activity, dynamic, ticks, took),
-        cores_breakdown=by_core(activity, dynamic, placement, core_steps, took),
-        tokens=by_token(activity, dynamic),
+        layers=by_layer(activity, dynamic, placement) if priced else (),
+        steps=by_step(activity, dynamic, ticks, took) if priced else (),
+        cores_breakdown=by_core(activity, dynamic, placement, core_steps, took) if priced else (),
+        tokens=by_token(activity, dynamic) if priced else (),
         unavailable=unavailable,
         assumptions=_assumptions(activity, profile, gating, schedule, ticks, placement),
         sources={key: source.citation for key, source in profile.sources.items()},

@@ -39,6 +39,8 @@ _PLACING = tuple(
     for name in ("neurons_per_core", "synaptic_memory_per_core", "cores_per_chip", "weight_bits")
 )
 """Without one of these no network can be placed on cores."""
+_SIZES = (*_PLACING[:3], *(f"limits.{name}" for name in ("cores_per_tile", "tiles_x", "tiles_y", "chips")))
+"""What a chip has at least one of."""
 _ARITHMETIC = ("limits.weight_bits", "limits.state_bits", "capabilities.weight_exponents")
 
 
@@ -272,6 +274,11 @@ class Profile:
             )
         if not entry.low <= entry.value <= entry.high:
             raise InputError(f"{name}: low, value, high are {numbers}", "order them")
+        if name in _SIZES and int(entry.value * UNITS[section][entry.unit]) < 1:
+            raise InputError(
+                f"{name}: value is {entry.value:g} {entry.unit}",
+                "give 1 or more, or declare it unavailable",
+            )
         self._check_origin(name, entry)
         if entry.low < entry.high and not entry.interval:
             raise InputError(f"{name}: interval is empty", "say how low and high were chosen")

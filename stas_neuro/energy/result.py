@@ -103,9 +103,9 @@ class Estimate:
     images: int
     token_ratio: float | None
     energy_j: Interval | None
-    dynamic_energy_j: Interval
-    halting_energy_j: Interval
-    visit_energy_j: Interval
+    dynamic_energy_j: Interval | None
+    halting_energy_j: Interval | None
+    visit_energy_j: Interval | None
     static_energy_j: Interval | None
     management_energy_j: Interval | None
     latency_s: Interval | None
@@ -115,7 +115,7 @@ class Estimate:
     management_power_w: Interval | None
     op_count_energy_j: Interval
     energy_per_image_j: Spread | None
-    dynamic_energy_per_image_j: Spread
+    dynamic_energy_per_image_j: Spread | None
     latency_per_image_s: Spread | None
     hardware_steps: int | None
     cores: int | None

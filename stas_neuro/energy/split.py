@@ -77,7 +77,7 @@ def split(every_step: Estimate, without: Estimate, held: Estimate, halting: Esti
     held : Estimate
         The same on the schedule of the run with halting.
     halting : Estimate
-        The run with halting.
+        The run with halting. All have a dynamic energy.
     """
     total = all(cost.energy_j is not None for cost in (every_step, without, held, halting))
     whole = [_whole(cost, total) for cost in (every_step, without, held, halting)]
@@ -96,7 +96,7 @@ def split(every_step: Estimate, without: Estimate, held: Estimate, halting: Esti
 
 
 def _whole(cost: Estimate, total: bool) -> Corners:
-    return _corners(cost.energy_j if total and cost.energy_j is not None else cost.dynamic_energy_j)
+    return _corners(cost.energy_j if total else cost.dynamic_energy_j)
 
 
 def _operations(cost: Estimate) -> Corners:
@@ -109,12 +109,11 @@ def _standing(cost: Estimate, total: bool) -> Corners:
     """Energy of stepping and resetting neurons, and with `total` that of power over time."""
     stepped = [event.energy_j for event in cost.events if not event.halting and event.event in _NEURON]
     powers = [cost.static_energy_j, cost.management_energy_j] if total else []
-    parts = [_corners(energy) for energy in (*stepped, *powers) if energy is not None]
-    return sum(parts, np.zeros(3))
+    return sum((_corners(energy) for energy in (*stepped, *powers)), np.zeros(3))
 
 
-def _corners(interval: Interval) -> Corners:
-    return np.array([interval.low, interval.value, interval.high])
+def _corners(interval: Interval | None) -> Corners:
+    return np.zeros(3) if interval is None else np.array([interval.low, interval.value, interval.high])
 
 
 def _ends(corners: Corners) -> Interval:

@@ -131,7 +131,7 @@ def _waterfall(result: Comparison) -> RenderableType:
 def _energy(row: Saving, cost: Estimate | None) -> str:
     if cost is None:
         return _lacks(row)
-    if not cost.events:
+    if cost.dynamic_energy_j is None:
         return "no event has a price"
     if cost.energy_j is None:
         return f"{si(cost.dynamic_energy_j.value, 'J')} (dynamic only)"

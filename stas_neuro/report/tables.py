@@ -182,8 +182,8 @@ def _spread(spread: Spread | None, unit: str) -> tuple[str, str, str]:
 
 
 def _part(energy: Interval, cost: Estimate) -> str:
-    whole = cost.dynamic_energy_j.value
-    return f"{energy.value / whole:.1%}" if whole else NONE
+    whole = cost.dynamic_energy_j
+    return f"{energy.value / whole.value:.1%}" if whole is not None and whole.value else NONE
 
 
 def _class(index: int, classes: Sequence[str]) -> str:

@@ -88,7 +88,7 @@ def _check_pilotnet(measured: PilotNet) -> tuple[Check, ...]:
                     case=f"{measured.title} {run.name}, {active_ones}",
                     quantity="dynamic energy of a step",
                     unit="J",
-                    predicted=cost.dynamic_energy_j,
+                    predicted=_known(cost.dynamic_energy_j),
                     measured=run.step_energy_j,
                     promise="error",
                     bound=PILOTNET_BOUND,
@@ -162,7 +162,7 @@ def _check_quartz(measured: Quartz) -> tuple[Check, ...]:
 
 def _band(idle: Estimate, busy: Estimate) -> Interval:
     """From all neurons idle to all active; few spike, so that idle is the value."""
-    low, high = idle.dynamic_energy_j, busy.dynamic_energy_j
+    low, high = _known(idle.dynamic_energy_j), _known(busy.dynamic_energy_j)
     return Interval(value=low.value, low=low.low, high=high.high)
 
 
