@@ -176,6 +176,23 @@ def test_a_core_that_is_stepped_again_takes_time_to_wake() -> None:
     assert estimate(HALTED, chip).latency_s == estimate(HALTED, none).latency_s
 
 
+@pytest.mark.parametrize(("wake", "spacing"), [(0.0, 4 + 3), (3.0, 4 + 3 + 2 * 3)])
+def test_a_pipeline_of_images_does_not_step_gated_cores_either(wake: float, spacing: float) -> None:
+    """An image every two hardware steps, a second a neuron: gated, tokens' cores are stepped in the first."""
+    halted = run([[[1, 1], [0, 0]]], [[[3, 2], [0, 0]]])
+    record = replace(halted, layers=tuple(replace(row, feedback=False) for row in halted.layers))
+    time = {
+        name: replace(entry, value=each, low=each, high=each, unit="s")
+        for name, entry in CHIP.time.items()
+        for each in [{"wake": wake}.get(name, float(name.startswith("neuron_update")))]
+    }
+    chip = replace(CHIP, time=time, step_law="sum")
+    for gating, expected in (("silent", 4 + 4), ("core", spacing)):
+        cost = estimate(record, chip, gating)  # type: ignore[arg-type]
+        assert cost.schedule == "pipelined" and cost.throughput_images_per_s is not None
+        assert 1 / cost.throughput_images_per_s.value == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("entry", ["hop_x", "hop_y", "chip_crossing", "io_message", "state_reset"])
 def test_what_is_priced_only_on_cores_needs_its_entry(entry: str) -> None:
     with pytest.raises(MissingEntry, match=f"energy.{entry} "):

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stas_neuro.energy.events import PRICES, EventCounts, Events
-from stas_neuro.energy.gating import Stepping
+from stas_neuro.energy.gating import Flags, Stepping
 from stas_neuro.energy.placement import Placement
 from stas_neuro.energy.profile import Corners, Profile
 from stas_neuro.energy.schedule import HardwareStep
@@ -139,6 +139,7 @@ class _Chunk:
         folded = np.zeros((stream, len(_UNITS), many, share.shape[1], 3))
         resting = np.broadcast_to(self.events.keeps.astype(np.float64), (stream, many, len(self.row_share)))
         resting = resting.copy()
+        stepped = np.zeros((stream, many, share.shape[1]), dtype=np.bool_)
         for number, tick in enumerate(ticks):
             seconds = self._at_work(loads, number, tick)
             if stream:
@@ -146,6 +147,8 @@ class _Chunk:
                 for step in {step for step, _ in tick.work}:
                     done = self.events.updated[:, :, step] * (self.events.turn[:, step] == number)
                     resting[number % stream] -= done
+                if self.events.stepping is not None:
+                    stepped[number % stream] |= self.events.stepping.stepped[:, :, number]
             if self.events.idles:
                 seconds[_UNITS.index("neuron")] += self._idle(
                     self.events.idle(number, tick, self.row_core).astype(np.float64)
@@ -161,10 +164,14 @@ class _Chunk:
                 self.gated += still[:, None] * duration
         if not stream:
             self.spacing = self.per_image
-        for seconds, rest in zip(folded, resting, strict=True):
+        for number, (seconds, rest) in enumerate(zip(folded, resting, strict=True)):
+            wake = None
+            if self.events.stepping is not None:
+                rest = rest * (stepped[number][:, self.row_core] & (self.row_core >= 0))
+                wake = self._waking(stepped[number] & ~stepped[number - 1])
             if self.events.idles:
                 seconds[_UNITS.index("neuron")] += self._idle(np.maximum(rest, 0))
-            self.spacing = self.spacing + _duration(seconds, None, self.barrier, profile)[0]
+            self.spacing = self.spacing + _duration(seconds, wake, self.barrier, profile)[0]
 
     def _at_work(
         self, loads: npt.NDArray[np.float64], number: int, tick: HardwareStep
@@ -196,7 +203,9 @@ class _Chunk:
         """Seconds that cores take to step again, (images, cores, 3)."""
         if self.events.stepping is None:
             return None
-        woken = self.events.stepping.woken[:, :, number]
+        return self._waking(self.events.stepping.woken[:, :, number])
+
+    def _waking(self, woken: Flags) -> Corners:
         return np.asarray(woken[:, :, None] * self.profile.corners("time.wake"))
 
 
