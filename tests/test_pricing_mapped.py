@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from stas_neuro import api
 from stas_neuro.activity import Activity, ActivityBuilder, Layer, step_labels
 from stas_neuro.data import load_data
-from stas_neuro.energy import Estimate, Gating, MissingEntry, estimate, load_profile
+from stas_neuro.energy import CannotRun, Estimate, Gating, MissingEntry, estimate, load_profile
 from stas_neuro.energy.gating import stepping, turns
 from stas_neuro.energy.schedule import hardware_steps
 from stas_neuro.errors import InputError
@@ -291,3 +291,39 @@ def test_power_is_gated_on_cores_only() -> None:
     rows = tuple(replace(row, core=None) for row in HALTED.layers)
     with pytest.raises(InputError, match="gating power needs a run on cores"):
         estimate(replace(HALTED, layers=rows, cores=()), CHIP, "power")
+
+
+def limited(**values: float) -> Any:
+    entries = {name: replace(CHIP.limits[name], value=v, low=v, high=v) for name, v in values.items()}
+    return replace(CHIP, limits={**CHIP.limits, **entries})
+
+
+@pytest.mark.parametrize(
+    ("limits", "weight_bits", "what"),
+    [
+        ({"neurons_per_core": 3}, 8, "core 0 holds 4 neurons, the limit is 3"),
+        ({"synaptic_memory_per_core": 16 / 1024}, 9, "core 0 holds 18 bytes of weights at 9 bits"),
+        ({"cores_per_chip": 2}, 8, "core 0: chip 0 has 3 cores, the limit is 2"),
+        ({"tiles_y": 2}, 8, "core 1: it is on tile 1,2 of chip 0, in row 3 of tiles, the limit is 2"),
+        ({"tiles_x": 1}, 8, "core 1: it is on tile 1,2 of chip 0, in column 2 of tiles, the limit is 1"),
+        ({"chips": 1}, 8, "core 0: the cores are on 2 chips, the limit is 1"),
+    ],
+)
+def test_cores_that_the_chip_does_not_have_are_refused(
+    limits: dict[str, float], weight_bits: int, what: str
+) -> None:
+    fits = {name: value * 2 for name, value in limits.items()}
+    assert estimate(HALTED, limited(**fits), weight_bits=weight_bits).cores == 4
+    with pytest.raises(CannotRun) as refused:
+        estimate(HALTED, limited(**limits), weight_bits=weight_bits)
+    assert what in str(refused.value)
+    assert "compile with --placement and --profile loihi2-gated-whatif" in str(refused.value)
+    assert "run with --no-mapping" in str(refused.value)
+    assert estimate(HALTED, "cmos45").cores is None  # has no cores to be checked
+
+
+def test_a_tile_holds_so_many_cores() -> None:
+    crowded = replace(HALTED, cores=(CORES[0], CORES[0], *CORES[2:]))
+    assert estimate(crowded, limited(cores_per_tile=2)).cores == 4
+    with pytest.raises(CannotRun, match="tile 0,0 of chip 0 has 2 cores, the limit is 1"):
+        estimate(crowded, limited(cores_per_tile=1))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,9 +88,13 @@ class Cut:
 
 
 def place(activity: Activity, profile: Profile, weight_bits: int = 8) -> Placement:
-    """Place a run where its record says it was; pack it where it was on no cores, see `pack`."""
+    """Place a run where its record says it was; pack it where it was on no cores, see `pack`.
+
+    Raises CannotRun where the chip has no such cores, see `check_cores`, or as `pack` does.
+    """
     if not activity.cores:
         return pack(activity.layers, profile, weight_bits)
+    check_cores(activity, profile, weight_bits)
     owners = [layer for layer in activity.layers if not layer.placed_with]
     share = np.zeros((len(owners), len(activity.cores)))
     for row, layer in enumerate(owners):
@@ -98,6 +103,58 @@ def place(activity: Activity, profile: Profile, weight_bits: int = 8) -> Placeme
     chips = np.array([site.chip for site in activity.cores], dtype=np.intp)
     names = tuple(layer.name for layer in owners)
     return Placement(names, _groups(activity.layers, names), share, len(set(chips.tolist())), chips)
+
+
+def check_cores(activity: Activity, profile: Profile, weight_bits: int) -> None:
+    """Refuse a run on cores that the chip does not have: placed for another, it is no price of this one.
+
+    Weights are counted as positions on a core share them, which is the least that they take. Axons are not
+    in a record.
+
+    Raises
+    ------
+    CannotRun
+        When a core holds more neurons or weights, or a chip or tile more cores, than there can be.
+    """
+
+    def refuse(what: str) -> CannotRun:
+        remedy = f"compile with --placement and --profile {profile.name}, or run with --no-mapping"
+        return CannotRun(f"the run was not placed for {profile.name}: {what}", remedy)
+
+    capacity = core_of(profile)
+    for number in range(len(activity.cores)):
+        rows = [layer for layer in activity.layers if layer.core == number]
+        neurons = sum(layer.neurons for layer in rows if not layer.placed_with)
+        bits = sum(layer.weights for layer in rows) * weight_bits
+        if neurons > capacity.neurons:
+            raise refuse(f"core {number} holds {neurons} neurons, the limit is {capacity.neurons}")
+        if bits > capacity.memory:
+            what = (
+                f"core {number} holds {-(-bits // 8)} bytes of weights at {weight_bits} bits (--weight-bits)"
+            )
+            raise refuse(f"{what}, the limit is {capacity.memory // 8}")
+    _check_sites(activity, profile, refuse)
+
+
+def _check_sites(activity: Activity, profile: Profile, refuse: Callable[[str], CannotRun]) -> None:
+    limits = {
+        name: profile.limit(name)
+        for name in ("cores_per_chip", "cores_per_tile", "tiles_x", "tiles_y", "chips")
+        if profile.reason(f"limits.{name}") is None and f"limits.{name}" in profile.entries()
+    }
+    on_chip = Counter(site.chip for site in activity.cores)
+    on_tile = Counter(activity.cores)
+    for number, site in enumerate(activity.cores):
+        tile = f"tile {site.x},{site.y} of chip {site.chip}"
+        for name, found, what in (
+            ("cores_per_chip", on_chip[site.chip], f"chip {site.chip} has {on_chip[site.chip]} cores"),
+            ("cores_per_tile", on_tile[site], f"{tile} has {on_tile[site]} cores"),
+            ("tiles_x", site.x + 1, f"it is on {tile}, in column {site.x + 1} of tiles"),
+            ("tiles_y", site.y + 1, f"it is on {tile}, in row {site.y + 1} of tiles"),
+            ("chips", len(on_chip), f"the cores are on {len(on_chip)} chips"),
+        ):
+            if name in limits and found > limits[name]:
+                raise refuse(f"core {number}: {what}, the limit is {limits[name]}")
 
 
 def _groups(layers: Sequence[Layer], owners: Sequence[str]) -> npt.NDArray[np.intp]:
