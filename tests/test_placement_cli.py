@@ -93,7 +93,33 @@ def test_a_bundle_placed_by_a_profile_of_a_file_is_inspected_with_that_file(
     text = (Path(__file__).parents[1] / "hw_profiles" / "loihi2.toml").read_text(encoding="utf-8")
     chip.write_text(text.replace('name = "loihi2"', 'name = "mine"', 1), encoding="utf-8")
     fine("compile", place.checkpoint, "-o", bundle, "--placement", "token-major", "--profile", chip)
-    refused = stas("inspect", bundle)
-    assert refused.code == 2
-    assert "placed by the profile mine" in refused.err and "--profile" in refused.err
+    without = fine("inspect", bundle)
+    assert "blocks.0.q_lif" in without.out and "--profile FILE" in without.out
+    document = fine("inspect", bundle, "--json").json
+    assert document["utilisation"] is None and "placed by the profile mine" in document["utilisation_unknown"]
     assert "on mine:" in fine("inspect", bundle, "--profile", chip).out
+    document = fine("inspect", bundle, "--profile", chip, "--json").json
+    assert document["utilisation"]["fits"] and document["utilisation_unknown"] is None
+
+
+def test_a_bundle_that_does_not_fit_another_chip_fails_the_check(place: Place, tmp_path: Path) -> None:
+    """The chip has half of the neurons that the fullest core holds, and one core."""
+    chip, bundle = tmp_path / "chip.toml", tmp_path / "net"
+    fine("compile", place.checkpoint, "-o", bundle, "--placement", "token-major", "--groups", "2")
+    use = fine("inspect", bundle, "--json").json["utilisation"]
+    most, cores = max(core["neurons"] for core in use["cores"]), len(use["cores"])
+    small = {"neurons_per_core": most // 2, "cores_per_chip": 1}
+    limits = [
+        f"[limits.{name}]\nvalue = {value}\nlow = {value}\nhigh = {value}\n"
+        'unit = "1"\nbasis = "assumed"\nsource = "davies2018"\nnote = "made up"\n'
+        for name, value in small.items()
+    ]
+    head = 'schema_version = 1\nname = "small"\ntitle = "Small"\nextends = "loihi2"\n'
+    chip.write_text(head + "".join(limits), encoding="utf-8")
+    shown = stas("inspect", bundle, "--profile", chip)
+    assert shown.code == 1 and cores > 1
+    for said in (shown.out, shown.err):
+        assert "does not fit small" in said and "on small:" not in said
+        assert f"cores on a chip {cores} of 1" in said and f"neurons {most} of {most // 2}" in said
+    document = stas("inspect", bundle, "--profile", chip, "--json")
+    assert document.code == 1 and document.json["utilisation"]["fits"] is False

@@ -13,7 +13,7 @@ from stas_neuro.bundle import load_bundle
 from stas_neuro.cli.common import PATH, emit, emit_json, emit_table, halting_words, stas_command, summary
 from stas_neuro.energy import load_profile
 from stas_neuro.energy.profile import list_profiles
-from stas_neuro.errors import InputError
+from stas_neuro.errors import CheckFailed, InputError
 from stas_neuro.exporters.lava.portability import (
     NOTES,
     SOURCES,
@@ -53,7 +53,8 @@ def command(
 ) -> None:
     """Show what is inside BUNDLE: its origin, and every node with its output, parameters and integer bound.
 
-    A bound is the largest integer that a value can take; hardware has to hold it.
+    A bound is the largest integer that a value can take; hardware has to hold it. Exit code 1 where its cores
+    hold more than those of --profile can.
     """
     content = load_bundle(bundle)
     graph, origin = content.graph, content.provenance
@@ -64,10 +65,12 @@ def command(
     if portable and not as_json:
         _show(processes)
         return
-    use = None
+    use, unknown = None, None
     if content.mapping is not None:
-        chip = load_profile(profile or _profile_of(content.mapping))
-        use = utilisation(content.quantised or graph, content.mapping, chip)
+        unknown = None if profile else _why_unknown(content.mapping)
+        if unknown is None:
+            chip = load_profile(profile or content.mapping.profile)
+            use = utilisation(content.quantised or graph, content.mapping, chip)
     elif profile is not None or cores:
         raise InputError(f"{bundle} is on no cores", "compile it with --placement")
     facts = summary(graph)
@@ -86,12 +89,14 @@ def command(
         }
         if text:
             document["text"] = print_graph(graph)
-        if use is not None:
-            document["utilisation"] = _utilisation(use)
+        if content.mapping is not None:
+            document["utilisation"] = None if use is None else _utilisation(use)
+            document["utilisation_unknown"] = unknown
         if portable:
             document["portability"] = [asdict(process) for process in processes]
             document["portability_sources"] = {key: SOURCES[key] for key in used_sources(processes)}
         emit_json(document)
+        _require_fit(use)
         return
     options = ", ".join(f"{name} {value}" for name, value in origin.options.items()) or "none"
     made = f"stas-neuro {origin.tool_version}, {origin.created}"
@@ -115,22 +120,35 @@ def command(
     ]
     emit_table(("node", "type", "phase", "scope", "output", "bound", "parameters"), rows)
     click.echo(f"{facts['nodes']} nodes, {facts['parameters']} parameters")
+    if unknown is not None:
+        click.echo(f"how full its cores are is not known: {unknown}")
     if use is not None:
         emit(utilisation_report(use, every_core=cores))
+    _require_fit(use)
 
 
-def _profile_of(mapping: Mapping) -> str:
-    """Name the profile that a bundle was placed by; one of a file is not kept in the bundle."""
-    if mapping.profile not in list_profiles():
-        what = f"the bundle was placed by the profile {mapping.profile}, which is not of the catalogue"
-        raise InputError(what, "give its file, or another profile (--profile)")
-    return mapping.profile
+def _why_unknown(mapping: Mapping) -> str | None:
+    """Say why a bundle cannot be held against the profile it was placed by: it keeps none of a file."""
+    if mapping.profile in list_profiles():
+        return None
+    return (
+        f"it was placed by the profile {mapping.profile}, which is not of the catalogue: "
+        "give its file (--profile FILE)"
+    )
+
+
+def _require_fit(use: Utilisation | None) -> None:
+    """Raise CheckFailed naming what the cores hold too much of."""
+    if use is not None and (broken := use.exceeded()):
+        remedy = f"compile it with --placement and --profile {use.profile}"
+        raise CheckFailed(f"does not fit {use.profile}: {', '.join(broken)}", remedy)
 
 
 def _utilisation(use: Utilisation) -> dict[str, Any]:
     """Give what cores use of what they have, as JSON has it."""
     return {
         "profile": use.profile,
+        "fits": not use.exceeded(),
         "weight_bits": use.weight_bits,
         "cores": [
             asdict(site)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -35,6 +36,8 @@ class Utilisation:
         Layers that each core has a piece of.
     chips, cores_per_chip : int
         Chips in use, and cores that each of them has.
+    most_chips : int or None
+        Chips of the largest system; None where the profile knows no limit.
     unchecked : mapping
         Why a limit was not checked, by its name.
     weight_bits : int
@@ -48,12 +51,30 @@ class Utilisation:
     layers: tuple[tuple[str, ...], ...]
     chips: int
     cores_per_chip: int
+    most_chips: int | None
     unchecked: Mapping[str, str]
     weight_bits: int
 
     def worst(self, resource: str) -> int:
         """Name the core that uses most of a resource: the first of them."""
         return int(self.used[resource].argmax())
+
+    def exceeded(self) -> tuple[str, ...]:
+        """Tell what is used beyond the limits, the farthest beyond first; nothing where it fits."""
+        held = Counter(site.chip for site in self.cores)
+        sizes = {
+            resource: (int(used.max()), self.limits.get(resource)) for resource, used in self.used.items()
+        }
+        sizes |= {
+            "cores on a chip": (max(held.values()), self.cores_per_chip),
+            "chips": (self.chips, self.most_chips),
+        }
+        beyond = sorted(
+            (-used / limit, f"{name} {used} of {limit} ({100 * used / limit:.0f} %)")
+            for name, (used, limit) in sizes.items()
+            if limit is not None and used > limit
+        )
+        return tuple(line for _, line in beyond)
 
 
 def utilisation(
@@ -97,6 +118,7 @@ def utilisation(
         layers=tuple(map(tuple, layers)),
         chips=mapping.chips,
         cores_per_chip=limits.cores_per_chip,
+        most_chips=limits.chips,
         unchecked=limits.unchecked,
         weight_bits=bits,
     )

@@ -12,17 +12,21 @@ from stas_neuro.placement import Utilisation
 
 def utilisation_report(use: Utilisation, *, every_core: bool = False) -> RenderableType:
     """Mean and worst use of each resource of the cores, and what was not checked; `every_core` lists all."""
-    parts: list[RenderableType] = [
-        Text(
-            f"on {use.profile}: {len(use.cores)} cores of {use.chips * use.cores_per_chip} on {use.chips} "
-            f"{'chip' if use.chips == 1 else 'chips'}, weights of {use.weight_bits} bits"
-        ),
-        _worst(use),
-    ]
+    parts: list[RenderableType] = [Text(_head(use)), _worst(use)]
     if every_core:
         parts.append(_cores(use))
     parts += [Text(f"not checked: {name} ({why})") for name, why in use.unchecked.items()]
     return Group(*parts)
+
+
+def _head(use: Utilisation) -> str:
+    chips = f"{use.chips} {'chip' if use.chips == 1 else 'chips'}"
+    if broken := use.exceeded():
+        return (
+            f"does not fit {use.profile}, as placed on {len(use.cores)} cores of {chips}: {', '.join(broken)}"
+        )
+    cores = f"{len(use.cores)} cores of {use.chips * use.cores_per_chip}"
+    return f"on {use.profile}: {cores} on {chips}, weights of {use.weight_bits} bits"
 
 
 def _worst(use: Utilisation) -> Table:
