@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 from stas_neuro import api
 from stas_neuro.activity import Activity, ActivityBuilder, Layer, step_labels
 from stas_neuro.data import load_data
-from stas_neuro.energy import CannotRun, Estimate, Gating, MissingEntry, estimate, load_profile
+from stas_neuro.energy import (
+    CannotRun,
+    Estimate,
+    Gating,
+    MissingEntry,
+    compare,
+    compare_schedules,
+    estimate,
+    load_profile,
+)
 from stas_neuro.energy.gating import stepping, turns
 from stas_neuro.energy.schedule import hardware_steps
 from stas_neuro.errors import InputError
@@ -217,6 +226,23 @@ def test_none_is_exact_for_a_run_that_held_no_token_back() -> None:
     told = counts(silent)
     gates = {name: told.pop(name) for name in list(told) if name.startswith("gate_")}
     assert counts(exact) == told and gates
+
+
+@pytest.mark.parametrize("gating", ["silent", "core", "power"])
+def test_a_run_that_computed_halted_tokens_is_priced_as_such_only(gating: Gating) -> None:
+    live = run([[[1, 1], [1, 1]]], [[[3, 2], [1, 0]]])
+    computed = replace(live, visits=HALTED.visits)
+    cost = estimate(computed, CHIP)
+    assert cost == estimate(computed, CHIP, "none") and cost.gating == "none"
+    assert estimate(HALTED, CHIP).gating == estimate(live, CHIP).gating == "silent"
+    with pytest.raises(InputError, match=f"gating is {gating}, .*run --gating none"):
+        estimate(computed, CHIP, gating)
+    # As a baseline it tells what holding halted tokens back saves.
+    (row,) = compare(HALTED, {"computed": computed}, [CHIP], gating).rows
+    assert row.halting is not None and row.halting.gating == gating
+    assert row.without is not None and row.without.energy_j == cost.energy_j
+    labels = {"halted": HALTED, "computed": computed}
+    assert {row.run for row in compare_schedules(labels, [CHIP], gating)} == set(labels)
 
 
 def test_tokens_pay_for_their_visits() -> None:

@@ -73,7 +73,7 @@ def command(
     run: Path,
     profiles: str,
     baselines: tuple[str, ...],
-    gating: Gating,
+    gating: Gating | None,
     schedule: Schedule | None,
     weight_bits: int,
     baseline_schedule: Schedule | None,
@@ -144,7 +144,7 @@ def _labelled(given: Sequence[str], taken: Mapping[str, Activity]) -> dict[str, 
 def price_each(
     activity: Activity,
     profiles: Sequence[Profile],
-    gating: Gating,
+    gating: Gating | None,
     schedule: Schedule | None,
     weight_bits: int,
 ) -> tuple[list[Estimate], dict[str, str]]:

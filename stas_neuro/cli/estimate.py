@@ -26,7 +26,7 @@ from stas_neuro.report import estimate_report
 def command(
     run: Path,
     profile: str,
-    gating: Gating,
+    gating: Gating | None,
     schedule: Schedule | None,
     weight_bits: int,
     brief: bool,

@@ -15,10 +15,9 @@ def pricing_options(function: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--gating",
             type=click.Choice(list(GATINGS)),
-            default="silent",
-            show_default=True,
             help="What becomes of halted tokens: silent (still stepped), none (computed and thrown away), "
-            "core (not stepped where all on a core have halted), power (nor powered); chips can do so much.",
+            "core (not stepped where all on a core have halted), power (nor powered); chips can do so much. "
+            "If not given: none for a run with --gating none, which takes no other, else silent.",
         ),
         click.option(
             "--schedule",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from stas_neuro.activity import Activity
-from stas_neuro.energy.gating import Gating
+from stas_neuro.energy.gating import Gating, computed_halted
 from stas_neuro.energy.pricing import estimate, op_count
 from stas_neuro.energy.profile import MissingEntry, Profile
 from stas_neuro.energy.refusal import CannotRun
@@ -64,7 +64,7 @@ def compare(
     activity: Activity,
     baselines: Mapping[str, Activity],
     profiles: Sequence[Profile],
-    gating: Gating = "silent",
+    gating: Gating | None = None,
     *,
     schedule: Schedule | None = None,
     baseline_schedule: Schedule | None = None,
@@ -81,6 +81,8 @@ def compare(
         weights with halting ignored; the label says which.
     profiles : sequence of Profile
         Where one lacks an entry, its rows say which.
+    gating : one of `GATINGS`, optional
+        As `estimate` takes it. A baseline that computed halted tokens is priced so, whatever is given.
     schedule, baseline_schedule : one of `SCHEDULES`, optional
         Of the halting run and of the baselines; each run has the fastest it allows if not given. Raster and
         time halting give up pipelining, so a baseline held to their schedule would flatter them.
@@ -103,19 +105,20 @@ def compare(
         halting = _try(activity, profile, gating, own, weight_bits)
         for label, baseline in baselines.items():
             other = baseline_schedule or fastest(baseline)
+            kind = None if computed_halted(baseline) else gating
             held = held_to(baseline, own, activity.late)
             without, every_step, kept = (
-                _try(record, profile, gating, taken, weight_bits)
+                _try(record, profile, kind, taken, weight_bits)
                 for record, taken in ((baseline, other), (at_every_step(baseline), other), held)
             )
-            counted = ours, op_count(baseline, gating).value
+            counted = ours, op_count(baseline, kind).value
             row = _saving(profile.name, label, (own, other), halting, without, counted)
             rows.append(_explain(row, every_step, kept))
     return Comparison(disclaimer=DISCLAIMER, rows=tuple(rows))
 
 
 def _try(
-    activity: Activity, profile: Profile, gating: Gating, schedule: Schedule, weight_bits: int
+    activity: Activity, profile: Profile, gating: Gating | None, schedule: Schedule, weight_bits: int
 ) -> Estimate | Refusal:
     try:
         return estimate(activity, profile, gating, schedule=schedule, weight_bits=weight_bits)

@@ -39,6 +39,27 @@ _CAPABLE: Mapping[Gating, tuple[str, ...]] = {"core": ("core", "power"), "power"
 _NOT_DONE = {"updates_gated", "updates_skipped"}
 
 
+def computed_halted(activity: Activity) -> bool:
+    """Tell whether a run computed halted tokens and threw them away: no neuron of theirs was held back."""
+    halts = any(layer.kind == "HaltAccumulate" for layer in activity.layers)
+    return halts and activity.token_ratio < 1 and not activity.counts["updates_gated"].any()
+
+
+def gating_of(activity: Activity, gating: Gating | None) -> Gating:
+    """Give the gating to price a run with: as given, or else `none` for a run with that, and `silent`.
+
+    Raises InputError where the run computed halted tokens and another gating than `none` is given.
+    """
+    computed = computed_halted(activity)
+    if computed and gating not in (None, "none"):
+        raise InputError(
+            f"gating is {gating}, and the run computed halted tokens (run --gating none): it does not tell "
+            "what they would have spared",
+            "price it with --gating none, or run with --gating silent",
+        )
+    return gating or ("none" if computed else "silent")
+
+
 def check_gating(activity: Activity, profile: Profile, gating: Gating) -> None:
     """Refuse a gating mode that the chip cannot do, or the record cannot tell.
 

@@ -168,7 +168,7 @@ def pack(layers: Sequence[Layer], profile: Profile, weight_bits: int = 8) -> Pla
     A group (neurons and the weights of all synapses that end on them) is cut into equal pieces that fit a
     core: some output features of some tokens or map positions, with the weights of those features. Positions
     on one core share their weights. Each piece goes to the first core with room for its neurons and weights.
-    Axons, routing tables and indices are not counted, so the number of cores is a lower bound.
+    Axons, routing tables and indices are not counted: a placement may take fewer cores, or more.
 
     Raises
     ------

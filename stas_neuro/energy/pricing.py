@@ -14,7 +14,7 @@ import numpy as np
 from stas_neuro.activity import Activity
 from stas_neuro.energy.dynamic import by_core, by_layer, by_step, by_token, price_events
 from stas_neuro.energy.events import Events, count_events
-from stas_neuro.energy.gating import ESTIMATED_NONE, GATINGS, UNMAPPED_CORE, Gating, check_gating
+from stas_neuro.energy.gating import ESTIMATED_NONE, GATINGS, UNMAPPED_CORE, Gating, check_gating, gating_of
 from stas_neuro.energy.latency import Latency, needed_times, price_latency
 from stas_neuro.energy.placement import Placement, place
 from stas_neuro.energy.profile import Corners, Profile, load_profile
@@ -48,7 +48,7 @@ _LEFT_OUT = (
 def estimate(
     activity: Activity,
     profile: Profile | str,
-    gating: Gating = "silent",
+    gating: Gating | None = None,
     *,
     schedule: Schedule | None = None,
     weight_bits: int = 8,
@@ -61,8 +61,8 @@ def estimate(
         Counts of at least one image.
     profile : Profile or str
         A profile, or the name or path of one.
-    gating : one of `GATINGS`
-        What becomes of halted tokens.
+    gating : one of `GATINGS`, optional
+        What becomes of halted tokens; `none` for a run that computed them, else `silent`, if not given.
     schedule : one of `SCHEDULES`, optional
         How model steps become hardware steps; the fastest that the run allows if not given.
     weight_bits : int
@@ -75,15 +75,17 @@ def estimate(
     CannotRun
         When the chip cannot hold the network, or its cores cannot be gated so.
     InputError
-        When the activity has no image, does not fit the chip or contradicts itself.
+        When the activity has no image, does not fit the chip or contradicts itself, or the run computed
+        halted tokens and `gating` is not `none`.
     """
     schedule = fastest(activity) if schedule is None else schedule
     for what, given, known in (("gating", gating, GATINGS), ("schedule", schedule, SCHEDULES)):
-        if given not in known:
+        if given is not None and given not in known:
             raise InputError(f"no {what} is called '{given}'", f"use one of {', '.join(known)}")
     if activity.images == 0:
         raise InputError("the activity covers no image", "run at least one")
     profile = load_profile(profile) if isinstance(profile, str) else profile
+    gating = gating_of(activity, gating)
     check_gating(activity, profile, gating)
     ticks = hardware_steps(activity, schedule) if profile.reason("time") is None else None
     placement = place(activity, profile, weight_bits) if profile.reason("limits") is None else None
@@ -158,10 +160,10 @@ def _op_count_profile() -> Profile:
     return load_profile(OP_COUNT)
 
 
-def op_count(activity: Activity, gating: Gating = "silent") -> Interval:
+def op_count(activity: Activity, gating: Gating | None = None) -> Interval:
     """Give the energy in J of an inference by the literature's 45 nm operation count, mean over images."""
     profile = _op_count_profile()
-    events = count_events(activity, gating, profile.graded_spikes, None)
+    events = count_events(activity, gating_of(activity, gating), profile.graded_spikes, None)
     return interval(price_events(activity, events, profile, {}).per_image.mean(axis=0))
 
 

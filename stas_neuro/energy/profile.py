@@ -238,7 +238,7 @@ class Profile:
 
         Raises MissingEntry where an entry is neither given nor declared unavailable.
         """
-        if any(self.reason(name) is not None for name in ("limits", *_ARITHMETIC)):
+        if self.no_arithmetic is not None:
             return None
         return Arithmetic(
             weight_bits=self.limit("weight_bits"),
@@ -246,6 +246,12 @@ class Profile:
             state_bits=self.limit("state_bits"),
             graded_spikes=self.graded_spikes,
         )
+
+    @property
+    def no_arithmetic(self) -> str | None:
+        """Why there is no `arithmetic`; None where there is."""
+        reasons = map(self.reason, ("limits", *_ARITHMETIC))
+        return next((reason for reason in reasons if reason is not None), None)
 
     def _check_capability(self, key: str, given: Capability) -> None:
         name, known = f"capabilities.{key}", CAPABILITIES.get(key)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stas_neuro.activity import Activity
-from stas_neuro.energy.gating import Gating
+from stas_neuro.energy.gating import Gating, computed_halted
 from stas_neuro.energy.pricing import estimate
 from stas_neuro.energy.profile import MissingEntry, Profile
 from stas_neuro.energy.refusal import CannotRun
@@ -30,19 +30,23 @@ class ScheduleCost:
 
 
 def compare_schedules(
-    runs: Mapping[str, Activity], profiles: Sequence[Profile], gating: Gating = "silent", weight_bits: int = 8
+    runs: Mapping[str, Activity],
+    profiles: Sequence[Profile],
+    gating: Gating | None = None,
+    weight_bits: int = 8,
 ) -> tuple[ScheduleCost, ...]:
     """Price runs of the same images on every schedule they allow, on chips that have a latency.
 
-    The first run is the one that others are compared with.
+    The first run is the one that others are compared with. Runs that computed halted tokens are priced so.
     """
     first = next(iter(runs.values()), None)
     rows = []
     for profile in profiles:
         for label, activity in runs.items():
+            own = None if computed_halted(activity) else gating
             for schedule in _allowed(activity):
                 try:
-                    cost = estimate(activity, profile, gating, schedule=schedule, weight_bits=weight_bits)
+                    cost = estimate(activity, profile, own, schedule=schedule, weight_bits=weight_bits)
                 except (MissingEntry, CannotRun):
                     continue
                 if cost.latency_s is None or cost.throughput_images_per_s is None or not cost.hardware_steps:
