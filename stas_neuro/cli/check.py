@@ -55,6 +55,9 @@ def show(result: Preflight) -> None:
     words = {finding.resource for verdict in result.verdicts for finding in verdict.findings}
     if words:
         click.echo(f"weights of {result.weight_bits} bits; {result.packing}")
+        if (placed := result.placed) is not None:
+            chips = f"{placed.chips} {'chip' if placed.chips == 1 else 'chips'}"
+            click.echo(f"this bundle was placed on {placed.cores} cores of {chips} of {placed.profile}")
         emit_table(("what", "means"), [(word, RESOURCES[word]) for word in RESOURCES if word in words])
 
 

@@ -22,8 +22,8 @@ from stas_neuro.preflight.findings import Finding, Site, off_core
 EXPONENT_BITS = 4
 """Of a power of two of weights, -8..7."""
 PACKING = (
-    "layers are packed onto cores first fit, and tokens or positions on one core share their weights: "
-    "the fewest cores there can be"
+    "layers are packed onto cores first fit, and tokens or positions on one core share their weights; "
+    "a placement may take fewer cores, or more"
 )
 """What every figure of cores, memory and axons assumes."""
 

@@ -57,11 +57,24 @@ class Verdict:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Placed:
+    """Where a bundle was placed: the profile, and how many of its cores and chips that takes."""
+
+    profile: str
+    cores: int
+    chips: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Preflight:
-    """Verdicts of several chips; `packing` is what figures of cores and memory assume."""
+    """Verdicts of several chips; `packing` is what figures of cores and memory assume.
+
+    `placed` is of a bundle on cores, None where what is checked is on none.
+    """
 
     weight_bits: int
     packing: str
+    placed: Placed | None
     verdicts: tuple[Verdict, ...]
 
     @property
@@ -107,6 +120,7 @@ def check(
     return Preflight(
         weight_bits=candidate.bits,
         packing=PACKING,
+        placed=candidate.placed,
         verdicts=tuple(_verdict(candidate, profile) for profile in chips),
     )
 
@@ -122,6 +136,7 @@ class _Candidate:
     bits: int
     problems: tuple[Problem, ...] = ()
     chosen: Quantise | None = None
+    placed: Placed | None = None
 
 
 def _profile(chip: Profile | str) -> Profile:
@@ -133,14 +148,18 @@ def _candidate(network: StasModel | Graph | Bundle | str | Path, bits: int | Non
         Quantise(bits=bits)  # refuses what no core holds
     if isinstance(network, str | Path) and not (Path(network) / api.CHECKPOINT_FILES[0]).is_file():
         network = load_bundle(network)
+    placed = None
     if isinstance(network, Bundle):
+        mapping = network.mapping if bits is None else None  # other weights are placed otherwise
+        if mapping is not None:
+            placed = Placed(profile=mapping.profile, cores=len(mapping.cores), chips=mapping.chips)
         network = network.quantised if network.quantised is not None and bits is None else network.graph
     if isinstance(network, Graph) and network.stage == Stage.QUANTISED:
         if bits is not None:
             raise InputError(
                 f"bits {bits}: the graph is quantised already", "give the folded graph, or no bits"
             )
-        return _Candidate(network, _bits_of(network))
+        return _Candidate(network, _bits_of(network), placed=placed)
     chosen = load_scales(Path(network)) if isinstance(network, str | Path) and bits is None else None
     bits = chosen.bits if chosen else bits or DEFAULT_BITS
     if not isinstance(network, Graph):
@@ -151,7 +170,7 @@ def _candidate(network: StasModel | Graph | Bundle | str | Path, bits: int | Non
             graph = run_passes(graph, [FoldBatchNorm()])
     except StasError as error:
         return _Candidate(None, bits, _problems(error))
-    return _Candidate(graph, bits, chosen=chosen)
+    return _Candidate(graph, bits, chosen=chosen, placed=placed)
 
 
 def _bits_of(graph: Graph) -> int:
