@@ -17,9 +17,12 @@ class StasError(Exception):
     ----------
     exit_code : int
         What the command line exits with.
+    lines : tuple of str
+        All of it, where one line can only name the worst; the command line adds them.
     """
 
     exit_code: int = 1
+    lines: tuple[str, ...] = ()
 
     def __init__(self, what: str, remedy: str) -> None:
         # Exception keeps both as args, which is what carries them through pickle from a worker process.

@@ -159,7 +159,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert refused.err == "error: loihi1, loihi1-fitted cannot take the network; mend the errors above\n"
     assert "cmos45: 45 nm operation count (a convention, not a chip) has no cores" in refused.out
     assert "loihi1: Intel Loihi (14 nm, 2018) CANNOT take it" in refused.out
-    assert re.search(r"^ error +spike products +blocks\.0\.attn and 1 more ", refused.out, re.M)
+    assert re.search(r"^ *error +spike products +blocks\.0\.attn and 1 more ", refused.out, re.M)
     document = json.loads(stas("check", checkpoint, "--json").out)
     result = check(checkpoint)
     assert document == json.loads(json.dumps(result.to_json()))

@@ -179,7 +179,15 @@ def test_every_reason_is_told_at_once(spikformer: Graph) -> None:
     # One feature of fc2 takes 128 weights of a byte, and an exponent of half a byte.
     memory = reasons["blocks.0.fc2_lif", "synaptic memory"]
     assert (memory.needed, memory.limit) == (128 * 8 + 4, 800)
-    assert "blocks.0.fc2_lif: synaptic memory 129 of 100 bytes (use fewer weight bits" in str(caught.value)
+    lines = {line.partition(": ")[0]: line for line in caught.value.lines}
+    assert list(lines) == list(dict.fromkeys(reason.layer for reason in caught.value.reasons))
+    for reason in caught.value.reasons:
+        assert reason.excess in lines[reason.layer]
+    assert "synaptic memory 129 of 100 bytes (use fewer weight bits" in lines["blocks.0.fc2_lif"]
+    # The message names the three that are farthest beyond their limits.
+    worst = sorted(caught.value.reasons, key=lambda reason: reason.needed / reason.limit)[-3:]
+    assert f"{len(reasons)} reasons" in str(caught.value) and all(str(r) in str(caught.value) for r in worst)
+    assert sum(str(reason) in str(caught.value) for reason in caught.value.reasons) == 3
     # A neuron of the attention takes its head's q of one token, all k of that head and v of one feature.
     assert reasons["blocks.1.attn_lif", "fan-in"].needed == 16 + 49 * 16 + 49
     assert reasons["blocks.1.attn_lif", "input axons"].needed == 16 + 49 * 16 + 49

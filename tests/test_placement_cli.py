@@ -72,6 +72,7 @@ def test_inspect_tells_how_full_cores_are(place: Place, tmp_path: Path) -> None:
         (("--placement", "token-major", "--limit", "5"), "--limit is of --profile-run"),
         (("--placement", "token-major", "--groups", "17"), "17 groups of 16 tokens"),
         (("--placement", "token-major", "--profile", "cmos45"), "cmos45 has no cores"),
+        (("--bits", "8", "--profile", "truenorth"), "256 x 256 synapses of one bit"),
     ],
 )
 def test_what_cannot_be_is_refused(place: Place, options: tuple[str, ...], what: str, tmp_path: Path) -> None:
@@ -79,6 +80,18 @@ def test_what_cannot_be_is_refused(place: Place, options: tuple[str, ...], what:
     assert (done.code, done.out) == (2, "")
     assert what in done.err
     assert not (tmp_path / "net").exists()
+
+
+def test_check_tells_the_cores_of_a_placement(place: Place, tmp_path: Path) -> None:
+    bundle = tmp_path / "net"
+    fine("compile", place.checkpoint, "-o", bundle, "--placement", "token-major", "--groups", "3")
+    cores = fine("inspect", bundle, "--json").json["utilisation"]["cores"]
+    document = fine("check", bundle, "--profile", "loihi2", "--json").json
+    assert document["placed"] == {"profile": "loihi2", "cores": len(cores), "chips": 1}
+    said = fine("check", bundle, "--profile", "loihi2").out
+    assert f"placed on {len(cores)} cores of 1 chip of loihi2" in said
+    assert fine("check", bundle, "--profile", "loihi2", "--bits", "4", "--json").json["placed"] is None
+    assert fine("check", place.bundle, "--profile", "loihi2", "--json").json["placed"] is None
 
 
 def test_a_bundle_on_no_cores_has_no_utilisation(place: Place) -> None:

@@ -23,7 +23,7 @@ from ir_random import Recipe, build
 from stas_neuro.bundle import Provenance, save_bundle
 from stas_neuro.energy import Interval, load_profile
 from stas_neuro.errors import InputError
-from stas_neuro.exporters.sanafe import Architecture, group_name, refusals, write_package
+from stas_neuro.exporters.sanafe import Architecture, cannot_say, group_name, refusals, write_package
 from stas_neuro.ir import FixedLIF, Graph, Stage, op_of
 from stas_neuro.mapping import Mapping, Site
 from stas_neuro.placement import place
@@ -194,6 +194,18 @@ def test_every_node_that_cannot_be_said_is_named() -> None:
         assert nodes and all(f"{name}: {op} " in told for name in nodes)
     with pytest.raises(InputError, match=f"cannot say {len(refusals(graph))} parts"):
         write_package(graph, one_core(graph), COSTS, input_spikes(0), Path("unused"))
+
+
+def test_many_refusals_are_told_by_kind() -> None:
+    graph = quantised_at_random(build(Recipe(norm=False, stem="sps", blocks=2, events=True)), 0)
+    reasons = refusals(graph)
+    error = cannot_say(reasons)
+    assert "none with attention or halting" in str(error)
+    counts = [int(line.split(" x ")[0]) if " x " in line else 1 for line in error.lines]
+    assert sum(counts) == len(reasons) and counts == sorted(counts, reverse=True)
+    kinds = {reason.partition(": ")[2] for reason in reasons}
+    assert len(error.lines) == len(kinds) and f"and {len(kinds) - 3} kinds more" in str(error)
+    assert cannot_say(reasons[:1]).lines == () and reasons[0] in str(cannot_say(reasons[:1]))
 
 
 def test_sums_that_are_rounded_are_refused() -> None:

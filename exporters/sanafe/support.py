@@ -31,6 +31,9 @@ _CANNOT = {
     "Add": "sums two values, spikes in one place arrive as one",
 }
 
+_TOLD = 3
+"""Kinds of refusals that a message names."""
+
 
 def refusals(graph: Graph) -> tuple[str, ...]:
     """Tell, node by node, what SANA-FE cannot say of a graph; nothing where it can say it.
@@ -50,9 +53,24 @@ def refusals(graph: Graph) -> tuple[str, ...]:
 
 
 def cannot_say(reasons: Sequence[str]) -> InputError:
-    """Make the error of `refusals`."""
-    what = f"SANA-FE cannot say {len(reasons)} parts of the network: {'; '.join(reasons)}"
-    return InputError(what, "convert a feed-forward network of LIF, Linear and Conv2d layers")
+    """Make the error of `refusals`, by kind, the most frequent first; all of them as its `lines` if many."""
+    kinds: dict[str, list[str]] = {}
+    for reason in reasons:
+        where, _, why = reason.partition(": ")
+        kinds.setdefault(why, []).append(where)
+    lines = [
+        f"{len(nodes)} x {why}, e.g. {nodes[0]}" if len(nodes) > 1 else f"{nodes[0]}: {why}"
+        for why, nodes in sorted(kinds.items(), key=lambda kind: -len(kind[1]))
+    ]
+    more = f"; and {len(lines) - _TOLD} kinds more" if len(lines) > _TOLD else ""
+    what = f"SANA-FE cannot say {len(reasons)} parts of the network: {'; '.join(lines[:_TOLD])}{more}"
+    remedy = (
+        "convert a feed-forward network of LIF, Linear and Conv2d layers: "
+        "SANA-FE can say none with attention or halting"
+    )
+    error = InputError(what, remedy)
+    error.lines = tuple(lines) if more else ()
+    return error
 
 
 def _reason(graph: Graph, node: Node) -> str | None:

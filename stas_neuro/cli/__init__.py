@@ -137,7 +137,7 @@ def _fail(error: Exception, line: str, settings: Settings, code: int) -> int:
         traceback.print_exception(error)
         if detail := getattr(error, "detail", ""):  # what Lava's processes said
             print(detail, file=sys.stderr)
-    _say(f"error: {line}")
+    _say("\n  ".join([f"error: {line}", *getattr(error, "lines", ())]))
     return code
 
 

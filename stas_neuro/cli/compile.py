@@ -172,9 +172,12 @@ def command(
         quantised = run_passes(graph, [tuned])
         options["bits"] = tuned.bits
     elif bits is not None:
-        arithmetic = load_profile(profile or "loihi2").arithmetic
+        target = load_profile(profile or "loihi2")
+        arithmetic = target.arithmetic
         if arithmetic is None:
-            raise InputError(f"{profile} has no cores that compute in integers", "use loihi1 or loihi2")
+            why = target.no_arithmetic
+            what = f"{target.name} has no cores that compute in integers of ours: {why}"
+            raise InputError(what, "use loihi1 or loihi2")
         quantised = quantise(
             graph,
             None if calibrate is None else load_data(calibrate, "train"),

@@ -16,6 +16,9 @@ REMEDIES: Mapping[str, str] = {
     "chips": "use a smaller network or fewer weight bits (--bits)",
 }
 
+_TOLD = 3
+"""Reasons that a message names."""
+
 
 @dataclass(frozen=True)
 class Reason:
@@ -34,20 +37,41 @@ class Reason:
         """What the user does about it."""
         return REMEDIES[self.resource]
 
-    def __str__(self) -> str:
-        """Say what is needed of how much."""
+    @property
+    def where(self) -> str:
+        """The layer, or that it is the whole network."""
+        return self.layer or "the network"
+
+    @property
+    def excess(self) -> str:
+        """Say what is needed of how much, and what to do."""
         scale, unit = (8, " bytes") if self.resource == "synaptic memory" else (1, "")
         needed, limit = -(-self.needed // scale), self.limit // scale
-        return f"{self.layer or 'the network'}: {self.resource} {needed} of {limit}{unit} ({self.remedy})"
+        return f"{self.resource} {needed} of {limit}{unit} ({self.remedy})"
+
+    def __str__(self) -> str:
+        """Say where, what is needed of how much, and what to do."""
+        return f"{self.where}: {self.excess}"
 
 
 class DoesNotFit(InputError):
-    """A network that a chip cannot hold; `reasons` are all of them."""
+    """A network that a chip cannot hold; `reasons` are all of them, and where many `lines`, by layer.
+
+    The message names the worst, by what is needed in units of the limit.
+    """
 
     def __init__(self, profile: str, reasons: Sequence[Reason]) -> None:
         self.profile, self.reasons = profile, tuple(reasons)
-        what = f"does not fit {profile}: " + ", ".join(map(str, self.reasons))
+        worst = sorted(self.reasons, key=lambda reason: -reason.needed / reason.limit)[:_TOLD]
+        count = f"{len(self.reasons)} reasons, the worst: " if len(self.reasons) > _TOLD else ""
+        what = f"does not fit {profile}: {count}{', '.join(map(str, worst))}"
         super().__init__(what, "change the network or take another chip")
+        if count:
+            layers = dict.fromkeys(reason.where for reason in self.reasons)
+            self.lines = tuple(
+                f"{layer}: {', '.join(reason.excess for reason in self.reasons if reason.where == layer)}"
+                for layer in layers
+            )
 
     def __reduce__(self) -> tuple[type[DoesNotFit], tuple[str, tuple[Reason, ...]]]:
         return DoesNotFit, (self.profile, self.reasons)
