@@ -234,3 +234,27 @@ def test_progress_on_a_terminal_is_a_bar(place: Place) -> None:
     assert done.returncode == 0
     assert json.loads(done.stdout)["images"] == IMAGES
     assert "running on reference" in drawn and f"{IMAGES}/{IMAGES}" in drawn
+
+
+def test_compare_refuses_what_it_cannot_price_or_compare(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(
+        'schema_version = 1\nname = "tiny"\ntitle = "Tiny"\nextends = "loihi1"\n'
+        '[limits.neurons_per_core]\nvalue = 1\nlow = 1\nhigh = 1\nunit = "1"\nbasis = "assumed"\n'
+        'source = "davies2018"\nnote = "a test"\n'
+        '[limits.synaptic_memory_per_core]\nvalue = 1\nlow = 1\nhigh = 1\nunit = "B"\nbasis = "assumed"\n'
+        'source = "davies2018"\nnote = "a test"\n'
+    )
+    for more in ((), ("--json",)):
+        none = stas("compare", place.run, "--profiles", tmp_path / "tiny.toml", *more)
+        assert none.code == 2 and "no profile could price" in none.err and "a core holds 1" in none.err
+    fine("compile", place.checkpoint, "--placement", "token-major", "-o", tmp_path / "placed.stas")
+    fine("run", tmp_path / "placed.stas", "--data", place.data, "-o", tmp_path / "placed")
+    fine("compile", place.checkpoint, "--bits", "8", "-o", tmp_path / "bits.stas")
+    integers = ("--arithmetic", "fixed", "-o", tmp_path / "integers")
+    fine("run", tmp_path / "bits.stas", "--data", place.data, *integers)
+    for name, message in (
+        ("placed", "'on' was run on cores, 'halting' was not"),
+        ("integers", "'halting' is a float run, 'on' an integer one"),
+    ):
+        told = stas("compare", place.run, "--baseline", f"on={tmp_path / name}", "--profiles", "loihi2")
+        assert told.code == 2 and message in told.err

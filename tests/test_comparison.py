@@ -16,11 +16,13 @@ from stas_neuro.energy import (
     Gating,
     Interval,
     Profile,
+    check_alike,
     compare,
     estimate,
     load_profile,
 )
 from stas_neuro.errors import InputError
+from stas_neuro.mapping import Site
 
 BASELINE = run(halting=False)
 
@@ -179,3 +181,25 @@ def test_what_has_no_price_saves_nothing_that_is_known() -> None:
         assert getattr(row, name) is None
         assert "no event has a price" in row.unavailable[name]
     assert row.op_count_saving is not None
+
+
+def test_runs_that_count_differently_are_not_compared() -> None:
+    placed = replace(
+        run(halting=False),
+        cores=(Site(),),
+        layers=tuple(replace(row, core=0) for row in run(halting=False).layers),
+    )
+    with pytest.raises(
+        InputError, match=r"'stage 1' was run on cores, 'the halting run' was not.*--no-mapping"
+    ):
+        compare(run(), {"stage 1": placed}, [load_profile("loihi2")])
+    plain = run(halting=False)
+    counts = dict(plain.counts)
+    counts["macs"], counts["synops"] = counts["synops"], counts["macs"]
+    reals = replace(plain, counts=counts)
+    with pytest.raises(
+        InputError, match=r"'reals' is a float run, 'the halting run' an .* fc .*--arithmetic"
+    ):
+        compare(run(), {"reals": reals}, [load_profile("loihi2")])
+    check_alike({"a": reals, "b": reals})
+    check_alike({"a": placed, "b": placed})

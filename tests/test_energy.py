@@ -205,9 +205,17 @@ def test_gating_modes() -> None:
     assert not any("estimate of" in line for line in exact.assumptions)
 
 
-@pytest.mark.parametrize(("profile", "gating"), [("loihi2", "core"), ("loihi1", "power"), ("cpu", "power")])
-def test_what_a_chip_cannot_gate_is_refused(profile: str, gating: Any) -> None:
-    message = f"cores of profile {profile} cannot be gated as gating {gating} asks; .*loihi2-gated-whatif"
+@pytest.mark.parametrize(
+    ("profile", "gating", "remedy"),
+    [
+        ("loihi2", "core", "silent, or the profile loihi2-gated-whatif"),
+        ("loihi1", "power", "silent"),
+        ("spinnaker1", "power", "core"),
+        ("cpu", "power", "core"),
+    ],
+)
+def test_what_a_chip_cannot_gate_is_refused(profile: str, gating: Any, remedy: str) -> None:
+    message = f"cores of profile {profile} cannot be gated as gating {gating} asks; use gating {remedy}$"
     with pytest.raises(CannotRun, match=message):
         estimate(run(), profile, gating)
     with pytest.raises(InputError, match="gating power needs a run on cores"):

@@ -22,6 +22,7 @@ from stas_neuro.energy import (
     MissingEntry,
     Profile,
     Schedule,
+    check_alike,
     compare,
     compare_schedules,
     estimate,
@@ -97,11 +98,15 @@ def command(
     activity = read_run(run)
     named = list_profiles() if profiles == "all" else [name.strip() for name in profiles.split(",")]
     loaded = [load_profile(name) for name in named]
-    priced, lacking = price_each(activity, loaded, gating, schedule, weight_bits)
     runs = {run.resolve().name: activity}
     runs |= _labelled(stale, runs)
     without = _labelled(baselines, runs)
     runs |= without
+    check_alike(runs)
+    priced, lacking = price_each(activity, loaded, gating, schedule, weight_bits)
+    if not priced:
+        reasons = " ".join(f"{name}: {reason}." for name, reason in lacking.items())
+        raise InputError(f"no profile could price {run}. {reasons[:-1]}", "choose other --profiles")
     saved = None
     if without:
         saved = compare(

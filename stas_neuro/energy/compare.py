@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from stas_neuro.activity import Activity
+from stas_neuro.energy.alike import check_alike
 from stas_neuro.energy.gating import Gating, computed_halted
 from stas_neuro.energy.pricing import estimate, op_count
 from stas_neuro.energy.profile import MissingEntry, Profile
@@ -90,7 +91,8 @@ def compare(
     Raises
     ------
     InputError
-        When a baseline covers another number of images, or as `estimate` raises it.
+        When a baseline covers another number of images, or is not counted alike (see `check_alike`), or as
+        `estimate` raises it.
     """
     for label, baseline in baselines.items():
         if baseline.images != activity.images:
@@ -98,6 +100,7 @@ def compare(
                 f"baseline '{label}' covers {baseline.images} images, the halting run {activity.images}",
                 "run both on the same images",
             )
+    check_alike({"the halting run": activity} | dict(baselines))
     own = schedule or fastest(activity)
     ours = op_count(activity, gating).value
     rows = []

@@ -35,6 +35,8 @@ UNMAPPED_CORE = (
     "what-if without a mapping: nobody knows which cores stand still, so gating core spares every halted "
     "neuron and those of layers not at work, which no placement reaches"
 )
+_WHATIF = "loihi2-gated-whatif"
+"""Profile of the catalogue whose cores can be gated in every way."""
 _CAPABLE: Mapping[Gating, tuple[str, ...]] = {"core": ("core", "power"), "power": ("power",)}
 _NOT_DONE = {"updates_gated", "updates_skipped"}
 
@@ -75,11 +77,12 @@ def check_gating(activity: Activity, profile: Profile, gating: Gating) -> None:
     if gating not in _CAPABLE:
         return
     unknown = profile.reason("capabilities.core_gating") is not None
-    if unknown or profile.capability("core_gating") not in _CAPABLE[gating]:
-        raise CannotRun(
-            f"cores of profile {profile.name} cannot be gated as gating {gating} asks",
-            "use the profile loihi2-gated-whatif, or gating silent",
-        )
+    able = "no" if unknown else profile.capability("core_gating")
+    if able not in _CAPABLE[gating]:
+        remedy = f"use gating {'silent' if able == 'no' else able}"
+        if gating == "core" or activity.cores:  # without cores, power is not gated there either
+            remedy += f", or the profile {_WHATIF}"
+        raise CannotRun(f"cores of profile {profile.name} cannot be gated as gating {gating} asks", remedy)
     if gating == "power" and not activity.cores:
         raise InputError(
             "gating power needs a run on cores", "compile with --placement, and run what that gives"

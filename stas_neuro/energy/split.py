@@ -12,6 +12,8 @@ from stas_neuro.energy.profile import Corners
 from stas_neuro.energy.result import Estimate, Interval
 from stas_neuro.energy.schedule import Schedule, phase_of
 
+_DUST = 1e-12
+"""Part of the whole below which a difference is of rounding."""
 _NEURON = {price.event for price in PRICES if price.unit == "neuron"}
 
 
@@ -82,15 +84,19 @@ def split(every_step: Estimate, without: Estimate, held: Estimate, halting: Esti
     total = all(cost.energy_j is not None for cost in (every_step, without, held, halting))
     whole = [_whole(cost, total) for cost in (every_step, without, held, halting)]
     cost = _corners(halting.halting_energy_j) - _corners(held.halting_energy_j)
+
+    def difference(corners: Corners) -> Interval:
+        return _ends(np.where(np.abs(corners) < _DUST * whole[0], 0.0, corners))
+
     return Split(
         of="energy_j" if total else "dynamic_energy_j",
         every_step_j=_ends(whole[0]),
-        stem_saved_j=_ends(whole[0] - whole[1]),
+        stem_saved_j=difference(whole[0] - whole[1]),
         without_j=_ends(whole[1]),
-        schedule_saved_j=_ends(whole[1] - whole[2]),
-        operations_saved_j=_ends(_operations(held) - _operations(halting)),
-        gating_saved_j=_ends(_standing(held, total) - _standing(halting, total)),
-        halting_cost_j=_ends(cost),
+        schedule_saved_j=difference(whole[1] - whole[2]),
+        operations_saved_j=difference(_operations(held) - _operations(halting)),
+        gating_saved_j=difference(_standing(held, total) - _standing(halting, total)),
+        halting_cost_j=difference(cost),
         halting_j=_ends(whole[3]),
     )
 
