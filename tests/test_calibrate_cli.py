@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from cli_support import fine, stas
 from stas_neuro.energy import load_profile
 from stas_neuro.energy.calibration import calibrate
 
+DOCS = Path(__file__).parents[1] / "docs" / "calibration.md"
 ROWS = """run,synops,updates_idle,latency_s,cores,chips,energy_j
 blank,0,2000000,0.01,11,1,{0}
 few,1000000,1900000,0.012,11,1,{1}
@@ -70,3 +72,14 @@ def test_without_scipy_it_says_how_to_get_it(board: Path, monkeypatch: pytest.Mo
     told = stas("calibrate", board, "--profile", "loihi1", "-o", board.parent / "board.toml")
     assert told.code == 2 and "pip install 'stas-neuro[calibrate]'" in told.err
     assert not (board.parent / "board.toml").exists()
+
+
+def test_the_example_of_the_docs_works_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = re.findall(r"^```\w*\n(.*?)^```$", DOCS.read_text(), re.DOTALL | re.MULTILINE)
+    command = next(line for block in blocks for line in block.splitlines() if " calibrate board.csv" in line)
+    (example,) = (block for block in blocks if block.startswith("run,"))
+    monkeypatch.chdir(tmp_path)
+    Path("board.csv").write_text(example)
+    fitted = fine(*command.split()[1:]).out
+    assert f"energy of {len(example.splitlines()) - 1} runs" in fitted
+    assert load_profile(Path("board.toml")).entry("energy.synaptic_operation").basis == "fitted"
