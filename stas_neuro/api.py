@@ -216,7 +216,7 @@ def run(
         remedy = "compile the bundle with --placement, and run its own processes on the cores"
         raise InputError(f"gating is {gating}, and the run is on no cores", remedy)
     if gating == "none":
-        graph = run_passes(graph, [ComputeHalted()])
+        graph = ComputeHalted()(graph)
     x = preprocess(graph, images, limit)
     if backend == "lava":
         with needs("lava"):

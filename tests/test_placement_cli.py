@@ -23,7 +23,7 @@ def test_compile_places_what_it_compiles(place: Place, strategy: str, tmp_path: 
     mapping = load_bundle(bundle).mapping
     assert mapping is not None
     assert (mapping.strategy, mapping.profile) == (strategy, "loihi2")
-    assert (done.json["cores"], done.json["chips"]) == (len(mapping.cores), 1)
+    assert (done.json["cores"], done.json["chips"], done.json["groups"]) == (len(mapping.cores), 1, 3)
     asked = {"placement": strategy, "groups": 3, "profile_run": str(place.data), "limit": 3}
     assert asked.items() <= done.json["options"].items()
 
@@ -56,6 +56,14 @@ def test_inspect_tells_how_full_cores_are(place: Place, tmp_path: Path) -> None:
         assert used[use["worst_core"][resource]] == max(used) <= limit
         assert f"{max(used)}" in said.out
     assert "on loihi1:" in said.out
+    chosen = load_bundle(bundle).mapping
+    assert chosen is not None and use["groups"] == chosen.groups
+    for shown in (said.out, text):
+        assert f"token-major, each block in {chosen.groups} groups" in shown
+    again = tmp_path / "again"
+    options = ("--placement", "token-major", "--profile", "loihi1", "--groups", str(chosen.groups))
+    fine("compile", place.checkpoint, "-o", again, *options)
+    assert load_bundle(again).mapping == chosen
     assert "blocks.0.q_lif" in text
     elsewhere = fine("inspect", bundle, "--profile", "loihi2", "--json").json["utilisation"]
     assert set(elsewhere["unchecked"]) == {"input_axons_per_core", "output_axons_per_core", "fan_in"}
@@ -92,6 +100,28 @@ def test_check_tells_the_cores_of_a_placement(place: Place, tmp_path: Path) -> N
     assert f"placed on {len(cores)} cores of 1 chip of loihi2" in said
     assert fine("check", bundle, "--profile", "loihi2", "--bits", "4", "--json").json["placed"] is None
     assert fine("check", place.bundle, "--profile", "loihi2", "--json").json["placed"] is None
+
+
+def test_gating_says_where_nothing_halts_and_why_late_decisions_need_the_wait(
+    place: Place, tmp_path: Path
+) -> None:
+    never, late = tmp_path / "never", tmp_path / "late"
+    placed = ("--placement", "token-major")
+    fine("compile", place.checkpoint, "-o", never, "--accumulate", "off", *placed)
+    run = ("--data", place.data, "--limit", "1", "--gating")
+    assert "nothing halts in this network" in fine("run", never, *run, "core").out
+    assert "nothing halts" not in fine("run", never, *run, "silent").out
+    stale = ("--accumulate", "raster", "--schedule", "pipelined-stale")
+    fine("compile", place.checkpoint, "-o", late, *stale)
+    refused = stas("run", late, *run, "none")
+    assert refused.code == 2 and "compiled without --schedule pipelined-stale" in refused.err
+    assert "ComputeHalted" not in refused.err
+
+
+def test_run_of_a_checkpoint_says_to_compile_it(place: Place) -> None:
+    refused = stas("run", place.checkpoint, "--data", place.data)
+    assert refused.code == 2
+    assert f"is a checkpoint; compile it first: stas-export compile {place.checkpoint}" in refused.err
 
 
 def test_a_bundle_on_no_cores_has_no_utilisation(place: Place) -> None:

@@ -215,7 +215,8 @@ def command(
     save_bundle(graph, output, origin, quantised=quantised, mapping=mapping, force=force)
     beside = [node.name for node in quantised.nodes if is_off_core(node)] if quantised else []
     facts = summary(graph) | {"bits": options.get("bits"), "off_core": beside}
-    facts |= {"cores": len(mapping.cores), "chips": mapping.chips} if mapping else {}
+    if mapping is not None:
+        facts |= {"cores": len(mapping.cores), "chips": mapping.chips, "groups": mapping.groups}
     if as_json:
         document = {"bundle": str(output), "sha256": load_bundle(output).sha256, "source": origin.source}
         document |= {"source_sha256": origin.source_sha256, "options": origin.options}

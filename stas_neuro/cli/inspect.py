@@ -150,6 +150,8 @@ def _utilisation(use: Utilisation) -> dict[str, Any]:
         "profile": use.profile,
         "fits": not use.exceeded(),
         "weight_bits": use.weight_bits,
+        "strategy": use.strategy,
+        "groups": use.groups,
         "cores": [
             asdict(site)
             | {"layers": list(use.layers[core])}

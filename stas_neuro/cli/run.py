@@ -22,6 +22,7 @@ from stas_neuro.cli.common import (
 from stas_neuro.cli.runs import RUN_FILE, run_document, write_run
 from stas_neuro.data import load_data
 from stas_neuro.energy import GATINGS
+from stas_neuro.errors import InputError
 from stas_neuro.files import check_free
 
 
@@ -118,6 +119,10 @@ def command(
     """
     if output is not None:
         check_free(output, marker=RUN_FILE, force=force)  # before the work, not after it
+    if all((bundle / name).is_file() for name in api.CHECKPOINT_FILES):
+        raise InputError(
+            f"{bundle} is a checkpoint", f"compile it first: stas-export compile {bundle} -o BUNDLE"
+        )
     network = load_bundle(bundle)
     images = load_data(data)
     begun = time.perf_counter()
@@ -155,5 +160,7 @@ def command(
         f"{trace.images} images on {backend} in {numbers}: accuracy {percent(document['accuracy'])}, "
         f"token ratio {percent(document['token_ratio'])}, {document['images_per_s']:.1f} images/s"
     )
+    if gating != "silent" and not network.graph.accumulators:
+        click.echo(f"nothing halts in this network: gating {gating} has no halted tokens to act on")
     if output is not None:
         click.echo(f"written to {output}")

@@ -102,6 +102,8 @@ class Mapping:
     cores : tuple of Site
     pieces : tuple of Piece
         A layer has at most one on a core; together they hold each of its neurons once.
+    groups : int or None
+        Groups that each network block was cut into; None where that is not known.
 
     Raises
     ------
@@ -115,6 +117,7 @@ class Mapping:
     strategy: str
     cores: tuple[Site, ...]
     pieces: tuple[Piece, ...]
+    groups: int | None = None
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:

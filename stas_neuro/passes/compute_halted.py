@@ -44,15 +44,15 @@ class ComputeHalted:
         """Return the rewritten graph, of the same stage."""
         if halting_mode(graph) == "block":
             raise InputError(
-                "with halting block a token comes back in the next model step, with other membranes if it is "
-                "computed once it has halted",
-                "use the gating silent, or another halting",
+                "gating is none, and with halting block a token comes back in the next model step, with "
+                "other membranes if it is computed once it has halted",
+                "use the gating silent, or compile with another halting (--accumulate)",
             )
         if graph.accumulators and (late := graph.accumulators[0].late):
             raise InputError(
-                f"decisions are {late} hardware steps late where blocks wait for them, and blocks that are "
-                "computed on wait no more",
-                "use the gating silent, or delay the decisions of the graph whose halted tokens are computed",
+                f"gating is none, and halting decides {late} hardware steps late (pipelined-stale): blocks "
+                "whose halted tokens are computed on do not wait for decisions",
+                "use the gating silent, or a bundle compiled without --schedule pipelined-stale",
             )
         gates = {node.name: graph.inputs(node)["x"] for node in graph.of_type(Gate) if _is_token_gate(node)}
         edges: list[Edge] = []

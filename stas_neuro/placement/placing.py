@@ -93,7 +93,7 @@ def place(
             visits = seen.visits[:, :, int(scope.removeprefix(_BLOCK))]
             cut = Block(packer, scope, layers, graph.tokens, minimise).learned(groups, visits)
         pack_layers(packer, scope, layers, by_tokens(cut), "positions")
-    return _mapping(graph, profile, strategy, limits, owners, packer, seen)
+    return _mapping(graph, profile, strategy, groups, limits, owners, packer, seen)
 
 
 def _check_options(graph: Graph, strategy: str, groups: int | None, seen: Activity | None) -> None:
@@ -122,6 +122,7 @@ def _mapping(
     graph: Graph,
     profile: Profile,
     strategy: str,
+    groups: int | None,
     limits: Limits,
     owners: Sequence[Owner],
     packer: Packer,
@@ -150,4 +151,5 @@ def _mapping(
         strategy=strategy,
         cores=near_sites(chips, traffic, limits),
         pieces=tuple(pieces),
+        groups=groups,
     )

@@ -26,6 +26,9 @@ class Utilisation:
     ----------
     profile : str
         Whose limits they are.
+    strategy : str
+    groups : int or None
+        Of the mapping.
     cores : tuple of Site
     used : mapping of resource to int64 (cores,)
         Neurons, bytes of synaptic memory, input axons (neurons and pixels whose values the core takes) and
@@ -45,6 +48,8 @@ class Utilisation:
     """
 
     profile: str
+    strategy: str
+    groups: int | None
     cores: tuple[Site, ...]
     used: Mapping[str, NDArray[np.int64]]
     limits: Mapping[str, int]
@@ -107,6 +112,8 @@ def utilisation(
         known["synaptic memory"] //= 8
     return Utilisation(
         profile=profile.name,
+        strategy=mapping.strategy,
+        groups=mapping.groups,
         cores=mapping.cores,
         used={
             "neurons": neurons,

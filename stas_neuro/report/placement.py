@@ -26,7 +26,8 @@ def _head(use: Utilisation) -> str:
             f"does not fit {use.profile}, as placed on {len(use.cores)} cores of {chips}: {', '.join(broken)}"
         )
     cores = f"{len(use.cores)} cores of {use.chips * use.cores_per_chip}"
-    return f"on {use.profile}: {cores} on {chips}, weights of {use.weight_bits} bits"
+    cut = "" if use.groups is None else f", each block in {use.groups} groups"
+    return f"on {use.profile}: {cores} on {chips}, {use.strategy}{cut}, weights of {use.weight_bits} bits"
 
 
 def _worst(use: Utilisation) -> Table:

@@ -35,7 +35,11 @@ from .units import UNIT, comes_by_synapses, drives_lifs_only, split_bias
 def find_unsupported(graph: Graph, problems: Problems) -> None:
     """Add a problem for everything in `graph` that stock processes cannot express."""
     if graph.stage != Stage.QUANTISED:
-        problems.add("graph", f"it is {graph.stage}", "quantise it: stock processes compute in integers")
+        problems.add(
+            "graph",
+            f"it is {graph.stage}",
+            "compile with --bits and run with --arithmetic fixed: stock processes compute in integers",
+        )
         return
     for node in graph.nodes:
         check = _CHECKS.get(op_of(node))
@@ -46,7 +50,7 @@ def find_unsupported(graph: Graph, problems: Problems) -> None:
 def _input(graph: Graph, node: FixedInput, problems: Problems) -> None:
     if node.encoding == "bias":
         what = "the image enters as bias currents, which a stock LIF takes once and for all images"
-        problems.add(node.name, what, "use the input encoding graded")
+        problems.add(node.name, what, "compile with --input-encoding graded")
 
 
 def _integrate(graph: Graph, node: Integrate, problems: Problems) -> None:
@@ -64,7 +68,11 @@ def _weights(graph: Graph, node: FixedConv2d | FixedLinear, problems: Problems) 
     rest = split_bias(graph.tensor(node, "bias"), node.bias_exp)[1]
     if rest.any() and not (drives_lifs_only(graph, node) and _rest_may_stay(graph, node, int(rest.max()))):
         what = f"its bias is no multiple of {UNIT}: synapses bring it, as it can be held back or is sent on"
-        problems.add(f"{node.name}/bias", what, "round these biases first (round_synaptic_biases)")
+        problems.add(
+            f"{node.name}/bias",
+            what,
+            "compile with --lowering stock, which rounds these biases (round_synaptic_biases)",
+        )
 
 
 def _rest_may_stay(graph: Graph, node: Node, rest: int) -> bool:
@@ -103,7 +111,9 @@ def _add(graph: Graph, node: Add, problems: Problems) -> None:
 def _halt(graph: Graph, node: HaltAccumulate, problems: Problems) -> None:
     if node.mode not in ("block", "rectangular"):
         what = f"mode {node.mode} needs the scores of a whole model step before the next one can start"
-        problems.add(node.name, what, "use halting block, rectangular or off: stock LIFs cannot wait")
+        problems.add(
+            node.name, what, "compile with --accumulate block, rectangular or off: stock LIFs cannot wait"
+        )
 
 
 _CHECKS: dict[type[Node], Callable[[Graph, Any, Problems], None]] = {
