@@ -62,7 +62,7 @@ def cannot_say(reasons: Sequence[str]) -> InputError:
         f"{len(nodes)} x {why}, e.g. {nodes[0]}" if len(nodes) > 1 else f"{nodes[0]}: {why}"
         for why, nodes in sorted(kinds.items(), key=lambda kind: -len(kind[1]))
     ]
-    more = f"; and {len(lines) - _TOLD} kinds more" if len(lines) > _TOLD else ""
+    more = f"; other kinds: {len(lines) - _TOLD}" if len(lines) > _TOLD else ""
     what = f"SANA-FE cannot say {len(reasons)} parts of the network: {'; '.join(lines[:_TOLD])}{more}"
     remedy = (
         "convert a feed-forward network of LIF, Linear and Conv2d layers: "
