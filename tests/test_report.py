@@ -13,6 +13,7 @@ from energy_runs import run, without
 from PIL import Image
 from rich.console import Console, RenderableType
 
+from stas_neuro.cli.common import emit
 from stas_neuro.energy import (
     Comparison,
     Split,
@@ -38,8 +39,8 @@ from stas_neuro.report import (
 from stas_neuro.trace import Trace
 
 
-def shown(renderable: RenderableType) -> str:
-    console = Console(width=200, force_terminal=False)
+def shown(renderable: RenderableType, width: int = 200) -> str:
+    console = Console(width=width, force_terminal=False)
     with console.capture() as capture:
         console.print(renderable)
     return capture.get()
@@ -110,26 +111,76 @@ def test_a_comparison_shows_savings_and_what_is_missing() -> None:
     profiles.append(replace(without(load_profile("loihi1"), "energy.score_lookup"), name="holey"))
     result = compare(run(), {"stage [1]": run(halting=False)}, profiles)
     text = shown(comparison_report(result))
-    savings, parts = text.split("where it comes from")
-    lines = {line.split()[0]: line for line in savings.splitlines() if "stage [1]" in line}
-    assert list(lines) == ["cmos45", "loihi1", "loihi2", "holey"]
+    energy, rest = text.split("Dynamic energy")
+    dynamic, rest = rest.split("Latency")
+    latency, rest = rest.split("Where the energy comes from")
+    parts, rest = rest.split("What is left")
+    left, reasons = rest.split("Not known:")
+    assert list(rows_of(energy)) == ["cmos45", "loihi1", "loihi2", "holey"]
     for row in result.rows[1:3]:
-        assert row.energy_saving is not None
+        assert row.energy_saving is not None and row.halting is not None and row.halting.energy_j is not None
         saving = row.energy_saving
-        assert f"{saving.value:+.1%} ({saving.low:+.1%} to {saving.high:+.1%})" in lines[row.profile]
-    assert all("raster / pipelined" in line for line in lines.values())
-    assert "(dynamic only)" in lines["cmos45"] and "refused, see below" in lines["cmos45"]
-    assert "lacks energy.score_lookup" in lines["holey"]
-    assert "cmos45: an operation count has no time" in text
-    explained = {line.split()[0]: line for line in parts.splitlines() if "stage [1]" in line}
+        cells = [f"{end:+.1%}" for end in (saving.value, saving.low, saving.high)]
+        assert rows_of(energy)[row.profile].split()[-3:] == cells
+        assert si(row.halting.energy_j.value, "J") in rows_of(energy)[row.profile]
+    assert all("raster / pipelined" in line for line in rows_of(latency).values())
+    assert "not known" in rows_of(energy)["cmos45"] and "not known" not in rows_of(dynamic)["cmos45"]
+    assert "lacks energy.score_lookup" in rows_of(dynamic)["holey"]
+    assert "cmos45 against stage [1], latency saved: an operation count has no time" in reasons
+    assert "loihi1 against stage [1], break-even: halting costs more, even if no token is visited" in reasons
+    explained = rows_of(parts)
     assert list(explained) == ["cmos45", "loihi1", "loihi2"]  # the other has nothing to split
+    assert "cmos45 * " in explained["cmos45"] and "* dynamic only" in parts
     for row in result.rows[:3]:
         assert row.split is not None and row.savings_survival is not None
         for name in ("every_step_j", "operations_saved_j", "halting_j"):
             assert si(getattr(row.split, name).value, "J") in explained[row.profile]
-        assert f"{row.savings_survival.value:.2f} (" in explained[row.profile]
+        assert f" {row.savings_survival.value:.2f} " in rows_of(left)[row.profile]
     assert "add [energy.score_lookup] with its source" in text
     assert "not measured" in text
+
+
+def rows_of(text: str) -> dict[str, str]:
+    """Lines of a table by their first word."""
+    return {line.split()[0]: line for line in text.splitlines() if "stage [1]" in line}
+
+
+def test_at_100_columns_no_name_and_no_number_of_a_comparison_is_cut_or_folded() -> None:
+    profiles = [load_profile(name) for name in list_profiles()]
+    result = compare(run(), {"stage 1": run(halting=False)}, profiles)
+    # All but the reasons, which are sentences.
+    wide, narrow = (shown(comparison_report(result), width).split("Not known:")[0] for width in (200, 100))
+    for left, right in zip(wide.splitlines(), narrow.splitlines(), strict=True):
+        assert left.split() == right.split()
+    narrower = "".join(shown(comparison_report(result), 60).split())
+    assert "…" not in narrower and "..." not in narrower
+
+
+def test_the_estimate_of_a_chip_with_gaps_says_each_reason_once_and_nothing_of_what_is_unknown() -> None:
+    cost = estimate(run(), "truenorth")
+    text = shown(estimate_report(cost, details=False))
+    assert cost.cores is None and "None" not in text and "unknown" not in text
+    told = " ".join(text.split("Not priced:")[1].split())
+    assert len(set(cost.unavailable.values())) < len(cost.unavailable)
+    for why in set(cost.unavailable.values()):
+        assert told.count(f": {why} ") - told.count(f"no total without static energy: {why} ") == 1
+    assert " latency, images a second, " in told and not any(name in told for name in cost.unavailable)
+    whole = replace(estimate(run(), "loihi2"), core_steps=972.0, core_steps_gated=1.25)
+    assert "core steps 972, gated 1.2\n" in shown(estimate_report(whole, details=False)).replace(" \n", "\n")
+
+
+def test_what_is_piped_has_the_width_of_columns_and_no_blanks_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = comparison_report(halted_on_chips())
+    longest = {}
+    for columns in ("70", "100", ""):
+        monkeypatch.setenv("COLUMNS", columns)
+        emit(report)
+        lines = capsys.readouterr().out.splitlines()
+        assert all(line == line.rstrip() for line in lines)
+        longest[columns] = max(map(len, lines))
+    assert longest["70"] <= 70 < longest["100"] <= 100 < longest[""] <= 200
 
 
 def halted_on_chips() -> Comparison:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -72,26 +73,40 @@ def emit_json(document: Any) -> None:
 
 
 def emit_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
-    """Print a table; columns whose cells are all numbers are aligned to the right."""
-    from rich import box
-    from rich.table import Table
+    """Print a table; columns whose cells are all numbers are aligned to the right.
 
-    table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
+    Where there is no room, cells are folded and never cut.
+    """
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    if title:
+        emit(Group(Text(title, style="bold"), Text()))
     for index, name in enumerate(columns):
         numbers = all(str(row[index])[:1].isdigit() for row in rows if str(row[index]))
         table.add_column(name, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    emit(table)
+    emit(Group(table, Text()))
 
 
 def emit(renderable: RenderableType) -> None:
     """Print what rich can draw."""
     from rich.console import Console
 
-    # A pipe or a file has no width: nothing is to be folded there.
-    width = None if sys.stdout.isatty() else 200
-    Console(markup=False, highlight=False, width=width).print(renderable)
+    if sys.stdout.isatty():
+        Console(markup=False, highlight=False).print(renderable)
+        return
+    # A pipe or a file has no width of its own: that of COLUMNS, or else one at which little folds.
+    told = os.environ.get("COLUMNS", "")
+    width = int(told) if told.isdecimal() and int(told) else 200
+    console = Console(markup=False, highlight=False, width=width)
+    with console.capture() as capture:
+        console.print(renderable)
+    click.echo("\n".join(line.rstrip() for line in capture.get().split("\n")), nl=False)
 
 
 @contextmanager

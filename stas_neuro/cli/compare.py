@@ -32,6 +32,7 @@ from stas_neuro.energy import (
 from stas_neuro.errors import InputError
 from stas_neuro.files import write_atomically
 from stas_neuro.report import comparison_csv, comparison_report, schedules_report, si, write_savings_chart
+from stas_neuro.report.tables import interval_cells
 
 
 @stas_command(
@@ -129,6 +130,7 @@ def command(
         emit_json(document | {"schedules": [asdict(row) for row in schedules]})
         return
     show_side_by_side(priced, lacking)
+    _hint(priced, loaded)
     if saved is not None:
         emit(comparison_report(saved))
     emit(schedules_report(schedules))
@@ -164,37 +166,36 @@ def price_each(
     return priced, lacking
 
 
+def _hint(priced: Sequence[Estimate], profiles: Sequence[Profile]) -> None:
+    """Say of chips whose cores could lose their power, and were not asked to, how to ask."""
+    silent = {cost.profile for cost in priced if cost.gating == "silent"}
+    for profile in profiles:
+        known = profile.reason("capabilities.core_gating") is None
+        if profile.name in silent and known and profile.capability("core_gating") == "power":
+            what = f"{profile.name} is priced as if no core were gated: --gating power is what it is for"
+            click.echo(f"{what} (of a run on cores: compile --placement).")
+
+
 def show_side_by_side(priced: Sequence[Estimate], lacking: dict[str, str]) -> None:
     """Print one row a chip."""
-    columns = (
-        "profile",
-        "schedule",
-        "energy",
-        "interval",
-        "dynamic",
-        "for halting",
-        "static",
-        "latency",
-        "cores",
-        "45 nm count",
-    )
+    columns = ("profile", "energy", "low", "high", "dynamic", "for\nhalting", "static", "latency", "cores")
     rows = [
         (
             cost.profile,
-            cost.schedule,
-            _value(cost.energy_j, "J"),
-            _ends(cost.energy_j, "J"),
+            *interval_cells(cost.energy_j, "J"),
             _value(cost.dynamic_energy_j, "J"),
             _value(cost.halting_energy_j, "J"),
             _value(cost.static_energy_j, "J"),
             _value(cost.latency_s, "s"),
             cost.cores if cost.cores is not None else "-",
-            _value(cost.op_count_energy_j, "J"),
         )
         for cost in priced
     ]
     if priced:
-        emit_table(columns, rows, f"an inference, mean of {priced[0].images} images")
+        one = priced[0]  # the schedule and the operation count are the run's, whatever the chip
+        count = si(one.op_count_energy_j.value, "J")
+        told = f"An inference, mean of {one.images} images, {one.schedule} schedule, gating {one.gating}"
+        emit_table(columns, rows, f"{told}; 45 nm count {count}")
     for name, reason in lacking.items():
         click.echo(f"{name} was not priced: {reason}")
     if priced:
@@ -203,7 +204,3 @@ def show_side_by_side(priced: Sequence[Estimate], lacking: dict[str, str]) -> No
 
 def _value(interval: Interval | None, unit: str) -> str:
     return "-" if interval is None else si(interval.value, unit)
-
-
-def _ends(interval: Interval | None, unit: str) -> str:
-    return "-" if interval is None else f"{si(interval.low, unit)} to {si(interval.high, unit)}"

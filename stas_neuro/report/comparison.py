@@ -9,49 +9,59 @@ from collections.abc import Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from stas_neuro.energy import Comparison, Estimate, Interval, Saving, ScheduleCost
+from stas_neuro.energy import Comparison, Interval, Saving, ScheduleCost
 from stas_neuro.report.tables import NONE, add_row, disclaimer, interval_cells, lines, new_table, si
 
 WATERFALL = (
-    ("every_step_j", "stem at every step"),
-    ("stem_saved_j", "stem saved"),
-    ("schedule_saved_j", "schedule saved"),
-    ("operations_saved_j", "operations saved"),
-    ("gating_saved_j", "gating saved"),
-    ("halting_cost_j", "halting cost"),
-    ("halting_j", "with halting"),
+    ("every_step_j", "stem at\nevery\nstep"),
+    ("stem_saved_j", "stem\nsaved"),
+    ("schedule_saved_j", "schedule\nsaved"),
+    ("operations_saved_j", "opera-\ntions\nsaved"),
+    ("gating_saved_j", "gating\nsaved"),
+    ("halting_cost_j", "halting\ncost"),
+    ("halting_j", "with\nhalting"),
 )
-"""Fields of a `Split` in their order, and what reports call them."""
+"""Fields of a `Split` in their order, and what reports call them, in short lines."""
+_WORDS = {
+    "energy_saving": "energy saved",
+    "dynamic_energy_saving": "dynamic energy saved",
+    "latency_saving": "latency saved",
+    "op_count_saving": "45 nm count",
+    "savings_survival": "survives",
+    "break_even_token_ratio": "break-even",
+    "split": "where it comes from",
+    "halting": "with halting",
+    "without": "without halting",
+}
+"""What reports call the fields of a `Saving`."""
+_RESIDUE = 1e-9  # of the energy: less is what is left of a difference of floats
 
 
 def comparison_report(result: Comparison) -> RenderableType:
-    """What halting saves, profile by profile, against each baseline; cells say which entry is missing."""
-    headings = (
-        *("against", "schedules", "energy with", "without", "saved", "dynamic saved", "latency saved"),
-        "45 nm count",
-    )
-    table = new_table("profile", *headings)
-    reasons: dict[str, None] = {}
-    for row in result.rows:
-        add_row(
-            table,
-            row.profile,
-            row.baseline,
-            f"{row.schedule} / {row.baseline_schedule}",
-            _energy(row, row.halting),
-            _energy(row, row.without),
-            *(_saved(row, name) for name in ("energy_saving", "dynamic_energy_saving", "latency_saving")),
-            NONE if row.op_count_saving is None else f"{row.op_count_saving:+.1%}",
-        )
-        reasons |= {f"{row.profile}: {why}": None for why in row.unavailable.values()}
-    heading = Text("With and without halting", style="bold")
-    legend = Text("saved: + less, - more with halting; in brackets low to high; schedules: with / without")
-    explained = Text(
-        "survives: saving over that of the 45 nm count; break-even: token ratio at which both cost the same"
-    )
-    parts: list[RenderableType] = [heading, table, legend, _waterfall(result), explained]
+    """What halting saves, profile by profile, against each baseline; tables fit in 100 columns.
+
+    Cells say which entry is missing; other reasons are below the tables, with the columns they explain.
+    """
+    saved = _saved_table(result, "energy_saving", "energy_j", "J")
+    dynamic = _saved_table(result, "dynamic_energy_saving", "dynamic_energy_j", "J")
+    latency = _saved_table(result, "latency_saving", "latency_s", "s")
+    parts: list[RenderableType] = [
+        Text(),
+        *_titled("Energy with and without halting", saved),
+        *_titled("Dynamic energy with and without halting", dynamic),
+        *_titled("Latency with and without halting", latency),
+        Text("saved: + less, - more with halting, low to high; schedules: with / without"),
+        Text("not known, refused: see below"),
+        Text(),
+        *_titled("Where the energy comes from (* dynamic only)", _waterfall(result)),
+        *_titled("What is left of the operation count's saving", _survival(result)),
+        Text("survives: saving over that of the 45 nm count"),
+        Text("break-even: token ratio at which both cost the same"),
+        Text(),
+    ]
+    reasons = _reasons(result)
     if reasons:
-        parts.append(lines("Not priced", list(reasons)))
+        parts.append(lines("Not known", reasons))
     return Group(*parts, disclaimer(result.disclaimer))
 
 
@@ -75,7 +85,7 @@ def schedules_report(rows: Sequence[ScheduleCost]) -> RenderableType:
     legend = Text(
         "steps: hardware steps of an image; changed: visits decided otherwise than by the first run"
     )
-    return Group(heading, table, legend)
+    return Group(Text(), heading, table, Text(), legend)
 
 
 def comparison_csv(result: Comparison) -> str:
@@ -116,40 +126,68 @@ def _ends(name: str, interval: Interval | None) -> dict[str, object]:
     }
 
 
-def _waterfall(result: Comparison) -> RenderableType:
-    parts = (heading for _, heading in WATERFALL)
-    table = new_table("where it comes from", "against", *parts, "survives", "break-even")
+def _titled(title: str, table: RenderableType) -> tuple[RenderableType, ...]:
+    return Text(title, style="bold"), table, Text()
+
+
+def _saved_table(result: Comparison, name: str, field: str, unit: str) -> RenderableType:
+    more = ("schedules",) if field == "latency_s" else ()
+    table = new_table("profile", "against", *more, "with", "without", "saved", "low", "high")
     for row in result.rows:
-        if row.split is not None:
-            name = row.profile + ("" if row.split.of == "energy_j" else " (dynamic only)")
-            cells = [si(getattr(row.split, field).value, "J") for field, _ in WATERFALL]
-            ratios = _number(row.savings_survival), _number(row.break_even_token_ratio)
-            add_row(table, name, row.baseline, *cells, *ratios)
+        costs = (getattr(cost, field, None) for cost in (row.halting, row.without))
+        cells = [interval_cells(cost, unit)[0] for cost in costs]
+        schedules = [f"{row.schedule} / {row.baseline_schedule}"] if more else []
+        add_row(table, row.profile, row.baseline, *schedules, *cells, *_saved(row, name))
     return table
 
 
-def _energy(row: Saving, cost: Estimate | None) -> str:
-    if cost is None:
-        return _lacks(row)
-    if cost.dynamic_energy_j is None:
-        return "no event has a price"
-    if cost.energy_j is None:
-        return f"{si(cost.dynamic_energy_j.value, 'J')} (dynamic only)"
-    return si(cost.energy_j.value, "J")
+def _waterfall(result: Comparison) -> RenderableType:
+    table = new_table("profile", "against", *(heading for _, heading in WATERFALL))
+    for row in result.rows:
+        if row.split is not None:
+            name = row.profile + ("" if row.split.of == "energy_j" else " *")
+            least = _RESIDUE * abs(row.split.every_step_j.value)
+            values = (getattr(row.split, field).value for field, _ in WATERFALL)
+            add_row(table, name, row.baseline, *(si(v if abs(v) > least else 0.0, "J") for v in values))
+    return table
 
 
-def _saved(row: Saving, name: str) -> str:
+def _survival(result: Comparison) -> RenderableType:
+    ends = "low", "high"
+    table = new_table("profile", "against", "45 nm\ncount", "survives", *ends, "break-\neven", *ends)
+    for row in result.rows:
+        if row.split is not None:
+            count = NONE if row.op_count_saving is None else f"{row.op_count_saving:+.1%}"
+            ratios = (*_numbers(row.savings_survival), *_numbers(row.break_even_token_ratio))
+            add_row(table, row.profile, row.baseline, count, *ratios)
+    return table
+
+
+def _saved(row: Saving, name: str) -> tuple[str, str, str]:
     saving: Interval | None = getattr(row, name)
-    if saving is None:
-        return _lacks(row)
-    return f"{saving.value:+.1%} ({saving.low:+.1%} to {saving.high:+.1%})"
+    if saving is not None:
+        return f"{saving.value:+.1%}", f"{saving.low:+.1%}", f"{saving.high:+.1%}"
+    if row.missing:
+        return f"lacks {', '.join(row.missing)}", "", ""
+    refused = row.halting is None or row.without is None
+    return "refused" if refused else "not known", "", ""
 
 
-def _number(interval: Interval | None) -> str:
+def _numbers(interval: Interval | None) -> tuple[str, str, str]:
     if interval is None:
-        return NONE
-    return f"{interval.value:.2f} ({interval.low:.2f} to {interval.high:.2f})"
+        return NONE, NONE, NONE
+    return f"{interval.value:.2f}", f"{interval.low:.2f}", f"{interval.high:.2f}"
 
 
-def _lacks(row: Saving) -> str:
-    return f"lacks {', '.join(row.missing)}" if row.missing else "refused, see below"
+def _reasons(result: Comparison) -> list[str]:
+    """Say once for each profile and reason which columns it leaves empty, and against which baselines."""
+    columns: dict[tuple[str, str], dict[str, None]] = {}
+    against: dict[tuple[str, str], dict[str, None]] = {}
+    for row in result.rows:
+        for field, why in row.unavailable.items():
+            columns.setdefault((row.profile, why), {})[_WORDS[field]] = None
+            against.setdefault((row.profile, why), {})[row.baseline] = None
+    return [
+        f"{profile} against {', '.join(against[profile, why])}, {', '.join(names)}: {why}"
+        for (profile, why), names in columns.items()
+    ]

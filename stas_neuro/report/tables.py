@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,26 @@ from stas_neuro.energy import Estimate, Interval, Spread
 from stas_neuro.errors import InputError
 from stas_neuro.trace import Trace
 
+_TOTALS = (
+    ("energy_j", "energy", "J"),
+    ("dynamic_energy_j", "  dynamic", "J"),
+    ("halting_energy_j", "    of it for halting", "J"),
+    ("static_energy_j", "  static", "J"),
+    ("management_energy_j", "  management", "J"),
+    ("latency_s", "latency", "s"),
+    ("energy_delay_product_js", "energy x delay", "Js"),
+    ("throughput_images_per_s", "images a second", ""),
+    ("static_power_w", "static power", "W"),
+    ("management_power_w", "management power", "W"),
+    ("op_count_energy_j", "45 nm operation count", "J"),
+)
+"""Fields of an `Estimate`, what reports call them (indented under what contains them), and their units."""
+_WORDS = {field: name.strip() for field, name, _ in _TOTALS} | {
+    "dynamic_energy_j": "dynamic energy",
+    "halting_energy_j": "energy for halting",
+    "static_energy_j": "static energy",
+    "management_energy_j": "management energy",
+}
 _PREFIXES = {-5: "f", -4: "p", -3: "n", -2: "u", -1: "m", 0: "", 1: "k", 2: "M", 3: "G"}
 NONE = "-"
 
@@ -59,7 +79,7 @@ def predictions_table(
     if labels is not None and trace.images:
         right_ones = int((predictions == labels).sum())
         summary += f", accuracy {right_ones / trace.images:.4f} ({right_ones} of {trace.images})"
-    return Group(table, Text(summary))
+    return Group(table, Text(), Text(summary))
 
 
 def estimate_report(cost: Estimate, *, details: bool = True) -> RenderableType:
@@ -73,30 +93,11 @@ def estimate_report(cost: Estimate, *, details: bool = True) -> RenderableType:
         "dynamic_energy_j": cost.dynamic_energy_per_image_j,
         "latency_s": cost.latency_per_image_s,
     }
-    for field, name, unit in (
-        ("energy_j", "energy", "J"),
-        ("dynamic_energy_j", "  dynamic", "J"),
-        ("halting_energy_j", "    of it for halting", "J"),
-        ("static_energy_j", "  static", "J"),
-        ("management_energy_j", "  management", "J"),
-        ("latency_s", "latency", "s"),
-        ("energy_delay_product_js", "energy x delay", "Js"),
-        ("throughput_images_per_s", "images a second", ""),
-        ("static_power_w", "static power", "W"),
-        ("management_power_w", "management power", "W"),
-        ("op_count_energy_j", "45 nm operation count", "J"),
-    ):
+    for field, name, unit in _TOTALS:
         add_row(totals, name, *interval_cells(getattr(cost, field), unit), *_spread(spreads.get(field), unit))
-    parts: list[RenderableType] = [Text(title, style="bold"), totals]
+    parts: list[RenderableType] = [Group(Text(title, style="bold"), Text(), totals)]
     if cost.hardware_steps is not None:
-        busiest = ", ".join(cost.busiest_core_layers) or "unknown"
-        share = cost.busiest_core_time_share or 0.0
-        parts.append(
-            Text(
-                f"{cost.hardware_steps} hardware steps, {cost.cores} cores on {cost.chips} chip(s); "
-                f"busiest core ({share:.0%} of the time): {busiest}" + _core_steps(cost)
-            )
-        )
+        parts.append(Text(_work(cost)))
     if details:
         parts += [
             _events(cost),
@@ -107,9 +108,9 @@ def estimate_report(cost: Estimate, *, details: bool = True) -> RenderableType:
         ]
         parts.append(lines("Sources", [f"{key}: {citation}" for key, citation in cost.sources.items()]))
     if cost.unavailable:
-        parts.append(lines("Not priced", [f"{name}: {why}" for name, why in cost.unavailable.items()]))
+        parts.append(lines("Not priced", _by_reason(cost.unavailable)))
     parts.append(disclaimer(cost.disclaimer))
-    return Group(*parts)
+    return Group(*(piece for part in parts for piece in (part, Text())))
 
 
 def _events(cost: Estimate) -> Table:
@@ -131,10 +132,33 @@ def _layers(cost: Estimate) -> Table:
     return table
 
 
-def _core_steps(cost: Estimate) -> str:
-    if cost.core_steps is None or cost.core_steps_gated is None:
-        return ""
-    return f"; core steps {cost.core_steps:.1f}, gated {cost.core_steps_gated:.1f}"
+def _work(cost: Estimate) -> str:
+    """Say how many steps and cores a placed network takes, as far as it is known."""
+    told = [f"{cost.hardware_steps} hardware steps"]
+    if cost.cores is not None:
+        told[0] += f", {cost.cores} {'core' if cost.cores == 1 else 'cores'}"
+        if cost.chips is not None:
+            told[0] += f" on {cost.chips} {'chip' if cost.chips == 1 else 'chips'}"
+    if cost.busiest_core_layers:
+        share = cost.busiest_core_time_share
+        time = "" if share is None else f" ({share:.0%} of the time)"
+        told.append(f"busiest core{time}: {', '.join(cost.busiest_core_layers)}")
+    if cost.core_steps is not None and cost.core_steps_gated is not None:
+        told.append(f"core steps {_mean(cost.core_steps)}, gated {_mean(cost.core_steps_gated)}")
+    return "; ".join(told)
+
+
+def _mean(count: float) -> str:
+    """Write the mean of a count, which is whole where all images have the same."""
+    return f"{count:.1f}".removesuffix(".0")
+
+
+def _by_reason(unavailable: Mapping[str, str]) -> list[str]:
+    """Say once for each reason what it leaves unknown."""
+    grouped: dict[str, list[str]] = {}
+    for field, why in unavailable.items():
+        grouped.setdefault(why, []).append(_WORDS.get(field, field.replace("_", " ")))
+    return [f"{', '.join(fields)}: {why}" for why, fields in grouped.items()]
 
 
 def _cores(cost: Estimate) -> Table:
@@ -145,7 +169,7 @@ def _cores(cost: Estimate) -> Table:
             table,
             "beside" if core.core is None else str(core.core),
             NONE if core.chip is None else str(core.chip),
-            NONE if core.core_steps is None else f"{core.core_steps:.1f}",
+            NONE if core.core_steps is None else _mean(core.core_steps),
             share,
             *interval_cells(core.dynamic_energy_j, "J"),
             _part(core.dynamic_energy_j, cost),
@@ -191,11 +215,14 @@ def _class(index: int, classes: Sequence[str]) -> str:
 
 
 def new_table(first: str, *rest: str) -> Table:
-    """Make a table; all columns but the first are aligned to the right."""
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column(first, no_wrap=True)
+    """Make a table; all columns but the first are aligned to the right.
+
+    Where there is no room, cells are folded and never cut; rich folds the widest columns first: names.
+    """
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column(first, overflow="fold")
     for heading in rest:
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", overflow="fold")
     return table
 
 
