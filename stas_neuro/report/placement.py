@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -41,25 +43,52 @@ def _worst(use: Utilisation) -> Table:
             str(used[core]),
             _of(use, resource, int(used[core])),
             f"{core} at chip {site.chip}, tile {site.x},{site.y}",
-            ", ".join(use.layers[core]),
+            _layers(use, core),
         )
     return table
 
 
 def _cores(use: Utilisation) -> Table:
-    table = _table("core", "chip", "tile", *use.used, "layers")
+    headings = (resource.replace(" ", "\n") for resource in use.used)
+    table = _table("core", "chip", "tile", *headings, "layers")
     for core, site in enumerate(use.cores):
-        figures = (str(used[core]) for used in use.used.values())
-        layers = ", ".join(use.layers[core])
-        table.add_row(str(core), str(site.chip), f"{site.x},{site.y}", *figures, layers)
+        figures = (_beyond(use, resource, int(used[core])) for resource, used in use.used.items())
+        table.add_row(str(core), str(site.chip), f"{site.x},{site.y}", *figures, _layers(use, core))
     return table
+
+
+def _layers(use: Utilisation, core: int) -> str:
+    """Name the layers of a core by what contains them, such as `blocks.0: all 7`."""
+    whole = _by_scope(dict.fromkeys(layer for layers in use.layers for layer in layers))
+    told = []
+    for scope, names in _by_scope(dict.fromkeys(use.layers[core])).items():
+        if scope and len(names) == len(whole[scope]) > 1:
+            told.append(f"{scope}: all {len(names)}")
+        elif scope and len(names) > 1:
+            told.append(f"{scope}: {', '.join(names)}")
+        else:
+            told += [f"{scope}.{name}" if scope else name for name in names]
+    return "; ".join(told)
+
+
+def _by_scope(layers: Iterable[str]) -> dict[str, list[str]]:
+    scopes: dict[str, list[str]] = {}
+    for layer in layers:
+        scope, _, name = layer.rpartition(".")
+        scopes.setdefault(scope, []).append(name)
+    return scopes
 
 
 def _table(*headings: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in headings:
         table.add_column(heading, overflow="fold")
     return table
+
+
+def _beyond(use: Utilisation, resource: str, used: int) -> str:
+    limit = use.limits.get(resource)
+    return str(used) if limit is None or used <= limit else f"{used} > {limit}"
 
 
 def _of(use: Utilisation, resource: str, used: int) -> str:
