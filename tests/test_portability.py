@@ -111,7 +111,7 @@ def test_inspect_shows_it(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "checkpoint")
     fine("compile", checkpoint, "--bits", "8", "-o", tmp_path / "bundle")
     shown = fine("inspect", tmp_path / "bundle", "--portability").out
-    assert re.search(r"^ SpikeMatMul +2 +microcode ", shown, re.M)
+    assert re.search(r"^SpikeMatMul +2 +microcode ", shown, re.M)
     assert f"[readme] {SOURCES['readme']}" in shown
     document = fine("inspect", tmp_path / "bundle", "--portability", "--json").json
     assert {"process", "kind", "lowering", "runs_on", "statement", "sources"} == set(
