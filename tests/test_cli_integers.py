@@ -95,7 +95,7 @@ def test_both_lowerings_give_what_the_reference_gives(home: Path, tmp_path: Path
         ),
         (
             ("compile", "model", "--bits", "8", "--profile", "cmos45", "-o", "new"),
-            "cmos45 has no cores that compute in integers; use",
+            "cmos45 has no cores for our integers: an operation count has no cores; use",
         ),
         (
             ("run", "plain", "--data", "data.npz", "--arithmetic", "fixed"),

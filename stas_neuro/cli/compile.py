@@ -176,7 +176,7 @@ def command(
         arithmetic = target.arithmetic
         if arithmetic is None:
             why = target.no_arithmetic
-            what = f"{target.name} has no cores that compute in integers of ours: {why}"
+            what = f"{target.name} has no cores for our integers: {why}"
             raise InputError(what, "use loihi1 or loihi2")
         quantised = quantise(
             graph,
