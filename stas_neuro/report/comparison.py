@@ -34,7 +34,6 @@ _WORDS = {
     "without": "without halting",
 }
 """What reports call the fields of a `Saving`."""
-_RESIDUE = 1e-9  # of the energy: less is what is left of a difference of floats
 
 
 def comparison_report(result: Comparison) -> RenderableType:
@@ -146,9 +145,8 @@ def _waterfall(result: Comparison) -> RenderableType:
     for row in result.rows:
         if row.split is not None:
             name = row.profile + ("" if row.split.of == "energy_j" else " *")
-            least = _RESIDUE * abs(row.split.every_step_j.value)
-            values = (getattr(row.split, field).value for field, _ in WATERFALL)
-            add_row(table, name, row.baseline, *(si(v if abs(v) > least else 0.0, "J") for v in values))
+            cells = (si(getattr(row.split, field).value, "J") for field, _ in WATERFALL)
+            add_row(table, name, row.baseline, *cells)
     return table
 
 
