@@ -122,10 +122,13 @@ def check_cores(activity: Activity, profile: Profile, weight_bits: int) -> None:
         return CannotRun(f"the run was not placed for {profile.name}: {what}", remedy)
 
     capacity = core_of(profile)
-    for number in range(len(activity.cores)):
-        rows = [layer for layer in activity.layers if layer.core == number]
-        neurons = sum(layer.neurons for layer in rows if not layer.placed_with)
-        bits = sum(layer.weights for layer in rows) * weight_bits
+    held = [Core(0, 0) for _ in activity.cores]
+    for layer in activity.layers:
+        if layer.core is not None:
+            held[layer.core].neurons += 0 if layer.placed_with else layer.neurons
+            held[layer.core].memory += layer.weights * weight_bits
+    for number, core in enumerate(held):
+        neurons, bits = core.neurons, core.memory
         if neurons > capacity.neurons:
             raise refuse(f"core {number} holds {neurons} neurons, the limit is {capacity.neurons}")
         if bits > capacity.memory:
