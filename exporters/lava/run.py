@@ -16,8 +16,8 @@ from stas_neuro.exporters.lava.execute import Result, run_network
 from stas_neuro.exporters.lava.failure import LavaFailure
 from stas_neuro.exporters.lava.messages import add_messages, labels
 from stas_neuro.exporters.lava.network import Network
-from stas_neuro.ir import Array, Graph, Phase, Readout, Stage
-from stas_neuro.mapping import Mapping, routes
+from stas_neuro.ir import Array, Graph, Stage
+from stas_neuro.mapping import Mapping, routes, works_in
 from stas_neuro.trace import Trace
 
 
@@ -119,10 +119,11 @@ def _add_counts(builder: ActivityBuilder, graph: Graph, mapping: Mapping | None,
     for node in filter(does_events, graph.nodes):
         pieces = () if mapping is None else pieces_of(graph, mapping, node)
         rows = [f"{node.name}@{piece.core}" for piece in pieces] or [node.name]
-        # A readout works in every model step.
-        steps = labels(graph, Phase.STEP if isinstance(node, Readout) else node.phase)
+        steps = labels(graph, works_in(graph, node))
         for kind, counts in result.counts[node.name].items():
             by_row = counts.reshape(*counts.shape[:2], len(rows))
+            # What a process computes once, for neurons of every step, is brought to them in each.
+            by_row = np.broadcast_to(by_row, (len(by_row), len(steps), len(rows)))
             for step, label in enumerate(steps):
                 for number, row in enumerate(rows):
                     builder.add(kind, row, label, by_row[:, step, number])

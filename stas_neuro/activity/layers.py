@@ -12,11 +12,12 @@ from stas_neuro.ir import (
     Linear,
     Node,
     Phase,
+    Readout,
     is_off_core,
     op_of,
 )
 from stas_neuro.mapping import Mapping, Piece, check_mapping
-from stas_neuro.mapping.neurons import SPIKING, does_events, extent, placed_with
+from stas_neuro.mapping.neurons import SPIKING, does_events, extent, placed_with, works_in
 
 
 def layers_of(graph: Graph) -> tuple[Layer, ...]:
@@ -85,7 +86,7 @@ def _layer(graph: Graph, node: Node, stage: int) -> Layer:
         out_features=out_features,
         weights=weights,
         placed_with=placed_with(graph, node),
-        phase=str(node.phase),
+        phase=str(_phase(graph, node)),
         stage=stage,
         feedback=any(edge.delay for edge in graph.consumers(node)),
     )
@@ -99,6 +100,11 @@ def _in_features(node: Node, out_features: int) -> int:
     return out_features
 
 
+def _phase(graph: Graph, node: Node) -> Phase:
+    """Give the phase of a row. A readout gathers in the model steps, but a chip waits for it at the end."""
+    return node.phase if isinstance(node, Readout) else works_in(graph, node)
+
+
 def _stages(graph: Graph) -> dict[str, int]:
     """Count the spiking nodes on the longest way to each node from where its phase begins."""
     stages: dict[str, int] = {}
@@ -106,7 +112,7 @@ def _stages(graph: Graph) -> dict[str, int]:
         arrivals = [0]
         for edge in graph.inputs(node).values():
             source = graph.node(edge.src)
-            if source.phase == node.phase and not edge.delay:
+            if _phase(graph, source) == _phase(graph, node) and not edge.delay:
                 arrivals.append(stages[source.name] + isinstance(source, SPIKING))
         stages[node.name] = max(arrivals)
     return stages

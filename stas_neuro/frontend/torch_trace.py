@@ -18,6 +18,7 @@ from stas_neuro.activity import ActivityBuilder, builder_for
 from stas_neuro.errors import InputError
 from stas_neuro.frontend.torch_model import lower
 from stas_neuro.ir import Graph, Node
+from stas_neuro.mapping import works_in
 from stas_neuro.models.block import MASK_LIF, Block, Packing, Visit
 from stas_neuro.models.lif import LIF
 from stas_neuro.models.stas import StasModel
@@ -220,12 +221,16 @@ class _Counter:
         return self.spikes[self.graph.inputs(node)[port].src]
 
     def _add(self, node: Node, **counts: Counts) -> None:
-        in_steps = node.phase == ir.Phase.STEP or isinstance(node, ir.Readout)
+        phase = works_in(self.graph, node)
         for kind, by_step in counts.items():  # (B, S)
-            for step in range(by_step.shape[1]):
-                name = "step" if in_steps else str(node.phase)
-                label = name if name in (ir.Phase.ONCE, ir.Phase.END) else f"{name}{step + 1}"
-                self.builder.add(kind, node.name, label, by_step[:, step])
+            if phase in (ir.Phase.ONCE, ir.Phase.END):
+                self.builder.add(kind, node.name, str(phase), by_step[:, 0])
+                continue
+            # A layer that torch computed once, for neurons of every step, has the same events in each.
+            for step in range(self.graph.time_steps):
+                self.builder.add(
+                    kind, node.name, f"{phase}{step + 1}", by_step[:, min(step, by_step.shape[1] - 1)]
+                )
 
 
 def _total(x: Tensor) -> Counts:

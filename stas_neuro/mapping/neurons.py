@@ -15,6 +15,7 @@ from stas_neuro.ir import (
     Linear,
     MaskedColumnSum,
     Node,
+    Phase,
     Readout,
     SpikeMatMul,
     is_off_core,
@@ -51,6 +52,18 @@ def placed_with(graph: Graph, node: Node) -> str:
             return target.name
         if not isinstance(target, _CARRIERS) or does_events(target):
             return ""
+
+
+def works_in(graph: Graph, node: Node) -> Phase:
+    """Give the phase in whose steps a node does its events.
+
+    Synaptic input is gone after a step: what is computed once and taken by neurons in every step is brought
+    to them by the same synapses in every step. A processor beside the cores writes a bias, which stays.
+    """
+    if isinstance(node, Readout):  # it gathers in every model step, and answers after the last
+        return Phase.STEP
+    neurons = placed_with(graph, node)
+    return graph.node(neurons).phase if neurons and not is_off_core(node) else node.phase
 
 
 def extent(graph: Graph, node: Node) -> tuple[int, int]:

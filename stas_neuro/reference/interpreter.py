@@ -29,7 +29,7 @@ from stas_neuro.ir import (
     neutral,
     op_of,
 )
-from stas_neuro.mapping import Mapping
+from stas_neuro.mapping import Mapping, works_in
 from stas_neuro.reference.cores import Events, Messages, Standstill, parts_of
 from stas_neuro.reference.counting import COUNTERS, Part, count_scores
 from stas_neuro.reference.fixed import FIXED_OPERATORS, Dtype, exact_dtype
@@ -129,22 +129,22 @@ def _check_images(graph: Graph, images: NDArray[Any]) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Counting:
-    """How a run is counted: whose parts the outputs of its nodes are in, and what happens between cores."""
+    """How a run is counted: in which steps, for which parts of the outputs of nodes, and between cores."""
 
     mapping: Mapping | None
+    phases: dict[str, Phase]
     parts: dict[str, tuple[Part, ...]]
     messages: Messages | None
     standstill: Standstill | None
 
     @staticmethod
     def of(graph: Graph, mapping: Mapping | None, gating: str) -> _Counting:
+        phases = {node.name: works_in(graph, node) for node in graph.nodes}
         parts = parts_of(graph, mapping)
         if mapping is None:
-            return _Counting(None, parts, None, None)
-        gated = gating in ("core", "power")
-        return _Counting(
-            mapping, parts, Messages(graph, mapping), Standstill(graph, mapping) if gated else None
-        )
+            return _Counting(None, phases, parts, None, None)
+        standstill = Standstill(graph, mapping) if gating in ("core", "power") else None
+        return _Counting(mapping, phases, parts, Messages(graph, mapping), standstill)
 
 
 class _Run:
@@ -278,10 +278,15 @@ class _Run:
         else:
             kinds = {port: self.graph.source_type(e).kind for port, e in self.graph.inputs(node).items()}
             counted = COUNTERS[op_of(node)](node, inputs, outputs, kinds)
-        label = _label(node.phase, step, of_readout=isinstance(node, Readout))
+        phase = self.counting.phases[node.name]
+        # What is computed once for neurons of every step is brought to them in each: the same events again.
+        repeated = node.phase == Phase.ONCE and phase != Phase.ONCE
+        labels = [_label(phase, at) for at in (range(self.graph.time_steps) if repeated else [step])]
         for part in self.counting.parts[node.name]:
             for event, counts in counted:
-                self.activity.add(event, part.row, label, part.count(counts))
+                of_part = part.count(counts)
+                for label in labels:
+                    self.activity.add(event, part.row, label, of_part)
 
     def _count_on_cores(self, phase: Phase, step: int = 0) -> None:
         """Count what cores send in a step of a phase, and which of their neurons are not stepped."""
@@ -331,8 +336,6 @@ def _site(graph: Graph, node: Node, dtype: Dtype, skip: bool) -> Site:
     return Site(tensors, graph.time_steps, skip)
 
 
-def _label(phase: Phase, step: int, *, of_readout: bool = False) -> str:
-    """Name a step as records do; a readout's are those it gathers in."""
-    if phase == Phase.ONCE or (phase == Phase.END and not of_readout):
-        return str(phase)
-    return f"{'stem' if phase == Phase.STEM else 'step'}{step + 1}"
+def _label(phase: Phase, step: int) -> str:
+    """Name a step as records do."""
+    return str(phase) if phase in (Phase.ONCE, Phase.END) else f"{phase}{step + 1}"
