@@ -30,8 +30,9 @@ _PACKED = (
     "cores by first-fit packing, work shared evenly by the cores of a layer: placements do better or worse"
 )
 _UNMAPPED = (
-    "input and output of the host, hops between cores, copies of a spike to several cores and messages that "
-    "send a sum of residuals on are not priced: they are known of a run on cores only"
+    "input and output of the host, hops between cores, copies of a spike to several cores, spikes that a "
+    "single-pass stem sends again in each model step, and messages that send a sum of residuals on are not "
+    "priced: they are known of a run on cores only"
 )
 _MAPPED = (
     "cores as the run was placed; time that messages take from tile to tile, and waiting for one another on "

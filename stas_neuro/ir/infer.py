@@ -161,7 +161,7 @@ def _input(node: Input, site: _Site) -> dict[str, ValueType]:
             what = f"preprocessing {key} has {channels} channels, the shape {node.shape}"
             site.problems.add(node.name, what, "give one number a channel")
     if isinstance(node, FixedInput):
-        return {"y": site.made(Kind.GRADED, node.shape, PIXEL_LIMIT)}
+        return {"y": site.made(Kind.NUMBER, node.shape, PIXEL_LIMIT)}
     return {"y": site.made(Kind.CURRENT, node.shape)}
 
 
@@ -199,7 +199,8 @@ def _integrate(node: Integrate, site: _Site) -> dict[str, ValueType]:
     if node.mode == "max":
         return {"y": site.made(x.kind, x.shape, x.bound)}
     if sums and x.kind in EVENTS:
-        return {"y": site.made(Kind.GRADED, x.shape, _product(x.bound, site.graph.time_steps))}
+        kind = Kind.NUMBER if node.mode == "mean" or x.kind == Kind.NUMBER else Kind.GRADED
+        return {"y": site.made(kind, x.shape, _product(x.bound, site.graph.time_steps))}
     return {"y": site.made(Kind.CURRENT, x.shape)}
 
 
@@ -213,7 +214,8 @@ def _add(node: Add, site: _Site) -> dict[str, ValueType]:
     a, b = site.take("a"), site.take("b")
     site.require("b", "the shape", b.shape, a.shape, "that of a")
     if a.kind in EVENTS and b.kind in EVENTS and a.bound is not None and b.bound is not None:
-        return {"y": site.made(Kind.GRADED, a.shape, a.bound + b.bound)}
+        kind = Kind.NUMBER if Kind.NUMBER in (a.kind, b.kind) else Kind.GRADED
+        return {"y": site.made(kind, a.shape, a.bound + b.bound)}
     return {"y": site.made(Kind.CURRENT, a.shape)}
 
 

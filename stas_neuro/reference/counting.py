@@ -105,8 +105,8 @@ def _sum(x: NDArray[Any]) -> Counts:
 
 
 def _synaptic(events: Each, values: Callable[[], Each], kind: Kind) -> Counted:
-    """Count what inputs of a kind do: those that are not 0, and of graded ones the sum of their `values`."""
-    if kind == Kind.CURRENT:
+    """Count the inputs that are not 0: products of real numbers, or spikes and, of graded ones, values."""
+    if kind in (Kind.CURRENT, Kind.NUMBER):
         return [("macs", events)]
     return [("synops", events), ("synops_unary", values() if kind == Kind.GRADED else events)]
 

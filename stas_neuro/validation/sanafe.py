@@ -183,12 +183,18 @@ def cross_check(case: Case, python: Path, scratch: Path) -> CrossCheck:
 
 
 def of_model_steps(activity: Activity) -> Activity:
-    """Keep the rows of the model steps: SANA-FE knows neither the readout nor the head, which follow them."""
+    """Keep the rows of the model steps: SANA-FE knows neither the readout nor the head, which follow them.
+
+    The input of the cases is binary, so that a product of it is a synaptic operation.
+    """
     kept = [row for row, layer in enumerate(activity.layers) if layer.phase != str(Phase.END)]
+    macs = activity.counts["macs"]
+    spikes = {kind: activity.counts[kind] + macs for kind in ("synops", "synops_unary")}
+    counts = {**activity.counts, **spikes, "macs": np.zeros_like(macs)}
     return Activity(
         layers=tuple(activity.layers[row] for row in kept),
         steps=activity.steps,
-        counts={kind: counts[:, kept] for kind, counts in activity.counts.items()},
+        counts={kind: counted[:, kept] for kind, counted in counts.items()},
         cores=activity.cores,
     )
 
