@@ -201,7 +201,7 @@ def _block(graph: Graph, mask: Edge) -> int | None:
 
 
 def _phase(graph: Graph, neurons: Node, here: Any) -> Phase:
-    """Phase in which a value is sent: what was computed once, again in each step of the neurons that take it."""
+    """Phase in which a value is sent: one computed once in each step of the neurons that take it."""
     source = graph.node(next(iter(here))[0])
     if source.phase != Phase.ONCE or is_off_core(source):
         return source.phase
