@@ -37,7 +37,6 @@ from stas_neuro.ir import (
     Phase,
     Preprocessing,
     Stage,
-    is_off_core,
 )
 from stas_neuro.mapping import Mapping as CoreMapping
 from stas_neuro.mapping import parse_mapping
@@ -155,7 +154,7 @@ def save_bundle(
     if mapping is not None:
         contents[MAPPING] = mapping.to_json().encode()
     digests = {name: _sha256(content) for name, content in contents.items()}
-    beside = [node.name for node in quantised.nodes if is_off_core(node)] if quantised else []
+    beside = [node.name for node in quantised.nodes if node.off_core] if quantised else []
     manifest = _Manifest(FORMAT, SCHEMA_VERSION, digests, provenance, beside)
     contents[MANIFEST] = _to_json(dataclasses.asdict(manifest))
     _check_free(target, force)

@@ -14,7 +14,7 @@ from stas_neuro.data import LabelledImages
 from stas_neuro.energy import Arithmetic
 from stas_neuro.errors import InputError
 from stas_neuro.files import parse_json, read_bytes, write_atomically
-from stas_neuro.ir import Encoding, FixedConv2d, FixedLinear, Graph
+from stas_neuro.ir import Encoding, FixedSynaptic, Graph
 from stas_neuro.passes import WIDEST_STATE, LayerScale, Quantise, run_passes
 from stas_neuro.reference.statistics import sample_statistics
 
@@ -67,7 +67,7 @@ def choose_scales(graph: Graph, sample: LabelledImages | NDArray[Any], *, bits: 
     scales = {
         node.name: replace(units[node.name].scale, bias_exp=node.bias_exp)
         for node in quantised.nodes
-        if isinstance(node, FixedConv2d | FixedLinear)
+        if isinstance(node, FixedSynaptic)
     }
     return replace(chosen, statistics={}, scales=scales)
 

@@ -25,7 +25,6 @@ from stas_neuro.ir import (
     SpikeMatMul,
     SpikeMaxPool,
     Tokens,
-    is_off_core,
 )
 from stas_neuro.mapping import Mapping, Piece, Site, owners
 from stas_neuro.reference import run_reference
@@ -203,7 +202,7 @@ def _block(graph: Graph, mask: Edge) -> int | None:
 def _phase(graph: Graph, neurons: Node, here: Any) -> Phase:
     """Phase in which a value is sent: one computed once in each step of the neurons that take it."""
     source = graph.node(next(iter(here))[0])
-    if source.phase != Phase.ONCE or is_off_core(source):
+    if source.phase != Phase.ONCE or source.off_core:
         return source.phase
     return Phase.STEP if isinstance(neurons, Readout) else neurons.phase
 

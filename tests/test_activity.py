@@ -27,6 +27,7 @@ from stas_neuro.energy import GATINGS
 from stas_neuro.errors import InputError
 from stas_neuro.ir import (
     LIF,
+    Conv2d,
     Edge,
     Gate,
     Graph,
@@ -39,8 +40,8 @@ from stas_neuro.ir import (
     Preprocessing,
     Readout,
     Stage,
+    Tokens,
 )
-from stas_neuro.ir.nodes import Conv2d, Tokens
 from stas_neuro.trace import Trace
 
 DOCS = Path(__file__).parent.parent / "docs" / "activity.md"

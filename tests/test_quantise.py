@@ -21,13 +21,13 @@ from stas_neuro.ir import (
     FixedHaltingScore,
     FixedLIF,
     FixedLinear,
+    FixedSynaptic,
     Graph,
     IRError,
     Linear,
     Node,
     Range,
     Stage,
-    is_off_core,
     membrane_range,
 )
 from stas_neuro.passes import LayerScale, LayerUnits, Quantise, Statistics
@@ -60,7 +60,7 @@ def first_input(graph: Graph, images: Array, name: str) -> Array:
 
 
 def synapses(graph: Graph) -> list[FixedConv2d | FixedLinear]:
-    return [node for node in graph.nodes if isinstance(node, FixedConv2d | FixedLinear)]
+    return [node for node in graph.nodes if isinstance(node, FixedSynaptic)]
 
 
 @settings(max_examples=40)
@@ -92,7 +92,7 @@ def test_every_folded_graph_has_an_integer_form(
         assert -limit <= x.low and x.bound <= limit
     first = synapses(quantised)[0]
     assert isinstance(first, FixedConv2d)
-    assert first.off_core == (encoding == "bias") == is_off_core(first)
+    assert first.off_core == (encoding == "bias") == first.off_core
 
 
 def test_the_integers_stand_for_the_weights() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stas_neuro.activity import ActivityBuilder, builder_for, does_events
+from stas_neuro.activity import ActivityBuilder, builder_for
 from stas_neuro.errors import InputError, StasError
 from stas_neuro.exporters.lava.build import build_network
 from stas_neuro.exporters.lava.cores import cores_of, pieces_of
@@ -116,7 +116,7 @@ def run_lava(
 
 def _add_counts(builder: ActivityBuilder, graph: Graph, mapping: Mapping | None, result: Result) -> None:
     """Enter what the processes counted, each piece's at its row."""
-    for node in filter(does_events, graph.nodes):
+    for node in (node for node in graph.nodes if node.traits.counts_events):
         pieces = () if mapping is None else pieces_of(graph, mapping, node)
         rows = [f"{node.name}@{piece.core}" for piece in pieces] or [node.name]
         steps = labels(graph, works_in(graph, node))

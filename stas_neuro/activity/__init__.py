@@ -13,7 +13,6 @@ from stas_neuro.activity.record import (
     Visits,
     step_labels,
 )
-from stas_neuro.mapping import does_events
 
 __all__ = [
     "KINDS",
@@ -25,7 +24,6 @@ __all__ = [
     "Layer",
     "Visits",
     "builder_for",
-    "does_events",
     "layers_of",
     "mapped_layers",
     "read_activity",

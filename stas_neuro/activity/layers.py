@@ -13,17 +13,17 @@ from stas_neuro.ir import (
     Node,
     Phase,
     Readout,
-    is_off_core,
+    Synaptic,
     op_of,
 )
 from stas_neuro.mapping import Mapping, Piece, check_mapping
-from stas_neuro.mapping.neurons import SPIKING, does_events, extent, placed_with, works_in
+from stas_neuro.mapping.neurons import extent, placed_with, works_in
 
 
 def layers_of(graph: Graph) -> tuple[Layer, ...]:
     """List the layers that do events, in topological order; the same for a traced and a folded graph."""
     stages = _stages(graph)
-    return tuple(_layer(graph, node, stages[node.name]) for node in graph.nodes if does_events(node))
+    return tuple(_layer(graph, node, stages[node.name]) for node in graph.nodes if node.traits.counts_events)
 
 
 def mapped_layers(graph: Graph, mapping: Mapping) -> tuple[Layer, ...]:
@@ -37,7 +37,7 @@ def mapped_layers(graph: Graph, mapping: Mapping) -> tuple[Layer, ...]:
     check_mapping(graph, mapping)
     rows: list[Layer] = []
     for layer in layers_of(graph):
-        if is_off_core(graph.node(layer.name)):
+        if graph.node(layer.name).off_core:
             rows.append(replace(layer, placed_with=""))
             continue
         rows += [_piece_row(layer, piece) for piece in mapping.of_layer(layer.placed_with or layer.name)]
@@ -75,7 +75,7 @@ def _piece_row(layer: Layer, piece: Piece) -> Layer:
 def _layer(graph: Graph, node: Node, stage: int) -> Layer:
     positions, out_features = extent(graph, node)
     weights = 0
-    if isinstance(node, Conv2d | Linear) and not (isinstance(node, FixedConv2d) and node.off_core):
+    if isinstance(node, Synaptic) and not (isinstance(node, FixedConv2d) and node.off_core):
         weights = int(graph.tensor(node, "weight").size)
     return Layer(
         name=node.name,
@@ -113,6 +113,6 @@ def _stages(graph: Graph) -> dict[str, int]:
         for edge in graph.inputs(node).values():
             source = graph.node(edge.src)
             if _phase(graph, source) == _phase(graph, node) and not edge.delay:
-                arrivals.append(stages[source.name] + isinstance(source, SPIKING))
+                arrivals.append(stages[source.name] + source.traits.fires)
         stages[node.name] = max(arrivals)
     return stages

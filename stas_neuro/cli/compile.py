@@ -24,7 +24,7 @@ from stas_neuro.data import load_data
 from stas_neuro.energy import load_profile
 from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.stock import lower_stock, round_synaptic_biases
-from stas_neuro.ir import Encoding, Graph, Stage, is_off_core
+from stas_neuro.ir import Encoding, Graph, Stage
 from stas_neuro.mapping import Mapping
 from stas_neuro.models.config import ACCUMULATIONS, READOUTS
 from stas_neuro.passes import SCHEDULES, run_passes, schedule_decisions
@@ -213,7 +213,7 @@ def command(
         raise InputError(f"--{name} is of --placement", "give a --placement too")
     origin = api.provenance(model, **options)
     save_bundle(graph, output, origin, quantised=quantised, mapping=mapping, force=force)
-    beside = [node.name for node in quantised.nodes if is_off_core(node)] if quantised else []
+    beside = [node.name for node in quantised.nodes if node.off_core] if quantised else []
     facts = summary(graph) | {"bits": options.get("bits"), "off_core": beside}
     if mapping is not None:
         facts |= {"cores": len(mapping.cores), "chips": mapping.chips, "groups": mapping.groups}

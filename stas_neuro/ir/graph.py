@@ -10,7 +10,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from stas_neuro.ir.nodes import Edge, HaltAccumulate, Input, Node, Output, Readout
+from stas_neuro.ir.edges import Edge
+from stas_neuro.ir.ops import HaltAccumulate, Input, Node, Output, Readout
 from stas_neuro.ir.types import Array, Preprocessing, Stage, ValueType
 from stas_neuro.ir.verify import verify, verify_attributes
 

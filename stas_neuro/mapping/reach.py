@@ -22,10 +22,9 @@ from stas_neuro.ir import (
     Readout,
     SpikeMatMul,
     SpikeMaxPool,
-    is_off_core,
     op_of,
 )
-from stas_neuro.mapping.neurons import does_events, extent, owners
+from stas_neuro.mapping.neurons import extent, owners
 
 Wanted = NDArray[np.bool_]
 """Which values of a node are wanted, (positions, features) as `extent` has them."""
@@ -56,7 +55,7 @@ class Reach:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.extents = {node.name: extent(graph, node) for node in graph.nodes if node.OUTPUTS}
-        beside = {node.name for node in graph.nodes if isinstance(node, Input) or is_off_core(node)}
+        beside = {node.name for node in graph.nodes if isinstance(node, Input) or node.off_core}
         self.sources = owners(graph).keys() | beside
         accumulators = graph.accumulators
         self._own_block = {node.name: block for block, node in enumerate(accumulators)}
@@ -102,7 +101,7 @@ class Reach:
         }
         for node in reversed(self.graph.nodes):
             for (receiver, block), wanted in pending.pop(node.name, {}).items():
-                if does_events(node):
+                if node.traits.counts_events:
                     # What comes after synapses does not change what has gone through them.
                     receiver, block = node.name, None
                 for port, pulled in _pull(node, wanted, self._input_extents(node)).items():

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stas_neuro.ir import Graph, HaltAccumulate, Node, Phase, is_off_core
+from stas_neuro.ir import Graph, HaltAccumulate, Node, Phase
 from stas_neuro.mapping.mapping import Mapping, Site
 from stas_neuro.mapping.neurons import check_mapping, extent, works_in
 from stas_neuro.mapping.reach import Need, Reach, Wanted, join
@@ -133,7 +133,7 @@ def routes(graph: Graph, mapping: Mapping) -> Routes:
         for source, values in merged(needs).items():
             if source in homes:
                 output_axons += np.bincount(homes[source][values], minlength=len(output_axons))
-            if not is_off_core(graph.node(source)):
+            if not graph.node(source).off_core:
                 input_axons[core] += np.count_nonzero(values)
         passed = distances(mapping.cores, core)
         for need, phase, values in _sent(graph, needs):
@@ -168,7 +168,7 @@ def _sent(graph: Graph, needs: dict[Need, Wanted]) -> Iterator[tuple[Need, Phase
 
 def _sent_in(graph: Graph, source: Node, receiver: Node) -> Phase:
     """Give the phase of the steps that send a value; what the processor has written stays."""
-    if source.phase != Phase.ONCE or is_off_core(source):
+    if source.phase != Phase.ONCE or source.off_core:
         return source.phase
     return works_in(graph, receiver)
 

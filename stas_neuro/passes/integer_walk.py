@@ -47,6 +47,7 @@ from stas_neuro.ir import (
     Readout,
     SpikeMatMul,
     Stage,
+    Synaptic,
     synaptic_ranges,
 )
 from stas_neuro.passes.groups import Group, unit_groups
@@ -118,7 +119,7 @@ class IntegerWalk:
             self.graph, stage=Stage.QUANTISED, nodes=tuple(self.nodes), tensors=self.tensors
         )
 
-    def layer_units(self, node: Conv2d | Linear) -> LayerUnits:
+    def layer_units(self, node: Synaptic) -> LayerUnits:
         """Tell, after the walk, what the integers of a layer stand for."""
         key = self._source(node, "x")
         return LayerUnits(
@@ -180,7 +181,7 @@ class IntegerWalk:
 
     # Layers with weights ------------------------------------------------------------------------------------
 
-    def _synapses(self, node: Conv2d | Linear) -> None:
+    def _synapses(self, node: Synaptic) -> None:
         group = self.groups[node.name]
         if node.name not in self.scales:
             self._scale(group)
@@ -227,7 +228,7 @@ class IntegerWalk:
         if given:
             for source in group.sources:
                 scale = given.get(source.name)
-                if isinstance(source, Conv2d | Linear) and (
+                if isinstance(source, Synaptic) and (
                     scale is None
                     or not scale.unit > 0
                     or len(scale.exponents) != len(self.graph.tensor(source, "weight"))
@@ -235,7 +236,7 @@ class IntegerWalk:
                     raise InputError(f"the given scales do not fit {source.name}", "fine-tune the model anew")
             self.scales.update({name: given[name] for name in names})
             return
-        layers = [self._layer(source) for source in group.sources if isinstance(source, Conv2d | Linear)]
+        layers = [self._layer(source) for source in group.sources if isinstance(source, Synaptic)]
         limits = Limits(
             bits=self.options.bits,
             per_channel=self.options.exponents == "channel",
@@ -246,7 +247,7 @@ class IntegerWalk:
         threshold = group.lifs[0].threshold if group.lifs else None
         self.scales.update(zip(names, fit_group(layers, group.tau, threshold, limits), strict=True))
 
-    def _layer(self, node: Conv2d | Linear) -> Synapses:
+    def _layer(self, node: Synaptic) -> Synapses:
         """Describe a layer as a matrix whose output drives membranes: it brings 1/tau of its sum."""
         tau = self.groups[node.name].tau
         weight = self.graph.tensor(node, "weight")
@@ -270,7 +271,7 @@ class IntegerWalk:
             repeats=steps,
         )
 
-    def _bias(self, node: Conv2d | Linear, matrix: Array) -> Array:
+    def _bias(self, node: Synaptic, matrix: Array) -> Array:
         """Give what a layer's neurons receive without any spike, float (out,) or (out, H', W')."""
         tau = self.groups[node.name].tau
         own = self.graph.tensor(node, "bias") if node.bias else np.zeros(len(matrix))

@@ -8,13 +8,12 @@ from typing import Literal
 
 from stas_neuro.errors import InputError
 from stas_neuro.ir import (
-    Conv2d,
     Encoding,
     FixedLIF,
     Graph,
-    Linear,
     Problems,
     Stage,
+    Synaptic,
     membrane_bound,
 )
 from stas_neuro.passes.integer_walk import IntegerWalk, LayerUnits
@@ -79,7 +78,7 @@ class Quantise:
         walk = IntegerWalk(graph, self)
         quantised = walk.quantised()
         self._check_state(quantised)
-        layers = [node for node in graph.nodes if isinstance(node, Conv2d | Linear)]
+        layers = [node for node in graph.nodes if isinstance(node, Synaptic)]
         return quantised, {node.name: walk.layer_units(node) for node in layers}
 
     def _check_state(self, quantised: Graph) -> None:

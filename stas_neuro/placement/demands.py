@@ -13,18 +13,15 @@ from stas_neuro.activity import layers_of
 from stas_neuro.energy import Profile
 from stas_neuro.errors import InputError
 from stas_neuro.ir import (
-    Conv2d,
-    FixedConv2d,
-    FixedLinear,
+    FixedSynaptic,
     Graph,
-    Linear,
     MaskedColumnSum,
     Node,
     SpikeMatMul,
     Stage,
-    is_off_core,
+    Synaptic,
 )
-from stas_neuro.mapping.neurons import does_events, owners, placed_with
+from stas_neuro.mapping.neurons import owners, placed_with
 
 EXPONENT_BITS = 4
 """Of the power of two that the weights of a feature are multiplied by, -8..7."""
@@ -82,7 +79,7 @@ def owners_of(graph: Graph, bits: int = DEFAULT_BITS) -> tuple[Owner, ...]:
     stages = {layer.name: layer.stage or 0 for layer in layers_of(graph)}
     members: dict[str, list[Node]] = {name: [graph.node(name)] for name in owners(graph)}
     for node in graph.nodes:
-        if does_events(node) and (owner := placed_with(graph, node)):
+        if node.traits.counts_events and (owner := placed_with(graph, node)):
             members[owner].append(node)
     return tuple(
         _owner(graph, graph.node(name), stages[name], extent, members[name], bits)
@@ -99,7 +96,7 @@ def weight_bits(graph: Graph, bits: int, profile: Profile) -> int:
         When a weight of the profile's cores has fewer.
     """
     if graph.stage == Stage.QUANTISED:
-        nodes = [node for node in graph.nodes if isinstance(node, FixedConv2d | FixedLinear)]
+        nodes = [node for node in graph.nodes if isinstance(node, FixedSynaptic)]
         bits = max((node.weight_bits for node in nodes), default=bits)
     if profile.reason("limits.weight_bits") is None and bits > profile.limit("weight_bits"):
         what = f"weights have {bits} bits, {profile.name} holds at most {profile.limit('weight_bits')}"
@@ -114,10 +111,10 @@ def _owner(
     synapses = np.zeros(positions, dtype=np.int64)
     demand: dict[str, int] = {"shared_bits": 0, "feature_bits": 0, "head_bits": 0, "head": 0}
     for node in members:
-        if isinstance(node, Conv2d | Linear) and not is_off_core(node):
-            synapses += _taps(graph, node) * bits
-            width = node.in_channels * node.kernel**2 if isinstance(node, Conv2d) else node.in_features
-            demand["shared_bits"] += width * bits
+        if isinstance(node, Synaptic) and not node.off_core:
+            shapes = graph.source_type(graph.inputs(node)["x"]).shape, graph.types[node.name, "y"].shape
+            synapses += node.taps(*shapes) * bits
+            demand["shared_bits"] += node.fan_in * bits
             demand["feature_bits"] += EXPONENT_BITS
         for name, value in _attention(graph, node).items():
             demand[name] += value
@@ -130,21 +127,6 @@ def _owner(
         synapse_bits=synapses,
         **demand,
     )
-
-
-def _taps(graph: Graph, node: Conv2d | Linear) -> NDArray[np.int64]:
-    """Count the synapses of one feature at each position, int64 (positions,); none beyond the border."""
-    if isinstance(node, Linear):
-        shape = graph.types[node.name, "y"].shape
-        return np.full(shape[0] if len(shape) == 2 else 1, node.in_features, dtype=np.int64)
-    _, height, width = graph.source_type(graph.inputs(node)["x"]).shape
-    sides = []
-    for size in (height, width):
-        starts = np.arange((size + 2 * node.padding - node.kernel) // node.stride + 1) * node.stride
-        inside = starts[:, None] - node.padding + np.arange(node.kernel)
-        sides.append(((inside >= 0) & (inside < size)).sum(axis=1))
-    taps: NDArray[np.int64] = node.in_channels * np.outer(*sides).astype(np.int64).reshape(-1)
-    return taps
 
 
 def _attention(graph: Graph, node: Node) -> Mapping[str, int]:

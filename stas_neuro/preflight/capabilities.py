@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from stas_neuro.ir import (
     Add,
-    Conv2d,
     FixedConv2d,
     FixedReadout,
     Gate,
@@ -15,11 +14,11 @@ from stas_neuro.ir import (
     Input,
     Integrate,
     Kind,
-    Linear,
     MaskedColumnSum,
     Node,
     Readout,
     SpikeMatMul,
+    Synaptic,
     Tokens,
 )
 from stas_neuro.preflight.findings import Finding, Site, off_core
@@ -76,7 +75,7 @@ def graded_spikes(site: Site) -> Iterator[Finding]:
 
 def integer_input(site: Site, node: Node) -> int | None:
     """Give the largest magnitude that reaches the synapses of a node; None where there are none."""
-    if not isinstance(node, Conv2d | Linear) or off_core(node):
+    if not isinstance(node, Synaptic) or off_core(node):
         return None
     value = site.graph.source_type(site.graph.inputs(node)["x"])
     return None if value.bound is None else max(value.bound, -value.low)
@@ -85,7 +84,7 @@ def integer_input(site: Site, node: Node) -> int | None:
 def _residual(site: Site, node: Add) -> int | None:
     """Give the largest magnitude of a sum of currents, unless synapses just end on the same neurons."""
     value = site.graph.types[node.name, "y"]
-    together = all(isinstance(site.source(node, port), Conv2d | Linear) for port in node.INPUTS)
+    together = all(isinstance(site.source(node, port), Synaptic) for port in node.INPUTS)
     if value.kind != Kind.CURRENT or value.bound is None or together:
         return None
     return max(value.bound, -value.low)

@@ -8,8 +8,7 @@ from stas_neuro.energy.placement import Cut, core_of, cut_group, pack
 from stas_neuro.errors import InputError
 from stas_neuro.ir import (
     Conv2d,
-    FixedConv2d,
-    FixedLinear,
+    FixedSynaptic,
     Gate,
     Linear,
     MaskedColumnSum,
@@ -78,7 +77,7 @@ def _members(site: Site, owner: str) -> list[Node]:
 def _memory(site: Site, node: Node) -> int:
     """Bits of a layer's weights and their exponents."""
     exponents = 1
-    if isinstance(node, FixedConv2d | FixedLinear):
+    if isinstance(node, FixedSynaptic):
         exponents = len(set(site.graph.tensor(node, "weight_exp").tolist()))
         exponents = len(site.graph.tensor(node, "weight_exp")) if exponents > 1 else 1
     weights = site.layers[node.name].weights

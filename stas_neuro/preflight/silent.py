@@ -12,6 +12,7 @@ from stas_neuro.ir import (
     FixedLIF,
     FixedLinear,
     FixedReadout,
+    FixedSynaptic,
     Gate,
     Range,
     Tokens,
@@ -25,11 +26,11 @@ _OWN = "keep the network's own processes (convert --to lava)"
 def stock_processes(site: Site) -> Iterator[Finding]:
     """Where Lava's stock Dense, Conv and LIF do something else than the network."""
     for node in site.graph.nodes:
-        if isinstance(node, FixedConv2d | FixedLinear) and not off_core(node):
+        if isinstance(node, FixedSynaptic) and not off_core(node):
             yield from _stock_synapses(site, node)
 
 
-def _stock_synapses(site: Site, node: FixedConv2d | FixedLinear) -> Iterator[Finding]:
+def _stock_synapses(site: Site, node: FixedSynaptic) -> Iterator[Finding]:
     weight, exponents, bias = (site.graph.tensor(node, name) for name in ("weight", "weight_exp", "bias"))
     largest = integer_input(site, node)
     if largest is not None and largest > 1:
@@ -50,7 +51,7 @@ def _stock_synapses(site: Site, node: FixedConv2d | FixedLinear) -> Iterator[Fin
 def lost_layers(site: Site) -> Iterator[Finding]:
     """Weights that are all 0, neurons that never fire or always do, values that the readout clips."""
     for node in site.graph.nodes:
-        if isinstance(node, FixedConv2d | FixedLinear):
+        if isinstance(node, FixedSynaptic):
             rows = site.graph.tensor(node, "weight").reshape(len(site.graph.tensor(node, "weight")), -1)
             if silent := int((~rows.any(axis=1)).sum()):
                 remedy = "use more weight bits (--bits), or a chip with an exponent a channel"
@@ -79,7 +80,7 @@ def channel_ranges(site: Site, node: FixedLIF) -> list[Range]:
     source = site.source(node)
     while isinstance(source, Gate | Tokens):
         source = site.source(source)
-    if not isinstance(source, FixedConv2d | FixedLinear) or off_core(source):
+    if not isinstance(source, FixedSynaptic) or off_core(source):
         return [site.reaching(node)]
     value = site.graph.source_type(site.graph.inputs(source)["x"])
     assert value.bound is not None

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stas_neuro.activity import ActivityBuilder, builder_for, does_events
+from stas_neuro.activity import ActivityBuilder, builder_for
 from stas_neuro.errors import InputError
 from stas_neuro.ir import (
     LIF,
@@ -271,7 +271,7 @@ class _Run:
         return self.values[key]
 
     def _count(self, node: Node, step: int, inputs: dict[str, Values], outputs: Outputs) -> None:
-        if not does_events(node):
+        if not node.traits.counts_events:
             return
         if isinstance(node, HaltingScore):
             counted = count_scores(node, self._visit_mask(node, step), outputs["h"])

@@ -30,6 +30,7 @@ from stas_neuro.ir import (
     FixedOutput,
     FixedReadout,
     FixedSpikeMatMul,
+    FixedSynaptic,
     Gate,
     Graph,
     Node,
@@ -78,7 +79,7 @@ class Layer(nn.Module):
 
     def __init__(
         self,
-        node: FixedConv2d | FixedLinear,
+        node: FixedSynaptic,
         units: LayerUnits,
         weight: Array,
         bias: Array,
@@ -200,7 +201,7 @@ def program_of(
             folded.input.shape,
         )
         for node in graph.nodes
-        if isinstance(node, FixedConv2d | FixedLinear)
+        if isinstance(node, FixedSynaptic)
     }
     return IntegerProgram(config, graph, layers, fuse=fuse)
 
@@ -269,7 +270,7 @@ class _Pass:
     def _frame(self, node: FixedInput, inputs: Inputs) -> State:
         return {"y": self.pixels if node.phase == Phase.ONCE else self.pixels[:, self.step]}
 
-    def _synapses(self, node: FixedConv2d | FixedLinear, inputs: Inputs) -> State:
+    def _synapses(self, node: FixedSynaptic, inputs: Inputs) -> State:
         mantissas, bias = self.integers[node.name]
         y = self.program.layer(node.name).current(inputs["x"], mantissas)
         if isinstance(node, FixedConv2d):
