@@ -3,8 +3,9 @@
     python tests/bits.py write before.json     # in the one version
     python tests/bits.py compare before.json   # in the other: prints what differs, exit 1 if anything does
 
-Covers the shipped models and 100 random small networks: graphs of every stage, activity records of the reference
-(unplaced, and on random cores), and prices on every chip. Floats are compared to the last bit, on one machine.
+Covers the shipped models and 100 random small networks: graphs of every stage, activity records of the
+reference (unplaced, and on random cores), and prices on every chip. Floats are compared to the last bit, on
+one machine.
 """
 
 from __future__ import annotations
@@ -40,8 +41,9 @@ MODELS = ("fashion-spikformer", "fashion-spikformer/stage1", "fashion-spikingfor
 RANDOM_NETWORKS = 100
 CHOICES: dict[str, tuple[Any, ...]] = {
     "halting": HALTING, "readout": READOUTS, "stem": STEMS, "form": ("Q(K^TV)", "(QK^T)V"),
-    "fire": (">", ">="), "time_steps": (1, 2, 3), "blocks": (1, 2, 3), "channels": (1, 2), "height": (3, 4, 6),
-    "width": (3, 5), "kernel": (1, 2, 3), "stride": (1, 2), "heads": (1, 2), "head_dim": (1, 2, 3),
+    "fire": (">", ">="), "time_steps": (1, 2, 3), "blocks": (1, 2, 3), "channels": (1, 2),
+    "height": (3, 4, 6), "width": (3, 5), "kernel": (1, 2, 3), "stride": (1, 2), "heads": (1, 2),
+    "head_dim": (1, 2, 3),
     "epsilon": (0.0, 0.01, 0.3), "beta": (-3.0, -1.0, 0.5), "tau": (1.0, 2.0), "events": (False, True),
     "membrane": (False, True), "sdsa": (False, True), "norm": (False, True), "bias": (False, True),
     "pool": (False, True),

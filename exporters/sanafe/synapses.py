@@ -32,6 +32,7 @@ def synapses_of(graph: Graph, node: FixedSynaptic) -> Synapses:
     weight = mantissas * 2.0 ** exponents.reshape(-1, *[1] * (mantissas.ndim - 1))
     if isinstance(node, FixedLinear):
         return _linear(weight, extent(graph, node)[0])
+    assert isinstance(node, FixedConv2d)  # the other layer with weights
     return _conv2d(node, weight, graph.source_type(graph.inputs(node)["x"]).shape)
 
 

@@ -6,13 +6,9 @@ from dataclasses import replace
 
 from stas_neuro.activity.record import ActivityBuilder, Layer, step_labels
 from stas_neuro.ir import (
-    Conv2d,
-    FixedConv2d,
     Graph,
-    Linear,
     Node,
     Phase,
-    Readout,
     Synaptic,
     op_of,
 )
@@ -75,14 +71,14 @@ def _piece_row(layer: Layer, piece: Piece) -> Layer:
 def _layer(graph: Graph, node: Node, stage: int) -> Layer:
     positions, out_features = extent(graph, node)
     weights = 0
-    if isinstance(node, Synaptic) and not (isinstance(node, FixedConv2d) and node.off_core):
+    if isinstance(node, Synaptic) and not node.off_core:
         weights = int(graph.tensor(node, "weight").size)
     return Layer(
         name=node.name,
         kind=op_of(node).__name__,
         scope=node.scope,
         neurons=positions * out_features,
-        in_features=_in_features(node, out_features),
+        in_features=node.width if isinstance(node, Synaptic) else out_features,
         out_features=out_features,
         weights=weights,
         placed_with=placed_with(graph, node),
@@ -92,17 +88,9 @@ def _layer(graph: Graph, node: Node, stage: int) -> Layer:
     )
 
 
-def _in_features(node: Node, out_features: int) -> int:
-    if isinstance(node, Conv2d):
-        return node.in_channels
-    if isinstance(node, Linear):
-        return node.in_features
-    return out_features
-
-
 def _phase(graph: Graph, node: Node) -> Phase:
     """Give the phase of a row. A readout gathers in the model steps, but a chip waits for it at the end."""
-    return node.phase if isinstance(node, Readout) else works_in(graph, node)
+    return node.phase if node.traits.gathers else works_in(graph, node)
 
 
 def _stages(graph: Graph) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
@@ -10,19 +10,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stas_neuro.ir import (
+    LIF,
+    Add,
+    BatchNorm,
     Conv2d,
     Gate,
     Graph,
     HaltAccumulate,
     HaltingScore,
     Input,
+    Integrate,
     Linear,
     MaskedColumnSum,
     Node,
+    Output,
     Readout,
     SpikeMatMul,
     SpikeMaxPool,
+    Tokens,
     op_of,
+    per_op,
 )
 from stas_neuro.mapping.neurons import extent, owners
 
@@ -151,7 +158,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 def _pull(node: Node, wanted: Wanted, shapes: Shapes) -> Pulled:
     """Find the values at a node's ports, of `shapes`, that its wanted outputs depend on."""
-    pulled = _PULLS.get(op_of(node), _same)(node, wanted, shapes)
+    pulled = _PULLS[op_of(node)](node, wanted, shapes)
     return {port: values for port, values in pulled.items() if port in shapes}
 
 
@@ -160,6 +167,7 @@ def _anywhere(wanted: Wanted, axis: int) -> Wanted:
 
 
 def _same(node: Node, wanted: Wanted, shapes: Shapes) -> Pulled:
+    """Depend for each value on the same value of each input."""
     return dict.fromkeys(shapes, wanted)
 
 
@@ -221,14 +229,24 @@ def _readout(node: Readout, wanted: Wanted, shapes: Shapes) -> Pulled:
     }
 
 
-_PULLS: dict[type[Node], Callable[[Any, Wanted, Shapes], Pulled]] = {
-    Conv2d: _conv2d,
-    SpikeMaxPool: _pool,
-    Linear: _linear,
-    SpikeMatMul: _spike_mat_mul,
-    MaskedColumnSum: _masked_column_sum,
-    Gate: _gate,
-    HaltingScore: _halting_score,
-    Readout: _readout,
-}
-"""How a node pulls; others take for each value the same of each input."""
+_PULLS: Mapping[type[Node], Callable[[Any, Wanted, Shapes], Pulled]] = per_op(
+    "what the outputs of a node depend on",
+    {
+        Conv2d: _conv2d,
+        SpikeMaxPool: _pool,
+        Linear: _linear,
+        SpikeMatMul: _spike_mat_mul,
+        MaskedColumnSum: _masked_column_sum,
+        Gate: _gate,
+        HaltingScore: _halting_score,
+        Readout: _readout,
+        BatchNorm: _same,
+        LIF: _same,
+        Integrate: _same,
+        Tokens: _same,
+        Add: _same,
+        HaltAccumulate: _same,
+        Output: _same,
+    },
+    without=(Input,),  # it has no input
+)

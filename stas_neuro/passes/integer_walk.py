@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from stas_neuro.ir import (
     PIXEL_LIMIT,
     Add,
     Array,
+    BatchNorm,
     Conv2d,
     FixedAdd,
     FixedConv2d,
@@ -32,6 +33,7 @@ from stas_neuro.ir import (
     FixedOutput,
     FixedReadout,
     FixedSpikeMatMul,
+    Gate,
     Graph,
     HaltAccumulate,
     HaltingScore,
@@ -46,8 +48,12 @@ from stas_neuro.ir import (
     Range,
     Readout,
     SpikeMatMul,
+    SpikeMaxPool,
     Stage,
     Synaptic,
+    Tokens,
+    op_of,
+    per_op,
     synaptic_ranges,
 )
 from stas_neuro.passes.groups import Group, unit_groups
@@ -109,7 +115,7 @@ class IntegerWalk:
         self.problems.raise_if_any()
         for node in self.graph.nodes:
             try:
-                self._node(node)
+                _RULES[op_of(node)](self, node)
             except InputError as error:
                 # Nothing behind this node can be told: its values have no unit.
                 self.problems.add(node.name, error.what, error.remedy)
@@ -136,32 +142,22 @@ class IntegerWalk:
         black: Array = -np.array(preprocessing.mean) / np.array(preprocessing.std)
         return black
 
-    def _node(self, node: Node) -> None:
-        match node:
-            case Input():
-                self._emit(FixedInput, node, encoding=self.options.encoding)
-                self._value(node, 1 / PIXEL_LIMIT, Range(0, PIXEL_LIMIT))
-                self.images.add((node.name, "y"))
-            case Conv2d() | Linear():
-                self._synapses(node)
-            case SpikeMatMul() | MaskedColumnSum():
-                self._product(node)
-            case LIF():
-                self._lif(node)
-            case Add():
-                self._add(node)
-            case Integrate():
-                self._integrate(node)
-            case HaltingScore() | HaltAccumulate():
-                pass  # with the readout, which decides how many bits a score has
-            case Readout():
-                self._readout(node)
-            case Output():
-                self._emit(FixedOutput, node, unit=self.unit[self._source(node, "x")])
-            case _:  # SpikeMaxPool, Tokens, Gate hold no arithmetic
-                key = self._source(node, "x")
-                self.nodes.append(node)
-                self._value(node, self.unit[key], self.reach[key].with_zero())
+    def _input(self, node: Input) -> None:
+        self._emit(FixedInput, node, encoding=self.options.encoding)
+        self._value(node, 1 / PIXEL_LIMIT, Range(0, PIXEL_LIMIT))
+        self.images.add((node.name, "y"))
+
+    def _output(self, node: Output) -> None:
+        self._emit(FixedOutput, node, unit=self.unit[self._source(node, "x")])
+
+    def _as_it_is(self, node: Node) -> None:
+        """Take over a node without arithmetic."""
+        key = self._source(node, "x")
+        self.nodes.append(node)
+        self._value(node, self.unit[key], self.reach[key].with_zero())
+
+    def _halting(self, node: Node) -> None:
+        """Leave scores and their sums to the readout, which decides how many bits a score has."""
 
     def _emit(
         self, cls: type[Node], node: Node, tensors: Mapping[str, Array] | None = None, **integers: Any
@@ -419,3 +415,26 @@ class IntegerWalk:
 def _exponent_of(largest: float) -> int:
     """Find the smallest exponent with which a bias of this magnitude has a mantissa of 13 bits."""
     return next((e for e in range(8) if round(largest / 2**e) <= BIAS_LIMIT), 7)
+
+
+_RULES: Mapping[type[Node], Callable[[IntegerWalk, Any], None]] = per_op(
+    "the integers of an operation",
+    {
+        Input: IntegerWalk._input,
+        Conv2d: IntegerWalk._synapses,
+        Linear: IntegerWalk._synapses,
+        SpikeMatMul: IntegerWalk._product,
+        MaskedColumnSum: IntegerWalk._product,
+        LIF: IntegerWalk._lif,
+        Add: IntegerWalk._add,
+        Integrate: IntegerWalk._integrate,
+        SpikeMaxPool: IntegerWalk._as_it_is,
+        Tokens: IntegerWalk._as_it_is,
+        Gate: IntegerWalk._as_it_is,
+        HaltingScore: IntegerWalk._halting,
+        HaltAccumulate: IntegerWalk._halting,
+        Readout: IntegerWalk._readout,
+        Output: IntegerWalk._output,
+    },
+    without=(BatchNorm,),  # folded before
+)

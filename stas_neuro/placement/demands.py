@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import ceil, log2
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +14,23 @@ from stas_neuro.activity import layers_of
 from stas_neuro.energy import Profile
 from stas_neuro.errors import InputError
 from stas_neuro.ir import (
+    LIF,
+    OPERATIONS,
+    Conv2d,
     FixedSynaptic,
+    Gate,
     Graph,
+    HaltAccumulate,
+    HaltingScore,
+    Linear,
     MaskedColumnSum,
     Node,
+    Readout,
     SpikeMatMul,
     Stage,
     Synaptic,
+    op_of,
+    per_op,
 )
 from stas_neuro.mapping.neurons import owners, placed_with
 
@@ -116,7 +127,7 @@ def _owner(
             synapses += node.taps(*shapes) * bits
             demand["shared_bits"] += node.fan_in * bits
             demand["feature_bits"] += EXPONENT_BITS
-        for name, value in _attention(graph, node).items():
+        for name, value in _MEMORY[op_of(node)](graph, node).items():
             demand[name] += value
     return Owner(
         name=owner.name,
@@ -129,19 +140,35 @@ def _owner(
     )
 
 
-def _attention(graph: Graph, node: Node) -> Mapping[str, int]:
-    """Memory beside weights that products of spikes take.
-
-    Q(K^T V) keeps K^T V, an integer 0..N for each of the head's channels and each feature. (QK^T)V keeps the
-    spikes of K of its heads, and those of V of each feature. A masked column sum keeps K and V until both are
-    there.
-    """
-    if isinstance(node, SpikeMatMul):
-        tokens, features = graph.types[node.name, "y"].shape
-        head = features // node.heads
-        if node.form == "Q(K^TV)":
-            return {"feature_bits": head * ceil(log2(tokens + 1))}
-        return {"feature_bits": tokens, "head_bits": tokens * head, "head": head}
-    if isinstance(node, MaskedColumnSum):
-        return {"feature_bits": 2 * graph.source_type(graph.inputs(node)["k"]).shape[0]}
+def _no_memory(graph: Graph, node: Node) -> Mapping[str, int]:
+    """Take no memory beside weights."""
     return {}
+
+
+def _spike_mat_mul(graph: Graph, node: SpikeMatMul) -> Mapping[str, int]:
+    """Keep K^T V, or the spikes of K and V.
+
+    Q(K^T V) keeps an integer 0..N for each of the head's channels and each feature. (QK^T)V keeps the spikes
+    of K of its heads, and those of V of each feature.
+    """
+    tokens, features = graph.types[node.name, "y"].shape
+    head = features // node.heads
+    if node.form == "Q(K^TV)":
+        return {"feature_bits": head * ceil(log2(tokens + 1))}
+    return {"feature_bits": tokens, "head_bits": tokens * head, "head": head}
+
+
+def _masked_column_sum(graph: Graph, node: MaskedColumnSum) -> Mapping[str, int]:
+    """Keep K and V until both are there."""
+    return {"feature_bits": 2 * graph.source_type(graph.inputs(node)["k"]).shape[0]}
+
+
+_MEMORY: Mapping[type[Node], Callable[[Graph, Any], Mapping[str, int]]] = per_op(
+    "memory that an operation takes beside weights",
+    {
+        **dict.fromkeys((Conv2d, Linear, LIF, Gate, HaltingScore, HaltAccumulate, Readout), _no_memory),
+        SpikeMatMul: _spike_mat_mul,
+        MaskedColumnSum: _masked_column_sum,
+    },
+    of=[op for op in OPERATIONS if op.TRAITS.counts_events or op is Gate],
+)

@@ -8,16 +8,10 @@ from stas_neuro.ir import (
     Add,
     FixedConv2d,
     FixedReadout,
-    Gate,
-    HaltAccumulate,
-    HaltingScore,
     Input,
     Integrate,
     Kind,
-    MaskedColumnSum,
     Node,
-    Readout,
-    SpikeMatMul,
     Synaptic,
     Tokens,
 )
@@ -28,8 +22,7 @@ def spike_products(site: Site) -> Iterator[Finding]:
     """Attention, and gates of channels by spikes."""
     able = site.profile.capability("spike_products")
     for node in site.graph.nodes:
-        gates = isinstance(node, Gate) and node.axis == "channel"
-        if not (gates or isinstance(node, SpikeMatMul | MaskedColumnSum)) or able == "native":
+        if not node.traits.multiplies_spikes or able == "native":
             continue
         if able == "microcode":
             yield site.warning(
@@ -44,10 +37,10 @@ def neuron_programs(site: Site) -> Iterator[Finding]:
     """Scores, their sums, weighted readouts and sums over steps."""
     able = site.profile.capability("neuron_programs") == "yes"
     for node in site.graph.nodes:
-        weighs = isinstance(node, Readout) and any(
+        weighs = node.traits.gathers and any(
             port.startswith(("alive", "p")) for port in site.graph.inputs(node)
         )
-        if not (weighs or isinstance(node, HaltingScore | HaltAccumulate | Integrate)):
+        if not (weighs or node.traits.needs_program):
             continue
         if able:
             yield site.warning(node, "neuron programs", "needed", "can be written", "write the program")

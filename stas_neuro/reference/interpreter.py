@@ -31,7 +31,7 @@ from stas_neuro.ir import (
 )
 from stas_neuro.mapping import Mapping, works_in
 from stas_neuro.reference.cores import Events, Messages, Standstill, parts_of
-from stas_neuro.reference.counting import COUNTERS, Part, count_scores
+from stas_neuro.reference.counting import COUNTERS, Part
 from stas_neuro.reference.fixed import FIXED_OPERATORS, Dtype, exact_dtype
 from stas_neuro.reference.operators import OPERATORS, Inputs, Outputs, Site, Values
 from stas_neuro.trace import Trace
@@ -273,11 +273,10 @@ class _Run:
     def _count(self, node: Node, step: int, inputs: dict[str, Values], outputs: Outputs) -> None:
         if not node.traits.counts_events:
             return
-        if isinstance(node, HaltingScore):
-            counted = count_scores(node, self._visit_mask(node, step), outputs["h"])
-        else:
-            kinds = {port: self.graph.source_type(e).kind for port, e in self.graph.inputs(node).items()}
-            counted = COUNTERS[op_of(node)](node, inputs, outputs, kinds)
+        if isinstance(node, HaltingScore) and (mask := self._visit_mask(node, step)) is not None:
+            inputs = {**inputs, "alive": mask}
+        kinds = {port: self.graph.source_type(e).kind for port, e in self.graph.inputs(node).items()}
+        counted = COUNTERS[op_of(node)](node, inputs, outputs, kinds)
         phase = self.counting.phases[node.name]
         # What is computed once for neurons of every step is brought to them in each: the same events again.
         repeated = node.phase == Phase.ONCE and phase != Phase.ONCE

@@ -17,6 +17,7 @@ from stas_neuro.ir import (
     ALIGN,
     BIAS_LIMIT,
     PIXEL_LIMIT,
+    QUANTISED,
     Array,
     FixedAdd,
     FixedConv2d,
@@ -39,6 +40,7 @@ from stas_neuro.ir import (
     SpikeMaxPool,
     Tokens,
     neutral,
+    per_op,
 )
 from stas_neuro.models.config import StasConfig
 from stas_neuro.models.lif import SURROGATE_SLOPE
@@ -380,20 +382,24 @@ class _Pass:
         return {"x": inputs["x"] * node.unit}
 
 
-_OPERATORS: dict[type[Node], Callable[[Any, Any, Inputs], State]] = {
-    FixedInput: _Pass._frame,
-    FixedConv2d: _Pass._synapses,
-    FixedLinear: _Pass._synapses,
-    FixedLIF: _Pass._lif,
-    SpikeMaxPool: _Pass._pool,
-    FixedIntegrate: _Pass._integrate,
-    Tokens: _Pass._tokens,
-    FixedAdd: _Pass._add,
-    FixedSpikeMatMul: _Pass._attention,
-    FixedMaskedColumnSum: _Pass._columns,
-    Gate: _Pass._gate,
-    FixedHaltingScore: _Pass._score,
-    FixedHaltAccumulate: _Pass._accumulate,
-    FixedReadout: _Pass._readout,
-    FixedOutput: _Pass._logits,
-}
+_OPERATORS: Mapping[type[Node], Callable[[Any, Any, Inputs], State]] = per_op(
+    "operators of training with integers",
+    {
+        FixedInput: _Pass._frame,
+        FixedConv2d: _Pass._synapses,
+        FixedLinear: _Pass._synapses,
+        FixedLIF: _Pass._lif,
+        SpikeMaxPool: _Pass._pool,
+        FixedIntegrate: _Pass._integrate,
+        Tokens: _Pass._tokens,
+        FixedAdd: _Pass._add,
+        FixedSpikeMatMul: _Pass._attention,
+        FixedMaskedColumnSum: _Pass._columns,
+        Gate: _Pass._gate,
+        FixedHaltingScore: _Pass._score,
+        FixedHaltAccumulate: _Pass._accumulate,
+        FixedReadout: _Pass._readout,
+        FixedOutput: _Pass._logits,
+    },
+    of=QUANTISED,
+)

@@ -49,7 +49,7 @@ class Synaptic(Node):
         raise NotImplementedError
 
     def taps(self, entering: Shape, leaving: Shape) -> Array:
-        """Count the synapses of one feature at each position, int64 (positions,), from the shapes of x and y."""
+        """Count the synapses of one feature at each position, int64 (positions,); x and y have the shapes."""
         raise NotImplementedError
 
 
