@@ -11,10 +11,11 @@ import numpy.typing as npt
 
 from stas_neuro.activity import Activity
 from stas_neuro.errors import InputError
+from stas_neuro.pickling import MadeAnew
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Trace:
+class Trace(MadeAnew):
     """Result of running B images.
 
     Parameters

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from stas_neuro.errors import InputError
 from stas_neuro.mapping import Site
+from stas_neuro.pickling import MadeAnew
 
 Counts = npt.NDArray[np.int64]
 Visits = npt.NDArray[np.bool_]
@@ -119,7 +120,7 @@ class Layer:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Activity:
+class Activity(MadeAnew):
     """Counts of a run over some images. Arrays are read-only.
 
     Parameters
