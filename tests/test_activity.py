@@ -357,7 +357,7 @@ def test_traces_join_in_order(a: Activity, b: Activity) -> None:
         Trace(
             logits=np.arange(2.0 * run.images).reshape(-1, 2) * (-1) ** index,
             visits=np.asarray(run.visits),
-            activity=run,
+            counted=run,
             spikes={"lif": np.zeros((run.images, 2, 6), np.uint8)},
         )
         for index, run in enumerate((a, b))
@@ -370,5 +370,5 @@ def test_traces_join_in_order(a: Activity, b: Activity) -> None:
         assert both.token_ratio == both.activity.token_ratio
     with pytest.raises(InputError, match="activity covers"):
         Trace(
-            logits=np.zeros((a.images + 1, 2)), visits=np.zeros((a.images + 1, 2, 1, 3), np.bool_), activity=a
+            logits=np.zeros((a.images + 1, 2)), visits=np.zeros((a.images + 1, 2, 1, 3), np.bool_), counted=a
         )

@@ -475,3 +475,19 @@ def test_graphs_survive_a_run_unchanged():
     before = dataclasses.replace(graph)
     run_reference(graph, images_for(graph, 2))
     assert graph == before
+
+
+def test_a_run_that_is_not_counted_is_the_same_run() -> None:
+    graph = build(Recipe(halting="raster"))
+    images = images_for(graph, 3)
+    counted, plain = (
+        run_reference(graph, images, count=count, record_spikes=True, chunk=2) for count in (True, False)
+    )
+    np.testing.assert_array_equal(plain.logits, counted.logits)
+    np.testing.assert_array_equal(plain.visits, counted.visits)
+    assert all((plain.spikes[name] == spikes).all() for name, spikes in counted.spikes.items())
+    assert plain.counted is None
+    with pytest.raises(InputError, match="not counted"):
+        _ = plain.activity
+    with pytest.raises(InputError, match="only some of the traces were counted"):
+        Trace.concatenate([counted, plain])

@@ -108,7 +108,7 @@ def run_lava(
     return Trace(
         logits=result.logits,
         visits=result.visits,
-        activity=builder.build(result.visits),
+        counted=builder.build(result.visits),
         spikes=result.spikes,
         states=result.states,
     )

@@ -97,7 +97,7 @@ class _Recorder:
         return Trace(
             logits=output.logits.numpy(),
             visits=visits,
-            activity=builder.build(visits),
+            counted=builder.build(visits),
             spikes={name: s.to(torch.uint8).numpy() for name, s in spikes.items()} if record_spikes else {},
         )
 
