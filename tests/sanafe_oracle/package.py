@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sanafe_oracle.architecture import Architecture, Floor, architecture_document
+from sanafe_oracle.network import Frames, network_document, spiking_layers
 from stas_neuro import __version__
-from stas_neuro.exporters.sanafe.architecture import Architecture, Floor, architecture_document
-from stas_neuro.exporters.sanafe.network import Frames, network_document, spiking_layers
 from stas_neuro.files import appearing_directory
 from stas_neuro.ir import Graph
 from stas_neuro.mapping import Mapping

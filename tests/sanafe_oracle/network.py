@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stas_neuro.errors import InputError
-from stas_neuro.exporters.sanafe.architecture import (
+from sanafe_oracle.architecture import (
     INPUT,
     LIF,
     NEURONS_PER_UNIT,
@@ -23,8 +22,9 @@ from stas_neuro.exporters.sanafe.architecture import (
     SYNAPSE,
     Floor,
 )
-from stas_neuro.exporters.sanafe.support import cannot_say, origin_of, refusals
-from stas_neuro.exporters.sanafe.synapses import Indices, Synapses, synapses_of
+from sanafe_oracle.support import cannot_say, origin_of, refusals
+from sanafe_oracle.synapses import Indices, Synapses, synapses_of
+from stas_neuro.errors import InputError
 from stas_neuro.ir import (
     ALIGN,
     FixedInput,
