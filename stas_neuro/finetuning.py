@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+
 from stas_neuro import api
 from stas_neuro.data import LabelledImages
 from stas_neuro.errors import InputError
