@@ -21,6 +21,7 @@ from stas_neuro.cli.common import (
     limit_option,
     percent,
     stas_command,
+    weight_bits_option,
 )
 from stas_neuro.data import LabelledImages, load_data
 from stas_neuro.errors import InputError
@@ -121,11 +122,10 @@ def _flag(name: str) -> str:
 @_model_options
 @_train_options
 @click.option("--init", type=PATH, metavar="CHECKPOINT", help="Start from these weights.")
-@click.option(
+@weight_bits_option(
     "--qat",
-    type=click.IntRange(1, 9),
     metavar="BITS",
-    help="Fine-tune the model of --init to weights of 1 to 9 bits, as stage 2, in its integer arithmetic.",
+    text="Fine-tune the model of --init to weights of 2 to 9 bits, as stage 2, in its integer arithmetic.",
 )
 @limit_option
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads that torch may use.")
