@@ -31,7 +31,14 @@ from stas_neuro.energy import (
 )
 from stas_neuro.errors import InputError
 from stas_neuro.files import write_atomically
-from stas_neuro.report import comparison_csv, comparison_report, schedules_report, si, write_savings_chart
+from stas_neuro.report import (
+    comparison_csv,
+    comparison_report,
+    schedules_report,
+    si,
+    what_if_lines,
+    write_savings_chart,
+)
 from stas_neuro.report.tables import interval_cells
 
 
@@ -133,6 +140,9 @@ def command(
     _hint(priced, loaded)
     if saved is not None:
         emit(comparison_report(saved))
+    else:
+        for line in what_if_lines(("this network", cost) for cost in priced):
+            click.echo(line)
     emit(schedules_report(schedules))
 
 

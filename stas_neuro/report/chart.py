@@ -59,7 +59,8 @@ def savings_chart(result: Comparison) -> Image:
         draw.text((x - 8, _TOP + len(rows) * _ROW + 6), f"{tick / 4:.0%}", fill=_INK)
     for number, (row, split) in enumerate(rows):
         top = _TOP + number * _ROW
-        draw.text((12, top), row.profile, fill=_INK)
+        whatif = any(cost is not None and cost.what_if for cost in (row.halting, row.without))
+        draw.text((12, top), f"{row.profile}, what-if" if whatif else row.profile, fill=_INK)
         draw.text((12, top + 13), f"against {row.baseline}", fill=(110, 110, 110))
         whole, level = split.every_step_j.value, 1.0
         for lane, (field, _, colour, sign) in enumerate(_PARTS):

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from stas_neuro.energy import Comparison, Interval, Saving, ScheduleCost
 from stas_neuro.report.tables import NONE, add_row, disclaimer, interval_cells, lines, new_table, si
+from stas_neuro.report.what_if import comparison_what_if
 
 WATERFALL = (
     ("every_step_j", "stem at\nevery\nstep"),
@@ -61,6 +62,7 @@ def comparison_report(result: Comparison) -> RenderableType:
     reasons = _reasons(result)
     if reasons:
         parts.append(lines("Not known", reasons))
+    parts += [Text(line) for line in comparison_what_if(result)]
     return Group(*parts, disclaimer(result.disclaimer))
 
 
@@ -104,6 +106,8 @@ def _columns(row: Saving) -> dict[str, object]:
     for prefix, cost in (("with", row.halting), ("without", row.without)):
         for name in ("cores", "chips", "hardware_steps", "token_ratio"):
             columns[f"{prefix}_{name}"] = getattr(cost, name, None)
+        known = None if cost is None else cost.what_if
+        columns[f"{prefix}_what_if"] = None if known is None else len(known)
         for name in ("energy_j", "dynamic_energy_j", "static_energy_j", "halting_energy_j", "latency_s"):
             columns |= _ends(f"{prefix}_{name}", getattr(cost, name, None))
     for name in ("energy_saving", "dynamic_energy_saving", "latency_saving"):
