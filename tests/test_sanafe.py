@@ -270,11 +270,12 @@ def test_convert_writes_what_was_placed(tmp_path: Path) -> None:
     write_package(graph, scattered(graph, 7, 1), costs, spikes, tmp_path / "own")
     for name in done["files"]:
         assert (tmp_path / "out" / name).read_text() == (tmp_path / "own" / name).read_text()
+    new = (*given[:-1], tmp_path / "new")
     refused = {
-        "is on no cores": (tmp_path / "unplaced", *given),
-        "the graph is folded": (tmp_path / "placed", *given, "--arithmetic", "float"),
+        "is on no cores": (tmp_path / "unplaced", *new),
+        "the graph is folded": (tmp_path / "placed", *new, "--arithmetic", "float"),
         "give events with --data": (tmp_path / "placed", "--to", "sanafe", "-o", tmp_path / "new"),
-        "leave them out for lava": (tmp_path / "placed", "--to", "lava", *given[2:]),
+        "leave them out for lava": (tmp_path / "placed", "--to", "lava", *new[2:]),
     }
     for message, arguments in refused.items():
         result = stas("convert", *arguments)

@@ -5,7 +5,7 @@ SANA-FE is an outside program (GPL-3.0): nothing here imports it, and what is wr
 
 from stas_neuro.exporters.sanafe.architecture import Architecture
 from stas_neuro.exporters.sanafe.network import HOST_GROUPS, group_name
-from stas_neuro.exporters.sanafe.package import RESULT_FILE, RUN_FILE, write_package
+from stas_neuro.exporters.sanafe.package import RESULT_FILE, RUN_FILE, package_output, write_package
 from stas_neuro.exporters.sanafe.support import cannot_say, refusals
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Architecture",
     "cannot_say",
     "group_name",
+    "package_output",
     "refusals",
     "write_package",
 ]

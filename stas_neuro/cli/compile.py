@@ -10,7 +10,7 @@ import click
 import numpy as np
 
 from stas_neuro import api
-from stas_neuro.bundle import Bundle, load_bundle, save_bundle
+from stas_neuro.bundle import Bundle, bundle_output, load_bundle, save_bundle
 from stas_neuro.cli.common import (
     PATH,
     emit,
@@ -22,10 +22,12 @@ from stas_neuro.cli.common import (
     summary,
     weight_bits_option,
 )
-from stas_neuro.data import load_data
+from stas_neuro.data import data_path, load_data
 from stas_neuro.energy import MissingEntry, load_profile
+from stas_neuro.energy.profile import profile_path
 from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.stock import lower_stock, round_synaptic_biases
+from stas_neuro.files import check_outputs
 from stas_neuro.ir import Encoding, Graph, Stage, is_off_core
 from stas_neuro.mapping import Mapping
 from stas_neuro.models.config import ACCUMULATIONS, READOUTS
@@ -162,6 +164,8 @@ def command(
     takes numpy, and Lava if asked for, but not torch. With --bits it also holds the integer program that a
     chip would run.
     """
+    reads = [model, data_path(calibrate), data_path(profile_run), profile_path(profile)]
+    check_outputs([bundle_output(output, force=force)], reads=reads)
     chip = profile or "loihi2"
     graph = api.compile(model, accumulate=accumulate, epsilon=epsilon, readout=readout)
     options: dict[str, Any] = {"accumulate": accumulate, "epsilon": epsilon, "readout": readout}

@@ -9,11 +9,13 @@ import click
 from stas_neuro.api import preprocess
 from stas_neuro.bundle import ARITHMETICS, Bundle, load_bundle
 from stas_neuro.cli.common import PATH, emit_json, force_option, stas_command
-from stas_neuro.data import load_data
+from stas_neuro.data import data_path, load_data
 from stas_neuro.energy import load_profile
+from stas_neuro.energy.profile import profile_path
 from stas_neuro.errors import InputError
 from stas_neuro.exporters import sanafe
-from stas_neuro.exporters.lava.package import write_package
+from stas_neuro.exporters.lava.package import package_output, write_package
+from stas_neuro.files import check_outputs
 from stas_neuro.validation import architecture_of
 
 
@@ -60,6 +62,8 @@ def command(
     sanafe: a directory whose run.py runs the integer program, as it was placed on cores, on SANA-FE, which
     simulates chips. What SANA-FE cannot say (products of spikes, halting, biases) is refused node by node.
     """
+    place = package_output if target == "lava" else sanafe.package_output
+    check_outputs([place(output, force=force)], reads=[bundle, data_path(data), profile_path(profile)])
     loaded = load_bundle(bundle)
     if target == "lava":
         if data is not None or profile is not None:

@@ -28,7 +28,7 @@ from stas_neuro.cli.verify import show as show_certificate
 from stas_neuro.data import LabelledImages, load_data
 from stas_neuro.energy import Comparison, Estimate, Saving, compare, list_profiles, load_profile
 from stas_neuro.energy.pricing import OP_COUNT
-from stas_neuro.files import appearing_directory
+from stas_neuro.files import Output
 from stas_neuro.quantisation import quantise
 from stas_neuro.report import comparison_what_if, predictions_table, si, write_halting_map
 from stas_neuro.shipped import HALTING_MODEL, IMAGES, ONE_STEP_MODEL, shipped
@@ -111,8 +111,8 @@ def command(output: Path | None, images: int, force: bool, as_json: bool) -> Non
 
 def _demonstrate(directory: Path, count: int, force: bool) -> _Demonstration:
     begun = time.perf_counter()
-    data = load_data(str(shipped(IMAGES))).select(slice(0, count))
-    with appearing_directory(directory, marker=PICTURE, force=force) as fresh:
+    with Output.marked(directory, PICTURE, force=force).filled() as fresh:
+        data = load_data(str(shipped(IMAGES))).select(slice(0, count))
         halting = _run(HALTING, data, fresh, directory, backend="lava")
         with progress("comparing spikes") as told:
             certificate = verify(fresh / "halting.stas", data, limit=VERIFIED, progress=told)

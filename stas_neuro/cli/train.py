@@ -23,8 +23,9 @@ from stas_neuro.cli.common import (
     stas_command,
     weight_bits_option,
 )
-from stas_neuro.data import LabelledImages, load_data
+from stas_neuro.data import LabelledImages, data_path, load_data
 from stas_neuro.errors import InputError
+from stas_neuro.files import Output, check_outputs
 from stas_neuro.finetuning import fine_tune
 from stas_neuro.models.config import ACCUMULATIONS, ATTENTIONS, FIRES, PRESETS, READOUTS, STEMS, StasConfig
 from stas_neuro.models.config import preset as named_preset
@@ -158,12 +159,14 @@ def command(
         raise InputError(what, "give --init, and neither --preset nor an option of the model")
     if qat is None and preset is None:
         raise InputError("no --preset is given", f"choose one of {', '.join(PRESETS)}")
+    if _is_first():
+        # A model fine-tuned to integers may lie in the directory of the one it starts from.
+        start = () if init is None else (init / name for name in api.CHECKPOINT_FILES)
+        check_outputs([_training(output, resume=resume, force=force)], reads=[data_path(data), *start])
     images = load_data(data, "train").select(slice(0, limit))
     if options["holdout"] is None:
         options["holdout"] = min(_HOLDOUT, max(1, len(images) // 10))
     settings = TrainOptions(**{field.name: options[field.name] for field in fields(TrainOptions)})
-    if _is_first():
-        _check_room(output, resume=resume, force=force)
     if threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(threads)  # torch reads it when it is imported
     with api.needs("torch"):
@@ -192,14 +195,16 @@ def _is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _check_room(output: Path, *, resume: bool, force: bool) -> None:
-    """Refuse a directory with anything in it, unless to resume, or by force an earlier training."""
-    if resume or not output.exists() or (output.is_dir() and not any(output.iterdir())):
-        return
-    if not (output / "log.jsonl").is_file():
-        raise InputError(f"{output} exists and holds no training", "choose another path")
-    if not force:
-        raise InputError(f"{output} exists", "choose another path, --resume it, or --force to train anew")
+def _training(output: Path, *, resume: bool, force: bool) -> Output:
+    """Give the place of a training, which one that is resumed goes on in."""
+    return Output(
+        path=output,
+        is_earlier=lambda found: any((found / name).is_file() for name in ("log.jsonl", "last.safetensors")),
+        otherwise="holds no training",
+        force=force or resume,
+        is_directory=True,
+        instead="--resume it, or --force to train anew",
+    )
 
 
 def _clear(output: Path) -> None:

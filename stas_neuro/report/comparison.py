@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from stas_neuro.energy import Comparison, Interval, Saving, ScheduleCost
+from stas_neuro.files import Output
 from stas_neuro.report.tables import NONE, add_row, disclaimer, interval_cells, lines, new_table, si
 from stas_neuro.report.what_if import comparison_what_if
 
@@ -87,6 +89,16 @@ def schedules_report(rows: Sequence[ScheduleCost]) -> RenderableType:
         "steps: hardware steps of an image; changed: visits decided otherwise than by the first run"
     )
     return Group(Text(), heading, table, Text(), legend)
+
+
+def csv_output(path: Path, *, force: bool) -> Output:
+    """Give the place of a `comparison_csv`, for `check_outputs`."""
+    return Output(
+        path=path,
+        is_earlier=lambda found: found.is_file() and found.read_bytes().startswith(b"profile,baseline,"),
+        otherwise="is no comparison as CSV",
+        force=force,
+    )
 
 
 def comparison_csv(result: Comparison) -> str:
