@@ -66,6 +66,8 @@ class Output:
     force : bool
     is_directory : bool
         An empty directory is free for one.
+    in_place : bool
+        Whether files are written into a directory that is there, instead of replacing it.
     instead : str
         What errors say can be done about an earlier output, but for choosing another path.
     """
@@ -75,6 +77,7 @@ class Output:
     otherwise: str
     force: bool
     is_directory: bool = False
+    in_place: bool = False
     instead: str = "use --force to replace it"
 
     @classmethod
@@ -189,12 +192,12 @@ def _overlap(path: Path, other: Path) -> str | None:
 def _check_writable(output: Output) -> None:
     """Try to make what writing makes first: missing directories, and a name beside the output's."""
     target = output.target
-    above = target.parent
+    wanted = above = target if output.in_place else target.parent
     try:
         while not above.exists():
             above = above.parent
         with tempfile.TemporaryDirectory(dir=above, prefix=f".{target.name}.") as scratch:
-            (Path(scratch) / target.parent.relative_to(above)).mkdir(parents=True, exist_ok=True)
+            (Path(scratch) / wanted.relative_to(above)).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unwritable(output.path, error) from error
 

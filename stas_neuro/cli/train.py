@@ -203,6 +203,7 @@ def _training(output: Path, *, resume: bool, force: bool) -> Output:
         otherwise="holds no training",
         force=force or resume,
         is_directory=True,
+        in_place=True,
         instead="--resume it, or --force to train anew",
     )
 
