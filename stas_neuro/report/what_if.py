@@ -25,7 +25,7 @@ def what_if_lines(estimates: Iterable[tuple[str, Estimate]]) -> list[str]:
             refused.setdefault(cost.profile, {})[label] = cost.what_if
     told = []
     for profile, runs in refused.items():
-        what = f"{' and '.join(runs)}, as the counts show"
+        what = f"{', '.join(runs)}, as the counts show"
         line = cannot_take(profile, what, max(runs.values(), key=len))
         told.append(f"what-if: {line}; stas-export check lists all")
     return told
