@@ -26,7 +26,7 @@ from safetensors.numpy import save as format_safetensors
 
 from stas_neuro import __version__
 from stas_neuro.errors import InputError
-from stas_neuro.files import appearing_directory, parse_json, write_atomically
+from stas_neuro.files import Output, check_outputs, parse_json
 from stas_neuro.ir import (
     NODE_TYPES,
     Array,
@@ -141,9 +141,10 @@ def save_bundle(
     Raises
     ------
     InputError
-        When something is at `path` already, or writing fails (a full disk, no permission).
+        When something is at `path` already, it cannot be written, or writing fails (a full disk).
     """
-    target = Path(path).resolve()
+    output = bundle_output(Path(path).resolve(), force=force)
+    check_outputs([output])
     contents = {
         GRAPH: _to_json(_graph_document(graph)),
         TENSORS: format_safetensors(dict(graph.tensors)),
@@ -157,13 +158,23 @@ def save_bundle(
     beside = [node.name for node in quantised.nodes if node.off_core] if quantised else []
     manifest = _Manifest(FORMAT, SCHEMA_VERSION, digests, provenance, beside)
     contents[MANIFEST] = _to_json(dataclasses.asdict(manifest))
-    _check_free(target, force)
-    if target.suffix == ".zip":
-        write_atomically(target, _zipped(contents))
+    if not output.is_directory:
+        output.write(_zipped(contents))
         return
-    with appearing_directory(target, marker=MANIFEST, force=force) as fresh:
+    with output.filled() as fresh:
         for name, content in contents.items():
             (fresh / name).write_bytes(content)
+
+
+def bundle_output(path: Path, *, force: bool) -> Output:
+    """Give the place of a bundle, for `check_outputs`: a zip where it ends with .zip, else a directory."""
+    return Output(
+        path=path,
+        is_earlier=_is_bundle,
+        otherwise="is no such bundle",
+        force=force,
+        is_directory=path.suffix != ".zip",
+    )
 
 
 def load_bundle(path: Path | str) -> Bundle:
@@ -345,16 +356,12 @@ def _read_directory(path: Path) -> dict[str, bytes]:
         raise InputError(f"{path}: {e.strerror or e}", "give a directory that can be read") from e
 
 
-def _check_free(target: Path, force: bool) -> None:
-    """Refuse to replace anything but a bundle, and that only by force; an empty directory is free."""
-    if not target.exists() or (target.is_dir() and target.suffix != ".zip" and not any(target.iterdir())):
-        return
+def _is_bundle(path: Path) -> bool:
+    """Tell whether a bundle is at a path, in the form that the path asks for."""
+    if path.is_dir() == (path.suffix == ".zip"):
+        return False
     try:
-        contents = _read_zip(target) if target.is_file() else _read_directory(target)
-        is_bundle = _json_object(target / MANIFEST, contents[MANIFEST]).get("format") == FORMAT
+        contents = _read_zip(path) if path.is_file() else _read_directory(path)
+        return bool(_json_object(path / MANIFEST, contents[MANIFEST]).get("format") == FORMAT)
     except (InputError, KeyError):
-        is_bundle = False
-    if not is_bundle or target.is_dir() == (target.suffix == ".zip"):
-        raise InputError(f"{target} exists and is no such bundle", "choose another path")
-    if not force:
-        raise InputError(f"{target} exists", "choose another path or use --force to replace it")
+        return False

@@ -9,6 +9,7 @@ import struct
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,10 +97,8 @@ def load_data(spec: str, split: str = "test") -> LabelledImages:
     InputError
         If it is missing, malformed or empty.
     """
-    if spec == "fashion-mnist":
-        return _fashion_mnist(split)
-    if spec == "digits":
-        return _digits(split)
+    if spec in _NAMED:
+        return _NAMED[spec](split)
     path = Path(spec)
     if path.is_dir():
         return _idx_directory(path, split)
@@ -109,6 +108,11 @@ def load_data(spec: str, split: str = "test") -> LabelledImages:
         f"data {spec!r} not found",
         remedy="give fashion-mnist, digits, a directory of IDX files or an .npz file",
     )
+
+
+def data_path(spec: str | None) -> Path | None:
+    """Give the file or directory that `load_data` reads; None for a known data set, and for no data."""
+    return None if spec is None or spec in _NAMED else Path(spec)
 
 
 def normalise(images: NDArray[Any], mean: tuple[float, ...], std: tuple[float, ...]) -> NDArray[np.float64]:
@@ -286,3 +290,7 @@ def _checked(
     if images.dtype != np.uint8:
         images = images.astype(np.float64)
     return LabelledImages(images, labels, classes, source)
+
+
+_NAMED: Mapping[str, Callable[[str], LabelledImages]] = {"fashion-mnist": _fashion_mnist, "digits": _digits}
+"""Data sets that are known by a name."""

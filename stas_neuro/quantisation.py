@@ -41,7 +41,7 @@ def quantise(
         Images, as :func:`stas_neuro.run` takes them, to choose scales by: the first 128 of them. They should
         not be those that the result is judged by. Without it scales suit the weights alone.
     bits : int
-        Of a weight, 1 to 9.
+        Of a weight, 2 to 9.
     arithmetic : Arithmetic, optional
         What integers the chip has, ``load_profile(name).arithmetic``; by default those of Loihi 2.
     encoding : "graded" or "bias"
@@ -118,10 +118,14 @@ def load_scales(checkpoint: Path) -> Quantise | None:
     Raises
     ------
     InputError
-        If the file is damaged.
+        If the file is damaged, or its options are out of range.
     """
     path = checkpoint / SCALES_FILE
     if not path.exists():
         return None
-    document = parse_json(_Document, read_bytes(path), str(path), "fine-tune the model anew")
-    return Quantise(**vars(document))
+    remedy = "fine-tune the model anew"
+    document = parse_json(_Document, read_bytes(path), str(path), remedy)
+    try:
+        return Quantise(**vars(document))
+    except InputError as error:
+        raise InputError(f"{path}: {error.what}", remedy) from error

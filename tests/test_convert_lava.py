@@ -145,6 +145,18 @@ def test_pixels_that_would_be_misread_are_refused(
     assert error.count("\n") == 1 and f"images.npz: {wrong}" in error
 
 
+def test_the_package_refuses_a_place_for_its_results_first(
+    package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine").write_text("my thesis")
+    for place, why in (("mine", "File exists"), ("none/new", "No such file or directory")):
+        assert main(package, [str(tmp_path / "missing.npz"), "--out", str(tmp_path / place)]) == 2
+        error = capsys.readouterr().err
+        assert error == f"error: {tmp_path / place}: {why}; choose another path for --out\n"
+    assert main(package, [str(tmp_path / "missing.npz"), "--out", str(tmp_path / "new")]) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
 WITHOUT_LAVA = """
 import sys
 sys.modules["lava"] = None

@@ -8,7 +8,7 @@ from pathlib import Path
 from stas_neuro import __version__
 from stas_neuro.exporters.lava.build import build_network
 from stas_neuro.exporters.lava.network import FIXED, NETWORK_FILE, Network
-from stas_neuro.files import appearing_directory
+from stas_neuro.files import Output, check_outputs
 from stas_neuro.ir import Graph
 
 LIBRARY = "stas_lava"
@@ -74,10 +74,16 @@ def write_package(graph: Graph, path: Path | str, force: bool = False) -> None:
     InputError
         The graph still has BatchNorm nodes, something is at `path` already, or it cannot be written.
     """
-    target = Path(path).resolve()
+    output = package_output(Path(path).resolve(), force=force)
+    check_outputs([output])
     network = build_network(graph)
-    with appearing_directory(target, marker=NETWORK_FILE, force=force) as fresh:
+    with output.filled() as fresh:
         _write(network, fresh)
+
+
+def package_output(path: Path, *, force: bool) -> Output:
+    """Give the place of a package, for `check_outputs`."""
+    return Output.marked(path, NETWORK_FILE, force=force)
 
 
 def _write(network: Network, directory: Path) -> None:

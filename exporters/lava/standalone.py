@@ -19,6 +19,8 @@ def main(directory: Path, arguments: Sequence[str] | None = None) -> int:
     """Run the network saved in `directory`; 0, or 2 with one line on standard error."""
     options = _parser().parse_args(arguments)
     try:
+        if options.out is not None:
+            _check_free(options.out)
         network = Network.load(directory)
         images, labels = _read(options.images, options.limit, network.classes)
         result = run_network(
@@ -41,8 +43,18 @@ def main(directory: Path, arguments: Sequence[str] | None = None) -> int:
         print(f"accuracy: {right / len(labels):.4f} ({right} of {len(labels)})")
     print(f"token ratio: {result.token_ratio:.4f}")
     if options.out is not None:
-        np.savez(options.out, predictions=predictions, logits=result.logits, visits=result.visits)
+        with options.out.open("xb") as file:  # which refuses what has appeared there meanwhile
+            np.savez(file, predictions=predictions, logits=result.logits, visits=result.visits)
     return 0
+
+
+def _check_free(path: Path) -> None:
+    """Refuse, before any work, a file that exists or cannot be made."""
+    try:
+        path.open("xb").close()
+        path.unlink()
+    except OSError as error:
+        raise LavaFailure(f"{path}: {error.strerror or error}", "choose another path for --out") from error
 
 
 def _parser() -> argparse.ArgumentParser:

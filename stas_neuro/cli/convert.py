@@ -8,7 +8,8 @@ import click
 
 from stas_neuro.bundle import ARITHMETICS, load_bundle
 from stas_neuro.cli.common import PATH, emit_json, force_option, stas_command
-from stas_neuro.exporters.lava.package import write_package
+from stas_neuro.exporters.lava.package import package_output, write_package
+from stas_neuro.files import check_outputs
 
 
 @stas_command(
@@ -45,6 +46,7 @@ def command(
 
     lava: a directory whose run.py runs the network on Lava with numpy and lava-nc alone, without stas-neuro.
     """
+    check_outputs([package_output(output, force=force)], reads=[bundle])
     loaded = load_bundle(bundle)
     write_package(loaded.of(arithmetic), output, force=force)
     if as_json:

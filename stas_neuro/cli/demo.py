@@ -28,10 +28,10 @@ from stas_neuro.cli.verify import show as show_certificate
 from stas_neuro.data import LabelledImages, load_data
 from stas_neuro.energy import Comparison, Estimate, Saving, compare, list_profiles, load_profile
 from stas_neuro.energy.pricing import OP_COUNT
-from stas_neuro.files import appearing_directory
+from stas_neuro.files import Output
 from stas_neuro.labels import match_classes
 from stas_neuro.quantisation import quantise
-from stas_neuro.report import predictions_table, si, write_halting_map
+from stas_neuro.report import comparison_what_if, predictions_table, si, write_halting_map
 from stas_neuro.shipped import HALTING_MODEL, IMAGES, ONE_STEP_MODEL, shipped
 from stas_neuro.trace import Trace
 from stas_neuro.verification import Verification, verify
@@ -117,8 +117,8 @@ def command(output: Path | None, images: int, force: bool, as_json: bool) -> Non
 
 def _demonstrate(directory: Path, count: int, force: bool) -> _Demonstration:
     begun = time.perf_counter()
-    data = load_data(str(shipped(IMAGES))).select(slice(0, count))
-    with appearing_directory(directory, marker=PICTURE, force=force) as fresh:
+    with Output.marked(directory, PICTURE, force=force).filled() as fresh:
+        data = load_data(str(shipped(IMAGES))).select(slice(0, count))
         halting = _run(HALTING, data, fresh, directory, backend="lava")
         data = match_classes(data, load_bundle(fresh / "halting.stas").graph.classes)
         with progress("comparing spikes") as told:
@@ -196,6 +196,8 @@ def _show(done: _Demonstration) -> None:
     click.echo(f"3. What an image costs, mean of {len(done.images)}, and what halting saves of it:")
     _show_costs(done)
     click.echo("* of its events only: no static power or no time is published.")
+    for line in comparison_what_if(done.fastest):
+        click.echo(line)
     click.echo(f"{OP_COUNT} is the operation count of the literature, without time and static power.")
     click.echo(f"All figures are {done.fastest.disclaimer}; low to high in brackets.")
     click.echo(f"\n4. Where tokens halt: {done.directory / PICTURE}")

@@ -19,11 +19,11 @@ from stas_neuro.cli.common import (
     progress,
     stas_command,
 )
-from stas_neuro.cli.runs import RUN_FILE, run_document, write_run
-from stas_neuro.data import load_data
+from stas_neuro.cli.runs import run_document, run_output, write_run
+from stas_neuro.data import data_path, load_data
 from stas_neuro.energy import GATINGS
 from stas_neuro.errors import InputError
-from stas_neuro.files import check_free
+from stas_neuro.files import check_outputs
 
 
 @stas_command(
@@ -118,7 +118,7 @@ def command(
     depends on: `estimate` and `compare` read it.
     """
     if output is not None:
-        check_free(output, marker=RUN_FILE, force=force)  # before the work, not after it
+        check_outputs([run_output(output, force=force)], reads=[bundle, data_path(data)])
     if all((bundle / name).is_file() for name in api.CHECKPOINT_FILES):
         raise InputError(
             f"{bundle} is a checkpoint", f"compile it first: stas-export compile {bundle} -o BUNDLE"

@@ -1,6 +1,7 @@
 """What a run costs on a chip: hardware profiles times activity."""
 
 from stas_neuro.energy.alike import check_alike
+from stas_neuro.energy.capabilities import Finding, Severity
 from stas_neuro.energy.compare import Comparison, Saving, compare
 from stas_neuro.energy.events import PRICES, Price
 from stas_neuro.energy.gating import GATINGS, Gating
@@ -43,6 +44,7 @@ __all__ = [
     "Entry",
     "Estimate",
     "EventCost",
+    "Finding",
     "Gating",
     "Interval",
     "LayerCost",
@@ -52,6 +54,7 @@ __all__ = [
     "Saving",
     "Schedule",
     "ScheduleCost",
+    "Severity",
     "Source",
     "Split",
     "Spread",

@@ -12,6 +12,7 @@ from functools import cache
 import numpy as np
 
 from stas_neuro.activity import Activity
+from stas_neuro.energy.capabilities import shortfalls
 from stas_neuro.energy.dynamic import by_core, by_layer, by_step, by_token, price_events
 from stas_neuro.energy.events import Events, count_events
 from stas_neuro.energy.gating import ESTIMATED_NONE, GATINGS, UNMAPPED_CORE, Gating, check_gating, gating_of
@@ -55,6 +56,8 @@ def estimate(
     weight_bits: int = 8,
 ) -> Estimate:
     """Price a run on a chip.
+
+    Also on a chip that cannot take the network: then the price is a what-if, and `what_if` says why.
 
     Parameters
     ----------
@@ -113,6 +116,9 @@ def estimate(
     elif management is not None:
         total = total + management
     core_steps = _core_steps(events, ticks, placement, unavailable)
+    what_if, unknown = shortfalls(activity, profile)
+    if what_if is None:
+        unavailable["what_if"] = unknown
     return Estimate(
         disclaimer=DISCLAIMER,
         profile=profile.name,
@@ -122,6 +128,7 @@ def estimate(
         weight_bits=weight_bits,
         images=activity.images,
         token_ratio=activity.token_ratio if activity.visits is not None and activity.visits.size else None,
+        what_if=what_if,
         energy_j=_mean(total),
         dynamic_energy_j=_mean(dynamic.per_image) if priced else None,
         halting_energy_j=interval(dynamic.halting) if priced else None,

@@ -296,6 +296,13 @@ def list_profiles() -> tuple[str, ...]:
     return tuple(sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml")))
 
 
+def profile_path(name_or_path: str | Path | None) -> Path | None:
+    """Give the file that `load_profile` reads; None for a profile of the catalogue, and for none."""
+    if isinstance(name_or_path, Path) or (name_or_path is not None and name_or_path.endswith(".toml")):
+        return Path(name_or_path)
+    return None
+
+
 def load_profile(name_or_path: str | Path) -> Profile:
     """Load a profile of the catalogue by name, or any TOML file by path (a Path, or a text ending in .toml).
 
@@ -319,8 +326,8 @@ def parse_profile(content: bytes, where: str) -> Profile:
 
 def _read(name_or_path: str | Path) -> tuple[bytes, str]:
     """Give the bytes of a profile, and what errors call it."""
-    if isinstance(name_or_path, Path) or name_or_path.endswith(".toml"):
-        return read_bytes(Path(name_or_path)), str(name_or_path)
+    if (path := profile_path(name_or_path)) is not None:
+        return read_bytes(path), str(name_or_path)
     if name_or_path not in list_profiles():
         raise InputError(
             f"no profile is called '{name_or_path}'",

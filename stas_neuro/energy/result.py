@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from stas_neuro.energy.capabilities import Finding
+
 DISCLAIMER = "estimated from published figures, not measured"
 
 
@@ -92,7 +94,11 @@ class TokenCost:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """Cost of one inference, mean over the images unless the field says otherwise."""
+    """Cost of one inference, mean over the images unless the field says otherwise.
+
+    `what_if` has the reasons why the chip cannot take the network, as far as the record of the run shows:
+    with any of them the cost is a what-if. None where nobody knows.
+    """
 
     disclaimer: str
     profile: str
@@ -102,6 +108,7 @@ class Estimate:
     weight_bits: int
     images: int
     token_ratio: float | None
+    what_if: tuple[Finding, ...] | None
     energy_j: Interval | None
     dynamic_energy_j: Interval | None
     halting_energy_j: Interval | None

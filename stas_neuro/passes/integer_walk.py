@@ -39,11 +39,13 @@ from stas_neuro.ir import (
     HaltingScore,
     Input,
     Integrate,
+    IRError,
     Kind,
     Linear,
     MaskedColumnSum,
     Node,
     Output,
+    Problem,
     Problems,
     Range,
     Readout,
@@ -116,10 +118,12 @@ class IntegerWalk:
         for node in self.graph.nodes:
             try:
                 _RULES[op_of(node)](self, node)
+            except IRError as error:  # which names the layer: of layers with one unit perhaps another
+                self.problems.found += error.problems
             except InputError as error:
-                # Nothing behind this node can be told: its values have no unit.
                 self.problems.add(node.name, error.what, error.remedy)
-                break
+            if self.problems.found:
+                break  # nothing behind this node can be told: its values have no unit
         self.problems.raise_if_any()
         return dataclasses.replace(
             self.graph, stage=Stage.QUANTISED, nodes=tuple(self.nodes), tensors=self.tensors
@@ -229,7 +233,8 @@ class IntegerWalk:
                     or not scale.unit > 0
                     or len(scale.exponents) != len(self.graph.tensor(source, "weight"))
                 ):
-                    raise InputError(f"the given scales do not fit {source.name}", "fine-tune the model anew")
+                    what = "the given scales are not of its weights"
+                    raise IRError(Problem(source.name, what, "fine-tune the model anew"))
             self.scales.update({name: given[name] for name in names})
             return
         layers = [self._layer(source) for source in group.sources if isinstance(source, Synaptic)]
@@ -259,6 +264,7 @@ class IntegerWalk:
             name=node.name,
             weight=matrix,
             bias=self._bias(node, matrix),
+            own_bias=self._own_bias(node),
             column_unit=columns,
             lowest=min(reach.low, 0),
             highest=max(reach.high, 0),
@@ -267,13 +273,18 @@ class IntegerWalk:
             repeats=steps,
         )
 
+    def _own_bias(self, node: Synaptic) -> Array:
+        """Give the part of that which is a layer's bias, float (out,)."""
+        if not node.bias:
+            return np.zeros(len(self.graph.tensor(node, "weight")))
+        own: Array = self.graph.tensor(node, "bias") / self.groups[node.name].tau
+        return own
+
     def _bias(self, node: Synaptic, matrix: Array) -> Array:
         """Give what a layer's neurons receive without any spike, float (out,) or (out, H', W')."""
-        tau = self.groups[node.name].tau
-        own = self.graph.tensor(node, "bias") if node.bias else np.zeros(len(matrix))
-        key = self._source(node, "x")
+        own, key = self._own_bias(node), self._source(node, "x")
         if key not in self.images:
-            total: Array = own / tau + matrix.sum(1) * self.offset.get(key, 0.0)
+            total: Array = own + matrix.sum(1) * self.offset.get(key, 0.0)
             return total
         assert isinstance(node, Conv2d)
         # A black pixel is 0 here and -mean/std in the float network, whose padding is 0: the border differs.
@@ -284,7 +295,7 @@ class IntegerWalk:
         windows = np.lib.stride_tricks.sliding_window_view(padded, window, (1, 2))  # type: ignore[call-overload]
         windows = windows[:, :: node.stride, :: node.stride]
         kernels = matrix.reshape(-1, shape[0], node.kernel, node.kernel)
-        bias: Array = own[:, None, None] / tau + np.einsum("ochw,cyxhw->oyx", kernels, windows, optimize=True)
+        bias: Array = own[:, None, None] + np.einsum("ochw,cyxhw->oyx", kernels, windows, optimize=True)
         uniform = np.allclose(bias, bias[:, :1, :1], rtol=0, atol=1e-12)
         return bias[:, 0, 0] if uniform else bias
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from stas_neuro.energy import Finding
 from stas_neuro.energy.placement import Cut, core_of, cut_group, pack
 from stas_neuro.errors import InputError
 from stas_neuro.ir import (
@@ -16,7 +17,7 @@ from stas_neuro.ir import (
     SpikeMatMul,
     op_of,
 )
-from stas_neuro.preflight.findings import Finding, Site, off_core
+from stas_neuro.preflight.findings import Site, off_core
 
 EXPONENT_BITS = 4
 """Of a power of two of weights, -8..7."""

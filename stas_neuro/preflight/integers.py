@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from stas_neuro.energy import Finding
 from stas_neuro.ir import (
     FixedLIF,
     FixedReadout,
@@ -15,7 +16,7 @@ from stas_neuro.ir import (
     Node,
     Range,
 )
-from stas_neuro.preflight.findings import Finding, Site, off_core
+from stas_neuro.preflight.findings import Site, off_core
 
 _STATES = frozenset({Kind.CURRENT, Kind.MEMBRANE})
 
