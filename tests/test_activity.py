@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from stas_neuro.activity import (
     Activity,
     ActivityBuilder,
     Layer,
+    Origin,
     builder_for,
+    hash_images,
     layers_of,
     read_activity,
     step_labels,
@@ -63,6 +66,12 @@ def records(draw: st.DrawFn, *, observed: bool | None = None) -> Activity:
         steps=STEPS,
         counts=counts,
         visits=rng.random((images, 2, 1, 3)) < 0.5 if seen else None,
+        origin=Origin(
+            images=tuple(f"{number:016x}" for number in rng.integers(0, 99, images).tolist()),
+            labels=tuple(rng.integers(0, 9, images).tolist()) if draw(st.booleans()) else None,
+            network="n",
+            arithmetic="float64",
+        ),
     )
 
 
@@ -77,6 +86,13 @@ def test_records_add_up(a: Activity, b: Activity, c: Activity) -> None:
     assert (a + b) + c == a + (b + c) == Activity.concatenate([a, b, c])
     assert both.restrict(slice(0, a.images)) == a
     assert both.restrict(np.arange(a.images, both.images)) == b
+    assert both.origin.images == (a.origin.images or ()) + (b.origin.images or ())
+    assert both.restrict(slice(0, a.images)).origin.images == a.origin.images
+    assert both.origin.network == "n" and both.origin.gating is None
+    if a.origin.labels is not None and b.origin.labels is not None:
+        assert both.restrict(np.arange(a.images, both.images)).origin == b.origin
+    else:
+        assert both.origin.labels is None
 
 
 @given(records())
@@ -97,7 +113,35 @@ def test_parts_sum_to_the_whole(record: Activity) -> None:
 def test_file_gives_back_the_record(tmp_path_factory: pytest.TempPathFactory, record: Activity) -> None:
     path = tmp_path_factory.getbasetemp() / "activity.json"
     write_activity(record, path)
-    assert read_activity(path) == record
+    assert read_activity(path) == record and read_activity(path).origin == record.origin
+    document = json.loads(path.read_text())
+    del document["origin"]
+    path.write_text(json.dumps(document))
+    assert read_activity(path) == record and read_activity(path).origin == Origin()
+
+
+def test_equal_images_have_the_same_hash_in_every_type() -> None:
+    whole = np.random.default_rng(0).integers(0, 256, (3, 1, 4, 5)).astype(np.uint8)
+    hashes = hash_images(whole)
+    assert len(set(hashes)) == 3 and all(re.fullmatch("[0-9a-f]{16}", each) for each in hashes)
+    assert hash_images(whole / 255) == hash_images(whole.astype(np.float32) / 255) == hashes
+    assert hash_images(whole[1:]) == hashes[1:]
+    assert hash_images(np.full((1, 2), -0.0)) == hash_images(np.zeros((1, 2)))
+    changed = whole.copy()
+    changed[1, 0, 2, 2] ^= 1
+    assert [a == b for a, b in zip(hash_images(changed), hashes, strict=True)] == [True, False, True]
+    assert not set(hash_images(whole.swapaxes(2, 3))) & set(hashes)
+    assert not set(hash_images(whole.reshape(3, 1, 5, 4))) & set(hashes)
+    # As docs/activity.md describes it.
+    text = b"1x4x5\n" + (whole[0] / 255).astype("<f4").tobytes()
+    assert hashlib.sha256(text).hexdigest()[:16] == hashes[0]
+
+
+def test_an_origin_is_of_as_many_images() -> None:
+    record = ActivityBuilder(LAYERS, STEPS, images=2).build()
+    for name, values in (("images", ("a",)), ("labels", (1, 2, 3))):
+        with pytest.raises(InputError, match=f"origin.{name}: has {len(values)} entries; give 2"):
+            replace(record, origin=Origin(**{name: values}))
 
 
 def test_builder_fills_the_places_it_is_told() -> None:
@@ -243,6 +287,7 @@ def test_the_example_in_the_docs_is_valid_and_the_tables_are_complete(tmp_path: 
     names = {name for cell in documented for name in re.findall(r"`(\w+)`", cell)}
     expected = set(KINDS) | {field.name for field in fields(Layer)}
     expected |= {field.name for field in fields(activity_file._File)}
+    expected |= {field.name for field in fields(Origin)}
     expected |= set(GATINGS)
     assert names == expected
 

@@ -2,6 +2,7 @@
 
 from stas_neuro.activity.file import read_activity, write_activity
 from stas_neuro.activity.layers import builder_for, layers_of, mapped_layers
+from stas_neuro.activity.origin import Origin, hash_images
 from stas_neuro.activity.record import (
     KINDS,
     MAPPED_KINDS,
@@ -23,9 +24,11 @@ __all__ = [
     "ActivityBuilder",
     "Counts",
     "Layer",
+    "Origin",
     "Visits",
     "builder_for",
     "does_events",
+    "hash_images",
     "layers_of",
     "mapped_layers",
     "read_activity",

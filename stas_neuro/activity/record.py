@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from stas_neuro.activity.origin import UNKNOWN, Origin
 from stas_neuro.errors import InputError
 from stas_neuro.mapping import Site
 
@@ -122,6 +123,8 @@ class Layer:
 class Activity:
     """Counts of a run over some images. Arrays are read-only.
 
+    Records are equal when they count the same; `origin` is not compared.
+
     Parameters
     ----------
     layers : tuple of Layer
@@ -135,6 +138,8 @@ class Activity:
         Where the cores are that rows name; empty without a mapping.
     late : int
         Hardware steps by which halting decisions are late: 0, or what the schedule pipelined-stale needs.
+    origin : Origin
+        Which network ran, on which images, computed how; by default nothing of it is known.
 
     Raises
     ------
@@ -148,6 +153,7 @@ class Activity:
     visits: Visits | None = None
     cores: tuple[Site, ...] = ()
     late: int = 0
+    origin: Origin = UNKNOWN
 
     def __post_init__(self) -> None:
         _require_unique("layer", [layer.name for layer in self.layers])
@@ -174,6 +180,10 @@ class Activity:
                 f"counts cover {sorted(images)} images by kind", "give the same images for every kind"
             )
         shape = (images.pop(), len(self.layers), len(self.steps))
+        for name in ("images", "labels"):
+            known = getattr(self.origin, name)
+            if known is not None and len(known) != shape[0]:
+                raise InputError(f"origin.{name}: has {len(known)} entries", f"give {shape[0]}, one an image")
         frozen = {kind: _frozen_counts(kind, self.counts[kind], shape) for kind in KINDS}
         object.__setattr__(self, "counts", MappingProxyType(frozen))
         if self.visits is not None:
@@ -234,6 +244,7 @@ class Activity:
             visits=None if self.visits is None else self.visits[chosen],
             cores=self.cores,
             late=self.late,
+            origin=self.origin.restrict(chosen),
         )
 
     def __add__(self, other: Activity) -> Activity:
@@ -264,6 +275,7 @@ class Activity:
             visits=np.concatenate(observed) if observed else None,
             cores=first.cores,
             late=first.late,
+            origin=Origin.join([run.origin for run in runs]),
         )
 
     def __eq__(self, other: object) -> bool:
@@ -343,7 +355,9 @@ def _frozen_counts(kind: str, array: Counts, shape: tuple[int, int, int]) -> Cou
         raise InputError(f"counts of {kind} are {np.asarray(array).dtype}", "give whole numbers")
     if np.shape(array) == shape and not np.any(array):
         return np.broadcast_to(np.int64(0), shape)  # many kinds never happen: they take no memory
-    counts = np.array(array, dtype=np.int64)
+    counts = np.asarray(array, dtype=np.int64)
+    if counts.flags.writeable or not counts.flags.owndata:  # somebody could write to it
+        counts = counts.copy()
     if counts.shape != shape:
         raise InputError(
             f"counts of {kind} have shape {counts.shape}", f"give (images, layers, steps) = {shape}"
