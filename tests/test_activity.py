@@ -44,6 +44,7 @@ from stas_neuro.ir import (
     Stage,
 )
 from stas_neuro.ir.nodes import Conv2d, Tokens
+from stas_neuro.mapping import Site
 from stas_neuro.trace import Trace
 
 DOCS = Path(__file__).parent.parent / "docs" / "activity.md"
@@ -185,8 +186,42 @@ def test_a_record_is_read_only_and_checked() -> None:
         Activity(layers=LAYERS, steps=STEPS, counts={k: v for k, v in record.counts.items() if k != "macs"})
     with pytest.raises(InputError, match="lif appears more than once"):
         ActivityBuilder((LAYERS[1], LAYERS[1]), STEPS, images=1).build()
-    with pytest.raises(InputError, match="layers or steps"):
-        record + ActivityBuilder(LAYERS, step_labels(3), images=1).build()
+
+
+def test_records_of_different_runs_are_not_joined() -> None:
+    def built(layers: tuple[Layer, ...] = LAYERS, steps: tuple[str, ...] = STEPS, **more: Any) -> Activity:
+        return ActivityBuilder(layers, steps, images=1, **more).build()
+
+    record = built()
+    visits = np.ones((1, 2, 1, 3), np.bool_)
+    changed = replace(LAYERS[0], weights=9)
+    for other, told in (
+        (built(steps=step_labels(3)), "step 3 of 'record 1' is end, of 'record 2' step3"),
+        (built((changed, LAYERS[1])), "neurons 6, weights 18, placed_with lif, stage 0), of 'record 2' fc ("),
+        (built((*LAYERS, replace(LAYERS[1], name="more"))), "layer 2 of 'record 1' is none, of 'record 2' m"),
+        (built(cores=(Site(x=1),)), "core 0 of 'record 1' is at no place, of 'record 2' at chip 0, tile 1,0"),
+        (built(late=2), "decisions of 'record 1' are 0 hardware steps late, of 'record 2' 2"),
+        (replace(record, visits=visits), "'record 1' has no visits, 'record 2' visits of 2 steps, 1 blocks"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=re.escape(told)):
+            record + other
+    known = Origin(network="1" * 64, arithmetic="float64", processes="own", gating="silent", chip="loihi1")
+    for name, value, told in (
+        ("network", "2" * 64, f"'record 1' ran the network {'1' * 16}, 'record 2' another, {'2' * 16}"),
+        ("arithmetic", "float32", "'record 1' was computed in float64, 'record 2' in float32"),
+        ("processes", "stock", "'record 1' was counted in own processes, 'record 2' in stock ones"),
+        ("gating", "none", "'record 1' was run with gating silent, 'record 2' with none"),
+    ):
+        ours = replace(record, origin=known)
+        theirs = replace(record, origin=replace(known, **{name: value}))
+        with pytest.raises(InputError, match=re.escape(told)):
+            ours + theirs
+        assert (ours + ours).origin == known
+        # What one of them does not say is not known of both.
+        assert (ours + record).origin == Origin()
+    placed = replace(built(cores=(Site(),)), origin=known)
+    with pytest.raises(InputError, match="'record 1' was placed for loihi1, 'record 2' for loihi2"):
+        placed + replace(placed, origin=replace(known, chip="loihi2"))
 
 
 def _written(tmp_path: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Events of a run: what happened, how often, where and when."""
 
+from stas_neuro.activity.alike import COMPARED, SAME_NETWORK, Fact, check_facts, not_checked
 from stas_neuro.activity.file import read_activity, write_activity
 from stas_neuro.activity.layers import builder_for, layers_of, mapped_layers
 from stas_neuro.activity.origin import Origin, hash_images
@@ -17,20 +18,25 @@ from stas_neuro.activity.record import (
 from stas_neuro.mapping import does_events
 
 __all__ = [
+    "COMPARED",
     "KINDS",
     "MAPPED_KINDS",
     "PHASES",
+    "SAME_NETWORK",
     "Activity",
     "ActivityBuilder",
     "Counts",
+    "Fact",
     "Layer",
     "Origin",
     "Visits",
     "builder_for",
+    "check_facts",
     "does_events",
     "hash_images",
     "layers_of",
     "mapped_layers",
+    "not_checked",
     "read_activity",
     "step_labels",
     "write_activity",

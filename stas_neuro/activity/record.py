@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from stas_neuro.activity.alike import JOINED, check_facts
 from stas_neuro.activity.origin import UNKNOWN, Origin
 from stas_neuro.errors import InputError
 from stas_neuro.mapping import Site
@@ -253,21 +254,22 @@ class Activity:
 
     @staticmethod
     def concatenate(records: Iterable[Activity]) -> Activity:
-        """One record of several runs of the same network, joined along the image axis."""
+        """One record of several runs of the same network, joined along the image axis.
+
+        What one of them does not say of its origin the whole does not either.
+
+        Raises
+        ------
+        InputError
+            When there is none, or two differ in their layers, steps, cores, schedule, visits, network,
+            arithmetic or gating: names both, and the values.
+        """
         runs = tuple(records)
         if not runs:
             raise InputError("there are no activity records to join", "give at least one")
         first = runs[0]
-        for run in runs[1:]:
-            if run.layers != first.layers or run.steps != first.steps:
-                raise InputError("layers or steps of the records differ", "join runs of one network only")
-            if run.cores != first.cores or run.late != first.late:
-                raise InputError("cores or schedules of the records differ", "join runs of one mapping only")
+        check_facts({f"record {number}": run for number, run in enumerate(runs, 1)}, JOINED)
         observed = [run.visits for run in runs if run.visits is not None]
-        if observed and len(observed) != len(runs):
-            raise InputError("only some of the activity records have visits", "join only like with like")
-        if len({visits.shape[1:] for visits in observed}) > 1:
-            raise InputError("visits differ in steps, blocks or tokens", "join runs of one network only")
         return Activity(
             layers=first.layers,
             steps=first.steps,

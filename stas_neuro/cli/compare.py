@@ -23,6 +23,7 @@ from stas_neuro.energy import (
     Profile,
     Schedule,
     check_alike,
+    check_same_network,
     compare,
     compare_schedules,
     estimate,
@@ -32,7 +33,7 @@ from stas_neuro.energy import (
 from stas_neuro.errors import InputError
 from stas_neuro.files import write_atomically
 from stas_neuro.report import comparison_csv, comparison_report, schedules_report, si, write_savings_chart
-from stas_neuro.report.tables import interval_cells
+from stas_neuro.report.tables import interval_cells, lines
 
 
 @stas_command(
@@ -99,16 +100,17 @@ def command(
     activity = read_run(run)
     named = list_profiles() if profiles == "all" else [name.strip() for name in profiles.split(",")]
     loaded = [load_profile(name) for name in named]
-    runs = {run.resolve().name: activity}
-    runs |= _labelled(stale, runs)
-    without = _labelled(baselines, runs)
-    runs |= without
-    check_alike(runs)
+    label = run.resolve().name
+    runs = {label: activity}
+    late = runs | _labelled(stale, runs)
+    without = _labelled(baselines, late)
+    runs = late | without
+    unchecked = dict.fromkeys((*check_alike(runs), *check_same_network(late)))
     priced, lacking = price_each(activity, loaded, gating, schedule, weight_bits)
     if not priced:
         reasons = " ".join(f"{name}: {reason}." for name, reason in lacking.items())
         raise InputError(f"no profile could price {run}. {reasons[:-1]}", "choose other --profiles")
-    saved = None
+    saved, reported = None, dict[str, None]()
     if without:
         saved = compare(
             activity,
@@ -118,7 +120,10 @@ def command(
             schedule=schedule,
             baseline_schedule=baseline_schedule,
             weight_bits=weight_bits,
+            label=label,
         )
+        reported = dict.fromkeys(told for row in saved.rows for told in row.unchecked)
+        unchecked |= reported
         if csv_file is not None:
             write_atomically(csv_file, comparison_csv(saved).encode())
         if picture is not None:
@@ -127,13 +132,16 @@ def command(
     if as_json:
         document: dict[str, Any] = {"estimates": [cost.to_json() for cost in priced], "missing": lacking}
         document |= {"comparison": None if saved is None else saved.to_json()}
-        emit_json(document | {"schedules": [asdict(row) for row in schedules]})
+        document |= {"schedules": [asdict(row) for row in schedules], "unchecked": list(unchecked)}
+        emit_json(document)
         return
     show_side_by_side(priced, lacking)
     _hint(priced, loaded)
     if saved is not None:
         emit(comparison_report(saved))
     emit(schedules_report(schedules))
+    if rest := [told for told in unchecked if told not in reported]:
+        emit(lines("Not checked", rest))
 
 
 def _labelled(given: Sequence[str], taken: Mapping[str, Activity]) -> dict[str, Activity]:

@@ -1,6 +1,6 @@
 """What a run costs on a chip: hardware profiles times activity."""
 
-from stas_neuro.energy.alike import check_alike
+from stas_neuro.energy.alike import check_alike, check_same_network
 from stas_neuro.energy.compare import Comparison, Saving, compare
 from stas_neuro.energy.events import PRICES, Price
 from stas_neuro.energy.gating import GATINGS, Gating
@@ -58,6 +58,7 @@ __all__ = [
     "StepCost",
     "TokenCost",
     "check_alike",
+    "check_same_network",
     "compare",
     "compare_schedules",
     "estimate",
