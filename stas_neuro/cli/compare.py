@@ -26,6 +26,7 @@ from stas_neuro.energy import (
     check_same_network,
     compare,
     compare_schedules,
+    disclaimer_of,
     estimate,
     list_profiles,
     load_profile,
@@ -33,7 +34,7 @@ from stas_neuro.energy import (
 from stas_neuro.errors import InputError
 from stas_neuro.files import write_atomically
 from stas_neuro.report import comparison_csv, comparison_report, schedules_report, si, write_savings_chart
-from stas_neuro.report.tables import interval_cells, lines
+from stas_neuro.report.tables import disclaimer, interval_cells, lines
 
 
 @stas_command(
@@ -207,7 +208,7 @@ def show_side_by_side(priced: Sequence[Estimate], lacking: dict[str, str]) -> No
     for name, reason in lacking.items():
         click.echo(f"{name} was not priced: {reason}")
     if priced:
-        click.echo(f"All figures are {priced[0].disclaimer}.")
+        emit(disclaimer(disclaimer_of(cost.figures for cost in priced)))
 
 
 def _value(interval: Interval | None, unit: str) -> str:

@@ -3,6 +3,7 @@
 from stas_neuro.energy.alike import check_alike, check_same_network
 from stas_neuro.energy.compare import Comparison, Saving, compare
 from stas_neuro.energy.events import PRICES, Price
+from stas_neuro.energy.figures import disclaimer_of
 from stas_neuro.energy.gating import GATINGS, Gating
 from stas_neuro.energy.pricing import estimate, op_count
 from stas_neuro.energy.profile import (
@@ -61,6 +62,7 @@ __all__ = [
     "check_same_network",
     "compare",
     "compare_schedules",
+    "disclaimer_of",
     "estimate",
     "fastest",
     "list_profiles",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from typing import Any
 
@@ -11,11 +11,12 @@ import numpy as np
 
 from stas_neuro.activity import Activity
 from stas_neuro.energy.alike import check_baselines
+from stas_neuro.energy.figures import disclaimer_of
 from stas_neuro.energy.gating import Gating, computed_halted
 from stas_neuro.energy.pricing import estimate, op_count
 from stas_neuro.energy.profile import MissingEntry, Profile
 from stas_neuro.energy.refusal import CannotRun
-from stas_neuro.energy.result import DISCLAIMER, Estimate, Interval
+from stas_neuro.energy.result import Estimate, Interval
 from stas_neuro.energy.schedule import Schedule, fastest
 from stas_neuro.energy.split import Split, at_every_step, held_to, split
 
@@ -54,8 +55,17 @@ class Saving:
 class Comparison:
     """With and without halting on several chips; rows by profile as given, then by baseline."""
 
-    disclaimer: str
+    disclaimer: str = field(init=False)
     rows: tuple[Saving, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "disclaimer", disclaimer_of(cost.figures for cost in self.estimates))
+
+    @property
+    def estimates(self) -> tuple[Estimate, ...]:
+        """The estimates of all rows."""
+        found = (cost for row in self.rows for cost in (row.halting, row.without))
+        return tuple(cost for cost in found if cost is not None)
 
     def to_json(self) -> dict[str, Any]:
         """Give plain dicts and lists for `json.dumps`."""
@@ -115,7 +125,7 @@ def compare(
             counted = ours, op_count(baseline, kind).value
             row = _saving(profile.name, name, (own, other), halting, without, counted)
             rows.append(replace(_explain(row, every_step, kept), unchecked=unchecked[name]))
-    return Comparison(disclaimer=DISCLAIMER, rows=tuple(rows))
+    return Comparison(rows=tuple(rows))
 
 
 def _try(

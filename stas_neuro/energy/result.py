@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-DISCLAIMER = "estimated from published figures, not measured"
+from stas_neuro.energy.figures import Figures, disclaimer_of
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,13 @@ class TokenCost:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """Cost of one inference, mean over the images unless the field says otherwise."""
+    """Cost of one inference, mean over the images unless the field says otherwise.
 
-    disclaimer: str
+    `figures` are the entries of the profile that it rests on, and `disclaimer` says what these rest on.
+    """
+
+    disclaimer: str = field(init=False)
+    figures: Figures
     profile: str
     profile_title: str
     gating: str
@@ -133,6 +137,9 @@ class Estimate:
     unavailable: dict[str, str]
     assumptions: tuple[str, ...]
     sources: dict[str, str]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "disclaimer", disclaimer_of([self.figures]))
 
     def to_json(self) -> dict[str, Any]:
         """Give plain dicts and lists for `json.dumps`; an interval is {"value", "low", "high"}."""
