@@ -98,11 +98,11 @@ def solve(problem: Problem) -> Numbers:
 def intervals(problem: Problem, confidence: float) -> Numbers:
     """Give the ends, (columns, 2), between which each column lies.
 
-    They are those of the fit without the constraint, cut off at 0: normal errors given, each holds the truth
-    with at least `confidence`, whichever columns the constrained fit puts at 0. (A bootstrap of a few runs
-    often draws too few different ones to fit anything.) The scatter is that of the residuals or, where it is
-    larger, the given one; the quantile is Student's. A column that the runs leave open lies between 0 and
-    what explains a run alone.
+    They are those of the fit without the constraint, cut off at 0; where that fit is below 0 they are those
+    around 0. Normal errors given, each holds the truth with at least `confidence`, whichever columns the
+    constrained fit puts at 0. (A bootstrap of a few runs often draws too few different ones to fit anything.)
+    The scatter is that of the residuals or, where it is larger, the given one; the quantile is Student's. A
+    column that the runs leave open lies between 0 and what explains a run alone.
 
     There are more runs than columns, or as many with their deviations.
     """
@@ -121,7 +121,11 @@ def intervals(problem: Problem, confidence: float) -> Numbers:
         variance = max(variance, (problem.deviation.min() / scaled.length) ** 2)
     quantile = float(stdtrit(degrees, (1 + confidence) / 2) if degrees else ndtri((1 + confidence) / 2))
     half = quantile * np.sqrt(variance * np.diag(covariance))
-    ends = np.stack([free - half, free + half], axis=1) / scaled.columns[:, None] * scaled.length
+    ends = (
+        np.stack([free - half, np.maximum(free, 0.0) + half], axis=1)
+        / scaled.columns[:, None]
+        * scaled.length
+    )
     error = quantile * np.sqrt(variance) * scaled.length
     if problem.deviation is not None:
         error = error * problem.deviation / problem.deviation.min()
@@ -137,6 +141,14 @@ def condition(problem: Problem) -> float:
     """Give the condition number of the scaled columns; endless where runs leave a combination open."""
     values, _ = _Scaled.of(problem).decompose()
     return float(values[0] / values[-1]) if values[-1] >= _SINGULAR * values[0] else float("inf")
+
+
+def leverage(problem: Problem) -> Numbers:
+    """Give the part that each run has in its own fitted value, (runs,): 1 where it decides that alone."""
+    matrix = _Scaled.of(problem).matrix
+    vectors, values, _ = np.linalg.svd(matrix, full_matrices=False)
+    share: Numbers = (vectors[:, values >= _SINGULAR * values[0]] ** 2).sum(axis=1)
+    return share
 
 
 def inflation(problem: Problem) -> Numbers:
