@@ -225,7 +225,7 @@ UNSAID = (
         ({"processes": "stock"}, "'halts' was counted in own processes, 'off' in stock ones; run both with"),
         (
             {"chip": "loihi1"},
-            "'halts' was placed for loihi2, 'off' for loihi1; compile both",
+            "'halts' was placed for loihi2, 'off' for loihi1, whose cores differ (819",
         ),
     ],
 )
@@ -260,6 +260,24 @@ def test_what_a_record_does_not_say_is_told_and_not_refused() -> None:
     # Labels are no part of what a run does: data may have none.
     unlabelled = replace(plain, origin=replace(halting.origin, labels=None))
     assert check_alike({"halts": halting, "off": unlabelled}) == ()
+
+
+def test_chips_with_the_same_cores_or_cores_that_nobody_knows_are_not_refused() -> None:
+    runs = {
+        chip: replace(placed(BASELINE), origin=replace(KNOWN, chip=chip))
+        for chip in ("loihi2", "loihi2-gated-whatif", "board", None)
+    }
+    whatif = {name: runs[name] for name in ("loihi2", "loihi2-gated-whatif")}
+    assert check_alike(whatif) == ()
+    (told,) = check_alike({"a": runs["loihi2"], "b": runs["board"]})
+    assert (
+        told
+        == "'a' was placed for loihi2, 'b' for board: whether these have the same cores could not be "
+        + ("checked")
+    )
+    (told,) = check_alike({"a": runs["loihi2"], "b": runs[None]})
+    assert told == "'b' does not say for which chip it was placed: this could not be checked"
+    assert check_alike({"a": runs["board"], "b": runs["board"]}) == ()
 
 
 def test_only_a_baseline_without_halting_is_one() -> None:

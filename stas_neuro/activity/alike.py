@@ -153,12 +153,6 @@ PROCESSES = Fact(
     remedy="run both with the same --lowering",
     unsaid="in which processes it was counted",
 )
-CHIP = Fact(
-    value=lambda run: run.origin.chip if run.cores else "",
-    differs="{a} was placed for {x}, {b} for {y}",
-    remedy="compile both with the same --profile",
-    unsaid="for which chip it was placed",
-)
 
 SAME_NETWORK: tuple[Fact, ...] = (NETWORK, LAYER_NAMES, STEPS)
 """What runs of one network agree in, whatever its schedule and placement."""
@@ -173,7 +167,6 @@ COMPARED: tuple[Fact, ...] = (
         differs="{a} was run {x}, {b} {y}, so that messages and cores differ",
         remedy="compile both with --placement, or run both with --no-mapping",
     ),
-    CHIP,
     ARITHMETIC,
     PROCESSES,
     Fact(
@@ -223,7 +216,11 @@ JOINED: tuple[Fact, ...] = (
     NETWORK,
     ARITHMETIC,
     PROCESSES,
-    CHIP,
+    Fact(
+        value=lambda run: run.origin.chip,
+        differs="{a} was placed for {x}, {b} for {y}",
+        remedy="join runs of one mapping",
+    ),
     Fact(
         value=lambda run: run.origin.gating,
         differs="{a} was run with gating {x}, {b} with {y}",

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 
 from stas_neuro.activity import COMPARED, SAME_NETWORK, Activity, check_facts, not_checked
 from stas_neuro.energy.gating import computed_halted
+from stas_neuro.energy.profile import list_profiles, load_profile
 from stas_neuro.errors import InputError
 
+_SIZES = ("neurons_per_core", "synaptic_memory_per_core", "cores_per_chip")
+"""Limits that decide how many cores and chips a network takes."""
 _HALTING = ("HaltingScore", "HaltAccumulate")
 
 
@@ -26,7 +29,35 @@ def check_alike(runs: Mapping[str, Activity]) -> tuple[str, ...]:
         is on cores and another is not, or a layer takes reals in one (`macs`) and integers in another
         (`synops`). Names both runs and the values.
     """
-    return tuple(check_facts(runs, COMPARED).values())
+    return (*check_facts(runs, COMPARED).values(), *_check_chips(runs))
+
+
+def _check_chips(runs: Mapping[str, Activity]) -> list[str]:
+    """Refuse runs placed for chips whose cores differ; say where the cores of a chip are not known."""
+    placed = {label: run.origin.chip for label, run in runs.items() if run.cores}
+    if len(placed) < 2:
+        return []
+    told = [not_checked(label, "for which chip it was placed") for label, chip in placed.items() if not chip]
+    (first, one), *others = [(label, chip) for label, chip in placed.items() if chip] or [("", "")]
+    for label, chip in ((label, chip) for label, chip in others if chip != one):
+        what = f"'{first}' was placed for {one}, '{label}' for {chip}"
+        sizes = [_sizes(name) for name in (one, chip)]
+        if None in sizes:
+            told.append(f"{what}: whether these have the same cores could not be checked")
+        elif sizes[0] != sizes[1]:
+            raise InputError(
+                f"{what}, whose cores differ ({sizes[0]}; {sizes[1]})", "compile both with the same --profile"
+            )
+    return told
+
+
+def _sizes(chip: str) -> str | None:
+    """Tell what decides how many cores and chips a network takes; None of a chip not in the catalogue."""
+    if chip not in list_profiles() or load_profile(chip).reason("limits") is not None:
+        return None
+    profile = load_profile(chip)
+    neurons, memory, cores = (profile.limit(name) for name in _SIZES)
+    return f"{neurons} neurons and {memory} B of weights each, {cores} a chip"
 
 
 def check_same_network(runs: Mapping[str, Activity]) -> tuple[str, ...]:
