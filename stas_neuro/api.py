@@ -317,7 +317,16 @@ def preprocess(graph: Graph, images: LabelledImages | NDArray[Any], limit: int |
 
 
 def accuracy(trace: Trace, data: LabelledImages) -> float | None:
-    """Share of the trace's images that are classified as labelled; None where the data have no labels."""
+    """Share of the trace's images that are classified as labelled; None where the data have no labels.
+
+    Raises InputError where the data do not begin with the images that the trace is known to be of.
+    """
+    known = trace.activity.origin.images
+    if known is not None and known != hash_images(data.images[: trace.images]):
+        raise InputError(
+            f"the trace is of {trace.images} images, which are not the first of {data.source}",
+            "give the data that were run, in the same order",
+        )
     if data.labels is None:
         return None
     return float((trace.predictions == data.labels[: trace.images]).mean())

@@ -14,6 +14,7 @@ from stas_neuro.activity import Origin, hash_images
 from stas_neuro.bundle import hash_network
 from stas_neuro.data import LabelledImages, load_data
 from stas_neuro.energy import load_profile
+from stas_neuro.errors import InputError
 from stas_neuro.ir import Graph
 from stas_neuro.passes import DelayDecisions
 from stas_neuro.placement import place
@@ -49,6 +50,16 @@ def test_a_run_says_what_it_was(graph: Graph, data: LabelledImages) -> None:
     assert origin(graph, data, limit=3, backend="lava") == found
     bare = origin(graph, data.images.astype(np.float32) / 255, dtype="float32")
     assert (bare.images, bare.labels, bare.arithmetic) == (hash_images(data.images), None, "float32")
+
+
+def test_accuracy_is_that_of_the_images_that_were_run(graph: Graph, data: LabelledImages) -> None:
+    trace = api.run(graph, data, limit=3)
+    assert api.accuracy(trace, data) is not None
+    for other in (data.select(slice(1, 4)), data.select(slice(0, 2))):
+        with pytest.raises(
+            InputError, match=r"the trace is of 3 images, which are not the first of .*data\.npz"
+        ):
+            api.accuracy(trace, other)
 
 
 def test_integers_cores_and_stock_processes_are_told(graph: Graph, data: LabelledImages) -> None:

@@ -169,7 +169,7 @@ def _fit(
     require_enough(evidence)
     values = solve(problem)
     require_something(evidence, values)
-    ends = intervals(problem, confidence)
+    ends = intervals(problem, values, confidence)
     explained = base + problem.counts @ values
     held_out = base + _held_out(problem) if runs > len(fitted) else None
     old = base + problem.counts @ problem.prior if None not in before else None
