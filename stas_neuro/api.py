@@ -11,18 +11,20 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from stas_neuro.bundle import Bundle, Provenance
+from stas_neuro.activity import Origin, hash_images
+from stas_neuro.bundle import Bundle, Provenance, hash_network
 from stas_neuro.data import LabelledImages, check_pixels, normalise
 from stas_neuro.energy import GATINGS
 from stas_neuro.errors import InputError
 from stas_neuro.files import read_bytes
-from stas_neuro.ir import PIXEL_LIMIT, Graph, Phase, Stage
+from stas_neuro.ir import PIXEL_LIMIT, FixedConv2d, FixedLinear, Graph, Phase, Stage
 from stas_neuro.labels import match_classes
 from stas_neuro.mapping import Mapping, check_mapping
 from stas_neuro.passes import ComputeHalted, FoldBatchNorm, run_passes
@@ -217,8 +219,7 @@ def run(
     if gating in ("core", "power") and cores is None:
         remedy = "compile the bundle with --placement, and run its own processes on the cores"
         raise InputError(f"gating is {gating}, and the run is on no cores", remedy)
-    if gating == "none":
-        graph = ComputeHalted()(graph)
+    ran = ComputeHalted()(graph) if gating == "none" else graph
     x = preprocess(graph, images, limit)
     if backend == "lava":
         with needs("lava"):
@@ -228,31 +229,53 @@ def run(
         if lowering == "stock":
             from stas_neuro.exporters.lava.stock import lower_stock, run_stock
 
-            return run_stock(lower_stock(graph), x, record_spikes=record_spikes, progress=progress)
-        return run_lava(
-            graph,
+            trace = run_stock(lower_stock(ran), x, record_spikes=record_spikes, progress=progress)
+        else:
+            trace = run_lava(
+                ran,
+                x,
+                mapping=cores,
+                gating=gating,
+                dtype=precision,
+                runtime=runtime,
+                record_spikes=record_spikes,
+                record_states=record_states,
+                deadline_s=deadline_s,
+                progress=progress,
+            )
+    else:
+        from stas_neuro.reference import run_reference
+
+        trace = run_reference(
+            ran,
             x,
             mapping=cores,
             gating=gating,
             dtype=precision,
-            runtime=runtime,
             record_spikes=record_spikes,
             record_states=record_states,
-            deadline_s=deadline_s,
             progress=progress,
         )
-    from stas_neuro.reference import run_reference
-
-    return run_reference(
-        graph,
-        x,
-        mapping=cores,
+    data = images if isinstance(images, LabelledImages) else LabelledImages(images, None)
+    origin = Origin(
+        images=hash_images(data.images[: trace.images]),
+        labels=None if data.labels is None else tuple(data.labels[: trace.images].tolist()),
+        classes=len(graph.classes),
+        network=hash_network(graph),
+        arithmetic=_arithmetic(graph, precision),
+        processes=lowering,
         gating=gating,
-        dtype=precision,
-        record_spikes=record_spikes,
-        record_states=record_states,
-        progress=progress,
+        chip=None if cores is None else cores.profile,
     )
+    return replace(trace, counted=replace(trace.activity, origin=origin))
+
+
+def _arithmetic(graph: Graph, precision: type[np.floating[Any]]) -> str:
+    """Name the arithmetic that a graph runs in, as `Origin` has it."""
+    if graph.stage != Stage.QUANTISED:
+        return str(np.dtype(precision))
+    bits = {node.weight_bits for node in graph.nodes if isinstance(node, FixedConv2d | FixedLinear)}
+    return f"integers, weights of {', '.join(str(each) for each in sorted(bits))} bits"
 
 
 def _cores_of(
@@ -300,8 +323,15 @@ def preprocess(graph: Graph, images: LabelledImages | NDArray[Any], limit: int |
 def accuracy(trace: Trace, data: LabelledImages, classes: Sequence[str]) -> float | None:
     """Share of the trace's images that are classified as labelled; None where the data have no labels.
 
-    ``classes`` are those of the network that ran, which labels are matched with (`match_classes`).
+    ``classes`` are those of the network that ran, which labels are matched with (`match_classes`). Raises
+    InputError where the data do not begin with the images that the trace is known to be of.
     """
+    known = None if trace.counted is None else trace.counted.origin.images
+    if known is not None and known != hash_images(data.images[: trace.images]):
+        raise InputError(
+            f"the trace is of {trace.images} images, which are not the first of {data.source}",
+            "give the data that were run, in the same order",
+        )
     labels = match_classes(data, classes).labels
     return None if labels is None else float((trace.predictions == labels[: trace.images]).mean())
 

@@ -244,6 +244,18 @@ def _schema_version(source: Path, contents: Mapping[str, bytes]) -> int:
     return version
 
 
+def hash_network(graph: Graph) -> str:
+    """Give the SHA-256 of a network and its weights, in hexadecimal digits.
+
+    A graph and what `DelayDecisions` makes of it have the same: the schedule is left out.
+    """
+    document = _graph_document(graph)
+    for node in document["nodes"]:
+        for name in ("late", "lags"):
+            node.pop(name, None)
+    return _sha256(_to_json(document) + format_safetensors(dict(graph.tensors)))
+
+
 # The graph document -------------------------------------------------------------------------------------
 
 

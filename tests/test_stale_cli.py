@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_support import fine, make_checkpoint, make_data, stas
+from cli_support import Done, fine, make_checkpoint, make_data, stas
 
 import stas_neuro
 from stas_neuro import api
@@ -68,6 +68,16 @@ def test_compile_refuses(home: Path, tmp_path: Path, model: str, options: tuple[
     assert not (tmp_path / "no.stas").exists()
 
 
+def test_the_schedule_leaves_weights_as_they_are(home: Path, tmp_path: Path) -> None:
+    options = ("--bits", 8, "--calibrate", home / "data.npz")
+    fine("compile", home / "raster", *options, "-o", tmp_path / "raster.stas")
+    late = ("--schedule", "pipelined-stale", "--late", 2)
+    fine("compile", home / "raster", *options, *late, "-o", tmp_path / "late.stas")
+    ours, theirs = (load_bundle(tmp_path / f"{name}.stas").quantised for name in ("raster", "late"))
+    assert ours is not None and theirs is not None
+    assert DelayDecisions(2)(ours) == theirs
+
+
 def test_inspect_tells(home: Path) -> None:
     most = spiking_stages(stas_neuro.compile(home / "raster")) - 1
     told = fine("inspect", home / "late.stas").out
@@ -93,6 +103,31 @@ def test_a_run_says_how_late_its_decisions_were(home: Path, tmp_path: Path) -> N
         out = tmp_path / arithmetic
         fine("run", home / "late.stas", "--data", home / "data.npz", "--arithmetic", arithmetic, "-o", out)
         assert stas_neuro.read_activity(out / "activity.json").late == most
+
+
+def test_only_late_runs_of_the_same_weights_are_compared(home: Path, tmp_path: Path) -> None:
+    options = ("--data", home / "data.npz", "--arithmetic", "fixed", "--limit", 2)
+    late = ("--schedule", "pipelined-stale")
+    fine("compile", home / "raster", "--bits", 8, "-o", tmp_path / "raster.stas")
+    fine("compile", home / "raster", "--bits", 4, *late, "-o", tmp_path / "narrow.stas")
+    fine("compile", home / "raster", "--bits", 8, *late, "--epsilon", 0.3, "-o", tmp_path / "eager.stas")
+    bundles = [tmp_path / f"{name}.stas" for name in ("raster", "narrow", "eager")]
+    for bundle in (*bundles, home / "late.stas"):
+        fine("run", bundle, *options, "-o", tmp_path / bundle.stem)
+
+    def compared(name: str) -> Done:
+        chips = ("--profiles", "loihi2", "--json")
+        return stas("compare", tmp_path / "raster", "--stale", tmp_path / name, *chips)
+
+    done = compared("late")
+    assert done.code == 0 and done.json["unchecked"] == []
+    assert {row["run"] for row in done.json["schedules"]} == {"raster", "late"}
+    for name, message in (
+        ("narrow", "weights of 8 bits, 'narrow' in integers, weights of 4 bits"),
+        ("eager", "'eager' another"),
+    ):
+        refused = compared(name)
+        assert refused.code == 2 and message in refused.err
 
 
 def test_a_lava_package_decides_late(home: Path, tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from stas_neuro.activity.alike import JOINED, check_facts
+from stas_neuro.activity.origin import UNKNOWN, Origin
 from stas_neuro.errors import InputError
 from stas_neuro.mapping import Site
 from stas_neuro.pickling import MadeAnew
@@ -123,6 +125,8 @@ class Layer:
 class Activity(MadeAnew):
     """Counts of a run over some images. Arrays are read-only.
 
+    Records are equal when they count the same; `origin` is not compared.
+
     Parameters
     ----------
     layers : tuple of Layer
@@ -136,6 +140,8 @@ class Activity(MadeAnew):
         Where the cores are that rows name; empty without a mapping.
     late : int
         Hardware steps by which halting decisions are late: 0, or what the schedule pipelined-stale needs.
+    origin : Origin
+        Which network ran, on which images, computed how; by default nothing of it is known.
 
     Raises
     ------
@@ -149,6 +155,7 @@ class Activity(MadeAnew):
     visits: Visits | None = None
     cores: tuple[Site, ...] = ()
     late: int = 0
+    origin: Origin = UNKNOWN
 
     def __post_init__(self) -> None:
         _require_unique("layer", [layer.name for layer in self.layers])
@@ -175,6 +182,10 @@ class Activity(MadeAnew):
                 f"counts cover {sorted(images)} images by kind", "give the same images for every kind"
             )
         shape = (images.pop(), len(self.layers), len(self.steps))
+        for name in ("images", "labels"):
+            known = getattr(self.origin, name)
+            if known is not None and len(known) != shape[0]:
+                raise InputError(f"origin.{name}: has {len(known)} entries", f"give {shape[0]}, one an image")
         frozen = {kind: _frozen_counts(kind, self.counts[kind], shape) for kind in KINDS}
         object.__setattr__(self, "counts", MappingProxyType(frozen))
         if self.visits is not None:
@@ -235,6 +246,7 @@ class Activity(MadeAnew):
             visits=None if self.visits is None else self.visits[chosen],
             cores=self.cores,
             late=self.late,
+            origin=self.origin.restrict(chosen),
         )
 
     def __add__(self, other: Activity) -> Activity:
@@ -243,21 +255,22 @@ class Activity(MadeAnew):
 
     @staticmethod
     def concatenate(records: Iterable[Activity]) -> Activity:
-        """One record of several runs of the same network, joined along the image axis."""
+        """One record of several runs of the same network, joined along the image axis.
+
+        What one of them does not say of its origin the whole does not either.
+
+        Raises
+        ------
+        InputError
+            When there is none, or two differ in their layers, steps, cores, schedule, visits, network,
+            arithmetic or gating: names both, and the values.
+        """
         runs = tuple(records)
         if not runs:
             raise InputError("there are no activity records to join", "give at least one")
         first = runs[0]
-        for run in runs[1:]:
-            if run.layers != first.layers or run.steps != first.steps:
-                raise InputError("layers or steps of the records differ", "join runs of one network only")
-            if run.cores != first.cores or run.late != first.late:
-                raise InputError("cores or schedules of the records differ", "join runs of one mapping only")
+        check_facts({f"record {number}": run for number, run in enumerate(runs, 1)}, JOINED)
         observed = [run.visits for run in runs if run.visits is not None]
-        if observed and len(observed) != len(runs):
-            raise InputError("only some of the activity records have visits", "join only like with like")
-        if len({visits.shape[1:] for visits in observed}) > 1:
-            raise InputError("visits differ in steps, blocks or tokens", "join runs of one network only")
         return Activity(
             layers=first.layers,
             steps=first.steps,
@@ -265,6 +278,7 @@ class Activity(MadeAnew):
             visits=np.concatenate(observed) if observed else None,
             cores=first.cores,
             late=first.late,
+            origin=Origin.join([run.origin for run in runs]),
         )
 
     def __eq__(self, other: object) -> bool:
@@ -344,7 +358,9 @@ def _frozen_counts(kind: str, array: Counts, shape: tuple[int, int, int]) -> Cou
         raise InputError(f"counts of {kind} are {np.asarray(array).dtype}", "give whole numbers")
     if np.shape(array) == shape and not np.any(array):
         return np.broadcast_to(np.int64(0), shape)  # many kinds never happen: they take no memory
-    counts = np.array(array, dtype=np.int64)
+    counts = np.asarray(array, dtype=np.int64)
+    if counts.flags.writeable or not counts.flags.owndata:  # somebody could write to it
+        counts = counts.copy()
     if counts.shape != shape:
         raise InputError(
             f"counts of {kind} have shape {counts.shape}", f"give (images, layers, steps) = {shape}"

@@ -23,8 +23,10 @@ from stas_neuro.energy import (
     Profile,
     Schedule,
     check_alike,
+    check_same_network,
     compare,
     compare_schedules,
+    disclaimer_of,
     estimate,
     list_profiles,
     load_profile,
@@ -42,7 +44,7 @@ from stas_neuro.report import (
     what_if_lines,
     write_savings_chart,
 )
-from stas_neuro.report.tables import interval_cells
+from stas_neuro.report.tables import disclaimer, interval_cells, lines
 
 
 @stas_command(
@@ -111,16 +113,17 @@ def command(
     check_outputs([table, drawing], reads=[run, *others, *map(profile_path, named)])
     activity = read_run(run)
     loaded = [load_profile(name) for name in named]
-    runs = {run.resolve().name: activity}
-    runs |= _labelled(stale, runs)
-    without = _labelled(baselines, runs)
-    runs |= without
-    check_alike(runs)
+    label = run.resolve().name
+    runs = {label: activity}
+    late = runs | _labelled(stale, runs)
+    without = _labelled(baselines, late)
+    runs = late | without
+    unchecked = dict.fromkeys((*check_alike(runs), *check_same_network(late)))
     priced, lacking = price_each(activity, loaded, gating, schedule, weight_bits)
     if not priced:
         reasons = " ".join(f"{name}: {reason}." for name, reason in lacking.items())
         raise InputError(f"no profile could price {run}. {reasons[:-1]}", "choose other --profiles")
-    saved = None
+    saved, reported = None, dict[str, None]()
     if without:
         saved = compare(
             activity,
@@ -130,7 +133,10 @@ def command(
             schedule=schedule,
             baseline_schedule=baseline_schedule,
             weight_bits=weight_bits,
+            label=label,
         )
+        reported = dict.fromkeys(told for row in saved.rows for told in row.unchecked)
+        unchecked |= reported
         if table is not None:
             table.write(comparison_csv(saved).encode())
         if drawing is not None:
@@ -139,7 +145,8 @@ def command(
     if as_json:
         document: dict[str, Any] = {"estimates": [cost.to_json() for cost in priced], "missing": lacking}
         document |= {"comparison": None if saved is None else saved.to_json()}
-        emit_json(document | {"schedules": [asdict(row) for row in schedules]})
+        document |= {"schedules": [asdict(row) for row in schedules], "unchecked": list(unchecked)}
+        emit_json(document)
         return
     show_side_by_side(priced, lacking)
     _hint(priced, loaded)
@@ -149,6 +156,8 @@ def command(
         for line in what_if_lines(("this network", cost) for cost in priced):
             click.echo(line)
     emit(schedules_report(schedules))
+    if rest := [told for told in unchecked if told not in reported]:
+        emit(lines("Not checked", rest))
 
 
 def _labelled(given: Sequence[str], taken: Mapping[str, Activity]) -> dict[str, Activity]:
@@ -214,7 +223,7 @@ def show_side_by_side(priced: Sequence[Estimate], lacking: dict[str, str]) -> No
     for name, reason in lacking.items():
         click.echo(f"{name} was not priced: {reason}")
     if priced:
-        click.echo(f"All figures are {priced[0].disclaimer}.")
+        emit(disclaimer(disclaimer_of(cost.figures for cost in priced)))
 
 
 def _value(interval: Interval | None, unit: str) -> str:

@@ -172,8 +172,9 @@ def command(
     options: dict[str, Any] = {"accumulate": accumulate, "epsilon": epsilon, "readout": readout}
     if late is not None and schedule is None:
         raise InputError("--late is of --schedule pipelined-stale", "give that schedule too")
+    as_trained = graph
     if schedule is not None:
-        graph = schedule_decisions(graph, schedule, late)
+        graph = schedule_decisions(as_trained, schedule, late)
         options |= {"schedule": schedule, "late": summary(graph)["late"] or None}
     tuned = load_scales(model)
     quantised = None
@@ -186,7 +187,7 @@ def command(
         remedy = "give --bits; without it a fine-tuned model is compiled as it was trained"
         raise InputError(what, remedy if tuned else "give --bits")
     if tuned is not None and not given and bits in (None, tuned.bits):
-        quantised = run_passes(graph, [tuned])
+        quantised = run_passes(as_trained, [tuned])
         options["bits"] = tuned.bits
     elif bits is not None:
         target = load_profile(chip)
@@ -199,7 +200,7 @@ def command(
         if sample is not None and (bias := bias_of_first(sample, SAMPLE_IMAGES)):
             notes.append(f"--calibrate: {bias}")
         quantised = quantise(
-            graph,
+            as_trained,
             sample,
             bits=bits,
             arithmetic=arithmetic,
@@ -211,6 +212,10 @@ def command(
             "profile": chip,
             "input_encoding": input_encoding or "graded",
         }
+    if quantised is not None and schedule is not None:
+        # After quantisation: what a sample shows is that of the network as trained, so that scales, and with
+        # them weights, are the same in every schedule.
+        quantised = schedule_decisions(quantised, schedule, late)
     if lowering == "stock":
         if quantised is None:
             raise InputError("--lowering stock is of an integer program", "give --bits too")

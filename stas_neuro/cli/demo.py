@@ -26,12 +26,21 @@ from stas_neuro.cli.common import (
 from stas_neuro.cli.runs import run_document, write_run
 from stas_neuro.cli.verify import show as show_certificate
 from stas_neuro.data import LabelledImages, load_data
-from stas_neuro.energy import Comparison, Estimate, Saving, compare, list_profiles, load_profile
+from stas_neuro.energy import (
+    Comparison,
+    Estimate,
+    Saving,
+    compare,
+    disclaimer_of,
+    list_profiles,
+    load_profile,
+)
 from stas_neuro.energy.pricing import OP_COUNT
 from stas_neuro.files import Output
 from stas_neuro.labels import match_classes
 from stas_neuro.quantisation import quantise
 from stas_neuro.report import comparison_what_if, predictions_table, si, write_halting_map
+from stas_neuro.report.tables import disclaimer
 from stas_neuro.shipped import HALTING_MODEL, IMAGES, ONE_STEP_MODEL, shipped
 from stas_neuro.trace import Trace
 from stas_neuro.verification import Verification, verify
@@ -199,7 +208,9 @@ def _show(done: _Demonstration) -> None:
     for line in comparison_what_if(done.fastest):
         click.echo(line)
     click.echo(f"{OP_COUNT} is the operation count of the literature, without time and static power.")
-    click.echo(f"All figures are {done.fastest.disclaimer}; low to high in brackets.")
+    click.echo("Low to high in brackets.")
+    estimates = (*done.fastest.estimates, *done.raster.estimates)
+    emit(disclaimer(disclaimer_of(cost.figures for cost in estimates)))
     click.echo(f"\n4. Where tokens halt: {done.directory / PICTURE}")
     runs = done.directory / "runs"
     click.echo(

@@ -1,9 +1,10 @@
 """What a run costs on a chip: hardware profiles times activity."""
 
-from stas_neuro.energy.alike import check_alike
+from stas_neuro.energy.alike import check_alike, check_same_network
 from stas_neuro.energy.capabilities import Finding, Severity
 from stas_neuro.energy.compare import Comparison, Saving, compare
 from stas_neuro.energy.events import PRICES, Price
+from stas_neuro.energy.figures import disclaimer_of
 from stas_neuro.energy.gating import GATINGS, Gating
 from stas_neuro.energy.pricing import estimate, op_count
 from stas_neuro.energy.profile import (
@@ -61,8 +62,10 @@ __all__ = [
     "StepCost",
     "TokenCost",
     "check_alike",
+    "check_same_network",
     "compare",
     "compare_schedules",
+    "disclaimer_of",
     "estimate",
     "fastest",
     "list_profiles",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stas_neuro.energy.entries import UNITS
-from stas_neuro.energy.profile import SCHEMA_VERSION, Profile, parse_profile
+from stas_neuro.energy.profile import SCHEMA_VERSION, Profile, Source, parse_profile
 from stas_neuro.energy.result import Interval
 from stas_neuro.files import Output, check_outputs
 
@@ -130,7 +130,7 @@ class Calibration:
             beside = os.path.realpath(target.parent)
             extends = Path(os.path.relpath(os.path.realpath(extends), beside)).as_posix()
         citation = f"{Path(self.source).name}: {self.runs} measured runs (SHA-256 {self.sha256[:16]})"
-        key = _free_key(self.profile, target, citation)
+        key = _free_key(self.profile, target, Source(citation=citation, own=True))
         lines = [
             HEADER,
             f"schema_version = {SCHEMA_VERSION}",
@@ -144,7 +144,8 @@ class Calibration:
         for fit in self.fits:
             for entry in fit.entries:
                 lines += ["", *self._entry(entry, fit, key)]
-        return "\n".join([*lines, "", f"[sources.{key}]", f"citation = {_quote(citation)}"]) + "\n"
+        lines += ["", f"[sources.{key}]", f"citation = {_quote(citation)}", "own = true"]
+        return "\n".join(lines) + "\n"
 
     def _entry(self, entry: FittedEntry, fit: Fit, key: str) -> Iterator[str]:
         section = entry.entry.split(".")[0]
@@ -191,11 +192,11 @@ def _percent(error: Error) -> str:
     return f"{100 * error.mean:.2g} % (worst {100 * error.worst:.2g} %)"
 
 
-def _free_key(profile: Profile, target: Path, citation: str) -> str:
+def _free_key(profile: Profile, target: Path, source: Source) -> str:
     """Give a key that the sources of the profile do not use for something else."""
     key = stem = re.sub(r"[^A-Za-z0-9_-]", "-", target.stem) or "calibration"
     number = 1
-    while key in profile.sources and profile.sources[key].citation != citation:
+    while key in profile.sources and profile.sources[key] != source:
         number += 1
         key = f"{stem}-{number}"
     return key

@@ -15,11 +15,12 @@ from stas_neuro.activity import Activity
 from stas_neuro.energy.capabilities import shortfalls
 from stas_neuro.energy.dynamic import by_core, by_layer, by_step, by_token, price_events
 from stas_neuro.energy.events import Events, count_events
+from stas_neuro.energy.figures import figures_of
 from stas_neuro.energy.gating import ESTIMATED_NONE, GATINGS, UNMAPPED_CORE, Gating, check_gating, gating_of
 from stas_neuro.energy.latency import Latency, needed_times, price_latency
 from stas_neuro.energy.placement import Placement, place
 from stas_neuro.energy.profile import Corners, Profile, load_profile
-from stas_neuro.energy.result import DISCLAIMER, Estimate, Interval, Spread, interval
+from stas_neuro.energy.result import Estimate, Interval, Spread, interval
 from stas_neuro.energy.schedule import SCHEDULES, HardwareStep, Schedule, fastest, hardware_steps, phase_of
 from stas_neuro.errors import InputError
 
@@ -27,6 +28,8 @@ OP_COUNT = "cmos45"
 """Profile of the operation count that the literature reports, given beside every chip's price."""
 _DYNAMIC = ("dynamic_energy_j", "halting_energy_j", "visit_energy_j", "dynamic_energy_per_image_j")
 """Fields that are not known where the chip has no energy of any event."""
+_PACKING = ["limits.neurons_per_core", "limits.synaptic_memory_per_core", "limits.cores_per_chip"]
+"""What the cores and chips of a run without a mapping depend on."""
 _PACKED = (
     "cores by first-fit packing, work shared evenly by the cores of a layer: placements do better or worse"
 )
@@ -119,8 +122,15 @@ def estimate(
     what_if, unknown = shortfalls(activity, profile)
     if what_if is None:
         unavailable["what_if"] = unknown
+    used = [cost.entry for cost in dynamic.costs]
+    if placement is not None:
+        used += [] if activity.cores else _PACKING
+        used += [] if took is None else needed_times(events, placement)
+    powers = {"static": static_w, "management": management_w}
+    used += [f"power.{name}" for name, power in powers.items() if power is not None]
+    used += ["power.static_gated"] if gating == "power" and static is not None else []
     return Estimate(
-        disclaimer=DISCLAIMER,
+        figures=figures_of(profile, used),
         profile=profile.name,
         profile_title=profile.title,
         gating=gating,

@@ -128,11 +128,20 @@ class Arithmetic:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where numbers come from."""
+    """Where numbers come from.
+
+    Parameters
+    ----------
+    citation : str
+        Who published or measured them, and where.
+    own : bool
+        Whether they come from own measurements, and nobody published them.
+    """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     citation: str
+    own: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

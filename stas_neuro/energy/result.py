@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from stas_neuro.energy.capabilities import Finding
-
-DISCLAIMER = "estimated from published figures, not measured"
+from stas_neuro.energy.figures import Figures, disclaimer_of
 
 
 @dataclass(frozen=True)
@@ -98,9 +97,12 @@ class Estimate:
 
     `what_if` has the reasons why the chip cannot take the network, as far as the record of the run shows:
     with any of them the cost is a what-if. None where nobody knows.
+
+    `figures` are the entries of the profile that it rests on, and `disclaimer` says what these rest on.
     """
 
-    disclaimer: str
+    disclaimer: str = field(init=False)
+    figures: Figures
     profile: str
     profile_title: str
     gating: str
@@ -140,6 +142,9 @@ class Estimate:
     unavailable: dict[str, str]
     assumptions: tuple[str, ...]
     sources: dict[str, str]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "disclaimer", disclaimer_of([self.figures]))
 
     def to_json(self) -> dict[str, Any]:
         """Give plain dicts and lists for `json.dumps`; an interval is {"value", "low", "high"}."""

@@ -45,7 +45,8 @@ def savings_chart(result: Comparison) -> Image:
     if not rows:
         raise InputError("no chip of the comparison could be priced with and without halting", "give others")
     scale = max(_farthest(split) for _, split in rows)
-    canvas = Images.new("RGB", (_LEFT + _BAR + _RIGHT, _TOP + len(rows) * _ROW + 30), _PAPER)
+    bottom = _TOP + len(rows) * _ROW
+    canvas = Images.new("RGB", (_LEFT + _BAR + _RIGHT, bottom + 50), _PAPER)
     draw = ImageDraw.Draw(canvas)
     at = 12
     for _, name, colour, _ in _PARTS:
@@ -55,8 +56,9 @@ def savings_chart(result: Comparison) -> Image:
     draw.text((12, 36), "energy of an image, from a stem at every step to halting, relative to it", fill=_INK)
     for tick in range(int(scale * 4) + 1):
         x = _LEFT + tick / 4 / scale * _BAR
-        draw.line((x, _TOP - 6, x, _TOP + len(rows) * _ROW), fill=_PALE)
-        draw.text((x - 8, _TOP + len(rows) * _ROW + 6), f"{tick / 4:.0%}", fill=_INK)
+        draw.line((x, _TOP - 6, x, bottom), fill=_PALE)
+        draw.text((x - 8, bottom + 6), f"{tick / 4:.0%}", fill=_INK)
+    draw.text((12, bottom + 28), f"All figures are {result.disclaimer}.", fill=_INK)
     for number, (row, split) in enumerate(rows):
         top = _TOP + number * _ROW
         whatif = any(cost is not None and cost.what_if for cost in (row.halting, row.without))

@@ -65,6 +65,9 @@ def comparison_report(result: Comparison) -> RenderableType:
     if reasons:
         parts.append(lines("Not known", reasons))
     parts += [Text(line) for line in comparison_what_if(result)]
+    unchecked = dict.fromkeys(told for row in result.rows for told in row.unchecked)
+    if unchecked:
+        parts.append(lines("Not checked", list(unchecked)))
     return Group(*parts, disclaimer(result.disclaimer))
 
 
@@ -131,6 +134,7 @@ def _columns(row: Saving) -> dict[str, object]:
     for name, _ in WATERFALL:
         columns |= _ends(f"split_{name}", getattr(row.split, name, None))
     columns["unavailable"] = "; ".join(dict.fromkeys(row.unavailable.values()))
+    columns["unchecked"] = "; ".join(row.unchecked)
     return columns
 
 
