@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from stas_neuro.documents import BadDocument
+from stas_neuro.documents import parse_json as parse_plain_json
+from stas_neuro.documents import parse_toml as parse_plain_toml
 from stas_neuro.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,12 +23,28 @@ _ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
 """Made once a class: that takes longer than most files take to check."""
 
 
-def read_bytes(path: Path) -> bytes:
-    """Read a file; InputError names it where that fails."""
+SIZE_LIMIT = 1 << 32
+"""Bytes of any file that is read whole."""
+
+
+def read_bytes(path: Path, most: int = SIZE_LIMIT) -> bytes:
+    """Read a regular file of at most `most` bytes; InputError names it where that fails."""
     try:
-        return path.read_bytes()
+        # A pipe would block on being opened, and a device may never end.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        with open(descriptor, "rb") as stream:
+            facts = os.fstat(descriptor)
+            if not stat.S_ISREG(facts.st_mode):
+                kind = "a directory" if stat.S_ISDIR(facts.st_mode) else "a pipe or a device"
+                raise InputError(f"{path}: is {kind}", "give a regular file")
+            if facts.st_size > most:
+                what = f"{path}: has {facts.st_size} bytes, at most {most} are read"
+                raise InputError(what, "give a file of the right kind")
+            return stream.read()
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}", "give a file that can be read") from error
+    except ValueError as error:  # a character that no path can have
+        raise InputError(f"{str(path)!r}: {error}", "give a file that can be read") from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -97,8 +117,29 @@ def appearing_directory(target: Path, *, marker: str, force: bool) -> Iterator[P
         ) from error
 
 
+def toml_table(content: bytes, where: str, remedy: str) -> dict[str, Any]:
+    """Parse TOML to plain data (`documents.parse_toml`); InputError names `where` and the place."""
+    try:
+        return parse_plain_toml(content)
+    except BadDocument as error:
+        raise InputError(f"{where}: {error}", remedy) from error
+
+
+def json_object(content: bytes, where: str, remedy: str) -> dict[str, Any]:
+    """Parse a JSON object to plain data (`documents.parse_json`); InputError names `where` and the place."""
+    try:
+        document = parse_plain_json(content)
+        if not isinstance(document, dict):
+            raise BadDocument("holds no JSON object")
+    except BadDocument as error:
+        raise InputError(f"{where}: {error}", remedy) from error
+    return document
+
+
 def parse_json(cls: type[T], text: bytes, where: str, remedy: str) -> T:
     """Make a (nested) dataclass from JSON, strictly: no coercion, no unknown fields where it forbids them.
+
+    The text is what `documents.parse_json` takes.
 
     Raises
     ------
@@ -107,6 +148,7 @@ def parse_json(cls: type[T], text: bytes, where: str, remedy: str) -> T:
     """
     from pydantic import TypeAdapter, ValidationError  # slow to import, and only files need it
 
+    json_object(text, where, remedy)
     if cls not in _ADAPTERS:
         _ADAPTERS[cls] = TypeAdapter(cls)
     try:

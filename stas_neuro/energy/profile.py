@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -21,12 +20,7 @@ import numpy.typing as npt
 from stas_neuro.energy.entries import CAPABILITIES, ENTRIES, SECTIONS, UNITS
 from stas_neuro.energy.inheritance import KEY, inherit
 from stas_neuro.errors import InputError
-from stas_neuro.files import parse_json, read_bytes
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]
+from stas_neuro.files import parse_json, read_bytes, toml_table
 
 SCHEMA_VERSION = 1
 _REMEDY = "mend the profile (docs/profiles.md has the schema)"
@@ -332,10 +326,7 @@ def _read(name_or_path: str | Path) -> tuple[bytes, str]:
 
 def _document(content: bytes, where: str, children: tuple[str, ...]) -> dict[str, Any]:
     """Read a file with all that it inherits; `children` are the files that led to it."""
-    try:
-        document: dict[str, Any] = json.loads(json.dumps(tomllib.loads(content.decode()), default=str))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{where}: {error}", _REMEDY) from error
+    document = toml_table(content, where, _REMEDY)
     version = document.get("schema_version")
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise InputError(
