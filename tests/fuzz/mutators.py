@@ -1,0 +1,440 @@
+"""Mutations of files, by what is in them: trees of JSON and TOML, cells of CSV, members of archives, bytes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import struct
+import sys
+import zipfile
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from fuzz.files import Files, Odd
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Done = tuple[bytes, str]
+"""New content, and what was done."""
+
+
+def mutate(files: Files, rng: Random) -> tuple[Files, list[str]]:
+    """Change one thing of an input, or a few."""
+    changed, done = dict(files), []
+    for _ in range(rng.choice((1, 1, 1, 1, 1, 2, 2, 3, 5))):
+        name = rng.choice(sorted(changed))
+        content = changed[name]
+        if not isinstance(content, bytes):
+            continue
+        if rng.random() < 0.01:
+            changed[name] = rng.choice(list(Odd))
+            done.append(f"{name}: is {changed[name].value}")
+        elif rng.random() < 0.01 and len(changed) > 1:
+            del changed[name]
+            done.append(f"{name}: is missing")
+        else:
+            changed[name], what = _mutate(name, content, rng)
+            done.append(f"{name}: {what}")
+    return changed, done
+
+
+def _mutate(name: str, content: bytes, rng: Random) -> Done:
+    own = _BY_SUFFIX.get(name.rpartition(".")[2])
+    if own is not None and rng.random() < 0.85:
+        try:
+            return own(content, rng)
+        except Unreadable:  # an earlier mutation has broken its form
+            pass
+    return mutate_bytes(content, rng)
+
+
+class Unreadable(Exception):
+    """Content of another form than its name says."""
+
+
+# Trees --------------------------------------------------------------------------------------------------
+
+
+class Raw(str):
+    """A text that stands in a document as it is, not quoted."""
+
+
+NUMBERS: tuple[Any, ...] = (
+    0, 1, -1, 2, 3, 7, 255, 2**15, 2**16, 10**6, 2_100_000_000, 10**9, 2**31 - 1, 2**31, 2**32, 2**53, 2**53 + 1,
+    2**62, 2**63 - 1, 2**63, -(2**63), 2**64, 10**19, 10**58, -(10**58), 0.0, -0.0, 0.5, -0.5, 1.5, 1e-9, 1e9,
+    1e16, 1e30, 1e-30, 1e100, 1e-100, 1e154, 1e300, 1e308, -1e308, 5e-324, Raw("1e999"), Raw("-1e999"), Raw("NaN"),
+    Raw("Infinity"), Raw("nan"), Raw("inf"), Raw("1" * 4000), Raw("9" * 5000), Raw("1e5"), Raw("01"), Raw("1_0"),
+)  # fmt: skip
+TEXTS = (
+    "", " ", "x", "\0", "\n", "é", "²", "block", "block0", "block7", "block²", "block999999999", "step", "step1",
+    "step0", "step9999999", "stem1", "once", "end", "../../../etc/passwd", "/dev/zero", "nan", "1", "a" * 10_000,
+    "block" + "9" * 5000, "\x1b[31m", "\u202e", "%s%n", "{}", "__class__", "NaN",
+)  # fmt: skip
+OTHERS: tuple[Any, ...] = (
+    None, True, False, [], {}, [[]], [None], {"": None}, Raw("[" * 100_000), Raw('{"a":' * 100_000), Raw("[" * 100 + "]" * 100),
+    Raw("[" * 30 + "]" * 30), Raw(""), Raw('"\\ud800"'), Raw('"\\u0000"'), Raw("2020-01-01"), Raw('{"a":1,"a":1}'),
+)  # fmt: skip
+
+
+def mutate_tree(document: Any, rng: Random) -> tuple[Any, str]:
+    """Change one place of plain data; what is in it is copied only where it changes."""
+    places = _walk(document, rng)
+    *parents, (path, value) = places
+    holder = parents[-1][1] if parents else None
+    where = ".".join(map(str, path)) or "the whole"
+    choices: list[tuple[str, Callable[[], Any]]] = [
+        ("becomes", lambda: _other(value, rng)),
+        ("becomes", lambda: _other(value, rng)),
+        ("becomes", lambda: _walk(document, rng)[-1][1]),  # a part of another place
+    ]
+    if isinstance(value, list | dict) and value:
+        choices.append(("becomes", lambda: _resized(value, rng)))
+    if holder is not None:
+        choices.append(("is gone", lambda: _GONE))
+    if isinstance(holder, dict):
+        choices += [("is renamed", lambda: _RENAMED), ("is there twice", lambda: _TWICE)]
+    word, make = rng.choice(choices)
+    new = make()
+    changed, detail = _replaced(document, path, new, rng)
+    return changed, f"{where} {word} {detail}"[:200]
+
+
+_GONE, _RENAMED, _TWICE = object(), object(), object()
+
+
+def _walk(document: Any, rng: Random) -> list[tuple[list[Any], Any]]:
+    """Go down to a random place; give all on the way, each with its path."""
+    places: list[tuple[list[Any], Any]] = [([], document)]
+    while isinstance(value := places[-1][1], dict | list) and value and rng.random() < 0.85:
+        keys: Any = sorted(value) if isinstance(value, dict) else range(len(value))
+        key = rng.choice(keys)
+        places.append(([*places[-1][0], key], value[key]))
+    return places
+
+
+def _replaced(document: Any, path: list[Any], new: Any, rng: Random) -> tuple[Any, str]:
+    if not path:
+        return new, _brief(new)
+    key, rest = path[0], path[1:]
+    copy = dict(document) if isinstance(document, dict) else list(document)
+    if rest or not (new is _GONE or new is _RENAMED or new is _TWICE):
+        copy[key], detail = _replaced(document[key], rest, new, rng)
+        return copy, detail
+    if new is _GONE:
+        del copy[key]
+        return copy, ""
+    if new is _TWICE:
+        copy[key] = Raw(f"{_to_json(copy[key])}, {json.dumps(key)}: {_to_json(copy[key])}")
+        return copy, ""
+    name = rng.choice((rng.choice(TEXTS), key + "x", key[:-1], key.upper(), rng.choice(sorted(copy))))
+    copy[name] = copy.pop(key)
+    return copy, repr(name)
+
+
+def _other(value: Any, rng: Random) -> Any:
+    """Give something in place of a value, mostly of its own type."""
+    if rng.random() < 0.2:
+        return rng.choice((*NUMBERS, *TEXTS, *OTHERS))
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        near = (value + 1, value - 1, -value, value * 2, value * 1000, value // 2, float(value), value + 0.5)
+        return rng.choice(NUMBERS if rng.random() < 0.6 else near)
+    if isinstance(value, str):
+        digits = value.rstrip("0123456789")
+        near = (
+            value + "x",
+            value[:-1],
+            value[::-1],
+            value * 2,
+            f"{digits}{rng.choice((0, 2, 17, 10**9))}",
+            f"{value}\0",
+        )
+        return rng.choice(TEXTS if rng.random() < 0.4 else near)
+    return rng.choice(OTHERS)
+
+
+def _resized(value: Any, rng: Random) -> Any:
+    if isinstance(value, dict):
+        kept = rng.sample(sorted(value), rng.randrange(len(value)))
+        return {key: value[key] for key in kept}
+    where, times = rng.randrange(len(value)), rng.choice((2, 2, 3, 100))
+    ways = (
+        lambda: value[:where],
+        lambda: value[where:],
+        lambda: value * times,
+        lambda: value[:where] + [value[where]] * times + value[where + 1 :],
+        lambda: rng.sample(value, len(value)),
+        lambda: sorted(value, key=str, reverse=True),
+    )
+    return rng.choice(ways)()
+
+
+def _brief(value: Any) -> str:
+    text = repr(value) if not isinstance(value, Raw) else str(value)
+    return text if len(text) < 80 else f"{text[:70]}... ({len(text)} characters)"
+
+
+def mutate_json(content: bytes, rng: Random) -> Done:
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise Unreadable from error
+    changed, done = mutate_tree(document, rng)
+    return _to_json(changed).encode("utf-8", "surrogatepass"), done
+
+
+def _to_json(value: Any) -> str:
+    if isinstance(value, Raw):
+        return str(value)
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)}: {_to_json(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_to_json, value)) + "]"
+    return json.dumps(value)
+
+
+def mutate_toml(content: bytes, rng: Random) -> Done:
+    try:
+        document = tomllib.loads(content.decode())
+    except (ValueError, RecursionError) as error:
+        raise Unreadable from error
+    changed, done = mutate_tree(document, rng)
+    if not isinstance(changed, dict):
+        return _to_toml(changed).encode("utf-8", "surrogatepass"), done
+    lines = [f"{json.dumps(key)} = {_to_toml(value)}" for key, value in changed.items()]
+    return "\n".join(lines).encode("utf-8", "surrogatepass"), done
+
+
+def _to_toml(value: Any) -> str:
+    if isinstance(value, dict) and not isinstance(value, Raw):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_to_toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_to_toml, value)) + "]"
+    return "null" if value is None else _to_json(value)
+
+
+# Tables -------------------------------------------------------------------------------------------------
+
+
+CELLS = ("", " ", "x", "-1", "0", "1e30", "1e-30", "1e308", "1e-320", "9" * 400, "nan", "inf", "-0", "1,5", "0x10", "1_0",
+         "١", '"', "\0", "1e16", "5e15", " 3 ", "1e9", "=1+1", "a" * 200_000)  # fmt: skip
+
+
+def mutate_csv(content: bytes, rng: Random) -> Done:
+    try:
+        rows = list(csv.reader(io.StringIO(content.decode())))
+    except (ValueError, csv.Error) as error:
+        raise Unreadable from error
+    if not rows or not rows[0]:
+        raise Unreadable
+    row = rng.randrange(len(rows))
+    column = rng.randrange(len(rows[0]))
+    cells = len(rows[row])
+    what = rng.choice(
+        ("cell", "cell", "cell", "row gone", "row twice", "column", "column gone", "swap", "scale")
+    )
+    if what == "cell" and cells:
+        rows[row][column % cells] = rng.choice(CELLS)
+    elif what == "row gone":
+        del rows[row:]
+    elif what == "row twice":
+        rows[row:row] = [list(rows[row])] * rng.choice((1, 2, 1000))
+    elif what == "column":
+        value = rng.choice(CELLS)
+        rows[1:] = [[*r[:column], value, *r[column + 1 :]] for r in rows[1:]]
+    elif what == "column gone":
+        rows = [[*r[:column], *r[column + 1 :]] for r in rows]
+    elif what == "swap":
+        rng.shuffle(rows[0])
+    elif what == "scale":
+        factor = rng.choice((1e-20, 1e-9, 1e9, 1e20))
+        rows[1:] = [
+            [*r[:column], _scaled(r[column : column + 1], factor), *r[column + 1 :]] for r in rows[1:]
+        ]
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(rows)
+    return stream.getvalue().encode("utf-8", "surrogatepass"), f"{what} at row {row}, column {column}"
+
+
+def _scaled(cell: list[str], factor: float) -> str:
+    try:
+        return str(float(cell[0]) * factor)
+    except (ValueError, IndexError):
+        return "".join(cell)
+
+
+# Tensors ------------------------------------------------------------------------------------------------
+
+DTYPES = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL", "U64", "F8_E4M3", "C64", "x")
+
+
+def mutate_safetensors(content: bytes, rng: Random) -> Done:
+    try:
+        (size,) = struct.unpack("<Q", content[:8])
+        header = json.loads(content[8 : 8 + size])
+        data = content[8 + size :]
+        names = sorted(name for name, entry in header.items() if "data_offsets" in entry)
+        name = rng.choice(names)
+        begin, end = header[name]["data_offsets"]
+    except (ValueError, TypeError, LookupError, struct.error, AttributeError, RecursionError) as error:
+        raise Unreadable from error
+    what = rng.choice(("tree", "value", "value", "length", "dtype", "shape", "data", "overlap"))
+    done = f"{name}: {what}"
+    if what == "tree":
+        header, done = mutate_tree(header, rng)
+    elif what == "value" and end - begin >= 8:
+        width = rng.choice((2, 4, 8))
+        at = begin + rng.randrange((end - begin) // width) * width
+        form, number = {
+            2: ("<e", rng.choice((float("nan"), float("inf"), 65504.0, -65504.0, 6e-8))),
+            4: ("<f", rng.choice((float("nan"), float("inf"), 3e38, -3e38, 1e-45, 1e30))),
+            8: ("<d", rng.choice((float("nan"), float("-inf"), 1e308, -1e308, 5e-324, 1e30, 1e-30, 1e18))),
+        }[width]
+        data = data[:at] + struct.pack(form, number) + data[at + width :]
+        done = f"{name}: byte {at - begin} is {number} of {width} bytes"
+    elif what == "dtype":
+        header[name]["dtype"] = rng.choice(DTYPES)
+    elif what == "shape":
+        shape = list(header[name].get("shape", []))
+        header[name]["shape"] = rng.choice(
+            (shape[::-1], [*shape, 1], shape[:-1], [0, *shape], [2**32, 2**32], [*shape, -1], [1, *shape])
+        )
+    elif what == "data":
+        data = (
+            data[: rng.randrange(len(data) + 1)] if rng.random() < 0.5 else data + bytes(rng.randrange(1, 99))
+        )
+    elif what == "overlap":
+        header[name]["data_offsets"] = list(header[rng.choice(names)]["data_offsets"])
+    text = _to_json(header).encode("utf-8", "surrogatepass")
+    lie = (
+        rng.choice((0, 2**63, 2**32, len(text) + 1, len(text) - 1, 10**8)) if what == "length" else len(text)
+    )
+    return struct.pack("<Q", lie) + text + data, done
+
+
+# Archives -----------------------------------------------------------------------------------------------
+
+
+def mutate_zip(content: bytes, rng: Random) -> Done:
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = [(info.filename, archive.read(info)) for info in archive.infolist()]
+    except Exception as error:  # whatever zipfile makes of a damaged one
+        raise Unreadable from error
+    if not members:
+        raise Unreadable
+    at = rng.randrange(len(members))
+    name, inside = members[at]
+    what = rng.choice(
+        ("content", "content", "content", "gone", "twice", "rename", "bomb", "link", "encrypted")
+    )
+    flags = 0
+    done = f"{name} {what}"
+    if what == "content":
+        suffix = name if "." in name else f"{name}.npy"
+        members[at] = name, (_mutated := _mutate(suffix, inside, rng))[0]
+        done = f"{name}: {_mutated[1]}"
+    elif what == "gone":
+        del members[at]
+    elif what == "twice":
+        members.append((name, rng.choice(members)[1]))
+    elif what == "rename":
+        members[at] = (
+            rng.choice(("../../x", "/tmp/x", "", "a" * 300, name.upper(), rng.choice(members)[0])),
+            inside,
+        )
+    elif what == "bomb":
+        members[at] = name, inside + bytes(rng.choice((1 << 20, 1 << 27)))
+    elif what == "encrypted":
+        flags = 1
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for index, (member, data) in enumerate(members):
+            info = zipfile.ZipInfo(member or "x")
+            info.compress_type = rng.choice((zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED))
+            if what == "bomb":
+                info.compress_type = rng.choice((zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA))
+            info.external_attr = (0o120777 if what == "link" and index == at else 0o644) << 16
+            _write_member(archive, info, data)
+        if flags:
+            archive.infolist()[at].flag_bits |= flags
+    return stream.getvalue(), done
+
+
+def _write_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, data: bytes) -> None:
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of two members of one name
+        archive.writestr(info, data)
+
+
+def mutate_npy(content: bytes, rng: Random) -> Done:
+    """Change the header of an array, or its values."""
+    if content[:6] != b"\x93NUMPY":
+        raise Unreadable
+    size = struct.unpack("<H", content[8:10])[0]
+    header, data = content[10 : 10 + size].decode("latin1"), content[10 + size :]
+    texts = {
+        "descr": ("'<f8'", "'<f4'", "'|u1'", "'<i8'", "'|O'", "'<U9'", "'|S0'", "'|V8'", "'<c16'", "'>f8'", "'<M8[s]'",
+                  "[('a', '<f8')]", "'|b1'", "'<f2'", "1", "'x'"),
+        "shape": ("()", "(0,)", "(-1,)", "(10**9,)", "(1000000000, 1000)", "(9999999999999999999999,)", "(1, 2, 3)", "(2.0,)",
+                  "None", "(4294967296, 4294967296)", "(" * 200, "(True,)"),
+        "fortran_order": ("True", "1", "__import__('os').getpid()"),
+    }  # fmt: skip
+    if rng.random() < 0.3 and len(data) >= 8:
+        at = rng.randrange(len(data) // 8) * 8
+        value = struct.pack("<d", rng.choice((float("nan"), float("inf"), 1e308, -1.0, 1e-320)))
+        return content[: 10 + size + at] + value + data[at + 8 :], f"value at {at}"
+    key = rng.choice(sorted(texts))
+    before, found, after = header.partition(f"'{key}': ")
+    rest = after.partition(
+        ", 'fortran" if key == "descr" else ", 'shape" if key == "fortran_order" else ", }"
+    )
+    new = rng.choice(texts[key])
+    text = f"{before}{found}{new}{rest[1]}{rest[2]}".rstrip() + "\n"
+    lie = rng.choice((0, 65535, len(text) - 1)) if rng.random() < 0.1 else len(text)
+    return content[:8] + struct.pack("<H", lie) + text.encode("latin1") + data, f"{key} becomes {new}"
+
+
+# Bytes --------------------------------------------------------------------------------------------------
+
+
+def mutate_bytes(content: bytes, rng: Random) -> Done:
+    start = rng.randrange(len(content) + 1)
+    end = min(len(content), start + rng.choice((1, 1, 2, 4, 8, 100)))
+    number = struct.pack("<q", rng.choice((0, 1, -1, 2**31 - 1, 2**31, 2**62, 255)))[: rng.choice((2, 4, 8))]
+    junk = bytes(rng.randrange(256) for _ in range(rng.choice((1, 3, 50))))
+    new, what = rng.choice(
+        (
+            (content[:start] + bytes(byte ^ (1 << rng.randrange(8)) for byte in content[start:end]) + content[end:], "flipped"),
+            (content[:start], "cut off"),
+            (content[:start] + content[end:], "left out"),
+            (content[:start] + content[start:end] * 2 + content[end:], "doubled"),
+            (content[:start] + junk + content[start:], "junk put in"),
+            (content[:start] + number + content[start + len(number) :], f"overwritten by {number.hex()}"),
+            (b"\xef\xbb\xbf" + content, "begins with a byte order mark"),
+            (content.decode("latin1").encode("utf-16"), "as UTF-16"),
+            (b"", "empty"),
+            (content.replace(b"\n", b"\r\n"), "other line ends"),
+            (content * 3, "three times"),
+        )
+    )  # fmt: skip
+    return new, f"bytes {start} to {end} {what}"
+
+
+_BY_SUFFIX: dict[str, Callable[[bytes, Random], Done]] = {
+    "json": mutate_json,
+    "toml": mutate_toml,
+    "csv": mutate_csv,
+    "safetensors": mutate_safetensors,
+    "zip": mutate_zip,
+    "npz": mutate_zip,
+    "npy": mutate_npy,
+}
