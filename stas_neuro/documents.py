@@ -25,7 +25,7 @@ LARGEST, SMALLEST = 1e30, 1e-30
 DEEPEST = 32
 """Levels of lists and objects within each other; no format here needs ten."""
 TOML_SIZE, TOML_DOTS = 1 << 18, 10**7
-"""Bytes of a TOML text, and the squares of the dots in each line, added up: dotted keys take their parser so long."""
+"""Bytes of a TOML text, and sum over its lines of the dots squared, which its parser takes time by."""
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 

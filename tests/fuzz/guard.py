@@ -23,8 +23,8 @@ _CHANGES = {
     "os.truncate", "os.utime", "shutil.rmtree", "shutil.move", "shutil.copyfile",
 }  # fmt: skip
 _NEVER = {
-    "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen", "pickle.find_class",
-    "socket.connect", "socket.bind", "ctypes.dlopen",
+    "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen",
+    "pickle.find_class", "socket.connect", "socket.bind", "ctypes.dlopen",
 }  # fmt: skip
 _ROOTS = tuple(
     {os.path.realpath(place) for place in (sys.prefix, sys.base_prefix, Path(__file__).parents[2])}

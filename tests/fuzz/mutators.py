@@ -1,4 +1,4 @@
-"""Mutations of files, by what is in them: trees of JSON and TOML, cells of CSV, members of archives, bytes."""
+"""Mutations of files, by what is in them: trees of JSON and TOML, cells of CSV, archives, tensors, bytes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import struct
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -64,115 +64,124 @@ class Raw(str):
     """A text that stands in a document as it is, not quoted."""
 
 
-NUMBERS: tuple[Any, ...] = (
-    0, 1, -1, 2, 3, 7, 255, 2**15, 2**16, 10**6, 2_100_000_000, 10**9, 2**31 - 1, 2**31, 2**32, 2**53, 2**53 + 1,
-    2**62, 2**63 - 1, 2**63, -(2**63), 2**64, 10**19, 10**58, -(10**58), 0.0, -0.0, 0.5, -0.5, 1.5, 1e-9, 1e9,
-    1e16, 1e30, 1e-30, 1e100, 1e-100, 1e154, 1e300, 1e308, -1e308, 5e-324, Raw("1e999"), Raw("-1e999"), Raw("NaN"),
-    Raw("Infinity"), Raw("nan"), Raw("inf"), Raw("1" * 4000), Raw("9" * 5000), Raw("1e5"), Raw("01"), Raw("1_0"),
+WHOLE = (
+    0, 0, 1, 1, 2, 3, 4, 5, 7, 16, 255, 1000, 2**15, 2**16, 10**6, 2_100_000_000, 10**9, 2**31 - 1, 2**32,
+    10**12, 2**53 - 1, 2**53, 2**53 + 1, 2**62, 2**63 - 1, 2**63, 2**64, 10**19, 10**58, -1, -(10**58),
+)  # fmt: skip
+REAL = (
+    0.0, -0.0, 0.5, 1.0, 1.5, 1e-9, 1e9, 1e15, 1e16, 1e30, 1.1e30, 1e-30, 1e100, 1e-100, 1e154, 1e300, 1e308,
+    -1e308, 5e-324, -1.5,
 )  # fmt: skip
 TEXTS = (
-    "", " ", "x", "\0", "\n", "é", "²", "block", "block0", "block7", "block²", "block999999999", "step", "step1",
-    "step0", "step9999999", "stem1", "once", "end", "../../../etc/passwd", "/dev/zero", "nan", "1", "a" * 10_000,
-    "block" + "9" * 5000, "\x1b[31m", "\u202e", "%s%n", "{}", "__class__", "NaN",
+    "", " ", "x", "\0", "\n", "é", "²", "block", "block0", "block7", "block²", "block999999999", "step",
+    "step1", "step0", "step9999999", "stem1", "once", "end", "../../../etc/passwd", "/dev/zero", "nan", "1",
+    "a" * 10_000, "block" + "9" * 5000, "\x1b[31m", "\u202e", "%s%n", "{}", "__class__", "x\ny",
 )  # fmt: skip
-OTHERS: tuple[Any, ...] = (
-    None, True, False, [], {}, [[]], [None], {"": None}, Raw("[" * 100_000), Raw('{"a":' * 100_000), Raw("[" * 100 + "]" * 100),
-    Raw("[" * 30 + "]" * 30), Raw(""), Raw('"\\ud800"'), Raw('"\\u0000"'), Raw("2020-01-01"), Raw('{"a":1,"a":1}'),
+WILD: tuple[Any, ...] = (
+    None, True, False, [], {}, [[]], [None], {"": None}, "text", 1, 1.5, *map(Raw, (
+        "NaN", "Infinity", "-Infinity", "nan", "inf", "1e999", "-1e999", "1" * 4000, "9" * 5000, "1e5", "01",
+        "1_0", "", "[" * 100_000, '{"a":' * 100_000, "[" * 100 + "]" * 100, "[" * 30 + "]" * 30, '"\\ud800"',
+        '"\\u0000"', "2020-01-01", '{"a": 1, "a": 1}', '"' + "a" * 10**6 + '"',
+    )),
 )  # fmt: skip
 
 
 def mutate_tree(document: Any, rng: Random) -> tuple[Any, str]:
     """Change one place of plain data; what is in it is copied only where it changes."""
-    places = _walk(document, rng)
-    *parents, (path, value) = places
-    holder = parents[-1][1] if parents else None
-    where = ".".join(map(str, path)) or "the whole"
-    choices: list[tuple[str, Callable[[], Any]]] = [
-        ("becomes", lambda: _other(value, rng)),
-        ("becomes", lambda: _other(value, rng)),
-        ("becomes", lambda: _walk(document, rng)[-1][1]),  # a part of another place
-    ]
-    if isinstance(value, list | dict) and value:
-        choices.append(("becomes", lambda: _resized(value, rng)))
-    if holder is not None:
-        choices.append(("is gone", lambda: _GONE))
-    if isinstance(holder, dict):
-        choices += [("is renamed", lambda: _RENAMED), ("is there twice", lambda: _TWICE)]
-    word, make = rng.choice(choices)
-    new = make()
-    changed, detail = _replaced(document, path, new, rng)
-    return changed, f"{where} {word} {detail}"[:200]
+    path, value, holder = _pick(document, rng)
+    way = rng.choices(("like", "wild", "elsewhere", "size", "key"), (60, 10, 10, 12, 8))[0]
+    if way == "size" and isinstance(holder, list):
+        new = _resized(holder, path[-1], rng)
+        return _replaced(document, path[:-1], lambda _: new), f"{_words(path[:-1])} has {len(new)} items"
+    if way in ("size", "key") and isinstance(holder, dict):
+        new, done = _rekeyed(holder, path[-1], rng)
+        return _replaced(document, path[:-1], lambda _: new), f"{_words(path)} {done}"
+    if way == "elsewhere":
+        new = _pick(document, rng)[1]
+    else:
+        new = rng.choice(WILD) if way == "wild" else _like(document, path, value, rng)
+    return _replaced(document, path, lambda _: new), f"{_words(path)} is {_brief(new)}"
 
 
-_GONE, _RENAMED, _TWICE = object(), object(), object()
-
-
-def _walk(document: Any, rng: Random) -> list[tuple[list[Any], Any]]:
-    """Go down to a random place; give all on the way, each with its path."""
-    places: list[tuple[list[Any], Any]] = [([], document)]
-    while isinstance(value := places[-1][1], dict | list) and value and rng.random() < 0.85:
+def _pick(document: Any, rng: Random) -> tuple[list[Any], Any, Any]:
+    """Go down to a random place, mostly to a leaf; give its path, its value and what holds it."""
+    path: list[Any] = []
+    value, holder = document, None
+    while isinstance(value, dict | list) and value and rng.random() < 0.93:
         keys: Any = sorted(value) if isinstance(value, dict) else range(len(value))
-        key = rng.choice(keys)
-        places.append(([*places[-1][0], key], value[key]))
-    return places
+        path.append(rng.choice(keys))
+        value, holder = value[path[-1]], value
+    return path, value, holder
 
 
-def _replaced(document: Any, path: list[Any], new: Any, rng: Random) -> tuple[Any, str]:
+def _replaced(document: Any, path: list[Any], change: Callable[[Any], Any]) -> Any:
     if not path:
-        return new, _brief(new)
-    key, rest = path[0], path[1:]
+        return change(document)
     copy = dict(document) if isinstance(document, dict) else list(document)
-    if rest or not (new is _GONE or new is _RENAMED or new is _TWICE):
-        copy[key], detail = _replaced(document[key], rest, new, rng)
-        return copy, detail
-    if new is _GONE:
-        del copy[key]
-        return copy, ""
-    if new is _TWICE:
-        copy[key] = Raw(f"{_to_json(copy[key])}, {json.dumps(key)}: {_to_json(copy[key])}")
-        return copy, ""
-    name = rng.choice((rng.choice(TEXTS), key + "x", key[:-1], key.upper(), rng.choice(sorted(copy))))
-    copy[name] = copy.pop(key)
-    return copy, repr(name)
+    copy[path[0]] = _replaced(document[path[0]], path[1:], change)
+    return copy
 
 
-def _other(value: Any, rng: Random) -> Any:
-    """Give something in place of a value, mostly of its own type."""
-    if rng.random() < 0.2:
-        return rng.choice((*NUMBERS, *TEXTS, *OTHERS))
+def _like(document: Any, path: list[Any], value: Any, rng: Random) -> Any:
+    """Give another value of the same type."""
     if isinstance(value, bool):
         return not value
-    if isinstance(value, int | float):
-        near = (value + 1, value - 1, -value, value * 2, value * 1000, value // 2, float(value), value + 0.5)
-        return rng.choice(NUMBERS if rng.random() < 0.6 else near)
+    if isinstance(value, int):
+        near = (value + 1, max(0, value - 1), value * 2, value * 1000, value // 2)
+        return rng.choice(WHOLE if rng.random() < 0.6 else near)
+    if isinstance(value, float):
+        near = (value * 2, value / 2, value * 1e6, -value, int(value))
+        return rng.choice(REAL if rng.random() < 0.6 else near)
     if isinstance(value, str):
-        digits = value.rstrip("0123456789")
-        near = (
-            value + "x",
-            value[:-1],
-            value[::-1],
-            value * 2,
-            f"{digits}{rng.choice((0, 2, 17, 10**9))}",
-            f"{value}\0",
-        )
-        return rng.choice(TEXTS if rng.random() < 0.4 else near)
-    return rng.choice(OTHERS)
+        others = [text for text in _under(document, path[-1] if path else None) if isinstance(text, str)]
+        number = rng.choice((0, 1, 2, 3, 17, 10**9))
+        near = (value + "x", value[:-1], value * 2, value.rstrip("0123456789") + str(number), f"{value}\0")
+        return rng.choice(rng.choice((TEXTS, near, others or TEXTS)))
+    return rng.choice(([], {}, None, value))
 
 
-def _resized(value: Any, rng: Random) -> Any:
-    if isinstance(value, dict):
-        kept = rng.sample(sorted(value), rng.randrange(len(value)))
-        return {key: value[key] for key in kept}
-    where, times = rng.randrange(len(value)), rng.choice((2, 2, 3, 100))
+def _under(document: Any, key: Any) -> list[Any]:
+    """Find the values that stand under a key, or in lists at a place of any number."""
+    found = []
+    pending = [document]
+    while pending:
+        value = pending.pop()
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for name, item in items:
+            if isinstance(item, dict | list):
+                pending.append(item)
+            elif name == key or isinstance(key, int):
+                found.append(item)
+    return found
+
+
+def _resized(items: list[Any], at: int, rng: Random) -> list[Any]:
+    times = rng.choice((2, 2, 3, 100))
     ways = (
-        lambda: value[:where],
-        lambda: value[where:],
-        lambda: value * times,
-        lambda: value[:where] + [value[where]] * times + value[where + 1 :],
-        lambda: rng.sample(value, len(value)),
-        lambda: sorted(value, key=str, reverse=True),
+        lambda: items[:at],
+        lambda: items[:at] + items[at + 1 :],
+        lambda: items * times,
+        lambda: items[:at] + [items[at]] * times + items[at + 1 :],
+        lambda: rng.sample(items, len(items)),
+        lambda: [],
     )
     return rng.choice(ways)()
+
+
+def _rekeyed(holder: dict[str, Any], key: str, rng: Random) -> tuple[dict[str, Any], str]:
+    rest = {name: value for name, value in holder.items() if name != key}
+    way = rng.choice(("is gone", "is gone", "is there twice", "is renamed"))
+    if way == "is gone":
+        return rest, way
+    if way == "is there twice":
+        text = f"{_to_json(holder[key])}, {json.dumps(key)}: {_to_json(holder[key])}"
+        return holder | {key: Raw(text)}, way
+    name = rng.choice((rng.choice(TEXTS), key + "x", key[:-1], key.upper(), rng.choice(sorted(holder))))
+    return rest | {name: holder[key]}, f"{way} {_brief(name)}"
+
+
+def _words(path: list[Any]) -> str:
+    return ".".join(map(str, path)) or "the whole"
 
 
 def _brief(value: Any) -> str:
@@ -222,8 +231,10 @@ def _to_toml(value: Any) -> str:
 # Tables -------------------------------------------------------------------------------------------------
 
 
-CELLS = ("", " ", "x", "-1", "0", "1e30", "1e-30", "1e308", "1e-320", "9" * 400, "nan", "inf", "-0", "1,5", "0x10", "1_0",
-         "١", '"', "\0", "1e16", "5e15", " 3 ", "1e9", "=1+1", "a" * 200_000)  # fmt: skip
+CELLS = (
+    "", " ", "x", "-1", "0", "1e30", "1e-30", "1e308", "1e-320", "9" * 400, "nan", "inf", "-0", "1,5", "0x10",
+    "1_0", "\u0661", '"', "\0", "1e16", "5e15", " 3 ", "1e9", "=1+1", "a" * 200_000,
+)  # fmt: skip
 
 
 def mutate_csv(content: bytes, rng: Random) -> Done:
@@ -375,29 +386,35 @@ def _write_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, data: bytes) 
         archive.writestr(info, data)
 
 
+NPY_HEADERS: Mapping[str, Sequence[str]] = {
+    "descr": (
+        "'<f8'", "'<f4'", "'|u1'", "'<i8'", "'|O'", "'<U9'", "'|S0'", "'|V8'", "'<c16'", "'>f8'", "'<M8[s]'",
+        "[('a', '<f8')]", "'|b1'", "'<f2'", "1", "'x'",
+    ),
+    "shape": (
+        "()", "(0,)", "(-1,)", "(10**9,)", "(1000000000, 1000)", "(9999999999999999999999,)", "(1, 2, 3)",
+        "(2.0,)", "None", "(4294967296, 4294967296)", "(" * 200, "(True,)",
+    ),
+    "fortran_order": ("True", "1", "__import__('os').getpid()"),
+}  # fmt: skip
+
+
 def mutate_npy(content: bytes, rng: Random) -> Done:
     """Change the header of an array, or its values."""
     if content[:6] != b"\x93NUMPY":
         raise Unreadable
     size = struct.unpack("<H", content[8:10])[0]
     header, data = content[10 : 10 + size].decode("latin1"), content[10 + size :]
-    texts = {
-        "descr": ("'<f8'", "'<f4'", "'|u1'", "'<i8'", "'|O'", "'<U9'", "'|S0'", "'|V8'", "'<c16'", "'>f8'", "'<M8[s]'",
-                  "[('a', '<f8')]", "'|b1'", "'<f2'", "1", "'x'"),
-        "shape": ("()", "(0,)", "(-1,)", "(10**9,)", "(1000000000, 1000)", "(9999999999999999999999,)", "(1, 2, 3)", "(2.0,)",
-                  "None", "(4294967296, 4294967296)", "(" * 200, "(True,)"),
-        "fortran_order": ("True", "1", "__import__('os').getpid()"),
-    }  # fmt: skip
     if rng.random() < 0.3 and len(data) >= 8:
         at = rng.randrange(len(data) // 8) * 8
         value = struct.pack("<d", rng.choice((float("nan"), float("inf"), 1e308, -1.0, 1e-320)))
         return content[: 10 + size + at] + value + data[at + 8 :], f"value at {at}"
-    key = rng.choice(sorted(texts))
+    key = rng.choice(sorted(NPY_HEADERS))
     before, found, after = header.partition(f"'{key}': ")
     rest = after.partition(
         ", 'fortran" if key == "descr" else ", 'shape" if key == "fortran_order" else ", }"
     )
-    new = rng.choice(texts[key])
+    new = rng.choice(NPY_HEADERS[key])
     text = f"{before}{found}{new}{rest[1]}{rest[2]}".rstrip() + "\n"
     lie = rng.choice((0, 65535, len(text) - 1)) if rng.random() < 0.1 else len(text)
     return content[:8] + struct.pack("<H", lie) + text.encode("latin1") + data, f"{key} becomes {new}"
@@ -411,21 +428,22 @@ def mutate_bytes(content: bytes, rng: Random) -> Done:
     end = min(len(content), start + rng.choice((1, 1, 2, 4, 8, 100)))
     number = struct.pack("<q", rng.choice((0, 1, -1, 2**31 - 1, 2**31, 2**62, 255)))[: rng.choice((2, 4, 8))]
     junk = bytes(rng.randrange(256) for _ in range(rng.choice((1, 3, 50))))
+    before, part, after = content[:start], content[start:end], content[end:]
     new, what = rng.choice(
         (
-            (content[:start] + bytes(byte ^ (1 << rng.randrange(8)) for byte in content[start:end]) + content[end:], "flipped"),
-            (content[:start], "cut off"),
-            (content[:start] + content[end:], "left out"),
-            (content[:start] + content[start:end] * 2 + content[end:], "doubled"),
-            (content[:start] + junk + content[start:], "junk put in"),
-            (content[:start] + number + content[start + len(number) :], f"overwritten by {number.hex()}"),
-            (b"\xef\xbb\xbf" + content, "begins with a byte order mark"),
+            (before + bytes(byte ^ (1 << rng.randrange(8)) for byte in part) + after, "flipped"),
+            (before, "cut off"),
+            (before + after, "left out"),
+            (before + part * 2 + after, "doubled"),
+            (before + junk + part + after, "junk put in"),
+            (before + number + content[start + len(number) :], f"overwritten by {number.hex()}"),
+            (b"\xef\xbb\xbf" + content, "byte order mark put in front"),
             (content.decode("latin1").encode("utf-16"), "as UTF-16"),
-            (b"", "empty"),
+            (b"", "all left out"),
             (content.replace(b"\n", b"\r\n"), "other line ends"),
-            (content * 3, "three times"),
+            (content * 3, "all of it three times"),
         )
-    )  # fmt: skip
+    )
     return new, f"bytes {start} to {end} {what}"
 
 
