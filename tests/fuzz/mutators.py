@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import struct
@@ -44,7 +45,7 @@ def mutate(files: Files, rng: Random) -> tuple[Files, list[str]]:
 
 
 def _mutate(name: str, content: bytes, rng: Random) -> Done:
-    own = _BY_SUFFIX.get(name.rpartition(".")[2])
+    own = _BY_SUFFIX.get(name.rpartition("-" if name.endswith("ubyte") else ".")[2])
     if own is not None and rng.random() < 0.85:
         try:
             return own(content, rng)
@@ -420,6 +421,33 @@ def mutate_npy(content: bytes, rng: Random) -> Done:
     return content[:8] + struct.pack("<H", lie) + text.encode("latin1") + data, f"{key} becomes {new}"
 
 
+def mutate_idx(content: bytes, rng: Random) -> Done:
+    """Change the header of an array of bytes as MNIST has them, or what follows it."""
+    if len(content) < 8:
+        raise Unreadable
+    rank = (len(content[4:]) // 4 and content[3]) % 8
+    if rng.random() < 0.5:
+        at, width = rng.choice((0, 2, 3)), 1
+        number = rng.choice((0, 1, 2, 3, 4, 8, 9, 11, 13, 14, 255))
+    else:
+        at, width = 4 + 4 * rng.randrange(max(rank, 1)), 4
+        number = rng.choice((0, 1, 2, 5, 255, 65536, 10**6, 2**31 - 1, 2**31, 2**32 - 1))
+    new = number.to_bytes(width, "big")
+    return content[:at] + new + content[at + width :], f"byte {at} is {number} of {width} bytes"
+
+
+def mutate_gzip(content: bytes, rng: Random) -> Done:
+    """Change what is compressed."""
+    try:
+        inside = gzip.decompress(content)
+    except Exception as error:  # whatever gzip makes of a damaged one
+        raise Unreadable from error
+    new, done = mutate_idx(inside, rng) if rng.random() < 0.7 else mutate_bytes(inside, rng)
+    if rng.random() < 0.1:
+        new, done = new + bytes(1 << 26), "followed by 64 MiB of zeros"
+    return gzip.compress(new, 1) * rng.choice((1, 1, 1, 2)), f"inside: {done}"
+
+
 # Bytes --------------------------------------------------------------------------------------------------
 
 
@@ -455,4 +483,6 @@ _BY_SUFFIX: dict[str, Callable[[bytes, Random], Done]] = {
     "zip": mutate_zip,
     "npz": mutate_zip,
     "npy": mutate_npy,
+    "ubyte": mutate_idx,
+    "gz": mutate_gzip,
 }
