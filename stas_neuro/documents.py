@@ -1,22 +1,21 @@
-"""JSON and TOML texts as plain data, checked: what every reader of them may rely on.
+"""Files, and JSON and TOML texts as plain data, checked: what every reader of them may rely on.
 
 Anyone can have written a file. `parse_json` and `parse_toml` give only what this module's limits allow:
 UTF-8, each key once, no nesting beyond `DEEPEST`, and numbers that machines compute with exactly or without
-overflow. Needs nothing but the standard library, so that programs without stas-neuro can have a copy.
+overflow. Needs nothing but the standard library, so that programs without stas-neuro can have a copy;
+only `parse_toml` needs tomli where Python is 3.10.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import stat
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]
+from pathlib import Path
+from typing import Any, BinaryIO
 
 WHOLE_LIMIT = 2**53
 """Largest magnitude of a whole number: float64 holds every one of these exactly."""
@@ -43,6 +42,34 @@ class BadDocument(ValueError):
         return f"{where}: {self.what}" if where else self.what
 
 
+def open_file(path: Path, most: int | None = None) -> BinaryIO:
+    """Open a regular file of at most `most` bytes for reading.
+
+    Raises
+    ------
+    BadDocument
+        Where it is something else, or larger, or no file can have that name.
+    OSError
+        Where it cannot be opened.
+    """
+    try:
+        # A pipe would block on being opened, and a device may never end.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except ValueError as error:  # a character that no path can have
+        raise BadDocument(f"is no name of a file ({error})") from error
+    try:
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode):
+            kind = "a directory" if stat.S_ISDIR(facts.st_mode) else "a pipe or a device"
+            raise BadDocument(f"is {kind}, not a regular file")
+        if most is not None and facts.st_size > most:
+            raise BadDocument(f"has {facts.st_size} bytes, at most {most} are read")
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return os.fdopen(descriptor, "rb")
+
+
 def parse_json(content: bytes) -> Any:
     """Parse a JSON text to dicts, lists, texts, bools, None, ints and finite floats.
 
@@ -61,7 +88,7 @@ def parse_toml(content: bytes) -> dict[str, Any]:
     dots = [line.count(b".") for line in content.split(b"\n")]
     if sum(number**2 for number in dots) > TOML_DOTS:
         raise BadDocument(f"has {max(dots)} dots in a line: too many to read")
-    table: dict[str, Any] = _parsed(content, "TOML", tomllib.loads)
+    table: dict[str, Any] = _parsed(content, "TOML", _toml)
     return table
 
 
@@ -100,7 +127,7 @@ def _parsed(content: bytes, form: str, parse: Callable[[str], Any]) -> Any:
         raise BadDocument(f"is nested too deeply, more than {DEEPEST} levels") from None
     except UnicodeDecodeError as error:
         raise BadDocument(f"is not UTF-8 ({error.reason} at byte {error.start})") from error
-    except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
+    except _Malformed as error:
         raise BadDocument(f"is not {form}: {error}") from error
     except ValueError as error:  # of int(), which takes no thousands of digits
         raise BadDocument(f"has too long a number, whole numbers go up to {WHOLE_LIMIT}") from error
@@ -108,8 +135,26 @@ def _parsed(content: bytes, form: str, parse: Callable[[str], Any]) -> Any:
     return document
 
 
+class _Malformed(Exception):
+    """A text that a parser cannot read."""
+
+
 def _json(text: str) -> Any:
-    return json.loads(text, object_pairs_hook=_object)
+    try:
+        return json.loads(text, object_pairs_hook=_object)
+    except json.JSONDecodeError as error:
+        raise _Malformed(str(error)) from error
+
+
+def _toml(text: str) -> Any:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise _Malformed(str(error)) from error
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from stas_neuro.documents import BadDocument
+from stas_neuro.documents import BadDocument, open_file
 from stas_neuro.documents import parse_json as parse_plain_json
 from stas_neuro.documents import parse_toml as parse_plain_toml
 from stas_neuro.errors import InputError
@@ -30,21 +29,13 @@ SIZE_LIMIT = 1 << 32
 def read_bytes(path: Path, most: int = SIZE_LIMIT) -> bytes:
     """Read a regular file of at most `most` bytes; InputError names it where that fails."""
     try:
-        # A pipe would block on being opened, and a device may never end.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        with open(descriptor, "rb") as stream:
-            facts = os.fstat(descriptor)
-            if not stat.S_ISREG(facts.st_mode):
-                kind = "a directory" if stat.S_ISDIR(facts.st_mode) else "a pipe or a device"
-                raise InputError(f"{path}: is {kind}", "give a regular file")
-            if facts.st_size > most:
-                what = f"{path}: has {facts.st_size} bytes, at most {most} are read"
-                raise InputError(what, "give a file of the right kind")
+        with open_file(path, most) as stream:
             return stream.read()
+    except BadDocument as error:
+        where = str(path) if str(path).isprintable() else repr(str(path))
+        raise InputError(f"{where}: {error}", "give a regular file of the right kind") from error
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}", "give a file that can be read") from error
-    except ValueError as error:  # a character that no path can have
-        raise InputError(f"{str(path)!r}: {error}", "give a file that can be read") from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:
