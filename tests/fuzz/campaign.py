@@ -91,6 +91,7 @@ def work(jobs: Sequence[tuple[str, int, int]]) -> None:
         scratch = Path(directory)
         for target in targets.values():
             for number, seed in enumerate(target.seeds):
+                print(json.dumps({"warming": target.name}), flush=True)
                 write_files(seed, scratch / "in")
                 write_files({}, scratch / "out")
                 try:
@@ -128,7 +129,7 @@ def run(
             elif "index" in line:
                 at = line["target"], line["index"]
                 told(*at)
-            else:
+            elif "done" in line:
                 return {name: list(failures.values()) for name, failures in found.items()}
         if at is None:
             raise RuntimeError(f"the fuzzer does not start: {ended}")

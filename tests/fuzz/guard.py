@@ -22,6 +22,8 @@ _CHANGES = {
     "os.chmod", "os.chown", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink",
     "os.truncate", "os.utime", "shutil.rmtree", "shutil.move", "shutil.copyfile",
 }  # fmt: skip
+_BY_DESCRIPTOR = {"os.remove", "os.rmdir", "os.mkdir", "os.chmod", "os.utime"}
+"""Changes whose path may be relative to the directory of a descriptor, their last argument."""
 _NEVER = {
     "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen",
     "pickle.find_class", "socket.connect", "socket.bind", "ctypes.dlopen",
@@ -53,13 +55,17 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
         if (writes or set(mode or "") & set("wax+")) and path != os.devnull:
             _check_place(event, path)
     if event in _CHANGES:
-        _check_place(event, arguments[0])
+        directory = arguments[-1] if len(arguments) > 1 and event in _BY_DESCRIPTOR else -1
+        _check_place(event, arguments[0], directory)
 
 
-def _check_place(event: str, path: Any) -> None:
+def _check_place(event: str, path: Any, directory: Any = -1) -> None:
     if isinstance(path, int):  # a descriptor, opened before
         return
-    where = os.path.realpath(os.fsdecode(path))
+    beside = (
+        "" if not isinstance(directory, int) or directory < 0 else os.readlink(f"/proc/self/fd/{directory}")
+    )
+    where = os.path.realpath(os.path.join(beside, os.fsdecode(path)))
     if _watched is None or not where.startswith(str(_watched)):
         raise Breach(f"{event} of {where}")
 
