@@ -362,7 +362,7 @@ def mutate_zip(content: bytes, rng: Random) -> Done:
             inside,
         )
     elif what == "bomb":
-        members[at] = name, inside + bytes(rng.choice((1 << 20, 1 << 27)))
+        members[at] = name, inside + bytes(rng.choice((1 << 16, 1 << 20, 1 << 22)))
     elif what == "encrypted":
         flags = 1
     stream = io.BytesIO()
@@ -444,7 +444,7 @@ def mutate_gzip(content: bytes, rng: Random) -> Done:
         raise Unreadable from error
     new, done = mutate_idx(inside, rng) if rng.random() < 0.7 else mutate_bytes(inside, rng)
     if rng.random() < 0.1:
-        new, done = new + bytes(1 << 26), "followed by 64 MiB of zeros"
+        new, done = new + bytes(1 << 22), "followed by 4 MiB of zeros"
     return gzip.compress(new, 1) * rng.choice((1, 1, 1, 2)), f"inside: {done}"
 
 
