@@ -114,8 +114,9 @@ def parse_number(text: str) -> float:
 
 
 def shown(text: str, most: int = 80) -> str:
-    """Shorten a text of a file to what an error can quote."""
-    return text if len(text) <= most else f"{text[: most - 10]}... ({len(text)} characters)"
+    """Shorten a text of a file to what an error can quote, and escape what does not print."""
+    short = text if len(text) <= most else f"{text[: most - 10]}... ({len(text)} characters)"
+    return short if short.isprintable() else ascii(short)[1:-1]
 
 
 def _parsed(content: bytes, form: str, parse: Callable[[str], Any]) -> Any:
