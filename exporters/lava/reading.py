@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
+from functools import cache
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from .documents import BadDocument, shown
@@ -17,6 +18,7 @@ _WORDS: Mapping[Any, tuple[tuple[type, ...], str]] = {
     Any: ((bool, int, float, str), "a number, a text, true or false, or a list of these"),
 }
 """Types that JSON may give a field of a type, and how to say which."""
+_fields = cache(get_type_hints)
 
 
 def read_as(cls: type[T], document: Any) -> T:
@@ -32,7 +34,7 @@ def read_as(cls: type[T], document: Any) -> T:
 def _read(hint: Any, value: Any) -> Any:
     origin, arguments = get_origin(hint), get_args(hint)
     if is_dataclass(hint) and isinstance(hint, type):
-        fields = get_type_hints(hint)
+        fields = _fields(hint)
         given = _of(dict, value, "an object")
         for key in fields.keys() ^ given.keys():
             raise BadDocument(f"has no {key!r}" if key in fields else f"has an unknown key {shown(key)!r}")

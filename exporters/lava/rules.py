@@ -233,7 +233,7 @@ def _check_wires(network: Network) -> None:
             wire.dst_port not in connected[wire.dst], f"{wire.dst}.{wire.dst_port} is connected twice", where
         )
         connected[wire.dst].add(wire.dst_port)
-        _is(wire.delay, _whole(0, wire.dst_port.rstrip("0123456789") in _DELAYED), where, "delay")
+        _is(wire.delay, _whole(0, int(wire.dst_port.rstrip("0123456789") in _DELAYED)), where, "delay")
         _require(
             bool(wire.delay) or places[wire.src] < places[wire.dst],
             f"{wire.src} comes after {wire.dst}: order the layers, or delay the wire by a step",
