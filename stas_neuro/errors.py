@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+_LONGEST = 500
+"""Letters of a word that an error quotes; a longer one is cut off."""
+
 
 class StasError(Exception):
     """What a user can act on: what is wrong and its remedy, in one line.
@@ -31,8 +34,13 @@ class StasError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        """Give `what; remedy` on one line, also where a part quotes a text of many lines."""
-        return " ".join(f"{self.what}; {self.remedy}".split())
+        """Give `what; remedy` on one line that can be printed, also where a part quotes what a file holds."""
+        words = f"{self.what}; {self.remedy}".split()
+        line = " ".join(
+            word if len(word) <= _LONGEST else f"{word[:_LONGEST]}... ({len(word)} characters)"
+            for word in words
+        )
+        return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
 
 
 class InputError(StasError):

@@ -35,6 +35,8 @@ _PLACING = tuple(
 """Without one of these no network can be placed on cores."""
 _SIZES = (*_PLACING[:3], *(f"limits.{name}" for name in ("cores_per_tile", "tiles_x", "tiles_y", "chips")))
 """What a chip has at least one of."""
+_MOST, _MOST_BITS = 1 << 53, 64
+"""Largest number that a limit may be, in pieces, bytes or bits; and of the widths of integers."""
 _ARITHMETIC = ("limits.weight_bits", "limits.state_bits", "capabilities.weight_exponents")
 
 
@@ -274,6 +276,10 @@ class Profile:
             )
         if not entry.low <= entry.value <= entry.high:
             raise InputError(f"{name}: low, value, high are {numbers}", "order them")
+        if section == "limits":
+            most = _MOST_BITS if name.endswith(("_bits", "_exponent")) else _MOST
+            if entry.high * UNITS[section][entry.unit] > most:
+                raise InputError(f"{name}: high is {entry.high:g} {entry.unit}", f"give at most {most}")
         if name in _SIZES and int(entry.value * UNITS[section][entry.unit]) < 1:
             raise InputError(
                 f"{name}: value is {entry.value:g} {entry.unit}",

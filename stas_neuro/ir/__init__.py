@@ -52,7 +52,18 @@ from stas_neuro.ir.nodes import (
     Tokens,
 )
 from stas_neuro.ir.problems import IRError, Problem, Problems
-from stas_neuro.ir.types import EVENTS, Array, Kind, Phase, Preprocessing, Shape, Stage, ValueType, neutral
+from stas_neuro.ir.types import (
+    EVENTS,
+    Array,
+    Kind,
+    Phase,
+    Preprocessing,
+    Shape,
+    Stage,
+    ValueType,
+    block_of,
+    neutral,
+)
 
 __all__ = [
     "ALIGN",
@@ -106,6 +117,7 @@ __all__ = [
     "Stage",
     "Tokens",
     "ValueType",
+    "block_of",
     "is_off_core",
     "membrane_bound",
     "membrane_range",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
@@ -30,6 +29,7 @@ from stas_neuro.ir.nodes import (
     HaltAccumulate,
     Input,
     Node,
+    Readout,
     SpikeMatMul,
     SpikeMaxPool,
 )
@@ -39,6 +39,12 @@ from stas_neuro.ir.types import Stage
 if TYPE_CHECKING:
     from stas_neuro.ir.graph import Graph
 
+STEPS_LIMIT = BLOCKS_LIMIT = 1024
+"""Of model steps and of network blocks: far beyond any network, and few enough to count one by one."""
+KERNEL_LIMIT = 64
+"""Of a window's width; a patch of an image is 4 to 32 wide."""
+FLOAT_LIMIT, STD_LEAST = 1e12, 1e-6
+"""Largest magnitude of a float, attribute or tensor, and least deviation: sums of products stay finite."""
 _AT_LEAST_0 = frozenset({"padding", "delay", "late"})
 """Integer attributes that may be 0; all others are sizes and counts, at least 1."""
 
@@ -52,6 +58,8 @@ _RANGES: dict[tuple[type, str], tuple[Callable[[Any], bool], str]] = {
         lambda shape: len(shape) == 3 and min(shape) > 0,
         "it must be (C, H, W), each above 0",
     ),
+    **{(cls, "kernel"): _within(1, KERNEL_LIMIT) for cls in (Conv2d, SpikeMaxPool)},
+    (Readout, "blocks"): _within(1, BLOCKS_LIMIT),
     (LIF, "tau"): (lambda tau: tau >= 1, "a membrane time constant is at least 1 step"),
     (LIF, "threshold"): (lambda threshold: threshold > 0, "a threshold is above 0, the reset value"),
     (BatchNorm, "eps"): (lambda eps: eps > 0, "it must be above 0"),
@@ -100,16 +108,19 @@ def check_attributes(graph: Graph, problems: Problems) -> None:
 def _check_graph(graph: Graph, problems: Problems) -> None:
     if not _is(graph.stage, Stage):
         problems.add("graph", f"stage is {graph.stage!r}", f"it must be {_words(Stage)}")
-    if not _is(graph.time_steps, int) or graph.time_steps < 1:
-        problems.add("graph", f"time_steps is {graph.time_steps!r}", "use a whole number of at least 1")
+    if not _is(graph.time_steps, int) or not 1 <= graph.time_steps <= STEPS_LIMIT:
+        remedy = f"use a whole number, 1 to {STEPS_LIMIT}"
+        problems.add("graph", f"time_steps is {graph.time_steps!r}", remedy)
     if not graph.classes or not all(isinstance(name, str) and name for name in graph.classes):
         problems.add("graph", f"classes are {graph.classes!r}", "name every class")
     for key in ("mean", "std"):
         values = getattr(graph.preprocessing, key)
-        if not _is(values, tuple[float, ...]) or not all(map(math.isfinite, values)):
-            problems.add("graph", f"preprocessing {key} is {values!r}", "give one finite number a channel")
-        elif key == "std" and not all(value > 0 for value in values):
-            problems.add("graph", f"preprocessing std is {values!r}", "every deviation is above 0")
+        if not _is(values, tuple[float, ...]) or not all(map(_is_moderate, values)):
+            remedy = f"give one number a channel, at most {FLOAT_LIMIT:g}"
+            problems.add("graph", f"preprocessing {key} is {values!r}", remedy)
+        elif key == "std" and not all(value >= STD_LEAST for value in values):
+            remedy = f"every deviation is above 0, at least {STD_LEAST:g}"
+            problems.add("graph", f"preprocessing std is {values!r}", remedy)
 
 
 def _check_typed(item: Node | Edge, where: str, problems: Problems) -> None:
@@ -122,10 +133,14 @@ def _check_typed(item: Node | Edge, where: str, problems: Problems) -> None:
             problems.add(where, f"{attribute} is {value!r}", f"it must be {_words(hint)}")
         elif hint is int and own_range is None and value < least:
             problems.add(where, f"{attribute} is {value}", f"it must be at least {least}")
-        elif hint is float and not math.isfinite(value):
-            problems.add(where, f"{attribute} is {value}", "it must be finite")
+        elif hint is float and not _is_moderate(value):
+            problems.add(where, f"{attribute} is {value}", f"it must be at most {FLOAT_LIMIT:g}")
         elif not in_range(value):
             problems.add(where, f"{attribute} is {value}", remedy)
+
+
+def _is_moderate(value: float) -> bool:
+    return abs(value) <= FLOAT_LIMIT  # neither is NaN
 
 
 def _range_of(cls: type, attribute: str) -> tuple[Callable[[Any], bool], str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,8 @@ from stas_neuro.ir.types import EVENTS, VALUES, Kind, Shape, ValueType
 if TYPE_CHECKING:
     from stas_neuro.ir.graph import Graph
 
+VALUES_LIMIT = 1 << 25
+"""Of a value's entries: 96 channels of 512 x 512 pixels have 2^24.6, and no image or map is larger."""
 _SPIKES = frozenset({Kind.SPIKE})
 _MAP, _TOKENS, _TOKENS_OR_VECTOR = (3,), (2,), (1, 2)
 _SHAPES = {1: "(D,)", 2: "(N, D)", 3: "(C, H, W)"}
@@ -75,6 +78,10 @@ class _Site:
             self.refuse(port, f"{what} is {actual}, {limit} is {wanted}", "make them equal")
 
     def made(self, kind: Kind, shape: Shape, bound: int | None = None) -> ValueType:
+        if math.prod(shape) > VALUES_LIMIT:
+            what = f"its output of shape {shape} has {math.prod(shape)} values"
+            self.problems.add(self.node.name, what, f"a value has at most {VALUES_LIMIT}: use smaller images")
+            raise _Untypable
         return ValueType(kind, shape, self.node.phase, bound)
 
 
