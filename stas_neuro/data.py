@@ -7,6 +7,7 @@ import math
 import os
 import struct
 import zlib
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,13 +43,37 @@ class LabelledImages:
     """Images with labels.
 
     ``images``: uint8 in 0..255 or float in 0..1, shape (n, C, H, W), or (n, T, C, H, W) for event data.
-    ``labels``: int64 (n,), or None.
+    ``labels``: int64 (n,), places in ``classes`` if these are given, or None.
+
+    Raises
+    ------
+    InputError
+        If there is not one whole number from 0 an image, or one beyond ``classes``, or a name occurs twice.
     """
 
     images: NDArray[Any]
     labels: NDArray[np.int64] | None
     classes: tuple[str, ...] = ()
-    source: str = ""
+    source: str = "the images"
+
+    def __post_init__(self) -> None:
+        if twice := [name for name, count in Counter(self.classes).items() if count > 1]:
+            raise InputError(
+                f"{self.source}: classes occur twice: {', '.join(twice)}",
+                "give every class a name of its own",
+            )
+        if self.labels is None:
+            return
+        labels = np.asarray(self.labels)
+        if labels.shape != (len(self.images),) or labels.dtype.kind not in "iu":
+            raise InputError(
+                f"{self.source}: labels are {labels.dtype} of shape {labels.shape} for {len(self.images)} "
+                "images",
+                remedy="give one whole number an image",
+            )
+        remedy = "count classes from 0" + (", and name every one of them" if self.classes else "")
+        check_range(labels, len(self.classes) or None, self.source, remedy)
+        object.__setattr__(self, "labels", labels.astype(np.int64))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -125,6 +150,22 @@ def check_pixels(images: NDArray[Any], source: str = "images") -> None:
             f"{source}: float pixels are in {images.min():g}..{images.max():g}",
             remedy="scale them to 0..1, or give uint8",
         )
+
+
+def check_range(labels: NDArray[Any], classes: int | None, source: str, remedy: str) -> None:
+    """Refuse labels outside 0..classes - 1; without ``classes`` those outside 0..MOST_CLASSES - 1.
+
+    Raises
+    ------
+    InputError
+        Naming ``source``, the first such label and its place.
+    """
+    wrong = np.flatnonzero((labels < 0) | (labels >= (classes or MOST_CLASSES)))
+    if len(wrong):
+        first, more = int(wrong[0]), len(wrong) - 1
+        others = f", and so are {more} more" if more else ""
+        limits = f"outside 0..{(classes or MOST_CLASSES) - 1}"
+        raise InputError(f"{source}: the label of image {first} is {labels[first]}, {limits}{others}", remedy)
 
 
 def _fashion_mnist(split: str) -> LabelledImages:
@@ -221,8 +262,20 @@ def _npz(path: Path) -> LabelledImages:
     images = arrays["images"]
     if images.ndim == 3:
         images = images[:, None]
-    classes = tuple(str(name) for name in np.ravel(arrays.get("classes", ())))
+    classes = _names(arrays["classes"], path) if "classes" in arrays else ()
     return _checked(images, arrays.get("labels"), classes, str(path))
+
+
+def _names(array: NDArray[Any], path: Path) -> tuple[str, ...]:
+    """Read class names: text, bytes in UTF-8, or whole numbers."""
+    try:
+        text = np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: classes are not UTF-8 ({error})", "give them as text") from error
+    names = tuple(str(name) for name in text.ravel())
+    if names and (text.dtype.kind not in "Uiu" or not all(names)):
+        raise InputError(f"{path}: classes are {array.dtype} {names}", "give every class a name")
+    return names
 
 
 def _checked(
@@ -241,21 +294,4 @@ def _checked(
     if len(classes) > MOST_CLASSES or not all(name.isprintable() for name in classes):
         what = f"{source}: classes are {len(classes)} names, or one holds characters that do not print"
         raise InputError(what, remedy=f"give at most {MOST_CLASSES} names of plain text")
-    if labels is not None:
-        if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
-            raise InputError(
-                f"{source}: labels are {labels.dtype} of shape {labels.shape} for {len(images)} images",
-                remedy="give one whole number an image",
-            )
-        if labels.min() < 0:
-            raise InputError(f"{source}: a label is {labels.min()}", remedy="count classes from 0")
-        if labels.max() >= MOST_CLASSES:
-            what = f"{source}: a label is {labels.max()}, at most {MOST_CLASSES} classes are counted from 0"
-            raise InputError(what, remedy="number the classes without gaps")
-        labels = labels.astype(np.int64)
-        if classes and labels.max() >= len(classes):
-            raise InputError(
-                f"{source}: a label is {labels.max()}, and classes are {len(classes)}",
-                remedy="name every class, and count them from 0",
-            )
     return LabelledImages(images, labels, classes, source)

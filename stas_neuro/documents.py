@@ -119,6 +119,15 @@ def shown(text: str, most: int = 80) -> str:
     return short if short.isprintable() else ascii(short)[1:-1]
 
 
+def one_line(text: str, most: int = 500) -> str:
+    """Put a text on one line that can be printed; a word of more than `most` letters is cut off."""
+    words = text.split()
+    line = " ".join(
+        word if len(word) <= most else f"{word[:most]}... ({len(word)} characters)" for word in words
+    )
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
+
+
 def _parsed(content: bytes, form: str, parse: Callable[[str], Any]) -> Any:
     try:
         document = parse(content.decode())

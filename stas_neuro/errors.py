@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-_LONGEST = 500
-"""Letters of a word that an error quotes; a longer one is cut off."""
+from stas_neuro.documents import one_line
 
 
 class StasError(Exception):
@@ -35,12 +34,7 @@ class StasError(Exception):
 
     def __str__(self) -> str:
         """Give `what; remedy` on one line that can be printed, also where a part quotes what a file holds."""
-        words = f"{self.what}; {self.remedy}".split()
-        line = " ".join(
-            word if len(word) <= _LONGEST else f"{word[:_LONGEST]}... ({len(word)} characters)"
-            for word in words
-        )
-        return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
+        return one_line(f"{self.what}; {self.remedy}")
 
 
 class InputError(StasError):

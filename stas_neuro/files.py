@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from stas_neuro.documents import BadDocument, open_file
 from stas_neuro.documents import parse_json as parse_plain_json
@@ -16,6 +17,9 @@ from stas_neuro.errors import InputError
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
+
+LOCK_FILE = ".lock"
+"""What `locked_directory` locks; a process that was killed leaves it behind, unlocked."""
 
 T = TypeVar("T")
 _ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
@@ -57,6 +61,55 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise InputError(
             f"{path}: {error.strerror or error}", "choose a place that can be written"
         ) from error
+
+
+@contextmanager
+def locked_directory(directory: Path, use: str) -> Iterator[None]:
+    """Keep a directory, which is made if need be, to this process while the block runs.
+
+    The lock is the operating system's: it goes with the process, however that ends.
+
+    Raises
+    ------
+    InputError
+        If another process has it (`use` says for what), or it cannot be locked.
+    """
+    path = directory / LOCK_FILE
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        stream = _lock(path)
+        while not _is_open_at(stream, path):  # whoever had it has removed the file since we opened it
+            stream.close()
+            stream = _lock(path)
+    except BlockingIOError as error:
+        remedy = "wait until it has ended, or choose another directory"
+        raise InputError(f"{directory}: {use} is running there", remedy) from error
+    except OSError as error:
+        remedy = "choose a place that can be written, on a file system that can lock files"
+        raise InputError(f"{directory}: {error.strerror or error}", remedy) from error
+    with stream:
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)  # before it is unlocked: nobody else can have locked it
+
+
+def _lock(path: Path) -> BinaryIO:
+    """Open a file and lock it, or raise BlockingIOError where another process has locked it."""
+    stream = path.open("ab")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        stream.close()
+        raise
+    return stream
+
+
+def _is_open_at(stream: BinaryIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def check_free(target: Path, *, marker: str, force: bool) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from random_models import random_config, random_model
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from stas_neuro.errors import InputError
@@ -115,6 +116,8 @@ def test_every_reason_is_told_at_once():
         assert reason in caught.value.what
     with pytest.raises(InputError, match=r"stem='conv' is not one of one-step.*; depth=0 is not a positive"):
         StasConfig(stem="conv", depth=0)
+    with pytest.raises(InputError, match="classes occur twice: a; correct these fields"):
+        StasConfig(num_classes=3, classes=("a", "b", "a"))
     with pytest.raises(InputError, match="patch_size=8 does not divide image_size=28"):
         StasConfig(patch_size=8)
     with pytest.raises(InputError, match="patch_size=32 is not 1, 2, 4, 8 or 16"):
@@ -215,6 +218,55 @@ def test_damaged_checkpoints_are_refused(tmp_path: Path, spoil, message: str):
     spoil(tmp_path)
     with pytest.raises(InputError, match=message):
         load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+def test_names_of_wrapped_models_are_read(tmp_path: Path, wrapper: str):
+    model = StasModel(StasConfig(dim=8, heads=1, depth=1, image_size=4))
+    save_checkpoint(model, tmp_path)
+    path = tmp_path / "model.safetensors"
+    save_file({wrapper + name: tensor for name, tensor in model.state_dict().items()}, path)
+    assert_same_weights(load_checkpoint(tmp_path), model)
+    # Or only parts of it were wrapped.
+    inner = {
+        name.replace("blocks.0.", f"blocks.0.{wrapper}"): tensor for name, tensor in load_file(path).items()
+    }
+    save_file({name.removeprefix(wrapper): tensor for name, tensor in inner.items()}, path)
+    assert_same_weights(load_checkpoint(tmp_path), model)
+
+
+def assert_same_weights(loaded: StasModel, model: StasModel) -> None:
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor), name
+
+
+def test_counters_of_batches_may_be_missing(tmp_path: Path):
+    model = StasModel(StasConfig(dim=8, heads=1, depth=1, image_size=4))
+    save_checkpoint(model, tmp_path)
+    tensors = {k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
+    assert len(tensors) < len(model.state_dict())
+    save_file(tensors, tmp_path / "model.safetensors")
+    assert_same_weights(load_checkpoint(tmp_path), model)
+
+
+def test_other_prefixes_are_named(tmp_path: Path):
+    model = StasModel(StasConfig(dim=8, heads=1, depth=1, image_size=4))
+    save_checkpoint(model, tmp_path)
+    tensors = model.state_dict()
+    for names, message in (
+        (
+            {f"net.model.{name}": name for name in tensors},
+            "names of all tensors begin with 'net.model.'; write",
+        ),
+        (
+            {name: name for name in tensors} | {"module.head.bias": "head.bias"},
+            "head.bias and module.head.bias are",
+        ),
+        ({"head.weight": "head.weight", "head.bias": "head.bias"}, "blocks.0.fc1.bias is missing"),
+    ):
+        save_file({name: tensors[own].clone() for name, own in names.items()}, tmp_path / "model.safetensors")
+        with pytest.raises(InputError, match=re.escape(message)):
+            load_checkpoint(tmp_path)
 
 
 def test_no_checkpoint(tmp_path: Path):

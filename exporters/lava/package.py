@@ -51,7 +51,8 @@ Exported by stas-neuro {version}: {layers} Lava processes, {steps} model steps a
 
     python run.py images.npz --out predictions.npz
 
-`images.npz` holds `images`, {pixels}, of shape {shape}, and `labels` if there are any.
+`images.npz` holds `images`, {pixels}, of shape {shape}, and `labels` and `classes` if there are any:
+without `classes` labels count those above from 0, with it they are matched by name.
 {arithmetic}. run.py prints each prediction, the accuracy where there are labels, and the share of
 visits that tokens used. `--runtime multiprocess` takes Lava's own runtime, an operating-system process for
 each of the network's; the default steps the same process models in one.

@@ -21,7 +21,7 @@ def main(directory: Path, arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         network = Network.load(directory)
-        images, labels = _read(options.images, options.limit)
+        images, labels = _read(options.images, options.limit, network.classes)
         result = run_network(
             network,
             network.prepare(images),
@@ -32,7 +32,7 @@ def main(directory: Path, arguments: Sequence[str] | None = None) -> int:
     except LavaFailure as failure:
         if options.debug and failure.detail:
             print(failure.detail, file=sys.stderr)
-        print(f"error: {failure.what}; {failure.remedy}", file=sys.stderr)
+        print(f"error: {failure.line}", file=sys.stderr)
         return 2
     predictions = result.logits.argmax(axis=1)
     for index, prediction in enumerate(predictions):
@@ -62,12 +62,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _read(path: Path, limit: int | None) -> tuple[Array, Array | None]:
-    """Images (n, C, H, W), or (n, T, C, H, W) for event data, and labels (n,) if the file has them."""
+def _read(path: Path, limit: int | None, classes: Sequence[str]) -> tuple[Array, Array | None]:
+    """Images (n, C, H, W), or (n, T, C, H, W) for event data, and labels (n,) if the file has them.
+
+    Labels count the classes of the network: they are matched by name where the file has names.
+    """
     if limit is not None and limit < 1:
         raise LavaFailure(f"--limit is {limit}", "run at least 1 image")
     try:
-        arrays = read_npz(path, ("images", "labels"))
+        arrays = read_npz(path, ("images", "labels", "classes"))
     except (OSError, BadDocument) as error:
         raise LavaFailure(f"{path}: {error}", "give an npz file that numpy.savez wrote") from error
     if "images" not in arrays:
@@ -89,7 +92,33 @@ def _read(path: Path, limit: int | None) -> tuple[Array, Array | None]:
     if images.dtype != np.uint8 and (least < low or most > high):
         what = f"{path}: float pixels are in {least:g}..{most:g}"
         raise LavaFailure(what, "scale them to 0..1, or give uint8")
-    return images, labels
+    names = arrays.get("classes", np.array([], str)).ravel()
+    return images, None if labels is None else _matched(labels, names, classes, path)
+
+
+def _matched(labels: Array, names: Array, classes: Sequence[str], path: Path) -> Array:
+    """Match labels with the network's classes by the rules of stas-neuro (its docs/cli.md)."""
+    given = [
+        name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in names.tolist()
+    ]
+    known = {name: index for index, name in enumerate(classes)}
+    numbers = [str(index) for index in range(len(classes))]
+    if len(set(given)) != len(given):
+        raise LavaFailure(f"{path}: classes occur twice: {given}", "give every class a name of its own")
+    wrong = np.flatnonzero((labels < 0) | (labels >= len(given or classes)))
+    if len(wrong):
+        what = f"the label of image {wrong[0]} is {labels[wrong[0]]}, outside 0..{len(given or classes) - 1}"
+        raise LavaFailure(f"{path}: {what}", "count classes from 0 as the network does, or name them")
+    # A network that has only numbers for names takes any names, one for each of its classes, in their order.
+    if not given or (
+        list(classes) == numbers and len(given) == len(numbers) and not set(given) & set(numbers)
+    ):
+        return labels
+    if unknown := [name for name in given if name not in known]:
+        what = f"the network has no class {', '.join(unknown)}; its classes are {', '.join(classes)}"
+        raise LavaFailure(f"{path}: {what}; the file's are {', '.join(given)}", "name classes as it does")
+    matched: Array = np.array([known[name] for name in given])[labels]
+    return matched
 
 
 def _progress(done: int, total: int) -> None:

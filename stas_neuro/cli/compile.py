@@ -20,16 +20,17 @@ from stas_neuro.cli.common import (
     stas_command,
     summary,
 )
-from stas_neuro.data import load_data
+from stas_neuro.data import LabelledImages, load_data
 from stas_neuro.energy import load_profile
 from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.stock import lower_stock, round_synaptic_biases
 from stas_neuro.ir import Encoding, Graph, Stage, is_off_core
+from stas_neuro.labels import bias_of_first
 from stas_neuro.mapping import Mapping
 from stas_neuro.models.config import ACCUMULATIONS, READOUTS
 from stas_neuro.passes import SCHEDULES, run_passes, schedule_decisions
 from stas_neuro.placement import OBJECTIVES, STRATEGIES, Objective, Strategy, place, utilisation
-from stas_neuro.quantisation import load_scales, quantise
+from stas_neuro.quantisation import SAMPLE_IMAGES, load_scales, quantise
 from stas_neuro.report.placement import utilisation_report
 
 PROFILE_IMAGES = 2000
@@ -161,6 +162,7 @@ def command(
         options |= {"schedule": schedule, "late": summary(graph)["late"] or None}
     tuned = load_scales(model)
     quantised = None
+    notes: list[str] = []
     for_integers = profile if placement is None or bits is not None else None
     chosen = {"--calibrate": calibrate, "--profile": for_integers, "--input-encoding": input_encoding}
     given = [name for name, value in chosen.items() if value is not None]
@@ -178,9 +180,12 @@ def command(
             why = target.no_arithmetic
             what = f"{target.name} has no cores for our integers: {why}"
             raise InputError(what, "use loihi1 or loihi2")
+        sample = None if calibrate is None else load_data(calibrate, "train")
+        if sample is not None and (bias := bias_of_first(sample, SAMPLE_IMAGES)):
+            notes.append(f"--calibrate: {bias}")
         quantised = quantise(
             graph,
-            None if calibrate is None else load_data(calibrate, "train"),
+            sample,
             bits=bits,
             arithmetic=arithmetic,
             encoding=input_encoding or "graded",
@@ -206,7 +211,11 @@ def command(
             raise InputError(f"--minimise is of halting-aware, not of {placement}", "leave it out")
         if limit is not None and learnt_from is None:
             raise InputError("--limit is of --profile-run", "give that too")
-        mapping = _place(quantised or graph, chip, placement, groups, minimise, learnt_from, limit)
+        seen = None if learnt_from is None else load_data(learnt_from, "train")
+        count = limit or PROFILE_IMAGES
+        if seen is not None and (bias := bias_of_first(seen, count)):
+            notes.append(f"profiling run: {bias}")
+        mapping = _place(quantised or graph, chip, placement, groups, minimise, seen, count)
         options |= {"placement": placement, "profile": chip, **asked, "profile_run": learnt_from}
     elif any(value is not None for value in asked.values()):
         name = next(name for name, value in asked.items() if value is not None).replace("_", "-")
@@ -214,7 +223,7 @@ def command(
     origin = api.provenance(model, **options)
     save_bundle(graph, output, origin, quantised=quantised, mapping=mapping, force=force)
     beside = [node.name for node in quantised.nodes if is_off_core(node)] if quantised else []
-    facts = summary(graph) | {"bits": options.get("bits"), "off_core": beside}
+    facts = summary(graph) | {"bits": options.get("bits"), "off_core": beside, "notes": notes}
     if mapping is not None:
         facts |= {"cores": len(mapping.cores), "chips": mapping.chips, "groups": mapping.groups}
     if as_json:
@@ -227,6 +236,8 @@ def command(
         f"{facts['time_steps']} time steps on {facts['tokens']} tokens, {len(facts['classes'])} classes, "
         f"halting {halting_words(facts)}"
     )
+    for note in notes:
+        click.echo(f"note: {note}")
     if quantised is not None:
         click.echo(
             f"integer program with weights of {facts['bits']} bits; "
@@ -242,21 +253,20 @@ def _place(
     strategy: Strategy,
     groups: int | None,
     minimise: Objective | None,
-    data: str | None,
-    limit: int | None,
+    images: LabelledImages | None,
+    limit: int,
 ) -> Mapping:
     """Put a network on the cores of a chip, after a run that shows what it does."""
     seen = None
-    if data is not None:
+    if images is not None:
         arithmetic = "fixed" if graph.stage == Stage.QUANTISED else "float"
-        images = load_data(data, "train")
         with progress("profiling run") as told:
             seen = api.run(
                 graph,
                 images,
                 arithmetic=arithmetic,
                 dtype=np.float32 if arithmetic == "float" else np.float64,
-                limit=limit or PROFILE_IMAGES,
+                limit=limit,
                 progress=told,
             ).activity
     return place(

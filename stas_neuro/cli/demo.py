@@ -29,6 +29,7 @@ from stas_neuro.data import LabelledImages, load_data
 from stas_neuro.energy import Comparison, Estimate, Saving, compare, list_profiles, load_profile
 from stas_neuro.energy.pricing import OP_COUNT
 from stas_neuro.files import appearing_directory
+from stas_neuro.labels import match_classes
 from stas_neuro.quantisation import quantise
 from stas_neuro.report import predictions_table, si, write_halting_map
 from stas_neuro.shipped import HALTING_MODEL, IMAGES, ONE_STEP_MODEL, shipped
@@ -68,6 +69,7 @@ BASELINES = (
 class _Demonstration:
     directory: Path
     images: LabelledImages
+    """Labelled as the models count classes."""
     traces: Mapping[str, Trace]
     """By label; the first is that with halting."""
     certificate: Verification
@@ -76,6 +78,10 @@ class _Demonstration:
     raster: Comparison
     """The same with stage 1 in raster order too, which leaves out that halting gives up pipelining."""
     wall_time_s: float
+
+    def accuracy(self, label: str) -> float | None:
+        """Share of the images that a model classifies as labelled."""
+        return api.accuracy(self.traces[label], self.images, self.images.classes)
 
 
 @stas_command("stas-export demo", "stas-export demo --images 128 -o demo")
@@ -114,6 +120,7 @@ def _demonstrate(directory: Path, count: int, force: bool) -> _Demonstration:
     data = load_data(str(shipped(IMAGES))).select(slice(0, count))
     with appearing_directory(directory, marker=PICTURE, force=force) as fresh:
         halting = _run(HALTING, data, fresh, directory, backend="lava")
+        data = match_classes(data, load_bundle(fresh / "halting.stas").graph.classes)
         with progress("comparing spikes") as told:
             certificate = verify(fresh / "halting.stas", data, limit=VERIFIED, progress=told)
         without = {model.label: _run(model, data, fresh, directory) for model in BASELINES}
@@ -151,7 +158,7 @@ def _run(
         trace = api.run(bundle, data, backend=backend, progress=told)
     document = run_document(directory / path.name, bundle, data, trace, time.perf_counter() - begun)
     document |= {"backend": backend, "dtype": "float64"}
-    write_run(fresh / "runs" / model.name, document, data, trace, force=False)
+    write_run(fresh / "runs" / model.name, document, bundle, data, trace, force=False)
     return trace
 
 
@@ -167,7 +174,7 @@ def _document(done: _Demonstration) -> dict[str, Any]:
         "halting_map": str(done.directory / PICTURE),
         "images": len(done.images),
         "models": [
-            {"model": label, "accuracy": api.accuracy(trace, done.images), "token_ratio": trace.token_ratio}
+            {"model": label, "accuracy": done.accuracy(label), "token_ratio": trace.token_ratio}
             for label, trace in done.traces.items()
         ],
         "verification": done.certificate.to_json(),
@@ -203,7 +210,7 @@ def _show(done: _Demonstration) -> None:
 
 def _show_costs(done: _Demonstration) -> None:
     """Print the models, their energies by chip, then what halting saves against each."""
-    accuracies = {label: percent(api.accuracy(trace, done.images)) for label, trace in done.traces.items()}
+    accuracies = {label: percent(done.accuracy(label)) for label in done.traces}
     ratios = {label: percent(trace.token_ratio) for label, trace in done.traces.items()}
     # Raster halting feeds every step from the one before: its steps cannot overlap, those of the others can.
     baselines = _by_baseline(done.fastest) + _by_baseline(done.raster)

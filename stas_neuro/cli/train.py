@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -18,13 +19,14 @@ from stas_neuro.cli.common import (
     data_option,
     emit_json,
     force_option,
-    limit_option,
     percent,
     stas_command,
 )
 from stas_neuro.data import LabelledImages, load_data
 from stas_neuro.errors import InputError
+from stas_neuro.files import LOCK_FILE
 from stas_neuro.finetuning import fine_tune
+from stas_neuro.labels import absent_classes, listing, match_classes, sample
 from stas_neuro.models.config import ACCUMULATIONS, ATTENTIONS, FIRES, PRESETS, READOUTS, STEMS, StasConfig
 from stas_neuro.models.config import preset as named_preset
 from stas_neuro.quantisation import SCALES_FILE
@@ -64,8 +66,9 @@ TRAIN_HELP = {
     "ponder_weight": "Weight of the ponder loss, which shortens the visits.",
     "ponder_ramp": "Share of stage 2 over which that weight rises from 0.",
     "augment": "Shift by up to two pixels and mirror.",
-    "holdout": "Last images kept back to evaluate on; 5000, or a tenth of fewer than 50000, if not given.",
-    "seed": "Seed of weights and order.",
+    "holdout": "Images kept back to evaluate on, of each class its share; 5000, or a tenth of fewer than "
+    "50000, if not given.",
+    "seed": "Seed of weights and order, and of which images --limit takes and --holdout keeps back.",
     "bfloat16": "Multiply matrices in bfloat16.",
     "compile": "Fuse the neurons' arithmetic, which needs a C++ compiler.",
 }
@@ -127,7 +130,12 @@ def _flag(name: str) -> str:
     metavar="BITS",
     help="Fine-tune the model of --init to weights of 1 to 9 bits, as stage 2, in its integer arithmetic.",
 )
-@limit_option
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Take only N images, drawn by --seed, of each class its share.",
+)
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads that torch may use.")
 @click.option(
     "-o", "--output", required=True, type=PATH, metavar="DIR", help="Directory of the checkpoint to write."
@@ -158,7 +166,9 @@ def command(
         raise InputError(what, "give --init, and neither --preset nor an option of the model")
     if qat is None and preset is None:
         raise InputError("no --preset is given", f"choose one of {', '.join(PRESETS)}")
-    images = load_data(data, "train").select(slice(0, limit))
+    images = load_data(data, "train")
+    if limit is not None:
+        images = sample(images, limit, options["seed"])
     if options["holdout"] is None:
         options["holdout"] = min(_HOLDOUT, max(1, len(images) // 10))
     settings = TrainOptions(**{field.name: options[field.name] for field in fields(TrainOptions)})
@@ -167,24 +177,35 @@ def command(
     if threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(threads)  # torch reads it when it is imported
     with api.needs("torch"):
-        from stas_neuro.training.train import fit, train
+        from stas_neuro.training.train import classes_of, fit, train
     if qat is not None:
         assert init is not None
         config = api.load_model(init).config
     else:
         assert preset is not None
         config = named_preset(preset).replace(**changes)
-    fit(config, images, settings)  # what does not fit is told before anything is cleared away
-    if _is_first() and not resume:
-        _clear(output)
+    # What does not fit is reported before anything is cleared away.
+    fitted = fit(config, images, settings, classes_of(init))
+    notes = []
+    if absent := absent_classes(match_classes(images, fitted.classes)):
+        notes.append(f"{images.source} has no images of {listing(absent)}, which the model may forget")
+
+    def prepare() -> None:
+        _check_room(output, resume=resume, force=force)  # again, now that nobody else can write there
+        if not resume:
+            _clear(output)
+
     epochs: list[dict[str, Any]] = []
     with _reporting(epochs) as report:
         if qat is not None and init is not None:
-            fine_tune(init, images, qat, settings, output, resume=resume, report=report)
+            fine_tune(init, images, qat, settings, output, resume=resume, prepare=prepare, report=report)
         else:
-            train(config, images, settings, output, init=init, resume=resume, report=report)
+            train(config, images, settings, output, init=init, resume=resume, prepare=prepare, report=report)
     if _is_first():
-        _tell(output, images, epochs, as_json)
+        guessing = math.log(fitted.num_classes)
+        if epochs and (loss := epochs[-1]["cross_entropy"]) > guessing:
+            notes.append(f"the loss of held-out images is {loss:.3g}, above that of guessing, {guessing:.3g}")
+        _tell(output, images, settings, epochs, notes, as_json)
 
 
 def _is_first() -> bool:
@@ -194,7 +215,9 @@ def _is_first() -> bool:
 
 def _check_room(output: Path, *, resume: bool, force: bool) -> None:
     """Refuse a directory with anything in it, unless to resume, or by force an earlier training."""
-    if resume or not output.exists() or (output.is_dir() and not any(output.iterdir())):
+    if resume or not output.exists():
+        return
+    if output.is_dir() and all(path.name == LOCK_FILE for path in output.iterdir()):
         return
     if not (output / "log.jsonl").is_file():
         raise InputError(f"{output} exists and holds no training", "choose another path")
@@ -248,11 +271,21 @@ def _epoch(event: dict[str, Any]) -> str:
     )
 
 
-def _tell(output: Path, images: LabelledImages, epochs: list[dict[str, Any]], as_json: bool) -> None:
+def _tell(
+    output: Path,
+    images: LabelledImages,
+    settings: TrainOptions,
+    epochs: list[dict[str, Any]],
+    notes: list[str],
+    as_json: bool,
+) -> None:
     last = epochs[-1] if epochs else None
     if as_json:
-        emit_json({"checkpoint": str(output), "data": images.source, "images": len(images), "epochs": epochs})
+        document = {"checkpoint": str(output), "data": images.source, "images": len(images)}
+        emit_json(document | {"held_out": settings.holdout, "notes": notes, "epochs": epochs})
         return
+    for note in notes:
+        click.echo(f"note: {note}")
     result = ""
     if last is not None:
         result = (

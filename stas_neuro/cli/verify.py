@@ -143,6 +143,8 @@ def show(result: Verification) -> None:
         _show_saturation(result.saturation)
     for name, reason in result.left_out.items():
         click.echo(f"{name} was left out: {reason}")
+    for note in result.notes:
+        click.echo(f"note: {note}")
     _show_hashes(result)
 
 

@@ -118,7 +118,7 @@ class _Lowering:
             nodes=tuple(self.nodes),
             edges=tuple(self.edges),
             tensors=self.tensors,
-            classes=config.classes or tuple(str(i) for i in range(config.num_classes)),
+            classes=config.class_names,
             preprocessing=Preprocessing(
                 config.mean or (0.0,) * config.in_channels, config.std or (1.0,) * config.in_channels
             ),

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
+from torch import Tensor
 
 from stas_neuro.errors import InputError
 from stas_neuro.files import write_atomically
 from stas_neuro.models.config import StasConfig
 from stas_neuro.models.stas import StasModel
 
+WRAPPERS = ("module", "_orig_mod")
+"""What torch puts into names of tensors: DataParallel the first, torch.compile the second."""
+COUNTER = "num_batches_tracked"
+"""A tensor of each BatchNorm that nothing here reads: statistics move by a fixed momentum."""
+_TRAINING = "training"
 
-def save_checkpoint(model: StasModel, directory: Path) -> None:
-    """Write weights and configuration; each file appears whole or not at all."""
+
+def save_checkpoint(model: StasModel, directory: Path, training: Mapping[str, Any] | None = None) -> None:
+    """Write weights and configuration; each file appears whole or not at all.
+
+    ``training`` tells what the weights were trained on, as plain data: `load_training` reads it back.
+    """
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    write_atomically(directory / "model.safetensors", save(tensors))
+    metadata = None if training is None else {_TRAINING: json.dumps(training)}
+    write_atomically(directory / "model.safetensors", save(tensors, metadata))
     text = json.dumps(model.config.to_json(), indent=2) + "\n"
     write_atomically(directory / "config.json", text.encode())
 
@@ -48,6 +62,9 @@ def load_config(directory: Path) -> StasConfig:
 def load_checkpoint(directory: Path) -> StasModel:
     """Read a checkpoint as a model in evaluation mode, float32.
 
+    The names of tensors may be those of a model that torch had wrapped (`WRAPPERS`), and the counters of
+    batches, which nothing reads, may be missing.
+
     Raises
     ------
     InputError
@@ -64,6 +81,10 @@ def load_checkpoint(directory: Path) -> StasModel:
             f"{path}: damaged or truncated ({error})", remedy="copy or train it again"
         ) from error
     wanted = model.state_dict()
+    tensors = _unwrapped(tensors, path)
+    if prefix := _prefix(tensors, wanted):
+        raise InputError(f"{path}: names of all tensors begin with {prefix!r}", "write them without it")
+    tensors = {name: value for name, value in wanted.items() if name.endswith(f".{COUNTER}")} | tensors
     problems = [f"{name} is missing" for name in wanted.keys() - tensors.keys()]
     problems += [f"{name} is unknown" for name in tensors.keys() - wanted.keys()]
     for name in wanted.keys() & tensors.keys():
@@ -76,3 +97,28 @@ def load_checkpoint(directory: Path) -> StasModel:
         raise InputError(f"{path}: {shown}", remedy="give weights that belong to this config.json")
     model.load_state_dict(tensors)
     return model.eval()
+
+
+def load_training(directory: Path) -> dict[str, Any] | None:
+    """Read what `save_checkpoint` was told of the training; None where it was told nothing."""
+    with safe_open(directory / "model.safetensors", "pt") as file:
+        metadata = file.metadata() or {}
+    return json.loads(metadata[_TRAINING]) if _TRAINING in metadata else None
+
+
+def _unwrapped(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Name tensors as the model does although torch had wrapped it, whole or in parts."""
+    names: dict[str, str] = {}
+    for given in sorted(tensors):
+        name = ".".join(part for part in given.split(".") if part not in WRAPPERS)
+        if name in names:
+            raise InputError(f"{path}: {names[name]} and {given} are both {name}", "leave one of the two out")
+        names[name] = given
+    return {name: tensors[given] for name, given in names.items()}
+
+
+def _prefix(names: Iterable[str], wanted: Container[str]) -> str:
+    """Find what stands before all names, if those behind it are of the model; empty if there is no such."""
+    start = os.path.commonprefix(list(names))  # noqa: RUF071 - it is cut at a dot
+    prefix = start[: start.rfind(".") + 1]
+    return prefix if prefix and any(name.removeprefix(prefix) in wanted for name in names) else ""

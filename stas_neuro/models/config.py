@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -127,7 +128,14 @@ class StasConfig:
             out.append(f"std={self.std} holds a value that is not positive")
         if self.classes and len(self.classes) != self.num_classes:
             out.append(f"{len(self.classes)} class names for num_classes={self.num_classes}")
+        if twice := [name for name, count in Counter(self.classes).items() if count > 1]:
+            out.append(f"classes occur twice: {', '.join(twice)}")
         return out
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, their numbers where they have none."""
+        return self.classes or tuple(str(index) for index in range(self.num_classes))
 
     @property
     def pools(self) -> int:

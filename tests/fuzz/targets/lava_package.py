@@ -72,7 +72,7 @@ def mend(files: Files, rng: Random) -> Files:
 
 def read(inputs: Path, output: Path) -> None:
     network = Network.load(inputs)
-    images, _ = _read(inputs / "images.npz", 1)
+    images, _ = _read(inputs / "images.npz", 1, network.classes)
     prepared = network.prepare(images)
     if zlib.crc32((inputs / NETWORK_FILE).read_bytes()) % RUN_EVERY == 0:
         run_network(network, prepared)
