@@ -248,7 +248,7 @@ Z = np.zeros((3, 4, 4))
         ),
         (
             {"images": Z, "labels": np.array([0, 2**64 - 1, 1], np.uint64)},
-            r"image 1 is 18446744073709551615, b",
+            r"image 1 is 18446744073709551615, outside",
         ),
         (
             {"images": Z, "classes": ["a", "b", "a", "b"]},
