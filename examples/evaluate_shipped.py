@@ -88,10 +88,10 @@ def held_out(checkpoint: Path, data: LabelledImages) -> LabelledImages:
     record = load_training(checkpoint)
     if record is None:
         return data.select(slice(len(data) - HOLDOUT, None))
-    if record["images"] != len(data):
-        what = f"{checkpoint} was trained on {record['images']} of {len(data)} images"
+    if record.images != len(data):
+        what = f"{checkpoint} was trained on {record.images} of {len(data)} images"
         raise InputError(what, "evaluate it on the test images")
-    return split(data, TrainOptions(holdout=record["held_out"], seed=record["seed"]))[1]
+    return split(data, TrainOptions(holdout=record.held_out, seed=record.seed))[1]
 
 
 def main() -> None:

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from stas_neuro import api
 from stas_neuro.data import LabelledImages
@@ -44,7 +43,7 @@ def fine_tune(
     model = api.load_model(checkpoint)
     folded = api.compile(model)
     with api.needs("torch"):
-        from stas_neuro.models.checkpoint import save_checkpoint
+        from stas_neuro.models.checkpoint import TrainingRecord, save_checkpoint
         from stas_neuro.models.folding import set_folded
         from stas_neuro.training.integers import program_of
         from stas_neuro.training.train import fit, split, train_program
@@ -55,7 +54,7 @@ def fine_tune(
     origin = hashlib.sha256(b"".join(tensor.tobytes() for tensor in tensors)).digest()
     settings = replace(options, stage1_epochs=0)
 
-    def save(record: dict[str, Any]) -> None:
+    def save(record: TrainingRecord) -> None:
         set_folded(model, program.held())
         save_checkpoint(model, directory, record)
         save_scales(chosen, directory)
@@ -65,6 +64,7 @@ def fine_tune(
         data,
         settings,
         directory,
+        checkpoint,
         origin,
         save=save,
         resume=resume,

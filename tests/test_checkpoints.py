@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from stas_neuro.errors import InputError
-from stas_neuro.models.checkpoint import load_checkpoint, save_checkpoint
+from stas_neuro.models.checkpoint import TrainingRecord, load_checkpoint, load_training, save_checkpoint
 from stas_neuro.models.config import (
     PRESETS,
     StasConfig,
@@ -247,6 +247,19 @@ def test_counters_of_batches_may_be_missing(tmp_path: Path):
     assert len(tensors) < len(model.state_dict())
     save_file(tensors, tmp_path / "model.safetensors")
     assert_same_weights(load_checkpoint(tmp_path), model)
+
+
+def test_a_record_of_training_is_read_back(tmp_path: Path):
+    model = StasModel(StasConfig(dim=8, heads=1, depth=1, image_size=4))
+    record = TrainingRecord(images=9, held_out=2, split="stratified", seed=-1, held_out_sha256="0f")
+    save_checkpoint(model, tmp_path, record)
+    assert load_training(tmp_path) == record
+    save_checkpoint(model, tmp_path)
+    assert load_training(tmp_path) is None
+    for text in ("{", '{"images": 9}', "[]"):
+        save_file(model.state_dict(), tmp_path / "model.safetensors", {"training": text})
+        with pytest.raises(InputError, match=r"model\.safetensors: metadata training: .*; copy or train it"):
+            load_training(tmp_path)
 
 
 def test_other_prefixes_are_named(tmp_path: Path):

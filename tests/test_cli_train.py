@@ -127,11 +127,20 @@ def test_train_keeps_the_classes_of_the_weights_it_starts_from(tmp_path: Path) -
         *("-o", tmp_path / "of-some", "--json"),
     )
     assert load_config(tmp_path / "of-some").classes == CLASSES
-    (note, *_) = done.json["notes"]
-    assert note.endswith("some.npz has no images of nought, which the model may forget")
+    absent, trained_on, *_ = done.json["notes"]
+    assert absent.endswith("some.npz has no images of nought, which the model may forget")
+    assert trained_on.startswith(
+        f"{tmp_path / 'init'} may have been trained on images that are held out here"
+    )
     epochs = ("--stage1-epochs", "0", "--stage2-epochs", "1", "--mlp-ratio", "1.0", "--heads", "2")
     started = train(tmp_path / "renamed.npz", tmp_path / "e", *epochs, "--init", tmp_path / "init")
     assert started.code == 0 and load_config(tmp_path / "e").classes == CLASSES
+    again = ("--stage1-epochs", "0", "--stage2-epochs", "1", "--mlp-ratio", "1.0", "--heads", "2", "--json")
+    for seed, notes in (("0", 0), ("1", 1)):
+        data, out = tmp_path / "renamed.npz", tmp_path / f"g{seed}"
+        done = train(data, out, *again, "--seed", seed, "--init", tmp_path / "e")
+        found = [note for note in done.json["notes"] if "it held out 8 of 40 with seed 0" in note]
+        assert len(found) == notes
     np.savez(tmp_path / "other.npz", **given | {"classes": ["two", "three", "four"]})
     done = train(tmp_path / "other.npz", tmp_path / "f", *epochs, "--init", tmp_path / "init")
     assert done.code == 2 and "the model has no class three, four" in done.err

@@ -18,7 +18,13 @@ from training_runs import CONFIG, OPTIONS, digits, log_of
 
 from stas_neuro.data import LabelledImages, load_data, normalise
 from stas_neuro.errors import CheckFailed, InputError
-from stas_neuro.models.checkpoint import load_checkpoint, load_config, load_training, save_checkpoint
+from stas_neuro.models.checkpoint import (
+    TrainingRecord,
+    load_checkpoint,
+    load_config,
+    load_training,
+    save_checkpoint,
+)
 from stas_neuro.models.config import StasConfig, preset
 from stas_neuro.models.stas import Output, StasModel
 from stas_neuro.training.options import TrainOptions
@@ -253,13 +259,9 @@ def test_images_of_sorted_data_are_held_out_from_every_class(tmp_path: Path):
     record = load_training(tmp_path)
     assert record is not None and load_training(tmp_path / "stage1") == record
     digest = hashlib.sha256(held_out.images.tobytes() + held_out.labels.tobytes()).hexdigest()
-    assert record == {
-        "images": 200,
-        "held_out": 40,
-        "split": "stratified",
-        "seed": 7,
-        "held_out_sha256": digest,
-    }
+    assert record == TrainingRecord(
+        images=200, held_out=40, split="stratified", seed=7, held_out_sha256=digest
+    )
     accuracy = evaluate(load_checkpoint(tmp_path), held_out)["accuracy"]
     assert accuracy == log_of(tmp_path)[-1]["accuracy"]
 

@@ -26,7 +26,7 @@ from stas_neuro.data import LabelledImages, load_data
 from stas_neuro.errors import InputError
 from stas_neuro.files import LOCK_FILE
 from stas_neuro.finetuning import fine_tune
-from stas_neuro.labels import absent_classes, listing, match_classes, sample
+from stas_neuro.labels import sample
 from stas_neuro.models.config import ACCUMULATIONS, ATTENTIONS, FIRES, PRESETS, READOUTS, STEMS, StasConfig
 from stas_neuro.models.config import preset as named_preset
 from stas_neuro.quantisation import SCALES_FILE
@@ -186,9 +186,6 @@ def command(
         config = named_preset(preset).replace(**changes)
     # What does not fit is reported before anything is cleared away.
     fitted = fit(config, images, settings, classes_of(init))
-    notes = []
-    if absent := absent_classes(match_classes(images, fitted.classes)):
-        notes.append(f"{images.source} has no images of {listing(absent)}, which the model may forget")
 
     def prepare() -> None:
         _check_room(output, resume=resume, force=force)  # again, now that nobody else can write there
@@ -196,7 +193,8 @@ def command(
             _clear(output)
 
     epochs: list[dict[str, Any]] = []
-    with _reporting(epochs) as report:
+    notes: list[str] = []
+    with _reporting(epochs, notes) as report:
         if qat is not None and init is not None:
             fine_tune(init, images, qat, settings, output, resume=resume, prepare=prepare, report=report)
         else:
@@ -232,12 +230,14 @@ def _clear(output: Path) -> None:
 
 
 @contextmanager
-def _reporting(epochs: list[dict[str, Any]]) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Give a receiver of training events: it keeps epochs, and tells how far training is on stderr."""
+def _reporting(epochs: list[dict[str, Any]], notes: list[str]) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Give a receiver of training events: it keeps epochs and notes, and reports progress on stderr."""
     if not sys.stderr.isatty() or not _is_first():
 
         def note(event: dict[str, Any]) -> None:
-            if event["event"] == "epoch":
+            if event["event"] == "note":
+                notes.append(event["text"])
+            elif event["event"] == "epoch":
                 epochs.append(event)
                 click.echo(_epoch(event), err=True)
 
@@ -252,6 +252,9 @@ def _reporting(epochs: list[dict[str, Any]]) -> Iterator[Callable[[dict[str, Any
         bar = bars.add_task("training", total=None)
 
         def draw(event: dict[str, Any]) -> None:
+            if event["event"] == "note":
+                notes.append(event["text"])
+                return
             if event["event"] == "epoch":
                 epochs.append(event)
                 console.print(_epoch(event))

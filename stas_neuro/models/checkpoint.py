@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Container, Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from stas_neuro.errors import InputError
-from stas_neuro.files import write_atomically
+from stas_neuro.files import parse_json, write_atomically
 from stas_neuro.models.config import StasConfig
 from stas_neuro.models.stas import StasModel
 
@@ -25,13 +25,25 @@ COUNTER = "num_batches_tracked"
 _TRAINING = "training"
 
 
-def save_checkpoint(model: StasModel, directory: Path, training: Mapping[str, Any] | None = None) -> None:
-    """Write weights and configuration; each file appears whole or not at all.
+@dataclass(frozen=True, kw_only=True)
+class TrainingRecord:
+    """What a checkpoint says of the images it was trained on, in the metadata of its weights.
 
-    ``training`` tells what the weights were trained on, as plain data: `load_training` reads it back.
+    Of ``images`` images ``held_out`` were kept back, drawn by the rule ``split`` and ``seed``; the hash is
+    that of their pixels and labels.
     """
+
+    images: int
+    held_out: int
+    split: str
+    seed: int
+    held_out_sha256: str
+
+
+def save_checkpoint(model: StasModel, directory: Path, training: TrainingRecord | None = None) -> None:
+    """Write weights and configuration; each file appears whole or not at all."""
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    metadata = None if training is None else {_TRAINING: json.dumps(training)}
+    metadata = None if training is None else {_TRAINING: json.dumps(asdict(training))}
     write_atomically(directory / "model.safetensors", save(tensors, metadata))
     text = json.dumps(model.config.to_json(), indent=2) + "\n"
     write_atomically(directory / "config.json", text.encode())
@@ -99,11 +111,21 @@ def load_checkpoint(directory: Path) -> StasModel:
     return model.eval()
 
 
-def load_training(directory: Path) -> dict[str, Any] | None:
-    """Read what `save_checkpoint` was told of the training; None where it was told nothing."""
-    with safe_open(directory / "model.safetensors", "pt") as file:
+def load_training(directory: Path) -> TrainingRecord | None:
+    """Read what a checkpoint says of its training; None where it says nothing.
+
+    Raises
+    ------
+    InputError
+        If it is no such record.
+    """
+    path = directory / "model.safetensors"
+    with safe_open(path, "pt") as file:
         metadata = file.metadata() or {}
-    return json.loads(metadata[_TRAINING]) if _TRAINING in metadata else None
+    if _TRAINING not in metadata:
+        return None
+    where = f"{path}: metadata {_TRAINING}"
+    return parse_json(TrainingRecord, metadata[_TRAINING].encode(), where, "copy or train it again")
 
 
 def _unwrapped(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:

@@ -22,8 +22,14 @@ from torch import Tensor, distributed, nn
 from stas_neuro.data import LabelledImages, normalise
 from stas_neuro.errors import CheckFailed, InputError
 from stas_neuro.files import locked_directory, write_atomically
-from stas_neuro.labels import check_every_class_occurs, draw, match_classes
-from stas_neuro.models.checkpoint import load_checkpoint, load_config, save_checkpoint
+from stas_neuro.labels import absent_classes, check_every_class_occurs, draw, listing, match_classes
+from stas_neuro.models.checkpoint import (
+    TrainingRecord,
+    load_checkpoint,
+    load_config,
+    load_training,
+    save_checkpoint,
+)
 from stas_neuro.models.config import StasConfig
 from stas_neuro.models.lif import LIF
 from stas_neuro.models.stas import StasModel
@@ -124,7 +130,8 @@ def train(
     once no other process can train in ``directory``.
 
     Started by torch's distributed launcher it trains with all its processes. ``report`` receives one event a
-    batch (``{"event": "batch", ...}``) and one an epoch; epochs also go to ``log.jsonl``. With ``resume`` a
+    batch (``{"event": "batch", ...}``) and one an epoch; epochs also go to ``log.jsonl``. What limits the
+    meaning of the results is an event, too (``{"event": "note", "text": ...}``). With ``resume`` a
     run that was ended at any point continues from its last finished epoch to the same result.
 
     Raises
@@ -146,6 +153,7 @@ def train(
             run.start_from(init)
         if workers.writes:
             prepare()
+            run.report_limits(init)
         run.run(resume)
         assert isinstance(run.model, StasModel)
         return run.model.eval()
@@ -156,17 +164,19 @@ def train_program(
     data: LabelledImages,
     options: TrainOptions,
     directory: Path,
+    init: Path,
     origin: bytes,
     *,
-    save: Callable[[dict[str, Any]], None],
+    save: Callable[[TrainingRecord], None],
     resume: bool = False,
     prepare: Callable[[], None] = lambda: None,
     report: Report = lambda event: None,
 ) -> None:
     """Train an integer program as stage 2 of :func:`train` does a model.
 
-    ``origin`` identifies the program it started as. ``save`` is to write the checkpoint; it is called at the
-    end, in the process that writes files, with what the checkpoint records of the training.
+    ``init`` is the checkpoint that it was made of, ``origin`` identifies it as it started. ``save`` is to
+    write the checkpoint; it is called at the end, in the process that writes files, with what the checkpoint
+    says of the training.
     """
     fit(program.config, data, options, program.config.class_names)
     with _alone(directory), _workers() as workers:
@@ -174,6 +184,7 @@ def train_program(
         run.origin.update(origin)
         if workers.writes:
             prepare()
+            run.report_limits(init)
         run.run(resume)
         if workers.writes:
             save(run.record)
@@ -282,14 +293,14 @@ class _Run:
         self.images = torch.from_numpy(normalise(kept.images, config.mean, config.std)).float()
         self.labels = torch.from_numpy(kept.labels)
         held_out = hashlib.sha256(self.holdout.images.tobytes() + np.asarray(self.holdout.labels).tobytes())
-        self.record: dict[str, Any] = {
-            "images": len(data),
-            "held_out": len(self.holdout),
-            "split": SPLIT,
-            "seed": options.seed,
-            "held_out_sha256": held_out.hexdigest(),
-        }
-        """What checkpoints tell of the training."""
+        self.source, self.absent = data.source, absent_classes(data)
+        self.record = TrainingRecord(
+            images=len(data),
+            held_out=len(self.holdout),
+            split=SPLIT,
+            seed=options.seed,
+            held_out_sha256=held_out.hexdigest(),
+        )
         self.moved_by: int | None = None
         """The stage of the last step that changed weights."""
         self.origin = hashlib.sha256(data.images.tobytes() + np.asarray(data.labels).tobytes())
@@ -311,6 +322,20 @@ class _Run:
                 remedy="train the same backbone, width and depth",
             )
         self.model.load_state_dict(weights)
+
+    def report_limits(self, init: Path | None) -> None:
+        """Report what makes accuracy on the held-out images say less than it seems to."""
+        if init is None:
+            return
+        if self.absent:
+            text = f"{self.source} has no images of {listing(self.absent)}, which the model may forget"
+            self.report({"event": "note", "text": text})
+        record = load_training(init)
+        if record is None or record.held_out_sha256 != self.record.held_out_sha256:
+            text = f"{init} may have been trained on images that are held out here: accuracy may be too high"
+            if record is not None:
+                text += f"; it held out {record.held_out} of {record.images} with seed {record.seed}"
+            self.report({"event": "note", "text": text})
 
     def run(self, resume: bool) -> None:
         done = self._restore() if resume and (self.directory / STATE).exists() else None
@@ -435,7 +460,7 @@ class _Run:
         for index, state in optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{index}.{name}": tensor for name, tensor in state.items()}
         progress = {"stage": stage, "epoch": epoch, "key": self._key(), "log": self.log}
-        progress |= {"held_out": self.record["held_out_sha256"]}
+        progress |= {"held_out": self.record.held_out_sha256}
         content = save(tensors, metadata={"progress": json.dumps(progress)})
         write_atomically(self.directory / STATE, content)
 
@@ -461,7 +486,7 @@ class _Run:
                 f"{path}: belongs to a run with other options, data or initial weights",
                 remedy="resume with those of that run, or train anew",
             )
-        if held_out != self.record["held_out_sha256"]:
+        if held_out != self.record.held_out_sha256:
             raise InputError(
                 f"{path}: was begun by a version that held out other images; resumed, it would be evaluated "
                 "on images that it was trained on",
