@@ -129,7 +129,7 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "config is no JSON": (
         write("checkpoint/config.json", b"{"),
         COMPILE,
-        ("config.json: not JSON", "restore"),
+        ("config.json: is not JSON", "restore"),
     ),
     "config key": (config(tiem_steps=3), COMPILE, ("config.json: unknown key 'tiem_steps'", "'time_steps'")),
     "config type": (config(dim="16"), COMPILE, ("config.json: dim is '16', a str", "give a int")),
