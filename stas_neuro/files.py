@@ -15,6 +15,9 @@ from itertools import combinations, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
+from stas_neuro.documents import BadDocument, open_file
+from stas_neuro.documents import parse_json as parse_plain_json
+from stas_neuro.documents import parse_toml as parse_plain_toml
 from stas_neuro.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,10 +31,18 @@ _ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
 """Made once a class: that takes longer than most files take to check."""
 
 
-def read_bytes(path: Path) -> bytes:
-    """Read a file; InputError names it where that fails."""
+SIZE_LIMIT = 1 << 32
+"""Bytes of any file that is read whole."""
+
+
+def read_bytes(path: Path, most: int = SIZE_LIMIT) -> bytes:
+    """Read a regular file of at most `most` bytes; InputError names it where that fails."""
     try:
-        return path.read_bytes()
+        with open_file(path, most) as stream:
+            return stream.read()
+    except BadDocument as error:
+        where = str(path) if str(path).isprintable() else repr(str(path))
+        raise InputError(f"{where}: {error}", "give a regular file of the right kind") from error
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}", "give a file that can be read") from error
 
@@ -263,8 +274,29 @@ def _unwritable(path: Path, error: OSError) -> InputError:
     return InputError(f"{path}: {error.strerror or error}", "choose a place that can be written")
 
 
+def toml_table(content: bytes, where: str, remedy: str) -> dict[str, Any]:
+    """Parse TOML to plain data (`documents.parse_toml`); InputError names `where` and the place."""
+    try:
+        return parse_plain_toml(content)
+    except BadDocument as error:
+        raise InputError(f"{where}: {error}", remedy) from error
+
+
+def json_object(content: bytes, where: str, remedy: str) -> dict[str, Any]:
+    """Parse a JSON object to plain data (`documents.parse_json`); InputError names `where` and the place."""
+    try:
+        document = parse_plain_json(content)
+        if not isinstance(document, dict):
+            raise BadDocument("holds no JSON object")
+    except BadDocument as error:
+        raise InputError(f"{where}: {error}", remedy) from error
+    return document
+
+
 def parse_json(cls: type[T], text: bytes, where: str, remedy: str) -> T:
     """Make a (nested) dataclass from JSON, strictly: no coercion, no unknown fields where it forbids them.
+
+    The text is what `documents.parse_json` takes.
 
     Raises
     ------
@@ -273,6 +305,7 @@ def parse_json(cls: type[T], text: bytes, where: str, remedy: str) -> T:
     """
     from pydantic import TypeAdapter, ValidationError  # slow to import, and only files need it
 
+    json_object(text, where, remedy)
     if cls not in _ADAPTERS:
         _ADAPTERS[cls] = TypeAdapter(cls)
     try:

@@ -129,7 +129,7 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "config is no JSON": (
         write("checkpoint/config.json", b"{"),
         COMPILE,
-        ("config.json: not JSON", "restore"),
+        ("config.json: is not JSON", "restore"),
     ),
     "config key": (config(tiem_steps=3), COMPILE, ("config.json: unknown key 'tiem_steps'", "'time_steps'")),
     "config type": (config(dim="16"), COMPILE, ("config.json: dim is '16', a str", "give a int")),
@@ -184,7 +184,7 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "truncated IDX file": (
         idx(damaged=False),
         ("run", "bundle", "--data", "idx"),
-        ("idx/t10k-images-idx3-ubyte.gz: truncated", "again"),
+        ("idx/t10k-images-idx3-ubyte.gz: not a readable IDX file (ends after 127 of 128 bytes)", "again"),
     ),
     "array name": (images(pictures=PIXELS), RUN, ("data.npz: holds no array named images", "name")),
     "empty data": (images(images=PIXELS[:0]), RUN, ("data.npz: holds no images", "give at least one")),

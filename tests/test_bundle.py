@@ -26,6 +26,7 @@ from safetensors.numpy import load_file, save
 import stas_neuro
 from stas_neuro import bundle as module
 from stas_neuro.bundle import SCHEMA_VERSION, Provenance, load_bundle, save_bundle
+from stas_neuro.documents import WHOLE_LIMIT
 from stas_neuro.errors import InputError
 from stas_neuro.ir import Graph
 from stas_neuro.passes import FoldBatchNorm, Quantise
@@ -86,7 +87,7 @@ def edit_json(name: str, **fields: Any) -> Callable[[dict[str, bytes]], None]:
     graphs(),
     st.sampled_from(FORMS),
     st.text(),
-    st.dictionaries(st.text(), st.none() | st.booleans() | st.integers()),
+    st.dictionaries(st.text(), st.none() | st.booleans() | st.integers(-WHOLE_LIMIT, WHOLE_LIMIT)),
 )
 def test_round_trip(graph: Graph, form: str, source: str, options: dict[str, Any]):
     provenance = Provenance(source=source, options=options)

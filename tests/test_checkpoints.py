@@ -207,8 +207,8 @@ def spoil_config_type(directory: Path) -> None:
         (spoil_truncated, r"model\.safetensors: damaged or truncated"),
         (spoil_nan, r"extra is unknown; head\.bias is missing; head\.weight holds NaN"),
         (spoil_shape, r"head\.weight has shape \(10, 9\), not \(10, 8\)"),
-        (spoil_config, r"config\.json: not JSON"),
-        (spoil_config_type, r"config\.json: holds a list"),
+        (spoil_config, r"config\.json: is not JSON"),
+        (spoil_config_type, r"config\.json: holds no JSON object"),
     ],
 )
 def test_damaged_checkpoints_are_refused(tmp_path: Path, spoil, message: str):

@@ -15,7 +15,7 @@ from ir_random import Recipe, build
 from stas_neuro.bundle import Provenance, save_bundle
 from stas_neuro.data import normalise
 from stas_neuro.errors import InputError
-from stas_neuro.exporters.lava.package import MODULES, write_package
+from stas_neuro.exporters.lava.package import MODULES, SHARED, write_package
 from stas_neuro.exporters.lava.run import run_lava
 from stas_neuro.exporters.lava.standalone import main
 from stas_neuro.ir import Graph
@@ -101,7 +101,7 @@ def test_the_package_has_its_files(package: Path) -> None:
         "weights.npz",
     }
     modules = {path.name for path in (package / "stas_lava").glob("*.py")}
-    assert modules == {*MODULES, "__init__.py"}
+    assert modules == {*MODULES, *SHARED, "__init__.py"}
     assert not list(package.rglob("__pycache__"))
     readme = (package / "README.md").read_text()
     assert "of shape (n, 2, 4, 6)" in readme and "3 model steps" in readme

@@ -5,9 +5,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import stas_neuro
 from stas_neuro import __version__
+from stas_neuro.documents import BadDocument
+from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.build import build_network
 from stas_neuro.exporters.lava.network import FIXED, NETWORK_FILE, Network
+from stas_neuro.exporters.lava.rules import check_network
 from stas_neuro.files import Output, check_outputs
 from stas_neuro.ir import Graph
 
@@ -21,12 +25,16 @@ MODULES = (
     "failure.py",
     "lava_api.py",
     "network.py",
+    "reading.py",
     "reports.py",
+    "rules.py",
     "schedule.py",
     "standalone.py",
     "supervisor.py",
     "worker.py",
 )
+SHARED = ("arrays.py", "documents.py")
+"""Modules of stas-neuro itself that these need; what is here by their names refers to them."""
 RUN = '''"""Run this network on Lava: python run.py IMAGES.npz (--help has the options)."""
 
 import sys
@@ -72,11 +80,16 @@ def write_package(graph: Graph, path: Path | str, force: bool = False) -> None:
     Raises
     ------
     InputError
-        The graph still has BatchNorm nodes, something is at `path` already, or it cannot be written.
+        The graph still has BatchNorm nodes or is larger than a package may be (`rules`), something is at
+        `path` already, or it cannot be written.
     """
     output = package_output(Path(path).resolve(), force=force)
     check_outputs([output])
     network = build_network(graph)
+    try:
+        check_network(network)
+    except BadDocument as error:
+        raise InputError(f"no package can hold the network: {error}", "export a smaller one") from error
     with output.filled() as fresh:
         _write(network, fresh)
 
@@ -92,6 +105,8 @@ def _write(network: Network, directory: Path) -> None:
     (library / "processes").mkdir(parents=True)
     for module in (*MODULES, *(f"processes/{path.name}" for path in (source / "processes").glob("*.py"))):
         shutil.copyfile(source / module, library / module)
+    for module in SHARED:
+        shutil.copyfile(Path(stas_neuro.__file__).parent / module, library / module)
     (library / "__init__.py").write_text('"""Runs a network on Lava; see run.py."""\n', encoding="utf-8")
     (directory / "run.py").write_text(RUN, encoding="utf-8")
     fixed = network.arithmetic == FIXED

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from .arrays import read_npz
+from .documents import LARGEST, BadDocument
 from .execute import RUNTIMES, run_network
 from .failure import LavaFailure
 from .network import Array, Network
@@ -33,7 +34,7 @@ def main(directory: Path, arguments: Sequence[str] | None = None) -> int:
     except LavaFailure as failure:
         if options.debug and failure.detail:
             print(failure.detail, file=sys.stderr)
-        print(f"error: {failure.what}; {failure.remedy}", file=sys.stderr)
+        print(f"error: {failure.line}", file=sys.stderr)
         return 2
     predictions = result.logits.argmax(axis=1)
     for index, prediction in enumerate(predictions):
@@ -78,25 +79,32 @@ def _read(path: Path, limit: int | None, classes: Sequence[str]) -> tuple[Array,
 
     Labels count the classes of the network: they are matched by name where the file has names.
     """
+    if limit is not None and limit < 1:
+        raise LavaFailure(f"--limit is {limit}", "run at least 1 image")
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            images = arrays["images"][:limit]
-            labels = arrays["labels"][:limit] if "labels" in arrays.files else None
-            names = arrays["classes"].ravel() if "classes" in arrays.files else np.array([], str)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise LavaFailure(f"{path}: {error}", "give an npz file with an array named images") from error
+        arrays = read_npz(path, ("images", "labels", "classes"))
+    except (OSError, BadDocument) as error:
+        raise LavaFailure(f"{path}: {error}", "give an npz file that numpy.savez wrote") from error
+    if "images" not in arrays:
+        raise LavaFailure(f"{path}: holds no images", "give an npz file with an array named images")
+    images, labels = arrays["images"], arrays.get("labels")
+    if images.ndim not in (3, 4, 5) or not images.size:
+        raise LavaFailure(f"{path}: images have shape {images.shape}", "give images as README.md tells")
+    if labels is not None and (labels.shape != images.shape[:1] or labels.dtype.kind not in "iu"):
+        what = f"{path}: labels are {labels.dtype} of shape {labels.shape}, images have shape {images.shape}"
+        raise LavaFailure(what, "give one whole number an image, or no labels")
+    images, labels = images[:limit], None if labels is None else labels[:limit]
     images = images[:, None] if images.ndim == 3 else images
     if images.dtype != np.uint8 and images.dtype.kind != "f":
         raise LavaFailure(f"{path}: pixels are {images.dtype}", "give uint8 in 0..255, or floats in 0..1")
-    still = images.ndim < 5  # frames of events may hold any count
-    if still and images.dtype != np.uint8 and images.size and (images.min() < 0 or images.max() > 1):
-        raise LavaFailure(
-            f"{path}: float pixels are in {images.min():g}..{images.max():g}",
-            "scale them to 0..1, or give uint8",
-        )
-    if labels is not None and (labels.dtype.kind not in "iu" or labels.shape != (len(images),)):
-        what = f"labels are {labels.dtype} of shape {labels.shape} for {len(images)} images"
-        raise LavaFailure(f"{path}: {what}", "give one whole number an image")
+    least, most = float(images.min()), float(images.max())
+    if not np.isfinite([least, most]).all():
+        raise LavaFailure(f"{path}: pixels hold NaN or infinite values", "remove them")
+    low, high = (0, 1) if images.ndim < 5 else (-LARGEST, LARGEST)  # frames of events may hold any count
+    if images.dtype != np.uint8 and (least < low or most > high):
+        what = f"{path}: float pixels are in {least:g}..{most:g}"
+        raise LavaFailure(what, "scale them to 0..1, or give uint8")
+    names = arrays.get("classes", np.array([], str)).ravel()
     return images, None if labels is None else _matched(labels, names, classes, path)
 
 

@@ -147,7 +147,7 @@ def estimate(
         management_energy_j=_mean(management),
         latency_s=None if took is None else _mean(took.per_image),
         energy_delay_product_js=None if total is None or took is None else _mean(total * took.per_image),
-        throughput_images_per_s=None if took is None else _rate(took.spacing),
+        throughput_images_per_s=None if took is None else _rate(took.spacing, unavailable),
         static_power_w=None if static_w is None else interval(static_w),
         management_power_w=None if management_w is None else interval(management_w),
         op_count_energy_j=op_count(activity, gating),
@@ -165,7 +165,9 @@ def estimate(
         events=tuple(dynamic.costs),
         layers=by_layer(activity, dynamic, placement) if priced else (),
         steps=by_step(activity, dynamic, ticks, took) if priced else (),
-        cores_breakdown=by_core(activity, dynamic, placement, core_steps, took) if priced else (),
+        cores_breakdown=by_core(activity, dynamic, placement, core_steps, took, unavailable)
+        if priced
+        else (),
         tokens=by_token(activity, dynamic) if priced else (),
         unavailable=unavailable,
         assumptions=_assumptions(activity, profile, gating, schedule, ticks, placement),
@@ -303,9 +305,13 @@ def _mean(per_image: Corners | None) -> Interval | None:
     return None if per_image is None else interval(per_image.mean(axis=0))
 
 
-def _rate(seconds: Corners) -> Interval:
+def _rate(seconds: Corners, unavailable: dict[str, str]) -> Interval | None:
     """Images a second, of the mean time from one to the next; it is highest where that is lowest."""
-    return interval(1 / seconds.mean(axis=0)[::-1])
+    mean = seconds.mean(axis=0)
+    if not mean.all():
+        unavailable["throughput_images_per_s"] = "by the profile an image may take no time"
+        return None
+    return interval(1 / mean[::-1])
 
 
 def _spread(per_image: Corners) -> Spread:

@@ -51,7 +51,18 @@ from stas_neuro.ir.ranges import (
     WORD_LIMIT,
     Range,
 )
-from stas_neuro.ir.types import EVENTS, Array, Kind, Phase, Preprocessing, Shape, Stage, ValueType, neutral
+from stas_neuro.ir.types import (
+    EVENTS,
+    Array,
+    Kind,
+    Phase,
+    Preprocessing,
+    Shape,
+    Stage,
+    ValueType,
+    block_of,
+    neutral,
+)
 
 __all__ = [
     "ALIGN",
@@ -109,6 +120,7 @@ __all__ = [
     "Synaptic",
     "Tokens",
     "ValueType",
+    "block_of",
     "membrane_bound",
     "membrane_range",
     "neutral",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from stas_neuro.ir.edges import Edge
+from stas_neuro.ir.limits import FLOAT_LIMIT, STD_LEAST, STEPS_LIMIT
 from stas_neuro.ir.ops import NODE_TYPES, Conv2d, SpikeMaxPool
 from stas_neuro.ir.ops.base import AttributeRange, Node
 from stas_neuro.ir.problems import Problems
@@ -47,16 +47,19 @@ def check_attributes(graph: Graph, problems: Problems) -> None:
 def _check_graph(graph: Graph, problems: Problems) -> None:
     if not _is(graph.stage, Stage):
         problems.add("graph", f"stage is {graph.stage!r}", f"it must be {_words(Stage)}")
-    if not _is(graph.time_steps, int) or graph.time_steps < 1:
-        problems.add("graph", f"time_steps is {graph.time_steps!r}", "use a whole number of at least 1")
+    if not _is(graph.time_steps, int) or not 1 <= graph.time_steps <= STEPS_LIMIT:
+        remedy = f"use a whole number, 1 to {STEPS_LIMIT}"
+        problems.add("graph", f"time_steps is {graph.time_steps!r}", remedy)
     if not graph.classes or not all(isinstance(name, str) and name for name in graph.classes):
         problems.add("graph", f"classes are {graph.classes!r}", "name every class")
     for key in ("mean", "std"):
         values = getattr(graph.preprocessing, key)
-        if not _is(values, tuple[float, ...]) or not all(map(math.isfinite, values)):
-            problems.add("graph", f"preprocessing {key} is {values!r}", "give one finite number a channel")
-        elif key == "std" and not all(value > 0 for value in values):
-            problems.add("graph", f"preprocessing std is {values!r}", "every deviation is above 0")
+        if not _is(values, tuple[float, ...]) or not all(map(_is_moderate, values)):
+            remedy = f"give one number a channel, at most {FLOAT_LIMIT:g}"
+            problems.add("graph", f"preprocessing {key} is {values!r}", remedy)
+        elif key == "std" and not all(value >= STD_LEAST for value in values):
+            remedy = f"every deviation is above 0, at least {STD_LEAST:g}"
+            problems.add("graph", f"preprocessing std is {values!r}", remedy)
 
 
 def _check_typed(item: Node | Edge, where: str, problems: Problems) -> None:
@@ -69,10 +72,14 @@ def _check_typed(item: Node | Edge, where: str, problems: Problems) -> None:
             problems.add(where, f"{attribute} is {value!r}", f"it must be {_words(hint)}")
         elif hint is int and own_range is None and value < least:
             problems.add(where, f"{attribute} is {value}", f"it must be at least {least}")
-        elif hint is float and not math.isfinite(value):
-            problems.add(where, f"{attribute} is {value}", "it must be finite")
+        elif hint is float and not _is_moderate(value):
+            problems.add(where, f"{attribute} is {value}", f"it must be at most {FLOAT_LIMIT:g}")
         elif not in_range(value):
             problems.add(where, f"{attribute} is {value}", remedy)
+
+
+def _is_moderate(value: float) -> bool:
+    return abs(value) <= FLOAT_LIMIT  # neither is NaN
 
 
 def _range_of(cls: type, attribute: str) -> AttributeRange | None:

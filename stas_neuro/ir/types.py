@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -97,6 +98,15 @@ class Preprocessing:
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+
+_BLOCK = re.compile(r"block([0-9]{1,9})")
+
+
+def block_of(scope: str) -> int | None:
+    """Give the number of the network block that a scope names; None for the rest of the network."""
+    named = _BLOCK.fullmatch(scope)
+    return int(named[1]) if named else None
 
 
 def neutral(port: str) -> float:

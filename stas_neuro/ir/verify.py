@@ -15,9 +15,10 @@ import numpy as np
 from stas_neuro.ir.attributes import check_attributes
 from stas_neuro.ir.halting import check_halting
 from stas_neuro.ir.infer import infer_bounds, infer_types
+from stas_neuro.ir.limits import FLOAT_LIMIT
 from stas_neuro.ir.ops import FLOAT_OF, BatchNorm, HaltAccumulate, Input, Integrate, Node, Output, Readout
 from stas_neuro.ir.problems import Problems
-from stas_neuro.ir.types import Phase, Stage, ValueType
+from stas_neuro.ir.types import Phase, Stage, ValueType, block_of
 
 if TYPE_CHECKING:
     from stas_neuro.ir.graph import Graph
@@ -71,9 +72,13 @@ def _check_names(graph: Graph, problems: Problems) -> None:
             problems.add(name, f"{count} nodes have this name", "give every node a name of its own")
         if not _NAME.fullmatch(name):
             problems.add(repr(name), "is no node name", _NAME_REMEDY)
+    blocks = max((node.blocks for node in graph.of_type(Readout)), default=0)
     for node in graph.nodes:
         if not _NAME.fullmatch(node.scope):
             problems.add(node.name, f"scope {node.scope!r} is no name", _NAME_REMEDY)
+        elif node.scope.startswith("block") and (block_of(node.scope) or 0) >= blocks:
+            what = f"scope is {node.scope}, the network has {blocks} blocks"
+            problems.add(node.name, what, "number blocks from block0")
     for cls in (Input, Readout, Output):
         found = graph.of_type(cls)
         if len(found) != 1:
@@ -209,6 +214,10 @@ def _check_tensor(graph: Graph, key: str, shape: tuple[int, ...], problems: Prob
     elif not np.isfinite(tensor).all():
         bad = int(tensor.size - np.isfinite(tensor).sum())
         what = f"{bad} of {tensor.size} values are NaN or infinite"
+        problems.add(key, what, "export a model whose training converged")
+    elif tensor.dtype.kind == "f" and tensor.size and max(tensor.max(), -tensor.min()) > FLOAT_LIMIT:
+        worst = max(tensor.max(), -tensor.min())
+        what = f"a value has magnitude {worst:g}, the largest allowed is {FLOAT_LIMIT:g}"
         problems.add(key, what, "export a model whose training converged")
     elif key.endswith("/var") and (tensor < 0).any():
         problems.add(

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 
 from stas_neuro.errors import InputError
-from stas_neuro.files import parse_json, write_atomically
+from stas_neuro.files import json_object, parse_json, read_bytes, write_atomically
 from stas_neuro.models.config import StasConfig
 from stas_neuro.models.stas import StasModel
+from stas_neuro.models.tensors import open_tensors
 
 WRAPPERS = ("module", "_orig_mod")
 """What torch puts into names of tensors: DataParallel the first, torch.compile the second."""
 COUNTER = "num_batches_tracked"
 """A tensor of each BatchNorm that nothing here reads: statistics move by a fixed momentum."""
 _TRAINING = "training"
+_GIVE = "give a checkpoint directory written by training"
+_BELONG = "give weights that belong to this config.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,17 +60,9 @@ def load_config(directory: Path) -> StasConfig:
         If the file is missing, is not JSON, or describes no possible model.
     """
     path = directory / "config.json"
-    try:
-        data = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise InputError(
-            f"{path} not found", remedy="give a checkpoint directory written by training"
-        ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not JSON ({error})", remedy="restore the file") from error
-    if not isinstance(data, dict):
-        raise InputError(f"{path}: holds a {type(data).__name__}", remedy="restore the file")
-    return StasConfig.from_json(data, str(path))
+    if not os.path.lexists(path):
+        raise InputError(f"{path} not found", remedy=_GIVE)
+    return StasConfig.from_json(json_object(read_bytes(path), str(path), "restore the file"), str(path))
 
 
 def load_checkpoint(directory: Path) -> StasModel:
@@ -82,33 +76,30 @@ def load_checkpoint(directory: Path) -> StasModel:
     InputError
         If a file is missing or damaged, tensors do not fit the configuration, or a weight is not finite.
     """
-    model = StasModel(load_config(directory))
+    config = load_config(directory)
     path = directory / "model.safetensors"
-    if not path.is_file():
-        raise InputError(f"{path} not found", remedy="give a checkpoint directory written by training")
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise InputError(
-            f"{path}: damaged or truncated ({error})", remedy="copy or train it again"
-        ) from error
-    wanted = model.state_dict()
-    tensors = _unwrapped(tensors, path)
-    if prefix := _prefix(tensors, wanted):
-        raise InputError(f"{path}: names of all tensors begin with {prefix!r}", "write them without it")
-    tensors = {name: value for name, value in wanted.items() if name.endswith(f".{COUNTER}")} | tensors
-    problems = [f"{name} is missing" for name in wanted.keys() - tensors.keys()]
-    problems += [f"{name} is unknown" for name in tensors.keys() - wanted.keys()]
-    for name in wanted.keys() & tensors.keys():
-        if wanted[name].shape != tensors[name].shape:
-            problems.append(f"{name} has shape {tuple(tensors[name].shape)}, not {tuple(wanted[name].shape)}")
-        elif not torch.isfinite(tensors[name]).all():
-            problems.append(f"{name} holds NaN or infinite values")
-    if problems:
-        shown = "; ".join(sorted(problems)[:5]) + ("; ..." if len(problems) > 5 else "")
-        raise InputError(f"{path}: {shown}", remedy="give weights that belong to this config.json")
-    model.load_state_dict(tensors)
+    if not os.path.lexists(path):
+        raise InputError(f"{path} not found", remedy=_GIVE)
+    with open_tensors(path, "copy or train it again") as file:
+        names, wanted = _unwrapped(file.forms, path), _layout(config)
+        if prefix := _prefix(names, wanted):
+            raise InputError(f"{path}: names of all tensors begin with {prefix!r}", "write them without it")
+        for name in [name for name in wanted.keys() - names.keys() if name.endswith(f".{COUNTER}")]:
+            del wanted[name]
+        tensors = file.load(names, wanted, _BELONG)
+    model = StasModel(config)
+    model.load_state_dict(model.state_dict() | tensors)
     return model.eval()
+
+
+def _layout(config: StasConfig) -> dict[str, Tensor]:
+    """Give the tensors of a model by name, on the meta device, where they have a shape and no memory."""
+    with torch.device("meta"):
+        tensors = StasModel(config.replace(depth=1)).state_dict()
+    first = "blocks.0."
+    blocks = {name.removeprefix(first): tensors[name] for name in tensors if name.startswith(first)}
+    rest = {name: tensor for name, tensor in tensors.items() if not name.startswith(first)}
+    return rest | {f"blocks.{l}.{name}": blocks[name] for l in range(config.depth) for name in blocks}
 
 
 def load_training(directory: Path) -> TrainingRecord | None:
@@ -117,26 +108,25 @@ def load_training(directory: Path) -> TrainingRecord | None:
     Raises
     ------
     InputError
-        If it is no such record.
+        If the file is damaged, or it is no such record.
     """
-    path = directory / "model.safetensors"
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata() or {}
-    if _TRAINING not in metadata:
+    path, remedy = directory / "model.safetensors", "copy or train it again"
+    with open_tensors(path, remedy) as file:
+        text = file.metadata.get(_TRAINING)
+    if text is None:
         return None
-    where = f"{path}: metadata {_TRAINING}"
-    return parse_json(TrainingRecord, metadata[_TRAINING].encode(), where, "copy or train it again")
+    return parse_json(TrainingRecord, text.encode(), f"{path}: metadata {_TRAINING}", remedy)
 
 
-def _unwrapped(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Name tensors as the model does although torch had wrapped it, whole or in parts."""
+def _unwrapped(tensors: Iterable[str], path: Path) -> dict[str, str]:
+    """Give names of tensors by those that the model has although torch had wrapped it, whole or in parts."""
     names: dict[str, str] = {}
     for given in sorted(tensors):
         name = ".".join(part for part in given.split(".") if part not in WRAPPERS)
         if name in names:
             raise InputError(f"{path}: {names[name]} and {given} are both {name}", "leave one of the two out")
         names[name] = given
-    return {name: tensors[given] for name, given in names.items()}
+    return names
 
 
 def _prefix(names: Iterable[str], wanted: Container[str]) -> str:

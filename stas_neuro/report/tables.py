@@ -41,6 +41,7 @@ _WORDS = {field: name.strip() for field, name, _ in _TOTALS} | {
 }
 _PREFIXES = {-5: "f", -4: "p", -3: "n", -2: "u", -1: "m", 0: "", 1: "k", 2: "M", 3: "G"}
 NONE = "-"
+_CORES_SHOWN = 1000
 
 
 def si(number: float, unit: str) -> str:
@@ -166,7 +167,7 @@ def _by_reason(unavailable: Mapping[str, str]) -> list[str]:
 
 def _cores(cost: Estimate) -> Table:
     table = new_table("core", "chip", "steps", "busy", "dynamic energy", "low", "high", "part", "layers")
-    for core in cost.cores_breakdown:
+    for core in cost.cores_breakdown[:_CORES_SHOWN]:
         share = NONE if core.busy_time_share is None else f"{core.busy_time_share:.1%}"
         add_row(
             table,
@@ -178,6 +179,8 @@ def _cores(cost: Estimate) -> Table:
             _part(core.dynamic_energy_j, cost),
             ", ".join(core.layers),
         )
+    if (more := len(cost.cores_breakdown) - _CORES_SHOWN) > 0:
+        add_row(table, f"and {more} more, which --json lists", *[""] * (len(table.columns) - 1))
     return table
 
 

@@ -7,12 +7,14 @@ Shapes: N tokens (row-major over the patch grid) of D channels are (N, D), maps 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from stas_neuro.ir.limits import VALUES_LIMIT
 from stas_neuro.ir.problems import Problems
 from stas_neuro.ir.ranges import Range
 from stas_neuro.ir.types import VALUES, Array, Kind, Phase, Shape, ValueType
@@ -180,6 +182,10 @@ class TypeSite:
 
     def made(self, kind: Kind, shape: Shape, bound: int | None = None) -> ValueType:
         """Type an output."""
+        if math.prod(shape) > VALUES_LIMIT:
+            what = f"its output of shape {shape} has {math.prod(shape)} values"
+            self.problems.add(self.node.name, what, f"a value has at most {VALUES_LIMIT}: use smaller images")
+            raise Untypable
         return ValueType(kind, shape, self.node.phase, bound)
 
 

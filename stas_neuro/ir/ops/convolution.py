@@ -7,7 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from stas_neuro.ir.ops.base import MAP, AttributeRange, BoundSite, TypeSite
+from stas_neuro.ir.limits import KERNEL_LIMIT
+from stas_neuro.ir.ops.base import MAP, AttributeRange, BoundSite, TypeSite, within
 from stas_neuro.ir.ops.synapses import INTEGER_RANGES, FixedSynaptic, Synaptic, bound_synapses
 from stas_neuro.ir.ops.windows import output_size
 from stas_neuro.ir.ranges import BIAS_LIMIT, Range
@@ -24,6 +25,8 @@ class Conv2d(Synaptic):
     stride: int
     padding: int
     bias: bool
+
+    RANGES: ClassVar[dict[str, AttributeRange]] = {"kernel": within(1, KERNEL_LIMIT)}
 
     def params(self, time_steps: int) -> dict[str, Shape]:
         """Return the shapes of the tensors, by parameter name."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from stas_neuro.ir.ops.base import MAP, BoundSite, Node, Traits, TypeSite
+from stas_neuro.ir.limits import KERNEL_LIMIT
+from stas_neuro.ir.ops.base import MAP, AttributeRange, BoundSite, Node, Traits, TypeSite, within
 from stas_neuro.ir.ops.windows import output_size
 from stas_neuro.ir.ranges import Range
 from stas_neuro.ir.types import Kind, ValueType
@@ -33,6 +34,8 @@ class SpikeMaxPool(Node):
         needs_program=False,
         gathers=False,
     )
+
+    RANGES: ClassVar[dict[str, AttributeRange]] = {"kernel": within(1, KERNEL_LIMIT)}
 
     def infer(self, at: TypeSite) -> dict[str, ValueType]:
         """Type a map of spikes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from stas_neuro.ir.limits import BLOCKS_LIMIT
 from stas_neuro.ir.ops.base import TOKENS, AttributeRange, BoundSite, Node, Traits, TypeSite, within
 from stas_neuro.ir.ops.halting import FixedHaltAccumulate
 from stas_neuro.ir.ranges import STATE_LIMIT, WORD_LIMIT, Range
@@ -42,6 +43,7 @@ class Readout(Node):
         gathers=True,
     )
     PHASES: ClassVar[frozenset[Phase]] = frozenset({Phase.END})
+    RANGES: ClassVar[dict[str, AttributeRange]] = {"blocks": within(1, BLOCKS_LIMIT)}
 
     @property
     def required_inputs(self) -> tuple[str, ...]:
