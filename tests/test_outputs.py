@@ -23,7 +23,6 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "train": ("train", "--data", "missing.npz", "--preset", "tiny", "-o"),
     "fine-tune": ("train", "--data", "missing.npz", "--init", "missing", "--qat", "4", "-o"),
     "convert": ("convert", "missing", "--to", "lava", "-o"),
-    "convert to sanafe": ("convert", "missing", "--to", "sanafe", "--data", "missing.npz", "-o"),
     "calibrate": ("calibrate", "missing.csv", "--profile", "loihi1", "-o"),
     "csv": ("compare", "missing", "--baseline", "missing", "--csv"),
     "picture": ("compare", "missing", "--baseline", "missing", "--picture"),
