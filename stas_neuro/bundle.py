@@ -13,7 +13,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -74,6 +74,8 @@ class Provenance:
         SHA-256 of each of its files by name.
     options : mapping
         Compile options by name; values as JSON has them.
+    passes : sequence of mapping
+        Passes that ran, in order: the name of each under "pass", and its arguments that are words or numbers.
     tool_version : str
         Version of stas-neuro that wrote it.
     created : str
@@ -83,6 +85,7 @@ class Provenance:
     source: str
     source_sha256: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
+    passes: Sequence[Mapping[str, str | int | float | bool]] = ()
     tool_version: str = __version__
     created: str = field(default_factory=_now)
 
