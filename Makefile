@@ -3,7 +3,7 @@ UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 RUN := $(UV) run --no-sync
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint validate oracle bench train
+.PHONY: help install demo test test-all fuzz lint validate oracle bench train
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -24,6 +24,9 @@ test: install  ## the tests that a change must pass, in a few minutes
 test-all: install oracle  ## also the slow tests
 	$(RUN) pytest -m "slow or not slow"
 
+fuzz: install  ## 100,000 damaged files for every reader, or READERS="bundle csv"; goes on where it stopped
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(RUN) python -m fuzz $(READERS) --count 100000 --state .fuzz
+
 lint: install  ## style, format, types and the order of imports
 	$(RUN) ruff check
 	$(RUN) ruff format --check
@@ -31,7 +34,8 @@ lint: install  ## style, format, types and the order of imports
 	$(RUN) lint-imports
 
 validate: install oracle  ## estimates against published measurements, and against SANA-FE
-	$(RUN) python examples/validate.py --sanafe .oracle/bin/python
+	$(RUN) python examples/validate.py
+	PYTHONPATH=tests $(RUN) python -m sanafe_oracle .oracle/bin/python
 
 oracle: $(filter .uv/bin/uv,$(UV))  ## SANA-FE, an outside program to check against, in .oracle
 	UV_PROJECT_ENVIRONMENT=.oracle $(UV) sync --frozen --only-group oracle

@@ -66,7 +66,7 @@ def main() -> None:
                 {
                     "model": model.name,
                     "weights": name,
-                    "accuracy": accuracy(trace, data),
+                    "accuracy": accuracy(trace, data, graph.classes),
                     "token_ratio": trace.token_ratio,
                     "top1_changes": float((trace.predictions != base.predictions).mean()),
                     "visits_changed": float((trace.visits != base.visits).mean()),

@@ -65,7 +65,7 @@ def compared(graph: Graph, late: int, trace: Trace, base: Trace, data: LabelledI
         "share_changed": float((trace.visits != base.visits).mean()),
         "token_ratio": trace.token_ratio,
         "top1_changes": int(np.count_nonzero(trace.predictions != base.predictions)),
-        "accuracy": accuracy(trace, data),
+        "accuracy": accuracy(trace, data, graph.classes),
     }
 
 

@@ -9,7 +9,7 @@ import copy
 import hashlib
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from stas_neuro.energy import GATINGS
 from stas_neuro.errors import InputError
 from stas_neuro.files import read_bytes
 from stas_neuro.ir import PIXEL_LIMIT, FixedConv2d, FixedLinear, Graph, Phase, Stage
+from stas_neuro.labels import match_classes
 from stas_neuro.mapping import Mapping, check_mapping
 from stas_neuro.passes import ComputeHalted, FoldBatchNorm, run_passes
 from stas_neuro.trace import Trace
@@ -185,7 +186,8 @@ def run(
     Raises
     ------
     InputError
-        If images do not fit the network or hold other values, or Lava is asked for and missing.
+        If images do not fit the network, hold other values or have labels of classes that it does not know,
+        or Lava is asked for and missing.
     LavaRunError
         If Lava's multi-process runtime fails.
     """
@@ -265,7 +267,7 @@ def run(
         gating=gating,
         chip=None if cores is None else cores.profile,
     )
-    return replace(trace, activity=replace(trace.activity, origin=origin))
+    return replace(trace, counted=replace(trace.activity, origin=origin))
 
 
 def _arithmetic(graph: Graph, precision: type[np.floating[Any]]) -> str:
@@ -294,7 +296,8 @@ def _cores_of(
 def preprocess(graph: Graph, images: LabelledImages | NDArray[Any], limit: int | None = None) -> NDArray[Any]:
     """Give images as a graph takes them, after checking that they fit it.
 
-    Float64 of the same shape, normalised as in training; of a quantised graph int64, 0..255.
+    Float64 of the same shape, normalised as in training; of a quantised graph int64, 0..255. Labels are only
+    checked, as `match_classes` does: data whose labels are not those of the graph are not meant for it.
     """
     if limit is not None and limit < 1:
         raise InputError(f"limit is {limit}", "run at least 1 image")
@@ -305,6 +308,7 @@ def preprocess(graph: Graph, images: LabelledImages | NDArray[Any], limit: int |
             f"{data.source}: {len(data)} images of shape {data.images.shape[1:]}, the model takes {wanted}",
             "give data of the kind it was trained on",
         )
+    match_classes(data, graph.classes)
     pixels = data.images[:limit]
     check_pixels(pixels, data.source)
     if graph.stage == Stage.QUANTISED:
@@ -316,20 +320,20 @@ def preprocess(graph: Graph, images: LabelledImages | NDArray[Any], limit: int |
     return normalise(pixels, graph.preprocessing.mean, graph.preprocessing.std)
 
 
-def accuracy(trace: Trace, data: LabelledImages) -> float | None:
+def accuracy(trace: Trace, data: LabelledImages, classes: Sequence[str]) -> float | None:
     """Share of the trace's images that are classified as labelled; None where the data have no labels.
 
-    Raises InputError where the data do not begin with the images that the trace is known to be of.
+    ``classes`` are those of the network that ran, which labels are matched with (`match_classes`). Raises
+    InputError where the data do not begin with the images that the trace is known to be of.
     """
-    known = trace.activity.origin.images
+    known = None if trace.counted is None else trace.counted.origin.images
     if known is not None and known != hash_images(data.images[: trace.images]):
         raise InputError(
             f"the trace is of {trace.images} images, which are not the first of {data.source}",
             "give the data that were run, in the same order",
         )
-    if data.labels is None:
-        return None
-    return float((trace.predictions == data.labels[: trace.images]).mean())
+    labels = match_classes(data, classes).labels
+    return None if labels is None else float((trace.predictions == labels[: trace.images]).mean())
 
 
 @contextmanager

@@ -13,7 +13,6 @@ import hashlib
 import io
 import json
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -25,8 +24,10 @@ from safetensors.numpy import load as parse_safetensors
 from safetensors.numpy import save as format_safetensors
 
 from stas_neuro import __version__
+from stas_neuro.arrays import ZIP_DAMAGE, check_unpacked
+from stas_neuro.documents import BadDocument, open_file
 from stas_neuro.errors import InputError
-from stas_neuro.files import appearing_directory, parse_json, write_atomically
+from stas_neuro.files import SIZE_LIMIT, Output, check_outputs, json_object, parse_json, read_bytes
 from stas_neuro.ir import (
     NODE_TYPES,
     Array,
@@ -37,7 +38,6 @@ from stas_neuro.ir import (
     Phase,
     Preprocessing,
     Stage,
-    is_off_core,
 )
 from stas_neuro.mapping import Mapping as CoreMapping
 from stas_neuro.mapping import parse_mapping
@@ -142,9 +142,10 @@ def save_bundle(
     Raises
     ------
     InputError
-        When something is at `path` already, or writing fails (a full disk, no permission).
+        When something is at `path` already, it cannot be written, or writing fails (a full disk).
     """
-    target = Path(path).resolve()
+    output = bundle_output(Path(path).resolve(), force=force)
+    check_outputs([output])
     contents = {
         GRAPH: _to_json(_graph_document(graph)),
         TENSORS: format_safetensors(dict(graph.tensors)),
@@ -155,16 +156,26 @@ def save_bundle(
     if mapping is not None:
         contents[MAPPING] = mapping.to_json().encode()
     digests = {name: _sha256(content) for name, content in contents.items()}
-    beside = [node.name for node in quantised.nodes if is_off_core(node)] if quantised else []
+    beside = [node.name for node in quantised.nodes if node.off_core] if quantised else []
     manifest = _Manifest(FORMAT, SCHEMA_VERSION, digests, provenance, beside)
     contents[MANIFEST] = _to_json(dataclasses.asdict(manifest))
-    _check_free(target, force)
-    if target.suffix == ".zip":
-        write_atomically(target, _zipped(contents))
+    if not output.is_directory:
+        output.write(_zipped(contents))
         return
-    with appearing_directory(target, marker=MANIFEST, force=force) as fresh:
+    with output.filled() as fresh:
         for name, content in contents.items():
             (fresh / name).write_bytes(content)
+
+
+def bundle_output(path: Path, *, force: bool) -> Output:
+    """Give the place of a bundle, for `check_outputs`: a zip where it ends with .zip, else a directory."""
+    return Output(
+        path=path,
+        is_earlier=_is_bundle,
+        otherwise="is no such bundle",
+        force=force,
+        is_directory=path.suffix != ".zip",
+    )
 
 
 def load_bundle(path: Path | str) -> Bundle:
@@ -177,7 +188,7 @@ def load_bundle(path: Path | str) -> Bundle:
         says), or its graph is invalid; names the file and what to do.
     """
     source = Path(path)
-    contents = _read_zip(source) if source.is_file() else _read_directory(source)
+    contents = _read_directory(source) if source.is_dir() else _read_zip(source)
     version = _schema_version(source, contents)
     manifest = parse_json(_Manifest, contents[MANIFEST], f"{source / MANIFEST}", _RESTORE)
     # A part of an integer program without the rest, or without a hash, is damage too.
@@ -206,7 +217,7 @@ def load_bundle(path: Path | str) -> Bundle:
 
 
 def _load_graph(source: Path, contents: Mapping[str, bytes], version: int, name: str, tensors: str) -> Graph:
-    document = _json_object(source / name, contents[name])
+    document = json_object(contents[name], str(source / name), _RESTORE)
     for older in range(version, SCHEMA_VERSION):
         document = _MIGRATIONS[older](document)
     return _graph(source / name, document, _tensors(source / tensors, contents[tensors]))
@@ -216,7 +227,7 @@ def _schema_version(source: Path, contents: Mapping[str, bytes]) -> int:
     """Check that the manifest is of a bundle that can be read, before its other fields are looked at."""
     if MANIFEST not in contents:
         raise InputError(f"{source} has no {MANIFEST}", "give a bundle; a zip has the files at its top")
-    manifest = _json_object(source / MANIFEST, contents[MANIFEST])
+    manifest = json_object(contents[MANIFEST], str(source / MANIFEST), _RESTORE)
     version = manifest.get("schema_version")
     if manifest.get("format") != FORMAT or type(version) is not int or version < 1:
         raise InputError(
@@ -265,10 +276,10 @@ def _graph(source: Path, document: Document, tensors: Mapping[str, Array]) -> Gr
         fields = {
             "stage": Stage(document.pop("stage")),
             "time_steps": document.pop("time_steps"),
-            "classes": tuple(document.pop("classes")),
+            "classes": tuple(_list(document.pop("classes"), "classes")),
             "preprocessing": Preprocessing(**_with_tuples(document.pop("preprocessing"))),
-            "nodes": tuple(_node(node) for node in document.pop("nodes")),
-            "edges": tuple(Edge(**edge) for edge in document.pop("edges")),
+            "nodes": tuple(_node(node) for node in _list(document.pop("nodes"), "nodes")),
+            "edges": tuple(Edge(**edge) for edge in _list(document.pop("edges"), "edges")),
         }
         if document:
             raise ValueError(f"unknown fields {', '.join(document)}")
@@ -279,6 +290,12 @@ def _graph(source: Path, document: Document, tensors: Mapping[str, Array]) -> Gr
         raise InputError(f"{source}: has no {e}", _RESTORE) from e
     except (TypeError, ValueError, AttributeError) as e:
         raise InputError(f"{source}: {e}", _RESTORE) from e
+
+
+def _list(value: object, name: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"{name} is no list")
+    return value
 
 
 def _node(fields: Document) -> Node:
@@ -308,16 +325,6 @@ def _to_json(document: Document) -> bytes:
     return (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
 
 
-def _json_object(path: Path, content: bytes) -> Document:
-    try:
-        document = json.loads(content)
-    except (ValueError, RecursionError) as e:
-        raise InputError(f"{path} is not JSON: {e}", _RESTORE) from e
-    if not isinstance(document, dict):
-        raise InputError(f"{path} holds no JSON object", _RESTORE)
-    return document
-
-
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
@@ -334,40 +341,32 @@ def _zipped(contents: Mapping[str, bytes]) -> bytes:
 
 
 def _read_zip(path: Path) -> dict[str, bytes]:
+    if not path.exists():
+        raise InputError(f"{path} does not exist", "give a directory or .zip that compile wrote")
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = set(_FILES) & set(archive.namelist())
-            return {name: archive.read(name) for name in names}
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        RuntimeError,
-    ) as e:  # RuntimeError: encrypted, unknown method
+        with open_file(path, SIZE_LIMIT) as stream, zipfile.ZipFile(stream) as archive:
+            members = [info for info in archive.infolist() if info.filename in _FILES]
+            for info in members:
+                if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.flag_bits & 1:
+                    raise BadDocument(f"{info.filename} is encrypted, or compressed as no bundle is")
+            if len({info.filename for info in members}) < len(members):
+                raise BadDocument("holds a file twice")
+            check_unpacked(sum(info.file_size for info in members), path.stat().st_size)
+            return {info.filename: archive.read(info) for info in members}
+    except (BadDocument, *ZIP_DAMAGE) as e:
         raise InputError(f"{path} is no readable zip file: {e}", _RESTORE) from e
-    except OSError as e:
-        raise InputError(f"{path}: {e.strerror or e}", "give a file that can be read") from e
 
 
 def _read_directory(path: Path) -> dict[str, bytes]:
-    if not path.is_dir():
-        raise InputError(f"{path} does not exist", "give a directory or .zip that compile wrote")
-    try:
-        return {name: (path / name).read_bytes() for name in _FILES if (path / name).exists()}
-    except OSError as e:
-        raise InputError(f"{path}: {e.strerror or e}", "give a directory that can be read") from e
+    return {name: read_bytes(path / name) for name in _FILES if (path / name).exists()}
 
 
-def _check_free(target: Path, force: bool) -> None:
-    """Refuse to replace anything but a bundle, and that only by force; an empty directory is free."""
-    if not target.exists() or (target.is_dir() and target.suffix != ".zip" and not any(target.iterdir())):
-        return
+def _is_bundle(path: Path) -> bool:
+    """Tell whether a bundle is at a path, in the form that the path asks for."""
+    if path.is_dir() == (path.suffix == ".zip"):
+        return False
     try:
-        contents = _read_zip(target) if target.is_file() else _read_directory(target)
-        is_bundle = _json_object(target / MANIFEST, contents[MANIFEST]).get("format") == FORMAT
+        contents = _read_zip(path) if path.is_file() else _read_directory(path)
+        return bool(json_object(contents[MANIFEST], str(path), _RESTORE).get("format") == FORMAT)
     except (InputError, KeyError):
-        is_bundle = False
-    if not is_bundle or target.is_dir() == (target.suffix == ".zip"):
-        raise InputError(f"{target} exists and is no such bundle", "choose another path")
-    if not force:
-        raise InputError(f"{target} exists", "choose another path or use --force to replace it")
+        return False

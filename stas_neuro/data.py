@@ -6,8 +6,9 @@ import gzip
 import math
 import os
 import struct
-import zipfile
 import zlib
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stas_neuro.arrays import Readable, check_unpacked, read_npz, read_values
+from stas_neuro.documents import LARGEST, BadDocument, open_file
 from stas_neuro.errors import InputError
 
 FASHION_MNIST_DIRECTORIES = ("/usr/share/datasets/fashion-mnist", "~/.cache/fashion-mnist")
@@ -31,6 +34,8 @@ FASHION_MNIST_CLASSES = (
     "Ankle boot",
 )
 DIGITS_TRAINING = 1437  # of 1797; the rest is the test split
+MOST_CLASSES = 1 << 16
+"""Classes that data can have: as many logits a network gives."""
 _IDX_PREFIX = {"train": "train", "test": "t10k"}
 
 
@@ -39,13 +44,37 @@ class LabelledImages:
     """Images with labels.
 
     ``images``: uint8 in 0..255 or float in 0..1, shape (n, C, H, W), or (n, T, C, H, W) for event data.
-    ``labels``: int64 (n,), or None.
+    ``labels``: int64 (n,), places in ``classes`` if these are given, or None.
+
+    Raises
+    ------
+    InputError
+        If there is not one whole number from 0 an image, or one beyond ``classes``, or a name occurs twice.
     """
 
     images: NDArray[Any]
     labels: NDArray[np.int64] | None
     classes: tuple[str, ...] = ()
-    source: str = ""
+    source: str = "the images"
+
+    def __post_init__(self) -> None:
+        if twice := [name for name, count in Counter(self.classes).items() if count > 1]:
+            raise InputError(
+                f"{self.source}: classes occur twice: {', '.join(twice)}",
+                "give every class a name of its own",
+            )
+        if self.labels is None:
+            return
+        labels = np.asarray(self.labels)
+        if labels.shape != (len(self.images),) or labels.dtype.kind not in "iu":
+            raise InputError(
+                f"{self.source}: labels are {labels.dtype} of shape {labels.shape} for {len(self.images)} "
+                "images",
+                remedy="give one whole number an image",
+            )
+        remedy = "count classes from 0" + (", and name every one of them" if self.classes else "")
+        check_range(labels, len(self.classes) or None, self.source, remedy)
+        object.__setattr__(self, "labels", labels.astype(np.int64))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -71,10 +100,8 @@ def load_data(spec: str, split: str = "test") -> LabelledImages:
     InputError
         If it is missing, malformed or empty.
     """
-    if spec == "fashion-mnist":
-        return _fashion_mnist(split)
-    if spec == "digits":
-        return _digits(split)
+    if spec in _NAMED:
+        return _NAMED[spec](split)
     path = Path(spec)
     if path.is_dir():
         return _idx_directory(path, split)
@@ -84,6 +111,11 @@ def load_data(spec: str, split: str = "test") -> LabelledImages:
         f"data {spec!r} not found",
         remedy="give fashion-mnist, digits, a directory of IDX files or an .npz file",
     )
+
+
+def data_path(spec: str | None) -> Path | None:
+    """Give the file or directory that `load_data` reads; None for a known data set, and for no data."""
+    return None if spec is None or spec in _NAMED else Path(spec)
 
 
 def normalise(images: NDArray[Any], mean: tuple[float, ...], std: tuple[float, ...]) -> NDArray[np.float64]:
@@ -115,11 +147,29 @@ def check_pixels(images: NDArray[Any], source: str = "images") -> None:
         )
     if not np.isfinite(images).all():
         raise InputError(f"{source}: pixels hold NaN or infinite values", remedy="remove them")
+    if max(-float(images.min()), float(images.max())) > LARGEST:
+        raise InputError(f"{source}: pixels are beyond {LARGEST:g}", remedy="scale them to 0..1")
     if images.ndim < 5 and (images.min() < 0 or images.max() > 1):  # frames of events may hold any count
         raise InputError(
             f"{source}: float pixels are in {images.min():g}..{images.max():g}",
             remedy="scale them to 0..1, or give uint8",
         )
+
+
+def check_range(labels: NDArray[Any], classes: int | None, source: str, remedy: str) -> None:
+    """Refuse labels outside 0..classes - 1; without ``classes`` those outside 0..MOST_CLASSES - 1.
+
+    Raises
+    ------
+    InputError
+        Naming ``source``, the first such label and its place.
+    """
+    wrong = np.flatnonzero((labels < 0) | (labels >= (classes or MOST_CLASSES)))
+    if len(wrong):
+        first, more = int(wrong[0]), len(wrong) - 1
+        others = f", and so are {more} more" if more else ""
+        limits = f"outside 0..{(classes or MOST_CLASSES) - 1}"
+        raise InputError(f"{source}: the label of image {first} is {labels[first]}, {limits}{others}", remedy)
 
 
 def _fashion_mnist(split: str) -> LabelledImages:
@@ -171,41 +221,43 @@ def _idx_directory(directory: Path, split: str) -> LabelledImages:
 
 def _idx(path: Path, rank: int) -> NDArray[np.uint8]:
     try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        zero, kind, found = struct.unpack_from(">HBB", raw)
-        if zero != 0:
-            raise ValueError("it does not begin as one")
-        shape = struct.unpack_from(f">{found}I", raw, 4)
+        with open_file(path) as file:
+            size = file.seek(0, 2)
+            file.seek(0)
+            packed = path.suffix == ".gz"
+            stream: Readable = gzip.GzipFile(fileobj=file) if packed else file
+            zero, kind, found = struct.unpack(">HBB", stream.read(4))
+            if zero != 0:
+                raise BadDocument("it does not begin as one")
+            shape = struct.unpack(f">{found}I", stream.read(4 * found))
+            if kind != 8:
+                what, remedy = f"IDX element type {kind:#x} is not unsigned byte", "convert it to bytes"
+                raise InputError(f"{path}: {what}", remedy)
+            if found != rank:
+                what, remedy = f"{found} dimensions, not {rank}", "give the file that its name promises"
+                raise InputError(f"{path}: {what}", remedy)
+            wanted = math.prod(shape)
+            if packed:
+                check_unpacked(wanted, size)
+            elif wanted != size - file.tell():
+                what = f"{path}: {size - file.tell()} bytes of pixels or labels for shape {shape}"
+                raise InputError(what, remedy="fetch the file again")
+            values = read_values(stream, wanted)
+            if stream.read(1):
+                raise BadDocument(f"it goes on after the {wanted} bytes of shape {shape}")
+            return values.reshape(shape)
     except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:
         raise InputError(
             f"{path}: not a readable IDX file ({error})", remedy="fetch the file again"
         ) from error
-    if kind != 8:
-        raise InputError(
-            f"{path}: IDX element type {kind:#x} is not unsigned byte", remedy="convert it to bytes"
-        )
-    if found != rank:
-        raise InputError(
-            f"{path}: {found} dimensions, not {rank}", remedy="give the file that its name promises"
-        )
-    if len(raw) != 4 + 4 * rank + math.prod(shape):
-        raise InputError(
-            f"{path}: truncated, {len(raw)} bytes for shape {shape}", remedy="fetch the file again"
-        )
-    return np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape)
 
 
 def _npz(path: Path) -> LabelledImages:
     if not path.is_file():
         raise InputError(f"{path} not found", remedy="give an .npz file with an array named images")
     try:
-        if not zipfile.is_zipfile(path):  # of which numpy would make something else, or leave it open
-            raise zipfile.BadZipFile("no zip archive, or a part of one")
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            arrays = {
-                name: archive[name] for name in archive.files if name in ("images", "labels", "classes")
-            }
-    except (OSError, ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
+        arrays = read_npz(path, ("images", "labels", "classes"))
+    except (OSError, BadDocument) as error:
         raise InputError(
             f"{path}: not a readable .npz file ({error})", remedy="write it with numpy.savez"
         ) from error
@@ -214,8 +266,20 @@ def _npz(path: Path) -> LabelledImages:
     images = arrays["images"]
     if images.ndim == 3:
         images = images[:, None]
-    classes = tuple(str(name) for name in np.ravel(arrays.get("classes", ())))
+    classes = _names(arrays["classes"], path) if "classes" in arrays else ()
     return _checked(images, arrays.get("labels"), classes, str(path))
+
+
+def _names(array: NDArray[Any], path: Path) -> tuple[str, ...]:
+    """Read class names: text, bytes in UTF-8, or whole numbers."""
+    try:
+        text = np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: classes are not UTF-8 ({error})", "give them as text") from error
+    names = tuple(str(name) for name in text.ravel())
+    if names and (text.dtype.kind not in "Uiu" or not all(names)):
+        raise InputError(f"{path}: classes are {array.dtype} {names}", "give every class a name")
+    return names
 
 
 def _checked(
@@ -226,23 +290,16 @@ def _checked(
             f"{source}: images have shape {images.shape}",
             remedy="give (n, H, W), (n, C, H, W) or, for events, (n, T, C, H, W)",
         )
-    if not len(images):
+    if not images.size:
         raise InputError(f"{source}: holds no images", remedy="give at least one")
     check_pixels(images, source)
     if images.dtype != np.uint8:
         images = images.astype(np.float64)
-    if labels is not None:
-        if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
-            raise InputError(
-                f"{source}: labels are {labels.dtype} of shape {labels.shape} for {len(images)} images",
-                remedy="give one whole number an image",
-            )
-        labels = labels.astype(np.int64)
-        if labels.min() < 0:
-            raise InputError(f"{source}: a label is {labels.min()}", remedy="count classes from 0")
-        if classes and labels.max() >= len(classes):
-            raise InputError(
-                f"{source}: a label is {labels.max()}, and classes are {len(classes)}",
-                remedy="name every class, and count them from 0",
-            )
+    if len(classes) > MOST_CLASSES or not all(name.isprintable() for name in classes):
+        what = f"{source}: classes are {len(classes)} names, or one holds characters that do not print"
+        raise InputError(what, remedy=f"give at most {MOST_CLASSES} names of plain text")
     return LabelledImages(images, labels, classes, source)
+
+
+_NAMED: Mapping[str, Callable[[str], LabelledImages]] = {"fashion-mnist": _fashion_mnist, "digits": _digits}
+"""Data sets that are known by a name."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from stas_neuro.documents import one_line
+
 
 class StasError(Exception):
     """What a user can act on: what is wrong and its remedy, in one line.
@@ -31,8 +33,8 @@ class StasError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        """Give `what; remedy` on one line, also where a part quotes a text of many lines."""
-        return " ".join(f"{self.what}; {self.remedy}".split())
+        """Give `what; remedy` on one line that can be printed, also where a part quotes what a file holds."""
+        return one_line(f"{self.what}; {self.remedy}")
 
 
 class InputError(StasError):

@@ -14,7 +14,7 @@ from stas_neuro.data import LabelledImages
 from stas_neuro.energy import Arithmetic
 from stas_neuro.errors import InputError
 from stas_neuro.files import parse_json, read_bytes, write_atomically
-from stas_neuro.ir import Encoding, FixedConv2d, FixedLinear, Graph
+from stas_neuro.ir import Encoding, FixedSynaptic, Graph
 from stas_neuro.passes import WIDEST_STATE, LayerScale, Quantise, run_passes
 from stas_neuro.reference.statistics import sample_statistics
 
@@ -41,7 +41,7 @@ def quantise(
         Images, as :func:`stas_neuro.run` takes them, to choose scales by: the first 128 of them. They should
         not be those that the result is judged by. Without it scales suit the weights alone.
     bits : int
-        Of a weight, 1 to 9.
+        Of a weight, 2 to 9.
     arithmetic : Arithmetic, optional
         What integers the chip has, ``load_profile(name).arithmetic``; by default those of Loihi 2.
     encoding : "graded" or "bias"
@@ -67,7 +67,7 @@ def choose_scales(graph: Graph, sample: LabelledImages | NDArray[Any], *, bits: 
     scales = {
         node.name: replace(units[node.name].scale, bias_exp=node.bias_exp)
         for node in quantised.nodes
-        if isinstance(node, FixedConv2d | FixedLinear)
+        if isinstance(node, FixedSynaptic)
     }
     return replace(chosen, statistics={}, scales=scales)
 
@@ -118,10 +118,14 @@ def load_scales(checkpoint: Path) -> Quantise | None:
     Raises
     ------
     InputError
-        If the file is damaged.
+        If the file is damaged, or its options are out of range.
     """
     path = checkpoint / SCALES_FILE
     if not path.exists():
         return None
-    document = parse_json(_Document, read_bytes(path), str(path), "fine-tune the model anew")
-    return Quantise(**vars(document))
+    remedy = "fine-tune the model anew"
+    document = parse_json(_Document, read_bytes(path), str(path), remedy)
+    try:
+        return Quantise(**vars(document))
+    except InputError as error:
+        raise InputError(f"{path}: {error.what}", remedy) from error

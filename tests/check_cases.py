@@ -40,6 +40,14 @@ def folded(tensors: dict[str, float] | None = None, **changes: Any) -> Graph:
     return replace(graph, tensors=dict(graph.tensors) | changed)
 
 
+def spiky(tensor: str) -> Graph:
+    """A graph in one of whose tensors one weight in a row is a thousand times the others."""
+    graph = folded({tensor: 1e-3})
+    values = graph.tensors[tensor].copy()
+    values[:, 0] = 1.0
+    return replace(graph, tensors=dict(graph.tensors) | {tensor: values})
+
+
 def quantised(exponents: Any = "layer", bits: int = 8, **changes: Any) -> Graph:
     return Quantise(bits=bits, exponents=exponents)(folded(**changes))
 
@@ -134,7 +142,8 @@ CASES: dict[str, list[Case]] = {
         Case(lambda: of_one(foreign_model()), "blocks.0.fc1.1", "error", "replace it"),
     ],
     "integers": [
-        Case(lambda: of_one(folded({"blocks.0.q/bias": 1e9})), "blocks.0.q", "error", "smaller weights"),
+        Case(lambda: of_one(folded({"blocks.0.q/bias": 1e9})), "blocks.0.q", "error", "lower its biases"),
+        Case(lambda: of_one(folded({"blocks.0.q/weight": 1e9})), "blocks.0.q", "error", "lower its weights"),
         Case(lambda: of_one(folded(), chip(state_bits=16)), "stem.conv0", "error", "fewer inputs"),
     ],
     "spike products": [
@@ -255,8 +264,28 @@ CASES: dict[str, list[Case]] = {
     "zero weights": [
         Case(
             lambda: of_one(folded({"blocks.0.q/weight": 0})),
-            "blocks.0.q", "warning", "more weight bits", 6, 6,
+            "blocks.0.q", "warning", "0 in the float network too", 6, 6,
         ),
+        Case(
+            lambda: of_one(folded({"blocks.0.q/weight": 1e-9})),
+            "blocks.0.q", "warning", "raise the scale of its normalisation", 6, 6,
+        ),
+        Case(
+            lambda: of_one(Quantise()(folded({"blocks.0.q/weight": 1e-9}))),
+            "blocks.0.q", "warning", "use more weight bits", 6, 6,
+        ),
+    ],
+    "lost weights": [
+        Case(
+            lambda: of_one(folded({"blocks.0.q/weight": 1e-9})),
+            "blocks.0.q", "warning", "raise the scale of its normalisation", 36, 36,
+        ),
+        Case(
+            lambda: of_one(folded({"stem.integrate/weights": 1e-9}, stem="learned")),
+            "stem.integrate", "warning", "raise", 2, 2,
+        ),
+        # One weight of each channel, and of the network, is much larger than the others.
+        Case(lambda: of_one(spiky("blocks.0.q/weight")), "blocks.0.q", "warning", "more weight", 30, 36),
     ],
     "readout clip": [
         Case(

@@ -129,7 +129,7 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "config is no JSON": (
         write("checkpoint/config.json", b"{"),
         COMPILE,
-        ("config.json: not JSON", "restore"),
+        ("config.json: is not JSON", "restore"),
     ),
     "config key": (config(tiem_steps=3), COMPILE, ("config.json: unknown key 'tiem_steps'", "'time_steps'")),
     "config type": (config(dim="16"), COMPILE, ("config.json: dim is '16', a str", "give a int")),
@@ -184,7 +184,7 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "truncated IDX file": (
         idx(damaged=False),
         ("run", "bundle", "--data", "idx"),
-        ("idx/t10k-images-idx3-ubyte.gz: truncated", "again"),
+        ("idx/t10k-images-idx3-ubyte.gz: not a readable IDX file (ends after 127 of 128 bytes)", "again"),
     ),
     "array name": (images(pictures=PIXELS), RUN, ("data.npz: holds no array named images", "name")),
     "empty data": (images(images=PIXELS[:0]), RUN, ("data.npz: holds no images", "give at least one")),
@@ -193,6 +193,39 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
         images(images=PIXELS, labels=np.zeros(3, int)),
         RUN,
         ("labels are int64 of shape (3,)", "give one"),
+    ),
+    "label beyond": (
+        images(images=PIXELS, labels=np.array([0, 3])),
+        RUN,
+        ("data.npz: the label of image 1 is 3, outside 0..2", "nought, one, two, from 0"),
+    ),
+    "label beyond for verify": (
+        images(images=PIXELS, labels=np.array([3, 0])),
+        ("verify", "bundle", "--data", "data.npz"),
+        ("data.npz: the label of image 0 is 3, outside 0..2", "nought, one, two, from 0"),
+    ),
+    "unknown class": (
+        images(images=PIXELS, labels=np.array([0, 1]), classes=["two", "four"]),
+        RUN,
+        (
+            "data.npz: the model has no class four; the data have two, four, the model nought, one, two",
+            "name",
+        ),
+    ),
+    "unknown class for verify": (
+        images(images=PIXELS, labels=np.array([0, 1]), classes=["two", "four"]),
+        ("verify", "bundle", "--data", "data.npz"),
+        ("data.npz: the model has no class four", "name the classes as the model does"),
+    ),
+    "unknown class for compile": (
+        images(images=PIXELS, labels=np.array([0, 1]), classes=["two", "four"]),
+        (*COMPILE, "--bits", "8", "--calibrate", "data.npz"),
+        ("data.npz: the model has no class four", "name the classes as the model does"),
+    ),
+    "class twice": (
+        images(images=PIXELS, labels=np.array([0, 1]), classes=["two", "two"]),
+        RUN,
+        ("data.npz: classes occur twice: two", "give every class a name of its own"),
     ),
     "image shape": (
         images(images=np.zeros((2, 9, 7), np.uint8)),
@@ -211,14 +244,39 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
         TRAIN,
         ("data.npz: images are 8x6", "crop"),
     ),
-    "too few": (nothing, TRAIN, ("2 training images are fewer than batch_size=128", "lower the batch size")),
+    "gap in labels": (
+        images(images=PIXELS, labels=np.array([0, 2])),
+        TRAIN,
+        ("data.npz: no image is labelled 1, and a new model cannot learn", "without gaps"),
+    ),
+    "class without images": (
+        images(images=PIXELS, labels=np.array([0, 1]), classes=["a", "b", "c"]),
+        TRAIN,
+        ("data.npz: no image is labelled c, and a new model cannot learn", "add images of it"),
+    ),
+    "one class": (
+        images(images=PIXELS, labels=np.zeros(2, int)),
+        TRAIN,
+        ("data.npz: all images are of one class, 0", "at least two classes"),
+    ),
+    "classes held out": (
+        images(images=PIXELS, labels=np.array([0, 1])),
+        (*TRAIN, "--batch-size", "1"),
+        ("with holdout=1 of 2 images, some of its 2 classes have none to train on", "lower the holdout"),
+    ),
+    "sample": (
+        nothing,
+        (*TRAIN, "--limit", "2"),
+        ("limit=2 is fewer images than data.npz has classes", "one"),
+    ),
+    "too few": (nothing, TRAIN, ("5 training images are fewer than batch_size=128", "lower the batch size")),
     "impossible model": (nothing, (*TRAIN, "--heads", "5"), ("heads=5 does not divide dim=16", "correct")),
     "impossible patch": (
         nothing,
         (*TRAIN, "--patch-size", "16"),
         ("patch_size=16 does not divide", "correct"),
     ),
-    "no labels to hold out": (nothing, (*TRAIN, "--holdout", "9"), ("3 images do not leave any", "lower")),
+    "no labels to hold out": (nothing, (*TRAIN, "--holdout", "9"), ("6 images do not leave any", "lower")),
     "resume damaged": (
         write("run/last.safetensors", b"x"),
         (*TRAIN[:-1], "run", "--batch-size", "1", "--resume"),
@@ -311,5 +369,13 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "unknown option": (nothing, (*COMPILE, "--bitz", "8"), ("--bitz", "see stas-export compile --help")),
     "choice": (nothing, (*COMPILE, "--accumulate", "sum"), ("'sum' is not one of", "raster", "--help")),
     "runtime": (nothing, (*RUN, "--runtime", "multiprocess"), ("runtime multiprocess is Lava's", "use the")),
+    "one bit": (nothing, (*COMPILE, "--bits", "1"), ("bits is 1: a signed weight of 1 bit", "use 2 to 9")),
+    "one bit to check": (nothing, ("check", "missing", "--bits", "1"), ("bits is 1: ", "use 2 to 9")),
+    "one bit to train": (
+        nothing,
+        ("train", "--data", "missing.npz", "--init", "missing", "--qat", "1", "-o", "new"),
+        ("bits is 1: ", "use 2 to 9"),
+    ),
+    "ten bits": (nothing, (*COMPILE, "--bits", "10"), ("bits is 10", "use 2 to 9")),
     "limit": (nothing, (*RUN, "--limit", "0"), ("--limit", "0", "see stas-export run --help")),
 }

@@ -87,7 +87,7 @@ def make_data(path: Path, count: int = 6, size: int = 8, labels: bool = True, se
         "classes": np.array(CLASSES),
     }
     if labels:
-        arrays["labels"] = rng.integers(0, len(CLASSES), count)
+        arrays["labels"] = rng.permutation(np.arange(count) % len(CLASSES))
     np.savez(path, **arrays)
     return path
 

@@ -26,6 +26,7 @@ from safetensors.numpy import load_file, save
 import stas_neuro
 from stas_neuro import bundle as module
 from stas_neuro.bundle import SCHEMA_VERSION, Provenance, load_bundle, save_bundle
+from stas_neuro.documents import WHOLE_LIMIT
 from stas_neuro.errors import InputError
 from stas_neuro.ir import Graph
 from stas_neuro.passes import FoldBatchNorm, Quantise
@@ -86,7 +87,7 @@ def edit_json(name: str, **fields: Any) -> Callable[[dict[str, bytes]], None]:
     graphs(),
     st.sampled_from(FORMS),
     st.text(),
-    st.dictionaries(st.text(), st.none() | st.booleans() | st.integers()),
+    st.dictionaries(st.text(), st.none() | st.booleans() | st.integers(-WHOLE_LIMIT, WHOLE_LIMIT)),
 )
 def test_round_trip(graph: Graph, form: str, source: str, options: dict[str, Any]):
     provenance = Provenance(source=source, options=options)
@@ -290,9 +291,9 @@ DAMAGE: dict[str, tuple[Callable[[dict[str, bytes]], Any], bool, str]] = {
     "no node type": (edit_node(lambda n: n.pop("type")), True, "graph.json: has no 'type'"),
     "node attribute": (edit_node(lambda n: n.update(size=3)), True, "unexpected keyword argument 'size'"),
     "node phase": (edit_node(lambda n: n.update(phase="later")), True, "'later' is not a valid Phase"),
-    "manifest not JSON": (lambda c: c.update({"manifest.json": b"{"}), False, r"manifest.json is not JSON"),
+    "manifest not JSON": (lambda c: c.update({"manifest.json": b"{"}), False, r"manifest.json: is not JSON"),
     "manifest a list": (lambda c: c.update({"manifest.json": b"[]"}), False, "holds no JSON object"),
-    "deep JSON": (lambda c: c.update({"manifest.json": b"[" * 10**6}), False, "manifest.json is not JSON"),
+    "deep JSON": (lambda c: c.update({"manifest.json": b"[" * 10**6}), False, "is nested too deeply"),
     "another format": (edit_json("manifest.json", format="a"), False, "is not of a stas-neuro bundle"),
     "version 0": (edit_json("manifest.json", schema_version=0), False, "is not of a stas-neuro bundle"),
     "version text": (edit_json("manifest.json", schema_version="1"), False, "is not of a stas-neuro bundle"),

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from random_models import random_config, random_model
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from stas_neuro.errors import InputError
-from stas_neuro.models.checkpoint import load_checkpoint, save_checkpoint
+from stas_neuro.models.checkpoint import TrainingRecord, load_checkpoint, load_training, save_checkpoint
 from stas_neuro.models.config import (
     PRESETS,
     StasConfig,
@@ -115,6 +116,8 @@ def test_every_reason_is_told_at_once():
         assert reason in caught.value.what
     with pytest.raises(InputError, match=r"stem='conv' is not one of one-step.*; depth=0 is not a positive"):
         StasConfig(stem="conv", depth=0)
+    with pytest.raises(InputError, match="classes occur twice: a; correct these fields"):
+        StasConfig(num_classes=3, classes=("a", "b", "a"))
     with pytest.raises(InputError, match="patch_size=8 does not divide image_size=28"):
         StasConfig(patch_size=8)
     with pytest.raises(InputError, match="patch_size=32 is not 1, 2, 4, 8 or 16"):
@@ -204,8 +207,8 @@ def spoil_config_type(directory: Path) -> None:
         (spoil_truncated, r"model\.safetensors: damaged or truncated"),
         (spoil_nan, r"extra is unknown; head\.bias is missing; head\.weight holds NaN"),
         (spoil_shape, r"head\.weight has shape \(10, 9\), not \(10, 8\)"),
-        (spoil_config, r"config\.json: not JSON"),
-        (spoil_config_type, r"config\.json: holds a list"),
+        (spoil_config, r"config\.json: is not JSON"),
+        (spoil_config_type, r"config\.json: holds no JSON object"),
     ],
 )
 def test_damaged_checkpoints_are_refused(tmp_path: Path, spoil, message: str):
@@ -215,6 +218,68 @@ def test_damaged_checkpoints_are_refused(tmp_path: Path, spoil, message: str):
     spoil(tmp_path)
     with pytest.raises(InputError, match=message):
         load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+def test_names_of_wrapped_models_are_read(tmp_path: Path, wrapper: str):
+    model = StasModel(StasConfig(dim=8, heads=1, depth=1, image_size=4))
+    save_checkpoint(model, tmp_path)
+    path = tmp_path / "model.safetensors"
+    save_file({wrapper + name: tensor for name, tensor in model.state_dict().items()}, path)
+    assert_same_weights(load_checkpoint(tmp_path), model)
+    # Or only parts of it were wrapped.
+    inner = {
+        name.replace("blocks.0.", f"blocks.0.{wrapper}"): tensor for name, tensor in load_file(path).items()
+    }
+    save_file({name.removeprefix(wrapper): tensor for name, tensor in inner.items()}, path)
+    assert_same_weights(load_checkpoint(tmp_path), model)
+
+
+def assert_same_weights(loaded: StasModel, model: StasModel) -> None:
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor), name
+
+
+def test_counters_of_batches_may_be_missing(tmp_path: Path):
+    model = StasModel(StasConfig(dim=8, heads=1, depth=1, image_size=4))
+    save_checkpoint(model, tmp_path)
+    tensors = {k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
+    assert len(tensors) < len(model.state_dict())
+    save_file(tensors, tmp_path / "model.safetensors")
+    assert_same_weights(load_checkpoint(tmp_path), model)
+
+
+def test_a_record_of_training_is_read_back(tmp_path: Path):
+    model = StasModel(StasConfig(dim=8, heads=1, depth=1, image_size=4))
+    record = TrainingRecord(images=9, held_out=2, split="stratified", seed=-1, held_out_sha256="0f")
+    save_checkpoint(model, tmp_path, record)
+    assert load_training(tmp_path) == record
+    save_checkpoint(model, tmp_path)
+    assert load_training(tmp_path) is None
+    for text in ("{", '{"images": 9}', "[]"):
+        save_file(model.state_dict(), tmp_path / "model.safetensors", {"training": text})
+        with pytest.raises(InputError, match=r"model\.safetensors: metadata training: .*; copy or train it"):
+            load_training(tmp_path)
+
+
+def test_other_prefixes_are_named(tmp_path: Path):
+    model = StasModel(StasConfig(dim=8, heads=1, depth=1, image_size=4))
+    save_checkpoint(model, tmp_path)
+    tensors = model.state_dict()
+    for names, message in (
+        (
+            {f"net.model.{name}": name for name in tensors},
+            "names of all tensors begin with 'net.model.'; write",
+        ),
+        (
+            {name: name for name in tensors} | {"module.head.bias": "head.bias"},
+            "head.bias and module.head.bias are",
+        ),
+        ({"head.weight": "head.weight", "head.bias": "head.bias"}, "blocks.0.fc1.bias is missing"),
+    ):
+        save_file({name: tensors[own].clone() for name, own in names.items()}, tmp_path / "model.safetensors")
+        with pytest.raises(InputError, match=re.escape(message)):
+            load_checkpoint(tmp_path)
 
 
 def test_no_checkpoint(tmp_path: Path):

@@ -24,7 +24,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a checkpoint, a bundle of it, data, and a run."""
     home = tmp_path_factory.mktemp("good")
     make_checkpoint(home / "checkpoint")
-    make_data(home / "data.npz", 3)
+    make_data(home / "data.npz", 6)
     assert stas("compile", home / "checkpoint", "-o", home / "bundle").code == 0
     assert stas("run", home / "bundle", "--data", home / "data.npz", "-o", home / "run").code == 0
     return home

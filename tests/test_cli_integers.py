@@ -11,7 +11,7 @@ from cli_support import fine, make_checkpoint, make_data, stas
 import stas_neuro
 from stas_neuro.data import load_data
 from stas_neuro.energy import load_profile
-from stas_neuro.ir import FixedConv2d, Stage, is_off_core
+from stas_neuro.ir import FixedConv2d, Stage
 
 IMAGES = 3
 
@@ -52,9 +52,7 @@ def test_what_runs_beside_the_cores_is_told(home: Path, tmp_path: Path) -> None:
     assert '"off_core": [\n  "stem.conv0"\n ]' in (tmp_path / "bundle/manifest.json").read_text()
     bundle = stas_neuro.load_bundle(tmp_path / "bundle")
     assert bundle.quantised is not None
-    assert [node.name for node in bundle.quantised.of_type(FixedConv2d) if is_off_core(node)] == [
-        "stem.conv0"
-    ]
+    assert [node.name for node in bundle.quantised.of_type(FixedConv2d) if node.off_core] == ["stem.conv0"]
     trace = stas_neuro.run(bundle, load_data(str(home / "data.npz")), arithmetic="fixed")
     assert trace.activity.counts["cpu_operations"].sum() > 0
 

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 from cli_support import (
     CLASSES,
@@ -25,7 +26,7 @@ from safetensors import safe_open
 
 from stas_neuro.cli.train import command as train_command
 from stas_neuro.energy import list_profiles
-from stas_neuro.models.checkpoint import load_config
+from stas_neuro.models.checkpoint import load_config, load_training
 from stas_neuro.training.options import TrainOptions
 
 QUICK = ("--preset", "tiny", "--dim", "8", "--depth", "1", "--time-steps", "2", "--batch-size", "16")
@@ -79,6 +80,70 @@ def test_train_holds_out_a_tenth_and_starts_from_weights(tmp_path: Path) -> None
     assert done.code == 0, done.err
     bad = train(data, tmp_path / "c", *epochs, "--init", tmp_path / "a", "--mlp-ratio", "1.0")
     assert bad.code == 2 and "its layers are not those" in bad.err
+
+
+def test_train_draws_a_sample_of_every_class(tmp_path: Path) -> None:
+    """Data sorted by class: the first 30 images would all be of one."""
+    data = tmp_path / "sorted.npz"
+    given = dict(np.load(make_data(tmp_path / "data.npz", 99)))
+    order = np.argsort(given["labels"], kind="stable")
+    np.savez(data, images=given["images"][order], labels=given["labels"][order], classes=given["classes"])
+    options = ("--stage1-epochs", "1", "--stage2-epochs", "0", "--limit", "30", "--json")
+    records = []
+    for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+        done = train(data, tmp_path / name, *options, "--seed", seed)
+        assert done.code == 0, done.err
+        assert (done.json["images"], done.json["held_out"]) == (30, 8)
+        assert load_config(tmp_path / name).classes == CLASSES
+        records.append(load_training(tmp_path / name))
+    assert records[0] == records[1] != records[2]
+    train(data, tmp_path / "d", *options, "--seed", "2", "--resume")
+    assert train(data, tmp_path / "d", *options, "--seed", "1", "--resume").code == 2
+
+
+def test_train_keeps_the_classes_of_the_weights_it_starts_from(tmp_path: Path) -> None:
+    make_data(tmp_path / "data.npz", 40)
+    given = dict(np.load(tmp_path / "data.npz"))
+    order = np.array([2, 0, 1])
+    renamed = {"labels": np.argsort(order)[given["labels"]], "classes": given["classes"][order]}
+    np.savez(tmp_path / "renamed.npz", images=given["images"], **renamed)
+    some = given["labels"] > 0
+    np.savez(
+        tmp_path / "some.npz",
+        images=given["images"][some],
+        labels=given["labels"][some] - 1,
+        classes=given["classes"][1:],
+    )
+    make_checkpoint(tmp_path / "init", dim=8, depth=1, heads=2, time_steps=2)
+    tune = ("--qat", "6", "--batch-size", "16", "--holdout", "8", "--stage2-epochs", "1")
+    weights = []
+    for name in ("data", "renamed"):
+        out = tmp_path / f"of-{name}"
+        fine("train", "--data", tmp_path / f"{name}.npz", "--init", tmp_path / "init", *tune, "-o", out)
+        assert load_config(out).classes == CLASSES
+        weights.append((out / "model.safetensors").read_bytes())
+    done = fine(
+        *("train", "--data", tmp_path / "some.npz", "--init", tmp_path / "init", *tune),
+        *("-o", tmp_path / "of-some", "--json"),
+    )
+    assert load_config(tmp_path / "of-some").classes == CLASSES
+    absent, trained_on, *_ = done.json["notes"]
+    assert absent.endswith("some.npz has no images of nought, which the model may forget")
+    assert trained_on.startswith(
+        f"{tmp_path / 'init'} may have been trained on images that are held out here"
+    )
+    epochs = ("--stage1-epochs", "0", "--stage2-epochs", "1", "--mlp-ratio", "1.0", "--heads", "2")
+    started = train(tmp_path / "renamed.npz", tmp_path / "e", *epochs, "--init", tmp_path / "init")
+    assert started.code == 0 and load_config(tmp_path / "e").classes == CLASSES
+    again = ("--stage1-epochs", "0", "--stage2-epochs", "1", "--mlp-ratio", "1.0", "--heads", "2", "--json")
+    for seed, notes in (("0", 0), ("1", 1)):
+        data, out = tmp_path / "renamed.npz", tmp_path / f"g{seed}"
+        done = train(data, out, *again, "--seed", seed, "--init", tmp_path / "e")
+        found = [note for note in done.json["notes"] if "it held out 8 of 40 with seed 0" in note]
+        assert len(found) == notes
+    np.savez(tmp_path / "other.npz", **given | {"classes": ["two", "three", "four"]})
+    done = train(tmp_path / "other.npz", tmp_path / "f", *epochs, "--init", tmp_path / "init")
+    assert done.code == 2 and "the model has no class three, four" in done.err
 
 
 def test_train_has_an_option_for_every_training_option() -> None:

@@ -15,7 +15,7 @@ from ir_random import Recipe, build
 from stas_neuro.bundle import Provenance, save_bundle
 from stas_neuro.data import normalise
 from stas_neuro.errors import InputError
-from stas_neuro.exporters.lava.package import MODULES, write_package
+from stas_neuro.exporters.lava.package import MODULES, SHARED, write_package
 from stas_neuro.exporters.lava.run import run_lava
 from stas_neuro.exporters.lava.standalone import main
 from stas_neuro.ir import Graph
@@ -101,7 +101,7 @@ def test_the_package_has_its_files(package: Path) -> None:
         "weights.npz",
     }
     modules = {path.name for path in (package / "stas_lava").glob("*.py")}
-    assert modules == {*MODULES, "__init__.py"}
+    assert modules == {*MODULES, *SHARED, "__init__.py"}
     assert not list(package.rglob("__pycache__"))
     readme = (package / "README.md").read_text()
     assert "of shape (n, 2, 4, 6)" in readme and "3 model steps" in readme
@@ -143,6 +143,18 @@ def test_pixels_that_would_be_misread_are_refused(
     assert main(package, [str(tmp_path / "images.npz")]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and f"images.npz: {wrong}" in error
+
+
+def test_the_package_refuses_a_place_for_its_results_first(
+    package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine").write_text("my thesis")
+    for place, why in (("mine", "File exists"), ("none/new", "No such file or directory")):
+        assert main(package, [str(tmp_path / "missing.npz"), "--out", str(tmp_path / place)]) == 2
+        error = capsys.readouterr().err
+        assert error == f"error: {tmp_path / place}: {why}; choose another path for --out\n"
+    assert main(package, [str(tmp_path / "missing.npz"), "--out", str(tmp_path / "new")]) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
 WITHOUT_LAVA = """

@@ -64,8 +64,8 @@ IMAGES, LABELS = some()
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        (idx(IMAGES)[:-1], idx(LABELS), r"truncated, 135 bytes for shape \(5, 6, 4\); fetch"),
-        (idx(IMAGES) + b"0", idx(LABELS), r"truncated, 137 bytes"),
+        (idx(IMAGES)[:-1], idx(LABELS), r"119 bytes of pixels or labels for shape \(5, 6, 4\); fetch"),
+        (idx(IMAGES) + b"0", idx(LABELS), r"121 bytes of pixels or labels for shape"),
         (idx(IMAGES)[:6], idx(LABELS), "t10k-images-idx3-ubyte: not a readable IDX file"),
         (b"", idx(LABELS), "not a readable IDX file"),
         (gzip.compress(idx(IMAGES)), idx(LABELS), "not a readable IDX file .it does not begin as one"),
@@ -195,6 +195,24 @@ def test_npz_without_labels_or_extension(tmp_path: Path):
     assert len(load_data(str(renamed))) == 2
 
 
+def test_class_names_are_text_bytes_or_numbers(tmp_path: Path):
+    for array, names in (
+        (np.array(["caf\u00e9".encode()]), ("caf\u00e9",)),
+        ([7, 5], ("7", "5")),
+        ([], ()),
+    ):
+        assert load_data(npz(tmp_path, images=np.zeros((2, 4, 4)), classes=array)).classes == names
+
+
+def test_labels_of_fashion_mnist_are_its_ten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_idx(tmp_path, "test", idx(IMAGES), idx(np.array([0, 9, 10, 3, 11], np.uint8)))
+    monkeypatch.setenv("STAS_FASHION_MNIST", str(tmp_path))
+    with pytest.raises(
+        InputError, match=r"fashion-mnist: the label of image 2 is 10, outside 0\.\.9, and so"
+    ):
+        load_data("fashion-mnist")
+
+
 Z = np.zeros((3, 4, 4))
 
 
@@ -216,9 +234,29 @@ Z = np.zeros((3, 4, 4))
         ({"images": Z, "labels": np.arange(2)}, r"labels are int64 of shape \(2,\) for 3 images; give one"),
         ({"images": Z, "labels": np.zeros((3, 1), int)}, r"labels are int64 of shape \(3, 1\)"),
         ({"images": Z, "labels": np.zeros(3)}, "labels are float64"),
-        ({"images": Z, "labels": np.array([0, -1, 1])}, "a label is -1; count classes from 0"),
-        ({"images": Z, "labels": np.arange(3), "classes": ["a", "b"]}, "a label is 2, and classes are 2"),
-        ({"images": Z, "labels": np.arange(3), "classes": np.array("a")}, "a label is 2, and classes are 1"),
+        (
+            {"images": Z, "labels": np.array([0, -1, 1])},
+            "the label of image 1 is -1, outside 0..65535; count classes from 0",
+        ),
+        (
+            {"images": Z, "labels": np.arange(3), "classes": ["a", "b"]},
+            r"the label of image 2 is 2, outside 0\.\.1; count .* and name every",
+        ),
+        (
+            {"images": Z, "labels": np.arange(3), "classes": np.array("a")},
+            r"the label of image 1 is 1, outside 0\.\.0, and so are 1 more",
+        ),
+        (
+            {"images": Z, "labels": np.array([0, 2**64 - 1, 1], np.uint64)},
+            r"image 1 is 18446744073709551615, outside",
+        ),
+        (
+            {"images": Z, "classes": ["a", "b", "a", "b"]},
+            "classes occur twice: a, b; give every class a name",
+        ),
+        ({"images": Z, "classes": ["a", ""]}, r"classes are <U1 \('a', ''\); give every class a name"),
+        ({"images": Z, "classes": [0.5]}, "classes are float64"),
+        ({"images": Z, "classes": np.array([b"\xff"])}, "classes are not UTF-8"),
     ],
 )
 def test_npz_files_are_refused(tmp_path: Path, arrays: dict[str, object], message: str):
@@ -278,8 +316,8 @@ def test_normalise(images: NDArray[np.uint8], data: st.DataObject):
 
 
 def test_select():
-    data = LabelledImages(np.arange(8).reshape(4, 1, 2, 1), np.arange(4), ("a",), "here")
+    data = LabelledImages(np.arange(8).reshape(4, 1, 2, 1), np.arange(4), tuple("abcd"), "here")
     part = data.select(np.array([3, 1]))
     np.testing.assert_array_equal(part.labels, [3, 1])
     np.testing.assert_array_equal(part.images[:, 0, 0, 0], [6, 2])
-    assert (part.classes, part.source, len(part)) == (("a",), "here", 2)
+    assert (part.classes, part.source, len(part)) == (tuple("abcd"), "here", 2)

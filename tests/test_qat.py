@@ -168,4 +168,7 @@ def test_a_damaged_scale_is_named(tmp_path: Path) -> None:
     document["scales"]["blocks.0.fc1"]["exponents"].pop()
     path.write_text(json.dumps(document))
     done = stas("compile", tmp_path / "model", "-o", tmp_path / "again")
-    assert done.code == 2 and "the given scales do not fit blocks.0.fc1; fine-tune" in done.err
+    assert (
+        done.code == 2
+        and "Quantise: blocks.0.fc1: the given scales are not of its weights; fine-tune" in done.err
+    )

@@ -67,7 +67,7 @@ def test_si(number: float, unit: str, text: str) -> None:
 def trace() -> Trace:
     activity = run() + run(halting=True)
     return Trace(
-        logits=np.array([[0.0, 1.0], [2.0, 1.0]]), visits=np.asarray(activity.visits), activity=activity
+        logits=np.array([[0.0, 1.0], [2.0, 1.0]]), visits=np.asarray(activity.visits), counted=activity
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,11 +12,15 @@ from typing import Any
 
 import pytest
 import torch
+from cli_support import stas
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from training_runs import CONFIG, OPTIONS, assert_same_run, digits, log_of
 
 from stas_neuro.data import LabelledImages
 from stas_neuro.errors import InputError
-from stas_neuro.models.checkpoint import load_checkpoint, save_checkpoint
+from stas_neuro.files import locked_directory
+from stas_neuro.models.checkpoint import load_checkpoint, load_training, save_checkpoint
 from stas_neuro.training.options import TrainOptions
 from stas_neuro.training.train import train
 
@@ -154,6 +159,66 @@ def test_what_cannot_be_resumed(tmp_path: Path, whole: Path):
     assert torch.equal(load_checkpoint(tmp_path).head.weight, model.head.weight)
 
 
+@pytest.mark.parametrize("held_out", [None, "0" * 64])
+def test_a_run_that_held_out_other_images_is_not_resumed(tmp_path: Path, held_out: str | None):
+    """As the first versions did, whose state does not say which."""
+    options = TrainOptions(stage1_epochs=1, stage2_epochs=0, batch_size=32, holdout=32)
+    train(CONFIG, digits(), options, tmp_path)
+    state = tmp_path / "last.safetensors"
+    with safe_open(state, "pt") as file:
+        progress = json.loads(file.metadata()["progress"])
+    progress["held_out"] = held_out
+    if held_out is None:
+        del progress["held_out"]
+    save_file(load_file(state), state, {"progress": json.dumps(progress)})
+    with pytest.raises(
+        InputError, match=r"last\.safetensors: was begun by a version that held out other images"
+    ):
+        train(CONFIG, digits(), options, tmp_path, resume=True)
+
+
+# Two at once --------------------------------------------------------------------------------------------
+
+
+def test_two_trainings_do_not_share_a_directory(tmp_path: Path, whole: Path):
+    refused = "another training is running there; wait until it has ended, or choose another directory"
+    tried = []
+
+    def report(event: dict[str, Any]) -> None:
+        if (event["event"], event["stage"]) == ("epoch", 1):
+            for resume in (False, True):
+                with pytest.raises(InputError, match=f"{tmp_path}: {refused}"):
+                    train(CONFIG, digits(), OPTIONS, tmp_path, resume=resume)
+                tried.append(stas("train", "--data", "digits", "--preset", "tiny", "-o", tmp_path, "--force"))
+
+    train(CONFIG, digits(), OPTIONS, tmp_path, report=report)
+    assert len(tried) == 4 and all(done.code == 2 and refused in done.err for done in tried)
+    assert_same_run(tmp_path, whole)
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from stas_neuro.files import locked_directory
+with locked_directory(Path(sys.argv[1]), "a test"):
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_lock_goes_with_its_process(tmp_path: Path):
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stdout.readline() == "locked\n"
+        with pytest.raises(InputError, match="another training is running there"):
+            train(CONFIG, digits(), OPTIONS, tmp_path)
+        process.kill()
+        process.wait()
+        with locked_directory(tmp_path, "another training"):
+            pass
+
+
 # Starting from a checkpoint -----------------------------------------------------------------------------
 
 
@@ -193,8 +258,8 @@ def test_checkpoints_of_training_can_be_read_by_others(whole: Path):
 
 def test_save_checkpoint_replaces_whole_files(tmp_path: Path, whole: Path):
     model = load_checkpoint(whole)
-    save_checkpoint(model, tmp_path)
+    save_checkpoint(model, tmp_path, load_training(whole))
     before = (tmp_path / "model.safetensors").stat().st_ino
-    save_checkpoint(model, tmp_path)
+    save_checkpoint(model, tmp_path, load_training(whole))
     assert (tmp_path / "model.safetensors").stat().st_ino != before
     assert (tmp_path / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +16,19 @@ import pytest
 import torch
 from training_runs import CONFIG, OPTIONS, digits, log_of
 
-from stas_neuro.data import LabelledImages, load_data
+from stas_neuro.data import LabelledImages, load_data, normalise
 from stas_neuro.errors import CheckFailed, InputError
-from stas_neuro.models.checkpoint import load_checkpoint, load_config
+from stas_neuro.models.checkpoint import (
+    TrainingRecord,
+    load_checkpoint,
+    load_config,
+    load_training,
+    save_checkpoint,
+)
 from stas_neuro.models.config import StasConfig, preset
-from stas_neuro.models.stas import StasModel
+from stas_neuro.models.stas import Output, StasModel
 from stas_neuro.training.options import TrainOptions
-from stas_neuro.training.train import evaluate, fit_config, one_cycle, shift_and_mirror, train
+from stas_neuro.training.train import evaluate, fit_config, one_cycle, shift_and_mirror, split, train
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +63,7 @@ def test_the_loss_falls(tmp_path: Path, name: str):
     # What is left is what was reported: weights, configuration, and stage 1's without halting.
     assert not model.training
     loaded = load_checkpoint(tmp_path)
-    held_out = digits(320).select(slice(256, None))
+    _, held_out = split(digits(320), options)
     assert evaluate(loaded, held_out)["accuracy"] == log[-1]["accuracy"]
     assert load_config(tmp_path) == fit_config(preset(name), digits(320))
     assert load_config(tmp_path / "stage1").accumulate == "off"
@@ -75,19 +84,24 @@ def test_ponder_weight_shortens_visits(tmp_path: Path):
 
 
 def test_every_epoch_sees_all_images_in_another_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    seen: list[list[int]] = []
-    loss = torch.nn.functional.cross_entropy
+    seen: list[list[bytes]] = []
+    forward = StasModel.forward
 
-    def note(logits: torch.Tensor, labels: torch.Tensor, **options: float) -> torch.Tensor:
-        seen.append(labels.tolist())
-        return loss(logits, labels, **options)
+    def note(model: StasModel, images: torch.Tensor, **options: bool) -> Output:
+        if model.training:
+            seen.append([image.numpy().tobytes() for image in images])
+        return forward(model, images, **options)
 
-    monkeypatch.setattr(torch.nn.functional, "cross_entropy", note)
-    data = LabelledImages(digits().images, np.arange(128), source="numbered")
+    monkeypatch.setattr(StasModel, "forward", note)
+    data = digits()
+    config = fit_config(CONFIG, data)
     train(CONFIG, data, OPTIONS, tmp_path)
-    epochs = np.reshape(seen, (4, 96))
-    assert (np.sort(epochs) == np.arange(96)).all()  # the last 32 are held out
-    assert len(np.unique(epochs, axis=0)) == 4
+    kept, held_out = split(data, OPTIONS)
+    assert len(held_out) == 32
+    images = torch.from_numpy(normalise(kept.images, config.mean, config.std)).float()
+    epochs = [[image for batch in seen[start : start + 3] for image in batch] for start in range(0, 12, 3)]
+    assert all(sorted(epoch) == sorted(image.numpy().tobytes() for image in images) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 4
 
 
 def test_event_data_train(tmp_path: Path):
@@ -187,13 +201,78 @@ def test_missing_data_in_one_line(tmp_path: Path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_loss_that_is_not_finite_ends_training(tmp_path: Path):
-    options = TrainOptions(**OPTIONS.to_json() | {"stage1_rate": 1e30})
-    with pytest.raises(
-        CheckFailed, match=r"the loss is nan at stage 1, epoch \d, step \d; lower stage1_rate"
-    ):
-        train(CONFIG, digits(), options, tmp_path)
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"stage1_rate": 1e22}, r"the loss is \d\S*e\+2\d at stage 1 epoch 1 of 2, step 2 of 3, "),
+        ({"stage1_rate": 1e38}, "the loss is (inf|nan) at stage 1 epoch 1 of 2, step 2 of 3, "),
+        ({"stage2_rate": 1e6}, r"the loss is \S+ at stage 2 epoch 1 of 2, step 2 of 3, "),
+        # The only step of the epoch: nothing but the held-out images shows what it did.
+        (
+            {"stage1_rate": 1e22, "batch_size": 96},
+            "the loss of held-out images is .* end of stage 1 epoch 1 of 2",
+        ),
+    ],
+)
+def test_a_training_that_diverges_ends_where_it_does(tmp_path: Path, changes: dict[str, float], where: str):
+    (stage,) = [name[:6] for name in changes if name.endswith("rate")]
+    with pytest.raises(CheckFailed) as caught:
+        train(CONFIG, digits(), TrainOptions(**OPTIONS.to_json() | changes), tmp_path)
+    assert re.match(f"training diverges: {where}", caught.value.what), caught.value.what
+    assert "a learning rate of " in caught.value.what and "(the loss of guessing is 2.3)" in caught.value.what
+    assert caught.value.remedy == f"lower {stage}_rate, which is {changes[f'{stage}_rate']:g}"
     assert not (tmp_path / "model.safetensors").exists()
+    assert all(np.isfinite(line["loss"]) and line["loss"] < 10 for line in log_of(tmp_path))
+
+
+def test_weights_that_diverged_before_are_not_blamed_on_the_rate(tmp_path: Path):
+    model = StasModel(fit_config(CONFIG, digits()))
+    with torch.no_grad():
+        model.head.weight *= 1e9
+    save_checkpoint(model, tmp_path / "init")
+    with pytest.raises(CheckFailed, match=r"epoch 1 of 2, step 1 of 3.*; start from other weights"):
+        train(CONFIG, digits(), OPTIONS, tmp_path / "run", init=tmp_path / "init")
+
+
+def test_a_gradient_that_is_not_finite_ends_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(float("nan")))
+    with pytest.raises(
+        CheckFailed, match="the norm of the gradient is nan at stage 1 epoch 1 of 2, step 1 of 3"
+    ):
+        train(CONFIG, digits(), OPTIONS, tmp_path)
+
+
+# Which images are held out ------------------------------------------------------------------------------
+
+
+def test_images_of_sorted_data_are_held_out_from_every_class(tmp_path: Path):
+    data = digits(200)
+    data = data.select(np.argsort(data.labels, kind="stable"))
+    options = TrainOptions(**OPTIONS.to_json() | {"holdout": 40, "stage2_epochs": 0, "seed": 7})
+    kept, held_out = split(data, options)
+    sizes = np.bincount(data.labels)
+    assert (abs(np.bincount(held_out.labels) - sizes / 5) < 1).all()
+    assert len(kept) == 160 and not np.array_equal(kept.labels, np.sort(kept.labels))
+    again, other = (split(data, replace(options, seed=seed))[1] for seed in (7, 8))
+    assert np.array_equal(again.images, held_out.images) and not np.array_equal(other.images, held_out.images)
+    train(CONFIG, data, options, tmp_path)
+    record = load_training(tmp_path)
+    assert record is not None and load_training(tmp_path / "stage1") == record
+    digest = hashlib.sha256(held_out.images.tobytes() + held_out.labels.tobytes()).hexdigest()
+    assert record == TrainingRecord(
+        images=200, held_out=40, split="stratified", seed=7, held_out_sha256=digest
+    )
+    accuracy = evaluate(load_checkpoint(tmp_path), held_out)["accuracy"]
+    assert accuracy == log_of(tmp_path)[-1]["accuracy"]
+
+
+def test_evaluating_matches_labels_by_name():
+    model = StasModel(fit_config(CONFIG, digits())).eval()
+    data = digits()
+    renamed = LabelledImages(data.images, 9 - data.labels, data.classes[::-1])
+    assert evaluate(model, renamed) == evaluate(model, data)
+    with pytest.raises(InputError, match=r"the label of image 0 is 10, outside 0\.\.9"):
+        evaluate(model, LabelledImages(data.images, data.labels + 10))
 
 
 def test_without_stage_2_the_model_does_not_halt(tmp_path: Path):
@@ -204,17 +283,26 @@ def test_without_stage_2_the_model_does_not_halt(tmp_path: Path):
 def test_configuration_is_fitted_to_the_data():
     data = LabelledImages(
         np.stack([np.full((8, 8), 51), np.full((8, 8), 204)]).astype(np.uint8)[:, None],
-        np.array([0, 4]),
+        np.array([1, 0]),
         source="two",
     )
     config = fit_config(StasConfig(patch_size=2, image_size=28), data)
-    assert (config.image_size, config.in_channels, config.num_classes) == (8, 1, 5)
-    assert config.classes == ("0", "1", "2", "3", "4")
+    assert (config.image_size, config.in_channels, config.num_classes) == (8, 1, 2)
+    assert config.classes == ("0", "1")
     assert config.mean == pytest.approx((0.5,)) and config.std == pytest.approx((0.3,))
     assert not config.event_input
-    named = LabelledImages(data.images / 255, data.labels, tuple("abcdef"), "named")
+    named = LabelledImages(data.images / 255, data.labels, tuple("ab"), "named")
     config = fit_config(config, named)
-    assert config.num_classes == 6 and config.mean == pytest.approx((0.5,))
+    assert config.classes == ("a", "b") and config.mean == pytest.approx((0.5,))
+    assert fit_config(config, named, tuple("cba")).classes == (
+        "c",
+        "b",
+        "a",
+    )  # those of weights to start from
+    with pytest.raises(
+        InputError, match="named: the model has no class b; the data have a, b, the model a, c"
+    ):
+        fit_config(config, named, ("a", "c"))
     constant = LabelledImages(np.zeros((2, 1, 8, 8)), np.array([0, 1]))
     assert fit_config(config, constant).std == (0.001,)
 

@@ -231,7 +231,7 @@ def test_other_divergences_fail_too(
             return {"logits": logits}
         counts = {kind: array.copy() for kind, array in trace.activity.counts.items()}
         counts["synops"][1, 3, 2] += 1
-        return {"activity": dataclasses.replace(trace.activity, counts=counts)}
+        return {"counted": dataclasses.replace(trace.activity, counts=counts)}
 
     changed_lava(change, 0)
     result = verify(checkpoint, images)

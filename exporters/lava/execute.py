@@ -85,12 +85,7 @@ def run_network(
 
 
 def _check_images(network: Network, images: Array) -> None:
-    wanted = network.image_shape
-    if len(images) == 0 or images.shape[1:] != wanted:
-        raise LavaFailure(
-            f"images have shape {images.shape}, the network takes (B, {', '.join(map(str, wanted))})",
-            "give at least one image of that shape",
-        )
+    network.check_shape(images)
     if network.arithmetic == FIXED:
         if images.dtype.kind not in "iu" or images.min() < 0 or images.max() > 255:
             raise LavaFailure(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .documents import one_line
+
 
 class LavaFailure(RuntimeError):
     """A run that ended without a result: what happened, what to do about it, and the detail to look at.
@@ -15,5 +17,10 @@ class LavaFailure(RuntimeError):
         self.remedy = remedy
         self.detail = detail
 
+    @property
+    def line(self) -> str:
+        """What happened and what to do about it, on one line that can be printed."""
+        return one_line(f"{self.what}; {self.remedy}")
+
     def __str__(self) -> str:
-        return f"{self.what}; {self.remedy}" + (f"\n{self.detail}" if self.detail else "")
+        return self.line + (f"\n{self.detail}" if self.detail else "")

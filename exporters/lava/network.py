@@ -6,15 +6,20 @@ It is what Lava processes are built from, here and in an exported package. A lay
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from .arrays import read_npz
+from .documents import BadDocument, open_file, parse_json, shown
 from .failure import LavaFailure
+from .reading import read_as
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
@@ -24,6 +29,9 @@ SCHEMA_VERSION = 2
 NETWORK_FILE = "network.json"
 WEIGHTS_FILE = "weights.npz"
 CORES_FILE = "cores.npz"
+LARGEST_FILE = 1 << 26
+"""Bytes of a network.json that is read; that of 1,000 blocks has fewer."""
+_REMEDY = "export the network again"
 FLOAT = "float"
 FIXED = "fixed"
 """Integers throughout, from the pixels to the logits."""
@@ -80,17 +88,28 @@ class Network:
     std: tuple[float, ...]
     cores: Mapping[str, Array] = field(default_factory=dict)
 
+    @cached_property
+    def _by_name(self) -> dict[str, Layer]:
+        return {layer.name: layer for layer in self.layers}
+
+    @cached_property
+    def _wires_into(self) -> dict[str, tuple[Wire, ...]]:
+        into: dict[str, list[Wire]] = {}
+        for wire in self.wires:
+            into.setdefault(wire.dst, []).append(wire)
+        return {name: tuple(wires) for name, wires in into.items()}
+
     def layer(self, name: str) -> Layer:
         """The layer of that name; KeyError where there is none."""
-        return {layer.name: layer for layer in self.layers}[name]
+        return self._by_name[name]
 
     def of_op(self, op: str) -> tuple[Layer, ...]:
         """Layers of one op, in order."""
         return tuple(layer for layer in self.layers if layer.op == op)
 
-    def wires_into(self, name: str) -> Iterator[Wire]:
+    def wires_into(self, name: str) -> tuple[Wire, ...]:
         """The wires that end at a layer."""
-        return (wire for wire in self.wires if wire.dst == name)
+        return self._wires_into.get(name, ())
 
     def params_of(self, name: str) -> dict[str, Array]:
         """The arrays of a layer by parameter name."""
@@ -115,8 +134,10 @@ class Network:
     def prepare(self, images: Array) -> Array:
         """What Input takes: (x / 255 - mean) / std of uint8 images, (x - mean) / std of float, as float64.
 
-        A fixed network takes uint8 images as they are, and LavaFailure says so where it gets others.
+        A fixed network takes uint8 images as they are. LavaFailure says so where it gets others, or where
+        images have another shape.
         """
+        self.check_shape(images)
         if self.arithmetic == FIXED:
             if images.dtype != np.uint8:
                 raise LavaFailure(
@@ -129,6 +150,15 @@ class Network:
         mean, std = (np.asarray(values, np.float64)[:, None, None] for values in (self.mean, self.std))
         normalised: Array = (x - mean) / std
         return normalised
+
+    def check_shape(self, images: Array) -> None:
+        """Raise LavaFailure unless there are images, (B, *image_shape)."""
+        wanted = self.image_shape
+        if len(images.shape) == 0 or len(images) == 0 or images.shape[1:] != wanted:
+            raise LavaFailure(
+                f"images have shape {images.shape}, the network takes (B, {', '.join(map(str, wanted))})",
+                "give at least one image of that shape",
+            )
 
     def save(self, directory: Path) -> None:
         """Write network.json, weights.npz and, of a network on cores, cores.npz into a directory."""
@@ -148,28 +178,66 @@ class Network:
             save_arrays(directory / CORES_FILE, self.cores)
 
     @staticmethod
-    def load(directory: Path) -> Network:
-        """Read what `save` wrote; LavaFailure where it is missing or of another format."""
+    def load(directory: Path, *, checked: bool = True) -> Network:
+        """Read what `save` wrote.
+
+        Raises LavaFailure where a file is missing, damaged, of another format or too large, or, unless it
+        shall not be checked, the network cannot be run (`rules`); it names the file and the place.
+        """
+        from .rules import check_network  # which is about networks, so imports this module
+
         path = directory / NETWORK_FILE
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-            found = (document.get("format"), document.get("schema_version"))
-        except (OSError, ValueError, AttributeError) as error:
-            raise LavaFailure(f"{path}: {error}", "export the network again") from error
-        if found != (FORMAT, SCHEMA_VERSION):
-            what = f"{path}: is {found[0]!r} version {found[1]}, this program reads version {SCHEMA_VERSION}"
-            raise LavaFailure(what, "export the network again with a stas-neuro of the same age")
-        return Network(
-            arithmetic=document["arithmetic"],
-            time_steps=document["time_steps"],
-            layers=tuple(_layer(entry) for entry in document["layers"]),
-            wires=tuple(Wire(**entry) for entry in document["wires"]),
+            with open_file(path, LARGEST_FILE) as stream:
+                document = parse_json(stream.read())
+            version = [document.get(key) if isinstance(document, dict) else None for key in _VERSION]
+            if version != [FORMAT, SCHEMA_VERSION]:
+                words = " version ".join(shown(repr(part)) for part in version)
+                what = f"{path}: is {words}, this program reads version {SCHEMA_VERSION}"
+                raise LavaFailure(what, f"{_REMEDY} with a stas-neuro of the same age")
+            read = read_as(_Document, document)
+        except (OSError, BadDocument) as error:
+            raise LavaFailure(f"{path}: {error}", _REMEDY) from error
+        network = Network(
+            arithmetic=read.arithmetic,
+            time_steps=read.time_steps,
+            layers=read.layers,
+            wires=read.wires,
             tensors=load_arrays(directory / WEIGHTS_FILE),
-            classes=tuple(document["classes"]),
-            mean=tuple(document["preprocessing"]["mean"]),
-            std=tuple(document["preprocessing"]["std"]),
-            cores=load_arrays(directory / CORES_FILE) if (directory / CORES_FILE).exists() else {},
+            classes=read.classes,
+            mean=read.preprocessing.mean,
+            std=read.preprocessing.std,
+            cores=load_arrays(directory / CORES_FILE) if os.path.lexists(directory / CORES_FILE) else {},
         )
+        try:
+            if checked:
+                check_network(network)
+        except BadDocument as error:
+            raise LavaFailure(f"{directory}: {error}", _REMEDY) from error
+        return network
+
+
+@dataclass(frozen=True)
+class _Preprocessing:
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class _Document:
+    """What network.json holds."""
+
+    format: str
+    schema_version: int
+    arithmetic: str
+    time_steps: int
+    classes: tuple[str, ...]
+    preprocessing: _Preprocessing
+    layers: tuple[Layer, ...]
+    wires: tuple[Wire, ...]
+
+
+_VERSION = ("format", "schema_version")
 
 
 def save_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
@@ -178,19 +246,13 @@ def save_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
 
 
 def load_arrays(path: Path) -> dict[str, Array]:
-    """Read what `save_arrays` wrote."""
-    with np.load(path, allow_pickle=False) as arrays:
-        return {key: arrays[key] for key in arrays.files}
+    """Read what `save_arrays` wrote; LavaFailure names a file that is missing or damaged."""
+    try:
+        return read_npz(path)
+    except (OSError, BadDocument) as error:
+        raise LavaFailure(f"{path}: {error}", _REMEDY) from error
 
 
 def _of_layer(arrays: Mapping[str, Array], name: str) -> dict[str, Array]:
     prefix = f"{name}/"
     return {key[len(prefix) :]: array for key, array in arrays.items() if key.startswith(prefix)}
-
-
-def _layer(entry: dict[str, Any]) -> Layer:
-    params = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in entry["params"].items()
-    }
-    outputs = {port: Value(value["kind"], tuple(value["shape"])) for port, value in entry["outputs"].items()}
-    return Layer(name=entry["name"], op=entry["op"], phase=entry["phase"], params=params, outputs=outputs)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import stas_neuro
 from stas_neuro import __version__
+from stas_neuro.documents import BadDocument
+from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.build import build_network
 from stas_neuro.exporters.lava.network import FIXED, NETWORK_FILE, Network
-from stas_neuro.files import appearing_directory
+from stas_neuro.exporters.lava.rules import check_network
+from stas_neuro.files import Output, check_outputs
 from stas_neuro.ir import Graph
 
 LIBRARY = "stas_lava"
@@ -21,12 +25,16 @@ MODULES = (
     "failure.py",
     "lava_api.py",
     "network.py",
+    "reading.py",
     "reports.py",
+    "rules.py",
     "schedule.py",
     "standalone.py",
     "supervisor.py",
     "worker.py",
 )
+SHARED = ("arrays.py", "documents.py")
+"""Modules of stas-neuro itself that these need; what is here by their names refers to them."""
 RUN = '''"""Run this network on Lava: python run.py IMAGES.npz (--help has the options)."""
 
 import sys
@@ -43,7 +51,8 @@ Exported by stas-neuro {version}: {layers} Lava processes, {steps} model steps a
 
     python run.py images.npz --out predictions.npz
 
-`images.npz` holds `images`, {pixels}, of shape {shape}, and `labels` if there are any.
+`images.npz` holds `images`, {pixels}, of shape {shape}, and `labels` and `classes` if there are any:
+without `classes` labels count those above from 0, with it they are matched by name.
 {arithmetic}. run.py prints each prediction, the accuracy where there are labels, and the share of
 visits that tokens used. `--runtime multiprocess` takes Lava's own runtime, an operating-system process for
 each of the network's; the default steps the same process models in one.
@@ -71,12 +80,23 @@ def write_package(graph: Graph, path: Path | str, force: bool = False) -> None:
     Raises
     ------
     InputError
-        The graph still has BatchNorm nodes, something is at `path` already, or it cannot be written.
+        The graph still has BatchNorm nodes or is larger than a package may be (`rules`), something is at
+        `path` already, or it cannot be written.
     """
-    target = Path(path).resolve()
+    output = package_output(Path(path).resolve(), force=force)
+    check_outputs([output])
     network = build_network(graph)
-    with appearing_directory(target, marker=NETWORK_FILE, force=force) as fresh:
+    try:
+        check_network(network)
+    except BadDocument as error:
+        raise InputError(f"no package can hold the network: {error}", "export a smaller one") from error
+    with output.filled() as fresh:
         _write(network, fresh)
+
+
+def package_output(path: Path, *, force: bool) -> Output:
+    """Give the place of a package, for `check_outputs`."""
+    return Output.marked(path, NETWORK_FILE, force=force)
 
 
 def _write(network: Network, directory: Path) -> None:
@@ -85,6 +105,8 @@ def _write(network: Network, directory: Path) -> None:
     (library / "processes").mkdir(parents=True)
     for module in (*MODULES, *(f"processes/{path.name}" for path in (source / "processes").glob("*.py"))):
         shutil.copyfile(source / module, library / module)
+    for module in SHARED:
+        shutil.copyfile(Path(stas_neuro.__file__).parent / module, library / module)
     (library / "__init__.py").write_text('"""Runs a network on Lava; see run.py."""\n', encoding="utf-8")
     (directory / "run.py").write_text(RUN, encoding="utf-8")
     fixed = network.arithmetic == FIXED

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from .arrays import read_npz
+from .documents import LARGEST, BadDocument
 from .execute import RUNTIMES, run_network
 from .failure import LavaFailure
 from .network import Array, Network
@@ -19,8 +20,10 @@ def main(directory: Path, arguments: Sequence[str] | None = None) -> int:
     """Run the network saved in `directory`; 0, or 2 with one line on standard error."""
     options = _parser().parse_args(arguments)
     try:
+        if options.out is not None:
+            _check_free(options.out)
         network = Network.load(directory)
-        images, labels = _read(options.images, options.limit)
+        images, labels = _read(options.images, options.limit, network.classes)
         result = run_network(
             network,
             network.prepare(images),
@@ -31,7 +34,7 @@ def main(directory: Path, arguments: Sequence[str] | None = None) -> int:
     except LavaFailure as failure:
         if options.debug and failure.detail:
             print(failure.detail, file=sys.stderr)
-        print(f"error: {failure.what}; {failure.remedy}", file=sys.stderr)
+        print(f"error: {failure.line}", file=sys.stderr)
         return 2
     predictions = result.logits.argmax(axis=1)
     for index, prediction in enumerate(predictions):
@@ -41,8 +44,18 @@ def main(directory: Path, arguments: Sequence[str] | None = None) -> int:
         print(f"accuracy: {right / len(labels):.4f} ({right} of {len(labels)})")
     print(f"token ratio: {result.token_ratio:.4f}")
     if options.out is not None:
-        np.savez(options.out, predictions=predictions, logits=result.logits, visits=result.visits)
+        with options.out.open("xb") as file:  # which refuses what has appeared there meanwhile
+            np.savez(file, predictions=predictions, logits=result.logits, visits=result.visits)
     return 0
+
+
+def _check_free(path: Path) -> None:
+    """Refuse, before any work, a file that exists or cannot be made."""
+    try:
+        path.open("xb").close()
+        path.unlink()
+    except OSError as error:
+        raise LavaFailure(f"{path}: {error.strerror or error}", "choose another path for --out") from error
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,24 +74,63 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _read(path: Path, limit: int | None) -> tuple[Array, Array | None]:
-    """Images (n, C, H, W), or (n, T, C, H, W) for event data, and labels (n,) if the file has them."""
+def _read(path: Path, limit: int | None, classes: Sequence[str]) -> tuple[Array, Array | None]:
+    """Images (n, C, H, W), or (n, T, C, H, W) for event data, and labels (n,) if the file has them.
+
+    Labels count the classes of the network: they are matched by name where the file has names.
+    """
+    if limit is not None and limit < 1:
+        raise LavaFailure(f"--limit is {limit}", "run at least 1 image")
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            images = arrays["images"][:limit]
-            labels = arrays["labels"][:limit] if "labels" in arrays.files else None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise LavaFailure(f"{path}: {error}", "give an npz file with an array named images") from error
+        arrays = read_npz(path, ("images", "labels", "classes"))
+    except (OSError, BadDocument) as error:
+        raise LavaFailure(f"{path}: {error}", "give an npz file that numpy.savez wrote") from error
+    if "images" not in arrays:
+        raise LavaFailure(f"{path}: holds no images", "give an npz file with an array named images")
+    images, labels = arrays["images"], arrays.get("labels")
+    if images.ndim not in (3, 4, 5) or not images.size:
+        raise LavaFailure(f"{path}: images have shape {images.shape}", "give images as README.md tells")
+    if labels is not None and (labels.shape != images.shape[:1] or labels.dtype.kind not in "iu"):
+        what = f"{path}: labels are {labels.dtype} of shape {labels.shape}, images have shape {images.shape}"
+        raise LavaFailure(what, "give one whole number an image, or no labels")
+    images, labels = images[:limit], None if labels is None else labels[:limit]
     images = images[:, None] if images.ndim == 3 else images
     if images.dtype != np.uint8 and images.dtype.kind != "f":
         raise LavaFailure(f"{path}: pixels are {images.dtype}", "give uint8 in 0..255, or floats in 0..1")
-    still = images.ndim < 5  # frames of events may hold any count
-    if still and images.dtype != np.uint8 and images.size and (images.min() < 0 or images.max() > 1):
-        raise LavaFailure(
-            f"{path}: float pixels are in {images.min():g}..{images.max():g}",
-            "scale them to 0..1, or give uint8",
-        )
-    return images, labels
+    least, most = float(images.min()), float(images.max())
+    if not np.isfinite([least, most]).all():
+        raise LavaFailure(f"{path}: pixels hold NaN or infinite values", "remove them")
+    low, high = (0, 1) if images.ndim < 5 else (-LARGEST, LARGEST)  # frames of events may hold any count
+    if images.dtype != np.uint8 and (least < low or most > high):
+        what = f"{path}: float pixels are in {least:g}..{most:g}"
+        raise LavaFailure(what, "scale them to 0..1, or give uint8")
+    names = arrays.get("classes", np.array([], str)).ravel()
+    return images, None if labels is None else _matched(labels, names, classes, path)
+
+
+def _matched(labels: Array, names: Array, classes: Sequence[str], path: Path) -> Array:
+    """Match labels with the network's classes by the rules of stas-neuro (its docs/cli.md)."""
+    given = [
+        name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in names.tolist()
+    ]
+    known = {name: index for index, name in enumerate(classes)}
+    numbers = [str(index) for index in range(len(classes))]
+    if len(set(given)) != len(given):
+        raise LavaFailure(f"{path}: classes occur twice: {given}", "give every class a name of its own")
+    wrong = np.flatnonzero((labels < 0) | (labels >= len(given or classes)))
+    if len(wrong):
+        what = f"the label of image {wrong[0]} is {labels[wrong[0]]}, outside 0..{len(given or classes) - 1}"
+        raise LavaFailure(f"{path}: {what}", "count classes from 0 as the network does, or name them")
+    # A network that has only numbers for names takes any names, one for each of its classes, in their order.
+    if not given or (
+        list(classes) == numbers and len(given) == len(numbers) and not set(given) & set(numbers)
+    ):
+        return labels
+    if unknown := [name for name in given if name not in known]:
+        what = f"the network has no class {', '.join(unknown)}; its classes are {', '.join(classes)}"
+        raise LavaFailure(f"{path}: {what}; the file's are {', '.join(given)}", "name classes as it does")
+    matched: Array = np.array([known[name] for name in given])[labels]
+    return matched
 
 
 def _progress(done: int, total: int) -> None:

@@ -37,7 +37,7 @@ def main(directory: Path, reporter: Reporter) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # Lava takes a dozen descriptors a process
     try:
-        network = Network.load(directory)
+        network = Network.load(directory, checked=False)  # whatever its supervisor was given
         images = np.load(directory / IMAGES_FILE)
         options = json.loads((directory / OPTIONS_FILE).read_text(encoding="utf-8"))
         run = Run(

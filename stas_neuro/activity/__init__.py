@@ -8,6 +8,7 @@ from stas_neuro.activity.record import (
     KINDS,
     MAPPED_KINDS,
     PHASES,
+    TOTAL_LIMIT,
     Activity,
     ActivityBuilder,
     Counts,
@@ -15,7 +16,6 @@ from stas_neuro.activity.record import (
     Visits,
     step_labels,
 )
-from stas_neuro.mapping import does_events
 
 __all__ = [
     "COMPARED",
@@ -23,6 +23,7 @@ __all__ = [
     "MAPPED_KINDS",
     "PHASES",
     "SAME_NETWORK",
+    "TOTAL_LIMIT",
     "Activity",
     "ActivityBuilder",
     "Counts",
@@ -32,7 +33,6 @@ __all__ = [
     "Visits",
     "builder_for",
     "check_facts",
-    "does_events",
     "hash_images",
     "layers_of",
     "mapped_layers",

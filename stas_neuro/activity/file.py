@@ -10,27 +10,24 @@ import binascii
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from stas_neuro.activity.origin import UNKNOWN, Origin
-from stas_neuro.activity.record import KINDS, MAPPED_KINDS, Activity, Counts, Layer, Visits
+from stas_neuro.activity.record import KINDS, MAPPED_KINDS, VISITS_LIMIT, Activity, Counts, Layer, Visits
+from stas_neuro.documents import shown
 from stas_neuro.errors import InputError
-from stas_neuro.files import parse_json, read_bytes, write_atomically
+from stas_neuro.files import check_version, parse_json, read_bytes, write_atomically
 from stas_neuro.mapping import Site
 
 FORMAT = "stas-neuro activity"
 SCHEMA_VERSION = 1
 _ADDED = frozenset({"cpu_operations", *MAPPED_KINDS})
 """Kinds that files written before them do not list: nothing counted any."""
+_CELLS = 1 << 22
+"""Counts of a kind, one for each image, layer and step, of a short file; a longer one has one a byte."""
 _REMEDY = "mend the file (docs/activity.md has the schema)"
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Header:
-    format: str
-    schema_version: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,20 +105,22 @@ def read_activity(path: str | Path) -> Activity:
     """
     path = Path(path)
     text = read_bytes(path)
-    header = parse_json(_Header, text, str(path), _REMEDY)
-    if header.format != FORMAT:
-        raise InputError(f"{path}: format is '{header.format}'", f"give a file of format '{FORMAT}'")
-    if header.schema_version != SCHEMA_VERSION:
-        what = f"{path}: schema_version is {header.schema_version}, this version reads {SCHEMA_VERSION}"
-        raise InputError(what, "use the version of stas-neuro that wrote it, or a newer one")
-    file = parse_json(_File, text, str(path), _REMEDY)
+
+    def check(document: dict[str, Any]) -> None:
+        if document.get("format") != FORMAT:
+            what = f"{path}: format is {shown(repr(document.get('format')))}"
+            raise InputError(what, f"give a file of format '{FORMAT}'")
+        check_version(document, SCHEMA_VERSION, str(path))
+
+    file = parse_json(_File, text, str(path), _REMEDY, check)
     try:
-        return _record(file)
+        return _record(file, len(text))
     except InputError as error:
         raise InputError(f"{path}: {error.what}", error.remedy) from error
 
 
-def _record(file: _File) -> Activity:
+def _record(file: _File, size: int) -> Activity:
+    """Make the record of a file that is `size` bytes long."""
     listed = sorted(_ADDED.union(file.kinds))
     absent = [kind for kind in KINDS if kind not in listed]
     if listed != sorted(KINDS) or len(set(file.kinds)) < len(file.kinds):
@@ -130,13 +129,16 @@ def _record(file: _File) -> Activity:
     shape = (file.images, len(file.layers), len(file.steps))
     if file.images < 0:
         raise InputError(f"images: is {file.images}", "give 0 or more")
-    counts: dict[str, Counts] = {kind: np.zeros(shape, dtype=np.int64) for kind in KINDS}
+    if file.images * max(shape[1] * shape[2], 1) > max(_CELLS, size):
+        what = f"images: {file.images} images of {shape[1]} layers and {shape[2]} steps in {size} bytes"
+        raise InputError(what, "give as many as were run, their counts one an image, or fewer")
+    counts: dict[str, Counts] = {}
     layer_of = {layer.name: index for index, layer in enumerate(file.layers)}
     step_of = {label: index for index, label in enumerate(file.steps)}
     seen: set[tuple[str, str, str]] = set()
     for number, event in enumerate(file.events):
         where = f"events.{number}"
-        for key, known in (("kind", counts), ("layer", layer_of), ("step", step_of)):
+        for key, known in (("kind", KINDS), ("layer", layer_of), ("step", step_of)):
             if getattr(event, key) not in known:
                 raise InputError(f"{where}.{key}: no {getattr(event, key)!r} in the file", _REMEDY)
         place = (event.kind, event.layer, event.step)
@@ -149,15 +151,14 @@ def _record(file: _File) -> Activity:
             raise InputError(
                 f"{where}.count: has {len(event.count)} numbers", f"give one or {file.images}, one an image"
             )
-        try:
-            counts[event.kind][:, layer_of[event.layer], step_of[event.step]] = event.count
-        except OverflowError as error:
-            raise InputError(f"{where}.count: does not fit 64 bits", _REMEDY) from error
+        if event.kind not in counts:
+            counts[event.kind] = np.zeros(shape, dtype=np.int64)
+        counts[event.kind][:, layer_of[event.layer], step_of[event.step]] = event.count
     visits = None if file.visits is None else _unpack(file.visits, file.images)
     return Activity(
         layers=tuple(file.layers),
         steps=tuple(file.steps),
-        counts=counts,
+        counts=dict.fromkeys(KINDS, np.broadcast_to(np.int64(0), shape)) | counts,
         visits=visits,
         cores=tuple(file.cores),
         late=file.late,
@@ -185,8 +186,8 @@ def _visits(visits: Visits | None) -> dict[str, int | str] | None:
 
 def _unpack(packed: _Visits, images: int) -> Visits:
     shape = (images, packed.time_steps, packed.blocks, packed.tokens)
-    if min(shape) < 0:
-        raise InputError(f"visits: sizes are {shape}", "give 0 or more")
+    if not 1 <= min(shape[1:]) <= max(shape[1:]) <= VISITS_LIMIT:
+        raise InputError(f"visits: sizes are {shape[1:]}", f"give 1 to {VISITS_LIMIT}")
     try:
         content = base64.b64decode(packed.bits, validate=True)
     except (binascii.Error, ValueError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -13,7 +14,9 @@ import numpy.typing as npt
 from stas_neuro.activity.alike import JOINED, check_facts
 from stas_neuro.activity.origin import UNKNOWN, Origin
 from stas_neuro.errors import InputError
+from stas_neuro.ir import block_of
 from stas_neuro.mapping import Site
+from stas_neuro.pickling import MadeAnew
 
 Counts = npt.NDArray[np.int64]
 Visits = npt.NDArray[np.bool_]
@@ -43,6 +46,19 @@ KINDS: tuple[str, ...] = (
 )
 """Every kind of event a record holds; docs/activity.md defines each."""
 
+
+COUNT_LIMIT, TOTAL_LIMIT = 1 << 43, 1 << 62
+"""Of events of an image, layer and step, and of all events of a kind: products and sums of them are exact."""
+SIZE_LIMITS: Mapping[str, int] = {
+    "neurons": 1 << 40,
+    "in_features": 1 << 18,
+    "out_features": 1 << 18,
+    "weights": 1 << 40,
+    "stage": 1 << 14,
+}
+"""Of what a layer says of itself: 100 times the largest layers there are, and more."""
+VISITS_LIMIT = 1 << 16
+"""Of model steps, of blocks and of tokens in visits."""
 
 PHASES: tuple[str, ...] = ("once", "stem", "step", "end")
 """When a layer runs: the labels of steps without their number."""
@@ -113,15 +129,16 @@ class Layer:
         return self.of or self.name
 
     def __post_init__(self) -> None:
-        for key in ("neurons", "in_features", "out_features", "weights", "stage"):
-            if (getattr(self, key) or 0) < 0:
-                raise InputError(f"layer {self.name}: {key} is {getattr(self, key)}", "give 0 or more")
+        for key, limit in SIZE_LIMITS.items():
+            if not 0 <= (getattr(self, key) or 0) <= limit:
+                what = f"layer {self.name}: {key} is {getattr(self, key)}"
+                raise InputError(what, f"give 0 or more, at most {limit}")
         if self.phase not in PHASES:
             raise InputError(f"layer {self.name}: phase is '{self.phase}'", f"use {', '.join(PHASES)}")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Activity:
+class Activity(MadeAnew):
     """Counts of a run over some images. Arrays are read-only.
 
     Records are equal when they count the same; `origin` is not compared.
@@ -159,17 +176,18 @@ class Activity:
     def __post_init__(self) -> None:
         _require_unique("layer", [layer.name for layer in self.layers])
         _require_unique("step", self.steps)
-        names = {layer.name for layer in self.layers}
+        self._check_stages()
+        owners = {layer.name for layer in self.layers if not layer.placed_with}
         for layer in self.layers:
-            if layer.placed_with and layer.placed_with not in names:
-                raise InputError(
-                    f"layer {layer.name} is placed with {layer.placed_with}", "name a layer of the record"
-                )
+            if layer.placed_with and layer.placed_with not in owners:
+                what = f"layer {layer.name} is placed with {layer.placed_with}"
+                raise InputError(what, "name a layer of the record that keeps its own neurons")
             if layer.core is not None and not 0 <= layer.core < len(self.cores):
                 what = f"layer {layer.name} is on core {layer.core} of {len(self.cores)}"
                 raise InputError(what, "list the site of every core")
-        if self.late < 0:
-            raise InputError(f"late is {self.late}", "give 0 or more hardware steps")
+        if not 0 <= self.late <= SIZE_LIMITS["stage"]:
+            remedy = f"give 0 or more hardware steps, at most {SIZE_LIMITS['stage']}"
+            raise InputError(f"late is {self.late}", remedy)
         if set(self.counts) != set(KINDS):
             wrong = sorted(set(self.counts) ^ set(KINDS))
             raise InputError(
@@ -191,8 +209,34 @@ class Activity:
             visits = np.array(self.visits, dtype=np.bool_)
             if visits.ndim != 4 or visits.shape[0] != shape[0]:
                 raise InputError(f"visits have shape {visits.shape}", f"give ({shape[0]}, T, L, N)")
+            self._check_visits(visits.shape)
             visits.setflags(write=False)
             object.__setattr__(self, "visits", visits)
+
+    def _check_stages(self) -> None:
+        """Refuse a stage that no layers before it lead to: each of these has one of its own."""
+        stages = Counter(layer.phase for layer in self.layers)
+        for layer in self.layers:
+            if layer.stage is not None and layer.stage >= stages[layer.phase]:
+                what = f"layer {layer.name}: stage is {layer.stage}"
+                remedy = f"count from 0: {stages[layer.phase]} layers of phase {layer.phase} are listed"
+                raise InputError(what, remedy)
+
+    def _check_visits(self, shape: tuple[int, ...]) -> None:
+        """Refuse visits of steps that the record does not list, or of too few blocks for its layers."""
+        for what, size in zip(("model steps", "blocks", "tokens"), shape[1:], strict=True):
+            if not 1 <= size <= VISITS_LIMIT:
+                raise InputError(f"visits are of {size} {what}", f"give 1 to {VISITS_LIMIT}")
+        labels = set(self.steps)
+        for step in range(1, shape[1] + 1):
+            if f"step{step}" not in labels:
+                raise InputError(
+                    f"visits are of {shape[1]} model steps, no step is step{step}", "list each model step"
+                )
+        for layer in self.layers:
+            if (block_of(layer.scope) or 0) >= shape[2]:
+                what = f"layer {layer.name} is in {layer.scope}, visits are of {shape[2]} blocks"
+                raise InputError(what, "number blocks from block0")
 
     @property
     def images(self) -> int:
@@ -366,12 +410,16 @@ def _frozen_counts(kind: str, array: Counts, shape: tuple[int, int, int]) -> Cou
         )
     if counts.size and counts.min() < 0:
         raise InputError(f"a count of {kind} is {counts.min()}", "give 0 or more")
+    if counts.size and counts.max() > COUNT_LIMIT:
+        raise InputError(f"a count of {kind} is {counts.max()}", f"give at most {COUNT_LIMIT}")
+    if counts.sum(dtype=np.float64) > TOTAL_LIMIT:
+        raise InputError(f"counts of {kind} add up to more than {TOTAL_LIMIT}", "split the record")
     counts.setflags(write=False)
     return counts
 
 
 def _require_unique(what: str, names: Sequence[str]) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, times in Counter(names).items() if times > 1)
     if twice:
         raise InputError(f"{what} {', '.join(twice)} appears more than once", "name each once")
 

@@ -31,9 +31,19 @@ from stas_neuro.energy import (
     list_profiles,
     load_profile,
 )
+from stas_neuro.energy.profile import profile_path
 from stas_neuro.errors import InputError
-from stas_neuro.files import write_atomically
-from stas_neuro.report import comparison_csv, comparison_report, schedules_report, si, write_savings_chart
+from stas_neuro.files import check_outputs
+from stas_neuro.report import (
+    comparison_csv,
+    comparison_report,
+    csv_output,
+    picture_output,
+    schedules_report,
+    si,
+    what_if_lines,
+    write_savings_chart,
+)
 from stas_neuro.report.tables import disclaimer, interval_cells, lines
 
 
@@ -93,13 +103,15 @@ def command(
     stage 1, or of the same weights compiled with --accumulate off. It tells where a saving comes from, and
     how much is left of what the literature's operation count promises. All figures are estimated.
     """
-    for output in (path for path in (csv_file, picture) if path is not None):
-        if not baselines:
-            raise InputError(f"{output} would hold savings, and there is no baseline", "give a --baseline")
-        if output.exists() and not force:
-            raise InputError(f"{output} exists", "choose another path, or replace it with --force")
-    activity = read_run(run)
     named = list_profiles() if profiles == "all" else [name.strip() for name in profiles.split(",")]
+    table = None if csv_file is None else csv_output(csv_file, force=force)
+    drawing = None if picture is None else picture_output(picture, force=force)
+    for output in (place for place in (table, drawing) if place is not None and not baselines):
+        what = f"{output.path} would hold savings, and there is no baseline"
+        raise InputError(what, "give a --baseline")
+    others = [text.rpartition("=")[2] for text in (*baselines, *stale)]
+    check_outputs([table, drawing], reads=[run, *others, *map(profile_path, named)])
+    activity = read_run(run)
     loaded = [load_profile(name) for name in named]
     label = run.resolve().name
     runs = {label: activity}
@@ -125,10 +137,10 @@ def command(
         )
         reported = dict.fromkeys(told for row in saved.rows for told in row.unchecked)
         unchecked |= reported
-        if csv_file is not None:
-            write_atomically(csv_file, comparison_csv(saved).encode())
-        if picture is not None:
-            write_savings_chart(picture, saved)
+        if table is not None:
+            table.write(comparison_csv(saved).encode())
+        if drawing is not None:
+            write_savings_chart(drawing.path, saved, force=force)
     schedules = compare_schedules(runs, loaded, gating, weight_bits)
     if as_json:
         document: dict[str, Any] = {"estimates": [cost.to_json() for cost in priced], "missing": lacking}
@@ -140,6 +152,9 @@ def command(
     _hint(priced, loaded)
     if saved is not None:
         emit(comparison_report(saved))
+    else:
+        for line in what_if_lines(("this network", cost) for cost in priced):
+            click.echo(line)
     emit(schedules_report(schedules))
     if rest := [told for told in unchecked if told not in reported]:
         emit(lines("Not checked", rest))

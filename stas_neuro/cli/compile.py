@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import click
 import numpy as np
 
 from stas_neuro import api
-from stas_neuro.bundle import load_bundle, save_bundle
+from stas_neuro.bundle import Bundle, bundle_output, load_bundle, save_bundle
 from stas_neuro.cli.common import (
     PATH,
     emit,
@@ -19,21 +20,34 @@ from stas_neuro.cli.common import (
     progress,
     stas_command,
     summary,
+    weight_bits_option,
 )
-from stas_neuro.data import load_data
-from stas_neuro.energy import load_profile
+from stas_neuro.data import LabelledImages, data_path, load_data
+from stas_neuro.energy import MissingEntry, load_profile
+from stas_neuro.energy.profile import profile_path
 from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.stock import lower_stock, round_synaptic_biases
-from stas_neuro.ir import Encoding, Graph, Stage, is_off_core
+from stas_neuro.files import check_outputs
+from stas_neuro.ir import Encoding, Graph, Stage
+from stas_neuro.labels import bias_of_first
 from stas_neuro.mapping import Mapping
 from stas_neuro.models.config import ACCUMULATIONS, READOUTS
 from stas_neuro.passes import SCHEDULES, run_passes, schedule_decisions
 from stas_neuro.placement import OBJECTIVES, STRATEGIES, Objective, Strategy, place, utilisation
-from stas_neuro.quantisation import load_scales, quantise
+from stas_neuro.preflight import Verdict, check
+from stas_neuro.quantisation import SAMPLE_IMAGES, load_scales, quantise
+from stas_neuro.report import cannot_take
 from stas_neuro.report.placement import utilisation_report
 
 PROFILE_IMAGES = 2000
 """Images of a profiling run, if not told: the choice of groups has settled by then."""
+LOST = {
+    "zero weights": "all weights of {used} of {limit} output channels are 0",
+    "lost weights": "{used} of its {limit} weights became 0",
+}
+"""Findings of which compiling warns, and how: the weights are not those of the model."""
+LISTED = 8
+"""Warnings in the text; JSON has all."""
 
 
 @stas_command(
@@ -58,11 +72,10 @@ PROFILE_IMAGES = 2000
 )
 @click.option("--epsilon", type=float, metavar="E", help="A token halts at 1 - E, instead of as trained.")
 @click.option("--readout", type=click.Choice(READOUTS), help="What the head sees, instead of as trained.")
-@click.option(
+@weight_bits_option(
     "--bits",
-    type=click.IntRange(1, 9),
     metavar="N",
-    help="Also make the integer program, with weights of 1 to 9 bits; a fine-tuned model knows its own.",
+    text="Also make the integer program, with weights of 2 to 9 bits; a fine-tuned model knows its own.",
 )
 @click.option(
     "--calibrate",
@@ -152,6 +165,9 @@ def command(
     takes numpy, and Lava if asked for, but not torch. With --bits it also holds the integer program that a
     chip would run.
     """
+    reads = [model, data_path(calibrate), data_path(profile_run), profile_path(profile)]
+    check_outputs([bundle_output(output, force=force)], reads=reads)
+    chip = profile or "loihi2"
     graph = api.compile(model, accumulate=accumulate, epsilon=epsilon, readout=readout)
     options: dict[str, Any] = {"accumulate": accumulate, "epsilon": epsilon, "readout": readout}
     if late is not None and schedule is None:
@@ -162,6 +178,7 @@ def command(
         options |= {"schedule": schedule, "late": summary(graph)["late"] or None}
     tuned = load_scales(model)
     quantised = None
+    notes: list[str] = []
     for_integers = profile if placement is None or bits is not None else None
     chosen = {"--calibrate": calibrate, "--profile": for_integers, "--input-encoding": input_encoding}
     given = [name for name, value in chosen.items() if value is not None]
@@ -173,15 +190,18 @@ def command(
         quantised = run_passes(as_trained, [tuned])
         options["bits"] = tuned.bits
     elif bits is not None:
-        target = load_profile(profile or "loihi2")
+        target = load_profile(chip)
         arithmetic = target.arithmetic
         if arithmetic is None:
             why = target.no_arithmetic
             what = f"{target.name} has no cores for our integers: {why}"
             raise InputError(what, "use loihi1 or loihi2")
+        sample = None if calibrate is None else load_data(calibrate, "train")
+        if sample is not None and (bias := bias_of_first(sample, SAMPLE_IMAGES)):
+            notes.append(f"--calibrate: {bias}")
         quantised = quantise(
             as_trained,
-            None if calibrate is None else load_data(calibrate, "train"),
+            sample,
             bits=bits,
             arithmetic=arithmetic,
             encoding=input_encoding or "graded",
@@ -189,7 +209,7 @@ def command(
         options |= {
             "bits": bits,
             "calibrate": calibrate,
-            "profile": profile or "loihi2",
+            "profile": chip,
             "input_encoding": input_encoding or "graded",
         }
     if quantised is not None and schedule is not None:
@@ -205,26 +225,40 @@ def command(
     asked = {"groups": groups, "minimise": minimise, "profile_run": profile_run, "limit": limit}
     mapping = None
     if placement is not None:
-        chip = profile or "loihi2"
         learnt_from = profile_run or calibrate
         if minimise is not None and placement != "halting-aware":
             raise InputError(f"--minimise is of halting-aware, not of {placement}", "leave it out")
         if limit is not None and learnt_from is None:
             raise InputError("--limit is of --profile-run", "give that too")
-        mapping = _place(quantised or graph, chip, placement, groups, minimise, learnt_from, limit)
+        seen = None if learnt_from is None else load_data(learnt_from, "train")
+        count = limit or PROFILE_IMAGES
+        if seen is not None and (bias := bias_of_first(seen, count)):
+            notes.append(f"profiling run: {bias}")
+        mapping = _place(quantised or graph, chip, placement, groups, minimise, seen, count)
         options |= {"placement": placement, "profile": chip, **asked, "profile_run": learnt_from}
     elif any(value is not None for value in asked.values()):
         name = next(name for name, value in asked.items() if value is not None).replace("_", "-")
         raise InputError(f"--{name} is of --placement", "give a --placement too")
     origin = api.provenance(model, **options)
     save_bundle(graph, output, origin, quantised=quantised, mapping=mapping, force=force)
-    beside = [node.name for node in quantised.nodes if is_off_core(node)] if quantised else []
-    facts = summary(graph) | {"bits": options.get("bits"), "off_core": beside}
+    bundle = load_bundle(output)
+    verdict, unknown = None, None
+    if quantised is not None or mapping is not None:
+        verdict, unknown = _judge(bundle, chip)
+    beside = [node.name for node in quantised.nodes if node.off_core] if quantised else []
+    facts = summary(graph) | {"bits": options.get("bits"), "off_core": beside, "notes": notes}
     if mapping is not None:
         facts |= {"cores": len(mapping.cores), "chips": mapping.chips, "groups": mapping.groups}
     if as_json:
-        document = {"bundle": str(output), "sha256": load_bundle(output).sha256, "source": origin.source}
-        document |= {"source_sha256": origin.source_sha256, "options": origin.options}
+        document = {
+            "bundle": str(output),
+            "sha256": bundle.sha256,
+            "source": origin.source,
+            "source_sha256": origin.source_sha256,
+            "options": origin.options,
+            "check": None if verdict is None else asdict(verdict),
+            "check_unknown": unknown,
+        }
         emit_json(document | facts)
         return
     click.echo(
@@ -232,6 +266,8 @@ def command(
         f"{facts['time_steps']} time steps on {facts['tokens']} tokens, {len(facts['classes'])} classes, "
         f"halting {halting_words(facts)}"
     )
+    for note in notes:
+        click.echo(f"note: {note}")
     if quantised is not None:
         click.echo(
             f"integer program with weights of {facts['bits']} bits; "
@@ -239,6 +275,32 @@ def command(
         )
     if mapping is not None:
         emit(utilisation_report(utilisation(quantised or graph, mapping, load_profile(chip))))
+    if unknown is not None:
+        click.echo(f"whether {chip} can take it is not known: {unknown}")
+    if verdict is not None:
+        _show(verdict, f"stas-export check {output} --profile {chip} lists all")
+
+
+def _judge(bundle: Bundle, chip: str) -> tuple[Verdict | None, str | None]:
+    """Check whether the chip that a bundle was compiled for can take it; why nobody knows, else."""
+    try:
+        (verdict,) = check(bundle, [chip]).verdicts
+    except MissingEntry as error:
+        return None, str(error)
+    return verdict, None
+
+
+def _show(verdict: Verdict, where: str) -> None:
+    """Say that the chip cannot take the network, if so, and which layers lost weights on the way to it."""
+    if errors := [finding for finding in verdict.findings if finding.severity == "error"]:
+        refused = cannot_take(verdict.profile, "this network", errors)
+        click.echo(f"{refused}; what a run or a price tells of it there is a what-if; {where}")
+    lost = [finding for finding in verdict.findings if finding.resource in LOST]
+    for finding in lost[:LISTED]:
+        what = LOST[finding.resource].format(used=finding.used, limit=finding.limit)
+        click.echo(f"warning: {finding.layer}: {what}; {finding.remedy}")
+    if len(lost) > LISTED:
+        click.echo(f"and {len(lost) - LISTED} more such warnings; {where}")
 
 
 def _place(
@@ -247,21 +309,20 @@ def _place(
     strategy: Strategy,
     groups: int | None,
     minimise: Objective | None,
-    data: str | None,
-    limit: int | None,
+    images: LabelledImages | None,
+    limit: int,
 ) -> Mapping:
     """Put a network on the cores of a chip, after a run that shows what it does."""
     seen = None
-    if data is not None:
+    if images is not None:
         arithmetic = "fixed" if graph.stage == Stage.QUANTISED else "float"
-        images = load_data(data, "train")
         with progress("profiling run") as told:
             seen = api.run(
                 graph,
                 images,
                 arithmetic=arithmetic,
                 dtype=np.float32 if arithmetic == "float" else np.float64,
-                limit=limit or PROFILE_IMAGES,
+                limit=limit,
                 progress=told,
             ).activity
     return place(

@@ -36,9 +36,10 @@ from stas_neuro.energy import (
     load_profile,
 )
 from stas_neuro.energy.pricing import OP_COUNT
-from stas_neuro.files import appearing_directory
+from stas_neuro.files import Output
+from stas_neuro.labels import match_classes
 from stas_neuro.quantisation import quantise
-from stas_neuro.report import predictions_table, si, write_halting_map
+from stas_neuro.report import comparison_what_if, predictions_table, si, write_halting_map
 from stas_neuro.report.tables import disclaimer
 from stas_neuro.shipped import HALTING_MODEL, IMAGES, ONE_STEP_MODEL, shipped
 from stas_neuro.trace import Trace
@@ -77,6 +78,7 @@ BASELINES = (
 class _Demonstration:
     directory: Path
     images: LabelledImages
+    """Labelled as the models count classes."""
     traces: Mapping[str, Trace]
     """By label; the first is that with halting."""
     certificate: Verification
@@ -85,6 +87,10 @@ class _Demonstration:
     raster: Comparison
     """The same with stage 1 in raster order too, which leaves out that halting gives up pipelining."""
     wall_time_s: float
+
+    def accuracy(self, label: str) -> float | None:
+        """Share of the images that a model classifies as labelled."""
+        return api.accuracy(self.traces[label], self.images, self.images.classes)
 
 
 @stas_command("stas-export demo", "stas-export demo --images 128 -o demo")
@@ -120,9 +126,10 @@ def command(output: Path | None, images: int, force: bool, as_json: bool) -> Non
 
 def _demonstrate(directory: Path, count: int, force: bool) -> _Demonstration:
     begun = time.perf_counter()
-    data = load_data(str(shipped(IMAGES))).select(slice(0, count))
-    with appearing_directory(directory, marker=PICTURE, force=force) as fresh:
+    with Output.marked(directory, PICTURE, force=force).filled() as fresh:
+        data = load_data(str(shipped(IMAGES))).select(slice(0, count))
         halting = _run(HALTING, data, fresh, directory, backend="lava")
+        data = match_classes(data, load_bundle(fresh / "halting.stas").graph.classes)
         with progress("comparing spikes") as told:
             certificate = verify(fresh / "halting.stas", data, limit=VERIFIED, progress=told)
         without = {model.label: _run(model, data, fresh, directory) for model in BASELINES}
@@ -160,7 +167,7 @@ def _run(
         trace = api.run(bundle, data, backend=backend, progress=told)
     document = run_document(directory / path.name, bundle, data, trace, time.perf_counter() - begun)
     document |= {"backend": backend, "dtype": "float64"}
-    write_run(fresh / "runs" / model.name, document, data, trace, force=False)
+    write_run(fresh / "runs" / model.name, document, bundle, data, trace, force=False)
     return trace
 
 
@@ -176,7 +183,7 @@ def _document(done: _Demonstration) -> dict[str, Any]:
         "halting_map": str(done.directory / PICTURE),
         "images": len(done.images),
         "models": [
-            {"model": label, "accuracy": api.accuracy(trace, done.images), "token_ratio": trace.token_ratio}
+            {"model": label, "accuracy": done.accuracy(label), "token_ratio": trace.token_ratio}
             for label, trace in done.traces.items()
         ],
         "verification": done.certificate.to_json(),
@@ -198,6 +205,8 @@ def _show(done: _Demonstration) -> None:
     click.echo(f"3. What an image costs, mean of {len(done.images)}, and what halting saves of it:")
     _show_costs(done)
     click.echo("* of its events only: no static power or no time is published.")
+    for line in comparison_what_if(done.fastest):
+        click.echo(line)
     click.echo(f"{OP_COUNT} is the operation count of the literature, without time and static power.")
     click.echo("Low to high in brackets.")
     estimates = (*done.fastest.estimates, *done.raster.estimates)
@@ -214,7 +223,7 @@ def _show(done: _Demonstration) -> None:
 
 def _show_costs(done: _Demonstration) -> None:
     """Print the models, their energies by chip, then what halting saves against each."""
-    accuracies = {label: percent(api.accuracy(trace, done.images)) for label, trace in done.traces.items()}
+    accuracies = {label: percent(done.accuracy(label)) for label in done.traces}
     ratios = {label: percent(trace.token_ratio) for label, trace in done.traces.items()}
     # Raster halting feeds every step from the one before: its steps cannot overlap, those of the others can.
     baselines = _by_baseline(done.fastest) + _by_baseline(done.raster)

@@ -19,11 +19,11 @@ from stas_neuro.cli.common import (
     progress,
     stas_command,
 )
-from stas_neuro.cli.runs import RUN_FILE, run_document, write_run
-from stas_neuro.data import load_data
+from stas_neuro.cli.runs import run_document, run_output, write_run
+from stas_neuro.data import data_path, load_data
 from stas_neuro.energy import GATINGS
 from stas_neuro.errors import InputError
-from stas_neuro.files import check_free
+from stas_neuro.files import check_outputs
 
 
 @stas_command(
@@ -118,7 +118,7 @@ def command(
     depends on: `estimate` and `compare` read it.
     """
     if output is not None:
-        check_free(output, marker=RUN_FILE, force=force)  # before the work, not after it
+        check_outputs([run_output(output, force=force)], reads=[bundle, data_path(data)])
     if all((bundle / name).is_file() for name in api.CHECKPOINT_FILES):
         raise InputError(
             f"{bundle} is a checkpoint", f"compile it first: stas-export compile {bundle} -o BUNDLE"
@@ -142,7 +142,6 @@ def command(
             progress=told,
         )
     wall_time_s = time.perf_counter() - begun
-    images = images.select(slice(0, trace.images))
     document = run_document(bundle, network, images, trace, wall_time_s)
     document |= {"backend": backend, "arithmetic": arithmetic, "gating": gating}
     document["cores"] = len(trace.activity.cores)
@@ -151,7 +150,7 @@ def command(
     if backend == "lava":
         document |= {"runtime": runtime, "lowering": lowering}
     if output is not None:
-        write_run(output, document, images, trace, force=force)
+        write_run(output, document, network, images, trace, force=force)
     if as_json:
         emit_json(document)
         return
@@ -160,6 +159,8 @@ def command(
         f"{trace.images} images on {backend} in {numbers}: accuracy {percent(document['accuracy'])}, "
         f"token ratio {percent(document['token_ratio'])}, {document['images_per_s']:.1f} images/s"
     )
+    for note in document["notes"]:
+        click.echo(f"note: {note}")
     if gating != "silent" and not network.graph.accumulators:
         click.echo(f"nothing halts in this network: gating {gating} has no halted tokens to act on")
     if output is not None:

@@ -13,7 +13,8 @@ from stas_neuro.activity import Activity, read_activity, write_activity
 from stas_neuro.bundle import Bundle
 from stas_neuro.data import LabelledImages
 from stas_neuro.errors import InputError
-from stas_neuro.files import appearing_directory
+from stas_neuro.files import Output
+from stas_neuro.labels import bias_of_first, match_classes
 from stas_neuro.trace import Trace
 
 RUN_FILE, OUTPUTS_FILE, ACTIVITY_FILE = "run.json", "outputs.npz", "activity.json"
@@ -21,32 +22,46 @@ FORMAT, SCHEMA_VERSION = "stas-neuro run", 1
 
 
 def run_document(
-    path: Path, bundle: Bundle, images: LabelledImages, trace: Trace, wall_time_s: float
+    path: Path, bundle: Bundle, data: LabelledImages, trace: Trace, wall_time_s: float
 ) -> dict[str, Any]:
-    """Tell what was run on what, and how well; plain data."""
+    """Tell what was run on what, and how well; plain data. The trace is of the first images of `data`."""
+    bias = bias_of_first(data, trace.images)
     return {
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
         "tool_version": __version__,
         "bundle": str(path),
         "bundle_sha256": dict(bundle.sha256),
-        "data": images.source,
+        "data": data.source,
         "images": trace.images,
-        "accuracy": api.accuracy(trace, images),
+        "accuracy": api.accuracy(trace, data, bundle.graph.classes),
         "token_ratio": trace.token_ratio,
         "wall_time_s": wall_time_s,
         "images_per_s": trace.images / wall_time_s,
+        "notes": [] if bias is None else [bias],
     }
 
 
+def run_output(directory: Path, *, force: bool) -> Output:
+    """Give the place of a run, for `check_outputs`."""
+    return Output.marked(directory, RUN_FILE, force=force)
+
+
 def write_run(
-    directory: Path, document: dict[str, Any], images: LabelledImages, trace: Trace, *, force: bool
+    directory: Path,
+    document: dict[str, Any],
+    bundle: Bundle,
+    data: LabelledImages,
+    trace: Trace,
+    *,
+    force: bool,
 ) -> None:
     """Write a run, whole or not at all; InputError where something else is there or writing fails."""
     arrays: dict[str, Any] = {"logits": trace.logits, "visits": trace.visits}
-    if images.labels is not None:
-        arrays["labels"] = images.labels
-    with appearing_directory(directory, marker=RUN_FILE, force=force) as fresh:
+    labels = match_classes(data, bundle.graph.classes).labels
+    if labels is not None:
+        arrays["labels"] = labels[: trace.images]
+    with run_output(directory, force=force).filled() as fresh:
         np.savez_compressed(fresh / OUTPUTS_FILE, **arrays)
         write_activity(trace.activity, fresh / ACTIVITY_FILE)
         (fresh / RUN_FILE).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")

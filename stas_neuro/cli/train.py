@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -18,13 +19,15 @@ from stas_neuro.cli.common import (
     data_option,
     emit_json,
     force_option,
-    limit_option,
     percent,
     stas_command,
+    weight_bits_option,
 )
-from stas_neuro.data import LabelledImages, load_data
+from stas_neuro.data import LabelledImages, data_path, load_data
 from stas_neuro.errors import InputError
+from stas_neuro.files import Output, check_outputs
 from stas_neuro.finetuning import fine_tune
+from stas_neuro.labels import sample
 from stas_neuro.models.config import ACCUMULATIONS, ATTENTIONS, FIRES, PRESETS, READOUTS, STEMS, StasConfig
 from stas_neuro.models.config import preset as named_preset
 from stas_neuro.quantisation import SCALES_FILE
@@ -64,8 +67,9 @@ TRAIN_HELP = {
     "ponder_weight": "Weight of the ponder loss, which shortens the visits.",
     "ponder_ramp": "Share of stage 2 over which that weight rises from 0.",
     "augment": "Shift by up to two pixels and mirror.",
-    "holdout": "Last images kept back to evaluate on; 5000, or a tenth of fewer than 50000, if not given.",
-    "seed": "Seed of weights and order.",
+    "holdout": "Images kept back to evaluate on, of each class its share; 5000, or a tenth of fewer than "
+    "50000, if not given.",
+    "seed": "Seed of weights and order, and of which images --limit takes and --holdout keeps back.",
     "bfloat16": "Multiply matrices in bfloat16.",
     "compile": "Fuse the neurons' arithmetic, which needs a C++ compiler.",
 }
@@ -121,13 +125,17 @@ def _flag(name: str) -> str:
 @_model_options
 @_train_options
 @click.option("--init", type=PATH, metavar="CHECKPOINT", help="Start from these weights.")
-@click.option(
+@weight_bits_option(
     "--qat",
-    type=click.IntRange(1, 9),
     metavar="BITS",
-    help="Fine-tune the model of --init to weights of 1 to 9 bits, as stage 2, in its integer arithmetic.",
+    text="Fine-tune the model of --init to weights of 2 to 9 bits, as stage 2, in its integer arithmetic.",
 )
-@limit_option
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Take only N images, drawn by --seed, of each class its share.",
+)
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads that torch may use.")
 @click.option(
     "-o", "--output", required=True, type=PATH, metavar="DIR", help="Directory of the checkpoint to write."
@@ -158,33 +166,47 @@ def command(
         raise InputError(what, "give --init, and neither --preset nor an option of the model")
     if qat is None and preset is None:
         raise InputError("no --preset is given", f"choose one of {', '.join(PRESETS)}")
-    images = load_data(data, "train").select(slice(0, limit))
+    if _is_first():
+        # A model fine-tuned to integers may lie in the directory of the one it starts from.
+        start = () if init is None else (init / name for name in api.CHECKPOINT_FILES)
+        check_outputs([_training(output, resume=resume, force=force)], reads=[data_path(data), *start])
+    images = load_data(data, "train")
+    if limit is not None:
+        images = sample(images, limit, options["seed"])
     if options["holdout"] is None:
         options["holdout"] = min(_HOLDOUT, max(1, len(images) // 10))
     settings = TrainOptions(**{field.name: options[field.name] for field in fields(TrainOptions)})
-    if _is_first():
-        _check_room(output, resume=resume, force=force)
     if threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(threads)  # torch reads it when it is imported
     with api.needs("torch"):
-        from stas_neuro.training.train import fit, train
+        from stas_neuro.training.train import classes_of, fit, train
     if qat is not None:
         assert init is not None
         config = api.load_model(init).config
     else:
         assert preset is not None
         config = named_preset(preset).replace(**changes)
-    fit(config, images, settings)  # what does not fit is told before anything is cleared away
-    if _is_first() and not resume:
-        _clear(output)
+    # What does not fit is reported before anything is cleared away.
+    fitted = fit(config, images, settings, classes_of(init))
+
+    def prepare() -> None:
+        # Again, now that nobody else can write there.
+        _training(output, resume=resume, force=force).check_free()
+        if not resume:
+            _clear(output)
+
     epochs: list[dict[str, Any]] = []
-    with _reporting(epochs) as report:
+    notes: list[str] = []
+    with _reporting(epochs, notes) as report:
         if qat is not None and init is not None:
-            fine_tune(init, images, qat, settings, output, resume=resume, report=report)
+            fine_tune(init, images, qat, settings, output, resume=resume, prepare=prepare, report=report)
         else:
-            train(config, images, settings, output, init=init, resume=resume, report=report)
+            train(config, images, settings, output, init=init, resume=resume, prepare=prepare, report=report)
     if _is_first():
-        _tell(output, images, epochs, as_json)
+        guessing = math.log(fitted.num_classes)
+        if epochs and (loss := epochs[-1]["cross_entropy"]) > guessing:
+            notes.append(f"the loss of held-out images is {loss:.3g}, above that of guessing, {guessing:.3g}")
+        _tell(output, images, settings, epochs, notes, as_json)
 
 
 def _is_first() -> bool:
@@ -192,14 +214,17 @@ def _is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _check_room(output: Path, *, resume: bool, force: bool) -> None:
-    """Refuse a directory with anything in it, unless to resume, or by force an earlier training."""
-    if resume or not output.exists() or (output.is_dir() and not any(output.iterdir())):
-        return
-    if not (output / "log.jsonl").is_file():
-        raise InputError(f"{output} exists and holds no training", "choose another path")
-    if not force:
-        raise InputError(f"{output} exists", "choose another path, --resume it, or --force to train anew")
+def _training(output: Path, *, resume: bool, force: bool) -> Output:
+    """Give the place of a training, which one that is resumed goes on in."""
+    return Output(
+        path=output,
+        is_earlier=lambda found: any((found / name).is_file() for name in ("log.jsonl", "last.safetensors")),
+        otherwise="holds no training",
+        force=force or resume,
+        is_directory=True,
+        in_place=True,
+        instead="--resume it, or --force to train anew",
+    )
 
 
 def _clear(output: Path) -> None:
@@ -209,12 +234,14 @@ def _clear(output: Path) -> None:
 
 
 @contextmanager
-def _reporting(epochs: list[dict[str, Any]]) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Give a receiver of training events: it keeps epochs, and tells how far training is on stderr."""
+def _reporting(epochs: list[dict[str, Any]], notes: list[str]) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Give a receiver of training events: it keeps epochs and notes, and reports progress on stderr."""
     if not sys.stderr.isatty() or not _is_first():
 
         def note(event: dict[str, Any]) -> None:
-            if event["event"] == "epoch":
+            if event["event"] == "note":
+                notes.append(event["text"])
+            elif event["event"] == "epoch":
                 epochs.append(event)
                 click.echo(_epoch(event), err=True)
 
@@ -229,6 +256,9 @@ def _reporting(epochs: list[dict[str, Any]]) -> Iterator[Callable[[dict[str, Any
         bar = bars.add_task("training", total=None)
 
         def draw(event: dict[str, Any]) -> None:
+            if event["event"] == "note":
+                notes.append(event["text"])
+                return
             if event["event"] == "epoch":
                 epochs.append(event)
                 console.print(_epoch(event))
@@ -248,11 +278,21 @@ def _epoch(event: dict[str, Any]) -> str:
     )
 
 
-def _tell(output: Path, images: LabelledImages, epochs: list[dict[str, Any]], as_json: bool) -> None:
+def _tell(
+    output: Path,
+    images: LabelledImages,
+    settings: TrainOptions,
+    epochs: list[dict[str, Any]],
+    notes: list[str],
+    as_json: bool,
+) -> None:
     last = epochs[-1] if epochs else None
     if as_json:
-        emit_json({"checkpoint": str(output), "data": images.source, "images": len(images), "epochs": epochs})
+        document = {"checkpoint": str(output), "data": images.source, "images": len(images)}
+        emit_json(document | {"held_out": settings.holdout, "notes": notes, "epochs": epochs})
         return
+    for note in notes:
+        click.echo(f"note: {note}")
     result = ""
     if last is not None:
         result = (

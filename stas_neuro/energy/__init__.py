@@ -1,6 +1,7 @@
 """What a run costs on a chip: hardware profiles times activity."""
 
 from stas_neuro.energy.alike import check_alike, check_same_network
+from stas_neuro.energy.capabilities import Finding, Severity
 from stas_neuro.energy.compare import Comparison, Saving, compare
 from stas_neuro.energy.events import PRICES, Price
 from stas_neuro.energy.figures import disclaimer_of
@@ -44,6 +45,7 @@ __all__ = [
     "Entry",
     "Estimate",
     "EventCost",
+    "Finding",
     "Gating",
     "Interval",
     "LayerCost",
@@ -53,6 +55,7 @@ __all__ = [
     "Saving",
     "Schedule",
     "ScheduleCost",
+    "Severity",
     "Source",
     "Split",
     "Spread",

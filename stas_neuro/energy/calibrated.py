@@ -13,7 +13,7 @@ from typing import Any
 from stas_neuro.energy.entries import UNITS
 from stas_neuro.energy.profile import SCHEMA_VERSION, Profile, Source, parse_profile
 from stas_neuro.energy.result import Interval
-from stas_neuro.files import write_atomically
+from stas_neuro.files import Output, check_outputs
 
 HEADER = "# Written by stas-export calibrate."
 """First line of the file: only such a one is replaced by --force."""
@@ -106,18 +106,22 @@ class Calibration:
         """Give plain dicts and lists for `json.dumps`; of the profile its name."""
         return asdict(self) | {"profile": self.profile.name}
 
-    def write(self, path: str | Path) -> Profile:
+    def write(self, path: str | Path, *, force: bool = False) -> Profile:
         """Write the TOML file of the calibrated profile, which is named after the file, and load it.
+
+        `force` replaces an earlier one, and nothing else.
 
         Raises
         ------
         InputError
-            When the file cannot be written.
+            When something is there already, or the file cannot be written.
         """
         target = Path(path)
+        output = fitted_output(target, force=force)
+        check_outputs([output])
         content = self._text(target).encode()
         profile = parse_profile(content, str(target))
-        write_atomically(target, content)
+        output.write(content)
         return profile
 
     def _text(self, target: Path) -> str:
@@ -172,6 +176,16 @@ class Calibration:
                 line += f"; runs that a fit left out, within {_percent(fit.held_out_error)}"
             told += [f"{line}.", *fit.warnings]
         return [*told, *(f"{self.profile.name}: {note}" for note in self.profile.notes)]
+
+
+def fitted_output(path: Path, *, force: bool) -> Output:
+    """Give the place of a fitted profile, for `check_outputs`."""
+    return Output(
+        path=path,
+        is_earlier=lambda found: found.is_file() and found.read_bytes().startswith(HEADER.encode()),
+        otherwise="was not written by calibrate",
+        force=force,
+    )
 
 
 def _percent(error: Error) -> str:

@@ -9,12 +9,15 @@ import numpy as np
 
 from stas_neuro.activity import Activity
 from stas_neuro.energy.events import PRICES, Events
-from stas_neuro.energy.gates import block_of
 from stas_neuro.energy.latency import Latency
 from stas_neuro.energy.placement import Placement
 from stas_neuro.energy.profile import Corners, Profile
 from stas_neuro.energy.result import CoreCost, EventCost, LayerCost, StepCost, TokenCost, interval
 from stas_neuro.energy.schedule import HardwareStep
+from stas_neuro.ir import block_of
+
+CORES_LISTED = 1 << 16
+"""Cores that an estimate lists one by one."""
 
 
 @dataclass
@@ -29,7 +32,7 @@ class Dynamic:
     beside : float (rows, 3)
         The part of it that is spent beside the cores.
     by_block : float (images, steps, L, 3)
-        What is done in blocks.
+        What is done in blocks; L is 0 where visits were not observed, as only tokens need it.
     halting, visits : float (3,)
         What only halting causes, and what comes with the visits of tokens; means of an image.
     costs : list of EventCost
@@ -50,11 +53,17 @@ def price_events(
     """Price all events that happened; those without a price are left out and told in `unavailable`."""
     images, rows, steps = events.counts["synops"].shape
     blocks = [block_of(layer.scope) for layer in activity.layers]
-    inside = np.zeros((rows, max((block + 1 for block in blocks if block is not None), default=0)))
+    inside = np.zeros((rows, 0 if activity.visits is None else activity.visits.shape[2]))
     for row, block in enumerate(blocks):
-        if block is not None:
+        if block is not None and activity.visits is not None:
             inside[row, block] = 1
-    visited = inside.any(axis=1) | np.array([layer.scope == "halting" for layer in activity.layers])
+    visited = np.array(
+        [
+            block is not None or layer.scope == "halting"
+            for block, layer in zip(blocks, activity.layers, strict=True)
+        ],
+        dtype=np.bool_,
+    )
     priced = Dynamic(
         per_image=np.zeros((images, 3)),
         by_place=np.zeros((rows, steps, 3)),
@@ -107,7 +116,7 @@ def by_layer(activity: Activity, dynamic: Dynamic, placement: Placement | None) 
     for name, members in rows.items():
         cores = None
         if placement is not None:
-            cores = int(np.count_nonzero(placement.share[placement.group[members]].any(axis=0)))
+            cores = placement.cores_of(*placement.group[members].tolist())
         first = activity.layers[members[0]]
         energy = dynamic.by_place[members].sum(axis=(0, 1))
         found.append(
@@ -139,24 +148,34 @@ def by_core(
     placement: Placement | None,
     core_steps: Corners | None,
     took: Latency | None,
+    unavailable: dict[str, str],
 ) -> tuple[CoreCost, ...]:
     """Sum up by core; last what is done beside the cores, if anything is."""
     if placement is None:
         return ()
-    share = placement.share[placement.group]
+    if placement.cores > CORES_LISTED:
+        unavailable["cores_breakdown"] = (
+            f"the network takes {placement.cores} cores, at most {CORES_LISTED} are listed one by one"
+        )
+        return ()
+    share = placement.shares[placement.group]
     on_rows = dynamic.by_place.sum(axis=1) - dynamic.beside
-    energies = np.einsum("rk,rc->kc", share, on_rows)
+    energies = [interval(energy) for energy in np.einsum("rk,rc->kc", share, on_rows)]
     names = np.array([layer.network_layer for layer in activity.layers])
+    held = [tuple(dict.fromkeys(names[part > 0].tolist())) for part in share.T]
+    chips, kinds = placement.chip_of.tolist(), placement.kind_of.tolist()
+    stepped = [None] * placement.cores if core_steps is None else core_steps.tolist()
+    busy = [None] * placement.cores if took is None else took.busy.tolist()
     found = [
         CoreCost(
             core=core,
-            chip=int(placement.chip_of[core]),
-            layers=tuple(dict.fromkeys(names[share[:, core] > 0].tolist())),
-            dynamic_energy_j=interval(energy),
-            core_steps=None if core_steps is None else float(core_steps[core]),
-            busy_time_share=None if took is None else float(took.busy[core]),
+            chip=chips[core],
+            layers=held[kind],
+            dynamic_energy_j=energies[kind],
+            core_steps=stepped[core],
+            busy_time_share=busy[core],
         )
-        for core, energy in enumerate(energies)
+        for core, kind in enumerate(kinds)
     ]
     apart = ~share.any(axis=1)
     beside = dynamic.beside.sum(axis=0) + on_rows[apart].sum(axis=0)
@@ -180,15 +199,13 @@ def by_token(activity: Activity, dynamic: Dynamic) -> tuple[TokenCost, ...]:
 
     All other energy, also that of a block that nobody visits, is shared equally by all tokens.
     """
-    if activity.visits is None or not activity.visits.shape[3]:
+    if activity.visits is None:
         return ()
-    images, time_steps, blocks, tokens = activity.visits.shape
+    images, time_steps, _, tokens = activity.visits.shape
     visitors = activity.visits.sum(axis=3, keepdims=True)
     weights = activity.visits / np.maximum(visitors, 1)
     at = [activity.step_index(f"step{step + 1}") for step in range(time_steps)]
-    inside = dynamic.by_block[:, at, :blocks]
-    missing = blocks - inside.shape[2]
-    inside = np.pad(inside, ((0, 0), (0, 0), (0, missing), (0, 0)))
+    inside = dynamic.by_block[:, at]
     shared = np.einsum("itlc,itln->nc", inside, weights) / images
     rest = dynamic.per_image.mean(axis=0) - shared.sum(axis=0)
     energies = shared + np.maximum(rest, 0) / tokens

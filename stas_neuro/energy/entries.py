@@ -16,7 +16,7 @@ SECTIONS = (*UNITS, "capabilities")
 """Where a profile keeps its entries."""
 _EVENTS = {
     "synaptic_operation": "one spike through one synapse",
-    "multiply_accumulate": "one real-valued input through one synapse",
+    "multiply_accumulate": "one number (a pixel) through one synapse",
     "neuron_update_active": "one neuron stepped that had input or fires",
     "neuron_update_inactive": "one neuron stepped with nothing to do",
     "spike_message": "one spike sent by a neuron",

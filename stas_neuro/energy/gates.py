@@ -12,6 +12,7 @@ from stas_neuro.activity import Activity
 from stas_neuro.energy.gating import Stepping, owners
 from stas_neuro.energy.schedule import HardwareStep
 from stas_neuro.errors import InputError
+from stas_neuro.ir import block_of
 from stas_neuro.mapping.routes import distances
 
 Messages = npt.NDArray[np.int64] | npt.NDArray[np.float64]
@@ -96,9 +97,3 @@ def _units(activity: Activity) -> list[int]:
         if layer.kind == "HaltAccumulate" and layer.core is not None:
             cores.setdefault(layer.network_layer, layer.core)
     return list(cores.values())
-
-
-def block_of(scope: str) -> int | None:
-    """Give the number of the block that a scope names; None for the rest of the network."""
-    number = scope.removeprefix("block")
-    return int(number) if scope.startswith("block") and number.isdigit() else None

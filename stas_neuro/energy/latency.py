@@ -84,11 +84,11 @@ def price_latency(
     Raises MissingEntry where one of `needed_times` is missing.
     """
     images, rows, steps = events.counts["synops"].shape
-    cores = np.arange(placement.cores)
-    share = placement.share
+    share, cores = placement.shares, placement.kind_of
     if events.stepping is None:
         # Cores that hold the same shares take the same time: one of each kind is enough.
-        share, cores = np.unique(share, axis=1, return_inverse=True)
+        share, kinds = np.unique(share, axis=1, return_inverse=True)
+        cores = kinds.reshape(-1)[cores]
     size = max(1, _CHUNK // max(rows * steps, 1))
     parts = [
         _Chunk(events, slice(start, start + size), ticks, share, placement, profile, stream)
@@ -103,7 +103,7 @@ def price_latency(
         per_step=np.asarray(sum(part.per_step for part in parts)) / images,
         spacing=np.concatenate([part.spacing for part in parts]),
         gated=np.concatenate([part.gated for part in parts]),
-        busy=(np.asarray(busy) / whole if whole else np.zeros(share.shape[1]))[cores.reshape(-1)],
+        busy=(np.asarray(busy) / whole if whole else np.zeros(share.shape[1]))[cores],
         busiest=tuple(placement.owners[row] for row in np.flatnonzero(share[:, busiest])),
         busiest_share=float(np.max(decided) / whole) if whole else 0.0,
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -25,9 +25,11 @@ class Placement:
         Layers that keep neurons; a layer placed with another is on that one's cores.
     group : int (layers,)
         Index into `owners` for each layer.
-    share : float (owners, cores)
-        Part of an owner's neurons, and of all work of its group, on each core; rows sum to 1, or to 0 where
-        it is beside the cores.
+    shares : float (owners, kinds)
+        Part of an owner's neurons, and of all work of its group, on each core of a kind: cores that hold the
+        same are of one kind.
+    kind_of : int (cores,)
+        Kind of each core.
     chips : int
         Chips the cores fill.
     chip_of : int (cores,)
@@ -36,18 +38,25 @@ class Placement:
 
     owners: tuple[str, ...]
     group: npt.NDArray[np.intp]
-    share: npt.NDArray[np.float64]
+    shares: npt.NDArray[np.float64]
+    kind_of: npt.NDArray[np.intp]
     chips: int
     chip_of: npt.NDArray[np.intp]
 
     @property
+    def share(self) -> npt.NDArray[np.float64]:
+        """Part of each owner on each core, (owners, cores); rows sum to 1, or to 0 beside the cores."""
+        return self.shares[:, self.kind_of]
+
+    @property
     def cores(self) -> int:
         """Cores in use."""
-        return int(self.share.shape[1])
+        return len(self.kind_of)
 
-    def cores_of(self, owner: int) -> int:
-        """Cores that hold some of an owner's neurons."""
-        return int(np.count_nonzero(self.share[owner]))
+    def cores_of(self, *owners: int) -> int:
+        """Cores that hold some neurons of these owners."""
+        holds = np.any(self.shares[list(owners)] > 0, axis=0)
+        return int(np.count_nonzero(holds[self.kind_of]))
 
 
 @dataclass
@@ -87,6 +96,27 @@ class Cut:
         return self.parts * self.chunks
 
 
+CORES_LIMIT = 1 << 20
+"""Cores that a packed network may take."""
+_SHARES_LIMIT = 1 << 27
+"""Pairs of a layer and a kind of core, each a number in memory."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Cores one after another that hold the same: neurons, bits, and how many pieces of each owner."""
+
+    cores: int
+    neurons: int = 0
+    memory: int = 0
+    pieces: Mapping[int, int] = field(default_factory=dict)
+
+    def with_pieces(self, cores: int, owner: int, pieces: int, piece: Cut) -> _Run:
+        """Give so many of the cores, each with these pieces besides."""
+        held = {**self.pieces, owner: pieces} if pieces else self.pieces
+        return _Run(cores, self.neurons + pieces * piece.neurons, self.memory + pieces * piece.memory, held)
+
+
 def place(activity: Activity, profile: Profile, weight_bits: int = 8) -> Placement:
     """Place a run where its record says it was; pack it where it was on no cores, see `pack`.
 
@@ -96,13 +126,15 @@ def place(activity: Activity, profile: Profile, weight_bits: int = 8) -> Placeme
         return pack(activity.layers, profile, weight_bits)
     check_cores(activity, profile, weight_bits)
     owners = [layer for layer in activity.layers if not layer.placed_with]
-    share = np.zeros((len(owners), len(activity.cores)))
+    shares = _no_shares(len(owners), len(activity.cores))
     for row, layer in enumerate(owners):
         if layer.core is not None:
-            share[row, layer.core] = 1
+            shares[row, layer.core] = 1
+    kinds = np.arange(len(activity.cores))
     chips = np.array([site.chip for site in activity.cores], dtype=np.intp)
     names = tuple(layer.name for layer in owners)
-    return Placement(names, _groups(activity.layers, names), share, len(set(chips.tolist())), chips)
+    group = _groups(activity.layers, names)
+    return Placement(names, group, shares, kinds, len(set(chips.tolist())), chips)
 
 
 def check_cores(activity: Activity, profile: Profile, weight_bits: int) -> None:
@@ -188,23 +220,31 @@ def pack(layers: Sequence[Layer], profile: Profile, weight_bits: int = 8) -> Pla
     names = tuple(layer.name for layer in owners)
     group = _groups(layers, names)
     weights = np.bincount(group, [layer.weights for layer in layers], len(owners)) * weight_bits
-    cores: list[Core] = []
-    places: list[tuple[int, int]] = []
+    runs: list[_Run] = []
+    pieces = np.zeros(len(owners))
     for owner, layer in enumerate(owners):
         cut = cut_group(layer, int(weights[owner]), capacity)
-        first = 0
-        for _ in range(cut.pieces):
-            # Equal pieces: where one did not fit, the next will not either.
-            first = _first_fit(cores, cut, capacity, first)
-            places.append((owner, first))
-    if not cores:
+        pieces[owner] = cut.pieces
+        runs = _first_fit(runs, owner, cut, capacity)
+        if (cores := sum(run.cores for run in runs)) > CORES_LIMIT:
+            what = f"layer {layer.name} of {layer.neurons} neurons brings the cores to {cores}"
+            raise CannotRun(what, f"at most {CORES_LIMIT} are priced: use a chip with larger cores")
+    if not runs:
         raise InputError("no layer of the activity keeps neurons", "give layers their number of neurons")
-    share = np.zeros((len(owners), len(cores)))
-    for owner, core in places:
-        share[owner, core] += 1
-    share /= np.maximum(share.sum(axis=1, keepdims=True), 1)
-    chip_of = np.arange(len(cores)) // profile.limit("cores_per_chip")
-    return Placement(names, group, share, int(chip_of[-1]) + 1, chip_of)
+    shares = _no_shares(len(owners), len(runs))
+    for kind, run in enumerate(runs):
+        for owner, held in run.pieces.items():
+            shares[owner, kind] = held / pieces[owner]
+    kind_of = np.repeat(np.arange(len(runs)), [run.cores for run in runs])
+    chip_of = np.arange(len(kind_of)) // profile.limit("cores_per_chip")
+    return Placement(names, group, shares, kind_of, int(chip_of[-1]) + 1, chip_of)
+
+
+def _no_shares(owners: int, kinds: int) -> npt.NDArray[np.float64]:
+    if owners * kinds > _SHARES_LIMIT:
+        what = f"{owners} layers with neurons on {kinds} different cores"
+        raise InputError(what, f"at most {_SHARES_LIMIT} pairs are priced: join layers, or use fewer cores")
+    return np.zeros((owners, kinds))
 
 
 def core_of(profile: Profile) -> Core:
@@ -233,12 +273,26 @@ def cut_group(layer: Layer, weight_bits: int, capacity: Core) -> Cut:
     return Cut(width, -(-positions // chunks), -(-weight_bits // parts), parts, chunks)
 
 
-def _first_fit(cores: list[Core], piece: Cut, capacity: Core, start: int) -> int:
-    for number in range(start, len(cores)):
-        core = cores[number]
-        if core.neurons + piece.neurons <= capacity.neurons and core.memory + piece.memory <= capacity.memory:
-            core.neurons += piece.neurons
-            core.memory += piece.memory
-            return number
-    cores.append(Core(piece.neurons, piece.memory))
-    return len(cores) - 1
+def _first_fit(runs: Sequence[_Run], owner: int, cut: Cut, capacity: Core) -> list[_Run]:
+    """Put each piece of an owner on the first core with room for it, on new ones after the last.
+
+    The cost is that of the runs, however many cores are in them.
+    """
+    placed: list[_Run] = []
+    left = cut.pieces
+    for run in [*runs, _Run(cores=left)]:
+        each = _room(run, cut, capacity)
+        full = min(run.cores, left // each) if each else 0
+        last = left - full * each if each and full < run.cores else 0  # on one more core
+        left -= full * each + last
+        rest = run.cores - full - min(last, 1)
+        for cores, pieces in ((full, each), (min(last, 1), last), (rest, 0)):
+            if cores and (pieces or run.pieces):
+                placed.append(run.with_pieces(cores, owner, pieces, cut))
+    return placed
+
+
+def _room(run: _Run, piece: Cut, capacity: Core) -> int:
+    """Count the pieces that each core of a run still has room for."""
+    of_neurons = (capacity.neurons - run.neurons) // max(piece.neurons, 1)
+    return min(of_neurons, (capacity.memory - run.memory) // piece.memory) if piece.memory else of_neurons

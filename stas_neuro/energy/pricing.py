@@ -12,6 +12,7 @@ from functools import cache
 import numpy as np
 
 from stas_neuro.activity import Activity
+from stas_neuro.energy.capabilities import shortfalls
 from stas_neuro.energy.dynamic import by_core, by_layer, by_step, by_token, price_events
 from stas_neuro.energy.events import Events, count_events
 from stas_neuro.energy.figures import figures_of
@@ -33,8 +34,9 @@ _PACKED = (
     "cores by first-fit packing, work shared evenly by the cores of a layer: placements do better or worse"
 )
 _UNMAPPED = (
-    "input and output of the host, hops between cores, copies of a spike to several cores and messages that "
-    "send a sum of residuals on are not priced: they are known of a run on cores only"
+    "input and output of the host, hops between cores, copies of a spike to several cores, spikes that a "
+    "single-pass stem sends again in each model step, and messages that send a sum of residuals on are not "
+    "priced: they are known of a run on cores only"
 )
 _MAPPED = (
     "cores as the run was placed; time that messages take from tile to tile, and waiting for one another on "
@@ -57,6 +59,8 @@ def estimate(
     weight_bits: int = 8,
 ) -> Estimate:
     """Price a run on a chip.
+
+    Also on a chip that cannot take the network: then the price is a what-if, and `what_if` says why.
 
     Parameters
     ----------
@@ -115,6 +119,9 @@ def estimate(
     elif management is not None:
         total = total + management
     core_steps = _core_steps(events, ticks, placement, unavailable)
+    what_if, unknown = shortfalls(activity, profile)
+    if what_if is None:
+        unavailable["what_if"] = unknown
     used = [cost.entry for cost in dynamic.costs]
     if placement is not None:
         used += [] if activity.cores else _PACKING
@@ -131,6 +138,7 @@ def estimate(
         weight_bits=weight_bits,
         images=activity.images,
         token_ratio=activity.token_ratio if activity.visits is not None and activity.visits.size else None,
+        what_if=what_if,
         energy_j=_mean(total),
         dynamic_energy_j=_mean(dynamic.per_image) if priced else None,
         halting_energy_j=interval(dynamic.halting) if priced else None,
@@ -139,7 +147,7 @@ def estimate(
         management_energy_j=_mean(management),
         latency_s=None if took is None else _mean(took.per_image),
         energy_delay_product_js=None if total is None or took is None else _mean(total * took.per_image),
-        throughput_images_per_s=None if took is None else _rate(took.spacing),
+        throughput_images_per_s=None if took is None else _rate(took.spacing, unavailable),
         static_power_w=None if static_w is None else interval(static_w),
         management_power_w=None if management_w is None else interval(management_w),
         op_count_energy_j=op_count(activity, gating),
@@ -157,7 +165,9 @@ def estimate(
         events=tuple(dynamic.costs),
         layers=by_layer(activity, dynamic, placement) if priced else (),
         steps=by_step(activity, dynamic, ticks, took) if priced else (),
-        cores_breakdown=by_core(activity, dynamic, placement, core_steps, took) if priced else (),
+        cores_breakdown=by_core(activity, dynamic, placement, core_steps, took, unavailable)
+        if priced
+        else (),
         tokens=by_token(activity, dynamic) if priced else (),
         unavailable=unavailable,
         assumptions=_assumptions(activity, profile, gating, schedule, ticks, placement),
@@ -295,9 +305,13 @@ def _mean(per_image: Corners | None) -> Interval | None:
     return None if per_image is None else interval(per_image.mean(axis=0))
 
 
-def _rate(seconds: Corners) -> Interval:
+def _rate(seconds: Corners, unavailable: dict[str, str]) -> Interval | None:
     """Images a second, of the mean time from one to the next; it is highest where that is lowest."""
-    return interval(1 / seconds.mean(axis=0)[::-1])
+    mean = seconds.mean(axis=0)
+    if not mean.all():
+        unavailable["throughput_images_per_s"] = "by the profile an image may take no time"
+        return None
+    return interval(1 / mean[::-1])
 
 
 def _spread(per_image: Corners) -> Spread:

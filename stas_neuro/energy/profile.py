@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -21,12 +20,7 @@ import numpy.typing as npt
 from stas_neuro.energy.entries import CAPABILITIES, ENTRIES, SECTIONS, UNITS
 from stas_neuro.energy.inheritance import KEY, inherit
 from stas_neuro.errors import InputError
-from stas_neuro.files import parse_json, read_bytes
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]
+from stas_neuro.files import parse_json, read_bytes, toml_table
 
 SCHEMA_VERSION = 1
 _REMEDY = "mend the profile (docs/profiles.md has the schema)"
@@ -41,6 +35,8 @@ _PLACING = tuple(
 """Without one of these no network can be placed on cores."""
 _SIZES = (*_PLACING[:3], *(f"limits.{name}" for name in ("cores_per_tile", "tiles_x", "tiles_y", "chips")))
 """What a chip has at least one of."""
+_MOST, _MOST_BITS = 1 << 53, 64
+"""Largest number that a limit may be, in pieces, bytes or bits; and of the widths of integers."""
 _ARITHMETIC = ("limits.weight_bits", "limits.state_bits", "capabilities.weight_exponents")
 
 
@@ -289,6 +285,10 @@ class Profile:
             )
         if not entry.low <= entry.value <= entry.high:
             raise InputError(f"{name}: low, value, high are {numbers}", "order them")
+        if section == "limits":
+            most = _MOST_BITS if name.endswith(("_bits", "_exponent")) else _MOST
+            if entry.high * UNITS[section][entry.unit] > most:
+                raise InputError(f"{name}: high is {entry.high:g} {entry.unit}", f"give at most {most}")
         if name in _SIZES and int(entry.value * UNITS[section][entry.unit]) < 1:
             raise InputError(
                 f"{name}: value is {entry.value:g} {entry.unit}",
@@ -303,6 +303,13 @@ def list_profiles() -> tuple[str, ...]:
     """Name the profiles of the catalogue."""
     names = (item.name for item in files("stas_neuro.hw_profiles").iterdir())
     return tuple(sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml")))
+
+
+def profile_path(name_or_path: str | Path | None) -> Path | None:
+    """Give the file that `load_profile` reads; None for a profile of the catalogue, and for none."""
+    if isinstance(name_or_path, Path) or (name_or_path is not None and name_or_path.endswith(".toml")):
+        return Path(name_or_path)
+    return None
 
 
 def load_profile(name_or_path: str | Path) -> Profile:
@@ -328,8 +335,8 @@ def parse_profile(content: bytes, where: str) -> Profile:
 
 def _read(name_or_path: str | Path) -> tuple[bytes, str]:
     """Give the bytes of a profile, and what errors call it."""
-    if isinstance(name_or_path, Path) or name_or_path.endswith(".toml"):
-        return read_bytes(Path(name_or_path)), str(name_or_path)
+    if (path := profile_path(name_or_path)) is not None:
+        return read_bytes(path), str(name_or_path)
     if name_or_path not in list_profiles():
         raise InputError(
             f"no profile is called '{name_or_path}'",
@@ -341,10 +348,7 @@ def _read(name_or_path: str | Path) -> tuple[bytes, str]:
 
 def _document(content: bytes, where: str, children: tuple[str, ...]) -> dict[str, Any]:
     """Read a file with all that it inherits; `children` are the files that led to it."""
-    try:
-        document: dict[str, Any] = json.loads(json.dumps(tomllib.loads(content.decode()), default=str))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{where}: {error}", _REMEDY) from error
+    document = toml_table(content, where, _REMEDY)
     version = document.get("schema_version")
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise InputError(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from stas_neuro.energy.capabilities import Finding
 from stas_neuro.energy.figures import Figures, disclaimer_of
 
 
@@ -94,6 +95,9 @@ class TokenCost:
 class Estimate:
     """Cost of one inference, mean over the images unless the field says otherwise.
 
+    `what_if` has the reasons why the chip cannot take the network, as far as the record of the run shows:
+    with any of them the cost is a what-if. None where nobody knows.
+
     `figures` are the entries of the profile that it rests on, and `disclaimer` says what these rest on.
     """
 
@@ -106,6 +110,7 @@ class Estimate:
     weight_bits: int
     images: int
     token_ratio: float | None
+    what_if: tuple[Finding, ...] | None
     energy_j: Interval | None
     dynamic_energy_j: Interval | None
     halting_energy_j: Interval | None
@@ -143,4 +148,16 @@ class Estimate:
 
     def to_json(self) -> dict[str, Any]:
         """Give plain dicts and lists for `json.dumps`; an interval is {"value", "low", "high"}."""
-        return asdict(self)
+        document: dict[str, Any] = _plain(self)
+        return document
+
+
+def _plain(value: Any) -> Any:
+    """Do as `dataclasses.asdict`, whose copies of numbers and texts take long for many thousand cores."""
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
+    if isinstance(value, dict):
+        return dict(value)
+    if not is_dataclass(value):
+        return value
+    return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}

@@ -18,6 +18,10 @@ SCHEDULES: dict[Schedule, str] = {
 """What each schedule means, as reports tell it."""
 
 
+STEPS_LIMIT = 1 << 14
+"""Hardware steps of an inference: 32 model steps of a network of 24 blocks take less than 5000."""
+
+
 @dataclass(frozen=True)
 class HardwareStep:
     """One tick: `work` are the (step index, stage) pairs done in it, `step` is the one it is accounted to."""
@@ -72,6 +76,9 @@ def hardware_steps(activity: Activity, schedule: Schedule) -> tuple[HardwareStep
                 what = f"decisions are {activity.late} hardware steps late, a model step has {stages}"
                 raise InputError(what, "give late as 0 or fewer than these")
             interval -= activity.late
+        if len(ticks) + stages + (len(steps) - 1) * interval > STEPS_LIMIT:
+            what = f"{len(steps)} steps of phase {phase} with {stages} stages each"
+            raise InputError(what, f"an inference of at most {STEPS_LIMIT} hardware steps is priced")
         ticks += _phase(steps, stages, interval)
     return tuple(ticks)
 

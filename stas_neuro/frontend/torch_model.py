@@ -40,7 +40,8 @@ from stas_neuro.ir import (
     Stage,
     Tokens,
 )
-from stas_neuro.ir.nodes import HaltMode, ReadoutMode
+from stas_neuro.ir.ops.halting import HaltMode
+from stas_neuro.ir.ops.readout import ReadoutMode
 from stas_neuro.models import block as torch_block
 from stas_neuro.models import lif as torch_lif
 from stas_neuro.models import stem as torch_stem
@@ -118,7 +119,7 @@ class _Lowering:
             nodes=tuple(self.nodes),
             edges=tuple(self.edges),
             tensors=self.tensors,
-            classes=config.classes or tuple(str(i) for i in range(config.num_classes)),
+            classes=config.class_names,
             preprocessing=Preprocessing(
                 config.mean or (0.0,) * config.in_channels, config.std or (1.0,) * config.in_channels
             ),

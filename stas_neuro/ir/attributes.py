@@ -3,36 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
-from stas_neuro.ir.fixed import (
-    NODE_TYPES,
-    FixedAdd,
-    FixedConv2d,
-    FixedHaltAccumulate,
-    FixedHaltingScore,
-    FixedIntegrate,
-    FixedLIF,
-    FixedLinear,
-    FixedMaskedColumnSum,
-    FixedOutput,
-    FixedReadout,
-    FixedSpikeMatMul,
-)
-from stas_neuro.ir.nodes import (
-    LIF,
-    BatchNorm,
-    Conv2d,
-    Edge,
-    HaltAccumulate,
-    Input,
-    Node,
-    SpikeMatMul,
-    SpikeMaxPool,
-)
+from stas_neuro.ir.edges import Edge
+from stas_neuro.ir.limits import FLOAT_LIMIT, STD_LEAST, STEPS_LIMIT
+from stas_neuro.ir.ops import NODE_TYPES, Conv2d, SpikeMaxPool
+from stas_neuro.ir.ops.base import AttributeRange, Node
 from stas_neuro.ir.problems import Problems
 from stas_neuro.ir.types import Stage
 
@@ -41,36 +18,6 @@ if TYPE_CHECKING:
 
 _AT_LEAST_0 = frozenset({"padding", "delay", "late"})
 """Integer attributes that may be 0; all others are sizes and counts, at least 1."""
-
-
-def _within(low: int, high: int) -> tuple[Callable[[Any], bool], str]:
-    return lambda value: low <= value <= high, f"it must be in {low}..{high}"
-
-
-_RANGES: dict[tuple[type, str], tuple[Callable[[Any], bool], str]] = {
-    (Input, "shape"): (
-        lambda shape: len(shape) == 3 and min(shape) > 0,
-        "it must be (C, H, W), each above 0",
-    ),
-    (LIF, "tau"): (lambda tau: tau >= 1, "a membrane time constant is at least 1 step"),
-    (LIF, "threshold"): (lambda threshold: threshold > 0, "a threshold is above 0, the reset value"),
-    (BatchNorm, "eps"): (lambda eps: eps > 0, "it must be above 0"),
-    (SpikeMatMul, "scale"): (lambda scale: scale > 0, "it must be above 0"),
-    (HaltAccumulate, "epsilon"): (lambda epsilon: 0 <= epsilon < 1, "it must be in [0, 1), such as 0.01"),
-    (HaltAccumulate, "lags"): (lambda lags: min(lags, default=0) >= 0, "scores arrive 0 or more steps late"),
-    **{(cls, "weight_bits"): _within(1, 9) for cls in (FixedConv2d, FixedLinear)},
-    **{(cls, "bias_exp"): _within(0, 7) for cls in (FixedConv2d, FixedLinear)},
-    **{(cls, "exponent"): _within(0, 7) for cls in (FixedSpikeMatMul, FixedMaskedColumnSum)},
-    **{(cls, "shift"): _within(0, 31) for cls in (FixedIntegrate, FixedHaltingScore)},
-    **{(FixedReadout, name): _within(0, 31) for name in ("z_shift", "y_shift", "divide_bits")},
-    **{(FixedAdd, name): _within(1, 256) for name in ("a_weight", "b_weight")},
-    (FixedLIF, "dv"): _within(0, 4095),
-    (FixedLIF, "vth"): _within(0, 2**17 - 1),
-    (FixedHaltingScore, "low"): _within(-(2**15), 2**15),
-    (FixedHaltAccumulate, "score_bits"): _within(1, 14),
-    (FixedOutput, "unit"): (lambda unit: unit > 0, "it must be above 0"),
-}
-"""Range and its words for attributes that have one of their own."""
 
 
 def _annotated(cls: type[Any]) -> dict[str, Any]:
@@ -100,16 +47,19 @@ def check_attributes(graph: Graph, problems: Problems) -> None:
 def _check_graph(graph: Graph, problems: Problems) -> None:
     if not _is(graph.stage, Stage):
         problems.add("graph", f"stage is {graph.stage!r}", f"it must be {_words(Stage)}")
-    if not _is(graph.time_steps, int) or graph.time_steps < 1:
-        problems.add("graph", f"time_steps is {graph.time_steps!r}", "use a whole number of at least 1")
+    if not _is(graph.time_steps, int) or not 1 <= graph.time_steps <= STEPS_LIMIT:
+        remedy = f"use a whole number, 1 to {STEPS_LIMIT}"
+        problems.add("graph", f"time_steps is {graph.time_steps!r}", remedy)
     if not graph.classes or not all(isinstance(name, str) and name for name in graph.classes):
         problems.add("graph", f"classes are {graph.classes!r}", "name every class")
     for key in ("mean", "std"):
         values = getattr(graph.preprocessing, key)
-        if not _is(values, tuple[float, ...]) or not all(map(math.isfinite, values)):
-            problems.add("graph", f"preprocessing {key} is {values!r}", "give one finite number a channel")
-        elif key == "std" and not all(value > 0 for value in values):
-            problems.add("graph", f"preprocessing std is {values!r}", "every deviation is above 0")
+        if not _is(values, tuple[float, ...]) or not all(map(_is_moderate, values)):
+            remedy = f"give one number a channel, at most {FLOAT_LIMIT:g}"
+            problems.add("graph", f"preprocessing {key} is {values!r}", remedy)
+        elif key == "std" and not all(value >= STD_LEAST for value in values):
+            remedy = f"every deviation is above 0, at least {STD_LEAST:g}"
+            problems.add("graph", f"preprocessing std is {values!r}", remedy)
 
 
 def _check_typed(item: Node | Edge, where: str, problems: Problems) -> None:
@@ -122,15 +72,20 @@ def _check_typed(item: Node | Edge, where: str, problems: Problems) -> None:
             problems.add(where, f"{attribute} is {value!r}", f"it must be {_words(hint)}")
         elif hint is int and own_range is None and value < least:
             problems.add(where, f"{attribute} is {value}", f"it must be at least {least}")
-        elif hint is float and not math.isfinite(value):
-            problems.add(where, f"{attribute} is {value}", "it must be finite")
+        elif hint is float and not _is_moderate(value):
+            problems.add(where, f"{attribute} is {value}", f"it must be at most {FLOAT_LIMIT:g}")
         elif not in_range(value):
             problems.add(where, f"{attribute} is {value}", remedy)
 
 
-def _range_of(cls: type, attribute: str) -> tuple[Callable[[Any], bool], str] | None:
+def _is_moderate(value: float) -> bool:
+    return abs(value) <= FLOAT_LIMIT  # neither is NaN
+
+
+def _range_of(cls: type, attribute: str) -> AttributeRange | None:
     """Find the range of an attribute: its own, or that of the type it inherits it from."""
-    return next((_RANGES[base, attribute] for base in cls.__mro__ if (base, attribute) in _RANGES), None)
+    found = (vars(base).get("RANGES", {}).get(attribute) for base in cls.__mro__)
+    return next((each for each in found if each is not None), None)
 
 
 def _is(value: object, hint: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -51,7 +52,9 @@ class Kind(_Word):
     SPIKE = "spike"
     """0 or 1."""
     GRADED = "graded"
-    """A non-negative integer with a known bound."""
+    """A non-negative integer with a known bound: a number of spikes."""
+    NUMBER = "number"
+    """The same, of a quantised graph, where the float graph has a real number: a pixel, a mean over steps."""
     MEMBRANE = "membrane"
     """A real-valued state that lives across visits (the halting sum)."""
     SCORE = "score"
@@ -60,7 +63,7 @@ class Kind(_Word):
     """0 or 1, one a token: whether the token is still alive."""
 
 
-EVENTS = frozenset({Kind.SPIKE, Kind.GRADED})
+EVENTS = frozenset({Kind.SPIKE, Kind.GRADED, Kind.NUMBER})
 """Kinds that travel as integer events."""
 VALUES = EVENTS | {Kind.CURRENT}
 """Kinds that synapses and neurons take."""
@@ -95,6 +98,15 @@ class Preprocessing:
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+
+_BLOCK = re.compile(r"block([0-9]{1,9})")
+
+
+def block_of(scope: str) -> int | None:
+    """Give the number of the network block that a scope names; None for the rest of the network."""
+    named = _BLOCK.fullmatch(scope)
+    return int(named[1]) if named else None
 
 
 def neutral(port: str) -> float:

@@ -13,37 +13,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stas_neuro.ir.attributes import check_attributes
-from stas_neuro.ir.bounds import infer_bounds
-from stas_neuro.ir.fixed import FLOAT_OF, op_of
 from stas_neuro.ir.halting import check_halting
-from stas_neuro.ir.infer import infer_types
-from stas_neuro.ir.nodes import (
-    BatchNorm,
-    HaltAccumulate,
-    HaltingScore,
-    Input,
-    Integrate,
-    Node,
-    Output,
-    Readout,
-)
+from stas_neuro.ir.infer import infer_bounds, infer_types
+from stas_neuro.ir.limits import FLOAT_LIMIT
+from stas_neuro.ir.ops import FLOAT_OF, BatchNorm, HaltAccumulate, Input, Integrate, Node, Output, Readout
 from stas_neuro.ir.problems import Problems
-from stas_neuro.ir.types import Phase, Stage, ValueType
+from stas_neuro.ir.types import Phase, Stage, ValueType, block_of
 
 if TYPE_CHECKING:
     from stas_neuro.ir.graph import Graph
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 _NAME_REMEDY = "use letters, digits, '_', '-' and '.' only"
-_PHASES: dict[type[Node], frozenset[Phase]] = {
-    Input: frozenset({Phase.ONCE, Phase.STEM, Phase.STEP}),
-    Integrate: frozenset({Phase.ONCE}),
-    HaltingScore: frozenset({Phase.STEP}),
-    HaltAccumulate: frozenset({Phase.STEP}),
-    Readout: frozenset({Phase.END}),
-    Output: frozenset({Phase.END}),
-}
-"""Phases of the nodes that cannot run in all of them."""
 _DTYPES = {
     Stage.TRACED: (np.float32, np.float64),
     Stage.FOLDED: (np.float64,),
@@ -91,9 +72,13 @@ def _check_names(graph: Graph, problems: Problems) -> None:
             problems.add(name, f"{count} nodes have this name", "give every node a name of its own")
         if not _NAME.fullmatch(name):
             problems.add(repr(name), "is no node name", _NAME_REMEDY)
+    blocks = max((node.blocks for node in graph.of_type(Readout)), default=0)
     for node in graph.nodes:
         if not _NAME.fullmatch(node.scope):
             problems.add(node.name, f"scope {node.scope!r} is no name", _NAME_REMEDY)
+        elif node.scope.startswith("block") and (block_of(node.scope) or 0) >= blocks:
+            what = f"scope is {node.scope}, the network has {blocks} blocks"
+            problems.add(node.name, what, "number blocks from block0")
     for cls in (Input, Readout, Output):
         found = graph.of_type(cls)
         if len(found) != 1:
@@ -169,9 +154,8 @@ def _behind_cycles(graph: Graph) -> set[str]:
 
 def _check_phases(graph: Graph, problems: Problems) -> None:
     for node in graph.nodes:
-        allowed = _PHASES.get(op_of(node), frozenset(Phase))
-        if node.phase not in allowed:
-            words = " or ".join(sorted(allowed))
+        if node.phase not in node.PHASES:
+            words = " or ".join(sorted(node.PHASES))
             problems.add(node.name, f"{type(node).__name__} is in phase {node.phase}", f"it runs in {words}")
     for edge in graph.edges:
         src, dst = graph.node(edge.src), graph.node(edge.dst)
@@ -230,6 +214,10 @@ def _check_tensor(graph: Graph, key: str, shape: tuple[int, ...], problems: Prob
     elif not np.isfinite(tensor).all():
         bad = int(tensor.size - np.isfinite(tensor).sum())
         what = f"{bad} of {tensor.size} values are NaN or infinite"
+        problems.add(key, what, "export a model whose training converged")
+    elif tensor.dtype.kind == "f" and tensor.size and max(tensor.max(), -tensor.min()) > FLOAT_LIMIT:
+        worst = max(tensor.max(), -tensor.min())
+        what = f"a value has magnitude {worst:g}, the largest allowed is {FLOAT_LIMIT:g}"
         problems.add(key, what, "export a model whose training converged")
     elif key.endswith("/var") and (tensor < 0).any():
         problems.add(

@@ -3,22 +3,50 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Container, Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
+from torch import Tensor
 
 from stas_neuro.errors import InputError
-from stas_neuro.files import write_atomically
+from stas_neuro.files import json_object, parse_json, read_bytes, write_atomically
 from stas_neuro.models.config import StasConfig
 from stas_neuro.models.stas import StasModel
+from stas_neuro.models.tensors import open_tensors
+
+WRAPPERS = ("module", "_orig_mod")
+"""What torch puts into names of tensors: DataParallel the first, torch.compile the second."""
+COUNTER = "num_batches_tracked"
+"""A tensor of each BatchNorm that nothing here reads: statistics move by a fixed momentum."""
+_TRAINING = "training"
+_GIVE = "give a checkpoint directory written by training"
+_BELONG = "give weights that belong to this config.json"
 
 
-def save_checkpoint(model: StasModel, directory: Path) -> None:
+@dataclass(frozen=True, kw_only=True)
+class TrainingRecord:
+    """What a checkpoint says of the images it was trained on, in the metadata of its weights.
+
+    Of ``images`` images ``held_out`` were kept back, drawn by the rule ``split`` and ``seed``; the hash is
+    that of their pixels and labels.
+    """
+
+    images: int
+    held_out: int
+    split: str
+    seed: int
+    held_out_sha256: str
+
+
+def save_checkpoint(model: StasModel, directory: Path, training: TrainingRecord | None = None) -> None:
     """Write weights and configuration; each file appears whole or not at all."""
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    write_atomically(directory / "model.safetensors", save(tensors))
+    metadata = None if training is None else {_TRAINING: json.dumps(asdict(training))}
+    write_atomically(directory / "model.safetensors", save(tensors, metadata))
     text = json.dumps(model.config.to_json(), indent=2) + "\n"
     write_atomically(directory / "config.json", text.encode())
 
@@ -32,47 +60,77 @@ def load_config(directory: Path) -> StasConfig:
         If the file is missing, is not JSON, or describes no possible model.
     """
     path = directory / "config.json"
-    try:
-        data = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise InputError(
-            f"{path} not found", remedy="give a checkpoint directory written by training"
-        ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not JSON ({error})", remedy="restore the file") from error
-    if not isinstance(data, dict):
-        raise InputError(f"{path}: holds a {type(data).__name__}", remedy="restore the file")
-    return StasConfig.from_json(data, str(path))
+    if not os.path.lexists(path):
+        raise InputError(f"{path} not found", remedy=_GIVE)
+    return StasConfig.from_json(json_object(read_bytes(path), str(path), "restore the file"), str(path))
 
 
 def load_checkpoint(directory: Path) -> StasModel:
     """Read a checkpoint as a model in evaluation mode, float32.
+
+    The names of tensors may be those of a model that torch had wrapped (`WRAPPERS`), and the counters of
+    batches, which nothing reads, may be missing.
 
     Raises
     ------
     InputError
         If a file is missing or damaged, tensors do not fit the configuration, or a weight is not finite.
     """
-    model = StasModel(load_config(directory))
+    config = load_config(directory)
     path = directory / "model.safetensors"
-    if not path.is_file():
-        raise InputError(f"{path} not found", remedy="give a checkpoint directory written by training")
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise InputError(
-            f"{path}: damaged or truncated ({error})", remedy="copy or train it again"
-        ) from error
-    wanted = model.state_dict()
-    problems = [f"{name} is missing" for name in wanted.keys() - tensors.keys()]
-    problems += [f"{name} is unknown" for name in tensors.keys() - wanted.keys()]
-    for name in wanted.keys() & tensors.keys():
-        if wanted[name].shape != tensors[name].shape:
-            problems.append(f"{name} has shape {tuple(tensors[name].shape)}, not {tuple(wanted[name].shape)}")
-        elif not torch.isfinite(tensors[name]).all():
-            problems.append(f"{name} holds NaN or infinite values")
-    if problems:
-        shown = "; ".join(sorted(problems)[:5]) + ("; ..." if len(problems) > 5 else "")
-        raise InputError(f"{path}: {shown}", remedy="give weights that belong to this config.json")
-    model.load_state_dict(tensors)
+    if not os.path.lexists(path):
+        raise InputError(f"{path} not found", remedy=_GIVE)
+    with open_tensors(path, "copy or train it again") as file:
+        names, wanted = _unwrapped(file.forms, path), _layout(config)
+        if prefix := _prefix(names, wanted):
+            raise InputError(f"{path}: names of all tensors begin with {prefix!r}", "write them without it")
+        for name in [name for name in wanted.keys() - names.keys() if name.endswith(f".{COUNTER}")]:
+            del wanted[name]
+        tensors = file.load(names, wanted, _BELONG)
+    model = StasModel(config)
+    model.load_state_dict(model.state_dict() | tensors)
     return model.eval()
+
+
+def _layout(config: StasConfig) -> dict[str, Tensor]:
+    """Give the tensors of a model by name, on the meta device, where they have a shape and no memory."""
+    with torch.device("meta"):
+        tensors = StasModel(config.replace(depth=1)).state_dict()
+    first = "blocks.0."
+    blocks = {name.removeprefix(first): tensors[name] for name in tensors if name.startswith(first)}
+    rest = {name: tensor for name, tensor in tensors.items() if not name.startswith(first)}
+    return rest | {f"blocks.{l}.{name}": blocks[name] for l in range(config.depth) for name in blocks}
+
+
+def load_training(directory: Path) -> TrainingRecord | None:
+    """Read what a checkpoint says of its training; None where it says nothing.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, or it is no such record.
+    """
+    path, remedy = directory / "model.safetensors", "copy or train it again"
+    with open_tensors(path, remedy) as file:
+        text = file.metadata.get(_TRAINING)
+    if text is None:
+        return None
+    return parse_json(TrainingRecord, text.encode(), f"{path}: metadata {_TRAINING}", remedy)
+
+
+def _unwrapped(tensors: Iterable[str], path: Path) -> dict[str, str]:
+    """Give names of tensors by those that the model has although torch had wrapped it, whole or in parts."""
+    names: dict[str, str] = {}
+    for given in sorted(tensors):
+        name = ".".join(part for part in given.split(".") if part not in WRAPPERS)
+        if name in names:
+            raise InputError(f"{path}: {names[name]} and {given} are both {name}", "leave one of the two out")
+        names[name] = given
+    return names
+
+
+def _prefix(names: Iterable[str], wanted: Container[str]) -> str:
+    """Find what stands before all names, if those behind it are of the model; empty if there is no such."""
+    start = os.path.commonprefix(list(names))  # noqa: RUF071 - it is cut at a dot
+    prefix = start[: start.rfind(".") + 1]
+    return prefix if prefix and any(name.removeprefix(prefix) in wanted for name in names) else ""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from stas_neuro.errors import InputError
+from stas_neuro.ir.limits import BLOCKS_LIMIT, STEPS_LIMIT
 
 BACKBONES = ("spikformer", "spikingformer")
 ATTENTIONS = ("ssa", "sdsa")
@@ -24,6 +26,7 @@ THRESHOLD = 1.0
 ATTENTION_THRESHOLD = 0.5
 TAU = 2.0
 LARGEST = 2**31 - 1  # what a size can be
+_LIMITS = {"time_steps": STEPS_LIMIT, "depth": BLOCKS_LIMIT, "dim": 1 << 16}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,14 +97,17 @@ class StasConfig:
             "num_classes",
         ):
             value = getattr(self, field)
-            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST:
-                out.append(f"{field}={value!r} is not a positive whole number")
+            most = _LIMITS.get(field, LARGEST)
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+                out.append(f"{field}={value!r} is not a positive whole number of at most {most}")
         for field in ("mlp_ratio", "alpha", "beta", "epsilon", "mean", "std"):
             value = getattr(self, field)
             if not all(_is_finite(number) for number in (value if isinstance(value, tuple) else (value,))):
                 out.append(f"{field}={value!r} is not finite")
         if not all(isinstance(name, str) for name in self.classes):
             out.append(f"classes={self.classes!r} are not all text")
+        elif not all(name.isprintable() for name in self.classes):
+            out.append(f"classes={self.classes!r} hold characters that do not print")
         if out:
             return out
         if self.dim % 8:
@@ -127,7 +133,14 @@ class StasConfig:
             out.append(f"std={self.std} holds a value that is not positive")
         if self.classes and len(self.classes) != self.num_classes:
             out.append(f"{len(self.classes)} class names for num_classes={self.num_classes}")
+        if twice := [name for name, count in Counter(self.classes).items() if count > 1]:
+            out.append(f"classes occur twice: {', '.join(twice)}")
         return out
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, their numbers where they have none."""
+        return self.classes or tuple(str(index) for index in range(self.num_classes))
 
     @property
     def pools(self) -> int:

@@ -10,7 +10,7 @@ from stas_neuro.activity import Activity, Origin, builder_for
 from stas_neuro.bundle import hash_network
 from stas_neuro.energy import Profile, check_same_network
 from stas_neuro.errors import InputError
-from stas_neuro.ir import Graph, Stage
+from stas_neuro.ir import Graph, Stage, block_of
 from stas_neuro.mapping import Mapping, Piece
 from stas_neuro.placement.demands import DEFAULT_BITS, Owner, owners_of, weight_bits
 from stas_neuro.placement.groups import scan_groups
@@ -31,7 +31,6 @@ from stas_neuro.placement.traffic import traffic_between
 Strategy = Literal["channel-major", "token-major", "halting-aware"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
-_BLOCK = "block"
 
 
 def place(
@@ -82,7 +81,8 @@ def place(
     if packer.reasons:
         raise DoesNotFit(profile.name, packer.reasons)
     for scope, layers in _scopes(owners):
-        if not scope.startswith(_BLOCK):
+        block = block_of(scope)
+        if block is None:
             pack_layers(packer, scope, layers, lambda owner: [whole(owner)], "positions")
             continue
         if groups is None:
@@ -92,7 +92,7 @@ def place(
             continue
         cut = scan_groups(graph.tokens, groups)
         if strategy == "halting-aware" and seen is not None and seen.visits is not None:
-            visits = seen.visits[:, :, int(scope.removeprefix(_BLOCK))]
+            visits = seen.visits[:, :, block]
             cut = Block(packer, scope, layers, graph.tokens, minimise).learned(groups, visits)
         pack_layers(packer, scope, layers, by_tokens(cut), "positions")
     return _mapping(graph, profile, strategy, groups, limits, owners, packer, seen)

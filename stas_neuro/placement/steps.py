@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from stas_neuro.activity import Visits, layers_of
 from stas_neuro.errors import InputError
-from stas_neuro.ir import Graph
+from stas_neuro.ir import Graph, block_of
 from stas_neuro.mapping import Mapping, Piece
 from stas_neuro.mapping.neurons import extent
 
@@ -75,10 +75,9 @@ def _live(graph: Graph, piece: Piece, visits: Visits, turns: int) -> Live:
     """Whether a piece has a live token at each of its turns, (images, turns)."""
     node = graph.node(piece.layer)
     names = [accumulator.name for accumulator in graph.accumulators]
+    block = block_of(node.scope)
     if node.name in names:
         block = names.index(node.name) if len(names) == graph.blocks else graph.blocks - 1
-    elif node.scope.startswith("block") and extent(graph, node)[0] == graph.tokens:
-        block = int(node.scope.removeprefix("block"))
-    else:
+    elif block is None or extent(graph, node)[0] != graph.tokens:
         return np.ones((len(visits), turns), dtype=np.bool_)
     return np.asarray(visits[:, :, block, list(piece.positions)].any(axis=2))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stas_neuro.activity import Activity
-from stas_neuro.ir import Graph, Phase
+from stas_neuro.ir import Graph, Phase, block_of
 from stas_neuro.placement.demands import Owner
 from stas_neuro.placement.packing import Core
 
@@ -43,7 +43,8 @@ def _rates(graph: Graph, owner: Owner, seen: Activity | None) -> NDArray[np.floa
     rows = [index for index, layer in enumerate(seen.layers) if layer.network_layer == owner.name]
     spikes = seen.counts["spikes_out"][:, rows].sum() / seen.images
     weights = np.ones(owner.positions)
-    if seen.visits is not None and owner.scope.startswith("block") and owner.positions == graph.tokens:
-        visits = seen.visits[:, :, int(owner.scope.removeprefix("block"))].sum(axis=(0, 1))
+    block = block_of(owner.scope)
+    if seen.visits is not None and block is not None and owner.positions == graph.tokens:
+        visits = seen.visits[:, :, block].sum(axis=(0, 1))
         weights = visits if visits.any() else weights
     return np.asarray(spikes * weights / weights.sum() / owner.features, dtype=np.float64)

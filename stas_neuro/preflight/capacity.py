@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from stas_neuro.energy import Finding
 from stas_neuro.energy.placement import Cut, core_of, cut_group, pack
 from stas_neuro.errors import InputError
 from stas_neuro.ir import (
     Conv2d,
-    FixedConv2d,
-    FixedLinear,
+    FixedSynaptic,
     Gate,
     Linear,
     MaskedColumnSum,
@@ -17,7 +17,7 @@ from stas_neuro.ir import (
     SpikeMatMul,
     op_of,
 )
-from stas_neuro.preflight.findings import Finding, Site, off_core
+from stas_neuro.preflight.findings import Site, off_core
 
 EXPONENT_BITS = 4
 """Of a power of two of weights, -8..7."""
@@ -78,7 +78,7 @@ def _members(site: Site, owner: str) -> list[Node]:
 def _memory(site: Site, node: Node) -> int:
     """Bits of a layer's weights and their exponents."""
     exponents = 1
-    if isinstance(node, FixedConv2d | FixedLinear):
+    if isinstance(node, FixedSynaptic):
         exponents = len(set(site.graph.tensor(node, "weight_exp").tolist()))
         exponents = len(site.graph.tensor(node, "weight_exp")) if exponents > 1 else 1
     weights = site.layers[node.name].weights

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from stas_neuro.energy import Estimate, Interval, Spread
 from stas_neuro.errors import InputError
+from stas_neuro.report.what_if import what_if_lines
 from stas_neuro.trace import Trace
 
 _TOTALS = (
@@ -36,9 +37,11 @@ _WORDS = {field: name.strip() for field, name, _ in _TOTALS} | {
     "halting_energy_j": "energy for halting",
     "static_energy_j": "static energy",
     "management_energy_j": "management energy",
+    "what_if": "whether it can take the network",
 }
 _PREFIXES = {-5: "f", -4: "p", -3: "n", -2: "u", -1: "m", 0: "", 1: "k", 2: "M", 3: "G"}
 NONE = "-"
+_CORES_SHOWN = 1000
 
 
 def si(number: float, unit: str) -> str:
@@ -95,7 +98,8 @@ def estimate_report(cost: Estimate, *, details: bool = True) -> RenderableType:
     }
     for field, name, unit in _TOTALS:
         add_row(totals, name, *interval_cells(getattr(cost, field), unit), *_spread(spreads.get(field), unit))
-    parts: list[RenderableType] = [Group(Text(title, style="bold"), Text(), totals)]
+    told = (Text(line) for line in what_if_lines([("this network", cost)]))
+    parts: list[RenderableType] = [Group(Text(title, style="bold"), *told, Text(), totals)]
     if cost.hardware_steps is not None:
         parts.append(Text(_work(cost)))
     if details:
@@ -163,7 +167,7 @@ def _by_reason(unavailable: Mapping[str, str]) -> list[str]:
 
 def _cores(cost: Estimate) -> Table:
     table = new_table("core", "chip", "steps", "busy", "dynamic energy", "low", "high", "part", "layers")
-    for core in cost.cores_breakdown:
+    for core in cost.cores_breakdown[:_CORES_SHOWN]:
         share = NONE if core.busy_time_share is None else f"{core.busy_time_share:.1%}"
         add_row(
             table,
@@ -175,6 +179,8 @@ def _cores(cost: Estimate) -> Table:
             _part(core.dynamic_energy_j, cost),
             ", ".join(core.layers),
         )
+    if (more := len(cost.cores_breakdown) - _CORES_SHOWN) > 0:
+        add_row(table, f"and {more} more, which --json lists", *[""] * (len(table.columns) - 1))
     return table
 
 

@@ -29,7 +29,7 @@ class TrainOptions:
     augment: bool = True
     """Shift by up to two pixels and mirror."""
     holdout: int = 5000
-    """Last images of the training set kept back to choose on; never the test set."""
+    """Images of the training set kept back to choose on, drawn by ``seed``; never the test set."""
     seed: int = 0
     bfloat16: bool = False
     """Matrix products in bfloat16 (weights stay float32)."""

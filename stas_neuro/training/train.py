@@ -8,7 +8,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,15 @@ from torch import Tensor, distributed, nn
 
 from stas_neuro.data import LabelledImages, normalise
 from stas_neuro.errors import CheckFailed, InputError
-from stas_neuro.files import write_atomically
-from stas_neuro.models.checkpoint import load_checkpoint, save_checkpoint
+from stas_neuro.files import locked_directory, write_atomically
+from stas_neuro.labels import absent_classes, check_every_class_occurs, draw, listing, match_classes
+from stas_neuro.models.checkpoint import (
+    TrainingRecord,
+    load_checkpoint,
+    load_config,
+    load_training,
+    save_checkpoint,
+)
 from stas_neuro.models.config import StasConfig
 from stas_neuro.models.lif import LIF
 from stas_neuro.models.stas import StasModel
@@ -32,6 +39,11 @@ from stas_neuro.training.options import TrainOptions
 Report = Callable[[dict[str, Any]], None]
 STATE = "last.safetensors"
 LOG = "log.jsonl"
+DIVERGED = 100.0
+"""Training has diverged once the cross-entropy is this many times that of guessing: no batch of a training
+that still learns comes near it."""
+SPLIT = "stratified"
+"""How images are held out (`split`)."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +70,17 @@ def _workers() -> Iterator[_Workers]:
         distributed.destroy_process_group()
 
 
-def fit_config(config: StasConfig, data: LabelledImages) -> StasConfig:
+def fit_config(config: StasConfig, data: LabelledImages, classes: tuple[str, ...] = ()) -> StasConfig:
     """The configuration adapted to the data: image size, channels, classes and normalisation.
+
+    ``classes`` are those of the weights that training starts from, if they are not new: the model keeps them.
 
     Raises
     ------
     InputError
         If the data have no labels, images are not square, the patch does not divide them, or event data have
-        another number of frames than the model has time steps.
+        another number of frames than the model has time steps; if a class has no images, or there are other
+        classes than ``classes``.
     """
     if data.labels is None:
         raise InputError(f"{data.source}: has no labels", remedy="add an array named labels")
@@ -77,7 +92,11 @@ def fit_config(config: StasConfig, data: LabelledImages) -> StasConfig:
             f"{data.source}: {data.images.shape[1]} frames an image, the model takes {config.time_steps}",
             remedy="set time_steps to the number of frames",
         )
-    classes = data.classes or tuple(str(i) for i in range(int(data.labels.max()) + 1))
+    if classes:
+        match_classes(data, classes)
+    else:
+        check_every_class_occurs(data)
+        classes = data.classes or tuple(str(i) for i in range(int(data.labels.max()) + 1))
     scale = 255.0 if data.images.dtype == np.uint8 else 1.0
     axes = tuple(axis for axis in range(data.images.ndim) if axis != data.images.ndim - 3)
     mean = data.images.mean(axes, dtype=np.float64) / scale
@@ -101,23 +120,29 @@ def train(
     *,
     init: Path | None = None,
     resume: bool = False,
+    prepare: Callable[[], None] = lambda: None,
     report: Report = lambda event: None,
 ) -> StasModel:
     """Train in two stages and leave checkpoints in ``directory`` and ``directory/stage1``.
 
-    ``init`` is a checkpoint to start from (its weights only), say the stage 1 of another run.
+    ``init`` is a checkpoint to start from (its weights and its classes), say the stage 1 of another run.
+    ``options.holdout`` images are held out, see `split`. ``prepare`` is called before anything is written,
+    once no other process can train in ``directory``.
 
     Started by torch's distributed launcher it trains with all its processes. ``report`` receives one event a
-    batch (``{"event": "batch", ...}``) and one an epoch; epochs also go to ``log.jsonl``. With ``resume`` a
+    batch (``{"event": "batch", ...}``) and one an epoch; epochs also go to ``log.jsonl``. What limits the
+    meaning of the results is an event, too (``{"event": "note", "text": ...}``). With ``resume`` a
     run that was ended at any point continues from its last finished epoch to the same result.
 
     Raises
     ------
     InputError
-        If the data do not fit, or ``resume`` finds a state of other options.
+        If the data do not fit, ``resume`` finds a state of other options, or another process trains there.
+    CheckFailed
+        If training diverges.
     """
-    config = fit(config, data, options)
-    with _workers() as workers:
+    config = fit(config, data, options, classes_of(init))
+    with _alone(directory), _workers() as workers:
         if options.batch_size % workers.count:
             raise InputError(
                 f"batch_size={options.batch_size} is no multiple of {workers.count} processes",
@@ -126,6 +151,9 @@ def train(
         run = _Run(config, data, options, directory, workers, report)
         if init is not None:
             run.start_from(init)
+        if workers.writes:
+            prepare()
+            run.report_limits(init)
         run.run(resume)
         assert isinstance(run.model, StasModel)
         return run.model.eval()
@@ -136,26 +164,58 @@ def train_program(
     data: LabelledImages,
     options: TrainOptions,
     directory: Path,
+    init: Path,
     origin: bytes,
     *,
+    save: Callable[[TrainingRecord], None],
     resume: bool = False,
+    prepare: Callable[[], None] = lambda: None,
     report: Report = lambda event: None,
-) -> bool:
-    """Train an integer program as stage 2 of :func:`train` does a model; checkpoints are left to the caller.
+) -> None:
+    """Train an integer program as stage 2 of :func:`train` does a model.
 
-    ``origin`` identifies the program it started as. Tells whether this process is the one that writes files.
+    ``init`` is the checkpoint that it was made of, ``origin`` identifies it as it started. ``save`` is to
+    write the checkpoint; it is called at the end, in the process that writes files, with what the checkpoint
+    says of the training.
     """
-    fit(program.config, data, options)
-    with _workers() as workers:
+    fit(program.config, data, options, program.config.class_names)
+    with _alone(directory), _workers() as workers:
         run = _Run(program.config, data, options, directory, workers, report, program)
         run.origin.update(origin)
+        if workers.writes:
+            prepare()
+            run.report_limits(init)
         run.run(resume)
-        return workers.writes
+        if workers.writes:
+            save(run.record)
 
 
-def fit(config: StasConfig, data: LabelledImages, options: TrainOptions) -> StasConfig:
+def _alone(directory: Path) -> AbstractContextManager[None]:
+    """Keep other trainings out of a directory, which the first process of torch's launcher does for all."""
+    if os.environ.get("RANK", "0") != "0":
+        return nullcontext()
+    return locked_directory(directory, "another training")
+
+
+def classes_of(init: Path | None) -> tuple[str, ...]:
+    """Names of the classes of a checkpoint that training starts from; none without one."""
+    return () if init is None else load_config(init).class_names
+
+
+def split(data: LabelledImages, options: TrainOptions) -> tuple[LabelledImages, LabelledImages]:
+    """Images to train on, and ``options.holdout`` held out to evaluate on.
+
+    Both keep the shares of the classes and are in random order, whatever the order of the data; the same
+    data, ``holdout`` and ``seed`` give the same parts.
+    """
+    return draw(data, len(data) - options.holdout, options.seed)
+
+
+def fit(
+    config: StasConfig, data: LabelledImages, options: TrainOptions, classes: tuple[str, ...] = ()
+) -> StasConfig:
     """Give what `fit_config` does, after checking that there is enough to train on."""
-    config = fit_config(config, data)
+    config = fit_config(config, data, classes)
     if len(data) <= options.holdout:
         raise InputError(
             f"{data.source}: {len(data)} images do not leave any to train on with holdout={options.holdout}",
@@ -166,6 +226,13 @@ def fit(config: StasConfig, data: LabelledImages, options: TrainOptions) -> Stas
             f"{len(data) - options.holdout} training images are fewer than batch_size={options.batch_size}",
             remedy="lower the batch size",
         )
+    seen = len(np.unique(np.asarray(data.labels)))
+    if len(data) - options.holdout < seen:
+        raise InputError(
+            f"{data.source}: with holdout={options.holdout} of {len(data)} images, some of its {seen} "
+            "classes have none to train on",
+            remedy="lower the holdout",
+        )
     return config
 
 
@@ -174,14 +241,16 @@ def evaluate(
 ) -> dict[str, float]:
     """Accuracy and halting on labelled images.
 
-    ``accuracy``, ``token_ratio``, ``visits_std`` (over all tokens) and ``visits_std_within`` (mean over
-    images of the deviation between an image's tokens).
+    ``accuracy``, ``cross_entropy`` (nats an image), ``token_ratio``, ``visits_std`` (over all tokens) and
+    ``visits_std_within`` (mean over images of the deviation between an image's tokens). Labels are matched
+    with the model's classes (`match_classes`).
     """
+    data = match_classes(data, model.config.class_names)
     assert data.labels is not None
     dtype = next(model.parameters()).dtype
     was_training = model.training
     model.eval()
-    right = 0
+    right, entropy = 0, 0.0
     counts = []
     with torch.inference_mode(), torch.compiler.set_stance("force_eager"):
         for start in range(0, len(data), batch_size):
@@ -190,11 +259,14 @@ def evaluate(
             x = torch.from_numpy(normalise(part.images, model.config.mean, model.config.std)).to(dtype)
             output = model(x, skip=True)
             right += int((output.logits.argmax(1).numpy() == part.labels).sum())
+            labels = torch.from_numpy(part.labels)
+            entropy += float(nn.functional.cross_entropy(output.logits.double(), labels, reduction="sum"))
             counts.append(output.visits.sum((1, 2)).numpy())
     model.train(was_training)
     visits = np.concatenate(counts)
     return {
         "accuracy": right / len(data),
+        "cross_entropy": entropy / len(data),
         "token_ratio": float(visits.mean()) / (model.config.time_steps * model.config.depth),
         "visits_std": float(visits.std()),
         "visits_std_within": float(visits.std(axis=1).mean()),
@@ -216,10 +288,21 @@ class _Run:
         self.workers, self.report = workers, report
         self.log: list[str] = []
         """Lines of the log; the state file holds them too, so that it and the log cannot disagree."""
-        self.holdout = data.select(slice(len(data) - options.holdout, None))
-        kept = data.select(slice(0, len(data) - options.holdout))
+        data = match_classes(data, config.class_names)
+        kept, self.holdout = split(data, options)
         self.images = torch.from_numpy(normalise(kept.images, config.mean, config.std)).float()
         self.labels = torch.from_numpy(kept.labels)
+        held_out = hashlib.sha256(self.holdout.images.tobytes() + np.asarray(self.holdout.labels).tobytes())
+        self.source, self.absent = data.source, absent_classes(data)
+        self.record = TrainingRecord(
+            images=len(data),
+            held_out=len(self.holdout),
+            split=SPLIT,
+            seed=options.seed,
+            held_out_sha256=held_out.hexdigest(),
+        )
+        self.moved_by: int | None = None
+        """The stage of the last step that changed weights."""
         self.origin = hashlib.sha256(data.images.tobytes() + np.asarray(data.labels).tobytes())
         torch.manual_seed(options.seed)
         self.model: StasModel | IntegerProgram = StasModel(config) if program is None else program
@@ -240,6 +323,20 @@ class _Run:
             )
         self.model.load_state_dict(weights)
 
+    def report_limits(self, init: Path | None) -> None:
+        """Report what makes accuracy on the held-out images say less than it seems to."""
+        if init is None:
+            return
+        if self.absent:
+            text = f"{self.source} has no images of {listing(self.absent)}, which the model may forget"
+            self.report({"event": "note", "text": text})
+        record = load_training(init)
+        if record is None or record.held_out_sha256 != self.record.held_out_sha256:
+            text = f"{init} may have been trained on images that are held out here: accuracy may be too high"
+            if record is not None:
+                text += f"; it held out {record.held_out} of {record.images} with seed {record.seed}"
+            self.report({"event": "note", "text": text})
+
     def run(self, resume: bool) -> None:
         done = self._restore() if resume and (self.directory / STATE).exists() else None
         if done is None and self.workers.writes:
@@ -255,7 +352,7 @@ class _Run:
             # Without stage 2 nobody taught the model to halt.
             halts = self.options.stage2_epochs > 0
             self.model.config = self.config if halts else self.config.replace(accumulate="off")
-            save_checkpoint(self.model, self.directory)
+            save_checkpoint(self.model, self.directory, self.record)
 
     def _stage(self, stage: int, first: int, epochs: int, optimiser_state: dict[str, Any] | None) -> None:
         options = self.options
@@ -276,25 +373,25 @@ class _Run:
             for step, (x, y) in enumerate(self._batches(stage, epoch)):
                 progress = (epoch * steps + step) / (epochs * steps)
                 peak = options.stage1_rate if stage == 1 else options.stage2_rate
+                rate = peak * one_cycle(progress)
                 for group in optimiser.param_groups:
-                    group["lr"] = peak * one_cycle(progress)
+                    group["lr"] = rate
                 with torch.autocast("cpu", torch.bfloat16) if options.bfloat16 else nullcontext():
                     output = forward(x)
                 loss = nn.functional.cross_entropy(
                     output.logits.float(), y, label_smoothing=options.label_smoothing
                 )
+                place = f"stage {stage} epoch {epoch + 1} of {epochs}, step {step + 1} of {steps}"
+                self._check("loss", loss.item(), place, rate)
                 if stage == 2:
                     ramp = min(1.0, progress / options.ponder_ramp) if options.ponder_ramp else 1.0
                     loss = loss + options.ponder_weight * ramp * output.ponder
-                if not torch.isfinite(loss):
-                    raise CheckFailed(
-                        f"the loss is {loss.item()} at stage {stage}, epoch {epoch}, step {step}",
-                        remedy=f"lower stage{stage}_rate",
-                    )
                 optimiser.zero_grad()
                 loss.backward()
-                nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                self._check("norm of the gradient", norm.item(), place, rate, math.inf)
                 optimiser.step()
+                self.moved_by = stage
                 model.commit_statistics()
                 hits = (output.logits.argmax(1) == y).float().mean()
                 sums += [loss.item(), hits.item(), output.token_ratio]
@@ -317,7 +414,10 @@ class _Run:
             if self.workers.writes:
                 means = dict(zip(("loss", "train_accuracy", "train_token_ratio"), sums / steps, strict=True))
                 event = {"event": "epoch", "stage": stage, "epoch": epoch, "epochs": epochs}
-                event |= {"seconds": time.perf_counter() - begun, **means, **evaluate(model, self.holdout)}
+                held_out = evaluate(model, self.holdout)
+                place = f"the end of stage {stage} epoch {epoch + 1} of {epochs}"
+                self._check("loss of held-out images", held_out["cross_entropy"], place, rate)
+                event |= {"seconds": time.perf_counter() - begun, **means, **held_out}
                 self.log.append(json.dumps(event))
                 self._save(stage, epoch, optimiser)
                 self._write_log()
@@ -325,7 +425,24 @@ class _Run:
             if self.workers.count > 1:
                 distributed.barrier()
         if stage == 1 and epochs and self.workers.writes and isinstance(model, StasModel):
-            save_checkpoint(model, self.directory / "stage1")
+            save_checkpoint(model, self.directory / "stage1", self.record)
+
+    def _check(self, what: str, value: float, place: str, rate: float, limit: float | None = None) -> None:
+        """Refuse to go on from a value that is not finite or beyond a limit, by default that of a loss."""
+        guessing = math.log(self.config.num_classes)
+        if limit is None:
+            limit = DIVERGED * guessing
+        if value < limit:
+            return
+        remedy = "start from other weights: no step has changed them yet"
+        if self.moved_by is not None:
+            peak = getattr(self.options, f"stage{self.moved_by}_rate")
+            remedy = f"lower stage{self.moved_by}_rate, which is {peak:g}"
+        raise CheckFailed(
+            f"training diverges: the {what} is {value:.3g} at {place}, with a learning rate of {rate:.3g} "
+            f"(the loss of guessing is {guessing:.3g})",
+            remedy,
+        )
 
     def _batches(self, stage: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         options, workers = self.options, self.workers
@@ -343,6 +460,7 @@ class _Run:
         for index, state in optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{index}.{name}": tensor for name, tensor in state.items()}
         progress = {"stage": stage, "epoch": epoch, "key": self._key(), "log": self.log}
+        progress |= {"held_out": self.record.held_out_sha256}
         content = save(tensors, metadata={"progress": json.dumps(progress)})
         write_atomically(self.directory / STATE, content)
 
@@ -362,11 +480,19 @@ class _Run:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise InputError(f"{path}: damaged ({error})", remedy="train again without --resume") from error
-        if key != self._key():
+        held_out = progress.pop("held_out", None)  # the first versions did not say
+        if key != self._key() and held_out is not None:
             raise InputError(
                 f"{path}: belongs to a run with other options, data or initial weights",
                 remedy="resume with those of that run, or train anew",
             )
+        if held_out != self.record.held_out_sha256:
+            raise InputError(
+                f"{path}: was begun by a version that held out other images; resumed, it would be evaluated "
+                "on images that it was trained on",
+                remedy="end it with that version, or train anew",
+            )
+        self.moved_by = progress["stage"]
         self.model.load_state_dict(
             {
                 name.removeprefix("model."): tensor

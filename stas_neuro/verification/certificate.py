@@ -122,6 +122,8 @@ class Verification:
     saturation: Saturation | None
     """Of the integer program."""
     left_out: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+    """What limits what the figures say."""
 
     @property
     def images(self) -> int:
@@ -177,6 +179,7 @@ class Verification:
                 "lowering": None if self.lowering is None else self.lowering.to_json(),
                 "saturation": None if self.saturation is None else self.saturation.to_json(),
                 "left_out": dict(self.left_out),
+                "notes": list(self.notes),
             }
         )
 

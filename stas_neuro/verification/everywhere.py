@@ -17,6 +17,7 @@ from stas_neuro.exporters.lava.build import build_network
 from stas_neuro.exporters.lava.network import Network
 from stas_neuro.exporters.lava.structure import differences
 from stas_neuro.ir import LIF, Graph, Stage
+from stas_neuro.labels import bias_of_first, match_classes
 from stas_neuro.trace import Trace
 from stas_neuro.verification.agreement import INTEGER, Tally
 from stas_neuro.verification.certificate import DataHash, Part, Subject, Verification
@@ -79,8 +80,8 @@ def verify(
     Raises
     ------
     InputError
-        If images do not fit, `model` is not what the bundle was compiled from, there is no network of the
-        arithmetic, or `lava_network` has other layers.
+        If images do not fit, labels are of classes that the network does not know, `model` is not what the
+        bundle was compiled from, there is no network of the arithmetic, or `lava_network` has other layers.
     """
     opened, subject = _open(network)
     graphs = _graphs(opened, arithmetic)
@@ -88,7 +89,10 @@ def verify(
     data = images if isinstance(images, LabelledImages) else LabelledImages(images, None, source="the images")
     for graph in graphs.values():  # what is wrong with images is told before anything long starts
         api.preprocess(graph, data, limit)
+    classes = next(iter(graphs.values())).classes
+    bias = None if limit is None else bias_of_first(data, limit)
     data = data.select(slice(0, limit))
+    matched = match_classes(data, classes)
     left_out: dict[str, str] = {}
     sides: dict[str, _Side] = {}
     watch: Watch | None = None
@@ -107,7 +111,7 @@ def verify(
     if len(sides) == 2:
         lowering = Tally(graphs["float"], "reference", INTEGER, BASELINE, promised=False)
     for start in range(0, len(data), CHUNK):
-        part = data.select(slice(start, start + CHUNK))
+        part = matched.select(slice(start, start + CHUNK))
         bases = {name: side.compare(part, start) for name, side in sides.items()}
         if lowering is not None:
             lowering.add(bases["float"], bases["fixed"], start)
@@ -120,6 +124,7 @@ def verify(
         lowering=None if lowering is None else lowering.agreement(),
         saturation=None if watch is None else watch.saturation(),
         left_out=left_out,
+        notes=() if bias is None else (bias,),
     )
 
 

@@ -8,10 +8,9 @@ import numpy as np
 
 from stas_neuro.errors import InputError
 from stas_neuro.ir import (
-    FixedConv2d,
     FixedInput,
     FixedLIF,
-    FixedLinear,
+    FixedSynaptic,
     Graph,
     Node,
     Phase,
@@ -76,7 +75,7 @@ def cannot_say(reasons: Sequence[str]) -> InputError:
 def _reason(graph: Graph, node: Node) -> str | None:
     if node.phase != Phase.STEP:
         return f"runs in phase {node.phase}, all neurons step alike"
-    if isinstance(node, FixedConv2d | FixedLinear):
+    if isinstance(node, FixedSynaptic):
         if "alive" in graph.inputs(node):
             return "has a bias that halting holds back"
         exponents, weight = (graph.tensor(node, p).astype(np.int64) for p in ("weight_exp", "weight"))
@@ -93,7 +92,7 @@ def _reason(graph: Graph, node: Node) -> str | None:
     if isinstance(node, FixedLIF):
         if "alive" in graph.inputs(node):
             return "is gated by halting"
-        if not isinstance(graph.node(graph.inputs(node)["x"].src), FixedConv2d | FixedLinear):
+        if not isinstance(graph.node(graph.inputs(node)["x"].src), FixedSynaptic):
             return "takes no synaptic input"
     return None
 

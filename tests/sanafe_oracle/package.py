@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sanafe_oracle.architecture import Architecture, Floor, architecture_document
+from sanafe_oracle.network import Frames, network_document, spiking_layers
 from stas_neuro import __version__
-from stas_neuro.exporters.sanafe.architecture import Architecture, Floor, architecture_document
-from stas_neuro.exporters.sanafe.network import Frames, network_document, spiking_layers
-from stas_neuro.files import appearing_directory
+from stas_neuro.files import Output, check_outputs
 from stas_neuro.ir import Graph
 from stas_neuro.mapping import Mapping
 
@@ -89,11 +89,13 @@ def write_package(
     InputError
         When SANA-FE cannot say the network or its mapping, or the directory cannot be written.
     """
+    output = package_output(target, force=force)
+    check_outputs([output])
     floor = Floor.of(mapping.cores)
     network, inputs = network_document(graph, mapping, frames, floor, all_active=costs.all_active)
     names = {"architecture": ARCHITECTURE_FILE, "network": NETWORK_FILE, "result": RESULT_FILE}
     steps = hardware_steps(graph)
-    with appearing_directory(target, marker=RUN_FILE, force=force) as fresh:
+    with output.filled() as fresh:
         # JSON is YAML, and read by the same parser.
         _write(fresh / ARCHITECTURE_FILE, architecture_document(costs, floor, inputs))
         _write(fresh / NETWORK_FILE, network)
@@ -107,6 +109,11 @@ def write_package(
             **names,
         )
         (fresh / "README.md").write_text(readme, encoding="utf-8")
+
+
+def package_output(path: Path, *, force: bool) -> Output:
+    """Give the place of a package, for `check_outputs`."""
+    return Output.marked(path, RUN_FILE, force=force)
 
 
 def _write(path: Path, document: dict[str, Any]) -> None:

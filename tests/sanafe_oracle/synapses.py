@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stas_neuro.ir import FixedConv2d, FixedLinear, Graph
+from stas_neuro.ir import FixedConv2d, FixedLinear, FixedSynaptic, Graph
 from stas_neuro.mapping.neurons import extent
 
 Indices = NDArray[np.int64]
@@ -25,13 +25,14 @@ class Synapses:
     weight: NDArray[np.float64]
 
 
-def synapses_of(graph: Graph, node: FixedConv2d | FixedLinear) -> Synapses:
+def synapses_of(graph: Graph, node: FixedSynaptic) -> Synapses:
     """Every synapse of a node, those of weight 0 too: a spike goes through them all the same."""
     exponents = graph.tensor(node, "weight_exp").astype(np.float64)
     mantissas = graph.tensor(node, "weight").astype(np.float64)
     weight = mantissas * 2.0 ** exponents.reshape(-1, *[1] * (mantissas.ndim - 1))
     if isinstance(node, FixedLinear):
         return _linear(weight, extent(graph, node)[0])
+    assert isinstance(node, FixedConv2d)  # the other layer with weights
     return _conv2d(node, weight, graph.source_type(graph.inputs(node)["x"]).shape)
 
 

@@ -15,18 +15,13 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from sanafe_oracle.architecture import Architecture
+from sanafe_oracle.network import HOST_GROUPS, group_name
+from sanafe_oracle.package import RESULT_FILE, RUN_FILE, write_package
 from stas_neuro.activity import Activity
 from stas_neuro.energy import Estimate, Interval, Profile, estimate
 from stas_neuro.energy.schedule import hardware_steps
 from stas_neuro.errors import InputError
-from stas_neuro.exporters.sanafe import (
-    HOST_GROUPS,
-    RESULT_FILE,
-    RUN_FILE,
-    Architecture,
-    group_name,
-    write_package,
-)
 from stas_neuro.files import parse_json, read_bytes
 from stas_neuro.ir import Graph, Phase, Readout
 from stas_neuro.mapping import Mapping
@@ -183,12 +178,18 @@ def cross_check(case: Case, python: Path, scratch: Path) -> CrossCheck:
 
 
 def of_model_steps(activity: Activity) -> Activity:
-    """Keep the rows of the model steps: SANA-FE knows neither the readout nor the head, which follow them."""
+    """Keep the rows of the model steps: SANA-FE knows neither the readout nor the head, which follow them.
+
+    The input of the cases is binary, so that a product of it is a synaptic operation.
+    """
     kept = [row for row, layer in enumerate(activity.layers) if layer.phase != str(Phase.END)]
+    macs = activity.counts["macs"]
+    spikes = {kind: activity.counts[kind] + macs for kind in ("synops", "synops_unary")}
+    counts = {**activity.counts, **spikes, "macs": np.zeros_like(macs)}
     return Activity(
         layers=tuple(activity.layers[row] for row in kept),
         steps=activity.steps,
-        counts={kind: counts[:, kept] for kind, counts in activity.counts.items()},
+        counts={kind: counted[:, kept] for kind, counted in counts.items()},
         cores=activity.cores,
     )
 

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stas_neuro.errors import InputError
-from stas_neuro.exporters.sanafe.architecture import (
+from sanafe_oracle.architecture import (
     INPUT,
     LIF,
     NEURONS_PER_UNIT,
@@ -23,14 +22,14 @@ from stas_neuro.exporters.sanafe.architecture import (
     SYNAPSE,
     Floor,
 )
-from stas_neuro.exporters.sanafe.support import cannot_say, origin_of, refusals
-from stas_neuro.exporters.sanafe.synapses import Indices, Synapses, synapses_of
+from sanafe_oracle.support import cannot_say, origin_of, refusals
+from sanafe_oracle.synapses import Indices, Synapses, synapses_of
+from stas_neuro.errors import InputError
 from stas_neuro.ir import (
     ALIGN,
-    FixedConv2d,
     FixedInput,
     FixedLIF,
-    FixedLinear,
+    FixedSynaptic,
     Graph,
     Node,
     Range,
@@ -137,7 +136,7 @@ class _Draft:
     def layer(self, lif: FixedLIF, all_active: bool) -> None:
         """Add a layer of neurons with the synapses that end on them."""
         node = self.graph.node(self.graph.inputs(lif)["x"].src)
-        assert isinstance(node, FixedConv2d | FixedLinear)  # what `refusals` let pass
+        assert isinstance(node, FixedSynaptic)  # what `refusals` let pass
         homes = self._place(lif, {"soma": LIF, "synapse": SYNAPSE})
         soma = _neuron(self.graph, lif) | {"force_update": all_active}
         neurons = [{_span((0, homes.size - 1)): {"log_spikes": True, "soma": soma}}]

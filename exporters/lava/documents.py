@@ -1,0 +1,7 @@
+"""Checked files and JSON: `stas_neuro.documents`, of which an exported package has a copy in this place."""
+
+from __future__ import annotations
+
+from stas_neuro.documents import LARGEST, BadDocument, one_line, open_file, parse_json, shown
+
+__all__ = ["LARGEST", "BadDocument", "one_line", "open_file", "parse_json", "shown"]

@@ -1,0 +1,171 @@
+"""Arrays of .npz files, checked before memory is given to them. Needs numpy and the standard library alone.
+
+numpy's own reader believes what a file says: how large an array is, how it is compressed, what Python its
+header is. Here a header has one form, a size is that of the data, and how far data may unpack is limited.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+import sys
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from .documents import BadDocument, open_file, shown  # relative: an exported package has copies of both
+
+Array = npt.NDArray[Any]
+
+UNPACKED, RATIO, DEFLATED = 1 << 28, 100, 1032
+"""Bytes that a compressed file may unpack to, or so many times its own size; and how many times zlib can."""
+HEADER_LIMIT, MOST_AXES = 4096, 32
+_MAGIC = b"\x93NUMPY"
+_VALUE = r"""(?:'[^']*'|"[^"]*"|True|False|\([0-9L, ]*\))"""
+_FIELD = rf"""['"](\w+)['"]\s*:\s*({_VALUE})"""
+_HEADER = re.compile(rf"\{{\s*(?:{_FIELD}\s*(?:,\s*|(?=\}})))*\}}\s*", re.ASCII)
+_DESCR = re.compile(r"""['"]([<>=|]?[biufcUS])([1-9][0-9]{0,7})['"]""", re.ASCII)
+_AXIS = re.compile(r"([0-9]{1,18})L?", re.ASCII)
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+ZIP_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, OverflowError, ValueError, OSError,
+)  # fmt: skip
+"""What zipfile raises where an archive is damaged."""
+
+
+class Readable(Protocol):
+    """A stream of bytes."""
+
+    def read(self, size: int, /) -> bytes:
+        """Give at most `size` of the next bytes, none at the end."""
+
+
+def read_npz(path: Path, names: Collection[str] | None = None) -> dict[str, Array]:
+    """Read arrays of an .npz file: those of `names` that are there, or all, and nothing else may be in it.
+
+    They hold bools, numbers or texts, in the byte order of this machine. Nothing is unpickled.
+
+    Raises
+    ------
+    BadDocument
+        Where the file or an array is damaged or of another kind, or is larger than what it holds.
+    OSError
+        Where the file cannot be opened.
+    """
+    with open_file(path) as stream:
+        size = stream.seek(0, 2)
+        stream.seek(0)
+        try:
+            with zipfile.ZipFile(stream) as archive:
+                members = _members(archive, names)
+                check_unpacked(sum(info.file_size for info in members.values()), size)
+                return {name: _array(archive, name, info) for name, info in members.items()}
+        except BadDocument:
+            raise
+        except ZIP_DAMAGE as error:
+            raise BadDocument(f"damaged ({error})") from error
+
+
+def check_unpacked(unpacked: int, size: int) -> None:
+    """Raise BadDocument where a file of `size` bytes says that it unpacks to more than it can, or may."""
+    most = min(DEFLATED * size, max(UNPACKED, RATIO * size))
+    if unpacked > most:
+        raise BadDocument(f"is to unpack to {unpacked} bytes, a file of {size} to at most {most}")
+
+
+def read_values(stream: Readable, count: int) -> npt.NDArray[np.uint8]:
+    """Read so many bytes; raises BadDocument where there are fewer."""
+    values = np.empty(count, np.uint8)
+    filled = 0
+    while filled < count:
+        part = stream.read(min(count - filled, 1 << 20))
+        if not part:
+            raise BadDocument(f"ends after {filled} of {count} bytes")
+        values[filled : filled + len(part)] = np.frombuffer(part, np.uint8)
+        filled += len(part)
+    return values
+
+
+def _members(archive: zipfile.ZipFile, names: Collection[str] | None) -> dict[str, zipfile.ZipInfo]:
+    found = Counter(info.filename for info in archive.infolist())
+    members = {}
+    for info in archive.infolist():
+        name = info.filename.removesuffix(".npy")
+        if names is not None and (name == info.filename or name not in names):
+            continue
+        if name == info.filename:
+            raise BadDocument(f"holds {shown(name)!r}, which is no array (.npy)")
+        if found[info.filename] > 1:
+            raise BadDocument(f"holds {shown(name)!r} {found[info.filename]} times")
+        if info.compress_type not in _COMPRESSIONS or info.flag_bits & 1:
+            raise BadDocument(f"{shown(name)!r} is encrypted, or compressed as numpy does not")
+        members[name] = info
+    return members
+
+
+def _array(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> Array:
+    with archive.open(info) as stream:
+        try:
+            return _read(stream, info.file_size)
+        except BadDocument as error:
+            raise BadDocument(error.what, (repr(shown(name)), *error.place)) from error
+
+
+def _read(stream: Readable, size: int) -> Array:
+    """Read an array from `size` bytes."""
+    header, start = _header(stream)
+    dtype, fortran_order, shape = _described(header)
+    wanted = math.prod(shape) * dtype.itemsize
+    if wanted != size - start:
+        raise BadDocument(f"has shape {shown(str(shape))} of {dtype}, and {size - start} bytes of data")
+    content = read_values(stream, wanted)
+    array: Array = content.view(dtype) if wanted else np.empty(0, dtype)
+    # Neither numpy nor Python expects other values of these.
+    codes, last = {"U": (np.uint32, sys.maxunicode), "b": (np.uint8, 1)}.get(dtype.kind, (np.uint8, 255))
+    if wanted and content.view(np.dtype(codes).newbyteorder(dtype.byteorder)).max() > last:
+        raise BadDocument(f"holds values that are none of {dtype}")
+    array = array.reshape(shape[::-1]).T if fortran_order else array.reshape(shape)
+    return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
+
+
+def _header(stream: Readable) -> tuple[str, int]:
+    """Give the text that describes an array, and where its data begin."""
+    start = stream.read(len(_MAGIC) + 2)
+    if start[: len(_MAGIC)] != _MAGIC or start[len(_MAGIC) :] not in (b"\1\0", b"\2\0", b"\3\0"):
+        raise BadDocument("is no array of numpy")
+    width = 2 if start[len(_MAGIC)] == 1 else 4
+    length = int.from_bytes(stream.read(width), "little")
+    if length > HEADER_LIMIT:
+        raise BadDocument(f"has a header of {length} bytes, at most {HEADER_LIMIT} are read")
+    text = stream.read(length)
+    if len(text) < length:
+        raise BadDocument("ends within its header")
+    return text.decode("latin1"), len(start) + width + length
+
+
+def _described(header: str) -> tuple[np.dtype[Any], bool, tuple[int, ...]]:
+    """Give the dtype of an array, whether it is in Fortran order, and its shape."""
+    fields = re.findall(_FIELD, header, re.ASCII) if _HEADER.fullmatch(header) else []
+    if sorted(key for key, _ in fields) != ["descr", "fortran_order", "shape"]:
+        raise BadDocument("has a header that is none of a plain array")
+    by_key = dict(fields)
+    descr = _DESCR.fullmatch(by_key["descr"])
+    if descr is None:
+        raise BadDocument(f"holds {shown(by_key['descr'])!r}, and no bools, numbers or texts")
+    try:
+        dtype = np.dtype(descr[1] + descr[2])
+    except (TypeError, ValueError) as error:
+        raise BadDocument(f"holds {by_key['descr']}, which numpy does not know") from error
+    axes = [_AXIS.fullmatch(axis.strip()) for axis in by_key["shape"][1:-1].split(",") if axis.strip()]
+    if by_key["shape"][0] != "(" or None in axes or len(axes) > MOST_AXES:
+        raise BadDocument(f"has shape {shown(by_key['shape'])!r}, which is none")
+    if by_key["fortran_order"] not in ("True", "False"):
+        raise BadDocument(f"has fortran_order {shown(by_key['fortran_order'])!r}")
+    return dtype, by_key["fortran_order"] == "True", tuple(int(axis[1]) for axis in axes if axis)

@@ -1,0 +1,83 @@
+"""Tensors of a safetensors file: what its header says is held against what is wanted before any is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from stas_neuro.documents import LARGEST, BadDocument, open_file
+from stas_neuro.errors import InputError
+
+_DTYPES = {True: ("F64", "F32", "F16", "BF16"), False: ("I64", "I32")}
+"""What is read as a tensor of floats, and of whole numbers."""
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Form:
+    """What the header of a file says of a tensor; its dtype as safetensors calls it."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """A file whose header has been read: `forms` of its tensors by name, and its `metadata`."""
+
+    path: Path
+    forms: Mapping[str, Form]
+    metadata: Mapping[str, str]
+    _file: Any
+
+    def load(self, names: Mapping[str, str], wanted: Mapping[str, Tensor], remedy: str) -> dict[str, Tensor]:
+        """Load tensors in the dtypes of those wanted, which may be on the meta device.
+
+        `names` are those in the file, by the name that is wanted. Raises InputError with the first
+        problems: tensors that are missing, that nobody wants, of another shape or kind, or with values that
+        are not finite or too large.
+        """
+        problems = [f"{name} is missing" for name in wanted.keys() - names.keys()]
+        problems += [f"{name} is unknown" for name in names.keys() - wanted.keys()]
+        tensors = {}
+        for name in wanted.keys() & names.keys():
+            form, shape, dtype = self.forms[names[name]], tuple(wanted[name].shape), wanted[name].dtype
+            if form.shape != shape:
+                problems.append(f"{name} has shape {form.shape}, not {shape}")
+            elif form.dtype not in _DTYPES[dtype.is_floating_point]:
+                problems.append(f"{name} is {form.dtype}, not {dtype}")
+            else:
+                tensors[name] = self._file.get_tensor(names[name]).to(dtype)
+                problems += _unfit(name, tensors[name])
+        if problems:
+            shown = "; ".join(sorted(problems)[:_SHOWN]) + ("; ..." if len(problems) > _SHOWN else "")
+            raise InputError(f"{self.path}: {shown}", remedy)
+        return tensors
+
+
+def _unfit(name: str, tensor: Tensor) -> list[str]:
+    if not torch.isfinite(tensor).all():
+        return [f"{name} holds NaN or infinite values"]
+    if tensor.is_floating_point() and tensor.numel() and tensor.abs().max() > LARGEST:
+        return [f"{name} holds values beyond {LARGEST:g}"]
+    return []
+
+
+@contextmanager
+def open_tensors(path: Path, remedy: str) -> Iterator[TensorFile]:
+    """Open a file of tensors; InputError names it and the remedy where it is damaged."""
+    try:
+        open_file(path).close()  # safetensors would wait for what comes through a pipe
+        with safe_open(path, "pt") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            forms = {name: Form(part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
+            yield TensorFile(path, forms, file.metadata() or {}, file)
+    except (SafetensorError, BadDocument, OSError) as error:
+        raise InputError(f"{path}: damaged or truncated ({error})", remedy) from error

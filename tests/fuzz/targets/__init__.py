@@ -1,0 +1,1 @@
+"""The readers: a module each, with its `TARGET`."""

@@ -1,0 +1,58 @@
+"""Profiles, with one that they extend: read, shown, and priced, placed and compiled with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from energy_runs import run
+
+from fuzz.files import Files
+from fuzz.networks import activities, bundles
+from fuzz.target import Target, may_refuse
+from fuzz.targets.bundle import command, pick
+from stas_neuro.activity import Activity
+from stas_neuro.energy import GATINGS, compare, estimate, list_profiles, load_profile
+from stas_neuro.placement import place
+from stas_neuro.quantisation import quantise
+
+OWN, ABOVE = "mine.toml", "above.toml"
+
+
+def make_seeds() -> Sequence[Files]:
+    texts = {
+        name: (files("stas_neuro.hw_profiles") / f"{name}.toml").read_bytes() for name in list_profiles()
+    }
+    seeds: list[Files] = [{OWN: text} for text in texts.values()]
+    beside = texts["loihi2-gated-whatif"].replace(b'extends = "loihi2"', b'extends = "above.toml"')
+    assert beside != texts["loihi2-gated-whatif"]
+    return [*seeds, *[{OWN: beside, ABOVE: texts["loihi2"]}] * 3]
+
+
+@cache
+def runs() -> tuple[Activity, ...]:
+    return run(), run(halting=False), activities()[1]
+
+
+def read(inputs: Path, output: Path) -> None:
+    path = inputs / OWN
+    profile = load_profile(path)
+    shown = (("show", path), ("show", path, "--json"), ("validate", path))
+    command("profiles", *pick(shown, profile.title))
+    for activity in runs():
+        for gating in GATINGS:
+            with may_refuse():
+                json.dumps(estimate(activity, profile, gating).to_json(), allow_nan=False)
+    with may_refuse():
+        compare(run(), {"other": run(halting=False)}, [profile])
+    graph = bundles()[1].graph
+    with may_refuse():
+        place(graph, profile)
+    with may_refuse():
+        quantise(graph, arithmetic=profile.arithmetic)
+
+
+TARGET = Target("profile", make_seeds, read)
