@@ -92,9 +92,10 @@ def test_every_neuron_is_placed_once_and_no_limit_exceeded(
         mapping = place(graph, profile, minimise=minimise, **options)
     except DoesNotFit as error:
         assert error.reasons
+        told = "\n".join((str(error), *error.lines))  # the message names the worst, where they are many
         for reason in error.reasons:
             assert reason.needed > reason.limit
-            assert str(reason) in str(error)
+            assert reason.where in told and reason.excess in told
         return
     check_mapping(graph, mapping)
     use = utilisation(graph, mapping, profile)
