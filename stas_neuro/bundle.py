@@ -25,7 +25,7 @@ from safetensors.numpy import save as format_safetensors
 
 from stas_neuro import __version__
 from stas_neuro.arrays import ZIP_DAMAGE, check_unpacked
-from stas_neuro.documents import BadDocument, open_file
+from stas_neuro.documents import BadDocument, open_file, shown
 from stas_neuro.errors import InputError
 from stas_neuro.files import (
     SIZE_LIMIT,
@@ -339,7 +339,7 @@ def _read_zip(path: Path) -> dict[str, bytes]:
             check_unpacked(sum(info.file_size for info in members), path.stat().st_size)
             return {info.filename: archive.read(info) for info in members}
     except (BadDocument, *ZIP_DAMAGE) as e:
-        raise InputError(f"{path} is no readable zip file: {e}", _RESTORE) from e
+        raise InputError(f"{path} is no readable zip file: {shown(str(e), 200)}", _RESTORE) from e
 
 
 def _read_directory(path: Path) -> dict[str, bytes]:
