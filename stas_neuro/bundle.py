@@ -272,9 +272,9 @@ def _graph(source: Path, document: Document, tensors: Mapping[str, Array]) -> Gr
     except IRError as e:
         raise InputError(f"{source.parent}: invalid graph: {e.what}", e.remedy) from e
     except KeyError as e:
-        raise InputError(f"{source}: has no {e}", _RESTORE) from e
+        raise InputError(f"{source}: has no {shown(str(e))}", _RESTORE) from e
     except (TypeError, ValueError, AttributeError) as e:
-        raise InputError(f"{source}: {e}", _RESTORE) from e
+        raise InputError(f"{source}: {shown(str(e), 200)}", _RESTORE) from e
 
 
 def _list(value: object, name: str) -> list[Any]:
@@ -300,7 +300,7 @@ def _tensors(source: Path, content: bytes) -> dict[str, Array]:
     try:
         return dict(parse_safetensors(content))
     except (SafetensorError, ValueError, KeyError) as e:
-        raise InputError(f"{source}: {e}", _RESTORE) from e
+        raise InputError(f"{source}: {shown(str(e), 200)}", _RESTORE) from e
 
 
 # Files --------------------------------------------------------------------------------------------------

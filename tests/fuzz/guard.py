@@ -56,7 +56,7 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
             _check_place(event, path)
     if event in _CHANGES:
         directory = arguments[-1] if len(arguments) > 1 and event in _BY_DESCRIPTOR else -1
-        _check_place(event, arguments[0], directory)
+        _check_place(event, arguments[1 if event == "shutil.copyfile" else 0], directory)
 
 
 def _check_place(event: str, path: Any, directory: Any = -1) -> None:
