@@ -25,7 +25,7 @@ from safetensors.numpy import save as format_safetensors
 
 from stas_neuro import __version__
 from stas_neuro.arrays import ZIP_DAMAGE, check_unpacked
-from stas_neuro.documents import BadDocument, open_file
+from stas_neuro.documents import BadDocument, open_file, shown
 from stas_neuro.errors import InputError
 from stas_neuro.files import SIZE_LIMIT, Output, check_outputs, json_object, parse_json, read_bytes
 from stas_neuro.ir import (
@@ -290,9 +290,9 @@ def _graph(source: Path, document: Document, tensors: Mapping[str, Array]) -> Gr
     except IRError as e:
         raise InputError(f"{source.parent}: invalid graph: {e.what}", e.remedy) from e
     except KeyError as e:
-        raise InputError(f"{source}: has no {e}", _RESTORE) from e
+        raise InputError(f"{source}: has no {shown(str(e))}", _RESTORE) from e
     except (TypeError, ValueError, AttributeError) as e:
-        raise InputError(f"{source}: {e}", _RESTORE) from e
+        raise InputError(f"{source}: {shown(str(e), 200)}", _RESTORE) from e
 
 
 def _list(value: object, name: str) -> list[Any]:
@@ -318,7 +318,7 @@ def _tensors(source: Path, content: bytes) -> dict[str, Array]:
     try:
         return dict(parse_safetensors(content))
     except (SafetensorError, ValueError, KeyError) as e:
-        raise InputError(f"{source}: {e}", _RESTORE) from e
+        raise InputError(f"{source}: {shown(str(e), 200)}", _RESTORE) from e
 
 
 # Files --------------------------------------------------------------------------------------------------
@@ -357,7 +357,7 @@ def _read_zip(path: Path) -> dict[str, bytes]:
             check_unpacked(sum(info.file_size for info in members), path.stat().st_size)
             return {info.filename: archive.read(info) for info in members}
     except (BadDocument, *ZIP_DAMAGE) as e:
-        raise InputError(f"{path} is no readable zip file: {e}", _RESTORE) from e
+        raise InputError(f"{path} is no readable zip file: {shown(str(e), 200)}", _RESTORE) from e
 
 
 def _read_directory(path: Path) -> dict[str, bytes]:

@@ -54,8 +54,8 @@ def test_schedules_that_change_no_decision(home: Path, tmp_path: Path) -> None:
     ("model", "options", "told"),
     [
         ("raster", ("--schedule", "pipelined"), "use the schedule pipelined-stale"),
-        ("raster", ("--schedule", "raster", "--late", "2"), "use the schedule pipelined-stale"),
-        ("raster", ("--late", "2"), "--late is of --schedule pipelined-stale"),
+        ("raster", ("--schedule", "raster", "--late", "2"), "requires the schedule pipelined-stale"),
+        ("raster", ("--late", "2"), "late (2) requires the schedule pipelined-stale"),
         ("raster", ("--schedule", "pipelined-stale", "--late", "99"), "in model steps of"),
         ("rectangular", ("--schedule", "pipelined-stale"), "use the schedule pipelined"),
         ("raster", ("--schedule", "pipelined-stale", "--accumulate", "off"), "halting is off"),
