@@ -88,13 +88,13 @@ def foreign_model() -> Any:
 
 
 def wide() -> Graph:
-    """One neuron that looks at a whole image of 400 x 400 pixels."""
+    """One neuron that looks at a whole image of 64 channels of 50 x 50 pixels."""
     stem: dict[str, Any] = {"phase": Phase.ONCE, "scope": "stem"}
     head: dict[str, Any] = {"phase": Phase.END, "scope": "head"}
     nodes = (
-        Input(name="image", **stem, shape=(1, 400, 400)),
+        Input(name="image", **stem, shape=(64, 50, 50)),
         Conv2d(
-            name="conv", **stem, in_channels=1, out_channels=1, kernel=400, stride=1, padding=0, bias=True
+            name="conv", **stem, in_channels=64, out_channels=1, kernel=50, stride=1, padding=0, bias=True
         ),
         LIF(name="lif", **stem, threshold=1.0, fire=">"),
         Tokens(name="tokens", **stem),
@@ -121,7 +121,7 @@ def wide() -> Graph:
         edges=edges,
         tensors=tensors,
         classes=("a", "b"),
-        preprocessing=Preprocessing((0.0,), (1.0,)),
+        preprocessing=Preprocessing((0.0,) * 64, (1.0,) * 64),
     )
 
 
