@@ -355,7 +355,7 @@ def test_two_processes_train_as_one(tmp_path: Path):
     assert len(two) == len(one) == 4
     for ours, theirs, tolerance in zip(two, one, (1e-6, 1e-6, 5e-3, 5e-3), strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], abs=tolerance)
-        # All images make the same of 64 visits; one of them may lie so close to the threshold that it differs.
+        # All images make the same of 64 visits; one of these may be so close to the threshold that it differs.
         assert ours["train_token_ratio"] == pytest.approx(theirs["train_token_ratio"], abs=1.01 / 64)
     assert one[-1]["loss"] < one[0]["loss"]
 
