@@ -43,7 +43,7 @@ ONE_STEP = "fashion-t1"
 @cache
 def network(name: str) -> Graph:
     """Compile a shipped model, ``fashion-spikformer`` or its first stage, ``fashion-spikformer/stage1``."""
-    return api.compile(EXAMPLES / "models" / name)
+    return api.fold(EXAMPLES / "models" / name)
 
 
 @dataclass

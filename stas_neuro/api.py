@@ -10,6 +10,7 @@ import hashlib
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping as AnyMapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +40,8 @@ DTYPES = tuple(_PRECISIONS)
 RUNTIMES = ("in-process", "multiprocess")
 LOWERINGS = ("own", "stock")
 CHECKPOINT_FILES = ("config.json", "model.safetensors")
+PassRecord = AnyMapping[str, str | int | float | bool]
+"""A pass by its name and arguments, as a bundle records it."""
 Progress = Callable[[int, int], None]
 """Called with the number of finished images and of all."""
 TrainReport = Callable[[dict[str, Any]], None]
@@ -73,14 +76,14 @@ def load_model(
     return model
 
 
-def compile(
+def fold(
     model: StasModel | str | Path,
     *,
     accumulate: str | None = None,
     epsilon: float | None = None,
     readout: str | None = None,
 ) -> Graph:
-    """Compile a trained model to the folded graph that every backend but torch runs.
+    """Lower a trained model to a graph and fold its normalisations: what every backend but torch runs.
 
     Parameters
     ----------
@@ -107,14 +110,16 @@ def lower(
     epsilon: float | None = None,
     readout: str | None = None,
 ) -> Graph:
-    """Give the traced graph, BatchNorms not yet folded; parameters as :func:`compile`."""
+    """Give the traced graph, BatchNorms not yet folded; parameters as :func:`fold`."""
     loaded = load_model(model, accumulate=accumulate, epsilon=epsilon, readout=readout)
     with needs("torch"):
         from stas_neuro.frontend import torch_model
     return torch_model.lower(loaded)
 
 
-def provenance(checkpoint: str | Path, **options: str | float | None) -> Provenance:
+def provenance(
+    checkpoint: str | Path, *, passes: Sequence[PassRecord] = (), **options: str | float | None
+) -> Provenance:
     """Tell where a bundle comes from: a checkpoint, the SHA-256 of its files, and the options given.
 
     The path is absolute: `verify` looks for the checkpoint there, from whatever directory it is called.
@@ -126,6 +131,7 @@ def provenance(checkpoint: str | Path, **options: str | float | None) -> Provena
             name: hashlib.sha256(read_bytes(directory / name)).hexdigest() for name in CHECKPOINT_FILES
         },
         options={name: value for name, value in options.items() if value is not None},
+        passes=tuple(passes),
     )
 
 
@@ -151,7 +157,8 @@ def run(
     Parameters
     ----------
     network : Graph or Bundle
-        What :func:`compile`, ``quantise`` or ``load_bundle`` gave. A quantised graph runs in integers.
+        What :func:`stas_neuro.compile`, ``quantise`` or ``load_bundle`` gave. A quantised graph runs in
+        integers.
     images : LabelledImages or array
         uint8 in 0..255 or floats in 0..1, as data have them, (B, C, H, W), or (B, T, C, H, W) for event data;
         they are normalised here as in training, or given as integers to a quantised graph.

@@ -13,7 +13,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -25,7 +25,7 @@ from safetensors.numpy import save as format_safetensors
 
 from stas_neuro import __version__
 from stas_neuro.arrays import ZIP_DAMAGE, check_unpacked
-from stas_neuro.documents import BadDocument, open_file
+from stas_neuro.documents import BadDocument, open_file, shown
 from stas_neuro.errors import InputError
 from stas_neuro.files import SIZE_LIMIT, Output, check_outputs, json_object, parse_json, read_bytes
 from stas_neuro.ir import (
@@ -74,6 +74,8 @@ class Provenance:
         SHA-256 of each of its files by name.
     options : mapping
         Compile options by name; values as JSON has them.
+    passes : sequence of mapping
+        Passes that ran, in order: the name of each under "pass", and its arguments that are words or numbers.
     tool_version : str
         Version of stas-neuro that wrote it.
     created : str
@@ -83,6 +85,7 @@ class Provenance:
     source: str
     source_sha256: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
+    passes: Sequence[Mapping[str, str | int | float | bool]] = ()
     tool_version: str = __version__
     created: str = field(default_factory=_now)
 
@@ -287,9 +290,9 @@ def _graph(source: Path, document: Document, tensors: Mapping[str, Array]) -> Gr
     except IRError as e:
         raise InputError(f"{source.parent}: invalid graph: {e.what}", e.remedy) from e
     except KeyError as e:
-        raise InputError(f"{source}: has no {e}", _RESTORE) from e
+        raise InputError(f"{source}: has no {shown(str(e))}", _RESTORE) from e
     except (TypeError, ValueError, AttributeError) as e:
-        raise InputError(f"{source}: {e}", _RESTORE) from e
+        raise InputError(f"{source}: {shown(str(e), 200)}", _RESTORE) from e
 
 
 def _list(value: object, name: str) -> list[Any]:
@@ -315,7 +318,7 @@ def _tensors(source: Path, content: bytes) -> dict[str, Array]:
     try:
         return dict(parse_safetensors(content))
     except (SafetensorError, ValueError, KeyError) as e:
-        raise InputError(f"{source}: {e}", _RESTORE) from e
+        raise InputError(f"{source}: {shown(str(e), 200)}", _RESTORE) from e
 
 
 # Files --------------------------------------------------------------------------------------------------
@@ -354,7 +357,7 @@ def _read_zip(path: Path) -> dict[str, bytes]:
             check_unpacked(sum(info.file_size for info in members), path.stat().st_size)
             return {info.filename: archive.read(info) for info in members}
     except (BadDocument, *ZIP_DAMAGE) as e:
-        raise InputError(f"{path} is no readable zip file: {e}", _RESTORE) from e
+        raise InputError(f"{path} is no readable zip file: {shown(str(e), 200)}", _RESTORE) from e
 
 
 def _read_directory(path: Path) -> dict[str, bytes]:

@@ -102,7 +102,7 @@ def scattered(graph: Graph, draw: random.Random) -> Mapping:
 def shipped() -> Iterator[tuple[str, str]]:
     data = load_data(str(EXAMPLES / "data" / "fashion-mnist-512.npz")).select(slice(0, 4))
     for model in MODELS:
-        graph = api.compile(EXAMPLES / "models" / model)
+        graph = api.fold(EXAMPLES / "models" / model)
         quantised = Quantise()(graph)
         yield from runs(f"{model} float", graph, api.preprocess(graph, data), random.Random(0))
         yield from runs(f"{model} 8 bits", quantised, api.preprocess(quantised, data), random.Random(0))

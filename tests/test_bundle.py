@@ -293,7 +293,7 @@ DAMAGE: dict[str, tuple[Callable[[dict[str, bytes]], Any], bool, str]] = {
     "node phase": (edit_node(lambda n: n.update(phase="later")), True, "'later' is not a valid Phase"),
     "manifest not JSON": (lambda c: c.update({"manifest.json": b"{"}), False, r"manifest.json: is not JSON"),
     "manifest a list": (lambda c: c.update({"manifest.json": b"[]"}), False, "holds no JSON object"),
-    "deep JSON": (lambda c: c.update({"manifest.json": b"[" * 10**6}), False, "is nested too deeply"),
+    "deep JSON": (lambda c: c.update({"manifest.json": b"[" * 10**6}), False, "json: is nested too deeply"),
     "another format": (edit_json("manifest.json", format="a"), False, "is not of a stas-neuro bundle"),
     "version 0": (edit_json("manifest.json", schema_version=0), False, "is not of a stas-neuro bundle"),
     "version text": (edit_json("manifest.json", schema_version="1"), False, "is not of a stas-neuro bundle"),

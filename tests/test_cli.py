@@ -136,7 +136,7 @@ def test_a_reader_that_leaves_is_no_error(place: Place) -> None:
 def test_compile_writes_the_bundle_that_the_api_makes(place: Place, tmp_path: Path) -> None:
     done = fine("compile", place.checkpoint, "--epsilon", "0.3", "-o", tmp_path / "b.zip", "--json").json
     bundle = load_bundle(tmp_path / "b.zip")
-    assert bundle.graph == stas_neuro.compile(place.checkpoint, epsilon=0.3)
+    assert bundle.graph == stas_neuro.fold(place.checkpoint, epsilon=0.3)
     assert bundle.graph != load_bundle(place.bundle).graph
     assert bundle.provenance.source == str(place.checkpoint.resolve())
     assert bundle.provenance.options == done["options"] == {"epsilon": 0.3}
@@ -158,7 +158,7 @@ def test_a_bundle_knows_its_checkpoint_from_any_directory(
 
 def test_compile_leaves_the_model_it_is_given_alone(place: Place) -> None:
     model = load_checkpoint(place.checkpoint)
-    graph = stas_neuro.compile(model, accumulate="time", readout="rate")
+    graph = stas_neuro.fold(model, accumulate="time", readout="rate")
     assert graph.accumulators and graph.readout.mode == "rate"
     assert model.config == CONFIG
 

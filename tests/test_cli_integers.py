@@ -85,11 +85,11 @@ def test_both_lowerings_give_what_the_reference_gives(home: Path, tmp_path: Path
     [
         (
             ("compile", "model", "--lowering", "stock", "-o", "new"),
-            "--lowering stock is of an integer program",
+            "lowering stock requires an integer program",
         ),
         (
             ("compile", "model", "--profile", "loihi1", "-o", "new"),
-            "--profile says how to make integers, and no --bits is given; give --bits",
+            "profile says how to make integers, and no bits are given; give bits",
         ),
         (
             ("compile", "model", "--bits", "8", "--profile", "cmos45", "-o", "new"),

@@ -60,7 +60,7 @@ def seen_of(graph: Graph, seed: int = 0, images: int = 20) -> Activity:
 
 @pytest.fixture(scope="module")
 def spikformer() -> Graph:
-    return api.compile(SHIPPED)
+    return api.fold(SHIPPED)
 
 
 @settings(max_examples=25)

@@ -298,7 +298,7 @@ def test_images_are_priced_one_by_one() -> None:
 @pytest.mark.slow
 def test_what_is_derived_is_what_a_run_with_gated_cores_executes() -> None:
     """The neurons that the reference left out are those of cores that are taken to stand still."""
-    graph = api.compile(shipped("models/fashion-spikformer"))
+    graph = api.fold(shipped("models/fashion-spikformer"))
     data = load_data(str(shipped(IMAGES))).select(slice(0, 3))
     cores = place(graph, load_profile("loihi2"), strategy="token-major")
     gated, plain = (api.run(graph, data, mapping=cores, gating=mode).activity for mode in ("core", "silent"))

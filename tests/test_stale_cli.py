@@ -27,7 +27,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_compile_stores_late_decisions_in_both_arithmetics(home: Path, tmp_path: Path) -> None:
-    raster = stas_neuro.compile(home / "raster")
+    raster = stas_neuro.fold(home / "raster")
     most = spiking_stages(raster) - 1
     bundle = load_bundle(home / "late.stas")
     assert bundle.graph == DelayDecisions(most)(raster)
@@ -47,15 +47,15 @@ def test_schedules_that_change_no_decision(home: Path, tmp_path: Path) -> None:
         done = fine("compile", home / model, "--schedule", schedule, "-o", out, "--json").json
         assert done["options"] == {"schedule": schedule}
         assert done["late"] == 0
-        assert load_bundle(out).graph == stas_neuro.compile(home / model)
+        assert load_bundle(out).graph == stas_neuro.fold(home / model)
 
 
 @pytest.mark.parametrize(
     ("model", "options", "told"),
     [
         ("raster", ("--schedule", "pipelined"), "use the schedule pipelined-stale"),
-        ("raster", ("--schedule", "raster", "--late", "2"), "use the schedule pipelined-stale"),
-        ("raster", ("--late", "2"), "--late is of --schedule pipelined-stale"),
+        ("raster", ("--schedule", "raster", "--late", "2"), "requires the schedule pipelined-stale"),
+        ("raster", ("--late", "2"), "late (2) requires the schedule pipelined-stale"),
         ("raster", ("--schedule", "pipelined-stale", "--late", "99"), "in model steps of"),
         ("rectangular", ("--schedule", "pipelined-stale"), "use the schedule pipelined"),
         ("raster", ("--schedule", "pipelined-stale", "--accumulate", "off"), "halting is off"),
@@ -79,7 +79,7 @@ def test_the_schedule_leaves_weights_as_they_are(home: Path, tmp_path: Path) -> 
 
 
 def test_inspect_tells(home: Path) -> None:
-    most = spiking_stages(stas_neuro.compile(home / "raster")) - 1
+    most = spiking_stages(stas_neuro.fold(home / "raster")) - 1
     told = fine("inspect", home / "late.stas").out
     assert f"halting raster, decided {most} hardware steps late (pipelined-stale)" in told
     assert fine("inspect", home / "late.stas", "--json").json["late"] == most
@@ -98,7 +98,7 @@ def test_verify_compares_what_can_run_it(home: Path) -> None:
 
 
 def test_a_run_says_how_late_its_decisions_were(home: Path, tmp_path: Path) -> None:
-    most = spiking_stages(stas_neuro.compile(home / "raster")) - 1
+    most = spiking_stages(stas_neuro.fold(home / "raster")) - 1
     for arithmetic in ("float", "fixed"):
         out = tmp_path / arithmetic
         fine("run", home / "late.stas", "--data", home / "data.npz", "--arithmetic", arithmetic, "-o", out)

@@ -103,7 +103,7 @@ def test_both_runtimes_give_the_same() -> None:
 @pytest.mark.parametrize("late", [5, 11])
 def test_lava_decides_late_on_the_shipped_model(arithmetic: str, late: int) -> None:
     pytest.importorskip("torch")
-    folded = api.compile(EXAMPLES / "models" / "fashion-spikformer")
+    folded = api.fold(EXAMPLES / "models" / "fashion-spikformer")
     graph = DelayDecisions(late)(folded if arithmetic == "float" else Quantise(bits=8)(folded))
     pixels = np.load(EXAMPLES / "data" / "fashion-mnist-512.npz")["images"][:4]
     check(graph, api.preprocess(graph, pixels.reshape(4, *graph.input.shape)))

@@ -95,7 +95,7 @@ def test_compile_warns_of_weights_that_became_0(tmp_path: Path) -> None:
 @pytest.mark.parametrize("arithmetic", ["float", "fixed"])
 def test_a_record_shows_what_check_finds(arithmetic: str) -> None:
     """Of the shipped Spikformer all of it: its stem adds up nothing, and no residual current is sent."""
-    graph = stas_neuro.compile(shipped("models/fashion-spikformer"))
+    graph = stas_neuro.fold(shipped("models/fashion-spikformer"))
     profile = load_profile("loihi1")
     program = stas_neuro.quantise(graph, arithmetic=profile.arithmetic)
     data = stas_neuro.load_data(str(shipped(IMAGES)))

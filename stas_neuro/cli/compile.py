@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
-import numpy as np
 
-from stas_neuro import api
 from stas_neuro.bundle import Bundle, bundle_output, load_bundle, save_bundle
 from stas_neuro.cli.common import (
     PATH,
@@ -22,25 +19,20 @@ from stas_neuro.cli.common import (
     summary,
     weight_bits_option,
 )
-from stas_neuro.data import LabelledImages, data_path, load_data
+from stas_neuro.compiler import DEFAULT_PROFILE, PROFILE_IMAGES, CompileOptions, compile
+from stas_neuro.compiler.options import LOWERINGS
+from stas_neuro.data import data_path
 from stas_neuro.energy import MissingEntry, load_profile
 from stas_neuro.energy.profile import profile_path
-from stas_neuro.errors import InputError
-from stas_neuro.exporters.lava.stock import lower_stock, round_synaptic_biases
 from stas_neuro.files import check_outputs
-from stas_neuro.ir import Encoding, Graph, Stage
-from stas_neuro.labels import bias_of_first
-from stas_neuro.mapping import Mapping
+from stas_neuro.ir import Encoding
 from stas_neuro.models.config import ACCUMULATIONS, READOUTS
-from stas_neuro.passes import SCHEDULES, run_passes, schedule_decisions
-from stas_neuro.placement import OBJECTIVES, STRATEGIES, Objective, Strategy, place, utilisation
+from stas_neuro.passes import SCHEDULES
+from stas_neuro.placement import OBJECTIVES, STRATEGIES, Objective, Strategy, utilisation
 from stas_neuro.preflight import Verdict, check
-from stas_neuro.quantisation import SAMPLE_IMAGES, load_scales, quantise
 from stas_neuro.report import cannot_take
 from stas_neuro.report.placement import utilisation_report
 
-PROFILE_IMAGES = 2000
-"""Images of a profiling run, if not told: the choice of groups has settled by then."""
 LOST = {
     "zero weights": "all weights of {used} of {limit} output channels are 0",
     "lost weights": "{used} of its {limit} weights became 0",
@@ -94,7 +86,7 @@ LISTED = 8
 )
 @click.option(
     "--lowering",
-    type=click.Choice(api.LOWERINGS),
+    type=click.Choice(LOWERINGS),
     default="own",
     show_default=True,
     help="stock: a program for run --lowering stock, biases rounded to what its synapses can bring.",
@@ -167,86 +159,37 @@ def command(
     """
     reads = [model, data_path(calibrate), data_path(profile_run), profile_path(profile)]
     check_outputs([bundle_output(output, force=force)], reads=reads)
-    chip = profile or "loihi2"
-    graph = api.compile(model, accumulate=accumulate, epsilon=epsilon, readout=readout)
-    options: dict[str, Any] = {"accumulate": accumulate, "epsilon": epsilon, "readout": readout}
-    if late is not None and schedule is None:
-        raise InputError("--late is of --schedule pipelined-stale", "give that schedule too")
-    as_trained = graph
-    if schedule is not None:
-        graph = schedule_decisions(as_trained, schedule, late)
-        options |= {"schedule": schedule, "late": summary(graph)["late"] or None}
-    tuned = load_scales(model)
-    quantised = None
+    options = CompileOptions(
+        accumulate=accumulate,
+        epsilon=epsilon,
+        readout=readout,
+        bits=bits,
+        calibrate=calibrate,
+        profile=profile,
+        input_encoding=input_encoding,
+        lowering=lowering,
+        schedule=schedule,
+        late=late,
+        placement=placement,
+        groups=groups,
+        minimise=minimise,
+        profile_run=profile_run,
+        limit=limit,
+    )
     notes: list[str] = []
-    for_integers = profile if placement is None or bits is not None else None
-    chosen = {"--calibrate": calibrate, "--profile": for_integers, "--input-encoding": input_encoding}
-    given = [name for name, value in chosen.items() if value is not None]
-    if bits is None and given:
-        what = f"{given[0]} says how to make integers, and no --bits is given"
-        remedy = "give --bits; without it a fine-tuned model is compiled as it was trained"
-        raise InputError(what, remedy if tuned else "give --bits")
-    if tuned is not None and not given and bits in (None, tuned.bits):
-        quantised = run_passes(as_trained, [tuned])
-        options["bits"] = tuned.bits
-    elif bits is not None:
-        target = load_profile(chip)
-        arithmetic = target.arithmetic
-        if arithmetic is None:
-            why = target.no_arithmetic
-            what = f"{target.name} has no cores for our integers: {why}"
-            raise InputError(what, "use loihi1 or loihi2")
-        sample = None if calibrate is None else load_data(calibrate, "train")
-        if sample is not None and (bias := bias_of_first(sample, SAMPLE_IMAGES)):
-            notes.append(f"--calibrate: {bias}")
-        quantised = quantise(
-            as_trained,
-            sample,
-            bits=bits,
-            arithmetic=arithmetic,
-            encoding=input_encoding or "graded",
-        )
-        options |= {
-            "bits": bits,
-            "calibrate": calibrate,
-            "profile": chip,
-            "input_encoding": input_encoding or "graded",
-        }
-    if quantised is not None and schedule is not None:
-        # After quantisation: what a sample shows is that of the network as trained, so that scales, and with
-        # them weights, are the same in every schedule.
-        quantised = schedule_decisions(quantised, schedule, late)
-    if lowering == "stock":
-        if quantised is None:
-            raise InputError("--lowering stock is of an integer program", "give --bits too")
-        quantised = round_synaptic_biases(quantised)
-        lower_stock(quantised)  # what stock processes cannot express is told here
-        options["lowering"] = lowering
-    asked = {"groups": groups, "minimise": minimise, "profile_run": profile_run, "limit": limit}
-    mapping = None
-    if placement is not None:
-        learnt_from = profile_run or calibrate
-        if minimise is not None and placement != "halting-aware":
-            raise InputError(f"--minimise is of halting-aware, not of {placement}", "leave it out")
-        if limit is not None and learnt_from is None:
-            raise InputError("--limit is of --profile-run", "give that too")
-        seen = None if learnt_from is None else load_data(learnt_from, "train")
-        count = limit or PROFILE_IMAGES
-        if seen is not None and (bias := bias_of_first(seen, count)):
-            notes.append(f"profiling run: {bias}")
-        mapping = _place(quantised or graph, chip, placement, groups, minimise, seen, count)
-        options |= {"placement": placement, "profile": chip, **asked, "profile_run": learnt_from}
-    elif any(value is not None for value in asked.values()):
-        name = next(name for name, value in asked.items() if value is not None).replace("_", "-")
-        raise InputError(f"--{name} is of --placement", "give a --placement too")
-    origin = api.provenance(model, **options)
-    save_bundle(graph, output, origin, quantised=quantised, mapping=mapping, force=force)
+    with progress("profiling run") as told:
+        made = compile(model, options, note=notes.append, progress=told)
+    save_bundle(
+        made.graph, output, made.provenance, quantised=made.quantised, mapping=made.mapping, force=force
+    )
     bundle = load_bundle(output)
+    graph, quantised, mapping, origin = bundle.graph, bundle.quantised, bundle.mapping, bundle.provenance
+    chip = profile or DEFAULT_PROFILE
     verdict, unknown = None, None
     if quantised is not None or mapping is not None:
         verdict, unknown = _judge(bundle, chip)
     beside = [node.name for node in quantised.nodes if node.off_core] if quantised else []
-    facts = summary(graph) | {"bits": options.get("bits"), "off_core": beside, "notes": notes}
+    facts = summary(graph) | {"bits": origin.options.get("bits"), "off_core": beside, "notes": notes}
     if mapping is not None:
         facts |= {"cores": len(mapping.cores), "chips": mapping.chips, "groups": mapping.groups}
     if as_json:
@@ -256,6 +199,7 @@ def command(
             "source": origin.source,
             "source_sha256": origin.source_sha256,
             "options": origin.options,
+            "passes": origin.passes,
             "check": None if verdict is None else asdict(verdict),
             "check_unknown": unknown,
         }
@@ -301,35 +245,3 @@ def _show(verdict: Verdict, where: str) -> None:
         click.echo(f"warning: {finding.layer}: {what}; {finding.remedy}")
     if len(lost) > LISTED:
         click.echo(f"and {len(lost) - LISTED} more such warnings; {where}")
-
-
-def _place(
-    graph: Graph,
-    chip: str,
-    strategy: Strategy,
-    groups: int | None,
-    minimise: Objective | None,
-    images: LabelledImages | None,
-    limit: int,
-) -> Mapping:
-    """Put a network on the cores of a chip, after a run that shows what it does."""
-    seen = None
-    if images is not None:
-        arithmetic = "fixed" if graph.stage == Stage.QUANTISED else "float"
-        with progress("profiling run") as told:
-            seen = api.run(
-                graph,
-                images,
-                arithmetic=arithmetic,
-                dtype=np.float32 if arithmetic == "float" else np.float64,
-                limit=limit,
-                progress=told,
-            ).activity
-    return place(
-        graph,
-        load_profile(chip),
-        strategy=strategy,
-        groups=groups,
-        seen=seen,
-        minimise=minimise or "core-steps",
-    )

@@ -25,6 +25,7 @@ from stas_neuro.cli.common import (
 )
 from stas_neuro.cli.runs import run_document, write_run
 from stas_neuro.cli.verify import show as show_certificate
+from stas_neuro.compiler import compile
 from stas_neuro.data import LabelledImages, load_data
 from stas_neuro.energy import (
     Comparison,
@@ -38,7 +39,6 @@ from stas_neuro.energy import (
 from stas_neuro.energy.pricing import OP_COUNT
 from stas_neuro.files import Output
 from stas_neuro.labels import match_classes
-from stas_neuro.quantisation import quantise
 from stas_neuro.report import comparison_what_if, predictions_table, si, write_halting_map
 from stas_neuro.report.tables import disclaimer
 from stas_neuro.shipped import HALTING_MODEL, IMAGES, ONE_STEP_MODEL, shipped
@@ -154,13 +154,9 @@ def _run(
 ) -> Trace:
     """Compile a model and run it; leave both in `fresh`, which will be `directory`."""
     checkpoint, path = shipped(model.checkpoint), fresh / f"{model.name}.stas"
-    graph = api.compile(checkpoint, accumulate=model.accumulate)
-    options: dict[str, Any] = {"accumulate": model.accumulate}
-    quantised = None
-    if model is HALTING:
-        quantised = quantise(graph, bits=BITS)
-        options["bits"] = BITS
-    save_bundle(graph, path, api.provenance(checkpoint, **options), quantised=quantised)
+    bits = BITS if model is HALTING else None
+    made = compile(checkpoint, accumulate=model.accumulate, bits=bits)
+    save_bundle(made.graph, path, made.provenance, quantised=made.quantised)
     bundle = load_bundle(path)
     begun = time.perf_counter()
     with progress(f"running {model.label} on {backend}") as told:

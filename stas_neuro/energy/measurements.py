@@ -20,6 +20,7 @@ from stas_neuro.files import read_bytes
 LABEL = "run"
 RUNS_LIMIT = 2000
 """Of runs: a fit leaves out each of them in turn."""
+_SIZE_LIMIT = 1 << 24
 BUSIEST = "busiest_"
 """Prefix of counts on the core that decides each hardware step, which its time depends on."""
 QUANTITIES: Mapping[str, str] = {
@@ -66,7 +67,7 @@ def read_measurements(path: str | Path) -> Measurements:
     InputError
         Naming file, row and column, when a column is unknown or a cell is not a number of at least 0.
     """
-    content = read_bytes(Path(path))
+    content = read_bytes(Path(path), _SIZE_LIMIT)
     try:
         rows = [row for row in csv.reader(io.StringIO(content.decode("utf-8-sig")), strict=True) if row]
     except (UnicodeDecodeError, csv.Error) as error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from stas_neuro import api
 from stas_neuro.bundle import Bundle, load_bundle
+from stas_neuro.compiler.integers import load_scales
 from stas_neuro.energy import Arithmetic, Finding, Profile, list_profiles, load_profile
 from stas_neuro.errors import CheckFailed, InputError, StasError
 from stas_neuro.ir import Graph, Problem, Stage
@@ -18,7 +19,6 @@ from stas_neuro.preflight.capacity import PACKING, capacity
 from stas_neuro.preflight.findings import Site
 from stas_neuro.preflight.integers import registers, states
 from stas_neuro.preflight.silent import lost_layers, stock_processes
-from stas_neuro.quantisation import load_scales
 
 if TYPE_CHECKING:
     from stas_neuro.models.stas import StasModel

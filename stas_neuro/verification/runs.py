@@ -55,7 +55,7 @@ def torch_side(
     assert given is not None
     try:
         source = api.load_model(given, **options)
-        if api.compile(source) != graph:
+        if api.fold(source) != graph:
             what = f"{given if isinstance(given, str | Path) else 'the model'} is not what was compiled"
             raise InputError(what, "give the checkpoint that the bundle was compiled from, or compile again")
     except InputError as error:

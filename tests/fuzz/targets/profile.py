@@ -10,14 +10,15 @@ from pathlib import Path
 
 from energy_runs import run
 
+import stas_neuro.cli.profiles  # noqa: F401 - nothing may be imported while an input is read
 from fuzz.files import Files
 from fuzz.networks import activities, bundles
 from fuzz.target import Target, may_refuse
 from fuzz.targets.bundle import command, pick
 from stas_neuro.activity import Activity
+from stas_neuro.compiler.integers import quantise
 from stas_neuro.energy import GATINGS, compare, estimate, list_profiles, load_profile
 from stas_neuro.placement import place
-from stas_neuro.quantisation import quantise
 
 OWN, ABOVE = "mine.toml", "above.toml"
 

@@ -36,7 +36,7 @@ def quantise(
     Parameters
     ----------
     graph : Graph
-        What :func:`stas_neuro.compile` gave.
+        What :func:`stas_neuro.fold` gave, or the graph of a bundle.
     sample : LabelledImages or array, optional
         Images, as :func:`stas_neuro.run` takes them, to choose scales by: the first 128 of them. They should
         not be those that the result is judged by. Without it scales suit the weights alone.
@@ -53,7 +53,7 @@ def quantise(
         If an option is out of range, images do not fit, or the integers of a layer do not fit a core; the
         error names it.
     """
-    chosen = _options(graph, sample, bits, arithmetic, encoding)
+    chosen = quantiser(graph, sample, bits=bits, arithmetic=arithmetic, encoding=encoding)
     return run_passes(graph, [chosen])
 
 
@@ -62,7 +62,7 @@ def choose_scales(graph: Graph, sample: LabelledImages | NDArray[Any], *, bits: 
 
     They leave a bit of the state free, so that weights may grow.
     """
-    chosen = _options(graph, sample, bits, None, "graded")
+    chosen = quantiser(graph, sample, bits=bits)
     quantised, units = replace(chosen, state_bits=chosen.state_bits - 1).explained(graph)
     scales = {
         node.name: replace(units[node.name].scale, bias_exp=node.bias_exp)
@@ -72,13 +72,15 @@ def choose_scales(graph: Graph, sample: LabelledImages | NDArray[Any], *, bits: 
     return replace(chosen, statistics={}, scales=scales)
 
 
-def _options(
+def quantiser(
     graph: Graph,
     sample: LabelledImages | NDArray[Any] | None,
+    *,
     bits: int,
-    arithmetic: Arithmetic | None,
-    encoding: Encoding,
+    arithmetic: Arithmetic | None = None,
+    encoding: Encoding = "graded",
 ) -> Quantise:
+    """Give the pass that quantises a folded graph; parameters as :func:`quantise`."""
     chosen = Quantise(bits=bits, encoding=encoding)
     if arithmetic is not None:
         if bits > arithmetic.weight_bits:
