@@ -264,6 +264,7 @@ def run(
             progress=progress,
         )
     data = images if isinstance(images, LabelledImages) else LabelledImages(images, None)
+    data = match_classes(data, graph.classes)  # labels are then the same, however a file counts them
     origin = Origin(
         images=hash_images(data.images[: trace.images]),
         labels=None if data.labels is None else tuple(data.labels[: trace.images].tolist()),

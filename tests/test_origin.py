@@ -52,14 +52,20 @@ def test_a_run_says_what_it_was(graph: Graph, data: LabelledImages) -> None:
     assert (bare.images, bare.labels, bare.arithmetic) == (hash_images(data.images), None, "float32")
 
 
+def test_labels_are_counted_as_the_network_counts_them(graph: Graph, data: LabelledImages) -> None:
+    assert data.labels is not None
+    turned = LabelledImages(data.images, len(data.classes) - 1 - data.labels, data.classes[::-1], "turned")
+    assert origin(graph, turned) == origin(graph, data)
+
+
 def test_accuracy_is_that_of_the_images_that_were_run(graph: Graph, data: LabelledImages) -> None:
     trace = api.run(graph, data, limit=3)
-    assert api.accuracy(trace, data) is not None
+    assert api.accuracy(trace, data, graph.classes) is not None
     for other in (data.select(slice(1, 4)), data.select(slice(0, 2))):
         with pytest.raises(
             InputError, match=r"the trace is of 3 images, which are not the first of .*data\.npz"
         ):
-            api.accuracy(trace, other)
+            api.accuracy(trace, other, graph.classes)
 
 
 def test_integers_cores_and_stock_processes_are_told(graph: Graph, data: LabelledImages) -> None:
