@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import math
 import struct
 import sys
 import zipfile
@@ -131,7 +132,7 @@ def _like(document: Any, path: list[Any], value: Any, rng: Random) -> Any:
         near = (value + 1, max(0, value - 1), value * 2, value * 1000, value // 2)
         return rng.choice(WHOLE if rng.random() < 0.6 else near)
     if isinstance(value, float):
-        near = (value * 2, value / 2, value * 1e6, -value, int(value))
+        near = (value * 2, value / 2, value * 1e6, -value, int(value) if math.isfinite(value) else 0)
         return rng.choice(REAL if rng.random() < 0.6 else near)
     if isinstance(value, str):
         others = [text for text in _under(document, path[-1] if path else None) if isinstance(text, str)]
