@@ -17,6 +17,7 @@ from stas_neuro.ir import (
     EVENTS,
     LIF,
     PIXEL_LIMIT,
+    WORD_LIMIT,
     Add,
     Array,
     Conv2d,
@@ -196,6 +197,8 @@ class IntegerWalk:
             bias = bias + correction.reshape(-1, *[1] * (bias.ndim - 1))
         weight = matrix.reshape(self.graph.tensor(node, "weight").shape)
         exponents, currents = np.array(scale.exponents), bias / scale.unit
+        if np.abs(currents).max() > WORD_LIMIT:
+            raise self._misfit(node)
         bias_exp = scale.bias_exp
         if bias_exp is None:
             bias_exp = _exponent_of(float(np.abs(currents).max()))
@@ -220,6 +223,9 @@ class IntegerWalk:
         )
         self._value(node, scale.unit * group.tau, y.with_zero())
 
+    def _misfit(self, node: Node) -> InputError:
+        return InputError(f"the given scales do not fit {node.name}", "fine-tune the model anew")
+
     def _scale(self, group: Group) -> None:
         """Choose the scales of a group's layers, or take those that were given."""
         given = self.options.scales
@@ -229,10 +235,10 @@ class IntegerWalk:
                 scale = given.get(source.name)
                 if isinstance(source, Conv2d | Linear) and (
                     scale is None
-                    or not scale.unit > 0
+                    or not scale.is_of_core
                     or len(scale.exponents) != len(self.graph.tensor(source, "weight"))
                 ):
-                    raise InputError(f"the given scales do not fit {source.name}", "fine-tune the model anew")
+                    raise self._misfit(source)
             self.scales.update({name: given[name] for name in names})
             return
         layers = [self._layer(source) for source in group.sources if isinstance(source, Conv2d | Linear)]
