@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -121,7 +122,10 @@ def load_scales(checkpoint: Path) -> Quantise | None:
         If the file is damaged.
     """
     path = checkpoint / SCALES_FILE
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
     document = parse_json(_Document, read_bytes(path), str(path), "fine-tune the model anew")
-    return Quantise(**vars(document))
+    try:
+        return Quantise(**vars(document))
+    except InputError as error:
+        raise InputError(f"{path}: {error.what}", error.remedy) from error
