@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -123,7 +124,7 @@ def load_scales(checkpoint: Path) -> Quantise | None:
         If the file is damaged, or its options are out of range.
     """
     path = checkpoint / SCALES_FILE
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
     remedy = "fine-tune the model anew"
     document = parse_json(_Document, read_bytes(path), str(path), remedy)

@@ -17,6 +17,7 @@ from stas_neuro.ir import (
     EVENTS,
     LIF,
     PIXEL_LIMIT,
+    WORD_LIMIT,
     Add,
     Array,
     BatchNorm,
@@ -197,6 +198,8 @@ class IntegerWalk:
             bias = bias + correction.reshape(-1, *[1] * (bias.ndim - 1))
         weight = matrix.reshape(self.graph.tensor(node, "weight").shape)
         exponents, currents = np.array(scale.exponents), bias / scale.unit
+        if np.abs(currents).max() > WORD_LIMIT:
+            raise self._misfit(node)
         bias_exp = scale.bias_exp
         if bias_exp is None:
             bias_exp = _exponent_of(float(np.abs(currents).max()))
@@ -221,6 +224,11 @@ class IntegerWalk:
         )
         self._value(node, scale.unit * group.tau, y.with_zero())
 
+    def _misfit(self, node: Node) -> IRError:
+        return IRError(
+            Problem(node.name, "the given scales are not of its weights", "fine-tune the model anew")
+        )
+
     def _scale(self, group: Group) -> None:
         """Choose the scales of a group's layers, or take those that were given."""
         given = self.options.scales
@@ -230,11 +238,10 @@ class IntegerWalk:
                 scale = given.get(source.name)
                 if isinstance(source, Synaptic) and (
                     scale is None
-                    or not scale.unit > 0
+                    or not scale.is_of_core
                     or len(scale.exponents) != len(self.graph.tensor(source, "weight"))
                 ):
-                    what = "the given scales are not of its weights"
-                    raise IRError(Problem(source.name, what, "fine-tune the model anew"))
+                    raise self._misfit(source)
             self.scales.update({name: given[name] for name in names})
             return
         layers = [self._layer(source) for source in group.sources if isinstance(source, Synaptic)]

@@ -69,6 +69,8 @@ class Quantise:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise InputError(f"{name} is {value}", f"use {low} to {high}")
+        if self.largest_output is not None and self.largest_output < 0:
+            raise InputError(f"largest_output is {self.largest_output}", "give a magnitude")
 
     def __call__(self, graph: Graph) -> Graph:
         """Return the quantised graph."""

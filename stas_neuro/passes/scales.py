@@ -69,6 +69,12 @@ class LayerScale:
     """Of the biases; None for the finest that holds them."""
 
     @property
+    def is_of_core(self) -> bool:
+        """Whether a core has such exponents; those that are tried first are others."""
+        fits = all(exponent in _EXPONENTS for exponent in self.exponents)
+        return self.unit > 0 and fits and (self.bias_exp is None or 0 <= self.bias_exp <= 7)
+
+    @property
     def deltas(self) -> Array:
         """What a mantissa of 1 stands for in each output channel, float64 (out,)."""
         return _delta(self.unit, np.array(self.exponents))

@@ -15,8 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, distributed, nn
 
 from stas_neuro.data import LabelledImages, normalise
@@ -35,6 +33,7 @@ from stas_neuro.models.lif import LIF
 from stas_neuro.models.stas import StasModel
 from stas_neuro.training.integers import IntegerProgram
 from stas_neuro.training.options import TrainOptions
+from stas_neuro.training.state import Moments, Progress, State, read_state, write_state
 
 Report = Callable[[dict[str, Any]], None]
 STATE = "last.safetensors"
@@ -340,23 +339,23 @@ class _Run:
             self.report({"event": "note", "text": text})
 
     def run(self, resume: bool) -> None:
-        done = self._restore() if resume and (self.directory / STATE).exists() else None
+        done = self._restore() if resume and os.path.lexists(self.directory / STATE) else None
         if done is None and self.workers.writes:
             self.directory.mkdir(parents=True, exist_ok=True)
             (self.directory / STATE).unlink(missing_ok=True)  # of a run that this one replaces
             self._write_log()
         for stage, epochs in ((1, self.options.stage1_epochs), (2, self.options.stage2_epochs)):
-            if done is not None and done["stage"] > stage:
+            if done is not None and done.progress.stage > stage:
                 continue
-            first = done["epoch"] + 1 if done is not None and done["stage"] == stage else 0
-            self._stage(stage, first, epochs, done["optimiser"] if first and done else None)
+            first = done.progress.epoch + 1 if done is not None and done.progress.stage == stage else 0
+            self._stage(stage, first, epochs, done.moments if first and done else None)
         if self.workers.writes and isinstance(self.model, StasModel):
             # Without stage 2 nobody taught the model to halt.
             halts = self.options.stage2_epochs > 0
             self.model.config = self.config if halts else self.config.replace(accumulate="off")
             save_checkpoint(self.model, self.directory, self.record)
 
-    def _stage(self, stage: int, first: int, epochs: int, optimiser_state: dict[str, Any] | None) -> None:
+    def _stage(self, stage: int, first: int, epochs: int, moments: Moments | None) -> None:
         options = self.options
         model = self.model
         if isinstance(model, StasModel):
@@ -364,10 +363,10 @@ class _Run:
                 self.config if stage == 2 else self.config.replace(accumulate="off")
             )
         optimiser = torch.optim.AdamW(_groups(model, options.weight_decay))
-        if optimiser_state is not None:
-            optimiser.load_state_dict(optimiser_state)
+        if moments is not None:
+            optimiser.load_state_dict(optimiser.state_dict() | {"state": moments})
         forward = nn.parallel.DistributedDataParallel(model) if self.workers.count > 1 else model
-        steps = len(self.images) // options.batch_size
+        steps = self._steps
         for epoch in range(first, epochs):
             model.train()
             begun = time.perf_counter()
@@ -458,13 +457,13 @@ class _Run:
             yield (shift_and_mirror(x, generator) if options.augment else x), self.labels[index]
 
     def _save(self, stage: int, epoch: int, optimiser: torch.optim.Optimizer) -> None:
-        tensors = {f"model.{name}": tensor.contiguous() for name, tensor in self.model.state_dict().items()}
-        for index, state in optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{index}.{name}": tensor for name, tensor in state.items()}
-        progress = {"stage": stage, "epoch": epoch, "key": self._key(), "log": self.log}
-        progress |= {"held_out": self.record.held_out_sha256}
-        content = save(tensors, metadata={"progress": json.dumps(progress)})
-        write_atomically(self.directory / STATE, content)
+        progress = Progress(stage, epoch, self._key(), tuple(self.log), self.record.held_out_sha256)
+        write_state(self.directory / STATE, progress, self.model.state_dict(), optimiser.state_dict())
+
+    @property
+    def _steps(self) -> int:
+        """Steps of an epoch."""
+        return len(self.images) // self.options.batch_size
 
     def _write_log(self) -> None:
         write_atomically(self.directory / LOG, "".join(line + "\n" for line in self.log).encode())
@@ -473,44 +472,37 @@ class _Run:
         parts = [self.config.to_json(), self.options.to_json(), self.origin.hexdigest()]
         return json.dumps(parts, sort_keys=True)
 
-    def _restore(self) -> dict[str, Any]:
+    def _restore(self) -> State:
+        groups = _groups(self.model, self.options.weight_decay)
+        state = read_state(
+            self.directory / STATE,
+            self.model.state_dict(),
+            [parameter for group in groups for parameter in group["params"]],
+            (self.options.stage1_epochs, self.options.stage2_epochs),
+            self._steps,
+            self._check_mine,
+        )
+        self.log = list(state.progress.log)
+        self.moved_by = state.progress.stage
+        self.model.load_state_dict(state.weights)
+        if self.workers.writes:
+            self._write_log()
+        return state
+
+    def _check_mine(self, progress: Progress) -> None:
+        """Refuse the progress of another run."""
         path = self.directory / STATE
-        try:
-            with safe_open(path, "pt") as file:
-                progress: dict[str, Any] = json.loads(file.metadata()["progress"])
-                key, self.log = progress.pop("key"), progress.pop("log")
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-            raise InputError(f"{path}: damaged ({error})", remedy="train again without --resume") from error
-        held_out = progress.pop("held_out", None)  # the first versions did not say
-        if key != self._key() and held_out is not None:
+        if progress.key != self._key() and progress.held_out is not None:
             raise InputError(
                 f"{path}: belongs to a run with other options, data or initial weights",
                 remedy="resume with those of that run, or train anew",
             )
-        if held_out != self.record.held_out_sha256:
+        if progress.held_out != self.record.held_out_sha256:
             raise InputError(
                 f"{path}: was begun by a version that held out other images; resumed, it would be evaluated "
                 "on images that it was trained on",
                 remedy="end it with that version, or train anew",
             )
-        self.moved_by = progress["stage"]
-        self.model.load_state_dict(
-            {
-                name.removeprefix("model."): tensor
-                for name, tensor in tensors.items()
-                if name.startswith("model.")
-            }
-        )
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            if name.startswith("optimiser."):
-                _, index, key = name.split(".")
-                state.setdefault(int(index), {})[key] = tensor
-        fresh = torch.optim.AdamW(_groups(self.model, self.options.weight_decay)).state_dict()
-        if self.workers.writes:
-            self._write_log()
-        return progress | {"optimiser": {"state": state, "param_groups": fresh["param_groups"]}}
 
 
 def one_cycle(progress: float, warm_up: float = 0.15) -> float:

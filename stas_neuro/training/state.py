@@ -1,0 +1,125 @@
+"""The file that a training is resumed from: weights, the optimiser's state, and how far it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from stas_neuro.documents import BadDocument
+from stas_neuro.documents import parse_json as parse_plain_json
+from stas_neuro.errors import InputError
+from stas_neuro.files import parse_json, write_atomically
+from stas_neuro.models.tensors import open_tensors
+
+Moments = Mapping[int, Mapping[str, Tensor]]
+"""What AdamW keeps for each parameter, by its number."""
+_REMEDY = "train again without --resume"
+_MODEL, _OPTIMISER = "model.", "optimiser."
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+"""What AdamW keeps for each parameter in its shape, beside the number of its steps."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The last epoch that is done, and which run it is of.
+
+    `key` is equal for runs that go the same way; `log` has a line of JSON for each epoch that is done;
+    `held_out` identifies the images that were kept back, and the first versions did not say.
+    """
+
+    stage: int
+    epoch: int
+    key: str
+    log: tuple[str, ...]
+    held_out: str | None = None
+
+
+@dataclass(frozen=True)
+class State:
+    """What a run goes on from: weights by name, and what its optimiser keeps."""
+
+    progress: Progress
+    weights: Mapping[str, Tensor]
+    moments: Moments
+
+
+def write_state(
+    path: Path, progress: Progress, weights: Mapping[str, Tensor], optimiser: Mapping[str, Any]
+) -> None:
+    """Write a state; `optimiser` is the state_dict of an AdamW."""
+    tensors = {f"{_MODEL}{name}": tensor.contiguous() for name, tensor in weights.items()}
+    for index, state in optimiser["state"].items():
+        tensors |= {f"{_OPTIMISER}{index}.{name}": tensor for name, tensor in state.items()}
+    write_atomically(path, save(tensors, metadata={"progress": json.dumps(asdict(progress))}))
+
+
+def read_state(
+    path: Path,
+    weights: Mapping[str, Tensor],
+    parameters: Sequence[Tensor],
+    epochs: Sequence[int],
+    steps: int,
+    check: Callable[[Progress], None],
+) -> State:
+    """Read a state back.
+
+    Parameters
+    ----------
+    weights, parameters
+        Those of the model that goes on, in the order of its optimiser.
+    epochs, steps
+        Epochs of each stage, and steps of each epoch.
+    check
+        Raises an InputError where the state is of another run; what it must be like rests on that.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, or says of itself what no training does.
+    """
+    with open_tensors(path, _REMEDY) as file:
+        text = file.metadata.get("progress")
+        if text is None:
+            raise InputError(f"{path}: damaged (its metadata have no progress)", _REMEDY)
+        progress = parse_json(Progress, text.encode(), f"{path}: damaged: progress", _REMEDY)
+        check(progress)
+        _check_progress(path, progress, epochs)
+        wanted = {f"{_MODEL}{name}": tensor for name, tensor in weights.items()}
+        count = torch.zeros((), dtype=torch.float32)
+        for index, parameter in enumerate(parameters):
+            own = {name: parameter for name in _MOMENTS} | {"step": count}
+            wanted |= {f"{_OPTIMISER}{index}.{name}": tensor for name, tensor in own.items()}
+        tensors = file.load({name: name for name in file.forms}, wanted, _REMEDY)
+    moments = {
+        index: {name: tensors[f"{_OPTIMISER}{index}.{name}"] for name in ("step", *_MOMENTS)}
+        for index in range(len(parameters))
+    }
+    done = (progress.epoch + 1) * steps
+    for index, own in moments.items():
+        if own["step"].item() != done or (own["exp_avg_sq"] < 0).any():
+            what = f"{_OPTIMISER}{index} is not what {done} steps leave"
+            raise InputError(f"{path}: damaged ({what})", _REMEDY)
+    return State(progress, {name: tensors[f"{_MODEL}{name}"] for name in weights}, moments)
+
+
+def _check_progress(path: Path, progress: Progress, epochs: Sequence[int]) -> None:
+    """Require an epoch that there is, and a line for it and each one before."""
+    stage, epoch = progress.stage, progress.epoch
+    if not 1 <= stage <= len(epochs) or not 0 <= epoch < epochs[stage - 1]:
+        raise InputError(f"{path}: damaged (there is no epoch {epoch} of stage {stage})", _REMEDY)
+    lines = sum(epochs[: stage - 1]) + epoch + 1
+    if len(progress.log) != lines:
+        raise InputError(f"{path}: damaged (has {len(progress.log)} lines for {lines} epochs)", _REMEDY)
+    for number, line in enumerate(progress.log, 1):
+        try:
+            if "\n" in line or not isinstance(parse_plain_json(line.encode()), dict):
+                raise BadDocument("is no line with a JSON object")
+        except BadDocument as error:
+            raise InputError(f"{path}: damaged (line {number} of its log {error})", _REMEDY) from error
