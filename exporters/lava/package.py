@@ -24,6 +24,7 @@ MODULES = (
     "reports.py",
     "schedule.py",
     "standalone.py",
+    "streams.py",
     "supervisor.py",
     "worker.py",
 )
