@@ -24,6 +24,7 @@ from lava.magma.core.resources import CPU
 from lava.magma.core.run_conditions import RunSteps
 from lava.magma.core.run_configs import RunConfig
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+from lava.magma.runtime.message_infrastructure.multiprocessing import MultiProcessing
 from lava.magma.runtime.runtime import Runtime
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "InPort",
     "LavaPyType",
     "LoihiProtocol",
+    "MultiProcessing",
     "OutPort",
     "ProcessServer",
     "PyInPort",
