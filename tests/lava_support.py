@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Mapping
 from typing import Any
 from unittest.mock import patch
@@ -154,3 +156,34 @@ def tiny(**shapes: tuple[int, ...]) -> Network:
 
 def _layer(name: str, op: str, phase: str, params: dict[str, object], **outputs: Value) -> Layer:
     return Layer(name=name, op=op, phase=phase, params=params, outputs=outputs)
+
+
+class Trap(np.ndarray):
+    """A tensor that calls `spring` where a process computes with it."""
+
+    def __array_ufunc__(self, *arguments: object, **options: object) -> None:
+        self.spring()
+
+    def spring(self) -> None:
+        raise NotImplementedError
+
+
+class Exit(Trap):
+    def spring(self) -> None:
+        os._exit(3)
+
+
+class Kill(Trap):
+    def spring(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Stop(Trap):
+    def spring(self) -> None:
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+class Hang(Trap):
+    def spring(self) -> None:
+        while True:
+            pass

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lava_support import tiny
+from lava_support import Exit, Hang, Kill, Stop, Trap, tiny
 
 from stas_neuro.exporters.lava.execute import run_network
 from stas_neuro.exporters.lava.failure import LavaFailure
@@ -123,42 +123,36 @@ def test_an_exception_ends_the_run_with_its_traceback(network: Network, layer: s
     assert_no_session_is_left()
 
 
+def trapped(trap: type[Trap]) -> Network:
+    tensors = tiny().tensors
+    return replace(tiny(), tensors={**tensors, "head/bias": tensors["head/bias"].view(trap)})
+
+
 @needs_proc
 @pytest.mark.parametrize(
-    ("signum", "remedy"),
+    ("trap", "how", "remedy"),
     [
-        (signal.SIGKILL, "look at the memory"),
-        pytest.param(signal.SIGTERM, "--debug shows what it printed", marks=pytest.mark.slow),
+        (Exit, "exit code 3", "--debug shows what it printed"),
+        pytest.param(Kill, "SIGKILL", "look at the memory", marks=pytest.mark.slow),
     ],
 )
-def test_a_process_that_dies_ends_the_run(signum: signal.Signals, remedy: str) -> None:
-    session = 0
-
-    def kill(done: int, total: int) -> None:
-        nonlocal session
-        if not session:
-            (session,) = sessions_of(os.getpid())
-            os.kill(layer_process(session), signum)
-
-    with pytest.raises(LavaFailure, match=rf"the process of \w+ died \({signum.name}\)") as caught:
-        run_network(tiny(), MANY, runtime="multiprocess", progress=kill)
+def test_a_process_that_dies_is_named(trap: type[Trap], how: str, remedy: str) -> None:
+    with pytest.raises(LavaFailure, match=rf"the process of head died \({how}\)") as caught:
+        run_network(trapped(trap), MANY[:2], runtime="multiprocess")
     assert remedy in caught.value.remedy
-    assert_no_session_is_left(session)
+    assert_no_session_is_left()
 
 
 @needs_proc
-def test_a_stopped_process_ends_the_run_at_the_deadline_and_is_named() -> None:
-    session = 0
-
-    def stop(done: int, total: int) -> None:
-        nonlocal session
-        if not session:
-            (session,) = sessions_of(os.getpid())
-            os.kill(layer_process(session), signal.SIGSTOP)
-
-    with pytest.raises(LavaFailure, match=r"finished nothing for 2 s, at \w+ \(does not answer\)"):
-        run_network(tiny(), MANY, runtime="multiprocess", deadline_s=2.0, progress=stop)
-    assert_no_session_is_left(session)
+@pytest.mark.parametrize(
+    ("trap", "where"),
+    [(Stop, r"head \(does not answer\)"), pytest.param(Hang, "head", marks=pytest.mark.slow)],
+)
+def test_a_process_that_stands_still_is_named_at_the_deadline(trap: type[Trap], where: str) -> None:
+    with pytest.raises(LavaFailure, match=rf"finished nothing for 1.5 s, at {where};") as caught:
+        run_network(trapped(trap), MANY[:2], runtime="multiprocess", deadline_s=1.5)
+    assert ("in spring" in caught.value.detail) == (trap is Hang)
+    assert_no_session_is_left()
 
 
 @needs_proc
@@ -244,11 +238,11 @@ def test_a_failure_is_reported_though_there_is_no_room_for_its_traceback() -> No
     reader, writer = os.pipe()
     with open("/dev/full", "r+b", buffering=0) as file, open(reader, "rb"), open(writer, "wb"):
         try:
-            raise OSError(errno.ENOSPC, "x" * 10_000)
+            raise OSError(errno.ENOSPC, "in two\nlines" + "x" * 10_000)
         except OSError:
             Reporter(writer, file.fileno(), multiprocessing.Lock()).failure("fc")
         (event,) = Reports(reader, file.fileno()).receive(LONG_S) or ()
-    assert event["failed"] == "fc" and event["detail"].startswith("OSError: [Errno 28] xxx")
+    assert event["failed"] == "fc" and event["error"].startswith("OSError: [Errno 28] in two linesxxx")
 
 
 # Ends from outside

@@ -13,8 +13,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from .lava_api import ActorType, Executable, MultiProcessing, Runtime
+from .lava_api import ActorType, Executable, MultiProcessing, PyProcessBuilder, Runtime
 from .lifeline import end_with_worker
+from .supervisor import SERVICE
 
 
 class ContainedRuntime(Runtime):  # type: ignore[misc]
@@ -30,10 +31,14 @@ class ContainedRuntime(Runtime):  # type: ignore[misc]
 
 
 class Infrastructure(MultiProcessing):  # type: ignore[misc]
-    """Lava's processes of a session; `prepare` is called in each when it begins, with its number from 0."""
+    """Lava's processes of a session; `prepare` is called in each when it begins, with its name.
 
-    def __init__(self, prepare: Callable[[int], None]) -> None:
+    `names` are those of the processes (`actors`), in the order in which Lava starts them, which is its own.
+    """
+
+    def __init__(self, prepare: Callable[[str], None]) -> None:
         super().__init__()
+        self.names: list[str] = []
         self._prepare = prepare
         self._lifeline = os.pipe()
 
@@ -43,14 +48,16 @@ class Infrastructure(MultiProcessing):  # type: ignore[misc]
 
     def build_actor(self, target_fn: Callable[..., None], builder: Any, exception_q: Any = None) -> Any:
         """Start a process; called by the runtime."""
-        begin = partial(self._begin, len(self._actors), target_fn)
+        name = builder.proc_params["name"] if isinstance(builder, PyProcessBuilder) else SERVICE
+        self.names.append(name)
+        begin = partial(self._begin, name, target_fn)
         return super().build_actor(begin, builder, exception_q)
 
-    def _begin(self, number: int, target: Callable[..., None], **arguments: Any) -> None:
+    def _begin(self, name: str, target: Callable[..., None], **arguments: Any) -> None:
         reader, writer = self._lifeline
         os.close(writer)  # the worker alone keeps it
         end_with_worker(reader)
-        self._prepare(number)
+        self._prepare(name)
         target(**arguments)
 
 

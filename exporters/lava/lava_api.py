@@ -12,6 +12,7 @@ from . import compat as compat
 
 # isort: split
 from lava.magma.compiler.builders.channel_builder import ChannelBuilderMp
+from lava.magma.compiler.builders.py_builder import PyProcessBuilder
 from lava.magma.compiler.executable import Executable
 from lava.magma.core.decorator import implements, requires, tag
 from lava.magma.core.model.py.model import PyLoihiProcessModel
@@ -42,6 +43,7 @@ __all__ = [
     "PyInPort",
     "PyLoihiProcessModel",
     "PyOutPort",
+    "PyProcessBuilder",
     "RunConfig",
     "RunSteps",
     "Runtime",

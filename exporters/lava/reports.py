@@ -10,6 +10,7 @@ import pickle
 import select
 import signal
 import struct
+import sys
 import traceback
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
@@ -51,12 +52,12 @@ class Reporter:
         os.write(self.pipe, _LENGTH.pack(len(message)) + message)
 
     def failure(self, who: str) -> None:
-        """Send the exception being handled: its traceback, or its last line where there is no room."""
-        detail = traceback.format_exc()
+        """Send the exception being handled in one line, and its traceback where there is room for it."""
+        line = " ".join("".join(traceback.format_exception_only(*sys.exc_info()[:2])).split())
         try:
-            self.event(failed=who, detail=detail)
+            self.event(failed=who, error=line, detail=traceback.format_exc())
         except OSError:
-            self.event(failed=who, detail=detail.splitlines()[-1][:_FALLBACK_CHARACTERS])
+            self.event(failed=who, error=line[:_FALLBACK_CHARACTERS], detail="")
 
     def record(self, name: str, arrays: Mapping[str, Array]) -> None:
         """Send the record of a layer."""

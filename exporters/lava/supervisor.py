@@ -78,7 +78,7 @@ def supervise(
     finished, or no sign of life given, for `deadline_s`.
     """
     options = {"dtype": dtype, "record_spikes": record_spikes, "record_states": record_states}
-    with _session(network, images, options) as session:
+    with _session(network, np.asarray(images), options) as session:
         return session.watch(deadline_s, lambda done: progress(done, len(images)))
 
 
@@ -255,9 +255,8 @@ def _remedy(how: str) -> str:
 
 
 def _failed(event: Event) -> LavaFailure:
-    detail: str = event["detail"]
-    what = f"{event['failed']} raised in the multi-process runtime: {detail.splitlines()[-1]}"
-    return LavaFailure(what, "--debug shows the traceback", detail=detail)
+    what = f"{event['failed']} raised in the multi-process runtime: {event['error']}"
+    return LavaFailure(what, "--debug shows the traceback", detail=event["detail"])
 
 
 def _search_path() -> list[str]:

@@ -16,7 +16,7 @@ from .lifeline import end
 from .processes import Run
 from .reports import Reporter
 from .schedule import Schedule
-from .supervisor import POLL_S, SERVICE, WORKER, ending
+from .supervisor import POLL_S, WORKER, ending
 
 _MACOS_OPEN_MAX = 10240
 """Most descriptors of a process where the limit is infinity: macOS names that and refuses it."""
@@ -38,10 +38,9 @@ def main(file: BinaryIO, pipe: int) -> NoReturn:
     try:
         _set_limits()
         network, images, options = pickle.load(file)
-        names = [layer.name for layer in network.layers]
-        infrastructure = Infrastructure(lambda number: reporter.show_stack_on_request(_name(names, number)))
+        infrastructure = Infrastructure(reporter.show_stack_on_request)
         finished = threading.Event()
-        threading.Thread(target=_watch, args=(infrastructure, names, reporter, finished), daemon=True).start()
+        threading.Thread(target=_watch, args=(infrastructure, reporter, finished), daemon=True).start()
         run = Run(images=len(images), period=Schedule.of(network).period, reporter=reporter, **options)
         with assembled(network, images, run) as assembly:
             _run(assembly, infrastructure, run, reporter)
@@ -75,21 +74,16 @@ def _set_limits() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, most))  # a core file would keep weights and images
 
 
-def _name(names: list[str], number: int) -> str:
-    """Of Lava's process `number`: those of the layers come first, in order."""
-    return names[number] if number < len(names) else SERVICE
-
-
-def _watch(
-    infrastructure: Infrastructure, names: list[str], reporter: Reporter, finished: threading.Event
-) -> None:
+def _watch(infrastructure: Infrastructure, reporter: Reporter, finished: threading.Event) -> None:
     """Give a sign of life now and then; report the first process that ends before the run does.
 
     Lava would wait for that process for ever.
     """
     while not finished.wait(POLL_S):
         reporter.event(alive=True)
-        for number, actor in enumerate(infrastructure.actors):
+        for name, actor in zip(
+            infrastructure.names, infrastructure.actors, strict=False
+        ):  # one may be starting
             if not actor.is_alive() and not finished.is_set():
-                reporter.event(died=_name(names, number), how=ending(actor.exitcode))
+                reporter.event(died=name, how=ending(actor.exitcode))
                 return
