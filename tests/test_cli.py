@@ -133,6 +133,14 @@ def test_a_reader_that_leaves_is_no_error(place: Place) -> None:
     assert (done.returncode, done.stderr) == (141, "")
 
 
+@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
+def test_standard_streams_may_be_closed(closed: str, place: Place, tmp_path: Path) -> None:
+    options = f"--data {place.data} --limit 2 -o {tmp_path / 'run'}"
+    line = f"exec {sys.executable} -W error -m stas_neuro.cli run {place.bundle} {options} {closed}"
+    assert subprocess.run(["sh", "-c", line], timeout=120, check=False).returncode == 0
+    assert (tmp_path / "run" / "run.json").exists()
+
+
 def test_compile_writes_the_bundle_that_the_api_makes(place: Place, tmp_path: Path) -> None:
     done = fine("compile", place.checkpoint, "--epsilon", "0.3", "-o", tmp_path / "b.zip", "--json").json
     bundle = load_bundle(tmp_path / "b.zip")

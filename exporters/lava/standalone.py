@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +15,30 @@ from .documents import LARGEST, BadDocument
 from .execute import RUNTIMES, run_network
 from .failure import LavaFailure
 from .network import Array, Network
+from .streams import open_standard_streams
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
+BROKEN_PIPE = 141
+"""Exit code where the reader of our output has gone: 128 + SIGPIPE."""
 
 
 def main(directory: Path, arguments: Sequence[str] | None = None) -> int:
     """Run the network saved in `directory`; 0, or 2 with one line on standard error."""
+    open_standard_streams()
+    try:
+        code = _run(directory, arguments)
+        sys.stdout.flush()  # a closed pipe shows here, not at exit
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at exit
+        return BROKEN_PIPE
+    return code
+
+
+def _run(directory: Path, arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     try:
         if options.out is not None:
