@@ -34,7 +34,7 @@ _HEADER = re.compile(rf"\{{\s*(?:{_FIELD}\s*(?:,\s*|(?=\}})))*\}}\s*", re.ASCII)
 _DESCR = re.compile(r"""['"]([<>=|]?[biufcUS])([1-9][0-9]{0,7})['"]""", re.ASCII)
 _AXIS = re.compile(r"([0-9]{1,18})L?", re.ASCII)
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-_DAMAGE = (
+ZIP_DAMAGE = (
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, OverflowError, ValueError, OSError,
 )  # fmt: skip
 """What zipfile raises where an archive is damaged."""
@@ -69,7 +69,7 @@ def read_npz(path: Path, names: Collection[str] | None = None) -> dict[str, Arra
                 return {name: _array(archive, name, info) for name, info in members.items()}
         except BadDocument:
             raise
-        except _DAMAGE as error:
+        except ZIP_DAMAGE as error:
             raise BadDocument(f"damaged ({error})") from error
 
 

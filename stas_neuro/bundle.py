@@ -13,7 +13,6 @@ import hashlib
 import io
 import json
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -25,8 +24,17 @@ from safetensors.numpy import load as parse_safetensors
 from safetensors.numpy import save as format_safetensors
 
 from stas_neuro import __version__
+from stas_neuro.arrays import ZIP_DAMAGE, check_unpacked
+from stas_neuro.documents import BadDocument, open_file, shown
 from stas_neuro.errors import InputError
-from stas_neuro.files import appearing_directory, parse_json, write_atomically
+from stas_neuro.files import (
+    SIZE_LIMIT,
+    appearing_directory,
+    json_object,
+    parse_json,
+    read_bytes,
+    write_atomically,
+)
 from stas_neuro.ir import (
     NODE_TYPES,
     Array,
@@ -177,7 +185,7 @@ def load_bundle(path: Path | str) -> Bundle:
         says), or its graph is invalid; names the file and what to do.
     """
     source = Path(path)
-    contents = _read_zip(source) if source.is_file() else _read_directory(source)
+    contents = _read_directory(source) if source.is_dir() else _read_zip(source)
     version = _schema_version(source, contents)
     manifest = parse_json(_Manifest, contents[MANIFEST], f"{source / MANIFEST}", _RESTORE)
     # A part of an integer program without the rest, or without a hash, is damage too.
@@ -206,7 +214,7 @@ def load_bundle(path: Path | str) -> Bundle:
 
 
 def _load_graph(source: Path, contents: Mapping[str, bytes], version: int, name: str, tensors: str) -> Graph:
-    document = _json_object(source / name, contents[name])
+    document = json_object(contents[name], str(source / name), _RESTORE)
     for older in range(version, SCHEMA_VERSION):
         document = _MIGRATIONS[older](document)
     return _graph(source / name, document, _tensors(source / tensors, contents[tensors]))
@@ -216,7 +224,7 @@ def _schema_version(source: Path, contents: Mapping[str, bytes]) -> int:
     """Check that the manifest is of a bundle that can be read, before its other fields are looked at."""
     if MANIFEST not in contents:
         raise InputError(f"{source} has no {MANIFEST}", "give a bundle; a zip has the files at its top")
-    manifest = _json_object(source / MANIFEST, contents[MANIFEST])
+    manifest = json_object(contents[MANIFEST], str(source / MANIFEST), _RESTORE)
     version = manifest.get("schema_version")
     if manifest.get("format") != FORMAT or type(version) is not int or version < 1:
         raise InputError(
@@ -253,10 +261,10 @@ def _graph(source: Path, document: Document, tensors: Mapping[str, Array]) -> Gr
         fields = {
             "stage": Stage(document.pop("stage")),
             "time_steps": document.pop("time_steps"),
-            "classes": tuple(document.pop("classes")),
+            "classes": tuple(_list(document.pop("classes"), "classes")),
             "preprocessing": Preprocessing(**_with_tuples(document.pop("preprocessing"))),
-            "nodes": tuple(_node(node) for node in document.pop("nodes")),
-            "edges": tuple(Edge(**edge) for edge in document.pop("edges")),
+            "nodes": tuple(_node(node) for node in _list(document.pop("nodes"), "nodes")),
+            "edges": tuple(Edge(**edge) for edge in _list(document.pop("edges"), "edges")),
         }
         if document:
             raise ValueError(f"unknown fields {', '.join(document)}")
@@ -264,9 +272,15 @@ def _graph(source: Path, document: Document, tensors: Mapping[str, Array]) -> Gr
     except IRError as e:
         raise InputError(f"{source.parent}: invalid graph: {e.what}", e.remedy) from e
     except KeyError as e:
-        raise InputError(f"{source}: has no {e}", _RESTORE) from e
+        raise InputError(f"{source}: has no {shown(str(e))}", _RESTORE) from e
     except (TypeError, ValueError, AttributeError) as e:
-        raise InputError(f"{source}: {e}", _RESTORE) from e
+        raise InputError(f"{source}: {shown(str(e), 200)}", _RESTORE) from e
+
+
+def _list(value: object, name: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"{name} is no list")
+    return value
 
 
 def _node(fields: Document) -> Node:
@@ -286,7 +300,7 @@ def _tensors(source: Path, content: bytes) -> dict[str, Array]:
     try:
         return dict(parse_safetensors(content))
     except (SafetensorError, ValueError, KeyError) as e:
-        raise InputError(f"{source}: {e}", _RESTORE) from e
+        raise InputError(f"{source}: {shown(str(e), 200)}", _RESTORE) from e
 
 
 # Files --------------------------------------------------------------------------------------------------
@@ -294,16 +308,6 @@ def _tensors(source: Path, content: bytes) -> dict[str, Array]:
 
 def _to_json(document: Document) -> bytes:
     return (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
-
-
-def _json_object(path: Path, content: bytes) -> Document:
-    try:
-        document = json.loads(content)
-    except (ValueError, RecursionError) as e:
-        raise InputError(f"{path} is not JSON: {e}", _RESTORE) from e
-    if not isinstance(document, dict):
-        raise InputError(f"{path} holds no JSON object", _RESTORE)
-    return document
 
 
 def _sha256(content: bytes) -> str:
@@ -322,28 +326,24 @@ def _zipped(contents: Mapping[str, bytes]) -> bytes:
 
 
 def _read_zip(path: Path) -> dict[str, bytes]:
+    if not path.exists():
+        raise InputError(f"{path} does not exist", "give a directory or .zip that compile wrote")
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = set(_FILES) & set(archive.namelist())
-            return {name: archive.read(name) for name in names}
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        RuntimeError,
-    ) as e:  # RuntimeError: encrypted, unknown method
-        raise InputError(f"{path} is no readable zip file: {e}", _RESTORE) from e
-    except OSError as e:
-        raise InputError(f"{path}: {e.strerror or e}", "give a file that can be read") from e
+        with open_file(path, SIZE_LIMIT) as stream, zipfile.ZipFile(stream) as archive:
+            members = [info for info in archive.infolist() if info.filename in _FILES]
+            for info in members:
+                if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.flag_bits & 1:
+                    raise BadDocument(f"{info.filename} is encrypted, or compressed as no bundle is")
+            if len({info.filename for info in members}) < len(members):
+                raise BadDocument("holds a file twice")
+            check_unpacked(sum(info.file_size for info in members), path.stat().st_size)
+            return {info.filename: archive.read(info) for info in members}
+    except (BadDocument, *ZIP_DAMAGE) as e:
+        raise InputError(f"{path} is no readable zip file: {shown(str(e), 200)}", _RESTORE) from e
 
 
 def _read_directory(path: Path) -> dict[str, bytes]:
-    if not path.is_dir():
-        raise InputError(f"{path} does not exist", "give a directory or .zip that compile wrote")
-    try:
-        return {name: (path / name).read_bytes() for name in _FILES if (path / name).exists()}
-    except OSError as e:
-        raise InputError(f"{path}: {e.strerror or e}", "give a directory that can be read") from e
+    return {name: read_bytes(path / name) for name in _FILES if (path / name).exists()}
 
 
 def _check_free(target: Path, force: bool) -> None:
@@ -352,7 +352,7 @@ def _check_free(target: Path, force: bool) -> None:
         return
     try:
         contents = _read_zip(target) if target.is_file() else _read_directory(target)
-        is_bundle = _json_object(target / MANIFEST, contents[MANIFEST]).get("format") == FORMAT
+        is_bundle = json_object(contents[MANIFEST], str(target), _RESTORE).get("format") == FORMAT
     except (InputError, KeyError):
         is_bundle = False
     if not is_bundle or target.is_dir() == (target.suffix == ".zip"):

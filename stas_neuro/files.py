@@ -5,12 +5,12 @@ from __future__ import annotations
 import fcntl
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
-from stas_neuro.documents import BadDocument, open_file
+from stas_neuro.documents import BadDocument, open_file, shown
 from stas_neuro.documents import parse_json as parse_plain_json
 from stas_neuro.documents import parse_toml as parse_plain_toml
 from stas_neuro.errors import InputError
@@ -180,10 +180,25 @@ def json_object(content: bytes, where: str, remedy: str) -> dict[str, Any]:
     return document
 
 
-def parse_json(cls: type[T], text: bytes, where: str, remedy: str) -> T:
+def check_version(document: Mapping[str, Any], version: int, where: str) -> None:
+    """Refuse a document whose `schema_version` is another; of a newer one no other field can be judged."""
+    found = document.get("schema_version")
+    if type(found) is not int or found != version:
+        what = f"{where}: schema_version is {shown(repr(found))}, this version reads {version}"
+        raise InputError(what, "use the version of stas-neuro that wrote it, or a newer one")
+
+
+def parse_json(
+    cls: type[T],
+    text: bytes,
+    where: str,
+    remedy: str,
+    check: Callable[[dict[str, Any]], None] = lambda document: None,
+) -> T:
     """Make a (nested) dataclass from JSON, strictly: no coercion, no unknown fields where it forbids them.
 
-    The text is what `documents.parse_json` takes.
+    The text is what `documents.parse_json` takes. `check` is given the plain object before its fields are
+    looked at; it raises InputError where these have another meaning.
 
     Raises
     ------
@@ -192,7 +207,7 @@ def parse_json(cls: type[T], text: bytes, where: str, remedy: str) -> T:
     """
     from pydantic import TypeAdapter, ValidationError  # slow to import, and only files need it
 
-    json_object(text, where, remedy)
+    check(json_object(text, where, remedy))
     if cls not in _ADAPTERS:
         _ADAPTERS[cls] = TypeAdapter(cls)
     try:

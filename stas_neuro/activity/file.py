@@ -10,13 +10,14 @@ import binascii
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from stas_neuro.activity.record import KINDS, MAPPED_KINDS, VISITS_LIMIT, Activity, Counts, Layer, Visits
+from stas_neuro.documents import shown
 from stas_neuro.errors import InputError
-from stas_neuro.files import parse_json, read_bytes, write_atomically
+from stas_neuro.files import check_version, parse_json, read_bytes, write_atomically
 from stas_neuro.mapping import Site
 
 FORMAT = "stas-neuro activity"
@@ -26,12 +27,6 @@ _ADDED = frozenset({"cpu_operations", *MAPPED_KINDS})
 _CELLS = 1 << 22
 """Counts of a kind, one for each image, layer and step, of a short file; a longer one has one a byte."""
 _REMEDY = "mend the file (docs/activity.md has the schema)"
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Header:
-    format: str
-    schema_version: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,13 +102,14 @@ def read_activity(path: str | Path) -> Activity:
     """
     path = Path(path)
     text = read_bytes(path)
-    header = parse_json(_Header, text, str(path), _REMEDY)
-    if header.format != FORMAT:
-        raise InputError(f"{path}: format is '{header.format}'", f"give a file of format '{FORMAT}'")
-    if header.schema_version != SCHEMA_VERSION:
-        what = f"{path}: schema_version is {header.schema_version}, this version reads {SCHEMA_VERSION}"
-        raise InputError(what, "use the version of stas-neuro that wrote it, or a newer one")
-    file = parse_json(_File, text, str(path), _REMEDY)
+
+    def check(document: dict[str, Any]) -> None:
+        if document.get("format") != FORMAT:
+            what = f"{path}: format is {shown(repr(document.get('format')))}"
+            raise InputError(what, f"give a file of format '{FORMAT}'")
+        check_version(document, SCHEMA_VERSION, str(path))
+
+    file = parse_json(_File, text, str(path), _REMEDY, check)
     try:
         return _record(file, len(text))
     except InputError as error:

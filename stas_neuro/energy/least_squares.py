@@ -70,7 +70,9 @@ class _Scaled:
 
     def decompose(self) -> tuple[Numbers, Numbers]:
         """Give all singular values, (columns,), and the right vectors as rows."""
-        _, values, vectors = np.linalg.svd(self.matrix, full_matrices=True)
+        runs, columns = self.matrix.shape
+        # Of the left vectors, which nobody needs, all would take memory with the square of the runs.
+        _, values, vectors = np.linalg.svd(self.matrix, full_matrices=runs < columns)
         return np.pad(values, (0, len(vectors) - len(values))), vectors
 
 

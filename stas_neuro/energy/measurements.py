@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from stas_neuro.documents import BadDocument, parse_number
 from stas_neuro.energy.events import PRICES
 from stas_neuro.errors import InputError
 from stas_neuro.files import read_bytes
 
 LABEL = "run"
+RUNS_LIMIT = 2000
+"""Of runs: a fit leaves out each of them in turn."""
+_SIZE_LIMIT = 1 << 24
 BUSIEST = "busiest_"
 """Prefix of counts on the core that decides each hardware step, which its time depends on."""
 QUANTITIES: Mapping[str, str] = {
@@ -64,7 +67,7 @@ def read_measurements(path: str | Path) -> Measurements:
     InputError
         Naming file, row and column, when a column is unknown or a cell is not a number of at least 0.
     """
-    content = read_bytes(Path(path))
+    content = read_bytes(Path(path), _SIZE_LIMIT)
     try:
         rows = [row for row in csv.reader(io.StringIO(content.decode("utf-8-sig")), strict=True) if row]
     except (UnicodeDecodeError, csv.Error) as error:
@@ -73,6 +76,8 @@ def read_measurements(path: str | Path) -> Measurements:
     _check_header(str(path), header)
     if len(rows) < 2:
         raise InputError(f"{path} has no run", "give a row for each measured run")
+    if len(rows) - 1 > RUNS_LIMIT:
+        raise InputError(f"{path} has {len(rows) - 1} runs", f"give at most {RUNS_LIMIT}")
     for number, row in enumerate(rows[1:], 1):
         if len(row) != len(header):
             raise InputError(
@@ -107,12 +112,13 @@ def _check_header(path: str, header: list[str]) -> None:
 
 
 def _number(cell: str, name: str, where: str) -> float:
+    text = cell.strip()
     try:
-        number = float(cell)
-    except ValueError:
-        number = math.nan
-    if not (math.isfinite(number) and number >= 0):
-        raise InputError(f"{where}: {name} is '{cell.strip()}'", "give a number, 0 or more")
+        number = parse_number(text)
+    except BadDocument as error:
+        raise InputError(f"{where}: {name} {error}", "give a number, 0 or more") from error
+    if number < 0:
+        raise InputError(f"{where}: {name} is '{text}'", "give a number, 0 or more")
     if number == 0 and name in ("energy_std_j", "time_std_s"):
         raise InputError(f"{where}: {name} is 0", "give the standard deviation, or leave the column out")
     return number

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from stas_neuro.documents import shown
 from stas_neuro.errors import InputError
+
+_LONGEST = 1000
+"""Letters of a problem: longer ones quote what a file should never have held."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Problems:
 
     def add(self, where: str, what: str, remedy: str) -> None:
         """Note one problem."""
-        self.found.append(Problem(where, what, remedy))
+        self.found.append(Problem(shown(where, _LONGEST), shown(what, _LONGEST), remedy))
 
     def raise_if_any(self) -> None:
         """Raise one IRError with everything found, if anything was."""

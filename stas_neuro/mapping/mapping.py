@@ -9,20 +9,15 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from stas_neuro.errors import InputError
-from stas_neuro.files import parse_json
+from stas_neuro.files import check_version, parse_json
 
 SCHEMA_VERSION = 1
 SITE_LIMIT = 1 << 16
 """Of chips, and of tiles along x and y: far beyond any machine, and sums of hops stay exact."""
 _REMEDY = "compile the bundle again with --placement"
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Header:
-    schema_version: int = SCHEMA_VERSION
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -171,11 +166,11 @@ class Mapping:
 
 def parse_mapping(content: bytes, where: str) -> Mapping:
     """Make a mapping from the bytes of mapping.json; raises InputError naming `where`."""
-    version = parse_json(_Header, content, where, _REMEDY).schema_version
-    if version != SCHEMA_VERSION:
-        what = f"{where}: schema_version is {version}, this version reads {SCHEMA_VERSION}"
-        raise InputError(what, "use the version of stas-neuro that wrote it, or a newer one")
-    return parse_json(Mapping, content, where, _REMEDY)
+
+    def check(document: dict[str, Any]) -> None:
+        check_version({"schema_version": SCHEMA_VERSION, **document}, SCHEMA_VERSION, where)
+
+    return parse_json(Mapping, content, where, _REMEDY, check)
 
 
 def _overlap(spans: Iterable[tuple[int, int]]) -> bool:

@@ -6,6 +6,7 @@ none is for the better.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from itertools import groupby
 
@@ -16,6 +17,8 @@ from stas_neuro.mapping import Site
 from stas_neuro.placement.limits import Limits
 
 _RANDOM_STARTS = 15
+_LEAST_PLACES = 600
+"""Places that the cores of a chip are tried on, or four a core: the nearest ones of a larger chip."""
 Matrix = NDArray[np.float64]
 
 
@@ -58,20 +61,37 @@ def near_sites(chips: Sequence[int], traffic: Matrix, limits: Limits) -> tuple[S
     sites = list(row_major_sites(chips, limits))
     if limits.mesh is None:
         return tuple(sites)
-    x, y, per_tile = limits.mesh
-    slots = [_site(0, slot, limits) for slot in range(x * y * per_tile)]
-    places = np.array([(slot.x, slot.y) for slot in slots])
-    distance = np.abs(places[:, None] - places).sum(axis=2).astype(float)
     both = traffic + traffic.T
     for chip in sorted(set(chips)):
         here = np.flatnonzero(np.asarray(chips) == chip)
+        slots = near_slots(max(_LEAST_PLACES, 4 * len(here)), limits.mesh)
+        nearest = [_site(0, slot, limits) for slot in slots]
+        places = np.array([(site.x, site.y) for site in nearest])
+        distance = np.abs(places[:, None] - places).sum(axis=2).astype(float)
         away = np.flatnonzero(np.asarray(chips) != chip)
         flow = both[np.ix_(here, here)]
         np.fill_diagonal(flow, 0)
         slot_of = assign(flow, distance, both[np.ix_(here, away)].sum(axis=1))
         for core, slot in zip(here, slot_of, strict=True):
-            sites[core] = _site(chip, int(slot), limits)
+            sites[core] = _site(chip, slots[slot], limits)
     return tuple(sites)
+
+
+def near_slots(count: int, mesh: tuple[int, int, int]) -> list[int]:
+    """Name the `count` slots of a chip that are nearest to tile 0,0, ascending; all where it has no more.
+
+    Slots are numbered by their tiles in row-major order.
+    """
+    x, y, per_tile = mesh
+    if x * y * per_tile <= count:
+        return list(range(x * y * per_tile))
+    tiles: list[int] = []
+    for hops in itertools.count():
+        if len(tiles) * per_tile >= count:
+            break
+        tiles += [(hops - column) * x + column for column in range(max(0, hops - y + 1), min(x, hops + 1))]
+    of_tiles = (range(tile * per_tile, tile * per_tile + per_tile) for tile in tiles)
+    return sorted(itertools.islice(itertools.chain.from_iterable(of_tiles), count))
 
 
 def assign(flow: Matrix, distance: Matrix, outward: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -112,7 +132,9 @@ def exchange(
     places: NDArray[np.intp] = np.array(start, dtype=np.intp)
     apart = distance[np.ix_(places, places)]
     gate = distance[0, places]
-    of_core = (flow * apart).sum(axis=1)
+    busy = np.flatnonzero(flow.any(axis=1))
+    between, of_core = flow[busy], np.zeros(len(flow))
+    of_core[busy] = (between * apart[busy]).sum(axis=1)
     tolerance = 1e-9 * cost(flow, distance, outward, start)
     talking = np.flatnonzero(flow.any(axis=1) | (outward > 0))
     better = True
@@ -129,7 +151,7 @@ def exchange(
                 gate[pair] = gate[exchanged]
                 apart[pair] = apart[exchanged]
                 apart[:, pair] = apart[:, exchanged]
-                of_core = (flow * apart).sum(axis=1)
+                of_core[busy] = (between * apart[busy]).sum(axis=1)
                 better = True
     return places
 

@@ -19,7 +19,7 @@ from fuzz.campaign import Failure, make_input, run, work
 from fuzz.files import write_files
 from fuzz.target import find, names
 
-BATCH = 2000
+BATCH = 1000
 
 
 def main() -> int:

@@ -14,7 +14,7 @@ from types import CodeType
 from typing import Any
 
 SECONDS = 5.0
-"""Processor time that an input may take."""
+"""Processor time that each thing the program does with an input may take."""
 MEMORY = 1 << 30
 """Bytes of address space that it may take beyond those of the program with everything imported."""
 
@@ -56,7 +56,7 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
             _check_place(event, path)
     if event in _CHANGES:
         directory = arguments[-1] if len(arguments) > 1 and event in _BY_DESCRIPTOR else -1
-        _check_place(event, arguments[0], directory)
+        _check_place(event, arguments[1 if event == "shutil.copyfile" else 0], directory)
 
 
 def _check_place(event: str, path: Any, directory: Any = -1) -> None:
@@ -85,12 +85,18 @@ def install() -> None:
     sys.addaudithook(_audit)
 
 
+def restart() -> None:
+    """Begin the time anew, for another thing that is done with an input."""
+    if _watched is not None:
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
+
+
 @contextmanager
 def guarded(output: Path) -> Iterator[None]:
     """Hold a block to the limits; it may write below `output`."""
     global _watched
     _watched = Path(os.path.realpath(output))
-    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    restart()
     try:
         yield
     finally:

@@ -6,11 +6,11 @@ import csv
 import gzip
 import io
 import json
-import math
 import struct
 import sys
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
 from random import Random
 from typing import Any
 
@@ -132,7 +132,7 @@ def _like(document: Any, path: list[Any], value: Any, rng: Random) -> Any:
         near = (value + 1, max(0, value - 1), value * 2, value * 1000, value // 2)
         return rng.choice(WHOLE if rng.random() < 0.6 else near)
     if isinstance(value, float):
-        near = (value * 2, value / 2, value * 1e6, -value, int(value) if math.isfinite(value) else 0)
+        near = (value * 2, value / 2, value * 1e6, -value, int(value) if isfinite(value) else 0)
         return rng.choice(REAL if rng.random() < 0.6 else near)
     if isinstance(value, str):
         others = [text for text in _under(document, path[-1] if path else None) if isinstance(text, str)]

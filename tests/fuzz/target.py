@@ -11,6 +11,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 from random import Random
 
+from fuzz import guard
 from fuzz.files import Files
 from stas_neuro.errors import StasError
 
@@ -65,10 +66,12 @@ def check_text(error: Exception) -> None:
 @contextmanager
 def may_refuse() -> Iterator[None]:
     """Let a use of what was read be refused, and go on with the next use."""
+    guard.restart()
     try:
         yield
     except StasError as error:
         check_text(error)
+    guard.restart()
 
 
 def names() -> list[str]:

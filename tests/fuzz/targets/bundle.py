@@ -14,6 +14,8 @@ from pathlib import Path
 from random import Random
 from typing import TypeVar
 
+import stas_neuro.cli.convert
+import stas_neuro.cli.inspect  # noqa: F401 - nothing may be imported while an input is read
 from fuzz.files import Files, read_files
 from fuzz.networks import SOURCE, bundles, pixels
 from fuzz.target import Target, may_refuse

@@ -14,6 +14,7 @@ from fuzz.targets import bundle
 from stas_neuro import api
 from stas_neuro.bundle import MAPPING, load_bundle
 from stas_neuro.energy import GATINGS, estimate
+from stas_neuro.files import read_bytes
 from stas_neuro.mapping import parse_mapping
 from stas_neuro.placement import utilisation
 
@@ -27,7 +28,7 @@ def _bundle() -> Files:
 
 
 def read(inputs: Path, output: Path) -> None:
-    content = (inputs / MAPPING).read_bytes()
+    content = read_bytes(inputs / MAPPING)
     with may_refuse():
         parse_mapping(content, MAPPING)
     whole = bundle.rehash({**_bundle(), MAPPING: content}, Random(0))

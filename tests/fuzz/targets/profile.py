@@ -10,6 +10,7 @@ from pathlib import Path
 
 from energy_runs import run
 
+import stas_neuro.cli.profiles  # noqa: F401 - nothing may be imported while an input is read
 from fuzz.files import Files
 from fuzz.networks import activities, bundles
 from fuzz.target import Target, may_refuse
