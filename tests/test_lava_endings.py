@@ -257,7 +257,7 @@ from stas_neuro.exporters.lava.execute import run_network
 from stas_neuro.exporters.lava.network import Network
 
 images = np.ones((int(sys.argv[2]), 2, 3, 4))
-network = Network.load(Path(sys.argv[1]))
+network = Network.load(Path(sys.argv[1]), checked=False)
 result = run_network(
     network, images, runtime="multiprocess", progress=lambda done, total: print(done, flush=True)
 )
