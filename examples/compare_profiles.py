@@ -19,8 +19,9 @@ from rich.console import Console
 
 from stas_neuro import api
 from stas_neuro.activity import Activity
+from stas_neuro.chips import Profile, list_profiles, load_profile
 from stas_neuro.data import LabelledImages, load_data
-from stas_neuro.energy import Comparison, Gating, Profile, compare, list_profiles, load_profile
+from stas_neuro.energy import Comparison, Gating, compare
 from stas_neuro.errors import InputError
 from stas_neuro.files import check_outputs
 from stas_neuro.ir import Graph

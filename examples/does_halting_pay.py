@@ -17,16 +17,8 @@ from pathlib import Path
 from compare_profiles import MODELS, Runner, network, split_images
 from rich.console import Console
 
-from stas_neuro.energy import (
-    Comparison,
-    Gating,
-    Profile,
-    Saving,
-    compare,
-    compare_schedules,
-    list_profiles,
-    load_profile,
-)
+from stas_neuro.chips import Profile, list_profiles, load_profile
+from stas_neuro.energy import Comparison, Gating, Saving, compare, compare_schedules
 from stas_neuro.energy.pricing import OP_COUNT
 from stas_neuro.files import check_outputs
 from stas_neuro.ir import Graph

@@ -18,7 +18,7 @@ import numpy as np
 
 import stas_neuro
 from stas_neuro.activity import Activity, Visits
-from stas_neuro.energy import Profile
+from stas_neuro.chips import Profile
 from stas_neuro.ir import Graph
 from stas_neuro.mapping import Mapping
 from stas_neuro.mapping.routes import routes

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from stas_neuro.activity import read_activity, write_activity
     from stas_neuro.api import fold, load_model, lower, provenance, run
     from stas_neuro.bundle import load_bundle, save_bundle
+    from stas_neuro.chips import list_profiles, load_profile
     from stas_neuro.compiler import CompileOptions, compile, quantise, replay
     from stas_neuro.data import load_data
-    from stas_neuro.energy import compare, estimate, list_profiles, load_profile
+    from stas_neuro.energy import compare, estimate
     from stas_neuro.energy.calibration import calibrate
     from stas_neuro.passes import schedule_decisions
     from stas_neuro.placement import place
@@ -37,11 +38,11 @@ _PUBLIC = {
     "compile": "compiler",
     "estimate": "energy",
     "fold": "api",
-    "list_profiles": "energy",
+    "list_profiles": "chips",
     "load_bundle": "bundle",
     "load_data": "data",
     "load_model": "api",
-    "load_profile": "energy",
+    "load_profile": "chips",
     "lower": "api",
     "place": "placement",
     "provenance": "api",

@@ -26,8 +26,9 @@ from ir_random import HALTING, READOUTS, STEMS, Recipe, build, images_for
 
 from stas_neuro import api
 from stas_neuro.activity import Activity
+from stas_neuro.chips import list_profiles, load_profile
 from stas_neuro.data import load_data
-from stas_neuro.energy import estimate, list_profiles, load_profile
+from stas_neuro.energy import estimate
 from stas_neuro.errors import StasError
 from stas_neuro.ir import Graph
 from stas_neuro.ir.text import print_graph

@@ -12,7 +12,7 @@ from ir_random import Recipe, build
 from random_models import random_model
 from torch import nn
 
-from stas_neuro.energy import Profile, load_profile
+from stas_neuro.chips import Profile, load_profile
 from stas_neuro.ir import (
     LIF,
     Conv2d,

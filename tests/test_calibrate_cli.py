@@ -9,7 +9,7 @@ from cli_support import fine, stas
 from energy_runs import run
 
 from stas_neuro.activity import write_activity
-from stas_neuro.energy import load_profile
+from stas_neuro.chips import load_profile
 from stas_neuro.energy.calibration import calibrate
 
 DOCS = Path(__file__).parents[1] / "docs" / "calibration.md"

@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import lsq_linear
 
-from stas_neuro.energy import PRICES, estimate, load_profile
+from stas_neuro.chips import load_profile
+from stas_neuro.chips.profile import MissingEntry
+from stas_neuro.energy import PRICES, estimate
 from stas_neuro.energy.calibrated import Calibration, Fit
 from stas_neuro.energy.calibration import calibrate
 from stas_neuro.energy.measurements import Measurements, read_measurements
-from stas_neuro.energy.profile import MissingEntry
 from stas_neuro.errors import InputError
 
 from energy_runs import run as activity  # isort: skip

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from ir_random import Recipe, build, recipes
 
 import stas_neuro
-from stas_neuro.energy import load_profile
+from stas_neuro.chips import load_profile
 from stas_neuro.errors import CheckFailed, InputError, StasError
 from stas_neuro.ir import FixedLIF, Graph
 from stas_neuro.passes import Quantise

@@ -26,8 +26,8 @@ import stas_neuro
 import stas_neuro.cli.common
 from stas_neuro import api
 from stas_neuro.bundle import load_bundle
+from stas_neuro.chips import list_profiles, load_profile
 from stas_neuro.cli import COMMANDS, Settings, cli
-from stas_neuro.energy import list_profiles, load_profile
 from stas_neuro.ir.text import print_graph
 from stas_neuro.models.checkpoint import load_checkpoint
 

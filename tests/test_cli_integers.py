@@ -9,8 +9,8 @@ import pytest
 from cli_support import fine, make_checkpoint, make_data, stas
 
 import stas_neuro
+from stas_neuro.chips import load_profile
 from stas_neuro.data import load_data
-from stas_neuro.energy import load_profile
 from stas_neuro.ir import FixedConv2d, Stage
 
 IMAGES = 3

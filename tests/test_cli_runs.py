@@ -28,8 +28,9 @@ import stas_neuro.cli.common
 from stas_neuro import api
 from stas_neuro.activity import read_activity
 from stas_neuro.bundle import load_bundle
+from stas_neuro.chips import list_profiles, load_profile
 from stas_neuro.data import load_data
-from stas_neuro.energy import compare, estimate, list_profiles, load_profile
+from stas_neuro.energy import compare, estimate
 from stas_neuro.ir import LIF
 from stas_neuro.models.checkpoint import load_checkpoint, save_checkpoint
 from stas_neuro.verification import runs

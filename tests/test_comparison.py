@@ -14,16 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stas_neuro.activity import Activity, Origin
+from stas_neuro.chips import Profile, load_profile
 from stas_neuro.energy import (
     Gating,
     Interval,
-    Profile,
     check_alike,
     check_same_network,
     compare,
     compare_schedules,
     estimate,
-    load_profile,
 )
 from stas_neuro.errors import InputError
 from stas_neuro.mapping import Site

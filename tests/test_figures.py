@@ -9,7 +9,8 @@ import pytest
 from energy_runs import run
 from test_report import shown
 
-from stas_neuro.energy import Entry, Profile, Source, compare, disclaimer_of, estimate, load_profile
+from stas_neuro.chips import Entry, Profile, Source, load_profile
+from stas_neuro.energy import compare, disclaimer_of, estimate
 from stas_neuro.report import comparison_report, estimate_report
 
 PUBLISHED, OWN, ASSUMED = "published figures", "figures of own measurements", "assumed figures"

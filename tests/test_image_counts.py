@@ -11,7 +11,8 @@ from ir_random import STEMS, Recipe, build
 from random_mappings import one_core
 
 from stas_neuro.activity import Activity, layers_of
-from stas_neuro.energy import estimate, load_profile
+from stas_neuro.chips import load_profile
+from stas_neuro.energy import estimate
 from stas_neuro.energy.pricing import op_count
 from stas_neuro.energy.split import at_every_step
 from stas_neuro.exporters.lava.run import run_lava

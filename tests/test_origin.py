@@ -12,8 +12,8 @@ import stas_neuro
 from stas_neuro import api
 from stas_neuro.activity import Origin, hash_images
 from stas_neuro.bundle import hash_network
+from stas_neuro.chips import load_profile
 from stas_neuro.data import LabelledImages, load_data
-from stas_neuro.energy import load_profile
 from stas_neuro.errors import InputError
 from stas_neuro.ir import Graph
 from stas_neuro.passes import DelayDecisions

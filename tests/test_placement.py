@@ -16,7 +16,7 @@ from ir_random import Recipe, build, graphs, images_for
 from stas_neuro import api
 from stas_neuro.activity import Activity, Origin, builder_for
 from stas_neuro.bundle import Provenance, load_bundle, save_bundle
-from stas_neuro.energy import Profile, load_profile
+from stas_neuro.chips import Profile, load_profile
 from stas_neuro.energy.gating import stepping
 from stas_neuro.energy.schedule import hardware_steps
 from stas_neuro.errors import InputError

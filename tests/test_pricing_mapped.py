@@ -13,17 +13,9 @@ from hypothesis import strategies as st
 
 from stas_neuro import api
 from stas_neuro.activity import Activity, ActivityBuilder, Layer, step_labels
+from stas_neuro.chips import CannotRun, MissingEntry, load_profile
 from stas_neuro.data import load_data
-from stas_neuro.energy import (
-    CannotRun,
-    Estimate,
-    Gating,
-    MissingEntry,
-    compare,
-    compare_schedules,
-    estimate,
-    load_profile,
-)
+from stas_neuro.energy import Estimate, Gating, compare, compare_schedules, estimate
 from stas_neuro.energy.gating import stepping, turns
 from stas_neuro.energy.schedule import hardware_steps
 from stas_neuro.errors import InputError

@@ -13,16 +13,9 @@ from energy_runs import run, without
 from PIL import Image
 from rich.console import Console, RenderableType
 
+from stas_neuro.chips import list_profiles, load_profile
 from stas_neuro.cli.common import emit
-from stas_neuro.energy import (
-    Comparison,
-    Split,
-    compare,
-    compare_schedules,
-    estimate,
-    list_profiles,
-    load_profile,
-)
+from stas_neuro.energy import Comparison, Split, compare, compare_schedules, estimate
 from stas_neuro.errors import InputError
 from stas_neuro.report import (
     comparison_csv,

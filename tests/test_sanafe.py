@@ -26,7 +26,8 @@ from sanafe_oracle.networks import by_channels, input_spikes, one_core, scattere
 from sanafe_oracle.package import write_package
 from sanafe_oracle.support import cannot_say, refusals
 
-from stas_neuro.energy import Interval, load_profile
+from stas_neuro.chips import load_profile
+from stas_neuro.energy import Interval
 from stas_neuro.errors import InputError
 from stas_neuro.ir import FixedLIF, Graph
 from stas_neuro.mapping import Mapping, Site

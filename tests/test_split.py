@@ -11,7 +11,8 @@ from test_pricing_mapped import CHIP, HALTED
 from test_pricing_mapped import run as on_cores
 
 from stas_neuro.activity import Activity, ActivityBuilder, Layer, Origin
-from stas_neuro.energy import Interval, Saving, compare, estimate, load_profile
+from stas_neuro.chips import load_profile
+from stas_neuro.energy import Interval, Saving, compare, estimate
 from stas_neuro.energy.split import at_every_step, split
 
 PARTS = ("stem_saved_j", "schedule_saved_j", "operations_saved_j", "gating_saved_j")

@@ -15,7 +15,8 @@ from energy_runs import run, without
 
 import stas_neuro
 from stas_neuro.activity import ActivityBuilder, Layer, step_labels, write_activity
-from stas_neuro.energy import compare, estimate, load_profile
+from stas_neuro.chips import load_profile
+from stas_neuro.energy import compare, estimate
 from stas_neuro.preflight import check
 from stas_neuro.shipped import IMAGES, shipped
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
+from stas_neuro.chips.entries import UNITS
+from stas_neuro.chips.profile import profile_path
 from stas_neuro.cli.common import PATH, emit_json, emit_table, force_option, stas_command
 from stas_neuro.energy.calibrated import Calibration, Error, Fit, fitted_output
 from stas_neuro.energy.calibration import calibrate
-from stas_neuro.energy.entries import UNITS
-from stas_neuro.energy.profile import profile_path
 from stas_neuro.energy.result import Interval
 from stas_neuro.errors import InputError
 from stas_neuro.files import check_outputs

@@ -10,17 +10,16 @@ from typing import Any
 import click
 
 from stas_neuro.activity import Activity
+from stas_neuro.chips import CannotRun, MissingEntry, Profile, list_profiles, load_profile
+from stas_neuro.chips.profile import profile_path
 from stas_neuro.cli.common import PATH, emit, emit_json, emit_table, force_option, stas_command
 from stas_neuro.cli.pricing import pricing_options
 from stas_neuro.cli.runs import read_run
 from stas_neuro.energy import (
     SCHEDULES,
-    CannotRun,
     Estimate,
     Gating,
     Interval,
-    MissingEntry,
-    Profile,
     Schedule,
     check_alike,
     check_same_network,
@@ -28,10 +27,7 @@ from stas_neuro.energy import (
     compare_schedules,
     disclaimer_of,
     estimate,
-    list_profiles,
-    load_profile,
 )
-from stas_neuro.energy.profile import profile_path
 from stas_neuro.errors import InputError
 from stas_neuro.files import check_outputs
 from stas_neuro.report import (

@@ -8,6 +8,8 @@ from pathlib import Path
 import click
 
 from stas_neuro.bundle import Bundle, bundle_output, load_bundle, save_bundle
+from stas_neuro.chips import MissingEntry, load_profile
+from stas_neuro.chips.profile import profile_path
 from stas_neuro.cli.common import (
     PATH,
     emit,
@@ -22,8 +24,6 @@ from stas_neuro.cli.common import (
 from stas_neuro.compiler import DEFAULT_PROFILE, PROFILE_IMAGES, CompileOptions, compile
 from stas_neuro.compiler.options import LOWERINGS
 from stas_neuro.data import data_path
-from stas_neuro.energy import MissingEntry, load_profile
-from stas_neuro.energy.profile import profile_path
 from stas_neuro.files import check_outputs
 from stas_neuro.ir import Encoding
 from stas_neuro.models.config import ACCUMULATIONS, READOUTS

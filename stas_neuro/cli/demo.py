@@ -13,6 +13,7 @@ import click
 
 from stas_neuro import api
 from stas_neuro.bundle import load_bundle, save_bundle
+from stas_neuro.chips import list_profiles, load_profile
 from stas_neuro.cli.common import (
     PATH,
     emit,
@@ -27,15 +28,7 @@ from stas_neuro.cli.runs import run_document, write_run
 from stas_neuro.cli.verify import show as show_certificate
 from stas_neuro.compiler import compile
 from stas_neuro.data import LabelledImages, load_data
-from stas_neuro.energy import (
-    Comparison,
-    Estimate,
-    Saving,
-    compare,
-    disclaimer_of,
-    list_profiles,
-    load_profile,
-)
+from stas_neuro.energy import Comparison, Estimate, Saving, compare, disclaimer_of
 from stas_neuro.energy.pricing import OP_COUNT
 from stas_neuro.files import Output
 from stas_neuro.labels import match_classes

@@ -11,10 +11,10 @@ import numpy as np
 
 from stas_neuro import api
 from stas_neuro.bundle import Bundle, Provenance
+from stas_neuro.chips import Profile, load_profile
 from stas_neuro.compiler.integers import SAMPLE_IMAGES, load_scales, quantiser
 from stas_neuro.compiler.options import PROFILE_IMAGES, CompileOptions, Images
 from stas_neuro.data import LabelledImages, load_data
-from stas_neuro.energy import Profile, load_profile
 from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.stock import RoundSynapticBiases, lower_stock
 from stas_neuro.ir import Graph, Stage

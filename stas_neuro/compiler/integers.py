@@ -11,8 +11,8 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from stas_neuro import api
+from stas_neuro.chips import Arithmetic
 from stas_neuro.data import LabelledImages
-from stas_neuro.energy import Arithmetic
 from stas_neuro.errors import InputError
 from stas_neuro.files import parse_json, read_bytes, write_atomically
 from stas_neuro.ir import Encoding, FixedSynaptic, Graph

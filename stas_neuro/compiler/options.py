@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stas_neuro.chips import Profile
 from stas_neuro.data import LabelledImages
-from stas_neuro.energy import Profile
 from stas_neuro.errors import InputError
 from stas_neuro.ir import Encoding
 from stas_neuro.passes import SCHEDULES

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from stas_neuro.activity import COMPARED, SAME_NETWORK, Activity, check_facts, not_checked
+from stas_neuro.chips.profile import list_profiles, load_profile
 from stas_neuro.energy.gating import computed_halted
-from stas_neuro.energy.profile import list_profiles, load_profile
 from stas_neuro.errors import InputError
 
 _SIZES = ("neurons_per_core", "synaptic_memory_per_core", "cores_per_chip")

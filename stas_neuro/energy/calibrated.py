@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from stas_neuro.energy.entries import UNITS
-from stas_neuro.energy.profile import SCHEMA_VERSION, Profile, Source, parse_profile
+from stas_neuro.chips.entries import UNITS
+from stas_neuro.chips.profile import SCHEMA_VERSION, Profile, Source, parse_profile
 from stas_neuro.energy.result import Interval
 from stas_neuro.files import Output, check_outputs
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from stas_neuro.chips.profile import Profile, load_profile
 from stas_neuro.energy.calibrated import Calibration, Error, Fit, FittedEntry, RunResidual
 from stas_neuro.energy.doubts import Evidence, doubts, require_enough, require_something
 from stas_neuro.energy.events import PRICES
 from stas_neuro.energy.least_squares import Numbers, Problem, condition, inflation, intervals, solve
 from stas_neuro.energy.measurements import BUSIEST, QUANTITIES, Measurements, read_measurements
-from stas_neuro.energy.profile import Profile, load_profile
 from stas_neuro.energy.result import Interval
 from stas_neuro.errors import InputError
 

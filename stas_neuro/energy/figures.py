@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from stas_neuro.energy.profile import Profile
+    from stas_neuro.chips.profile import Profile
 
 RESTS_ON: Mapping[str, str] = {
     "published": "published figures",

@@ -12,14 +12,14 @@ from functools import cache
 import numpy as np
 
 from stas_neuro.activity import Activity
-from stas_neuro.energy.capabilities import shortfalls
+from stas_neuro.chips.capabilities import shortfalls
+from stas_neuro.chips.profile import Corners, Profile, load_profile
 from stas_neuro.energy.dynamic import by_core, by_layer, by_step, by_token, price_events
 from stas_neuro.energy.events import Events, count_events
 from stas_neuro.energy.figures import figures_of
 from stas_neuro.energy.gating import ESTIMATED_NONE, GATINGS, UNMAPPED_CORE, Gating, check_gating, gating_of
 from stas_neuro.energy.latency import Latency, needed_times, price_latency
 from stas_neuro.energy.placement import Placement, place
-from stas_neuro.energy.profile import Corners, Profile, load_profile
 from stas_neuro.energy.result import Estimate, Interval, Spread, interval
 from stas_neuro.energy.schedule import SCHEDULES, HardwareStep, Schedule, fastest, hardware_steps, phase_of
 from stas_neuro.errors import InputError

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stas_neuro.energy.capabilities import Finding
+from stas_neuro.chips.capabilities import Finding
 from stas_neuro.energy.figures import Figures, disclaimer_of
 
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stas_neuro.activity import Activity
+from stas_neuro.chips.errors import CannotRun
+from stas_neuro.chips.profile import MissingEntry, Profile
 from stas_neuro.energy.alike import check_alike
 from stas_neuro.energy.gating import Gating, computed_halted
 from stas_neuro.energy.pricing import estimate
-from stas_neuro.energy.profile import MissingEntry, Profile
-from stas_neuro.energy.refusal import CannotRun
 from stas_neuro.energy.result import Interval
 from stas_neuro.energy.schedule import Schedule, fastest
 

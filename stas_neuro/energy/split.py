@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stas_neuro.activity import Activity
+from stas_neuro.chips.profile import Corners
 from stas_neuro.energy.events import PRICES
-from stas_neuro.energy.profile import Corners
 from stas_neuro.energy.result import Estimate, Interval
 from stas_neuro.energy.schedule import Schedule, phase_of
 

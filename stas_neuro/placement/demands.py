@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stas_neuro.activity import layers_of
-from stas_neuro.energy import Profile
+from stas_neuro.chips import Profile
 from stas_neuro.errors import InputError
 from stas_neuro.ir import (
     LIF,

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal, get_args
 
-from stas_neuro.activity import Activity, Origin, builder_for
+from stas_neuro.activity import SAME_NETWORK, Activity, Origin, builder_for, check_facts
 from stas_neuro.bundle import hash_network
-from stas_neuro.energy import Profile, check_same_network
+from stas_neuro.chips import Profile
 from stas_neuro.errors import InputError
 from stas_neuro.ir import Graph, Stage, block_of
 from stas_neuro.mapping import Mapping, Piece
@@ -124,7 +124,7 @@ def _check_network(graph: Graph, seen: Activity) -> None:
         builder_for(graph, images=0).build(), origin=Origin(network=hash_network(graph) if known else None)
     )
     try:
-        check_same_network({"the run to learn from": seen, "the network": own})
+        check_facts({"the run to learn from": seen, "the network": own}, SAME_NETWORK)
     except InputError as error:
         raise InputError(error.what, "give a run of this network") from error
 

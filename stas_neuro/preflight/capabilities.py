@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from stas_neuro.energy import Finding
-from stas_neuro.energy.capabilities import (
+from stas_neuro.chips import Finding
+from stas_neuro.chips.capabilities import (
     NO_DIVISION,
     ON_THE_CORES,
     Need,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stas_neuro.energy import Finding
+from stas_neuro.chips import Finding
 from stas_neuro.energy.placement import Cut, core_of, cut_group, pack
 from stas_neuro.errors import InputError
 from stas_neuro.ir import (

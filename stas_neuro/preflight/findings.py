@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from stas_neuro.activity import Layer, layers_of
-from stas_neuro.energy import Finding, Profile, Severity
+from stas_neuro.chips import Finding, Profile, Severity
 from stas_neuro.ir import FixedConv2d, FixedLIF, Graph, Node, Phase, Range, Stage, membrane_range
 
 RESOURCES: Mapping[str, str] = {

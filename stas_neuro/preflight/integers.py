@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from stas_neuro.energy import Finding
+from stas_neuro.chips import Finding
 from stas_neuro.ir import (
     FixedLIF,
     FixedReadout,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from stas_neuro import api
 from stas_neuro.bundle import Bundle, load_bundle
+from stas_neuro.chips import Arithmetic, Finding, Profile, list_profiles, load_profile
 from stas_neuro.compiler.integers import load_scales
-from stas_neuro.energy import Arithmetic, Finding, Profile, list_profiles, load_profile
 from stas_neuro.errors import CheckFailed, InputError, StasError
 from stas_neuro.ir import Graph, Problem, Stage
 from stas_neuro.passes import WIDEST_STATE, FoldBatchNorm, Quantise, run_passes

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from stas_neuro.energy import Comparison, Estimate, Finding
+from stas_neuro.chips import Finding
+from stas_neuro.energy import Comparison, Estimate
 
 
 def cannot_take(profile: str, what: str, errors: Sequence[Finding]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sanafe_oracle.cross_check import Case, all_alike
 from sanafe_oracle.networks import by_channels, input_spikes, one_core, scattered, spiking_network
-from stas_neuro.energy import load_profile
+from stas_neuro.chips import load_profile
 
 PROFILES = ("loihi1", "loihi1-fitted")
 _SEED = 2025

@@ -19,7 +19,8 @@ from sanafe_oracle.architecture import Architecture
 from sanafe_oracle.network import HOST_GROUPS, group_name
 from sanafe_oracle.package import RESULT_FILE, RUN_FILE, write_package
 from stas_neuro.activity import Activity
-from stas_neuro.energy import Estimate, Interval, Profile, estimate
+from stas_neuro.chips import Profile
+from stas_neuro.energy import Estimate, Interval, estimate
 from stas_neuro.energy.schedule import hardware_steps
 from stas_neuro.errors import InputError
 from stas_neuro.files import parse_json, read_bytes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stas_neuro.energy.entries import ENTRIES, SECTIONS
+from stas_neuro.chips.entries import ENTRIES, SECTIONS
 from stas_neuro.errors import InputError
 
 KEY = "extends"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from stas_neuro.activity import Activity, Layer
-from stas_neuro.energy.profile import MissingEntry, Profile
+from stas_neuro.chips.profile import MissingEntry, Profile
 
 Severity = Literal["error", "warning", "info"]
 AS_BIASES = "compile --input-encoding bias: pixels then enter as bias currents"

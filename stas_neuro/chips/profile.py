@@ -17,8 +17,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from stas_neuro.energy.entries import CAPABILITIES, ENTRIES, SECTIONS, UNITS
-from stas_neuro.energy.inheritance import KEY, inherit
+from stas_neuro.chips.entries import CAPABILITIES, ENTRIES, SECTIONS, UNITS
+from stas_neuro.chips.inheritance import KEY, inherit
 from stas_neuro.errors import InputError
 from stas_neuro.files import parse_json, read_bytes, toml_table
 
