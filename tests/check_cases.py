@@ -191,22 +191,28 @@ CASES: dict[str, list[Case]] = {
         Case(lambda: of_one(wide(), "loihi1"), "lif", "error", "fewer inputs", 160_000, 4096),
         Case(
             lambda: of_one(quantised(), chip("loihi1", input_axons_per_core=20)),
-            "blocks.0.fc2_lif", "warning", "fewer tokens", 6 * 4, 20,
+            "stem.lif1", "error", "fewer inputs", 3 * 9, 20,
         ),
     ],
     "output axons": [
-        # 4 tokens of 6 channels, to the neurons of q, k and v, those of fc1 through the residual, and scores
         Case(
-            lambda: of_one(quantised(), chip("loihi1", output_axons_per_core=60)),
-            "stem.lif1", "warning", "fewer neurons", None, 60,
+            lambda: of_one(quantised(), chip("loihi1", output_axons_per_core=1)),
+            "halt0", "error", "fewer groups", None, 1,
         ),
     ],
     "neurons": [Case(lambda: of_one(quantised()), "", "info", "", None, 120 * 8192)],
     "cores": [
-        Case(lambda: of_one(quantised()), "", "info", "", 1, 120),
+        Case(lambda: of_one(quantised()), "", "info", "", 4, 120),
         Case(
             lambda: of_one(quantised(), chip(cores_per_chip=1, neurons_per_core=100)),
             "", "warning", "chips", None, 1,
+        ),
+    ],
+    "fan-in": [Case(lambda: of_one(wide(), "loihi1"), "lif", "error", "fewer inputs", 160_000, 4096)],
+    "chips": [
+        Case(
+            lambda: of_one(quantised(), chip(cores_per_chip=1, neurons_per_core=100, chips=1)),
+            "", "error", "smaller network", 6, 1,
         ),
     ],
     "weight bits": [

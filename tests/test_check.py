@@ -69,7 +69,7 @@ def test_what_is_within_its_limits_is_not_found() -> None:
 def test_all_problems_come_at_once() -> None:
     verdict = of_one(wide(), "loihi1")
     errors = {finding.resource for finding in verdict.findings if finding.severity == "error"}
-    assert errors == {"integers", "synaptic memory", "input axons"}
+    assert errors == {"integers", "synaptic memory", "input axons", "fan-in"}
     order = [finding.severity for finding in verdict.findings]
     assert order == sorted(order, key=("error", "warning", "info").index)
 

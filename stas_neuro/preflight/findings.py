@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from stas_neuro.activity import Layer, layers_of
 from stas_neuro.chips import Finding, Profile, Severity
 from stas_neuro.ir import FixedConv2d, FixedLIF, Graph, Node, Phase, Range, Stage, membrane_range
+from stas_neuro.mapping import Mapping as CoreMapping
 
 RESOURCES: Mapping[str, str] = {
     "operation": "what a graph cannot say of the model",
@@ -17,10 +18,12 @@ RESOURCES: Mapping[str, str] = {
     "graded spikes": "integers that layers send each other, against what one spike carries",
     "processor": "operations of an inference, at most, that run on a processor beside the cores",
     "synaptic memory": "bytes of weights and their exponents, for one output feature",
-    "input axons": "distinct inputs of one neuron, or of a core as packed",
-    "output axons": "neurons of a core times the cores they send to, as packed",
-    "neurons": "neurons, against those of one chip",
-    "cores": "cores as packed, against those of one chip",
+    "input axons": "distinct inputs of one neuron",
+    "output axons": "neurons of a core times the cores that they send to",
+    "fan-in": "synapses of one neuron",
+    "neurons": "neurons, against those of one chip; as an error those of one core",
+    "cores": "cores that a placement takes, against those of one chip",
+    "chips": "chips that a placement takes, against those of the largest system",
     "weight bits": "bits of a weight",
     "weight exponents": "powers of two in one layer",
     "state bits": "bits of a membrane or of synaptic input, proved from the weights",
@@ -52,13 +55,15 @@ def off_core(node: Node) -> bool:
 class Site:
     """A network on a chip, for the rules that judge it.
 
-    `bits` are those of a weight; `folded` is the float network that a quantised graph was made of, if known.
+    `bits` are those of a weight; `folded` is the float network that a quantised graph was made of, if known;
+    `mapping` where it was placed on this chip, if it was.
     """
 
     graph: Graph
     profile: Profile
     bits: int
     folded: Graph | None = None
+    mapping: CoreMapping | None = None
     layers: Mapping[str, Layer] = field(init=False)
 
     def __post_init__(self) -> None:

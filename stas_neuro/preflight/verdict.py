@@ -13,9 +13,10 @@ from stas_neuro.chips import Arithmetic, Finding, Profile, list_profiles, load_p
 from stas_neuro.compiler.integers import load_scales
 from stas_neuro.errors import CheckFailed, InputError, StasError
 from stas_neuro.ir import Graph, Problem, Stage
+from stas_neuro.mapping import Mapping as CoreMapping
 from stas_neuro.passes import WIDEST_STATE, FoldBatchNorm, Quantise, run_passes
 from stas_neuro.preflight.capabilities import graded_spikes, neuron_programs, processor, spike_products
-from stas_neuro.preflight.capacity import PACKING, capacity
+from stas_neuro.preflight.capacity import PLACED, capacity
 from stas_neuro.preflight.findings import Site
 from stas_neuro.preflight.integers import registers, states
 from stas_neuro.preflight.silent import lost_layers, stock_processes
@@ -119,7 +120,7 @@ def check(
     candidate = _candidate(network, bits)
     return Preflight(
         weight_bits=candidate.bits,
-        packing=PACKING,
+        packing=PLACED,
         placed=candidate.placed,
         verdicts=tuple(_verdict(candidate, profile) for profile in chips),
     )
@@ -138,7 +139,15 @@ class _Candidate:
     folded: Graph | None = None
     problems: tuple[Problem, ...] = ()
     chosen: Quantise | None = None
-    placed: Placed | None = None
+    mapping: CoreMapping | None = None
+
+    @property
+    def placed(self) -> Placed | None:
+        """Where it was placed, if it was."""
+        if self.mapping is None:
+            return None
+        cores, chips = len(self.mapping.cores), self.mapping.chips
+        return Placed(profile=self.mapping.profile, cores=cores, chips=chips)
 
 
 def _profile(chip: Profile | str) -> Profile:
@@ -150,11 +159,9 @@ def _candidate(network: StasModel | Graph | Bundle | str | Path, bits: int | Non
         Quantise(bits=bits)  # refuses what no core holds
     if isinstance(network, str | Path) and not (Path(network) / api.CHECKPOINT_FILES[0]).is_file():
         network = load_bundle(network)
-    placed, folded = None, None
+    mapping, folded = None, None
     if isinstance(network, Bundle):
         mapping = network.mapping if bits is None else None  # other weights are placed otherwise
-        if mapping is not None:
-            placed = Placed(profile=mapping.profile, cores=len(mapping.cores), chips=mapping.chips)
         folded = network.graph
         network = network.quantised if network.quantised is not None and bits is None else network.graph
     if isinstance(network, Graph) and network.stage == Stage.QUANTISED:
@@ -162,7 +169,7 @@ def _candidate(network: StasModel | Graph | Bundle | str | Path, bits: int | Non
             raise InputError(
                 f"bits {bits}: the graph is quantised already", "give the folded graph, or no bits"
             )
-        return _Candidate(network, _bits_of(network), folded, placed=placed)
+        return _Candidate(network, _bits_of(network), folded, mapping=mapping)
     chosen = load_scales(Path(network)) if isinstance(network, str | Path) and bits is None else None
     bits = chosen.bits if chosen else bits or DEFAULT_BITS
     if not isinstance(network, Graph):
@@ -173,7 +180,7 @@ def _candidate(network: StasModel | Graph | Bundle | str | Path, bits: int | Non
             graph = run_passes(graph, [FoldBatchNorm()])
     except StasError as error:
         return _Candidate(None, bits, problems=_problems(error))
-    return _Candidate(graph, bits, chosen=chosen, placed=placed)
+    return _Candidate(graph, bits, chosen=chosen, mapping=mapping)
 
 
 def _bits_of(graph: Graph) -> int:
@@ -226,7 +233,8 @@ def _findings(candidate: _Candidate, profile: Profile, arithmetic: Arithmetic) -
             graph, folded = quantise(graph), graph
         except InputError as error:
             yield from _told(_problems(error), profile, "integers")
-    site = Site(graph, profile, candidate.bits, folded)
+    mapping = candidate.mapping if candidate.mapping and candidate.mapping.profile == profile.name else None
+    site = Site(graph, profile, candidate.bits, folded, mapping)
     for rule in (*_RULES, *(_OF_INTEGERS if site.quantised else ())):
         yield from rule(site)
     if not site.quantised and candidate.bits > arithmetic.weight_bits:
