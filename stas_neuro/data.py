@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stas_neuro.arrays import Readable, check_unpacked, read_npz, read_values
-from stas_neuro.documents import LARGEST, BadDocument, open_file
+from stas_neuro.documents import BadDocument, open_file
 from stas_neuro.errors import InputError
+from stas_neuro.ir.attributes import FLOAT_LIMIT
 
 FASHION_MNIST_DIRECTORIES = ("/usr/share/datasets/fashion-mnist", "~/.cache/fashion-mnist")
 FASHION_MNIST_CLASSES = (
@@ -143,8 +144,8 @@ def check_pixels(images: NDArray[Any], source: str = "images") -> None:
         )
     if not np.isfinite(images).all():
         raise InputError(f"{source}: pixels hold NaN or infinite values", remedy="remove them")
-    if max(-float(images.min()), float(images.max())) > LARGEST:
-        raise InputError(f"{source}: pixels are beyond {LARGEST:g}", remedy="scale them to 0..1")
+    if max(-float(images.min()), float(images.max())) > FLOAT_LIMIT:
+        raise InputError(f"{source}: pixels are beyond {FLOAT_LIMIT:g}", remedy="scale them to 0..1")
     if images.ndim < 5 and (images.min() < 0 or images.max() > 1):  # frames of events may hold any count
         raise InputError(
             f"{source}: float pixels are in {images.min():g}..{images.max():g}",

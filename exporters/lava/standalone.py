@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from .arrays import read_npz
-from .documents import LARGEST, BadDocument
+from .documents import BadDocument
 from .execute import RUNTIMES, run_network
 from .failure import LavaFailure
 from .network import Array, Network
+from .rules import LARGEST
 
 
 def main(directory: Path, arguments: Sequence[str] | None = None) -> int:
