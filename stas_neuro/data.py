@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stas_neuro.arrays import Readable, check_unpacked, read_npz, read_values
-from stas_neuro.documents import BadDocument, open_file
+from stas_neuro.documents import BadDocument, open_file, reason
 from stas_neuro.errors import InputError
 from stas_neuro.ir.attributes import FLOAT_LIMIT
 
@@ -245,7 +245,7 @@ def _idx(path: Path, rank: int) -> NDArray[np.uint8]:
             return values.reshape(shape)
     except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:
         raise InputError(
-            f"{path}: not a readable IDX file ({error})", remedy="fetch the file again"
+            f"{path}: not a readable IDX file ({reason(error)})", remedy="fetch the file again"
         ) from error
 
 
@@ -256,7 +256,7 @@ def _npz(path: Path) -> LabelledImages:
         arrays = read_npz(path, ("images", "labels", "classes"))
     except (OSError, BadDocument) as error:
         raise InputError(
-            f"{path}: not a readable .npz file ({error})", remedy="write it with numpy.savez"
+            f"{path}: not a readable .npz file ({reason(error)})", remedy="write it with numpy.savez"
         ) from error
     if "images" not in arrays:
         raise InputError(f"{path}: holds no array named images", remedy="name the arrays images and labels")

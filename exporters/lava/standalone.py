@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from .arrays import read_npz
-from .documents import BadDocument
+from .documents import BadDocument, reason
 from .execute import RUNTIMES, run_network
 from .failure import LavaFailure
 from .network import Array, Network
@@ -73,7 +73,7 @@ def _read(path: Path, limit: int | None, classes: Sequence[str]) -> tuple[Array,
     try:
         arrays = read_npz(path, ("images", "labels", "classes"))
     except (OSError, BadDocument) as error:
-        raise LavaFailure(f"{path}: {error}", "give an npz file that numpy.savez wrote") from error
+        raise LavaFailure(f"{path}: {reason(error)}", "give an npz file that numpy.savez wrote") from error
     if "images" not in arrays:
         raise LavaFailure(f"{path}: holds no images", "give an npz file with an array named images")
     images, labels = arrays["images"], arrays.get("labels")

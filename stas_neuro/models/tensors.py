@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from stas_neuro.documents import BadDocument, open_file
+from stas_neuro.documents import BadDocument, open_file, reason
 from stas_neuro.errors import InputError
 from stas_neuro.ir.attributes import FLOAT_LIMIT
 
@@ -81,4 +81,4 @@ def open_tensors(path: Path, remedy: str) -> Iterator[TensorFile]:
             forms = {name: Form(part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
             yield TensorFile(path, forms, file.metadata() or {}, file)
     except (SafetensorError, BadDocument, OSError) as error:
-        raise InputError(f"{path}: damaged or truncated ({error})", remedy) from error
+        raise InputError(f"{path}: damaged or truncated ({reason(error)})", remedy) from error
