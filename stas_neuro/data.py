@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stas_neuro.arrays import Readable, check_unpacked, read_npz, read_values
-from stas_neuro.documents import LARGEST, BadDocument, open_file
+from stas_neuro.documents import BadDocument, open_file, reason
 from stas_neuro.errors import InputError
+from stas_neuro.ir.attributes import FLOAT_LIMIT
 
 FASHION_MNIST_DIRECTORIES = ("/usr/share/datasets/fashion-mnist", "~/.cache/fashion-mnist")
 FASHION_MNIST_CLASSES = (
@@ -147,8 +148,8 @@ def check_pixels(images: NDArray[Any], source: str = "images") -> None:
         )
     if not np.isfinite(images).all():
         raise InputError(f"{source}: pixels hold NaN or infinite values", remedy="remove them")
-    if max(-float(images.min()), float(images.max())) > LARGEST:
-        raise InputError(f"{source}: pixels are beyond {LARGEST:g}", remedy="scale them to 0..1")
+    if max(-float(images.min()), float(images.max())) > FLOAT_LIMIT:
+        raise InputError(f"{source}: pixels are beyond {FLOAT_LIMIT:g}", remedy="scale them to 0..1")
     if images.ndim < 5 and (images.min() < 0 or images.max() > 1):  # frames of events may hold any count
         raise InputError(
             f"{source}: float pixels are in {images.min():g}..{images.max():g}",
@@ -248,7 +249,7 @@ def _idx(path: Path, rank: int) -> NDArray[np.uint8]:
             return values.reshape(shape)
     except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:
         raise InputError(
-            f"{path}: not a readable IDX file ({error})", remedy="fetch the file again"
+            f"{path}: not a readable IDX file ({reason(error)})", remedy="fetch the file again"
         ) from error
 
 
@@ -259,7 +260,7 @@ def _npz(path: Path) -> LabelledImages:
         arrays = read_npz(path, ("images", "labels", "classes"))
     except (OSError, BadDocument) as error:
         raise InputError(
-            f"{path}: not a readable .npz file ({error})", remedy="write it with numpy.savez"
+            f"{path}: not a readable .npz file ({reason(error)})", remedy="write it with numpy.savez"
         ) from error
     if "images" not in arrays:
         raise InputError(f"{path}: holds no array named images", remedy="name the arrays images and labels")

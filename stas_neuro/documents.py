@@ -119,6 +119,11 @@ def shown(text: str, most: int = 80) -> str:
     return short if short.isprintable() else ascii(short)[1:-1]
 
 
+def reason(error: Exception) -> str:
+    """Give what an error says, of the operating system's without number and file."""
+    return str(getattr(error, "strerror", None) or error)
+
+
 def one_line(text: str, most: int = 500) -> str:
     """Put a text on one line that can be printed; a word of more than `most` letters is cut off."""
     words = text.split()

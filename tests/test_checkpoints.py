@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from random_models import random_config, random_model
 from safetensors.torch import load_file, save_file
+from stas_neuro.quantisation import choose_scales, load_scales, save_scales
 from torch import Tensor
 
+from stas_neuro.api import compile
 from stas_neuro.errors import InputError
 from stas_neuro.models.checkpoint import TrainingRecord, load_checkpoint, load_training, save_checkpoint
 from stas_neuro.models.config import (
@@ -21,6 +25,7 @@ from stas_neuro.models.config import (
     preset,
 )
 from stas_neuro.models.stas import StasModel
+from stas_neuro.passes import run_passes
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -218,6 +223,124 @@ def test_damaged_checkpoints_are_refused(tmp_path: Path, spoil, message: str):
     spoil(tmp_path)
     with pytest.raises(InputError, match=message):
         load_checkpoint(tmp_path)
+
+
+def with_config(**changes: object):
+    def spoil(directory: Path) -> None:
+        path = directory / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return spoil
+
+
+def with_tensor(name: str, change):
+    def spoil(directory: Path) -> None:
+        path = directory / "model.safetensors"
+        save_file(load_file(path) | {name: change(load_file(path)[name]).contiguous()}, path)
+
+    return spoil
+
+
+def as_pipe(name: str):
+    def spoil(directory: Path) -> None:
+        (directory / name).unlink()
+        os.mkfifo(directory / name)
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (with_config(depth=2**31 - 1), "depth=2147483647 is not a positive whole number of at most 1024"),
+        (with_config(depth=1024), r"blocks\.1\.fc1\.bias is missing; .*; give weights that belong to this"),
+        (with_config(dim=10_000_000), "dim=10000000 is not a positive whole number of at most 65536"),
+        (with_config(dim=65536), r"blocks\.0\.fc1\.bias has shape \(32,\), not \(262144,\)"),
+        (
+            with_config(mlp_ratio=2.0**28),
+            r"fc1\.bias has shape \(32,\), not \(2147483648,\)|leaves no hidden",
+        ),
+        (with_config(num_classes=2**31 - 1), r"head\.bias has shape \(10,\), not \(2147483647,\)"),
+        (with_config(in_channels=2**31 - 1), r"conv0\.weight has shape \(1, 1, 3, 3\), not \(1, 2147483647"),
+        (
+            with_config(time_steps=10**9),
+            "time_steps=1000000000 is not a positive whole number of at most 1024",
+        ),
+        (with_config(alpha=1e40), r"config\.json: alpha: is 1e\+40"),
+        (with_config(dim=2**70), r"config\.json: dim: is 1180591620717411303424, whole numbers go up to"),
+        (with_config(num_classes=1, classes=["\x1b[2J"]), "hold characters that do not print"),
+        (with_tensor("head.weight", lambda w: w.long()), r"head\.weight is I64, not torch\.float32"),
+        (with_tensor("head.weight", lambda w: w.to(torch.complex64)), r"head\.weight is C64, not"),
+        (with_tensor("head.weight", lambda w: w.double() * 1e300), r"head\.weight holds NaN or infinite"),
+        (with_tensor("head.weight", lambda w: w * 0 + 1e13), r"head\.weight holds values beyond 1e\+12"),
+        (as_pipe("model.safetensors"), r"model\.safetensors: damaged or truncated \(is a pipe or a device"),
+        (as_pipe("config.json"), r"config\.json: is a pipe or a device"),
+    ],
+)
+def test_what_a_checkpoint_declares_is_held_against_its_files(tmp_path: Path, spoil, message: str):
+    """Before it is laid out: a model of these sizes fits no memory."""
+    save_checkpoint(StasModel(StasConfig(dim=8, heads=1, depth=1, image_size=4)), tmp_path)
+    spoil(tmp_path)
+    with pytest.raises(InputError, match=message):
+        load_checkpoint(tmp_path)
+
+
+def test_weights_of_other_precisions_are_read(tmp_path: Path):
+    model = StasModel(StasConfig(dim=8, heads=1, depth=1, image_size=4))
+    save_checkpoint(model, tmp_path)
+    for dtype in (torch.float64, torch.float16, torch.bfloat16):
+        with_tensor("head.weight", lambda w, dtype=dtype: w.to(dtype))(tmp_path)
+        loaded = load_checkpoint(tmp_path).head.weight
+        assert torch.equal(loaded, loaded.to(dtype).float()) and loaded.dtype == torch.float32
+        assert torch.allclose(loaded, model.head.weight, atol=1e-2)
+
+
+def test_loading_draws_as_many_random_numbers_as_making_a_model(tmp_path: Path):
+    """Training that starts from a checkpoint goes the same way whatever is checked before."""
+    config = StasConfig(dim=8, heads=1, depth=2, image_size=4)
+    save_checkpoint(StasModel(config), tmp_path)
+    states = []
+    for make in (lambda: load_checkpoint(tmp_path), lambda: StasModel(config)):
+        torch.manual_seed(0)
+        make()
+        states.append(torch.get_rng_state())
+    assert torch.equal(*states)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"bits": 99}, "quantisation.json: bits is 99; use 1 to 9"),
+        ({"largest_output": -1.0}, "quantisation.json: largest_output is -1.0; give a magnitude"),
+        ({"scales": {}}, None),
+        ({"of_head": {"unit": 0.0}}, "the given scales do not fit head; fine-tune the model anew"),
+        ({"of_head": {"unit": 1e-30}}, "the given scales do not fit head"),
+        ({"of_head": {"exponents": [8] * 10}}, "the given scales do not fit head"),
+        ({"of_head": {"exponents": [0] * 9}}, "the given scales do not fit head"),
+        ({"of_head": {"bias_exp": 2**53}}, "the given scales do not fit head"),
+        ({"of_head": {"bias_exp": 2**60}}, "quantisation.json: scales.head.bias_exp: is 1152921504606846976"),
+    ],
+)
+def test_scales_that_no_core_has_are_refused(tmp_path: Path, changes: dict[str, Any], message: str | None):
+    config = StasConfig(dim=8, heads=1, depth=1, image_size=4, time_steps=2)
+    save_checkpoint(random_model(config, 3, torch.float32), tmp_path)
+    graph = compile(tmp_path)
+    images = np.random.default_rng(0).random((4, 1, 4, 4))
+    save_scales(choose_scales(graph, images, bits=8), tmp_path)
+    path = tmp_path / "quantisation.json"
+    document = json.loads(path.read_text())
+    document["scales"]["head"].update(changes.get("of_head", {}))
+    document.update({key: value for key, value in changes.items() if key != "of_head"})
+    path.write_text(json.dumps(document))
+
+    def quantised():
+        return run_passes(graph, [load_scales(tmp_path)])
+
+    if message is None:
+        quantised()
+        return
+    with pytest.raises(InputError, match=re.escape(message)):
+        quantised()
 
 
 @pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])

@@ -159,6 +159,80 @@ def test_what_cannot_be_resumed(tmp_path: Path, whole: Path):
     assert torch.equal(load_checkpoint(tmp_path).head.weight, model.head.weight)
 
 
+def changed(name: str, change):
+    return lambda progress, tensors: tensors.update({name: change(tensors[name])})
+
+
+def said(**changes: object):
+    return lambda progress, tensors: progress.update(changes)
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one epoch of two."""
+    directory = tmp_path_factory.mktemp("begun")
+
+    def report(event: dict[str, Any]) -> None:
+        if event["event"] == "epoch":
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(CONFIG, digits(), ONE_STAGE, directory, report=report)
+    return directory
+
+
+ONE_STAGE = TrainOptions(stage1_epochs=2, stage2_epochs=0, batch_size=32, holdout=32)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (said(stage="1"), r"damaged: progress: stage: Input should be a valid integer"),
+        (said(stage=2), r"damaged \(there is no epoch 0 of stage 2\)"),
+        (said(stage=2**31), r"damaged \(there is no epoch 0 of stage 2147483648\)"),
+        (said(epoch=-1), r"damaged \(there is no epoch -1 of stage 1\)"),
+        (said(epoch=2**62), r"damaged: progress: epoch: is 4611686018427387904, whole numbers go up to"),
+        (said(epoch=1), r"damaged \(has 1 lines for 2 epochs\)"),
+        (said(log=["{}", "{}"]), r"damaged \(has 2 lines for 1 epochs\)"),
+        (said(log=["[]"]), r"damaged \(line 1 of its log is no line with a JSON object\)"),
+        (said(log=["{\n}"]), r"damaged \(line 1 of its log is no line"),
+        (said(log=["{"]), r"damaged \(line 1 of its log is not JSON"),
+        (said(log=None), r"damaged: progress: log: Input should be a valid"),
+        (said(key=None), r"damaged: progress: key: Input should be a valid string"),
+        (lambda progress, tensors: progress.clear(), r"damaged: progress: stage: Field required"),
+        (lambda progress, tensors: tensors.pop("model.head.bias"), r"model\.head\.bias is missing"),
+        (lambda progress, tensors: tensors.pop("optimiser.0.step"), r"optimiser\.0\.step is missing"),
+        (lambda p, tensors: tensors.update({"optimiser.x": torch.ones(1)}), r"optimiser\.x is unknown"),
+        (changed("model.head.weight", lambda w: w[:1]), r"model\.head\.weight has shape \(1, 8\), not"),
+        (changed("model.head.weight", lambda w: w * float("nan")), r"model\.head\.weight holds NaN"),
+        (changed("optimiser.3.exp_avg", lambda m: m[:1]), r"optimiser\.3\.exp_avg has shape"),
+        (changed("optimiser.3.exp_avg", lambda m: m.long()), r"optimiser\.3\.exp_avg is I64, not"),
+        (
+            changed("optimiser.3.exp_avg_sq", lambda m: -m - 1),
+            r"damaged \(optimiser\.3 is not what 3 steps leave\)",
+        ),
+        (changed("optimiser.3.step", lambda n: n + 1), r"damaged \(optimiser\.3 is not what 3 steps leave\)"),
+    ],
+)
+def test_a_damaged_state_is_refused_as_a_whole(tmp_path: Path, begun: Path, change, message: str):
+    state = tmp_path / "last.safetensors"
+    tensors = load_file(begun / state.name)
+    with safe_open(begun / state.name, "pt") as file:
+        progress = json.loads(file.metadata()["progress"])
+    change(progress, tensors)
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    save_file(tensors, state, {"progress": json.dumps(progress)})
+    with pytest.raises(InputError, match=rf"last\.safetensors: {message}.*train again without --resume"):
+        train(CONFIG, digits(), ONE_STAGE, tmp_path, resume=True)
+    assert os.listdir(tmp_path) == [state.name]  # nothing of it was used
+
+
+def test_a_pipe_is_no_state(tmp_path: Path):
+    os.mkfifo(tmp_path / "last.safetensors")
+    with pytest.raises(InputError, match=r"last\.safetensors: damaged or truncated \(is a pipe or a device"):
+        train(CONFIG, digits(), ONE_STAGE, tmp_path, resume=True)
+
+
 @pytest.mark.parametrize("held_out", [None, "0" * 64])
 def test_a_run_that_held_out_other_images_is_not_resumed(tmp_path: Path, held_out: str | None):
     """As the first versions did, whose state does not say which."""

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from stas_neuro.documents import LARGEST, BadDocument, one_line, open_file, parse_json, shown
+from stas_neuro.documents import BadDocument, one_line, open_file, parse_json, reason, shown
 
-__all__ = ["LARGEST", "BadDocument", "one_line", "open_file", "parse_json", "shown"]
+__all__ = ["BadDocument", "one_line", "open_file", "parse_json", "reason", "shown"]

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import read_npz
-from .documents import BadDocument, open_file, parse_json, shown
+from .documents import BadDocument, open_file, parse_json, reason, shown
 from .failure import LavaFailure
 from .reading import read_as
 
@@ -197,7 +197,7 @@ class Network:
                 raise LavaFailure(what, f"{_REMEDY} with a stas-neuro of the same age")
             read = read_as(_Document, document)
         except (OSError, BadDocument) as error:
-            raise LavaFailure(f"{path}: {error}", _REMEDY) from error
+            raise LavaFailure(f"{path}: {reason(error)}", _REMEDY) from error
         network = Network(
             arithmetic=read.arithmetic,
             time_steps=read.time_steps,
@@ -250,7 +250,7 @@ def load_arrays(path: Path) -> dict[str, Array]:
     try:
         return read_npz(path)
     except (OSError, BadDocument) as error:
-        raise LavaFailure(f"{path}: {error}", _REMEDY) from error
+        raise LavaFailure(f"{path}: {reason(error)}", _REMEDY) from error
 
 
 def _of_layer(arrays: Mapping[str, Array], name: str) -> dict[str, Array]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .documents import LARGEST, BadDocument, shown
+from .documents import BadDocument, shown
 from .network import FIXED, FLOAT, Layer, Network, Shape
 from .schedule import DELAYED, HELD, Schedule
 
@@ -26,6 +26,8 @@ LONGEST_SIDE, MOST_VALUES = 1 << 14, 1 << 28
 LARGEST_WINDOW = 64
 """Pixels along a side of a kernel, or of the padding or the stride."""
 WORD = 2**31 - 1
+LARGEST, LEAST_STD = 1e12, 1e-6
+"""Magnitude of a float, and deviation of pixels: sums of products of these stay finite."""
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,199}")
 """Of layers: records of processes are files of these names."""
 _KINDS = ("current", "spike", "graded", "membrane", "score", "mask")
@@ -49,11 +51,9 @@ def _whole(low: int, high: int) -> Rule:
     return lambda value: type(value) is int and low <= value <= high, f"a whole number in {low}..{high}"
 
 
-def _number(low: float = -math.inf, *, above: float = -math.inf, below: float = math.inf) -> Rule:
-    ends = [f"of at least {low:g}"] * (low > -math.inf) + [f"above {above:g}"] * (above > -math.inf)
-    ends += [f"below {below:g}"] * (below < math.inf)
-    words = " ".join(["a number", " and ".join(ends)]).strip()
-    return lambda value: type(value) in (int, float) and low <= value and above < value < below, words
+def _number(low: float = -LARGEST, high: float = LARGEST) -> Rule:
+    words = f"a number in {low:g}..{high:g}"
+    return lambda value: type(value) in (int, float) and low <= value <= high, words
 
 
 def _one_of(*words: str) -> Rule:
@@ -71,6 +71,8 @@ def _wholes(low: int, high: int, *lengths: int) -> Rule:
     )
 
 
+_POSITIVE: Rule = (lambda value: _number()[0](value) and value > 0, f"a number above 0, up to {LARGEST:g}")
+_SHARE: Rule = (lambda value: _number()[0](value) and 0 <= value < 1, "a number of at least 0 and below 1")
 _FLAG: Rule = (lambda value: isinstance(value, bool), "true or false")
 _SIZE, _WINDOW, _SHIFT, _EXPONENT = _whole(1, WORD), _whole(1, LARGEST_WINDOW), _whole(0, 31), _whole(0, 7)
 _MODE = _one_of("raster", "rectangular", "block", "time")
@@ -92,16 +94,16 @@ _PARAMS: Mapping[str, Mapping[str, Mapping[str, Rule]]] = {
         "Input": _INPUT,
         "Conv2d": _CONV,
         "Linear": _LINEAR,
-        "LIF": {"tau": _number(1), "threshold": _number(above=0), "fire": _one_of(">", ">=")},
+        "LIF": {"tau": _number(1), "threshold": _POSITIVE, "fire": _one_of(">", ">=")},
         "SpikeMaxPool": _POOL,
         "Integrate": _INTEGRATE,
         "Tokens": {},
         "Add": {},
-        "SpikeMatMul": _PRODUCT | {"scale": _number(above=0)},
+        "SpikeMatMul": _PRODUCT | {"scale": _POSITIVE},
         "MaskedColumnSum": {},
         "Gate": {"axis": _one_of("token", "channel")},
         "HaltingScore": {"alpha": _number(), "beta": _number()},
-        "HaltAccumulate": _HALTING | {"epsilon": _number(0, below=1)},
+        "HaltAccumulate": _HALTING | {"epsilon": _SHARE},
         "Readout": _READOUT,
         "Output": {},
     },
@@ -121,7 +123,7 @@ _PARAMS: Mapping[str, Mapping[str, Mapping[str, Rule]]] = {
         "HaltAccumulate": _HALTING | {"score_bits": _whole(1, 14), "limit": _whole(0, WORD)},
         "Readout": _READOUT
         | {"z_shift": _SHIFT, "z_limit": _whole(1, WORD), "divide_bits": _SHIFT, "y_shift": _SHIFT},
-        "Output": {"unit": _number(above=0)},
+        "Output": {"unit": _POSITIVE},
     },
 }
 """Parameters of each process, by arithmetic."""
@@ -175,7 +177,7 @@ def _check_whole(network: Network) -> None:
             name.isprintable(), f"is {shown(repr(name))}, it must be a text that prints", f"classes.{index}"
         )
     for values, word in ((network.mean, "mean"), (network.std, "std")):
-        rule = _number(above=0) if word == "std" else _number()
+        rule = _number(LEAST_STD) if word == "std" else _number()
         for index, value in enumerate(values):
             _is(value, rule, f"preprocessing.{word}.{index}")
     _require(

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from .arrays import read_npz
-from .documents import LARGEST, BadDocument
+from .documents import BadDocument, reason
 from .execute import RUNTIMES, run_network
 from .failure import LavaFailure
 from .network import Array, Network
+from .rules import LARGEST
 from .streams import open_standard_streams
 
 INTERRUPTED = 130
@@ -105,7 +106,7 @@ def _read(path: Path, limit: int | None, classes: Sequence[str]) -> tuple[Array,
     try:
         arrays = read_npz(path, ("images", "labels", "classes"))
     except (OSError, BadDocument) as error:
-        raise LavaFailure(f"{path}: {error}", "give an npz file that numpy.savez wrote") from error
+        raise LavaFailure(f"{path}: {reason(error)}", "give an npz file that numpy.savez wrote") from error
     if "images" not in arrays:
         raise LavaFailure(f"{path}: holds no images", "give an npz file with an array named images")
     images, labels = arrays["images"], arrays.get("labels")

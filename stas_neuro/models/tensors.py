@@ -12,8 +12,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from stas_neuro.documents import LARGEST, BadDocument, open_file
+from stas_neuro.documents import BadDocument, open_file, reason
 from stas_neuro.errors import InputError
+from stas_neuro.ir.attributes import FLOAT_LIMIT
 
 _DTYPES = {True: ("F64", "F32", "F16", "BF16"), False: ("I64", "I32")}
 """What is read as a tensor of floats, and of whole numbers."""
@@ -65,8 +66,8 @@ class TensorFile:
 def _unfit(name: str, tensor: Tensor) -> list[str]:
     if not torch.isfinite(tensor).all():
         return [f"{name} holds NaN or infinite values"]
-    if tensor.is_floating_point() and tensor.numel() and tensor.abs().max() > LARGEST:
-        return [f"{name} holds values beyond {LARGEST:g}"]
+    if tensor.is_floating_point() and tensor.numel() and tensor.abs().max() > FLOAT_LIMIT:
+        return [f"{name} holds values beyond {FLOAT_LIMIT:g}"]
     return []
 
 
@@ -80,4 +81,4 @@ def open_tensors(path: Path, remedy: str) -> Iterator[TensorFile]:
             forms = {name: Form(part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
             yield TensorFile(path, forms, file.metadata() or {}, file)
     except (SafetensorError, BadDocument, OSError) as error:
-        raise InputError(f"{path}: damaged or truncated ({error})", remedy) from error
+        raise InputError(f"{path}: damaged or truncated ({reason(error)})", remedy) from error
