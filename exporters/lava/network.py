@@ -29,8 +29,8 @@ SCHEMA_VERSION = 2
 NETWORK_FILE = "network.json"
 WEIGHTS_FILE = "weights.npz"
 CORES_FILE = "cores.npz"
-LARGEST_FILE = 1 << 26
-"""Bytes of a network.json that is read; that of 1,000 blocks has fewer."""
+LARGEST_FILE = 1 << 23
+"""Bytes of a network.json that is read; a layer takes 500."""
 _REMEDY = "export the network again"
 FLOAT = "float"
 FIXED = "fixed"

@@ -19,7 +19,8 @@ from stas_neuro.ir import Encoding, FixedSynaptic, Graph
 from stas_neuro.passes import WIDEST_STATE, LayerScale, Quantise, run_passes
 from stas_neuro.reference.statistics import sample_statistics
 
-SCALES_FILE = "quantisation.json"
+SCALES_FILE, SCALES_LIMIT = "quantisation.json", 1 << 24
+"""Its name, and bytes of it: a channel takes 10."""
 SAMPLE_IMAGES = 128
 """Images of a sample that are looked at: more change scales no further."""
 
@@ -127,7 +128,7 @@ def load_scales(checkpoint: Path) -> Quantise | None:
     if not os.path.lexists(path):
         return None
     remedy = "fine-tune the model anew"
-    document = parse_json(_Document, read_bytes(path), str(path), remedy)
+    document = parse_json(_Document, read_bytes(path, SCALES_LIMIT), str(path), remedy)
     try:
         return Quantise(**vars(document))
     except InputError as error:

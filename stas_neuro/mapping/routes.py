@@ -187,7 +187,8 @@ def _homes(graph: Graph, mapping: Mapping, layer: str) -> NDArray[np.intp]:
 def places_of(cores: Sequence[Site]) -> Steps:
     """Give chip, column and row of each core, int64 (3, cores)."""
     places: Steps = np.array([(site.chip, site.x, site.y) for site in cores], np.int64).reshape(-1, 3)
-    return places.T
+    by_axis: Steps = places.T
+    return by_axis
 
 
 def distances(places: Steps, to: int) -> dict[str, Steps]:

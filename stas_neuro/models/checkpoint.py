@@ -22,6 +22,8 @@ WRAPPERS = ("module", "_orig_mod")
 """What torch puts into names of tensors: DataParallel the first, torch.compile the second."""
 COUNTER = "num_batches_tracked"
 """A tensor of each BatchNorm that nothing here reads: statistics move by a fixed momentum."""
+CONFIG_LIMIT = 1 << 23
+"""Bytes of a config.json, most of which can be names of classes."""
 _TRAINING = "training"
 _GIVE = "give a checkpoint directory written by training"
 _BELONG = "give weights that belong to this config.json"
@@ -62,7 +64,9 @@ def load_config(directory: Path) -> StasConfig:
     path = directory / "config.json"
     if not os.path.lexists(path):
         raise InputError(f"{path} not found", remedy=_GIVE)
-    return StasConfig.from_json(json_object(read_bytes(path), str(path), "restore the file"), str(path))
+    return StasConfig.from_json(
+        json_object(read_bytes(path, CONFIG_LIMIT), str(path), "restore the file"), str(path)
+    )
 
 
 def load_checkpoint(directory: Path) -> StasModel:

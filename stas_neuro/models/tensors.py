@@ -19,6 +19,8 @@ from stas_neuro.ir.limits import FLOAT_LIMIT
 _DTYPES = {True: ("F64", "F32", "F16", "BF16"), False: ("I64", "I32")}
 """What is read as a tensor of floats, and of whole numbers."""
 _SHOWN = 5
+HEADER_LIMIT = 1 << 24
+"""Bytes of a header; a tensor takes 100."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,10 @@ def _unfit(name: str, tensor: Tensor) -> list[str]:
 def open_tensors(path: Path, remedy: str) -> Iterator[TensorFile]:
     """Open a file of tensors; InputError names it and the remedy where it is damaged."""
     try:
-        open_file(path).close()  # safetensors would wait for what comes through a pipe
+        with open_file(path) as stream:  # safetensors would wait for what comes through a pipe
+            header = int.from_bytes(stream.read(8), "little")
+        if header > HEADER_LIMIT:
+            raise BadDocument(f"has a header of {header} bytes, at most {HEADER_LIMIT} are read")
         with safe_open(path, "pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a dict
             forms = {name: Form(part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
