@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ir_random import Recipe, build
+from pythons import interpreter
 
 from stas_neuro.bundle import Provenance, save_bundle
 from stas_neuro.data import normalise
@@ -256,24 +256,12 @@ def test_traced_graphs_and_places_that_cannot_be_written_are_refused(graph: Grap
         write_package(graph, tmp_path / "file" / "network")
 
 
-def python_3_10() -> str | None:
-    """An interpreter of Python 3.10, from uv or pyenv."""
-    uv = shutil.which("uv")
-    if uv is not None:
-        found = subprocess.run([uv, "python", "find", "--no-config", "3.10"], capture_output=True, text=True)
-        if found.returncode == 0:
-            return found.stdout.strip()
-    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-    return next((str(path) for path in sorted(root.glob("versions/3.10*/bin/python"))), None)
-
-
 @pytest.mark.slow
-@pytest.mark.skipif(python_3_10() is None, reason="no Python 3.10 on this machine")
 def test_the_package_runs_with_unmodified_lava_on_python_3_10(
     graph: Graph, package: Path, images: Path, tmp_path: Path
 ) -> None:
     env = tmp_path / "venv"
-    subprocess.run([str(python_3_10()), "-m", "venv", env], check=True)
+    subprocess.run([interpreter("3.10"), "-m", "venv", env], check=True)
     python = str(env / "bin" / "python")
     subprocess.run([python, "-m", "pip", "install", "-q", "lava-nc==0.10.0", "numpy==1.26.*"], check=True)
     for runtime in ("in-process", "multiprocess"):
