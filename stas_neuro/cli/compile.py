@@ -60,74 +60,80 @@ LISTED = 8
 @click.option(
     "--accumulate",
     type=click.Choice(ACCUMULATIONS),
-    help="Over what halting scores add up, instead of as trained; off ignores halting.",
+    help="Override the trained accumulation mode of halting scores; off ignores halting.",
 )
-@click.option("--epsilon", type=float, metavar="E", help="A token halts at 1 - E, instead of as trained.")
-@click.option("--readout", type=click.Choice(READOUTS), help="What the head sees, instead of as trained.")
+@click.option(
+    "--epsilon", type=float, metavar="E", help="Override the trained threshold: a token halts at 1 - E."
+)
+@click.option(
+    "--readout", type=click.Choice(READOUTS), help="Override the trained readout, the input of the head."
+)
 @weight_bits_option(
     "--bits",
     metavar="N",
-    text="Also make the integer program, with weights of 2 to 9 bits; a fine-tuned model knows its own.",
+    text="Also make the integer program, with weights of 2 to 9 bits.  [default: the width that the model was "
+    "fine-tuned with]",
 )
 @click.option(
     "--calibrate",
     metavar="DATA",
-    help="Images to choose scales by, as --data of run; of a known data set its training images.",
+    help="Images on which scales are chosen, as --data of run; of a known data set the training images.",
 )
 @click.option(
     "--profile",
     metavar="NAME|FILE",
-    help="Chip whose integers they have to be, and whose cores --placement fills.  [default: loihi2]",
+    help="Chip that the integers must fit, and whose cores --placement uses.  [default: loihi2]",
 )
 @click.option(
     "--input-encoding",
     type=click.Choice(("graded", "bias")),
-    help="Pixels come as graded spikes, or what the first layer makes of them as biases.  [default: graded]",
+    help="Pixels enter as graded spikes; or the processor computes the first layer, which enters as biases.  "
+    "[default: graded]",
 )
 @click.option(
     "--lowering",
     type=click.Choice(LOWERINGS),
     default="own",
     show_default=True,
-    help="stock: a program for run --lowering stock, biases rounded to what its synapses can bring.",
+    help="stock: round biases so that run --lowering stock can run the program.",
 )
 @click.option(
     "--schedule",
     type=click.Choice(SCHEDULES),
-    help="What halting decides by: all scores, or with pipelined-stale those that a pipeline has by then.",
+    help="Which scores halting uses: all, or with pipelined-stale those that have arrived in a pipeline.",
 )
 @click.option(
     "--late",
     type=click.IntRange(min=1),
     metavar="D",
-    help="Hardware steps by which pipelined-stale begins model steps early.  [default: all but one]",
+    help="Hardware steps by which decisions of pipelined-stale are late.  [default: all stages but one]",
 )
 @click.option(
     "--placement",
     type=click.Choice(STRATEGIES),
-    help="Also put it on the chip's cores: by channels, by tokens, or by tokens that halt together.",
+    help="Also place the network on cores: by channels, by tokens, or by tokens that halt together.",
 )
 @click.option(
     "--groups",
     type=click.IntRange(min=1),
     metavar="G",
-    help="Groups that --placement cuts each block into.  [default: as many as take the fewest cores]",
+    help="Groups into which --placement divides each block.  [default: those that need the fewest cores]",
 )
 @click.option(
     "--minimise",
     type=click.Choice(OBJECTIVES),
-    help="What halting-aware groups are chosen by.  [default: core-steps]",
+    help="What halting-aware placement minimises.  [default: core-steps]",
 )
 @click.option(
     "--profile-run",
     metavar="DATA",
-    help="Images to learn from which tokens halt together, as --calibrate, which is taken if not given.",
+    help="Images that show halting-aware placement which tokens halt together.  [default: --calibrate]",
 )
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
     metavar="N",
-    help=f"Take the first N images of --profile-run.  [default: {PROFILE_IMAGES}]",
+    help=f"Use the first N images of --profile-run.  [default: {PROFILE_IMAGES}]",
 )
 @force_option
 def command(
