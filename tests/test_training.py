@@ -303,6 +303,8 @@ def test_configuration_is_fitted_to_the_data():
         InputError, match="named: the model has no class b; the data have a, b, the model a, c"
     ):
         fit_config(config, named, ("a", "c"))
+    with pytest.raises(InputError, match="the weights are of a model of one class, a; start from others"):
+        fit_config(config, named, ("a",))
     constant = LabelledImages(np.zeros((2, 1, 8, 8)), np.array([0, 1]))
     assert fit_config(config, constant).std == (0.001,)
 
@@ -355,7 +357,8 @@ def test_two_processes_train_as_one(tmp_path: Path):
     assert len(two) == len(one) == 4
     for ours, theirs, tolerance in zip(two, one, (1e-6, 1e-6, 5e-3, 5e-3), strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], abs=tolerance)
-        assert ours["train_token_ratio"] == pytest.approx(theirs["train_token_ratio"], abs=0.01)
+        # All images make the same of 64 visits, one of which may be so close to the threshold that it flips.
+        assert ours["train_token_ratio"] == pytest.approx(theirs["train_token_ratio"], abs=1.01 / 64)
     assert one[-1]["loss"] < one[0]["loss"]
 
 

@@ -50,7 +50,7 @@ def test_both_networks_are_compared_and_with_each_other(monkeypatch: pytest.Monk
     before, after = api.run(FLOAT, images, record_spikes=True), api.run(FIXED, images, **RECORDED)  # type: ignore[arg-type]
     for part, trace in zip(result.parts, (before, after), strict=True):
         assert part.token_ratio == pytest.approx(trace.token_ratio) and trace.token_ratio < 1
-        assert part.accuracy == api.accuracy(trace, images)
+        assert part.accuracy == api.accuracy(trace, images, FLOAT.classes)
         assert part.spikes_fired == {name: spikes.sum() for name, spikes in trace.spikes.items()}
         assert part.visits_skipped == (~trace.visits).sum() and not part.structure
     (lava,) = result.part("fixed").agreements

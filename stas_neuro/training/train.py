@@ -91,6 +91,8 @@ def fit_config(config: StasConfig, data: LabelledImages, classes: tuple[str, ...
             f"{data.source}: {data.images.shape[1]} frames an image, the model takes {config.time_steps}",
             remedy="set time_steps to the number of frames",
         )
+    if len(classes) == 1:
+        raise InputError(f"the weights are of a model of one class, {classes[0]}", "start from others")
     if classes:
         match_classes(data, classes)
     else:
