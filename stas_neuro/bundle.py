@@ -270,7 +270,7 @@ def _graph(source: Path, document: Document, tensors: Mapping[str, Array]) -> Gr
             raise ValueError(f"unknown fields {', '.join(document)}")
         return Graph(**fields, tensors=tensors)
     except IRError as e:
-        raise InputError(f"{source.parent}: invalid graph: {e.what}", e.remedy) from e
+        raise InputError(f"{source}: invalid graph: {e.what}", e.remedy) from e
     except KeyError as e:
         raise InputError(f"{source}: has no {shown(str(e))}", _RESTORE) from e
     except (TypeError, ValueError, AttributeError) as e:

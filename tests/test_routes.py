@@ -19,7 +19,7 @@ from stas_neuro.errors import InputError
 from stas_neuro.ir import Graph, HaltAccumulate, Phase
 from stas_neuro.mapping import Mapping, Piece, Site, needed, owners, parse_mapping, routes
 from stas_neuro.mapping.mapping import SITE_LIMIT
-from stas_neuro.mapping.routes import distances
+from stas_neuro.mapping.routes import distances, places_of
 from stas_neuro.passes.stale import DelayDecisions
 
 SMALL: dict[str, Any] = {"channels": 1, "height": 3, "width": 3, "time_steps": 2, "head_dim": 2}
@@ -77,7 +77,7 @@ def test_a_linear_takes_its_tokens_and_attention_takes_all_keys() -> None:
 
 def test_hops_go_along_x_and_y_and_chips_stand_in_a_row() -> None:
     cores = (Site(x=1, y=2), Site(x=4, y=0), Site(chip=2, x=3, y=1))
-    there = distances(cores, 1)
+    there = distances(places_of(cores), 1)
     assert there["hops_x"].tolist() == [3, 0, 7]
     assert there["hops_y"].tolist() == [2, 0, 1]
     assert there["chip_crossings"].tolist() == [0, 0, 2]
@@ -88,7 +88,7 @@ def test_places_that_no_machine_has_are_refused_and_the_farthest_are_counted_exa
         with pytest.raises(InputError, match=f"count from 0, to less than {SITE_LIMIT}"):
             Site(**far)
     last = SITE_LIMIT - 1
-    there = distances((Site(x=last, y=last), Site(chip=last, x=last, y=last)), 1)
+    there = distances(places_of([Site(x=last, y=last), Site(chip=last, x=last, y=last)]), 1)
     assert [there[kind][0] for kind in ("hops_x", "hops_y", "chip_crossings")] == [2 * last, 2 * last, last]
 
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from stas_neuro.activity import Activity
+from stas_neuro.activity import TOTAL_LIMIT, Activity
 from stas_neuro.energy.events import PRICES, Events
 from stas_neuro.energy.latency import Latency
 from stas_neuro.energy.placement import Placement
 from stas_neuro.energy.profile import Corners, Profile
 from stas_neuro.energy.result import CoreCost, EventCost, LayerCost, StepCost, TokenCost, interval
 from stas_neuro.energy.schedule import HardwareStep
+from stas_neuro.errors import InputError
 from stas_neuro.ir import block_of
 
 CORES_LISTED = 1 << 16
@@ -50,7 +51,15 @@ class Dynamic:
 def price_events(
     activity: Activity, events: Events, profile: Profile, unavailable: dict[str, str]
 ) -> Dynamic:
-    """Price all events that happened; those without a price are left out and told in `unavailable`."""
+    """Price all events that happened; those without a price are left out and told in `unavailable`.
+
+    Raises InputError where events add up to more than 64 bits hold.
+    """
+    for event, counted in events.counts.items():
+        # Single counts are small enough for their products to be exact; sums may still be too large.
+        if counted.sum(dtype=np.float64) > TOTAL_LIMIT:
+            what = f"{event} of all images add up to more than {TOTAL_LIMIT}"
+            raise InputError(what, "price fewer images at once")
     images, rows, steps = events.counts["synops"].shape
     blocks = [block_of(layer.scope) for layer in activity.layers]
     inside = np.zeros((rows, 0 if activity.visits is None else activity.visits.shape[2]))

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from stas_neuro.activity import TOTAL_LIMIT, Activity, Counts
+from stas_neuro.activity import Activity, Counts
 from stas_neuro.energy.gates import Sent, alive_spikes, core_gates
 from stas_neuro.energy.gating import Gating, Stepping, owners, stepping, turns
 from stas_neuro.energy.schedule import HardwareStep
@@ -144,11 +144,6 @@ def count_events(
             counts["output_messages"] = _at_the_end(zero, events.keeps * np.array(outputs))
     if halting and gating != "none":
         _count_gates(activity, counts, ticks, steps)
-    for event, counted in counts.items():
-        # Single counts are small enough for their products to be exact; sums may still pass 64 bits.
-        if counted.sum(dtype=np.float64) > TOTAL_LIMIT:
-            what = f"{event} of all images add up to more than {TOTAL_LIMIT}"
-            raise InputError(what, "price fewer images at once")
     return events
 
 

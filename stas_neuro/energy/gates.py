@@ -13,7 +13,7 @@ from stas_neuro.energy.gating import Stepping, owners
 from stas_neuro.energy.schedule import HardwareStep
 from stas_neuro.errors import InputError
 from stas_neuro.ir import block_of
-from stas_neuro.mapping.routes import distances
+from stas_neuro.mapping.routes import distances, places_of
 
 Messages = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 
@@ -78,13 +78,13 @@ def _with_ways(activity: Activity, messages: Messages) -> Sent:
     ways: dict[str, Messages] = {
         event: np.zeros_like(messages) for event in ("gate_hops_x", "gate_hops_y", "gate_crossings")
     }
-    units = _units(activity)
+    units, places = _units(activity), places_of(activity.cores)
     for row, layer in enumerate(activity.layers):
         if layer.core is None or not units:
             continue
         # Block l is decided on by the unit before it, the first by the last of the step before.
         unit = units[((block_of(layer.scope) or 0) - 1) % len(units)]
-        passed = distances(activity.cores, layer.core).values()
+        passed = distances(places, layer.core).values()
         for event, number in zip(ways, passed, strict=True):
             ways[event][:, row] = messages[:, row] * number[unit]
     return Sent(messages, ways)

@@ -18,7 +18,7 @@ from stas_neuro.errors import InputError
 from stas_neuro.files import read_bytes
 
 LABEL = "run"
-RUNS_LIMIT = 2000
+RUNS_LIMIT = 1000
 """Of runs: a fit leaves out each of them in turn."""
 _SIZE_LIMIT = 1 << 24
 BUSIEST = "busiest_"

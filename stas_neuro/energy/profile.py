@@ -23,6 +23,8 @@ from stas_neuro.errors import InputError
 from stas_neuro.files import parse_json, read_bytes, toml_table
 
 SCHEMA_VERSION = 1
+CHAIN_LIMIT = 16
+"""Of profiles that extend each other."""
 _REMEDY = "mend the profile (docs/profiles.md has the schema)"
 Basis = Literal["measured", "simulated", "fitted", "vendor", "assumed"]
 Corners = npt.NDArray[np.float64]
@@ -344,7 +346,12 @@ def _document(content: bytes, where: str, children: tuple[str, ...]) -> dict[str
     parent = document.get(KEY)
     if not isinstance(parent, str):
         return document
+    if "\0" in parent:
+        raise InputError(f"{where}: {KEY} is {parent!r}", "name a profile or its file")
     chain = (*children, os.path.realpath(where))
+    if len(chain) > CHAIN_LIMIT:
+        what = f"{where}: more than {CHAIN_LIMIT} profiles extend each other"
+        raise InputError(what, "write what they say into fewer files")
     beside = Path(os.path.realpath(Path(where).parent / parent)) if parent.endswith(".toml") else parent
     try:
         above, place = _read(beside)

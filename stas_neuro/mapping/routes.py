@@ -14,14 +14,14 @@ a message to another chip leaves by tile 0,0, passes the chips between without h
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stas_neuro.ir import Graph, HaltAccumulate, Node, Phase, Readout, is_off_core
-from stas_neuro.mapping.mapping import Mapping, Site
+from stas_neuro.mapping.mapping import Mapping, Piece, Site
 from stas_neuro.mapping.neurons import check_mapping, extent
 from stas_neuro.mapping.reach import Need, Reach, Wanted, join
 
@@ -124,18 +124,21 @@ def routes(graph: Graph, mapping: Mapping) -> Routes:
     arrivals: list[Arrival] = []
     input_axons = np.zeros(len(mapping.cores), np.int64)
     output_axons = np.zeros(len(mapping.cores), np.int64)
-    for core in range(len(mapping.cores)):
+    held: dict[int, list[Piece]] = {}
+    for piece in mapping.pieces:
+        held.setdefault(piece.core, []).append(piece)
+    places = places_of(mapping.cores)
+    for core, pieces in sorted(held.items()):
         needs: dict[Need, Wanted] = {}
-        for piece in mapping.pieces:
-            if piece.core == core:
-                for need, values in reach.of(piece.layer, piece.positions, piece.features).items():
-                    join(needs, need, values)
+        for piece in pieces:
+            for need, values in reach.of(piece.layer, piece.positions, piece.features).items():
+                join(needs, need, values)
         for source, values in merged(needs).items():
             if source in homes:
                 output_axons += np.bincount(homes[source][values], minlength=len(output_axons))
             if not is_off_core(graph.node(source)):
                 input_axons[core] += np.count_nonzero(values)
-        passed = distances(mapping.cores, core)
+        passed = distances(places, core)
         for need, phase, values in _sent(graph, needs):
             if need.source not in homes:
                 arrivals.append(Arrival(need.source, phase, need.receiver, core, values))
@@ -181,9 +184,18 @@ def _homes(graph: Graph, mapping: Mapping, layer: str) -> NDArray[np.intp]:
     return homes
 
 
-def distances(cores: tuple[Site, ...], to: int) -> dict[str, Steps]:
-    """Hops along x and y and links between chips from every core to one, int64 (cores,) each."""
-    chip, x, y = np.array([(site.chip, site.x, site.y) for site in cores], np.int64).T
+def places_of(cores: Sequence[Site]) -> Steps:
+    """Give chip, column and row of each core, int64 (3, cores)."""
+    places = np.array([(site.chip, site.x, site.y) for site in cores], np.int64)
+    return places.reshape(-1, 3).T
+
+
+def distances(places: Steps, to: int) -> dict[str, Steps]:
+    """Hops along x and y and links between chips from every core to one, int64 (cores,) each.
+
+    `places` are those of the cores, (3, cores), as `places_of` gives them.
+    """
+    chip, x, y = places
     away = chip != chip[to]
     return {
         "hops_x": np.where(away, x + x[to], abs(x - x[to])),

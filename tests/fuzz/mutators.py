@@ -48,6 +48,7 @@ def mutate(files: Files, rng: Random) -> tuple[Files, list[str]]:
 def _mutate(name: str, content: bytes, rng: Random) -> Done:
     own = _BY_SUFFIX.get(name.rpartition("-" if name.endswith("ubyte") else ".")[2])
     if own is not None and rng.random() < 0.85:
+    if own is not None and rng.random() < 0.9:
         try:
             return own(content, rng)
         except Unreadable:  # an earlier mutation has broken its form
@@ -207,7 +208,7 @@ def _to_json(value: Any) -> str:
         return "{" + ", ".join(f"{json.dumps(key)}: {_to_json(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_to_json, value)) + "]"
-    return json.dumps(value)
+    return json.dumps(value, default=str)  # of dates, which TOML has
 
 
 def mutate_toml(content: bytes, rng: Random) -> Done:
@@ -216,10 +217,15 @@ def mutate_toml(content: bytes, rng: Random) -> Done:
     except (ValueError, RecursionError) as error:
         raise Unreadable from error
     changed, done = mutate_tree(document, rng)
-    if not isinstance(changed, dict):
-        return _to_toml(changed).encode("utf-8", "surrogatepass"), done
-    lines = [f"{json.dumps(key)} = {_to_toml(value)}" for key, value in changed.items()]
-    return "\n".join(lines).encode("utf-8", "surrogatepass"), done
+    return to_toml(changed), done
+
+
+def to_toml(document: Any) -> bytes:
+    """Write plain data as TOML, a line for each key of the whole."""
+    text = _to_toml(document)
+    if isinstance(document, dict):
+        text = "\n".join(f"{json.dumps(key)} = {_to_toml(value)}" for key, value in document.items())
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _to_toml(value: Any) -> str:

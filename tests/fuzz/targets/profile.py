@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from random import Random
 
 from energy_runs import run
 
 import stas_neuro.cli.profiles  # noqa: F401 - nothing may be imported while an input is read
 from fuzz.files import Files
+from fuzz.mutators import to_toml, tomllib
 from fuzz.networks import activities, bundles
 from fuzz.target import Target, may_refuse
 from fuzz.targets.bundle import command, pick
@@ -31,6 +33,26 @@ def make_seeds() -> Sequence[Files]:
     beside = texts["loihi2-gated-whatif"].replace(b'extends = "loihi2"', b'extends = "above.toml"')
     assert beside != texts["loihi2-gated-whatif"]
     return [*seeds, *[{OWN: beside, ABOVE: texts["loihi2"]}] * 3]
+
+
+def order_ends(files: Files, rng: Random) -> Files:
+    """Bring the numbers of an entry into order, mostly: else nothing but their order is tested."""
+    mended = dict(files)
+    for name, content in files.items():
+        try:
+            document = tomllib.loads(content.decode())  # type: ignore[union-attr]
+        except (ValueError, AttributeError, RecursionError):
+            continue
+        entries = [entry for part in document.values() if isinstance(part, dict) for entry in part.values()]
+        for entry in (entry for entry in entries if isinstance(entry, dict)):
+            numbers = [entry.get(key) for key in ("low", "value", "high")]
+            if not all(isinstance(number, int | float) for number in numbers) or rng.random() < 0.05:
+                continue
+            middle = numbers[1] if rng.random() < 0.5 else sorted(numbers)[1]
+            ends = {"low": min(middle, *numbers), "value": middle, "high": max(middle, *numbers)}
+            entry.update(ends, interval=entry.get("interval") or "mended")
+        mended[name] = to_toml(document)
+    return mended
 
 
 @cache
@@ -56,4 +78,4 @@ def read(inputs: Path, output: Path) -> None:
         quantise(graph, arithmetic=profile.arithmetic)
 
 
-TARGET = Target("profile", make_seeds, read)
+TARGET = Target("profile", make_seeds, read, order_ends)
