@@ -11,6 +11,7 @@ from stas_neuro import api
 from stas_neuro.compiler.integers import choose_scales, save_scales
 from stas_neuro.data import LabelledImages
 from stas_neuro.errors import InputError
+from stas_neuro.parts import needs
 from stas_neuro.training.options import TrainOptions
 
 
@@ -42,7 +43,7 @@ def fine_tune(
         raise InputError("bfloat16 cannot hold the integers of a program", "leave out --bfloat16")
     model = api.load_model(checkpoint)
     folded = api.fold(model)
-    with api.needs("torch"):
+    with needs("torch"):
         from stas_neuro.models.checkpoint import TrainingRecord, save_checkpoint
         from stas_neuro.models.folding import set_folded
         from stas_neuro.training.integers import program_of

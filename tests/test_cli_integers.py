@@ -58,18 +58,18 @@ def test_what_runs_beside_the_cores_is_told(home: Path, tmp_path: Path) -> None:
 
 
 def test_both_lowerings_give_what_the_reference_gives(home: Path, tmp_path: Path) -> None:
-    fine("compile", home / "model", "--bits", "7", "--lowering", "stock", "-o", tmp_path / "bundle")
+    fine("compile", home / "model", "--bits", "7", "--backend", "lava-stock", "-o", tmp_path / "bundle")
     common = ("run", tmp_path / "bundle", "--data", home / "data.npz", "--arithmetic", "fixed")
     documents = {}
     for name, options in {
         "reference": (),
         "own": ("--backend", "lava"),
-        "stock": ("--backend", "lava", "--lowering", "stock"),
+        "stock": ("--backend", "lava-stock"),
     }.items():
         documents[name] = fine(*common, *options, "-o", tmp_path / name, "--json").json
         assert documents[name]["arithmetic"] == "fixed" and "dtype" not in documents[name]
         assert np.array_equal(logits(tmp_path / name), logits(tmp_path / "reference"))
-    assert documents["stock"]["lowering"] == "stock"
+    assert documents["stock"]["backend"] == "lava-stock"
     assert len({document["token_ratio"] for document in documents.values()}) == 1
     assert documents["stock"]["token_ratio"] < 1
     # The pipeline of stock processes is deeper, which its price shows.
@@ -84,8 +84,8 @@ def test_both_lowerings_give_what_the_reference_gives(home: Path, tmp_path: Path
     ("arguments", "expected"),
     [
         (
-            ("compile", "model", "--lowering", "stock", "-o", "new"),
-            "lowering stock requires an integer program",
+            ("compile", "model", "--backend", "lava-stock", "-o", "new"),
+            "backend lava-stock requires an integer program",
         ),
         (
             ("compile", "model", "--profile", "loihi1", "-o", "new"),
@@ -96,12 +96,16 @@ def test_both_lowerings_give_what_the_reference_gives(home: Path, tmp_path: Path
             "cmos45 has no cores for our integers: an operation count has no cores; use",
         ),
         (
+            ("run", "plain", "--data", "data.npz", "--backend", "nothing"),
+            "no backend is called 'nothing'; use one of reference, lava, lava-stock",
+        ),
+        (
             ("run", "plain", "--data", "data.npz", "--arithmetic", "fixed"),
             "holds no integer program; compile it",
         ),
         (
-            ("run", "plain", "--data", "data.npz", "--lowering", "stock"),
-            "stock processes run on the backend lava in process and keep no states; use these",
+            ("run", "plain", "--data", "data.npz", "--backend", "lava-stock"),
+            "the graph is folded, and the backend lava-stock computes in integers; compile with --bits",
         ),
     ],
 )

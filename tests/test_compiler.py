@@ -30,7 +30,7 @@ CASES: dict[str, dict[str, Any]] = {
     "other halting": {"accumulate": "rectangular", "epsilon": 0.2, "readout": "rate"},
     "late": {"schedule": "pipelined-stale", "late": 2},
     "integers": {"bits": 6, "calibrate": "images.npz", "profile": "loihi2", "input_encoding": "bias"},
-    "stock": {"accumulate": "off", "bits": 8, "lowering": "stock"},
+    "stock": {"accumulate": "off", "bits": 8, "backend": "lava-stock"},
     "late integers on cores": {
         "bits": 8, "schedule": "pipelined-stale", "placement": "halting-aware", "groups": 2,
         "profile_run": "images.npz", "limit": 8, "minimise": "neuron-updates",
@@ -91,7 +91,7 @@ def test_a_model_in_memory_is_compiled_and_cannot_be_replayed(home: Path) -> Non
         ({"groups": 3}, "groups requires a placement"),
         ({"placement": "token-major", "minimise": "core-steps"}, "minimise requires halting-aware placement"),
         ({"placement": "token-major", "limit": 3}, "limit requires a profile-run"),
-        ({"lowering": "other"}, "no lowering is called 'other'"),
+        ({"backend": "other"}, "no backend is called 'other'"),
     ],
 )
 def test_options_that_do_not_fit_are_refused_before_any_work(words: dict[str, Any], message: str) -> None:
@@ -104,7 +104,7 @@ def test_options_that_do_not_fit_are_refused_before_any_work(words: dict[str, An
     [
         ({"calibrate": "images.npz"}, "calibrate says how to make integers, and no bits are given"),
         ({"profile": "loihi1"}, "profile says how to make integers"),
-        ({"lowering": "stock"}, "lowering stock requires an integer program"),
+        ({"backend": "lava-stock"}, "backend lava-stock requires an integer program"),
         ({"bits": 8, "profile": "truenorth"}, "truenorth has no cores for our integers"),
     ],
 )

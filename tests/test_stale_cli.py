@@ -137,5 +137,5 @@ def test_a_lava_package_decides_late(home: Path, tmp_path: Path) -> None:
     bundle = load_bundle(home / "late.stas")
     assert lags == {node.lags for node in bundle.graph.accumulators}
     data = stas_neuro.load_data(str(home / "data.npz"))
-    ours, theirs = (api.run(bundle, data, backend=backend) for backend in api.BACKENDS)
+    ours, theirs = (api.run(bundle, data, backend=backend) for backend in ("reference", "lava"))
     np.testing.assert_array_equal(ours.visits, theirs.visits)

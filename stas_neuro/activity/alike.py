@@ -150,7 +150,7 @@ ARITHMETIC = Fact(
 PROCESSES = Fact(
     value=lambda run: run.origin.processes,
     differs="{a} was counted in {x} processes, {b} in {y} ones",
-    remedy="run both with the same --lowering",
+    remedy="run both with the same --backend",
     unsaid="in which processes it was counted",
 )
 

@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -301,10 +302,28 @@ class Profile:
             raise InputError(f"{name}: interval is empty", "say how low and high were chosen")
 
 
+PROFILE_FOLDERS = "stas_neuro.profiles"
+"""Entry points by which other packages add folders of profiles: each names a package with .toml files."""
+
+
 def list_profiles() -> tuple[str, ...]:
-    """Name the profiles of the catalogue."""
-    names = (item.name for item in files("stas_neuro.hw_profiles").iterdir())
-    return tuple(sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml")))
+    """Name the profiles of the catalogue, with those that other packages add."""
+    return tuple(sorted(_catalogue()))
+
+
+def _catalogue() -> dict[str, Any]:
+    """Files of the catalogue by name; another package cannot replace one of ours."""
+    found: dict[str, Any] = {}
+    for folder in ("stas_neuro.hw_profiles", *(point.value for point in entry_points(group=PROFILE_FOLDERS))):
+        try:
+            items = list(files(folder).iterdir())
+        except (ImportError, OSError) as error:
+            what = f"the folder of profiles {folder} cannot be read: {error}"
+            raise InputError(what, "update the package that registers it, or uninstall it") from error
+        for item in items:
+            if item.name.endswith(".toml"):
+                found.setdefault(item.name.removesuffix(".toml"), item)
+    return found
 
 
 def profile_path(name_or_path: str | Path | None) -> Path | None:
@@ -339,12 +358,13 @@ def _read(name_or_path: str | Path) -> tuple[bytes, str]:
     """Give the bytes of a profile, and what errors call it."""
     if (path := profile_path(name_or_path)) is not None:
         return read_bytes(path), str(name_or_path)
-    if name_or_path not in list_profiles():
+    known = _catalogue()
+    if name_or_path not in known:
         raise InputError(
             f"no profile is called '{name_or_path}'",
-            f"use {', '.join(list_profiles())} or the path of a .toml file",
+            f"use {', '.join(sorted(known))} or the path of a .toml file",
         )
-    resource = files("stas_neuro.hw_profiles") / f"{name_or_path}.toml"
+    resource = known[str(name_or_path)]
     return resource.read_bytes(), str(resource)
 
 

@@ -22,7 +22,6 @@ from stas_neuro.cli.common import (
     weight_bits_option,
 )
 from stas_neuro.compiler import DEFAULT_PROFILE, PROFILE_IMAGES, CompileOptions, compile
-from stas_neuro.compiler.options import LOWERINGS
 from stas_neuro.data import data_path
 from stas_neuro.files import check_outputs
 from stas_neuro.ir import Encoding
@@ -71,8 +70,8 @@ LISTED = 8
 @weight_bits_option(
     "--bits",
     metavar="N",
-    text="Also make the integer program, with weights of 2 to 9 bits.  [default: the width that the model was "
-    "fine-tuned with]",
+    text="Also make the integer program, with weights of 2 to 9 bits.  [default: the width that the model "
+    "was fine-tuned with]",
 )
 @click.option(
     "--calibrate",
@@ -91,11 +90,9 @@ LISTED = 8
     "[default: graded]",
 )
 @click.option(
-    "--lowering",
-    type=click.Choice(LOWERINGS),
-    default="own",
-    show_default=True,
-    help="stock: round biases so that run --lowering stock can run the program.",
+    "--backend",
+    metavar="NAME",
+    help="Make the integer program one that this backend of run takes: lava-stock rounds its biases.",
 )
 @click.option(
     "--schedule",
@@ -146,7 +143,7 @@ def command(
     calibrate: str | None,
     profile: str | None,
     input_encoding: Encoding | None,
-    lowering: str,
+    backend: str | None,
     schedule: str | None,
     late: int | None,
     placement: Strategy | None,
@@ -173,7 +170,7 @@ def command(
         calibrate=calibrate,
         profile=profile,
         input_encoding=input_encoding,
-        lowering=lowering,
+        backend=backend,
         schedule=schedule,
         late=late,
         placement=placement,

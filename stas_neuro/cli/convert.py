@@ -8,8 +8,8 @@ import click
 
 from stas_neuro.bundle import ARITHMETICS, load_bundle
 from stas_neuro.cli.common import PATH, emit_json, force_option, stas_command
-from stas_neuro.exporters.lava.package import package_output, write_package
 from stas_neuro.files import check_outputs
+from stas_neuro.targets import TARGETS, convert
 
 
 @stas_command(
@@ -17,7 +17,13 @@ from stas_neuro.files import check_outputs
     "python digits-lava/run.py images.npz",
 )
 @click.argument("bundle", type=PATH)
-@click.option("--to", "target", type=click.Choice(["lava"]), required=True, help="The other tool.")
+@click.option(
+    "--to",
+    "target",
+    metavar="TARGET",
+    required=True,
+    help="The other tool: lava, or one that another package adds.",
+)
 @click.option(
     "-o",
     "--output",
@@ -46,9 +52,8 @@ def command(
 
     lava: a directory whose run.py runs the network on Lava with numpy and lava-nc alone, without stas-neuro.
     """
-    check_outputs([package_output(output, force=force)], reads=[bundle])
-    loaded = load_bundle(bundle)
-    write_package(loaded.of(arithmetic), output, force=force)
+    check_outputs([TARGETS.get(target).output(output, force=force)], reads=[bundle])
+    convert(load_bundle(bundle), target, output, arithmetic=arithmetic, force=force)
     if as_json:
         files = sorted(str(path.relative_to(output)) for path in output.rglob("*") if path.is_file())
         emit_json({"target": target, "output": str(output), "files": files})

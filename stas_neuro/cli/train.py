@@ -31,6 +31,7 @@ from stas_neuro.finetuning import fine_tune
 from stas_neuro.labels import sample
 from stas_neuro.models.config import ACCUMULATIONS, ATTENTIONS, FIRES, PRESETS, READOUTS, STEMS, StasConfig
 from stas_neuro.models.config import preset as named_preset
+from stas_neuro.parts import needs
 from stas_neuro.training.options import TrainOptions
 
 MODEL_HELP = {
@@ -178,7 +179,7 @@ def command(
     settings = TrainOptions(**{field.name: options[field.name] for field in fields(TrainOptions)})
     if threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(threads)  # torch reads it when it is imported
-    with api.needs("torch"):
+    with needs("torch"):
         from stas_neuro.training.train import classes_of, fit, train
     if qat is not None:
         assert init is not None

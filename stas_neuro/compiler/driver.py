@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stas_neuro import api
+from stas_neuro.backends import BACKENDS
 from stas_neuro.bundle import Bundle, Provenance
 from stas_neuro.chips import Profile, load_profile
 from stas_neuro.compiler.integers import SAMPLE_IMAGES, load_scales, quantiser
 from stas_neuro.compiler.options import PROFILE_IMAGES, CompileOptions, Images
 from stas_neuro.data import LabelledImages, load_data
 from stas_neuro.errors import InputError
-from stas_neuro.exporters.lava.stock import RoundSynapticBiases, lower_stock
 from stas_neuro.ir import Graph, Stage
 from stas_neuro.labels import bias_of_first
 from stas_neuro.mapping import Mapping
@@ -125,20 +125,23 @@ class _Compilation:
         Scales are chosen for the network as trained, so that weights are the same in every schedule.
         """
         chosen = self._quantiser(folded)
+        backend = None if self.options.backend is None else BACKENDS.get(self.options.backend)
         if chosen is None:
-            if self.options.lowering == "stock":
-                raise InputError("lowering stock requires an integer program", "give bits too")
+            if backend is not None:
+                raise InputError(
+                    f"backend {self.options.backend} requires an integer program", "give bits too"
+                )
             return None
         passes: list[Pass] = [chosen]
         if self.options.schedule is not None:
             decided = decisions_of(folded, self.options.schedule, self.options.late)
             passes += [] if decided is None else [decided]
-        if self.options.lowering == "stock":
-            passes.append(RoundSynapticBiases())
-            self.used["lowering"] = "stock"
+        if backend is not None:
+            passes += backend.prepare()
+            self.used["backend"] = self.options.backend
         quantised = self._apply(folded, *passes)
-        if self.options.lowering == "stock":
-            lower_stock(quantised)  # reports what stock processes cannot express
+        if backend is not None:
+            backend.check(quantised)
         return quantised
 
     def _quantiser(self, folded: Graph) -> Quantise | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stas_neuro.backends import BACKENDS
 from stas_neuro.chips import Profile
 from stas_neuro.data import LabelledImages
 from stas_neuro.errors import InputError
@@ -13,7 +14,6 @@ from stas_neuro.placement import OBJECTIVES, STRATEGIES, Objective, Strategy
 
 DEFAULT_PROFILE = "loihi2"
 """The chip whose integers and cores a program is made for, unless another is named."""
-LOWERINGS = ("own", "stock")
 PROFILE_IMAGES = 2000
 """Images of a profiling run, unless told: the choice of groups has settled by then."""
 Images = LabelledImages | str
@@ -39,8 +39,9 @@ class CompileOptions:
     input_encoding : "graded" or "bias", optional
         Pixels enter as graded spikes (default), or the first layer is computed beside the cores and enters as
         biases.
-    lowering : "own" or "stock"
-        "stock" rounds biases to what the synapses of stock Lava processes can carry.
+    backend : str, optional
+        Make the integer program one that this backend runs, and refuse what it cannot: "lava-stock" rounds
+        biases to what the synapses of stock Lava processes carry.
     schedule : str, optional
         Which scores halting decides by: all of them, or with "pipelined-stale" those that have arrived.
     late : int, optional
@@ -69,7 +70,7 @@ class CompileOptions:
     calibrate: Images | None = None
     profile: Profile | str | None = None
     input_encoding: Encoding | None = None
-    lowering: str = "own"
+    backend: str | None = None
     schedule: str | None = None
     late: int | None = None
     placement: Strategy | None = None
@@ -80,7 +81,7 @@ class CompileOptions:
 
     def __post_init__(self) -> None:
         choices = (
-            ("lowering", LOWERINGS),
+            ("backend", BACKENDS.names()),
             ("schedule", SCHEDULES),
             ("placement", STRATEGIES),
             ("minimise", OBJECTIVES),

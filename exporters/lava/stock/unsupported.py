@@ -78,7 +78,7 @@ def _weights(graph: Graph, node: FixedConv2d | FixedLinear, problems: Problems) 
         problems.add(
             f"{node.name}/bias",
             what,
-            "compile with --lowering stock, which rounds these biases (round_synaptic_biases)",
+            "compile with --backend lava-stock, which rounds these biases (round_synaptic_biases)",
         )
 
 
