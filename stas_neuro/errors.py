@@ -35,12 +35,15 @@ class StasError(Exception):
 
     def __str__(self) -> str:
         """Give `what; remedy` on one line that can be printed, also where a part quotes what a file holds."""
-        words = f"{self.what}; {self.remedy}".split()
-        line = " ".join(
-            word if len(word) <= _LONGEST else f"{word[:_LONGEST]}... ({len(word)} characters)"
-            for word in words
-        )
-        return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
+        return f"{_line(self.what)}; {_line(self.remedy)}"
+
+
+def _line(text: str) -> str:
+    words = (
+        word if len(word) <= _LONGEST else f"{word[:_LONGEST]}... ({len(word)} characters)"
+        for word in text.split()
+    )
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in " ".join(words))
 
 
 class InputError(StasError):
