@@ -367,7 +367,7 @@ def mutate_zip(content: bytes, rng: Random) -> Done:
             inside,
         )
     elif what == "bomb":
-        members[at] = name, inside + bytes(rng.choice((1 << 20, 1 << 27)))
+        members[at] = name, inside + bytes(rng.choice((1 << 16, 1 << 20, 1 << 22)))
     elif what == "encrypted":
         flags = 1
     stream = io.BytesIO()
