@@ -30,7 +30,7 @@ LARGEST, LEAST_STD = 1e12, 1e-6
 """Magnitude of a float, and deviation of pixels: sums of products of these stay finite."""
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,199}")
 """Of layers: records of processes are files of these names."""
-_KINDS = ("current", "spike", "graded", "membrane", "score", "mask")
+_KINDS = ("current", "spike", "graded", "number", "membrane", "score", "mask")
 _PHASES: Mapping[str, tuple[str, ...]] = {
     "Input": ("once", "stem", "step"),
     "Integrate": ("once",),
