@@ -34,7 +34,8 @@ lint: install  ## style, format, types and the order of imports
 	$(RUN) lint-imports
 
 validate: install oracle  ## estimates against published measurements, and against SANA-FE
-	$(RUN) python examples/validate.py --sanafe .oracle/bin/python
+	$(RUN) python examples/validate.py
+	PYTHONPATH=tests $(RUN) python -m sanafe_oracle .oracle/bin/python
 
 oracle: $(filter .uv/bin/uv,$(UV))  ## SANA-FE, an outside program to check against, in .oracle
 	UV_PROJECT_ENVIRONMENT=.oracle $(UV) sync --frozen --only-group oracle

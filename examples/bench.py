@@ -204,7 +204,7 @@ def _child() -> ProcessPoolExecutor:
 
 
 def _compile(model: str, bundle: str) -> None:
-    graph = stas_neuro.compile(model)
+    graph = stas_neuro.fold(model)
     quantised = stas_neuro.quantise(graph)
     mapping = stas_neuro.place(quantised, stas_neuro.load_profile("loihi2"))
     stas_neuro.save_bundle(graph, bundle, stas_neuro.provenance(model), quantised=quantised, mapping=mapping)

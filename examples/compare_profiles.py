@@ -19,13 +19,21 @@ from rich.console import Console
 
 from stas_neuro import api
 from stas_neuro.activity import Activity
+from stas_neuro.chips import Profile, list_profiles, load_profile
 from stas_neuro.data import LabelledImages, load_data
-from stas_neuro.energy import Comparison, Gating, Profile, compare, list_profiles, load_profile
+from stas_neuro.energy import Comparison, Gating, compare
 from stas_neuro.errors import InputError
+from stas_neuro.files import check_outputs
 from stas_neuro.ir import Graph
 from stas_neuro.mapping import Mapping as CoreMapping
 from stas_neuro.placement import Strategy, place
-from stas_neuro.report import comparison_csv, comparison_report, write_savings_chart
+from stas_neuro.report import (
+    comparison_csv,
+    comparison_report,
+    csv_output,
+    picture_output,
+    write_savings_chart,
+)
 
 EXAMPLES = Path(__file__).parent
 IMAGES = EXAMPLES / "data" / "fashion-mnist-512.npz"
@@ -36,7 +44,7 @@ ONE_STEP = "fashion-t1"
 @cache
 def network(name: str) -> Graph:
     """Compile a shipped model, ``fashion-spikformer`` or its first stage, ``fashion-spikformer/stage1``."""
-    return api.compile(EXAMPLES / "models" / name)
+    return api.fold(EXAMPLES / "models" / name)
 
 
 @dataclass
@@ -126,6 +134,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=64, help="test images to price, 256 at most (64)")
     parser.add_argument("--profiles", nargs="*", default=list(list_profiles()), help="chips (all)")
     arguments = parser.parse_args()
+    table = csv_output(arguments.output / "comparison.csv", force=True)
+    picture = picture_output(arguments.output / "comparison.png", force=True)
+    check_outputs([table, picture])
     runner = Runner(*split_images(arguments.images))
     profiles = [load_profile(name) for name in arguments.profiles]
     rows = []
@@ -137,9 +148,8 @@ def main() -> None:
         labels = {stage1: stage1, "one time step": f"{short}, one time step"}
         rows += [replace(row, baseline=labels[row.baseline]) for row in result.rows]
     result = replace(result, rows=tuple(rows))
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "comparison.csv").write_text(comparison_csv(result))
-    write_savings_chart(arguments.output / "comparison.png", result)
+    table.write(comparison_csv(result).encode())
+    write_savings_chart(picture.path, result, force=True)
     console = Console(width=240, markup=False, highlight=False)
     console.print(comparison_report(result))
     for note in runner.notes:

@@ -17,20 +17,20 @@ from pathlib import Path
 from compare_profiles import MODELS, Runner, network, split_images
 from rich.console import Console
 
-from stas_neuro.energy import (
-    Comparison,
-    Gating,
-    Profile,
-    Saving,
-    compare,
-    compare_schedules,
-    list_profiles,
-    load_profile,
-)
+from stas_neuro.chips import Profile, list_profiles, load_profile
+from stas_neuro.energy import Comparison, Gating, Saving, compare, compare_schedules
 from stas_neuro.energy.pricing import OP_COUNT
+from stas_neuro.files import check_outputs
 from stas_neuro.ir import Graph
 from stas_neuro.passes import DelayDecisions, spiking_stages
-from stas_neuro.report import comparison_csv, comparison_report, schedules_report, write_savings_chart
+from stas_neuro.report import (
+    comparison_csv,
+    comparison_report,
+    csv_output,
+    picture_output,
+    schedules_report,
+    write_savings_chart,
+)
 
 MODES: dict[str, tuple[Gating, ...]] = {
     "no": ("silent",),
@@ -113,13 +113,15 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help="directory for CSV and picture")
     parser.add_argument("--images", type=int, default=64, help="test images to price, 256 at most (64)")
     arguments = parser.parse_args()
+    table = csv_output(arguments.output / "pay.csv", force=True)
+    picture = picture_output(arguments.output / "pay.png", force=True)
+    check_outputs([table, picture])
     runner = Runner(*split_images(arguments.images))
     profiles = whole_prices()
     results = price(runner, [load_profile(OP_COUNT), *profiles])
     result = joined(list(results.values()))
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "pay.csv").write_text(comparison_csv(result))
-    write_savings_chart(arguments.output / "pay.png", result)
+    table.write(comparison_csv(result).encode())
+    write_savings_chart(picture.path, result, force=True)
     console = Console(width=240, markup=False, highlight=False)
     console.print(comparison_report(result))
     for model in MODELS:

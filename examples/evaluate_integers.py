@@ -19,10 +19,10 @@ from rich.table import Table
 
 import stas_neuro
 from stas_neuro.api import accuracy
+from stas_neuro.compiler.integers import SCALES_FILE, load_scales
 from stas_neuro.data import LabelledImages
 from stas_neuro.ir import Graph
 from stas_neuro.passes import run_passes
-from stas_neuro.quantisation import SCALES_FILE, load_scales
 
 MODELS = Path(__file__).parent / "models"
 CONSOLE = Console(stderr=True)
@@ -30,13 +30,13 @@ CONSOLE = Console(stderr=True)
 
 def programs(model: Path, bits: list[int], sample: LabelledImages) -> list[tuple[str, Graph]]:
     """The model's network in floats, as integers, and as fine-tuned integers, with what to call each."""
-    folded = stas_neuro.compile(model)
+    folded = stas_neuro.fold(model)
     found = [("float64", folded)]
     found += [(f"{width} bits", stas_neuro.quantise(folded, sample, bits=width)) for width in bits]
     for scales in sorted(model.glob(f"*/{SCALES_FILE}")):
         chosen = load_scales(scales.parent)
         assert chosen is not None
-        tuned = run_passes(stas_neuro.compile(scales.parent), [chosen])
+        tuned = run_passes(stas_neuro.fold(scales.parent), [chosen])
         found.append((f"{chosen.bits} bits, fine-tuned", tuned))
     return found
 

@@ -18,7 +18,7 @@ import numpy as np
 
 import stas_neuro
 from stas_neuro.activity import Activity, Visits
-from stas_neuro.energy import Profile
+from stas_neuro.chips import Profile
 from stas_neuro.ir import Graph
 from stas_neuro.mapping import Mapping
 from stas_neuro.mapping.routes import routes
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--groups", type=int, nargs="+", default=[4, 7, 10])
     parser.add_argument("--limit", type=int, help="test images, all if not given")
     arguments = parser.parse_args()
-    graph = stas_neuro.compile(arguments.model)
+    graph = stas_neuro.fold(arguments.model)
     profile = stas_neuro.load_profile(arguments.profile)
     training = stas_neuro.load_data("fashion-mnist", split="train")
     learned = stas_neuro.run(graph, training, dtype=np.float32, limit=TRAINING_IMAGES)

@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="take only the first images")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    graph = stas_neuro.compile(arguments.model)
+    graph = stas_neuro.fold(arguments.model)
     data = stas_neuro.load_data(arguments.data, "test").select(slice(0, arguments.limit))
     base = stas_neuro.run(graph, data, dtype=np.float32)
     rows = [compared(graph, 0, base, base, data)]

@@ -1,37 +1,24 @@
-"""Hold estimates against published measurements and, where it is installed, against SANA-FE.
+"""Compare estimates with published measurements, nothing fitted.
 
-    python examples/validate.py [--sanafe .oracle/bin/python]
+    python examples/validate.py
 
-`make validate` runs both. Exit code 1 where a bound that docs/validation.md promises is missed.
+`make validate` runs it, and compares with SANA-FE, too. Exit code 1 where a bound that docs/validation.md
+promises is missed.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from stas_neuro.errors import StasError
-from stas_neuro.placement import Strategy, place
 from stas_neuro.report import si
-from stas_neuro.validation import (
-    ENERGY_BOUND,
-    Case,
-    Check,
-    CrossCheck,
-    cross_check,
-    pilotnet,
-    quartz,
-    sanafe_cases,
-    validate_published,
-)
+from stas_neuro.validation import Check, pilotnet, quartz, validate_published
 
 _PROMISES = {"error": "within {:.0%}", "interval": "inside the interval", "none": ""}
 
@@ -39,8 +26,7 @@ _PROMISES = {"error": "within {:.0%}", "interval": "inside the interval", "none"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the tables; gives the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sanafe", type=Path, metavar="PYTHON", help="interpreter that has SANA-FE")
-    options = parser.parse_args(arguments)
+    parser.parse_args(arguments)
     console = Console(width=200)
     published = validate_published()
     console.print(_published_table(published))
@@ -49,31 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{measured.title}: {measured.source}; {measured.note}", highlight=False, soft_wrap=True
         )
     missed = [f"{check.case}: {check.quantity}" for check in published if not check.holds]
-    if options.sanafe is not None:
-        with tempfile.TemporaryDirectory() as scratch:
-            cases = (*sanafe_cases(), *_placed_cases())
-            checks = [cross_check(case, options.sanafe, Path(scratch)) for case in cases]
-        console.print(_counts_table(checks), _energies_table(checks))
-        missed += [check.case for check in checks if not check.holds]
     for name in missed:
         console.print(f"missed: {name}", style="red")
     if not missed:
         console.print("all that is promised holds")
     return 1 if missed else 0
-
-
-def _placed_cases() -> list[Case]:
-    """The first case on the cores that `place` chooses."""
-    first = sanafe_cases()[0]
-    strategies: tuple[Strategy, ...] = ("token-major", "channel-major")
-    return [
-        replace(
-            first,
-            name=f"memoryless, {strategy}, {first.profile.name}",
-            mapping=place(first.graph, first.profile, strategy=strategy, groups=4),
-        )
-        for strategy in strategies
-    ]
 
 
 def _published_table(checks: Sequence[Check]) -> Table:
@@ -92,38 +58,6 @@ def _published_table(checks: Sequence[Check]) -> Table:
             _PROMISES[check.promise].format(check.bound),
             "" if check.promise == "none" else _word(check.holds),
             check.note,
-        )
-    return table
-
-
-def _counts_table(checks: Sequence[CrossCheck]) -> Table:
-    names = dict.fromkeys(count.quantity for check in checks for count in check.counts)
-    table = Table(
-        "case", *names, "every step equal", box=box.SIMPLE, title="SANA-FE: events of a run, ours / SANA-FE's"
-    )
-    for check in checks:
-        by_name = {count.quantity: count for count in check.counts}
-        cells = [
-            f"{sum(by_name[name].own)} / {sum(by_name[name].theirs)}" if name in by_name else "-"
-            for name in names
-        ]
-        table.add_row(check.case, *cells, _word(all(count.holds for count in check.counts)))
-    return table
-
-
-def _energies_table(checks: Sequence[CrossCheck]) -> Table:
-    parts = [energy.quantity for energy in checks[0].energies]
-    table = Table(
-        "case", *parts, "largest error", f"within {ENERGY_BOUND:.0%}", "only here", box=box.SIMPLE,
-        title="SANA-FE: dynamic energy, ours / SANA-FE's",
-    )  # fmt: skip
-    for check in checks:
-        table.add_row(
-            check.case,
-            *(f"{si(energy.predicted.value, 'J')} / {si(energy.measured, 'J')}" for energy in check.energies),
-            f"{max(abs(energy.error) for energy in check.energies):.0e}",
-            _word(all(energy.holds for energy in check.energies)),
-            ", ".join(f"{event} {si(energy, 'J')}" for event, energy in check.beside.items()),
         )
     return table
 

@@ -4,8 +4,8 @@ The public functions are attributes of this package, each imported when it is fi
 
     import stas_neuro
 
-    graph = stas_neuro.compile("runs/digits")
-    trace = stas_neuro.run(graph, stas_neuro.load_data("digits"), backend="lava")
+    bundle = stas_neuro.compile("runs/digits")
+    trace = stas_neuro.run(bundle, stas_neuro.load_data("digits"), backend="lava")
     print(stas_neuro.estimate(trace.activity, "loihi2").energy_j)
 """
 
@@ -18,33 +18,37 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from stas_neuro.activity import read_activity, write_activity
-    from stas_neuro.api import compile, load_model, lower, provenance, run
+    from stas_neuro.api import fold, load_model, lower, provenance, run
     from stas_neuro.bundle import load_bundle, save_bundle
+    from stas_neuro.chips import list_profiles, load_profile
+    from stas_neuro.compiler import CompileOptions, compile, quantise, replay
     from stas_neuro.data import load_data
-    from stas_neuro.energy import compare, estimate, list_profiles, load_profile
+    from stas_neuro.energy import compare, estimate
     from stas_neuro.energy.calibration import calibrate
     from stas_neuro.passes import schedule_decisions
     from stas_neuro.placement import place
     from stas_neuro.preflight import check
-    from stas_neuro.quantisation import quantise
     from stas_neuro.verification import verify
 
 _PUBLIC = {
+    "CompileOptions": "compiler",
     "calibrate": "energy.calibration",
     "check": "preflight",
     "compare": "energy",
-    "compile": "api",
+    "compile": "compiler",
     "estimate": "energy",
-    "list_profiles": "energy",
+    "fold": "api",
+    "list_profiles": "chips",
     "load_bundle": "bundle",
     "load_data": "data",
     "load_model": "api",
-    "load_profile": "energy",
+    "load_profile": "chips",
     "lower": "api",
     "place": "placement",
     "provenance": "api",
-    "quantise": "quantisation",
+    "quantise": "compiler",
     "read_activity": "activity",
+    "replay": "compiler",
     "run": "api",
     "save_bundle": "bundle",
     "schedule_decisions": "passes",
@@ -54,11 +58,13 @@ _PUBLIC = {
 """Module of each public function: importing the package alone loads none of them."""
 
 __all__ = [
+    "CompileOptions",
     "calibrate",
     "check",
     "compare",
     "compile",
     "estimate",
+    "fold",
     "list_profiles",
     "load_bundle",
     "load_data",
@@ -69,6 +75,7 @@ __all__ = [
     "provenance",
     "quantise",
     "read_activity",
+    "replay",
     "run",
     "save_bundle",
     "schedule_decisions",

@@ -7,36 +7,37 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import sys
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from collections.abc import Mapping as AnyMapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from stas_neuro.bundle import Bundle, Provenance
+from stas_neuro.activity import Origin, hash_images
+from stas_neuro.backends import BACKENDS, RUNTIMES, RunOptions
+from stas_neuro.bundle import Bundle, Provenance, hash_network
 from stas_neuro.data import LabelledImages, check_pixels, normalise
 from stas_neuro.energy import GATINGS
 from stas_neuro.errors import InputError
 from stas_neuro.files import read_bytes
-from stas_neuro.ir import PIXEL_LIMIT, Graph, Phase, Stage
+from stas_neuro.ir import PIXEL_LIMIT, FixedConv2d, FixedLinear, Graph, Phase, Stage
 from stas_neuro.labels import match_classes
 from stas_neuro.mapping import Mapping, check_mapping
+from stas_neuro.parts import needs
 from stas_neuro.passes import ComputeHalted, FoldBatchNorm, run_passes
 from stas_neuro.trace import Trace
 
 if TYPE_CHECKING:
     from stas_neuro.models.stas import StasModel
 
-BACKENDS = ("reference", "lava")
 _PRECISIONS: dict[str, type[np.floating[Any]]] = {"float64": np.float64, "float32": np.float32}
 DTYPES = tuple(_PRECISIONS)
-RUNTIMES = ("in-process", "multiprocess")
-LOWERINGS = ("own", "stock")
 CHECKPOINT_FILES = ("config.json", "model.safetensors")
+PassRecord = AnyMapping[str, str | int | float | bool]
+"""A pass by its name and arguments, as a bundle records it."""
 Progress = Callable[[int, int], None]
 """Called with the number of finished images and of all."""
 TrainReport = Callable[[dict[str, Any]], None]
@@ -71,14 +72,14 @@ def load_model(
     return model
 
 
-def compile(
+def fold(
     model: StasModel | str | Path,
     *,
     accumulate: str | None = None,
     epsilon: float | None = None,
     readout: str | None = None,
 ) -> Graph:
-    """Compile a trained model to the folded graph that every backend but torch runs.
+    """Lower a trained model to a graph and fold its normalisations: what every backend but torch runs.
 
     Parameters
     ----------
@@ -105,14 +106,16 @@ def lower(
     epsilon: float | None = None,
     readout: str | None = None,
 ) -> Graph:
-    """Give the traced graph, BatchNorms not yet folded; parameters as :func:`compile`."""
+    """Give the traced graph, BatchNorms not yet folded; parameters as :func:`fold`."""
     loaded = load_model(model, accumulate=accumulate, epsilon=epsilon, readout=readout)
     with needs("torch"):
         from stas_neuro.frontend import torch_model
     return torch_model.lower(loaded)
 
 
-def provenance(checkpoint: str | Path, **options: str | float | None) -> Provenance:
+def provenance(
+    checkpoint: str | Path, *, passes: Sequence[PassRecord] = (), **options: str | float | None
+) -> Provenance:
     """Tell where a bundle comes from: a checkpoint, the SHA-256 of its files, and the options given.
 
     The path is absolute: `verify` looks for the checkpoint there, from whatever directory it is called.
@@ -124,6 +127,7 @@ def provenance(checkpoint: str | Path, **options: str | float | None) -> Provena
             name: hashlib.sha256(read_bytes(directory / name)).hexdigest() for name in CHECKPOINT_FILES
         },
         options={name: value for name, value in options.items() if value is not None},
+        passes=tuple(passes),
     )
 
 
@@ -139,7 +143,6 @@ def run(
     record_spikes: bool = False,
     record_states: bool = False,
     arithmetic: str = "float",
-    lowering: str = "own",
     mapping: Mapping | Literal["bundle"] | None = "bundle",
     gating: str = "silent",
     progress: Progress | None = None,
@@ -149,12 +152,15 @@ def run(
     Parameters
     ----------
     network : Graph or Bundle
-        What :func:`compile`, ``quantise`` or ``load_bundle`` gave. A quantised graph runs in integers.
+        What :func:`stas_neuro.compile`, ``quantise`` or ``load_bundle`` gave. A quantised graph runs in
+        integers.
     images : LabelledImages or array
         uint8 in 0..255 or floats in 0..1, as data have them, (B, C, H, W), or (B, T, C, H, W) for event data;
         they are normalised here as in training, or given as integers to a quantised graph.
-    backend : "reference" or "lava"
-        The interpreter in numpy, or Lava processes.
+    backend : str
+        "reference", the interpreter in numpy; "lava", a Lava process a node; "lava-stock", an integer program
+        as processes that come with Lava (docs/stock-lowering.md): results are the same, the activity is that
+        of the processes; or one that another package registers (`stas_neuro.backends`).
     dtype : float64 or float32
         Precision of all arithmetic; integers have none.
     runtime : "in-process" or "multiprocess"
@@ -169,9 +175,6 @@ def run(
         Whether the trace of a quantised graph holds its membranes and accumulated scores.
     arithmetic : "float" or "fixed"
         Which of the two networks of a bundle to run.
-    lowering : "own" or "stock"
-        Of Lava and integers: one process a node of our own, or Lava's stock processes only, whatever it costs
-        in neurons (docs/stock-lowering.md). Results are the same, the activity is that of the processes.
     mapping : Mapping, "bundle" or None
         The cores on which the activity is counted: those of the bundle if it has any, others, or none. Stock
         processes are on none.
@@ -189,70 +192,55 @@ def run(
     LavaRunError
         If Lava's multi-process runtime fails.
     """
-    choices = (
-        ("backend", backend, BACKENDS),
-        ("runtime", runtime, RUNTIMES),
-        ("lowering", lowering, LOWERINGS),
-        ("gating", gating, tuple(GATINGS)),
-    )
-    for what, given, known in choices:
+    for what, given, known in (("runtime", runtime, RUNTIMES), ("gating", gating, tuple(GATINGS))):
         if given not in known:
             raise InputError(f"no {what} is called {given!r}", f"use one of {', '.join(known)}")
-    if backend != "lava" and runtime != "in-process":
-        raise InputError(f"runtime {runtime} is Lava's, the backend is {backend}", "use the backend lava")
-    if lowering == "stock" and (backend != "lava" or runtime != "in-process" or record_states):
-        what = "stock processes run on the backend lava in process and keep no states"
-        raise InputError(what, "use these, or the lowering own")
-    if lowering == "stock" and isinstance(mapping, Mapping):
-        raise InputError(
-            "a mapping places the layers of a network, not stock processes", "use the lowering own"
-        )
+    runner = BACKENDS.get(backend)
     precision = _PRECISIONS.get(np.dtype(dtype).name)
     if precision is None:
         raise InputError(f"no run is of dtype {np.dtype(dtype)}", f"use one of {', '.join(DTYPES)}")
     graph = network.of(arithmetic) if isinstance(network, Bundle) else network
     if arithmetic == "fixed" and graph.stage != Stage.QUANTISED:
         raise InputError(f"the graph is {graph.stage}, it has no integers", "quantise it first")
-    cores = _cores_of(network, graph, None if lowering == "stock" and mapping == "bundle" else mapping)
+    unplaced = runner.processes != "own" and mapping == "bundle"
+    cores = _cores_of(network, graph, None if unplaced else mapping)
     if gating in ("core", "power") and cores is None:
         remedy = "compile the bundle with --placement, and run its own processes on the cores"
         raise InputError(f"gating is {gating}, and the run is on no cores", remedy)
-    if gating == "none":
-        graph = ComputeHalted()(graph)
+    ran = ComputeHalted()(graph) if gating == "none" else graph
     x = preprocess(graph, images, limit)
-    if backend == "lava":
-        with needs("lava"):
-            import stas_neuro.exporters.lava.lava_api  # noqa: F401 - the rest imports it late, or in a child
-        from stas_neuro.exporters.lava.run import run_lava
-
-        if lowering == "stock":
-            from stas_neuro.exporters.lava.stock import lower_stock, run_stock
-
-            return run_stock(lower_stock(graph), x, record_spikes=record_spikes, progress=progress)
-        return run_lava(
-            graph,
-            x,
-            mapping=cores,
-            gating=gating,
-            dtype=precision,
-            runtime=runtime,
-            record_spikes=record_spikes,
-            record_states=record_states,
-            deadline_s=deadline_s,
-            progress=progress,
-        )
-    from stas_neuro.reference import run_reference
-
-    return run_reference(
-        graph,
-        x,
+    options = RunOptions(
+        dtype=precision,
         mapping=cores,
         gating=gating,
-        dtype=precision,
         record_spikes=record_spikes,
         record_states=record_states,
+        runtime=runtime,
+        deadline_s=deadline_s,
         progress=progress,
     )
+    trace = runner.run(ran, x, options)
+    data = images if isinstance(images, LabelledImages) else LabelledImages(images, None)
+    data = match_classes(data, graph.classes)  # labels are then the same, however a file counts them
+    origin = Origin(
+        images=hash_images(data.images[: trace.images]),
+        labels=None if data.labels is None else tuple(data.labels[: trace.images].tolist()),
+        classes=len(graph.classes),
+        network=hash_network(graph),
+        arithmetic=_arithmetic(graph, precision),
+        processes=runner.processes,
+        gating=gating,
+        chip=None if cores is None else cores.profile,
+    )
+    return replace(trace, counted=replace(trace.activity, origin=origin))
+
+
+def _arithmetic(graph: Graph, precision: type[np.floating[Any]]) -> str:
+    """Name the arithmetic that a graph runs in, as `Origin` has it."""
+    if graph.stage != Stage.QUANTISED:
+        return str(np.dtype(precision))
+    bits = {node.weight_bits for node in graph.nodes if isinstance(node, FixedConv2d | FixedLinear)}
+    return f"integers, weights of {', '.join(str(each) for each in sorted(bits))} bits"
 
 
 def _cores_of(
@@ -300,31 +288,14 @@ def preprocess(graph: Graph, images: LabelledImages | NDArray[Any], limit: int |
 def accuracy(trace: Trace, data: LabelledImages, classes: Sequence[str]) -> float | None:
     """Share of the trace's images that are classified as labelled; None where the data have no labels.
 
-    ``classes`` are those of the network that ran, which labels are matched with (`match_classes`).
+    ``classes`` are those of the network that ran, which labels are matched with (`match_classes`). Raises
+    InputError where the data do not begin with the images that the trace is known to be of.
     """
+    known = None if trace.counted is None else trace.counted.origin.images
+    if known is not None and known != hash_images(data.images[: trace.images]):
+        raise InputError(
+            f"the trace is of {trace.images} images, which are not the first of {data.source}",
+            "give the data that were run, in the same order",
+        )
     labels = match_classes(data, classes).labels
     return None if labels is None else float((trace.predictions == labels[: trace.images]).mean())
-
-
-@contextmanager
-def needs(part: str) -> Iterator[None]:
-    """Say how to install an optional part (``torch``, ``lava``) where an import finds it missing."""
-    try:
-        with warnings.catch_warnings():
-            # Norse 1.1 compiles with torch.jit.script on import, which is nothing that a caller can change.
-            warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")
-            yield
-    except ImportError as error:
-        raise InputError(f"{part} cannot be used here: {error}", _installation(part)) from error
-
-
-def _installation(part: str) -> str:
-    """How to install an optional part in this version of Python: Lava declares none above 3.10."""
-    if part == "lava" and sys.version_info >= (3, 11):
-        command = (
-            "pip install asteval networkx scipy && "
-            "pip install --no-deps --ignore-requires-python lava-nc==0.10.0"
-        )
-    else:
-        command = f"pip install 'stas-neuro[{part}]'"
-    return f"{command} (in a checkout: uv sync --all-extras)"

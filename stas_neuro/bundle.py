@@ -13,7 +13,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -27,14 +27,7 @@ from stas_neuro import __version__
 from stas_neuro.arrays import ZIP_DAMAGE, check_unpacked
 from stas_neuro.documents import BadDocument, open_file, shown
 from stas_neuro.errors import InputError
-from stas_neuro.files import (
-    SIZE_LIMIT,
-    appearing_directory,
-    json_object,
-    parse_json,
-    read_bytes,
-    write_atomically,
-)
+from stas_neuro.files import SIZE_LIMIT, Output, check_outputs, json_object, parse_json, read_bytes
 from stas_neuro.ir import (
     NODE_TYPES,
     Array,
@@ -45,7 +38,6 @@ from stas_neuro.ir import (
     Phase,
     Preprocessing,
     Stage,
-    is_off_core,
 )
 from stas_neuro.mapping import Mapping as CoreMapping
 from stas_neuro.mapping import parse_mapping
@@ -82,6 +74,8 @@ class Provenance:
         SHA-256 of each of its files by name.
     options : mapping
         Compile options by name; values as JSON has them.
+    passes : sequence of mapping
+        Passes that ran, in order: the name of each under "pass", and its arguments that are words or numbers.
     tool_version : str
         Version of stas-neuro that wrote it.
     created : str
@@ -91,6 +85,7 @@ class Provenance:
     source: str
     source_sha256: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
+    passes: Sequence[Mapping[str, str | int | float | bool]] = ()
     tool_version: str = __version__
     created: str = field(default_factory=_now)
 
@@ -150,9 +145,10 @@ def save_bundle(
     Raises
     ------
     InputError
-        When something is at `path` already, or writing fails (a full disk, no permission).
+        When something is at `path` already, it cannot be written, or writing fails (a full disk).
     """
-    target = Path(path).resolve()
+    output = bundle_output(Path(path).resolve(), force=force)
+    check_outputs([output])
     contents = {
         GRAPH: _to_json(_graph_document(graph)),
         TENSORS: format_safetensors(dict(graph.tensors)),
@@ -163,16 +159,26 @@ def save_bundle(
     if mapping is not None:
         contents[MAPPING] = mapping.to_json().encode()
     digests = {name: _sha256(content) for name, content in contents.items()}
-    beside = [node.name for node in quantised.nodes if is_off_core(node)] if quantised else []
+    beside = [node.name for node in quantised.nodes if node.off_core] if quantised else []
     manifest = _Manifest(FORMAT, SCHEMA_VERSION, digests, provenance, beside)
     contents[MANIFEST] = _to_json(dataclasses.asdict(manifest))
-    _check_free(target, force)
-    if target.suffix == ".zip":
-        write_atomically(target, _zipped(contents))
+    if not output.is_directory:
+        output.write(_zipped(contents))
         return
-    with appearing_directory(target, marker=MANIFEST, force=force) as fresh:
+    with output.filled() as fresh:
         for name, content in contents.items():
             (fresh / name).write_bytes(content)
+
+
+def bundle_output(path: Path, *, force: bool) -> Output:
+    """Give the place of a bundle, for `check_outputs`: a zip where it ends with .zip, else a directory."""
+    return Output(
+        path=path,
+        is_earlier=_is_bundle,
+        otherwise="is no such bundle",
+        force=force,
+        is_directory=path.suffix != ".zip",
+    )
 
 
 def load_bundle(path: Path | str) -> Bundle:
@@ -240,6 +246,18 @@ def _schema_version(source: Path, contents: Mapping[str, bytes]) -> int:
             else "install a newer stas-neuro",
         )
     return version
+
+
+def hash_network(graph: Graph) -> str:
+    """Give the SHA-256 of a network and its weights, in hexadecimal digits.
+
+    A graph and what `DelayDecisions` makes of it have the same: the schedule is left out.
+    """
+    document = _graph_document(graph)
+    for node in document["nodes"]:
+        for name in ("late", "lags"):
+            node.pop(name, None)
+    return _sha256(_to_json(document) + format_safetensors(dict(graph.tensors)))
 
 
 # The graph document -------------------------------------------------------------------------------------
@@ -346,16 +364,12 @@ def _read_directory(path: Path) -> dict[str, bytes]:
     return {name: read_bytes(path / name) for name in _FILES if (path / name).exists()}
 
 
-def _check_free(target: Path, force: bool) -> None:
-    """Refuse to replace anything but a bundle, and that only by force; an empty directory is free."""
-    if not target.exists() or (target.is_dir() and target.suffix != ".zip" and not any(target.iterdir())):
-        return
+def _is_bundle(path: Path) -> bool:
+    """Tell whether a bundle is at a path, in the form that the path asks for."""
+    if path.is_dir() == (path.suffix == ".zip"):
+        return False
     try:
-        contents = _read_zip(target) if target.is_file() else _read_directory(target)
-        is_bundle = json_object(contents[MANIFEST], str(target), _RESTORE).get("format") == FORMAT
+        contents = _read_zip(path) if path.is_file() else _read_directory(path)
+        return bool(json_object(contents[MANIFEST], str(path), _RESTORE).get("format") == FORMAT)
     except (InputError, KeyError):
-        is_bundle = False
-    if not is_bundle or target.is_dir() == (target.suffix == ".zip"):
-        raise InputError(f"{target} exists and is no such bundle", "choose another path")
-    if not force:
-        raise InputError(f"{target} exists", "choose another path or use --force to replace it")
+        return False

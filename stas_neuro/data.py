@@ -8,6 +8,7 @@ import os
 import struct
 import zlib
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from stas_neuro.arrays import Readable, check_unpacked, read_npz, read_values
 from stas_neuro.documents import BadDocument, open_file, reason
 from stas_neuro.errors import InputError
-from stas_neuro.ir.attributes import FLOAT_LIMIT
+from stas_neuro.ir.limits import FLOAT_LIMIT
 
 FASHION_MNIST_DIRECTORIES = ("/usr/share/datasets/fashion-mnist", "~/.cache/fashion-mnist")
 FASHION_MNIST_CLASSES = (
@@ -100,10 +101,8 @@ def load_data(spec: str, split: str = "test") -> LabelledImages:
     InputError
         If it is missing, malformed or empty.
     """
-    if spec == "fashion-mnist":
-        return _fashion_mnist(split)
-    if spec == "digits":
-        return _digits(split)
+    if spec in _NAMED:
+        return _NAMED[spec](split)
     path = Path(spec)
     if path.is_dir():
         return _idx_directory(path, split)
@@ -113,6 +112,11 @@ def load_data(spec: str, split: str = "test") -> LabelledImages:
         f"data {spec!r} not found",
         remedy="give fashion-mnist, digits, a directory of IDX files or an .npz file",
     )
+
+
+def data_path(spec: str | None) -> Path | None:
+    """Give the file or directory that `load_data` reads; None for a known data set, and for no data."""
+    return None if spec is None or spec in _NAMED else Path(spec)
 
 
 def normalise(images: NDArray[Any], mean: tuple[float, ...], std: tuple[float, ...]) -> NDArray[np.float64]:
@@ -296,3 +300,7 @@ def _checked(
         what = f"{source}: classes are {len(classes)} names, or one holds characters that do not print"
         raise InputError(what, remedy=f"give at most {MOST_CLASSES} names of plain text")
     return LabelledImages(images, labels, classes, source)
+
+
+_NAMED: Mapping[str, Callable[[str], LabelledImages]] = {"fashion-mnist": _fashion_mnist, "digits": _digits}
+"""Data sets that are known by a name."""

@@ -1,12 +1,17 @@
-"""Reading and writing of small files: validated on the way in, never half-written on the way out."""
+"""Reading and writing of files: validated on the way in, never half-written on the way out.
+
+What cannot be written in the end is refused before the work, by `check_outputs`.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import combinations, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
@@ -58,9 +63,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.unlink(name)
             raise
     except OSError as error:
-        raise InputError(
-            f"{path}: {error.strerror or error}", "choose a place that can be written"
-        ) from error
+        raise _unwritable(path, error) from error
 
 
 @contextmanager
@@ -112,53 +115,163 @@ def _is_open_at(stream: BinaryIO, path: Path) -> bool:
         return False
 
 
-def check_free(target: Path, *, marker: str, force: bool) -> None:
-    """Refuse a place where something is, unless by `force` and it is an earlier output, which has `marker`.
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """A place to write to, and what may be replaced there: by `force` an earlier output of the kind.
+
+    Parameters
+    ----------
+    path : Path
+        A file, or a directory that appears whole; a link stands for what it leads to.
+    is_earlier : callable
+        Tells of the path, where something is, whether that is an earlier output of the kind.
+    otherwise : str
+        What errors say of something else there: "is no certificate".
+    force : bool
+    is_directory : bool
+        An empty directory is free for one, and so is one that only a lock is in.
+    in_place : bool
+        Whether files are written into a directory that is there, instead of replacing it.
+    instead : str
+        What errors say can be done about an earlier output, but for choosing another path.
+    """
+
+    path: Path
+    is_earlier: Callable[[Path], bool]
+    otherwise: str
+    force: bool
+    is_directory: bool = False
+    in_place: bool = False
+    instead: str = "use --force to replace it"
+
+    @classmethod
+    def marked(cls, path: Path, marker: str, *, force: bool) -> Output:
+        """Make that of a directory whose earlier outputs have a file named `marker`."""
+        return cls(
+            path=path,
+            is_earlier=lambda found: (found / marker).is_file(),
+            otherwise=f"has no {marker}",
+            force=force,
+            is_directory=True,
+        )
+
+    @property
+    def target(self) -> Path:
+        """The path with links resolved."""
+        return Path(os.path.realpath(self.path))
+
+    def check_free(self) -> None:
+        """Raise InputError where something is that may not be replaced."""
+        try:
+            if not self.path.exists():
+                return
+            if (
+                self.is_directory
+                and self.path.is_dir()
+                and {each.name for each in self.path.iterdir()} <= {LOCK_FILE}
+            ):
+                return
+            earlier = self.is_earlier(self.path)
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        if not earlier:
+            raise InputError(f"{self.path} exists and {self.otherwise}", "choose another path")
+        if not self.force:
+            raise InputError(f"{self.path} exists", f"choose another path or {self.instead}")
+
+    def write(self, content: bytes) -> None:
+        """Write a file, whole or not at all; what has appeared there meanwhile is not replaced either."""
+        self.check_free()
+        write_atomically(self.target, content)
+
+    @contextmanager
+    def filled(self) -> Iterator[Path]:
+        """Give a directory to fill that becomes the output when the block ends well: whole or not at all.
+
+        Raises
+        ------
+        InputError
+            As `check_outputs` says, before the block; after it when something has appeared there meanwhile,
+            or when it cannot be written (a full disk).
+        """
+        check_outputs([self])
+        target = self.target
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
+                fresh, old = Path(scratch) / "new", Path(scratch) / "old"
+                fresh.mkdir()
+                try:
+                    yield fresh
+                except InputError as error:  # of a file in it, whose place is soon gone
+                    raise InputError(error.what.replace(str(fresh), str(target)), error.remedy) from error
+                self.check_free()
+                if self.force and target.exists():
+                    target.rename(old)
+                try:
+                    fresh.rename(target)  # fails where anything but an empty directory is
+                except OSError:
+                    if old.exists():
+                        old.rename(target)
+                    raise
+        except OSError as error:
+            raise _unwritable(target, error) from error
+
+
+def check_outputs(outputs: Iterable[Output | None], *, reads: Iterable[str | Path | None] = ()) -> None:
+    """Refuse, before any work, what could not be written after it; None stands for an output not asked for.
+
+    Parameters
+    ----------
+    outputs : iterable of Output
+        All that will be written.
+    reads : iterable of str or Path
+        Files and directories that are read for it; those that do not exist are no business of this.
 
     Raises
     ------
     InputError
-        Naming the place; an empty directory is free.
+        When something is at a place that may not be replaced, two outputs are in one place, an output and
+        what is read lie in each other, or a place cannot be written.
     """
-    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
-        return
-    if not (target / marker).is_file():
-        raise InputError(f"{target} exists and has no {marker}", "choose another path")
-    if not force:
-        raise InputError(f"{target} exists", "choose another path or use --force to replace it")
+    asked = [output for output in outputs if output is not None]
+    for output in asked:
+        output.check_free()
+    for first, second in combinations(asked, 2):
+        if (how := _overlap(second.target, first.target)) is not None:
+            raise InputError(f"{second.path} {how} {first.path}, another output", "choose another path")
+    given = [path for path in reads if path is not None and os.path.exists(path)]
+    for output, path in product(asked, given):
+        if (how := _overlap(output.target, Path(os.path.realpath(path)))) is not None:
+            raise InputError(f"{output.path} {how} {path}, which is read", "choose another path")
+    for output in asked:
+        _check_writable(output)
 
 
-@contextmanager
-def appearing_directory(target: Path, *, marker: str, force: bool) -> Iterator[Path]:
-    """Give a directory to fill that becomes `target` when the block ends well: whole or not at all.
+def _overlap(path: Path, other: Path) -> str | None:
+    """Say how two resolved paths lie in each other, if they do."""
+    if path == other:
+        return "is"
+    if other in path.parents:
+        return "is inside"
+    return "contains" if path in other.parents else None
 
-    Raises
-    ------
-    InputError
-        As `check_free` says, before the block, or when it cannot be written (a full disk, no permission).
-    """
-    check_free(target, marker=marker, force=force)
+
+def _check_writable(output: Output) -> None:
+    """Try to make what writing makes first: missing directories, and a name beside the output's."""
+    target = output.target
+    wanted = above = target if output.in_place else target.parent
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
-            fresh, old = Path(scratch) / "new", Path(scratch) / "old"
-            fresh.mkdir()
-            try:
-                yield fresh
-            except InputError as error:  # of a file in it, whose place is soon gone
-                raise InputError(error.what.replace(str(fresh), str(target)), error.remedy) from error
-            if target.exists():
-                target.rename(old)
-            try:
-                fresh.rename(target)
-            except OSError:
-                if old.exists():
-                    old.rename(target)
-                raise
+        while not above.exists():
+            above = above.parent
+        with tempfile.TemporaryDirectory(dir=above, prefix=f".{target.name}.") as scratch:
+            (Path(scratch) / wanted.relative_to(above)).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(
-            f"{target}: {error.strerror or error}", "choose a place that can be written"
-        ) from error
+        raise _unwritable(output.path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path}: {error.strerror or error}", "choose a place that can be written")
 
 
 def toml_table(content: bytes, where: str, remedy: str) -> dict[str, Any]:

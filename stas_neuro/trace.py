@@ -11,10 +11,11 @@ import numpy.typing as npt
 
 from stas_neuro.activity import Activity
 from stas_neuro.errors import InputError
+from stas_neuro.pickling import MadeAnew
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Trace:
+class Trace(MadeAnew):
     """Result of running B images.
 
     Parameters
@@ -22,8 +23,8 @@ class Trace:
     logits : float (B, classes)
     visits : bool (B, T, L, N)
         Block L computed token N at model step T; all true without halting.
-    activity : Activity
-        Of the same B images.
+    counted : Activity or None
+        Of the same B images; None where the run was not counted.
     spikes : mapping of LIF name to uint8 (B, steps, *shape)
         steps = T for phases stem and step, 1 for once; empty when spikes were not recorded.
     states : mapping of node name to int32 (B, steps, *shape)
@@ -38,7 +39,7 @@ class Trace:
 
     logits: npt.NDArray[np.floating]
     visits: npt.NDArray[np.bool_]
-    activity: Activity
+    counted: Activity | None
     spikes: Mapping[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
     states: Mapping[str, npt.NDArray[np.int32]] = field(default_factory=dict)
 
@@ -48,9 +49,9 @@ class Trace:
         images = self.logits.shape[0]
         if self.visits.ndim != 4 or self.visits.shape[0] != images:
             raise InputError(f"visits have shape {self.visits.shape}", f"give ({images}, T, L, N)")
-        if self.activity.images != images:
+        if self.counted is not None and self.counted.images != images:
             raise InputError(
-                f"the activity covers {self.activity.images} images", f"cover the {images} of the logits"
+                f"the activity covers {self.counted.images} images", f"cover the {images} of the logits"
             )
         for what in ("spikes", "states"):
             recorded: Mapping[str, npt.NDArray[np.integer]] = getattr(self, what)
@@ -60,6 +61,19 @@ class Trace:
                         f"{what} of {name} have shape {values.shape}", f"give ({images}, steps, ...)"
                     )
             object.__setattr__(self, what, MappingProxyType(dict(recorded)))
+
+    @property
+    def activity(self) -> Activity:
+        """What was counted.
+
+        Raises
+        ------
+        InputError
+            When the run was not counted.
+        """
+        if self.counted is None:
+            raise InputError("the run was not counted, it has no activity", "run it with count=True")
+        return self.counted
 
     @property
     def images(self) -> int:
@@ -88,10 +102,13 @@ class Trace:
             for run in runs
         ):
             raise InputError("the traces recorded different layers", "join only like with like")
+        counted = [run.counted for run in runs if run.counted is not None]
+        if counted and len(counted) != len(runs):
+            raise InputError("only some of the traces were counted", "join only like with like")
         return Trace(
             logits=np.concatenate([run.logits for run in runs]),
             visits=np.concatenate([run.visits for run in runs]),
-            activity=Activity.concatenate(run.activity for run in runs),
+            counted=Activity.concatenate(counted) if counted else None,
             spikes={name: np.concatenate([run.spikes[name] for run in runs]) for name in first.spikes},
             states={name: np.concatenate([run.states[name] for run in runs]) for name in first.states},
         )

@@ -12,7 +12,7 @@ from ir_random import Recipe, build
 from random_models import random_model
 from torch import nn
 
-from stas_neuro.energy import Profile, load_profile
+from stas_neuro.chips import Profile, load_profile
 from stas_neuro.ir import (
     LIF,
     Conv2d,
@@ -38,6 +38,14 @@ def folded(tensors: dict[str, float] | None = None, **changes: Any) -> Graph:
     graph = build(replace(SMALL, **changes))
     changed = {name: np.full_like(graph.tensors[name], value) for name, value in (tensors or {}).items()}
     return replace(graph, tensors=dict(graph.tensors) | changed)
+
+
+def spiky(tensor: str) -> Graph:
+    """A graph in one of whose tensors one weight in a row is a thousand times the others."""
+    graph = folded({tensor: 1e-3})
+    values = graph.tensors[tensor].copy()
+    values[:, 0] = 1.0
+    return replace(graph, tensors=dict(graph.tensors) | {tensor: values})
 
 
 def quantised(exponents: Any = "layer", bits: int = 8, **changes: Any) -> Graph:
@@ -80,13 +88,13 @@ def foreign_model() -> Any:
 
 
 def wide() -> Graph:
-    """One neuron that looks at a whole image of 400 x 400 pixels."""
+    """One neuron that looks at a whole image of 64 channels of 50 x 50 pixels."""
     stem: dict[str, Any] = {"phase": Phase.ONCE, "scope": "stem"}
     head: dict[str, Any] = {"phase": Phase.END, "scope": "head"}
     nodes = (
-        Input(name="image", **stem, shape=(1, 400, 400)),
+        Input(name="image", **stem, shape=(64, 50, 50)),
         Conv2d(
-            name="conv", **stem, in_channels=1, out_channels=1, kernel=400, stride=1, padding=0, bias=True
+            name="conv", **stem, in_channels=64, out_channels=1, kernel=50, stride=1, padding=0, bias=True
         ),
         LIF(name="lif", **stem, threshold=1.0, fire=">"),
         Tokens(name="tokens", **stem),
@@ -113,7 +121,7 @@ def wide() -> Graph:
         edges=edges,
         tensors=tensors,
         classes=("a", "b"),
-        preprocessing=Preprocessing((0.0,), (1.0,)),
+        preprocessing=Preprocessing((0.0,) * 64, (1.0,) * 64),
     )
 
 
@@ -134,7 +142,8 @@ CASES: dict[str, list[Case]] = {
         Case(lambda: of_one(foreign_model()), "blocks.0.fc1.1", "error", "replace it"),
     ],
     "integers": [
-        Case(lambda: of_one(folded({"blocks.0.q/bias": 1e9})), "blocks.0.q", "error", "smaller weights"),
+        Case(lambda: of_one(folded({"blocks.0.q/bias": 1e9})), "blocks.0.q", "error", "lower its biases"),
+        Case(lambda: of_one(folded({"blocks.0.q/weight": 1e9})), "blocks.0.q", "error", "lower its weights"),
         Case(lambda: of_one(folded(), chip(state_bits=16)), "stem.conv0", "error", "fewer inputs"),
     ],
     "spike products": [
@@ -182,22 +191,28 @@ CASES: dict[str, list[Case]] = {
         Case(lambda: of_one(wide(), "loihi1"), "lif", "error", "fewer inputs", 160_000, 4096),
         Case(
             lambda: of_one(quantised(), chip("loihi1", input_axons_per_core=20)),
-            "blocks.0.fc2_lif", "warning", "fewer tokens", 6 * 4, 20,
+            "stem.lif1", "error", "fewer inputs", 3 * 9, 20,
         ),
     ],
     "output axons": [
-        # 4 tokens of 6 channels, to the neurons of q, k and v, those of fc1 through the residual, and scores
         Case(
-            lambda: of_one(quantised(), chip("loihi1", output_axons_per_core=60)),
-            "stem.lif1", "warning", "fewer neurons", None, 60,
+            lambda: of_one(quantised(), chip("loihi1", output_axons_per_core=1)),
+            "halt0", "error", "fewer groups", None, 1,
         ),
     ],
     "neurons": [Case(lambda: of_one(quantised()), "", "info", "", None, 120 * 8192)],
     "cores": [
-        Case(lambda: of_one(quantised()), "", "info", "", 1, 120),
+        Case(lambda: of_one(quantised()), "", "info", "", 4, 120),
         Case(
             lambda: of_one(quantised(), chip(cores_per_chip=1, neurons_per_core=100)),
             "", "warning", "chips", None, 1,
+        ),
+    ],
+    "fan-in": [Case(lambda: of_one(wide(), "loihi1"), "lif", "error", "fewer inputs", 160_000, 4096)],
+    "chips": [
+        Case(
+            lambda: of_one(quantised(), chip(cores_per_chip=1, neurons_per_core=100, chips=1)),
+            "", "error", "smaller network", 6, 1,
         ),
     ],
     "weight bits": [
@@ -255,8 +270,28 @@ CASES: dict[str, list[Case]] = {
     "zero weights": [
         Case(
             lambda: of_one(folded({"blocks.0.q/weight": 0})),
-            "blocks.0.q", "warning", "more weight bits", 6, 6,
+            "blocks.0.q", "warning", "0 in the float network too", 6, 6,
         ),
+        Case(
+            lambda: of_one(folded({"blocks.0.q/weight": 1e-9})),
+            "blocks.0.q", "warning", "raise the scale of its normalisation", 6, 6,
+        ),
+        Case(
+            lambda: of_one(Quantise()(folded({"blocks.0.q/weight": 1e-9}))),
+            "blocks.0.q", "warning", "use more weight bits", 6, 6,
+        ),
+    ],
+    "lost weights": [
+        Case(
+            lambda: of_one(folded({"blocks.0.q/weight": 1e-9})),
+            "blocks.0.q", "warning", "raise the scale of its normalisation", 36, 36,
+        ),
+        Case(
+            lambda: of_one(folded({"stem.integrate/weights": 1e-9}, stem="learned")),
+            "stem.integrate", "warning", "raise", 2, 2,
+        ),
+        # One weight of each channel, and of the network, is much larger than the others.
+        Case(lambda: of_one(spiky("blocks.0.q/weight")), "blocks.0.q", "warning", "more weight", 30, 36),
     ],
     "readout clip": [
         Case(

@@ -369,5 +369,13 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "unknown option": (nothing, (*COMPILE, "--bitz", "8"), ("--bitz", "see stas-export compile --help")),
     "choice": (nothing, (*COMPILE, "--accumulate", "sum"), ("'sum' is not one of", "raster", "--help")),
     "runtime": (nothing, (*RUN, "--runtime", "multiprocess"), ("runtime multiprocess is Lava's", "use the")),
+    "one bit": (nothing, (*COMPILE, "--bits", "1"), ("bits is 1: a signed weight of 1 bit", "use 2 to 9")),
+    "one bit to check": (nothing, ("check", "missing", "--bits", "1"), ("bits is 1: ", "use 2 to 9")),
+    "one bit to train": (
+        nothing,
+        ("train", "--data", "missing.npz", "--init", "missing", "--qat", "1", "-o", "new"),
+        ("bits is 1: ", "use 2 to 9"),
+    ),
+    "ten bits": (nothing, (*COMPILE, "--bits", "10"), ("bits is 10", "use 2 to 9")),
     "limit": (nothing, (*RUN, "--limit", "0"), ("--limit", "0", "see stas-export run --help")),
 }

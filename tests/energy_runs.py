@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from stas_neuro.activity import Activity, ActivityBuilder, Layer, step_labels
-from stas_neuro.energy import Estimate, EventCost, Profile
+from stas_neuro.chips import Profile
+from stas_neuro.energy import Estimate, EventCost
 
 LAYERS = (
     Layer(

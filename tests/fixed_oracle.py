@@ -127,11 +127,19 @@ class _Oracle:
         sent = [value for value in values if value != 0]
         if getattr(node, "off_core", False):
             self.count("cpu_operations", node, len(sent))
-        elif kind == "current":
-            self.count("macs", node, len(sent))
+        elif kind in ("current", "number"):
+            for label in self.supplied(node):
+                self.count("macs", node, len(sent), label)
         else:
             self.count("synops", node, len(sent))
             self.count("synops_unary", node, sum(sent) if kind == "graded" else len(sent))
+
+    def supplied(self, node: Any) -> list[str]:
+        """Labels of the steps in which a layer brings its current to the one LIF that takes it."""
+        takers = [self.graph.node(edge.dst) for edge in self.graph.consumers(node)]
+        if node.phase == Phase.ONCE and len(takers) == 1 and takers[0].phase in (Phase.STEM, Phase.STEP):
+            return [f"{takers[0].phase}{step + 1}" for step in range(self.graph.time_steps)]
+        return [self.label]
 
     def tensor(self, node: Any, param: str) -> Array:
         return self.graph.tensor(node, param).astype(np.int64)

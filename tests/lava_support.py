@@ -1,7 +1,9 @@
-"""Runs one Lava process between feeds and taps; and what tests of networks on cores share."""
+"""Runs one Lava process between feeds and taps; a tiny network; what tests of networks on cores share."""
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Mapping
 from typing import Any
 from unittest.mock import patch
@@ -12,6 +14,7 @@ from ir_random import images_for
 from stas_neuro.exporters.lava.assemble import Assembly, ModelsOf
 from stas_neuro.exporters.lava.executor import execute
 from stas_neuro.exporters.lava.lava_api import implements
+from stas_neuro.exporters.lava.network import Layer, Network, Value, Wire
 from stas_neuro.exporters.lava.processes import (
     FIXED_POINT,
     FLOATING_POINT,
@@ -118,3 +121,69 @@ def by_turns(graph: Graph, groups: int) -> Cores:
             pieces.append(Piece(layer=layer, core=core, positions=held, features=(0, features)))
     sites = tuple(Site(chip=core % 2, x=core, y=core // 2) for core in range(groups + 1))
     return Cores(profile="loihi2", strategy="token-major", cores=sites, pieces=tuple(pieces))
+
+
+def tiny(**shapes: tuple[int, ...]) -> Network:
+    """Five processes, so that Lava's runtime starts in a second; `shapes` of tensors that may be wrong."""
+    rng = np.random.default_rng(0)
+    return Network(
+        arithmetic="float",
+        time_steps=2,
+        layers=(
+            _layer("input", "Input", "step", {"shape": (3, 4)}, y=Value("current", (3, 4))),
+            _layer("fc", "Linear", "step", {"bias": False}, y=Value("current", (3, 4))),
+            _layer("readout", "Readout", "end", {"mode": "mean-field", "blocks": 1, "normalise": False},
+                   y=Value("current", (4,))),
+            _layer("head", "Linear", "end", {"bias": True}, y=Value("current", (2,))),
+            _layer("output", "Output", "end", {}),
+        ),
+        wires=(
+            Wire(src="input", src_port="y", dst="fc", dst_port="x"),
+            Wire(src="fc", src_port="y", dst="readout", dst_port="z0"),
+            Wire(src="readout", src_port="y", dst="head", dst_port="x"),
+            Wire(src="head", src_port="y", dst="output", dst_port="x"),
+        ),
+        tensors={
+            "fc/weight": rng.normal(0, 1, shapes.get("fc", (4, 4))),
+            "head/weight": rng.normal(0, 1, (2, 4)),
+            "head/bias": rng.normal(0, 1, shapes.get("bias", (2,))),
+        },
+        classes=("a", "b"),
+        mean=(0.0,),
+        std=(1.0,),
+    )  # fmt: skip
+
+
+def _layer(name: str, op: str, phase: str, params: dict[str, object], **outputs: Value) -> Layer:
+    return Layer(name=name, op=op, phase=phase, params=params, outputs=outputs)
+
+
+class Trap(np.ndarray):
+    """A tensor that calls `spring` where a process computes with it."""
+
+    def __array_ufunc__(self, *arguments: object, **options: object) -> None:
+        self.spring()
+
+    def spring(self) -> None:
+        raise NotImplementedError
+
+
+class Exit(Trap):
+    def spring(self) -> None:
+        os._exit(3)
+
+
+class Kill(Trap):
+    def spring(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Stop(Trap):
+    def spring(self) -> None:
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+class Hang(Trap):
+    def spring(self) -> None:
+        while True:
+            pass

@@ -25,7 +25,6 @@ from stas_neuro.ir import (
     SpikeMatMul,
     SpikeMaxPool,
     Tokens,
-    is_off_core,
 )
 from stas_neuro.mapping import Mapping, Piece, Site, owners
 from stas_neuro.reference import run_reference
@@ -183,7 +182,7 @@ def _arrive(graph: Graph, edge: Edge, mark: Any, way: Any, reached: Any, home: A
         taker = node.name
     out = (_spread(graph, node, port, mark) != 0).astype(float)
     if node.name in owners(graph):
-        phase = _phase(graph, edge, graph.node(taker), here)
+        phase = _phase(graph, node, here)
         cores = {home[(node.name, *_place(graph, node.name, tuple(i)))].core for i in np.argwhere(out)}
         known, gates = reached.get((taker, phase, block), (set(), frozenset()))
         reached[taker, phase, block] = known | cores, gates | tokens
@@ -200,11 +199,12 @@ def _block(graph: Graph, mask: Edge) -> int | None:
     return None
 
 
-def _phase(graph: Graph, edge: Edge, taker: Node, here: Any) -> Phase:
+def _phase(graph: Graph, neurons: Node, here: Any) -> Phase:
+    """Phase in which a value is sent: one computed once in each step of the neurons that take it."""
     source = graph.node(next(iter(here))[0])
-    if source.phase != Phase.ONCE or is_off_core(source):
+    if source.phase != Phase.ONCE or source.off_core:
         return source.phase
-    return Phase.STEP if isinstance(taker, Readout) else taker.phase
+    return Phase.STEP if isinstance(neurons, Readout) else neurons.phase
 
 
 def _spread(graph: Graph, node: Node, port: str, mark: Any) -> Any:

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from stas_neuro.activity import (
     Activity,
     ActivityBuilder,
     Layer,
+    Origin,
     builder_for,
+    hash_images,
     layers_of,
     read_activity,
     step_labels,
@@ -27,6 +30,7 @@ from stas_neuro.energy import GATINGS
 from stas_neuro.errors import InputError
 from stas_neuro.ir import (
     LIF,
+    Conv2d,
     Edge,
     Gate,
     Graph,
@@ -39,8 +43,9 @@ from stas_neuro.ir import (
     Preprocessing,
     Readout,
     Stage,
+    Tokens,
 )
-from stas_neuro.ir.nodes import Conv2d, Tokens
+from stas_neuro.mapping import Site
 from stas_neuro.trace import Trace
 
 DOCS = Path(__file__).parent.parent / "docs" / "activity.md"
@@ -63,6 +68,12 @@ def records(draw: st.DrawFn, *, observed: bool | None = None) -> Activity:
         steps=STEPS,
         counts=counts,
         visits=rng.random((images, 2, 1, 3)) < 0.5 if seen else None,
+        origin=Origin(
+            images=tuple(f"{number:016x}" for number in rng.integers(0, 99, images).tolist()),
+            labels=tuple(rng.integers(0, 9, images).tolist()) if draw(st.booleans()) else None,
+            network="n",
+            arithmetic="float64",
+        ),
     )
 
 
@@ -77,6 +88,13 @@ def test_records_add_up(a: Activity, b: Activity, c: Activity) -> None:
     assert (a + b) + c == a + (b + c) == Activity.concatenate([a, b, c])
     assert both.restrict(slice(0, a.images)) == a
     assert both.restrict(np.arange(a.images, both.images)) == b
+    assert both.origin.images == (a.origin.images or ()) + (b.origin.images or ())
+    assert both.restrict(slice(0, a.images)).origin.images == a.origin.images
+    assert both.origin.network == "n" and both.origin.gating is None
+    if a.origin.labels is not None and b.origin.labels is not None:
+        assert both.restrict(np.arange(a.images, both.images)).origin == b.origin
+    else:
+        assert both.origin.labels is None
 
 
 @given(records())
@@ -97,7 +115,35 @@ def test_parts_sum_to_the_whole(record: Activity) -> None:
 def test_file_gives_back_the_record(tmp_path_factory: pytest.TempPathFactory, record: Activity) -> None:
     path = tmp_path_factory.getbasetemp() / "activity.json"
     write_activity(record, path)
-    assert read_activity(path) == record
+    assert read_activity(path) == record and read_activity(path).origin == record.origin
+    document = json.loads(path.read_text())
+    del document["origin"]
+    path.write_text(json.dumps(document))
+    assert read_activity(path) == record and read_activity(path).origin == Origin()
+
+
+def test_equal_images_have_the_same_hash_in_every_type() -> None:
+    whole = np.random.default_rng(0).integers(0, 256, (3, 1, 4, 5)).astype(np.uint8)
+    hashes = hash_images(whole)
+    assert len(set(hashes)) == 3 and all(re.fullmatch("[0-9a-f]{16}", each) for each in hashes)
+    assert hash_images(whole / 255) == hash_images(whole.astype(np.float32) / 255) == hashes
+    assert hash_images(whole[1:]) == hashes[1:]
+    assert hash_images(np.full((1, 2), -0.0)) == hash_images(np.zeros((1, 2)))
+    changed = whole.copy()
+    changed[1, 0, 2, 2] ^= 1
+    assert [a == b for a, b in zip(hash_images(changed), hashes, strict=True)] == [True, False, True]
+    assert not set(hash_images(whole.swapaxes(2, 3))) & set(hashes)
+    assert not set(hash_images(whole.reshape(3, 1, 5, 4))) & set(hashes)
+    # As docs/activity.md describes it.
+    text = b"1x4x5\n" + (whole[0] / 255).astype("<f4").tobytes()
+    assert hashlib.sha256(text).hexdigest()[:16] == hashes[0]
+
+
+def test_an_origin_is_of_as_many_images() -> None:
+    record = ActivityBuilder(LAYERS, STEPS, images=2).build()
+    for name, values in (("images", ("a",)), ("labels", (1, 2, 3))):
+        with pytest.raises(InputError, match=f"origin.{name}: has {len(values)} entries; give 2"):
+            replace(record, origin=Origin(**{name: values}))
 
 
 def test_builder_fills_the_places_it_is_told() -> None:
@@ -141,8 +187,42 @@ def test_a_record_is_read_only_and_checked() -> None:
         Activity(layers=LAYERS, steps=STEPS, counts={k: v for k, v in record.counts.items() if k != "macs"})
     with pytest.raises(InputError, match="lif appears more than once"):
         ActivityBuilder((LAYERS[1], LAYERS[1]), STEPS, images=1).build()
-    with pytest.raises(InputError, match="layers or steps"):
-        record + ActivityBuilder(LAYERS, step_labels(3), images=1).build()
+
+
+def test_records_of_different_runs_are_not_joined() -> None:
+    def built(layers: tuple[Layer, ...] = LAYERS, steps: tuple[str, ...] = STEPS, **more: Any) -> Activity:
+        return ActivityBuilder(layers, steps, images=1, **more).build()
+
+    record = built()
+    visits = np.ones((1, 2, 1, 3), np.bool_)
+    changed = replace(LAYERS[0], weights=9)
+    for other, told in (
+        (built(steps=step_labels(3)), "step 3 of 'record 1' is end, of 'record 2' step3"),
+        (built((changed, LAYERS[1])), "neurons 6, weights 18, placed_with lif, stage 0), of 'record 2' fc ("),
+        (built((*LAYERS, replace(LAYERS[1], name="more"))), "layer 2 of 'record 1' is none, of 'record 2' m"),
+        (built(cores=(Site(x=1),)), "core 0 of 'record 1' is at no place, of 'record 2' at chip 0, tile 1,0"),
+        (built(late=2), "decisions of 'record 1' are 0 hardware steps late, of 'record 2' 2"),
+        (replace(record, visits=visits), "'record 1' has no visits, 'record 2' visits of 2 steps, 1 blocks"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=re.escape(told)):
+            record + other
+    known = Origin(network="1" * 64, arithmetic="float64", processes="own", gating="silent", chip="loihi1")
+    for name, value, told in (
+        ("network", "2" * 64, f"'record 1' ran the network {'1' * 16}, 'record 2' another, {'2' * 16}"),
+        ("arithmetic", "float32", "'record 1' was computed in float64, 'record 2' in float32"),
+        ("processes", "stock", "'record 1' was counted in own processes, 'record 2' in stock ones"),
+        ("gating", "none", "'record 1' was run with gating silent, 'record 2' with none"),
+    ):
+        ours = replace(record, origin=known)
+        theirs = replace(record, origin=replace(known, **{name: value}))
+        with pytest.raises(InputError, match=re.escape(told)):
+            ours + theirs
+        assert (ours + ours).origin == known
+        # What one of them does not say is not known of both.
+        assert (ours + record).origin == Origin()
+    placed = replace(built(cores=(Site(),)), origin=known)
+    with pytest.raises(InputError, match="'record 1' was placed for loihi1, 'record 2' for loihi2"):
+        placed + replace(placed, origin=replace(known, chip="loihi2"))
 
 
 def _written(tmp_path: Path) -> dict[str, Any]:
@@ -243,6 +323,7 @@ def test_the_example_in_the_docs_is_valid_and_the_tables_are_complete(tmp_path: 
     names = {name for cell in documented for name in re.findall(r"`(\w+)`", cell)}
     expected = set(KINDS) | {field.name for field in fields(Layer)}
     expected |= {field.name for field in fields(activity_file._File)}
+    expected |= {field.name for field in fields(Origin)}
     expected |= set(GATINGS)
     assert names == expected
 
@@ -356,7 +437,7 @@ def test_traces_join_in_order(a: Activity, b: Activity) -> None:
         Trace(
             logits=np.arange(2.0 * run.images).reshape(-1, 2) * (-1) ** index,
             visits=np.asarray(run.visits),
-            activity=run,
+            counted=run,
             spikes={"lif": np.zeros((run.images, 2, 6), np.uint8)},
         )
         for index, run in enumerate((a, b))
@@ -369,5 +450,5 @@ def test_traces_join_in_order(a: Activity, b: Activity) -> None:
         assert both.token_ratio == both.activity.token_ratio
     with pytest.raises(InputError, match="activity covers"):
         Trace(
-            logits=np.zeros((a.images + 1, 2)), visits=np.zeros((a.images + 1, 2, 1, 3), np.bool_), activity=a
+            logits=np.zeros((a.images + 1, 2)), visits=np.zeros((a.images + 1, 2, 1, 3), np.bool_), counted=a
         )

@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_support import fine, stas
+from energy_runs import run
 
-from stas_neuro.energy import load_profile
+from stas_neuro.activity import write_activity
+from stas_neuro.chips import load_profile
 from stas_neuro.energy.calibration import calibrate
 
 DOCS = Path(__file__).parents[1] / "docs" / "calibration.md"
@@ -56,6 +58,43 @@ def test_options_reach_the_fit(board: Path) -> None:
     assert [entry["entry"] for entry in fit["entries"]] == ["energy.synaptic_operation", "power.static"]
     assert "energy.neuron_update_inactive" in fit["kept"]
     assert "50 % confidence" in load_profile(output).entry("power.static").interval
+
+
+def test_what_speaks_against_a_fit_is_in_text_json_and_profile(tmp_path: Path) -> None:
+    board, output = tmp_path / "board.csv", tmp_path / "board.toml"
+    rows = ("1000000,0.01,2,1,3e-5", "4000000,0.012,2,1,1.2e-4", "9000000,0.02,2,1,2.7e-4")
+    board.write_text("\n".join(("synops,latency_s,cores,chips,energy_j", *rows)))
+    told = stas("calibrate", board, "--profile", "loihi1", "-o", output)
+    assert told.code == 2 and "(power.management) is more than was measured in runs 1, 2, 3" in told.err
+    assert "nothing is left to fit" in told.err and not output.exists()
+    board.write_text("\n".join((board.read_text(), "5000000,0.05,2,1,0.0015", "100,0.5,2,1,0.0118")))
+    options = ("calibrate", board, "--profile", "loihi1", "-o", output)
+    (fit,) = fine(*options, "--json").json["fits"]
+    shown = fine(*options, "--force").out
+    assert fit["warnings"] == list(calibrate(board, "loihi1").fits[0].warnings)
+    assert any("is more than was measured in runs 1, 2, 3" in warning for warning in fit["warnings"])
+    assert any("the fit misses its own runs" in warning for warning in fit["warnings"])
+    for warning in fit["warnings"]:
+        assert f"warning: {warning}\n" in shown and warning in load_profile(output).notes
+
+
+def test_estimates_with_it_say_that_figures_are_own(board: Path) -> None:
+    output = board.parent / "board.toml"
+    fine("calibrate", board, "--profile", "loihi1", "-o", output)
+    write_activity(run(), board.parent / "run.json")
+    cost = fine("estimate", board.parent / "run.json", "--profile", output, "--json").json
+    assert cost["figures"]["own"] == [
+        "energy.synaptic_operation",
+        "energy.neuron_update_inactive",
+        "power.static",
+    ]
+    words = "estimated from published figures, figures of own measurements and assumed figures, not measured"
+    assert cost["disclaimer"] == words
+    assert f"All figures are {words}." in fine(
+        "estimate", board.parent / "run.json", "--profile", output, "--brief"
+    ).out.replace("\n", " ")
+    shown = fine("compare", board.parent / "run.json", "--profiles", output).out.replace("\n", " ")
+    assert f"All figures are {words}." in shown
 
 
 def test_nothing_else_is_replaced(board: Path) -> None:

@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import lsq_linear
 
-from stas_neuro.energy import PRICES, estimate, load_profile
+from stas_neuro.chips import load_profile
+from stas_neuro.chips.profile import MissingEntry
+from stas_neuro.energy import PRICES, estimate
 from stas_neuro.energy.calibrated import Calibration, Fit
 from stas_neuro.energy.calibration import calibrate
 from stas_neuro.energy.measurements import Measurements, read_measurements
-from stas_neuro.energy.profile import MissingEntry
 from stas_neuro.errors import InputError
 
 from energy_runs import run as activity  # isort: skip
@@ -344,6 +345,124 @@ def test_what_cannot_be_fitted_is_refused(columns: Columns, options: dict[str, A
     with pytest.raises(InputError) as caught:
         calibrate(measured(columns), "loihi1", **options)
     assert message in str(caught.value)
+
+
+def test_runs_that_repeat_are_no_more_runs() -> None:
+    one = {name: np.repeat(column[:1], 6) for name, column in runs().items()}
+    with pytest.raises(InputError, match=r"has 6 runs for 4 entries .*, of which 1 differ in their counts"):
+        calibrate(measured(one), "loihi1")
+
+
+def test_nothing_is_fitted_to_what_is_less_than_the_part_that_stays() -> None:
+    columns = runs()
+    management = columns["latency_s"] * load_profile("loihi1").corners("power.management")[1]
+    low = columns | {"energy_j": 0.3 * management}
+    with pytest.raises(InputError, match=r"\(power.management\) is more .* nothing is left to fit; fit the"):
+        calibrate(measured(low), "loihi1")
+    # Where all of it is fitted, nothing is subtracted.
+    calibrate(measured(low), "loihi1", fit=[*TRUE, "power.management"])
+    energy = np.where(np.arange(16) < 4, 0.3 * management, columns["energy_j"])
+    fit = only(calibrate(measured(columns | {"energy_j": energy}), "loihi1"))
+    told = [warning for warning in fit.warnings if "is more than was measured in" in warning]
+    assert len(told) == 1 and "in runs r0, r1, r2 and 1 more" in told[0] and "(--fit)" in told[0]
+
+
+def test_a_fit_of_nothing_is_refused() -> None:
+    columns: Columns = {
+        "synops": np.array([1e6, 2e6, 3e6, 4e6]),
+        "updates_idle": np.array([9e9, 0.0, 0.0, 0.0]),
+        "energy_j": np.array([1e-6, 1e-9, 1e-9, 1e-9]),
+    }
+    with pytest.raises(InputError, match=r"has 0 for each of energy.synaptic_operation.*subtracted \(ene"):
+        calibrate(measured(columns), "loihi1", fit=["energy.synaptic_operation"])
+
+
+def warnings_of(columns: Columns, **options: Any) -> str:
+    fit = only(calibrate(measured(columns), "loihi1", **options))
+    assert all("\n" not in warning for warning in fit.warnings)
+    return "\n".join(fit.warnings)
+
+
+def small(*energies: float) -> Columns:
+    """Runs of two entries that can be told apart."""
+    counts = np.array([[1e6, 1e5], [2e6, 4e4], [3e6, 3e5], [5e6, 1e5], [8e6, 6e5], [9e6, 2e5]])
+    return {"synops": counts[:, 0], "updates_active": counts[:, 1], "energy_j": np.array(energies)}
+
+
+SCATTER = np.array([1.02, 0.98, 1.01, 0.99, 1.01, 0.99])
+GOOD = (small(*np.zeros(6))["synops"] * 25e-12 + small(*np.zeros(6))["updates_active"] * 90e-12) * SCATTER
+
+
+def test_nothing_speaks_against_a_good_fit() -> None:
+    assert warnings_of(small(*GOOD)) == ""
+
+
+def test_what_speaks_against_a_fit_is_told() -> None:
+    exact = warnings_of(small(*(GOOD / SCATTER)))
+    assert "the interval of energy.synaptic_operation has no width" in exact
+    nothing = warnings_of(small(*GOOD[:5], 0.0))
+    assert "run r5 measured 0 J" in nothing and "the fit misses its own runs by" in nothing
+    few = warnings_of({name: column[:3] for name, column in small(*GOOD).items()})
+    assert "3 different runs for 2 entries leave 1 to test the fit by" in few
+    large = small(*GOOD)
+    for name, factor in (("synops", 1e4), ("updates_active", 1e2), ("energy_j", 1e4)):
+        large[name] = large[name] * np.where(np.arange(6) == 2, factor, 1)
+    alone = warnings_of(large)
+    assert "run r2 alone decides" in alone and "give standard deviations" in alone
+    given = warnings_of(large | {"energy_std_j": 0.02 * large["energy_j"]})
+    assert "alone decides" not in given
+    # Only one run tells of hops, at another price than before: nothing predicts it.
+    lone = small(*GOOD) | {"hops_x": np.array([0, 0, 0, 0, 0, 1e8])}
+    lone["energy_j"] = lone["energy_j"] + lone["hops_x"] * 60e-12
+    assert "runs that a fit left out are missed by" in warnings_of(lone)
+
+
+def test_an_entry_at_its_bound_is_told_and_has_an_interval() -> None:
+    columns = small(*GOOD)
+    columns["energy_j"] = GOOD - columns["updates_active"] * 120e-12  # less than nothing for each update
+    fit = only(calibrate(measured(columns), "loihi1"))
+    update = fit.entries[1]
+    assert update.fitted.value == update.fitted.low == 0 < update.fitted.high
+    assert any("energy.neuron_update_active is fitted to 0" in warning for warning in fit.warnings)
+    assert "energy.neuron_update_active cannot be told from 0" in fit.warnings
+
+
+def test_a_profile_that_was_better_is_told() -> None:
+    profile = load_profile("loihi1")
+    columns = small(*GOOD)
+    synapse, update = (
+        profile.corners(f"energy.{name}")[1] for name in ("synaptic_operation", "neuron_update_active")
+    )
+    columns["energy_j"] = columns["synops"] * synapse + columns["updates_active"] * update
+    columns["energy_j"][-1] *= 2  # one large run is off, and decides the fit
+    assert "the profile before misses the runs by" in warnings_of(columns)
+
+
+def test_every_entry_that_the_runs_leave_open_is_told() -> None:
+    columns = runs(count=8, noise=0.01)
+    columns["updates_idle"] = columns["synops"] + columns["gate_synops"]
+    columns["updates_active"] = 2 * columns["updates_idle"]
+    fit = only(calibrate(measured(columns), "loihi1"))
+    for entry in fit.entries:
+        if entry.inflation is None:
+            assert any(entry.entry in warning for warning in fit.warnings), entry.entry
+
+
+def test_runs_that_took_no_time_are_told() -> None:
+    columns = runs(noise=0.01)
+    columns["latency_s"][:2] = 0
+    told = warnings_of(columns)
+    for name in ("power.static", "power.management"):
+        assert f"runs r0, r1 took no time, or no cores or chips, so that {name} has no part in them" in told
+    columns["latency_s"][:] = 0
+    assert "no run has any of power.static: it stays as it is (time, or cores or chips, are 0" in warnings_of(
+        columns
+    )
+
+
+def test_a_confidence_that_rounds_to_1_is_refused() -> None:
+    with pytest.raises(InputError, match="confidence is"):
+        calibrate(measured(runs()), "loihi1", confidence=float(np.nextafter(1, 0)))
 
 
 def test_what_is_kept_has_to_be_in_the_profile() -> None:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from ir_random import Recipe, build, recipes
 
 import stas_neuro
-from stas_neuro.energy import load_profile
+from stas_neuro.chips import load_profile
 from stas_neuro.errors import CheckFailed, InputError, StasError
 from stas_neuro.ir import FixedLIF, Graph
 from stas_neuro.passes import Quantise
@@ -69,7 +69,7 @@ def test_what_is_within_its_limits_is_not_found() -> None:
 def test_all_problems_come_at_once() -> None:
     verdict = of_one(wide(), "loihi1")
     errors = {finding.resource for finding in verdict.findings if finding.severity == "error"}
-    assert errors == {"integers", "synaptic memory", "input axons"}
+    assert errors == {"integers", "synaptic memory", "input axons", "fan-in"}
     order = [finding.severity for finding in verdict.findings]
     assert order == sorted(order, key=("error", "warning", "info").index)
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from random_models import random_config, random_model
 from safetensors.torch import load_file, save_file
+from stas_neuro.quantisation import choose_scales, load_scales, save_scales
 from torch import Tensor
 
 from stas_neuro.api import compile
@@ -25,7 +26,6 @@ from stas_neuro.models.config import (
 )
 from stas_neuro.models.stas import StasModel
 from stas_neuro.passes import run_passes
-from stas_neuro.quantisation import choose_scales, load_scales, save_scales
 
 Shapes = dict[str, tuple[int, ...]]
 

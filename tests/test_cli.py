@@ -26,8 +26,8 @@ import stas_neuro
 import stas_neuro.cli.common
 from stas_neuro import api
 from stas_neuro.bundle import load_bundle
+from stas_neuro.chips import list_profiles, load_profile
 from stas_neuro.cli import COMMANDS, Settings, cli
-from stas_neuro.energy import list_profiles, load_profile
 from stas_neuro.ir.text import print_graph
 from stas_neuro.models.checkpoint import load_checkpoint
 
@@ -133,10 +133,18 @@ def test_a_reader_that_leaves_is_no_error(place: Place) -> None:
     assert (done.returncode, done.stderr) == (141, "")
 
 
+@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
+def test_standard_streams_may_be_closed(closed: str, place: Place, tmp_path: Path) -> None:
+    options = f"--data {place.data} --limit 2 -o {tmp_path / 'run'}"
+    line = f"exec {sys.executable} -W error -m stas_neuro.cli run {place.bundle} {options} {closed}"
+    assert subprocess.run(["sh", "-c", line], timeout=120, check=False).returncode == 0
+    assert (tmp_path / "run" / "run.json").exists()
+
+
 def test_compile_writes_the_bundle_that_the_api_makes(place: Place, tmp_path: Path) -> None:
     done = fine("compile", place.checkpoint, "--epsilon", "0.3", "-o", tmp_path / "b.zip", "--json").json
     bundle = load_bundle(tmp_path / "b.zip")
-    assert bundle.graph == stas_neuro.compile(place.checkpoint, epsilon=0.3)
+    assert bundle.graph == stas_neuro.fold(place.checkpoint, epsilon=0.3)
     assert bundle.graph != load_bundle(place.bundle).graph
     assert bundle.provenance.source == str(place.checkpoint.resolve())
     assert bundle.provenance.options == done["options"] == {"epsilon": 0.3}
@@ -158,7 +166,7 @@ def test_a_bundle_knows_its_checkpoint_from_any_directory(
 
 def test_compile_leaves_the_model_it_is_given_alone(place: Place) -> None:
     model = load_checkpoint(place.checkpoint)
-    graph = stas_neuro.compile(model, accumulate="time", readout="rate")
+    graph = stas_neuro.fold(model, accumulate="time", readout="rate")
     assert graph.accumulators and graph.readout.mode == "rate"
     assert model.config == CONFIG
 

@@ -9,9 +9,9 @@ import pytest
 from cli_support import fine, make_checkpoint, make_data, stas
 
 import stas_neuro
+from stas_neuro.chips import load_profile
 from stas_neuro.data import load_data
-from stas_neuro.energy import load_profile
-from stas_neuro.ir import FixedConv2d, Stage, is_off_core
+from stas_neuro.ir import FixedConv2d, Stage
 
 IMAGES = 3
 
@@ -52,26 +52,24 @@ def test_what_runs_beside_the_cores_is_told(home: Path, tmp_path: Path) -> None:
     assert '"off_core": [\n  "stem.conv0"\n ]' in (tmp_path / "bundle/manifest.json").read_text()
     bundle = stas_neuro.load_bundle(tmp_path / "bundle")
     assert bundle.quantised is not None
-    assert [node.name for node in bundle.quantised.of_type(FixedConv2d) if is_off_core(node)] == [
-        "stem.conv0"
-    ]
+    assert [node.name for node in bundle.quantised.of_type(FixedConv2d) if node.off_core] == ["stem.conv0"]
     trace = stas_neuro.run(bundle, load_data(str(home / "data.npz")), arithmetic="fixed")
     assert trace.activity.counts["cpu_operations"].sum() > 0
 
 
 def test_both_lowerings_give_what_the_reference_gives(home: Path, tmp_path: Path) -> None:
-    fine("compile", home / "model", "--bits", "7", "--lowering", "stock", "-o", tmp_path / "bundle")
+    fine("compile", home / "model", "--bits", "7", "--backend", "lava-stock", "-o", tmp_path / "bundle")
     common = ("run", tmp_path / "bundle", "--data", home / "data.npz", "--arithmetic", "fixed")
     documents = {}
     for name, options in {
         "reference": (),
         "own": ("--backend", "lava"),
-        "stock": ("--backend", "lava", "--lowering", "stock"),
+        "stock": ("--backend", "lava-stock"),
     }.items():
         documents[name] = fine(*common, *options, "-o", tmp_path / name, "--json").json
         assert documents[name]["arithmetic"] == "fixed" and "dtype" not in documents[name]
         assert np.array_equal(logits(tmp_path / name), logits(tmp_path / "reference"))
-    assert documents["stock"]["lowering"] == "stock"
+    assert documents["stock"]["backend"] == "lava-stock"
     assert len({document["token_ratio"] for document in documents.values()}) == 1
     assert documents["stock"]["token_ratio"] < 1
     # The pipeline of stock processes is deeper, which its price shows.
@@ -86,24 +84,28 @@ def test_both_lowerings_give_what_the_reference_gives(home: Path, tmp_path: Path
     ("arguments", "expected"),
     [
         (
-            ("compile", "model", "--lowering", "stock", "-o", "new"),
-            "--lowering stock is of an integer program",
+            ("compile", "model", "--backend", "lava-stock", "-o", "new"),
+            "backend lava-stock requires an integer program",
         ),
         (
             ("compile", "model", "--profile", "loihi1", "-o", "new"),
-            "--profile says how to make integers, and no --bits is given; give --bits",
+            "profile says how to make integers, and no bits are given; give bits",
         ),
         (
             ("compile", "model", "--bits", "8", "--profile", "cmos45", "-o", "new"),
             "cmos45 has no cores for our integers: an operation count has no cores; use",
         ),
         (
+            ("run", "plain", "--data", "data.npz", "--backend", "nothing"),
+            "no backend is called 'nothing'; use one of reference, lava, lava-stock",
+        ),
+        (
             ("run", "plain", "--data", "data.npz", "--arithmetic", "fixed"),
             "holds no integer program; compile it",
         ),
         (
-            ("run", "plain", "--data", "data.npz", "--lowering", "stock"),
-            "stock processes run on the backend lava in process and keep no states; use these",
+            ("run", "plain", "--data", "data.npz", "--backend", "lava-stock"),
+            "the graph is folded, and the backend lava-stock computes in integers; compile with --bits",
         ),
     ],
 )

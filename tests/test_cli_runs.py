@@ -28,8 +28,9 @@ import stas_neuro.cli.common
 from stas_neuro import api
 from stas_neuro.activity import read_activity
 from stas_neuro.bundle import load_bundle
+from stas_neuro.chips import list_profiles, load_profile
 from stas_neuro.data import load_data
-from stas_neuro.energy import compare, estimate, list_profiles, load_profile
+from stas_neuro.energy import compare, estimate
 from stas_neuro.ir import LIF
 from stas_neuro.models.checkpoint import load_checkpoint, save_checkpoint
 from stas_neuro.verification import runs
@@ -179,7 +180,7 @@ def test_verify_tells_what_it_did_not_test(place: Place, tmp_path: Path) -> None
     model.config = model.config.replace(beta=-50.0)  # no score ever adds up to 1
     save_checkpoint(model, tmp_path / "silent")
     shown = fine("verify", tmp_path / "silent", "--data", place.data, "--limit", "1").out
-    layers = [node.name for node in api.compile(model).of_type(LIF)]
+    layers = [node.name for node in api.fold(model).of_type(LIF)]
     assert f"{len(layers)} of {len(layers)} layers never fire: {', '.join(layers)}\n" in shown
     assert "1 images, 0 spikes fired" in shown
     assert "no token halted, so halting was not tested\n" in shown
@@ -252,8 +253,39 @@ def test_compare_refuses_what_it_cannot_price_or_compare(place: Place, tmp_path:
     integers = ("--arithmetic", "fixed", "-o", tmp_path / "integers")
     fine("run", tmp_path / "bits.stas", "--data", place.data, *integers)
     for name, message in (
-        ("placed", "'on' was run on cores, 'halting' was not"),
-        ("integers", "'halting' is a float run, 'on' an integer one"),
+        ("placed", "'halting' was run on no cores, 'on' on cores"),
+        ("integers", "'halting' was computed in float64, 'on' in integers, weights of 8 bits"),
     ):
         told = stas("compare", place.run, "--baseline", f"on={tmp_path / name}", "--profiles", "loihi2")
         assert told.code == 2 and message in told.err
+    other = make_data(tmp_path / "other.npz", IMAGES, seed=1)
+    fine("run", place.bundle, "--data", other, "-o", tmp_path / "elsewhere")
+    fine("run", place.bundle, "--data", place.data, "--gating", "none", "-o", tmp_path / "computed")
+    for name, message in (
+        ("elsewhere", "image 0 has the hash"),
+        (place.run, "baseline 'on' halts itself: it makes"),
+    ):
+        told = stas("compare", place.run, "--baseline", f"on={tmp_path / name}", "--profiles", "loihi2")
+        assert told.code == 2 and message in told.err
+    fine("compare", place.run, "--baseline", f"on={tmp_path / 'computed'}", "--profiles", "loihi2")
+    told = stas("compare", place.without, "--baseline", place.run, "--profiles", "loihi2")
+    assert told.code == 2 and f"'{place.without.name}' does not halt" in told.err
+
+
+def test_compare_tells_what_old_records_do_not_say(place: Place, tmp_path: Path) -> None:
+    document = json.loads((place.without / "activity.json").read_text())
+    del document["origin"]
+    (tmp_path / "old.json").write_text(json.dumps(document))
+    options = ("--baseline", tmp_path / "old.json", "--profiles", "loihi2")
+    told = fine("compare", place.run, *options, "--json").json
+    (sentence,) = told["unchecked"]
+    assert sentence.startswith("'old.json' does not say ") and "on which images it ran" in sentence
+    assert told["comparison"]["rows"][0]["unchecked"] == [sentence]
+    shown = fine("compare", place.run, *options).out
+    assert shown.count("Not checked:") == 1 and sentence in " ".join(shown.split())
+    # Equal images from another file, of another type.
+    data = np.load(place.data)
+    np.savez(tmp_path / "copy.npz", images=(data["images"] / 255).astype(np.float32), labels=data["labels"])
+    fine("run", place.bundle, "--data", tmp_path / "copy.npz", "-o", tmp_path / "copied")
+    options = ("--baseline", f"off={place.without}", "--profiles", "loihi2", "--json")
+    assert fine("compare", tmp_path / "copied", *options).json["unchecked"] == []

@@ -24,8 +24,8 @@ from cli_support import (
 from PIL import Image
 from safetensors import safe_open
 
+from stas_neuro.chips import list_profiles
 from stas_neuro.cli.train import command as train_command
-from stas_neuro.energy import list_profiles
 from stas_neuro.models.checkpoint import load_config, load_training
 from stas_neuro.training.options import TrainOptions
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
@@ -12,17 +13,20 @@ from energy_runs import run, without
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stas_neuro.activity import Activity, Origin
+from stas_neuro.chips import Profile, load_profile
 from stas_neuro.energy import (
     Gating,
     Interval,
-    Profile,
     check_alike,
+    check_same_network,
     compare,
+    compare_schedules,
     estimate,
-    load_profile,
 )
 from stas_neuro.errors import InputError
 from stas_neuro.mapping import Site
+from stas_neuro.report import comparison_csv
 
 BASELINE = run(halting=False)
 
@@ -146,12 +150,10 @@ def test_compare_says_what_is_missing() -> None:
     assert row.missing == ("energy.score_lookup",)
     for name in ("halting", "energy_saving", "dynamic_energy_saving", "latency_saving"):
         assert "profile loihi1 has no energy.score_lookup" in row.unavailable[name]
-    with pytest.raises(InputError, match="baseline 'off' covers 2 images"):
-        compare(run(), {"off": run() + run()}, [profile])
 
 
 def test_a_baseline_that_does_nothing_has_no_saving() -> None:
-    nothing = replace(run(), counts={kind: 0 * array for kind, array in run().counts.items()})
+    nothing = replace(BASELINE, counts={kind: 0 * array for kind, array in BASELINE.counts.items()})
     result = compare(run(), {"nothing": nothing}, [load_profile("cmos45")])
     (row,) = result.rows
     assert row.op_count_saving is None and row.dynamic_energy_saving is None
@@ -161,8 +163,13 @@ def test_a_baseline_that_does_nothing_has_no_saving() -> None:
 
 
 def test_the_same_run_saves_nothing() -> None:
-    (row,) = compare(run(), {"itself": run()}, [load_profile("loihi1")]).rows
+    alike = replace(BASELINE, visits=None)  # of which nobody knows whether it halts
+    (row,) = compare(alike, {"itself": alike}, [load_profile("loihi1")]).rows
     assert row.energy_saving == row.dynamic_energy_saving == row.latency_saving == Interval(0.0, 0.0, 0.0)
+    assert [told for told in row.unchecked if "whether it halts" in told] == [
+        f"'{name}' does not say whether it halts: this could not be checked"
+        for name in ("the halting run", "itself")
+    ]
 
 
 def test_a_chip_that_cannot_run_it_does_not_keep_the_others_from_being_compared() -> None:
@@ -183,23 +190,143 @@ def test_what_has_no_price_saves_nothing_that_is_known() -> None:
     assert row.op_count_saving is not None
 
 
-def test_runs_that_count_differently_are_not_compared() -> None:
-    placed = replace(
-        run(halting=False),
-        cores=(Site(),),
-        layers=tuple(replace(row, core=0) for row in run(halting=False).layers),
+def placed(record: Activity) -> Activity:
+    """Put all of it on one core."""
+    return replace(record, cores=(Site(),), layers=tuple(replace(row, core=0) for row in record.layers))
+
+
+KNOWN = Origin(
+    images=("a1",),
+    labels=(1,),
+    classes=10,
+    network="n1",
+    arithmetic="float64",
+    processes="own",
+    gating="silent",
+    chip="loihi2",
+)
+UNSAID = (
+    "in which arithmetic it was computed, in which processes it was counted, how many classes it tells "
+    "apart, on which images it ran: this could not be checked"
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": ("b2",)}, "image 0 has the hash a1 in 'halts', b2 in 'off'; run both on the same images"),
+        ({"labels": (2,)}, "image 0 is labelled 1 in 'halts', 2 in 'off'; run both on the same labelled"),
+        ({"classes": 7}, "'halts' tells 10 classes apart, 'off' 7; compare models of one task"),
+        (
+            {"arithmetic": "float32"},
+            "'halts' was computed in float64, 'off' in float32; run both with",
+        ),
+        ({"processes": "stock"}, "'halts' was counted in own processes, 'off' in stock ones; run both with"),
+        (
+            {"chip": "loihi1"},
+            "'halts' was placed for loihi2, 'off' for loihi1, whose cores differ (819",
+        ),
+    ],
+)
+def test_runs_of_other_images_or_arithmetic_are_not_compared(changes: dict[str, Any], message: str) -> None:
+    halting, plain = (replace(placed(run(halting=each)), origin=KNOWN) for each in (True, False))
+    chips = [load_profile("loihi2")]
+    (row,) = compare(halting, {"off": plain}, chips, label="halts").rows
+    assert row.unchecked == ()
+    other = replace(plain, origin=replace(KNOWN, **changes))
+    with pytest.raises(InputError, match=re.escape(message)):
+        compare(halting, {"same": plain, "off": other}, chips, label="halts")
+    with pytest.raises(InputError, match=re.escape(message)):
+        compare_schedules({"halts": halting, "off": other}, chips)
+    # What both baselines say has to agree, even where the run with halting says nothing.
+    unknown = replace(halting, origin=Origin())
+    with pytest.raises(InputError, match=re.escape(message)):
+        check_alike({"unknown": unknown, "halts": plain, "off": other})
+
+
+def test_what_a_record_does_not_say_is_told_and_not_refused() -> None:
+    halting, plain = replace(run(), origin=replace(KNOWN, chip=None)), run(halting=False)
+    result = compare(halting, {"off": plain}, [load_profile("loihi2")], label="halts")
+    assert result.rows[0].unchecked == (f"'off' does not say {UNSAID}",)
+    document = json.loads(json.dumps(result.to_json()))
+    assert document["rows"][0]["unchecked"] == list(result.rows[0].unchecked)
+    assert "unchecked" in comparison_csv(result).splitlines()[0] and UNSAID in comparison_csv(result)
+    rows = compare_schedules({"halts": halting, "off": plain}, [load_profile("loihi2")])
+    assert {row.run: row.unchecked for row in rows} == {
+        "halts": (),
+        "off": (f"'off' does not say {UNSAID}",),
+    }
+    # Labels are no part of what a run does: data may have none.
+    unlabelled = replace(plain, origin=replace(halting.origin, labels=None))
+    assert check_alike({"halts": halting, "off": unlabelled}) == ()
+
+
+def test_chips_with_the_same_cores_or_cores_that_nobody_knows_are_not_refused() -> None:
+    runs = {
+        chip: replace(placed(BASELINE), origin=replace(KNOWN, chip=chip))
+        for chip in ("loihi2", "loihi2-gated-whatif", "board", None)
+    }
+    whatif = {name: runs[name] for name in ("loihi2", "loihi2-gated-whatif")}
+    assert check_alike(whatif) == ()
+    (told,) = check_alike({"a": runs["loihi2"], "b": runs["board"]})
+    assert (
+        told
+        == "'a' was placed for loihi2, 'b' for board: whether these have the same cores could not be "
+        + ("checked")
     )
-    with pytest.raises(
-        InputError, match=r"'stage 1' was run on cores, 'the halting run' was not.*--no-mapping"
-    ):
-        compare(run(), {"stage 1": placed}, [load_profile("loihi2")])
+    (told,) = check_alike({"a": runs["loihi2"], "b": runs[None]})
+    assert told == "'b' does not say for which chip it was placed: this could not be checked"
+    assert check_alike({"a": runs["board"], "b": runs["board"]}) == ()
+
+
+def test_only_a_baseline_without_halting_is_one() -> None:
+    chips = [load_profile("loihi2")]
+    with pytest.raises(InputError, match=r"baseline 'off' halts itself: it makes 75.0% .*--accumulate off"):
+        compare(run(), {"off": run()}, chips)
+    seen = replace(run(halting=False), visits=run().visits)  # whatever its layers are called
+    with pytest.raises(InputError, match="baseline 'off' halts itself"):
+        compare(run(), {"off": seen}, chips)
+    alive = replace(run(), visits=np.ones_like(run().visits))  # it could halt, and did not
+    with pytest.raises(InputError, match="baseline 'off' halts itself"):
+        compare(run(), {"off": alive}, chips)
+    with pytest.raises(InputError, match=r"does not halt: .*give the run with halting first"):
+        compare(BASELINE, {"off": BASELINE}, chips)
+    with pytest.raises(InputError, match="two runs are called 'off'"):
+        compare(run(), {"off": BASELINE}, chips, label="off")
+
+
+def test_runs_of_one_network_have_one_hash_or_at_least_its_layers() -> None:
+    ours = replace(run(), origin=KNOWN)
+    late = replace(ours, late=1)
+    assert check_same_network({"a": ours, "b": late}) == ()
+    other = replace(ours, origin=replace(KNOWN, network="n2"))
+    with pytest.raises(InputError, match="'a' ran the network n1, 'b' another, n2; compile both from the sa"):
+        check_same_network({"a": ours, "b": other})
+    (row,) = [
+        row for row in compare_schedules({"a": ours, "b": other}, [load_profile("loihi2")]) if row.run == "b"
+    ]
+    assert row.visits_changed is None
+    unknown = replace(run(), origin=Origin())
+    (told,) = check_same_network({"a": ours, "b": unknown})
+    assert told == "'b' does not say which network it ran: this could not be checked"
+    with pytest.raises(InputError, match=r"'a' ran another network than 'b': it has the layer halt \("):
+        check_same_network({"a": ours, "b": BASELINE})
+
+
+def test_runs_that_count_differently_are_not_compared() -> None:
     plain = run(halting=False)
-    counts = dict(plain.counts)
-    counts["macs"], counts["synops"] = counts["synops"], counts["macs"]
-    reals = replace(plain, counts=counts)
-    with pytest.raises(
-        InputError, match=r"'reals' is a float run, 'the halting run' an .* fc .*--arithmetic"
-    ):
-        compare(run(), {"reals": reals}, [load_profile("loihi2")])
-    check_alike({"a": reals, "b": reals})
-    check_alike({"a": placed, "b": placed})
+    with pytest.raises(InputError, match=r"'the halting run' was run on no cores, 'stage 1' on cores.*--no"):
+        compare(run(), {"stage 1": placed(plain)}, [load_profile("loihi2")])
+    with pytest.raises(InputError, match="'the halting run' covers 1 images, 'off' 2; run both on the same"):
+        compare(run(), {"off": plain + plain}, [load_profile("loihi2")])
+    for kind in ("macs", "cpu_operations"):
+        counts = dict(plain.counts)
+        counts[kind], counts["synops"] = counts["synops"], counts[kind]
+        reals = replace(plain, counts=counts)
+        with pytest.raises(
+            InputError,
+            match=f"layer fc counts its input as synops in 'the halting run', as {kind} in 'reals'",
+        ):
+            compare(run(), {"reals": reals}, [load_profile("loihi2")])
+        check_alike({"a": reals, "b": reals})
+    check_alike({"a": placed(plain), "b": placed(plain)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ir_random import Recipe, build
+from pythons import interpreter
 
 from stas_neuro.bundle import Provenance, save_bundle
 from stas_neuro.data import normalise
@@ -38,9 +39,13 @@ def graph() -> Graph:
     return build(Recipe(norm=False, stem="learned", blocks=1))
 
 
+ODD = "-a: b\n\u00e9" + ("\udcff" if sys.platform == "linux" else "")
+"""A name that is easily misread: in a list of paths, as an option, as text. Not all systems take it whole."""
+
+
 @pytest.fixture(scope="module")
 def package(graph: Graph, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("export") / "network"
+    path = tmp_path_factory.mktemp("export") / ODD / "network"
     write_package(graph, path)
     return path
 
@@ -48,7 +53,7 @@ def package(graph: Graph, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def images(package: Path) -> Path:
     rng = np.random.default_rng(0)
-    path = package.parent / "images.npz"
+    path = package.parent.parent / "images.npz"
     raw = rng.integers(0, 256, (5, 2, 4, 6), dtype=np.uint8)
     np.savez(path, images=raw, labels=rng.integers(0, 3, 5))
     return path
@@ -58,14 +63,18 @@ def run(package: Path, *arguments: object, python: str = sys.executable) -> subp
     """Run the package's run.py from a directory that has nothing to import."""
     command = [python, "-c", GUARDED, package / "run.py", *arguments]
     env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(
+    temporary = package.parent / "temporary"
+    temporary.mkdir(exist_ok=True)
+    done = subprocess.run(
         [str(part) for part in command],
         capture_output=True,
         text=True,
         cwd=package.parent,
-        env=env,
+        env=env | {"TMPDIR": str(temporary)},
         timeout=120,
     )
+    assert not list(temporary.iterdir())
+    return done
 
 
 def assert_predicts_as(graph: Graph, images: Path, predictions: Path, printed: str) -> None:
@@ -145,6 +154,60 @@ def test_pixels_that_would_be_misread_are_refused(
     assert error.count("\n") == 1 and f"images.npz: {wrong}" in error
 
 
+def test_the_package_refuses_a_place_for_its_results_first(
+    package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine").write_text("my thesis")
+    for place, why in (("mine", "File exists"), ("none/new", "No such file or directory")):
+        assert main(package, [str(tmp_path / "missing.npz"), "--out", str(tmp_path / place)]) == 2
+        error = capsys.readouterr().err
+        assert error == f"error: {tmp_path / place}: {why}; choose another path for --out\n"
+    assert main(package, [str(tmp_path / "missing.npz"), "--out", str(tmp_path / "new")]) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_an_interrupt_ends_the_package_in_one_line(
+    package: Path, images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stas_neuro.exporters.lava.standalone.run_network", interrupted)
+    assert main(package, [str(images)]) == 130
+    assert capsys.readouterr() == ("", "interrupted\n")
+
+
+@pytest.mark.parametrize(
+    "closed",
+    [
+        "<&- >&- 2>&-",
+        *(
+            pytest.param(closed, marks=pytest.mark.slow)
+            for closed in ("<&-", ">&-", "2>&-", "<&- >&-", "<&- 2>&-", ">&- 2>&-")
+        ),
+    ],
+)
+def test_the_package_runs_with_standard_streams_closed(
+    closed: str, package: Path, images: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, package / "run.py", images, "--limit", 2, "--runtime", "multiprocess"]
+    line = shlex.join(map(str, [*command, "--out", tmp_path / "predictions.npz"]))
+    assert subprocess.run(["sh", "-c", f"exec {line} {closed}"], timeout=120, check=False).returncode == 0
+    assert len(np.load(tmp_path / "predictions.npz")["predictions"]) == 2
+
+
+def test_the_package_ends_quietly_when_its_reader_has_gone(package: Path, images: Path) -> None:
+    command = [sys.executable, package / "run.py", images, "--limit", 1]
+    line = shlex.join(map(str, command))
+    done = subprocess.run(
+        ["bash", "-c", f"{line} | true; exit ${{PIPESTATUS[0]}}"],
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
 WITHOUT_LAVA = """
 import sys
 sys.modules["lava"] = None
@@ -193,24 +256,12 @@ def test_traced_graphs_and_places_that_cannot_be_written_are_refused(graph: Grap
         write_package(graph, tmp_path / "file" / "network")
 
 
-def python_3_10() -> str | None:
-    """An interpreter of Python 3.10, from uv or pyenv."""
-    uv = shutil.which("uv")
-    if uv is not None:
-        found = subprocess.run([uv, "python", "find", "--no-config", "3.10"], capture_output=True, text=True)
-        if found.returncode == 0:
-            return found.stdout.strip()
-    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-    return next((str(path) for path in sorted(root.glob("versions/3.10*/bin/python"))), None)
-
-
 @pytest.mark.slow
-@pytest.mark.skipif(python_3_10() is None, reason="no Python 3.10 on this machine")
 def test_the_package_runs_with_unmodified_lava_on_python_3_10(
     graph: Graph, package: Path, images: Path, tmp_path: Path
 ) -> None:
     env = tmp_path / "venv"
-    subprocess.run([str(python_3_10()), "-m", "venv", env], check=True)
+    subprocess.run([interpreter("3.10"), "-m", "venv", env], check=True)
     python = str(env / "bin" / "python")
     subprocess.run([python, "-m", "pip", "install", "-q", "lava-nc==0.10.0", "numpy==1.26.*"], check=True)
     for runtime in ("in-process", "multiprocess"):

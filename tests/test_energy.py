@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stas_neuro.activity import KINDS, Activity, ActivityBuilder, Layer, step_labels
+from stas_neuro.chips import CannotRun, MissingEntry, Profile, list_profiles, load_profile
 from stas_neuro.energy import (
     GATINGS,
     PRICES,
     SCHEDULES,
-    CannotRun,
     Comparison,
     CoreCost,
     Estimate,
@@ -26,8 +26,6 @@ from stas_neuro.energy import (
     Gating,
     Interval,
     LayerCost,
-    MissingEntry,
-    Profile,
     Saving,
     Schedule,
     ScheduleCost,
@@ -35,8 +33,6 @@ from stas_neuro.energy import (
     StepCost,
     TokenCost,
     estimate,
-    list_profiles,
-    load_profile,
 )
 from stas_neuro.energy.placement import pack
 from stas_neuro.errors import InputError

@@ -22,7 +22,7 @@ from stas_neuro.exporters.lava.network import Network
 from stas_neuro.exporters.lava.processes import FIXED_POINT, FLOATING_POINT, PROCESSES, Run
 from stas_neuro.exporters.lava.schedule import DELAYED, EACH, HELD, Schedule, Window
 from stas_neuro.ir import NODE_TYPES, BatchNorm, HaltingScore, Node
-from stas_neuro.ir.fixed import FLOAT_OF
+from stas_neuro.ir.ops import FLOAT_OF
 
 FOLDED = Recipe(norm=False)
 

@@ -15,8 +15,8 @@ from lava_support import by_turns, inputs_of
 from random_mappings import mappings, one_core
 
 from stas_neuro.activity import MAPPED_KINDS, Activity
-from stas_neuro.api import compile
-from stas_neuro.energy.profile import load_profile
+from stas_neuro.api import fold
+from stas_neuro.chips.profile import load_profile
 from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.build import build_network
 from stas_neuro.exporters.lava.cores import cores_of
@@ -128,7 +128,7 @@ MODELS = [
 @pytest.mark.parametrize("model", MODELS)
 def test_a_shipped_model_on_the_cores_of_a_chip(model: str) -> None:
     pytest.importorskip("torch")
-    graph = Quantise(bits=8)(compile(EXAMPLES / "models" / model))
+    graph = Quantise(bits=8)(fold(EXAMPLES / "models" / model))
     images = np.load(EXAMPLES / "data" / "fashion-mnist-512.npz")["images"][:6]
     images = images.reshape(6, *graph.input.shape).astype(np.int64)
     mapping = place(graph, load_profile("loihi2"), strategy="token-major", groups=7)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from ir_random import Recipe, build, recipes
 from random_models import random_model
 
-from stas_neuro.api import compile
+from stas_neuro.api import fold
 from stas_neuro.energy import estimate
 from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.stock import cost_of, lower_stock, round_synaptic_biases, run_stock
@@ -159,7 +159,7 @@ def test_residual_currents_and_trained_shapes_go_too(choices: dict[str, Any]) ->
     config = preset("tiny-spikingformer").replace(
         **{"dim": 8, "image_size": 4, "time_steps": 3, "beta": -1.5} | choices
     )
-    graph = round_synaptic_biases(Quantise()(compile(random_model(config, 3))))
+    graph = round_synaptic_biases(Quantise()(fold(random_model(config, 3))))
     trace = assert_equal(lower_stock(graph), pixels_for(graph, 3))
     assert trace.token_ratio < 1 or config.accumulate == "off" or config.backbone == "spikformer"
 

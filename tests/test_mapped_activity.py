@@ -14,7 +14,7 @@ from naive_messages import naive_messages
 from random_mappings import mappings, one_core
 
 from stas_neuro.activity import KINDS, MAPPED_KINDS, Activity, layers_of
-from stas_neuro.energy import load_profile
+from stas_neuro.chips import load_profile
 from stas_neuro.energy.gating import stepping, turns
 from stas_neuro.energy.schedule import hardware_steps
 from stas_neuro.errors import InputError

@@ -12,7 +12,7 @@ from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 from ir_random import Recipe, build, recipes
 
-from stas_neuro.api import compile
+from stas_neuro.api import fold
 from stas_neuro.data import LabelledImages, load_data
 from stas_neuro.errors import CheckFailed
 from stas_neuro.exporters.lava.build import build_network
@@ -327,7 +327,7 @@ SHIPPED: Mapping[str, tuple[Callable[[Network], tuple[Network, str] | None], str
 @pytest.fixture(scope="module")
 def shipped_graph() -> Graph:
     pytest.importorskip("torch")
-    return Quantise(bits=8)(compile(shipped(f"models/{HALTING_MODEL}")))
+    return Quantise(bits=8)(fold(shipped(f"models/{HALTING_MODEL}")))
 
 
 def test_the_shipped_model_passes_without_a_fault(shipped_graph: Graph) -> None:

@@ -73,11 +73,14 @@ def test_inspect_tells_how_full_cores_are(place: Place, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "what"),
     [
-        (("--groups", "2"), "--groups is of --placement"),
-        (("--minimise", "core-steps"), "--minimise is of --placement"),
+        (("--groups", "2"), "groups requires a placement"),
+        (("--minimise", "core-steps"), "minimise requires a placement"),
         (("--placement", "halting-aware"), "halting-aware learns from visits"),
-        (("--placement", "token-major", "--minimise", "core-steps"), "--minimise is of halting-aware"),
-        (("--placement", "token-major", "--limit", "5"), "--limit is of --profile-run"),
+        (
+            ("--placement", "token-major", "--minimise", "core-steps"),
+            "minimise requires halting-aware placement",
+        ),
+        (("--placement", "token-major", "--limit", "5"), "limit requires a profile-run"),
         (("--placement", "token-major", "--groups", "17"), "17 groups of 16 tokens"),
         (("--placement", "token-major", "--profile", "cmos45"), "cmos45 has no cores"),
         (("--bits", "8", "--profile", "truenorth"), "256 x 256 synapses of one bit"),

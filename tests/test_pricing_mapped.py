@@ -13,17 +13,9 @@ from hypothesis import strategies as st
 
 from stas_neuro import api
 from stas_neuro.activity import Activity, ActivityBuilder, Layer, step_labels
+from stas_neuro.chips import CannotRun, MissingEntry, load_profile
 from stas_neuro.data import load_data
-from stas_neuro.energy import (
-    CannotRun,
-    Estimate,
-    Gating,
-    MissingEntry,
-    compare,
-    compare_schedules,
-    estimate,
-    load_profile,
-)
+from stas_neuro.energy import Estimate, Gating, compare, compare_schedules, estimate
 from stas_neuro.energy.gating import stepping, turns
 from stas_neuro.energy.schedule import hardware_steps
 from stas_neuro.errors import InputError
@@ -298,7 +290,7 @@ def test_images_are_priced_one_by_one() -> None:
 @pytest.mark.slow
 def test_what_is_derived_is_what_a_run_with_gated_cores_executes() -> None:
     """The neurons that the reference left out are those of cores that are taken to stand still."""
-    graph = api.compile(shipped("models/fashion-spikformer"))
+    graph = api.fold(shipped("models/fashion-spikformer"))
     data = load_data(str(shipped(IMAGES))).select(slice(0, 3))
     cores = place(graph, load_profile("loihi2"), strategy="token-major")
     gated, plain = (api.run(graph, data, mapping=cores, gating=mode).activity for mode in ("core", "silent"))

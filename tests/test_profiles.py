@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stas_neuro.energy.profile import (
+from stas_neuro.chips.profile import (
     CAPABILITIES,
     ENTRIES,
     UNITS,

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from stas_neuro.energy import Profile, load_profile
-from stas_neuro.energy.entries import CAPABILITIES, ENTRIES, UNITS
-from stas_neuro.energy.inheritance import inherit
+from stas_neuro.chips import Profile, load_profile
+from stas_neuro.chips.entries import CAPABILITIES, ENTRIES, UNITS
+from stas_neuro.chips.inheritance import inherit
 from stas_neuro.errors import InputError
 
 HEAD = 'schema_version = 1\nname = "{name}"\ntitle = "T"\nextends = "{parent}"\n'

@@ -367,7 +367,8 @@ def test_convolution_synapses_at_the_border(kernel: int, stride: int, height: in
     graph = build(recipe)
     images = images_for(graph, 3)
     trace = run_reference(graph, images, record_spikes=True)
-    once = trace.activity.step_index("once")
+    # The current of the first convolution is supplied to neurons that run in every step of the stem.
+    once, stem = (trace.activity.step_index(label) for label in ("once", "stem2"))
     ones = {
         "stem.conv0": np.ones(images.shape),
         "stem.conv1": trace.spikes["stem.lif0"].sum(axis=1).astype(float),
@@ -378,7 +379,7 @@ def test_convolution_synapses_at_the_border(kernel: int, stride: int, height: in
         synops = compute(node, {"x": (values != 0).astype(float)}, weight=weight).sum(axis=(1, 2, 3))
         unary = compute(node, {"x": values}, weight=weight).sum(axis=(1, 2, 3))
         if name == "stem.conv0":
-            np.testing.assert_array_equal(activity_of(trace, "macs", name)[:, once], synops)
+            np.testing.assert_array_equal(activity_of(trace, "macs", name)[:, stem], synops)
             assert not activity_of(trace, "synops", name).any()
         else:
             np.testing.assert_array_equal(activity_of(trace, "synops", name)[:, once], synops)
@@ -474,3 +475,19 @@ def test_graphs_survive_a_run_unchanged():
     before = dataclasses.replace(graph)
     run_reference(graph, images_for(graph, 2))
     assert graph == before
+
+
+def test_a_run_that_is_not_counted_is_the_same_run() -> None:
+    graph = build(Recipe(halting="raster"))
+    images = images_for(graph, 3)
+    counted, plain = (
+        run_reference(graph, images, count=count, record_spikes=True, chunk=2) for count in (True, False)
+    )
+    np.testing.assert_array_equal(plain.logits, counted.logits)
+    np.testing.assert_array_equal(plain.visits, counted.visits)
+    assert all((plain.spikes[name] == spikes).all() for name, spikes in counted.spikes.items())
+    assert plain.counted is None
+    with pytest.raises(InputError, match="not counted"):
+        _ = plain.activity
+    with pytest.raises(InputError, match="only some of the traces were counted"):
+        Trace.concatenate([counted, plain])

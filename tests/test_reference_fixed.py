@@ -71,7 +71,7 @@ def test_random_integers_equal_the_oracle(graph: Graph, seed: int):
 @settings(max_examples=25)
 @given(
     recipes(norm=False, height=4, width=3),
-    st.integers(1, 9),
+    st.integers(2, 9),
     st.sampled_from(("layer", "channel")),
     st.sampled_from(("graded", "bias")),
 )
@@ -279,12 +279,10 @@ def test_work_of_the_processor_beside_the_cores():
         assert divisions.sum() == divisions[:, step].sum() == 2 * tokens * features
     conv = on.layer_index("stem.conv0")
     operations = off.counts["cpu_operations"][:, conv]
-    np.testing.assert_array_equal(operations, on.counts["synops"][:, conv])
+    np.testing.assert_array_equal(operations, on.counts["macs"][:, conv])
     assert operations.sum() > 0
     assert not any(off.counts[kind][:, conv].any() for kind in ("synops", "synops_unary", "macs"))
-    assert not any(on.counts[kind][:, conv].any() for kind in ("cpu_operations", "macs"))
-    # Values of pixels, each through the synapses of one.
-    assert on.counts["synops_unary"][:, conv].sum() > 20 * on.counts["synops"][:, conv].sum()
+    assert not any(on.counts[kind][:, conv].any() for kind in ("cpu_operations", "synops", "synops_unary"))
 
 
 @pytest.mark.parametrize(

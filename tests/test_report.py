@@ -13,16 +13,9 @@ from energy_runs import run, without
 from PIL import Image
 from rich.console import Console, RenderableType
 
+from stas_neuro.chips import list_profiles, load_profile
 from stas_neuro.cli.common import emit
-from stas_neuro.energy import (
-    Comparison,
-    Split,
-    compare,
-    compare_schedules,
-    estimate,
-    list_profiles,
-    load_profile,
-)
+from stas_neuro.energy import Comparison, Split, compare, compare_schedules, estimate
 from stas_neuro.errors import InputError
 from stas_neuro.report import (
     comparison_csv,
@@ -67,7 +60,7 @@ def test_si(number: float, unit: str, text: str) -> None:
 def trace() -> Trace:
     activity = run() + run(halting=True)
     return Trace(
-        logits=np.array([[0.0, 1.0], [2.0, 1.0]]), visits=np.asarray(activity.visits), activity=activity
+        logits=np.array([[0.0, 1.0], [2.0, 1.0]]), visits=np.asarray(activity.visits), counted=activity
     )
 
 

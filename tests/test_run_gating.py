@@ -33,7 +33,7 @@ def placed(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("backend", api.BACKENDS)
+@pytest.mark.parametrize("backend", ("reference", "lava"))
 @pytest.mark.parametrize("arithmetic", ["float", "fixed"])
 def test_no_gating_changes_a_result(place: Place, placed: Path, backend: str, arithmetic: str) -> None:
     bundle, data = load_bundle(placed), load_data(str(place.data))
@@ -61,7 +61,7 @@ def test_both_backends_count_the_same_on_cores(place: Place, placed: Path) -> No
     for gating in ("none", "core"):
         ours, lavas = (
             api.run(bundle, data, backend=backend, arithmetic="fixed", gating=gating).activity
-            for backend in api.BACKENDS
+            for backend in ("reference", "lava")
         )
         assert ours == lavas
 

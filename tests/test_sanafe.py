@@ -16,20 +16,24 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cli_support import fine, stas
 from fixed_random import quantised_at_random
 from ir_random import Recipe, build
+from sanafe_oracle.architecture import Architecture
+from sanafe_oracle.cases import sanafe_cases
+from sanafe_oracle.cross_check import Case, Count, CrossCheck, architecture_of, cross_check
+from sanafe_oracle.network import group_name
+from sanafe_oracle.networks import by_channels, input_spikes, one_core, scattered, spiking_network
+from sanafe_oracle.package import write_package
+from sanafe_oracle.support import cannot_say, refusals
 
-from stas_neuro.bundle import Provenance, save_bundle
-from stas_neuro.energy import Interval, load_profile
+from stas_neuro.chips import load_profile
+from stas_neuro.energy import Interval
 from stas_neuro.errors import InputError
-from stas_neuro.exporters.sanafe import Architecture, cannot_say, group_name, refusals, write_package
-from stas_neuro.ir import FixedLIF, Graph, Stage, op_of
+from stas_neuro.ir import FixedLIF, Graph
 from stas_neuro.mapping import Mapping, Site
 from stas_neuro.placement import place
 from stas_neuro.reference import run_reference
-from stas_neuro.validation import Case, Check, Count, CrossCheck, architecture_of, cross_check, sanafe_cases
-from stas_neuro.validation.networks import by_channels, input_spikes, one_core, scattered, spiking_network
+from stas_neuro.validation import Check
 
 ROOT = Path(__file__).resolve().parents[1]
 COSTS = Architecture(
@@ -237,49 +241,6 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="several chips"):
         write_package(graph, dataclasses.replace(two, cores=sites), COSTS, frames, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-def float_twin(graph: Graph) -> Graph:
-    """A folded graph with the nodes and wires of an integer one, for bundles hold both."""
-    nodes = []
-    for node in graph.nodes:
-        base = op_of(node)
-        names = [field.name for field in dataclasses.fields(base)]
-        nodes.append(base(**{name: getattr(node, name) for name in names}))
-    floats = {
-        f"{node.name}/{param}": np.ones(shape)
-        for node in nodes
-        for param, shape in node.params(graph.time_steps).items()
-    }
-    return dataclasses.replace(graph, stage=Stage.FOLDED, nodes=tuple(nodes), tensors=floats)
-
-
-def test_convert_writes_what_was_placed(tmp_path: Path) -> None:
-    graph = spiking_network(3, leaky=True)
-    provenance = Provenance(source="none", source_sha256={}, options={})
-    placed = {"placed": scattered(graph, 7, 1), "unplaced": None}
-    for name, mapping in placed.items():
-        save_bundle(float_twin(graph), tmp_path / name, provenance, quantised=graph, mapping=mapping)
-    events = np.concatenate([input_spikes(5)[None], input_spikes(6)[None]]).astype(np.float32)
-    np.savez(tmp_path / "events.npz", images=events)
-    given = ("--to", "sanafe", "--data", tmp_path / "events.npz", "-o", tmp_path / "out")
-    done = fine("convert", tmp_path / "placed", *given, "--json").json
-    assert done["files"] == ["README.md", "chip.yaml", "network.yaml", "run.py"]
-    costs = architecture_of(load_profile("loihi1"))
-    spikes = input_spikes(5).astype(np.int64) * 255  # what an event of 1 is to the integer program
-    write_package(graph, scattered(graph, 7, 1), costs, spikes, tmp_path / "own")
-    for name in done["files"]:
-        assert (tmp_path / "out" / name).read_text() == (tmp_path / "own" / name).read_text()
-    refused = {
-        "is on no cores": (tmp_path / "unplaced", *given),
-        "the graph is folded": (tmp_path / "placed", *given, "--arithmetic", "float"),
-        "give events with --data": (tmp_path / "placed", "--to", "sanafe", "-o", tmp_path / "new"),
-        "leave them out for lava": (tmp_path / "placed", "--to", "lava", *given[2:]),
-    }
-    for message, arguments in refused.items():
-        result = stas("convert", *arguments)
-        assert result.code == 2 and message in result.err, result.err
-    assert not (tmp_path / "new").exists()
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,13 @@ from energy_runs import run
 from test_pricing_mapped import CHIP, HALTED
 from test_pricing_mapped import run as on_cores
 
-from stas_neuro.activity import Activity, ActivityBuilder, Layer
-from stas_neuro.energy import Interval, Saving, compare, estimate, load_profile
+from stas_neuro.activity import Activity, ActivityBuilder, Layer, Origin
+from stas_neuro.chips import load_profile
+from stas_neuro.energy import Interval, Saving, compare, estimate
 from stas_neuro.energy.split import at_every_step, split
 
 PARTS = ("stem_saved_j", "schedule_saved_j", "operations_saved_j", "gating_saved_j")
-ALL_LIVE = on_cores([[[1, 1], [1, 1]]], [[[3, 2], [2, 2]]])
+ALL_LIVE = replace(on_cores([[[1, 1], [1, 1]]], [[[3, 2], [2, 2]]]), origin=Origin(gating="none"))
 
 
 def with_stem(record: Activity) -> Activity:
@@ -101,7 +102,7 @@ def test_savings_survival_is_the_saving_by_that_of_the_operation_count() -> None
     assert row.savings_survival.value == pytest.approx(row.energy_saving.value / row.op_count_saving)
     counted = row_of(run(), run(halting=False), "cmos45").savings_survival
     assert counted is not None and counted.value == pytest.approx(1)
-    nothing = row_of(run(), run())
+    nothing = row_of(run(), scaled(0))
     assert nothing.savings_survival is None
     assert nothing.unavailable["savings_survival"] == "the operation count saves nothing"
 

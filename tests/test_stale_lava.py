@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ir_random import Recipe, build, images_for, recipes
 
 from stas_neuro import api
+from stas_neuro.backends import RUNTIMES
 from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.build import build_network
 from stas_neuro.exporters.lava.network import Network
@@ -94,7 +95,7 @@ def test_tokens_that_halt_apart(readout: str, late: int) -> None:
 def test_both_runtimes_give_the_same() -> None:
     graph = DelayDecisions(9)(build(HALTING_APART))
     images = images_for(graph, 2)
-    here, there = (run_lava(graph, images, runtime=runtime) for runtime in api.RUNTIMES)
+    here, there = (run_lava(graph, images, runtime=runtime) for runtime in RUNTIMES)
     np.testing.assert_array_equal(here.logits, there.logits)
     np.testing.assert_array_equal(here.visits, there.visits)
 
@@ -103,7 +104,7 @@ def test_both_runtimes_give_the_same() -> None:
 @pytest.mark.parametrize("late", [5, 11])
 def test_lava_decides_late_on_the_shipped_model(arithmetic: str, late: int) -> None:
     pytest.importorskip("torch")
-    folded = api.compile(EXAMPLES / "models" / "fashion-spikformer")
+    folded = api.fold(EXAMPLES / "models" / "fashion-spikformer")
     graph = DelayDecisions(late)(folded if arithmetic == "float" else Quantise(bits=8)(folded))
     pixels = np.load(EXAMPLES / "data" / "fashion-mnist-512.npz")["images"][:4]
     check(graph, api.preprocess(graph, pixels.reshape(4, *graph.input.shape)))

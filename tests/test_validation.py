@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stas_neuro.energy import Interval, estimate, load_profile
+from stas_neuro.chips import load_profile
+from stas_neuro.energy import Interval, estimate
 from stas_neuro.errors import InputError
 from stas_neuro.report import si
 from stas_neuro.validation import (

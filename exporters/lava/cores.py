@@ -9,14 +9,14 @@ import numpy as np
 
 from stas_neuro.activity import layers_of
 from stas_neuro.exporters.lava.network import Array
-from stas_neuro.ir import LIF, Graph, HaltAccumulate, Node, is_off_core
-from stas_neuro.mapping import Mapping, Piece, Routes, does_events, extent
+from stas_neuro.ir import LIF, Graph, HaltAccumulate, Node
+from stas_neuro.mapping import Mapping, Piece, Routes, extent
 from stas_neuro.mapping.neurons import placed_with
 
 
 def pieces_of(graph: Graph, mapping: Mapping, node: Node) -> tuple[Piece, ...]:
     """Pieces that do the events of a node; none of what is done beside the cores."""
-    if not does_events(node) or is_off_core(node):
+    if not node.traits.counts_events or node.off_core:
         return ()
     return mapping.of_layer(placed_with(graph, node) or node.name)
 

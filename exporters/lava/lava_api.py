@@ -12,6 +12,7 @@ from . import compat as compat
 
 # isort: split
 from lava.magma.compiler.builders.channel_builder import ChannelBuilderMp
+from lava.magma.compiler.builders.py_builder import PyProcessBuilder
 from lava.magma.compiler.executable import Executable
 from lava.magma.core.decorator import implements, requires, tag
 from lava.magma.core.model.py.model import PyLoihiProcessModel
@@ -24,6 +25,7 @@ from lava.magma.core.resources import CPU
 from lava.magma.core.run_conditions import RunSteps
 from lava.magma.core.run_configs import RunConfig
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+from lava.magma.runtime.message_infrastructure.multiprocessing import MultiProcessing
 from lava.magma.runtime.runtime import Runtime
 
 __all__ = [
@@ -35,11 +37,13 @@ __all__ = [
     "InPort",
     "LavaPyType",
     "LoihiProtocol",
+    "MultiProcessing",
     "OutPort",
     "ProcessServer",
     "PyInPort",
     "PyLoihiProcessModel",
     "PyOutPort",
+    "PyProcessBuilder",
     "RunConfig",
     "RunSteps",
     "Runtime",

@@ -12,7 +12,7 @@ from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.build import build_network
 from stas_neuro.exporters.lava.network import FIXED, NETWORK_FILE, Network
 from stas_neuro.exporters.lava.rules import check_network
-from stas_neuro.files import appearing_directory
+from stas_neuro.files import Output, check_outputs
 from stas_neuro.ir import Graph
 
 LIBRARY = "stas_lava"
@@ -23,13 +23,16 @@ MODULES = (
     "execute.py",
     "executor.py",
     "failure.py",
+    "infrastructure.py",
     "lava_api.py",
+    "lifeline.py",
     "network.py",
     "reading.py",
     "reports.py",
     "rules.py",
     "schedule.py",
     "standalone.py",
+    "streams.py",
     "supervisor.py",
     "worker.py",
 )
@@ -83,14 +86,20 @@ def write_package(graph: Graph, path: Path | str, force: bool = False) -> None:
         The graph still has BatchNorm nodes or is larger than a package may be (`rules`), something is at
         `path` already, or it cannot be written.
     """
-    target = Path(path).resolve()
+    output = package_output(Path(path).resolve(), force=force)
+    check_outputs([output])
     network = build_network(graph)
     try:
         check_network(network)
     except BadDocument as error:
         raise InputError(f"no package can hold the network: {error}", "export a smaller one") from error
-    with appearing_directory(target, marker=NETWORK_FILE, force=force) as fresh:
+    with output.filled() as fresh:
         _write(network, fresh)
+
+
+def package_output(path: Path, *, force: bool) -> Output:
+    """Give the place of a package, for `check_outputs`."""
+    return Output.marked(path, NETWORK_FILE, force=force)
 
 
 def _write(network: Network, directory: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stas_neuro.activity import ActivityBuilder, builder_for, does_events
+from stas_neuro.activity import ActivityBuilder, builder_for
 from stas_neuro.errors import InputError, StasError
 from stas_neuro.exporters.lava.build import build_network
 from stas_neuro.exporters.lava.cores import cores_of, pieces_of
@@ -16,8 +16,8 @@ from stas_neuro.exporters.lava.execute import Result, run_network
 from stas_neuro.exporters.lava.failure import LavaFailure
 from stas_neuro.exporters.lava.messages import add_messages, labels
 from stas_neuro.exporters.lava.network import Network
-from stas_neuro.ir import Array, Graph, Phase, Readout, Stage
-from stas_neuro.mapping import Mapping, routes
+from stas_neuro.ir import Array, Graph, Stage
+from stas_neuro.mapping import Mapping, routes, works_in
 from stas_neuro.trace import Trace
 
 
@@ -108,7 +108,7 @@ def run_lava(
     return Trace(
         logits=result.logits,
         visits=result.visits,
-        activity=builder.build(result.visits),
+        counted=builder.build(result.visits),
         spikes=result.spikes,
         states=result.states,
     )
@@ -116,13 +116,14 @@ def run_lava(
 
 def _add_counts(builder: ActivityBuilder, graph: Graph, mapping: Mapping | None, result: Result) -> None:
     """Enter what the processes counted, each piece's at its row."""
-    for node in filter(does_events, graph.nodes):
+    for node in (node for node in graph.nodes if node.traits.counts_events):
         pieces = () if mapping is None else pieces_of(graph, mapping, node)
         rows = [f"{node.name}@{piece.core}" for piece in pieces] or [node.name]
-        # A readout works in every model step.
-        steps = labels(graph, Phase.STEP if isinstance(node, Readout) else node.phase)
+        steps = labels(graph, works_in(graph, node))
         for kind, counts in result.counts[node.name].items():
             by_row = counts.reshape(*counts.shape[:2], len(rows))
+            # What a process computes once, for neurons of every step, is brought to them in each.
+            by_row = np.broadcast_to(by_row, (len(by_row), len(steps), len(rows)))
             for step, label in enumerate(steps):
                 for number, row in enumerate(rows):
                     builder.add(kind, row, label, by_row[:, step, number])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,12 +16,34 @@ from .execute import RUNTIMES, run_network
 from .failure import LavaFailure
 from .network import Array, Network
 from .rules import LARGEST
+from .streams import open_standard_streams
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
+BROKEN_PIPE = 141
+"""Exit code where the reader of our output has gone: 128 + SIGPIPE."""
 
 
 def main(directory: Path, arguments: Sequence[str] | None = None) -> int:
     """Run the network saved in `directory`; 0, or 2 with one line on standard error."""
+    open_standard_streams()
+    try:
+        code = _run(directory, arguments)
+        sys.stdout.flush()  # a closed pipe shows here, not at exit
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at exit
+        return BROKEN_PIPE
+    return code
+
+
+def _run(directory: Path, arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     try:
+        if options.out is not None:
+            _check_free(options.out)
         network = Network.load(directory)
         images, labels = _read(options.images, options.limit, network.classes)
         result = run_network(
@@ -43,8 +66,18 @@ def main(directory: Path, arguments: Sequence[str] | None = None) -> int:
         print(f"accuracy: {right / len(labels):.4f} ({right} of {len(labels)})")
     print(f"token ratio: {result.token_ratio:.4f}")
     if options.out is not None:
-        np.savez(options.out, predictions=predictions, logits=result.logits, visits=result.visits)
+        with options.out.open("xb") as file:  # which refuses what has appeared there meanwhile
+            np.savez(file, predictions=predictions, logits=result.logits, visits=result.visits)
     return 0
+
+
+def _check_free(path: Path) -> None:
+    """Refuse, before any work, a file that exists or cannot be made."""
+    try:
+        path.open("xb").close()
+        path.unlink()
+    except OSError as error:
+        raise LavaFailure(f"{path}: {error.strerror or error}", "choose another path for --out") from error
 
 
 def _parser() -> argparse.ArgumentParser:

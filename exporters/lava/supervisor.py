@@ -2,43 +2,64 @@
 
 Left alone that runtime hangs: when a process dies, when one raises, when nobody stops it. So it runs in a
 child of its own session (`worker`), which reports over a pipe; whatever ends the run, the session is ended.
+Nothing of a run has a name in a file system, so that nothing stays, however it ends.
 """
 
 from __future__ import annotations
 
-import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait
-from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 
 from .failure import LavaFailure
-from .network import Array, Network, load_arrays
-from .reports import (
-    IMAGES_FILE,
-    LOG_FILE,
-    OPTIONS_FILE,
-    record_file,
-    stack_file,
-)
+from .network import Array, Network
+from .reports import Event, Reports
 
 POLL_S = 0.2
-"""Longest time between two looks at the child."""
+"""Longest time between two looks at the child, and between two signs of life from it."""
 START_S = 60.0
 """How long Lava may take to start its processes: about a second for 20, and more on a busy machine."""
+SIGNS_S = 2.0
+"""How long the worker may give no sign of life at least: shorter deadlines apply to images only."""
+ANSWER_S = 1.0
+"""How long processes may take to say where they are."""
 END_S = 3.0
-"""How long an ended session may take to disappear before it is killed."""
+"""How long a session may take to end itself before it is killed."""
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+WORKER = "the runtime"
+SERVICE = "the runtime service"
+_WAITS = "pypychannel.py"
+"""Lava's file of channels: in the stack of every process that waits for a message."""
+_LOG_BYTES = 1 << 16
+_NOT_KEPT = (
+    "the temporary folder cannot keep the network and the images",
+    "free some room there, or name another folder in TMPDIR",
+)
+_NOT_STARTED = (
+    "the multi-process runtime cannot be started",
+    "end other programs, or use the in-process runtime",
+)
+
+_BOOT = """
+import pickle, sys
+file = open(int(sys.argv[1]), "rb", closefd=False)
+sys.path[:] = pickle.load(file)
+from {package}.lifeline import end_with_supervisor
+end_with_supervisor(int(sys.argv[2]))
+from {package}.worker import main
+main(file, int(sys.argv[3]))
+"""
+"""The search path goes with the data: in PYTHONPATH a folder cannot have a colon in its name."""
 
 
 def supervise(
@@ -53,172 +74,224 @@ def supervise(
 ) -> dict[str, dict[str, Array]]:
     """Run all images; the record of every process by its name.
 
-    Raises LavaFailure when a process raises or dies, or no image is finished for `deadline_s`.
+    Raises LavaFailure when the runtime cannot be started, when a process raises or dies, or when no image is
+    finished, or no sign of life given, for `deadline_s`.
     """
-    with tempfile.TemporaryDirectory(prefix="stas-lava-") as name:
-        directory = Path(name)
-        network.save(directory)
-        np.save(directory / IMAGES_FILE, images)
-        options = {
-            "dtype": np.dtype(dtype).name,
-            "record_spikes": record_spikes,
-            "record_states": record_states,
-        }
-        (directory / OPTIONS_FILE).write_text(json.dumps(options), encoding="utf-8")
-        with _child(directory) as child:
-            child.watch(deadline_s, lambda done: progress(done, len(images)))
-        return {layer.name: load_arrays(record_file(directory, layer.name)) for layer in network.layers}
+    options = {"dtype": dtype, "record_spikes": record_spikes, "record_states": record_states}
+    with _session(network, np.asarray(images), options) as session:
+        return session.watch(deadline_s, lambda done: progress(done, len(images)))
 
 
 @contextmanager
-def _child(directory: Path) -> Iterator[_Child]:
+def _session(network: Network, images: Array, options: Mapping[str, Any]) -> Iterator[_Session]:
     """Start the worker; on leaving, its session has ended."""
-    reader, writer = os.pipe()
-    paths = [os.path.abspath(path) for path in sys.path]
-    env = dict.fromkeys(THREADS, "1") | os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-    try:
-        with (directory / LOG_FILE).open("wb") as log:
+    with ExitStack() as opened:
+        with _refused(*_NOT_STARTED):
+            opened.enter_context(_standard_descriptors_open())
+        with _refused(*_NOT_KEPT):
+            file = opened.enter_context(TemporaryFile())
+            log = opened.enter_context(TemporaryFile())
+            for part in (_search_path(), (network, images, options)):
+                pickle.dump(part, file, protocol=5)
+            file.seek(0)
+        with _refused(*_NOT_STARTED):
+            lifeline_out, lifeline_in = _pipe(opened)
+            reports_out, reports_in = _pipe(opened)
+            passed = [stream.fileno() for stream in (file, lifeline_out, reports_in)]
             process = subprocess.Popen(
-                [sys.executable, "-m", f"{__package__}.worker", str(directory), str(writer)],
-                stdin=subprocess.PIPE,  # never written to: its end tells the worker of ours
+                [sys.executable, "-c", _BOOT.format(package=__package__), *map(str, passed)],
+                stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                cwd=directory,
-                env=env,
-                pass_fds=(writer,),
+                cwd="/",  # our own may be gone
+                env=dict.fromkeys(THREADS, "1") | os.environ,
+                pass_fds=passed,
                 start_new_session=True,
             )
-    except BaseException:
-        os.close(reader)
-        raise
-    finally:
-        os.close(writer)
-    try:
-        yield _Child(process, reader, directory)
-    finally:
-        _end_session(process)
-        os.close(reader)
+        lifeline_out.close()
+        reports_in.close()
+        reports = Reports(reports_out.fileno(), file.fileno())
+        session = _Session(process, lifeline_in, reports, log, [layer.name for layer in network.layers])
+        try:
+            yield session
+        finally:
+            session.end()
 
 
 @dataclass
-class _Child:
-    """The worker as its supervisor sees it."""
+class _Session:
+    """The worker and its processes as their supervisor sees them."""
 
     process: subprocess.Popen[bytes]
-    reader: int
-    directory: Path
-    workers: dict[str, int] = field(default_factory=dict)
-    """Process ids by layer name, once the runtime is up."""
+    lifeline: BinaryIO
+    reports: Reports
+    log: IO[bytes]
+    layers: list[str]
+    started: bool = field(default=False, init=False)
+    records: dict[str, dict[str, Array]] = field(default_factory=dict, init=False)
 
-    def watch(self, deadline_s: float, progress: Callable[[int], None]) -> None:
-        """Return when the run is done; raise LavaFailure when it fails."""
-        heard = time.monotonic()
-        for event in self._events():
-            if event is None:
-                limit = deadline_s if self.workers else max(deadline_s, START_S)
-                if time.monotonic() - heard > limit:
-                    raise self._stalled(limit)
-                continue
-            if "failed" in event:
-                detail = Path(event["file"]).read_text(encoding="utf-8")
-                raise LavaFailure(
-                    f"{event['failed']} raised in the multi-process runtime: {detail.splitlines()[-1]}",
-                    "--debug shows the traceback",
-                    detail=detail,
-                )
-            if "died" in event:
-                raise LavaFailure(f"the process of {event['died']} died ({event['how']})", _MEMORY)
-            if "images" in event:
-                progress(event["images"])
-            self.workers = event.get("workers", self.workers)
-            heard = time.monotonic()
-            if "done" in event:
-                return
-
-    def _events(self) -> Iterator[dict[str, Any] | None]:
-        """Events as they come, None at least every POLL_S."""
-        rest = b""
+    def watch(self, deadline_s: float, progress: Callable[[int], None]) -> dict[str, dict[str, Array]]:
+        """Return the records when the run is done; raise LavaFailure when it fails."""
+        start_s = max(deadline_s, START_S)
+        without_image = without_sign = 0.0
+        answered = False
+        looked = time.monotonic()
         while True:
-            gone = self.process.poll() is not None
-            ready = wait([self.reader], 0.0 if gone else POLL_S)
-            chunk = os.read(self.reader, 1 << 16) if ready else b""
-            *lines, rest = (rest + chunk).split(b"\n")
-            yield from (json.loads(line) for line in lines)
-            if gone and not chunk:
+            events = self._receive(POLL_S)
+            now = time.monotonic()
+            passed = min(now - looked, POLL_S)  # time in which we stood still ourselves counts against nobody
+            looked = now
+            without_image += passed
+            without_sign += passed
+            for event in events:
+                if "alive" in event:
+                    answered, without_sign = True, 0.0
+                    continue
+                without_image = 0.0
+                if "failed" in event:
+                    raise _failed(event)
+                if "died" in event:
+                    what = f"the process of {event['died']} died ({event['how']})"
+                    raise LavaFailure(what, _remedy(event["how"]), detail=self._log())
+                if "started" in event:
+                    self.started = True
+                if "images" in event:
+                    progress(event["images"])
+                if "record" in event:
+                    self.records[event["record"]] = event["arrays"]
+                if "done" in event:
+                    return self.records
+            image_limit = deadline_s if self.started else start_s
+            if without_image > image_limit:
+                raise self._stalled(image_limit, answered)
+            sign_limit = max(deadline_s, SIGNS_S) if answered else start_s
+            if without_sign > sign_limit:
                 raise LavaFailure(
-                    f"the runtime ended ({ending(self.process.returncode)})",
-                    _MEMORY,
+                    f"the multi-process runtime gave no sign of life for {sign_limit:g} s",
+                    "let it go on if it was stopped, raise --deadline, or use the in-process runtime",
                     detail=self._log(),
                 )
-            yield None
+
+    def end(self) -> None:
+        """Have the worker end its processes and itself; kill what is left of them when it does not."""
+        self.lifeline.close()
+        if self.process.returncode is None:
+            with suppress(ProcessLookupError):  # of a worker that nobody has to wait for: SIGCHLD is ignored
+                os.kill(self.process.pid, signal.SIGCONT)  # a stopped one has to go on to end
+            if not self._ends():
+                self._signal_all(signal.SIGKILL)
+                self._ends()
+            self.process.wait()
+
+    def _signal_all(self, signum: int) -> None:
+        """Signal the session. Nobody has waited for the worker yet, so that its number is not given again."""
+        with suppress(ProcessLookupError, PermissionError):  # macOS forbids it where all are zombies
+            os.killpg(self.process.pid, signum)
+
+    def _ends(self) -> bool:
+        """Whether all processes of the session end within END_S: the last closes the pipe."""
+        until = time.monotonic() + END_S
+        while (left := until - time.monotonic()) > 0:
+            if self.reports.receive(left) is None:
+                return True
+        return False
+
+    def _receive(self, timeout_s: float) -> list[Event]:
+        """Events that come within a time; LavaFailure where nobody is left to send any."""
+        events = self.reports.receive(timeout_s)
+        if events is not None:
+            return events
+        code = self.process.wait()
+        how, log = ending(code), self._log()
+        last = f": {log.splitlines()[-1]}" if log and code > 0 else ""
+        raise LavaFailure(f"the runtime ended ({how}){last}", _remedy(how), detail=log)
 
     def _log(self) -> str:
-        text = (self.directory / LOG_FILE).read_text(encoding="utf-8", errors="replace")
+        """The end of what the processes printed."""
+        size = os.fstat(self.log.fileno()).st_size
+        text = os.pread(self.log.fileno(), _LOG_BYTES, max(0, size - _LOG_BYTES)).decode(errors="replace")
         return "\n".join(text.splitlines()[-20:])
 
-    def _stalled(self, limit: float) -> LavaFailure:
+    def _stalled(self, limit_s: float, answered: bool) -> LavaFailure:
         """Ask every process where it is: the culprit is not the one that waits for a message."""
-        for pid in self.workers.values():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGUSR1)
-        time.sleep(POLL_S)
-        stuck, detail = [], []
-        for name in self.workers:
-            path = stack_file(self.directory, name)
-            stack = path.read_text(encoding="utf-8") if path.exists() else ""
-            if "pypychannel.py" not in stack:
-                stuck.append(name if stack else f"{name} (does not answer)")
-                detail.append(f"{name}:\n{stack}")
-        where = f", at {', '.join(stuck)}" if stuck else ""
+        stacks = self._stacks() if answered else {}
+        asked = [WORKER, *self.layers, SERVICE] if self.started else [WORKER] if answered else []
+        stuck = [name for name in asked if _WAITS not in stacks.get(name, "")]
+        named = ", ".join(name if name in stacks else f"{name} (does not answer)" for name in stuck)
+        where = f", at {named}" if named else ""
         return LavaFailure(
-            f"the multi-process runtime finished nothing for {limit:g} s{where}",
+            f"the multi-process runtime finished nothing for {limit_s:g} s{where}",
             "look there, raise --deadline, or use the in-process runtime",
-            detail="\n".join(detail) if self.workers else self._log(),
+            detail="\n".join([*(f"{name}:\n{stacks.get(name, '')}" for name in stuck), self._log()]),
         )
 
-
-_MEMORY = "look at the memory it needs, or use the in-process runtime"
+    def _stacks(self) -> dict[str, str]:
+        """Stacks by name, of the processes that answer."""
+        self._signal_all(signal.SIGUSR1)
+        stacks: dict[str, str] = {}
+        until = time.monotonic() + ANSWER_S
+        while len(stacks) < len(self.layers) + 2 and (left := until - time.monotonic()) > 0:
+            events = self.reports.receive(left)
+            if events is None:
+                break
+            stacks |= {event["name"]: event["stack"] for event in events if "stack" in event}
+        return stacks
 
 
 def ending(code: int) -> str:
     """How a process with this exit code ended."""
-    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:  # one of the real-time signals, of which few have names
+        return f"signal {-code}"
 
 
-def _end_session(process: subprocess.Popen[bytes]) -> None:
-    """Have the worker end its session, or end what is left of it where the worker is gone or stuck."""
-    if process.stdin is not None:
-        process.stdin.close()
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(END_S)
-    # Terminating spares Python's resource tracker, which then sees all others gone and removes their shared
-    # memory; a stopped process must go on to be terminated.
-    until = time.monotonic() + END_S
-    while _group_lives(process):
-        for signum in (signal.SIGTERM, signal.SIGCONT) if time.monotonic() < until else (signal.SIGKILL,):
-            _signal_group(process.pid, signum)
-        time.sleep(0.02)
-    process.wait()
+def _remedy(how: str) -> str:
+    if how == signal.SIGKILL.name:
+        return "look at the memory it needs, or use the in-process runtime"
+    return "--debug shows what it printed last; or use the in-process runtime"
 
 
-def _signal_group(group: int, signum: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):  # macOS forbids it where only zombies are left
-        os.killpg(group, signum)
+def _failed(event: Event) -> LavaFailure:
+    what = f"{event['failed']} raised in the multi-process runtime: {event['error']}"
+    return LavaFailure(what, "--debug shows the traceback", detail=event["detail"])
 
 
-def _group_lives(process: subprocess.Popen[bytes]) -> bool:
-    """Whether the group has a process that is no zombie: who reaps orphans may take its time."""
-    process.poll()
-    proc = Path("/proc")
-    if not proc.is_dir():
-        try:
-            os.killpg(process.pid, 0)
-        except (ProcessLookupError, PermissionError):
-            return False
-        return True
-    for stat in proc.glob("[0-9]*/stat"):
-        with suppress(OSError):
-            state, _, group = stat.read_text(encoding="utf-8").rpartition(")")[2].split()[:3]
-            if int(group) == process.pid and state not in "ZX":
-                return True
-    return False
+def _search_path() -> list[str]:
+    """Return sys.path for a process in another folder. What is no path there is meant for an import hook."""
+    found = []
+    for path in sys.path:
+        if path and not os.path.exists(path):
+            found.append(path)
+            continue
+        with suppress(FileNotFoundError):  # the working directory is gone, which "" means
+            found.append(os.path.abspath(path))
+    return found
+
+
+def _pipe(opened: ExitStack) -> tuple[BinaryIO, BinaryIO]:
+    out, in_ = os.pipe()
+    return (
+        opened.enter_context(open(out, "rb", buffering=0)),
+        opened.enter_context(open(in_, "wb", buffering=0)),
+    )
+
+
+@contextmanager
+def _refused(what: str, remedy: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise LavaFailure(f"{what}: {error.strerror or error}", remedy) from error
+
+
+@contextmanager
+def _standard_descriptors_open() -> Iterator[None]:
+    """Open 0, 1 and 2 where they are closed: a file that got such a number would lose it in the child."""
+    with ExitStack() as opened:
+        while (null := os.open(os.devnull, os.O_RDWR)) <= 2:
+            opened.callback(os.close, null)
+        os.close(null)
+        yield

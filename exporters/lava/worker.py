@@ -1,115 +1,89 @@
-"""The supervised child: ``python -m <this> DIRECTORY DESCRIPTOR`` runs on Lava what DIRECTORY holds."""
+"""The supervised process: runs on Lava what it is sent, each layer in a process of its own."""
 
 from __future__ import annotations
 
-import json
 import multiprocessing
-import os
+import pickle
 import resource
 import signal
-import sys
 import threading
-import time
-from contextlib import suppress
-from multiprocessing import resource_tracker
-from pathlib import Path
-from typing import NoReturn
-
-import numpy as np
+from typing import BinaryIO, NoReturn
 
 from .assemble import Assembly, assembled
-from .lava_api import ActorType, RunSteps, Runtime
-from .network import Network
+from .infrastructure import ContainedRuntime, Infrastructure
+from .lava_api import RunSteps
+from .lifeline import end
 from .processes import Run
-from .reports import IMAGES_FILE, OPTIONS_FILE, Reporter
+from .reports import Reporter
 from .schedule import Schedule
-from .supervisor import POLL_S, ending
+from .supervisor import POLL_S, WORKER, ending
 
-_ending = threading.Lock()
-_TRACKER_S = 1.0
-"""Longest time in seconds that the end of Python's resource tracker is waited for."""
+_MACOS_OPEN_MAX = 10240
+"""Most descriptors of a process where the limit is infinity: macOS names that and refuses it."""
 
 
-def main(directory: Path, reporter: Reporter) -> None:
-    """Run, report and end; never returns to an interpreter that would wait for Lava's processes."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # Lava takes a dozen descriptors a process
+def main(file: BinaryIO, pipe: int) -> NoReturn:
+    """Run, report and end; never returns to an interpreter that would wait for Lava's processes.
+
+    Parameters
+    ----------
+    file : BinaryIO
+        Continues with the pickled network, images and options of `Run`; reports go behind them.
+    pipe : int
+        Descriptor of the pipe that reports go to.
+    """
+    _reset_signals()
+    reporter = Reporter(pipe, file.fileno(), multiprocessing.Lock())
+    reporter.show_stack_on_request(WORKER)
     try:
-        network = Network.load(directory, checked=False)  # whatever its supervisor was given
-        images = np.load(directory / IMAGES_FILE)
-        options = json.loads((directory / OPTIONS_FILE).read_text(encoding="utf-8"))
-        run = Run(
-            images=len(images),
-            period=Schedule.of(network).period,
-            reporter=reporter,
-            **options | {"dtype": np.dtype(options["dtype"]).type},
-        )
+        _set_limits()
+        network, images, options = pickle.load(file)
+        infrastructure = Infrastructure(reporter.show_stack_on_request)
+        finished = threading.Event()
+        threading.Thread(target=_watch, args=(infrastructure, reporter, finished), daemon=True).start()
+        run = Run(images=len(images), period=Schedule.of(network).period, reporter=reporter, **options)
         with assembled(network, images, run) as assembly:
-            _run(assembly, run, reporter)
+            _run(assembly, infrastructure, run, reporter)
+            finished.set()
+            reporter.event(done=True)  # Lava's own stop() would take seconds more, and may hang
     except Exception:
-        reporter.failure("the runtime")
-    _end()
+        reporter.failure(WORKER)
+    finally:
+        end()
 
 
-def _run(assembly: Assembly, run: Run, reporter: Reporter) -> None:
-    runtime = Runtime(assembly.executable, ActorType.MultiProcessing)
+def _run(assembly: Assembly, infrastructure: Infrastructure, run: Run, reporter: Reporter) -> None:
+    runtime = ContainedRuntime(assembly.executable, infrastructure)
     assembly.executable.assign_runtime_to_all_processes(runtime)
-    names = [process.name for process in assembly.executable.proc_builders]
-    finished = threading.Event()
-    threading.Thread(target=_watch, args=(runtime, names, reporter, finished), daemon=True).start()
     runtime.initialize()
-    actors = runtime._messaging_infrastructure.actors  # those of the layers first, in order
-    reporter.event(workers={name: actor.pid for name, actor in zip(names, actors, strict=False)})
+    reporter.event(started=True)
     runtime.start(RunSteps(num_steps=run.steps))
-    finished.set()
-    reporter.event(done=True)  # Lava's own stop() would take seconds more, and may hang
 
 
-def _watch(runtime: Runtime, names: list[str], reporter: Reporter, finished: threading.Event) -> None:
-    """Report the first process that ends before the run does: Lava would wait for it for ever."""
+def _reset_signals() -> None:
+    """Undo what was inherited: blocked signals, and an ignored SIGCHLD, which hides how children end."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _set_limits() -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)  # Lava takes a dozen descriptors a process
+    wanted = _MACOS_OPEN_MAX if most == resource.RLIM_INFINITY else most
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, most))  # a core file would keep weights and images
+
+
+def _watch(infrastructure: Infrastructure, reporter: Reporter, finished: threading.Event) -> None:
+    """Give a sign of life now and then; report the first process that ends before the run does.
+
+    Lava would wait for that process for ever.
+    """
     while not finished.wait(POLL_S):
-        infrastructure = runtime._messaging_infrastructure
-        for index, actor in enumerate(infrastructure.actors if infrastructure is not None else ()):
+        reporter.event(alive=True)
+        for name, actor in zip(
+            infrastructure.names, infrastructure.actors, strict=False
+        ):  # one may be starting
             if not actor.is_alive() and not finished.is_set():
-                name = names[index] if index < len(names) else "the runtime service"
                 reporter.event(died=name, how=ending(actor.exitcode))
                 return
-
-
-def _end_with_parent() -> None:
-    """Wait until the supervisor's end of standard input closes, by its will or its death."""
-    while os.read(0, 1):
-        pass
-    _end()
-
-
-def _end() -> NoReturn:
-    """End and reap all children, so that none is left to a parent that may not care; then this process.
-
-    Killing would leave their shared memory behind: Python's resource tracker removes it, and it ignores the
-    signal and ends when its last client has. A stopped process must go on to be ended.
-    """
-    with _ending:
-        tracker = resource_tracker.getfd()
-        while children := multiprocessing.active_children():  # reaps those that have ended
-            for child in children:
-                if child.pid is not None:
-                    with suppress(ProcessLookupError):
-                        os.kill(child.pid, signal.SIGTERM)
-                        os.kill(child.pid, signal.SIGCONT)
-            time.sleep(0.01)
-        if tracker is not None:
-            os.close(tracker)
-        # The tracker has ended by then, unless Lava's own thread has just given it another resource: it ends
-        # with this process at the latest.
-        until = time.monotonic() + _TRACKER_S
-        with suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0] == 0 and time.monotonic() < until:
-                time.sleep(0.01)
-        os._exit(0)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), Reporter(Path(sys.argv[1]), int(sys.argv[2])))

@@ -1,7 +1,9 @@
 """Events of a run: what happened, how often, where and when."""
 
+from stas_neuro.activity.alike import COMPARED, SAME_NETWORK, Fact, check_facts, not_checked
 from stas_neuro.activity.file import read_activity, write_activity
 from stas_neuro.activity.layers import builder_for, layers_of, mapped_layers
+from stas_neuro.activity.origin import Origin, hash_images
 from stas_neuro.activity.record import (
     KINDS,
     MAPPED_KINDS,
@@ -14,22 +16,27 @@ from stas_neuro.activity.record import (
     Visits,
     step_labels,
 )
-from stas_neuro.mapping import does_events
 
 __all__ = [
+    "COMPARED",
     "KINDS",
     "MAPPED_KINDS",
     "PHASES",
+    "SAME_NETWORK",
     "TOTAL_LIMIT",
     "Activity",
     "ActivityBuilder",
     "Counts",
+    "Fact",
     "Layer",
+    "Origin",
     "Visits",
     "builder_for",
-    "does_events",
+    "check_facts",
+    "hash_images",
     "layers_of",
     "mapped_layers",
+    "not_checked",
     "read_activity",
     "step_labels",
     "write_activity",

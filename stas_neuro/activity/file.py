@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from stas_neuro.activity.origin import UNKNOWN, Origin
 from stas_neuro.activity.record import KINDS, MAPPED_KINDS, VISITS_LIMIT, Activity, Counts, Layer, Visits
 from stas_neuro.documents import shown
 from stas_neuro.errors import InputError
@@ -60,6 +61,7 @@ class _File:
     visits: _Visits | None
     cores: list[Site] = field(default_factory=list)
     late: int = 0
+    origin: Origin = UNKNOWN
 
 
 def write_activity(activity: Activity, path: str | Path) -> None:
@@ -83,6 +85,7 @@ def write_activity(activity: Activity, path: str | Path) -> None:
         "kinds": KINDS,
         "cores": [asdict(site) for site in activity.cores],
         "late": activity.late,
+        "origin": asdict(activity.origin),
     }
     # One line a layer and an event: long files stay readable, and comparable with line tools.
     lines = [f" {json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
@@ -159,6 +162,7 @@ def _record(file: _File, size: int) -> Activity:
         visits=visits,
         cores=tuple(file.cores),
         late=file.late,
+        origin=file.origin,
     )
 
 

@@ -6,23 +6,20 @@ from dataclasses import replace
 
 from stas_neuro.activity.record import ActivityBuilder, Layer, step_labels
 from stas_neuro.ir import (
-    Conv2d,
-    FixedConv2d,
     Graph,
-    Linear,
     Node,
     Phase,
-    is_off_core,
+    Synaptic,
     op_of,
 )
 from stas_neuro.mapping import Mapping, Piece, check_mapping
-from stas_neuro.mapping.neurons import SPIKING, does_events, extent, placed_with
+from stas_neuro.mapping.neurons import extent, placed_with, works_in
 
 
 def layers_of(graph: Graph) -> tuple[Layer, ...]:
     """List the layers that do events, in topological order; the same for a traced and a folded graph."""
     stages = _stages(graph)
-    return tuple(_layer(graph, node, stages[node.name]) for node in graph.nodes if does_events(node))
+    return tuple(_layer(graph, node, stages[node.name]) for node in graph.nodes if node.traits.counts_events)
 
 
 def mapped_layers(graph: Graph, mapping: Mapping) -> tuple[Layer, ...]:
@@ -36,7 +33,7 @@ def mapped_layers(graph: Graph, mapping: Mapping) -> tuple[Layer, ...]:
     check_mapping(graph, mapping)
     rows: list[Layer] = []
     for layer in layers_of(graph):
-        if is_off_core(graph.node(layer.name)):
+        if graph.node(layer.name).off_core:
             rows.append(replace(layer, placed_with=""))
             continue
         rows += [_piece_row(layer, piece) for piece in mapping.of_layer(layer.placed_with or layer.name)]
@@ -74,29 +71,26 @@ def _piece_row(layer: Layer, piece: Piece) -> Layer:
 def _layer(graph: Graph, node: Node, stage: int) -> Layer:
     positions, out_features = extent(graph, node)
     weights = 0
-    if isinstance(node, Conv2d | Linear) and not (isinstance(node, FixedConv2d) and node.off_core):
+    if isinstance(node, Synaptic) and not node.off_core:
         weights = int(graph.tensor(node, "weight").size)
     return Layer(
         name=node.name,
         kind=op_of(node).__name__,
         scope=node.scope,
         neurons=positions * out_features,
-        in_features=_in_features(node, out_features),
+        in_features=node.width if isinstance(node, Synaptic) else out_features,
         out_features=out_features,
         weights=weights,
         placed_with=placed_with(graph, node),
-        phase=str(node.phase),
+        phase=str(_phase(graph, node)),
         stage=stage,
         feedback=any(edge.delay for edge in graph.consumers(node)),
     )
 
 
-def _in_features(node: Node, out_features: int) -> int:
-    if isinstance(node, Conv2d):
-        return node.in_channels
-    if isinstance(node, Linear):
-        return node.in_features
-    return out_features
+def _phase(graph: Graph, node: Node) -> Phase:
+    """Give the phase of a row. A readout gathers in the model steps, but a chip waits for it at the end."""
+    return node.phase if node.traits.gathers else works_in(graph, node)
 
 
 def _stages(graph: Graph) -> dict[str, int]:
@@ -106,7 +100,7 @@ def _stages(graph: Graph) -> dict[str, int]:
         arrivals = [0]
         for edge in graph.inputs(node).values():
             source = graph.node(edge.src)
-            if source.phase == node.phase and not edge.delay:
-                arrivals.append(stages[source.name] + isinstance(source, SPIKING))
+            if _phase(graph, source) == _phase(graph, node) and not edge.delay:
+                arrivals.append(stages[source.name] + source.traits.fires)
         stages[node.name] = max(arrivals)
     return stages

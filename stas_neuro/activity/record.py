@@ -11,9 +11,12 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from stas_neuro.activity.alike import JOINED, check_facts
+from stas_neuro.activity.origin import UNKNOWN, Origin
 from stas_neuro.errors import InputError
 from stas_neuro.ir import block_of
 from stas_neuro.mapping import Site
+from stas_neuro.pickling import MadeAnew
 
 Counts = npt.NDArray[np.int64]
 Visits = npt.NDArray[np.bool_]
@@ -135,8 +138,10 @@ class Layer:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Activity:
+class Activity(MadeAnew):
     """Counts of a run over some images. Arrays are read-only.
+
+    Records are equal when they count the same; `origin` is not compared.
 
     Parameters
     ----------
@@ -151,6 +156,8 @@ class Activity:
         Where the cores are that rows name; empty without a mapping.
     late : int
         Hardware steps by which halting decisions are late: 0, or what the schedule pipelined-stale needs.
+    origin : Origin
+        Which network ran, on which images, computed how; by default nothing of it is known.
 
     Raises
     ------
@@ -164,6 +171,7 @@ class Activity:
     visits: Visits | None = None
     cores: tuple[Site, ...] = ()
     late: int = 0
+    origin: Origin = UNKNOWN
 
     def __post_init__(self) -> None:
         _require_unique("layer", [layer.name for layer in self.layers])
@@ -191,6 +199,10 @@ class Activity:
                 f"counts cover {sorted(images)} images by kind", "give the same images for every kind"
             )
         shape = (images.pop(), len(self.layers), len(self.steps))
+        for name in ("images", "labels"):
+            known = getattr(self.origin, name)
+            if known is not None and len(known) != shape[0]:
+                raise InputError(f"origin.{name}: has {len(known)} entries", f"give {shape[0]}, one an image")
         frozen = {kind: _frozen_counts(kind, self.counts[kind], shape) for kind in KINDS}
         object.__setattr__(self, "counts", MappingProxyType(frozen))
         if self.visits is not None:
@@ -277,6 +289,7 @@ class Activity:
             visits=None if self.visits is None else self.visits[chosen],
             cores=self.cores,
             late=self.late,
+            origin=self.origin.restrict(chosen),
         )
 
     def __add__(self, other: Activity) -> Activity:
@@ -285,21 +298,22 @@ class Activity:
 
     @staticmethod
     def concatenate(records: Iterable[Activity]) -> Activity:
-        """One record of several runs of the same network, joined along the image axis."""
+        """One record of several runs of the same network, joined along the image axis.
+
+        What one of them does not say of its origin the whole does not either.
+
+        Raises
+        ------
+        InputError
+            When there is none, or two differ in their layers, steps, cores, schedule, visits, network,
+            arithmetic or gating: names both, and the values.
+        """
         runs = tuple(records)
         if not runs:
             raise InputError("there are no activity records to join", "give at least one")
         first = runs[0]
-        for run in runs[1:]:
-            if run.layers != first.layers or run.steps != first.steps:
-                raise InputError("layers or steps of the records differ", "join runs of one network only")
-            if run.cores != first.cores or run.late != first.late:
-                raise InputError("cores or schedules of the records differ", "join runs of one mapping only")
+        check_facts({f"record {number}": run for number, run in enumerate(runs, 1)}, JOINED)
         observed = [run.visits for run in runs if run.visits is not None]
-        if observed and len(observed) != len(runs):
-            raise InputError("only some of the activity records have visits", "join only like with like")
-        if len({visits.shape[1:] for visits in observed}) > 1:
-            raise InputError("visits differ in steps, blocks or tokens", "join runs of one network only")
         return Activity(
             layers=first.layers,
             steps=first.steps,
@@ -307,6 +321,7 @@ class Activity:
             visits=np.concatenate(observed) if observed else None,
             cores=first.cores,
             late=first.late,
+            origin=Origin.join([run.origin for run in runs]),
         )
 
     def __eq__(self, other: object) -> bool:
@@ -386,7 +401,9 @@ def _frozen_counts(kind: str, array: Counts, shape: tuple[int, int, int]) -> Cou
         raise InputError(f"counts of {kind} are {np.asarray(array).dtype}", "give whole numbers")
     if np.shape(array) == shape and not np.any(array):
         return np.broadcast_to(np.int64(0), shape)  # many kinds never happen: they take no memory
-    counts = np.array(array, dtype=np.int64)
+    counts = np.asarray(array, dtype=np.int64)
+    if counts.flags.writeable or not counts.flags.owndata:  # somebody could write to it
+        counts = counts.copy()
     if counts.shape != shape:
         raise InputError(
             f"counts of {kind} have shape {counts.shape}", f"give (images, layers, steps) = {shape}"

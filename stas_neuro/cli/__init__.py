@@ -17,6 +17,7 @@ import click
 
 from stas_neuro import __version__
 from stas_neuro.errors import StasError
+from stas_neuro.exporters.lava.streams import open_standard_streams
 
 COMMANDS: Mapping[str, str] = {
     "demo": "Take the shipped model through everything, in less than a minute.",
@@ -99,6 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         The exit code.
     """
+    open_standard_streams()
     settings = Settings()
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import click
 
+from stas_neuro.chips.entries import UNITS
+from stas_neuro.chips.profile import profile_path
 from stas_neuro.cli.common import PATH, emit_json, emit_table, force_option, stas_command
-from stas_neuro.energy.calibrated import HEADER, Calibration, Error, Fit
+from stas_neuro.energy.calibrated import Calibration, Error, Fit, fitted_output
 from stas_neuro.energy.calibration import calibrate
-from stas_neuro.energy.entries import UNITS
 from stas_neuro.energy.result import Interval
 from stas_neuro.errors import InputError
+from stas_neuro.files import check_outputs
 
 _UNITS = {"energy": "pJ", "time": "ns", "power": "mW"}
 
@@ -50,28 +52,18 @@ def command(
     What is not fitted stays as in the profile. Says how well the fit predicts runs that it left out, and what
     the runs cannot tell apart. The output extends the profile: it works wherever a profile does.
     """
-    _check_free(output, force)
+    if output.suffix != ".toml":
+        raise InputError(f"{output} does not end in .toml", "name the profile's file so")
+    check_outputs([fitted_output(output, force=force)], reads=[measurements, profile_path(profile)])
     names = None if fit is None else [name.strip() for name in fit.split(",")]
     result = calibrate(measurements, profile, fit=names, confidence=confidence)
-    result.write(output)
+    result.write(output, force=force)
     if as_json:
         emit_json(result.to_json())
         return
     for done in result.fits:
         _show(done, result)
     click.echo(f"written to {output}, which extends {result.extends}")
-
-
-def _check_free(output: Path, force: bool) -> None:
-    """Refuse to replace anything but a fitted profile, and that only by force."""
-    if output.suffix != ".toml":
-        raise InputError(f"{output} does not end in .toml", "name the profile's file so")
-    if not output.exists():
-        return
-    if not output.is_file() or not output.read_bytes().startswith(HEADER.encode()):
-        raise InputError(f"{output} exists and was not written by calibrate", "choose another path")
-    if not force:
-        raise InputError(f"{output} exists", "choose another path or use --force to replace it")
 
 
 def _show(fit: Fit, result: Calibration) -> None:

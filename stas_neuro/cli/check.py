@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from stas_neuro.cli.common import PATH, emit_json, emit_table, stas_command
+from stas_neuro.cli.common import PATH, emit_json, emit_table, stas_command, weight_bits_option
 from stas_neuro.preflight import RESOURCES, Finding, Preflight, Verdict, check
 
 
@@ -22,11 +22,10 @@ from stas_neuro.preflight import RESOURCES, Finding, Preflight, Verdict, check
     metavar="NAME|FILE|all",
     help="A chip of the catalogue, a .toml file, or all of the catalogue.",
 )
-@click.option(
+@weight_bits_option(
     "--bits",
-    type=click.IntRange(1, 9),
     metavar="B",
-    help="Quantise to weights of B bits, 8 if not given; BUNDLE keeps the integers it holds if not given.",
+    text="Quantise to weights of B bits, 2 to 9, 8 if not given; BUNDLE keeps the integers it holds then.",
 )
 def command(network: Path, profile: str, bits: int | None, as_json: bool) -> None:
     """Check whether chips can take MODEL, a checkpoint directory, or BUNDLE: every problem at once.

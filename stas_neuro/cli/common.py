@@ -55,6 +55,19 @@ limit_option = click.option(
 )
 
 
+def weight_bits_option(name: str, *, metavar: str, text: str) -> Callable[[Any], Any]:
+    """Make an option of a number of bits that weights are quantised to."""
+
+    def checked(context: click.Context, parameter: click.Parameter, bits: int | None) -> int | None:
+        if bits is not None:
+            from stas_neuro.passes import Quantise  # numpy, which no help text needs
+
+            Quantise(bits=bits)  # refuses what no core holds, before any work
+        return bits
+
+    return click.option(name, type=int, callback=checked, metavar=metavar, help=text)
+
+
 def _options_of_all() -> list[click.Parameter]:
     def switch(context: click.Context, parameter: click.Parameter, value: bool) -> None:
         context.obj.debug |= value

@@ -10,29 +10,37 @@ from typing import Any
 import click
 
 from stas_neuro.activity import Activity
+from stas_neuro.chips import CannotRun, MissingEntry, Profile, list_profiles, load_profile
+from stas_neuro.chips.profile import profile_path
 from stas_neuro.cli.common import PATH, emit, emit_json, emit_table, force_option, stas_command
 from stas_neuro.cli.pricing import pricing_options
 from stas_neuro.cli.runs import read_run
 from stas_neuro.energy import (
     SCHEDULES,
-    CannotRun,
     Estimate,
     Gating,
     Interval,
-    MissingEntry,
-    Profile,
     Schedule,
     check_alike,
+    check_same_network,
     compare,
     compare_schedules,
+    disclaimer_of,
     estimate,
-    list_profiles,
-    load_profile,
 )
 from stas_neuro.errors import InputError
-from stas_neuro.files import write_atomically
-from stas_neuro.report import comparison_csv, comparison_report, schedules_report, si, write_savings_chart
-from stas_neuro.report.tables import interval_cells
+from stas_neuro.files import check_outputs
+from stas_neuro.report import (
+    comparison_csv,
+    comparison_report,
+    csv_output,
+    picture_output,
+    schedules_report,
+    si,
+    what_if_lines,
+    write_savings_chart,
+)
+from stas_neuro.report.tables import disclaimer, interval_cells, lines
 
 
 @stas_command(
@@ -91,24 +99,27 @@ def command(
     stage 1, or of the same weights compiled with --accumulate off. It tells where a saving comes from, and
     how much is left of what the literature's operation count promises. All figures are estimated.
     """
-    for output in (path for path in (csv_file, picture) if path is not None):
-        if not baselines:
-            raise InputError(f"{output} would hold savings, and there is no baseline", "give a --baseline")
-        if output.exists() and not force:
-            raise InputError(f"{output} exists", "choose another path, or replace it with --force")
-    activity = read_run(run)
     named = list_profiles() if profiles == "all" else [name.strip() for name in profiles.split(",")]
+    table = None if csv_file is None else csv_output(csv_file, force=force)
+    drawing = None if picture is None else picture_output(picture, force=force)
+    for output in (place for place in (table, drawing) if place is not None and not baselines):
+        what = f"{output.path} would hold savings, and there is no baseline"
+        raise InputError(what, "give a --baseline")
+    others = [text.rpartition("=")[2] for text in (*baselines, *stale)]
+    check_outputs([table, drawing], reads=[run, *others, *map(profile_path, named)])
+    activity = read_run(run)
     loaded = [load_profile(name) for name in named]
-    runs = {run.resolve().name: activity}
-    runs |= _labelled(stale, runs)
-    without = _labelled(baselines, runs)
-    runs |= without
-    check_alike(runs)
+    label = run.resolve().name
+    runs = {label: activity}
+    late = runs | _labelled(stale, runs)
+    without = _labelled(baselines, late)
+    runs = late | without
+    unchecked = dict.fromkeys((*check_alike(runs), *check_same_network(late)))
     priced, lacking = price_each(activity, loaded, gating, schedule, weight_bits)
     if not priced:
         reasons = " ".join(f"{name}: {reason}." for name, reason in lacking.items())
         raise InputError(f"no profile could price {run}. {reasons[:-1]}", "choose other --profiles")
-    saved = None
+    saved, reported = None, dict[str, None]()
     if without:
         saved = compare(
             activity,
@@ -118,22 +129,31 @@ def command(
             schedule=schedule,
             baseline_schedule=baseline_schedule,
             weight_bits=weight_bits,
+            label=label,
         )
-        if csv_file is not None:
-            write_atomically(csv_file, comparison_csv(saved).encode())
-        if picture is not None:
-            write_savings_chart(picture, saved)
+        reported = dict.fromkeys(told for row in saved.rows for told in row.unchecked)
+        unchecked |= reported
+        if table is not None:
+            table.write(comparison_csv(saved).encode())
+        if drawing is not None:
+            write_savings_chart(drawing.path, saved, force=force)
     schedules = compare_schedules(runs, loaded, gating, weight_bits)
     if as_json:
         document: dict[str, Any] = {"estimates": [cost.to_json() for cost in priced], "missing": lacking}
         document |= {"comparison": None if saved is None else saved.to_json()}
-        emit_json(document | {"schedules": [asdict(row) for row in schedules]})
+        document |= {"schedules": [asdict(row) for row in schedules], "unchecked": list(unchecked)}
+        emit_json(document)
         return
     show_side_by_side(priced, lacking)
     _hint(priced, loaded)
     if saved is not None:
         emit(comparison_report(saved))
+    else:
+        for line in what_if_lines(("this network", cost) for cost in priced):
+            click.echo(line)
     emit(schedules_report(schedules))
+    if rest := [told for told in unchecked if told not in reported]:
+        emit(lines("Not checked", rest))
 
 
 def _labelled(given: Sequence[str], taken: Mapping[str, Activity]) -> dict[str, Activity]:
@@ -199,7 +219,7 @@ def show_side_by_side(priced: Sequence[Estimate], lacking: dict[str, str]) -> No
     for name, reason in lacking.items():
         click.echo(f"{name} was not priced: {reason}")
     if priced:
-        click.echo(f"All figures are {priced[0].disclaimer}.")
+        emit(disclaimer(disclaimer_of(cost.figures for cost in priced)))
 
 
 def _value(interval: Interval | None, unit: str) -> str:

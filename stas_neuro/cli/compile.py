@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
-import numpy as np
 
-from stas_neuro import api
-from stas_neuro.bundle import load_bundle, save_bundle
+from stas_neuro.bundle import Bundle, bundle_output, load_bundle, save_bundle
+from stas_neuro.chips import MissingEntry, load_profile
+from stas_neuro.chips.profile import profile_path
 from stas_neuro.cli.common import (
     PATH,
     emit,
@@ -19,22 +19,26 @@ from stas_neuro.cli.common import (
     progress,
     stas_command,
     summary,
+    weight_bits_option,
 )
-from stas_neuro.data import LabelledImages, load_data
-from stas_neuro.energy import load_profile
-from stas_neuro.errors import InputError
-from stas_neuro.exporters.lava.stock import lower_stock, round_synaptic_biases
-from stas_neuro.ir import Encoding, Graph, Stage, is_off_core
-from stas_neuro.labels import bias_of_first
-from stas_neuro.mapping import Mapping
+from stas_neuro.compiler import DEFAULT_PROFILE, PROFILE_IMAGES, CompileOptions, compile
+from stas_neuro.data import data_path
+from stas_neuro.files import check_outputs
+from stas_neuro.ir import Encoding
 from stas_neuro.models.config import ACCUMULATIONS, READOUTS
-from stas_neuro.passes import SCHEDULES, run_passes, schedule_decisions
-from stas_neuro.placement import OBJECTIVES, STRATEGIES, Objective, Strategy, place, utilisation
-from stas_neuro.quantisation import SAMPLE_IMAGES, load_scales, quantise
+from stas_neuro.passes import SCHEDULES
+from stas_neuro.placement import OBJECTIVES, STRATEGIES, Objective, Strategy, utilisation
+from stas_neuro.preflight import Verdict, check
+from stas_neuro.report import cannot_take
 from stas_neuro.report.placement import utilisation_report
 
-PROFILE_IMAGES = 2000
-"""Images of a profiling run, if not told: the choice of groups has settled by then."""
+LOST = {
+    "zero weights": "all weights of {used} of {limit} output channels are 0",
+    "lost weights": "{used} of its {limit} weights became 0",
+}
+"""Findings of which compiling warns, and how: the weights are not those of the model."""
+LISTED = 8
+"""Warnings in the text; JSON has all."""
 
 
 @stas_command(
@@ -55,75 +59,78 @@ PROFILE_IMAGES = 2000
 @click.option(
     "--accumulate",
     type=click.Choice(ACCUMULATIONS),
-    help="Over what halting scores add up, instead of as trained; off ignores halting.",
+    help="Override the trained accumulation mode of halting scores; off ignores halting.",
 )
-@click.option("--epsilon", type=float, metavar="E", help="A token halts at 1 - E, instead of as trained.")
-@click.option("--readout", type=click.Choice(READOUTS), help="What the head sees, instead of as trained.")
 @click.option(
+    "--epsilon", type=float, metavar="E", help="Override the trained threshold: a token halts at 1 - E."
+)
+@click.option(
+    "--readout", type=click.Choice(READOUTS), help="Override the trained readout, the input of the head."
+)
+@weight_bits_option(
     "--bits",
-    type=click.IntRange(1, 9),
     metavar="N",
-    help="Also make the integer program, with weights of 1 to 9 bits; a fine-tuned model knows its own.",
+    text="Also make the integer program, with weights of 2 to 9 bits.  [default: the width that the model "
+    "was fine-tuned with]",
 )
 @click.option(
     "--calibrate",
     metavar="DATA",
-    help="Images to choose scales by, as --data of run; of a known data set its training images.",
+    help="Images on which scales are chosen, as --data of run; of a known data set the training images.",
 )
 @click.option(
     "--profile",
     metavar="NAME|FILE",
-    help="Chip whose integers they have to be, and whose cores --placement fills.  [default: loihi2]",
+    help="Chip that the integers must fit, and whose cores --placement uses.  [default: loihi2]",
 )
 @click.option(
     "--input-encoding",
     type=click.Choice(("graded", "bias")),
-    help="Pixels come as graded spikes, or what the first layer makes of them as biases.  [default: graded]",
+    help="Pixels enter as graded spikes; or the processor computes the first layer, which enters as biases.  "
+    "[default: graded]",
 )
 @click.option(
-    "--lowering",
-    type=click.Choice(api.LOWERINGS),
-    default="own",
-    show_default=True,
-    help="stock: a program for run --lowering stock, biases rounded to what its synapses can bring.",
+    "--backend",
+    metavar="NAME",
+    help="Make the integer program one that this backend of run takes: lava-stock rounds its biases.",
 )
 @click.option(
     "--schedule",
     type=click.Choice(SCHEDULES),
-    help="What halting decides by: all scores, or with pipelined-stale those that a pipeline has by then.",
+    help="Which scores halting uses: all, or with pipelined-stale those that have arrived in a pipeline.",
 )
 @click.option(
     "--late",
     type=click.IntRange(min=1),
     metavar="D",
-    help="Hardware steps by which pipelined-stale begins model steps early.  [default: all but one]",
+    help="Hardware steps by which decisions of pipelined-stale are late.  [default: all stages but one]",
 )
 @click.option(
     "--placement",
     type=click.Choice(STRATEGIES),
-    help="Also put it on the chip's cores: by channels, by tokens, or by tokens that halt together.",
+    help="Also place the network on cores: by channels, by tokens, or by tokens that halt together.",
 )
 @click.option(
     "--groups",
     type=click.IntRange(min=1),
     metavar="G",
-    help="Groups that --placement cuts each block into.  [default: as many as take the fewest cores]",
+    help="Groups into which --placement divides each block.  [default: those that need the fewest cores]",
 )
 @click.option(
     "--minimise",
     type=click.Choice(OBJECTIVES),
-    help="What halting-aware groups are chosen by.  [default: core-steps]",
+    help="What halting-aware placement minimises.  [default: core-steps]",
 )
 @click.option(
     "--profile-run",
     metavar="DATA",
-    help="Images to learn from which tokens halt together, as --calibrate, which is taken if not given.",
+    help="Images that show halting-aware placement which tokens halt together.  [default: --calibrate]",
 )
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
     metavar="N",
-    help=f"Take the first N images of --profile-run.  [default: {PROFILE_IMAGES}]",
+    help=f"Use the first N images of --profile-run.  [default: {PROFILE_IMAGES}]",
 )
 @force_option
 def command(
@@ -136,7 +143,7 @@ def command(
     calibrate: str | None,
     profile: str | None,
     input_encoding: Encoding | None,
-    lowering: str,
+    backend: str | None,
     schedule: str | None,
     late: int | None,
     placement: Strategy | None,
@@ -153,82 +160,52 @@ def command(
     takes numpy, and Lava if asked for, but not torch. With --bits it also holds the integer program that a
     chip would run.
     """
-    graph = api.compile(model, accumulate=accumulate, epsilon=epsilon, readout=readout)
-    options: dict[str, Any] = {"accumulate": accumulate, "epsilon": epsilon, "readout": readout}
-    if late is not None and schedule is None:
-        raise InputError("--late is of --schedule pipelined-stale", "give that schedule too")
-    if schedule is not None:
-        graph = schedule_decisions(graph, schedule, late)
-        options |= {"schedule": schedule, "late": summary(graph)["late"] or None}
-    tuned = load_scales(model)
-    quantised = None
+    reads = [model, data_path(calibrate), data_path(profile_run), profile_path(profile)]
+    check_outputs([bundle_output(output, force=force)], reads=reads)
+    options = CompileOptions(
+        accumulate=accumulate,
+        epsilon=epsilon,
+        readout=readout,
+        bits=bits,
+        calibrate=calibrate,
+        profile=profile,
+        input_encoding=input_encoding,
+        backend=backend,
+        schedule=schedule,
+        late=late,
+        placement=placement,
+        groups=groups,
+        minimise=minimise,
+        profile_run=profile_run,
+        limit=limit,
+    )
     notes: list[str] = []
-    for_integers = profile if placement is None or bits is not None else None
-    chosen = {"--calibrate": calibrate, "--profile": for_integers, "--input-encoding": input_encoding}
-    given = [name for name, value in chosen.items() if value is not None]
-    if bits is None and given:
-        what = f"{given[0]} says how to make integers, and no --bits is given"
-        remedy = "give --bits; without it a fine-tuned model is compiled as it was trained"
-        raise InputError(what, remedy if tuned else "give --bits")
-    if tuned is not None and not given and bits in (None, tuned.bits):
-        quantised = run_passes(graph, [tuned])
-        options["bits"] = tuned.bits
-    elif bits is not None:
-        target = load_profile(profile or "loihi2")
-        arithmetic = target.arithmetic
-        if arithmetic is None:
-            why = target.no_arithmetic
-            what = f"{target.name} has no cores for our integers: {why}"
-            raise InputError(what, "use loihi1 or loihi2")
-        sample = None if calibrate is None else load_data(calibrate, "train")
-        if sample is not None and (bias := bias_of_first(sample, SAMPLE_IMAGES)):
-            notes.append(f"--calibrate: {bias}")
-        quantised = quantise(
-            graph,
-            sample,
-            bits=bits,
-            arithmetic=arithmetic,
-            encoding=input_encoding or "graded",
-        )
-        options |= {
-            "bits": bits,
-            "calibrate": calibrate,
-            "profile": profile or "loihi2",
-            "input_encoding": input_encoding or "graded",
-        }
-    if lowering == "stock":
-        if quantised is None:
-            raise InputError("--lowering stock is of an integer program", "give --bits too")
-        quantised = round_synaptic_biases(quantised)
-        lower_stock(quantised)  # what stock processes cannot express is told here
-        options["lowering"] = lowering
-    asked = {"groups": groups, "minimise": minimise, "profile_run": profile_run, "limit": limit}
-    mapping = None
-    if placement is not None:
-        chip = profile or "loihi2"
-        learnt_from = profile_run or calibrate
-        if minimise is not None and placement != "halting-aware":
-            raise InputError(f"--minimise is of halting-aware, not of {placement}", "leave it out")
-        if limit is not None and learnt_from is None:
-            raise InputError("--limit is of --profile-run", "give that too")
-        seen = None if learnt_from is None else load_data(learnt_from, "train")
-        count = limit or PROFILE_IMAGES
-        if seen is not None and (bias := bias_of_first(seen, count)):
-            notes.append(f"profiling run: {bias}")
-        mapping = _place(quantised or graph, chip, placement, groups, minimise, seen, count)
-        options |= {"placement": placement, "profile": chip, **asked, "profile_run": learnt_from}
-    elif any(value is not None for value in asked.values()):
-        name = next(name for name, value in asked.items() if value is not None).replace("_", "-")
-        raise InputError(f"--{name} is of --placement", "give a --placement too")
-    origin = api.provenance(model, **options)
-    save_bundle(graph, output, origin, quantised=quantised, mapping=mapping, force=force)
-    beside = [node.name for node in quantised.nodes if is_off_core(node)] if quantised else []
-    facts = summary(graph) | {"bits": options.get("bits"), "off_core": beside, "notes": notes}
+    with progress("profiling run") as told:
+        made = compile(model, options, note=notes.append, progress=told)
+    save_bundle(
+        made.graph, output, made.provenance, quantised=made.quantised, mapping=made.mapping, force=force
+    )
+    bundle = load_bundle(output)
+    graph, quantised, mapping, origin = bundle.graph, bundle.quantised, bundle.mapping, bundle.provenance
+    chip = profile or DEFAULT_PROFILE
+    verdict, unknown = None, None
+    if quantised is not None or mapping is not None:
+        verdict, unknown = _judge(bundle, chip)
+    beside = [node.name for node in quantised.nodes if node.off_core] if quantised else []
+    facts = summary(graph) | {"bits": origin.options.get("bits"), "off_core": beside, "notes": notes}
     if mapping is not None:
         facts |= {"cores": len(mapping.cores), "chips": mapping.chips, "groups": mapping.groups}
     if as_json:
-        document = {"bundle": str(output), "sha256": load_bundle(output).sha256, "source": origin.source}
-        document |= {"source_sha256": origin.source_sha256, "options": origin.options}
+        document = {
+            "bundle": str(output),
+            "sha256": bundle.sha256,
+            "source": origin.source,
+            "source_sha256": origin.source_sha256,
+            "options": origin.options,
+            "passes": origin.passes,
+            "check": None if verdict is None else asdict(verdict),
+            "check_unknown": unknown,
+        }
         emit_json(document | facts)
         return
     click.echo(
@@ -245,35 +222,29 @@ def command(
         )
     if mapping is not None:
         emit(utilisation_report(utilisation(quantised or graph, mapping, load_profile(chip))))
+    if unknown is not None:
+        click.echo(f"whether {chip} can take it is not known: {unknown}")
+    if verdict is not None:
+        _show(verdict, f"stas-export check {output} --profile {chip} lists all")
 
 
-def _place(
-    graph: Graph,
-    chip: str,
-    strategy: Strategy,
-    groups: int | None,
-    minimise: Objective | None,
-    images: LabelledImages | None,
-    limit: int,
-) -> Mapping:
-    """Put a network on the cores of a chip, after a run that shows what it does."""
-    seen = None
-    if images is not None:
-        arithmetic = "fixed" if graph.stage == Stage.QUANTISED else "float"
-        with progress("profiling run") as told:
-            seen = api.run(
-                graph,
-                images,
-                arithmetic=arithmetic,
-                dtype=np.float32 if arithmetic == "float" else np.float64,
-                limit=limit,
-                progress=told,
-            ).activity
-    return place(
-        graph,
-        load_profile(chip),
-        strategy=strategy,
-        groups=groups,
-        seen=seen,
-        minimise=minimise or "core-steps",
-    )
+def _judge(bundle: Bundle, chip: str) -> tuple[Verdict | None, str | None]:
+    """Check whether the chip that a bundle was compiled for can take it; why nobody knows, else."""
+    try:
+        (verdict,) = check(bundle, [chip]).verdicts
+    except MissingEntry as error:
+        return None, str(error)
+    return verdict, None
+
+
+def _show(verdict: Verdict, where: str) -> None:
+    """Say that the chip cannot take the network, if so, and which layers lost weights on the way to it."""
+    if errors := [finding for finding in verdict.findings if finding.severity == "error"]:
+        refused = cannot_take(verdict.profile, "this network", errors)
+        click.echo(f"{refused}; what a run or a price tells of it there is a what-if; {where}")
+    lost = [finding for finding in verdict.findings if finding.resource in LOST]
+    for finding in lost[:LISTED]:
+        what = LOST[finding.resource].format(used=finding.used, limit=finding.limit)
+        click.echo(f"warning: {finding.layer}: {what}; {finding.remedy}")
+    if len(lost) > LISTED:
+        click.echo(f"and {len(lost) - LISTED} more such warnings; {where}")

@@ -13,6 +13,7 @@ import click
 
 from stas_neuro import api
 from stas_neuro.bundle import load_bundle, save_bundle
+from stas_neuro.chips import list_profiles, load_profile
 from stas_neuro.cli.common import (
     PATH,
     emit,
@@ -25,13 +26,14 @@ from stas_neuro.cli.common import (
 )
 from stas_neuro.cli.runs import run_document, write_run
 from stas_neuro.cli.verify import show as show_certificate
+from stas_neuro.compiler import compile
 from stas_neuro.data import LabelledImages, load_data
-from stas_neuro.energy import Comparison, Estimate, Saving, compare, list_profiles, load_profile
+from stas_neuro.energy import Comparison, Estimate, Saving, compare, disclaimer_of
 from stas_neuro.energy.pricing import OP_COUNT
-from stas_neuro.files import appearing_directory
+from stas_neuro.files import Output
 from stas_neuro.labels import match_classes
-from stas_neuro.quantisation import quantise
-from stas_neuro.report import predictions_table, si, write_halting_map
+from stas_neuro.report import comparison_what_if, predictions_table, si, write_halting_map
+from stas_neuro.report.tables import disclaimer
 from stas_neuro.shipped import HALTING_MODEL, IMAGES, ONE_STEP_MODEL, shipped
 from stas_neuro.trace import Trace
 from stas_neuro.verification import Verification, verify
@@ -117,8 +119,8 @@ def command(output: Path | None, images: int, force: bool, as_json: bool) -> Non
 
 def _demonstrate(directory: Path, count: int, force: bool) -> _Demonstration:
     begun = time.perf_counter()
-    data = load_data(str(shipped(IMAGES))).select(slice(0, count))
-    with appearing_directory(directory, marker=PICTURE, force=force) as fresh:
+    with Output.marked(directory, PICTURE, force=force).filled() as fresh:
+        data = load_data(str(shipped(IMAGES))).select(slice(0, count))
         halting = _run(HALTING, data, fresh, directory, backend="lava")
         data = match_classes(data, load_bundle(fresh / "halting.stas").graph.classes)
         with progress("comparing spikes") as told:
@@ -145,13 +147,9 @@ def _run(
 ) -> Trace:
     """Compile a model and run it; leave both in `fresh`, which will be `directory`."""
     checkpoint, path = shipped(model.checkpoint), fresh / f"{model.name}.stas"
-    graph = api.compile(checkpoint, accumulate=model.accumulate)
-    options: dict[str, Any] = {"accumulate": model.accumulate}
-    quantised = None
-    if model is HALTING:
-        quantised = quantise(graph, bits=BITS)
-        options["bits"] = BITS
-    save_bundle(graph, path, api.provenance(checkpoint, **options), quantised=quantised)
+    bits = BITS if model is HALTING else None
+    made = compile(checkpoint, accumulate=model.accumulate, bits=bits)
+    save_bundle(made.graph, path, made.provenance, quantised=made.quantised)
     bundle = load_bundle(path)
     begun = time.perf_counter()
     with progress(f"running {model.label} on {backend}") as told:
@@ -196,8 +194,12 @@ def _show(done: _Demonstration) -> None:
     click.echo(f"3. What an image costs, mean of {len(done.images)}, and what halting saves of it:")
     _show_costs(done)
     click.echo("* of its events only: no static power or no time is published.")
+    for line in comparison_what_if(done.fastest):
+        click.echo(line)
     click.echo(f"{OP_COUNT} is the operation count of the literature, without time and static power.")
-    click.echo(f"All figures are {done.fastest.disclaimer}; low to high in brackets.")
+    click.echo("Low to high in brackets.")
+    estimates = (*done.fastest.estimates, *done.raster.estimates)
+    emit(disclaimer(disclaimer_of(cost.figures for cost in estimates)))
     click.echo(f"\n4. Where tokens halt: {done.directory / PICTURE}")
     runs = done.directory / "runs"
     click.echo(

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
+from stas_neuro.chips import load_profile
 from stas_neuro.cli.common import PATH, emit, emit_json, stas_command
 from stas_neuro.cli.pricing import pricing_options
 from stas_neuro.cli.runs import read_run
-from stas_neuro.energy import Gating, Schedule, estimate, load_profile
+from stas_neuro.energy import Gating, Schedule, estimate
 from stas_neuro.report import estimate_report
 
 

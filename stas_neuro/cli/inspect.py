@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from stas_neuro.bundle import load_bundle
+from stas_neuro.chips import load_profile
+from stas_neuro.chips.profile import list_profiles
 from stas_neuro.cli.common import PATH, emit, emit_json, emit_table, halting_words, stas_command, summary
-from stas_neuro.energy import load_profile
-from stas_neuro.energy.profile import list_profiles
 from stas_neuro.errors import CheckFailed, InputError
 from stas_neuro.exporters.lava.portability import (
     NOTES,

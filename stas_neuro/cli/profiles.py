@@ -8,8 +8,8 @@ from dataclasses import asdict
 
 import click
 
+from stas_neuro.chips import Capability, Entry, Profile, list_profiles, load_profile
 from stas_neuro.cli.common import emit_json, emit_table, stas_command, with_examples
-from stas_neuro.energy import Capability, Entry, Profile, list_profiles, load_profile
 from stas_neuro.errors import CheckFailed
 
 _EXAMPLES = (

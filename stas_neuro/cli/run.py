@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from stas_neuro import api
+from stas_neuro.backends import BACKENDS, RUNTIMES
 from stas_neuro.bundle import ARITHMETICS, load_bundle
 from stas_neuro.cli.common import (
     PATH,
@@ -19,11 +20,11 @@ from stas_neuro.cli.common import (
     progress,
     stas_command,
 )
-from stas_neuro.cli.runs import RUN_FILE, run_document, write_run
-from stas_neuro.data import load_data
+from stas_neuro.cli.runs import run_document, run_output, write_run
+from stas_neuro.data import data_path, load_data
 from stas_neuro.energy import GATINGS
 from stas_neuro.errors import InputError
-from stas_neuro.files import check_free
+from stas_neuro.files import check_outputs
 
 
 @stas_command(
@@ -34,10 +35,11 @@ from stas_neuro.files import check_free
 @limit_option
 @click.option(
     "--backend",
-    type=click.Choice(api.BACKENDS),
+    metavar="NAME",
     default="reference",
     show_default=True,
-    help="The interpreter in numpy, or Lava processes.",
+    help="reference (the interpreter in numpy), lava (a Lava process a node), lava-stock (integers as "
+    "processes that come with Lava), or one that another package adds.",
 )
 @click.option(
     "--dtype",
@@ -54,13 +56,6 @@ from stas_neuro.files import check_free
     help="The float network, or the integer program of a bundle compiled with --bits.",
 )
 @click.option(
-    "--lowering",
-    type=click.Choice(api.LOWERINGS),
-    default="own",
-    show_default=True,
-    help="Of integers on Lava: a process of ours a node, or Lava's stock processes only, at any cost.",
-)
-@click.option(
     "--gating",
     type=click.Choice(list(GATINGS)),
     default="silent",
@@ -75,7 +70,7 @@ from stas_neuro.files import check_free
 )
 @click.option(
     "--runtime",
-    type=click.Choice(api.RUNTIMES),
+    type=click.Choice(RUNTIMES),
     default="in-process",
     show_default=True,
     help="Of Lava: all processes in this one, or Lava's own runtime with an operating-system process a node.",
@@ -103,7 +98,6 @@ def command(
     backend: str,
     dtype: str,
     arithmetic: str,
-    lowering: str,
     gating: str,
     no_mapping: bool,
     runtime: str,
@@ -118,11 +112,12 @@ def command(
     depends on: `estimate` and `compare` read it.
     """
     if output is not None:
-        check_free(output, marker=RUN_FILE, force=force)  # before the work, not after it
+        check_outputs([run_output(output, force=force)], reads=[bundle, data_path(data)])
     if all((bundle / name).is_file() for name in api.CHECKPOINT_FILES):
         raise InputError(
             f"{bundle} is a checkpoint", f"compile it first: stas-export compile {bundle} -o BUNDLE"
         )
+    BACKENDS.get(backend)  # refused before any work
     network = load_bundle(bundle)
     images = load_data(data)
     begun = time.perf_counter()
@@ -133,7 +128,6 @@ def command(
             backend=backend,
             dtype=dtype,
             arithmetic=arithmetic,
-            lowering=lowering,
             mapping=None if no_mapping else "bundle",
             gating=gating,
             runtime=runtime,
@@ -148,7 +142,7 @@ def command(
     if arithmetic == "float":
         document["dtype"] = dtype
     if backend == "lava":
-        document |= {"runtime": runtime, "lowering": lowering}
+        document["runtime"] = runtime
     if output is not None:
         write_run(output, document, network, images, trace, force=force)
     if as_json:

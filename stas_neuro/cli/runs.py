@@ -13,7 +13,7 @@ from stas_neuro.activity import Activity, read_activity, write_activity
 from stas_neuro.bundle import Bundle
 from stas_neuro.data import LabelledImages
 from stas_neuro.errors import InputError
-from stas_neuro.files import appearing_directory
+from stas_neuro.files import Output
 from stas_neuro.labels import bias_of_first, match_classes
 from stas_neuro.trace import Trace
 
@@ -42,6 +42,11 @@ def run_document(
     }
 
 
+def run_output(directory: Path, *, force: bool) -> Output:
+    """Give the place of a run, for `check_outputs`."""
+    return Output.marked(directory, RUN_FILE, force=force)
+
+
 def write_run(
     directory: Path,
     document: dict[str, Any],
@@ -56,7 +61,7 @@ def write_run(
     labels = match_classes(data, bundle.graph.classes).labels
     if labels is not None:
         arrays["labels"] = labels[: trace.images]
-    with appearing_directory(directory, marker=RUN_FILE, force=force) as fresh:
+    with run_output(directory, force=force).filled() as fresh:
         np.savez_compressed(fresh / OUTPUTS_FILE, **arrays)
         write_activity(trace.activity, fresh / ACTIVITY_FILE)
         (fresh / RUN_FILE).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")

@@ -21,15 +21,17 @@ from stas_neuro.cli.common import (
     force_option,
     percent,
     stas_command,
+    weight_bits_option,
 )
-from stas_neuro.data import LabelledImages, load_data
+from stas_neuro.compiler.integers import SCALES_FILE
+from stas_neuro.data import LabelledImages, data_path, load_data
 from stas_neuro.errors import InputError
-from stas_neuro.files import LOCK_FILE
+from stas_neuro.files import Output, check_outputs
 from stas_neuro.finetuning import fine_tune
 from stas_neuro.labels import sample
 from stas_neuro.models.config import ACCUMULATIONS, ATTENTIONS, FIRES, PRESETS, READOUTS, STEMS, StasConfig
 from stas_neuro.models.config import preset as named_preset
-from stas_neuro.quantisation import SCALES_FILE
+from stas_neuro.parts import needs
 from stas_neuro.training.options import TrainOptions
 
 MODEL_HELP = {
@@ -124,11 +126,10 @@ def _flag(name: str) -> str:
 @_model_options
 @_train_options
 @click.option("--init", type=PATH, metavar="CHECKPOINT", help="Start from these weights.")
-@click.option(
+@weight_bits_option(
     "--qat",
-    type=click.IntRange(1, 9),
     metavar="BITS",
-    help="Fine-tune the model of --init to weights of 1 to 9 bits, as stage 2, in its integer arithmetic.",
+    text="Fine-tune the model of --init to weights of 2 to 9 bits, as stage 2, in its integer arithmetic.",
 )
 @click.option(
     "--limit",
@@ -166,17 +167,19 @@ def command(
         raise InputError(what, "give --init, and neither --preset nor an option of the model")
     if qat is None and preset is None:
         raise InputError("no --preset is given", f"choose one of {', '.join(PRESETS)}")
+    if _is_first():
+        # A model fine-tuned to integers may lie in the directory of the one it starts from.
+        start = () if init is None else (init / name for name in api.CHECKPOINT_FILES)
+        check_outputs([_training(output, resume=resume, force=force)], reads=[data_path(data), *start])
     images = load_data(data, "train")
     if limit is not None:
         images = sample(images, limit, options["seed"])
     if options["holdout"] is None:
         options["holdout"] = min(_HOLDOUT, max(1, len(images) // 10))
     settings = TrainOptions(**{field.name: options[field.name] for field in fields(TrainOptions)})
-    if _is_first():
-        _check_room(output, resume=resume, force=force)
     if threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(threads)  # torch reads it when it is imported
-    with api.needs("torch"):
+    with needs("torch"):
         from stas_neuro.training.train import classes_of, fit, train
     if qat is not None:
         assert init is not None
@@ -188,7 +191,8 @@ def command(
     fitted = fit(config, images, settings, classes_of(init))
 
     def prepare() -> None:
-        _check_room(output, resume=resume, force=force)  # again, now that nobody else can write there
+        # Again, now that nobody else can write there.
+        _training(output, resume=resume, force=force).check_free()
         if not resume:
             _clear(output)
 
@@ -211,16 +215,17 @@ def _is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _check_room(output: Path, *, resume: bool, force: bool) -> None:
-    """Refuse a directory with anything in it, unless to resume, or by force an earlier training."""
-    if resume or not output.exists():
-        return
-    if output.is_dir() and all(path.name == LOCK_FILE for path in output.iterdir()):
-        return
-    if not (output / "log.jsonl").is_file():
-        raise InputError(f"{output} exists and holds no training", "choose another path")
-    if not force:
-        raise InputError(f"{output} exists", "choose another path, --resume it, or --force to train anew")
+def _training(output: Path, *, resume: bool, force: bool) -> Output:
+    """Give the place of a training, which one that is resumed goes on in."""
+    return Output(
+        path=output,
+        is_earlier=lambda found: any((found / name).is_file() for name in ("log.jsonl", "last.safetensors")),
+        otherwise="holds no training",
+        force=force or resume,
+        is_directory=True,
+        in_place=True,
+        instead="--resume it, or --force to train anew",
+    )
 
 
 def _clear(output: Path) -> None:

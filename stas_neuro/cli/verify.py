@@ -17,9 +17,8 @@ from stas_neuro.cli.common import (
     progress,
     stas_command,
 )
-from stas_neuro.data import load_data
-from stas_neuro.errors import InputError
-from stas_neuro.files import write_atomically
+from stas_neuro.data import data_path, load_data
+from stas_neuro.files import Output, check_outputs
 from stas_neuro.verification import (
     BASELINE,
     CHOICES,
@@ -96,8 +95,12 @@ def command(
     order of a sum can flip a spike, and with it all that follows; so can rounding to integers. There the
     agreement is reported, not promised.
     """
+    certificate = None
     if output is not None:
-        _check_free(output, force)  # before the work, not after it
+        certificate = Output(
+            path=output, is_earlier=_is_certificate, otherwise="is no certificate", force=force
+        )
+    check_outputs([certificate], reads=[network, data_path(data), model])
     with progress("comparing") as told:
         result = verify(
             network,
@@ -108,8 +111,8 @@ def command(
             multiprocess=multiprocess,
             progress=told,
         )
-    if output is not None:
-        write_atomically(output, (json.dumps(result.to_json(), indent=1) + "\n").encode())
+    if certificate is not None:
+        certificate.write((json.dumps(result.to_json(), indent=1) + "\n").encode())
     if as_json:
         emit_json(result.to_json())
     else:
@@ -119,18 +122,11 @@ def command(
     result.require()
 
 
-def _check_free(output: Path, force: bool) -> None:
-    """Refuse to replace anything but a certificate, and that only by force."""
-    if not output.exists():
-        return
+def _is_certificate(path: Path) -> bool:
     try:
-        found = json.loads(output.read_bytes()).get("format")
+        return bool(json.loads(path.read_bytes()).get("format") == FORMAT)
     except (OSError, ValueError, AttributeError):
-        found = None
-    if found != FORMAT:
-        raise InputError(f"{output} exists and is no certificate", "choose another path")
-    if not force:
-        raise InputError(f"{output} exists", "choose another path or use --force to replace it")
+        return False
 
 
 def show(result: Verification) -> None:

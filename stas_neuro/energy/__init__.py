@@ -1,22 +1,11 @@
 """What a run costs on a chip: hardware profiles times activity."""
 
-from stas_neuro.energy.alike import check_alike
+from stas_neuro.energy.alike import check_alike, check_same_network
 from stas_neuro.energy.compare import Comparison, Saving, compare
 from stas_neuro.energy.events import PRICES, Price
+from stas_neuro.energy.figures import disclaimer_of
 from stas_neuro.energy.gating import GATINGS, Gating
 from stas_neuro.energy.pricing import estimate, op_count
-from stas_neuro.energy.profile import (
-    Arithmetic,
-    Capability,
-    Entry,
-    MissingEntry,
-    Profile,
-    Source,
-    list_profiles,
-    load_profile,
-    parse_profile,
-)
-from stas_neuro.energy.refusal import CannotRun
 from stas_neuro.energy.result import (
     CoreCost,
     Estimate,
@@ -35,35 +24,27 @@ __all__ = [
     "GATINGS",
     "PRICES",
     "SCHEDULES",
-    "Arithmetic",
-    "CannotRun",
-    "Capability",
     "Comparison",
     "CoreCost",
-    "Entry",
     "Estimate",
     "EventCost",
     "Gating",
     "Interval",
     "LayerCost",
-    "MissingEntry",
     "Price",
-    "Profile",
     "Saving",
     "Schedule",
     "ScheduleCost",
-    "Source",
     "Split",
     "Spread",
     "StepCost",
     "TokenCost",
     "check_alike",
+    "check_same_network",
     "compare",
     "compare_schedules",
+    "disclaimer_of",
     "estimate",
     "fastest",
-    "list_profiles",
-    "load_profile",
     "op_count",
-    "parse_profile",
 ]

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from stas_neuro.energy.entries import UNITS
-from stas_neuro.energy.profile import SCHEMA_VERSION, Profile, parse_profile
+from stas_neuro.chips.entries import UNITS
+from stas_neuro.chips.profile import SCHEMA_VERSION, Profile, Source, parse_profile
 from stas_neuro.energy.result import Interval
-from stas_neuro.files import write_atomically
+from stas_neuro.files import Output, check_outputs
 
 HEADER = "# Written by stas-export calibrate."
 """First line of the file: only such a one is replaced by --force."""
@@ -106,18 +106,22 @@ class Calibration:
         """Give plain dicts and lists for `json.dumps`; of the profile its name."""
         return asdict(self) | {"profile": self.profile.name}
 
-    def write(self, path: str | Path) -> Profile:
+    def write(self, path: str | Path, *, force: bool = False) -> Profile:
         """Write the TOML file of the calibrated profile, which is named after the file, and load it.
+
+        `force` replaces an earlier one, and nothing else.
 
         Raises
         ------
         InputError
-            When the file cannot be written.
+            When something is there already, or the file cannot be written.
         """
         target = Path(path)
+        output = fitted_output(target, force=force)
+        check_outputs([output])
         content = self._text(target).encode()
         profile = parse_profile(content, str(target))
-        write_atomically(target, content)
+        output.write(content)
         return profile
 
     def _text(self, target: Path) -> str:
@@ -126,7 +130,7 @@ class Calibration:
             beside = os.path.realpath(target.parent)
             extends = Path(os.path.relpath(os.path.realpath(extends), beside)).as_posix()
         citation = f"{Path(self.source).name}: {self.runs} measured runs (SHA-256 {self.sha256[:16]})"
-        key = _free_key(self.profile, target, citation)
+        key = _free_key(self.profile, target, Source(citation=citation, own=True))
         lines = [
             HEADER,
             f"schema_version = {SCHEMA_VERSION}",
@@ -140,7 +144,8 @@ class Calibration:
         for fit in self.fits:
             for entry in fit.entries:
                 lines += ["", *self._entry(entry, fit, key)]
-        return "\n".join([*lines, "", f"[sources.{key}]", f"citation = {_quote(citation)}"]) + "\n"
+        lines += ["", f"[sources.{key}]", f"citation = {_quote(citation)}", "own = true"]
+        return "\n".join(lines) + "\n"
 
     def _entry(self, entry: FittedEntry, fit: Fit, key: str) -> Iterator[str]:
         section = entry.entry.split(".")[0]
@@ -173,15 +178,25 @@ class Calibration:
         return [*told, *(f"{self.profile.name}: {note}" for note in self.profile.notes)]
 
 
+def fitted_output(path: Path, *, force: bool) -> Output:
+    """Give the place of a fitted profile, for `check_outputs`."""
+    return Output(
+        path=path,
+        is_earlier=lambda found: found.is_file() and found.read_bytes().startswith(HEADER.encode()),
+        otherwise="was not written by calibrate",
+        force=force,
+    )
+
+
 def _percent(error: Error) -> str:
     return f"{100 * error.mean:.2g} % (worst {100 * error.worst:.2g} %)"
 
 
-def _free_key(profile: Profile, target: Path, citation: str) -> str:
+def _free_key(profile: Profile, target: Path, source: Source) -> str:
     """Give a key that the sources of the profile do not use for something else."""
     key = stem = re.sub(r"[^A-Za-z0-9_-]", "-", target.stem) or "calibration"
     number = 1
-    while key in profile.sources and profile.sources[key].citation != citation:
+    while key in profile.sources and profile.sources[key] != source:
         number += 1
         key = f"{stem}-{number}"
     return key

@@ -11,28 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
+from stas_neuro.chips.profile import Profile, load_profile
 from stas_neuro.energy.calibrated import Calibration, Error, Fit, FittedEntry, RunResidual
+from stas_neuro.energy.doubts import Evidence, doubts, require_enough, require_something
 from stas_neuro.energy.events import PRICES
-from stas_neuro.energy.least_squares import Numbers, Problem, alike, condition, inflation, intervals, solve
+from stas_neuro.energy.least_squares import Numbers, Problem, condition, inflation, intervals, solve
 from stas_neuro.energy.measurements import BUSIEST, QUANTITIES, Measurements, read_measurements
-from stas_neuro.energy.profile import Profile, load_profile
 from stas_neuro.energy.result import Interval
 from stas_neuro.errors import InputError
-
-_TELLING: Mapping[str, str] = {
-    "synaptic_operation": "more spikes, or more targets each, at the same neurons and steps",
-    "multiply_accumulate": "larger real-valued inputs at the same spikes",
-    "neuron_update_active": "more neurons at the same synaptic operations, so fewer targets each",
-    "neuron_update_inactive": "neurons with nothing to do: blank images, or more steps",
-    "spike_message": "more spikes with fewer targets each",
-    "hop_x": "cores further apart, east to west",
-    "hop_y": "cores further apart, north to south",
-    "chip_crossing": "the same network on more chips",
-    "io_message": "input that no synapse takes up",
-    "static": "the same work more slowly, or idle time",
-    "barrier": "more hardware steps with less work in each",
-}
-"""What a run needs to tell an entry from others; for any other entry it is more of its event."""
 
 
 def calibrate(
@@ -60,11 +46,12 @@ def calibrate(
     Raises
     ------
     InputError
-        When the file is wrong, there is nothing to fit, or there are fewer runs than entries.
+        When the file is wrong, there is nothing to fit, there are fewer runs than entries, or the runs cannot
+        be explained at all. What else speaks against a fit is in its `warnings`.
     MissingEntry
         When the columns tell of an entry that is not fitted, and the profile has none.
     """
-    if not 0 < confidence < 1:
+    if not 0 < confidence < 1 or (1 + confidence) / 2 == 1:  # rounding must leave something beside it
         raise InputError(f"confidence is {confidence}", "give one between 0 and 1, as 0.95")
     if not isinstance(measurements, Measurements):
         measurements = read_measurements(measurements)
@@ -157,28 +144,40 @@ def _fit(
 ) -> Fit:
     measured, runs = measurements.columns[quantity], len(measurements.runs)
     fitted = [name for name in terms if name in wanted and terms[name].any()]
-    kept = [name for name in terms if name not in wanted and terms[name].any()]
-    deviation = measurements.columns.get(quantity.replace("_", "_std_"))
-    if runs < len(fitted) + (deviation is None):
-        raise InputError(
-            f"{measurements.source} has {runs} runs for {len(fitted)} entries ({', '.join(fitted)})",
-            "measure more runs, or fit fewer entries (--fit); as many as entries need standard deviations",
-        )
-    base = np.zeros(runs)
-    for name in kept:
-        base = base + profile.corners(name)[1] * terms[name]
+    kept = {
+        name: profile.corners(name)[1] * terms[name]
+        for name in terms
+        if name not in wanted and terms[name].any()
+    }
+    base = sum(kept.values(), np.zeros(runs))
     before = [_before(profile, name) for name in fitted]
     problem = Problem(
         counts=np.stack([terms[name] for name in fitted], axis=1),
         measured=measured - base,
-        deviation=deviation,
+        deviation=measurements.columns.get(quantity.replace("_", "_std_")),
         prior=np.array([0.0 if known is None else known.value for known in before]),
     )
+    evidence = Evidence(
+        source=measurements.source,
+        unit="J" if quantity == "energy_j" else "s",
+        runs=measurements.runs,
+        entries=tuple(fitted),
+        problem=problem,
+        measured=measured,
+        kept=kept,
+    )
+    require_enough(evidence)
     values = solve(problem)
-    ends = intervals(problem, confidence)
+    require_something(evidence, values)
+    ends = intervals(problem, values, confidence)
     explained = base + problem.counts @ values
     held_out = base + _held_out(problem) if runs > len(fitted) else None
     old = base + problem.counts @ problem.prior if None not in before else None
+    errors = (
+        _error(explained, measured),
+        None if held_out is None else _error(held_out, measured),
+        None if old is None else _error(old, measured),
+    )
     number = condition(problem)
     return Fit(
         quantity=quantity,
@@ -204,15 +203,20 @@ def _fit(
             )
             for row, run in enumerate(measurements.runs)
         ),
-        error=_error(explained, measured),
-        held_out_error=None if held_out is None else _error(held_out, measured),
-        error_before=None if old is None else _error(old, measured),
+        error=errors[0],
+        held_out_error=errors[1],
+        error_before=errors[2],
         condition_number=number if np.isfinite(number) else None,
         warnings=(
-            *(f"no run has any of {name}: it stays as it is" for name in terms if not terms[name].any()),
-            *_doubts(fitted, problem, ends),
+            *(_absent(name) for name in terms if not terms[name].any()),
+            *doubts(evidence, values, ends, *errors),
         ),
     )
+
+
+def _absent(name: str) -> str:
+    told = f"no run has any of {name}: it stays as it is"
+    return f"{told} (time, or cores or chips, are 0 in all)" if name.startswith("power.") else told
 
 
 def _before(profile: Profile, name: str) -> Interval | None:
@@ -232,30 +236,5 @@ def _held_out(problem: Problem) -> Numbers:
 def _error(predicted: Numbers, measured: Numbers) -> Error:
     """Give the relative error over the runs that measured something."""
     some = measured > 0
-    if not some.any():
-        raise InputError("no run measured more than 0", "give what was measured")
     errors = np.abs(predicted[some] / measured[some] - 1)
     return Error(mean=float(errors.mean()), worst=float(errors.max()))
-
-
-def _doubts(names: Sequence[str], problem: Problem, ends: Numbers) -> list[str]:
-    """Say which entries the runs cannot tell apart, and what would; and which may be nothing."""
-    told, pairs = [], alike(problem)
-    for pair in pairs:
-        one, other = problem.counts[:, pair[0]], problem.counts[:, pair[1]]
-        ratios = one[other > 0] / other[other > 0]
-        first, second = names[pair[0]], names[pair[1]]
-        seen = f"{ratios.min():.4g} to {ratios.max():.4g} of the first for each of the second"
-        told.append(
-            f"{first} and {second} cannot be told apart: runs have {seen} (condition number "
-            f"{condition(problem):.3g}); measure runs with {_telling(first)}, or with {_telling(second)}"
-        )
-    for column, (name, (low, _)) in enumerate(zip(names, ends, strict=True)):
-        if low == 0 and not any(column in pair for pair in pairs):
-            told.append(f"{name} cannot be told from 0")
-    return told
-
-
-def _telling(entry: str) -> str:
-    name = entry.split(".")[1]
-    return _TELLING.get(name, f"more of {name} at the same work otherwise")

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from typing import Any
 
 import numpy as np
 
 from stas_neuro.activity import Activity
-from stas_neuro.energy.alike import check_alike
+from stas_neuro.chips.errors import CannotRun
+from stas_neuro.chips.profile import MissingEntry, Profile
+from stas_neuro.energy.alike import check_baselines
+from stas_neuro.energy.figures import disclaimer_of
 from stas_neuro.energy.gating import Gating, computed_halted
 from stas_neuro.energy.pricing import estimate, op_count
-from stas_neuro.energy.profile import MissingEntry, Profile
-from stas_neuro.energy.refusal import CannotRun
-from stas_neuro.energy.result import DISCLAIMER, Estimate, Interval
+from stas_neuro.energy.result import Estimate, Interval
 from stas_neuro.energy.schedule import Schedule, fastest
 from stas_neuro.energy.split import Split, at_every_step, held_to, split
-from stas_neuro.errors import InputError
 
 Refusal = MissingEntry | CannotRun
 _NOTHING = "the run without halting costs nothing"
@@ -30,6 +30,7 @@ class Saving:
 
     `schedule` is that of the run with halting.
     What is None is told in `unavailable` by the same name; `missing` are the entries that the profile lacks.
+    `unchecked` says what is not known of the two runs: that they can be compared is not certain then.
     """
 
     profile: str
@@ -47,14 +48,24 @@ class Saving:
     without: Estimate | None
     missing: tuple[str, ...]
     unavailable: dict[str, str]
+    unchecked: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
     """With and without halting on several chips; rows by profile as given, then by baseline."""
 
-    disclaimer: str
+    disclaimer: str = field(init=False)
     rows: tuple[Saving, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "disclaimer", disclaimer_of(cost.figures for cost in self.estimates))
+
+    @property
+    def estimates(self) -> tuple[Estimate, ...]:
+        """The estimates of all rows."""
+        found = (cost for row in self.rows for cost in (row.halting, row.without))
+        return tuple(cost for cost in found if cost is not None)
 
     def to_json(self) -> dict[str, Any]:
         """Give plain dicts and lists for `json.dumps`."""
@@ -70,6 +81,7 @@ def compare(
     schedule: Schedule | None = None,
     baseline_schedule: Schedule | None = None,
     weight_bits: int = 8,
+    label: str = "the halting run",
 ) -> Comparison:
     """Price a halting run and runs without halting on several chips.
 
@@ -78,8 +90,8 @@ def compare(
     activity : Activity
         The run with halting.
     baselines : mapping of label to Activity
-        Runs of the same number of images without halting: the stage-1 model, a single time step, or the same
-        weights with halting ignored; the label says which.
+        Runs of the same images without halting: the stage-1 model, a single time step, or the same weights
+        with halting ignored; the label says which. One that computed halted tokens is without halting, too.
     profiles : sequence of Profile
         Where one lacks an entry, its rows say which.
     gating : one of `GATINGS`, optional
@@ -87,26 +99,22 @@ def compare(
     schedule, baseline_schedule : one of `SCHEDULES`, optional
         Of the halting run and of the baselines; each run has the fastest it allows if not given. Raster and
         time halting give up pipelining, so a baseline held to their schedule would flatter them.
+    label : str
+        What errors and `unchecked` call the run with halting.
 
     Raises
     ------
     InputError
-        When a baseline covers another number of images, or is not counted alike (see `check_alike`), or as
-        `estimate` raises it.
+        When runs cannot be compared (see `check_alike`), the one with halting does not halt, or a baseline
+        does; or as `estimate` raises it.
     """
-    for label, baseline in baselines.items():
-        if baseline.images != activity.images:
-            raise InputError(
-                f"baseline '{label}' covers {baseline.images} images, the halting run {activity.images}",
-                "run both on the same images",
-            )
-    check_alike({"the halting run": activity} | dict(baselines))
+    unchecked = check_baselines(label, activity, baselines)
     own = schedule or fastest(activity)
     ours = op_count(activity, gating).value
     rows = []
     for profile in profiles:
         halting = _try(activity, profile, gating, own, weight_bits)
-        for label, baseline in baselines.items():
+        for name, baseline in baselines.items():
             other = baseline_schedule or fastest(baseline)
             kind = None if computed_halted(baseline) else gating
             held = held_to(baseline, own, activity.late)
@@ -115,9 +123,9 @@ def compare(
                 for record, taken in ((baseline, other), (at_every_step(baseline), other), held)
             )
             counted = ours, op_count(baseline, kind).value
-            row = _saving(profile.name, label, (own, other), halting, without, counted)
-            rows.append(_explain(row, every_step, kept))
-    return Comparison(disclaimer=DISCLAIMER, rows=tuple(rows))
+            row = _saving(profile.name, name, (own, other), halting, without, counted)
+            rows.append(replace(_explain(row, every_step, kept), unchecked=unchecked[name]))
+    return Comparison(rows=tuple(rows))
 
 
 def _try(
@@ -174,6 +182,7 @@ def _saving(
         without=without if isinstance(without, Estimate) else None,
         missing=tuple(missing),
         unavailable=unavailable,
+        unchecked=(),
     )
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from stas_neuro.activity import TOTAL_LIMIT, Activity
+from stas_neuro.chips.profile import Corners, Profile
 from stas_neuro.energy.events import PRICES, Events
 from stas_neuro.energy.latency import Latency
 from stas_neuro.energy.placement import Placement
-from stas_neuro.energy.profile import Corners, Profile
 from stas_neuro.energy.result import CoreCost, EventCost, LayerCost, StepCost, TokenCost, interval
 from stas_neuro.energy.schedule import HardwareStep
 from stas_neuro.errors import InputError

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from stas_neuro.activity import KINDS, Activity
-from stas_neuro.energy.profile import Profile
-from stas_neuro.energy.refusal import CannotRun
+from stas_neuro.chips.errors import CannotRun
+from stas_neuro.chips.profile import Profile
 from stas_neuro.energy.schedule import HardwareStep, phase_of
 from stas_neuro.errors import InputError
 

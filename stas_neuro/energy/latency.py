@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from stas_neuro.chips.profile import Corners, Profile
 from stas_neuro.energy.events import PRICES, EventCounts, Events
 from stas_neuro.energy.gating import Flags, Stepping
 from stas_neuro.energy.placement import Placement
-from stas_neuro.energy.profile import Corners, Profile
 from stas_neuro.energy.schedule import HardwareStep
 
 _UNITS = ("synapse", "neuron", "message")

@@ -97,14 +97,15 @@ def solve(problem: Problem) -> Numbers:
     return found / scaled.columns * scaled.length
 
 
-def intervals(problem: Problem, confidence: float) -> Numbers:
-    """Give the ends, (columns, 2), between which each column lies.
+def intervals(problem: Problem, fitted: Numbers, confidence: float) -> Numbers:
+    """Give the ends, (columns, 2), between which each column lies; `fitted` (columns,) are those of `solve`.
 
-    They are those of the fit without the constraint, cut off at 0: normal errors given, each holds the truth
-    with at least `confidence`, whichever columns the constrained fit puts at 0. (A bootstrap of a few runs
-    often draws too few different ones to fit anything.) The scatter is that of the residuals or, where it is
-    larger, the given one; the quantile is Student's. A column that the runs leave open lies between 0 and
-    what explains a run alone.
+    They are those of the fit without the constraint, cut off at 0; where that fit is below 0 they are those
+    around 0. Normal errors given, each holds the truth with at least `confidence`, whichever columns the
+    constrained fit puts at 0. (A bootstrap of a few runs often draws too few different ones to fit anything.)
+    The scatter is that of the residuals, with the constraint where it is larger (runs that ask for less than
+    nothing of a column do not follow the sum), or the given one where that is larger still; the quantile is
+    Student's. A column that the runs leave open lies between 0 and what explains a run alone.
 
     There are more runs than columns, or as many with their deviations.
     """
@@ -117,13 +118,18 @@ def intervals(problem: Problem, confidence: float) -> Numbers:
     covariance = parts.T @ parts
     free = covariance @ (scaled.matrix.T @ scaled.measured)
     degrees = len(scaled.measured) - int(kept.sum())
-    residual = float(((scaled.measured - scaled.matrix @ free) ** 2).sum())
-    variance = residual / degrees if degrees else 0.0
+    held = fitted * scaled.columns / scaled.length
+    residuals = (((scaled.measured - scaled.matrix @ found) ** 2).sum() for found in (free, held))
+    variance = float(max(residuals)) / degrees if degrees else 0.0
     if problem.deviation is not None:
         variance = max(variance, (problem.deviation.min() / scaled.length) ** 2)
     quantile = float(stdtrit(degrees, (1 + confidence) / 2) if degrees else ndtri((1 + confidence) / 2))
     half = quantile * np.sqrt(variance * np.diag(covariance))
-    ends = np.stack([free - half, free + half], axis=1) / scaled.columns[:, None] * scaled.length
+    ends = (
+        np.stack([free - half, np.maximum(free, 0.0) + half], axis=1)
+        / scaled.columns[:, None]
+        * scaled.length
+    )
     error = quantile * np.sqrt(variance) * scaled.length
     if problem.deviation is not None:
         error = error * problem.deviation / problem.deviation.min()
@@ -139,6 +145,14 @@ def condition(problem: Problem) -> float:
     """Give the condition number of the scaled columns; endless where runs leave a combination open."""
     values, _ = _Scaled.of(problem).decompose()
     return float(values[0] / values[-1]) if values[-1] >= _SINGULAR * values[0] else float("inf")
+
+
+def leverage(problem: Problem) -> Numbers:
+    """Give the part that each run has in its own fitted value, (runs,): 1 where it decides that alone."""
+    matrix = _Scaled.of(problem).matrix
+    vectors, values, _ = np.linalg.svd(matrix, full_matrices=False)
+    share: Numbers = (vectors[:, values >= _SINGULAR * values[0]] ** 2).sum(axis=1)
+    return share
 
 
 def inflation(problem: Problem) -> Numbers:

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from stas_neuro.activity import Activity, Layer
-from stas_neuro.energy.profile import Profile
-from stas_neuro.energy.refusal import CannotRun
+from stas_neuro.chips.errors import CannotRun
+from stas_neuro.chips.profile import Profile
 from stas_neuro.errors import InputError
 
 

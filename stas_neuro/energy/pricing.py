@@ -12,13 +12,15 @@ from functools import cache
 import numpy as np
 
 from stas_neuro.activity import Activity
+from stas_neuro.chips.capabilities import shortfalls
+from stas_neuro.chips.profile import Corners, Profile, load_profile
 from stas_neuro.energy.dynamic import by_core, by_layer, by_step, by_token, price_events
 from stas_neuro.energy.events import Events, count_events
+from stas_neuro.energy.figures import figures_of
 from stas_neuro.energy.gating import ESTIMATED_NONE, GATINGS, UNMAPPED_CORE, Gating, check_gating, gating_of
 from stas_neuro.energy.latency import Latency, needed_times, price_latency
 from stas_neuro.energy.placement import Placement, place
-from stas_neuro.energy.profile import Corners, Profile, load_profile
-from stas_neuro.energy.result import DISCLAIMER, Estimate, Interval, Spread, interval
+from stas_neuro.energy.result import Estimate, Interval, Spread, interval
 from stas_neuro.energy.schedule import SCHEDULES, HardwareStep, Schedule, fastest, hardware_steps, phase_of
 from stas_neuro.errors import InputError
 
@@ -26,12 +28,15 @@ OP_COUNT = "cmos45"
 """Profile of the operation count that the literature reports, given beside every chip's price."""
 _DYNAMIC = ("dynamic_energy_j", "halting_energy_j", "visit_energy_j", "dynamic_energy_per_image_j")
 """Fields that are not known where the chip has no energy of any event."""
+_PACKING = ["limits.neurons_per_core", "limits.synaptic_memory_per_core", "limits.cores_per_chip"]
+"""What the cores and chips of a run without a mapping depend on."""
 _PACKED = (
     "cores by first-fit packing, work shared evenly by the cores of a layer: placements do better or worse"
 )
 _UNMAPPED = (
-    "input and output of the host, hops between cores, copies of a spike to several cores and messages that "
-    "send a sum of residuals on are not priced: they are known of a run on cores only"
+    "input and output of the host, hops between cores, copies of a spike to several cores, spikes that a "
+    "single-pass stem sends again in each model step, and messages that send a sum of residuals on are not "
+    "priced: they are known of a run on cores only"
 )
 _MAPPED = (
     "cores as the run was placed; time that messages take from tile to tile, and waiting for one another on "
@@ -54,6 +59,8 @@ def estimate(
     weight_bits: int = 8,
 ) -> Estimate:
     """Price a run on a chip.
+
+    Also on a chip that cannot take the network: then the price is a what-if, and `what_if` says why.
 
     Parameters
     ----------
@@ -112,8 +119,18 @@ def estimate(
     elif management is not None:
         total = total + management
     core_steps = _core_steps(events, ticks, placement, unavailable)
+    what_if, unknown = shortfalls(activity, profile)
+    if what_if is None:
+        unavailable["what_if"] = unknown
+    used = [cost.entry for cost in dynamic.costs]
+    if placement is not None:
+        used += [] if activity.cores else _PACKING
+        used += [] if took is None else needed_times(events, placement)
+    powers = {"static": static_w, "management": management_w}
+    used += [f"power.{name}" for name, power in powers.items() if power is not None]
+    used += ["power.static_gated"] if gating == "power" and static is not None else []
     return Estimate(
-        disclaimer=DISCLAIMER,
+        figures=figures_of(profile, used),
         profile=profile.name,
         profile_title=profile.title,
         gating=gating,
@@ -121,6 +138,7 @@ def estimate(
         weight_bits=weight_bits,
         images=activity.images,
         token_ratio=activity.token_ratio if activity.visits is not None and activity.visits.size else None,
+        what_if=what_if,
         energy_j=_mean(total),
         dynamic_energy_j=_mean(dynamic.per_image) if priced else None,
         halting_energy_j=interval(dynamic.halting) if priced else None,

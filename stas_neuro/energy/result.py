@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-DISCLAIMER = "estimated from published figures, not measured"
+from stas_neuro.chips.capabilities import Finding
+from stas_neuro.energy.figures import Figures, disclaimer_of
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,16 @@ class TokenCost:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """Cost of one inference, mean over the images unless the field says otherwise."""
+    """Cost of one inference, mean over the images unless the field says otherwise.
 
-    disclaimer: str
+    `what_if` has the reasons why the chip cannot take the network, as far as the record of the run shows:
+    with any of them the cost is a what-if. None where nobody knows.
+
+    `figures` are the entries of the profile that it rests on, and `disclaimer` says what these rest on.
+    """
+
+    disclaimer: str = field(init=False)
+    figures: Figures
     profile: str
     profile_title: str
     gating: str
@@ -102,6 +110,7 @@ class Estimate:
     weight_bits: int
     images: int
     token_ratio: float | None
+    what_if: tuple[Finding, ...] | None
     energy_j: Interval | None
     dynamic_energy_j: Interval | None
     halting_energy_j: Interval | None
@@ -133,6 +142,9 @@ class Estimate:
     unavailable: dict[str, str]
     assumptions: tuple[str, ...]
     sources: dict[str, str]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "disclaimer", disclaimer_of([self.figures]))
 
     def to_json(self) -> dict[str, Any]:
         """Give plain dicts and lists for `json.dumps`; an interval is {"value", "low", "high"}."""

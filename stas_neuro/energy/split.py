@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stas_neuro.activity import Activity
+from stas_neuro.chips.profile import Corners
 from stas_neuro.energy.events import PRICES
-from stas_neuro.energy.profile import Corners
 from stas_neuro.energy.result import Estimate, Interval
 from stas_neuro.energy.schedule import Schedule, phase_of
 
@@ -39,14 +40,16 @@ class Split:
 def at_every_step(activity: Activity) -> Activity:
     """Give the record of the same network doing at every model step what it does once: its stem.
 
-    Every step repeats the counts of the one pass, whose stages come before those of a model step.
+    Every step repeats the counts of the one pass, whose stages come before those of a model step. A processor
+    that computes the first layer does so once in either network: the bias currents that it writes stay.
     """
     steps = [index for index, label in enumerate(activity.steps) if phase_of(label) == "step"]
     once = [index for index, label in enumerate(activity.steps) if phase_of(label) == "once"]
     stages = 1 + max((row.stage or 0 for row in activity.layers if row.phase == "once"), default=-1)
+    beside: NDArray[np.bool_] = activity.counts["cpu_operations"][:, :, once].sum(axis=(0, 2)) > 0
     rows = []
-    for row in activity.layers:
-        if row.phase == "once":
+    for row, stays in zip(activity.layers, beside, strict=True):
+        if row.phase == "once" and not stays:
             rows.append(replace(row, phase="step"))
         elif row.phase == "step" and row.stage is not None:
             rows.append(replace(row, stage=row.stage + stages))
@@ -55,6 +58,8 @@ def at_every_step(activity: Activity) -> Activity:
     counts = {}
     for kind, counted in activity.counts.items():
         counts[kind] = counted.copy()
+        if kind == "cpu_operations" or (kind == "input_messages" and beside.any()):
+            continue
         counts[kind][:, :, once] = 0
         counts[kind][:, :, steps] += counted[:, :, once].sum(axis=2, keepdims=True)
     return replace(activity, layers=tuple(rows), counts=counts)

@@ -40,7 +40,8 @@ from stas_neuro.ir import (
     Stage,
     Tokens,
 )
-from stas_neuro.ir.nodes import HaltMode, ReadoutMode
+from stas_neuro.ir.ops.halting import HaltMode
+from stas_neuro.ir.ops.readout import ReadoutMode
 from stas_neuro.models import block as torch_block
 from stas_neuro.models import lif as torch_lif
 from stas_neuro.models import stem as torch_stem

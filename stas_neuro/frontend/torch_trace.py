@@ -6,6 +6,7 @@ torch computed and not what the graph would.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from stas_neuro.activity import ActivityBuilder, builder_for
 from stas_neuro.errors import InputError
 from stas_neuro.frontend.torch_model import lower
 from stas_neuro.ir import Graph, Node
+from stas_neuro.mapping import works_in
 from stas_neuro.models.block import MASK_LIF, Block, Packing, Visit
 from stas_neuro.models.lif import LIF
 from stas_neuro.models.stas import StasModel
@@ -95,7 +97,7 @@ class _Recorder:
         return Trace(
             logits=output.logits.numpy(),
             visits=visits,
-            activity=builder.build(visits),
+            counted=builder.build(visits),
             spikes={name: s.to(torch.uint8).numpy() for name, s in spikes.items()} if record_spikes else {},
         )
 
@@ -143,41 +145,48 @@ class _Counter:
 
     def count(self) -> None:
         for node in self.graph.nodes:
-            if isinstance(node, ir.Conv2d):
-                x = self.inputs[node.name]
-                ones = x.new_ones(1, 1, node.kernel, node.kernel)
-                # Each nonzero input meets as many outputs as windows hold it: fewer at a border.
-                met = nn.functional.conv2d(
-                    torch.ones_like(x[:1, 0, :1]), ones, stride=node.stride, padding=node.padding
-                )
-                fan_out = nn.functional.conv_transpose2d(
-                    torch.ones_like(met),
-                    ones,
-                    stride=node.stride,
-                    padding=node.padding,
-                    output_padding=_lost(x.shape[-1], node),
-                )
-                self._synaptic(node, x, fan_out * node.out_channels)
-            elif isinstance(node, ir.Linear):
-                self._synaptic(node, self.inputs[node.name], torch.tensor(float(node.out_features)))
-            elif isinstance(node, ir.LIF):
-                self._neurons(node)
-            elif isinstance(node, ir.SpikeMatMul):
-                self._products(node)
-            elif isinstance(node, ir.MaskedColumnSum):
-                both = self._sent(node, "k") * self._sent(node, "v")
-                self._add(node, synops=_total(both), synops_unary=_total(both))
-            elif isinstance(node, ir.Gate) and node.axis == "channel":
-                sent = _total(self._sent(node, "x"))
-                self._add(node, synops=sent, synops_unary=sent)
-            elif isinstance(node, ir.HaltingScore):
-                block = int(node.name.split(".")[1])
-                self._add(node, score_lookups=self.visits[:, :, block].sum(-1).numpy())
-            elif isinstance(node, ir.Readout):
-                blocks = [int(port[1:]) for port in self.graph.inputs(node) if port.startswith("p")]
-                if blocks:
-                    weighted = self.visits[:, :, blocks].sum((2, 3)).numpy()
-                    self._add(node, readout_macs=weighted * self.graph.types[node.name, "y"].shape[0])
+            if node.traits.counts_events:
+                _COUNTERS[ir.op_of(node)](self, node)
+
+    def _conv2d(self, node: ir.Conv2d) -> None:
+        x = self.inputs[node.name]
+        ones = x.new_ones(1, 1, node.kernel, node.kernel)
+        # Each nonzero input meets as many outputs as windows hold it: fewer at a border.
+        met = nn.functional.conv2d(
+            torch.ones_like(x[:1, 0, :1]), ones, stride=node.stride, padding=node.padding
+        )
+        fan_out = nn.functional.conv_transpose2d(
+            torch.ones_like(met),
+            ones,
+            stride=node.stride,
+            padding=node.padding,
+            output_padding=_lost(x.shape[-1], node),
+        )
+        self._synaptic(node, x, fan_out * node.out_channels)
+
+    def _linear(self, node: ir.Linear) -> None:
+        self._synaptic(node, self.inputs[node.name], torch.tensor(float(node.out_features)))
+
+    def _columns(self, node: ir.MaskedColumnSum) -> None:
+        both = self._sent(node, "k") * self._sent(node, "v")
+        self._add(node, synops=_total(both), synops_unary=_total(both))
+
+    def _channel_gate(self, node: ir.Gate) -> None:
+        sent = _total(self._sent(node, "x"))
+        self._add(node, synops=sent, synops_unary=sent)
+
+    def _scores(self, node: ir.HaltingScore) -> None:
+        block = int(node.name.split(".")[1])
+        self._add(node, score_lookups=self.visits[:, :, block].sum(-1).numpy())
+
+    def _accumulate(self, node: ir.HaltAccumulate) -> None:
+        """Count nothing: an accumulation goes with each score."""
+
+    def _readout(self, node: ir.Readout) -> None:
+        blocks = [int(port[1:]) for port in self.graph.inputs(node) if port.startswith("p")]
+        if blocks:
+            weighted = self.visits[:, :, blocks].sum((2, 3)).numpy()
+            self._add(node, readout_macs=weighted * self.graph.types[node.name, "y"].shape[0])
 
     def _synaptic(self, node: Node, x: Tensor, fan_out: Tensor) -> None:
         kind = self.graph.source_type(self.graph.inputs(node)["x"]).kind
@@ -220,12 +229,33 @@ class _Counter:
         return self.spikes[self.graph.inputs(node)[port].src]
 
     def _add(self, node: Node, **counts: Counts) -> None:
-        in_steps = node.phase == ir.Phase.STEP or isinstance(node, ir.Readout)
+        phase = works_in(self.graph, node)
         for kind, by_step in counts.items():  # (B, S)
-            for step in range(by_step.shape[1]):
-                name = "step" if in_steps else str(node.phase)
-                label = name if name in (ir.Phase.ONCE, ir.Phase.END) else f"{name}{step + 1}"
-                self.builder.add(kind, node.name, label, by_step[:, step])
+            if phase in (ir.Phase.ONCE, ir.Phase.END):
+                self.builder.add(kind, node.name, str(phase), by_step[:, 0])
+                continue
+            # A layer that torch computed once, for neurons of every step, has the same events in each.
+            for step in range(self.graph.time_steps):
+                self.builder.add(
+                    kind, node.name, f"{phase}{step + 1}", by_step[:, min(step, by_step.shape[1] - 1)]
+                )
+
+
+_COUNTERS: Mapping[type[Node], Callable[[_Counter, Any], None]] = ir.per_op(
+    "counts of events of torch",
+    {
+        ir.Conv2d: _Counter._conv2d,
+        ir.Linear: _Counter._linear,
+        ir.LIF: _Counter._neurons,
+        ir.SpikeMatMul: _Counter._products,
+        ir.MaskedColumnSum: _Counter._columns,
+        ir.Gate: _Counter._channel_gate,
+        ir.HaltingScore: _Counter._scores,
+        ir.HaltAccumulate: _Counter._accumulate,
+        ir.Readout: _Counter._readout,
+    },
+    of=[op for op in ir.OPERATIONS if op.TRAITS.counts_events or op is ir.Gate],
+)
 
 
 def _total(x: Tensor) -> Counts:

@@ -1,20 +1,15 @@
 """The typed graph every stage shares. It knows no file format, no torch and no Lava."""
 
-from stas_neuro.ir.bounds import (
-    BIAS_LIMIT,
-    EXACT_LIMIT,
-    Range,
-    membrane_bound,
-    membrane_range,
-    synaptic_ranges,
-)
-from stas_neuro.ir.fixed import (
-    ALIGN,
+from stas_neuro.ir.edges import Edge
+from stas_neuro.ir.graph import Graph
+from stas_neuro.ir.ops import (
+    LIF,
     NODE_TYPES,
-    PIXEL_LIMIT,
-    STATE_LIMIT,
-    WORD_LIMIT,
-    Encoding,
+    OPERATIONS,
+    QUANTISED,
+    Add,
+    BatchNorm,
+    Conv2d,
     FixedAdd,
     FixedConv2d,
     FixedHaltAccumulate,
@@ -27,16 +22,6 @@ from stas_neuro.ir.fixed import (
     FixedOutput,
     FixedReadout,
     FixedSpikeMatMul,
-    is_off_core,
-    op_of,
-)
-from stas_neuro.ir.graph import Graph
-from stas_neuro.ir.nodes import (
-    LIF,
-    Add,
-    BatchNorm,
-    Conv2d,
-    Edge,
     Gate,
     HaltAccumulate,
     HaltingScore,
@@ -50,8 +35,22 @@ from stas_neuro.ir.nodes import (
     SpikeMatMul,
     SpikeMaxPool,
     Tokens,
+    op_of,
+    per_op,
 )
+from stas_neuro.ir.ops.ends import Encoding
+from stas_neuro.ir.ops.neurons import membrane_bound, membrane_range
+from stas_neuro.ir.ops.synapses import FixedSynaptic, Synaptic, synaptic_ranges
 from stas_neuro.ir.problems import IRError, Problem, Problems
+from stas_neuro.ir.ranges import (
+    ALIGN,
+    BIAS_LIMIT,
+    EXACT_LIMIT,
+    PIXEL_LIMIT,
+    STATE_LIMIT,
+    WORD_LIMIT,
+    Range,
+)
 from stas_neuro.ir.types import (
     EVENTS,
     Array,
@@ -72,7 +71,9 @@ __all__ = [
     "EXACT_LIMIT",
     "LIF",
     "NODE_TYPES",
+    "OPERATIONS",
     "PIXEL_LIMIT",
+    "QUANTISED",
     "STATE_LIMIT",
     "WORD_LIMIT",
     "Add",
@@ -93,6 +94,7 @@ __all__ = [
     "FixedOutput",
     "FixedReadout",
     "FixedSpikeMatMul",
+    "FixedSynaptic",
     "Gate",
     "Graph",
     "HaltAccumulate",
@@ -115,13 +117,14 @@ __all__ = [
     "SpikeMatMul",
     "SpikeMaxPool",
     "Stage",
+    "Synaptic",
     "Tokens",
     "ValueType",
     "block_of",
-    "is_off_core",
     "membrane_bound",
     "membrane_range",
     "neutral",
     "op_of",
+    "per_op",
     "synaptic_ranges",
 ]

@@ -3,82 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
-from stas_neuro.ir.fixed import (
-    NODE_TYPES,
-    FixedAdd,
-    FixedConv2d,
-    FixedHaltAccumulate,
-    FixedHaltingScore,
-    FixedIntegrate,
-    FixedLIF,
-    FixedLinear,
-    FixedMaskedColumnSum,
-    FixedOutput,
-    FixedReadout,
-    FixedSpikeMatMul,
-)
-from stas_neuro.ir.nodes import (
-    LIF,
-    BatchNorm,
-    Conv2d,
-    Edge,
-    HaltAccumulate,
-    Input,
-    Node,
-    Readout,
-    SpikeMatMul,
-    SpikeMaxPool,
-)
+from stas_neuro.ir.edges import Edge
+from stas_neuro.ir.limits import FLOAT_LIMIT, STD_LEAST, STEPS_LIMIT
+from stas_neuro.ir.ops import NODE_TYPES, Conv2d, SpikeMaxPool
+from stas_neuro.ir.ops.base import AttributeRange, Node
 from stas_neuro.ir.problems import Problems
 from stas_neuro.ir.types import Stage
 
 if TYPE_CHECKING:
     from stas_neuro.ir.graph import Graph
 
-STEPS_LIMIT = BLOCKS_LIMIT = 1024
-"""Of model steps and of network blocks: far beyond any network, and few enough to count one by one."""
-KERNEL_LIMIT = 64
-"""Of a window's width; a patch of an image is 4 to 32 wide."""
-FLOAT_LIMIT, STD_LEAST = 1e12, 1e-6
-"""Largest magnitude of a float, attribute or tensor, and least deviation: sums of products stay finite."""
 _AT_LEAST_0 = frozenset({"padding", "delay", "late"})
 """Integer attributes that may be 0; all others are sizes and counts, at least 1."""
-
-
-def _within(low: int, high: int) -> tuple[Callable[[Any], bool], str]:
-    return lambda value: low <= value <= high, f"it must be in {low}..{high}"
-
-
-_RANGES: dict[tuple[type, str], tuple[Callable[[Any], bool], str]] = {
-    (Input, "shape"): (
-        lambda shape: len(shape) == 3 and min(shape) > 0,
-        "it must be (C, H, W), each above 0",
-    ),
-    **{(cls, "kernel"): _within(1, KERNEL_LIMIT) for cls in (Conv2d, SpikeMaxPool)},
-    (Readout, "blocks"): _within(1, BLOCKS_LIMIT),
-    (LIF, "tau"): (lambda tau: tau >= 1, "a membrane time constant is at least 1 step"),
-    (LIF, "threshold"): (lambda threshold: threshold > 0, "a threshold is above 0, the reset value"),
-    (BatchNorm, "eps"): (lambda eps: eps > 0, "it must be above 0"),
-    (SpikeMatMul, "scale"): (lambda scale: scale > 0, "it must be above 0"),
-    (HaltAccumulate, "epsilon"): (lambda epsilon: 0 <= epsilon < 1, "it must be in [0, 1), such as 0.01"),
-    (HaltAccumulate, "lags"): (lambda lags: min(lags, default=0) >= 0, "scores arrive 0 or more steps late"),
-    **{(cls, "weight_bits"): _within(1, 9) for cls in (FixedConv2d, FixedLinear)},
-    **{(cls, "bias_exp"): _within(0, 7) for cls in (FixedConv2d, FixedLinear)},
-    **{(cls, "exponent"): _within(0, 7) for cls in (FixedSpikeMatMul, FixedMaskedColumnSum)},
-    **{(cls, "shift"): _within(0, 31) for cls in (FixedIntegrate, FixedHaltingScore)},
-    **{(FixedReadout, name): _within(0, 31) for name in ("z_shift", "y_shift", "divide_bits")},
-    **{(FixedAdd, name): _within(1, 256) for name in ("a_weight", "b_weight")},
-    (FixedLIF, "dv"): _within(0, 4095),
-    (FixedLIF, "vth"): _within(0, 2**17 - 1),
-    (FixedHaltingScore, "low"): _within(-(2**15), 2**15),
-    (FixedHaltAccumulate, "score_bits"): _within(1, 14),
-    (FixedOutput, "unit"): (lambda unit: unit > 0, "it must be above 0"),
-}
-"""Range and its words for attributes that have one of their own."""
 
 
 def _annotated(cls: type[Any]) -> dict[str, Any]:
@@ -143,9 +82,10 @@ def _is_moderate(value: float) -> bool:
     return abs(value) <= FLOAT_LIMIT  # neither is NaN
 
 
-def _range_of(cls: type, attribute: str) -> tuple[Callable[[Any], bool], str] | None:
+def _range_of(cls: type, attribute: str) -> AttributeRange | None:
     """Find the range of an attribute: its own, or that of the type it inherits it from."""
-    return next((_RANGES[base, attribute] for base in cls.__mro__ if (base, attribute) in _RANGES), None)
+    found = (vars(base).get("RANGES", {}).get(attribute) for base in cls.__mro__)
+    return next((each for each in found if each is not None), None)
 
 
 def _is(value: object, hint: Any) -> bool:

@@ -10,15 +10,17 @@ from typing import TypeVar
 
 import numpy as np
 
-from stas_neuro.ir.nodes import Edge, HaltAccumulate, Input, Node, Output, Readout
+from stas_neuro.ir.edges import Edge
+from stas_neuro.ir.ops import HaltAccumulate, Input, Node, Output, Readout
 from stas_neuro.ir.types import Array, Preprocessing, Stage, ValueType
 from stas_neuro.ir.verify import verify, verify_attributes
+from stas_neuro.pickling import MadeAnew
 
 N = TypeVar("N", bound=Node)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Graph:
+class Graph(MadeAnew):
     """A network between two stages of lowering.
 
     Construction orders `nodes` topologically (stable, delayed edges ignored) and `edges` by destination,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from stas_neuro.ir.nodes import HaltAccumulate, HaltingScore, Node
+from stas_neuro.ir.ops import HaltAccumulate, HaltingScore, Node
 from stas_neuro.ir.problems import Problems
 
 if TYPE_CHECKING:

@@ -29,9 +29,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stas_neuro.ir.attributes import ATTRIBUTES
-from stas_neuro.ir.fixed import NODE_TYPES
+from stas_neuro.ir.edges import Edge
 from stas_neuro.ir.graph import Graph
-from stas_neuro.ir.nodes import Edge, Node
+from stas_neuro.ir.ops import NODE_TYPES, Node
 from stas_neuro.ir.problems import IRError, Problem
 from stas_neuro.ir.types import Array, Phase, Preprocessing, Stage
 

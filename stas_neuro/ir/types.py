@@ -52,7 +52,9 @@ class Kind(_Word):
     SPIKE = "spike"
     """0 or 1."""
     GRADED = "graded"
-    """A non-negative integer with a known bound."""
+    """A non-negative integer with a known bound: a number of spikes."""
+    NUMBER = "number"
+    """The same, of a quantised graph, where the float graph has a real number: a pixel, a mean over steps."""
     MEMBRANE = "membrane"
     """A real-valued state that lives across visits (the halting sum)."""
     SCORE = "score"
@@ -61,7 +63,7 @@ class Kind(_Word):
     """0 or 1, one a token: whether the token is still alive."""
 
 
-EVENTS = frozenset({Kind.SPIKE, Kind.GRADED})
+EVENTS = frozenset({Kind.SPIKE, Kind.GRADED, Kind.NUMBER})
 """Kinds that travel as integer events."""
 VALUES = EVENTS | {Kind.CURRENT}
 """Kinds that synapses and neurons take."""

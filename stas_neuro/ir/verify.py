@@ -12,21 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stas_neuro.ir.attributes import FLOAT_LIMIT, check_attributes
-from stas_neuro.ir.bounds import infer_bounds
-from stas_neuro.ir.fixed import FLOAT_OF, op_of
+from stas_neuro.ir.attributes import check_attributes
 from stas_neuro.ir.halting import check_halting
-from stas_neuro.ir.infer import infer_types
-from stas_neuro.ir.nodes import (
-    BatchNorm,
-    HaltAccumulate,
-    HaltingScore,
-    Input,
-    Integrate,
-    Node,
-    Output,
-    Readout,
-)
+from stas_neuro.ir.infer import infer_bounds, infer_types
+from stas_neuro.ir.limits import FLOAT_LIMIT
+from stas_neuro.ir.ops import FLOAT_OF, BatchNorm, HaltAccumulate, Input, Integrate, Node, Output, Readout
 from stas_neuro.ir.problems import Problems
 from stas_neuro.ir.types import Phase, Stage, ValueType, block_of
 
@@ -35,15 +25,6 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 _NAME_REMEDY = "use letters, digits, '_', '-' and '.' only"
-_PHASES: dict[type[Node], frozenset[Phase]] = {
-    Input: frozenset({Phase.ONCE, Phase.STEM, Phase.STEP}),
-    Integrate: frozenset({Phase.ONCE}),
-    HaltingScore: frozenset({Phase.STEP}),
-    HaltAccumulate: frozenset({Phase.STEP}),
-    Readout: frozenset({Phase.END}),
-    Output: frozenset({Phase.END}),
-}
-"""Phases of the nodes that cannot run in all of them."""
 _DTYPES = {
     Stage.TRACED: (np.float32, np.float64),
     Stage.FOLDED: (np.float64,),
@@ -173,9 +154,8 @@ def _behind_cycles(graph: Graph) -> set[str]:
 
 def _check_phases(graph: Graph, problems: Problems) -> None:
     for node in graph.nodes:
-        allowed = _PHASES.get(op_of(node), frozenset(Phase))
-        if node.phase not in allowed:
-            words = " or ".join(sorted(allowed))
+        if node.phase not in node.PHASES:
+            words = " or ".join(sorted(node.PHASES))
             problems.add(node.name, f"{type(node).__name__} is in phase {node.phase}", f"it runs in {words}")
     for edge in graph.edges:
         src, dst = graph.node(edge.src), graph.node(edge.dst)

@@ -1,7 +1,7 @@
 """Where the neurons of a network are: pieces of layers on the cores of chips."""
 
 from stas_neuro.mapping.mapping import Mapping, Piece, Site, parse_mapping
-from stas_neuro.mapping.neurons import check_mapping, does_events, extent, owners
+from stas_neuro.mapping.neurons import check_mapping, extent, owners, works_in
 from stas_neuro.mapping.routes import Arrival, Route, Routes, needed, routes
 
 __all__ = [
@@ -12,10 +12,10 @@ __all__ = [
     "Routes",
     "Site",
     "check_mapping",
-    "does_events",
     "extent",
     "needed",
     "owners",
     "parse_mapping",
     "routes",
+    "works_in",
 ]

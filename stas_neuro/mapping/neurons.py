@@ -4,42 +4,19 @@ from __future__ import annotations
 
 from stas_neuro.errors import InputError
 from stas_neuro.ir import (
-    LIF,
-    BatchNorm,
-    Conv2d,
-    Gate,
     Graph,
-    HaltAccumulate,
-    HaltingScore,
     Kind,
-    Linear,
-    MaskedColumnSum,
     Node,
-    Readout,
-    SpikeMatMul,
-    is_off_core,
+    Phase,
 )
 from stas_neuro.mapping.mapping import Mapping
 
-SPIKING = (LIF, HaltAccumulate)
-"""Nodes whose output leaves as a spike, to arrive one hardware step later."""
-_CARRIERS = (BatchNorm, Gate)
-"""Nodes that synaptic input passes on its way to the neurons."""
 _PER_TOKEN = frozenset({Kind.MASK, Kind.MEMBRANE, Kind.SCORE})
-
-
-def does_events(node: Node) -> bool:
-    """Whether `node` has a row in activity records."""
-    if isinstance(node, Gate):
-        return node.axis == "channel"
-    return isinstance(
-        node, Conv2d | Linear | SpikeMatMul | MaskedColumnSum | LIF | HaltingScore | HaltAccumulate | Readout
-    )
 
 
 def placed_with(graph: Graph, node: Node) -> str:
     """Name the neurons that alone take the synaptic input `node` computes; empty if there is no such one."""
-    if isinstance(node, LIF | HaltAccumulate | Readout):
+    if node.traits.keeps_neurons:
         return ""
     target = node
     while True:
@@ -47,10 +24,22 @@ def placed_with(graph: Graph, node: Node) -> str:
         if len(consumers) != 1:
             return ""
         target = graph.node(consumers[0].dst)
-        if isinstance(target, SPIKING):
+        if target.traits.fires:
             return target.name
-        if not isinstance(target, _CARRIERS) or does_events(target):
+        if not target.traits.in_place or target.traits.counts_events:
             return ""
+
+
+def works_in(graph: Graph, node: Node) -> Phase:
+    """Give the phase in whose steps a node does its events.
+
+    Synaptic input is gone after a step: what is computed once and taken by neurons in every step is brought
+    to them by the same synapses in every step. A processor beside the cores writes a bias, which stays.
+    """
+    if node.traits.gathers:
+        return Phase.STEP
+    neurons = placed_with(graph, node)
+    return graph.node(neurons).phase if neurons and not node.off_core else node.phase
 
 
 def extent(graph: Graph, node: Node) -> tuple[int, int]:
@@ -75,7 +64,7 @@ def owners(graph: Graph) -> dict[str, tuple[int, int]]:
     return {
         node.name: extent(graph, node)
         for node in graph.nodes
-        if does_events(node) and not is_off_core(node) and not placed_with(graph, node)
+        if node.traits.counts_events and not node.off_core and not placed_with(graph, node)
     }
 
 

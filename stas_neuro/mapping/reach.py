@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
@@ -10,22 +10,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stas_neuro.ir import (
+    LIF,
+    Add,
+    BatchNorm,
     Conv2d,
     Gate,
     Graph,
     HaltAccumulate,
     HaltingScore,
     Input,
+    Integrate,
     Linear,
     MaskedColumnSum,
     Node,
+    Output,
     Readout,
     SpikeMatMul,
     SpikeMaxPool,
-    is_off_core,
+    Tokens,
     op_of,
+    per_op,
 )
-from stas_neuro.mapping.neurons import does_events, extent, owners
+from stas_neuro.mapping.neurons import extent, owners
 
 Wanted = NDArray[np.bool_]
 """Which values of a node are wanted, (positions, features) as `extent` has them."""
@@ -56,7 +62,7 @@ class Reach:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.extents = {node.name: extent(graph, node) for node in graph.nodes if node.OUTPUTS}
-        beside = {node.name for node in graph.nodes if isinstance(node, Input) or is_off_core(node)}
+        beside = {node.name for node in graph.nodes if isinstance(node, Input) or node.off_core}
         self.sources = owners(graph).keys() | beside
         accumulators = graph.accumulators
         self._own_block = {node.name: block for block, node in enumerate(accumulators)}
@@ -102,7 +108,7 @@ class Reach:
         }
         for node in reversed(self.graph.nodes):
             for (receiver, block), wanted in pending.pop(node.name, {}).items():
-                if does_events(node):
+                if node.traits.counts_events:
                     # What comes after synapses does not change what has gone through them.
                     receiver, block = node.name, None
                 for port, pulled in _pull(node, wanted, self._input_extents(node)).items():
@@ -152,7 +158,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 def _pull(node: Node, wanted: Wanted, shapes: Shapes) -> Pulled:
     """Find the values at a node's ports, of `shapes`, that its wanted outputs depend on."""
-    pulled = _PULLS.get(op_of(node), _same)(node, wanted, shapes)
+    pulled = _PULLS[op_of(node)](node, wanted, shapes)
     return {port: values for port, values in pulled.items() if port in shapes}
 
 
@@ -161,6 +167,7 @@ def _anywhere(wanted: Wanted, axis: int) -> Wanted:
 
 
 def _same(node: Node, wanted: Wanted, shapes: Shapes) -> Pulled:
+    """Depend for each value on the same value of each input."""
     return dict.fromkeys(shapes, wanted)
 
 
@@ -222,14 +229,24 @@ def _readout(node: Readout, wanted: Wanted, shapes: Shapes) -> Pulled:
     }
 
 
-_PULLS: dict[type[Node], Callable[[Any, Wanted, Shapes], Pulled]] = {
-    Conv2d: _conv2d,
-    SpikeMaxPool: _pool,
-    Linear: _linear,
-    SpikeMatMul: _spike_mat_mul,
-    MaskedColumnSum: _masked_column_sum,
-    Gate: _gate,
-    HaltingScore: _halting_score,
-    Readout: _readout,
-}
-"""How a node pulls; others take for each value the same of each input."""
+_PULLS: Mapping[type[Node], Callable[[Any, Wanted, Shapes], Pulled]] = per_op(
+    "what the outputs of a node depend on",
+    {
+        Conv2d: _conv2d,
+        SpikeMaxPool: _pool,
+        Linear: _linear,
+        SpikeMatMul: _spike_mat_mul,
+        MaskedColumnSum: _masked_column_sum,
+        Gate: _gate,
+        HaltingScore: _halting_score,
+        Readout: _readout,
+        BatchNorm: _same,
+        LIF: _same,
+        Integrate: _same,
+        Tokens: _same,
+        Add: _same,
+        HaltAccumulate: _same,
+        Output: _same,
+    },
+    without=(Input,),  # it has no input
+)

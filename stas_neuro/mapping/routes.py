@@ -20,9 +20,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stas_neuro.ir import Graph, HaltAccumulate, Node, Phase, Readout, is_off_core
+from stas_neuro.ir import Graph, HaltAccumulate, Node, Phase
 from stas_neuro.mapping.mapping import Mapping, Piece, Site
-from stas_neuro.mapping.neurons import check_mapping, extent
+from stas_neuro.mapping.neurons import check_mapping, extent, works_in
 from stas_neuro.mapping.reach import Need, Reach, Wanted, join
 
 Steps = NDArray[np.int64]
@@ -136,7 +136,7 @@ def routes(graph: Graph, mapping: Mapping) -> Routes:
         for source, values in merged(needs).items():
             if source in homes:
                 output_axons += np.bincount(homes[source][values], minlength=len(output_axons))
-            if not is_off_core(graph.node(source)):
+            if not graph.node(source).off_core:
                 input_axons[core] += np.count_nonzero(values)
         passed = distances(places, core)
         for need, phase, values in _sent(graph, needs):
@@ -160,7 +160,7 @@ def _sent(graph: Graph, needs: dict[Need, Wanted]) -> Iterator[tuple[Need, Phase
     seen: dict[tuple[str, Phase], Wanted] = {}
     for need in sorted(needs, key=lambda need: -1 if need.block is None else need.block):
         source = graph.node(need.source)
-        phase = _sent_in(source, graph.node(need.receiver))
+        phase = _sent_in(graph, source, graph.node(need.receiver))
         again = phase != source.phase or isinstance(source, HaltAccumulate)
         key = need.source, phase
         values = needs[need] & ~seen[key] if key in seen else needs[need]
@@ -169,11 +169,11 @@ def _sent(graph: Graph, needs: dict[Need, Wanted]) -> Iterator[tuple[Need, Phase
             yield need if again else need._replace(block=None), phase, values
 
 
-def _sent_in(source: Node, receiver: Node) -> Phase:
+def _sent_in(graph: Graph, source: Node, receiver: Node) -> Phase:
     """Give the phase of the steps that send a value; what the processor has written stays."""
-    if source.phase != Phase.ONCE or is_off_core(source):
+    if source.phase != Phase.ONCE or source.off_core:
         return source.phase
-    return Phase.STEP if isinstance(receiver, Readout) else receiver.phase
+    return works_in(graph, receiver)
 
 
 def _homes(graph: Graph, mapping: Mapping, layer: str) -> NDArray[np.intp]:
@@ -186,8 +186,9 @@ def _homes(graph: Graph, mapping: Mapping, layer: str) -> NDArray[np.intp]:
 
 def places_of(cores: Sequence[Site]) -> Steps:
     """Give chip, column and row of each core, int64 (3, cores)."""
-    places = np.array([(site.chip, site.x, site.y) for site in cores], np.int64)
-    return places.reshape(-1, 3).T
+    places: Steps = np.array([(site.chip, site.x, site.y) for site in cores], np.int64).reshape(-1, 3)
+    by_axis: Steps = places.T
+    return by_axis
 
 
 def distances(places: Steps, to: int) -> dict[str, Steps]:

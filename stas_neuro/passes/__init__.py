@@ -6,7 +6,13 @@ from stas_neuro.passes.fold import FoldBatchNorm
 from stas_neuro.passes.integer_walk import LayerUnits
 from stas_neuro.passes.quantise import WIDEST_STATE, Quantise
 from stas_neuro.passes.scales import LayerScale, Statistics
-from stas_neuro.passes.stale import SCHEDULES, DelayDecisions, schedule_decisions, spiking_stages
+from stas_neuro.passes.stale import (
+    SCHEDULES,
+    DelayDecisions,
+    decisions_of,
+    schedule_decisions,
+    spiking_stages,
+)
 
 __all__ = [
     "SCHEDULES",
@@ -20,6 +26,7 @@ __all__ = [
     "PassError",
     "Quantise",
     "Statistics",
+    "decisions_of",
     "run_passes",
     "schedule_decisions",
     "spiking_stages",

@@ -6,20 +6,12 @@ from dataclasses import dataclass, replace
 
 from stas_neuro.errors import InputError
 from stas_neuro.ir import (
-    LIF,
-    BatchNorm,
     Edge,
     Gate,
     Graph,
-    Linear,
-    MaskedColumnSum,
     Node,
-    SpikeMatMul,
 )
 from stas_neuro.passes.stale import halting_mode
-
-_MIXING = (SpikeMatMul, MaskedColumnSum)
-"""Nodes where tokens reach other tokens, by k and v."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +51,7 @@ class ComputeHalted:
         added: list[Node] = []
         for edge in graph.edges:
             node = graph.node(edge.dst)
-            masks = edge.dst_port == "alive" and isinstance(node, Linear | LIF | BatchNorm)
+            masks = edge.dst_port == "alive" and node.traits.masks_tokens
             if masks or node.name in gates:
                 continue
             source = edge
@@ -88,7 +80,7 @@ def _is_token_gate(node: Node) -> bool:
 
 
 def _mixes(node: Node, edge: Edge) -> bool:
-    return isinstance(node, _MIXING) and edge.dst_port in ("k", "v")
+    return edge.dst_port in node.traits.mixes_tokens
 
 
 def _mask_of(graph: Graph, name: str) -> Edge | None:

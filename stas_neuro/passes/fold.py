@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stas_neuro.ir import Array, BatchNorm, Conv2d, Edge, Graph, IRError, Linear, Problem, Stage
+from stas_neuro.ir import Array, BatchNorm, Edge, Graph, IRError, Problem, Stage, Synaptic
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class FoldBatchNorm:
             graph,
             stage=Stage.FOLDED,
             nodes=tuple(
-                dataclasses.replace(node, bias=True)
-                if isinstance(node, Conv2d | Linear) and node.name in folded
+                dataclasses.replace(node, bias=True)  # type: ignore[call-arg]
+                if isinstance(node, Synaptic) and node.name in folded
                 else node
                 for node in graph.nodes
                 if node.name not in norms
@@ -58,7 +58,7 @@ def _obstacles(graph: Graph, norm: BatchNorm) -> list[Problem]:
     """Say why `norm` cannot be folded, if so."""
     edges = graph.inputs(norm)
     source = graph.node(edges["x"].src)
-    if not isinstance(source, Conv2d | Linear):
+    if not isinstance(source, Synaptic):
         what = f"BatchNorm follows {source.name}, a {type(source).__name__}"
         return [Problem(norm.name, what, "place it directly after a Conv2d or Linear")]
     others = [edge.dst for edge in graph.consumers(source) if edge.dst != norm.name]

@@ -6,31 +6,17 @@ from dataclasses import dataclass
 
 from stas_neuro.ir import (
     LIF,
-    Add,
-    Conv2d,
-    Gate,
     Graph,
-    Integrate,
-    Linear,
-    MaskedColumnSum,
     Node,
     Problems,
-    SpikeMatMul,
-    Tokens,
 )
-
-Source = Conv2d | Linear | SpikeMatMul | MaskedColumnSum
-"""What makes synaptic input."""
-_SOURCES = (Conv2d, Linear, SpikeMatMul, MaskedColumnSum)
-_CARRIERS = (Tokens, Gate, Add, Integrate)
-"""What synaptic input passes on its way."""
 
 
 @dataclass(frozen=True)
 class Group:
     """Layers of one unit and the neurons that their output drives."""
 
-    sources: tuple[Source, ...]
+    sources: tuple[Node, ...]
     lifs: tuple[LIF, ...]
 
     @property
@@ -48,9 +34,9 @@ def unit_groups(graph: Graph, problems: Problems) -> tuple[Group, ...]:
             name = root[name]
         return name
 
-    current = {node.name for node in graph.nodes if isinstance(node, _SOURCES)}
+    current = {node.name for node in graph.nodes if node.traits.makes_current}
     for node in graph.nodes:
-        if isinstance(node, (*_CARRIERS, LIF)):
+        if node.traits.passes_current or isinstance(node, LIF):
             for port, edge in graph.inputs(node).items():
                 if edge.src in current and port in ("x", "a", "b"):
                     root[find(node.name)] = find(edge.src)
@@ -58,13 +44,13 @@ def unit_groups(graph: Graph, problems: Problems) -> tuple[Group, ...]:
                         current.add(node.name)
     members: dict[str, list[Node]] = {}
     for node in graph.nodes:
-        if isinstance(node, (*_SOURCES, LIF)):
+        if node.traits.makes_current or isinstance(node, LIF):
             members.setdefault(find(node.name), []).append(node)
     return tuple(_group(nodes, problems) for nodes in members.values())
 
 
 def _group(nodes: list[Node], problems: Problems) -> Group:
-    sources = tuple(node for node in nodes if isinstance(node, _SOURCES))
+    sources = tuple(node for node in nodes if node.traits.makes_current)
     lifs = tuple(node for node in nodes if isinstance(node, LIF))
     if not sources:
         problems.add(lifs[0].name, "its input comes from no synapses", "put a Linear before it")
@@ -74,7 +60,7 @@ def _group(nodes: list[Node], problems: Problems) -> Group:
             problems.add(lif.name, what, "use one time constant for neurons that share input")
     if len(sources) > 1:
         for source in sources:
-            if isinstance(source, SpikeMatMul | MaskedColumnSum):
+            if source.traits.multiplies_spikes:
                 what = f"{type(source).__name__} is added to the output of other layers"
                 problems.add(source.name, what, "give it neurons of its own")
     return Group(sources, lifs)

@@ -15,6 +15,8 @@ SCORE_BITS = 12
 _FEWEST_SCORE_BITS = 6
 TABLE_ENTRIES = 1024
 """Most entries of a score's table."""
+_FARTHEST = 2**15
+"""Largest magnitude of the value at which a table begins."""
 _CURRENT_STEPS = 512
 """Steps that half the range of a real-valued block output gets, if scores can spare the bits."""
 _DIVIDE_BITS = 12
@@ -36,17 +38,19 @@ class ScoreTable:
 def score_table(node: HaltingScore, unit: float, reach: Range, bits: int) -> ScoreTable:
     """Tabulate sigmoid(alpha * z + beta) over the integers that z can be, each standing for `unit`."""
     low, high = reach
-    if node.alpha:
+    if node.alpha * unit:  # else, of next to nothing too, the score is that of 0 everywhere
         # Beyond these arguments the score is 0 or 1 to the last bit.
         flat = (bits + 2) * math.log(2)
         ends = sorted((side * flat - node.beta) / (node.alpha * unit) for side in (-1, 1))
         low, high = (round(min(max(end, reach.low), reach.high)) for end in ends)
     shift = 0
-    while (high >> shift) - (low >> shift) >= TABLE_ENTRIES:
+    # A score that is 0 or 1 all over the range has both ends at the same end of it, however far.
+    while (high >> shift) - (low >> shift) >= TABLE_ENTRIES or abs(low >> shift) > _FARTHEST:
         shift += 1
     steps = np.arange(low >> shift, (high >> shift) + 1)
     middle = (steps * 2**shift + (2**shift - 1) / 2) * unit
-    argument = node.alpha * middle + node.beta
+    with np.errstate(over="ignore"):  # an infinite argument has a score of 0 or 1
+        argument = node.alpha * middle + node.beta
     small = np.exp(-np.abs(argument))
     scores = np.where(argument >= 0, 1, small) / (1 + small)
     return ScoreTable(shift, int(steps[0]), np.rint(scores * 2**bits).astype(np.int64))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from stas_neuro.ir import (
     WORD_LIMIT,
     Add,
     Array,
+    BatchNorm,
     Conv2d,
     FixedAdd,
     FixedConv2d,
@@ -33,21 +34,29 @@ from stas_neuro.ir import (
     FixedOutput,
     FixedReadout,
     FixedSpikeMatMul,
+    Gate,
     Graph,
     HaltAccumulate,
     HaltingScore,
     Input,
     Integrate,
+    IRError,
     Kind,
     Linear,
     MaskedColumnSum,
     Node,
     Output,
+    Problem,
     Problems,
     Range,
     Readout,
     SpikeMatMul,
+    SpikeMaxPool,
     Stage,
+    Synaptic,
+    Tokens,
+    op_of,
+    per_op,
     synaptic_ranges,
 )
 from stas_neuro.passes.groups import Group, unit_groups
@@ -109,17 +118,19 @@ class IntegerWalk:
         self.problems.raise_if_any()
         for node in self.graph.nodes:
             try:
-                self._node(node)
+                _RULES[op_of(node)](self, node)
+            except IRError as error:  # which names the layer: of layers with one unit perhaps another
+                self.problems.found += error.problems
             except InputError as error:
-                # Nothing behind this node can be told: its values have no unit.
                 self.problems.add(node.name, error.what, error.remedy)
-                break
+            if self.problems.found:
+                break  # nothing behind this node can be told: its values have no unit
         self.problems.raise_if_any()
         return dataclasses.replace(
             self.graph, stage=Stage.QUANTISED, nodes=tuple(self.nodes), tensors=self.tensors
         )
 
-    def layer_units(self, node: Conv2d | Linear) -> LayerUnits:
+    def layer_units(self, node: Synaptic) -> LayerUnits:
         """Tell, after the walk, what the integers of a layer stand for."""
         key = self._source(node, "x")
         return LayerUnits(
@@ -136,32 +147,22 @@ class IntegerWalk:
         black: Array = -np.array(preprocessing.mean) / np.array(preprocessing.std)
         return black
 
-    def _node(self, node: Node) -> None:
-        match node:
-            case Input():
-                self._emit(FixedInput, node, encoding=self.options.encoding)
-                self._value(node, 1 / PIXEL_LIMIT, Range(0, PIXEL_LIMIT))
-                self.images.add((node.name, "y"))
-            case Conv2d() | Linear():
-                self._synapses(node)
-            case SpikeMatMul() | MaskedColumnSum():
-                self._product(node)
-            case LIF():
-                self._lif(node)
-            case Add():
-                self._add(node)
-            case Integrate():
-                self._integrate(node)
-            case HaltingScore() | HaltAccumulate():
-                pass  # with the readout, which decides how many bits a score has
-            case Readout():
-                self._readout(node)
-            case Output():
-                self._emit(FixedOutput, node, unit=self.unit[self._source(node, "x")])
-            case _:  # SpikeMaxPool, Tokens, Gate hold no arithmetic
-                key = self._source(node, "x")
-                self.nodes.append(node)
-                self._value(node, self.unit[key], self.reach[key].with_zero())
+    def _input(self, node: Input) -> None:
+        self._emit(FixedInput, node, encoding=self.options.encoding)
+        self._value(node, 1 / PIXEL_LIMIT, Range(0, PIXEL_LIMIT))
+        self.images.add((node.name, "y"))
+
+    def _output(self, node: Output) -> None:
+        self._emit(FixedOutput, node, unit=self.unit[self._source(node, "x")])
+
+    def _as_it_is(self, node: Node) -> None:
+        """Take over a node without arithmetic."""
+        key = self._source(node, "x")
+        self.nodes.append(node)
+        self._value(node, self.unit[key], self.reach[key].with_zero())
+
+    def _halting(self, node: Node) -> None:
+        """Leave scores and their sums to the readout, which decides how many bits a score has."""
 
     def _emit(
         self, cls: type[Node], node: Node, tensors: Mapping[str, Array] | None = None, **integers: Any
@@ -181,7 +182,7 @@ class IntegerWalk:
 
     # Layers with weights ------------------------------------------------------------------------------------
 
-    def _synapses(self, node: Conv2d | Linear) -> None:
+    def _synapses(self, node: Synaptic) -> None:
         group = self.groups[node.name]
         if node.name not in self.scales:
             self._scale(group)
@@ -223,8 +224,10 @@ class IntegerWalk:
         )
         self._value(node, scale.unit * group.tau, y.with_zero())
 
-    def _misfit(self, node: Node) -> InputError:
-        return InputError(f"the given scales do not fit {node.name}", "fine-tune the model anew")
+    def _misfit(self, node: Node) -> IRError:
+        return IRError(
+            Problem(node.name, "the given scales are not of its weights", "fine-tune the model anew")
+        )
 
     def _scale(self, group: Group) -> None:
         """Choose the scales of a group's layers, or take those that were given."""
@@ -233,7 +236,7 @@ class IntegerWalk:
         if given:
             for source in group.sources:
                 scale = given.get(source.name)
-                if isinstance(source, Conv2d | Linear) and (
+                if isinstance(source, Synaptic) and (
                     scale is None
                     or not scale.is_of_core
                     or len(scale.exponents) != len(self.graph.tensor(source, "weight"))
@@ -241,7 +244,7 @@ class IntegerWalk:
                     raise self._misfit(source)
             self.scales.update({name: given[name] for name in names})
             return
-        layers = [self._layer(source) for source in group.sources if isinstance(source, Conv2d | Linear)]
+        layers = [self._layer(source) for source in group.sources if isinstance(source, Synaptic)]
         limits = Limits(
             bits=self.options.bits,
             per_channel=self.options.exponents == "channel",
@@ -252,7 +255,7 @@ class IntegerWalk:
         threshold = group.lifs[0].threshold if group.lifs else None
         self.scales.update(zip(names, fit_group(layers, group.tau, threshold, limits), strict=True))
 
-    def _layer(self, node: Conv2d | Linear) -> Synapses:
+    def _layer(self, node: Synaptic) -> Synapses:
         """Describe a layer as a matrix whose output drives membranes: it brings 1/tau of its sum."""
         tau = self.groups[node.name].tau
         weight = self.graph.tensor(node, "weight")
@@ -268,6 +271,7 @@ class IntegerWalk:
             name=node.name,
             weight=matrix,
             bias=self._bias(node, matrix),
+            own_bias=self._own_bias(node),
             column_unit=columns,
             lowest=min(reach.low, 0),
             highest=max(reach.high, 0),
@@ -276,13 +280,18 @@ class IntegerWalk:
             repeats=steps,
         )
 
-    def _bias(self, node: Conv2d | Linear, matrix: Array) -> Array:
+    def _own_bias(self, node: Synaptic) -> Array:
+        """Give the part of that which is a layer's bias, float (out,)."""
+        if not node.bias:
+            return np.zeros(len(self.graph.tensor(node, "weight")))
+        own: Array = self.graph.tensor(node, "bias") / self.groups[node.name].tau
+        return own
+
+    def _bias(self, node: Synaptic, matrix: Array) -> Array:
         """Give what a layer's neurons receive without any spike, float (out,) or (out, H', W')."""
-        tau = self.groups[node.name].tau
-        own = self.graph.tensor(node, "bias") if node.bias else np.zeros(len(matrix))
-        key = self._source(node, "x")
+        own, key = self._own_bias(node), self._source(node, "x")
         if key not in self.images:
-            total: Array = own / tau + matrix.sum(1) * self.offset.get(key, 0.0)
+            total: Array = own + matrix.sum(1) * self.offset.get(key, 0.0)
             return total
         assert isinstance(node, Conv2d)
         # A black pixel is 0 here and -mean/std in the float network, whose padding is 0: the border differs.
@@ -293,7 +302,7 @@ class IntegerWalk:
         windows = np.lib.stride_tricks.sliding_window_view(padded, window, (1, 2))  # type: ignore[call-overload]
         windows = windows[:, :: node.stride, :: node.stride]
         kernels = matrix.reshape(-1, shape[0], node.kernel, node.kernel)
-        bias: Array = own[:, None, None] / tau + np.einsum("ochw,cyxhw->oyx", kernels, windows, optimize=True)
+        bias: Array = own[:, None, None] + np.einsum("ochw,cyxhw->oyx", kernels, windows, optimize=True)
         uniform = np.allclose(bias, bias[:, :1, :1], rtol=0, atol=1e-12)
         return bias[:, 0, 0] if uniform else bias
 
@@ -424,3 +433,26 @@ class IntegerWalk:
 def _exponent_of(largest: float) -> int:
     """Find the smallest exponent with which a bias of this magnitude has a mantissa of 13 bits."""
     return next((e for e in range(8) if round(largest / 2**e) <= BIAS_LIMIT), 7)
+
+
+_RULES: Mapping[type[Node], Callable[[IntegerWalk, Any], None]] = per_op(
+    "the integers of an operation",
+    {
+        Input: IntegerWalk._input,
+        Conv2d: IntegerWalk._synapses,
+        Linear: IntegerWalk._synapses,
+        SpikeMatMul: IntegerWalk._product,
+        MaskedColumnSum: IntegerWalk._product,
+        LIF: IntegerWalk._lif,
+        Add: IntegerWalk._add,
+        Integrate: IntegerWalk._integrate,
+        SpikeMaxPool: IntegerWalk._as_it_is,
+        Tokens: IntegerWalk._as_it_is,
+        Gate: IntegerWalk._as_it_is,
+        HaltingScore: IntegerWalk._halting,
+        HaltAccumulate: IntegerWalk._halting,
+        Readout: IntegerWalk._readout,
+        Output: IntegerWalk._output,
+    },
+    without=(BatchNorm,),  # folded before
+)

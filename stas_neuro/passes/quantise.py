@@ -8,13 +8,12 @@ from typing import Literal
 
 from stas_neuro.errors import InputError
 from stas_neuro.ir import (
-    Conv2d,
     Encoding,
     FixedLIF,
     Graph,
-    Linear,
     Problems,
     Stage,
+    Synaptic,
     membrane_bound,
 )
 from stas_neuro.passes.integer_walk import IntegerWalk, LayerUnits
@@ -31,7 +30,7 @@ class Quantise:
     Parameters
     ----------
     bits : int
-        Of a weight, 1 to 9.
+        Of a weight, 2 to 9. A signed weight of 1 bit is -1 or 0: every positive one would become 0.
     exponents : "layer" or "channel"
         Whether the weights of a layer share one exponent, or those of an output channel.
     state_bits : int
@@ -47,8 +46,10 @@ class Quantise:
 
     Raises
     ------
+    InputError
+        When bits or state_bits are out of range.
     IRError
-        For each layer whose integers do not fit, or that has no integer form.
+        When the integers of a layer do not fit, or it has no integer form; names the layer.
     """
 
     bits: int = 8
@@ -61,7 +62,10 @@ class Quantise:
     """Largest magnitude of a block's output on the sample; without it the readout takes all that can be."""
 
     def __post_init__(self) -> None:
-        for name, low, high in (("bits", 1, 9), ("state_bits", 16, WIDEST_STATE)):
+        if self.bits == 1:
+            what = "bits is 1: a signed weight of 1 bit is -1 or 0, and every positive one would become 0"
+            raise InputError(what, "use 2 to 9")
+        for name, low, high in (("bits", 2, 9), ("state_bits", 16, WIDEST_STATE)):
             value = getattr(self, name)
             if not low <= value <= high:
                 raise InputError(f"{name} is {value}", f"use {low} to {high}")
@@ -81,7 +85,7 @@ class Quantise:
         walk = IntegerWalk(graph, self)
         quantised = walk.quantised()
         self._check_state(quantised)
-        layers = [node for node in graph.nodes if isinstance(node, Conv2d | Linear)]
+        layers = [node for node in graph.nodes if isinstance(node, Synaptic)]
         return quantised, {node.name: walk.layer_units(node) for node in layers}
 
     def _check_state(self, quantised: Graph) -> None:

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from stas_neuro.errors import InputError
-from stas_neuro.ir import ALIGN, BIAS_LIMIT, Array
+from stas_neuro.ir import ALIGN, BIAS_LIMIT, Array, IRError, Problem
 
 _FRACTIONS = 16
 """Thresholds tried within one octave; between octaves only the exponents differ."""
 _LARGEST_OCTAVE = 16
+_FREE_OCTAVES = range(-63, 301)
+"""Octaves of a layer that drives no neurons, whose unit no threshold binds."""
 _EXPONENTS = range(-8, 8)
+_MOST_CLIPPED = 3
+"""Octaves of the range of weights that may be clipped: all but an eighth."""
+_NEGLIGIBLE = 1 / 4
+"""Part of a threshold that the rounding of a layer's weights may move a membrane by, at worst, when they are
+too small for the exponents of a core."""
+_SMALLER_WEIGHTS = "lower its weights, or the scale of its normalisation, or raise the variance there"
+_SMALLER_BIASES = "lower its biases, or the shift or mean of its normalisation, or raise the variance there"
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,14 +40,16 @@ class Statistics:
 class Synapses:
     """One layer's weights (out, in) onto membranes, and the integers that come in.
 
-    `bias` is of any shape (out, ...). `column_unit` (in,) is what one unit of an integer input stands for,
-    `lowest` and `highest` its ends. `factor` is how often the layer's unit fits into that of its group,
+    `bias` is of any shape (out, ...): `own_bias` (out,), and what the weights make of the value that an input
+    of 0 stands for. `column_unit` (in,) is what one unit of an integer input stands for, `lowest` and
+    `highest` its ends. `factor` is how often the layer's unit fits into that of its group,
     `repeats` how many of its outputs are added up.
     """
 
     name: str
     weight: Array
     bias: Array
+    own_bias: Array
     column_unit: Array
     lowest: int
     highest: int
@@ -108,49 +118,125 @@ def fit_group(
     the highest octave is taken in which every integer fits, which rounds biases and membranes least. Without
     a threshold (None) any unit will do.
 
+    Weights too small for the smallest exponent are rounded with it, mostly to 0: of a layer that matters next
+    to nothing, where its biases, or other layers of the group, need a coarse unit. A layer's weights are not
+    given up to make their own sums fit.
+
     Raises
     ------
-    InputError
-        When not even the lowest octave fits.
+    IRError
+        When not even the lowest octave fits; names the layer that stands in the way.
     """
+    octaves = range(_LARGEST_OCTAVE + 1) if threshold else range(_FREE_OCTAVES[0], _LARGEST_OCTAVE + 1)
+    for synapses in group:
+        _require_moderate(synapses, (threshold or 1.0) / 2.0 ** octaves[0])
     fraction, exponents = min(
         (_try_fraction(group, threshold or 1.0, fraction, limits) for fraction in range(_FRACTIONS)),
         key=lambda tried: tried[0],
     )[1:]
-    problems: list[str] = []
-    for octave in range(_LARGEST_OCTAVE, -1 if threshold else -64, -1):
+    least = _EXPONENTS[0]
+    largest = max(int(own.max()) for own in exponents)
+    if not threshold and largest < least:  # a finer unit holds weights that are all small
+        finest = min(_LARGEST_OCTAVE + _EXPONENTS[-1] - largest, _FREE_OCTAVES[-1])
+        octaves = range(octaves[0], finest + 1)
+    biased: Problem | None = None
+    unfit: Problem | None = None
+    given_up: set[str] = set()
+    for octave in reversed(octaves):
         vth = 2.0 ** (octave + fraction / _FRACTIONS)
         unit = threshold / (round(vth) << ALIGN) if threshold else 1 / (vth * 2**ALIGN)
         lowered = [own - (_LARGEST_OCTAVE - octave) for own in exponents]
-        # Small channels beside large ones are held with fewer bits, and so is a head whose bias, and nothing
-        # else, asks for a coarse unit.
-        least = _EXPONENTS[0]
-        lowered = [
-            np.maximum(own, least) if threshold is None or own.max() >= least else own for own in lowered
-        ]
         scales = [
-            LayerScale(unit / synapses.factor, tuple(int(e) for e in own))
+            LayerScale(unit / synapses.factor, tuple(int(e) for e in np.maximum(own, least)))
             for synapses, own in zip(group, lowered, strict=True)
         ]
-        problem = _misfit(group, scales, tau, limits)
-        if not problem:
+        biased = _bias_misfit(group, scales)
+        if biased is not None:
+            continue
+        if threshold:
+            faint = {
+                synapses.name: _moved(synapses, scale, limits.bits) <= _NEGLIGIBLE * threshold
+                for synapses, scale, own in zip(group, scales, lowered, strict=True)
+                if own.max() < least and synapses.name not in given_up
+            }
+            if unfit is not None and unfit.where in faint:
+                break
+            if not all(faint.values()):
+                unfit = unfit or _too_small(group, lowered, faint, threshold)
+                break
+            given_up |= faint.keys()
+        unfit = _misfit(group, scales, tau, limits)
+        if unfit is None:
             return scales
-        problems.append(problem)
-    # From too large to too small: what still stands in the way in the middle says most.
-    raise InputError(problems[len(problems) // 2], "use fewer inputs a neuron or smaller weights")
+    problem = unfit or biased
+    assert problem is not None
+    raise IRError(problem)
 
 
-def _misfit(group: Sequence[Synapses], scales: Sequence[LayerScale], tau: float, limits: Limits) -> str:
-    """Say what does not fit, if anything."""
-    total = 0
+def _require_moderate(synapses: Synapses, coarsest: float) -> None:
+    """Refuse weights and biases that no octave holds; `coarsest` is `unit * 2**ALIGN` of the lowest one."""
+    weight = float(np.abs(synapses.weight * synapses.column_unit).max()) * synapses.factor
+    bias = float(np.abs(synapses.bias).max()) * synapses.factor / coarsest * 2**ALIGN
+    if weight > coarsest * 256 * 2.0 ** (_EXPONENTS[-1] + _MOST_CLIPPED):
+        raise IRError(_too_large(synapses, math.ceil(math.log2(weight / (coarsest * 256)))))
+    if bias > BIAS_LIMIT << 7:
+        raise IRError(_biased(synapses, bias))
+
+
+def _too_large(synapses: Synapses, exponent: int) -> Problem:
+    what = f"its weights need exponents up to {exponent}, a core has {_EXPONENTS[0]}..{_EXPONENTS[-1]}"
+    return Problem(synapses.name, what, _SMALLER_WEIGHTS)
+
+
+def _biased(synapses: Synapses, bias: float) -> Problem:
+    what = f"a bias is {bias:.6g}, a core holds up to {BIAS_LIMIT << 7}"
+    own = 2 * np.abs(synapses.own_bias).max() >= np.abs(synapses.bias).max()
+    return Problem(synapses.name, what, _SMALLER_BIASES if own else _SMALLER_WEIGHTS)
+
+
+def _too_small(
+    group: Sequence[Synapses], exponents: Sequence[Array], faint: Mapping[str, bool], threshold: float
+) -> Problem:
+    """Say of the first layer that cannot be given up that its exponents are too small."""
+    biases = max(float(np.abs(synapses.bias).max()) * synapses.factor for synapses in group)
+    name, own = next(
+        (synapses.name, own)
+        for synapses, own in zip(group, exponents, strict=True)
+        if not faint.get(synapses.name, True)
+    )
+    what = (
+        f"beside biases of up to {biases / threshold:.3g} times the threshold its weights need exponents "
+        f"{own.min()}..{own.max()}, a core has {_EXPONENTS[0]}..{_EXPONENTS[-1]}"
+    )
+    return Problem(name, what, f"{_SMALLER_BIASES}, or raise its weights")
+
+
+def _moved(synapses: Synapses, scale: LayerScale, bits: int) -> float:
+    """Give how far the rounding of its weights can move a membrane in a step."""
+    weight = synapses.weight * synapses.column_unit
+    lost = np.abs(weight - mantissas(synapses, scale, bits) * scale.deltas[:, None]).sum(1).max()
+    return float(lost * max(-synapses.lowest, synapses.highest) * synapses.factor * synapses.repeats)
+
+
+def _bias_misfit(group: Sequence[Synapses], scales: Sequence[LayerScale]) -> Problem | None:
+    """Give the first layer whose biases do not fit, if any."""
     for synapses, scale in zip(group, scales, strict=True):
-        exponents = np.array(scale.exponents)
-        if exponents.min() < _EXPONENTS[0] or exponents.max() > _EXPONENTS[-1]:
-            needed = f"{exponents.min()}..{exponents.max()}"
-            return f"{synapses.name}: its weights need exponents {needed}, a core has -8..7"
         bias = np.abs(synapses.bias).max() / scale.unit
         if bias > BIAS_LIMIT << 7:
-            return f"{synapses.name}: a bias is {bias:.0f}, a core holds up to {BIAS_LIMIT << 7}"
+            return _biased(synapses, bias)
+    return None
+
+
+def _misfit(
+    group: Sequence[Synapses], scales: Sequence[LayerScale], tau: float, limits: Limits
+) -> Problem | None:
+    """Give what does not fit, if anything, biases alone aside."""
+    total, biases, parts = 0, 0, []
+    for synapses, scale in zip(group, scales, strict=True):
+        exponents = np.array(scale.exponents)
+        if exponents.max() > _EXPONENTS[-1]:
+            return _too_large(synapses, int(exponents.max()))
+        bias = int(np.abs(synapses.bias).max() / scale.unit)
         matrix = mantissas(synapses, scale, limits.bits)
         positive, negative = np.maximum(matrix, 0).sum(1), np.minimum(matrix, 0).sum(1)
         reach = np.maximum(
@@ -158,15 +244,21 @@ def _misfit(group: Sequence[Synapses], scales: Sequence[LayerScale], tau: float,
             -positive * synapses.lowest - negative * synapses.highest,
         )
         current = int((np.ceil(reach * 2.0**exponents) + 1).max()) << ALIGN
-        largest = current + int(bias) + 1
+        largest = current + bias + 1
         if limits.bias_current and largest > BIAS_LIMIT << 7:
-            return f"{synapses.name}: its output can reach {largest}, a bias current {BIAS_LIMIT << 7}"
+            what = f"its output can reach {largest}, a bias current {BIAS_LIMIT << 7}"
+            return Problem(synapses.name, what, "use smaller weights, or the input encoding graded")
         total += largest * synapses.repeats
+        biases += bias * synapses.repeats
+        parts.append((largest * synapses.repeats, synapses.name))
     most = math.ceil(tau * total)  # a membrane that keeps 1 - 1/tau of itself never holds more
-    if most > limits.state:
-        names = ", ".join(synapses.name for synapses in group)
-        return f"{names}: membranes can reach {most}, a core holds {limits.state}"
-    return ""
+    if most <= limits.state:
+        return None
+    worst = max(parts)[1]
+    others = [name for _, name in parts if name != worst]
+    beside = f", with {', '.join(others)}," if others else ""
+    remedy = _SMALLER_BIASES if 2 * biases > total else "use fewer inputs a neuron or smaller weights"
+    return Problem(worst, f"membranes{beside} can reach {most}, a core holds {limits.state}", remedy)
 
 
 def _try_fraction(
@@ -193,7 +285,7 @@ def _best_exponents(synapses: Synapses, unit: float, limits: Limits) -> tuple[Ar
     if limits.per_channel:
         full = np.maximum(full, full.max() - 7)  # rows of almost nothing would need exponents of their own
     best, exponents = np.full(len(weight), np.inf), full.copy()
-    for clipped in range(4):  # from nothing clipped to an eighth of the range
+    for clipped in range(_MOST_CLIPPED + 1):
         delta = _delta(unit, full - clipped)[:, None]
         difference = (weight - _to_mantissas(weight / delta, limits.bits) * delta) / synapses.column_unit
         if synapses.statistics is None:

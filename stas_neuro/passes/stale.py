@@ -80,17 +80,23 @@ def schedule_decisions(graph: Graph, schedule: str, late: int | None = None) -> 
     InputError
         When there is no such schedule, halting does not allow it, or `late` is out of range.
     """
+    decided = decisions_of(graph, schedule, late)
+    return graph if decided is None else decided(graph)
+
+
+def decisions_of(graph: Graph, schedule: str, late: int | None = None) -> DelayDecisions | None:
+    """Give the pass that `schedule_decisions` applies, None where a schedule changes no decision."""
     if schedule not in SCHEDULES:
         raise InputError(f"no schedule is called {schedule!r}", f"use one of {', '.join(SCHEDULES)}")
     if schedule == "pipelined-stale":
-        return DelayDecisions(spiking_stages(graph) - 1 if late is None else late)(graph)
+        return DelayDecisions(spiking_stages(graph) - 1 if late is None else late)
     if late is not None:
         what = f"in the schedule {schedule} no decision is late, {late} hardware steps are asked for"
         raise InputError(what, "use the schedule pipelined-stale")
     if schedule == "pipelined" and halting_mode(graph) in ("raster", "time"):
         what = f"{halting_mode(graph)} halting needs the scores of a model step before the next one can start"
         raise InputError(what, "use the schedule pipelined-stale, or halting rectangular or block")
-    return graph
+    return None
 
 
 def arrival_lags(graph: Graph, interval: int) -> dict[str, tuple[int, ...]]:

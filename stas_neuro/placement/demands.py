@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import ceil, log2
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stas_neuro.activity import layers_of
-from stas_neuro.energy import Profile
+from stas_neuro.chips import Profile
 from stas_neuro.errors import InputError
 from stas_neuro.ir import (
+    LIF,
+    OPERATIONS,
     Conv2d,
-    FixedConv2d,
-    FixedLinear,
+    FixedSynaptic,
+    Gate,
     Graph,
+    HaltAccumulate,
+    HaltingScore,
     Linear,
     MaskedColumnSum,
     Node,
+    Readout,
     SpikeMatMul,
     Stage,
-    is_off_core,
+    Synaptic,
+    op_of,
+    per_op,
 )
-from stas_neuro.mapping.neurons import does_events, owners, placed_with
+from stas_neuro.mapping.neurons import owners, placed_with
 
 EXPONENT_BITS = 4
 """Of the power of two that the weights of a feature are multiplied by, -8..7."""
@@ -82,7 +90,7 @@ def owners_of(graph: Graph, bits: int = DEFAULT_BITS) -> tuple[Owner, ...]:
     stages = {layer.name: layer.stage or 0 for layer in layers_of(graph)}
     members: dict[str, list[Node]] = {name: [graph.node(name)] for name in owners(graph)}
     for node in graph.nodes:
-        if does_events(node) and (owner := placed_with(graph, node)):
+        if node.traits.counts_events and (owner := placed_with(graph, node)):
             members[owner].append(node)
     return tuple(
         _owner(graph, graph.node(name), stages[name], extent, members[name], bits)
@@ -99,7 +107,7 @@ def weight_bits(graph: Graph, bits: int, profile: Profile) -> int:
         When a weight of the profile's cores has fewer.
     """
     if graph.stage == Stage.QUANTISED:
-        nodes = [node for node in graph.nodes if isinstance(node, FixedConv2d | FixedLinear)]
+        nodes = [node for node in graph.nodes if isinstance(node, FixedSynaptic)]
         bits = max((node.weight_bits for node in nodes), default=bits)
     if profile.reason("limits.weight_bits") is None and bits > profile.limit("weight_bits"):
         what = f"weights have {bits} bits, {profile.name} holds at most {profile.limit('weight_bits')}"
@@ -114,12 +122,12 @@ def _owner(
     synapses = np.zeros(positions, dtype=np.int64)
     demand: dict[str, int] = {"shared_bits": 0, "feature_bits": 0, "head_bits": 0, "head": 0}
     for node in members:
-        if isinstance(node, Conv2d | Linear) and not is_off_core(node):
-            synapses += _taps(graph, node) * bits
-            width = node.in_channels * node.kernel**2 if isinstance(node, Conv2d) else node.in_features
-            demand["shared_bits"] += width * bits
+        if isinstance(node, Synaptic) and not node.off_core:
+            shapes = graph.source_type(graph.inputs(node)["x"]).shape, graph.types[node.name, "y"].shape
+            synapses += node.taps(*shapes) * bits
+            demand["shared_bits"] += node.fan_in * bits
             demand["feature_bits"] += EXPONENT_BITS
-        for name, value in _attention(graph, node).items():
+        for name, value in _MEMORY[op_of(node)](graph, node).items():
             demand[name] += value
     return Owner(
         name=owner.name,
@@ -132,34 +140,35 @@ def _owner(
     )
 
 
-def _taps(graph: Graph, node: Conv2d | Linear) -> NDArray[np.int64]:
-    """Count the synapses of one feature at each position, int64 (positions,); none beyond the border."""
-    if isinstance(node, Linear):
-        shape = graph.types[node.name, "y"].shape
-        return np.full(shape[0] if len(shape) == 2 else 1, node.in_features, dtype=np.int64)
-    _, height, width = graph.source_type(graph.inputs(node)["x"]).shape
-    sides = []
-    for size in (height, width):
-        starts = np.arange((size + 2 * node.padding - node.kernel) // node.stride + 1) * node.stride
-        inside = starts[:, None] - node.padding + np.arange(node.kernel)
-        sides.append(((inside >= 0) & (inside < size)).sum(axis=1))
-    taps: NDArray[np.int64] = node.in_channels * np.outer(*sides).astype(np.int64).reshape(-1)
-    return taps
-
-
-def _attention(graph: Graph, node: Node) -> Mapping[str, int]:
-    """Memory beside weights that products of spikes take.
-
-    Q(K^T V) keeps K^T V, an integer 0..N for each of the head's channels and each feature. (QK^T)V keeps the
-    spikes of K of its heads, and those of V of each feature. A masked column sum keeps K and V until both are
-    there.
-    """
-    if isinstance(node, SpikeMatMul):
-        tokens, features = graph.types[node.name, "y"].shape
-        head = features // node.heads
-        if node.form == "Q(K^TV)":
-            return {"feature_bits": head * ceil(log2(tokens + 1))}
-        return {"feature_bits": tokens, "head_bits": tokens * head, "head": head}
-    if isinstance(node, MaskedColumnSum):
-        return {"feature_bits": 2 * graph.source_type(graph.inputs(node)["k"]).shape[0]}
+def _no_memory(graph: Graph, node: Node) -> Mapping[str, int]:
+    """Take no memory beside weights."""
     return {}
+
+
+def _spike_mat_mul(graph: Graph, node: SpikeMatMul) -> Mapping[str, int]:
+    """Keep K^T V, or the spikes of K and V.
+
+    Q(K^T V) keeps an integer 0..N for each of the head's channels and each feature. (QK^T)V keeps the spikes
+    of K of its heads, and those of V of each feature.
+    """
+    tokens, features = graph.types[node.name, "y"].shape
+    head = features // node.heads
+    if node.form == "Q(K^TV)":
+        return {"feature_bits": head * ceil(log2(tokens + 1))}
+    return {"feature_bits": tokens, "head_bits": tokens * head, "head": head}
+
+
+def _masked_column_sum(graph: Graph, node: MaskedColumnSum) -> Mapping[str, int]:
+    """Keep K and V until both are there."""
+    return {"feature_bits": 2 * graph.source_type(graph.inputs(node)["k"]).shape[0]}
+
+
+_MEMORY: Mapping[type[Node], Callable[[Graph, Any], Mapping[str, int]]] = per_op(
+    "memory that an operation takes beside weights",
+    {
+        **dict.fromkeys((Conv2d, Linear, LIF, Gate, HaltingScore, HaltAccumulate, Readout), _no_memory),
+        SpikeMatMul: _spike_mat_mul,
+        MaskedColumnSum: _masked_column_sum,
+    },
+    of=[op for op in OPERATIONS if op.TRAITS.counts_events or op is Gate],
+)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from stas_neuro.energy import Profile
+from stas_neuro.chips import Profile
 from stas_neuro.errors import InputError
 
 CORE_RESOURCES: Mapping[str, str] = {

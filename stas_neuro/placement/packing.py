@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stas_neuro.ir import Graph, is_off_core
+from stas_neuro.ir import Graph
 from stas_neuro.mapping.reach import Reach, Wanted
 from stas_neuro.mapping.routes import merged
 from stas_neuro.placement.demands import Owner
@@ -189,7 +189,7 @@ class Packer:
         needs = self._needs.get((owner.name, region))
         if needs is None:
             needs = merged(self._reach.of(owner.name, region.positions, region.features))
-            needs = {name: v for name, v in needs.items() if not is_off_core(self._graph.node(name))}
+            needs = {name: v for name, v in needs.items() if not self._graph.node(name).off_core}
             self._needs[owner.name, region] = needs
         return needs
 

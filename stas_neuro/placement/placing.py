@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, get_args
 
-from stas_neuro.activity import Activity
-from stas_neuro.energy import Profile
+from stas_neuro.activity import SAME_NETWORK, Activity, Origin, builder_for, check_facts
+from stas_neuro.bundle import hash_network
+from stas_neuro.chips import Profile
 from stas_neuro.errors import InputError
-from stas_neuro.ir import Graph, block_of
+from stas_neuro.ir import Graph, Stage, block_of
 from stas_neuro.mapping import Mapping, Piece
 from stas_neuro.placement.demands import DEFAULT_BITS, Owner, owners_of, weight_bits
 from stas_neuro.placement.groups import scan_groups
@@ -56,8 +58,8 @@ def place(
         Groups of tokens, or of features, that each block is cut into. By default as many as take the fewest
         cores, cut token-major; of those the most.
     seen : Activity, optional
-        Of a run on images like those to come: its visits tell halting-aware which tokens halt together, its
-        spikes which cores send each other most.
+        Of a run of this network on images like those to come: its visits tell halting-aware which tokens halt
+        together, its spikes which cores send each other most. A float run may tell of the integer program.
     minimise : "core-steps" or "neuron-updates"
         Of halting-aware.
     bits : int
@@ -68,7 +70,7 @@ def place(
     DoesNotFit
         With every reason why the chip cannot hold it.
     InputError
-        When options contradict the network, or the profile has no cores.
+        When options contradict the network, `seen` is of another one, or the profile has no cores.
     """
     _check_options(graph, strategy, groups, seen)
     limits = limits_of(profile)
@@ -110,6 +112,21 @@ def _check_options(graph: Graph, strategy: str, groups: int | None, seen: Activi
     if visits is not None and visits.shape[1:] != shape:
         what = f"visits are of {visits.shape[1:]} steps, blocks and tokens, the network has {shape}"
         raise InputError(what, "give a run of this network")
+    if seen is not None:
+        _check_network(graph, seen)
+
+
+def _check_network(graph: Graph, seen: Activity) -> None:
+    """Refuse a run of another network; a float run and an integer program are compared by their layers."""
+    integers = seen.origin.arithmetic is not None and seen.origin.arithmetic.startswith("integers")
+    known = integers == (graph.stage == Stage.QUANTISED)
+    own = replace(
+        builder_for(graph, images=0).build(), origin=Origin(network=hash_network(graph) if known else None)
+    )
+    try:
+        check_facts({"the run to learn from": seen, "the network": own}, SAME_NETWORK)
+    except InputError as error:
+        raise InputError(error.what, "give a run of this network") from error
 
 
 def _scopes(owners: Sequence[Owner]) -> list[tuple[str, list[Owner]]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stas_neuro.energy import Profile
+from stas_neuro.chips import Profile
 from stas_neuro.ir import Graph
 from stas_neuro.mapping import Mapping as CoreMapping
 from stas_neuro.mapping import Site

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from stas_neuro.activity import Layer, layers_of
-from stas_neuro.energy import Profile
+from stas_neuro.chips import Finding, Profile, Severity
 from stas_neuro.ir import FixedConv2d, FixedLIF, Graph, Node, Phase, Range, Stage, membrane_range
-
-Severity = Literal["error", "warning", "info"]
+from stas_neuro.mapping import Mapping as CoreMapping
 
 RESOURCES: Mapping[str, str] = {
     "operation": "what a graph cannot say of the model",
@@ -20,10 +18,12 @@ RESOURCES: Mapping[str, str] = {
     "graded spikes": "integers that layers send each other, against what one spike carries",
     "processor": "operations of an inference, at most, that run on a processor beside the cores",
     "synaptic memory": "bytes of weights and their exponents, for one output feature",
-    "input axons": "distinct inputs of one neuron, or of a core as packed",
-    "output axons": "neurons of a core times the cores they send to, as packed",
-    "neurons": "neurons, against those of one chip",
-    "cores": "cores as packed, against those of one chip",
+    "input axons": "distinct inputs of one neuron",
+    "output axons": "neurons of a core times the cores that they send to",
+    "fan-in": "synapses of one neuron",
+    "neurons": "neurons, against those of one chip; as an error those of one core",
+    "cores": "cores that a placement takes, against those of one chip",
+    "chips": "chips that a placement takes, against those of the largest system",
     "weight bits": "bits of a weight",
     "weight exponents": "powers of two in one layer",
     "state bits": "bits of a membrane or of synaptic input, proved from the weights",
@@ -38,40 +38,12 @@ RESOURCES: Mapping[str, str] = {
     "bias of halted tokens": "neurons whose bias a stock LIF adds for halted tokens too, and between steps",
     "silent neurons": "channels whose proved largest membrane is not above the threshold: they never fire",
     "constant neurons": "channels whose proved smallest input is above the threshold: they fire in each step",
-    "zero weights": "output channels all of whose weights were rounded to 0",
+    "zero weights": "output channels all of whose weights are 0",
+    "lost weights": "weights that were rounded to 0: all of a channel's, or most of a layer's",
     "readout clip": "largest value that reaches the readout, against where it clips",
     "threshold": "neurons that fire at their threshold; cores fire above it, by one step of vth lower",
 }
 """What findings are about."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """Something that a chip cannot take, or that may come out different there.
-
-    Parameters
-    ----------
-    profile : str
-        The chip.
-    layer : str
-        Node; empty for the whole network.
-    resource : str
-        Of `RESOURCES`.
-    used, limit : int or str
-        In the resource's unit.
-    severity : str
-        error (it cannot be deployed so), warning (it may come out different, or dear) or info.
-    remedy : str
-        What to do about it; empty for info.
-    """
-
-    profile: str
-    layer: str
-    resource: str
-    used: int | str
-    limit: int | str
-    severity: Severity
-    remedy: str = ""
 
 
 def off_core(node: Node) -> bool:
@@ -81,11 +53,17 @@ def off_core(node: Node) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """A network on a chip, for the rules that judge it. `bits` are those of a weight."""
+    """A network on a chip, for the rules that judge it.
+
+    `bits` are those of a weight; `folded` is the float network that a quantised graph was made of, if known;
+    `mapping` where it was placed on this chip, if it was.
+    """
 
     graph: Graph
     profile: Profile
     bits: int
+    folded: Graph | None = None
+    mapping: CoreMapping | None = None
     layers: Mapping[str, Layer] = field(init=False)
 
     def __post_init__(self) -> None:

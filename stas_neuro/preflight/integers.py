@@ -6,17 +6,17 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from stas_neuro.chips import Finding
 from stas_neuro.ir import (
-    FixedConv2d,
     FixedLIF,
-    FixedLinear,
     FixedReadout,
+    FixedSynaptic,
     Input,
     Kind,
     Node,
     Range,
 )
-from stas_neuro.preflight.findings import Finding, Site, off_core
+from stas_neuro.preflight.findings import Site, off_core
 
 _STATES = frozenset({Kind.CURRENT, Kind.MEMBRANE})
 
@@ -24,14 +24,14 @@ _STATES = frozenset({Kind.CURRENT, Kind.MEMBRANE})
 def registers(site: Site) -> Iterator[Finding]:
     """Check weights, exponents, biases, thresholds and decays of each layer."""
     for node in site.graph.nodes:
-        if isinstance(node, FixedConv2d | FixedLinear):
+        if isinstance(node, FixedSynaptic):
             yield from _synapses(site, node)
         elif isinstance(node, FixedLIF):
             yield from _fits(site, node, "threshold bits", node.vth.bit_length(), "use a lower vth")
             yield from _fits(site, node, "decay bits", node.dv.bit_length(), "use a longer time constant")
 
 
-def _synapses(site: Site, node: FixedConv2d | FixedLinear) -> Iterator[Finding]:
+def _synapses(site: Site, node: FixedSynaptic) -> Iterator[Finding]:
     if off_core(node):
         return
     yield from _fits(site, node, "weight bits", node.weight_bits, "use fewer weight bits (--bits)")

@@ -6,18 +6,22 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from stas_neuro.chips import Finding
 from stas_neuro.ir import (
     ALIGN,
     FixedConv2d,
+    FixedIntegrate,
     FixedLIF,
     FixedLinear,
     FixedReadout,
+    FixedSynaptic,
     Gate,
+    Node,
     Range,
     Tokens,
 )
 from stas_neuro.preflight.capabilities import integer_input
-from stas_neuro.preflight.findings import Finding, Site, off_core
+from stas_neuro.preflight.findings import Site, off_core
 
 _OWN = "keep the network's own processes (convert --to lava)"
 
@@ -25,11 +29,11 @@ _OWN = "keep the network's own processes (convert --to lava)"
 def stock_processes(site: Site) -> Iterator[Finding]:
     """Where Lava's stock Dense, Conv and LIF do something else than the network."""
     for node in site.graph.nodes:
-        if isinstance(node, FixedConv2d | FixedLinear) and not off_core(node):
+        if isinstance(node, FixedSynaptic) and not off_core(node):
             yield from _stock_synapses(site, node)
 
 
-def _stock_synapses(site: Site, node: FixedConv2d | FixedLinear) -> Iterator[Finding]:
+def _stock_synapses(site: Site, node: FixedSynaptic) -> Iterator[Finding]:
     weight, exponents, bias = (site.graph.tensor(node, name) for name in ("weight", "weight_exp", "bias"))
     largest = integer_input(site, node)
     if largest is not None and largest > 1:
@@ -50,15 +54,33 @@ def _stock_synapses(site: Site, node: FixedConv2d | FixedLinear) -> Iterator[Fin
 def lost_layers(site: Site) -> Iterator[Finding]:
     """Weights that are all 0, neurons that never fire or always do, values that the readout clips."""
     for node in site.graph.nodes:
-        if isinstance(node, FixedConv2d | FixedLinear):
-            rows = site.graph.tensor(node, "weight").reshape(len(site.graph.tensor(node, "weight")), -1)
-            if silent := int((~rows.any(axis=1)).sum()):
-                remedy = "use more weight bits (--bits), or a chip with an exponent a channel"
-                yield site.warning(node, "zero weights", silent, len(rows), remedy)
+        if isinstance(node, FixedSynaptic):
+            yield from _zeros(site, node, "weight", len(site.graph.tensor(node, "weight")))
+        elif isinstance(node, FixedIntegrate) and node.mode == "learned":
+            yield from _zeros(site, node, "weights", 1)
         elif isinstance(node, FixedLIF):
             yield from _neurons(site, node)
         elif isinstance(node, FixedReadout):
             yield from _clip(site, node)
+
+
+def _zeros(site: Site, node: Node, param: str, channels: int) -> Iterator[Finding]:
+    """Count the channels that have no weight left and, where the float weights are known, what was lost."""
+    held = site.graph.tensor(node, param).reshape(channels, -1) != 0
+    silent = ~held.any(axis=1)
+    real = None if site.folded is None else site.folded.tensors.get(f"{node.name}/{param}")
+    lost = np.zeros_like(held) if real is None else (real.reshape(held.shape) != 0) & ~held
+    remedy = (
+        "raise the scale of its normalisation, use more weight bits (--bits), or a chip with an exponent a "
+        "channel"
+    )
+    if silent.any():
+        known = real is not None and not lost[silent].any()
+        untrained = "more weight bits bring none back: they are 0 in the float network too, train again"
+        yield site.warning(node, "zero weights", int(silent.sum()), channels, untrained if known else remedy)
+    count, total = int(lost.sum()), int((lost | held).sum())
+    if lost[silent].any() or 2 * count > total:
+        yield site.warning(node, "lost weights", count, total, remedy)
 
 
 def _neurons(site: Site, node: FixedLIF) -> Iterator[Finding]:
@@ -79,7 +101,7 @@ def channel_ranges(site: Site, node: FixedLIF) -> list[Range]:
     source = site.source(node)
     while isinstance(source, Gate | Tokens):
         source = site.source(source)
-    if not isinstance(source, FixedConv2d | FixedLinear) or off_core(source):
+    if not isinstance(source, FixedSynaptic) or off_core(source):
         return [site.reaching(node)]
     value = site.graph.source_type(site.graph.inputs(source)["x"])
     assert value.bound is not None

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from stas_neuro import api
 from stas_neuro.bundle import Bundle, load_bundle
-from stas_neuro.energy import Arithmetic, Profile, list_profiles, load_profile
+from stas_neuro.chips import Arithmetic, Finding, Profile, list_profiles, load_profile
+from stas_neuro.compiler.integers import load_scales
 from stas_neuro.errors import CheckFailed, InputError, StasError
 from stas_neuro.ir import Graph, Problem, Stage
+from stas_neuro.mapping import Mapping as CoreMapping
 from stas_neuro.passes import WIDEST_STATE, FoldBatchNorm, Quantise, run_passes
 from stas_neuro.preflight.capabilities import graded_spikes, neuron_programs, processor, spike_products
-from stas_neuro.preflight.capacity import PACKING, capacity
-from stas_neuro.preflight.findings import Finding, Site
+from stas_neuro.preflight.capacity import PLACED, capacity
+from stas_neuro.preflight.findings import Site
 from stas_neuro.preflight.integers import registers, states
 from stas_neuro.preflight.silent import lost_layers, stock_processes
-from stas_neuro.quantisation import load_scales
 
 if TYPE_CHECKING:
     from stas_neuro.models.stas import StasModel
@@ -108,7 +109,7 @@ def check(
     profiles : sequence of Profile or str, optional
         Chips, or their names or paths; all of the catalogue if not given.
     bits : int, optional
-        Quantise to weights of so many bits, 1 to 9, instead of those chosen before; 8 where none were.
+        Quantise to weights of so many bits, 2 to 9, instead of those chosen before; 8 where none were.
 
     Raises
     ------
@@ -119,7 +120,7 @@ def check(
     candidate = _candidate(network, bits)
     return Preflight(
         weight_bits=candidate.bits,
-        packing=PACKING,
+        packing=PLACED,
         placed=candidate.placed,
         verdicts=tuple(_verdict(candidate, profile) for profile in chips),
     )
@@ -129,14 +130,24 @@ def check(
 class _Candidate:
     """What is to be checked: a graph unless lowering failed, and why it did.
 
-    `chosen` is how a fine-tuned model has to be quantised, whatever the chip.
+    `chosen` is how a fine-tuned model has to be quantised, whatever the chip; `folded` the float network that
+    a quantised graph of a bundle was made of.
     """
 
     graph: Graph | None
     bits: int
+    folded: Graph | None = None
     problems: tuple[Problem, ...] = ()
     chosen: Quantise | None = None
-    placed: Placed | None = None
+    mapping: CoreMapping | None = None
+
+    @property
+    def placed(self) -> Placed | None:
+        """Where it was placed, if it was."""
+        if self.mapping is None:
+            return None
+        cores, chips = len(self.mapping.cores), self.mapping.chips
+        return Placed(profile=self.mapping.profile, cores=cores, chips=chips)
 
 
 def _profile(chip: Profile | str) -> Profile:
@@ -148,18 +159,17 @@ def _candidate(network: StasModel | Graph | Bundle | str | Path, bits: int | Non
         Quantise(bits=bits)  # refuses what no core holds
     if isinstance(network, str | Path) and not (Path(network) / api.CHECKPOINT_FILES[0]).is_file():
         network = load_bundle(network)
-    placed = None
+    mapping, folded = None, None
     if isinstance(network, Bundle):
         mapping = network.mapping if bits is None else None  # other weights are placed otherwise
-        if mapping is not None:
-            placed = Placed(profile=mapping.profile, cores=len(mapping.cores), chips=mapping.chips)
+        folded = network.graph
         network = network.quantised if network.quantised is not None and bits is None else network.graph
     if isinstance(network, Graph) and network.stage == Stage.QUANTISED:
         if bits is not None:
             raise InputError(
                 f"bits {bits}: the graph is quantised already", "give the folded graph, or no bits"
             )
-        return _Candidate(network, _bits_of(network), placed=placed)
+        return _Candidate(network, _bits_of(network), folded, mapping=mapping)
     chosen = load_scales(Path(network)) if isinstance(network, str | Path) and bits is None else None
     bits = chosen.bits if chosen else bits or DEFAULT_BITS
     if not isinstance(network, Graph):
@@ -169,8 +179,8 @@ def _candidate(network: StasModel | Graph | Bundle | str | Path, bits: int | Non
         if graph.stage == Stage.TRACED:
             graph = run_passes(graph, [FoldBatchNorm()])
     except StasError as error:
-        return _Candidate(None, bits, _problems(error))
-    return _Candidate(graph, bits, chosen=chosen, placed=placed)
+        return _Candidate(None, bits, problems=_problems(error))
+    return _Candidate(graph, bits, chosen=chosen, mapping=mapping)
 
 
 def _bits_of(graph: Graph) -> int:
@@ -210,7 +220,7 @@ def _verdict(candidate: _Candidate, profile: Profile) -> Verdict:
 
 def _findings(candidate: _Candidate, profile: Profile, arithmetic: Arithmetic) -> Iterator[Finding]:
     yield from _told(candidate.problems, profile, "operation")
-    graph = candidate.graph
+    graph, folded = candidate.graph, candidate.folded
     if graph is None:
         return
     if graph.stage != Stage.QUANTISED:
@@ -220,10 +230,11 @@ def _findings(candidate: _Candidate, profile: Profile, arithmetic: Arithmetic) -
             state_bits=min(arithmetic.state_bits, WIDEST_STATE),
         )
         try:
-            graph = quantise(graph)
+            graph, folded = quantise(graph), graph
         except InputError as error:
             yield from _told(_problems(error), profile, "integers")
-    site = Site(graph, profile, candidate.bits)
+    mapping = candidate.mapping if candidate.mapping and candidate.mapping.profile == profile.name else None
+    site = Site(graph, profile, candidate.bits, folded, mapping)
     for rule in (*_RULES, *(_OF_INTEGERS if site.quantised else ())):
         yield from rule(site)
     if not site.quantised and candidate.bits > arithmetic.weight_bits:
@@ -239,7 +250,7 @@ def _told(problems: Sequence[Problem], profile: Profile, resource: str) -> Itera
             profile=profile.name,
             layer=problem.where,
             resource=resource,
-            used=problem.what.removeprefix(f"{problem.where}: "),
+            used=problem.what,
             limit=limit,
             severity="error",
             remedy=problem.remedy,

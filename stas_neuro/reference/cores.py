@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stas_neuro.activity import layers_of
-from stas_neuro.ir import LIF, Graph, HaltAccumulate, Phase, is_off_core
-from stas_neuro.mapping import Mapping, Route, does_events, extent, routes
+from stas_neuro.ir import LIF, Graph, HaltAccumulate, Phase
+from stas_neuro.mapping import Mapping, Route, extent, routes
 from stas_neuro.mapping.neurons import placed_with
 from stas_neuro.reference.counting import Counts, Each, Part, by_position
 
@@ -30,13 +30,17 @@ Visits = Callable[[int], NDArray[np.bool_]]
 
 def parts_of(graph: Graph, mapping: Mapping | None) -> dict[str, tuple[Part, ...]]:
     """List the rows of each node that does events: its pieces on cores, or itself where it is on none."""
-    return {node.name: tuple(_parts(graph, mapping, node.name)) for node in graph.nodes if does_events(node)}
+    return {
+        node.name: tuple(_parts(graph, mapping, node.name))
+        for node in graph.nodes
+        if node.traits.counts_events
+    }
 
 
 def _parts(graph: Graph, mapping: Mapping | None, name: str) -> Iterator[Part]:
     node = graph.node(name)
     shape = extent(graph, node)
-    if mapping is None or is_off_core(node):
+    if mapping is None or node.off_core:
         yield Part(name, shape, None, (0, shape[1]))
         return
     for piece in mapping.of_layer(placed_with(graph, node) or name):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from stas_neuro.ir import (
     LIF,
+    OPERATIONS,
     Conv2d,
     FixedConv2d,
     FixedReadout,
@@ -27,8 +28,9 @@ from stas_neuro.ir import (
     Node,
     Readout,
     SpikeMatMul,
+    per_op,
 )
-from stas_neuro.reference.operators import Inputs, Values, split_heads, taps_of
+from stas_neuro.reference.operators import Inputs, split_heads, taps_of
 
 Counts = NDArray[np.int64]
 Each = NDArray[Any]
@@ -105,8 +107,8 @@ def _sum(x: NDArray[Any]) -> Counts:
 
 
 def _synaptic(events: Each, values: Callable[[], Each], kind: Kind) -> Counted:
-    """Count what inputs of a kind do: those that are not 0, and of graded ones the sum of their `values`."""
-    if kind == Kind.CURRENT:
+    """Count the inputs that are not 0: products of real numbers, or spikes and, of graded ones, values."""
+    if kind in (Kind.CURRENT, Kind.NUMBER):
         return [("macs", events)]
     return [("synops", events), ("synops_unary", values() if kind == Kind.GRADED else events)]
 
@@ -180,6 +182,12 @@ def _gate(node: Gate, inputs: Inputs, outputs: Inputs, kinds: Kinds) -> Counted:
     return _synaptic(x != 0, lambda: x, kinds["x"])
 
 
+def _halting_score(node: HaltingScore, inputs: Inputs, outputs: Inputs, kinds: Kinds) -> Counted:
+    """Count one lookup for each token that visits: `alive` is the mask of its accumulator, if it has one."""
+    visited = inputs.get("alive", np.ones_like(outputs["h"]))
+    return [("score_lookups", visited[:, :, None] != 0)]
+
+
 def _halt_accumulate(node: HaltAccumulate, inputs: Inputs, outputs: Inputs, kinds: Kinds) -> Counted:
     """Count nothing: an accumulation goes with each score that is looked up."""
     return []
@@ -199,19 +207,19 @@ def _readout(node: Readout, inputs: Inputs, outputs: Inputs, kinds: Kinds) -> Co
 
 
 Counter = Callable[[Any, Inputs, Inputs, Kinds], Counted]
-COUNTERS: Mapping[type[Node], Counter] = {
-    Conv2d: _conv2d,
-    Linear: _linear,
-    LIF: _lif,
-    SpikeMatMul: _spike_mat_mul,
-    MaskedColumnSum: _masked_column_sum,
-    Gate: _gate,
-    HaltAccumulate: _halt_accumulate,
-    Readout: _readout,
-}
-"""The counter of each node type that does events; a halting score is counted by its visit mask."""
-
-
-def count_scores(node: HaltingScore, alive: Values | None, scores: Values) -> Counted:
-    """Count one lookup for each token that visits."""
-    return [("score_lookups", (np.ones_like(scores) if alive is None else alive)[:, :, None] != 0)]
+COUNTERS: Mapping[type[Node], Counter] = per_op(
+    "counts of events",
+    {
+        Conv2d: _conv2d,
+        Linear: _linear,
+        LIF: _lif,
+        SpikeMatMul: _spike_mat_mul,
+        MaskedColumnSum: _masked_column_sum,
+        Gate: _gate,
+        HaltingScore: _halting_score,
+        HaltAccumulate: _halt_accumulate,
+        Readout: _readout,
+    },
+    of=[op for op in OPERATIONS if op.TRAITS.counts_events or op is Gate],
+)
+"""The counter of each node type that does events."""

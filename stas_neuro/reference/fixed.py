@@ -17,16 +17,19 @@ from numpy.typing import NDArray
 from stas_neuro.ir import (
     ALIGN,
     EXACT_LIMIT,
+    QUANTISED,
     STATE_LIMIT,
     WORD_LIMIT,
     FixedAdd,
     FixedConv2d,
     FixedHaltAccumulate,
     FixedHaltingScore,
+    FixedInput,
     FixedIntegrate,
     FixedLIF,
     FixedLinear,
     FixedMaskedColumnSum,
+    FixedOutput,
     FixedReadout,
     FixedSpikeMatMul,
     Gate,
@@ -36,6 +39,7 @@ from stas_neuro.ir import (
     SpikeMaxPool,
     Tokens,
     membrane_bound,
+    per_op,
 )
 from stas_neuro.reference.operators import (
     OPERATORS,
@@ -188,19 +192,24 @@ def _readout(node: FixedReadout, inputs: Inputs, site: Site) -> Outputs:
     return {"y": _right(value.sum(axis=1), node.y_shift)}
 
 
-FIXED_OPERATORS: dict[type[Node], Operator] = {
-    FixedConv2d: _conv2d,
-    FixedLinear: _linear,
-    FixedLIF: _lif,
-    SpikeMaxPool: OPERATORS[SpikeMaxPool],
-    FixedIntegrate: _integrate,
-    Tokens: OPERATORS[Tokens],
-    FixedAdd: _add,
-    FixedSpikeMatMul: _spike_mat_mul,
-    FixedMaskedColumnSum: _masked_column_sum,
-    Gate: OPERATORS[Gate],
-    FixedHaltingScore: _halting_score,
-    FixedHaltAccumulate: _halt_accumulate,
-    FixedReadout: _readout,
-}
+FIXED_OPERATORS: Mapping[type[Node], Operator] = per_op(
+    "operators of the integer reference",
+    {
+        FixedConv2d: _conv2d,
+        FixedLinear: _linear,
+        FixedLIF: _lif,
+        SpikeMaxPool: OPERATORS[SpikeMaxPool],
+        FixedIntegrate: _integrate,
+        Tokens: OPERATORS[Tokens],
+        FixedAdd: _add,
+        FixedSpikeMatMul: _spike_mat_mul,
+        FixedMaskedColumnSum: _masked_column_sum,
+        Gate: OPERATORS[Gate],
+        FixedHaltingScore: _halting_score,
+        FixedHaltAccumulate: _halt_accumulate,
+        FixedReadout: _readout,
+    },
+    of=QUANTISED,
+    without=(FixedInput, FixedOutput),  # the run's own ends
+)
 """The operator of each node type of a quantised graph, whose inputs come in its `exact_dtype`."""

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stas_neuro.activity import ActivityBuilder, builder_for, does_events
+from stas_neuro.activity import Activity
 from stas_neuro.errors import InputError
 from stas_neuro.ir import (
     LIF,
@@ -18,7 +16,6 @@ from stas_neuro.ir import (
     FixedOutput,
     Graph,
     HaltAccumulate,
-    HaltingScore,
     Input,
     Integrate,
     Node,
@@ -27,14 +24,26 @@ from stas_neuro.ir import (
     Readout,
     Stage,
     neutral,
-    op_of,
 )
 from stas_neuro.mapping import Mapping
-from stas_neuro.reference.cores import Events, Messages, Standstill, parts_of
-from stas_neuro.reference.counting import COUNTERS, Part, count_scores
+from stas_neuro.reference.activity import ActivityCounter, Counting
 from stas_neuro.reference.fixed import FIXED_OPERATORS, Dtype, exact_dtype
 from stas_neuro.reference.operators import OPERATORS, Inputs, Outputs, Site, Values
 from stas_neuro.trace import Trace
+
+
+class Listener(Protocol):
+    """Follows a run, and leaves all values as they are."""
+
+    def computed(self, node: Node, step: int, inputs: Inputs, outputs: Outputs) -> None:
+        """Take what a node was given in a step, and what it made of it."""
+
+    def step_ended(self, phase: Phase, step: int) -> None:
+        """Take note that all nodes of a step of a phase are computed."""
+
+    def activity(self) -> Activity:
+        """Give what was counted, once the run has ended."""
+
 
 Observe = Callable[[Node, Inputs], None]
 """Called with a node and the values at its connected input ports, which it must leave as they are."""
@@ -50,6 +59,7 @@ def run_reference(
     skip: bool = True,
     mapping: Mapping | None = None,
     gating: str = "silent",
+    count: bool = True,
     chunk: int = 16,
     progress: Callable[[int, int], None] | None = None,
     observe: Observe | None = None,
@@ -75,6 +85,8 @@ def run_reference(
         The cores on which the activity is counted.
     gating : str
         "core" counts the updates that cores without a live token spare; "silent" has none.
+    count : bool
+        Whether the trace holds the activity. Without it a run is faster.
     chunk : int
         Images computed at once, which bounds the memory needed.
     progress : callable, optional
@@ -90,23 +102,26 @@ def run_reference(
     """
     _check_images(graph, images)
     fixed = graph.stage == Stage.QUANTISED
+    if mapping is not None and not count:
+        raise InputError("the run is on cores and is not counted", "count it, or give no mapping")
     if record_states and not fixed:
         raise InputError(f"the graph is {graph.stage}, it has no integer states", "run a quantised graph")
     dtypes = {node.name: exact_dtype(graph, node) if fixed else dtype for node in graph.nodes}
-    counting = _Counting.of(graph, mapping, gating)
+    counting = Counting.of(graph, mapping, gating) if count else None
     traces = []
     for start in range(0, len(images), chunk):
         batch = images[start : start + chunk].astype(dtypes[graph.input.name])
-        run = _Run(
+        run = Execution(
             graph,
             batch,
             dtypes,
-            counting,
             spikes=record_spikes,
             states=record_states,
             skip=skip,
             observe=observe,
         )
+        if counting is not None:
+            run.listener = ActivityCounter(counting, run)
         traces.append(run.trace())
         if progress is not None:
             progress(min(start + chunk, len(images)), len(images))
@@ -127,35 +142,14 @@ def _check_images(graph: Graph, images: NDArray[Any]) -> None:
         raise InputError(f"images ({images.dtype}) are not finite floats", "preprocess them and remove NaN")
 
 
-@dataclass(frozen=True, eq=False)
-class _Counting:
-    """How a run is counted: whose parts the outputs of its nodes are in, and what happens between cores."""
-
-    mapping: Mapping | None
-    parts: dict[str, tuple[Part, ...]]
-    messages: Messages | None
-    standstill: Standstill | None
-
-    @staticmethod
-    def of(graph: Graph, mapping: Mapping | None, gating: str) -> _Counting:
-        parts = parts_of(graph, mapping)
-        if mapping is None:
-            return _Counting(None, parts, None, None)
-        gated = gating in ("core", "power")
-        return _Counting(
-            mapping, parts, Messages(graph, mapping), Standstill(graph, mapping) if gated else None
-        )
-
-
-class _Run:
-    """One batch on its way through the graph."""
+class Execution:
+    """One batch on its way through the graph; `listener` is told of every node and step."""
 
     def __init__(
         self,
         graph: Graph,
         images: Values,
         dtypes: dict[str, Dtype],
-        counting: _Counting,
         *,
         spikes: bool,
         states: bool,
@@ -176,30 +170,29 @@ class _Run:
         """The values at the end of the model step before."""
         self.spikes: dict[str, list[NDArray[np.uint8]]] = {}
         self.states: dict[str, list[NDArray[np.int32]]] = {}
-        self.counting = counting
-        self.activity: ActivityBuilder = builder_for(graph, len(images), counting.mapping)
+        self.listener: Listener | None = None
         self.visits = np.ones((len(images), graph.time_steps, graph.blocks, graph.tokens), np.bool_)
 
     def trace(self) -> Trace:
         """Run all phases."""
         for node in self._in_phase(Phase.ONCE, Phase.STEM):
             self._prologue(node)
-        self._count_on_cores(Phase.ONCE)
+        self._step_ended(Phase.ONCE)
         for step in range(self.graph.time_steps):
-            self._count_on_cores(Phase.STEM, step)
+            self._step_ended(Phase.STEM, step)
         for step in range(self.graph.time_steps):
             self.previous = dict(self.values)
             for node in self._in_phase(Phase.STEP):
                 self._evaluate(node, step)
             self._note_visits(step)
-            self._count_on_cores(Phase.STEP, step)
+            self._step_ended(Phase.STEP, step)
         for node in self._in_phase(Phase.END):
             self._evaluate(node, 0)
-        self._count_on_cores(Phase.END)
+        self._step_ended(Phase.END)
         return Trace(
             logits=self._logits(),
             visits=self.visits,
-            activity=self.activity.build(self.visits),
+            counted=None if self.listener is None else self.listener.activity(),
             spikes={name: np.stack(steps, axis=1) for name, steps in self.spikes.items()},
             states={name: np.stack(steps, axis=1) for name, steps in self.states.items()},
         )
@@ -238,8 +231,13 @@ class _Run:
         else:
             outputs = self.operators[type(node)](node, inputs, site)
         self.values.update({(node.name, port): value for port, value in outputs.items()})
-        self._count(node, step, inputs, outputs)
+        if self.listener is not None:
+            self.listener.computed(node, step, inputs, outputs)
         self._record(node, site, outputs)
+
+    def _step_ended(self, phase: Phase, step: int = 0) -> None:
+        if self.listener is not None:
+            self.listener.step_ended(phase, step)
 
     def _record(self, node: Node, site: Site, outputs: Outputs) -> None:
         if self.record_spikes and isinstance(node, LIF):
@@ -254,10 +252,11 @@ class _Run:
     def _inputs(self, node: Node, step: int = 0) -> dict[str, Values]:
         dtype = self.dtypes[node.name]
         return {
-            port: self._value(node, port, step).astype(dtype, copy=False) for port in self.graph.inputs(node)
+            port: self.value(node, port, step).astype(dtype, copy=False) for port in self.graph.inputs(node)
         }
 
-    def _value(self, node: Node, port: str, step: int) -> Values:
+    def value(self, node: Node, port: str, step: int) -> Values:
+        """Give the value at an input port of a node in a step, (B, ...)."""
         edge = self.graph.inputs(node)[port]
         key = edge.src, edge.src_port
         if edge.delay:
@@ -270,58 +269,18 @@ class _Run:
             return value
         return self.values[key]
 
-    def _count(self, node: Node, step: int, inputs: dict[str, Values], outputs: Outputs) -> None:
-        if not does_events(node):
-            return
-        if isinstance(node, HaltingScore):
-            counted = count_scores(node, self._visit_mask(node, step), outputs["h"])
-        else:
-            kinds = {port: self.graph.source_type(e).kind for port, e in self.graph.inputs(node).items()}
-            counted = COUNTERS[op_of(node)](node, inputs, outputs, kinds)
-        label = _label(node.phase, step, of_readout=isinstance(node, Readout))
-        for part in self.counting.parts[node.name]:
-            for event, counts in counted:
-                self.activity.add(event, part.row, label, part.count(counts))
-
-    def _count_on_cores(self, phase: Phase, step: int = 0) -> None:
-        """Count what cores send in a step of a phase, and which of their neurons are not stepped."""
-        if self.counting.messages is None:
-            return
-
-        def value(source: str) -> Values:
-            node = self.graph.node(source)
-            latest = self.values[source, node.OUTPUTS[0]]
-            return latest[step] if node.phase == Phase.STEM else latest
-
-        def visits(block: int) -> NDArray[np.bool_]:
-            return self.visits[:, step, block]
-
-        label = _label(phase, step)
-        self._add(label, self.counting.messages.events(phase, value, visits))
-        if self.counting.standstill is not None and phase == Phase.STEP:
-            self._add(label, self.counting.standstill.events(partial(self._alive, step=step)))
-
-    def _alive(self, name: str, step: int) -> Values:
-        return self._value(self.graph.node(name), "alive", step)
-
-    def _add(self, label: str, events: Events) -> None:
-        for kind, row, counts in events:
-            self.activity.add(kind, row, label, counts)
-
-    def _visit_mask(self, node: HaltingScore, step: int) -> Values | None:
-        """Find the mask of the visit that a score belongs to: what its accumulator takes."""
-        for edge in self.graph.consumers(node):
-            accumulator = self.graph.node(edge.dst)
-            if "alive" in self.graph.inputs(accumulator):
-                return self._value(accumulator, "alive", step)
-        return None
+    def sent(self, source: str, step: int) -> Values:
+        """Give what a node sent first of its ports in a step, (B, ...)."""
+        node = self.graph.node(source)
+        latest = self.values[source, node.OUTPUTS[0]]
+        return latest[step] if node.phase == Phase.STEM else latest
 
     def _note_visits(self, step: int) -> None:
         accumulators = self.graph.accumulators
         for block in range(self.graph.blocks if accumulators else 0):
             node: HaltAccumulate = accumulators[block if len(accumulators) > 1 else 0]
             if "alive" in self.graph.inputs(node):
-                self.visits[:, step, block] = self._value(node, "alive", step) != 0
+                self.visits[:, step, block] = self.value(node, "alive", step) != 0
 
 
 def _site(graph: Graph, node: Node, dtype: Dtype, skip: bool) -> Site:
@@ -329,10 +288,3 @@ def _site(graph: Graph, node: Node, dtype: Dtype, skip: bool) -> Site:
         param: graph.tensor(node, param).astype(dtype, copy=False) for param in node.params(graph.time_steps)
     }
     return Site(tensors, graph.time_steps, skip)
-
-
-def _label(phase: Phase, step: int, *, of_readout: bool = False) -> str:
-    """Name a step as records do; a readout's are those it gathers in."""
-    if phase == Phase.ONCE or (phase == Phase.END and not of_readout):
-        return str(phase)
-    return f"{'stem' if phase == Phase.STEM else 'step'}{step + 1}"

@@ -21,14 +21,17 @@ from stas_neuro.ir import (
     Gate,
     HaltAccumulate,
     HaltingScore,
+    Input,
     Integrate,
     Linear,
     MaskedColumnSum,
     Node,
+    Output,
     Readout,
     SpikeMatMul,
     SpikeMaxPool,
     Tokens,
+    per_op,
 )
 
 Values = NDArray[np.floating[Any]]
@@ -280,20 +283,24 @@ def _readout(node: Readout, inputs: Inputs, site: Site) -> Outputs:
 
 
 Operator = Callable[[Any, Inputs, Site], Outputs]
-OPERATORS: dict[type[Node], Operator] = {
-    Conv2d: _conv2d,
-    Linear: _linear,
-    BatchNorm: _batch_norm,
-    LIF: _lif,
-    SpikeMaxPool: _spike_max_pool,
-    Integrate: _integrate,
-    Tokens: _tokens,
-    Add: _add,
-    SpikeMatMul: _spike_mat_mul,
-    MaskedColumnSum: _masked_column_sum,
-    Gate: _gate,
-    HaltingScore: _halting_score,
-    HaltAccumulate: _halt_accumulate,
-    Readout: _readout,
-}
-"""The operator of each node type; Input and Output are the run's own ends."""
+OPERATORS: Mapping[type[Node], Operator] = per_op(
+    "operators of the float reference",
+    {
+        Conv2d: _conv2d,
+        Linear: _linear,
+        BatchNorm: _batch_norm,
+        LIF: _lif,
+        SpikeMaxPool: _spike_max_pool,
+        Integrate: _integrate,
+        Tokens: _tokens,
+        Add: _add,
+        SpikeMatMul: _spike_mat_mul,
+        MaskedColumnSum: _masked_column_sum,
+        Gate: _gate,
+        HaltingScore: _halting_score,
+        HaltAccumulate: _halt_accumulate,
+        Readout: _readout,
+    },
+    without=(Input, Output),  # the run's own ends
+)
+"""The operator of each node type."""

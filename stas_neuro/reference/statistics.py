@@ -32,7 +32,7 @@ def sample_statistics(graph: Graph, images: NDArray[np.floating]) -> Sample:
         When the images do not fit the graph.
     """
     gathering = _Gathering()
-    run_reference(graph, images, observe=gathering.take)
+    run_reference(graph, images, count=False, observe=gathering.take)
     sums = gathering.sums.items()
     seen = {name: Statistics(total / count, second / count) for name, (count, total, second) in sums}
     return Sample(seen, gathering.largest_output)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stas_neuro.energy import Comparison, Saving, Split
 from stas_neuro.errors import InputError
-from stas_neuro.files import write_atomically
+from stas_neuro.files import check_outputs
+from stas_neuro.report.png import as_png, picture_output
 from stas_neuro.report.tables import si
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def savings_chart(result: Comparison) -> Image:
     if not rows:
         raise InputError("no chip of the comparison could be priced with and without halting", "give others")
     scale = max(_farthest(split) for _, split in rows)
-    canvas = Images.new("RGB", (_LEFT + _BAR + _RIGHT, _TOP + len(rows) * _ROW + 30), _PAPER)
+    bottom = _TOP + len(rows) * _ROW
+    canvas = Images.new("RGB", (_LEFT + _BAR + _RIGHT, bottom + 50), _PAPER)
     draw = ImageDraw.Draw(canvas)
     at = 12
     for _, name, colour, _ in _PARTS:
@@ -55,11 +56,13 @@ def savings_chart(result: Comparison) -> Image:
     draw.text((12, 36), "energy of an image, from a stem at every step to halting, relative to it", fill=_INK)
     for tick in range(int(scale * 4) + 1):
         x = _LEFT + tick / 4 / scale * _BAR
-        draw.line((x, _TOP - 6, x, _TOP + len(rows) * _ROW), fill=_PALE)
-        draw.text((x - 8, _TOP + len(rows) * _ROW + 6), f"{tick / 4:.0%}", fill=_INK)
+        draw.line((x, _TOP - 6, x, bottom), fill=_PALE)
+        draw.text((x - 8, bottom + 6), f"{tick / 4:.0%}", fill=_INK)
+    draw.text((12, bottom + 28), f"All figures are {result.disclaimer}.", fill=_INK)
     for number, (row, split) in enumerate(rows):
         top = _TOP + number * _ROW
-        draw.text((12, top), row.profile, fill=_INK)
+        whatif = any(cost is not None and cost.what_if for cost in (row.halting, row.without))
+        draw.text((12, top), f"{row.profile}, what-if" if whatif else row.profile, fill=_INK)
         draw.text((12, top + 13), f"against {row.baseline}", fill=(110, 110, 110))
         whole, level = split.every_step_j.value, 1.0
         for lane, (field, _, colour, sign) in enumerate(_PARTS):
@@ -74,11 +77,17 @@ def savings_chart(result: Comparison) -> Image:
     return canvas
 
 
-def write_savings_chart(path: str | Path, result: Comparison) -> None:
-    """Write `savings_chart` as a PNG, atomically."""
-    content = io.BytesIO()
-    savings_chart(result).save(content, format="PNG")
-    write_atomically(Path(path), content.getvalue())
+def write_savings_chart(path: str | Path, result: Comparison, *, force: bool = False) -> None:
+    """Write `savings_chart` as a PNG, whole or not at all; `force` replaces an earlier one.
+
+    Raises
+    ------
+    InputError
+        When something is there already, it cannot be written, or there is nothing to draw.
+    """
+    output = picture_output(Path(path), force=force)
+    check_outputs([output])
+    output.write(as_png(savings_chart(result)))
 
 
 def _farthest(split: Split) -> float:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from stas_neuro.energy import Comparison, Interval, Saving, ScheduleCost
+from stas_neuro.files import Output
 from stas_neuro.report.tables import NONE, add_row, disclaimer, interval_cells, lines, new_table, si
+from stas_neuro.report.what_if import comparison_what_if
 
 WATERFALL = (
     ("every_step_j", "stem at\nevery\nstep"),
@@ -61,6 +64,10 @@ def comparison_report(result: Comparison) -> RenderableType:
     reasons = _reasons(result)
     if reasons:
         parts.append(lines("Not known", reasons))
+    parts += [Text(line) for line in comparison_what_if(result)]
+    unchecked = dict.fromkeys(told for row in result.rows for told in row.unchecked)
+    if unchecked:
+        parts.append(lines("Not checked", list(unchecked)))
     return Group(*parts, disclaimer(result.disclaimer))
 
 
@@ -87,6 +94,16 @@ def schedules_report(rows: Sequence[ScheduleCost]) -> RenderableType:
     return Group(Text(), heading, table, Text(), legend)
 
 
+def csv_output(path: Path, *, force: bool) -> Output:
+    """Give the place of a `comparison_csv`, for `check_outputs`."""
+    return Output(
+        path=path,
+        is_earlier=lambda found: found.is_file() and found.read_bytes().startswith(b"profile,baseline,"),
+        otherwise="is no comparison as CSV",
+        force=force,
+    )
+
+
 def comparison_csv(result: Comparison) -> str:
     """One line a profile and baseline; intervals have columns ending in nothing, _low and _high."""
     output = io.StringIO()
@@ -104,6 +121,8 @@ def _columns(row: Saving) -> dict[str, object]:
     for prefix, cost in (("with", row.halting), ("without", row.without)):
         for name in ("cores", "chips", "hardware_steps", "token_ratio"):
             columns[f"{prefix}_{name}"] = getattr(cost, name, None)
+        known = None if cost is None else cost.what_if
+        columns[f"{prefix}_what_if"] = None if known is None else len(known)
         for name in ("energy_j", "dynamic_energy_j", "static_energy_j", "halting_energy_j", "latency_s"):
             columns |= _ends(f"{prefix}_{name}", getattr(cost, name, None))
     for name in ("energy_saving", "dynamic_energy_saving", "latency_saving"):
@@ -115,6 +134,7 @@ def _columns(row: Saving) -> dict[str, object]:
     for name, _ in WATERFALL:
         columns |= _ends(f"split_{name}", getattr(row.split, name, None))
     columns["unavailable"] = "; ".join(dict.fromkeys(row.unavailable.values()))
+    columns["unchecked"] = "; ".join(row.unchecked)
     return columns
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from stas_neuro.errors import InputError
-from stas_neuro.files import write_atomically
+from stas_neuro.files import check_outputs
+from stas_neuro.report.png import as_png, picture_output
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -69,12 +69,23 @@ def halting_map(
 
 
 def write_halting_map(
-    path: str | Path, images: npt.NDArray[Any], visits: npt.NDArray[np.bool_], captions: Sequence[str] = ()
+    path: str | Path,
+    images: npt.NDArray[Any],
+    visits: npt.NDArray[np.bool_],
+    captions: Sequence[str] = (),
+    *,
+    force: bool = False,
 ) -> None:
-    """Write `halting_map` as a PNG, atomically."""
-    content = io.BytesIO()
-    halting_map(images, visits, captions).save(content, format="PNG")
-    write_atomically(Path(path), content.getvalue())
+    """Write `halting_map` as a PNG, whole or not at all; `force` replaces an earlier picture.
+
+    Raises
+    ------
+    InputError
+        When something is there already, it cannot be written, or as `halting_map` says.
+    """
+    output = picture_output(Path(path), force=force)
+    check_outputs([output])
+    output.write(as_png(halting_map(images, visits, captions)))
 
 
 def _check(images: npt.NDArray[Any], visits: npt.NDArray[np.bool_], captions: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from stas_neuro.energy import Estimate, Interval, Spread
 from stas_neuro.errors import InputError
+from stas_neuro.report.what_if import what_if_lines
 from stas_neuro.trace import Trace
 
 _TOTALS = (
@@ -36,6 +37,7 @@ _WORDS = {field: name.strip() for field, name, _ in _TOTALS} | {
     "halting_energy_j": "energy for halting",
     "static_energy_j": "static energy",
     "management_energy_j": "management energy",
+    "what_if": "whether it can take the network",
 }
 _PREFIXES = {-5: "f", -4: "p", -3: "n", -2: "u", -1: "m", 0: "", 1: "k", 2: "M", 3: "G"}
 NONE = "-"
@@ -96,7 +98,8 @@ def estimate_report(cost: Estimate, *, details: bool = True) -> RenderableType:
     }
     for field, name, unit in _TOTALS:
         add_row(totals, name, *interval_cells(getattr(cost, field), unit), *_spread(spreads.get(field), unit))
-    parts: list[RenderableType] = [Group(Text(title, style="bold"), Text(), totals)]
+    told = (Text(line) for line in what_if_lines([("this network", cost)]))
+    parts: list[RenderableType] = [Group(Text(title, style="bold"), *told, Text(), totals)]
     if cost.hardware_steps is not None:
         parts.append(Text(_work(cost)))
     if details:

@@ -17,6 +17,7 @@ from stas_neuro.ir import (
     ALIGN,
     BIAS_LIMIT,
     PIXEL_LIMIT,
+    QUANTISED,
     Array,
     FixedAdd,
     FixedConv2d,
@@ -30,6 +31,7 @@ from stas_neuro.ir import (
     FixedOutput,
     FixedReadout,
     FixedSpikeMatMul,
+    FixedSynaptic,
     Gate,
     Graph,
     Node,
@@ -38,6 +40,7 @@ from stas_neuro.ir import (
     SpikeMaxPool,
     Tokens,
     neutral,
+    per_op,
 )
 from stas_neuro.models.config import StasConfig
 from stas_neuro.models.lif import SURROGATE_SLOPE
@@ -78,7 +81,7 @@ class Layer(nn.Module):
 
     def __init__(
         self,
-        node: FixedConv2d | FixedLinear,
+        node: FixedSynaptic,
         units: LayerUnits,
         weight: Array,
         bias: Array,
@@ -200,7 +203,7 @@ def program_of(
             folded.input.shape,
         )
         for node in graph.nodes
-        if isinstance(node, FixedConv2d | FixedLinear)
+        if isinstance(node, FixedSynaptic)
     }
     return IntegerProgram(config, graph, layers, fuse=fuse)
 
@@ -269,7 +272,7 @@ class _Pass:
     def _frame(self, node: FixedInput, inputs: Inputs) -> State:
         return {"y": self.pixels if node.phase == Phase.ONCE else self.pixels[:, self.step]}
 
-    def _synapses(self, node: FixedConv2d | FixedLinear, inputs: Inputs) -> State:
+    def _synapses(self, node: FixedSynaptic, inputs: Inputs) -> State:
         mantissas, bias = self.integers[node.name]
         y = self.program.layer(node.name).current(inputs["x"], mantissas)
         if isinstance(node, FixedConv2d):
@@ -379,20 +382,24 @@ class _Pass:
         return {"x": inputs["x"] * node.unit}
 
 
-_OPERATORS: dict[type[Node], Callable[[Any, Any, Inputs], State]] = {
-    FixedInput: _Pass._frame,
-    FixedConv2d: _Pass._synapses,
-    FixedLinear: _Pass._synapses,
-    FixedLIF: _Pass._lif,
-    SpikeMaxPool: _Pass._pool,
-    FixedIntegrate: _Pass._integrate,
-    Tokens: _Pass._tokens,
-    FixedAdd: _Pass._add,
-    FixedSpikeMatMul: _Pass._attention,
-    FixedMaskedColumnSum: _Pass._columns,
-    Gate: _Pass._gate,
-    FixedHaltingScore: _Pass._score,
-    FixedHaltAccumulate: _Pass._accumulate,
-    FixedReadout: _Pass._readout,
-    FixedOutput: _Pass._logits,
-}
+_OPERATORS: Mapping[type[Node], Callable[[Any, Any, Inputs], State]] = per_op(
+    "operators of training with integers",
+    {
+        FixedInput: _Pass._frame,
+        FixedConv2d: _Pass._synapses,
+        FixedLinear: _Pass._synapses,
+        FixedLIF: _Pass._lif,
+        SpikeMaxPool: _Pass._pool,
+        FixedIntegrate: _Pass._integrate,
+        Tokens: _Pass._tokens,
+        FixedAdd: _Pass._add,
+        FixedSpikeMatMul: _Pass._attention,
+        FixedMaskedColumnSum: _Pass._columns,
+        Gate: _Pass._gate,
+        FixedHaltingScore: _Pass._score,
+        FixedHaltAccumulate: _Pass._accumulate,
+        FixedReadout: _Pass._readout,
+        FixedOutput: _Pass._logits,
+    },
+    of=QUANTISED,
+)

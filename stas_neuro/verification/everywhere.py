@@ -154,7 +154,7 @@ def _graphs(network: Bundle | Graph | StasModel, arithmetic: str) -> dict[str, G
         if arithmetic != "all":
             return {arithmetic: network.of(arithmetic)}
         return {name: network.of(name) for name in ARITHMETICS if name == "float" or network.quantised}
-    graph = network if isinstance(network, Graph) else api.compile(network)
+    graph = network if isinstance(network, Graph) else api.fold(network)
     own = "fixed" if graph.stage == Stage.QUANTISED else "float"
     if arithmetic not in ("all", own):
         what = f"there is no {arithmetic} network: a {graph.stage} graph computes in {own} arithmetic"

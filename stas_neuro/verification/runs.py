@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stas_neuro import api
+from stas_neuro.backends import RUNTIMES
 from stas_neuro.bundle import Bundle
 from stas_neuro.data import LabelledImages
 from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.network import Network
 from stas_neuro.exporters.lava.run import run_lava
 from stas_neuro.ir import Graph
+from stas_neuro.parts import needs
 from stas_neuro.reference import run_reference
 from stas_neuro.reference.interpreter import Observe
 from stas_neuro.trace import Trace
@@ -55,7 +57,7 @@ def torch_side(
     assert given is not None
     try:
         source = api.load_model(given, **options)
-        if api.compile(source) != graph:
+        if api.fold(source) != graph:
             what = f"{given if isinstance(given, str | Path) else 'the model'} is not what was compiled"
             raise InputError(what, "give the checkpoint that the bundle was compiled from, or compile again")
     except InputError as error:
@@ -69,12 +71,12 @@ def torch_side(
 def lava_runtimes(multiprocess: bool, left_out: dict[str, str]) -> tuple[str, ...]:
     """List the runtimes of Lava to compare; none where it is missing."""
     try:
-        with api.needs("lava"):
+        with needs("lava"):
             import stas_neuro.exporters.lava.lava_api  # noqa: F401 - only whether it can be imported
     except InputError as error:
         left_out["lava"] = str(error)
         return ()
-    return api.RUNTIMES if multiprocess else ("in-process",)
+    return RUNTIMES if multiprocess else ("in-process",)
 
 
 def float_runs(graph: Graph, network: Network, model: StasModel | None, runtimes: tuple[str, ...]) -> Runs:
@@ -127,7 +129,7 @@ def _lava_run(graph: Graph, network: Network, runtime: str, **options: Any) -> R
 
 
 def _torch_run(graph: Graph, model: StasModel, dtype: str, *, skip: bool) -> Run:
-    with api.needs("torch"):
+    with needs("torch"):
         from stas_neuro.frontend.torch_trace import trace
     precise = copy.deepcopy(model).eval()
     precise = precise.double() if dtype == "float64" else precise.float()

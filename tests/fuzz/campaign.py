@@ -20,7 +20,7 @@ from fuzz.files import Files, write_files
 from fuzz.mutators import mutate
 from fuzz.target import Target, Untidy, check_text, find
 
-SILENCE = 120.0
+SILENCE = 300.0
 """Seconds of wall time after which a process that tells nothing is stopped."""
 
 

@@ -47,7 +47,7 @@ def mutate(files: Files, rng: Random) -> tuple[Files, list[str]]:
 
 def _mutate(name: str, content: bytes, rng: Random) -> Done:
     own = _BY_SUFFIX.get(name.rpartition("-" if name.endswith("ubyte") else ".")[2])
-    if own is not None and rng.random() < 0.9:
+    if own is not None and rng.random() < 0.85:
         try:
             return own(content, rng)
         except Unreadable:  # an earlier mutation has broken its form

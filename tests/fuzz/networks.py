@@ -10,7 +10,7 @@ from ir_random import Recipe, build
 from stas_neuro.activity import Activity
 from stas_neuro.api import run
 from stas_neuro.bundle import Bundle, Provenance
-from stas_neuro.energy import load_profile
+from stas_neuro.chips import load_profile
 from stas_neuro.ir import Array, Graph
 from stas_neuro.passes import Quantise
 from stas_neuro.placement import place

@@ -138,8 +138,6 @@ class LayerModel(PyLoihiProcessModel):  # type: ignore[misc]
         self._values: dict[str, Array] = {}
         self._arriving: dict[str, list[tuple[str, Callable[[], Array]]]] = {}
         self._leaving: dict[str, Callable[[Array], None]] = {}
-        if self.reporter is not None:
-            self.reporter.show_stack_on_request(self.name)
         self.tensors: dict[str, Array] = {}
         try:
             for key, array in proc_params["tensors"].items():

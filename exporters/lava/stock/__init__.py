@@ -3,6 +3,14 @@
 from .activity import StockCost, cost_of
 from .lower import StockNetwork, lower_stock
 from .run import run_stock
-from .units import round_synaptic_biases
+from .units import RoundSynapticBiases, round_synaptic_biases
 
-__all__ = ["StockCost", "StockNetwork", "cost_of", "lower_stock", "round_synaptic_biases", "run_stock"]
+__all__ = [
+    "RoundSynapticBiases",
+    "StockCost",
+    "StockNetwork",
+    "cost_of",
+    "lower_stock",
+    "round_synaptic_biases",
+    "run_stock",
+]

@@ -11,7 +11,7 @@ import numpy as np
 from stas_neuro.activity import Activity, ActivityBuilder, Layer, step_labels
 from stas_neuro.ir import Array
 
-from .lower import StockNetwork
+from .lower import IMAGE, StockNetwork
 from .netlist import Graded, Group, Lif, Pipeline, Product, Source, Synapses
 
 _KINDS = {Graded: "GradedVec", Product: "ProdNeuron"}
@@ -47,7 +47,7 @@ def cost_of(network: StockNetwork) -> StockCost:
     processes["Sparse"] = sum(len(synapses.parts()) for synapses in pipeline.synapses)
     return StockCost(
         neurons=sum(group.size for group in groups),
-        relays=sum(group.size for group in groups if "+" in group.name),
+        relays=sum(group.size for group in groups if group.origin != group.name),
         synapses=sum(synapses.weights.size for synapses in pipeline.synapses),
         processes=dict(processes),
         depth=pipeline.depth,
@@ -90,8 +90,11 @@ def record_activity(
         for synapses in pipeline.into(group):
             events = sent[synapses.src] != 0
             fan_out = np.bincount(synapses.columns, minlength=events.shape[2])
-            _add(builder, "synops", group, events @ fan_out)
-            _add(builder, "synops_unary", group, np.abs(sent[synapses.src].astype(np.int64)) @ fan_out)
+            if pipeline.group(synapses.src).origin == IMAGE:  # relays of pixels send pixels
+                _add(builder, "macs", group, events @ fan_out)
+            else:
+                _add(builder, "synops", group, events @ fan_out)
+                _add(builder, "synops_unary", group, np.abs(sent[synapses.src].astype(np.int64)) @ fan_out)
             if synapses.feedback:
                 # What a group sends itself arrives a step later; in the first step a control spike reaches
                 # all of it.

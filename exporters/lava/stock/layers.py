@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from stas_neuro.ir import (
+    OPERATIONS,
     Array,
     Conv2d,
     FixedConv2d,
@@ -21,6 +22,7 @@ from stas_neuro.ir import (
     SpikeMatMul,
     SpikeMaxPool,
     op_of,
+    per_op,
 )
 
 from .netlist import Graded, Netlist, Signal, Wire, one_to_one, weighted
@@ -173,9 +175,13 @@ def window(
     return rows, columns, taps
 
 
-_LAYERS: dict[type[Node], Callable[..., Drive]] = {
-    Conv2d: Layers.conv2d,
-    Linear: Layers.linear,
-    SpikeMatMul: Layers.matmul,
-    MaskedColumnSum: Layers.column_sum,
-}
+_LAYERS: Mapping[type[Node], Callable[..., Drive]] = per_op(
+    "what drives stock LIFs",
+    {
+        Conv2d: Layers.conv2d,
+        Linear: Layers.linear,
+        SpikeMatMul: Layers.matmul,
+        MaskedColumnSum: Layers.column_sum,
+    },
+    of=[op for op in OPERATIONS if op.TRAITS.makes_current],
+)

@@ -13,6 +13,7 @@ from stas_neuro.ir import (
     LIF,
     PIXEL_LIMIT,
     Add,
+    BatchNorm,
     Conv2d,
     FixedAdd,
     FixedHaltAccumulate,
@@ -20,15 +21,22 @@ from stas_neuro.ir import (
     Gate,
     Graph,
     HaltAccumulate,
+    HaltingScore,
     Input,
+    Integrate,
     Linear,
+    MaskedColumnSum,
     Node,
+    Output,
     Phase,
     Problems,
     Range,
+    Readout,
+    SpikeMatMul,
     SpikeMaxPool,
     Tokens,
     op_of,
+    per_op,
 )
 
 from .halting import Halting
@@ -114,11 +122,7 @@ class _Lowering:
         self.halting = Halting(graph, self.netlist, self.first, self.go)
 
     def lower(self, node: Node) -> None:
-        rule = _RULES.get(op_of(node))
-        if rule is not None:
-            rule(self, node)
-        elif op_of(node) in (Conv2d, Linear) and not drives_lifs_only(self.graph, node):
-            self.current(node)
+        _RULES[op_of(node)](self, node)
 
     # Values -------------------------------------------------------------------------------------------------
 
@@ -208,8 +212,14 @@ class _Lowering:
         layer = self.graph.node(edge.src)
         return self.layers.drive(layer, **self.inputs(layer, node.phase == Phase.ONCE))
 
-    def current(self, node: Node) -> None:
-        """Send synaptic input as graded spikes, in units of 64: it is part of a residual sum."""
+    def driver(self, node: Node) -> None:
+        """Leave what drives LIFs to these: they ask for its synapses."""
+
+    def layer(self, node: Node) -> None:
+        """Send synaptic input that is part of a residual sum as graded spikes, in units of 64."""
+        if drives_lifs_only(self.graph, node):
+            self.driver(node)
+            return
         shape, drive = self.shape(node), self.layers.drive(node, **self.inputs(node))
         size = int(np.prod(shape))
         wires = drive.wires + to_all(self.go, drive.bias << drive.bias_exp >> ALIGN)
@@ -257,13 +267,26 @@ class _Lowering:
         if opened is not None:
             self.values[node.name, "alive"] = opened
 
+    def score(self, node: Node) -> None:
+        """Leave a score to its accumulator."""
 
-_RULES: dict[type[Node], Callable[[_Lowering, Any], None]] = {
-    Input: _Lowering.input,
-    LIF: _Lowering.lif,
-    SpikeMaxPool: _Lowering.pool,
-    Tokens: _Lowering.tokens,
-    Add: _Lowering.add,
-    Gate: _Lowering.gate,
-    HaltAccumulate: _Lowering.halt,
-}
+
+_RULES: Mapping[type[Node], Callable[[_Lowering, Any], None]] = per_op(
+    "the lowering to stock Lava processes",
+    {
+        Input: _Lowering.input,
+        Conv2d: _Lowering.layer,
+        Linear: _Lowering.layer,
+        SpikeMatMul: _Lowering.driver,
+        MaskedColumnSum: _Lowering.driver,
+        LIF: _Lowering.lif,
+        SpikeMaxPool: _Lowering.pool,
+        Tokens: _Lowering.tokens,
+        Add: _Lowering.add,
+        Gate: _Lowering.gate,
+        HaltingScore: _Lowering.score,
+        HaltAccumulate: _Lowering.halt,
+    },
+    # The first two are refused; the host computes what comes after the model steps.
+    without=(BatchNorm, Integrate, Readout, Output),
+)

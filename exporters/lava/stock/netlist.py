@@ -78,6 +78,11 @@ class Group:
     once: bool
     scope: str
 
+    @property
+    def origin(self) -> str:
+        """Name of the group whose values it sends: of a relay the one that it delays, else its own."""
+        return self.name.partition("+")[0]
+
 
 @dataclass(frozen=True, eq=False)
 class Synapses:
@@ -249,8 +254,8 @@ class Netlist:
     def _relayed(self, group: Group, depth: int) -> Group:
         """Give what `group` sends as sent at a later depth."""
         while group.depth < depth:
-            origin, _, hops = group.name.partition("+")
-            name = f"{origin}+{int(hops or 0) + 1}"
+            hops = group.name.removeprefix(group.origin).removeprefix("+")
+            name = f"{group.origin}+{int(hops or 0) + 1}"
             if name not in self.groups:
                 signal = Signal(group, np.arange(group.size))
                 wires, scope = one_to_one(signal), group.scope

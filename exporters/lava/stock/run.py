@@ -103,7 +103,7 @@ def _run(network: StockNetwork, images: Array, record_spikes: bool) -> Trace:
     return Trace(
         logits=logits,
         visits=visits,
-        activity=record_activity(network, sent, visits, operations),
+        counted=record_activity(network, sent, visits, operations),
         spikes=spikes,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -31,6 +31,15 @@ def split_bias(bias: Array, bias_exp: int) -> tuple[Array, Array]:
     """Split bias << bias_exp into the weight by which a spike can bring most of it, and a rest of 0..63."""
     whole = bias.astype(np.int64) << bias_exp
     return whole >> ALIGN, whole & (UNIT - 1)
+
+
+@dataclass(frozen=True)
+class RoundSynapticBiases:
+    """The pass of `round_synaptic_biases`."""
+
+    def __call__(self, graph: Graph) -> Graph:
+        """Return the graph with rounded biases."""
+        return round_synaptic_biases(graph)
 
 
 def round_synaptic_biases(graph: Graph) -> Graph:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from stas_neuro.ir import (
@@ -10,23 +10,31 @@ from stas_neuro.ir import (
     EVENTS,
     LIF,
     Add,
+    BatchNorm,
     Conv2d,
     FixedConv2d,
     FixedInput,
     FixedLIF,
     FixedLinear,
+    Gate,
     Graph,
     HaltAccumulate,
+    HaltingScore,
     Input,
     Integrate,
     Linear,
     MaskedColumnSum,
     Node,
+    Output,
     Phase,
     Problems,
+    Readout,
     SpikeMatMul,
+    SpikeMaxPool,
     Stage,
+    Tokens,
     op_of,
+    per_op,
 )
 
 from .units import UNIT, comes_by_synapses, drives_lifs_only, split_bias
@@ -42,9 +50,8 @@ def find_unsupported(graph: Graph, problems: Problems) -> None:
         )
         return
     for node in graph.nodes:
-        check = _CHECKS.get(op_of(node))
-        if check is not None and node.phase != Phase.END:
-            check(graph, node, problems)
+        if node.phase != Phase.END:
+            _CHECKS[op_of(node)](graph, node, problems)
 
 
 def _input(graph: Graph, node: FixedInput, problems: Problems) -> None:
@@ -71,7 +78,7 @@ def _weights(graph: Graph, node: FixedConv2d | FixedLinear, problems: Problems) 
         problems.add(
             f"{node.name}/bias",
             what,
-            "compile with --lowering stock, which rounds these biases (round_synaptic_biases)",
+            "compile with --backend lava-stock, which rounds these biases (round_synaptic_biases)",
         )
 
 
@@ -92,7 +99,7 @@ def _stays_silent(lif: FixedLIF, bias: int) -> bool:
 
 def _lif(graph: Graph, node: FixedLIF, problems: Problems) -> None:
     edge = graph.inputs(node)["x"]
-    driven = op_of(graph.node(edge.src)) in (Conv2d, Linear, SpikeMatMul, MaskedColumnSum)
+    driven = graph.node(edge.src).traits.makes_current
     if not driven and graph.source_type(edge).kind in EVENTS:
         problems.add(node.name, "its input are spikes without a synapse between", "put a layer between them")
 
@@ -116,14 +123,28 @@ def _halt(graph: Graph, node: HaltAccumulate, problems: Problems) -> None:
         )
 
 
-_CHECKS: dict[type[Node], Callable[[Graph, Any, Problems], None]] = {
-    Input: _input,
-    Integrate: _integrate,
-    Conv2d: _weights,
-    Linear: _weights,
-    LIF: _lif,
-    SpikeMatMul: _product,
-    MaskedColumnSum: _product,
-    Add: _add,
-    HaltAccumulate: _halt,
-}
+def _anything(graph: Graph, node: Node, problems: Problems) -> None:
+    """Accept a node that stock processes always express, or that the host computes."""
+
+
+_CHECKS: Mapping[type[Node], Callable[[Graph, Any, Problems], None]] = per_op(
+    "what stock Lava processes express",
+    {
+        Input: _input,
+        Integrate: _integrate,
+        Conv2d: _weights,
+        Linear: _weights,
+        LIF: _lif,
+        SpikeMatMul: _product,
+        MaskedColumnSum: _product,
+        Add: _add,
+        HaltAccumulate: _halt,
+        SpikeMaxPool: _anything,
+        Tokens: _anything,
+        Gate: _anything,
+        HaltingScore: _anything,
+        Readout: _anything,
+        Output: _anything,
+    },
+    without=(BatchNorm,),
+)

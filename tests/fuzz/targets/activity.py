@@ -15,8 +15,9 @@ from fuzz.files import Files
 from fuzz.networks import activities
 from fuzz.target import Target, may_refuse
 from stas_neuro.activity import write_activity
+from stas_neuro.chips import load_profile
 from stas_neuro.cli.runs import read_run
-from stas_neuro.energy import GATINGS, SCHEDULES, compare, compare_schedules, estimate, load_profile
+from stas_neuro.energy import GATINGS, SCHEDULES, compare, compare_schedules, estimate
 from stas_neuro.report import comparison_csv, comparison_report, estimate_report, schedules_report
 
 PROFILES = ("loihi2-gated-whatif", "loihi1", "gpu")

@@ -21,8 +21,9 @@ from fuzz.networks import SOURCE, bundles, pixels
 from fuzz.target import Target, may_refuse
 from stas_neuro import api
 from stas_neuro.bundle import load_bundle, save_bundle
+from stas_neuro.chips import load_profile
 from stas_neuro.cli import main
-from stas_neuro.energy import estimate, load_profile
+from stas_neuro.energy import estimate
 from stas_neuro.placement import place
 
 T = TypeVar("T")

@@ -16,11 +16,11 @@ from fuzz.files import Files, read_files
 from fuzz.mutators import mutate_tree
 from fuzz.target import Target, may_refuse
 from stas_neuro.api import compile, load_model, provenance
+from stas_neuro.compiler.integers import SCALES_FILE, choose_scales, load_scales, save_scales
 from stas_neuro.data import LabelledImages
 from stas_neuro.models.checkpoint import TrainingRecord, load_training, save_checkpoint
 from stas_neuro.models.config import StasConfig
 from stas_neuro.passes import run_passes
-from stas_neuro.quantisation import SCALES_FILE, choose_scales, load_scales, save_scales
 
 SMALL = StasConfig(dim=8, heads=2, depth=1, time_steps=2, image_size=4, patch_size=2, num_classes=2)
 CONFIGS = (

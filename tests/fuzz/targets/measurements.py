@@ -9,7 +9,7 @@ from pathlib import Path
 from fuzz.files import Files
 from fuzz.target import Target
 from fuzz.targets.bundle import command
-from stas_neuro.energy import load_profile
+from stas_neuro.chips import load_profile
 from stas_neuro.energy.calibration import calibrate
 
 ENERGY = b"""run,synops,updates_idle,latency_s,cores,chips,energy_j

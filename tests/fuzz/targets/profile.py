@@ -18,9 +18,10 @@ from fuzz.networks import activities, bundles
 from fuzz.target import Target, may_refuse
 from fuzz.targets.bundle import command, pick
 from stas_neuro.activity import Activity
-from stas_neuro.energy import GATINGS, compare, estimate, list_profiles, load_profile
+from stas_neuro.chips import list_profiles, load_profile
+from stas_neuro.compiler.integers import quantise
+from stas_neuro.energy import GATINGS, compare, estimate
 from stas_neuro.placement import place
-from stas_neuro.quantisation import quantise
 
 OWN, ABOVE = "mine.toml", "above.toml"
 

@@ -1,0 +1,27 @@
+"""What runs a network, by name. Another package adds a backend by an entry point of the group `GROUP`.
+
+In its ``pyproject.toml``::
+
+    [project.entry-points."stas_neuro.backends"]
+    mine = "my_package:MyBackend"
+
+``MyBackend()`` must be a `Backend`; it is then ``--backend mine`` and ``run(..., backend="mine")``.
+"""
+
+from __future__ import annotations
+
+from stas_neuro.backends.base import RUNTIMES, Backend, RunOptions
+from stas_neuro.plugins import Registry
+
+GROUP = "stas_neuro.backends"
+BACKENDS: Registry[Backend] = Registry(
+    "backend",
+    GROUP,
+    {
+        "reference": "stas_neuro.backends.builtin:Reference",
+        "lava": "stas_neuro.backends.builtin:Lava",
+        "lava-stock": "stas_neuro.backends.builtin:LavaStock",
+    },
+)
+
+__all__ = ["BACKENDS", "GROUP", "RUNTIMES", "Backend", "RunOptions"]

@@ -1,0 +1,114 @@
+"""The backends that come with stas-neuro. Each imports what it runs on when it runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from stas_neuro.backends.base import RunOptions, refuse_floats, refuse_runtime
+from stas_neuro.errors import InputError
+from stas_neuro.ir import Graph
+from stas_neuro.parts import needs
+from stas_neuro.passes import Pass
+from stas_neuro.trace import Trace
+
+
+class _Any:
+    """A backend that runs every network."""
+
+    def prepare(self) -> tuple[Pass, ...]:
+        """Need no pass."""
+        return ()
+
+    def check(self, network: Graph) -> None:
+        """Accept any."""
+
+
+class Reference(_Any):
+    """The interpreter in numpy."""
+
+    summary = "the interpreter in numpy"
+    processes = "own"
+
+    def run(self, network: Graph, data: NDArray[Any], options: RunOptions) -> Trace:
+        """Run node by node."""
+        from stas_neuro.reference import run_reference
+
+        refuse_runtime("reference", options)
+        return run_reference(
+            network,
+            data,
+            mapping=options.mapping,
+            gating=options.gating,
+            dtype=options.dtype,
+            record_spikes=options.record_spikes,
+            record_states=options.record_states,
+            progress=options.progress,
+        )
+
+
+class Lava(_Any):
+    """A Lava process a node, in two runtimes."""
+
+    summary = "a Lava process a node"
+    processes = "own"
+
+    def run(self, network: Graph, data: NDArray[Any], options: RunOptions) -> Trace:
+        """Run in Lava's own runtime, or step its process models here."""
+        _need_lava()
+        from stas_neuro.exporters.lava.run import run_lava
+
+        return run_lava(
+            network,
+            data,
+            mapping=options.mapping,
+            gating=options.gating,
+            dtype=options.dtype,
+            runtime=options.runtime,
+            record_spikes=options.record_spikes,
+            record_states=options.record_states,
+            deadline_s=options.deadline_s,
+            progress=options.progress,
+        )
+
+
+class LavaStock:
+    """The integer program as processes that come with Lava (docs/stock-lowering.md)."""
+
+    summary = "integers as processes that come with Lava, whatever it costs in neurons"
+    processes = "stock"
+
+    def prepare(self) -> tuple[Pass, ...]:
+        """Round biases to what stock synapses carry."""
+        from stas_neuro.exporters.lava.stock import RoundSynapticBiases
+
+        return (RoundSynapticBiases(),)
+
+    def check(self, network: Graph) -> None:
+        """Raise what stock processes cannot express."""
+        from stas_neuro.exporters.lava.stock import lower_stock
+
+        refuse_floats("lava-stock", network)
+        lower_stock(network)
+
+    def run(self, network: Graph, data: NDArray[Any], options: RunOptions) -> Trace:
+        """Lower the program to stock processes and run these; the activity is theirs."""
+        refuse_runtime("lava-stock", options)
+        refuse_floats("lava-stock", network)
+        if options.record_states:
+            raise InputError("stock processes keep no states", "use the backend lava or reference")
+        if options.mapping is not None:
+            what = "a mapping places the layers of a network, not stock processes"
+            raise InputError(what, "use the backend lava, or no mapping (--no-mapping)")
+        _need_lava()
+        from stas_neuro.exporters.lava.stock import lower_stock, run_stock
+
+        return run_stock(
+            lower_stock(network), data, record_spikes=options.record_spikes, progress=options.progress
+        )
+
+
+def _need_lava() -> None:
+    with needs("lava"):
+        import stas_neuro.exporters.lava.lava_api  # noqa: F401 - the rest imports it late, or in a child

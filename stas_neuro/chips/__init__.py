@@ -1,0 +1,30 @@
+"""Chips as data: what a profile says of cores, limits and capabilities, and what a network needs of them."""
+
+from stas_neuro.chips.capabilities import Finding, Severity
+from stas_neuro.chips.errors import CannotRun
+from stas_neuro.chips.profile import (
+    Arithmetic,
+    Capability,
+    Entry,
+    MissingEntry,
+    Profile,
+    Source,
+    list_profiles,
+    load_profile,
+    parse_profile,
+)
+
+__all__ = [
+    "Arithmetic",
+    "CannotRun",
+    "Capability",
+    "Entry",
+    "Finding",
+    "MissingEntry",
+    "Profile",
+    "Severity",
+    "Source",
+    "list_profiles",
+    "load_profile",
+    "parse_profile",
+]

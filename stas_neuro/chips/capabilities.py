@@ -1,0 +1,185 @@
+"""What a network needs of a chip beyond synapses and LIF neurons, and whether the chip has it.
+
+A pre-flight check reads needs off a graph. A price reads them off a record of a run, which shows no more than
+what happened in it: a network may need more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from stas_neuro.activity import Activity, Layer
+from stas_neuro.chips.profile import MissingEntry, Profile
+
+Severity = Literal["error", "warning", "info"]
+AS_BIASES = "compile --input-encoding bias: pixels then enter as bias currents"
+ON_THE_CORES = "compile --input-encoding graded keeps it on the cores"
+NO_DIVISION = "a raster or block mean-field readout does not divide"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """Something that a chip cannot take, or that may come out different there.
+
+    Parameters
+    ----------
+    profile : str
+        The chip.
+    layer : str
+        Node; empty for the whole network.
+    resource : str
+        Of `stas_neuro.preflight.RESOURCES`.
+    used, limit : int or str
+        In the resource's unit.
+    severity : str
+        error (it cannot be deployed so), warning (it may come out different, or dear) or info.
+    remedy : str
+        What to do about it; empty for info.
+    """
+
+    profile: str
+    layer: str
+    resource: str
+    used: int | str
+    limit: int | str
+    severity: Severity
+    remedy: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """What a layer needs of a chip.
+
+    Parameters
+    ----------
+    layer : str
+    resource : str
+        spike products, neuron programs, graded spikes or processor.
+    used : int or str
+        How much; of graded spikes the largest value, or in words what is known of it.
+    avoid : str
+        What to do on a chip that lacks it.
+    """
+
+    layer: str
+    resource: Literal["spike products", "neuron programs", "graded spikes", "processor"]
+    used: int | str
+    avoid: str = "use another chip"
+
+
+def answer(need: Need, profile: Profile) -> Finding | None:
+    """Judge a need; None where the chip simply has what it asks for.
+
+    Raises
+    ------
+    MissingEntry
+        When the profile does not say whether it has.
+    """
+
+    def found(severity: Severity, limit: int | str, remedy: str) -> Finding:
+        return Finding(
+            profile=profile.name,
+            layer=need.layer,
+            resource=need.resource,
+            used=need.used,
+            limit=limit,
+            severity=severity,
+            remedy=remedy,
+        )
+
+    match need.resource:
+        case "spike products":
+            able = profile.capability("spike_products")
+            if able == "microcode":
+                return found("warning", "by neuron programs", "write the program: none is public")
+            return found("error", "none", need.avoid) if able == "no" else None
+        case "neuron programs":
+            if profile.capability("neuron_programs") == "yes":
+                return found("warning", "can be written", "write the program")
+            return found("error", "none", need.avoid)
+        case "processor":
+            if profile.capability("processor") == "yes":
+                return found("warning", "beside the cores", need.avoid)
+            return found("error", "none", need.avoid)
+        case "graded spikes":
+            if not profile.graded_spikes:
+                return found("error", 1, need.avoid)
+            if isinstance(need.used, int) and profile.reason("limits.graded_spike_bits") is None:
+                largest = 2 ** profile.limit("graded_spike_bits") - 1
+                return found("error", largest, "use another chip") if need.used > largest else None
+            return None
+
+
+def product_needs(layers: Sequence[Layer]) -> Iterator[Need]:
+    """Attention, and gates of channels by spikes: a gate of tokens is no layer."""
+    avoid = "use another chip, or a neuron for each pair of spikes that can coincide, which are many"
+    for layer in layers:
+        if layer.kind in ("SpikeMatMul", "MaskedColumnSum", "Gate"):
+            yield Need(layer=layer.name, resource="spike products", used="needed", avoid=avoid)
+
+
+def program_needs(layers: Sequence[Layer]) -> Iterator[Need]:
+    """Halting scores, their sums, and the readout that weighs by them."""
+    halts = any(layer.kind == "HaltAccumulate" for layer in layers)
+    for layer in layers:
+        if layer.kind in ("HaltingScore", "HaltAccumulate") or (layer.kind == "Readout" and halts):
+            avoid = "compile with --accumulate off"
+            yield Need(layer=layer.name, resource="neuron programs", used="needed", avoid=avoid)
+
+
+def graded_need(layer: str, largest: int | str, *, of_image: bool = False) -> Need:
+    """Integers other than 0 and 1 that reach the synapses of a layer."""
+    avoid = "send each as that many spikes, in as many hardware steps, or use another chip"
+    return Need(layer=layer, resource="graded spikes", used=largest, avoid=AS_BIASES if of_image else avoid)
+
+
+def needs_of(activity: Activity) -> Iterator[Need]:
+    """Give what the record of a run shows that its network needs, by layer of the network."""
+    rows: dict[str, list[int]] = {}
+    for row, layer in enumerate(activity.layers):
+        rows.setdefault(layer.network_layer, []).append(row)
+    layers = [replace(activity.layers[own[0]], name=name) for name, own in rows.items()]
+    yield from product_needs(layers)
+    yield from program_needs(layers)
+    counts = activity.counts
+    for layer in layers:
+        own = rows[layer.name]
+        if layer.kind not in ("Conv2d", "Linear"):
+            continue
+        of_image = layer is layers[0] and layer.kind == "Conv2d"
+        if counts["macs"][:, own].any():
+            yield graded_need(layer.name, "real values", of_image=of_image)
+        elif (counts["synops_unary"][:, own] > counts["synops"][:, own]).any():
+            yield graded_need(layer.name, "integers above 1", of_image=of_image)
+    for layer in layers:
+        operations = counts["cpu_operations"][:, rows[layer.name]].sum(axis=(1, 2))
+        if operations.any():
+            avoid = NO_DIVISION if layer.kind == "Readout" else ON_THE_CORES
+            most = int(operations.max())
+            yield Need(layer=layer.name, resource="processor", used=most, avoid=avoid)
+
+
+def shortfalls(activity: Activity, profile: Profile) -> tuple[tuple[Finding, ...] | None, str]:
+    """Find why a chip cannot take the network of a run, as far as its record and the profile tell.
+
+    Returns
+    -------
+    findings : tuple of Finding, or None
+        Of severity error; None where nobody knows whether the chip can take it.
+    reason : str
+        Why nobody knows.
+    """
+    if (reason := profile.no_arithmetic) is not None:
+        return None, reason
+    found, unknown = [], ""
+    for need in needs_of(activity):
+        try:
+            finding = answer(need, profile)
+        except MissingEntry as error:
+            unknown = profile.reason(error.entry) or str(error)
+            continue
+        if finding is not None and finding.severity == "error":
+            found.append(finding)
+    return (tuple(found), "") if found or not unknown else (None, unknown)

@@ -1,0 +1,74 @@
+"""What a hardware profile can say: its entries by section and name, their units and their words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+UNITS: Mapping[str, Mapping[str, float]] = {
+    "energy": {"J": 1.0, "mJ": 1e-3, "uJ": 1e-6, "nJ": 1e-9, "pJ": 1e-12, "fJ": 1e-15},
+    "time": {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "ps": 1e-12},
+    "power": {"W": 1.0, "mW": 1e-3, "uW": 1e-6, "nW": 1e-9},
+    "limits": {"1": 1.0, "B": 1.0, "KiB": 1024.0, "MiB": 1024.0**2, "bit": 1.0},
+}
+"""Units an entry of each section may have, with their size in the SI unit (limits: pieces, bytes or bits)."""
+
+SECTIONS = (*UNITS, "capabilities")
+"""Where a profile keeps its entries."""
+_EVENTS = {
+    "synaptic_operation": "one spike through one synapse",
+    "multiply_accumulate": "one number (a pixel) through one synapse",
+    "neuron_update_active": "one neuron stepped that had input or fires",
+    "neuron_update_inactive": "one neuron stepped with nothing to do",
+    "spike_message": "one spike sent by a neuron",
+    "hop_x": "one message over one tile hop, east or west",
+    "hop_y": "one message over one tile hop, north or south",
+    "chip_crossing": "one message from a chip to the next",
+    "io_message": "one value between the host and a core",
+    "state_reset": "one neuron's state cleared between images",
+    "gate_message": "one message that a core closes or opens again",
+    "score_lookup": "one halting score looked up",
+    "cpu_operation": "one operation of a processor beside the cores",
+}
+ENTRIES: Mapping[str, str] = {
+    **{f"energy.{event}": f"energy of {what}" for event, what in _EVENTS.items()},
+    **{f"time.{event}": f"time it takes for {what}" for event, what in _EVENTS.items()},
+    "time.barrier": "barrier synchronisation that ends a hardware step on one chip",
+    "time.barrier_multi_chip": "the same across chips",
+    "time.wake": "until a gated core steps again",
+    "power.static": "static power of a powered core or chip (`static_scope` says which)",
+    "power.static_gated": "static power that is left of a gated one",
+    "power.management": "power of the processors that manage a chip, of each chip",
+    "limits.neurons_per_core": "neurons a core holds",
+    "limits.synaptic_memory_per_core": "memory for weights in a core",
+    "limits.cores_per_chip": "cores of a chip that a network can use",
+    "limits.cores_per_tile": "cores that share a router of the mesh",
+    "limits.tiles_x": "tiles of a chip from west to east",
+    "limits.tiles_y": "tiles of a chip from north to south",
+    "limits.chips": "chips of a system",
+    "limits.fan_in": "synapses of one neuron",
+    "limits.input_axons_per_core": "distinct inputs a core takes",
+    "limits.output_axons_per_core": "distinct targets a core sends to",
+    "limits.weight_bits": "bits of the widest weight, sign included",
+    "limits.state_bits": "bits of a membrane and of synaptic input, sign included",
+    "limits.threshold_bits": "bits of a threshold, in units of 64 of the membrane's",
+    "limits.decay_bits": "bits of the part of a membrane that leaks in a step",
+    "limits.bias_bits": "bits of the mantissa of a bias, sign included",
+    "limits.bias_exponent": "largest power of two that a bias mantissa is multiplied by",
+    "limits.graded_spike_bits": "bits that a graded spike carries, where `graded_spikes`",
+    "capabilities.weight_exponents": "what shares the power of two that weights are multiplied by",
+    "capabilities.spike_products": "whether a core multiplies two spikes, as attention does",
+    "capabilities.neuron_programs": "whether the neurons of a core can be programmed",
+    "capabilities.core_gating": "whether a core can stop stepping, or lose its power, while a network runs",
+    "capabilities.weight_sharing": "whether positions on one core share weights",
+    "capabilities.processor": "whether a processor beside the cores can take what they cannot do",
+}
+"""Every entry a profile can have, by section and name, with its meaning."""
+CAPABILITIES: Mapping[str, tuple[str, ...]] = {
+    "weight_exponents": ("layer", "channel"),
+    "spike_products": ("native", "microcode", "no"),
+    "neuron_programs": ("yes", "no"),
+    "core_gating": ("no", "core", "power"),
+    "weight_sharing": ("yes", "no"),
+    "processor": ("yes", "no"),
+}
+"""What each entry of the section `capabilities` can say."""

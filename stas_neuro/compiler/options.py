@@ -1,0 +1,132 @@
+"""What a compilation can be told: one set of words for Python and the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stas_neuro.backends import BACKENDS
+from stas_neuro.chips import Profile
+from stas_neuro.data import LabelledImages
+from stas_neuro.errors import InputError
+from stas_neuro.ir import Encoding
+from stas_neuro.passes import SCHEDULES
+from stas_neuro.placement import OBJECTIVES, STRATEGIES, Objective, Strategy
+
+DEFAULT_PROFILE = "loihi2"
+"""The chip whose integers and cores a program is made for, unless another is named."""
+PROFILE_IMAGES = 2000
+"""Images of a profiling run, unless told: the choice of groups has settled by then."""
+Images = LabelledImages | str
+"""Images, or what names them as ``--data`` does: a file, or a known data set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompileOptions:
+    """Options of `compile`, by the names that they have on the command line.
+
+    Parameters
+    ----------
+    accumulate, epsilon, readout : optional
+        Override the trained accumulation mode, halting threshold (1 - epsilon) and readout;
+        ``accumulate="off"`` ignores halting.
+    bits : int, optional
+        Also make the integer program, with weights of 2 to 9 bits. A model fine-tuned to integers is compiled
+        with the bits and scales it was trained with if this and the next three options are not given.
+    calibrate : images, optional
+        Choose scales on these images; of a known data set the training images are taken.
+    profile : Profile or str, optional
+        The chip: its integers, and the cores that `placement` fills. Default: loihi2.
+    input_encoding : "graded" or "bias", optional
+        Pixels enter as graded spikes (default), or the first layer is computed beside the cores and enters as
+        biases.
+    backend : str, optional
+        Make the integer program one that this backend runs, and refuse what it cannot: "lava-stock" rounds
+        biases to what the synapses of stock Lava processes carry.
+    schedule : str, optional
+        Which scores halting decides by: all of them, or with "pipelined-stale" those that have arrived.
+    late : int, optional
+        Hardware steps by which decisions of "pipelined-stale" are late. Default: one less than the stages.
+    placement : str, optional
+        Place the network on the cores of the chip: by channels, by tokens, or by tokens that halt together.
+    groups : int, optional
+        Groups that `placement` cuts each block into. Default: as many as need the fewest cores.
+    minimise : str, optional
+        What "halting-aware" placement minimises. Default: core-steps.
+    profile_run : images, optional
+        Learn on these images which tokens halt together. Default: those of `calibrate`.
+    limit : int, optional
+        Use the first images of `profile_run`. Default: 2000.
+
+    Raises
+    ------
+    InputError
+        When an option is unknown, or requires another one that is not given.
+    """
+
+    accumulate: str | None = None
+    epsilon: float | None = None
+    readout: str | None = None
+    bits: int | None = None
+    calibrate: Images | None = None
+    profile: Profile | str | None = None
+    input_encoding: Encoding | None = None
+    backend: str | None = None
+    schedule: str | None = None
+    late: int | None = None
+    placement: Strategy | None = None
+    groups: int | None = None
+    minimise: Objective | None = None
+    profile_run: Images | None = None
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        choices = (
+            ("backend", BACKENDS.names()),
+            ("schedule", SCHEDULES),
+            ("placement", STRATEGIES),
+            ("minimise", OBJECTIVES),
+        )
+        for name, known in choices:
+            value = getattr(self, name)
+            if value is not None and value not in known:
+                raise InputError(f"no {name} is called {value!r}", f"use one of {', '.join(known)}")
+        if self.late is not None and self.schedule != "pipelined-stale":
+            raise InputError(
+                f"late ({self.late}) requires the schedule pipelined-stale", "give that schedule, or no late"
+            )
+        if self.placement is None:
+            for name in ("groups", "minimise", "profile_run", "limit"):
+                if getattr(self, name) is not None:
+                    raise InputError(f"{_option(name)} requires a placement", "give a placement too")
+        if self.minimise is not None and self.placement != "halting-aware":
+            raise InputError(
+                f"minimise requires halting-aware placement, the placement is {self.placement}",
+                "leave it out, or place with halting-aware",
+            )
+        if self.limit is not None and self.learnt_from is None:
+            raise InputError("limit requires a profile-run", "give the images of a profiling run too")
+
+    @property
+    def chip(self) -> Profile | str:
+        """The chip that the program is made for."""
+        return self.profile or DEFAULT_PROFILE
+
+    @property
+    def learnt_from(self) -> Images | None:
+        """Images of the profiling run."""
+        return self.profile_run or self.calibrate
+
+    @property
+    def of_integers(self) -> tuple[str, ...]:
+        """Names of the given options that say how to make integers."""
+        asks_chip = self.profile is not None and (self.placement is None or self.bits is not None)
+        given = {
+            "calibrate": self.calibrate is not None,
+            "profile": asks_chip,
+            "input_encoding": self.input_encoding is not None,
+        }
+        return tuple(_option(name) for name, is_given in given.items() if is_given)
+
+
+def _option(name: str) -> str:
+    return name.replace("_", "-")

@@ -1,0 +1,102 @@
+"""Attention without softmax: products of spikes, and sums of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from stas_neuro.ir.ops.base import TOKENS, AttributeRange, BoundSite, Node, Traits, TypeSite, within
+from stas_neuro.ir.ranges import ALIGN, STATE_LIMIT, Range
+from stas_neuro.ir.types import Kind, ValueType
+
+MatMulForm = Literal["(QK^T)V", "Q(K^TV)"]
+_SPIKES = frozenset({Kind.SPIKE})
+
+_ATTENTION = Traits(
+    counts_events=True,
+    fires=False,
+    keeps_neurons=False,
+    makes_current=True,
+    stores_weights=False,
+    multiplies_spikes=True,
+    passes_current=False,
+    in_place=False,
+    mixes_tokens=("k", "v"),
+    masks_tokens=False,
+    needs_program=False,
+    gathers=False,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpikeMatMul(Node):
+    """Softmax-free attention: per head of D/heads contiguous channels, y = scale * (q k^T) v.
+
+    `form` is the order of the two products: equal results on spikes, other operation counts.
+    """
+
+    heads: int
+    scale: float = 0.125
+    form: MatMulForm
+
+    INPUTS: ClassVar[tuple[str, ...]] = ("q", "k", "v")
+    TRAITS: ClassVar[Traits] = _ATTENTION
+    RANGES: ClassVar[dict[str, AttributeRange]] = {"scale": (lambda scale: scale > 0, "it must be above 0")}
+
+    def infer(self, at: TypeSite) -> dict[str, ValueType]:
+        """Type tokens of currents; the bound is that of the integer product."""
+        q, k, v = (at.take(port, _SPIKES, TOKENS) for port in self.INPUTS)
+        at.require("k", "the shape", k.shape, q.shape, "that of q")
+        at.require("v", "the shape", v.shape, q.shape, "that of q")
+        tokens, features = q.shape
+        if features % self.heads:
+            what = f"{self.heads} heads do not divide {features} channels"
+            at.problems.add(self.name, what, "use a number of heads that does")
+        return {"y": at.made(Kind.CURRENT, q.shape, tokens * (features // self.heads))}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedSpikeMatMul(SpikeMatMul):
+    """y = ((q k^T) v) << (6 + exponent), per head; `scale` is in the threshold of the LIF behind it."""
+
+    exponent: int
+
+    RANGES: ClassVar[dict[str, AttributeRange]] = {"exponent": within(0, 7)}
+
+    def bound(self, at: BoundSite) -> dict[str, Range]:
+        """Bound a token's sum of coincidences."""
+        tokens, features = at.types[self.name, "y"].shape
+        return _bounded(at, tokens * (features // self.heads), self.exponent)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedColumnSum(Node):
+    """Spike-driven attention: k, v (N, D) -> y (D,), the sum over tokens of k * v."""
+
+    INPUTS: ClassVar[tuple[str, ...]] = ("k", "v")
+    TRAITS: ClassVar[Traits] = _ATTENTION
+
+    def infer(self, at: TypeSite) -> dict[str, ValueType]:
+        """Type a vector of counts of tokens."""
+        k, v = at.take("k", _SPIKES, TOKENS), at.take("v", _SPIKES, TOKENS)
+        at.require("v", "the shape", v.shape, k.shape, "that of k")
+        return {"y": at.made(Kind.GRADED, k.shape[1:], k.shape[0])}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedMaskedColumnSum(MaskedColumnSum):
+    """y = (sum over tokens of k * v) << (6 + exponent)."""
+
+    exponent: int
+
+    RANGES: ClassVar[dict[str, AttributeRange]] = {"exponent": within(0, 7)}
+
+    def bound(self, at: BoundSite) -> dict[str, Range]:
+        """Bound a count of tokens."""
+        return _bounded(at, at.source_type("k").shape[0], self.exponent)
+
+
+def _bounded(at: BoundSite, most: int, exponent: int) -> dict[str, Range]:
+    y = Range(0, most << (ALIGN + exponent))
+    at.fits("its synaptic input", y, STATE_LIMIT, "lower its exponent, or the number of tokens")
+    return {"y": y}

@@ -1,0 +1,234 @@
+"""What every operation has: ports, attributes, tensors, traits, rules for types and bounds of its values.
+
+Shapes: N tokens (row-major over the patch grid) of D channels are (N, D), maps (C, H, W), per-token values
+(N,). A node's `name` is its torch module path, `scope` says which part of the model it belongs to ("stem",
+"block0", ..., "halting", "head"). Tensors live in the graph under `"<name>/<param>"`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from stas_neuro.ir.limits import VALUES_LIMIT
+from stas_neuro.ir.problems import Problems
+from stas_neuro.ir.ranges import Range
+from stas_neuro.ir.types import VALUES, Array, Kind, Phase, Shape, ValueType
+
+if TYPE_CHECKING:
+    from stas_neuro.ir.graph import Graph
+
+MAP, TOKENS, TOKENS_OR_VECTOR = (3,), (2,), (1, 2)
+"""Ranks of values that a port takes."""
+_SHAPES = {1: "(D,)", 2: "(N, D)", 3: "(C, H, W)"}
+
+AttributeRange = tuple[Callable[[Any], bool], str]
+"""Whether an attribute is in range, and what the range is, in words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traits:
+    """What an operation is like, for code that treats operations by kind. Each operation gives every answer.
+
+    Parameters
+    ----------
+    counts_events : bool
+        It has a row in activity records.
+    fires : bool
+        Its output leaves its neurons as a spike, and arrives one hardware step later.
+    keeps_neurons : bool
+        Synaptic input ends in neurons of its own.
+    makes_current : bool
+        Its output is synaptic input: the sum of what its synapses, or products of spikes, bring to neurons.
+    stores_weights : bool
+        Its synapses have weights, which a core stores.
+    multiplies_spikes : bool
+        It takes products of two spikes, which a plain synapse cannot form.
+    passes_current : bool
+        Synaptic input passes through it on its way to neurons.
+    in_place : bool
+        As `passes_current`, and each value keeps its position and feature, which are those of its neuron.
+    mixes_tokens : tuple of str
+        Input ports by which a token's values reach other tokens.
+    masks_tokens : bool
+        Its `alive` port holds back what halted tokens would add (a bias, an update).
+    needs_program : bool
+        Its neurons compute what a LIF does not: a core has to be programmed for it.
+    gathers : bool
+        It takes values in every model step, and gives its result after the last.
+    """
+
+    counts_events: bool
+    fires: bool
+    keeps_neurons: bool
+    makes_current: bool
+    stores_weights: bool
+    multiplies_spikes: bool
+    passes_current: bool
+    in_place: bool
+    mixes_tokens: tuple[str, ...]
+    masks_tokens: bool
+    needs_program: bool
+    gathers: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """Base of all nodes.
+
+    A class that adds no `TRAITS` of its own inherits those of the operation that it stands for.
+    """
+
+    name: str
+    phase: Phase
+    scope: str
+
+    INPUTS: ClassVar[tuple[str, ...]] = ("x",)
+    OPTIONAL: ClassVar[tuple[str, ...]] = ()
+    OUTPUTS: ClassVar[tuple[str, ...]] = ("y",)
+    TRAITS: ClassVar[Traits]
+    PHASES: ClassVar[frozenset[Phase]] = frozenset(Phase)
+    """Phases that it can run in."""
+    RANGES: ClassVar[Mapping[str, AttributeRange]] = {}
+    """Ranges of attributes; without one an integer is at least 1."""
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        for needed in ("TRAITS", "infer"):
+            if not hasattr(cls, needed):
+                raise TypeError(f"operation {cls.__name__} lacks {needed}")
+
+    @property
+    def traits(self) -> Traits:
+        """What the operation is like."""
+        return self.TRAITS
+
+    @property
+    def off_core(self) -> bool:
+        """Whether a processor beside the cores computes it, wholly or in part."""
+        return False
+
+    @property
+    def required_inputs(self) -> tuple[str, ...]:
+        """Input ports that must be connected."""
+        return self.INPUTS
+
+    @property
+    def optional_inputs(self) -> tuple[str, ...]:
+        """Input ports that may be left open."""
+        return self.OPTIONAL
+
+    @property
+    def input_ports(self) -> tuple[str, ...]:
+        """All input ports, in the order they are printed."""
+        return self.required_inputs + self.optional_inputs
+
+    def params(self, time_steps: int) -> dict[str, Shape]:
+        """Return the shapes of the tensors, by parameter name, in a graph of `time_steps` steps."""
+        return {}
+
+    if TYPE_CHECKING:  # no default: an operation without the rule fails when it is defined
+
+        def infer(self, at: TypeSite) -> dict[str, ValueType]:
+            """Type the output ports."""
+            raise NotImplementedError
+
+        def bound(self, at: BoundSite) -> dict[str, Range]:
+            """Give the ranges of the output ports, of a node of the quantised stage."""
+            raise NotImplementedError
+
+
+class Untypable(Exception):
+    """An input has no type, or none that the rule could go on with; the problem is noted already."""
+
+
+@dataclass(frozen=True)
+class TypeSite:
+    """A node while its outputs are typed."""
+
+    node: Node
+    graph: Graph
+    inputs: Mapping[str, ValueType]
+    problems: Problems
+
+    def take(
+        self, port: str, kinds: Collection[Kind] = VALUES, ranks: tuple[int, ...] = (1, 2, 3)
+    ) -> ValueType:
+        """Return the type at an input port, which must be of one of `kinds` and `ranks`."""
+        if port not in self.inputs:
+            raise Untypable
+        value = self.inputs[port]
+        if value.kind not in kinds:
+            words = " or ".join(sorted(kinds))
+            self.refuse(port, f"is {value}", f"{type(self.node).__name__} takes {words} here")
+        if len(value.shape) not in ranks:
+            shapes = " or ".join(_SHAPES[rank] for rank in ranks)
+            self.refuse(port, f"has shape {value.shape}", f"{type(self.node).__name__} takes {shapes} here")
+            raise Untypable
+        return value
+
+    def refuse(self, port: str, what: str, remedy: str) -> None:
+        """Note a problem at a port."""
+        self.problems.add(f"{self.node.name}:{port}", what, remedy)
+
+    def require(self, port: str, what: str, actual: int | Shape, wanted: int | Shape, limit: str) -> None:
+        """Note a problem unless a size is what the node needs."""
+        if actual != wanted:
+            self.refuse(port, f"{what} is {actual}, {limit} is {wanted}", "make them equal")
+
+    def made(self, kind: Kind, shape: Shape, bound: int | None = None) -> ValueType:
+        """Type an output."""
+        if math.prod(shape) > VALUES_LIMIT:
+            what = f"its output of shape {shape} has {math.prod(shape)} values"
+            self.problems.add(self.node.name, what, f"a value has at most {VALUES_LIMIT}: use smaller images")
+            raise Untypable
+        return ValueType(kind, shape, self.node.phase, bound)
+
+
+@dataclass(frozen=True)
+class BoundSite:
+    """A node of a quantised graph while its outputs are bounded."""
+
+    node: Node
+    graph: Graph
+    inputs: Mapping[str, Range]
+    types: Mapping[tuple[str, str], ValueType]
+    problems: Problems
+
+    def tensor(self, param: str) -> Array:
+        """Return a tensor of the node, int64."""
+        return self.graph.tensor(self.node, param).astype(np.int64)
+
+    def source_type(self, port: str) -> ValueType:
+        """Return the type of what an input port takes."""
+        edge = self.graph.inputs(self.node)[port]
+        return self.types[edge.src, edge.src_port]
+
+    def fits(self, what: str, value: Range, limit: int, remedy: str) -> None:
+        """Note a problem where a value can leave [-limit, limit]."""
+        if value.magnitude > limit:
+            bits = limit.bit_length() + 1
+            self.problems.add(
+                self.node.name,
+                f"{what} can reach {value.low}..{value.high}, beyond the {limit} of {bits} bits with sign",
+                remedy,
+            )
+
+
+def within(low: int, high: int) -> AttributeRange:
+    """Range of a whole number."""
+    return lambda value: low <= value <= high, f"it must be in {low}..{high}"
+
+
+def product(*bounds: int | None) -> int | None:
+    """Multiply bounds; None where one is not known."""
+    result = 1
+    for bound in bounds:
+        if bound is None:
+            return None
+        result *= bound
+    return result

@@ -1,0 +1,101 @@
+"""Where a network begins and ends: the image that comes in, the logits that go out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from stas_neuro.ir.ops.base import AttributeRange, BoundSite, Node, Traits, TypeSite
+from stas_neuro.ir.ranges import PIXEL_LIMIT, Range
+from stas_neuro.ir.types import Kind, Phase, Shape, ValueType
+
+Encoding = Literal["graded", "bias"]
+
+_BESIDE_THE_CORES = Traits(
+    counts_events=False,
+    fires=False,
+    keeps_neurons=False,
+    makes_current=False,
+    stores_weights=False,
+    multiplies_spikes=False,
+    passes_current=False,
+    in_place=False,
+    mixes_tokens=(),
+    masks_tokens=False,
+    needs_program=False,
+    gathers=False,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input(Node):
+    """Preprocessed image (phase once), or one frame of event data a step (phase stem or step)."""
+
+    shape: Shape
+
+    INPUTS: ClassVar[tuple[str, ...]] = ()
+    TRAITS: ClassVar[Traits] = _BESIDE_THE_CORES
+    PHASES: ClassVar[frozenset[Phase]] = frozenset({Phase.ONCE, Phase.STEM, Phase.STEP})
+    RANGES: ClassVar[dict[str, AttributeRange]] = {
+        "shape": (lambda shape: len(shape) == 3 and min(shape) > 0, "it must be (C, H, W), each above 0")
+    }
+
+    def infer(self, at: TypeSite) -> dict[str, ValueType]:
+        """Type an image of real numbers, with a mean and a deviation for each channel."""
+        self._check_preprocessing(at)
+        return {"y": at.made(Kind.CURRENT, self.shape)}
+
+    def _check_preprocessing(self, at: TypeSite) -> None:
+        for key in ("mean", "std"):
+            channels = len(getattr(at.graph.preprocessing, key))
+            if channels != self.shape[0]:
+                what = f"preprocessing {key} has {channels} channels, the shape {self.shape}"
+                at.problems.add(self.name, what, "give one number a channel")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedInput(Input):
+    """The image as integers 0..255, not normalised: the first convolution holds the normalisation.
+
+    `graded`: a pixel is a graded spike. `bias`: what the first convolution makes of it is computed off the
+    cores and enters as bias currents.
+    """
+
+    encoding: Encoding
+
+    def infer(self, at: TypeSite) -> dict[str, ValueType]:
+        """Type an image of 8-bit integers."""
+        self._check_preprocessing(at)
+        return {"y": at.made(Kind.NUMBER, self.shape, PIXEL_LIMIT)}
+
+    def bound(self, at: BoundSite) -> dict[str, Range]:
+        """Bound pixels."""
+        return {"y": Range(0, PIXEL_LIMIT)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output(Node):
+    """The logits: x (classes,)."""
+
+    OUTPUTS: ClassVar[tuple[str, ...]] = ()
+    TRAITS: ClassVar[Traits] = _BESIDE_THE_CORES
+    PHASES: ClassVar[frozenset[Phase]] = frozenset({Phase.END})
+
+    def infer(self, at: TypeSite) -> dict[str, ValueType]:
+        """Check that there is a logit for each class."""
+        x = at.take("x", ranks=(1,))
+        at.require("x", "the number of logits", x.shape[0], len(at.graph.classes), "the number of classes")
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedOutput(Output):
+    """The logits as integers; times `unit` they are those of the float network, but for rounding."""
+
+    unit: float
+
+    RANGES: ClassVar[dict[str, AttributeRange]] = {"unit": (lambda unit: unit > 0, "it must be above 0")}
+
+    def bound(self, at: BoundSite) -> dict[str, Range]:
+        """Bound nothing: it has no output."""
+        return {}

@@ -1,0 +1,186 @@
+"""What moves, sums up or masks values: tokens from maps, residual sums, sums over steps, gates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from stas_neuro.ir.ops.base import (
+    MAP,
+    TOKENS,
+    AttributeRange,
+    BoundSite,
+    Node,
+    Traits,
+    TypeSite,
+    product,
+    within,
+)
+from stas_neuro.ir.ranges import STATE_LIMIT, WORD_LIMIT, Range
+from stas_neuro.ir.types import EVENTS, Kind, Phase, Shape, ValueType
+
+IntegrateMode = Literal["max", "mean", "sum", "learned"]
+GateAxis = Literal["token", "channel"]
+
+_PASSES = Traits(
+    counts_events=False,
+    fires=False,
+    keeps_neurons=False,
+    makes_current=False,
+    stores_weights=False,
+    multiplies_spikes=False,
+    passes_current=True,
+    in_place=False,
+    mixes_tokens=(),
+    masks_tokens=False,
+    needs_program=False,
+    gathers=False,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens(Node):
+    """Map to tokens: x (D, H, W) -> y (H*W, D), row-major."""
+
+    TRAITS: ClassVar[Traits] = _PASSES
+
+    def infer(self, at: TypeSite) -> dict[str, ValueType]:
+        """Type tokens of what the map has."""
+        x = at.take("x", ranks=MAP)
+        channels, height, width = x.shape
+        return {"y": at.made(x.kind, (height * width, channels), x.bound)}
+
+    def bound(self, at: BoundSite) -> dict[str, Range]:
+        """Bound as the map."""
+        return {"y": at.inputs["x"]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Add(Node):
+    """y = a + b, same shape."""
+
+    INPUTS: ClassVar[tuple[str, ...]] = ("a", "b")
+    TRAITS: ClassVar[Traits] = _PASSES
+
+    def infer(self, at: TypeSite) -> dict[str, ValueType]:
+        """Type a sum: of events a count, of currents a current, with a number in it a number."""
+        a, b = at.take("a"), at.take("b")
+        at.require("b", "the shape", b.shape, a.shape, "that of a")
+        if a.kind in EVENTS and b.kind in EVENTS and a.bound is not None and b.bound is not None:
+            kind = Kind.NUMBER if Kind.NUMBER in (a.kind, b.kind) else Kind.GRADED
+            return {"y": at.made(kind, a.shape, a.bound + b.bound)}
+        return {"y": at.made(Kind.CURRENT, a.shape)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedAdd(Add):
+    """y = a_weight * a + b_weight * b.
+
+    The weights are 1 but where a mean or a weighted sum over steps has left a finer unit than a spike's.
+    """
+
+    a_weight: int = 1
+    b_weight: int = 1
+
+    RANGES: ClassVar[dict[str, AttributeRange]] = {"a_weight": within(1, 256), "b_weight": within(1, 256)}
+
+    def bound(self, at: BoundSite) -> dict[str, Range]:
+        """Bound the weighted sum."""
+        a, b = at.inputs["a"].times(self.a_weight), at.inputs["b"].times(self.b_weight)
+        y = Range(a.low + b.low, a.high + b.high)
+        at.fits("the sum", y, STATE_LIMIT, "lower the weight_exp of the layers before it")
+        return {"y": y}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Integrate(Node):
+    """Reduces a value of the T stem steps to one value (phase once). `learned` weighs the steps."""
+
+    mode: IntegrateMode
+
+    TRAITS: ClassVar[Traits] = replace(_PASSES, needs_program=True)
+    PHASES: ClassVar[frozenset[Phase]] = frozenset({Phase.ONCE})
+
+    def params(self, time_steps: int) -> dict[str, Shape]:
+        """Return the shapes of the tensors, by parameter name."""
+        return {"weights": (time_steps,)} if self.mode == "learned" else {}
+
+    def infer(self, at: TypeSite) -> dict[str, ValueType]:
+        """Type the largest value, or the sum of events as their count, else a real number."""
+        x = at.take("x")
+        if self.mode == "max":
+            return {"y": at.made(x.kind, x.shape, x.bound)}
+        if self.mode == "sum" and x.kind in EVENTS:
+            kind = Kind.NUMBER if x.kind == Kind.NUMBER else Kind.GRADED
+            return {"y": at.made(kind, x.shape, product(x.bound, at.graph.time_steps))}
+        return {"y": at.made(Kind.CURRENT, x.shape)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedIntegrate(Integrate):
+    """Max, or sum over the T steps (that of `mean` too: what follows holds the 1/T).
+
+    learned: y = (sum over t of weights[t] * x[t]) >> shift, weights of 16 bits.
+    """
+
+    shift: int
+
+    RANGES: ClassVar[dict[str, AttributeRange]] = {"shift": within(0, 31)}
+
+    def infer(self, at: TypeSite) -> dict[str, ValueType]:
+        """Type as the float node; a mean, which is a sum here, stands for a real number."""
+        x = at.take("x")
+        if self.mode == "mean" and x.kind in EVENTS:
+            return {"y": at.made(Kind.NUMBER, x.shape, product(x.bound, at.graph.time_steps))}
+        return Integrate.infer(self, at)
+
+    def bound(self, at: BoundSite) -> dict[str, Range]:
+        """Bound the sum over steps."""
+        x, steps = at.inputs["x"].with_zero(), at.graph.time_steps
+        if self.mode == "max":
+            return {"y": at.inputs["x"]}
+        if self.mode != "learned":
+            y = x.times(steps)
+        else:
+            weights = at.tensor("weights")
+            positive, negative = int(np.maximum(weights, 0).sum()), int(np.minimum(weights, 0).sum())
+            y = Range(positive * x.low + negative * x.high, positive * x.high + negative * x.low)
+            at.fits("the weighted sum", y, WORD_LIMIT, "raise its shift")
+            y = y.shifted(self.shift)
+        at.fits("the sum over steps", y, STATE_LIMIT, "lower the weight_exp of the layers before it")
+        return {"y": y}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate(Node):
+    """y = x * mask, mask (N,) per token or (D,) per channel, x (N, D).
+
+    The gate of channels multiplies spikes; that of tokens is what halting does to a core.
+    """
+
+    axis: GateAxis
+
+    INPUTS: ClassVar[tuple[str, ...]] = ("x", "mask")
+    TRAITS: ClassVar[Traits] = replace(_PASSES, in_place=True)
+    OF_CHANNELS: ClassVar[Traits] = replace(
+        _PASSES, in_place=True, counts_events=True, multiplies_spikes=True
+    )
+
+    @property
+    def traits(self) -> Traits:
+        """What a gate of its axis is like."""
+        return self.OF_CHANNELS if self.axis == "channel" else self.TRAITS
+
+    def infer(self, at: TypeSite) -> dict[str, ValueType]:
+        """Type as the input; masks of channels are spikes, those of tokens are checked with halting."""
+        x = at.take("x", ranks=TOKENS)
+        if self.axis == "channel":
+            mask = at.take("mask", frozenset({Kind.SPIKE}), (1,))
+            at.require("mask", "the shape", mask.shape, x.shape[1:], "that of a channel mask")
+        return {"y": at.made(x.kind, x.shape, x.bound)}
+
+    def bound(self, at: BoundSite) -> dict[str, Range]:
+        """Bound as the input, or 0."""
+        return {"y": at.inputs["x"].with_zero()}

@@ -1,0 +1,94 @@
+"""Leaky integrate-and-fire neurons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from stas_neuro.ir.ops.base import AttributeRange, BoundSite, Node, Traits, TypeSite, within
+from stas_neuro.ir.ranges import ALIGN, STATE_LIMIT, Range
+from stas_neuro.ir.types import Kind, Phase, ValueType
+
+if TYPE_CHECKING:
+    from stas_neuro.ir.graph import Graph
+
+Fire = Literal[">", ">="]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LIF(Node):
+    """v = v + (x - v) / tau; s = v `fire` threshold; v = 0 where it fired.
+
+    `alive` is a gating hint and changes no result: a dead token has x = 0, so it only leaks.
+    In phase once it runs one step from v = 0; the state starts at 0 for each image.
+    """
+
+    tau: float = 2.0
+    threshold: float
+    fire: Fire
+
+    OPTIONAL: ClassVar[tuple[str, ...]] = ("alive",)
+    OUTPUTS: ClassVar[tuple[str, ...]] = ("s",)
+    TRAITS: ClassVar[Traits] = Traits(
+        counts_events=True,
+        fires=True,
+        keeps_neurons=True,
+        makes_current=False,
+        stores_weights=False,
+        multiplies_spikes=False,
+        passes_current=False,
+        in_place=False,
+        mixes_tokens=(),
+        masks_tokens=True,
+        needs_program=False,
+        gathers=False,
+    )
+    RANGES: ClassVar[dict[str, AttributeRange]] = {
+        "tau": (lambda tau: tau >= 1, "a membrane time constant is at least 1 step"),
+        "threshold": (lambda threshold: threshold > 0, "a threshold is above 0, the reset value"),
+    }
+
+    def infer(self, at: TypeSite) -> dict[str, ValueType]:
+        """Type spikes of the shape of the input."""
+        return {"s": at.made(Kind.SPIKE, at.take("x").shape, 1)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedLIF(LIF):
+    """v = decay(v) + x; s = v > (vth << 6); v = 0 where it fired.
+
+    decay(v) = sign(v) * ((|v| * (4096 - dv)) >> 12). The synaptic current decays fully within a step (du =
+    4095). `tau`, `threshold` and `fire` are those of the float neuron, which weights and vth stand for.
+    """
+
+    dv: int
+    vth: int
+
+    RANGES: ClassVar[dict[str, AttributeRange]] = {"dv": within(0, 4095), "vth": within(0, 2**17 - 1)}
+
+    def bound(self, at: BoundSite) -> dict[str, Range]:
+        """Bound spikes; the membrane must fit."""
+        steps = 1 if self.phase == Phase.ONCE else at.graph.time_steps
+        membrane = membrane_range(self, at.inputs["x"], steps)
+        remedy = "lower the weight_exp of the layers before it, and its vth"
+        at.fits("its membrane", membrane, STATE_LIMIT, remedy)
+        return {"s": Range(0, 1)}
+
+
+def membrane_range(node: FixedLIF, x: Range, steps: int) -> Range:
+    """Range of a membrane before its reset, over `steps` steps from rest with inputs in `x`."""
+    keep = 4096 - node.dv
+    low = high = 0
+    for _ in range(steps):
+        low = min(low, x.low - ((-low * keep) >> 12))
+        # A membrane that is kept is not above the threshold.
+        high = max(high, x.high + ((min(high, node.vth << ALIGN) * keep) >> 12))
+    return Range(low, high)
+
+
+def membrane_bound(graph: Graph, lif: FixedLIF) -> int:
+    """Largest magnitude that a membrane of a quantised graph can reach, whatever the image."""
+    x = graph.source_type(graph.inputs(lif)["x"])
+    assert x.bound is not None  # a quantised graph is not made without
+    steps = 1 if lif.phase == Phase.ONCE else graph.time_steps
+    return membrane_range(lif, Range(x.low, x.bound), steps).magnitude

@@ -1,0 +1,63 @@
+"""Registries that other packages can add to, by entry points."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Generic, TypeVar
+
+from stas_neuro.errors import InputError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Registry(Generic[T]):
+    """Things by name: those of this package, and those that other packages register.
+
+    Parameters
+    ----------
+    kind : str
+        What they are, for errors: "backend".
+    group : str
+        Entry points of other packages, each the name of a class or function that makes one.
+    own : mapping of name to "module:class"
+    """
+
+    kind: str
+    group: str
+    own: Mapping[str, str]
+
+    def names(self) -> tuple[str, ...]:
+        """List the names, those of this package first."""
+        return tuple(self._all())
+
+    def get(self, name: str) -> T:
+        """Make the thing of a name.
+
+        Raises
+        ------
+        InputError
+            When there is none, or it cannot be imported or made: the error names its package.
+        """
+        known = self._all()
+        if name not in known:
+            raise InputError(f"no {self.kind} is called '{name}'", f"use one of {', '.join(known)}")
+        point = known[name]
+        if name in self.own:
+            made: T = point.load()()
+            return made
+        try:
+            added: T = point.load()()
+        except Exception as error:
+            package = point.dist.name if point.dist is not None else point.value
+            what = f"the {self.kind} '{name}' of the package {package} cannot be used: {error}"
+            raise InputError(what, "update that package, or uninstall it") from error
+        return added
+
+    def _all(self) -> dict[str, EntryPoint]:
+        """Entry points by name; a package cannot replace what comes with stas-neuro."""
+        own = {name: EntryPoint(name, value, self.group) for name, value in self.own.items()}
+        added = {point.name: point for point in entry_points(group=self.group) if point.name not in own}
+        return {**own, **added}

@@ -1,0 +1,119 @@
+"""Counts the activity of a run of the reference: a listener, so that a run knows nothing of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stas_neuro.activity import Activity, ActivityBuilder, builder_for
+from stas_neuro.ir import Graph, HaltingScore, Node, Phase, op_of
+from stas_neuro.mapping import Mapping, works_in
+from stas_neuro.reference.cores import Events, Messages, Standstill, parts_of
+from stas_neuro.reference.counting import COUNTERS, Part
+from stas_neuro.reference.operators import Inputs, Outputs, Values
+
+
+class Run(Protocol):
+    """What is counted: the graph, the values of a batch, and who visits, bool (B, T, L, N)."""
+
+    graph: Graph
+    images: Values
+    visits: NDArray[np.bool_]
+
+    def value(self, node: Node, port: str, step: int) -> Values:
+        """Give the value at an input port of a node in a step."""
+
+    def sent(self, source: str, step: int) -> Values:
+        """Give what a node sent in a step."""
+
+
+@dataclass(frozen=True, eq=False)
+class Counting:
+    """How a run is counted: in which steps, for which parts of the outputs of nodes, and between cores."""
+
+    mapping: Mapping | None
+    phases: dict[str, Phase]
+    parts: dict[str, tuple[Part, ...]]
+    messages: Messages | None
+    standstill: Standstill | None
+
+    @staticmethod
+    def of(graph: Graph, mapping: Mapping | None, gating: str) -> Counting:
+        """Plan the counting of a graph, on the cores of a mapping if any."""
+        phases = {node.name: works_in(graph, node) for node in graph.nodes}
+        parts = parts_of(graph, mapping)
+        if mapping is None:
+            return Counting(None, phases, parts, None, None)
+        standstill = Standstill(graph, mapping) if gating in ("core", "power") else None
+        return Counting(mapping, phases, parts, Messages(graph, mapping), standstill)
+
+
+class ActivityCounter:
+    """Counts one batch."""
+
+    def __init__(self, counting: Counting, run: Run) -> None:
+        self._counting = counting
+        self._run = run
+        self._builder: ActivityBuilder = builder_for(run.graph, len(run.images), counting.mapping)
+
+    def activity(self) -> Activity:
+        """Give the record."""
+        return self._builder.build(self._run.visits)
+
+    def computed(self, node: Node, step: int, inputs: Inputs, outputs: Outputs) -> None:
+        """Count the events of a node in a step."""
+        if not node.traits.counts_events:
+            return
+        graph = self._run.graph
+        if isinstance(node, HaltingScore) and (mask := self._visit_mask(node, step)) is not None:
+            inputs = {**inputs, "alive": mask}
+        kinds = {port: graph.source_type(edge).kind for port, edge in graph.inputs(node).items()}
+        counted = COUNTERS[op_of(node)](node, inputs, outputs, kinds)
+        phase = self._counting.phases[node.name]
+        # What is computed once for neurons of every step is brought to them in each: the same events again.
+        repeated = node.phase == Phase.ONCE and phase != Phase.ONCE
+        labels = [_label(phase, at) for at in (range(graph.time_steps) if repeated else [step])]
+        for part in self._counting.parts[node.name]:
+            for event, counts in counted:
+                of_part = part.count(counts)
+                for label in labels:
+                    self._builder.add(event, part.row, label, of_part)
+
+    def step_ended(self, phase: Phase, step: int) -> None:
+        """Count what cores have sent in a step of a phase, and which of their neurons were not stepped."""
+        counting = self._counting
+        if counting.messages is None:
+            return
+
+        def visits(block: int) -> NDArray[np.bool_]:
+            return self._run.visits[:, step, block]
+
+        label = _label(phase, step)
+        self._add(label, counting.messages.events(phase, partial(self._run.sent, step=step), visits))
+        if counting.standstill is not None and phase == Phase.STEP:
+            self._add(label, counting.standstill.events(partial(self._alive, step=step)))
+
+    def _alive(self, name: str, step: int) -> Values:
+        return self._run.value(self._run.graph.node(name), "alive", step)
+
+    def _add(self, label: str, events: Events) -> None:
+        for kind, row, counts in events:
+            self._builder.add(kind, row, label, counts)
+
+    def _visit_mask(self, node: HaltingScore, step: int) -> Values | None:
+        """Find the mask of the visit that a score belongs to: what its accumulator takes."""
+        graph = self._run.graph
+        for edge in graph.consumers(node):
+            accumulator = graph.node(edge.dst)
+            if "alive" in graph.inputs(accumulator):
+                return self._run.value(accumulator, "alive", step)
+        return None
+
+
+def _label(phase: Phase, step: int) -> str:
+    """Name a step as records do."""
+    return str(phase) if phase in (Phase.ONCE, Phase.END) else f"{phase}{step + 1}"

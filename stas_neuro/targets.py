@@ -1,0 +1,108 @@
+"""What `convert` writes a bundle as, by name. Another package adds a target by an entry point of `GROUP`.
+
+In its ``pyproject.toml``::
+
+    [project.entry-points."stas_neuro.targets"]
+    mine = "my_package:MyTarget"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from stas_neuro.bundle import Bundle
+from stas_neuro.errors import InputError
+from stas_neuro.files import Output
+from stas_neuro.ir import Problem
+from stas_neuro.plugins import Registry
+
+GROUP = "stas_neuro.targets"
+
+
+class Target(Protocol):
+    """Writes a network in the form of another tool."""
+
+    summary: str
+    """What is written, in a line of help."""
+
+    def output(self, path: Path, *, force: bool) -> Output:
+        """Say what is written where, and what may be replaced there."""
+
+    def refusals(self, bundle: Bundle, arithmetic: str) -> Sequence[Problem]:
+        """List, node by node, what the other tool cannot express; empty where it can express all."""
+
+    def write(self, bundle: Bundle, arithmetic: str, path: Path, *, force: bool) -> None:
+        """Write what `refusals` accepts."""
+
+
+TARGETS: Registry[Target] = Registry("target", GROUP, {"lava": "stas_neuro.targets:LavaPackage"})
+
+
+class LavaPackage:
+    """A directory whose run.py runs the network on Lava with numpy and lava-nc alone."""
+
+    summary = "a directory whose run.py runs the network on Lava with numpy and lava-nc alone"
+
+    def output(self, path: Path, *, force: bool) -> Output:
+        """Give the directory."""
+        from stas_neuro.exporters.lava.package import package_output
+
+        return package_output(path, force=force)
+
+    def refusals(self, bundle: Bundle, arithmetic: str) -> Sequence[Problem]:
+        """Refuse nothing: Lava runs every bundle."""
+        return ()
+
+    def write(self, bundle: Bundle, arithmetic: str, path: Path, *, force: bool) -> None:
+        """Write the package."""
+        from stas_neuro.exporters.lava.package import write_package
+
+        write_package(bundle.of(arithmetic), path, force=force)
+
+
+class CannotExpress(InputError):
+    """A network that another tool cannot express; `problems` has every reason."""
+
+    problems: tuple[Problem, ...]
+
+    def __init__(self, target: str, *problems: Problem) -> None:
+        super().__init__(
+            f"{target} cannot express the network: " + " | ".join(map(str, problems)),
+            "change the network where it says so, or convert it to another target",
+        )
+        self.problems = problems
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.what.partition(" cannot express")[0], *self.problems)
+
+
+def convert(
+    bundle: Bundle, target: str, path: Path, *, arithmetic: str = "float", force: bool = False
+) -> None:
+    """Write a bundle in the form of another tool.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    target : str
+        A name of `TARGETS`.
+    path : Path
+    arithmetic : "float" or "fixed"
+        Which network of the bundle.
+    force : bool
+        Replace an earlier output of this target, and nothing else.
+
+    Raises
+    ------
+    CannotExpress
+        With every node that the other tool cannot express, and the remedy.
+    InputError
+        When there is no such target, or something is at `path`.
+    """
+    writer = TARGETS.get(target)
+    bundle.of(arithmetic)  # refused here, whatever the target
+    if problems := writer.refusals(bundle, arithmetic):
+        raise CannotExpress(target, *problems)
+    writer.write(bundle, arithmetic, path, force=force)

@@ -1,0 +1,63 @@
+"""The synapses of a layer, one by one.
+
+Values of a node are numbered position by position, features within.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stas_neuro.ir import FixedConv2d, FixedLinear, FixedSynaptic, Graph
+from stas_neuro.mapping.neurons import extent
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Synapses:
+    """Synapses one by one: numbers of source and target, and weights in units of a threshold's."""
+
+    source: Indices
+    target: Indices
+    weight: NDArray[np.float64]
+
+
+def synapses_of(graph: Graph, node: FixedSynaptic) -> Synapses:
+    """Every synapse of a node, those of weight 0 too: a spike goes through them all the same."""
+    exponents = graph.tensor(node, "weight_exp").astype(np.float64)
+    mantissas = graph.tensor(node, "weight").astype(np.float64)
+    weight = mantissas * 2.0 ** exponents.reshape(-1, *[1] * (mantissas.ndim - 1))
+    if isinstance(node, FixedLinear):
+        return _linear(weight, extent(graph, node)[0])
+    assert isinstance(node, FixedConv2d)  # the other layer with weights
+    return _conv2d(node, weight, graph.source_type(graph.inputs(node)["x"]).shape)
+
+
+def _linear(weight: NDArray[np.float64], positions: int) -> Synapses:
+    outputs, inputs = weight.shape
+    position, target, source = np.meshgrid(
+        np.arange(positions), np.arange(outputs), np.arange(inputs), indexing="ij"
+    )
+    return Synapses(
+        (position * inputs + source).ravel(),
+        (position * outputs + target).ravel(),
+        np.broadcast_to(weight, position.shape).ravel(),
+    )
+
+
+def _conv2d(node: FixedConv2d, weight: NDArray[np.float64], shape: tuple[int, ...]) -> Synapses:
+    height, width = shape[1:]
+    rows, columns = ((size + 2 * node.padding - node.kernel) // node.stride + 1 for size in (height, width))
+    row, column, target, source, ky, kx = np.meshgrid(
+        *map(np.arange, (rows, columns, *weight.shape[:2], node.kernel, node.kernel)), indexing="ij"
+    )
+    y, x = row * node.stride + ky - node.padding, column * node.stride + kx - node.padding
+    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    return Synapses(
+        ((y * width + x) * node.in_channels + source)[inside],
+        ((row * columns + column) * node.out_channels + target)[inside],
+        weight[target, source, ky, kx][inside],
+    )

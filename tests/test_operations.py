@@ -1,0 +1,85 @@
+"""An operation that a table forgets is found when the table is imported, and says where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import ClassVar
+
+import pytest
+
+from stas_neuro.exporters.lava.processes import FIXED_POINT, FLOATING_POINT, PROCESSES
+from stas_neuro.ir import (
+    OPERATIONS,
+    QUANTISED,
+    Conv2d,
+    FixedConv2d,
+    Gate,
+    Node,
+    SpikeMatMul,
+    Tokens,
+    op_of,
+    per_op,
+)
+from stas_neuro.ir.ops import INTEGER_TWINS, NODE_TYPES, WITHOUT_INTEGERS
+from stas_neuro.ir.ops.base import Traits
+
+
+def test_a_table_without_an_operation_names_it() -> None:
+    rules = dict.fromkeys(OPERATIONS, 0)
+    assert per_op("counts", rules) == rules
+    del rules[SpikeMatMul]
+    with pytest.raises(TypeError, match="counts: SpikeMatMul needs a rule"):
+        per_op("counts", rules)
+    assert SpikeMatMul not in per_op("counts", rules, without=[SpikeMatMul])
+
+
+@pytest.mark.parametrize(
+    ("rules", "without"),
+    [(dict.fromkeys(OPERATIONS, 0), [Tokens]), ({**dict.fromkeys(OPERATIONS, 0), FixedConv2d: 0}, [])],
+    ids=["twice", "foreign"],
+)
+def test_a_table_says_one_thing_of_each_operation_and_nothing_of_others(
+    rules: dict[type[Node], int], without: list[type[Node]]
+) -> None:
+    with pytest.raises(TypeError, match=r"Tokens|FixedConv2d is no operation here"):
+        per_op("counts", rules, without=without)
+
+
+def test_an_operation_without_traits_or_a_type_rule_cannot_be_defined() -> None:
+    with pytest.raises(TypeError, match="operation Nothing lacks TRAITS"):
+
+        @dataclass(frozen=True, kw_only=True)
+        class Nothing(Node):
+            pass
+
+    with pytest.raises(TypeError, match="operation Untyped lacks infer"):
+
+        @dataclass(frozen=True, kw_only=True)
+        class Untyped(Node):
+            TRAITS: ClassVar[Traits] = Conv2d.TRAITS
+
+    with pytest.raises(TypeError, match="needs_program"):
+        Traits(**{field.name: False for field in fields(Traits) if field.name != "needs_program"})  # type: ignore[arg-type]
+
+
+def test_every_operation_is_listed_with_its_integers() -> None:
+    assert set(NODE_TYPES.values()) == {*OPERATIONS, *INTEGER_TWINS}
+    assert {op_of_type(cls) for cls in QUANTISED} == set(OPERATIONS) - set(WITHOUT_INTEGERS)
+    assert all(issubclass(cls, op_of_type(cls)) for cls in QUANTISED)
+
+
+def op_of_type(cls: type[Node]) -> type[Node]:
+    return op_of(cls.__new__(cls))
+
+
+def test_lava_has_a_process_for_every_operation_that_is_folded() -> None:
+    names = {op.__name__ for op in OPERATIONS if op not in WITHOUT_INTEGERS}
+    assert set(PROCESSES) == names
+    assert FLOATING_POINT.keys() == FIXED_POINT.keys() == set(PROCESSES.values())
+
+
+def test_a_gate_answers_by_its_axis() -> None:
+    where = {"name": "g", "phase": "step", "scope": "block0"}
+    token, channel = (Gate(**where, axis=axis) for axis in ("token", "channel"))  # type: ignore[arg-type]
+    assert channel.traits.counts_events and channel.traits.multiplies_spikes
+    assert not token.traits.counts_events and not token.traits.multiplies_spikes
