@@ -316,6 +316,7 @@ def test_loading_draws_as_many_random_numbers_as_making_a_model(tmp_path: Path):
         ({"of_head": {"unit": 0.0}}, "the given scales do not fit head; fine-tune the model anew"),
         ({"of_head": {"unit": 1e-30}}, "the given scales do not fit head"),
         ({"of_head": {"exponents": [8] * 10}}, "the given scales do not fit head"),
+        ({"of_head": {"exponents": [2**40] * 10}}, "the given scales do not fit head"),
         ({"of_head": {"exponents": [0] * 9}}, "the given scales do not fit head"),
         ({"of_head": {"bias_exp": 2**53}}, "the given scales do not fit head"),
         ({"of_head": {"bias_exp": 2**60}}, "quantisation.json: scales.head.bias_exp: is 1152921504606846976"),
