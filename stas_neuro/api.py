@@ -126,7 +126,7 @@ def provenance(checkpoint: str | Path, **options: str | float | None) -> Provena
     )
 
 
-def run(
+def run(  # noqa: PLR0913
     network: Graph | Bundle,
     images: LabelledImages | NDArray[Any],
     *,

@@ -125,7 +125,7 @@ PROFILE_IMAGES = 2000
     help=f"Take the first N images of --profile-run.  [default: {PROFILE_IMAGES}]",
 )
 @force_option
-def command(
+def command(  # noqa: C901, PLR0912, PLR0915
     model: Path,
     output: Path,
     accumulate: str | None,
