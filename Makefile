@@ -3,7 +3,7 @@ UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 RUN := $(UV) run --no-sync
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint validate oracle bench train
+.PHONY: help install demo test test-all coverage lint validate oracle bench bench-compare train
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -21,8 +21,12 @@ demo: install  ## the shipped model: compile, run on Lava, verify, price on ever
 test: install  ## the tests that a change must pass, in a few minutes
 	$(RUN) pytest
 
-test-all: install oracle  ## also the slow tests
+test-all: install oracle  ## also the slow tests, and the shipped model on every supported Python
 	$(RUN) pytest -m "slow or not slow"
+
+coverage: install  ## as test, and which lines and branches of the package the tests reach
+	$(RUN) coverage run -m pytest
+	$(RUN) coverage report
 
 lint: install  ## style, format, types and the order of imports
 	$(RUN) ruff check
@@ -36,8 +40,11 @@ validate: install oracle  ## estimates against published measurements, and again
 oracle: $(filter .uv/bin/uv,$(UV))  ## SANA-FE, an outside program to check against, in .oracle
 	UV_PROJECT_ENVIRONMENT=.oracle $(UV) sync --frozen --only-group oracle
 
-bench: install  ## how fast each backend runs here
-	$(RUN) python examples/bench.py
+bench: install  ## how fast each backend runs here, kept in bench.json; ARGS="--quick --output old.json"
+	$(RUN) python examples/bench.py --output bench.json $(ARGS)
+
+bench-compare: install  ## two files of bench side by side: A=old.json B=new.json
+	$(RUN) python examples/bench_compare.py $(A) $(B)
 
 train: install  ## train the shipped models anew
 	$(RUN) bash examples/train_shipped.sh
