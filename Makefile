@@ -6,7 +6,7 @@ RUN := $(UV) run --no-sync
 .PHONY: help install demo test test-all coverage lint validate oracle bench bench-compare train
 
 help:  ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 .uv/bin/uv:
 	python3 -m venv .uv
@@ -28,7 +28,7 @@ coverage: install  ## as test, and which lines and branches of the package the t
 	$(RUN) coverage run -m pytest
 	$(RUN) coverage report
 
-lint: install  ## style, format, types and the order of imports
+lint: install  ## style, format, complexity, types and the order of imports
 	$(RUN) ruff check
 	$(RUN) ruff format --check
 	$(RUN) mypy
