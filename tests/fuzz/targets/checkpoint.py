@@ -15,7 +15,7 @@ from random_models import images_for, random_model
 from fuzz.files import Files, read_files
 from fuzz.mutators import mutate_tree
 from fuzz.target import Target, may_refuse
-from stas_neuro.api import compile, load_model, provenance
+from stas_neuro.api import fold, load_model, provenance
 from stas_neuro.compiler.integers import SCALES_FILE, choose_scales, load_scales, save_scales
 from stas_neuro.data import LabelledImages
 from stas_neuro.models.checkpoint import TrainingRecord, load_training, save_checkpoint
@@ -40,7 +40,7 @@ def make_seeds() -> Sequence[Files]:
             directory = Path(name)
             save_checkpoint(random_model(config, 3, torch.float32), directory, RECORD)
             seeds.append(read_files(directory))
-            folded = compile(directory)
+            folded = fold(directory)
             images = LabelledImages(images_for(config, 4, 0).clip(0, 1), None)
             save_scales(choose_scales(folded, images, bits=8), directory)
             seeds.append(read_files(directory))
@@ -73,7 +73,7 @@ def read(inputs: Path, output: Path) -> None:
     provenance(inputs)
     with may_refuse():
         load_training(inputs)
-    graph = compile(model)
+    graph = fold(model)
     chosen = load_scales(inputs)
     if chosen is not None:
         with may_refuse():
