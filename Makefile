@@ -21,10 +21,10 @@ demo: install  ## the shipped model: compile, run on Lava, verify, price on ever
 	$(RUN) stas-export demo
 
 test: install  ## the tests that a change must pass, in a few minutes; PYTEST_ADDOPTS adds options
-	$(RUN) pytest $(WORKERS)
+	OMP_NUM_THREADS=1 $(RUN) pytest $(WORKERS)
 
 test-all: install oracle  ## also the slow tests, and the shipped model on every supported Python
-	$(RUN) pytest $(WORKERS) -m "slow or not slow"
+	OMP_NUM_THREADS=1 $(RUN) pytest $(WORKERS) -m "slow or not slow"
 
 coverage: export PYTEST_ADDOPTS := --cov --cov-report=term $(PYTEST_ADDOPTS)
 coverage: test  ## as test, and which lines and branches of the package the tests reach

@@ -13,10 +13,10 @@ import pytest
 import torch
 from random_models import random_config, random_model
 from safetensors.torch import load_file, save_file
-from stas_neuro.quantisation import choose_scales, load_scales, save_scales
 from torch import Tensor
 
-from stas_neuro.api import compile
+from stas_neuro.api import fold
+from stas_neuro.compiler.integers import choose_scales, load_scales, save_scales
 from stas_neuro.errors import InputError
 from stas_neuro.models.checkpoint import TrainingRecord, load_checkpoint, load_training, save_checkpoint
 from stas_neuro.models.config import (
@@ -325,7 +325,7 @@ def test_loading_draws_as_many_random_numbers_as_making_a_model(tmp_path: Path):
 def test_scales_that_no_core_has_are_refused(tmp_path: Path, changes: dict[str, Any], message: str | None):
     config = StasConfig(dim=8, heads=1, depth=1, image_size=4, time_steps=2)
     save_checkpoint(random_model(config, 3, torch.float32), tmp_path)
-    graph = compile(tmp_path)
+    graph = fold(tmp_path)
     images = np.random.default_rng(0).random((4, 1, 4, 4))
     save_scales(choose_scales(graph, images, bits=8), tmp_path)
     path = tmp_path / "quantisation.json"

@@ -25,9 +25,9 @@ from stas_neuro.exporters.lava.cores import cores_of
 from stas_neuro.exporters.lava.failure import LavaFailure
 from stas_neuro.exporters.lava.network import Network
 from stas_neuro.exporters.lava.package import SHARED, write_package
-from stas_neuro.exporters.lava.rules import LARGEST_WINDOW, MOST_STEPS, check_network
+from stas_neuro.exporters.lava.rules import KINDS, LARGEST_WINDOW, MOST_STEPS, check_network
 from stas_neuro.exporters.lava.standalone import main
-from stas_neuro.ir import Graph
+from stas_neuro.ir import Graph, Kind
 from stas_neuro.mapping import routes
 from stas_neuro.passes import DelayDecisions, Quantise
 
@@ -49,6 +49,10 @@ def test_every_network_that_is_exported_passes(recipe: Recipe) -> None:
     cores = cores_of(graph, mapping, routes(graph, mapping), gated=True)
     for network in (*networks, replace(networks[0], cores=cores)):
         check_network(network)
+
+
+def test_kinds_are_those_of_the_ir() -> None:
+    assert set(KINDS) == set(map(str, Kind))
 
 
 @pytest.fixture(params=["float", "fixed"])

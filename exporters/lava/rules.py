@@ -30,7 +30,7 @@ LARGEST, LEAST_STD = 1e12, 1e-6
 """Magnitude of a float, and deviation of pixels: sums of products of these stay finite."""
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,199}")
 """Of layers: records of processes are files of these names."""
-_KINDS = ("current", "spike", "graded", "number", "membrane", "score", "mask")
+KINDS = ("current", "number", "spike", "graded", "membrane", "score", "mask")
 _PHASES: Mapping[str, tuple[str, ...]] = {
     "Input": ("once", "stem", "step"),
     "Integrate": ("once",),
@@ -203,7 +203,7 @@ def _check_layer(network: Network, layer: Layer) -> None:
     for key, rule in rules.items():
         _is(layer.params[key], rule, layer.name, key)
     for port, value in layer.outputs.items():
-        _is(value.kind, _one_of(*_KINDS), layer.name, shown(port), "kind")
+        _is(value.kind, _one_of(*KINDS), layer.name, shown(port), "kind")
 
 
 def _ports(layer: Layer) -> tuple[set[str], set[str]]:
