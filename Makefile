@@ -1,12 +1,14 @@
 # Every target installs what it needs: uv if it is missing (into .uv), then the locked environment (into .venv).
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 RUN := $(UV) run --no-sync
+# Test files are shared among as many processes as there are processors.
+WORKERS := -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all fuzz lint validate oracle bench train
+.PHONY: help install demo test test-all coverage fuzz lint validate oracle bench bench-compare train
 
 help:  ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 .uv/bin/uv:
 	python3 -m venv .uv
@@ -18,16 +20,19 @@ install: $(filter .uv/bin/uv,$(UV))  ## the locked environment, with torch and L
 demo: install  ## the shipped model: compile, run on Lava, verify, price on every chip
 	$(RUN) stas-export demo
 
-test: install  ## the tests that a change must pass, in a few minutes
-	$(RUN) pytest
+test: install  ## the tests that a change must pass, in a few minutes; PYTEST_ADDOPTS adds options
+	OMP_NUM_THREADS=1 $(RUN) pytest $(WORKERS)
 
-test-all: install oracle  ## also the slow tests
-	$(RUN) pytest -m "slow or not slow"
+test-all: install oracle  ## also the slow tests, and the shipped model on every supported Python
+	OMP_NUM_THREADS=1 $(RUN) pytest $(WORKERS) -m "slow or not slow"
+
+coverage: export PYTEST_ADDOPTS := --cov --cov-report=term $(PYTEST_ADDOPTS)
+coverage: test  ## as test, and which lines and branches of the package the tests reach
 
 fuzz: install  ## 100,000 damaged files for every reader, or READERS="bundle csv"; goes on where it stopped
 	PYTHONPATH=tests OMP_NUM_THREADS=1 $(RUN) python -m fuzz $(READERS) --count 100000 --state .fuzz
 
-lint: install  ## style, format, types and the order of imports
+lint: install  ## style, format, complexity, types and the order of imports
 	$(RUN) ruff check
 	$(RUN) ruff format --check
 	$(RUN) mypy
@@ -40,8 +45,11 @@ validate: install oracle  ## estimates against published measurements, and again
 oracle: $(filter .uv/bin/uv,$(UV))  ## SANA-FE, an outside program to check against, in .oracle
 	UV_PROJECT_ENVIRONMENT=.oracle $(UV) sync --frozen --only-group oracle
 
-bench: install  ## how fast each backend runs here
-	$(RUN) python examples/bench.py
+bench: install  ## how fast each backend runs here, kept in bench.json; ARGS="--quick --output old.json"
+	$(RUN) python examples/bench.py --output bench.json $(ARGS)
+
+bench-compare: install  ## two files of bench side by side: A=old.json B=new.json
+	$(RUN) python examples/bench_compare.py $(A) $(B)
 
 train: install  ## train the shipped models anew
 	$(RUN) bash examples/train_shipped.sh

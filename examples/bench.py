@@ -1,11 +1,17 @@
 """How fast each backend classifies images on this machine, in one run, and what starting the program costs.
 
-    python examples/bench.py [--images 64] [--threads 1] [--repeats 3]
+    python examples/bench.py [--images 64] [--threads 1] [--repeats 3] [--output bench.json]
+    python examples/bench.py --quick
+    python examples/bench_compare.py old.json new.json
 
 Every backend runs in a process of its own, after a warm-up, from uint8 images to logits. Rates are medians
 over the repeats of images a second of a whole call: whatever a backend sets up for a call counts. Peak memory
 is that of the process and, of a backend that starts others, of the largest of these, each counted alone.
 These are wall-clock times of a CPU that simulates: they say nothing about the speed of any chip.
+
+Every figure is also given as a ratio to the same figure of a named rival in the same run, which is what two
+commits or two machines are compared by: backends to torch that masks halted tokens, the start of
+``stas-export --help`` to that of Python with click.
 """
 
 from __future__ import annotations
@@ -21,9 +27,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +54,10 @@ BACKENDS = {
     "lava, multiprocess": "Lava's own runtime, a process a node; starting them is part of a call",
 }
 BASELINE = "torch, masking"
+STARTUP, BARE = "stas-export --help", "python -c 'import click'"
+QUICK = {"images": 8, "repeats": 2}
+SLOW = ("lava, multiprocess",)  # left out of --quick
+PACKAGES = ("stas-neuro", "numpy", "torch", "norse", "lava-nc")
 
 
 @dataclass(frozen=True)
@@ -63,39 +74,47 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One backend's figures."""
+class Figure:
+    """One quantity of a backend, or of starting the program: the median and the range of its repeats."""
 
-    backend: str
     what: str
-    images_per_s: float
-    images_per_s_low: float
-    images_per_s_high: float
-    one_image_s: float
-    """Of a call with one image."""
-    peak_memory_bytes: int
+    quantity: str
+    """images_per_s; one_image_s, of a call with one image; peak_memory_bytes; cpu_s."""
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, what: str, quantity: str, values: Sequence[float]) -> Figure:
+        """Summarise repeats."""
+        return cls(what, quantity, statistics.median(values), min(values), max(values))
+
+    def against(self, rival: Figure) -> dict[str, Any]:
+        """Return the figure as JSON, with its ratio to a rival of the same run."""
+        return asdict(self) | {
+            "rival": rival.what,
+            "ratio": self.value / rival.value,
+            "ratio_low": self.low / rival.high,
+            "ratio_high": self.high / rival.low,
+        }
 
 
-def measure(task: Task) -> Row:
+def measure(task: Task) -> list[Figure]:
     """Time one backend; to be called in a fresh process, whose peak memory is then this backend's."""
     images = stas_neuro.load_data(str(shipped(IMAGES))).images[: task.images]
     run = _torch_call(task) if task.backend.startswith("torch") else _bundle_call(task)
     run(images[: min(len(images), CHUNK)])  # warm-up: what is imported, compiled or cached at first use
-    one = statistics.median(_seconds(run, images[:1]) for _ in range(task.repeats))
-    rates = sorted(len(images) / _seconds(run, images) for _ in range(task.repeats))
+    one = [_seconds(run, images[:1]) for _ in range(task.repeats)]
+    rates = [len(images) / _seconds(run, images) for _ in range(task.repeats)]
     own, others = (
         resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
     unit = 1 if sys.platform == "darwin" else 1024
-    return Row(
-        backend=task.backend,
-        what=BACKENDS[task.backend],
-        images_per_s=statistics.median(rates),
-        images_per_s_low=rates[0],
-        images_per_s_high=rates[-1],
-        one_image_s=one,
-        peak_memory_bytes=max(own, others) * unit,
-    )
+    return [
+        Figure.of(task.backend, "images_per_s", rates),
+        Figure.of(task.backend, "one_image_s", one),
+        Figure.of(task.backend, "peak_memory_bytes", [max(own, others) * unit]),
+    ]
 
 
 def _seconds(run: Callable[[NDArray[np.uint8]], Any], images: NDArray[np.uint8]) -> float:
@@ -143,19 +162,17 @@ def _bundle_call(task: Task) -> Callable[[NDArray[np.uint8]], Any]:
     return lambda images: stas_neuro.run(bundle, images, **options)
 
 
-def help_cpu_s(repeats: int) -> float:
-    """Median CPU seconds, user and system, of ``stas-export --help``."""
+def startup(what: str, command: Sequence[str], repeats: int) -> Figure:
+    """CPU seconds, user and system, of a command."""
     seconds = []
     for _ in range(repeats + 1):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "stas_neuro.cli", "--help"], stdout=subprocess.DEVNULL
-        )
+        process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
-            raise RuntimeError(f"stas-export --help ended with {process.returncode}")
+            raise RuntimeError(f"{what} ended with {process.returncode}")
         seconds.append(usage.ru_utime + usage.ru_stime)
-    return statistics.median(seconds[1:])  # the first one fills the file cache
+    return Figure.of(what, "cpu_s", seconds[1:])  # the first one fills the file cache
 
 
 def bench(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -164,12 +181,13 @@ def bench(arguments: argparse.Namespace) -> dict[str, Any]:
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(arguments.threads)
     os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")  # norse's use of torch.jit
     load = os.getloadavg()[0]  # of others: later it is our own
-    rows = []
+    backends = {name: what for name, what in BACKENDS.items() if not arguments.quick or name not in SLOW}
+    figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as directory:
         bundle = Path(directory) / "model.stas"
         with _child() as child:
             child.submit(_compile, str(arguments.model), str(bundle)).result()
-        for backend in BACKENDS:
+        for backend in backends:
             task = Task(
                 backend=backend,
                 model=str(arguments.model),
@@ -180,23 +198,43 @@ def bench(arguments: argparse.Namespace) -> dict[str, Any]:
                 dtype=arguments.dtype,
             )
             with _child() as child:
-                rows.append(child.submit(measure, task).result())
-    baseline = next(row for row in rows if row.backend == BASELINE)
+                figures += child.submit(measure, task).result()
+    figures.append(startup(STARTUP, ["-m", "stas_neuro.cli", "--help"], arguments.repeats))
+    figures.append(startup(BARE, ["-c", "import click"], arguments.repeats))
+    rivals = {each.quantity: each for each in figures if each.what in (BASELINE, BARE)}
     return {
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()}",
-        "python": platform.python_version(),
+        "format": "stas-neuro benchmark",
+        "schema_version": 1,
+        "commit": commit(),
+        "machine": machine(),
         "load_average": load,
-        "threads": arguments.threads,
-        "model": arguments.model.name,
-        "images": arguments.images,
-        "dtype": arguments.dtype,
-        "repeats": arguments.repeats,
-        "baseline": BASELINE,
-        "backends": [
-            asdict(row) | {"ratio_to_baseline": row.images_per_s / baseline.images_per_s} for row in rows
-        ],
-        "help_cpu_s": help_cpu_s(arguments.repeats),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "settings": {
+            "model": arguments.model.name,
+            "images": arguments.images,
+            "threads": arguments.threads,
+            "dtype": arguments.dtype,
+            "repeats": arguments.repeats,
+        },
+        "backends": backends,
+        "figures": [each.against(rivals[each.quantity]) for each in figures],
     }
+
+
+def commit() -> str:
+    """Name the commit, with "-dirty" where files differ from it."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def machine() -> str:
+    """Describe the processor."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    model = models[0] if models else platform.processor() or platform.machine()
+    return f"{model}, {os.cpu_count()} CPUs, {platform.system()}"
 
 
 def _child() -> ProcessPoolExecutor:
@@ -216,28 +254,33 @@ def show(result: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    title = f"{result['model']}, {result['images']} images, {result['dtype']}"
-    table = Table(title=title, box=box.SIMPLE_HEAD)
+    settings = result["settings"]
+    figures = {(each["what"], each["quantity"]): each for each in result["figures"]}
+    table = Table(
+        title=f"{settings['model']}, {settings['images']} images, {settings['dtype']}", box=box.SIMPLE_HEAD
+    )
     table.add_column("backend", no_wrap=True)
     for name in ("images/s", "range", "x torch", "alone, s", "peak MB"):
         table.add_column(name, justify="right", no_wrap=True)
-    for row in result["backends"]:
+    for backend in result["backends"]:
+        rate = figures[backend, "images_per_s"]
         table.add_row(
-            row["backend"],
-            f"{row['images_per_s']:.1f}",
-            f"{row['images_per_s_low']:.1f}-{row['images_per_s_high']:.1f}",
-            f"{row['ratio_to_baseline']:.2f}",
-            f"{row['one_image_s']:.3f}",
-            f"{row['peak_memory_bytes'] / 1e6:.0f}",
+            backend,
+            f"{rate['value']:.1f}",
+            f"{rate['low']:.1f}-{rate['high']:.1f}",
+            f"{rate['ratio']:.2f}",
+            f"{figures[backend, 'one_image_s']['value']:.3f}",
+            f"{figures[backend, 'peak_memory_bytes']['value'] / 1e6:.0f}",
         )
     console = Console(highlight=False)
     console.print(table)
+    start = figures[STARTUP, "cpu_s"]
     for line in (
-        f"Medians of {result['repeats']} calls; x torch: against {result['baseline']}.",
+        f"Medians of {settings['repeats']} calls; x torch: against {BASELINE}.",
         "Alone: a call with one image. Peak memory: of the largest single process, imports included.",
-        f"{result['machine']}, {result['threads']} thread(s), Python {result['python']}, "
+        f"{result['machine']}, {settings['threads']} thread(s), Python {result['versions']['python']}, "
         f"load average {result['load_average']:.1f}: wall-clock time of this CPU, not of any chip.",
-        f"stas-export --help: {result['help_cpu_s']:.2f} CPU seconds.",
+        f"{STARTUP}: {start['value']:.2f} CPU seconds, {start['ratio']:.1f} x {BARE}.",
     ):
         console.print(line)
 
@@ -247,20 +290,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--images", type=int, default=64, help="images a call (1 to 512, default 64)")
+    parser.add_argument("--images", type=int, help="images a call (1 to 512, default 64)")
     parser.add_argument("--threads", type=int, default=1, help="threads of numpy and torch (default 1)")
-    parser.add_argument(
-        "--repeats", type=int, default=3, help="calls, of which the median counts (default 3)"
-    )
+    parser.add_argument("--repeats", type=int, help="calls, of which the median counts (default 3)")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--model", type=Path, help="a checkpoint directory instead of the shipped model")
+    parser.add_argument(
+        "--quick", action="store_true", help="8 images, 2 repeats, without Lava's own runtime: about a minute"
+    )
+    parser.add_argument("--output", type=Path, help="write JSON to this file too")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     arguments = parser.parse_args()
+    for name, usual in {"images": 64, "repeats": 3}.items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, QUICK[name] if arguments.quick else usual)
     if not 1 <= arguments.images <= 512 or min(arguments.threads, arguments.repeats) < 1:
         parser.error("--images must be 1 to 512, --threads and --repeats at least 1")
     if arguments.model is None:
         arguments.model = shipped(f"models/{HALTING_MODEL}")
     result = bench(arguments)
+    if arguments.output is not None:
+        arguments.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     if arguments.json:
         print(json.dumps(result, indent=2))
     else:

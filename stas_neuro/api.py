@@ -131,7 +131,7 @@ def provenance(
     )
 
 
-def run(
+def run(  # noqa: PLR0913
     network: Graph | Bundle,
     images: LabelledImages | NDArray[Any],
     *,

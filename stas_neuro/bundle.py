@@ -13,7 +13,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -85,7 +85,7 @@ class Provenance:
     source: str
     source_sha256: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
-    passes: Sequence[Mapping[str, str | int | float | bool]] = ()
+    passes: tuple[Mapping[str, str | int | float | bool], ...] = ()
     tool_version: str = __version__
     created: str = field(default_factory=_now)
 

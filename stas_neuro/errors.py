@@ -34,7 +34,7 @@ class StasError(Exception):
 
     def __str__(self) -> str:
         """Give `what; remedy` on one line that can be printed, also where a part quotes what a file holds."""
-        return one_line(f"{self.what}; {self.remedy}")
+        return f"{one_line(self.what)}; {one_line(self.remedy)}"
 
 
 class InputError(StasError):

@@ -94,7 +94,7 @@ class _Draft:
         nodes = tuple(self.node(node) for node in folded.nodes)
         return dataclasses.replace(folded, stage=Stage.QUANTISED, nodes=nodes, tensors=self.tensors)
 
-    def node(self, node: Node) -> Node:
+    def node(self, node: Node) -> Node:  # noqa: C901
         rng, values = self.rng, dataclasses.asdict(node)
         match node:
             case Input():

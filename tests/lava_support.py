@@ -44,7 +44,7 @@ class PyTapModel(LayerModel):
         self.record["x"][self.now.image, self.now.step] = x
 
 
-def stepped(
+def stepped(  # noqa: PLR0913
     op: str,
     inputs: Mapping[str, Array],
     outputs: Mapping[str, tuple[int, ...]],

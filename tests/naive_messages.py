@@ -76,7 +76,7 @@ def _sent_to(
     return cores
 
 
-def _enter(
+def _enter(  # noqa: PLR0913
     found: Counter[Key], graph: Graph, source: str, index: Any, cores: dict[int, str], mapping: Mapping,
     home: dict[Any, Piece], label: str, image: int,
 ) -> None:  # fmt: skip

@@ -296,8 +296,8 @@ def test_totals_of_late_decisions_have_a_proved_bound() -> None:
     assert total.shape == (4 * 3, quantised.tokens)
     assert total.bound == score.bound
     with pytest.raises(IRError, match="its total can reach"):
-        # 2^11 scores of 2^14 add up to more than 24 bits hold.
-        long = dataclasses.replace(quantised, time_steps=2**11)
+        # 3 x 2^10 scores of 2^14 add up to more than 24 bits hold.
+        long = dataclasses.replace(quantised, time_steps=2**10)
         changed(long, "halt0", score_bits=14)
 
 

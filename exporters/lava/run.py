@@ -29,7 +29,7 @@ class LavaRunError(StasError):
         self.detail = detail
 
 
-def run_lava(
+def run_lava(  # noqa: PLR0913
     graph: Graph,
     images: Array,
     *,

@@ -143,7 +143,7 @@ def _flag(name: str) -> str:
 )
 @click.option("--resume", is_flag=True, help="Continue a run that was ended, from its last finished epoch.")
 @force_option
-def command(
+def command(  # noqa: C901 - one branch for each way to start a training
     data: str,
     preset: str | None,
     init: Path | None,

@@ -148,7 +148,7 @@ class _Lowering:
 
     # Stem ---------------------------------------------------------------------------------------------------
 
-    def _stem(self) -> Value:
+    def _stem(self) -> Value:  # noqa: C901
         config = self.config
         repeated = Phase.STEP if config.stem == "sps" else Phase.STEM
         phase = repeated if config.event_input else Phase.ONCE

@@ -186,9 +186,8 @@ def _homes(graph: Graph, mapping: Mapping, layer: str) -> NDArray[np.intp]:
 
 def places_of(cores: Sequence[Site]) -> Steps:
     """Give chip, column and row of each core, int64 (3, cores)."""
-    places: Steps = np.array([(site.chip, site.x, site.y) for site in cores], np.int64).reshape(-1, 3)
-    by_axis: Steps = places.T
-    return by_axis
+    columns = ([getattr(site, name) for site in cores] for name in ("chip", "x", "y"))
+    return np.array(list(columns), np.int64)
 
 
 def distances(places: Steps, to: int) -> dict[str, Steps]:

@@ -73,7 +73,7 @@ class StasConfig:
                 "impossible model configuration: " + "; ".join(problems), remedy="correct these fields"
             )
 
-    def _problems(self) -> list[str]:
+    def _problems(self) -> list[str]:  # noqa: C901, PLR0912
         out: list[str] = []
         for field, allowed in (
             ("backbone", BACKBONES),

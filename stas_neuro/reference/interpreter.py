@@ -49,7 +49,7 @@ Observe = Callable[[Node, Inputs], None]
 """Called with a node and the values at its connected input ports, which it must leave as they are."""
 
 
-def run_reference(
+def run_reference(  # noqa: PLR0913
     graph: Graph,
     images: NDArray[Any],
     *,

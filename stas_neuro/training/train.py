@@ -160,7 +160,7 @@ def train(
         return run.model.eval()
 
 
-def train_program(
+def train_program(  # noqa: PLR0913 - what a training is of, and its callbacks
     program: IntegerProgram,
     data: LabelledImages,
     options: TrainOptions,
@@ -355,7 +355,9 @@ class _Run:
             self.model.config = self.config if halts else self.config.replace(accumulate="off")
             save_checkpoint(self.model, self.directory, self.record)
 
-    def _stage(self, stage: int, first: int, epochs: int, moments: Moments | None) -> None:
+    def _stage(  # noqa: PLR0915 - one loop, read from top to bottom
+        self, stage: int, first: int, epochs: int, moments: Moments | None
+    ) -> None:
         options = self.options
         model = self.model
         if isinstance(model, StasModel):

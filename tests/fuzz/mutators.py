@@ -67,12 +67,13 @@ class Raw(str):
 
 
 WHOLE = (
-    0, 0, 1, 1, 2, 3, 4, 5, 7, 16, 255, 1000, 2**15, 2**16, 10**6, 2_100_000_000, 10**9, 2**31 - 1, 2**32,
-    10**12, 2**53 - 1, 2**53, 2**53 + 1, 2**62, 2**63 - 1, 2**63, 2**64, 10**19, 10**58, -1, -(10**58),
+    0, 0, 1, 1, 2, 3, 4, 5, 7, 16, 255, 1000, 2**14, 2**15, 2**16, 2**18, 2**20, 2**25, 10**6, 10**9,
+    2_100_000_000, 2**31 - 1, 2**32, 10**12, 2**40, 2**43, 2**53 - 1, 2**53, 2**53 + 1, 2**62, 2**63 - 1,
+    2**63, 2**64, 10**19, 10**58, -1, -(10**58),
 )  # fmt: skip
 REAL = (
-    0.0, -0.0, 0.5, 1.0, 1.5, 1e-9, 1e9, 1e15, 1e16, 1e30, 1.1e30, 1e-30, 1e100, 1e-100, 1e154, 1e300, 1e308,
-    -1e308, 5e-324, -1.5,
+    0.0, -0.0, 0.5, 1.0, 1.5, 1e-9, 1e-6, 1e9, 1e12, 1e15, 1e16, 1e30, 1.1e30, 1e-30, 1e100, 1e-100, 1e154,
+    1e300, 1e308, -1e308, 5e-324, -1.5,
 )  # fmt: skip
 TEXTS = (
     "", " ", "x", "\0", "\n", "é", "²", "block", "block0", "block7", "block²", "block999999999", "step",
@@ -91,13 +92,16 @@ WILD: tuple[Any, ...] = (
 def mutate_tree(document: Any, rng: Random) -> tuple[Any, str]:
     """Change one place of plain data; what is in it is copied only where it changes."""
     path, value, holder = _pick(document, rng)
-    way = rng.choices(("like", "wild", "elsewhere", "size", "key"), (60, 10, 10, 12, 8))[0]
+    way = rng.choices(("like", "wild", "elsewhere", "size", "key", "all"), (52, 8, 10, 12, 8, 10))[0]
     if way == "size" and isinstance(holder, list):
         new = _resized(holder, path[-1], rng)
         return _replaced(document, path[:-1], lambda _: new), f"{_words(path[:-1])} has {len(new)} items"
     if way in ("size", "key") and isinstance(holder, dict):
         new, done = _rekeyed(holder, path[-1], rng)
         return _replaced(document, path[:-1], lambda _: new), f"{_words(path)} {done}"
+    if way == "all" and path and not isinstance(value, dict | list):
+        new = _like(document, path, value, rng)
+        return _everywhere(document, path[-1], new), f"every {path[-1]} is {_brief(new)}"
     if way == "elsewhere":
         new = _pick(document, rng)[1]
     else:
@@ -122,6 +126,18 @@ def _replaced(document: Any, path: list[Any], change: Callable[[Any], Any]) -> A
     copy = dict(document) if isinstance(document, dict) else list(document)
     copy[path[0]] = _replaced(document[path[0]], path[1:], change)
     return copy
+
+
+def _everywhere(document: Any, key: Any, new: Any) -> Any:
+    """Give every key of a name, or all items of lists, the same value where they have a plain one."""
+    if isinstance(document, dict):
+        items = {name: _everywhere(value, key, new) for name, value in document.items()}
+        old = items.get(key)
+        return items | ({key: new} if key in items and not isinstance(old, dict | list) else {})
+    if isinstance(document, list):
+        plain = isinstance(key, int) and not any(isinstance(value, dict | list) for value in document)
+        return [new if plain else _everywhere(value, key, new) for value in document]
+    return document
 
 
 def _like(document: Any, path: list[Any], value: Any, rng: Random) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,11 +11,13 @@ from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 from random import Random
+from typing import TypeVar
 
 from fuzz import guard
 from fuzz.files import Files
 from stas_neuro.errors import StasError
 
+T = TypeVar("T")
 LONGEST = 4000
 """Characters of an error that a person still reads."""
 
@@ -61,6 +64,12 @@ def check_text(error: Exception) -> None:
     text = str(error)
     if not text.isprintable() or len(text) > LONGEST or "; " not in text:
         raise Untidy(repr(text[:LONGEST])) from error
+
+
+def pick(choices: Sequence[T], content: bytes | str, count: int = 1) -> Sequence[T]:
+    """Choose a few uses of an input by what is in it, the same ones each time: all of them take long."""
+    seed = zlib.crc32(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
+    return Random(seed).sample(choices, count)
 
 
 @contextmanager

@@ -177,7 +177,7 @@ class Netlist:
         self.groups[name] = group
         return group
 
-    def threshold(
+    def threshold(  # noqa: PLR0913
         self,
         name: str,
         size: int,

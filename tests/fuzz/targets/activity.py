@@ -6,6 +6,8 @@ import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +15,14 @@ from energy_runs import run
 
 from fuzz.files import Files
 from fuzz.networks import activities
-from fuzz.target import Target, may_refuse
-from stas_neuro.activity import write_activity
+from fuzz.target import Target, may_refuse, pick
+from stas_neuro.activity import Activity, write_activity
 from stas_neuro.chips import load_profile
 from stas_neuro.cli.runs import read_run
 from stas_neuro.energy import GATINGS, SCHEDULES, compare, compare_schedules, estimate
 from stas_neuro.report import comparison_csv, comparison_report, estimate_report, schedules_report
 
+known = cache(load_profile)
 PROFILES = ("loihi2-gated-whatif", "loihi1", "gpu")
 
 
@@ -38,22 +41,34 @@ def make_seeds() -> Sequence[Files]:
 
 def read(inputs: Path, output: Path) -> None:
     activity = read_run(inputs)
-    profiles = [load_profile(name) for name in PROFILES]
-    for profile in profiles:
-        for gating in (None, *GATINGS):
-            for schedule in (None, *SCHEDULES):
-                with may_refuse():
-                    cost = estimate(activity, profile, gating, schedule=schedule)
-                    json.dumps(cost.to_json(), allow_nan=False)
+    content = (inputs / "activity.json").read_bytes()
+    ways = list(product(PROFILES, (None, *GATINGS), (None, *SCHEDULES)))
+    for name, gating, schedule in pick(ways, content, 3):
         with may_refuse():
-            estimate_report(estimate(activity, profile))
+            cost = estimate(activity, known(name), gating, schedule=schedule)
+            json.dumps(cost.to_json(), allow_nan=False)
     with may_refuse():
-        saved = compare(activity, {"itself": activity, "other": run(halting=False)}, profiles)
-        json.dumps(saved.to_json(), allow_nan=False)
-        comparison_csv(saved)
-        comparison_report(saved)
-    with may_refuse():
-        schedules_report(compare_schedules({"it": activity}, profiles))
+        pick((show, compare_all, compare_with_itself, write), content)[0](activity, output)
+
+
+def show(activity: Activity, output: Path) -> None:
+    estimate_report(estimate(activity, known("loihi2-gated-whatif")))
+
+
+def compare_all(activity: Activity, output: Path) -> None:
+    saved = compare(
+        activity, {"itself": activity, "other": run(halting=False)}, [known("loihi2-gated-whatif")]
+    )
+    json.dumps(saved.to_json(), allow_nan=False)
+    comparison_csv(saved)
+    comparison_report(saved)
+
+
+def compare_with_itself(activity: Activity, output: Path) -> None:
+    schedules_report(compare_schedules({"it": activity}, [known("loihi1"), known("gpu")]))
+
+
+def write(activity: Activity, output: Path) -> None:
     write_activity(activity, output / "again.json")
     assert read_run(output / "again.json") == activity
 

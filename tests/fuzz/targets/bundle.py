@@ -7,26 +7,21 @@ import hashlib
 import io
 import json
 import tempfile
-import zlib
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from random import Random
-from typing import TypeVar
 
-import stas_neuro.cli.convert
-import stas_neuro.cli.inspect  # noqa: F401 - nothing may be imported while an input is read
 from fuzz.files import Files, read_files
 from fuzz.networks import SOURCE, bundles, pixels
-from fuzz.target import Target, may_refuse
+from fuzz.target import Target, may_refuse, pick
 from stas_neuro import api
-from stas_neuro.bundle import load_bundle, save_bundle
+from stas_neuro.bundle import Bundle, load_bundle, save_bundle
 from stas_neuro.chips import load_profile
 from stas_neuro.cli import main
 from stas_neuro.energy import estimate
 from stas_neuro.placement import place
 
-T = TypeVar("T")
 MANIFEST = "manifest.json"
 
 
@@ -56,8 +51,9 @@ def rehash(files: Files, rng: Random) -> Files:
 
 
 def use(path: Path, output: Path) -> None:
-    """Do with a bundle what commands do; which one shows it depends on the bundle, as they take long."""
+    """Do with a bundle what commands do, some of it."""
     bundle = load_bundle(path)
+    content = repr(bundle.sha256)
     shown = (
         ("inspect", path),
         ("inspect", path, "--json", "--text"),
@@ -66,29 +62,33 @@ def use(path: Path, output: Path) -> None:
         ("convert", path, "--to", "lava", "-o", output / "lava"),
         ("convert", path, "--to", "sanafe", "-o", output / "sanafe"),
     )
-    command(*pick(shown, repr(bundle.sha256)))
-    networks = [("float", bundle.graph)]
-    if bundle.quantised is not None:
-        networks.append(("fixed", bundle.quantised))
-    for arithmetic, graph in networks:
-        for strategy in ("token-major", "channel-major"):
-            with may_refuse():
-                place(graph, known("loihi1"), strategy=strategy)
+    kinds = ("float", "fixed") if bundle.quantised is not None else ("float",)
+    for do in pick((show_it, place_it, run_it, save_it), content, 2):
         with may_refuse():
-            trace = api.run(bundle, pixels(graph, 1), arithmetic=arithmetic)
-            with may_refuse():
-                estimate(trace.activity, known("loihi2"))
+            do(bundle, pick(kinds, content)[0], pick(shown, content)[0], output)
+
+
+def show_it(bundle: Bundle, arithmetic: str, arguments: Sequence[str | Path], output: Path) -> None:
+    command(*arguments)
+
+
+def place_it(bundle: Bundle, arithmetic: str, arguments: Sequence[str | Path], output: Path) -> None:
+    strategy = pick(("token-major", "channel-major"), arithmetic)[0]
+    place(bundle.of(arithmetic), known("loihi1"), strategy=strategy)
+
+
+def run_it(bundle: Bundle, arithmetic: str, arguments: Sequence[str | Path], output: Path) -> None:
+    trace = api.run(bundle, pixels(bundle.graph, 1), arithmetic=arithmetic)
+    estimate(trace.activity, known("loihi2"))
+
+
+def save_it(bundle: Bundle, arithmetic: str, arguments: Sequence[str | Path], output: Path) -> None:
     kept = {"quantised": bundle.quantised, "mapping": bundle.mapping}
     save_bundle(bundle.graph, output / "again", bundle.provenance, **kept)
     assert load_bundle(output / "again").graph == bundle.graph
 
 
 known = cache(load_profile)
-
-
-def pick(choices: Sequence[T], text: str) -> T:
-    """Choose by a text, always the same."""
-    return choices[zlib.crc32(text.encode()) % len(choices)]
 
 
 def command(*arguments: str | Path) -> None:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fuzz.files import Files
-from fuzz.target import Target
+from fuzz.target import Target, pick
 from fuzz.targets.bundle import command
 from stas_neuro.chips import load_profile
 from stas_neuro.energy.calibration import calibrate
+from stas_neuro.files import read_bytes
 
 ENERGY = b"""run,synops,updates_idle,latency_s,cores,chips,energy_j
 blank,0,2000000,0.01,11,1,0.0003
@@ -34,7 +35,9 @@ def make_seeds() -> Sequence[Files]:
 
 def read(inputs: Path, output: Path) -> None:
     path = inputs / "board.csv"
-    command("calibrate", path, "--profile", "loihi1", "-o", output / "shown.toml")
+    if pick((True, False), read_bytes(path))[0]:
+        command("calibrate", path, "--profile", "loihi1", "-o", output / "shown.toml")
+        return
     result = calibrate(path, "loihi1")
     json.dumps(result.to_json(), allow_nan=False)
     result.write(output / "board.toml")

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.resources import files
+from itertools import product
 from pathlib import Path
 from random import Random
 
 from energy_runs import run
 
-import stas_neuro.cli.profiles  # noqa: F401 - nothing may be imported while an input is read
 from fuzz.files import Files
 from fuzz.mutators import to_toml, tomllib
 from fuzz.networks import activities, bundles
-from fuzz.target import Target, may_refuse
-from fuzz.targets.bundle import command, pick
+from fuzz.target import Target, may_refuse, pick
+from fuzz.targets.bundle import command
 from stas_neuro.activity import Activity
 from stas_neuro.chips import list_profiles, load_profile
 from stas_neuro.compiler.integers import quantise
@@ -64,19 +64,20 @@ def runs() -> tuple[Activity, ...]:
 def read(inputs: Path, output: Path) -> None:
     path = inputs / OWN
     profile = load_profile(path)
-    shown = (("show", path), ("show", path, "--json"), ("validate", path))
-    command("profiles", *pick(shown, profile.title))
-    for activity in runs():
-        for gating in GATINGS:
-            with may_refuse():
-                json.dumps(estimate(activity, profile, gating).to_json(), allow_nan=False)
-    with may_refuse():
-        compare(run(), {"other": run(halting=False)}, [profile])
+    content = path.read_bytes()
+    for activity, gating in pick(list(product(runs(), GATINGS)), content, 3):
+        with may_refuse():
+            json.dumps(estimate(activity, profile, gating).to_json(), allow_nan=False)
     graph = bundles()[1].graph
+    shown = (("show", path), ("show", path, "--json"), ("validate", path))
+    uses: tuple[Callable[[], object], ...] = (
+        lambda: command("profiles", *pick(shown, content)[0]),
+        lambda: compare(run(), {"other": run(halting=False)}, [profile]),
+        lambda: place(graph, profile),
+        lambda: quantise(graph, arithmetic=profile.arithmetic),
+    )
     with may_refuse():
-        place(graph, profile)
-    with may_refuse():
-        quantise(graph, arithmetic=profile.arithmetic)
+        pick(uses, content)[0]()
 
 
 TARGET = Target("profile", make_seeds, read, order_ends)
