@@ -310,15 +310,18 @@ def test_loading_draws_as_many_random_numbers_as_making_a_model(tmp_path: Path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"bits": 99}, "quantisation.json: bits is 99; use 1 to 9"),
-        ({"largest_output": -1.0}, "quantisation.json: largest_output is -1.0; give a magnitude"),
+        ({"bits": 99}, "quantisation.json: bits is 99; fine-tune the model anew"),
+        ({"largest_output": -1.0}, "quantisation.json: largest_output is -1.0; fine-tune the model anew"),
         ({"scales": {}}, None),
-        ({"of_head": {"unit": 0.0}}, "the given scales do not fit head; fine-tune the model anew"),
-        ({"of_head": {"unit": 1e-30}}, "the given scales do not fit head"),
-        ({"of_head": {"exponents": [8] * 10}}, "the given scales do not fit head"),
-        ({"of_head": {"exponents": [2**40] * 10}}, "the given scales do not fit head"),
-        ({"of_head": {"exponents": [0] * 9}}, "the given scales do not fit head"),
-        ({"of_head": {"bias_exp": 2**53}}, "the given scales do not fit head"),
+        (
+            {"of_head": {"unit": 0.0}},
+            "head: the given scales are not of its weights; fine-tune the model anew",
+        ),
+        ({"of_head": {"unit": 1e-30}}, "head: the given scales are not of its weights"),
+        ({"of_head": {"exponents": [8] * 10}}, "head: the given scales are not of its weights"),
+        ({"of_head": {"exponents": [2**40] * 10}}, "head: the given scales are not of its weights"),
+        ({"of_head": {"exponents": [0] * 9}}, "head: the given scales are not of its weights"),
+        ({"of_head": {"bias_exp": 2**53}}, "head: the given scales are not of its weights"),
         ({"of_head": {"bias_exp": 2**60}}, "quantisation.json: scales.head.bias_exp: is 1152921504606846976"),
     ],
 )
