@@ -20,6 +20,7 @@ from fuzz.targets.bundle import command
 from stas_neuro.activity import Activity
 from stas_neuro.energy import GATINGS, compare, estimate, list_profiles, load_profile
 from stas_neuro.placement import place
+from stas_neuro.preflight import check
 from stas_neuro.quantisation import quantise
 
 OWN, ABOVE = "mine.toml", "above.toml"
@@ -73,6 +74,7 @@ def read(inputs: Path, output: Path) -> None:
         lambda: command("profiles", *pick(shown, content)[0]),
         lambda: compare(run(), {"other": run(halting=False)}, [profile]),
         lambda: place(graph, profile),
+        lambda: check(bundles()[1], [profile]).to_json(),
         lambda: quantise(graph, arithmetic=profile.arithmetic),
     )
     with may_refuse():
