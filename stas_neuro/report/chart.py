@@ -54,10 +54,11 @@ def savings_chart(result: Comparison) -> Image:
         draw.text((at + 18, 12), name, fill=_INK)
         at += 30 + int(draw.textlength(name)) + 18
     draw.text((12, 36), "energy of an image, from a stem at every step to halting, relative to it", fill=_INK)
-    for tick in range(int(scale * 4) + 1):
-        x = _LEFT + tick / 4 / scale * _BAR
+    apart = 0.25 if scale <= 10 else scale / 10
+    for tick in range(int(scale / apart) + 1):
+        x = _LEFT + tick * apart / scale * _BAR
         draw.line((x, _TOP - 6, x, bottom), fill=_PALE)
-        draw.text((x - 8, bottom + 6), f"{tick / 4:.0%}", fill=_INK)
+        draw.text((x - 8, bottom + 6), f"{tick * apart:.0%}", fill=_INK)
     draw.text((12, bottom + 28), f"All figures are {result.disclaimer}.", fill=_INK)
     for number, (row, split) in enumerate(rows):
         top = _TOP + number * _ROW

@@ -73,6 +73,8 @@ def _is_importing() -> bool:
 def _check_place(event: str, path: Any, directory: Any = -1) -> None:
     if isinstance(path, int):  # a descriptor, opened before
         return
+    if isinstance(directory, int) and directory >= 0 and sys.platform != "linux":
+        return  # nothing tells which directory that is
     beside = (
         "" if not isinstance(directory, int) or directory < 0 else os.readlink(f"/proc/self/fd/{directory}")
     )

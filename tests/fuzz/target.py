@@ -18,8 +18,8 @@ from fuzz.files import Files
 from stas_neuro.errors import StasError
 
 T = TypeVar("T")
-LONGEST = 4000
-"""Characters of an error that a person still reads."""
+LONGEST = 30_000
+"""Characters of an error: one can name many problems, and quotes little of what a file holds."""
 
 
 def _unchanged(files: Files, rng: Random) -> Files:

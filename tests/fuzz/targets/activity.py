@@ -20,7 +20,13 @@ from stas_neuro.activity import Activity, write_activity
 from stas_neuro.chips import load_profile
 from stas_neuro.cli.runs import read_run
 from stas_neuro.energy import GATINGS, SCHEDULES, compare, compare_schedules, estimate
-from stas_neuro.report import comparison_csv, comparison_report, estimate_report, schedules_report
+from stas_neuro.report import (
+    comparison_csv,
+    comparison_report,
+    estimate_report,
+    schedules_report,
+    write_savings_chart,
+)
 
 known = cache(load_profile)
 PROFILES = ("loihi2-gated-whatif", "loihi1", "gpu")
@@ -61,6 +67,7 @@ def compare_all(activity: Activity, output: Path) -> None:
     )
     json.dumps(saved.to_json(), allow_nan=False)
     comparison_csv(saved)
+    write_savings_chart(output / "savings.png", saved)
     comparison_report(saved)
 
 

@@ -21,6 +21,7 @@ from stas_neuro.chips import load_profile
 from stas_neuro.cli import main
 from stas_neuro.energy import estimate
 from stas_neuro.placement import place
+from stas_neuro.preflight import check
 
 MANIFEST = "manifest.json"
 
@@ -63,7 +64,7 @@ def use(path: Path, output: Path) -> None:
         ("convert", path, "--to", "sanafe", "-o", output / "sanafe"),
     )
     kinds = ("float", "fixed") if bundle.quantised is not None else ("float",)
-    for do in pick((show_it, place_it, run_it, save_it), content, 2):
+    for do in pick((show_it, place_it, check_it, run_it, save_it), content, 2):
         with may_refuse():
             do(bundle, pick(kinds, content)[0], pick(shown, content)[0], output)
 
@@ -75,6 +76,10 @@ def show_it(bundle: Bundle, arithmetic: str, arguments: Sequence[str | Path], ou
 def place_it(bundle: Bundle, arithmetic: str, arguments: Sequence[str | Path], output: Path) -> None:
     strategy = pick(("token-major", "channel-major"), arithmetic)[0]
     place(bundle.of(arithmetic), known("loihi1"), strategy=strategy)
+
+
+def check_it(bundle: Bundle, arithmetic: str, arguments: Sequence[str | Path], output: Path) -> None:
+    json.dumps(check(bundle, [known("loihi1"), known("loihi2")]).to_json(), allow_nan=False)
 
 
 def run_it(bundle: Bundle, arithmetic: str, arguments: Sequence[str | Path], output: Path) -> None:

@@ -22,6 +22,7 @@ from stas_neuro.chips import list_profiles, load_profile
 from stas_neuro.compiler.integers import quantise
 from stas_neuro.energy import GATINGS, compare, estimate
 from stas_neuro.placement import place
+from stas_neuro.preflight import check
 
 OWN, ABOVE = "mine.toml", "above.toml"
 
@@ -74,6 +75,7 @@ def read(inputs: Path, output: Path) -> None:
         lambda: command("profiles", *pick(shown, content)[0]),
         lambda: compare(run(), {"other": run(halting=False)}, [profile]),
         lambda: place(graph, profile),
+        lambda: check(bundles()[1], [profile]).to_json(),
         lambda: quantise(graph, arithmetic=profile.arithmetic),
     )
     with may_refuse():
