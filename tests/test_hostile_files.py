@@ -16,10 +16,11 @@ from energy_runs import run
 from fuzz.files import write_files
 from fuzz.target import find
 from fuzz.targets.bundle import rehash
-from stas_neuro.energy.profile import parse_profile
 
 from stas_neuro.activity import Activity, read_activity
-from stas_neuro.energy import compare_schedules, estimate, load_profile
+from stas_neuro.chips import load_profile
+from stas_neuro.chips.profile import parse_profile
+from stas_neuro.energy import compare_schedules, estimate
 from stas_neuro.energy.dynamic import CORES_LISTED
 from stas_neuro.energy.measurements import read_measurements
 from stas_neuro.energy.placement import CORES_LIMIT, Core, core_of, cut_group, pack
@@ -118,7 +119,7 @@ def test_a_graph_declares_no_more_than_a_network_can_be(case: str, tmp_path: Pat
 
 @pytest.mark.parametrize("case", MAPPING)
 def test_a_mapping_has_the_neurons_of_its_network(case: str, tmp_path: Path) -> None:
-    refused("mapping", 0, "mapping.json", *MAPPING[case], tmp_path)
+    refused("bundle", 1, "mapping.json", *MAPPING[case], tmp_path)
 
 
 def refused(reader: str, seed: int, name: str, change: Change, message: str, scratch: Path) -> None:
