@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import pytest
 from fuzz.campaign import Failure, run
-from fuzz.target import names
-
-INPUTS = 150
-"""Inputs a reader, the same ones each time."""
+from fuzz.target import find, names
 
 
 @pytest.fixture(scope="module")
 def failures() -> dict[str, list[Failure]]:
-    return run([(name, 0, INPUTS) for name in names()])
+    return run([(name, 0, find(name).quick) for name in names()])
 
 
 @pytest.mark.parametrize("name", names())

@@ -119,7 +119,7 @@ def test_a_graph_declares_no_more_than_a_network_can_be(case: str, tmp_path: Pat
 
 @pytest.mark.parametrize("case", MAPPING)
 def test_a_mapping_has_the_neurons_of_its_network(case: str, tmp_path: Path) -> None:
-    refused("mapping", 0, "mapping.json", *MAPPING[case], tmp_path)
+    refused("bundle", 1, "mapping.json", *MAPPING[case], tmp_path)
 
 
 def refused(reader: str, seed: int, name: str, change: Change, message: str, scratch: Path) -> None:

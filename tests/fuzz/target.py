@@ -42,6 +42,8 @@ class Target:
         Makes a mutated input look valid from outside, so that more than its checksum is tested.
     errors : tuple of exception types
         The errors with which it may refuse an input.
+    quick : int
+        How many inputs `tests/test_fuzz.py` tries.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Target:
     read: Callable[[Path, Path], None]
     mend: Callable[[Files, Random], Files] = _unchanged
     errors: tuple[type[Exception], ...] = (StasError,)
+    quick: int = 150
 
     @cached_property
     def seeds(self) -> Sequence[Files]:

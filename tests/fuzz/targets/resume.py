@@ -71,4 +71,4 @@ def read(inputs: Path, output: Path) -> None:
     train(SMALL, DATA, SETTINGS, output, resume=True)
 
 
-TARGET = Target("resume", make_seeds, read, mend)
+TARGET = Target("resume", make_seeds, read, mend, quick=30)
