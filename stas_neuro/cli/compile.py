@@ -241,7 +241,7 @@ def _show(verdict: Verdict, where: str) -> None:
     """Say that the chip cannot take the network, if so, and which layers lost weights on the way to it."""
     if errors := [finding for finding in verdict.findings if finding.severity == "error"]:
         refused = cannot_take(verdict.profile, "this network", errors)
-        click.echo(f"{refused}; what a run or a price tells of it there is a what-if; {where}")
+        click.echo(f"{refused}; runs and prices for it are a what-if; {where}")
     lost = [finding for finding in verdict.findings if finding.resource in LOST]
     for finding in lost[:LISTED]:
         what = LOST[finding.resource].format(used=finding.used, limit=finding.limit)
