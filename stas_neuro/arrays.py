@@ -20,7 +20,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .documents import BadDocument, open_file, shown  # relative: an exported package has copies of both
+from .documents import (
+    BadDocument,
+    open_file,
+    reason,
+    shown,
+)  # relative: an exported package has copies of both
 
 Array = npt.NDArray[Any]
 
@@ -70,7 +75,7 @@ def read_npz(path: Path, names: Collection[str] | None = None) -> dict[str, Arra
         except BadDocument:
             raise
         except ZIP_DAMAGE as error:
-            raise BadDocument(f"damaged ({error})") from error
+            raise BadDocument(f"damaged ({reason(error)})") from error
 
 
 def check_unpacked(unpacked: int, size: int) -> None:

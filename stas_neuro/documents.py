@@ -120,8 +120,8 @@ def shown(text: str, most: int = 80) -> str:
 
 
 def reason(error: Exception) -> str:
-    """Give what an error says, of the operating system's without number and file."""
-    return str(getattr(error, "strerror", None) or error)
+    """Give what an error says, shortened, and of the operating system's without number and file."""
+    return shown(str(getattr(error, "strerror", None) or error), 200)
 
 
 def one_line(text: str, most: int = 500) -> str:

@@ -368,7 +368,11 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "no option": (nothing, ("run", "bundle"), ("Missing option '--data'", "see stas-export run --help")),
     "unknown option": (nothing, (*COMPILE, "--bitz", "8"), ("--bitz", "see stas-export compile --help")),
     "choice": (nothing, (*COMPILE, "--accumulate", "sum"), ("'sum' is not one of", "raster", "--help")),
-    "runtime": (nothing, (*RUN, "--runtime", "multiprocess"), ("runtime multiprocess is Lava's", "use the")),
+    "runtime": (
+        nothing,
+        (*RUN, "--runtime", "multiprocess"),
+        ("the runtime multiprocess is one of the backend lava", "use the"),
+    ),
     "one bit": (nothing, (*COMPILE, "--bits", "1"), ("bits is 1: a signed weight of 1 bit", "use 2 to 9")),
     "one bit to check": (nothing, ("check", "missing", "--bits", "1"), ("bits is 1: ", "use 2 to 9")),
     "one bit to train": (

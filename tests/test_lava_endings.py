@@ -247,7 +247,9 @@ def test_a_failure_is_reported_though_there_is_no_room_for_its_traceback() -> No
 
 # Ends from outside
 
+# SIGINT is ignored in what a shell started in the background, and so in its children.
 PARENT = """
+import signal
 import sys
 from pathlib import Path
 
@@ -256,6 +258,7 @@ import numpy as np
 from stas_neuro.exporters.lava.execute import run_network
 from stas_neuro.exporters.lava.network import Network
 
+signal.signal(signal.SIGINT, signal.default_int_handler)
 images = np.ones((int(sys.argv[2]), 2, 3, 4))
 network = Network.load(Path(sys.argv[1]), checked=False)
 result = run_network(

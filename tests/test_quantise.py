@@ -323,7 +323,6 @@ WEIGHTS, BIASES = "; lower its weights, or the scale", "; lower its biases, or t
         ("blocks.0.q/bias", 1, -1e11, rf"a bias is 3.2\d*e\+12, a core holds up to 524160{BIASES}"),
         ("stem.conv0/weight", 1e6, 0, rf"a bias is .*, a core holds up to 524160{WEIGHTS}"),
         ("blocks.0.q/weight", 1e4, 0, "membranes can reach .*; use fewer inputs a neuron or smaller weights"),
-        ("head/weight", 1e12, 0, TOO_WIDE + WEIGHTS),
     ],
 )
 @pytest.mark.parametrize("exponents", ["layer", "channel"])
