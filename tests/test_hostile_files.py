@@ -16,6 +16,7 @@ from energy_runs import run
 from fuzz.files import write_files
 from fuzz.target import find
 from fuzz.targets.bundle import rehash
+from ir_random import Recipe, build
 
 from stas_neuro.activity import Activity, read_activity
 from stas_neuro.chips import load_profile
@@ -26,7 +27,9 @@ from stas_neuro.energy.measurements import read_measurements
 from stas_neuro.energy.placement import CORES_LIMIT, Core, core_of, cut_group, pack
 from stas_neuro.energy.schedule import STEPS_LIMIT, hardware_steps
 from stas_neuro.errors import InputError, StasError
+from stas_neuro.ir import BatchNorm
 from stas_neuro.placement.sites import near_slots
+from stas_neuro.reference import run_reference
 from stas_neuro.report import estimate_report
 
 Change = Callable[[dict[str, Any]], object]
@@ -263,6 +266,19 @@ def test_a_chip_without_any_time_has_no_throughput() -> None:
     assert cost.unavailable["throughput_images_per_s"] == "by the profile an image may take no time"
     estimate_report(cost)
     assert compare_schedules({"it": run()}, [replace(loihi, time=times)]) == ()
+
+
+def test_a_value_beyond_the_floats_of_a_run_is_refused() -> None:
+    """Within the limits only in float32, and in a graph whose normalisation is not folded."""
+    graph = build(Recipe(halting="off", channels=2, height=4, width=4))
+    tensors = {key: np.sign(value) * value.dtype.type(1e12) for key, value in graph.tensors.items()}
+    tensors |= {key: value * 0 for key, value in graph.tensors.items() if key.endswith("/var")}
+    nodes = [replace(node, eps=1e-30) if isinstance(node, BatchNorm) else node for node in graph.nodes]
+    large = replace(graph, tensors=tensors, nodes=tuple(nodes))
+    images = np.ones((1, *graph.input.shape))
+    with pytest.raises(InputError, match=r"stem\.bn0: overflow .* in float32; run it in float64"):
+        run_reference(large, images, dtype=np.float32)
+    assert run_reference(large, images).images == 1
 
 
 def test_the_nearest_places_of_a_chip_are_found_without_listing_all() -> None:

@@ -25,6 +25,7 @@ from stas_neuro.ir import (
     Linear,
     Phase,
     Preprocessing,
+    Problem,
     Stage,
     ValueType,
     neutral,
@@ -73,6 +74,14 @@ def scored_by_a_weight(graph: Graph) -> Graph:
 
 
 # What a graph offers ------------------------------------------------------------------------------------
+
+
+def test_an_error_names_a_hundred_problems_at_most():
+    problems = [Problem(f"node{number}", "is wrong", "mend it") for number in range(250)]
+    error = IRError(*problems)
+    assert str(error).startswith("250 problems, 150 of them not shown: node0: is wrong; mend it | node1: ")
+    assert str(error).endswith("node98: is wrong; mend it | node249: is wrong; mend it")
+    assert error.problems == tuple(problems) and "not shown" not in str(IRError(*problems[:100]))
 
 
 def test_look_ups():

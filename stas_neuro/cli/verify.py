@@ -18,7 +18,8 @@ from stas_neuro.cli.common import (
     stas_command,
 )
 from stas_neuro.data import data_path, load_data
-from stas_neuro.files import Output, check_outputs
+from stas_neuro.errors import InputError
+from stas_neuro.files import Output, check_outputs, json_object, read_bytes
 from stas_neuro.verification import (
     BASELINE,
     CHOICES,
@@ -124,8 +125,8 @@ def command(
 
 def _is_certificate(path: Path) -> bool:
     try:
-        return bool(json.loads(path.read_bytes()).get("format") == FORMAT)
-    except (OSError, ValueError, AttributeError):
+        return bool(json_object(read_bytes(path), str(path), "").get("format") == FORMAT)
+    except InputError:
         return False
 
 

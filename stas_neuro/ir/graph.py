@@ -43,6 +43,7 @@ class Graph(MadeAnew):
     """Type of the value at each output port, by (node name, port)."""
     _nodes: Mapping[str, Node] = field(init=False, repr=False, compare=False)
     _inputs: Mapping[str, Mapping[str, Edge]] = field(init=False, repr=False, compare=False)
+    _outputs: Mapping[str, tuple[Edge, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self._set("classes", tuple(self.classes))
@@ -56,13 +57,16 @@ class Graph(MadeAnew):
             key=lambda e: (position.get(e.dst, end[0]), ports.get((e.dst, e.dst_port), end[1])),
         )
         inputs: dict[str, dict[str, Edge]] = {node.name: {} for node in nodes}
+        outputs: dict[str, list[Edge]] = {}
         for edge in edges:
             inputs.setdefault(edge.dst, {})[edge.dst_port] = edge
+            outputs.setdefault(edge.src, []).append(edge)
         self._set("nodes", nodes)
         self._set("edges", tuple(edges))
         tensors = {key: _read_only(value) for key, value in self.tensors.items()}
         self._set("tensors", MappingProxyType(tensors))
         self._set("_nodes", {node.name: node for node in nodes})
+        self._set("_outputs", {name: tuple(leaving) for name, leaving in outputs.items()})
         self._set("_inputs", {name: MappingProxyType(by_port) for name, by_port in inputs.items()})
         self._set("types", MappingProxyType(verify(self)))
 
@@ -96,7 +100,7 @@ class Graph(MadeAnew):
     def consumers(self, node: Node | str, port: str | None = None) -> tuple[Edge, ...]:
         """Return the edges out of `node` (out of its `port` only, if given), delayed ones too."""
         name = node if isinstance(node, str) else node.name
-        return tuple(edge for edge in self.edges if edge.src == name and port in (None, edge.src_port))
+        return tuple(edge for edge in self._outputs.get(name, ()) if port in (None, edge.src_port))
 
     def source_type(self, edge: Edge) -> ValueType:
         """Return the type of the value that `edge` carries."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from stas_neuro.documents import shown
 from stas_neuro.errors import InputError
 
+_MOST = 100
+"""Problems that the text of an error names."""
 _LONGEST = 1000
 """Letters of a problem: longer ones quote what a file should never have held."""
 
@@ -31,7 +33,10 @@ class IRError(InputError):
     def __init__(self, *problems: Problem) -> None:
         # Each remedy stays beside its problem: the error's own remedy is that of the last one.
         count = f"{len(problems)} problems: " if len(problems) > 1 else ""
-        text = " | ".join([*map(str, problems[:-1]), f"{problems[-1].where}: {problems[-1].what}"])
+        if (more := len(problems) - _MOST) > 0:
+            count = f"{len(problems)} problems, {more} of them not shown: "
+        named = [*map(str, problems[: min(len(problems), _MOST) - 1])]
+        text = " | ".join([*named, f"{problems[-1].where}: {problems[-1].what}"])
         super().__init__(count + text, remedy=problems[-1].remedy)
         self.problems = problems
 

@@ -28,6 +28,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from stas_neuro.documents import shown
 from stas_neuro.ir.attributes import ATTRIBUTES
 from stas_neuro.ir.edges import Edge
 from stas_neuro.ir.graph import Graph
@@ -99,7 +100,9 @@ def parse_graph(text: str, tensors: Mapping[str, Array]) -> Graph:
         try:
             reader.read(line.strip())
         except _Unreadable as e:
-            raise IRError(Problem(f"line {number}", f"{line.strip()!r}: {e}", "mend the text")) from e
+            raise IRError(
+                Problem(f"line {number}", f"{shown(line.strip())!r}: {shown(str(e))}", "mend the text")
+            ) from e
     return reader.graph()
 
 
@@ -147,7 +150,7 @@ class _Reader:
         try:
             attributes = _attributes(match["attributes"])
             self.nodes.append(cls(name=match["name"], phase=phase, scope=scope, **attributes))
-        except (SyntaxError, ValueError, TypeError) as e:
+        except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as e:
             raise _Unreadable(f"attributes of {match['type']}: {e}") from e
         for given in _INPUT.finditer(match["inputs"]):
             delay = 1 if given["delay"] else 0
@@ -181,9 +184,9 @@ class _Reader:
                 classes=tuple(json.loads(f"[{f['classes']}]")),
                 preprocessing=Preprocessing(_numbers(mean), _numbers(std)),
             )
-        except ValueError as e:
+        except (ValueError, RecursionError) as e:
             raise IRError(
-                Problem("graph", f"a field of the text cannot be read: {e}", "mend the text")
+                Problem("graph", f"a field of the text cannot be read: {shown(str(e))}", "mend the text")
             ) from e
 
 

@@ -137,18 +137,28 @@ def _cycle(graph: Graph, start: str) -> str:
     """Write out an undelayed cycle that `start` is in or behind, as "a -> b -> a"."""
     position = {node.name: index for index, node in enumerate(graph.nodes)}
     unplaced = _behind_cycles(graph)
-    walked = [start]
-    while walked.count(walked[-1]) == 1:
-        sources = {e.src for e in graph.edges if e.dst == walked[-1] and not e.delay and e.src in unplaced}
-        walked.append(min(sources, key=position.__getitem__))
-    return " -> ".join(reversed(walked[walked.index(walked[-1]) :]))
+    walked: dict[str, None] = {}  # in order
+    at = start
+    while at not in walked:
+        walked[at] = None
+        sources = {edge.src for edge in graph.inputs(at).values() if not edge.delay and edge.src in unplaced}
+        at = min(sources, key=position.__getitem__)
+    names = list(walked)
+    return " -> ".join(reversed([*names[names.index(at) :], at]))
 
 
 def _behind_cycles(graph: Graph) -> set[str]:
     """Return nodes in or behind an undelayed cycle: what is left when nodes without a source go."""
+    waiting = Counter(edge.dst for edge in graph.edges if not edge.delay)
     rest = {node.name for node in graph.nodes}
-    while free := rest - {e.dst for e in graph.edges if not e.delay and e.src in rest}:
-        rest -= free
+    free = [name for name in rest if not waiting[name]]
+    while free:
+        name = free.pop()
+        rest.remove(name)
+        for edge in graph.consumers(name):
+            waiting[edge.dst] -= not edge.delay
+            if not edge.delay and not waiting[edge.dst]:
+                free.append(edge.dst)
     return rest
 
 

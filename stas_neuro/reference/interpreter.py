@@ -98,7 +98,8 @@ def run_reference(  # noqa: PLR0913
     Raises
     ------
     InputError
-        When the images do not fit the graph, or hold other values; or states of a float graph are asked for.
+        When the images do not fit the graph, or hold other values; or states of a float graph are asked for;
+        or a value is beyond the floats that are computed with.
     """
     _check_images(graph, images)
     fixed = graph.stage == Stage.QUANTISED
@@ -229,7 +230,12 @@ class Execution:
         if isinstance(node, Input):
             outputs = self._frame(node, step)
         else:
-            outputs = self.operators[type(node)](node, inputs, site)
+            try:
+                with np.errstate(over="raise", invalid="raise"):
+                    outputs = self.operators[type(node)](node, inputs, site)
+            except FloatingPointError as error:
+                what = f"{node.name}: {error} in {np.dtype(self.dtypes[node.name])}"
+                raise InputError(what, "run it in float64, or lower its weights") from error
         self.values.update({(node.name, port): value for port, value in outputs.items()})
         if self.listener is not None:
             self.listener.computed(node, step, inputs, outputs)
