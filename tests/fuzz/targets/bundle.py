@@ -83,8 +83,7 @@ def check_it(bundle: Bundle, arithmetic: str, arguments: Sequence[str | Path], o
 
 
 def run_it(bundle: Bundle, arithmetic: str, arguments: Sequence[str | Path], output: Path) -> None:
-    dtype = pick(api.DTYPES, repr(bundle.sha256))[0]
-    trace = api.run(bundle, pixels(bundle.graph, 1), arithmetic=arithmetic, dtype=dtype)
+    trace = api.run(bundle, pixels(bundle.graph, 1), arithmetic=arithmetic)
     estimate(trace.activity, known("loihi2"))
 
 
