@@ -38,7 +38,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import stas_neuro
-from stas_neuro.shipped import HALTING_MODEL, IMAGES, shipped
+from stas_neuro.assets import HALTING_MODEL, IMAGES, asset
 
 CHUNK = 32  # images at once, where a backend is batched
 BACKENDS = {
@@ -101,7 +101,7 @@ class Figure:
 
 def measure(task: Task) -> list[Figure]:
     """Time one backend; to be called in a fresh process, whose peak memory is then this backend's."""
-    images = stas_neuro.load_data(str(shipped(IMAGES))).images[: task.images]
+    images = stas_neuro.load_data(str(asset(IMAGES))).images[: task.images]
     run = _torch_call(task) if task.backend.startswith("torch") else _bundle_call(task)
     run(images[: min(len(images), CHUNK)])  # warm-up: what is imported, compiled or cached at first use
     one = [_seconds(run, images[:1]) for _ in range(task.repeats)]
@@ -307,7 +307,7 @@ def main() -> None:
     if not 1 <= arguments.images <= 512 or min(arguments.threads, arguments.repeats) < 1:
         parser.error("--images must be 1 to 512, --threads and --repeats at least 1")
     if arguments.model is None:
-        arguments.model = shipped(f"models/{HALTING_MODEL}")
+        arguments.model = asset(f"models/{HALTING_MODEL}")
     result = bench(arguments)
     if arguments.output is not None:
         arguments.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

@@ -31,7 +31,7 @@ from stas_neuro.placement.groups import (
     scan_groups,
 )
 from stas_neuro.placement.limits import limits_of
-from stas_neuro.placement.sites import row_major_sites
+from stas_neuro.placement.tiles import row_major_sites
 
 MODEL = Path(__file__).parent / "models" / "fashion-spikformer"
 TRAINING_IMAGES = 2000

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stas_neuro.activity import read_activity, write_activity
     from stas_neuro.api import fold, load_model, lower, provenance, run
     from stas_neuro.bundle import load_bundle, save_bundle
+    from stas_neuro.checker import check
     from stas_neuro.chips import list_profiles, load_profile
     from stas_neuro.compiler import CompileOptions, compile, quantise, replay
     from stas_neuro.data import load_data
@@ -27,13 +28,12 @@ if TYPE_CHECKING:
     from stas_neuro.energy.calibration import calibrate
     from stas_neuro.passes import schedule_decisions
     from stas_neuro.placement import place
-    from stas_neuro.preflight import check
-    from stas_neuro.verification import verify
+    from stas_neuro.verifier import verify
 
 _PUBLIC = {
     "CompileOptions": "compiler",
     "calibrate": "energy.calibration",
-    "check": "preflight",
+    "check": "checker",
     "compare": "energy",
     "compile": "compiler",
     "estimate": "energy",
@@ -52,7 +52,7 @@ _PUBLIC = {
     "run": "api",
     "save_bundle": "bundle",
     "schedule_decisions": "passes",
-    "verify": "verification",
+    "verify": "verifier",
     "write_activity": "activity",
 }
 """Module of each public function: importing the package alone loads none of them."""

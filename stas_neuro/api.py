@@ -22,11 +22,11 @@ from stas_neuro.bundle import Bundle, Provenance, hash_network
 from stas_neuro.data import LabelledImages, check_pixels, normalise
 from stas_neuro.energy import GATINGS
 from stas_neuro.errors import InputError
+from stas_neuro.extras import needs
 from stas_neuro.files import read_bytes
 from stas_neuro.ir import PIXEL_LIMIT, FixedConv2d, FixedLinear, Graph, Phase, Stage
 from stas_neuro.labels import match_classes
 from stas_neuro.mapping import Mapping, check_mapping
-from stas_neuro.parts import needs
 from stas_neuro.passes import ComputeHalted, FoldBatchNorm, run_passes
 from stas_neuro.trace import Trace
 

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fixed_random import pixels_for
-from ir_random import HALTING, READOUTS, STEMS, Recipe, build, images_for
+from support.fixed_random import pixels_for
+from support.ir_random import HALTING, READOUTS, STEMS, Recipe, build, images_for
 
 from stas_neuro import api
 from stas_neuro.activity import Activity
@@ -32,7 +32,7 @@ from stas_neuro.energy import estimate
 from stas_neuro.errors import StasError
 from stas_neuro.ir import Graph
 from stas_neuro.ir.text import print_graph
-from stas_neuro.mapping import Mapping, Piece, Site, owners
+from stas_neuro.mapping import CoreLocation, Mapping, Piece, neuron_layers
 from stas_neuro.passes import FoldBatchNorm
 from stas_neuro.passes.quantise import Quantise
 from stas_neuro.reference import run_reference
@@ -91,16 +91,16 @@ def runs(label: str, graph: Graph, images: Any, draw: random.Random) -> Iterator
 
 def scattered(graph: Graph, draw: random.Random) -> Mapping:
     pieces = []
-    for layer, (positions, features) in owners(graph).items():
+    for layer, (positions, features) in neuron_layers(graph).items():
         cores = [draw.randrange(4) for _ in range(positions)]
         for core in sorted(set(cores)):
             held = tuple(position for position in range(positions) if cores[position] == core)
             pieces.append(Piece(layer=layer, core=core, positions=held, features=(0, features)))
-    sites = tuple(Site(chip=0, x=core % 2, y=core // 2) for core in range(4))
+    sites = tuple(CoreLocation(chip=0, x=core % 2, y=core // 2) for core in range(4))
     return Mapping(profile="loihi2", strategy="token-major", cores=sites, pieces=tuple(pieces))
 
 
-def shipped() -> Iterator[tuple[str, str]]:
+def asset() -> Iterator[tuple[str, str]]:
     data = load_data(str(EXAMPLES / "data" / "fashion-mnist-512.npz")).select(slice(0, 4))
     for model in MODELS:
         graph = api.fold(EXAMPLES / "models" / model)
@@ -130,7 +130,7 @@ def main() -> int:
     command, path = sys.argv[1], Path(sys.argv[2])
     warnings.simplefilter("ignore")
     np.seterr(all="ignore")
-    found = {**dict(drawn()), **dict(shipped())}
+    found = {**dict(drawn()), **dict(asset())}
     if command == "write":
         path.write_text(json.dumps(found, indent=0))
         print(f"{len(found)} fingerprints in {path}")

@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ir_random import Recipe, build, graphs, images_for
 from safetensors.numpy import load_file, save
+from support.ir_random import Recipe, build, graphs, images_for
 
 import stas_neuro
 from stas_neuro import bundle as module

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 NEED_A_FRAMEWORK = ("exporters.lava", "frontend", "models", "training")
 
 

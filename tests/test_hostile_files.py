@@ -12,23 +12,23 @@ from typing import Any
 
 import numpy as np
 import pytest
-from energy_runs import run
 from fuzz.files import write_files
 from fuzz.target import find
 from fuzz.targets.bundle import rehash
-from ir_random import Recipe, build
+from support.energy_runs import run
+from support.ir_random import Recipe, build
 
 from stas_neuro.activity import Activity, read_activity
 from stas_neuro.chips import load_profile
 from stas_neuro.chips.profile import parse_profile
 from stas_neuro.energy import compare_schedules, estimate
+from stas_neuro.energy.core_assignment import CORES_LIMIT, Core, core_of, cut_group, pack
 from stas_neuro.energy.dynamic import CORES_LISTED
 from stas_neuro.energy.measurements import read_measurements
-from stas_neuro.energy.placement import CORES_LIMIT, Core, core_of, cut_group, pack
-from stas_neuro.energy.schedule import STEPS_LIMIT, hardware_steps
+from stas_neuro.energy.timing import STEPS_LIMIT, hardware_steps
 from stas_neuro.errors import InputError, StasError
 from stas_neuro.ir import BatchNorm
-from stas_neuro.placement.sites import near_slots
+from stas_neuro.placement.tiles import near_slots
 from stas_neuro.reference import run_reference
 from stas_neuro.report import estimate_report
 

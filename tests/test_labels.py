@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_support import CLASSES, fine, make_checkpoint, make_data
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.cli_support import CLASSES, fine, make_checkpoint, make_data
 
 from stas_neuro import api, verify
 from stas_neuro.bundle import load_bundle
@@ -267,10 +267,10 @@ def test_the_lava_package_matches_names(
 
 def test_shipped_figures_need_no_note(tmp_path: Path) -> None:
     """The shipped images are in random order, and named as the shipped models name their classes."""
-    from stas_neuro.shipped import HALTING_MODEL, IMAGES, shipped
+    from stas_neuro.assets import HALTING_MODEL, IMAGES, asset
 
-    data = load_data(str(shipped(IMAGES)))
+    data = load_data(str(asset(IMAGES)))
     for count in (4, 8, 16, 32, 64, 128, 256):
         assert bias_of_first(data, count) is None, count
-    classes = api.load_model(shipped(f"models/{HALTING_MODEL}")).config.classes
+    classes = api.load_model(asset(f"models/{HALTING_MODEL}")).config.classes
     assert match_classes(data, classes).classes == data.classes == classes

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
-from ir_random import Recipe, build, recipes
+from support.ir_random import Recipe, build, recipes
 
 from stas_neuro.api import fold
+from stas_neuro.assets import HALTING_MODEL, IMAGES, asset
 from stas_neuro.data import LabelledImages, load_data
 from stas_neuro.errors import CheckFailed
 from stas_neuro.exporters.lava.build import build_network
@@ -20,8 +21,7 @@ from stas_neuro.exporters.lava.network import Layer, Network
 from stas_neuro.ir import LIF, FixedLIF, FixedSpikeMatMul, Graph, HaltAccumulate, IRError, Output, Phase
 from stas_neuro.passes.quantise import Quantise
 from stas_neuro.reference import run_reference
-from stas_neuro.shipped import HALTING_MODEL, IMAGES, shipped
-from stas_neuro.verification import Verification, everywhere, verify
+from stas_neuro.verifier import Verification, everywhere, verify
 
 Array = np.ndarray
 Fault = Callable[[Network, np.random.Generator], tuple[Network, str] | None]
@@ -327,11 +327,11 @@ SHIPPED: Mapping[str, tuple[Callable[[Network], tuple[Network, str] | None], str
 @pytest.fixture(scope="module")
 def shipped_graph() -> Graph:
     pytest.importorskip("torch")
-    return Quantise(bits=8)(fold(shipped(f"models/{HALTING_MODEL}")))
+    return Quantise(bits=8)(fold(asset(f"models/{HALTING_MODEL}")))
 
 
 def test_the_shipped_model_passes_without_a_fault(shipped_graph: Graph) -> None:
-    result = verify(shipped_graph, load_data(str(shipped(IMAGES))), limit=2)
+    result = verify(shipped_graph, load_data(str(asset(IMAGES))), limit=2)
     assert result.passed and result.part("fixed").visits_skipped
 
 
@@ -340,6 +340,6 @@ def test_a_fault_in_the_shipped_model_is_named(what: str, shipped_graph: Graph) 
     break_it, shows_at = SHIPPED[what]
     broken = break_it(build_network(shipped_graph))
     assert broken is not None
-    images = load_data(str(shipped(IMAGES))).select(slice(0, 2))
+    images = load_data(str(asset(IMAGES))).select(slice(0, 2))
     (agreement,) = check(shipped_graph, *broken, images).part("fixed").agreements
     assert agreement.first is not None and agreement.first.layer == shows_at

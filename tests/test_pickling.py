@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fixed_random import pixels_for
-from ir_random import Recipe, build
+from support.fixed_random import pixels_for
+from support.ir_random import Recipe, build
 
 from stas_neuro.bundle import Bundle, Provenance, load_bundle, save_bundle
 from stas_neuro.ir import Graph

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_support import fine, make_checkpoint, stas
+from support.cli_support import fine, make_checkpoint, stas
 
 import stas_neuro
 from stas_neuro.backends import BACKENDS

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
+from support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 RECORDS = sorted((ROOT / "docs" / "adr").glob("0*.md"))
 
 

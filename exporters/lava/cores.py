@@ -22,7 +22,7 @@ def pieces_of(graph: Graph, mapping: Mapping, node: Node) -> tuple[Piece, ...]:
 
 
 def cores_of(graph: Graph, mapping: Mapping, ways: Routes, *, gated: bool) -> dict[str, Array]:
-    """Give `Network.cores`, which `processes.place` describes; `gated` lets cores of halted tokens stand."""
+    """Give `Network.cores`, which `processes.pieces` describes; `gated` lets cores of halted tokens stand."""
     sources = {route.source for route in ways.routes} | {way.source for way in ways.arrivals}
     wakers = _wakers(graph, mapping) if gated else {}
     arrays: dict[str, Array] = {}

@@ -74,7 +74,7 @@ class Network:
     `layers` stand in topological order of the undelayed wires. `tensors` maps "layer/param" to arrays, of
     float64 or, where `arithmetic` is fixed, int16. `mean` and `std` normalise images per channel,
     (x / 255 - mean) / std for uint8 ones; a fixed network takes them as they are, its first layer does that.
-    `cores` maps "layer/what" to arrays, what a layer is told of the cores it is on (see `processes.place`);
+    `cores` maps "layer/what" to arrays, what a layer is told of the cores it is on (see `processes.pieces`);
     empty for a network on none. They change no result.
     """
 

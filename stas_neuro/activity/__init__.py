@@ -1,6 +1,6 @@
 """Events of a run: what happened, how often, where and when."""
 
-from stas_neuro.activity.alike import COMPARED, SAME_NETWORK, Fact, check_facts, not_checked
+from stas_neuro.activity.comparable import COMPARED, SAME_NETWORK, Fact, check_facts, not_checked
 from stas_neuro.activity.file import read_activity, write_activity
 from stas_neuro.activity.layers import builder_for, layers_of, mapped_layers
 from stas_neuro.activity.origin import Origin, hash_images

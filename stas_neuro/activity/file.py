@@ -19,7 +19,7 @@ from stas_neuro.activity.record import KINDS, MAPPED_KINDS, VISITS_LIMIT, Activi
 from stas_neuro.documents import shown
 from stas_neuro.errors import InputError
 from stas_neuro.files import check_version, parse_json, read_bytes, write_atomically
-from stas_neuro.mapping import Site
+from stas_neuro.mapping import CoreLocation
 
 FORMAT = "stas-neuro activity"
 SCHEMA_VERSION = 1
@@ -59,7 +59,7 @@ class _File:
     layers: list[Layer]
     events: list[_Event]
     visits: _Visits | None
-    cores: list[Site] = field(default_factory=list)
+    cores: list[CoreLocation] = field(default_factory=list)
     late: int = 0
     origin: Origin = UNKNOWN
 

@@ -11,11 +11,11 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from stas_neuro.activity.alike import JOINED, check_facts
+from stas_neuro.activity.comparable import JOINED, check_facts
 from stas_neuro.activity.origin import UNKNOWN, Origin
 from stas_neuro.errors import InputError
 from stas_neuro.ir import block_of
-from stas_neuro.mapping import Site
+from stas_neuro.mapping import CoreLocation
 from stas_neuro.pickling import MadeAnew
 
 Counts = npt.NDArray[np.int64]
@@ -152,7 +152,7 @@ class Activity(MadeAnew):
         Every kind of `KINDS`.
     visits : bool (images, T, L, N), optional
         Which block computed which token at which model step; None where that was not observed.
-    cores : tuple of Site
+    cores : tuple of CoreLocation
         Where the cores are that rows name; empty without a mapping.
     late : int
         Hardware steps by which halting decisions are late: 0, or what the schedule pipelined-stale needs.
@@ -169,7 +169,7 @@ class Activity(MadeAnew):
     steps: tuple[str, ...]
     counts: Mapping[str, Counts]
     visits: Visits | None = None
-    cores: tuple[Site, ...] = ()
+    cores: tuple[CoreLocation, ...] = ()
     late: int = 0
     origin: Origin = UNKNOWN
 
@@ -352,7 +352,7 @@ class ActivityBuilder:
     layers: Sequence[Layer]
     steps: Sequence[str]
     images: int
-    cores: tuple[Site, ...] = ()
+    cores: tuple[CoreLocation, ...] = ()
     late: int = 0
     _counts: dict[str, Counts] = field(init=False, repr=False)
     _layer_index: dict[str, int] = field(init=False, repr=False)

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from stas_neuro.backends.base import RunOptions, refuse_floats, refuse_runtime
 from stas_neuro.errors import InputError
+from stas_neuro.extras import needs
 from stas_neuro.ir import Graph
-from stas_neuro.parts import needs
 from stas_neuro.passes import Pass
 from stas_neuro.trace import Trace
 

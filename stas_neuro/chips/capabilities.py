@@ -30,7 +30,7 @@ class Finding:
     layer : str
         Node; empty for the whole network.
     resource : str
-        Of `stas_neuro.preflight.RESOURCES`.
+        Of `stas_neuro.checker.RESOURCES`.
     used, limit : int or str
         In the resource's unit.
     severity : str

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
+from stas_neuro.checker import RESOURCES, Finding, Preflight, Verdict, check
 from stas_neuro.cli.common import PATH, emit_json, emit_table, stas_command, weight_bits_option
-from stas_neuro.preflight import RESOURCES, Finding, Preflight, Verdict, check
 
 
 @stas_command(

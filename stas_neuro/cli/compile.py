@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from stas_neuro.bundle import Bundle, bundle_output, load_bundle, save_bundle
+from stas_neuro.checker import Verdict, check
 from stas_neuro.chips import MissingEntry, load_profile
 from stas_neuro.chips.profile import profile_path
 from stas_neuro.cli.common import (
@@ -28,7 +29,6 @@ from stas_neuro.ir import Encoding
 from stas_neuro.models.config import ACCUMULATIONS, READOUTS
 from stas_neuro.passes import SCHEDULES
 from stas_neuro.placement import OBJECTIVES, STRATEGIES, Objective, Strategy, utilisation
-from stas_neuro.preflight import Verdict, check
 from stas_neuro.report import cannot_take
 from stas_neuro.report.placement import utilisation_report
 

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from stas_neuro import api
+from stas_neuro.assets import HALTING_MODEL, IMAGES, ONE_STEP_MODEL, asset
 from stas_neuro.bundle import load_bundle, save_bundle
 from stas_neuro.chips import list_profiles, load_profile
 from stas_neuro.cli.common import (
@@ -34,9 +35,8 @@ from stas_neuro.files import Output
 from stas_neuro.labels import match_classes
 from stas_neuro.report import comparison_what_if, predictions_table, si, write_halting_map
 from stas_neuro.report.tables import disclaimer
-from stas_neuro.shipped import HALTING_MODEL, IMAGES, ONE_STEP_MODEL, shipped
 from stas_neuro.trace import Trace
-from stas_neuro.verification import Verification, verify
+from stas_neuro.verifier import Verification, verify
 
 VERIFIED = 8
 """Images that the demo compares spike by spike."""
@@ -120,7 +120,7 @@ def command(output: Path | None, images: int, force: bool, as_json: bool) -> Non
 def _demonstrate(directory: Path, count: int, force: bool) -> _Demonstration:
     begun = time.perf_counter()
     with Output.marked(directory, PICTURE, force=force).filled() as fresh:
-        data = load_data(str(shipped(IMAGES))).select(slice(0, count))
+        data = load_data(str(asset(IMAGES))).select(slice(0, count))
         halting = _run(HALTING, data, fresh, directory, backend="lava")
         data = match_classes(data, load_bundle(fresh / "halting.stas").graph.classes)
         with progress("comparing spikes") as told:
@@ -146,7 +146,7 @@ def _run(
     model: _Model, data: LabelledImages, fresh: Path, directory: Path, backend: str = "reference"
 ) -> Trace:
     """Compile a model and run it; leave both in `fresh`, which will be `directory`."""
-    checkpoint, path = shipped(model.checkpoint), fresh / f"{model.name}.stas"
+    checkpoint, path = asset(model.checkpoint), fresh / f"{model.name}.stas"
     bits = BITS if model is HALTING else None
     made = compile(checkpoint, accumulate=model.accumulate, bits=bits)
     save_bundle(made.graph, path, made.provenance, quantised=made.quantised)

@@ -26,12 +26,12 @@ from stas_neuro.cli.common import (
 from stas_neuro.compiler.integers import SCALES_FILE
 from stas_neuro.data import LabelledImages, data_path, load_data
 from stas_neuro.errors import InputError
+from stas_neuro.extras import needs
 from stas_neuro.files import Output, check_outputs
-from stas_neuro.finetuning import fine_tune
 from stas_neuro.labels import sample
 from stas_neuro.models.config import ACCUMULATIONS, ATTENTIONS, FIRES, PRESETS, READOUTS, STEMS, StasConfig
 from stas_neuro.models.config import preset as named_preset
-from stas_neuro.parts import needs
+from stas_neuro.training.finetuning import fine_tune
 from stas_neuro.training.options import TrainOptions
 
 MODEL_HELP = {

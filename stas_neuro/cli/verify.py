@@ -20,15 +20,15 @@ from stas_neuro.cli.common import (
 from stas_neuro.data import data_path, load_data
 from stas_neuro.errors import InputError
 from stas_neuro.files import Output, check_outputs, json_object, read_bytes
-from stas_neuro.verification import (
+from stas_neuro.verifier import (
     BASELINE,
     CHOICES,
     FORMAT,
     INTEGER_BASELINE,
     TOLERANCE,
     Agreement,
+    ArithmeticCheck,
     LayerAgreement,
-    Part,
     Saturation,
     Verification,
     verify,
@@ -145,7 +145,7 @@ def show(result: Verification) -> None:
     _show_hashes(result)
 
 
-def _show_part(part: Part, images: int) -> None:
+def _show_part(part: ArithmeticCheck, images: int) -> None:
     columns = ("against " + part.baseline, "dtype", "spikes differing")
     states = ("membranes, scores",) if part.arithmetic == "fixed" else ()
     title = (
@@ -189,7 +189,7 @@ def _row(agreement: Agreement) -> tuple[object, ...]:
     )
 
 
-def _show_lowering(lowering: Agreement, before: Part, after: Part) -> None:
+def _show_lowering(lowering: Agreement, before: ArithmeticCheck, after: ArithmeticCheck) -> None:
     """Print what integers change: nothing of it is promised."""
     worst = sorted(lowering.layers, key=lambda layer: -layer.share)
     tokens = percent(1 - lowering.tokens_differing / lowering.tokens_compared)

@@ -1,6 +1,6 @@
 """What a run costs on a chip: hardware profiles times activity."""
 
-from stas_neuro.energy.alike import check_alike, check_same_network
+from stas_neuro.energy.comparable import check_alike, check_same_network
 from stas_neuro.energy.compare import Comparison, Saving, compare
 from stas_neuro.energy.events import PRICES, Price
 from stas_neuro.energy.figures import disclaimer_of
@@ -16,9 +16,9 @@ from stas_neuro.energy.result import (
     StepCost,
     TokenCost,
 )
-from stas_neuro.energy.schedule import SCHEDULES, Schedule, fastest
-from stas_neuro.energy.schedules import ScheduleCost, compare_schedules
-from stas_neuro.energy.split import Split
+from stas_neuro.energy.savings import Split
+from stas_neuro.energy.schedule_times import ScheduleCost, compare_schedules
+from stas_neuro.energy.timing import SCHEDULES, Schedule, fastest
 
 __all__ = [
     "GATINGS",

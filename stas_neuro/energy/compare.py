@@ -12,13 +12,13 @@ import numpy as np
 from stas_neuro.activity import Activity
 from stas_neuro.chips.errors import CannotRun
 from stas_neuro.chips.profile import MissingEntry, Profile
-from stas_neuro.energy.alike import check_baselines
+from stas_neuro.energy.comparable import check_baselines
 from stas_neuro.energy.figures import disclaimer_of
 from stas_neuro.energy.gating import Gating, computed_halted
 from stas_neuro.energy.pricing import estimate, op_count
 from stas_neuro.energy.result import Estimate, Interval
-from stas_neuro.energy.schedule import Schedule, fastest
-from stas_neuro.energy.split import Split, at_every_step, held_to, split
+from stas_neuro.energy.savings import Split, at_every_step, held_to, split
+from stas_neuro.energy.timing import Schedule, fastest
 
 Refusal = MissingEntry | CannotRun
 _NOTHING = "the run without halting costs nothing"

@@ -9,11 +9,11 @@ import numpy as np
 
 from stas_neuro.activity import TOTAL_LIMIT, Activity
 from stas_neuro.chips.profile import Corners, Profile
+from stas_neuro.energy.core_assignment import CoreAssignment
 from stas_neuro.energy.events import PRICES, Events
 from stas_neuro.energy.latency import Latency
-from stas_neuro.energy.placement import Placement
 from stas_neuro.energy.result import CoreCost, EventCost, LayerCost, StepCost, TokenCost, interval
-from stas_neuro.energy.schedule import HardwareStep
+from stas_neuro.energy.timing import HardwareStep
 from stas_neuro.errors import InputError
 from stas_neuro.ir import block_of
 
@@ -116,7 +116,7 @@ def price_events(
     return priced
 
 
-def by_layer(activity: Activity, dynamic: Dynamic, placement: Placement | None) -> tuple[LayerCost, ...]:
+def by_layer(activity: Activity, dynamic: Dynamic, placement: CoreAssignment | None) -> tuple[LayerCost, ...]:
     """Sum up by layer of the network, in the order of the record."""
     rows: dict[str, list[int]] = {}
     for row, layer in enumerate(activity.layers):
@@ -154,7 +154,7 @@ def by_step(
 def by_core(
     activity: Activity,
     dynamic: Dynamic,
-    placement: Placement | None,
+    placement: CoreAssignment | None,
     core_steps: Corners | None,
     took: Latency | None,
     unavailable: dict[str, str],

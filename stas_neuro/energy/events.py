@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from stas_neuro.activity import Activity, Counts
-from stas_neuro.energy.gates import Sent, alive_spikes, core_gates
-from stas_neuro.energy.gating import Gating, Stepping, owners, stepping, turns
-from stas_neuro.energy.schedule import HardwareStep
+from stas_neuro.energy.gate_messages import Sent, alive_spikes, core_gates
+from stas_neuro.energy.gating import Gating, Stepping, neuron_rows, stepping, turns
+from stas_neuro.energy.timing import HardwareStep
 from stas_neuro.errors import InputError
 
 EventCounts = npt.NDArray[np.int64] | npt.NDArray[np.float64]
@@ -184,7 +184,7 @@ def _keeps(activity: Activity) -> npt.NDArray[np.int64]:
 
 def _updated(activity: Activity, counts: Mapping[str, EventCounts]) -> EventCounts:
     updated: EventCounts = counts["updates_active"] + counts["updates_inactive"]
-    for row, owner in enumerate(owners(activity)):
+    for row, owner in enumerate(neuron_rows(activity)):
         if row != owner:
             updated[:, owner] += counts["halt_accumulations"][:, row]
     return updated
@@ -192,7 +192,7 @@ def _updated(activity: Activity, counts: Mapping[str, EventCounts]) -> EventCoun
 
 def _thrown_away(activity: Activity, synops: EventCounts) -> npt.NDArray[np.float64]:
     """Estimate what synaptic operations halted tokens would have done: as in a layer's busiest step."""
-    counts, rows = activity.counts, owners(activity)
+    counts, rows = activity.counts, neuron_rows(activity)
     live = (counts["updates_active"] + counts["updates_inactive"]).sum(axis=0)[rows]
     per_update = synops.sum(axis=0) / np.maximum(live, 1)
     busiest = np.where(live > 0, per_update, 0).max(axis=1)

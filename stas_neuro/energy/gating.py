@@ -13,7 +13,7 @@ import numpy.typing as npt
 from stas_neuro.activity import KINDS, Activity
 from stas_neuro.chips.errors import CannotRun
 from stas_neuro.chips.profile import Profile
-from stas_neuro.energy.schedule import HardwareStep, phase_of
+from stas_neuro.energy.timing import HardwareStep, phase_of
 from stas_neuro.errors import InputError
 
 Gating = Literal["silent", "none", "core", "power"]
@@ -156,7 +156,7 @@ def stepping(activity: Activity, ticks: Sequence[HardwareStep]) -> Stepping:
     return Stepping(stepped, at_work)
 
 
-def owners(activity: Activity) -> npt.NDArray[np.intp]:
+def neuron_rows(activity: Activity) -> npt.NDArray[np.intp]:
     """Find, for each row, the row whose neurons its synapses end on."""
     rows = {layer.name: row for row, layer in enumerate(activity.layers)}
     return np.array([rows[layer.placed_with or layer.name] for layer in activity.layers], dtype=np.intp)
@@ -164,7 +164,7 @@ def owners(activity: Activity) -> npt.NDArray[np.intp]:
 
 def _live(activity: Activity) -> Flags:
     """Whether a row has a live token in a step, (images, rows, steps)."""
-    counts, owner = activity.counts, owners(activity)
+    counts, owner = activity.counts, neuron_rows(activity)
     updated = (counts["updates_active"] + counts["updates_inactive"])[:, owner]
     anything = sum(counts[kind] for kind in KINDS if kind not in _NOT_DONE)
     return np.where(updated + counts["updates_gated"][:, owner] > 0, updated > 0, np.asarray(anything) > 0)

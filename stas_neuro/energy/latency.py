@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from stas_neuro.chips.profile import Corners, Profile
+from stas_neuro.energy.core_assignment import CoreAssignment
 from stas_neuro.energy.events import PRICES, EventCounts, Events
 from stas_neuro.energy.gating import Flags, Stepping
-from stas_neuro.energy.placement import Placement
-from stas_neuro.energy.schedule import HardwareStep
+from stas_neuro.energy.timing import HardwareStep
 
 _UNITS = ("synapse", "neuron", "message")
 _APART = ("updates_idle", "state_resets")
@@ -53,7 +53,7 @@ class Latency:
     busiest_share: float
 
 
-def needed_times(events: Events, placement: Placement) -> list[str]:
+def needed_times(events: Events, placement: CoreAssignment) -> list[str]:
     """Name the profile entries that the latency of these events depends on."""
     priced = [price for price in PRICES if price.unit != "network" and events.counts[price.event].any()]
     entries = [f"time.{price.entry}" for price in priced]
@@ -65,7 +65,7 @@ def needed_times(events: Events, placement: Placement) -> list[str]:
 def price_latency(
     events: Events,
     ticks: Sequence[HardwareStep],
-    placement: Placement,
+    placement: CoreAssignment,
     profile: Profile,
     stream: int = 0,
 ) -> Latency:
@@ -104,7 +104,7 @@ def price_latency(
         spacing=np.concatenate([part.spacing for part in parts]),
         gated=np.concatenate([part.gated for part in parts]),
         busy=(np.asarray(busy) / whole if whole else np.zeros(share.shape[1]))[cores],
-        busiest=tuple(placement.owners[row] for row in np.flatnonzero(share[:, busiest])),
+        busiest=tuple(placement.neuron_layers[row] for row in np.flatnonzero(share[:, busiest])),
         busiest_share=float(np.max(decided) / whole) if whole else 0.0,
     )
 
@@ -118,7 +118,7 @@ class _Chunk:
         images: slice,
         ticks: Sequence[HardwareStep],
         share: npt.NDArray[np.float64],
-        placement: Placement,
+        placement: CoreAssignment,
         profile: Profile,
         stream: int,
     ) -> None:
@@ -217,7 +217,7 @@ def _of_images(events: Events, images: slice) -> Events:
     return Events(counts, events.turn, events.updated[images], events.keeps, events.idles, kept)
 
 
-def _barrier(placement: Placement) -> str:
+def _barrier(placement: CoreAssignment) -> str:
     return "time.barrier" if placement.chips <= 1 else "time.barrier_multi_chip"
 
 

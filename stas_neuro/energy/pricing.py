@@ -14,14 +14,14 @@ import numpy as np
 from stas_neuro.activity import Activity
 from stas_neuro.chips.capabilities import shortfalls
 from stas_neuro.chips.profile import Corners, Profile, load_profile
+from stas_neuro.energy.core_assignment import CoreAssignment, assign_cores
 from stas_neuro.energy.dynamic import by_core, by_layer, by_step, by_token, price_events
 from stas_neuro.energy.events import Events, count_events
 from stas_neuro.energy.figures import figures_of
 from stas_neuro.energy.gating import ESTIMATED_NONE, GATINGS, UNMAPPED_CORE, Gating, check_gating, gating_of
 from stas_neuro.energy.latency import Latency, needed_times, price_latency
-from stas_neuro.energy.placement import Placement, place
 from stas_neuro.energy.result import Estimate, Interval, Spread, interval
-from stas_neuro.energy.schedule import SCHEDULES, HardwareStep, Schedule, fastest, hardware_steps, phase_of
+from stas_neuro.energy.timing import SCHEDULES, HardwareStep, Schedule, fastest, hardware_steps, phase_of
 from stas_neuro.errors import InputError
 
 OP_COUNT = "cmos45"
@@ -95,7 +95,7 @@ def estimate(
     gating = gating_of(activity, gating)
     check_gating(activity, profile, gating)
     ticks = hardware_steps(activity, schedule) if profile.reason("time") is None else None
-    placement = place(activity, profile, weight_bits) if profile.reason("limits") is None else None
+    placement = assign_cores(activity, profile, weight_bits) if profile.reason("limits") is None else None
     events = count_events(activity, gating, profile.graded_spikes, ticks)
     unavailable: dict[str, str] = {}
     dynamic = price_events(activity, events, profile, unavailable)
@@ -190,7 +190,7 @@ def op_count(activity: Activity, gating: Gating | None = None) -> Interval:
 def _latency(
     events: Events,
     ticks: Sequence[HardwareStep] | None,
-    placement: Placement | None,
+    placement: CoreAssignment | None,
     profile: Profile,
     stream: int,
     unavailable: dict[str, str],
@@ -206,7 +206,7 @@ def _latency(
 
 
 def _power(
-    name: str, placement: Placement | None, profile: Profile, unavailable: dict[str, str]
+    name: str, placement: CoreAssignment | None, profile: Profile, unavailable: dict[str, str]
 ) -> Corners | None:
     """Power in W, (3,); management is that of every chip."""
     reason = profile.reason(f"power.{name}") or profile.reason("limits")
@@ -245,7 +245,7 @@ def _steps_an_image(activity: Activity) -> int:
 def _core_steps(
     events: Events,
     ticks: Sequence[HardwareStep] | None,
-    placement: Placement | None,
+    placement: CoreAssignment | None,
     unavailable: dict[str, str],
 ) -> Corners | None:
     """How often each core is stepped, mean of an image, (cores,)."""
@@ -283,7 +283,7 @@ def _assumptions(
     gating: Gating,
     schedule: Schedule,
     ticks: Sequence[HardwareStep] | None,
-    placement: Placement | None,
+    placement: CoreAssignment | None,
 ) -> tuple[str, ...]:
     told = [f"gating {gating}: {GATINGS[gating]}"]
     if gating == "none" and activity.counts["updates_gated"].any():

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stas_neuro.ir.ops import Gate, HaltAccumulate, Readout
-from stas_neuro.ir.ops.base import BoundSite, Node, TypeSite, Untypable
+from stas_neuro.ir.ops.base import BoundContext, Node, TypeContext, Untypable
 from stas_neuro.ir.problems import Problems
 from stas_neuro.ir.ranges import Range
 from stas_neuro.ir.types import Kind, ValueType
@@ -29,7 +29,7 @@ def infer_types(graph: Graph, problems: Problems) -> dict[tuple[str, str], Value
             if not edge.delay and (edge.src, edge.src_port) in types
         }
         try:
-            outputs = node.infer(TypeSite(node, graph, inputs, problems))
+            outputs = node.infer(TypeContext(node, graph, inputs, problems))
         except Untypable:
             continue
         types.update({(node.name, port): value for port, value in outputs.items()})
@@ -52,7 +52,7 @@ def infer_bounds(
             for port, edge in graph.inputs(node).items()
             if (edge.src, edge.src_port) in ranges
         }
-        outputs = node.bound(BoundSite(node, graph, inputs, types, problems))
+        outputs = node.bound(BoundContext(node, graph, inputs, types, problems))
         ranges.update({(node.name, port): value for port, value in outputs.items()})
     return {key: replace(value, bound=ranges[key].high, low=ranges[key].low) for key, value in types.items()}
 

@@ -15,13 +15,13 @@ from stas_neuro.errors import InputError
 from stas_neuro.files import check_version, parse_json
 
 SCHEMA_VERSION = 1
-SITE_LIMIT = 1 << 16
+LOCATION_LIMIT = 1 << 16
 """Of chips, and of tiles along x and y: far beyond any machine, and sums of hops stay exact."""
 _REMEDY = "compile the bundle again with --placement"
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
-class Site:
+class CoreLocation:
     """Where a core is: its chip, and the column and row of its tile on that chip's mesh."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -31,9 +31,9 @@ class Site:
     y: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.chip, self.x, self.y) < 0 or max(self.chip, self.x, self.y) >= SITE_LIMIT:
+        if min(self.chip, self.x, self.y) < 0 or max(self.chip, self.x, self.y) >= LOCATION_LIMIT:
             what = f"a core is at chip {self.chip}, tile {self.x},{self.y}"
-            raise InputError(what, f"count from 0, to less than {SITE_LIMIT}")
+            raise InputError(what, f"count from 0, to less than {LOCATION_LIMIT}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,7 @@ class Mapping:
         Profile whose limits it respects.
     strategy : str
         How it was decided: channel-major, token-major or halting-aware.
-    cores : tuple of Site
+    cores : tuple of CoreLocation
     pieces : tuple of Piece
         A layer has at most one on a core; together they hold each of its neurons once.
     groups : int or None
@@ -110,7 +110,7 @@ class Mapping:
 
     profile: str
     strategy: str
-    cores: tuple[Site, ...]
+    cores: tuple[CoreLocation, ...]
     pieces: tuple[Piece, ...]
     groups: int | None = None
     schema_version: int = SCHEMA_VERSION

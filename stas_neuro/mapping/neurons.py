@@ -56,7 +56,7 @@ def extent(graph: Graph, node: Node) -> tuple[int, int]:
     return (value.shape[0], 1) if value.kind in _PER_TOKEN else (1, value.shape[0])
 
 
-def owners(graph: Graph) -> dict[str, tuple[int, int]]:
+def neuron_layers(graph: Graph) -> dict[str, tuple[int, int]]:
     """Name the nodes that keep neurons on cores, with their positions and features, in topological order.
 
     These are what a mapping places. What computes beside the cores is not among them.
@@ -70,7 +70,7 @@ def owners(graph: Graph) -> dict[str, tuple[int, int]]:
 
 def check_mapping(graph: Graph, mapping: Mapping) -> None:
     """Raise InputError unless a mapping holds every neuron of a graph, and no other."""
-    known = owners(graph)
+    known = neuron_layers(graph)
     for layer in mapping.layers:
         if layer not in known:
             what = f"the mapping places {layer}, which keeps no neurons of this network"

@@ -31,7 +31,7 @@ from stas_neuro.ir import (
     op_of,
     per_op,
 )
-from stas_neuro.mapping.neurons import extent, owners
+from stas_neuro.mapping.neurons import extent, neuron_layers
 
 Wanted = NDArray[np.bool_]
 """Which values of a node are wanted, (positions, features) as `extent` has them."""
@@ -63,7 +63,7 @@ class Reach:
         self.graph = graph
         self.extents = {node.name: extent(graph, node) for node in graph.nodes if node.OUTPUTS}
         beside = {node.name for node in graph.nodes if isinstance(node, Input) or node.off_core}
-        self.sources = owners(graph).keys() | beside
+        self.sources = neuron_layers(graph).keys() | beside
         accumulators = graph.accumulators
         self._own_block = {node.name: block for block, node in enumerate(accumulators)}
         self._visits: dict[tuple[str, str, int], int] = {}

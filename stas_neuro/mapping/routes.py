@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stas_neuro.ir import Graph, HaltAccumulate, Node, Phase
-from stas_neuro.mapping.mapping import Mapping, Piece, Site
+from stas_neuro.mapping.mapping import CoreLocation, Mapping, Piece
 from stas_neuro.mapping.neurons import check_mapping, extent, works_in
 from stas_neuro.mapping.reach import Need, Reach, Wanted, join
 
@@ -184,7 +184,7 @@ def _homes(graph: Graph, mapping: Mapping, layer: str) -> NDArray[np.intp]:
     return homes
 
 
-def places_of(cores: Sequence[Site]) -> Steps:
+def places_of(cores: Sequence[CoreLocation]) -> Steps:
     """Give chip, column and row of each core, int64 (3, cores)."""
     columns = ([getattr(site, name) for site in cores] for name in ("chip", "x", "y"))
     return np.array(list(columns), np.int64)

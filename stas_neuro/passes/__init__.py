@@ -4,15 +4,15 @@ from stas_neuro.passes.compute_halted import ComputeHalted
 from stas_neuro.passes.driver import Pass, PassError, run_passes
 from stas_neuro.passes.fold import FoldBatchNorm
 from stas_neuro.passes.integer_walk import LayerUnits
-from stas_neuro.passes.quantise import WIDEST_STATE, Quantise
-from stas_neuro.passes.scales import LayerScale, Statistics
-from stas_neuro.passes.stale import (
+from stas_neuro.passes.late_decisions import (
     SCHEDULES,
     DelayDecisions,
     decisions_of,
     schedule_decisions,
     spiking_stages,
 )
+from stas_neuro.passes.quantise import WIDEST_STATE, Quantise
+from stas_neuro.passes.scales import LayerScale, Statistics
 
 __all__ = [
     "SCHEDULES",

@@ -11,7 +11,7 @@ from stas_neuro.ir import (
     Graph,
     Node,
 )
-from stas_neuro.passes.stale import halting_mode
+from stas_neuro.passes.late_decisions import halting_mode
 
 
 @dataclass(frozen=True)

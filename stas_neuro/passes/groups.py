@@ -13,7 +13,7 @@ from stas_neuro.ir import (
 
 
 @dataclass(frozen=True)
-class Group:
+class UnitGroup:
     """Layers of one unit and the neurons that their output drives."""
 
     sources: tuple[Node, ...]
@@ -25,7 +25,7 @@ class Group:
         return self.lifs[0].tau if self.lifs else 1.0
 
 
-def unit_groups(graph: Graph, problems: Problems) -> tuple[Group, ...]:
+def unit_groups(graph: Graph, problems: Problems) -> tuple[UnitGroup, ...]:
     """Partition the sources and LIFs of a graph, in the order of their first source."""
     root: dict[str, str] = {}
 
@@ -49,7 +49,7 @@ def unit_groups(graph: Graph, problems: Problems) -> tuple[Group, ...]:
     return tuple(_group(nodes, problems) for nodes in members.values())
 
 
-def _group(nodes: list[Node], problems: Problems) -> Group:
+def _group(nodes: list[Node], problems: Problems) -> UnitGroup:
     sources = tuple(node for node in nodes if node.traits.makes_current)
     lifs = tuple(node for node in nodes if isinstance(node, LIF))
     if not sources:
@@ -63,4 +63,4 @@ def _group(nodes: list[Node], problems: Problems) -> Group:
             if source.traits.multiplies_spikes:
                 what = f"{type(source).__name__} is added to the output of other layers"
                 problems.add(source.name, what, "give it neurons of its own")
-    return Group(sources, lifs)
+    return UnitGroup(sources, lifs)

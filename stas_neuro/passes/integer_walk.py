@@ -59,7 +59,7 @@ from stas_neuro.ir import (
     per_op,
     synaptic_ranges,
 )
-from stas_neuro.passes.groups import Group, unit_groups
+from stas_neuro.passes.groups import UnitGroup, unit_groups
 from stas_neuro.passes.halting_integers import plan_readout, score_table
 from stas_neuro.passes.scales import LayerScale, Limits, Synapses, fit_group, mantissas
 
@@ -109,7 +109,7 @@ class IntegerWalk:
         self.images: set[Key] = set()
         """Values that are the image, or its mean over frames."""
         self.scales: dict[str, LayerScale] = {}
-        self.groups: dict[str, Group] = {}
+        self.groups: dict[str, UnitGroup] = {}
         for group in unit_groups(graph, self.problems):
             self.groups.update(dict.fromkeys((node.name for node in (*group.sources, *group.lifs)), group))
 
@@ -229,7 +229,7 @@ class IntegerWalk:
             Problem(node.name, "the given scales are not of its weights", "fine-tune the model anew")
         )
 
-    def _scale(self, group: Group) -> None:
+    def _scale(self, group: UnitGroup) -> None:
         """Choose the scales of a group's layers, or take those that were given."""
         given = self.options.scales
         names = [source.name for source in group.sources]

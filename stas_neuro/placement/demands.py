@@ -32,7 +32,7 @@ from stas_neuro.ir import (
     op_of,
     per_op,
 )
-from stas_neuro.mapping.neurons import owners, placed_with
+from stas_neuro.mapping.neurons import neuron_layers, placed_with
 
 EXPONENT_BITS = 4
 """Of the power of two that the weights of a feature are multiplied by, -8..7."""
@@ -41,7 +41,7 @@ DEFAULT_BITS = 8
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Owner:
+class LayerDemand:
     """A layer that keeps neurons, and what they ask of a core.
 
     Parameters
@@ -82,19 +82,19 @@ class Owner:
         return (end - first) * (synapses + self.feature_bits) + heads * self.head_bits
 
 
-def owners_of(graph: Graph, bits: int = DEFAULT_BITS) -> tuple[Owner, ...]:
+def demands_of(graph: Graph, bits: int = DEFAULT_BITS) -> tuple[LayerDemand, ...]:
     """List the layers that keep neurons, in topological order.
 
     `bits` of a weight are those of the integers where the graph has them.
     """
     stages = {layer.name: layer.stage or 0 for layer in layers_of(graph)}
-    members: dict[str, list[Node]] = {name: [graph.node(name)] for name in owners(graph)}
+    members: dict[str, list[Node]] = {name: [graph.node(name)] for name in neuron_layers(graph)}
     for node in graph.nodes:
         if node.traits.counts_events and (owner := placed_with(graph, node)):
             members[owner].append(node)
     return tuple(
         _owner(graph, graph.node(name), stages[name], extent, members[name], bits)
-        for name, extent in owners(graph).items()
+        for name, extent in neuron_layers(graph).items()
     )
 
 
@@ -117,7 +117,7 @@ def weight_bits(graph: Graph, bits: int, profile: Profile) -> int:
 
 def _owner(
     graph: Graph, owner: Node, stage: int, extent: tuple[int, int], members: list[Node], bits: int
-) -> Owner:
+) -> LayerDemand:
     positions, features = extent
     synapses = np.zeros(positions, dtype=np.int64)
     demand: dict[str, int] = {"shared_bits": 0, "feature_bits": 0, "head_bits": 0, "head": 0}
@@ -129,7 +129,7 @@ def _owner(
             demand["feature_bits"] += EXPONENT_BITS
         for name, value in _MEMORY[op_of(node)](graph, node).items():
             demand[name] += value
-    return Owner(
+    return LayerDemand(
         name=owner.name,
         scope=owner.scope,
         stage=stage,

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from stas_neuro.ir import Graph
 from stas_neuro.mapping.reach import Reach, Wanted
 from stas_neuro.mapping.routes import merged
-from stas_neuro.placement.demands import Owner
+from stas_neuro.placement.demands import LayerDemand
 from stas_neuro.placement.limits import Limits
 from stas_neuro.placement.reasons import Reason
 
@@ -76,17 +76,19 @@ class Packer:
         other._targets = {name: targets.copy() for name, targets in self._targets.items()}
         return other
 
-    def check(self, owner: Owner) -> None:
+    def check(self, demand: LayerDemand) -> None:
         """Keep the reasons why a neuron of a layer fits no core, but for where it sends to."""
-        side = isqrt(owner.positions)
+        side = isqrt(demand.positions)
         # Of a square map the neuron in the middle has the most sources; of others none is known to.
-        middle = [side // 2 * side + side // 2] if side * side == owner.positions else range(owner.positions)
+        middle = (
+            [side // 2 * side + side // 2] if side * side == demand.positions else range(demand.positions)
+        )
         neurons = [Region((at,), (0, 1)) for at in middle]
-        fan_ins = [sum(int(v.sum()) for v in self._needed(owner, neuron).values()) for neuron in neurons]
+        fan_ins = [sum(int(v.sum()) for v in self._needed(demand, neuron).values()) for neuron in neurons]
         most = max(fan_ins)
-        self.reasons += self._broken(owner, neurons[fan_ins.index(most)], Core(("", 0)))
+        self.reasons += self._broken(demand, neurons[fan_ins.index(most)], Core(("", 0)))
         if self.limits.fan_in is not None and most > self.limits.fan_in:
-            self.reasons.append(Reason(owner.name, "fan-in", most, self.limits.fan_in))
+            self.reasons.append(Reason(demand.name, "fan-in", most, self.limits.fan_in))
 
     def overfull(self) -> Iterator[Reason]:
         """Tell the cores that send to more than was known when they were filled: over delays, backwards."""
@@ -97,7 +99,7 @@ class Packer:
             if limit is not None and needed > limit:
                 yield Reason(next(iter(core.pieces)), "output axons", needed, limit)
 
-    def place(self, owner: Owner, region: Region, domain: Domain, axis: Axis) -> None:
+    def place(self, demand: LayerDemand, region: Region, domain: Domain, axis: Axis) -> None:
         """Put a region of a layer on cores of a domain: whole where it fits, else cut along `axis`.
 
         Where one step of that axis does not fit a core, the other one is cut too.
@@ -105,48 +107,48 @@ class Packer:
         waiting = [region]
         while waiting:
             whole = waiting.pop(0)
-            home = self._open_core(owner, whole, domain)
+            home = self._open_core(demand, whole, domain)
             if home is not None:
-                self._put(owner, whole, home)
+                self._put(demand, whole, home)
                 continue
-            fitting, rest = self._largest(owner, whole, axis)
+            fitting, rest = self._largest(demand, whole, axis)
             if fitting is None:
                 return
             self.cores.append(Core(domain))
-            self._put(owner, fitting, self.cores[-1])
+            self._put(demand, fitting, self.cores[-1])
             waiting = [*rest, *waiting]
 
-    def _open_core(self, owner: Owner, region: Region, domain: Domain) -> Core | None:
+    def _open_core(self, demand: LayerDemand, region: Region, domain: Domain) -> Core | None:
         for core in self.cores:
-            if core.domain == domain and owner.name not in core.pieces and self._fits(owner, region, core):
+            if core.domain == domain and demand.name not in core.pieces and self._fits(demand, region, core):
                 return core
         return None
 
-    def _largest(self, owner: Owner, region: Region, axis: Axis) -> tuple[Region | None, list[Region]]:
+    def _largest(self, demand: LayerDemand, region: Region, axis: Axis) -> tuple[Region | None, list[Region]]:
         """Cut off the largest part that fits an empty core; None, and reasons, where a neuron does not."""
         neuron = Region(region.positions[:1], (region.features[0], region.features[0] + 1))
-        if broken := list(self._broken(owner, neuron, Core(("", 0)))):
+        if broken := list(self._broken(demand, neuron, Core(("", 0)))):
             self.reasons += broken
             return None, []
-        fitting, rest = self._prefix(owner, region, axis)
+        fitting, rest = self._prefix(demand, region, axis)
         if fitting is not None:
             return fitting, rest
         other: Axis = "features" if axis == "positions" else "positions"
         parts, size = 2, _size(region, other)
         while parts <= size:
             pieces = list(_cut(region, other, parts))
-            fitting, rest = self._prefix(owner, pieces[0], axis)
+            fitting, rest = self._prefix(demand, pieces[0], axis)
             if fitting is not None:
                 return fitting, [*rest, *pieces[1:]]
             parts += 1
-        raise AssertionError(f"{owner.name}: a neuron fits a core, and no part of the layer does")
+        raise AssertionError(f"{demand.name}: a neuron fits a core, and no part of the layer does")
 
-    def _prefix(self, owner: Owner, region: Region, axis: Axis) -> tuple[Region | None, list[Region]]:
+    def _prefix(self, demand: LayerDemand, region: Region, axis: Axis) -> tuple[Region | None, list[Region]]:
         """Take as many steps along an axis as fit an empty core, at least one, and what is left."""
         low, high = 0, _size(region, axis)
         while low < high:
             middle = (low + high + 1) // 2
-            if self._fits(owner, _split(region, axis, middle)[0], Core(("", 0))):
+            if self._fits(demand, _split(region, axis, middle)[0], Core(("", 0))):
                 low = middle
             else:
                 high = middle - 1
@@ -155,58 +157,58 @@ class Packer:
         first, rest = _split(region, axis, low)
         return first, rest
 
-    def _fits(self, owner: Owner, region: Region, core: Core) -> bool:
-        return not any(self._broken(owner, region, core))
+    def _fits(self, demand: LayerDemand, region: Region, core: Core) -> bool:
+        return not any(self._broken(demand, region, core))
 
-    def _broken(self, owner: Owner, region: Region, core: Core) -> Iterator[Reason]:
+    def _broken(self, demand: LayerDemand, region: Region, core: Core) -> Iterator[Reason]:
         """Tell the limits that a core would exceed with a region, cheap ones first."""
         for resource, limit in self.limits.core.items():
-            needed = self._use(resource, owner, region, core)
+            needed = self._use(resource, demand, region, core)
             if needed > limit:
-                yield Reason(owner.name, resource, needed, limit)
+                yield Reason(demand.name, resource, needed, limit)
 
-    def _use(self, resource: str, owner: Owner, region: Region, core: Core) -> int:
+    def _use(self, resource: str, demand: LayerDemand, region: Region, core: Core) -> int:
         """Give what a core would use of a resource with a region."""
         if resource == "input axons":
-            return sum(int(values.sum()) for values in self._with(owner, region, core).values())
+            return sum(int(values.sum()) for values in self._with(demand, region, core).values())
         before = core.used.get(resource, 0)
         if resource == "neurons":
             return before + region.neurons
         if resource == "synaptic memory":
             positions, _ = region.index
             sharing = self.limits.weight_sharing
-            return before + owner.memory(positions, region.features, sharing=sharing)
-        targets = self._targets.get(owner.name)
+            return before + demand.memory(positions, region.features, sharing=sharing)
+        targets = self._targets.get(demand.name)
         return before + (0 if targets is None else int(targets[region.index].sum()))
 
-    def _with(self, owner: Owner, region: Region, core: Core) -> dict[str, Wanted]:
+    def _with(self, demand: LayerDemand, region: Region, core: Core) -> dict[str, Wanted]:
         """Give the values that a core would take with a region."""
-        needs = self._needed(owner, region)
+        needs = self._needed(demand, region)
         return core.taken | {name: values | core.taken.get(name, False) for name, values in needs.items()}
 
-    def _needed(self, owner: Owner, region: Region) -> dict[str, Wanted]:
+    def _needed(self, demand: LayerDemand, region: Region) -> dict[str, Wanted]:
         """Give the values that a region needs; what is computed beside the cores has no axons."""
-        needs = self._needs.get((owner.name, region))
+        needs = self._needs.get((demand.name, region))
         if needs is None:
-            needs = merged(self._reach.of(owner.name, region.positions, region.features))
+            needs = merged(self._reach.of(demand.name, region.positions, region.features))
             needs = {name: v for name, v in needs.items() if not self._graph.node(name).off_core}
-            self._needs[owner.name, region] = needs
+            self._needs[demand.name, region] = needs
         return needs
 
-    def _put(self, owner: Owner, region: Region, core: Core) -> None:
-        core.used = {resource: self._use(resource, owner, region, core) for resource in self.limits.core}
-        taken = self._with(owner, region, core)
+    def _put(self, demand: LayerDemand, region: Region, core: Core) -> None:
+        core.used = {resource: self._use(resource, demand, region, core) for resource in self.limits.core}
+        taken = self._with(demand, region, core)
         for source, values in taken.items():
             new = values & ~np.asarray(core.taken.get(source, False))
             self._targets.setdefault(source, np.zeros(values.shape, dtype=np.int64))
             self._targets[source] += new
         core.taken = taken
-        core.pieces[owner.name] = region
+        core.pieces[demand.name] = region
 
 
-def whole(owner: Owner) -> Region:
+def whole(demand: LayerDemand) -> Region:
     """All neurons of a layer."""
-    return Region(tuple(range(owner.positions)), (0, owner.features))
+    return Region(tuple(range(demand.positions)), (0, demand.features))
 
 
 def _size(region: Region, axis: Axis) -> int:

@@ -12,12 +12,11 @@ from stas_neuro.chips import Profile
 from stas_neuro.errors import InputError
 from stas_neuro.ir import Graph, Stage, block_of
 from stas_neuro.mapping import Mapping, Piece
-from stas_neuro.placement.demands import DEFAULT_BITS, Owner, owners_of, weight_bits
+from stas_neuro.placement.demands import DEFAULT_BITS, LayerDemand, demands_of, weight_bits
 from stas_neuro.placement.groups import scan_groups
 from stas_neuro.placement.limits import Limits, limits_of
 from stas_neuro.placement.packing import Packer, whole
 from stas_neuro.placement.reasons import DoesNotFit, Reason
-from stas_neuro.placement.sites import chips_of, near_sites
 from stas_neuro.placement.strategies import (
     Block,
     Objective,
@@ -26,6 +25,7 @@ from stas_neuro.placement.strategies import (
     fewest_cores,
     pack_layers,
 )
+from stas_neuro.placement.tiles import chips_of, near_sites
 from stas_neuro.placement.traffic import traffic_between
 
 Strategy = Literal["channel-major", "token-major", "halting-aware"]
@@ -74,16 +74,16 @@ def place(
     """
     _check_options(graph, strategy, groups, seen)
     limits = limits_of(profile)
-    owners = owners_of(graph, weight_bits(graph, bits, profile))
+    demands = demands_of(graph, weight_bits(graph, bits, profile))
     packer = Packer(graph, limits)
-    for owner in owners:
-        packer.check(owner)
+    for demand in demands:
+        packer.check(demand)
     if packer.reasons:
         raise DoesNotFit(profile.name, packer.reasons)
-    for scope, layers in _scopes(owners):
+    for scope, layers in _scopes(demands):
         block = block_of(scope)
         if block is None:
-            pack_layers(packer, scope, layers, lambda owner: [whole(owner)], "positions")
+            pack_layers(packer, scope, layers, lambda demand: [whole(demand)], "positions")
             continue
         if groups is None:
             groups = fewest_cores(packer, scope, layers, graph.tokens)
@@ -95,7 +95,7 @@ def place(
             visits = seen.visits[:, :, block]
             cut = Block(packer, scope, layers, graph.tokens, minimise).learned(groups, visits)
         pack_layers(packer, scope, layers, by_tokens(cut), "positions")
-    return _mapping(graph, profile, strategy, groups, limits, owners, packer, seen)
+    return _mapping(graph, profile, strategy, groups, limits, demands, packer, seen)
 
 
 def _check_options(graph: Graph, strategy: str, groups: int | None, seen: Activity | None) -> None:
@@ -129,10 +129,10 @@ def _check_network(graph: Graph, seen: Activity) -> None:
         raise InputError(error.what, "give a run of this network") from error
 
 
-def _scopes(owners: Sequence[Owner]) -> list[tuple[str, list[Owner]]]:
+def _scopes(demands: Sequence[LayerDemand]) -> list[tuple[str, list[LayerDemand]]]:
     """Part the layers by what they belong to, the last part first."""
-    scopes = list(dict.fromkeys(owner.scope for owner in reversed(owners)))
-    return [(scope, [owner for owner in owners if owner.scope == scope]) for scope in scopes]
+    scopes = list(dict.fromkeys(demand.scope for demand in reversed(demands)))
+    return [(scope, [demand for demand in demands if demand.scope == scope]) for scope in scopes]
 
 
 def _mapping(
@@ -141,12 +141,12 @@ def _mapping(
     strategy: str,
     groups: int | None,
     limits: Limits,
-    owners: Sequence[Owner],
+    demands: Sequence[LayerDemand],
     packer: Packer,
     seen: Activity | None,
 ) -> Mapping:
     reasons = [*packer.reasons, *packer.overfull()]
-    rank = {owner.name: index for index, owner in enumerate(owners)}
+    rank = {demand.name: index for index, demand in enumerate(demands)}
     first = {core.domain: len(rank) for core in packer.cores}
     for core in packer.cores:
         first[core.domain] = min(first[core.domain], *(rank[name] for name in core.pieces))
@@ -162,7 +162,7 @@ def _mapping(
         for name, region in core.pieces.items()
     ]
     pieces.sort(key=lambda piece: (rank[piece.layer], piece.core))
-    traffic = traffic_between(graph, owners, cores, seen)
+    traffic = traffic_between(graph, demands, cores, seen)
     return Mapping(
         profile=profile.name,
         strategy=strategy,

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stas_neuro.activity import Visits
-from stas_neuro.placement.demands import Owner
+from stas_neuro.placement.demands import LayerDemand
 from stas_neuro.placement.groups import CoHalting, Groups, candidates, scan_groups
 from stas_neuro.placement.packing import Axis, Core, Packer, Region, equal_parts, whole
 
 Objective = Literal["core-steps", "neuron-updates"]
 
-Cutting = Callable[[Owner], list[Region | None]]
+Cutting = Callable[[LayerDemand], list[Region | None]]
 """Says which region of a layer each group has, in their order; None where it has none."""
 
 
@@ -21,10 +21,10 @@ def by_tokens(groups: Groups) -> Cutting:
     """Cut layers of tokens by groups of them; what is of all tokens is in a group of its own."""
     tokens = sum(map(len, groups))
 
-    def cut(owner: Owner) -> list[Region | None]:
-        if owner.positions != tokens:
-            return [None] * len(groups) + [whole(owner)]
-        return [Region(group, (0, owner.features)) for group in groups]
+    def cut(demand: LayerDemand) -> list[Region | None]:
+        if demand.positions != tokens:
+            return [None] * len(groups) + [whole(demand)]
+        return [Region(group, (0, demand.features)) for group in groups]
 
     return cut
 
@@ -32,24 +32,26 @@ def by_tokens(groups: Groups) -> Cutting:
 def by_features(groups: int) -> Cutting:
     """Cut layers by ranges of their features that differ by one at most."""
 
-    def cut(owner: Owner) -> list[Region | None]:
-        parts = equal_parts(owner.features, groups)
-        positions = tuple(range(owner.positions))
+    def cut(demand: LayerDemand) -> list[Region | None]:
+        parts = equal_parts(demand.features, groups)
+        positions = tuple(range(demand.positions))
         return [Region(positions, (part.start, part.stop)) if part else None for part in parts]
 
     return cut
 
 
-def pack_layers(packer: Packer, scope: str, layers: Sequence[Owner], cutting: Cutting, axis: Axis) -> Packer:
+def pack_layers(
+    packer: Packer, scope: str, layers: Sequence[LayerDemand], cutting: Cutting, axis: Axis
+) -> Packer:
     """Pack the layers of a part of the network, the last first."""
-    for owner in reversed(layers):
-        for group, region in enumerate(cutting(owner)):
+    for demand in reversed(layers):
+        for group, region in enumerate(cutting(demand)):
             if region is not None:
-                packer.place(owner, region, (scope, group), axis)
+                packer.place(demand, region, (scope, group), axis)
     return packer
 
 
-def fewest_cores(packer: Packer, scope: str, layers: Sequence[Owner], tokens: int) -> int:
+def fewest_cores(packer: Packer, scope: str, layers: Sequence[LayerDemand], tokens: int) -> int:
     """Choose how many groups take the fewest cores, cut in scan order; of those the most."""
     found: list[tuple[int, int]] = []
     for groups in sorted({-(-tokens // size) for size in range(1, tokens + 1)}):
@@ -65,7 +67,7 @@ class Block:
 
     packer: Packer
     scope: str
-    layers: Sequence[Owner]
+    layers: Sequence[LayerDemand]
     tokens: int
     minimise: Objective
 
@@ -110,11 +112,13 @@ class Block:
         """
         total = 0
         for core in cores:
-            for stage in {owner.stage for owner in self.layers}:
+            for stage in {demand.stage for demand in self.layers}:
                 pieces = [
-                    core.pieces[owner.name]
-                    for owner in self.layers
-                    if owner.stage == stage and owner.positions == self.tokens and owner.name in core.pieces
+                    core.pieces[demand.name]
+                    for demand in self.layers
+                    if demand.stage == stage
+                    and demand.positions == self.tokens
+                    and demand.name in core.pieces
                 ]
                 if not pieces:
                     continue

@@ -9,42 +9,42 @@ from numpy.typing import NDArray
 
 from stas_neuro.activity import Activity
 from stas_neuro.ir import Graph, Phase, block_of
-from stas_neuro.placement.demands import Owner
+from stas_neuro.placement.demands import LayerDemand
 from stas_neuro.placement.packing import Core
 
 
 def traffic_between(
-    graph: Graph, owners: Sequence[Owner], cores: Sequence[Core], seen: Activity | None
+    graph: Graph, demands: Sequence[LayerDemand], cores: Sequence[Core], seen: Activity | None
 ) -> NDArray[np.float64]:
     """Give the messages an image is expected to take from each core to each other, float (cores, cores)."""
     traffic = np.zeros((len(cores), len(cores)))
-    for owner in owners:
-        homes = np.zeros((owner.positions, owner.features), dtype=np.intp)
+    for demand in demands:
+        homes = np.zeros((demand.positions, demand.features), dtype=np.intp)
         for number, core in enumerate(cores):
-            if owner.name in core.pieces:
-                positions, features = core.pieces[owner.name].index
+            if demand.name in core.pieces:
+                positions, features = core.pieces[demand.name].index
                 homes[positions, features] = number
-        rates = np.broadcast_to(_rates(graph, owner, seen)[:, None], homes.shape)
+        rates = np.broadcast_to(_rates(graph, demand, seen)[:, None], homes.shape)
         for number, core in enumerate(cores):
-            taken = core.taken.get(owner.name)
+            taken = core.taken.get(demand.name)
             if taken is not None:
                 traffic[:, number] += np.bincount(homes[taken], rates[taken], len(cores))
     return traffic
 
 
-def _rates(graph: Graph, owner: Owner, seen: Activity | None) -> NDArray[np.float64]:
+def _rates(graph: Graph, demand: LayerDemand, seen: Activity | None) -> NDArray[np.float64]:
     """Values other than 0 that a neuron sends in an image, float (positions,).
 
     Of a run the spikes of the layer, spread over the tokens of a block as its visits are; else one a step.
     """
     if seen is None or not seen.images:
-        steps = graph.time_steps if graph.node(owner.name).phase in (Phase.STEP, Phase.STEM) else 1
-        return np.full(owner.positions, float(steps))
-    rows = [index for index, layer in enumerate(seen.layers) if layer.network_layer == owner.name]
+        steps = graph.time_steps if graph.node(demand.name).phase in (Phase.STEP, Phase.STEM) else 1
+        return np.full(demand.positions, float(steps))
+    rows = [index for index, layer in enumerate(seen.layers) if layer.network_layer == demand.name]
     spikes = seen.counts["spikes_out"][:, rows].sum() / seen.images
-    weights = np.ones(owner.positions)
-    block = block_of(owner.scope)
-    if seen.visits is not None and block is not None and owner.positions == graph.tokens:
+    weights = np.ones(demand.positions)
+    block = block_of(demand.scope)
+    if seen.visits is not None and block is not None and demand.positions == graph.tokens:
         visits = seen.visits[:, :, block].sum(axis=(0, 1))
         weights = visits if visits.any() else weights
-    return np.asarray(spikes * weights / weights.sum() / owner.features, dtype=np.float64)
+    return np.asarray(spikes * weights / weights.sum() / demand.features, dtype=np.float64)

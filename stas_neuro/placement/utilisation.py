@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from stas_neuro.chips import Profile
 from stas_neuro.ir import Graph
+from stas_neuro.mapping import CoreLocation
 from stas_neuro.mapping import Mapping as CoreMapping
-from stas_neuro.mapping import Site
 from stas_neuro.mapping.routes import routes
-from stas_neuro.placement.demands import DEFAULT_BITS, owners_of, weight_bits
+from stas_neuro.placement.demands import DEFAULT_BITS, demands_of, weight_bits
 from stas_neuro.placement.limits import limits_of
 
 
@@ -29,7 +29,7 @@ class Utilisation:
     strategy : str
     groups : int or None
         Of the mapping.
-    cores : tuple of Site
+    cores : tuple of CoreLocation
     used : mapping of resource to int64 (cores,)
         Neurons, bytes of synaptic memory, input axons (neurons and pixels whose values the core takes) and
         output axons (its neurons, times the cores that each sends to).
@@ -50,7 +50,7 @@ class Utilisation:
     profile: str
     strategy: str
     groups: int | None
-    cores: tuple[Site, ...]
+    cores: tuple[CoreLocation, ...]
     used: Mapping[str, NDArray[np.int64]]
     limits: Mapping[str, int]
     layers: tuple[tuple[str, ...], ...]
@@ -96,14 +96,14 @@ def utilisation(
     """
     limits = limits_of(profile)
     bits = weight_bits(graph, bits, profile)
-    owners = {owner.name: owner for owner in owners_of(graph, bits)}
+    demands = {demand.name: demand for demand in demands_of(graph, bits)}
     ways = routes(graph, mapping)
     neurons = np.zeros(len(mapping.cores), dtype=np.int64)
     memory = np.zeros(len(mapping.cores), dtype=np.int64)
     layers: list[list[str]] = [[] for _ in mapping.cores]
     for piece in mapping.pieces:
         neurons[piece.core] += piece.neurons
-        memory[piece.core] += owners[piece.layer].memory(
+        memory[piece.core] += demands[piece.layer].memory(
             np.array(piece.positions, dtype=np.intp), piece.features, sharing=limits.weight_sharing
         )
         layers[piece.core].append(piece.layer)

@@ -13,7 +13,7 @@ from stas_neuro.activity import Activity, ActivityBuilder, builder_for
 from stas_neuro.ir import Graph, HaltingScore, Node, Phase, op_of
 from stas_neuro.mapping import Mapping, works_in
 from stas_neuro.reference.cores import Events, Messages, Standstill, parts_of
-from stas_neuro.reference.counting import COUNTERS, Part
+from stas_neuro.reference.counting import COUNTERS, RecordRow
 from stas_neuro.reference.operators import Inputs, Outputs, Values
 
 
@@ -37,7 +37,7 @@ class Counting:
 
     mapping: Mapping | None
     phases: dict[str, Phase]
-    parts: dict[str, tuple[Part, ...]]
+    parts: dict[str, tuple[RecordRow, ...]]
     messages: Messages | None
     standstill: Standstill | None
 

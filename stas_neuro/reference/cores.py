@@ -13,7 +13,7 @@ from stas_neuro.activity import layers_of
 from stas_neuro.ir import LIF, Graph, HaltAccumulate, Phase
 from stas_neuro.mapping import Mapping, Route, extent, routes
 from stas_neuro.mapping.neurons import placed_with
-from stas_neuro.reference.counting import Counts, Each, Part, by_position
+from stas_neuro.reference.counting import Counts, Each, RecordRow, by_position
 
 _KINDS = {
     "axon_messages": "copies",
@@ -28,7 +28,7 @@ Visits = Callable[[int], NDArray[np.bool_]]
 """Whom a block visits at this step, (B, N)."""
 
 
-def parts_of(graph: Graph, mapping: Mapping | None) -> dict[str, tuple[Part, ...]]:
+def parts_of(graph: Graph, mapping: Mapping | None) -> dict[str, tuple[RecordRow, ...]]:
     """List the rows of each node that does events: its pieces on cores, or itself where it is on none."""
     return {
         node.name: tuple(_parts(graph, mapping, node.name))
@@ -37,28 +37,28 @@ def parts_of(graph: Graph, mapping: Mapping | None) -> dict[str, tuple[Part, ...
     }
 
 
-def _parts(graph: Graph, mapping: Mapping | None, name: str) -> Iterator[Part]:
+def _parts(graph: Graph, mapping: Mapping | None, name: str) -> Iterator[RecordRow]:
     node = graph.node(name)
     shape = extent(graph, node)
     if mapping is None or node.off_core:
-        yield Part(name, shape, None, (0, shape[1]))
+        yield RecordRow(name, shape, None, (0, shape[1]))
         return
     for piece in mapping.of_layer(placed_with(graph, node) or name):
         everywhere = len(piece.positions) == shape[0]
         positions = None if everywhere else np.array(piece.positions)
-        yield Part(f"{name}@{piece.core}", shape, positions, piece.features)
+        yield RecordRow(f"{name}@{piece.core}", shape, positions, piece.features)
 
 
 @dataclass(frozen=True, eq=False)
 class _Sender:
     """A part of a source: `per_value` (values, kinds) is what each value that is not 0 counts for."""
 
-    part: Part
+    part: RecordRow
     kinds: tuple[str, ...]
     per_value: NDArray[np.floating[Any]]
 
     @staticmethod
-    def of(route: Route, part: Part) -> _Sender:
+    def of(route: Route, part: RecordRow) -> _Sender:
         """Leave out the kinds of which there are none."""
         by_kind = {kind: part.of(getattr(route, what)[None]).ravel() for kind, what in _KINDS.items()}
         kinds = tuple(kind for kind, each in by_kind.items() if each.any())
@@ -142,7 +142,7 @@ class Standstill:
 
     def __init__(self, graph: Graph, mapping: Mapping) -> None:
         stages = {layer.name: layer.stage for layer in layers_of(graph)}
-        at_work: dict[tuple[int, int | None], list[tuple[str, Part]]] = {}
+        at_work: dict[tuple[int, int | None], list[tuple[str, RecordRow]]] = {}
         for layer in mapping.layers:
             if graph.node(layer).phase == Phase.STEP:
                 for piece, part in zip(mapping.of_layer(layer), _parts(graph, mapping, layer), strict=True):
@@ -162,6 +162,6 @@ class Standstill:
                     yield "updates_skipped", part.row, stands * part.values
 
 
-def _all_halted(alive: Each, part: Part) -> NDArray[np.bool_]:
+def _all_halted(alive: Each, part: RecordRow) -> NDArray[np.bool_]:
     of_part = alive if part.positions is None else alive[:, part.positions]
     return np.asarray((of_part == 0).all(axis=1))

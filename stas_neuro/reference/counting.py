@@ -52,7 +52,7 @@ Kinds = Mapping[str, Kind]
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class RecordRow:
     """Some of the values that a node outputs: a row of the record.
 
     `positions` is None for all of them; `extent` has the positions and features of the whole.

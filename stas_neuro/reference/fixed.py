@@ -44,9 +44,9 @@ from stas_neuro.ir import (
 from stas_neuro.reference.operators import (
     OPERATORS,
     Inputs,
+    NodeContext,
     Operator,
     Outputs,
-    Site,
     Values,
     accumulate,
     column_sum,
@@ -108,54 +108,54 @@ def _right(value: Values, bits: int) -> Values:
     return np.asarray(np.floor(value * 0.5**bits))
 
 
-def _synaptic_input(sums: Values, site: Site) -> Values:
+def _synaptic_input(sums: Values, context: NodeContext) -> Values:
     """Compute shift(sums, weight_exp) << 6 of sums (..., Cout)."""
-    exponents = site.tensors["weight_exp"].astype(np.int64)
-    scale = np.ldexp(np.ones_like(site.tensors["weight_exp"]), exponents)
+    exponents = context.tensors["weight_exp"].astype(np.int64)
+    scale = np.ldexp(np.ones_like(context.tensors["weight_exp"]), exponents)
     shifted: Values = sums * (scale * 2**ALIGN) if exponents.min() >= 0 else np.floor(sums * scale) * 2**ALIGN
     return shifted
 
 
-def _conv2d(node: FixedConv2d, inputs: Inputs, site: Site) -> Outputs:
-    sums = convolve(node, inputs["x"], site.tensors["weight"])
-    y = _synaptic_input(sums.swapaxes(1, 3), site).swapaxes(1, 3)
-    bias = site.tensors["bias"] * 2**node.bias_exp
+def _conv2d(node: FixedConv2d, inputs: Inputs, context: NodeContext) -> Outputs:
+    sums = convolve(node, inputs["x"], context.tensors["weight"])
+    y = _synaptic_input(sums.swapaxes(1, 3), context).swapaxes(1, 3)
+    bias = context.tensors["bias"] * 2**node.bias_exp
     y = y + bias.reshape(len(bias), *(node.bias_map or (1, 1)))
     return {"y": _right(y, node.bias_exp) * 2**node.bias_exp if node.off_core else y}
 
 
-def _linear(node: FixedLinear, inputs: Inputs, site: Site) -> Outputs:
+def _linear(node: FixedLinear, inputs: Inputs, context: NodeContext) -> Outputs:
     def product(x: Values) -> Values:
-        y: Values = _synaptic_input(x @ site.tensors["weight"].T, site)
-        y += site.tensors["bias"] * 2**node.bias_exp
+        y: Values = _synaptic_input(x @ context.tensors["weight"].T, context)
+        y += context.tensors["bias"] * 2**node.bias_exp
         return y
 
-    return {"y": live_rows(product, inputs, site.skip)}
+    return {"y": live_rows(product, inputs, context.skip)}
 
 
-def _lif(node: FixedLIF, inputs: Inputs, site: Site) -> Outputs:
+def _lif(node: FixedLIF, inputs: Inputs, context: NodeContext) -> Outputs:
     x = inputs["x"]
     # sign(v) * ((|v| * keep) >> 12) rounds towards 0.
-    v = np.trunc(site.state.get("v", np.zeros_like(x)) * ((4096 - node.dv) / 4096)) + x
+    v = np.trunc(context.state.get("v", np.zeros_like(x)) * ((4096 - node.dv) / 4096)) + x
     fired = v > node.vth << ALIGN
     v[fired] = 0
-    site.state["v"] = v
+    context.state["v"] = v
     return {"s": fired.astype(x.dtype)}
 
 
-def _add(node: FixedAdd, inputs: Inputs, site: Site) -> Outputs:
+def _add(node: FixedAdd, inputs: Inputs, context: NodeContext) -> Outputs:
     return {"y": node.a_weight * inputs["a"] + node.b_weight * inputs["b"]}
 
 
-def _spike_mat_mul(node: FixedSpikeMatMul, inputs: Inputs, site: Site) -> Outputs:
+def _spike_mat_mul(node: FixedSpikeMatMul, inputs: Inputs, context: NodeContext) -> Outputs:
     return {"y": spike_product(node, inputs) * 2 ** (ALIGN + node.exponent)}
 
 
-def _masked_column_sum(node: FixedMaskedColumnSum, inputs: Inputs, site: Site) -> Outputs:
+def _masked_column_sum(node: FixedMaskedColumnSum, inputs: Inputs, context: NodeContext) -> Outputs:
     return {"y": column_sum(inputs) * 2 ** (ALIGN + node.exponent)}
 
 
-def _integrate(node: FixedIntegrate, inputs: Inputs, site: Site) -> Outputs:
+def _integrate(node: FixedIntegrate, inputs: Inputs, context: NodeContext) -> Outputs:
     x = inputs["x"]  # (T, B, ...)
     match node.mode:
         case "max":
@@ -163,27 +163,27 @@ def _integrate(node: FixedIntegrate, inputs: Inputs, site: Site) -> Outputs:
         case "mean" | "sum":
             return {"y": x.sum(axis=0)}
         case "learned":
-            return {"y": _right(np.tensordot(site.tensors["weights"], x, axes=1), node.shift)}
+            return {"y": _right(np.tensordot(context.tensors["weights"], x, axes=1), node.shift)}
 
 
-def _halting_score(node: FixedHaltingScore, inputs: Inputs, site: Site) -> Outputs:
+def _halting_score(node: FixedHaltingScore, inputs: Inputs, context: NodeContext) -> Outputs:
     place = _right(inputs["z"][:, :, 0], node.shift).astype(np.int64) - node.low
-    return {"h": site.tensors["table"][place.clip(0, node.entries - 1)]}
+    return {"h": context.tensors["table"][place.clip(0, node.entries - 1)]}
 
 
-def _halt_accumulate(node: FixedHaltAccumulate, inputs: Inputs, site: Site) -> Outputs:
-    return accumulate(node, inputs, site, limit=node.limit, one=1 << node.score_bits)
+def _halt_accumulate(node: FixedHaltAccumulate, inputs: Inputs, context: NodeContext) -> Outputs:
+    return accumulate(node, inputs, context, limit=node.limit, one=1 << node.score_bits)
 
 
-def _readout(node: FixedReadout, inputs: Inputs, site: Site) -> Outputs:
+def _readout(node: FixedReadout, inputs: Inputs, context: NodeContext) -> Outputs:
     """Take in one step; give y after the last."""
     clipped = {
         port: _right(value, node.z_shift).clip(-node.z_limit, node.z_limit)
         for port, value in inputs.items()
         if port.startswith("z")
     }
-    value, weight = gather(node, {**inputs, **clipped}, site)
-    if not site.last_step:
+    value, weight = gather(node, {**inputs, **clipped}, context)
+    if not context.last_step:
         return {}
     if node.divides:
         # Dividend and divisor have 31 bits: a quotient below a whole number is further from it than the 53

@@ -28,7 +28,7 @@ from stas_neuro.ir import (
 from stas_neuro.mapping import Mapping
 from stas_neuro.reference.activity import ActivityCounter, Counting
 from stas_neuro.reference.fixed import FIXED_OPERATORS, Dtype, exact_dtype
-from stas_neuro.reference.operators import OPERATORS, Inputs, Outputs, Site, Values
+from stas_neuro.reference.operators import OPERATORS, Inputs, NodeContext, Outputs, Values
 from stas_neuro.trace import Trace
 
 
@@ -222,8 +222,8 @@ class Execution:
         self.values.update({(node.name, port): np.stack([s[port] for s in steps]) for port in node.OUTPUTS})
 
     def _evaluate(self, node: Node, step: int) -> None:
-        site = self.sites[node.name]
-        site.step = step
+        context = self.sites[node.name]
+        context.step = step
         inputs = self._inputs(node, step)
         if self.observe is not None:
             self.observe(node, inputs)
@@ -232,24 +232,24 @@ class Execution:
         else:
             try:
                 with np.errstate(over="raise", invalid="raise"):
-                    outputs = self.operators[type(node)](node, inputs, site)
+                    outputs = self.operators[type(node)](node, inputs, context)
             except FloatingPointError as error:
                 what = f"{node.name}: {error} in {np.dtype(self.dtypes[node.name])}"
                 raise InputError(what, "run it in float64, or lower its weights") from error
         self.values.update({(node.name, port): value for port, value in outputs.items()})
         if self.listener is not None:
             self.listener.computed(node, step, inputs, outputs)
-        self._record(node, site, outputs)
+        self._record(node, context, outputs)
 
     def _step_ended(self, phase: Phase, step: int = 0) -> None:
         if self.listener is not None:
             self.listener.step_ended(phase, step)
 
-    def _record(self, node: Node, site: Site, outputs: Outputs) -> None:
+    def _record(self, node: Node, context: NodeContext, outputs: Outputs) -> None:
         if self.record_spikes and isinstance(node, LIF):
             self.spikes.setdefault(node.name, []).append(outputs["s"].astype(np.uint8))
         if self.record_states and isinstance(node, LIF | HaltAccumulate):
-            state = site.state["v"] if isinstance(node, LIF) else outputs["total"]
+            state = context.state["v"] if isinstance(node, LIF) else outputs["total"]
             self.states.setdefault(node.name, []).append(state.astype(np.int32))
 
     def _frame(self, node: Input, step: int) -> Outputs:
@@ -289,8 +289,8 @@ class Execution:
                 self.visits[:, step, block] = self.value(node, "alive", step) != 0
 
 
-def _site(graph: Graph, node: Node, dtype: Dtype, skip: bool) -> Site:
+def _site(graph: Graph, node: Node, dtype: Dtype, skip: bool) -> NodeContext:
     tensors = {
         param: graph.tensor(node, param).astype(dtype, copy=False) for param in node.params(graph.time_steps)
     }
-    return Site(tensors, graph.time_steps, skip)
+    return NodeContext(tensors, graph.time_steps, skip)

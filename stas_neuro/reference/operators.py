@@ -1,7 +1,7 @@
 """What each node computes, one function a node type; values carry a leading batch axis.
 
 An operator takes the values at the connected input ports and gives those at its output ports. State lives in
-`Site.state`, which starts empty for each batch.
+`NodeContext.state`, which starts empty for each batch.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Outputs = dict[str, Values]
 
 
 @dataclass
-class Site:
+class NodeContext:
     """A node's place in a run: its parameters, its state, and which step it is at (from 0, of `steps`)."""
 
     tensors: Mapping[str, Values]
@@ -76,9 +76,9 @@ def convolve(node: Conv2d, x: Values, weight: Values) -> Values:
     return y.swapaxes(0, 1)
 
 
-def _conv2d(node: Conv2d, inputs: Inputs, site: Site) -> Outputs:
-    y = convolve(node, inputs["x"], site.tensors["weight"])
-    return {"y": y + site.tensors["bias"][:, None, None] if node.bias else y}
+def _conv2d(node: Conv2d, inputs: Inputs, context: NodeContext) -> Outputs:
+    y = convolve(node, inputs["x"], context.tensors["weight"])
+    return {"y": y + context.tensors["bias"][:, None, None] if node.bias else y}
 
 
 def live_rows(function: Callable[[Values], Values], inputs: Inputs, skip: bool) -> Values:
@@ -95,41 +95,41 @@ def live_rows(function: Callable[[Values], Values], inputs: Inputs, skip: bool) 
     return y
 
 
-def _linear(node: Linear, inputs: Inputs, site: Site) -> Outputs:
+def _linear(node: Linear, inputs: Inputs, context: NodeContext) -> Outputs:
     def product(x: Values) -> Values:
-        y: Values = x @ site.tensors["weight"].T
-        return y + site.tensors["bias"] if node.bias else y
+        y: Values = x @ context.tensors["weight"].T
+        return y + context.tensors["bias"] if node.bias else y
 
-    return {"y": live_rows(product, inputs, site.skip)}
+    return {"y": live_rows(product, inputs, context.skip)}
 
 
-def _batch_norm(node: BatchNorm, inputs: Inputs, site: Site) -> Outputs:
+def _batch_norm(node: BatchNorm, inputs: Inputs, context: NodeContext) -> Outputs:
     x = inputs["x"]
     by_map = (-1, 1, 1) if x.ndim == 4 else (-1,)
     gamma, beta, mean, var = (
-        site.tensors[param].reshape(by_map) for param in ("gamma", "beta", "mean", "var")
+        context.tensors[param].reshape(by_map) for param in ("gamma", "beta", "mean", "var")
     )
     y = (x - mean) / np.sqrt(var + node.eps) * gamma + beta
     return {"y": y if "alive" not in inputs else y * inputs["alive"][:, :, None]}
 
 
-def _lif(node: LIF, inputs: Inputs, site: Site) -> Outputs:
+def _lif(node: LIF, inputs: Inputs, context: NodeContext) -> Outputs:
     # Halted tokens are stepped like the rest: their x is 0, and gathering rows costs more than the three
     # elementwise operations it would save.
     x = inputs["x"]
-    v = site.state.get("v", np.zeros_like(x))
+    v = context.state.get("v", np.zeros_like(x))
     v = v + (x - v) / node.tau
     fired = v > node.threshold if node.fire == ">" else v >= node.threshold
     v[fired] = 0
-    site.state["v"] = v
+    context.state["v"] = v
     return {"s": fired.astype(x.dtype)}
 
 
-def _spike_max_pool(node: SpikeMaxPool, inputs: Inputs, site: Site) -> Outputs:
+def _spike_max_pool(node: SpikeMaxPool, inputs: Inputs, context: NodeContext) -> Outputs:
     return {"y": np.maximum.reduce([x for _, _, x in taps_of(inputs["x"], node)])}
 
 
-def _integrate(node: Integrate, inputs: Inputs, site: Site) -> Outputs:
+def _integrate(node: Integrate, inputs: Inputs, context: NodeContext) -> Outputs:
     x = inputs["x"]  # (T, B, ...)
     match node.mode:
         case "max":
@@ -139,15 +139,15 @@ def _integrate(node: Integrate, inputs: Inputs, site: Site) -> Outputs:
         case "sum":
             return {"y": x.sum(axis=0)}
         case "learned":
-            return {"y": np.tensordot(site.tensors["weights"], x, axes=1)}
+            return {"y": np.tensordot(context.tensors["weights"], x, axes=1)}
 
 
-def _tokens(node: Tokens, inputs: Inputs, site: Site) -> Outputs:
+def _tokens(node: Tokens, inputs: Inputs, context: NodeContext) -> Outputs:
     x = inputs["x"]
     return {"y": np.ascontiguousarray(x.reshape(*x.shape[:2], -1).swapaxes(1, 2))}
 
 
-def _add(node: Add, inputs: Inputs, site: Site) -> Outputs:
+def _add(node: Add, inputs: Inputs, context: NodeContext) -> Outputs:
     return {"y": inputs["a"] + inputs["b"]}
 
 
@@ -163,7 +163,7 @@ def spike_product(node: SpikeMatMul, inputs: Inputs) -> Values:
     return product.swapaxes(1, 2).reshape(inputs["q"].shape)
 
 
-def _spike_mat_mul(node: SpikeMatMul, inputs: Inputs, site: Site) -> Outputs:
+def _spike_mat_mul(node: SpikeMatMul, inputs: Inputs, context: NodeContext) -> Outputs:
     return {"y": spike_product(node, inputs) * node.scale}
 
 
@@ -172,31 +172,33 @@ def column_sum(inputs: Inputs) -> Values:
     return np.asarray((inputs["k"] * inputs["v"]).sum(axis=1))
 
 
-def _masked_column_sum(node: MaskedColumnSum, inputs: Inputs, site: Site) -> Outputs:
+def _masked_column_sum(node: MaskedColumnSum, inputs: Inputs, context: NodeContext) -> Outputs:
     return {"y": column_sum(inputs)}
 
 
-def _gate(node: Gate, inputs: Inputs, site: Site) -> Outputs:
+def _gate(node: Gate, inputs: Inputs, context: NodeContext) -> Outputs:
     x, mask = inputs["x"], inputs["mask"]
     return {"y": x * (mask[:, :, None] if node.axis == "token" else mask[:, None, :])}
 
 
-def _halting_score(node: HaltingScore, inputs: Inputs, site: Site) -> Outputs:
+def _halting_score(node: HaltingScore, inputs: Inputs, context: NodeContext) -> Outputs:
     u = node.alpha * inputs["z"][:, :, 0] + node.beta
     decay = np.exp(-np.abs(u))  # cannot overflow
     return {"h": np.where(u >= 0, np.ones_like(u), decay) / (1 + decay)}
 
 
-def accumulate(node: HaltAccumulate, inputs: Inputs, site: Site, *, limit: float, one: float) -> Outputs:
+def accumulate(
+    node: HaltAccumulate, inputs: Inputs, context: NodeContext, *, limit: float, one: float
+) -> Outputs:
     """Add up scores of which `one` stands for 1, and halt tokens at `limit`; p is not divided by T."""
     h = inputs["score"]
     alive, total = inputs.get("alive", np.ones_like(h)), inputs.get("total", np.zeros_like(h))
-    forced = node.last_block and (site.last_step or node.mode == "block")
+    forced = node.last_block and (context.last_step or node.mode == "block")
     if node.late:
         return _accumulate_late(node, alive, total, h, forced=forced, limit=limit, one=one)
     if node.mode == "rectangular":
-        site.state["column"] = site.state.get("column", np.zeros_like(h)) + alive * h
-        total = total + site.state["column"]
+        context.state["column"] = context.state.get("column", np.zeros_like(h)) + alive * h
+        total = total + context.state["column"]
         return {"alive": alive * (total < limit), "total": total, "p": alive * h}
     halts = (total + h >= limit) | forced
     return {
@@ -230,14 +232,14 @@ def _in_order(scores: Values, rows: Iterable[int]) -> Values:
     return total
 
 
-def _halt_accumulate(node: HaltAccumulate, inputs: Inputs, site: Site) -> Outputs:
-    outputs = accumulate(node, inputs, site, limit=1 - node.epsilon, one=1)
+def _halt_accumulate(node: HaltAccumulate, inputs: Inputs, context: NodeContext) -> Outputs:
+    outputs = accumulate(node, inputs, context, limit=1 - node.epsilon, one=1)
     if node.mode == "block":
-        outputs["p"] = outputs["p"] / site.steps
+        outputs["p"] = outputs["p"] / context.steps
     return outputs
 
 
-def gather(node: Readout, inputs: Inputs, site: Site) -> tuple[Values, Values]:
+def gather(node: Readout, inputs: Inputs, context: NodeContext) -> tuple[Values, Values]:
     """Take in one step of a readout.
 
     Gives each token's value (B, N, D) so far: the sum of what its visits give, in last-state the latest; and
@@ -245,9 +247,9 @@ def gather(node: Readout, inputs: Inputs, site: Site) -> tuple[Values, Values]:
     """
     last_z = inputs[f"z{node.blocks - 1}"]
     everyone = np.ones_like(last_z[:, :, 0])
-    total = site.state.get("total", np.zeros_like(last_z))
-    weight = site.state.get("weight", np.zeros_like(everyone))
-    latest = site.state.get("latest", np.zeros_like(last_z))
+    total = context.state.get("total", np.zeros_like(last_z))
+    weight = context.state.get("weight", np.zeros_like(everyone))
+    latest = context.state.get("latest", np.zeros_like(last_z))
     entered = np.zeros_like(everyone)
     for block in range(node.blocks):
         if f"z{block}" not in inputs:
@@ -262,7 +264,7 @@ def gather(node: Readout, inputs: Inputs, site: Site) -> tuple[Values, Values]:
             entered = np.maximum(entered, visited)
     if node.mode == "rate":
         total, weight = total + entered[:, :, None] * latest, weight + entered
-    site.state.update(total=total, weight=weight, latest=latest)
+    context.state.update(total=total, weight=weight, latest=latest)
     return (latest if node.mode == "last-state" else total), weight
 
 
@@ -271,10 +273,10 @@ def nonzero_weight(weight: Values) -> Values:
     return np.where(weight == 0, np.ones_like(weight), weight)[:, :, None]
 
 
-def _readout(node: Readout, inputs: Inputs, site: Site) -> Outputs:
+def _readout(node: Readout, inputs: Inputs, context: NodeContext) -> Outputs:
     """Take in one step; give y after the last."""
-    value, weight = gather(node, inputs, site)
-    if not site.last_step:
+    value, weight = gather(node, inputs, context)
+    if not context.last_step:
         return {}
     weighted = any(port.startswith("p") for port in inputs)
     if node.mode == "rate" or node.normalise or (node.mode == "mean-field" and not weighted):
@@ -282,7 +284,7 @@ def _readout(node: Readout, inputs: Inputs, site: Site) -> Outputs:
     return {"y": value.mean(axis=1)}
 
 
-Operator = Callable[[Any, Inputs, Site], Outputs]
+Operator = Callable[[Any, Inputs, NodeContext], Outputs]
 OPERATORS: Mapping[type[Node], Operator] = per_op(
     "operators of the float reference",
     {

@@ -64,7 +64,7 @@ def _floor(x: Tensor, bits: int) -> Tensor:
     return _straight(exact.floor(), exact)
 
 
-class Layer(nn.Module):
+class IntegerLayer(nn.Module):
     """Float weights of a Conv2d or Linear, rounded to the mantissas of its scale whenever they are used.
 
     Parameters
@@ -160,7 +160,7 @@ class IntegerProgram(nn.Module):
     """
 
     def __init__(
-        self, config: StasConfig, graph: Graph, layers: Mapping[str, Layer], *, fuse: bool = False
+        self, config: StasConfig, graph: Graph, layers: Mapping[str, IntegerLayer], *, fuse: bool = False
     ) -> None:
         super().__init__()
         self.config, self.graph = config, graph
@@ -170,10 +170,10 @@ class IntegerProgram(nn.Module):
         mean, std = (torch.tensor(getattr(graph.preprocessing, key)) for key in ("mean", "std"))
         self.mean, self.std = mean.reshape(-1, 1, 1), std.reshape(-1, 1, 1)
 
-    def layer(self, name: str) -> Layer:
+    def layer(self, name: str) -> IntegerLayer:
         """The layer of a node."""
         layer = self.layers[self.names[name]]
-        assert isinstance(layer, Layer)
+        assert isinstance(layer, IntegerLayer)
         return layer
 
     def held(self) -> dict[str, tuple[Tensor, Tensor]]:
@@ -195,7 +195,7 @@ def program_of(
     """Make the program of a folded graph at given scales; ``fuse`` compiles the neurons' arithmetic."""
     graph, units = quantise.explained(folded)
     layers = {
-        node.name: Layer(
+        node.name: IntegerLayer(
             node,
             units[node.name],
             folded.tensor(node.name, "weight"),

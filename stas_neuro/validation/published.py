@@ -7,7 +7,7 @@ import numpy as np
 from stas_neuro.activity import Activity, ActivityBuilder, Layer, step_labels
 from stas_neuro.energy import Estimate, Interval, estimate
 from stas_neuro.errors import InputError
-from stas_neuro.mapping import Site
+from stas_neuro.mapping import CoreLocation
 from stas_neuro.validation.checks import Check
 from stas_neuro.validation.measurements import PilotNet, Quartz, pilotnet, quartz
 
@@ -29,7 +29,7 @@ def pilotnet_activity(measured: PilotNet, *, active: bool) -> Activity:
     either, so that no hops are counted; the tiles are arbitrary. What a plot does not show counts as none.
     """
     cores = len(measured.cores)
-    sites = tuple(Site(x=core // 4 % 8, y=core // 32) for core in range(cores))
+    sites = tuple(CoreLocation(x=core // 4 % 8, y=core // 32) for core in range(cores))
     layers = [
         _neurons(f"{core.layer}@{core.core}", core.neurons, core.core, of=core.layer)
         for core in measured.cores
@@ -47,7 +47,7 @@ def pilotnet_activity(measured: PilotNet, *, active: bool) -> Activity:
 
 def quartz_activity(measured: Quartz, *, active: bool) -> Activity:
     """Make the record of a step of Quartz in which nothing happens but neurons being stepped."""
-    sites = tuple(Site(x=core // 4, y=0) for core in range(measured.cores))
+    sites = tuple(CoreLocation(x=core // 4, y=0) for core in range(measured.cores))
     share = np.diff(np.linspace(0, measured.neurons, measured.cores + 1).round().astype(int))
     layers = [_neurons(f"neurons@{core}", int(share[core]), core, of="neurons") for core in range(len(sites))]
     builder = ActivityBuilder(layers, step_labels(1), 1, cores=sites)

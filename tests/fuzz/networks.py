@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-from ir_random import Recipe, build
+from support.ir_random import Recipe, build
 
 from stas_neuro.activity import Activity
 from stas_neuro.api import run

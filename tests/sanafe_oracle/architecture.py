@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stas_neuro.errors import InputError
-from stas_neuro.mapping import Site
+from stas_neuro.mapping import CoreLocation
 
 NEURONS_PER_UNIT = 1024
 """What a neuron unit of SANA-FE holds."""
@@ -73,7 +73,7 @@ class Floor:
     tile_of: tuple[int, ...]
 
     @staticmethod
-    def of(sites: Sequence[Site]) -> Floor:
+    def of(sites: Sequence[CoreLocation]) -> Floor:
         """Number the cores of a mapping; raises InputError where they are on more than one chip."""
         if len({site.chip for site in sites}) > 1:
             raise InputError("the mapping takes several chips", "SANA-FE simulates one: use fewer cores")

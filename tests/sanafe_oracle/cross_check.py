@@ -21,7 +21,7 @@ from sanafe_oracle.package import RESULT_FILE, RUN_FILE, write_package
 from stas_neuro.activity import Activity
 from stas_neuro.chips import Profile
 from stas_neuro.energy import Estimate, Interval, estimate
-from stas_neuro.energy.schedule import hardware_steps
+from stas_neuro.energy.timing import hardware_steps
 from stas_neuro.errors import InputError
 from stas_neuro.files import parse_json, read_bytes
 from stas_neuro.ir import Graph, Phase, Readout

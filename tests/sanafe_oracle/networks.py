@@ -23,8 +23,8 @@ from stas_neuro.ir import (
     Stage,
     Tokens,
 )
-from stas_neuro.mapping import Mapping, Piece, Site
-from stas_neuro.mapping.neurons import owners
+from stas_neuro.mapping import CoreLocation, Mapping, Piece
+from stas_neuro.mapping.neurons import neuron_layers
 
 TIME_STEPS = 6
 _SHAPE = (2, 8, 8)
@@ -65,18 +65,18 @@ def input_spikes(seed: int) -> NDArray[np.uint8]:
 
 def one_core(graph: Graph) -> Mapping:
     """All layers on one core."""
-    pieces = [_piece(layer, 0, range(size[0]), (0, size[1])) for layer, size in owners(graph).items()]
-    return Mapping(profile="loihi1", strategy="one core", cores=(Site(),), pieces=tuple(pieces))
+    pieces = [_piece(layer, 0, range(size[0]), (0, size[1])) for layer, size in neuron_layers(graph).items()]
+    return Mapping(profile="loihi1", strategy="one core", cores=(CoreLocation(),), pieces=tuple(pieces))
 
 
 def by_channels(graph: Graph, parts: int) -> Mapping:
     """Each layer on cores of its own, which share its channels: four cores a tile, three tiles a row."""
     pieces: list[Piece] = []
-    for layer, (positions, features) in owners(graph).items():
+    for layer, (positions, features) in neuron_layers(graph).items():
         ends = np.linspace(0, features, min(parts, features) + 1).round().astype(int).tolist()
         for first, last in pairwise(ends):
             pieces.append(_piece(layer, len(pieces), range(positions), (first, last)))
-    sites = tuple(Site(x=core // 4 % 3, y=core // 12) for core in range(len(pieces)))
+    sites = tuple(CoreLocation(x=core // 4 % 3, y=core // 12) for core in range(len(pieces)))
     return Mapping(profile="loihi1", strategy="by channels", cores=sites, pieces=tuple(pieces))
 
 
@@ -84,12 +84,12 @@ def scattered(graph: Graph, cores: int, seed: int) -> Mapping:
     """Positions of each layer drawn to cores, layers sharing them, cores on tiles of a mesh drawn, too."""
     rng = np.random.default_rng(seed)
     pieces = []
-    for layer, (positions, features) in owners(graph).items():
+    for layer, (positions, features) in neuron_layers(graph).items():
         chosen = rng.integers(0, cores, positions)
         for core in np.unique(chosen).tolist():
             held = np.flatnonzero(chosen == core).tolist()
             pieces.append(_piece(layer, core, held, (0, features)))
-    sites = tuple(Site(x=int(rng.integers(4)), y=int(rng.integers(3))) for _ in range(cores))
+    sites = tuple(CoreLocation(x=int(rng.integers(4)), y=int(rng.integers(3))) for _ in range(cores))
     return Mapping(profile="loihi1", strategy="scattered", cores=sites, pieces=tuple(pieces))
 
 

@@ -16,7 +16,7 @@ from ..lava_api import AbstractProcess, InPort, LavaPyType, OutPort, PyInPort, P
 from ..network import Array, Shape
 from ..reports import Reporter
 from ..schedule import DELAYED, EACH, HELD, Window
-from .place import Place
+from .pieces import Pieces
 
 EVENT_KINDS = ("spike", "graded")
 """Values that arrive as events; all others are multiplied."""
@@ -130,7 +130,7 @@ class LayerModel(PyLoihiProcessModel):  # type: ignore[misc]
         self.window: Window = proc_params["window"]
         self.dtype = self.run_spec.dtype
         self.now = Moment()
-        self.place = Place(self._neurons(), proc_params["place"])
+        self.place = Pieces(self._neurons(), proc_params["place"])
         counts = (self.run_spec.images, self.window.steps, *self.place.axes)
         self.record: dict[str, Array] = {kind: np.zeros(counts, np.int64) for kind in self.EVENTS}
         if self.place.sends:

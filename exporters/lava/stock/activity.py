@@ -12,7 +12,7 @@ from stas_neuro.activity import Activity, ActivityBuilder, Layer, step_labels
 from stas_neuro.ir import Array
 
 from .lower import IMAGE, StockNetwork
-from .netlist import Graded, Group, Lif, Pipeline, Product, Source, Synapses
+from .netlist import Graded, Lif, NeuronGroup, Pipeline, Product, Source, Synapses
 
 _KINDS = {Graded: "GradedVec", Product: "ProdNeuron"}
 
@@ -109,14 +109,14 @@ def record_activity(
     return builder.build(visits)
 
 
-def _kind(group: Group) -> str:
+def _kind(group: NeuronGroup) -> str:
     """Name of a group's stock process."""
     if isinstance(group.neuron, Lif):
         return "LIF" if group.neuron.reset == "never" else "LIFReset"
     return _KINDS[type(group.neuron)]
 
 
-def _layer(pipeline: Pipeline, group: Group) -> Layer:
+def _layer(pipeline: Pipeline, group: NeuronGroup) -> Layer:
     into = pipeline.into(group)
     return Layer(
         name=group.name,
@@ -143,6 +143,6 @@ def _reached(synapses: Synapses, events: Array, size: int) -> Array:
     return reached
 
 
-def _add(builder: ActivityBuilder, kind: str, group: Group, by_step: Array) -> None:
+def _add(builder: ActivityBuilder, kind: str, group: NeuronGroup, by_step: Array) -> None:
     for step in range(by_step.shape[1]):
         builder.add(kind, group.name, f"step{step + 1}", by_step[:, step])

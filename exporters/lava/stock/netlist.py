@@ -63,7 +63,7 @@ Neuron = Source | Lif | Graded | Product
 
 
 @dataclass(frozen=True, eq=False)
-class Group:
+class NeuronGroup:
     """Neurons of one process.
 
     `reach` is the range of what one can send, `scope` the part of the network it belongs to. A group that
@@ -122,7 +122,7 @@ class Synapses:
 class Signal:
     """A value of the network as neurons of a group: `index` has the value's shape."""
 
-    group: Group
+    group: NeuronGroup
     index: Array
 
 
@@ -168,12 +168,12 @@ class Netlist:
     """Builds a pipeline group by group: `threshold`, `add`; `problems` are what no stock neuron can hold."""
 
     problems: Problems
-    groups: dict[str, Group] = field(default_factory=dict)
+    groups: dict[str, NeuronGroup] = field(default_factory=dict)
     synapses: list[Synapses] = field(default_factory=list)
 
-    def source(self, name: str, size: int, reach: Range, *, per_step: bool) -> Group:
+    def source(self, name: str, size: int, reach: Range, *, per_step: bool) -> NeuronGroup:
         """Add what the host sends."""
-        group = Group(name, Source(per_step), size, 0, reach, not per_step, "input")
+        group = NeuronGroup(name, Source(per_step), size, 0, reach, not per_step, "input")
         self.groups[name] = group
         return group
 
@@ -189,7 +189,7 @@ class Netlist:
         bias_exp: int = 0,
         once: bool = False,
         latch: int = 0,
-    ) -> Group:
+    ) -> NeuronGroup:
         """Add neurons that forget: each fires where its input and bias of this step exceed vth << 6.
 
         `latch` is the weight of a synapse of each neuron with itself, if any.
@@ -219,7 +219,7 @@ class Netlist:
         *,
         once: bool = False,
         reach: Range | None = None,
-    ) -> Group:
+    ) -> NeuronGroup:
         """Add a group fed by `wires`, which arrive together: the earlier ones are relayed."""
         depth = 1 + max(wire.signal.group.depth for wire in wires)
         if reach is None:
@@ -232,11 +232,11 @@ class Netlist:
             self.synapses.append(
                 Synapses(sender.name, name, wire.port, wire.rows[used], columns, wire.weights[used], wire.exp)
             )
-        group = Group(name, neuron, size, depth, reach, once, scope)
+        group = NeuronGroup(name, neuron, size, depth, reach, once, scope)
         self.groups[name] = group
         return group
 
-    def multiply(self, name: str, a: Signal, b: Signal, scope: str) -> Group:
+    def multiply(self, name: str, a: Signal, b: Signal, scope: str) -> NeuronGroup:
         """Multiply two signals element by element: spikes by coincidence, graded ones by product neurons."""
         size = a.index.size
         if a.group.reach == b.group.reach == SPIKE:
@@ -251,7 +251,7 @@ class Netlist:
         groups = sorted(used, key=lambda group: group.depth)
         return Pipeline(tuple(groups), tuple(self.synapses), period)
 
-    def _relayed(self, group: Group, depth: int) -> Group:
+    def _relayed(self, group: NeuronGroup, depth: int) -> NeuronGroup:
         """Give what `group` sends as sent at a later depth."""
         while group.depth < depth:
             hops = group.name.removeprefix(group.origin).removeprefix("+")
@@ -310,10 +310,10 @@ class Netlist:
 class Pipeline:
     """A finished netlist: groups in order of depth, so that each comes after those that feed it."""
 
-    groups: tuple[Group, ...]
+    groups: tuple[NeuronGroup, ...]
     synapses: tuple[Synapses, ...]
     period: int
-    _groups: Mapping[str, Group] = field(init=False, repr=False)
+    _groups: Mapping[str, NeuronGroup] = field(init=False, repr=False)
     _into: Mapping[str, tuple[Synapses, ...]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -323,11 +323,11 @@ class Pipeline:
         object.__setattr__(self, "_groups", {group.name: group for group in self.groups})
         object.__setattr__(self, "_into", {name: tuple(found) for name, found in into.items()})
 
-    def group(self, name: str) -> Group:
+    def group(self, name: str) -> NeuronGroup:
         """Return the group called `name`."""
         return self._groups[name]
 
-    def into(self, group: Group) -> tuple[Synapses, ...]:
+    def into(self, group: NeuronGroup) -> tuple[Synapses, ...]:
         """Return the synapses that end on a group."""
         return self._into[group.name]
 

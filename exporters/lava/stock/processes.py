@@ -13,7 +13,7 @@ import numpy as np
 from stas_neuro.ir import Array
 
 from ..lava_api import AbstractProcess, Executable, ProcessServer, RunConfig
-from .netlist import FULL_DECAY, SPIKE, Graded, Group, Lif, Pipeline, Product, Synapses
+from .netlist import FULL_DECAY, SPIKE, Graded, Lif, NeuronGroup, Pipeline, Product, Synapses
 
 # isort: split
 from lava.magma.core.process.variable import VarServer
@@ -101,7 +101,7 @@ def _assemble(pipeline: Pipeline, inputs: Mapping[str, Array], steps: int) -> As
     return Assembly(tuple(order), frozenset(feedback), sinks, executable)
 
 
-def _neurons(group: Group, period: int, inputs: Mapping[str, Array]) -> AbstractProcess:
+def _neurons(group: NeuronGroup, period: int, inputs: Mapping[str, Array]) -> AbstractProcess:
     shape = (group.size,)
     match group.neuron:
         case Graded():
@@ -125,7 +125,7 @@ def _neurons(group: Group, period: int, inputs: Mapping[str, Array]) -> Abstract
     return Source(data=inputs[group.name].astype(np.int32))
 
 
-def _sparse(synapses: Synapses, source: Group, target: Group) -> list[AbstractProcess]:
+def _sparse(synapses: Synapses, source: NeuronGroup, target: NeuronGroup) -> list[AbstractProcess]:
     """Make the Sparse processes of synapses."""
     bits = 0 if source.reach == SPIKE else source.reach.magnitude.bit_length()
     made = []

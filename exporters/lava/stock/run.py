@@ -13,7 +13,7 @@ from stas_neuro.trace import Trace
 
 from .activity import record_activity
 from .lower import CONTROL, IMAGE, StockNetwork
-from .netlist import FIRST, GO, Group, Signal
+from .netlist import FIRST, GO, NeuronGroup, Signal
 from .readout import read_out
 from .units import unit_of
 
@@ -125,7 +125,7 @@ def _inputs(network: StockNetwork, images: Array, steps: int) -> dict[str, Array
     return {CONTROL: control, IMAGE: pixels}
 
 
-def _by_image(record: Array, group: Group, images: int, period: int) -> Array:
+def _by_image(record: Array, group: NeuronGroup, images: int, period: int) -> Array:
     """Cut what a group sent into its steps of each image: (B, period, size)."""
     window = record[:, group.depth : group.depth + images * period]
     by_image: Array = window.T.reshape(images, period, group.size)

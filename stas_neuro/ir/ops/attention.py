@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from stas_neuro.ir.ops.base import TOKENS, AttributeRange, BoundSite, Node, Traits, TypeSite, within
+from stas_neuro.ir.ops.base import TOKENS, AttributeRange, BoundContext, Node, Traits, TypeContext, within
 from stas_neuro.ir.ranges import ALIGN, STATE_LIMIT, Range
 from stas_neuro.ir.types import Kind, ValueType
 
@@ -43,7 +43,7 @@ class SpikeMatMul(Node):
     TRAITS: ClassVar[Traits] = _ATTENTION
     RANGES: ClassVar[dict[str, AttributeRange]] = {"scale": (lambda scale: scale > 0, "it must be above 0")}
 
-    def infer(self, at: TypeSite) -> dict[str, ValueType]:
+    def infer(self, at: TypeContext) -> dict[str, ValueType]:
         """Type tokens of currents; the bound is that of the integer product."""
         q, k, v = (at.take(port, _SPIKES, TOKENS) for port in self.INPUTS)
         at.require("k", "the shape", k.shape, q.shape, "that of q")
@@ -63,7 +63,7 @@ class FixedSpikeMatMul(SpikeMatMul):
 
     RANGES: ClassVar[dict[str, AttributeRange]] = {"exponent": within(0, 7)}
 
-    def bound(self, at: BoundSite) -> dict[str, Range]:
+    def bound(self, at: BoundContext) -> dict[str, Range]:
         """Bound a token's sum of coincidences."""
         tokens, features = at.types[self.name, "y"].shape
         return _bounded(at, tokens * (features // self.heads), self.exponent)
@@ -76,7 +76,7 @@ class MaskedColumnSum(Node):
     INPUTS: ClassVar[tuple[str, ...]] = ("k", "v")
     TRAITS: ClassVar[Traits] = _ATTENTION
 
-    def infer(self, at: TypeSite) -> dict[str, ValueType]:
+    def infer(self, at: TypeContext) -> dict[str, ValueType]:
         """Type a vector of counts of tokens."""
         k, v = at.take("k", _SPIKES, TOKENS), at.take("v", _SPIKES, TOKENS)
         at.require("v", "the shape", v.shape, k.shape, "that of k")
@@ -91,12 +91,12 @@ class FixedMaskedColumnSum(MaskedColumnSum):
 
     RANGES: ClassVar[dict[str, AttributeRange]] = {"exponent": within(0, 7)}
 
-    def bound(self, at: BoundSite) -> dict[str, Range]:
+    def bound(self, at: BoundContext) -> dict[str, Range]:
         """Bound a count of tokens."""
         return _bounded(at, at.source_type("k").shape[0], self.exponent)
 
 
-def _bounded(at: BoundSite, most: int, exponent: int) -> dict[str, Range]:
+def _bounded(at: BoundContext, most: int, exponent: int) -> dict[str, Range]:
     y = Range(0, most << (ALIGN + exponent))
     at.fits("its synaptic input", y, STATE_LIMIT, "lower its exponent, or the number of tokens")
     return {"y": y}

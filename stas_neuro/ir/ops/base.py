@@ -133,11 +133,11 @@ class Node:
 
     if TYPE_CHECKING:  # no default: an operation without the rule fails when it is defined
 
-        def infer(self, at: TypeSite) -> dict[str, ValueType]:
+        def infer(self, at: TypeContext) -> dict[str, ValueType]:
             """Type the output ports."""
             raise NotImplementedError
 
-        def bound(self, at: BoundSite) -> dict[str, Range]:
+        def bound(self, at: BoundContext) -> dict[str, Range]:
             """Give the ranges of the output ports, of a node of the quantised stage."""
             raise NotImplementedError
 
@@ -147,7 +147,7 @@ class Untypable(Exception):
 
 
 @dataclass(frozen=True)
-class TypeSite:
+class TypeContext:
     """A node while its outputs are typed."""
 
     node: Node
@@ -190,7 +190,7 @@ class TypeSite:
 
 
 @dataclass(frozen=True)
-class BoundSite:
+class BoundContext:
     """A node of a quantised graph while its outputs are bounded."""
 
     node: Node

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from stas_neuro.ir.limits import KERNEL_LIMIT
-from stas_neuro.ir.ops.base import MAP, AttributeRange, BoundSite, TypeSite, within
+from stas_neuro.ir.ops.base import MAP, AttributeRange, BoundContext, TypeContext, within
 from stas_neuro.ir.ops.synapses import INTEGER_RANGES, FixedSynaptic, Synaptic, bound_synapses
 from stas_neuro.ir.ops.windows import output_size
 from stas_neuro.ir.ranges import BIAS_LIMIT, Range
@@ -33,7 +33,7 @@ class Conv2d(Synaptic):
         weight = (self.out_channels, self.in_channels, self.kernel, self.kernel)
         return {"weight": weight} | ({"bias": (self.out_channels,)} if self.bias else {})
 
-    def infer(self, at: TypeSite) -> dict[str, ValueType]:
+    def infer(self, at: TypeContext) -> dict[str, ValueType]:
         """Type a map of currents."""
         x = at.take("x", ranks=MAP)
         at.require("x", "the number of channels", x.shape[0], self.in_channels, "in_channels")
@@ -84,7 +84,7 @@ class FixedConv2d(Conv2d, FixedSynaptic):
             "bias": (self.out_channels, *self.bias_map),
         }
 
-    def bound(self, at: BoundSite) -> dict[str, Range]:
+    def bound(self, at: BoundContext) -> dict[str, Range]:
         """Bound synaptic input with its bias, or the bias current that a processor makes of it."""
         y = bound_synapses(self, at)
         if self.off_core:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from stas_neuro.ir.ops.base import AttributeRange, BoundSite, Node, Traits, TypeSite
+from stas_neuro.ir.ops.base import AttributeRange, BoundContext, Node, Traits, TypeContext
 from stas_neuro.ir.ranges import PIXEL_LIMIT, Range
 from stas_neuro.ir.types import Kind, Phase, Shape, ValueType
 
@@ -40,12 +40,12 @@ class Input(Node):
         "shape": (lambda shape: len(shape) == 3 and min(shape) > 0, "it must be (C, H, W), each above 0")
     }
 
-    def infer(self, at: TypeSite) -> dict[str, ValueType]:
+    def infer(self, at: TypeContext) -> dict[str, ValueType]:
         """Type an image of real numbers, with a mean and a deviation for each channel."""
         self._check_preprocessing(at)
         return {"y": at.made(Kind.CURRENT, self.shape)}
 
-    def _check_preprocessing(self, at: TypeSite) -> None:
+    def _check_preprocessing(self, at: TypeContext) -> None:
         for key in ("mean", "std"):
             channels = len(getattr(at.graph.preprocessing, key))
             if channels != self.shape[0]:
@@ -63,12 +63,12 @@ class FixedInput(Input):
 
     encoding: Encoding
 
-    def infer(self, at: TypeSite) -> dict[str, ValueType]:
+    def infer(self, at: TypeContext) -> dict[str, ValueType]:
         """Type an image of 8-bit integers."""
         self._check_preprocessing(at)
         return {"y": at.made(Kind.NUMBER, self.shape, PIXEL_LIMIT)}
 
-    def bound(self, at: BoundSite) -> dict[str, Range]:
+    def bound(self, at: BoundContext) -> dict[str, Range]:
         """Bound pixels."""
         return {"y": Range(0, PIXEL_LIMIT)}
 
@@ -81,7 +81,7 @@ class Output(Node):
     TRAITS: ClassVar[Traits] = _BESIDE_THE_CORES
     PHASES: ClassVar[frozenset[Phase]] = frozenset({Phase.END})
 
-    def infer(self, at: TypeSite) -> dict[str, ValueType]:
+    def infer(self, at: TypeContext) -> dict[str, ValueType]:
         """Check that there is a logit for each class."""
         x = at.take("x", ranks=(1,))
         at.require("x", "the number of logits", x.shape[0], len(at.graph.classes), "the number of classes")
@@ -96,6 +96,6 @@ class FixedOutput(Output):
 
     RANGES: ClassVar[dict[str, AttributeRange]] = {"unit": (lambda unit: unit > 0, "it must be above 0")}
 
-    def bound(self, at: BoundSite) -> dict[str, Range]:
+    def bound(self, at: BoundContext) -> dict[str, Range]:
         """Bound nothing: it has no output."""
         return {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from stas_neuro.ir.ops.base import TOKENS, AttributeRange, BoundSite, Node, Traits, TypeSite, within
+from stas_neuro.ir.ops.base import TOKENS, AttributeRange, BoundContext, Node, Traits, TypeContext, within
 from stas_neuro.ir.ranges import STATE_LIMIT, Range
 from stas_neuro.ir.types import Kind, Phase, Shape, ValueType
 
@@ -37,7 +37,7 @@ class HaltingScore(Node):
     )
     PHASES: ClassVar[frozenset[Phase]] = frozenset({Phase.STEP})
 
-    def infer(self, at: TypeSite) -> dict[str, ValueType]:
+    def infer(self, at: TypeContext) -> dict[str, ValueType]:
         """Type a score a token."""
         return {"h": at.made(Kind.SCORE, at.take("z", ranks=TOKENS).shape[:1])}
 
@@ -59,7 +59,7 @@ class FixedHaltingScore(HaltingScore):
         """Return the shapes of the tensors, by parameter name."""
         return {"table": (self.entries,)}
 
-    def bound(self, at: BoundSite) -> dict[str, Range]:
+    def bound(self, at: BoundContext) -> dict[str, Range]:
         """Bound by the largest score of the table."""
         table = at.tensor("table")
         if table.min() < 0:
@@ -110,7 +110,7 @@ class HaltAccumulate(Node):
         "lags": (lambda lags: min(lags, default=0) >= 0, "scores arrive 0 or more steps late"),
     }
 
-    def infer(self, at: TypeSite) -> dict[str, ValueType]:
+    def infer(self, at: TypeContext) -> dict[str, ValueType]:
         """Type a mask, a sum (of late decisions the scores themselves) and a weight a token."""
         shape = at.take("score", {Kind.SCORE}, (1,)).shape
         scores = (at.graph.time_steps * len(at.graph.accumulators),) if self.late else ()
@@ -133,7 +133,7 @@ class FixedHaltAccumulate(HaltAccumulate):
 
     RANGES: ClassVar[dict[str, AttributeRange]] = {"score_bits": within(1, 14)}
 
-    def bound(self, at: BoundSite) -> dict[str, Range]:
+    def bound(self, at: BoundContext) -> dict[str, Range]:
         """Bound the sum of all scores that a token can collect."""
         one, h, graph = 1 << self.score_bits, at.inputs["score"].high, at.graph
         if not 0 < self.limit <= one:

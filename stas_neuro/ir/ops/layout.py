@@ -11,10 +11,10 @@ from stas_neuro.ir.ops.base import (
     MAP,
     TOKENS,
     AttributeRange,
-    BoundSite,
+    BoundContext,
     Node,
     Traits,
-    TypeSite,
+    TypeContext,
     product,
     within,
 )
@@ -46,13 +46,13 @@ class Tokens(Node):
 
     TRAITS: ClassVar[Traits] = _PASSES
 
-    def infer(self, at: TypeSite) -> dict[str, ValueType]:
+    def infer(self, at: TypeContext) -> dict[str, ValueType]:
         """Type tokens of what the map has."""
         x = at.take("x", ranks=MAP)
         channels, height, width = x.shape
         return {"y": at.made(x.kind, (height * width, channels), x.bound)}
 
-    def bound(self, at: BoundSite) -> dict[str, Range]:
+    def bound(self, at: BoundContext) -> dict[str, Range]:
         """Bound as the map."""
         return {"y": at.inputs["x"]}
 
@@ -64,7 +64,7 @@ class Add(Node):
     INPUTS: ClassVar[tuple[str, ...]] = ("a", "b")
     TRAITS: ClassVar[Traits] = _PASSES
 
-    def infer(self, at: TypeSite) -> dict[str, ValueType]:
+    def infer(self, at: TypeContext) -> dict[str, ValueType]:
         """Type a sum: of events a count, of currents a current, with a number in it a number."""
         a, b = at.take("a"), at.take("b")
         at.require("b", "the shape", b.shape, a.shape, "that of a")
@@ -86,7 +86,7 @@ class FixedAdd(Add):
 
     RANGES: ClassVar[dict[str, AttributeRange]] = {"a_weight": within(1, 256), "b_weight": within(1, 256)}
 
-    def bound(self, at: BoundSite) -> dict[str, Range]:
+    def bound(self, at: BoundContext) -> dict[str, Range]:
         """Bound the weighted sum."""
         a, b = at.inputs["a"].times(self.a_weight), at.inputs["b"].times(self.b_weight)
         y = Range(a.low + b.low, a.high + b.high)
@@ -107,7 +107,7 @@ class Integrate(Node):
         """Return the shapes of the tensors, by parameter name."""
         return {"weights": (time_steps,)} if self.mode == "learned" else {}
 
-    def infer(self, at: TypeSite) -> dict[str, ValueType]:
+    def infer(self, at: TypeContext) -> dict[str, ValueType]:
         """Type the largest value, or the sum of events as their count, else a real number."""
         x = at.take("x")
         if self.mode == "max":
@@ -129,14 +129,14 @@ class FixedIntegrate(Integrate):
 
     RANGES: ClassVar[dict[str, AttributeRange]] = {"shift": within(0, 31)}
 
-    def infer(self, at: TypeSite) -> dict[str, ValueType]:
+    def infer(self, at: TypeContext) -> dict[str, ValueType]:
         """Type as the float node; a mean, which is a sum here, stands for a real number."""
         x = at.take("x")
         if self.mode == "mean" and x.kind in EVENTS:
             return {"y": at.made(Kind.NUMBER, x.shape, product(x.bound, at.graph.time_steps))}
         return Integrate.infer(self, at)
 
-    def bound(self, at: BoundSite) -> dict[str, Range]:
+    def bound(self, at: BoundContext) -> dict[str, Range]:
         """Bound the sum over steps."""
         x, steps = at.inputs["x"].with_zero(), at.graph.time_steps
         if self.mode == "max":
@@ -173,7 +173,7 @@ class Gate(Node):
         """What a gate of its axis is like."""
         return self.OF_CHANNELS if self.axis == "channel" else self.TRAITS
 
-    def infer(self, at: TypeSite) -> dict[str, ValueType]:
+    def infer(self, at: TypeContext) -> dict[str, ValueType]:
         """Type as the input; masks of channels are spikes, those of tokens are checked with halting."""
         x = at.take("x", ranks=TOKENS)
         if self.axis == "channel":
@@ -181,6 +181,6 @@ class Gate(Node):
             at.require("mask", "the shape", mask.shape, x.shape[1:], "that of a channel mask")
         return {"y": at.made(x.kind, x.shape, x.bound)}
 
-    def bound(self, at: BoundSite) -> dict[str, Range]:
+    def bound(self, at: BoundContext) -> dict[str, Range]:
         """Bound as the input, or 0."""
         return {"y": at.inputs["x"].with_zero()}

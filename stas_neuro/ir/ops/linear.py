@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from stas_neuro.ir.ops.base import TOKENS_OR_VECTOR, AttributeRange, BoundSite, Traits, TypeSite
+from stas_neuro.ir.ops.base import TOKENS_OR_VECTOR, AttributeRange, BoundContext, Traits, TypeContext
 from stas_neuro.ir.ops.synapses import (
     INTEGER_RANGES,
     STORED_WEIGHTS,
@@ -35,7 +35,7 @@ class Linear(Synaptic):
         weight = (self.out_features, self.in_features)
         return {"weight": weight} | ({"bias": (self.out_features,)} if self.bias else {})
 
-    def infer(self, at: TypeSite) -> dict[str, ValueType]:
+    def infer(self, at: TypeContext) -> dict[str, ValueType]:
         """Type tokens, or a vector, of currents."""
         x = at.take("x", ranks=TOKENS_OR_VECTOR)
         at.require("x", "the number of features", x.shape[-1], self.in_features, "in_features")
@@ -73,7 +73,7 @@ class FixedLinear(Linear, FixedSynaptic):
         features = (self.out_features,)
         return {"weight": (self.out_features, self.in_features), "weight_exp": features, "bias": features}
 
-    def bound(self, at: BoundSite) -> dict[str, Range]:
+    def bound(self, at: BoundContext) -> dict[str, Range]:
         """Bound synaptic input with its bias, which halting may hold back."""
         y = bound_synapses(self, at)
         return {"y": y.with_zero() if "alive" in at.graph.inputs(self) else y}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from stas_neuro.ir.ops.base import AttributeRange, BoundSite, Node, Traits, TypeSite, within
+from stas_neuro.ir.ops.base import AttributeRange, BoundContext, Node, Traits, TypeContext, within
 from stas_neuro.ir.ranges import ALIGN, STATE_LIMIT, Range
 from stas_neuro.ir.types import Kind, Phase, ValueType
 
@@ -48,7 +48,7 @@ class LIF(Node):
         "threshold": (lambda threshold: threshold > 0, "a threshold is above 0, the reset value"),
     }
 
-    def infer(self, at: TypeSite) -> dict[str, ValueType]:
+    def infer(self, at: TypeContext) -> dict[str, ValueType]:
         """Type spikes of the shape of the input."""
         return {"s": at.made(Kind.SPIKE, at.take("x").shape, 1)}
 
@@ -66,7 +66,7 @@ class FixedLIF(LIF):
 
     RANGES: ClassVar[dict[str, AttributeRange]] = {"dv": within(0, 4095), "vth": within(0, 2**17 - 1)}
 
-    def bound(self, at: BoundSite) -> dict[str, Range]:
+    def bound(self, at: BoundContext) -> dict[str, Range]:
         """Bound spikes; the membrane must fit."""
         steps = 1 if self.phase == Phase.ONCE else at.graph.time_steps
         membrane = membrane_range(self, at.inputs["x"], steps)

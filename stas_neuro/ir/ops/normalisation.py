@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from stas_neuro.ir.ops.base import AttributeRange, Node, Traits, TypeSite
+from stas_neuro.ir.ops.base import AttributeRange, Node, Traits, TypeContext
 from stas_neuro.ir.types import Kind, Shape, ValueType
 
 
@@ -40,7 +40,7 @@ class BatchNorm(Node):
         """Return the shapes of the tensors, by parameter name."""
         return {param: (self.features,) for param in ("gamma", "beta", "mean", "var")}
 
-    def infer(self, at: TypeSite) -> dict[str, ValueType]:
+    def infer(self, at: TypeContext) -> dict[str, ValueType]:
         """Type currents of the shape of the input."""
         x = at.take("x")
         features = x.shape[0] if len(x.shape) == 3 else x.shape[-1]

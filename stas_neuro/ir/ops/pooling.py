@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from stas_neuro.ir.limits import KERNEL_LIMIT
-from stas_neuro.ir.ops.base import MAP, AttributeRange, BoundSite, Node, Traits, TypeSite, within
+from stas_neuro.ir.ops.base import MAP, AttributeRange, BoundContext, Node, Traits, TypeContext, within
 from stas_neuro.ir.ops.windows import output_size
 from stas_neuro.ir.ranges import Range
 from stas_neuro.ir.types import Kind, ValueType
@@ -37,11 +37,11 @@ class SpikeMaxPool(Node):
 
     RANGES: ClassVar[dict[str, AttributeRange]] = {"kernel": within(1, KERNEL_LIMIT)}
 
-    def infer(self, at: TypeSite) -> dict[str, ValueType]:
+    def infer(self, at: TypeContext) -> dict[str, ValueType]:
         """Type a map of spikes."""
         x = at.take("x", frozenset({Kind.SPIKE}), MAP)
         return {"y": at.made(Kind.SPIKE, (x.shape[0], *output_size(self, at, x.shape)), 1)}
 
-    def bound(self, at: BoundSite) -> dict[str, Range]:
+    def bound(self, at: BoundContext) -> dict[str, Range]:
         """Bound spikes."""
         return {"y": Range(0, 1)}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from stas_neuro.ir.limits import BLOCKS_LIMIT
-from stas_neuro.ir.ops.base import TOKENS, AttributeRange, BoundSite, Node, Traits, TypeSite, within
+from stas_neuro.ir.ops.base import TOKENS, AttributeRange, BoundContext, Node, Traits, TypeContext, within
 from stas_neuro.ir.ops.halting import FixedHaltAccumulate
 from stas_neuro.ir.ranges import STATE_LIMIT, WORD_LIMIT, Range
 from stas_neuro.ir.types import Kind, Phase, ValueType
@@ -56,7 +56,7 @@ class Readout(Node):
         earlier = tuple(f"z{block}" for block in range(self.blocks - 1))
         return earlier + tuple(f"{port}{block}" for port in ("alive", "p") for block in range(self.blocks))
 
-    def infer(self, at: TypeSite) -> dict[str, ValueType]:
+    def infer(self, at: TypeContext) -> dict[str, ValueType]:
         """Type a vector of currents."""
         last = at.take(f"z{self.blocks - 1}", ranks=TOKENS)
         for port in at.inputs:
@@ -97,7 +97,7 @@ class FixedReadout(Readout):
         """Whether a processor divides."""
         return self.divides
 
-    def bound(self, at: BoundSite) -> dict[str, Range]:
+    def bound(self, at: BoundContext) -> dict[str, Range]:
         """Bound a token's weighted sum, and that of all tokens."""
         tokens = at.source_type(f"z{self.blocks - 1}").shape[0]
         values = [value.shifted(self.z_shift) for port, value in at.inputs.items() if port.startswith("z")]
@@ -119,7 +119,7 @@ class FixedReadout(Readout):
         at.fits("its output", y, STATE_LIMIT, "raise its y_shift")
         return {"y": y}
 
-    def _weight_of_a_token(self, at: BoundSite) -> int:
+    def _weight_of_a_token(self, at: BoundContext) -> int:
         """Largest sum of the weights with which a token's values are added up."""
         graph = at.graph
         weights = [value.high for port, value in at.inputs.items() if port.startswith("p")]

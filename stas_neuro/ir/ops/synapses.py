@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from stas_neuro.ir.ops.base import AttributeRange, BoundSite, Node, Traits, TypeSite, within
+from stas_neuro.ir.ops.base import AttributeRange, BoundContext, Node, Traits, TypeContext, within
 from stas_neuro.ir.ranges import ALIGN, BIAS_LIMIT, EXACT_LIMIT, STATE_LIMIT, Range
 from stas_neuro.ir.types import Array, Shape, ValueType
 
@@ -34,7 +34,7 @@ class Synaptic(Node):
     if TYPE_CHECKING:  # fields, whose order is that of each layer
         bias: bool
 
-    def infer(self, at: TypeSite) -> dict[str, ValueType]:
+    def infer(self, at: TypeContext) -> dict[str, ValueType]:
         """Type the output; each layer has a rule of its own."""
         raise NotImplementedError
 
@@ -76,7 +76,7 @@ def synaptic_ranges(weight: Array, exponents: Array, bias: Array, x: Range) -> t
     return Range(int(low.min()), int(high.max())), y
 
 
-def bound_synapses(node: FixedSynaptic, at: BoundSite) -> Range:
+def bound_synapses(node: FixedSynaptic, at: BoundContext) -> Range:
     """Bound the output of integer weights; note what is no mantissa, and what leaves the width of a state."""
     weight, exponents, bias = (at.tensor(param) for param in ("weight", "weight_exp", "bias"))
     _check_mantissas(node, at, weight, exponents, bias)
@@ -91,7 +91,7 @@ def bound_synapses(node: FixedSynaptic, at: BoundSite) -> Range:
 
 
 def _check_mantissas(
-    node: FixedSynaptic, at: BoundSite, weight: Array, exponents: Array, bias: Array
+    node: FixedSynaptic, at: BoundContext, weight: Array, exponents: Array, bias: Array
 ) -> None:
     name, step = node.name, 1 << (9 - node.weight_bits)
     if weight.min() < -256 or weight.max() > 255 or (weight % step).any():

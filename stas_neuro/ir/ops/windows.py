@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from stas_neuro.ir.ops.base import TypeSite, Untypable
+from stas_neuro.ir.ops.base import TypeContext, Untypable
 from stas_neuro.ir.types import Shape
 
 
@@ -24,7 +24,7 @@ class Window(Protocol):
         """Zeros around the map."""
 
 
-def output_size(window: Window, at: TypeSite, shape: Shape) -> tuple[int, int]:
+def output_size(window: Window, at: TypeContext, shape: Shape) -> tuple[int, int]:
     """Give the height and width of the map of all windows over a map (C, H, W)."""
     height, width = ((size + 2 * window.padding - window.kernel) // window.stride + 1 for size in shape[1:])
     if height < 1 or width < 1:

@@ -11,7 +11,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from energy_runs import run
+from support.energy_runs import run
 
 from fuzz.files import Files
 from fuzz.networks import activities

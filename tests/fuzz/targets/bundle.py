@@ -17,11 +17,11 @@ from fuzz.networks import SOURCE, bundles, pixels
 from fuzz.target import Target, may_refuse, pick
 from stas_neuro import api
 from stas_neuro.bundle import Bundle, load_bundle, save_bundle
+from stas_neuro.checker import check
 from stas_neuro.chips import load_profile
 from stas_neuro.cli import main
 from stas_neuro.energy import estimate
 from stas_neuro.placement import place
-from stas_neuro.preflight import check
 
 MANIFEST = "manifest.json"
 

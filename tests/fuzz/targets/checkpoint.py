@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 
 import torch
-from random_models import images_for, random_model
+from support.random_models import images_for, random_model
 
 from fuzz.files import Files, read_files
 from fuzz.mutators import mutate_tree

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ir_random import Recipe, build
+from support.ir_random import Recipe, build
 
 from fuzz.files import Files
 from fuzz.target import Target, may_refuse

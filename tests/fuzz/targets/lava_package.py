@@ -12,8 +12,8 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
-from ir_random import Recipe, build
-from lava_support import by_turns
+from support.ir_random import Recipe, build
+from support.lava_support import by_turns
 
 from fuzz.files import Files, read_files
 from fuzz.mutators import mutate_tree

@@ -10,7 +10,7 @@ from itertools import product
 from pathlib import Path
 from random import Random
 
-from energy_runs import run
+from support.energy_runs import run
 
 from fuzz.files import Files
 from fuzz.mutators import to_toml, tomllib
@@ -18,11 +18,11 @@ from fuzz.networks import activities, bundles
 from fuzz.target import Target, may_refuse, pick
 from fuzz.targets.bundle import command
 from stas_neuro.activity import Activity
+from stas_neuro.checker import check
 from stas_neuro.chips import load_profile
 from stas_neuro.compiler.integers import quantise
 from stas_neuro.energy import GATINGS, compare, estimate
 from stas_neuro.placement import place
-from stas_neuro.preflight import check
 
 OWN, ABOVE = "mine.toml", "above.toml"
 

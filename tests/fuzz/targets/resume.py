@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from training_runs import CONFIG, OPTIONS, digits
+from support.training_runs import CONFIG, OPTIONS, digits
 
 from fuzz.files import Files
 from fuzz.mutators import mutate_tree

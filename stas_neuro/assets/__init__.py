@@ -1,0 +1,29 @@
+"""What comes with the package: trained models and test images, from ``examples/`` of the repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stas_neuro.errors import InputError
+
+ROOT = Path(__file__).resolve().parent
+IMAGES = "data/fashion-mnist-512.npz"
+"""512 Fashion-MNIST test images, uint8, with labels and class names."""
+HALTING_MODEL = "fashion-spikformer"
+ONE_STEP_MODEL = "fashion-t1"
+
+
+def asset(name: str) -> Path:
+    """Give the path of a shipped file, or of a directory such as ``models/fashion-spikformer``.
+
+    Raises
+    ------
+    InputError
+        If it is not there.
+    """
+    path = ROOT / name
+    if not path.exists():
+        raise InputError(
+            f"{path} is missing", "install stas-neuro anew, from a wheel, an sdist or a checkout"
+        )
+    return path

@@ -1,0 +1,99 @@
+"""What the cores of a chip can compute at all: products of spikes, neurons beyond a LIF, graded spikes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from stas_neuro.checker.findings import Deployment, off_core
+from stas_neuro.chips import Finding
+from stas_neuro.chips.capabilities import (
+    NO_DIVISION,
+    ON_THE_CORES,
+    Need,
+    answer,
+    graded_need,
+    product_needs,
+    program_needs,
+)
+from stas_neuro.ir import (
+    Add,
+    FixedConv2d,
+    FixedReadout,
+    Input,
+    Integrate,
+    Kind,
+    Node,
+    Synaptic,
+    Tokens,
+)
+
+
+def spike_products(deployment: Deployment) -> Iterator[Finding]:
+    """Attention, and gates of channels by spikes."""
+    yield from _answers(deployment, product_needs(tuple(deployment.layers.values())))
+
+
+def neuron_programs(deployment: Deployment) -> Iterator[Finding]:
+    """Sums over steps, which have no row in a table of layers; scores, their sums, weighted readouts."""
+    for node in deployment.graph.of_type(Integrate):
+        yield from _answers(deployment, [Need(layer=node.name, resource="neuron programs", used="needed")])
+    yield from _answers(deployment, program_needs(tuple(deployment.layers.values())))
+
+
+def graded_spikes(deployment: Deployment) -> Iterator[Finding]:
+    """Integers other than 0 and 1 that layers send each other: what reaches synapses, residual currents."""
+    for node in deployment.graph.nodes:
+        largest = _residual(deployment, node) if isinstance(node, Add) else integer_input(deployment, node)
+        if largest is None or largest <= 1:
+            continue
+        if isinstance(node, Add):
+            need = Need(layer=node.name, resource="graded spikes", used=largest)
+        else:
+            need = graded_need(node.name, largest, of_image=_is_image(deployment, node))
+        yield from _answers(deployment, [need])
+
+
+def _answers(deployment: Deployment, needs: Iterable[Need]) -> Iterator[Finding]:
+    found = (answer(need, deployment.profile) for need in needs)
+    yield from (finding for finding in found if finding is not None)
+
+
+def integer_input(deployment: Deployment, node: Node) -> int | None:
+    """Give the largest magnitude that reaches the synapses of a node; None where there are none."""
+    if not isinstance(node, Synaptic) or off_core(node):
+        return None
+    value = deployment.graph.source_type(deployment.graph.inputs(node)["x"])
+    return None if value.bound is None else max(value.bound, -value.low)
+
+
+def _residual(deployment: Deployment, node: Add) -> int | None:
+    """Give the largest magnitude of a sum of currents, unless synapses just end on the same neurons."""
+    value = deployment.graph.types[node.name, "y"]
+    together = all(isinstance(deployment.source(node, port), Synaptic) for port in node.INPUTS)
+    if value.kind != Kind.CURRENT or value.bound is None or together:
+        return None
+    return max(value.bound, -value.low)
+
+
+def _is_image(deployment: Deployment, node: Node) -> bool:
+    source = deployment.source(node)
+    while isinstance(source, Integrate | Tokens):
+        source = deployment.source(source)
+    return isinstance(source, Input)
+
+
+def processor(deployment: Deployment) -> Iterator[Finding]:
+    """Divisions, and a first convolution whose result enters as bias currents."""
+    for node in deployment.graph.nodes:
+        if isinstance(node, FixedConv2d) and node.off_core:
+            outputs = deployment.graph.types[node.name, "y"].shape
+            operations = outputs[0] * outputs[1] * outputs[2] * node.in_channels * node.kernel**2
+            avoid = ON_THE_CORES
+        elif isinstance(node, FixedReadout) and node.divides:
+            last = deployment.graph.source_type(deployment.graph.inputs(node)[f"z{node.blocks - 1}"])
+            operations = last.shape[0] * last.shape[1]
+            avoid = NO_DIVISION
+        else:
+            continue
+        need = Need(layer=node.name, resource="processor", used=operations, avoid=avoid)
+        yield from _answers(deployment, [need])

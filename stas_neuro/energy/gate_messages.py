@@ -1,0 +1,99 @@
+"""Messages of halting units: the alive spikes of live tokens, and what closes cores and opens them again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from stas_neuro.activity import Activity
+from stas_neuro.energy.gating import Stepping, neuron_rows
+from stas_neuro.energy.timing import HardwareStep
+from stas_neuro.errors import InputError
+from stas_neuro.ir import block_of
+from stas_neuro.mapping.routes import distances, places_of
+
+Messages = npt.NDArray[np.int64] | npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Sent:
+    """Messages to rows, (images, rows, steps), and by event the hops and links between chips they pass."""
+
+    messages: Messages
+    ways: Mapping[str, Messages]
+
+
+def alive_spikes(activity: Activity) -> Sent:
+    """Count the messages that tell rows which tokens live.
+
+    A token's neurons get their bias by an `alive` spike for each visit: one a Linear layer of the block, and
+    on cores one a piece. Falling silent then needs no other logic (Linear layers of blocks have biases: the
+    folded normalisation). Live tokens of a piece are those whose neurons were updated; where it has none that
+    count updates they are its even share of the visits.
+
+    Raises InputError where the record has no visits.
+    """
+    if activity.visits is None:
+        raise InputError(
+            "the activity has no visits, which tell the gate messages", "record visits per token"
+        )
+    live, tokens = activity.visits.sum(axis=3), activity.visits.shape[3]
+    updates = activity.counts["updates_active"] + activity.counts["updates_inactive"]
+    counted = updates + activity.counts["updates_gated"]
+    messages: Messages = np.zeros_like(updates)
+    for row, (layer, owner) in enumerate(zip(activity.layers, neuron_rows(activity), strict=True)):
+        block = block_of(layer.scope)
+        if layer.kind != "Linear" or block is None:
+            continue
+        width = max(activity.layers[owner].out_features, 1)
+        for step in range(live.shape[1]):
+            at = activity.step_index(f"step{step + 1}")
+            if activity.cores and counted[:, owner].any():
+                messages[:, row, at] = updates[:, owner, at] // width
+                continue
+            part = layer.neurons / max(layer.out_features, 1) / tokens if activity.cores else 1
+            if part != 1:
+                messages = messages.astype(np.float64)
+            messages[:, row, at] = live[:, step, block] * part
+    return _with_ways(activity, messages)
+
+
+def core_gates(activity: Activity, stepping: Stepping, ticks: Sequence[HardwareStep]) -> Sent:
+    """Count the messages that close cores and open them again, told to the first row on each core."""
+    changes = stepping.changes(ticks, len(activity.steps))
+    messages = np.zeros_like(activity.counts["synops"])
+    told: set[int] = set()
+    for row, layer in enumerate(activity.layers):
+        if layer.core is not None and layer.core not in told:
+            told.add(layer.core)
+            messages[:, row] = changes[:, layer.core]
+    return _with_ways(activity, messages)
+
+
+def _with_ways(activity: Activity, messages: Messages) -> Sent:
+    """Send messages to rows from the halting unit that decides on their block, or else from the last one."""
+    ways: dict[str, Messages] = {
+        event: np.zeros_like(messages) for event in ("gate_hops_x", "gate_hops_y", "gate_crossings")
+    }
+    units, places = _units(activity), places_of(activity.cores)
+    for row, layer in enumerate(activity.layers):
+        if layer.core is None or not units:
+            continue
+        # Block l is decided on by the unit before it, the first by the last of the step before.
+        unit = units[((block_of(layer.scope) or 0) - 1) % len(units)]
+        passed = distances(places, layer.core).values()
+        for event, number in zip(ways, passed, strict=True):
+            ways[event][:, row] = messages[:, row] * number[unit]
+    return Sent(messages, ways)
+
+
+def _units(activity: Activity) -> list[int]:
+    """Core of each halting unit, in the order of blocks; of one on several cores the first."""
+    cores: dict[str, int] = {}
+    for layer in activity.layers:
+        if layer.kind == "HaltAccumulate" and layer.core is not None:
+            cores.setdefault(layer.network_layer, layer.core)
+    return list(cores.values())

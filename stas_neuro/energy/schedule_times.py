@@ -1,0 +1,96 @@
+"""How long runs take on each schedule they allow, and what late decisions change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from stas_neuro.activity import Activity
+from stas_neuro.chips.errors import CannotRun
+from stas_neuro.chips.profile import MissingEntry, Profile
+from stas_neuro.energy.comparable import check_alike
+from stas_neuro.energy.gating import Gating, computed_halted
+from stas_neuro.energy.pricing import estimate
+from stas_neuro.energy.result import Interval
+from stas_neuro.energy.timing import Schedule, fastest
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleCost:
+    """One run on one schedule of one chip. `visits_changed` are those that the first run has otherwise.
+
+    `unchecked` says what is not known of it and the first run: that they can be compared is not certain then.
+    """
+
+    profile: str
+    run: str
+    schedule: str
+    late: int
+    visits_changed: float | None
+    hardware_steps: int
+    latency_s: Interval
+    throughput_images_per_s: Interval
+    energy_j: Interval | None
+    unchecked: tuple[str, ...]
+
+
+def compare_schedules(
+    runs: Mapping[str, Activity],
+    profiles: Sequence[Profile],
+    gating: Gating | None = None,
+    weight_bits: int = 8,
+) -> tuple[ScheduleCost, ...]:
+    """Price runs of the same images on every schedule they allow, on chips that have a latency.
+
+    The first run is the one that others are compared with. Runs that computed halted tokens are priced so.
+
+    Raises
+    ------
+    InputError
+        When runs cannot be compared (see `check_alike`).
+    """
+    check_alike(runs)
+    first = next(iter(runs), "")
+    unchecked = {label: check_alike({first: runs[first], label: run}) for label, run in runs.items()}
+    rows = []
+    for profile in profiles:
+        for label, activity in runs.items():
+            own = None if computed_halted(activity) else gating
+            for schedule in _allowed(activity):
+                try:
+                    cost = estimate(activity, profile, own, schedule=schedule, weight_bits=weight_bits)
+                except (MissingEntry, CannotRun):
+                    continue
+                if cost.latency_s is None or cost.throughput_images_per_s is None or not cost.hardware_steps:
+                    continue
+                rows.append(
+                    ScheduleCost(
+                        profile=profile.name,
+                        run=label,
+                        schedule=schedule,
+                        late=activity.late,
+                        visits_changed=_changed(runs[first], activity),
+                        hardware_steps=cost.hardware_steps,
+                        latency_s=cost.latency_s,
+                        throughput_images_per_s=cost.throughput_images_per_s,
+                        energy_j=cost.energy_j,
+                        unchecked=unchecked[label],
+                    )
+                )
+    return tuple(rows)
+
+
+def _allowed(activity: Activity) -> tuple[Schedule, ...]:
+    best = fastest(activity)
+    return (best,) if best != "pipelined" else ("raster", "pipelined")
+
+
+def _changed(first: Activity, other: Activity) -> float | None:
+    """Part of the visits that two runs of the same images and one network decide otherwise."""
+    halts = any(row.kind == "HaltAccumulate" for row in other.layers)
+    if not halts or first.visits is None or other.visits is None:
+        return None
+    networks = {run.origin.network for run in (first, other)} - {None}
+    if len(networks) > 1 or first.visits.shape != other.visits.shape or not first.visits.size:
+        return None
+    return float((first.visits != other.visits).mean())

@@ -1,0 +1,171 @@
+"""Cores onto chips and tiles, so that those which send each other much are near.
+
+The quadratic assignment problem: the least sum of traffic x hops. Cores are exchanged, two at a time, until
+none is for the better.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stas_neuro.mapping import CoreLocation
+from stas_neuro.placement.limits import Limits
+
+_RANDOM_STARTS = 15
+_LEAST_PLACES = 600
+"""Places that the cores of a chip are tried on, or four a core: the nearest ones of a larger chip."""
+Matrix = NDArray[np.float64]
+
+
+def chips_of(domains: Sequence[object], cores_per_chip: int) -> list[int]:
+    """Give the chip of each core: chips are filled in order, cores of one domain stay together if they can.
+
+    Cores of a domain follow one another in `domains`. A domain larger than a chip begins on a new one.
+    """
+    chips: list[int] = []
+    used = 0
+    for _, members in groupby(domains):
+        size = len(list(members))
+        if used and used % cores_per_chip + size > cores_per_chip:
+            used = -(-used // cores_per_chip) * cores_per_chip
+        chips += [core // cores_per_chip for core in range(used, used + size)]
+        used += size
+    return chips
+
+
+def row_major_sites(chips: Sequence[int], limits: Limits) -> tuple[CoreLocation, ...]:
+    """Put the cores of each chip on its tiles row by row, in their order; all at tile 0,0 without a mesh."""
+    seen: dict[int, int] = {}
+    sites = []
+    for chip in chips:
+        sites.append(_site(chip, seen.get(chip, 0), limits))
+        seen[chip] = seen.get(chip, 0) + 1
+    return tuple(sites)
+
+
+def near_sites(chips: Sequence[int], traffic: Matrix, limits: Limits) -> tuple[CoreLocation, ...]:
+    """Put the cores of each chip on its tiles so that few messages make many hops.
+
+    Parameters
+    ----------
+    chips : sequence of int (cores,)
+    traffic : float (cores, cores)
+        Messages expected from a core to another. Those to other chips leave by tile 0,0.
+    limits : Limits
+    """
+    sites = list(row_major_sites(chips, limits))
+    if limits.mesh is None:
+        return tuple(sites)
+    both = traffic + traffic.T
+    for chip in sorted(set(chips)):
+        here = np.flatnonzero(np.asarray(chips) == chip)
+        slots = near_slots(max(_LEAST_PLACES, 4 * len(here)), limits.mesh)
+        nearest = [_site(0, slot, limits) for slot in slots]
+        places = np.array([(site.x, site.y) for site in nearest])
+        distance = np.abs(places[:, None] - places).sum(axis=2).astype(float)
+        away = np.flatnonzero(np.asarray(chips) != chip)
+        flow = both[np.ix_(here, here)]
+        np.fill_diagonal(flow, 0)
+        slot_of = assign(flow, distance, both[np.ix_(here, away)].sum(axis=1))
+        for core, slot in zip(here, slot_of, strict=True):
+            sites[core] = _site(chip, slots[slot], limits)
+    return tuple(sites)
+
+
+def near_slots(count: int, mesh: tuple[int, int, int]) -> list[int]:
+    """Name the `count` slots of a chip that are nearest to tile 0,0, ascending; all where it has no more.
+
+    Slots are numbered by their tiles in row-major order.
+    """
+    x, y, per_tile = mesh
+    if x * y * per_tile <= count:
+        return list(range(x * y * per_tile))
+    tiles: list[int] = []
+    for hops in itertools.count():
+        if len(tiles) * per_tile >= count:
+            break
+        tiles += [(hops - column) * x + column for column in range(max(0, hops - y + 1), min(x, hops + 1))]
+    of_tiles = (range(tile * per_tile, tile * per_tile + per_tile) for tile in tiles)
+    return sorted(itertools.islice(itertools.chain.from_iterable(of_tiles), count))
+
+
+def assign(flow: Matrix, distance: Matrix, outward: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Assign n cores to m >= n places, near what they talk to; deterministic.
+
+    Exchanges from the order of the places, and from some orders at random; the best of all.
+
+    Parameters
+    ----------
+    flow : float (n, n)
+        Symmetric, with a diagonal of 0.
+    distance : float (m, m)
+        Symmetric, with a diagonal of 0.
+    outward : float (n,)
+        What each core sends to, or takes from, place 0 besides.
+
+    Returns
+    -------
+    int (n,)
+        Place of each core.
+    """
+    spare = len(distance) - len(flow)
+    flow, outward = np.pad(flow, (0, spare)), np.pad(outward, (0, spare))  # empty places hold silent cores
+    rng = np.random.default_rng(0)
+    starts = [np.arange(len(distance)), *(rng.permutation(len(distance)) for _ in range(_RANDOM_STARTS))]
+    found: list[NDArray[np.intp]] = [exchange(flow, distance, outward, start) for start in starts]
+    best = min(found, key=lambda places: cost(flow, distance, outward, places))
+    return best[: len(best) - spare]
+
+
+def exchange(
+    flow: Matrix, distance: Matrix, outward: NDArray[np.float64], start: NDArray[np.intp]
+) -> NDArray[np.intp]:
+    """Exchange two cores, for each in turn with that which lowers the cost most, until none does.
+
+    Parameters as of `assign`, but there are as many cores as places; `start` is the place of each.
+    """
+    places: NDArray[np.intp] = np.array(start, dtype=np.intp)
+    apart = distance[np.ix_(places, places)]
+    gate = distance[0, places]
+    busy = np.flatnonzero(flow.any(axis=1))
+    between, of_core = flow[busy], np.zeros(len(flow))
+    of_core[busy] = (between * apart[busy]).sum(axis=1)
+    tolerance = 1e-9 * cost(flow, distance, outward, start)
+    talking = np.flatnonzero(flow.any(axis=1) | (outward > 0))
+    better = True
+    while better:
+        better = False
+        for core in talking:
+            # Both change their distances to all others, which stay where they are; to each other they do not.
+            change = apart @ flow[core] - of_core[core] + flow @ apart[core] - of_core
+            change += 2 * flow[core] * apart[core] + (outward[core] - outward) * (gate - gate[core])
+            other = int(change.argmin())
+            if change[other] < -tolerance:
+                pair, exchanged = [core, other], [other, core]
+                places[pair] = places[exchanged]
+                gate[pair] = gate[exchanged]
+                apart[pair] = apart[exchanged]
+                apart[:, pair] = apart[:, exchanged]
+                of_core[busy] = (between * apart[busy]).sum(axis=1)
+                better = True
+    return places
+
+
+def cost(flow: Matrix, distance: Matrix, outward: NDArray[np.float64], places: NDArray[np.intp]) -> float:
+    """Give the sum of traffic x distance of an assignment, each pair once."""
+    inside = (flow * distance[np.ix_(places, places)]).sum() / 2
+    return float(inside + outward @ distance[0, places])
+
+
+def _site(chip: int, slot: int, limits: Limits) -> CoreLocation:
+    """Give the place of a slot of a chip: tiles in row-major order, each with its cores."""
+    if limits.mesh is None:
+        return CoreLocation(chip=chip)
+    x, _, per_tile = limits.mesh
+    tile = slot // per_tile
+    return CoreLocation(chip=chip, x=tile % x, y=tile // x)

@@ -1,0 +1,217 @@
+"""The certificate: what was compared, what was promised, whether it holds, and hashes of all it is about."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from stas_neuro import __version__
+from stas_neuro.data import LabelledImages
+from stas_neuro.errors import CheckFailed, InputError
+from stas_neuro.exporters.lava.structure import Difference
+from stas_neuro.verifier.agreement import TOLERANCE, Agreement
+from stas_neuro.verifier.headroom import Saturation
+
+FORMAT = "stas-neuro certificate"
+SCHEMA_VERSION = 1
+SEAL = "certificate_sha256"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What the networks were made from; empty of a graph or a model that has no files.
+
+    Parameters
+    ----------
+    source : str
+        The checkpoint.
+    source_sha256, bundle_sha256 : mapping
+        SHA-256 of its files, and of those of the bundle, by name.
+    """
+
+    source: str = ""
+    source_sha256: Mapping[str, str]
+    bundle_sha256: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataHash:
+    """The images that were used, and the SHA-256 of their bytes and of those of their labels, if any."""
+
+    source: str
+    shape: tuple[int, ...]
+    dtype: str
+    images_sha256: str
+    labels_sha256: str | None
+
+    @staticmethod
+    def of(data: LabelledImages) -> DataHash:
+        """Hash `data`, rows first."""
+        return DataHash(
+            source=data.source,
+            shape=data.images.shape,
+            dtype=str(data.images.dtype),
+            images_sha256=_sha256(np.ascontiguousarray(data.images).tobytes()),
+            labels_sha256=None
+            if data.labels is None
+            else _sha256(np.ascontiguousarray(data.labels).tobytes()),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArithmeticCheck:
+    """One network, `arithmetic` float or fixed, in all its executions against a baseline."""
+
+    arithmetic: str
+    baseline: str
+    agreements: tuple[Agreement, ...]
+    structure: tuple[Difference, ...]
+    """Where Lava's network says something else than the graph."""
+    spikes_fired: Mapping[str, int]
+    """By LIF layer, in the baseline: layers that never fire agree whatever is wrong with them."""
+    visits_skipped: int | None
+    """Visits of halted tokens in the baseline; None of a network that does not halt."""
+    token_ratio: float
+    accuracy: float | None
+    """Of the baseline; None where the data have no labels."""
+
+    @property
+    def silent_layers(self) -> tuple[str, ...]:
+        """LIF layers that fired no spike on these images."""
+        return tuple(name for name, spikes in self.spikes_fired.items() if not spikes)
+
+    @property
+    def failures(self) -> tuple[Agreement, ...]:
+        """Runs that had to be equal and are not."""
+        return tuple(agreement for agreement in self.agreements if agreement.promised and not agreement.equal)
+
+    @property
+    def tested(self) -> bool:
+        """Whether there was a run that had to be equal."""
+        return any(agreement.promised for agreement in self.agreements)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for `json.dumps`."""
+        return {
+            "arithmetic": self.arithmetic,
+            "baseline": self.baseline,
+            "accuracy": self.accuracy,
+            "token_ratio": self.token_ratio,
+            "spikes_fired": sum(self.spikes_fired.values()),
+            "silent_layers": list(self.silent_layers),
+            "visits_skipped": self.visits_skipped,
+            "structure": [asdict(difference) for difference in self.structure],
+            "runs": [agreement.to_json() for agreement in self.agreements],
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """The certificate: every network in every execution, and what was left out and why."""
+
+    data: DataHash
+    subject: Subject
+    parts: tuple[ArithmeticCheck, ...]
+    lowering: Agreement | None
+    """What integers change, integer reference against float reference; None without both."""
+    saturation: Saturation | None
+    """Of the integer program."""
+    left_out: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+    """What limits what the figures say."""
+
+    @property
+    def images(self) -> int:
+        """How many were compared."""
+        return self.data.shape[0]
+
+    def part(self, arithmetic: str) -> ArithmeticCheck:
+        """Give the part of one arithmetic; KeyError where it was not compared."""
+        return {part.arithmetic: part for part in self.parts}[arithmetic]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every promise holds, and there was one to hold of each network."""
+        return all(part.tested and not part.failures and not part.structure for part in self.parts)
+
+    def require(self) -> None:
+        """Raise CheckFailed unless `passed`, naming the layer that differs or why nothing was compared."""
+        problems = []
+        for part in self.parts:
+            if part.structure:
+                more = f" and {len(part.structure) - 1} more" if len(part.structure) > 1 else ""
+                problems.append(
+                    f"Lava's {part.arithmetic} network is not the graph's: {part.structure[0]}{more}"
+                )
+            if part.failures:
+                problems.append(f"over {self.images} images {part.failures[0]}")
+        if problems:
+            remedy = "these results cannot be relied on: report it with the model and the image"
+            raise CheckFailed(". ".join(problems), remedy)
+        for part in self.parts:
+            if not part.tested:
+                reasons = " ".join(f"{name}: {reason}." for name, reason in self.left_out.items())
+                raise CheckFailed(
+                    f"nothing could be compared with {part.baseline}. {reasons}",
+                    "install Lava"
+                    if part.arithmetic == "fixed"
+                    else "give the checkpoint that the bundle was compiled from, or install Lava",
+                )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for `json.dumps`, sealed with the SHA-256 of all the rest of it."""
+        return sealed(
+            {
+                "format": FORMAT,
+                "schema_version": SCHEMA_VERSION,
+                "tool_version": __version__,
+                "passed": self.passed,
+                "images": self.images,
+                "data": asdict(self.data),
+                **asdict(self.subject),
+                "logit_tolerance": TOLERANCE,
+                "parts": [part.to_json() for part in self.parts],
+                "lowering": None if self.lowering is None else self.lowering.to_json(),
+                "saturation": None if self.saturation is None else self.saturation.to_json(),
+                "left_out": dict(self.left_out),
+                "notes": list(self.notes),
+            }
+        )
+
+
+def sealed(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Give a document with the SHA-256 of its canonical JSON: sorted keys, no spaces, ASCII."""
+    content = {key: value for key, value in document.items() if key != SEAL}
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return content | {SEAL: _sha256(canonical.encode())}
+
+
+def check_certificate(document: Mapping[str, Any]) -> None:
+    """Check that a certificate, read from JSON, is as it was written.
+
+    That tells a change by accident; who can write one can seal it, too.
+
+    Raises
+    ------
+    InputError
+        If it is no certificate, or of a later version.
+    CheckFailed
+        If its hash is not that of its content.
+    """
+    found = document.get("format"), document.get("schema_version")
+    if found != (FORMAT, SCHEMA_VERSION):
+        what = f"the document is {found[0]!r} version {found[1]}, not {FORMAT!r} version {SCHEMA_VERSION}"
+        raise InputError(what, "give what `verify -o` of this version wrote")
+    wanted = sealed(document)[SEAL]
+    if document.get(SEAL) != wanted:
+        what = f"{SEAL} is {document.get(SEAL)}, that of the content {wanted}"
+        raise CheckFailed(what, "the certificate was changed: verify again")
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

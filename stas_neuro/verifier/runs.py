@@ -1,0 +1,136 @@
+"""What executes a network: torch, the references and Lava, each as a function of images."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stas_neuro import api
+from stas_neuro.backends import RUNTIMES
+from stas_neuro.bundle import Bundle
+from stas_neuro.data import LabelledImages
+from stas_neuro.errors import InputError
+from stas_neuro.exporters.lava.network import Network
+from stas_neuro.exporters.lava.run import run_lava
+from stas_neuro.extras import needs
+from stas_neuro.ir import Graph
+from stas_neuro.reference import run_reference
+from stas_neuro.reference.interpreter import Observe
+from stas_neuro.trace import Trace
+from stas_neuro.verifier.agreement import INTEGER
+
+if TYPE_CHECKING:
+    from stas_neuro.models.stas import StasModel
+
+Run = Callable[[LabelledImages], Trace]
+Runs = dict[tuple[str, str], Run]
+"""By name and dtype."""
+
+
+def torch_side(
+    network: Bundle | Graph | StasModel,
+    graph: Graph,
+    model: StasModel | str | Path | None,
+    left_out: dict[str, str],
+) -> StasModel | None:
+    """Find the model that a graph was compiled from and make sure that it is the one."""
+    if not isinstance(network, Bundle | Graph):
+        return network
+    if graph.accumulators and graph.accumulators[0].late:
+        what = "it has no late halting decisions, as the schedule pipelined-stale takes them"
+        if model is not None:
+            raise InputError(f"torch does not run the network: {what}", "verify it without a model")
+        left_out["torch"] = what
+        return None
+    options: dict[str, Any] = {}
+    if isinstance(network, Bundle):
+        known = ("accumulate", "epsilon", "readout")
+        options = {name: network.provenance.options.get(name) for name in known}
+    elif model is None:
+        left_out["torch"] = "a graph does not name the model it was compiled from"
+        return None
+    given = Path(network.provenance.source) if model is None and isinstance(network, Bundle) else model
+    assert given is not None
+    try:
+        source = api.load_model(given, **options)
+        if api.fold(source) != graph:
+            what = f"{given if isinstance(given, str | Path) else 'the model'} is not what was compiled"
+            raise InputError(what, "give the checkpoint that the bundle was compiled from, or compile again")
+    except InputError as error:
+        if model is not None:
+            raise
+        left_out["torch"] = error.what
+        return None
+    return source
+
+
+def lava_runtimes(multiprocess: bool, left_out: dict[str, str]) -> tuple[str, ...]:
+    """List the runtimes of Lava to compare; none where it is missing."""
+    try:
+        with needs("lava"):
+            import stas_neuro.exporters.lava.lava_api  # noqa: F401 - only whether it can be imported
+    except InputError as error:
+        left_out["lava"] = str(error)
+        return ()
+    return RUNTIMES if multiprocess else ("in-process",)
+
+
+def float_runs(graph: Graph, network: Network, model: StasModel | None, runtimes: tuple[str, ...]) -> Runs:
+    """List what is compared with the float reference."""
+    runs: Runs = {}
+    if model is not None:
+        unfolded = api.lower(model)
+        runs["reference, not folded", "float64"] = lambda x: api.run(unfolded, x, record_spikes=True)
+        runs["torch, masking", "float64"] = _torch_run(graph, model, "float64", skip=False)
+        runs["torch, skipping", "float64"] = _torch_run(graph, model, "float64", skip=True)
+    for runtime in runtimes:
+        runs[f"Lava, {runtime}", "float64"] = _lava_run(graph, network, runtime)
+    runs["reference", "float32"] = lambda x: api.run(graph, x, dtype=np.float32, record_spikes=True)
+    if model is not None:
+        runs["torch, masking", "float32"] = _torch_run(graph, model, "float32", skip=False)
+    for runtime in runtimes[:1]:
+        runs[f"Lava, {runtime}", "float32"] = _lava_run(graph, network, runtime, dtype=np.float32)
+    return runs
+
+
+def fixed_runs(graph: Graph, network: Network, runtimes: tuple[str, ...]) -> Runs:
+    """List what is compared with the integer reference."""
+    return {
+        (f"Lava, {runtime}", INTEGER): _lava_run(graph, network, runtime, record_states=True)
+        for runtime in runtimes
+    }
+
+
+def float_baseline(graph: Graph) -> Run:
+    """Give the float reference."""
+    return lambda x: api.run(graph, x, record_spikes=True)
+
+
+def fixed_baseline(graph: Graph, observe: Observe) -> Run:
+    """Give the integer reference, which calls `observe` with what reaches each node."""
+
+    def execute(images: LabelledImages) -> Trace:
+        x = api.preprocess(graph, images)
+        return run_reference(graph, x, record_spikes=True, record_states=True, observe=observe)
+
+    return execute
+
+
+def _lava_run(graph: Graph, network: Network, runtime: str, **options: Any) -> Run:
+    def execute(images: LabelledImages) -> Trace:
+        x = api.preprocess(graph, images)
+        return run_lava(graph, x, network=network, runtime=runtime, record_spikes=True, **options)
+
+    return execute
+
+
+def _torch_run(graph: Graph, model: StasModel, dtype: str, *, skip: bool) -> Run:
+    with needs("torch"):
+        from stas_neuro.frontend.torch_trace import trace
+    precise = copy.deepcopy(model).eval()
+    precise = precise.double() if dtype == "float64" else precise.float()
+    return lambda x: trace(precise, api.preprocess(graph, x), skip=skip)

@@ -1,0 +1,304 @@
+"""Placement on cores: every neuron once, no limit exceeded, domains apart, reasons where nothing fits."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.ir_random import Recipe, build, graphs, images_for
+from support.paths import ROOT
+
+from stas_neuro import api
+from stas_neuro.activity import Activity, Origin, builder_for
+from stas_neuro.bundle import Provenance, load_bundle, save_bundle
+from stas_neuro.chips import Profile, load_profile
+from stas_neuro.energy.gating import stepping
+from stas_neuro.energy.timing import hardware_steps
+from stas_neuro.errors import InputError
+from stas_neuro.ir import Conv2d, Graph
+from stas_neuro.mapping import Mapping
+from stas_neuro.mapping.neurons import check_mapping, neuron_layers
+from stas_neuro.mapping.routes import routes
+from stas_neuro.passes import DelayDecisions, FoldBatchNorm, Quantise
+from stas_neuro.placement import (
+    OBJECTIVES,
+    STRATEGIES,
+    DoesNotFit,
+    core_steps,
+    place,
+    utilisation,
+)
+from stas_neuro.placement.demands import demands_of
+from stas_neuro.reference import run_reference
+
+LOIHI1 = load_profile("loihi1")
+LOIHI2 = load_profile("loihi2")
+SHIPPED = ROOT / "examples" / "models" / "fashion-spikformer"
+
+
+def chip(profile: Profile = LOIHI1, **limits: int) -> Profile:
+    """A profile with other limits; memory in bytes."""
+    entries = dict(profile.limits)
+    for name, value in limits.items():
+        unit = "B" if name == "synaptic_memory_per_core" else "1"
+        entries[name] = dataclasses.replace(entries[name], value=value, low=value, high=value, unit=unit)
+    return dataclasses.replace(profile, limits=entries)
+
+
+def seen_of(graph: Graph, seed: int = 0, images: int = 20) -> Activity:
+    """Visits at random that only become fewer in an image."""
+    shape = (images, graph.tokens)
+    lives = np.random.default_rng(seed).integers(1, graph.time_steps * graph.blocks + 1, shape)
+    order = np.arange(graph.time_steps * graph.blocks).reshape(1, graph.time_steps, graph.blocks, 1)
+    return builder_for(graph, images).build(order < lives[:, None, None, :])
+
+
+@pytest.fixture(scope="module")
+def spikformer() -> Graph:
+    return api.fold(SHIPPED)
+
+
+@settings(max_examples=25)
+@given(
+    graph=graphs(norm=False),
+    strategy=st.sampled_from(STRATEGIES),
+    minimise=st.sampled_from(OBJECTIVES),
+    sharing=st.booleans(),
+    quantised=st.booleans(),
+    data=st.data(),
+)
+def test_every_neuron_is_placed_once_and_no_limit_exceeded(
+    graph: Graph, strategy: Any, minimise: Any, sharing: bool, quantised: bool, data: st.DataObject
+) -> None:
+    if quantised:
+        graph = Quantise(bits=8)(graph)
+    profile = chip(
+        neurons_per_core=data.draw(st.integers(8, 60)),
+        synaptic_memory_per_core=data.draw(st.integers(60, 2000)),
+        input_axons_per_core=data.draw(st.integers(40, 600)),
+        output_axons_per_core=data.draw(st.integers(20, 600)),
+        cores_per_chip=data.draw(st.integers(3, 128)),
+    )
+    word = dataclasses.replace(profile.capabilities["weight_sharing"], value="yes" if sharing else "no")
+    profile = dataclasses.replace(profile, capabilities={**profile.capabilities, "weight_sharing": word})
+    groups = data.draw(st.none() | st.integers(1, graph.tokens))
+    options: dict[str, Any] = {"strategy": strategy, "groups": groups, "seen": seen_of(graph)}
+    try:
+        mapping = place(graph, profile, minimise=minimise, **options)
+    except DoesNotFit as error:
+        assert error.reasons
+        told = "\n".join((str(error), *error.lines))  # the message names the worst, where they are many
+        for reason in error.reasons:
+            assert reason.needed > reason.limit
+            assert reason.where in told and reason.excess in told
+        return
+    check_mapping(graph, mapping)
+    use = utilisation(graph, mapping, profile)
+    for resource, used in use.used.items():
+        assert used.max() <= use.limits[resource], resource
+    assert mapping == place(graph, profile, minimise=minimise, **options)
+    sites = [(site.chip, site.x, site.y) for site in mapping.cores]
+    assert all(sites.count(site) <= profile.limit("cores_per_tile") for site in sites)
+    assert max(map([site.chip for site in mapping.cores].count, range(mapping.chips))) <= use.cores_per_chip
+    check_domains(graph, mapping)
+
+
+def check_domains(graph: Graph, mapping: Mapping) -> None:
+    """A core is of one part of the network, and of one group of tokens in a block cut by them."""
+    for core in range(len(mapping.cores)):
+        pieces = [piece for piece in mapping.pieces if piece.core == core]
+        scopes = {graph.node(piece.layer).scope for piece in pieces}
+        assert len(scopes) == 1
+        with_tokens = {neuron_layers(graph)[piece.layer][0] == graph.tokens for piece in pieces}
+        if scopes.pop().startswith("block") and mapping.strategy != "channel-major":
+            assert len(with_tokens) == 1 or graph.tokens == 1
+
+
+@pytest.mark.parametrize("groups", [4, 7, 10])
+def test_the_shipped_model_takes_as_many_cores_in_each_strategy(spikformer: Graph, groups: int) -> None:
+    seen = seen_of(spikformer)
+    placed = {name: place(spikformer, LOIHI2, strategy=name, groups=groups, seen=seen) for name in STRATEGIES}
+    assert {len(mapping.cores) for mapping in placed.values()} == {10 + 2 * groups}
+    token_groups = {piece.positions for piece in placed["token-major"].of_layer("blocks.0.q_lif")}
+    assert len(token_groups) == groups
+    assert {len(piece.positions) for piece in placed["channel-major"].of_layer("blocks.0.q_lif")} == {49}
+
+
+def test_by_default_blocks_take_the_fewest_cores_in_the_most_groups(spikformer: Graph) -> None:
+    """A token has 512 neurons in a block: 49 of them fill 4 cores of 8192, with 16, 16, 16 and 1 at most."""
+    mapping = place(spikformer, LOIHI2)
+    assert mapping == place(spikformer, LOIHI2, groups=4)
+    assert [p.neurons // 64 for p in mapping.of_layer("blocks.0.q_lif")] == [13, 12, 12, 12]
+
+
+def test_it_learns_only_from_runs_of_the_same_network() -> None:
+    graph = build(Recipe(norm=False))
+    images = np.random.default_rng(0).random((2, *graph.input.shape))
+    seen = api.run(graph, images).activity
+    integers = Quantise()(graph)
+    for network in (graph, DelayDecisions(1)(graph), integers):
+        place(network, LOIHI2, strategy="halting-aware", seen=seen)
+    other = dataclasses.replace(graph, tensors={key: -value for key, value in graph.tensors.items()})
+    with pytest.raises(InputError, match=r"'the run to learn from' ran the network .*; give a run of this"):
+        place(other, LOIHI2, seen=seen)
+    with pytest.raises(InputError, match=r"'the run to learn from' ran the network .*; give a run of this"):
+        place(Quantise(bits=4)(graph), LOIHI2, seen=api.run(integers, images).activity)
+    by_time = build(Recipe(norm=False, halting="time"))
+    unsaid = dataclasses.replace(seen, origin=Origin())
+    with pytest.raises(InputError, match=r"ran another network than 'the network': .*; give a run of this"):
+        place(by_time, LOIHI2, seen=unsaid)
+
+
+def test_halting_aware_steps_fewer_cores_than_scan_order_on_the_visits_it_learned_from() -> None:
+    graph = build(Recipe(norm=False, height=6, width=6, pool=False, stride=1, time_steps=4))
+    profile = chip(LOIHI2, neurons_per_core=200)
+    seen = seen_of(graph, images=40)
+    assert seen.visits is not None
+    for objective, figure in zip(OBJECTIVES, ("stepped", "neurons"), strict=True):
+        for groups in (2, 7):
+            options: dict[str, Any] = {"groups": groups, "seen": seen, "minimise": objective}
+            scan = place(graph, profile, strategy="token-major", **options)
+            aware = place(graph, profile, strategy="halting-aware", **options)
+            assert len(aware.cores) <= len(scan.cores)
+            stepped = [getattr(core_steps(graph, m, seen.visits), figure).sum() for m in (aware, scan)]
+            assert stepped[0] < stepped[1]
+
+
+@settings(max_examples=10)
+@given(recipe=st.builds(Recipe, norm=st.just(False), seed=st.integers(0, 99),
+                        halting=st.sampled_from(("raster", "rectangular", "time", "off")),
+                        sdsa=st.booleans()),
+       strategy=st.sampled_from(("channel-major", "token-major")), groups=st.integers(1, 6))  # fmt: skip
+def test_core_steps_are_those_that_prices_derive_from_a_run(
+    recipe: Recipe, strategy: Any, groups: int
+) -> None:
+    graph = build(recipe)
+    mapping = place(graph, chip(LOIHI2, neurons_per_core=40), strategy=strategy, groups=groups)
+    trace = run_reference(graph, images_for(graph, 5), mapping=mapping)
+    found = core_steps(graph, mapping, trace.visits)
+    derived = stepping(trace.activity, hardware_steps(trace.activity, "raster")).stepped.sum(axis=2)
+    blocks = [
+        core
+        for core in range(len(mapping.cores))
+        if any(p.core == core and graph.node(p.layer).scope.startswith("block") for p in mapping.pieces)
+    ]
+    np.testing.assert_array_equal(found.stepped[:, blocks], derived[:, blocks])
+
+
+def test_every_reason_is_told_at_once(spikformer: Graph) -> None:
+    small = chip(neurons_per_core=4, synaptic_memory_per_core=100, input_axons_per_core=300, fan_in=200)
+    with pytest.raises(DoesNotFit) as caught:
+        place(spikformer, small)
+    reasons = {(reason.layer, reason.resource): reason for reason in caught.value.reasons}
+    # One feature of fc2 takes 128 weights of a byte, and an exponent of half a byte.
+    memory = reasons["blocks.0.fc2_lif", "synaptic memory"]
+    assert (memory.needed, memory.limit) == (128 * 8 + 4, 800)
+    lines = {line.partition(": ")[0]: line for line in caught.value.lines}
+    assert list(lines) == list(dict.fromkeys(reason.layer for reason in caught.value.reasons))
+    for reason in caught.value.reasons:
+        assert reason.excess in lines[reason.layer]
+    assert "synaptic memory 129 of 100 bytes (use fewer weight bits" in lines["blocks.0.fc2_lif"]
+    # The message names the three that are farthest beyond their limits.
+    worst = sorted(caught.value.reasons, key=lambda reason: reason.needed / reason.limit)[-3:]
+    assert f"{len(reasons)} reasons" in str(caught.value) and all(str(r) in str(caught.value) for r in worst)
+    assert sum(str(reason) in str(caught.value) for reason in caught.value.reasons) == 3
+    # A neuron of the attention takes its head's q of one token, all k of that head and v of one feature.
+    assert reasons["blocks.1.attn_lif", "fan-in"].needed == 16 + 49 * 16 + 49
+    assert reasons["blocks.1.attn_lif", "input axons"].needed == 16 + 49 * 16 + 49
+    assert reasons["stem.rpe_lif", "fan-in"].needed == 7 * 7 * 64
+    assert ("stem.lif0", "synaptic memory") not in reasons
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.reasons) == (str(caught.value), caught.value.reasons)
+
+
+def test_too_many_chips_are_a_reason(spikformer: Graph) -> None:
+    with pytest.raises(DoesNotFit, match=r"the network: chips 3 of 2 \(use a smaller network"):
+        place(spikformer, chip(LOIHI2, cores_per_chip=8, chips=2))
+
+
+def test_limits_that_nobody_published_are_not_checked_and_told(spikformer: Graph) -> None:
+    use = utilisation(spikformer, place(spikformer, LOIHI2), LOIHI2)
+    assert {"input_axons_per_core", "output_axons_per_core", "fan_in"} == set(use.unchecked)
+    assert set(use.limits) == {"neurons", "synaptic memory"}
+    assert use.used["input axons"].max() > 4096
+
+
+def test_utilisation_is_counted_from_the_mapping(spikformer: Graph) -> None:
+    mapping = place(spikformer, LOIHI2, groups=4)
+    use = utilisation(spikformer, mapping, LOIHI2)
+    core = mapping.of_layer("blocks.1.q_lif")[1].core
+    assert use.used["neurons"][core] == 12 * 512
+    weights = 12 * 64 * 64  # q, k, v, proj and twice two of fc1 and fc2
+    exponents = (4 + 2 + 1) * 64  # fc1 has 128 features
+    attention = 64 * 16 * 6  # K^T V: 16 integers up to 49 for each feature
+    total = (5 - 1) * 64 * 64 + 2 * 2 * 64 * 64
+    assert total == 8 * 64 * 64
+    assert weights == 12 * 64 * 64
+    bits = 8 * total + 4 * exponents + attention
+    assert use.used["synaptic memory"][core] == -(-bits // 8)
+    assert use.used["input axons"].tolist() == routes(spikformer, mapping).input_axons.tolist()
+
+
+def test_without_weight_sharing_each_position_has_its_own_real_taps() -> None:
+    graph = build(Recipe(norm=False, height=4, width=5, stride=1, kernel=3, pool=False))
+    conv = next(node for node in graph.nodes if isinstance(node, Conv2d))
+    owner = next(o for o in demands_of(graph) if o.positions == 20)
+    everywhere = np.arange(20)
+    taps = sum(
+        3 * 3 - (3 if y in (0, 3) else 0) - (3 if x in (0, 4) else 0) + (y in (0, 3) and x in (0, 4))
+        for y in range(4)
+        for x in range(5)
+    )
+    copies = owner.memory(everywhere, (0, 1), sharing=False)
+    shared = owner.memory(everywhere, (0, 1), sharing=True)
+    assert copies == conv.in_channels * taps * 8 + 4
+    assert shared == conv.in_channels * 9 * 8 + 4
+
+
+def test_options_that_cannot_be_are_refused(spikformer: Graph) -> None:
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"strategy": "row-major"}, "no placement is called 'row-major'"),
+        ({"strategy": "halting-aware"}, "halting-aware learns from visits"),
+        ({"groups": 50}, "50 groups of 49 tokens"),
+        ({"bits": 10}, "weights have 10 bits, loihi2 holds at most 9"),
+        ({"seen": seen_of(build(Recipe()))}, "visits are of"),
+    ]
+    for options, what in cases:
+        with pytest.raises(InputError, match=what):
+            place(spikformer, LOIHI2, **options)
+    with pytest.raises(InputError, match="cmos45 has no cores"):
+        place(spikformer, load_profile("cmos45"))
+
+
+@pytest.mark.parametrize("form", ["net", "net.zip"])
+def test_a_bundle_keeps_the_mapping_and_finds_damage(form: str, tmp_path: Path) -> None:
+    graph = FoldBatchNorm()(build(Recipe()))
+    quantised = Quantise(bits=8)(graph)
+    mapping = place(quantised, LOIHI2, groups=2)
+    origin = Provenance(source="model/")
+    save_bundle(graph, tmp_path / form, origin, quantised=quantised, mapping=mapping)
+    bundle = load_bundle(tmp_path / form)
+    assert bundle.mapping == mapping
+    assert "mapping.json" in bundle.sha256
+    save_bundle(graph, tmp_path / "plain", origin)
+    assert load_bundle(tmp_path / "plain").mapping is None
+    if form == "net":
+        (tmp_path / form / "mapping.json").unlink()
+        with pytest.raises(InputError, match=r"has no mapping\.json"):
+            load_bundle(tmp_path / form)
+        (tmp_path / form / "mapping.json").write_text("{}")
+        with pytest.raises(InputError, match=r"mapping\.json is not what its SHA-256"):
+            load_bundle(tmp_path / form)
+
+
+def test_a_mapping_of_another_network_is_refused(tmp_path: Path) -> None:
+    graph, other = (build(Recipe(norm=False, height=height)) for height in (4, 6))
+    save_bundle(graph, tmp_path / "net", Provenance(source="x"), mapping=place(other, LOIHI2, groups=1))
+    with pytest.raises(InputError, match=r"mapping\.json: the mapping holds"):
+        load_bundle(tmp_path / "net")

@@ -1,0 +1,213 @@
+"""Which tokens share cores, and which cores are near: against all there is on small cases."""
+
+from __future__ import annotations
+
+from itertools import pairwise, permutations, product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from stas_neuro.errors import InputError
+from stas_neuro.placement.groups import (
+    CoHalting,
+    Groups,
+    candidates,
+    contiguous_groups,
+    greedy_groups,
+    local_search,
+    scan_groups,
+)
+from stas_neuro.placement.limits import Limits
+from stas_neuro.placement.tiles import assign, chips_of, cost, exchange, near_sites, row_major_sites
+
+
+def visits_of(lives: NDArray[np.int64], steps: int) -> NDArray[np.bool_]:
+    """Visits (images, T, N) of tokens that live so many steps, (images, N)."""
+    return np.arange(steps)[None, :, None] < lives[:, None, :]
+
+
+@st.composite
+def seens(draw: st.DrawFn) -> CoHalting:
+    """Visits of a few tokens, and cores that grow with the size of a group."""
+    tokens = draw(st.integers(2, 6))
+    rng = np.random.default_rng(draw(st.integers(0, 2**16)))
+    visits = rng.random((int(rng.integers(1, 30)), 2, tokens)) < rng.random(tokens)
+    per_core = draw(st.integers(1, tokens))
+    cores = [-(-size // per_core) for size in range(1, tokens + 1)]
+    prices = draw(st.sampled_from((cores, list(range(1, tokens + 1)))))
+    return CoHalting(visits, cores, prices)
+
+
+def all_groups(seen: CoHalting, groups: int, cores: int) -> list[Groups]:
+    """Every way to group tokens without an empty group, on so many cores."""
+    found = set()
+    for labels in product(range(groups), repeat=seen.tokens):
+        if len(set(labels)) == groups:
+            parts = [tuple(t for t, of in enumerate(labels) if of == group) for group in range(groups)]
+            if seen.cores_of(parts) <= cores:
+                found.add(tuple(sorted(parts)))
+    return sorted(found)
+
+
+@settings(max_examples=40)
+@given(seen=seens(), data=st.data())
+def test_the_dynamic_programme_finds_the_best_contiguous_cut_and_local_search_none_worse(
+    seen: CoHalting, data: st.DataObject
+) -> None:
+    groups = data.draw(st.integers(1, seen.tokens))
+    scan = scan_groups(seen.tokens, groups)
+    cores = seen.cores_of(scan)
+    everything = all_groups(seen, groups, cores)
+    place = {int(token): index for index, token in enumerate(seen.order())}
+    contiguous = [
+        parts
+        for parts in everything
+        if all(max(map(place.get, p)) - min(map(place.get, p)) == len(p) - 1 for p in parts)
+    ]
+    exact = contiguous_groups(seen, groups, cores)
+    assert exact in everything
+    assert seen.total(exact) == min(map(seen.total, contiguous))
+    found = candidates(seen, groups)
+    assert set(found) <= set(everything)
+    assert found[-1] == scan
+    assert seen.total(found[0]) <= min(map(seen.total, (exact, scan, greedy_groups(seen, groups))))
+    assert seen.total(found[0]) >= min(map(seen.total, everything))
+    assert candidates(seen, groups) == found
+
+
+def test_each_algorithm_beats_the_one_before_where_tokens_halt_in_clusters() -> None:
+    """Three clusters live long in turn: their means are the same, the search sees who lives together."""
+    rng = np.random.default_rng(1)
+    cluster = np.array([0, 1, 2] * 4 + [3] * 3)
+    long = cluster == np.arange(399)[:, None] % 3
+    lives = np.where(long, 4, 1) + (rng.random(long.shape) < 0.05)
+    seen = CoHalting(visits_of(lives, 5), [1] * 8, range(1, 9))
+    scan = scan_groups(15, 4)
+    searched = candidates(seen, 4)[0]
+    cuts = (scan, greedy_groups(seen, 4), contiguous_groups(seen, 4, 4), searched)
+    prices = [seen.total(groups) for groups in cuts]
+    assert all(later < earlier for earlier, later in pairwise(prices)), prices
+    assert prices[0] / prices[3] > 1.15
+    assert {frozenset(group) for group in searched} == {
+        frozenset(np.flatnonzero(cluster == c)) for c in range(4)
+    }
+
+
+def test_local_search_keeps_groups_filled_and_within_their_cores() -> None:
+    rng = np.random.default_rng(0)
+    seen = CoHalting(rng.random((50, 3, 9)) < 0.4, [1, 1, 2, 2, 3], [1, 1, 2, 2, 3])
+    start = scan_groups(9, 3)
+    found = local_search(seen, start)
+    assert sorted(token for group in found for token in group) == list(range(9))
+    assert all(1 <= len(group) <= 5 for group in found)
+    assert seen.cores_of(found) <= seen.cores_of(start)
+
+
+def test_counts_of_visits_are_those_of_the_union() -> None:
+    visits = np.random.default_rng(0).random((37, 3, 7)) < 0.3
+    seen = CoHalting(visits, [1] * 7, [1] * 7)
+    for group in ([0], [1, 4], [0, 2, 3, 6]):
+        assert seen.visits(group) == visits[:, :, group].any(axis=2).sum()
+
+
+def test_groups_that_cannot_hold_all_tokens_are_refused() -> None:
+    seen = CoHalting(np.ones((1, 1, 6), np.bool_), [1, 1], [1, 1])
+    with pytest.raises(InputError, match="2 groups of at most 2 tokens on 2 cores cannot hold 6"):
+        contiguous_groups(seen, 2, 2)
+
+
+# Cores on tiles ---------------------------------------------------------------------------------------------
+
+
+def problem(seed: int, cores: int, shape: tuple[int, int] = (3, 2)) -> tuple[NDArray[np.float64], ...]:
+    rng = np.random.default_rng(seed)
+    flow = rng.integers(0, 9, (cores, cores)).astype(float)
+    flow += flow.T
+    np.fill_diagonal(flow, 0)
+    places = np.array([(place % shape[0], place // shape[0]) for place in range(shape[0] * shape[1])])
+    distance = np.abs(places[:, None] - places).sum(axis=2).astype(float)
+    return flow, distance, rng.integers(0, 9, cores).astype(float)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_assignment_finds_the_best_of_all_on_small_meshes(seed: int) -> None:
+    flow, distance, outward = problem(seed, 5)
+    costs = [
+        cost(flow, distance, outward, np.array(places)) for places in permutations(range(len(distance)), 5)
+    ]
+    found = assign(flow, distance, outward)
+    assert len(set(found.tolist())) == 5
+    assert cost(flow, distance, outward, found) == min(costs)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_exchange_ends_where_no_exchange_of_two_is_better(seed: int) -> None:
+    """It reckons with changes of cost: here they are held against costs."""
+    flow, distance, outward = problem(seed, 12, (4, 3))
+    found = exchange(flow, distance, outward, np.arange(12))
+    least = cost(flow, distance, outward, found)
+    assert least < cost(flow, distance, outward, np.arange(12))
+    for a, b in product(range(12), repeat=2):
+        other = found.copy()
+        other[[a, b]] = other[[b, a]]
+        assert cost(flow, distance, outward, other) >= least - 1e-9
+
+
+def test_assignment_is_as_good_as_scipys() -> None:
+    optimize = pytest.importorskip("scipy.optimize")
+    options = {"rng": np.random.default_rng(0)}
+    ours, theirs = [], []
+    for seed in range(4):
+        flow, distance, outward = problem(seed, 30, (6, 5))
+        ours.append(cost(flow, distance, 0 * outward, assign(flow, distance, 0 * outward)))
+        found = optimize.quadratic_assignment(flow, distance, method="faq", options=options)
+        start = np.stack([np.arange(30), found.col_ind], axis=1)
+        found = optimize.quadratic_assignment(
+            flow, distance, method="2opt", options=options | {"partial_guess": start}
+        )
+        theirs.append(found.fun / 2)
+    assert sum(ours) <= sum(theirs)
+
+
+LIMITS = Limits(
+    core={"neurons": 8},
+    fan_in=None,
+    cores_per_chip=8,
+    chips=None,
+    mesh=(2, 2, 2),
+    weight_sharing=True,
+    unchecked={},
+)
+
+
+@given(sizes=st.lists(st.integers(1, 20), min_size=1, max_size=12), per_chip=st.integers(1, 10))
+def test_chips_are_filled_in_order_and_domains_stay_whole_where_they_can(
+    sizes: list[int], per_chip: int
+) -> None:
+    domains = [number for number, size in enumerate(sizes) for _ in range(size)]
+    chips = chips_of(domains, per_chip)
+    assert chips == sorted(chips)
+    assert max(map(chips.count, chips)) <= per_chip
+    for number, size in enumerate(sizes):
+        used = {chip for chip, domain in zip(chips, domains, strict=True) if domain == number}
+        assert len(used) == -(-size // per_chip)
+
+
+def test_cores_that_talk_are_near_and_tiles_hold_what_they_can() -> None:
+    traffic = np.zeros((8, 8))
+    for a, b in ((0, 7), (1, 6), (2, 5), (3, 4)):
+        traffic[a, b] = 10
+    sites = near_sites([0] * 8, traffic, LIMITS)
+    assert all(sites.count(site) == 2 for site in sites)
+    assert all(sites[core] == sites[7 - core] for core in range(8))
+    assert row_major_sites([0] * 8, LIMITS)[0] != row_major_sites([0] * 8, LIMITS)[7]
+
+
+def test_cores_that_send_to_another_chip_are_near_its_door() -> None:
+    traffic = np.zeros((9, 9))
+    traffic[7, 8] = 5
+    sites = near_sites([0] * 8 + [1], traffic, LIMITS)
+    assert (sites[7].x, sites[7].y, sites[8].chip) == (0, 0, 1)

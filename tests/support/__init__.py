@@ -1,0 +1,1 @@
+"""What tests share: random networks, oracles, and drivers of the command line and of Lava."""

@@ -1,0 +1,189 @@
+"""Runs one Lava process between feeds and taps; a tiny network; what tests of networks on cores share."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+from stas_neuro.exporters.lava.assemble import Assembly, ModelsOf
+from stas_neuro.exporters.lava.executor import execute
+from stas_neuro.exporters.lava.lava_api import implements
+from stas_neuro.exporters.lava.network import Layer, Network, Value, Wire
+from stas_neuro.exporters.lava.processes import (
+    FIXED_POINT,
+    FLOATING_POINT,
+    PROCESSES,
+    Inlet,
+    LayerModel,
+    LayerProcess,
+    Run,
+)
+from stas_neuro.exporters.lava.schedule import EACH, Window
+from stas_neuro.ir import Graph, Phase, Stage
+from stas_neuro.mapping import CoreLocation, Piece, neuron_layers
+from stas_neuro.mapping import Mapping as Cores
+from support.ir_random import images_for
+
+Array = np.ndarray
+Record = dict[str, Array]
+
+
+class Tap(LayerProcess):
+    """Keeps every message."""
+
+
+@implements(proc=Tap)
+class PyTapModel(LayerModel):
+    def _compute(self, x: Array) -> None:
+        self.record.setdefault("x", np.zeros((self.run_spec.images, self.window.steps, *x.shape), x.dtype))
+        self.record["x"][self.now.image, self.now.step] = x
+
+
+def stepped(  # noqa: PLR0913
+    op: str,
+    inputs: Mapping[str, Array],
+    outputs: Mapping[str, tuple[int, ...]],
+    *,
+    params: Mapping[str, Any] | None = None,
+    tensors: Mapping[str, Array] | None = None,
+    kinds: Mapping[str, str] | None = None,
+    arrival: str = EACH,
+    sends_last: bool = False,
+    dtype: type = np.float64,
+    record_spikes: bool = False,
+    record_states: bool = False,
+) -> tuple[dict[str, Array], Record]:
+    """Send `inputs` (images, steps, *shape) through one process; what left each port, and its record."""
+    images, steps = next(iter(inputs.values())).shape[:2]
+    run = Run(
+        images=images, period=steps, dtype=dtype, record_spikes=record_spikes, record_states=record_states
+    )
+    window, last = Window(0, steps), Window(steps - 1, 1)
+    shapes = {port: data.shape[2:] for port, data in inputs.items()}
+    feeds = {
+        port: PROCESSES["Input"](
+            name=f"feed.{port}", inlets={}, outlets={"y": shapes[port]}, params={"shape": shapes[port]},
+            tensors={"images": data}, window=window, run=run,
+        )
+        for port, data in inputs.items()
+    }  # fmt: skip
+    process = PROCESSES[op](
+        name="it",
+        inlets={
+            port: Inlet(shape, (kinds or {}).get(port, "spike"), arrival) for port, shape in shapes.items()
+        },
+        outlets=outputs,
+        params=params or {},
+        tensors=tensors or {},
+        window=window,
+        run=run,
+    )
+    taps = {
+        port: Tap(
+            name=f"tap.{port}", inlets={"x": Inlet(shape, "current", EACH)}, outlets={}, params={},
+            tensors={}, window=last if sends_last else window, run=run,
+        )
+        for port, shape in outputs.items()
+    }  # fmt: skip
+    for port, feed in feeds.items():
+        feed.y_out.connect(getattr(process, f"{port}_in"))
+    for port, tap in taps.items():
+        getattr(process, f"{port}_out").connect(tap.x_in)
+    processes = (*feeds.values(), process, *taps.values())
+    models = {Tap: PyTapModel}
+    with patch.dict(FLOATING_POINT, models), patch.dict(FIXED_POINT, models):
+        executable = process.compile(ModelsOf(processes, run))
+    records = execute(Assembly(processes, executable), run, lambda done: None)
+    return {port: records[f"tap.{port}"]["x"] for port in outputs}, records["it"]
+
+
+def inputs_of(graph: Graph, count: int, seed: int = 0) -> Array:
+    """Images for a graph of floats, pixels for one of integers."""
+    if graph.stage != Stage.QUANTISED:
+        return images_for(graph, count, seed)
+    frames = () if graph.input.phase == Phase.ONCE else (graph.time_steps,)
+    return np.random.default_rng(seed).integers(0, 256, (count, *frames, *graph.input.shape))
+
+
+def by_turns(graph: Graph, groups: int) -> Cores:
+    """Tokens of every layer in `groups` by turns, each group on the same core; the rest on one of its own."""
+    pieces = []
+    for layer, (positions, features) in neuron_layers(graph).items():
+        cut = groups if positions == graph.tokens > 1 else 1
+        for group in range(cut):
+            held = tuple(range(group, positions, cut))
+            core = group if cut > 1 else groups
+            pieces.append(Piece(layer=layer, core=core, positions=held, features=(0, features)))
+    sites = tuple(CoreLocation(chip=core % 2, x=core, y=core // 2) for core in range(groups + 1))
+    return Cores(profile="loihi2", strategy="token-major", cores=sites, pieces=tuple(pieces))
+
+
+def tiny(**shapes: tuple[int, ...]) -> Network:
+    """Five processes, so that Lava's runtime starts in a second; `shapes` of tensors that may be wrong."""
+    rng = np.random.default_rng(0)
+    return Network(
+        arithmetic="float",
+        time_steps=2,
+        layers=(
+            _layer("input", "Input", "step", {"shape": (3, 4)}, y=Value("current", (3, 4))),
+            _layer("fc", "Linear", "step", {"bias": False}, y=Value("current", (3, 4))),
+            _layer("readout", "Readout", "end", {"mode": "mean-field", "blocks": 1, "normalise": False},
+                   y=Value("current", (4,))),
+            _layer("head", "Linear", "end", {"bias": True}, y=Value("current", (2,))),
+            _layer("output", "Output", "end", {}),
+        ),
+        wires=(
+            Wire(src="input", src_port="y", dst="fc", dst_port="x"),
+            Wire(src="fc", src_port="y", dst="readout", dst_port="z0"),
+            Wire(src="readout", src_port="y", dst="head", dst_port="x"),
+            Wire(src="head", src_port="y", dst="output", dst_port="x"),
+        ),
+        tensors={
+            "fc/weight": rng.normal(0, 1, shapes.get("fc", (4, 4))),
+            "head/weight": rng.normal(0, 1, (2, 4)),
+            "head/bias": rng.normal(0, 1, shapes.get("bias", (2,))),
+        },
+        classes=("a", "b"),
+        mean=(0.0,),
+        std=(1.0,),
+    )  # fmt: skip
+
+
+def _layer(name: str, op: str, phase: str, params: dict[str, object], **outputs: Value) -> Layer:
+    return Layer(name=name, op=op, phase=phase, params=params, outputs=outputs)
+
+
+class Trap(np.ndarray):
+    """A tensor that calls `spring` where a process computes with it."""
+
+    def __array_ufunc__(self, *arguments: object, **options: object) -> None:
+        self.spring()
+
+    def spring(self) -> None:
+        raise NotImplementedError
+
+
+class Exit(Trap):
+    def spring(self) -> None:
+        os._exit(3)
+
+
+class Kill(Trap):
+    def spring(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Stop(Trap):
+    def spring(self) -> None:
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+class Hang(Trap):
+    def spring(self) -> None:
+        while True:
+            pass

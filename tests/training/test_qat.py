@@ -1,0 +1,174 @@
+"""Fine-tuning in integers: the torch program is the integer program, and what it learns is what compiles."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support.cli_support import fine, make_checkpoint, make_data, stas
+from support.random_models import covering, random_config, random_model
+
+from stas_neuro import api
+from stas_neuro.bundle import load_bundle
+from stas_neuro.compiler.integers import choose_scales, save_scales
+from stas_neuro.data import LabelledImages, load_data
+from stas_neuro.ir import FixedHaltingScore
+from stas_neuro.models.folding import set_folded
+from stas_neuro.models.stas import StasModel
+from stas_neuro.reference import run_reference
+from stas_neuro.training.integers import program_of
+
+DESIGN = [choice for choice in covering() if not choice["event_input"] or choice["stem"] != "one-step"]
+
+
+def images_of(model: StasModel, count: int, seed: int) -> LabelledImages:
+    config = model.config
+    frames = (config.time_steps,) if config.event_input else ()
+    shape = (count, *frames, config.in_channels, config.image_size, config.image_size)
+    pixels = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+    return LabelledImages(pixels, None, source="random")
+
+
+@pytest.mark.parametrize("seed", range(0, len(DESIGN), 3))
+def test_the_program_computes_what_the_integer_reference_does(seed: int) -> None:
+    model = random_model(random_config(DESIGN[seed], seed), seed, torch.float64)
+    graph, images = api.fold(model), images_of(model, 6, seed)
+    program = program_of(model.config, graph, choose_scales(graph, images, bits=2 + seed % 8))
+    trace = run_reference(program.graph, api.preprocess(program.graph, images))
+    output = program(torch.from_numpy(api.preprocess(graph, images)))
+    assert np.array_equal(output.visits.numpy(), trace.visits)
+    unit = program.graph.output.unit  # type: ignore[attr-defined]
+    assert np.array_equal(np.rint(output.logits.detach().numpy() / unit), np.rint(trace.logits / unit))
+
+
+def test_gradients_reach_every_layer() -> None:
+    model = random_model(random_config(DESIGN[1] | {"accumulate": "raster", "readout": "mean-field"}, 1), 1)
+    graph, images = api.fold(model), images_of(model, 8, 1)
+    program = program_of(model.config, graph, choose_scales(graph, images, bits=6))
+    output = program(torch.from_numpy(api.preprocess(graph, images)))
+    loss = torch.nn.functional.cross_entropy(output.logits, torch.zeros(8, dtype=torch.long))
+    (loss + output.ponder).backward()
+    for name in program.names:
+        layer = program.layer(name)
+        assert layer.weight.grad is not None and layer.weight.grad.isfinite().all(), name
+        assert layer.weight.grad.abs().max() > 0, name
+
+
+TUNE = ("--stage2-epochs", "2", "--stage2-rate", "0.01", "--batch-size", "8", "--holdout", "8")
+
+
+def test_what_was_trained_is_what_compiles(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path / "model")
+    make_data(tmp_path / "data.npz", 40)
+    common = ("--data", tmp_path / "data.npz", "--init", tmp_path / "model", "--qat", "4", *TUNE)
+    fine("train", *common, "-o", tmp_path / "tuned")
+    fine("compile", tmp_path / "tuned", "-o", tmp_path / "bundle")
+    bundle = load_bundle(tmp_path / "bundle")
+    assert bundle.quantised is not None and bundle.provenance.options["bits"] == 4
+    before = api.fold(tmp_path / "model")
+    data = load_data(str(tmp_path / "data.npz"))
+    chosen = choose_scales(before, data, bits=4)
+    program = program_of(api.load_model(tmp_path / "model").config, before, chosen)
+    state = _state(tmp_path / "tuned")
+    program.load_state_dict({name: state[name] for name in program.state_dict()})
+    first = state[f"layers.{program.names['stem.conv0']}.weight"]
+    assert (first.numpy() != before.tensor("stem.conv0", "weight")).all()
+    for name in program.names:
+        mantissas, bias = program.layer(name).integers()
+        node = bundle.quantised.node(name)
+        compiled = bundle.quantised.tensor(name, "bias").astype(int) << node.bias_exp  # type: ignore[attr-defined]
+        assert np.array_equal(mantissas.detach().numpy(), bundle.quantised.tensor(name, "weight")), name
+        assert np.array_equal(bias.detach().numpy(), compiled), name
+    fine("train", *common, "-o", tmp_path / "again")
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("tuned", "again")]
+    assert weights[0] == weights[1]
+    assert fine("verify", tmp_path / "bundle", "--data", tmp_path / "data.npz", "--limit", "4").code == 0
+
+
+def _state(directory: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    tensors = load_file(directory / "last.safetensors")
+    start = "model."
+    return {name[len(start) :]: tensor for name, tensor in tensors.items() if name.startswith(start)}
+
+
+@pytest.mark.parametrize("stem", ["one-step", "late-mean"])
+@pytest.mark.parametrize("backbone", ["spikformer", "spikingformer"])
+def test_the_plan_does_not_move_with_the_weights(backbone: str, stem: str) -> None:
+    """Tables, shifts and limits of the trained program are those of what compiles, whatever it learnt."""
+    choice = DESIGN[0] | {
+        "backbone": backbone,
+        "stem": stem,
+        "accumulate": "rectangular",
+        "event_input": False,
+    }
+    model = random_model(random_config(choice, 5), 5, torch.float32)
+    graph, images = api.fold(model), images_of(model, 8, 5)
+    chosen = choose_scales(graph, images, bits=6)
+    program = program_of(model.config, graph, chosen)
+    with torch.no_grad():
+        for parameter in program.parameters():
+            parameter *= 0.8
+    set_folded(model, program.held())
+    compiled = chosen(api.fold(model))
+    assert compiled.nodes == program.graph.nodes
+    for score in compiled.of_type(FixedHaltingScore):
+        assert np.array_equal(compiled.tensor(score, "table"), program.graph.tensor(score, "table"))
+    trace = run_reference(compiled, api.preprocess(compiled, images))
+    output = program(torch.from_numpy(api.preprocess(graph, images)))
+    assert np.array_equal(output.visits.numpy(), trace.visits)
+    unit = compiled.output.unit  # type: ignore[attr-defined]
+    assert np.array_equal(np.rint(output.logits.detach().numpy() / unit), np.rint(trace.logits / unit))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--qat", "4"), "--qat fine-tunes the model of --init as it is; give --init"),
+        (("--qat", "4", "--init", "model", "--depth", "3"), "neither --preset nor an option of the model"),
+        (
+            ("--qat", "4", "--init", "model", "--bfloat16", *TUNE),
+            "bfloat16 cannot hold the integers of a program; leave out",
+        ),
+        ((), "no --preset is given; choose one of"),
+    ],
+)
+def test_what_fine_tuning_asks_for(
+    arguments: tuple[str, ...], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_data(tmp_path / "data.npz", 20)
+    make_checkpoint(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    done = stas("train", "--data", tmp_path / "data.npz", *arguments, "-o", tmp_path / "new")
+    assert done.code == 2 and expected in done.err
+
+
+def test_trained_anew_a_checkpoint_forgets_its_integers(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path / "model")
+    make_data(tmp_path / "data.npz", 40)
+    common = ("train", "--data", tmp_path / "data.npz", *TUNE, "-o", tmp_path / "new")
+    fine(*common, "--init", tmp_path / "model", "--qat", "4")
+    assert (tmp_path / "new/quantisation.json").exists()
+    small = ("--preset", "tiny", "--patch-size", "2", "--stage1-epochs", "1")
+    fine(*common, *small, "--force")
+    assert not (tmp_path / "new/quantisation.json").exists()
+
+
+def test_a_damaged_scale_is_named(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path / "model")
+    data = images_of(api.load_model(tmp_path / "model"), 8, 0)
+    save_scales(choose_scales(api.fold(tmp_path / "model"), data, bits=4), tmp_path / "model")
+    fine("compile", tmp_path / "model", "-o", tmp_path / "bundle")
+    path = tmp_path / "model/quantisation.json"
+    document = json.loads(path.read_text())
+    document["scales"]["blocks.0.fc1"]["exponents"].pop()
+    path.write_text(json.dumps(document))
+    done = stas("compile", tmp_path / "model", "-o", tmp_path / "again")
+    assert (
+        done.code == 2
+        and "Quantise: blocks.0.fc1: the given scales are not of its weights; fine-tune" in done.err
+    )
