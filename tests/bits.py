@@ -100,7 +100,7 @@ def scattered(graph: Graph, draw: random.Random) -> Mapping:
     return Mapping(profile="loihi2", strategy="token-major", cores=sites, pieces=tuple(pieces))
 
 
-def asset() -> Iterator[tuple[str, str]]:
+def shipped() -> Iterator[tuple[str, str]]:
     data = load_data(str(EXAMPLES / "data" / "fashion-mnist-512.npz")).select(slice(0, 4))
     for model in MODELS:
         graph = api.fold(EXAMPLES / "models" / model)
@@ -130,7 +130,7 @@ def main() -> int:
     command, path = sys.argv[1], Path(sys.argv[2])
     warnings.simplefilter("ignore")
     np.seterr(all="ignore")
-    found = {**dict(drawn()), **dict(asset())}
+    found = {**dict(drawn()), **dict(shipped())}
     if command == "write":
         path.write_text(json.dumps(found, indent=0))
         print(f"{len(found)} fingerprints in {path}")
