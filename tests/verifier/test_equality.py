@@ -248,7 +248,7 @@ def test_float32_agrees_closely():
 # The shipped models -------------------------------------------------------------------------------------
 
 
-def asset(name: str) -> StasModel:
+def shipped(name: str) -> StasModel:
     directory = EXAMPLES / "models" / name
     if not directory.is_dir():
         pytest.fail(f"{directory} is missing: the shipped model must be there")
@@ -264,7 +264,7 @@ def real_images(model: StasModel, count: int) -> Images:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_models_are_equal_everywhere(name: str):
-    model = asset(name)
+    model = shipped(name)
     images = real_images(model, 64)
     base = trace(model, images)
     assert base.visits.all() == (model.config.accumulate == "off")
@@ -275,7 +275,7 @@ def test_shipped_models_are_equal_everywhere(name: str):
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_models_agree_closely_in_float32(name: str):
-    model = asset(name)
+    model = shipped(name)
     images = real_images(model, 64)
     base = trace(model, images)
     single = trace(copy.deepcopy(model).float(), images)
