@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.numpy import load as parse_safetensors
@@ -28,17 +27,8 @@ from stas_neuro.arrays import ZIP_DAMAGE, check_unpacked
 from stas_neuro.documents import BadDocument, open_file, shown
 from stas_neuro.errors import InputError
 from stas_neuro.files import SIZE_LIMIT, Output, check_outputs, json_object, parse_json, read_bytes
-from stas_neuro.ir import (
-    NODE_TYPES,
-    Array,
-    Edge,
-    Graph,
-    IRError,
-    Node,
-    Phase,
-    Preprocessing,
-    Stage,
-)
+from stas_neuro.graph_document import Document, graph_document, read_graph
+from stas_neuro.ir import Array, Graph, IRError
 from stas_neuro.mapping import Mapping as CoreMapping
 from stas_neuro.mapping import parse_mapping
 from stas_neuro.mapping.neurons import check_mapping
@@ -52,7 +42,6 @@ _FILES = (MANIFEST, GRAPH, TENSORS, QUANTISED, INTEGERS, MAPPING)
 
 ARITHMETICS = ("float", "fixed")
 
-Document = dict[str, Any]
 _MIGRATIONS: dict[int, Callable[[Document], Document]] = {}
 """By schema version: what makes the graph document of the next one. Version 1 is the first."""
 _RESTORE = "copy the bundle again or compile it anew"
@@ -150,11 +139,11 @@ def save_bundle(
     output = bundle_output(Path(path).resolve(), force=force)
     check_outputs([output])
     contents = {
-        GRAPH: _to_json(_graph_document(graph)),
+        GRAPH: _to_json(graph_document(graph)),
         TENSORS: format_safetensors(dict(graph.tensors)),
     }
     if quantised is not None:
-        contents[QUANTISED] = _to_json(_graph_document(quantised))
+        contents[QUANTISED] = _to_json(graph_document(quantised))
         contents[INTEGERS] = format_safetensors(dict(quantised.tensors))
     if mapping is not None:
         contents[MAPPING] = mapping.to_json().encode()
@@ -223,7 +212,13 @@ def _load_graph(source: Path, contents: Mapping[str, bytes], version: int, name:
     document = json_object(contents[name], str(source / name), _RESTORE)
     for older in range(version, SCHEMA_VERSION):
         document = _MIGRATIONS[older](document)
-    return _graph(source / name, document, _tensors(source / tensors, contents[tensors]))
+    arrays = _tensors(source / tensors, contents[tensors])
+    try:
+        return read_graph(document, arrays)
+    except IRError as e:
+        raise InputError(f"{source / name}: invalid graph: {e.what}", e.remedy) from e
+    except BadDocument as e:
+        raise InputError(f"{source / name}: {e}", _RESTORE) from e
 
 
 def _schema_version(source: Path, contents: Mapping[str, bytes]) -> int:
@@ -253,65 +248,11 @@ def hash_network(graph: Graph) -> str:
 
     A graph and what `DelayDecisions` makes of it have the same: the schedule is left out.
     """
-    document = _graph_document(graph)
+    document = graph_document(graph)
     for node in document["nodes"]:
         for name in ("late", "lags"):
             node.pop(name, None)
     return _sha256(_to_json(document) + format_safetensors(dict(graph.tensors)))
-
-
-# The graph document -------------------------------------------------------------------------------------
-
-
-def _graph_document(graph: Graph) -> Document:
-    return {
-        "stage": graph.stage,
-        "time_steps": graph.time_steps,
-        "classes": graph.classes,
-        "preprocessing": dataclasses.asdict(graph.preprocessing),
-        "nodes": [{"type": type(node).__name__} | dataclasses.asdict(node) for node in graph.nodes],
-        "edges": [dataclasses.asdict(edge) for edge in graph.edges],
-    }
-
-
-def _graph(source: Path, document: Document, tensors: Mapping[str, Array]) -> Graph:
-    try:
-        fields = {
-            "stage": Stage(document.pop("stage")),
-            "time_steps": document.pop("time_steps"),
-            "classes": tuple(_list(document.pop("classes"), "classes")),
-            "preprocessing": Preprocessing(**_with_tuples(document.pop("preprocessing"))),
-            "nodes": tuple(_node(node) for node in _list(document.pop("nodes"), "nodes")),
-            "edges": tuple(Edge(**edge) for edge in _list(document.pop("edges"), "edges")),
-        }
-        if document:
-            raise ValueError(f"unknown fields {', '.join(document)}")
-        return Graph(**fields, tensors=tensors)
-    except IRError as e:
-        raise InputError(f"{source}: invalid graph: {e.what}", e.remedy) from e
-    except KeyError as e:
-        raise InputError(f"{source}: has no {shown(str(e))}", _RESTORE) from e
-    except (TypeError, ValueError, AttributeError) as e:
-        raise InputError(f"{source}: {shown(str(e), 200)}", _RESTORE) from e
-
-
-def _list(value: object, name: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise TypeError(f"{name} is no list")
-    return value
-
-
-def _node(fields: Document) -> Node:
-    attributes = _with_tuples(fields)
-    cls = NODE_TYPES.get(attributes.pop("type"))
-    if cls is None:
-        raise ValueError(f"there is no node type {fields['type']!r}")
-    return cls(**attributes | {"phase": Phase(attributes["phase"])})
-
-
-def _with_tuples(fields: Document) -> Document:
-    """JSON has lists where the dataclasses have tuples."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
 
 
 def _tensors(source: Path, content: bytes) -> dict[str, Array]:
