@@ -1,4 +1,4 @@
-"""From a network and a batch of images to connected Lava processes, and to Lava's executable of them."""
+"""From a graph and a batch of images to connected Lava processes, and to Lava's executable of them."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from .lava_api import Executable, ProcessServer, RunConfig
-from .network import Array, Layer, Network
-from .processes import (
+from stas_neuro.exporters.lava.lava_api import Executable, ProcessServer, RunConfig
+from stas_neuro.exporters.lava.processes import (
     FIXED_POINT,
     FLOATING_POINT,
     PROCESSES,
     Inlet,
-    LayerProcess,
+    NodeProcess,
     Run,
     in_port,
     out_port,
     typed_model,
 )
-from .schedule import Schedule
+from stas_neuro.exporters.lava.schedule import Schedule, connections
+from stas_neuro.ir import Array, Edge, Graph, Input, op_of
 
 CHANNEL_SIZE = 2
 """Messages that a channel of the multi-process runtime holds: a delayed wire has up to two on the way."""
@@ -31,19 +31,22 @@ CHANNEL_SIZE = 2
 class Assembly:
     """Connected processes in topological order of the undelayed wires, and Lava's executable of them."""
 
-    processes: tuple[LayerProcess, ...]
+    processes: tuple[NodeProcess, ...]
     executable: Executable
 
 
 @contextmanager
-def assembled(network: Network, images: Array, run: Run) -> Iterator[Assembly]:
-    """Build and compile a network for one run over `images` (B, ...), as many as `run.images`.
+def assembled(
+    graph: Graph, images: Array, run: Run, cores: Mapping[str, Array] | None = None
+) -> Iterator[Assembly]:
+    """Build and compile a graph for one run over `images` (B, ...), as many as `run.images`.
 
+    `cores` maps "<node>/<what>" to what a process is told of the cores it is on (see `processes.pieces`).
     Lava keeps every process it ever made, weights and images included, and a log handler each: both go when
     the run is over.
     """
     with _handlers_restored():
-        processes = connect(network, images, run)
+        processes = connect(graph, images, run, cores or {})
         try:
             executable = processes[-1].compile(
                 ModelsOf(processes, run), compile_config={"pypy_channel_size": CHANNEL_SIZE}
@@ -55,38 +58,41 @@ def assembled(network: Network, images: Array, run: Run) -> Iterator[Assembly]:
             server.processes[:] = [process for process in server.processes if id(process) not in made]
 
 
-def connect(network: Network, images: Array, run: Run) -> tuple[LayerProcess, ...]:
-    """Make one process a layer and connect their ports."""
-    schedule = Schedule.of(network)
-    layers = {layer.name: layer for layer in network.layers}
-    processes: dict[str, LayerProcess] = {}
-    for layer in network.layers:
-        tensors = {"images": images} if layer.op == "Input" else network.params_of(layer.name)
-        processes[layer.name] = PROCESSES[layer.op](
-            name=layer.name,
-            inlets=_inlets(network, layers, schedule, layer),
-            outlets={port: value.shape for port, value in layer.outputs.items()},
-            params=layer.params,
-            tensors=tensors,
-            window=schedule.windows[layer.name],
+def connect(graph: Graph, images: Array, run: Run, cores: Mapping[str, Array]) -> tuple[NodeProcess, ...]:
+    """Make one process a node and connect their ports."""
+    schedule = Schedule.of(graph)
+    edges = connections(graph)
+    inlets: dict[str, dict[str, Inlet]] = {node.name: {} for node in graph.nodes}
+    for edge in edges:
+        inlets[edge.dst][edge.dst_port] = _inlet(graph, schedule, edge)
+    processes = {
+        node.name: PROCESSES[op_of(node)](
+            node=node,
+            inlets=inlets[node.name],
+            outlets={port: graph.types[node.name, port].shape for port in node.OUTPUTS},
+            tensors={"images": images}
+            if isinstance(node, Input)
+            else {param: graph.tensor(node, param) for param in node.params(graph.time_steps)},
+            window=schedule.windows[node.name],
             run=run,
-            place=network.place_of(layer.name),
+            place=_of_node(cores, node.name),
         )
-    for wire in network.wires:
-        target = getattr(processes[wire.dst], in_port(wire.dst_port))
-        getattr(processes[wire.src], out_port(wire.src_port)).connect(target)
+        for node in graph.nodes
+    }
+    for edge in edges:
+        target = getattr(processes[edge.dst], in_port(edge.dst_port))
+        getattr(processes[edge.src], out_port(edge.src_port)).connect(target)
     return tuple(processes.values())
 
 
-def _inlets(
-    network: Network, layers: Mapping[str, Layer], schedule: Schedule, layer: Layer
-) -> dict[str, Inlet]:
-    inlets = {}
-    for wire in network.wires_into(layer.name):
-        sender = layers[wire.src]
-        value = sender.outputs[wire.src_port]
-        inlets[wire.dst_port] = Inlet(value.shape, value.kind, schedule.arrival(wire, sender))
-    return inlets
+def _inlet(graph: Graph, schedule: Schedule, edge: Edge) -> Inlet:
+    value = graph.source_type(edge)
+    return Inlet(value.shape, value.kind, schedule.arrival(edge, graph.node(edge.src)))
+
+
+def _of_node(arrays: Mapping[str, Array], name: str) -> dict[str, Array]:
+    prefix = f"{name}/"
+    return {key[len(prefix) :]: array for key, array in arrays.items() if key.startswith(prefix)}
 
 
 class ModelsOf(RunConfig):  # type: ignore[misc]
@@ -95,7 +101,7 @@ class ModelsOf(RunConfig):  # type: ignore[misc]
     Naming the models spares Lava its search for them, which executes every file beside a process's.
     """
 
-    def __init__(self, processes: tuple[LayerProcess, ...], run: Run) -> None:
+    def __init__(self, processes: tuple[NodeProcess, ...], run: Run) -> None:
         super().__init__()
         models = FIXED_POINT if run.fixed else FLOATING_POINT
         self.exception_proc_model_map = {

@@ -1,4 +1,4 @@
-"""What each layer of a network is told of the cores that a mapping places it on."""
+"""What the process of each node is told of the cores that a mapping places it on."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from stas_neuro.activity import layers_of
-from stas_neuro.exporters.lava.network import Array
-from stas_neuro.ir import LIF, Graph, HaltAccumulate, Node
+from stas_neuro.ir import LIF, Array, Graph, HaltAccumulate, Node
 from stas_neuro.mapping import Mapping, Piece, Routes, extent
 from stas_neuro.mapping.neurons import placed_with
 
@@ -22,7 +21,7 @@ def pieces_of(graph: Graph, mapping: Mapping, node: Node) -> tuple[Piece, ...]:
 
 
 def cores_of(graph: Graph, mapping: Mapping, ways: Routes, *, gated: bool) -> dict[str, Array]:
-    """Give `Network.cores`, which `processes.pieces` describes; `gated` lets cores of halted tokens stand."""
+    """Map "<node>/<what>" to what `processes.pieces` describes; `gated` lets cores of halted tokens stand."""
     sources = {route.source for route in ways.routes} | {way.source for way in ways.arrivals}
     wakers = _wakers(graph, mapping) if gated else {}
     arrays: dict[str, Array] = {}

@@ -1,4 +1,4 @@
-"""Run a network on Lava, in either runtime."""
+"""Run a graph on Lava, in either runtime."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from .failure import LavaFailure
-from .network import FIXED, Array, Network
-from .schedule import Schedule
+from stas_neuro.exporters.lava.failure import LavaRunError
+from stas_neuro.exporters.lava.runnable import check_stage
+from stas_neuro.exporters.lava.schedule import Schedule
+from stas_neuro.ir import Array, FixedOutput, Graph, Phase, Shape, Stage
 
 RUNTIMES = ("in-process", "multiprocess")
 Progress = Callable[[int, int], None]
@@ -22,10 +23,10 @@ Records = Mapping[str, Mapping[str, Array]]
 class Result:
     """What a run gives.
 
-    `logits` (B, classes), of a fixed network float64; `visits` bool (B, T, L, N); `spikes` maps LIF names to
-    uint8 (B, steps, *shape), `states` LIF and HaltAccumulate names to int32 of such shapes, empty where not
-    recorded; `counts` maps layer and kind of event to int64 (B, steps of the layer), or on cores (B, steps,
-    pieces); `sent` maps layers on cores to bits of what they sent, uint8 (B, steps, bytes), see `LayerModel`.
+    `logits` (B, classes), of a quantised graph float64; `visits` bool (B, T, L, N); `spikes` maps LIF names
+    to uint8 (B, steps, *shape), `states` LIF and HaltAccumulate names to int32 of such shapes, empty where
+    not recorded; `counts` maps node and kind of event to int64 (B, steps of the node), or on cores (B, steps,
+    pieces); `sent` maps nodes on cores to bits of what they sent, uint8 (B, steps, bytes), see `NodeModel`.
     """
 
     logits: Array
@@ -41,10 +42,11 @@ class Result:
         return float(self.visits.mean())
 
 
-def run_network(
-    network: Network,
+def run_network(  # noqa: PLR0913
+    network: Graph,
     images: Array,
     *,
+    cores: Mapping[str, Array] | None = None,
     dtype: type[np.floating[Any]] = np.float64,
     runtime: str = "in-process",
     record_spikes: bool = False,
@@ -54,74 +56,89 @@ def run_network(
 ) -> Result:
     """Run images (B, C, H, W), or (B, T, C, H, W) for event data, through a network.
 
-    They are normalised, or integers 0..255 where the network is fixed. `dtype` is the precision of one that
-    is not, and only a fixed one may be asked for its states. `deadline_s` bounds how long the multi-process
-    runtime may go without finishing an image. Raises LavaFailure when images do not fit or the multi-process
-    runtime fails; the in-process one lets a model's own exception through.
+    They are normalised, or integers 0..255 where the graph is quantised. `cores` is what `cores_of` gives,
+    for a network on cores. `dtype` is the precision of a folded graph, and only a quantised one may be asked
+    for its states. `deadline_s` bounds how long the multi-process runtime may go without finishing an image.
+    Raises InputError when the graph still has BatchNorm nodes, LavaRunError when images do not fit or the
+    multi-process runtime fails; the in-process one lets a model's own exception through.
     """
+    check_stage(network)
     if runtime not in RUNTIMES:
-        raise LavaFailure(f"no runtime '{runtime}'", f"choose one of {', '.join(RUNTIMES)}")
+        raise LavaRunError(f"no runtime '{runtime}'", f"choose one of {', '.join(RUNTIMES)}")
     _check_images(network, images)
     heard = progress or (lambda done, total: None)
-    fixed = network.arithmetic == FIXED
+    fixed = network.stage == Stage.QUANTISED
     options: dict[str, Any] = {
         "dtype": np.int32 if fixed else dtype,
         "record_spikes": record_spikes,
         "record_states": record_states,
     }
     if runtime == "in-process":
-        from .assemble import assembled
-        from .executor import execute
-        from .processes import Run
+        from stas_neuro.exporters.lava.assemble import assembled
+        from stas_neuro.exporters.lava.executor import execute
+        from stas_neuro.exporters.lava.processes import Run
 
         run = Run(images=len(images), period=Schedule.of(network).period, **options)
-        with assembled(network, images, run) as assembly:
+        with assembled(network, images, run, cores) as assembly:
             records: Records = execute(assembly, run, lambda done: heard(done, len(images)))
     else:
-        from .supervisor import supervise
+        from stas_neuro.exporters.lava.supervisor import supervise
 
-        records = supervise(network, images, deadline_s=deadline_s, progress=heard, **options)
+        records = supervise(network, images, cores or {}, deadline_s=deadline_s, progress=heard, **options)
     return _result(network, images, records)
 
 
-def _check_images(network: Network, images: Array) -> None:
-    network.check_shape(images)
-    if network.arithmetic == FIXED:
+def image_shape(network: Graph) -> Shape:
+    """Give the shape of one image that a network takes: (C, H, W), or (T, C, H, W) for event data."""
+    frames = () if network.input.phase == Phase.ONCE else (network.time_steps,)
+    return (*frames, *network.input.shape)
+
+
+def check_shape(network: Graph, images: Array) -> None:
+    """Raise LavaRunError unless there are images, (B, *image_shape)."""
+    wanted = image_shape(network)
+    if len(images.shape) == 0 or len(images) == 0 or images.shape[1:] != wanted:
+        raise LavaRunError(
+            f"images have shape {images.shape}, the network takes (B, {', '.join(map(str, wanted))})",
+            "give at least one image of that shape",
+        )
+
+
+def _check_images(network: Graph, images: Array) -> None:
+    check_shape(network, images)
+    if network.stage == Stage.QUANTISED:
         if images.dtype.kind not in "iu" or images.min() < 0 or images.max() > 255:
-            raise LavaFailure(
+            raise LavaRunError(
                 f"images ({images.dtype}) are not integers in 0..255", "give pixels as they are stored"
             )
     elif images.dtype.kind != "f" or not np.isfinite(images).all():
-        raise LavaFailure(f"images ({images.dtype}) are not finite floats", "normalise them and remove NaN")
+        raise LavaRunError(f"images ({images.dtype}) are not finite floats", "normalise them and remove NaN")
 
 
-def _result(network: Network, images: Array, records: Records) -> Result:
+def _result(network: Graph, images: Array, records: Records) -> Result:
     recorded = ("spikes", "states", "visits", "logits", "sent")
-    logits = records[network.of_op("Output")[0].name]["logits"]
+    output = network.output
+    logits = records[output.name]["logits"]
     return Result(
-        logits=logits * network.unit if network.arithmetic == FIXED else logits,
+        logits=logits * float(output.unit) if isinstance(output, FixedOutput) else logits,
         visits=_visits(network, len(images), records),
         counts={
             name: {kind: array for kind, array in record.items() if kind not in recorded}
             for name, record in records.items()
         },
-        spikes=_by_layer(records, "spikes"),
-        states=_by_layer(records, "states"),
-        sent=_by_layer(records, "sent"),
+        spikes=_by_node(records, "spikes"),
+        states=_by_node(records, "states"),
+        sent=_by_node(records, "sent"),
     )
 
 
-def _by_layer(records: Records, what: str) -> dict[str, Array]:
+def _by_node(records: Records, what: str) -> dict[str, Array]:
     return {name: record[what] for name, record in records.items() if what in record}
 
 
-def _visits(network: Network, images: int, records: Records) -> Array:
-    readout = network.of_op("Readout")[0]
-    blocks = readout.params["blocks"]
-    masks = [records[layer.name]["visits"] for layer in network.of_op("HaltAccumulate")]
+def _visits(network: Graph, images: int, records: Records) -> Array:
+    masks = [records[node.name]["visits"] for node in network.accumulators]
     if not masks:
-        last = next(wire for wire in network.wires_into(readout.name) if wire.dst_port == f"z{blocks - 1}")
-        tokens = network.layer(last.src).outputs[last.src_port].shape[0]
-        return np.ones((images, network.time_steps, blocks, tokens), np.bool_)
+        return np.ones((images, network.time_steps, network.blocks, network.tokens), np.bool_)
     # Halting over time has one accumulator, whose mask holds for every block of a step.
-    return np.stack(masks * (blocks // len(masks)), axis=2)
+    return np.stack(masks * (network.blocks // len(masks)), axis=2)

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from .assemble import Assembly
-from .failure import LavaFailure
-from .lava_api import AbstractProcess, ChannelBuilderMp, Executable, create_port_id
-from .network import Array
-from .processes import LayerModel, Run
+from stas_neuro.exporters.lava.assemble import Assembly
+from stas_neuro.exporters.lava.failure import LavaRunError
+from stas_neuro.exporters.lava.lava_api import AbstractProcess, ChannelBuilderMp, Executable, create_port_id
+from stas_neuro.exporters.lava.processes import NodeModel, Run
+from stas_neuro.ir import Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,16 +41,16 @@ class _ReceivePort:
 
     def recv(self) -> Array:
         if not self.queue:
-            raise LavaFailure(
+            raise LavaRunError(
                 f"port {self.name} waits for a message that nobody sends before it in this step",
-                "order the layers topologically, or delay the wire by a step",
+                "order the processes topologically, or delay the edge by a step",
             )
         return self.queue.popleft()
 
 
 def execute(assembly: Assembly, run: Run, progress: Callable[[int], None]) -> dict[str, dict[str, Array]]:
     """Run all steps; the record of every process by its name. `progress` hears of each finished image."""
-    models: list[LayerModel] = build(assembly.executable, assembly.processes)
+    models: list[NodeModel] = build(assembly.executable, assembly.processes)
     for image in range(run.images):
         for _ in range(run.period):
             for model in models:

@@ -13,9 +13,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from .lava_api import ActorType, Executable, MultiProcessing, PyProcessBuilder, Runtime
-from .lifeline import end_with_worker
-from .supervisor import SERVICE
+from stas_neuro.exporters.lava.lava_api import (
+    ActorType,
+    Executable,
+    MultiProcessing,
+    PyProcessBuilder,
+    Runtime,
+)
+from stas_neuro.exporters.lava.lifeline import end_with_worker
+from stas_neuro.exporters.lava.supervisor import SERVICE
 
 
 class ContainedRuntime(Runtime):  # type: ignore[misc]

@@ -8,7 +8,7 @@ ImportError
 
 from __future__ import annotations
 
-from . import compat as compat
+from stas_neuro.exporters.lava import compat as compat
 
 # isort: split
 from lava.magma.compiler.builders.channel_builder import ChannelBuilderMp

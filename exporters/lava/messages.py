@@ -12,8 +12,7 @@ import numpy as np
 
 from stas_neuro.activity import ActivityBuilder
 from stas_neuro.exporters.lava.execute import Result
-from stas_neuro.exporters.lava.network import Array
-from stas_neuro.ir import Graph, HaltAccumulate, Phase
+from stas_neuro.ir import Array, Graph, HaltAccumulate, Phase
 from stas_neuro.mapping import Mapping, Piece, Route, Routes, extent
 
 CHUNK = 64

@@ -7,50 +7,60 @@ from pathlib import Path
 
 import stas_neuro
 from stas_neuro import __version__
-from stas_neuro.documents import BadDocument
 from stas_neuro.errors import InputError
-from stas_neuro.exporters.lava.build import build_network
-from stas_neuro.exporters.lava.network import FIXED, NETWORK_FILE, Network
-from stas_neuro.exporters.lava.rules import check_network
+from stas_neuro.exporters.lava.execute import image_shape
+from stas_neuro.exporters.lava.runnable import check_size, check_stage
+from stas_neuro.exporters.lava.saved import NETWORK_FILE, save_network
 from stas_neuro.files import Output, check_outputs
-from stas_neuro.ir import Graph
+from stas_neuro.ir import Graph, Stage
 
-LIBRARY = "stas_lava"
-"""The package's own copy of the modules that run a network."""
+LIBRARY = "stas_neuro"
+"""The package's own copy of the modules that run a network, by their own names."""
 MODULES = (
-    "assemble.py",
-    "compat.py",
-    "execute.py",
-    "executor.py",
-    "failure.py",
-    "infrastructure.py",
-    "lava_api.py",
-    "lifeline.py",
-    "network.py",
-    "reading.py",
-    "reports.py",
-    "rules.py",
-    "schedule.py",
-    "standalone.py",
-    "streams.py",
-    "supervisor.py",
-    "worker.py",
+    "arrays.py",
+    "data.py",
+    "documents.py",
+    "errors.py",
+    "graph_document.py",
+    "pickling.py",
+    "exporters/__init__.py",
+    "exporters/lava/__init__.py",
+    "exporters/lava/assemble.py",
+    "exporters/lava/compat.py",
+    "exporters/lava/execute.py",
+    "exporters/lava/executor.py",
+    "exporters/lava/failure.py",
+    "exporters/lava/infrastructure.py",
+    "exporters/lava/lava_api.py",
+    "exporters/lava/lifeline.py",
+    "exporters/lava/processes/*.py",
+    "exporters/lava/reports.py",
+    "exporters/lava/runnable.py",
+    "exporters/lava/saved.py",
+    "exporters/lava/schedule.py",
+    "exporters/lava/standalone.py",
+    "exporters/lava/streams.py",
+    "exporters/lava/supervisor.py",
+    "exporters/lava/worker.py",
+    "ir/**/*.py",
 )
-SHARED = ("arrays.py", "documents.py")
-"""Modules of stas-neuro itself that these need; what is here by their names refers to them."""
+"""What of stas-neuro is copied, as patterns: it needs numpy and Lava only."""
 RUN = '''"""Run this network on Lava: python run.py IMAGES.npz (--help has the options)."""
 
 import sys
 from pathlib import Path
 
-from stas_lava.standalone import main
+DIRECTORY = Path(__file__).resolve().parent
+sys.path.insert(0, str(DIRECTORY))  # before an installed stas-neuro, however this is started
+
+from stas_neuro.exporters.lava.standalone import main
 
 if __name__ == "__main__":
-    sys.exit(main(Path(__file__).resolve().parent))
+    sys.exit(main(DIRECTORY))
 '''
 README = """# A spiking network for Lava
 
-Exported by stas-neuro {version}: {layers} Lava processes, {steps} model steps an image, classes {classes}.
+Exported by stas-neuro {version}: {nodes} Lava processes, {steps} model steps an image, classes {classes}.
 
     python run.py images.npz --out predictions.npz
 
@@ -61,16 +71,16 @@ visits that tokens used. `--runtime multiprocess` takes Lava's own runtime, an o
 each of the network's; the default steps the same process models in one.
 
 Needs numpy and lava-nc 0.10.0. Python 3.10: `pip install lava-nc==0.10.0 "numpy<2"`. Lava declares no support
-for Python 3.11 to 3.13 but runs there (`stas_lava/compat.py` mends what does not):
+for Python 3.11 to 3.13 but runs there (`stas_neuro/exporters/lava/compat.py` mends what does not):
 
     pip install "numpy<2.4" scipy networkx asteval
     pip install --no-deps --ignore-requires-python lava-nc==0.10.0
 
 | file | content |
 |---|---|
-| `network.json` | processes, ports and wires |
-| `weights.npz` | arrays by "process/parameter" |
-| `stas_lava/` | the processes and what runs them; part of stas-neuro, BSD-3-Clause |
+| `network.json` | the graph: nodes, each a process, and edges |
+| `weights.npz` | tensors by "node/parameter" |
+| `stas_neuro/` | the processes and what runs them; part of stas-neuro, BSD-3-Clause |
 """
 
 
@@ -83,18 +93,18 @@ def write_package(graph: Graph, path: Path | str, force: bool = False) -> None:
     Raises
     ------
     InputError
-        The graph still has BatchNorm nodes or is larger than a package may be (`rules`), something is at
+        The graph still has BatchNorm nodes or is larger than a package may be (`runnable`), something is at
         `path` already, or it cannot be written.
     """
     output = package_output(Path(path).resolve(), force=force)
     check_outputs([output])
-    network = build_network(graph)
+    check_stage(graph)
     try:
-        check_network(network)
-    except BadDocument as error:
+        check_size(graph)
+    except InputError as error:
         raise InputError(f"no package can hold the network: {error}", "export a smaller one") from error
     with output.filled() as fresh:
-        _write(network, fresh)
+        _write(graph, fresh)
 
 
 def package_output(path: Path, *, force: bool) -> Output:
@@ -102,17 +112,15 @@ def package_output(path: Path, *, force: bool) -> Output:
     return Output.marked(path, NETWORK_FILE, force=force)
 
 
-def _write(network: Network, directory: Path) -> None:
-    library = directory / LIBRARY
-    source = Path(__file__).resolve().parent
-    (library / "processes").mkdir(parents=True)
-    for module in (*MODULES, *(f"processes/{path.name}" for path in (source / "processes").glob("*.py"))):
-        shutil.copyfile(source / module, library / module)
-    for module in SHARED:
-        shutil.copyfile(Path(stas_neuro.__file__).parent / module, library / module)
+def _write(graph: Graph, directory: Path) -> None:
+    source, library = Path(stas_neuro.__file__).parent, directory / LIBRARY
+    for module in sorted(path for pattern in MODULES for path in source.glob(pattern)):
+        copy = library / module.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(module, copy)
     (library / "__init__.py").write_text('"""Runs a network on Lava; see run.py."""\n', encoding="utf-8")
     (directory / "run.py").write_text(RUN, encoding="utf-8")
-    fixed = network.arithmetic == FIXED
+    fixed = graph.stage == Stage.QUANTISED
     readme = README.format(
         pixels="uint8" if fixed else "uint8 or float in 0..1",
         arithmetic=(
@@ -121,10 +129,10 @@ def _write(network: Network, directory: Path) -> None:
             else "run.py normalises them, the network computes in floating point"
         ),
         version=__version__,
-        layers=len(network.layers),
-        steps=network.time_steps,
-        classes=", ".join(network.classes),
-        shape=f"(n, {', '.join(map(str, network.image_shape))})",
+        nodes=len(graph.nodes),
+        steps=graph.time_steps,
+        classes=", ".join(graph.classes),
+        shape=f"(n, {', '.join(map(str, image_shape(graph)))})",
     )
     (directory / "README.md").write_text(readme, encoding="utf-8")
-    network.save(directory)
+    save_network(graph, directory)

@@ -12,9 +12,30 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from stas_neuro.exporters.lava.build import build_network
-from stas_neuro.exporters.lava.network import Layer, Network
-from stas_neuro.ir import Graph
+from stas_neuro.exporters.lava.runnable import check_stage
+from stas_neuro.ir import (
+    LIF,
+    Add,
+    BatchNorm,
+    Conv2d,
+    FixedInput,
+    Gate,
+    Graph,
+    HaltAccumulate,
+    HaltingScore,
+    Input,
+    Integrate,
+    Linear,
+    MaskedColumnSum,
+    Node,
+    Output,
+    Readout,
+    SpikeMatMul,
+    SpikeMaxPool,
+    Tokens,
+    op_of,
+    per_op,
+)
 
 if TYPE_CHECKING:
     from stas_neuro.exporters.lava.stock.netlist import Pipeline
@@ -90,65 +111,107 @@ class Claim:
     sources: tuple[str, ...]
 
 
+def _kind_name(op: type[Node], variant: str) -> str:
+    return f"{op.__name__} {variant}".rstrip()
+
+
+_CLAIMS: Mapping[type[Node], Mapping[str, Claim]] = per_op(
+    "where processes run on Loihi 2",
+    {
+        Input: {
+            "": Claim("host", "pixels are sent as graded spikes", ("io", "release")),
+            "as bias currents": Claim(
+                "embedded CPU", "biases of neurons are written before each image", ("release",)
+            ),
+        },
+        Conv2d: {
+            "": Claim(
+                "neurocore",
+                "stock Conv, a step later; whether its neurocore model scales by weight_exp is not known, "
+                "the CPU's does not",
+                ("pilotnet", "conv"),
+            ),
+            "off the cores": Claim("embedded CPU", "with --input-encoding bias", ("release", "brief")),
+        },
+        Linear: {
+            "": Claim(
+                "neurocore",
+                "stock Dense, a step later, one for each power of two of its weights; an alive spike has to "
+                "carry a bias that halted tokens do not get",
+                ("release", "dot"),
+            ),
+        },
+        LIF: {
+            "": Claim("neurocore", "stock LIF, the same arithmetic", ("release", "lif")),
+            "that waits": Claim(
+                "microcode",
+                "stock LIF has the same arithmetic, but leaks in every hardware step: between the model "
+                "steps of a raster schedule the neuron has to stand still",
+                ("lif", "brief"),
+            ),
+        },
+        SpikeMaxPool: {
+            "": Claim(
+                "neurocore",
+                "as stock Sparse onto a stock LIF that fires for any spike, a step later",
+                ("motifs", "lif"),
+            ),
+        },
+        Integrate: {
+            "": Claim("microcode", "a sum or maximum that is kept over the steps of the stem", ("brief",)),
+        },
+        Tokens: {
+            "": Claim("wiring", "tokens are neurons in another order", ()),
+        },
+        Add: {
+            "": Claim(
+                "neurocore", "stock GradedVec, which sends the sum of what reaches it as an integer", ("dot",)
+            ),
+        },
+        Gate: {
+            "": Claim("neurocore", "stock ProdNeuron, value times mask", ("product",)),
+        },
+        SpikeMatMul: {
+            "": Claim(
+                "microcode",
+                "two products of spikes; elementwise ones are stock ProdNeurons, whose number is the "
+                "product of tokens, tokens and channels",
+                ("product", "brief", "learning"),
+            ),
+        },
+        MaskedColumnSum: {
+            "": Claim(
+                "microcode",
+                "as products of stock ProdNeurons, one for each token and channel",
+                ("product", "brief"),
+            ),
+        },
+        HaltingScore: {
+            "": Claim(
+                "not known",
+                "looks up a table: no stock neuron does, and whether a neuron program can is not on record",
+                ("brief",),
+            ),
+        },
+        HaltAccumulate: {
+            "": Claim("microcode", "adds scores up and compares; no stock neuron does both", ("brief",)),
+        },
+        Readout: {
+            "": Claim("microcode", "sums that are kept over model steps", ("brief",)),
+            "that weighs": Claim("microcode", "products of values and scores, and their sums", ("brief",)),
+            "that divides": Claim(
+                "embedded CPU", "no division on the cores is on record", ("release", "brief")
+            ),
+        },
+        Output: {
+            "": Claim("host", "logits are read from the chip", ("io", "release")),
+        },
+    },
+    without=(BatchNorm,),  # which is folded before
+)
+"""Of each operation: what is known of its process, and of the variants that differ, by name."""
 OWN: Mapping[str, Claim] = {
-    "Input": Claim("host", "pixels are sent as graded spikes", ("io", "release")),
-    "Input as bias currents": Claim(
-        "embedded CPU", "biases of neurons are written before each image", ("release",)
-    ),
-    "Conv2d": Claim(
-        "neurocore",
-        "stock Conv, a step later; whether its neurocore model scales by weight_exp is not known, "
-        "the CPU's does not",
-        ("pilotnet", "conv"),
-    ),
-    "Conv2d off the cores": Claim("embedded CPU", "with --input-encoding bias", ("release", "brief")),
-    "Linear": Claim(
-        "neurocore",
-        "stock Dense, a step later, one for each power of two of its weights; an alive spike has to carry a "
-        "bias that halted tokens do not get",
-        ("release", "dot"),
-    ),
-    "LIF": Claim("neurocore", "stock LIF, the same arithmetic", ("release", "lif")),
-    "LIF that waits": Claim(
-        "microcode",
-        "stock LIF has the same arithmetic, but leaks in every hardware step: between the model steps of a "
-        "raster schedule the neuron has to stand still",
-        ("lif", "brief"),
-    ),
-    "SpikeMaxPool": Claim(
-        "neurocore",
-        "as stock Sparse onto a stock LIF that fires for any spike, a step later",
-        ("motifs", "lif"),
-    ),
-    "Integrate": Claim("microcode", "a sum or maximum that is kept over the steps of the stem", ("brief",)),
-    "Tokens": Claim("wiring", "tokens are neurons in another order", ()),
-    "Add": Claim(
-        "neurocore", "stock GradedVec, which sends the sum of what reaches it as an integer", ("dot",)
-    ),
-    "Gate": Claim("neurocore", "stock ProdNeuron, value times mask", ("product",)),
-    "SpikeMatMul": Claim(
-        "microcode",
-        "two products of spikes; elementwise ones are stock ProdNeurons, whose number is the product of "
-        "tokens, tokens and channels",
-        ("product", "brief", "learning"),
-    ),
-    "MaskedColumnSum": Claim(
-        "microcode", "as products of stock ProdNeurons, one for each token and channel", ("product", "brief")
-    ),
-    "HaltingScore": Claim(
-        "not known",
-        "looks up a table: no stock neuron does, and whether a neuron program can is not on record",
-        ("brief",),
-    ),
-    "HaltAccumulate": Claim(
-        "microcode", "adds scores up and compares; no stock neuron does both", ("brief",)
-    ),
-    "Readout": Claim("microcode", "sums that are kept over model steps", ("brief",)),
-    "Readout that weighs": Claim("microcode", "products of values and scores, and their sums", ("brief",)),
-    "Readout that divides": Claim(
-        "embedded CPU", "no division on the cores is on record", ("release", "brief")
-    ),
-    "Output": Claim("host", "logits are read from the chip", ("io", "release")),
+    _kind_name(op, variant): claim for op, claims in _CLAIMS.items() for variant, claim in claims.items()
 }
 """Processes of the network's own lowering, by op and what of it matters."""
 STOCK: Mapping[str, Claim] = {
@@ -200,15 +263,16 @@ class Portability:
     sources: tuple[str, ...]
 
 
-def portability(network: Network | Graph) -> tuple[Portability, ...]:
-    """State where each process of a network would run, in order.
+def portability(graph: Graph) -> tuple[Portability, ...]:
+    """State where the process of each node of a graph would run, in order.
 
-    It is about integers: of a network in floating point it says what its integer program would need. Raises
-    InputError where a graph still has BatchNorm nodes.
+    It is about integers: of a graph in floating point it says what its integer program would need. Raises
+    InputError where the graph still has BatchNorm nodes.
     """
-    lowered = build_network(network) if isinstance(network, Graph) else network
-    serial = any(wire.delay for wire in lowered.wires)
-    return tuple(_row(layer.name, _kind(lowered, layer, serial), "own") for layer in lowered.layers)
+    check_stage(graph)
+    return tuple(
+        _row(node.name, _kind_name(op_of(node), _variant(graph, node)), "own") for node in graph.nodes
+    )
 
 
 def stock_portability(pipeline: Pipeline) -> tuple[Portability, ...]:
@@ -223,20 +287,19 @@ def stock_portability(pipeline: Pipeline) -> tuple[Portability, ...]:
     return tuple(rows)
 
 
-def _kind(network: Network, layer: Layer, serial: bool) -> str:
-    """Name the claim that holds for a process."""
-    params, ports = layer.params, {wire.dst_port for wire in network.wires_into(layer.name)}
-    divides = params.get("normalise") or params.get("mode") == "rate"
-    variants = {
-        "Input": ("as bias currents", params.get("encoding") == "bias"),
-        "Conv2d": ("off the cores", params.get("off_core", False)),
-        "LIF": ("that waits", serial),
-    }
-    if layer.op == "Readout":
-        weighs = any(port.startswith(("alive", "p")) for port in ports)
-        return "Readout that divides" if divides else "Readout that weighs" if weighs else "Readout"
-    variant, holds = variants.get(layer.op, ("", False))
-    return f"{layer.op} {variant}" if holds else layer.op
+def _variant(graph: Graph, node: Node) -> str:
+    """Name the variant of its operation that a node is; empty for the plain one."""
+    if isinstance(node, FixedInput) and node.encoding == "bias":
+        return "as bias currents"
+    if isinstance(node, Conv2d) and node.off_core:
+        return "off the cores"
+    if isinstance(node, LIF) and any(edge.delay for edge in graph.edges):
+        return "that waits"
+    if isinstance(node, Readout):
+        divides = node.normalise or node.mode == "rate"
+        weighs = any(port.startswith(("alive", "p")) for port in graph.inputs(node))
+        return "that divides" if divides else "that weighs" if weighs else ""
+    return ""
 
 
 def _row(process: str, kind: str, lowering: Literal["own", "stock"]) -> Portability:

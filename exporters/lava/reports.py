@@ -19,7 +19,7 @@ from multiprocessing.connection import wait
 from types import FrameType
 from typing import Any
 
-from .network import Array
+from stas_neuro.ir import Array
 
 Event = dict[str, Any]
 _LENGTH = struct.Struct("=I")

@@ -3,37 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from stas_neuro.activity import ActivityBuilder, builder_for
-from stas_neuro.errors import InputError, StasError
-from stas_neuro.exporters.lava.build import build_network
+from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.cores import cores_of, pieces_of
 from stas_neuro.exporters.lava.execute import Result, run_network
-from stas_neuro.exporters.lava.failure import LavaFailure
 from stas_neuro.exporters.lava.messages import add_messages, labels
-from stas_neuro.exporters.lava.network import Network
 from stas_neuro.ir import Array, Graph, Stage
 from stas_neuro.mapping import Mapping, routes, works_in
 from stas_neuro.trace import Trace
-
-
-class LavaRunError(StasError):
-    """A run on Lava that ended without a result; `detail` is a traceback, the end of a log, or empty."""
-
-    def __init__(self, what: str, remedy: str, detail: str = "") -> None:
-        super().__init__(what, remedy)
-        self.detail = detail
 
 
 def run_lava(  # noqa: PLR0913
     graph: Graph,
     images: Array,
     *,
-    network: Network | None = None,
+    network: Graph | None = None,
     mapping: Mapping | None = None,
     gating: str = "silent",
     dtype: type[np.floating[Any]] = np.float64,
@@ -49,9 +37,9 @@ def run_lava(  # noqa: PLR0913
     ----------
     images : Array
         Preprocessed, (B, C, H, W), or (B, T, C, H, W) for event data; of a quantised graph integers 0..255.
-    network : Network
-        What to run instead of `build_network(graph)`: the same layers, changed or read from a file. The graph
-        then only says how the trace is laid out.
+    network : Graph
+        What to run instead of `graph`: the same nodes, changed or read from a file. `graph` then only says
+        how the trace is laid out.
     mapping : Mapping
         Where the graph's neurons are; then activity is counted for each piece of a layer.
     gating : str
@@ -84,23 +72,21 @@ def run_lava(  # noqa: PLR0913
     gated = gating in ("core", "power")
     if gated and mapping is None:
         raise InputError(f"gating is {gating}, the run is on no cores", "give a mapping")
-    network = build_network(graph) if network is None else network
     ways = None if mapping is None else routes(graph, mapping)
+    cores = {}
     if mapping is not None and ways is not None:
-        network = replace(network, cores=cores_of(graph, mapping, ways, gated=gated))
-    try:
-        result = run_network(
-            network,
-            images,
-            dtype=dtype,
-            runtime=runtime,
-            record_spikes=record_spikes,
-            record_states=record_states,
-            deadline_s=deadline_s,
-            progress=progress,
-        )
-    except LavaFailure as failure:
-        raise LavaRunError(failure.what, failure.remedy, failure.detail) from failure
+        cores = cores_of(graph, mapping, ways, gated=gated)
+    result = run_network(
+        graph if network is None else network,
+        images,
+        cores=cores,
+        dtype=dtype,
+        runtime=runtime,
+        record_spikes=record_spikes,
+        record_states=record_states,
+        deadline_s=deadline_s,
+        progress=progress,
+    )
     builder = builder_for(graph, len(result.logits), mapping)
     _add_counts(builder, graph, mapping, result)
     if mapping is not None and ways is not None:

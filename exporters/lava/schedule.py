@@ -1,4 +1,4 @@
-"""In which Lava steps each process works, and how its inputs reach it.
+"""In which Lava steps each process works, which ports are connected, and how messages arrive there.
 
 One image takes `period` Lava steps: T, or 2T where the stem integrates over its own T steps first. A Lava
 step is a model step; a process outside its window neither receives nor sends nor changes.
@@ -6,9 +6,9 @@ step is a model step; a process outside its window neither receives nor sends no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from .network import Layer, Network, Wire
+from stas_neuro.ir import Edge, Graph, HaltingScore, Integrate, Node, Phase
 
 EACH = "each"
 """A message in every step of the receiver's window."""
@@ -28,41 +28,53 @@ class Window:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Windows of all layers within the `period` Lava steps of one image."""
+    """Windows of all nodes within the `period` Lava steps of one image."""
 
     period: int
     windows: dict[str, Window]
 
     @staticmethod
-    def of(network: Network) -> Schedule:
-        """The schedule that a network's phases ask for."""
-        steps = network.time_steps
-        prologue = steps if any(layer.phase == "stem" for layer in network.layers) else 0
-        integrated = _downstream_of_integrate(network)
+    def of(graph: Graph) -> Schedule:
+        """The schedule that a graph's phases ask for."""
+        steps = graph.time_steps
+        prologue = steps if any(node.phase == Phase.STEM for node in graph.nodes) else 0
+        integrated = _downstream_of_integrate(graph)
         windows = {}
-        for layer in network.layers:
-            if layer.phase == "stem" or layer.op == "Integrate":
-                windows[layer.name] = Window(0, steps)
-            elif layer.phase == "step" or layer.op == "Readout":
-                windows[layer.name] = Window(prologue, steps)
-            elif layer.phase == "end":
-                windows[layer.name] = Window(prologue + steps - 1, 1)
+        for node in graph.nodes:
+            if node.phase == Phase.STEM or isinstance(node, Integrate):
+                windows[node.name] = Window(0, steps)
+            elif node.phase == Phase.STEP or node.traits.gathers:
+                windows[node.name] = Window(prologue, steps)
+            elif node.phase == Phase.END:
+                windows[node.name] = Window(prologue + steps - 1, 1)
             else:
-                windows[layer.name] = Window(prologue - 1 if layer.name in integrated else 0, 1)
+                windows[node.name] = Window(prologue - 1 if node.name in integrated else 0, 1)
         return Schedule(prologue + steps, windows)
 
-    def arrival(self, wire: Wire, sender: Layer) -> str:
-        """How messages of a wire arrive: EACH, HELD or DELAYED."""
-        if wire.delay:
+    def arrival(self, edge: Edge, sender: Node) -> str:
+        """How messages along an edge arrive: EACH, HELD or DELAYED."""
+        if edge.delay:
             return DELAYED
-        if self.windows[sender.name].steps == 1 or sender.op in ("Integrate", "Readout"):
+        if self.windows[sender.name].steps == 1 or isinstance(sender, Integrate) or sender.traits.gathers:
             return HELD
         return EACH
 
 
-def _downstream_of_integrate(network: Network) -> set[str]:
-    reached = {layer.name for layer in network.of_op("Integrate")}
-    for layer in network.layers:  # topological order
-        if any(wire.src in reached and not wire.delay for wire in network.wires_into(layer.name)):
-            reached.add(layer.name)
+def connections(graph: Graph) -> tuple[Edge, ...]:
+    """Give all connections of ports: the graph's edges, and to each score the mask of its accumulator.
+
+    With that mask the process of a score counts lookups of visited tokens only; it changes no result.
+    """
+    accumulators = (
+        (score, edge.dst) for score in graph.of_type(HaltingScore) for edge in graph.consumers(score)
+    )
+    masks = ((score, graph.inputs(accumulator).get("alive")) for score, accumulator in accumulators)
+    return graph.edges + tuple(replace(mask, dst=score.name) for score, mask in masks if mask is not None)
+
+
+def _downstream_of_integrate(graph: Graph) -> set[str]:
+    reached = {node.name for node in graph.of_type(Integrate)}
+    for node in graph.nodes:  # topological order
+        if any(edge.src in reached and not edge.delay for edge in graph.inputs(node).values()):
+            reached.add(node.name)
     return reached

@@ -10,13 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from .arrays import read_npz
-from .documents import BadDocument, reason
-from .execute import RUNTIMES, run_network
-from .failure import LavaFailure
-from .network import Array, Network
-from .rules import LARGEST
-from .streams import open_standard_streams
+from stas_neuro.arrays import read_npz
+from stas_neuro.data import normalise
+from stas_neuro.documents import BadDocument, reason
+from stas_neuro.errors import InputError, StasError
+from stas_neuro.exporters.lava.execute import RUNTIMES, check_shape, run_network
+from stas_neuro.exporters.lava.saved import load_network
+from stas_neuro.exporters.lava.streams import open_standard_streams
+from stas_neuro.ir import Array, Graph, Stage
+from stas_neuro.ir.limits import FLOAT_LIMIT
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
@@ -44,19 +46,19 @@ def _run(directory: Path, arguments: Sequence[str] | None) -> int:
     try:
         if options.out is not None:
             _check_free(options.out)
-        network = Network.load(directory)
+        network = load_network(directory)
         images, labels = _read(options.images, options.limit, network.classes)
         result = run_network(
             network,
-            network.prepare(images),
+            _prepared(network, images),
             runtime=options.runtime,
             deadline_s=options.deadline,
             progress=_progress if sys.stderr.isatty() else None,
         )
-    except LavaFailure as failure:
-        if options.debug and failure.detail:
-            print(failure.detail, file=sys.stderr)
-        print(f"error: {failure.line}", file=sys.stderr)
+    except StasError as error:
+        if options.debug and (detail := getattr(error, "detail", "")):
+            print(detail, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
     predictions = result.logits.argmax(axis=1)
     for index, prediction in enumerate(predictions):
@@ -77,7 +79,7 @@ def _check_free(path: Path) -> None:
         path.open("xb").close()
         path.unlink()
     except OSError as error:
-        raise LavaFailure(f"{path}: {error.strerror or error}", "choose another path for --out") from error
+        raise InputError(f"{path}: {error.strerror or error}", "choose another path for --out") from error
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -102,32 +104,45 @@ def _read(path: Path, limit: int | None, classes: Sequence[str]) -> tuple[Array,
     Labels count the classes of the network: they are matched by name where the file has names.
     """
     if limit is not None and limit < 1:
-        raise LavaFailure(f"--limit is {limit}", "run at least 1 image")
+        raise InputError(f"--limit is {limit}", "run at least 1 image")
     try:
         arrays = read_npz(path, ("images", "labels", "classes"))
     except (OSError, BadDocument) as error:
-        raise LavaFailure(f"{path}: {reason(error)}", "give an npz file that numpy.savez wrote") from error
+        raise InputError(f"{path}: {reason(error)}", "give an npz file that numpy.savez wrote") from error
     if "images" not in arrays:
-        raise LavaFailure(f"{path}: holds no images", "give an npz file with an array named images")
+        raise InputError(f"{path}: holds no images", "give an npz file with an array named images")
     images, labels = arrays["images"], arrays.get("labels")
     if images.ndim not in (3, 4, 5) or not images.size:
-        raise LavaFailure(f"{path}: images have shape {images.shape}", "give images as README.md tells")
+        raise InputError(f"{path}: images have shape {images.shape}", "give images as README.md tells")
     if labels is not None and (labels.shape != images.shape[:1] or labels.dtype.kind not in "iu"):
         what = f"{path}: labels are {labels.dtype} of shape {labels.shape}, images have shape {images.shape}"
-        raise LavaFailure(what, "give one whole number an image, or no labels")
+        raise InputError(what, "give one whole number an image, or no labels")
     images, labels = images[:limit], None if labels is None else labels[:limit]
     images = images[:, None] if images.ndim == 3 else images
     if images.dtype != np.uint8 and images.dtype.kind != "f":
-        raise LavaFailure(f"{path}: pixels are {images.dtype}", "give uint8 in 0..255, or floats in 0..1")
+        raise InputError(f"{path}: pixels are {images.dtype}", "give uint8 in 0..255, or floats in 0..1")
     least, most = float(images.min()), float(images.max())
     if not np.isfinite([least, most]).all():
-        raise LavaFailure(f"{path}: pixels hold NaN or infinite values", "remove them")
-    low, high = (0, 1) if images.ndim < 5 else (-LARGEST, LARGEST)  # frames of events may hold any count
+        raise InputError(f"{path}: pixels hold NaN or infinite values", "remove them")
+    low, high = (
+        (0, 1) if images.ndim < 5 else (-FLOAT_LIMIT, FLOAT_LIMIT)
+    )  # frames of events may hold any count
     if images.dtype != np.uint8 and (least < low or most > high):
         what = f"{path}: float pixels are in {least:g}..{most:g}"
-        raise LavaFailure(what, "scale them to 0..1, or give uint8")
+        raise InputError(what, "scale them to 0..1, or give uint8")
     names = arrays.get("classes", np.array([], str)).ravel()
     return images, None if labels is None else _matched(labels, names, classes, path)
+
+
+def _prepared(network: Graph, images: Array) -> Array:
+    """Give what a network takes: uint8 as they are where it is quantised, else normalised, float64."""
+    check_shape(network, images)
+    if network.stage != Stage.QUANTISED:
+        return normalise(images, network.preprocessing.mean, network.preprocessing.std)
+    if images.dtype != np.uint8:
+        what = f"pixels are {images.dtype}, the network computes in integers"
+        raise InputError(what, "give uint8 in 0..255")
+    return images
 
 
 def _matched(labels: Array, names: Array, classes: Sequence[str], path: Path) -> Array:
@@ -138,11 +153,11 @@ def _matched(labels: Array, names: Array, classes: Sequence[str], path: Path) ->
     known = {name: index for index, name in enumerate(classes)}
     numbers = [str(index) for index in range(len(classes))]
     if len(set(given)) != len(given):
-        raise LavaFailure(f"{path}: classes occur twice: {given}", "give every class a name of its own")
+        raise InputError(f"{path}: classes occur twice: {given}", "give every class a name of its own")
     wrong = np.flatnonzero((labels < 0) | (labels >= len(given or classes)))
     if len(wrong):
         what = f"the label of image {wrong[0]} is {labels[wrong[0]]}, outside 0..{len(given or classes) - 1}"
-        raise LavaFailure(f"{path}: {what}", "count classes from 0 as the network does, or name them")
+        raise InputError(f"{path}: {what}", "count classes from 0 as the network does, or name them")
     # A network that has only numbers for names takes any names, one for each of its classes, in their order.
     if not given or (
         list(classes) == numbers and len(given) == len(numbers) and not set(given) & set(numbers)
@@ -150,7 +165,7 @@ def _matched(labels: Array, names: Array, classes: Sequence[str], path: Path) ->
         return labels
     if unknown := [name for name in given if name not in known]:
         what = f"the network has no class {', '.join(unknown)}; its classes are {', '.join(classes)}"
-        raise LavaFailure(f"{path}: {what}; the file's are {', '.join(given)}", "name classes as it does")
+        raise InputError(f"{path}: {what}; the file's are {', '.join(given)}", "name classes as it does")
     matched: Array = np.array([known[name] for name in given])[labels]
     return matched
 

@@ -21,9 +21,9 @@ from typing import IO, Any, BinaryIO
 
 import numpy as np
 
-from .failure import LavaFailure
-from .network import Array, Network
-from .reports import Event, Reports
+from stas_neuro.exporters.lava.failure import LavaRunError
+from stas_neuro.exporters.lava.reports import Event, Reports
+from stas_neuro.ir import Array, Graph
 
 POLL_S = 0.2
 """Longest time between two looks at the child, and between two signs of life from it."""
@@ -50,6 +50,8 @@ _NOT_STARTED = (
     "end other programs, or use the in-process runtime",
 )
 
+Job = tuple[Graph, Array, Mapping[str, Array], Mapping[str, Any]]
+"""What the worker is sent: the network, images, what it is told of its cores, and options of `Run`."""
 _BOOT = """
 import pickle, sys
 file = open(int(sys.argv[1]), "rb", closefd=False)
@@ -63,8 +65,9 @@ main(file, int(sys.argv[3]))
 
 
 def supervise(
-    network: Network,
+    network: Graph,
     images: Array,
+    cores: Mapping[str, Array],
     *,
     dtype: type[np.number[Any]],
     record_spikes: bool,
@@ -74,16 +77,16 @@ def supervise(
 ) -> dict[str, dict[str, Array]]:
     """Run all images; the record of every process by its name.
 
-    Raises LavaFailure when the runtime cannot be started, when a process raises or dies, or when no image is
+    Raises LavaRunError when the runtime cannot be started, when a process raises or dies, or when no image is
     finished, or no sign of life given, for `deadline_s`.
     """
     options = {"dtype": dtype, "record_spikes": record_spikes, "record_states": record_states}
-    with _session(network, np.asarray(images), options) as session:
+    with _session((network, np.asarray(images), cores, options)) as session:
         return session.watch(deadline_s, lambda done: progress(done, len(images)))
 
 
 @contextmanager
-def _session(network: Network, images: Array, options: Mapping[str, Any]) -> Iterator[_Session]:
+def _session(job: Job) -> Iterator[_Session]:
     """Start the worker; on leaving, its session has ended."""
     with ExitStack() as opened:
         with _refused(*_NOT_STARTED):
@@ -91,7 +94,7 @@ def _session(network: Network, images: Array, options: Mapping[str, Any]) -> Ite
         with _refused(*_NOT_KEPT):
             file = opened.enter_context(TemporaryFile())
             log = opened.enter_context(TemporaryFile())
-            for part in (_search_path(), (network, images, options)):
+            for part in (_search_path(), job):
                 pickle.dump(part, file, protocol=5)
             file.seek(0)
         with _refused(*_NOT_STARTED):
@@ -111,7 +114,7 @@ def _session(network: Network, images: Array, options: Mapping[str, Any]) -> Ite
         lifeline_out.close()
         reports_in.close()
         reports = Reports(reports_out.fileno(), file.fileno())
-        session = _Session(process, lifeline_in, reports, log, [layer.name for layer in network.layers])
+        session = _Session(process, lifeline_in, reports, log, [node.name for node in job[0].nodes])
         try:
             yield session
         finally:
@@ -126,12 +129,12 @@ class _Session:
     lifeline: BinaryIO
     reports: Reports
     log: IO[bytes]
-    layers: list[str]
+    nodes: list[str]
     started: bool = field(default=False, init=False)
     records: dict[str, dict[str, Array]] = field(default_factory=dict, init=False)
 
     def watch(self, deadline_s: float, progress: Callable[[int], None]) -> dict[str, dict[str, Array]]:
-        """Return the records when the run is done; raise LavaFailure when it fails."""
+        """Return the records when the run is done; raise LavaRunError when it fails."""
         start_s = max(deadline_s, START_S)
         without_image = without_sign = 0.0
         answered = False
@@ -152,7 +155,7 @@ class _Session:
                     raise _failed(event)
                 if "died" in event:
                     what = f"the process of {event['died']} died ({event['how']})"
-                    raise LavaFailure(what, _remedy(event["how"]), detail=self._log())
+                    raise LavaRunError(what, _remedy(event["how"]), detail=self._log())
                 if "started" in event:
                     self.started = True
                 if "images" in event:
@@ -166,7 +169,7 @@ class _Session:
                 raise self._stalled(image_limit, answered)
             sign_limit = max(deadline_s, SIGNS_S) if answered else start_s
             if without_sign > sign_limit:
-                raise LavaFailure(
+                raise LavaRunError(
                     f"the multi-process runtime gave no sign of life for {sign_limit:g} s",
                     "let it go on if it was stopped, raise --deadline, or use the in-process runtime",
                     detail=self._log(),
@@ -197,14 +200,14 @@ class _Session:
         return False
 
     def _receive(self, timeout_s: float) -> list[Event]:
-        """Events that come within a time; LavaFailure where nobody is left to send any."""
+        """Events that come within a time; LavaRunError where nobody is left to send any."""
         events = self.reports.receive(timeout_s)
         if events is not None:
             return events
         code = self.process.wait()
         how, log = ending(code), self._log()
         last = f": {log.splitlines()[-1]}" if log and code > 0 else ""
-        raise LavaFailure(f"the runtime ended ({how}){last}", _remedy(how), detail=log)
+        raise LavaRunError(f"the runtime ended ({how}){last}", _remedy(how), detail=log)
 
     def _log(self) -> str:
         """The end of what the processes printed."""
@@ -212,14 +215,14 @@ class _Session:
         text = os.pread(self.log.fileno(), _LOG_BYTES, max(0, size - _LOG_BYTES)).decode(errors="replace")
         return "\n".join(text.splitlines()[-20:])
 
-    def _stalled(self, limit_s: float, answered: bool) -> LavaFailure:
+    def _stalled(self, limit_s: float, answered: bool) -> LavaRunError:
         """Ask every process where it is: the culprit is not the one that waits for a message."""
         stacks = self._stacks() if answered else {}
-        asked = [WORKER, *self.layers, SERVICE] if self.started else [WORKER] if answered else []
+        asked = [WORKER, *self.nodes, SERVICE] if self.started else [WORKER] if answered else []
         stuck = [name for name in asked if _WAITS not in stacks.get(name, "")]
         named = ", ".join(name if name in stacks else f"{name} (does not answer)" for name in stuck)
         where = f", at {named}" if named else ""
-        return LavaFailure(
+        return LavaRunError(
             f"the multi-process runtime finished nothing for {limit_s:g} s{where}",
             "look there, raise --deadline, or use the in-process runtime",
             detail="\n".join([*(f"{name}:\n{stacks.get(name, '')}" for name in stuck), self._log()]),
@@ -230,7 +233,7 @@ class _Session:
         self._signal_all(signal.SIGUSR1)
         stacks: dict[str, str] = {}
         until = time.monotonic() + ANSWER_S
-        while len(stacks) < len(self.layers) + 2 and (left := until - time.monotonic()) > 0:
+        while len(stacks) < len(self.nodes) + 2 and (left := until - time.monotonic()) > 0:
             events = self.reports.receive(left)
             if events is None:
                 break
@@ -254,9 +257,9 @@ def _remedy(how: str) -> str:
     return "--debug shows what it printed last; or use the in-process runtime"
 
 
-def _failed(event: Event) -> LavaFailure:
+def _failed(event: Event) -> LavaRunError:
     what = f"{event['failed']} raised in the multi-process runtime: {event['error']}"
-    return LavaFailure(what, "--debug shows the traceback", detail=event["detail"])
+    return LavaRunError(what, "--debug shows the traceback", detail=event["detail"])
 
 
 def _search_path() -> list[str]:
@@ -284,7 +287,7 @@ def _refused(what: str, remedy: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise LavaFailure(f"{what}: {error.strerror or error}", remedy) from error
+        raise LavaRunError(f"{what}: {error.strerror or error}", remedy) from error
 
 
 @contextmanager

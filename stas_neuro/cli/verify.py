@@ -19,6 +19,7 @@ from stas_neuro.cli.common import (
 )
 from stas_neuro.data import data_path, load_data
 from stas_neuro.errors import InputError
+from stas_neuro.exporters.lava.saved import load_network
 from stas_neuro.files import Output, check_outputs, json_object, read_bytes
 from stas_neuro.verifier import (
     BASELINE,
@@ -74,6 +75,12 @@ LISTED = 8
     metavar="CHECKPOINT",
     help="What the bundle was compiled from, for torch's side; by default where the bundle says it was.",
 )
+@click.option(
+    "--lava-package",
+    type=PATH,
+    metavar="DIRECTORY",
+    help="Let Lava run what convert wrote there, and compare that with the graph, too.",
+)
 @click.option("--multiprocess", is_flag=True, help="Run Lava's own runtime too; slow.")
 @click.option("-o", "--output", type=PATH, metavar="FILE", help="Write the certificate to a JSON file.")
 @force_option
@@ -83,6 +90,7 @@ def command(
     limit: int,
     arithmetic: str,
     model: Path | None,
+    lava_package: Path | None,
     multiprocess: bool,
     output: Path | None,
     force: bool,
@@ -91,17 +99,18 @@ def command(
     """Check that torch, the references and Lava agree on a network, and certify it.
 
     In float64 every spike of every layer, every visit and every event must be equal, and logits within 1e-9;
-    of the integer program every spike, membrane, score, visit, event and logit; and Lava's network has to say
-    what the graph says. Exit code 1 if not, and where neither torch nor Lava can take part. In float32 the
-    order of a sum can flip a spike, and with it all that follows; so can rounding to integers. There the
-    agreement is reported, not promised.
+    of the integer program every spike, membrane, score, visit, event and logit; and a package for Lava has to
+    say what the graph says. Exit code 1 if not, and where neither torch nor Lava can take part.
+
+    In float32 the order of a sum can flip a spike, and with it all that follows; so can rounding to integers.
+    There the agreement is reported, not promised.
     """
     certificate = None
     if output is not None:
         certificate = Output(
             path=output, is_earlier=_is_certificate, otherwise="is no certificate", force=force
         )
-    check_outputs([certificate], reads=[network, data_path(data), model])
+    check_outputs([certificate], reads=[network, data_path(data), model, lava_package])
     with progress("comparing") as told:
         result = verify(
             network,
@@ -110,6 +119,7 @@ def command(
             arithmetic=arithmetic,
             limit=limit,
             multiprocess=multiprocess,
+            lava_network=None if lava_package is None else load_network(lava_package),
             progress=told,
         )
     if certificate is not None:
@@ -117,7 +127,7 @@ def command(
     if as_json:
         emit_json(result.to_json())
     else:
-        show(result)
+        show(result, packaged=lava_package is not None)
         if output is not None:
             click.echo(f"written to {output}")
     result.require()
@@ -130,10 +140,12 @@ def _is_certificate(path: Path) -> bool:
         return False
 
 
-def show(result: Verification) -> None:
-    """Print a certificate."""
+def show(result: Verification, *, packaged: bool = False) -> None:
+    """Print a certificate; `packaged` where Lava ran a package."""
     for part in result.parts:
         _show_part(part, result.images)
+    if packaged:
+        _show_structure(result)
     if result.lowering is not None:
         _show_lowering(result.lowering, result.part("float"), result.part("fixed"))
     if result.saturation is not None:
@@ -163,14 +175,19 @@ def _show_part(part: ArithmeticCheck, images: int) -> None:
         for layer in agreement.layers:
             if layer.differing:
                 click.echo(f"  {layer.layer}: {layer.differing} of {layer.compared} {layer.quantity}s")
-    for difference in part.structure:
-        click.echo(f"Lava's network DIFFERS from the graph: {difference}")
-    if not part.structure:
-        click.echo("Lava's network says what the graph says, in every parameter, weight and wire")
     if silent := part.silent_layers:
         click.echo(f"{len(silent)} of {len(part.spikes_fired)} layers never fire: {', '.join(silent)}")
     if part.visits_skipped == 0:
         click.echo("no token halted, so halting was not tested")
+    click.echo()
+
+
+def _show_structure(result: Verification) -> None:
+    found = [difference for part in result.parts for difference in part.structure]
+    for difference in found:
+        click.echo(f"Lava's package DIFFERS from the graph: {difference}")
+    if not found:
+        click.echo("Lava's package says what the graph says, in every attribute, weight and edge")
     click.echo()
 
 

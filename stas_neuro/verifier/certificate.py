@@ -13,8 +13,8 @@ import numpy as np
 from stas_neuro import __version__
 from stas_neuro.data import LabelledImages
 from stas_neuro.errors import CheckFailed, InputError
-from stas_neuro.exporters.lava.structure import Difference
 from stas_neuro.verifier.agreement import TOLERANCE, Agreement
+from stas_neuro.verifier.differences import Difference
 from stas_neuro.verifier.headroom import Saturation
 
 FORMAT = "stas-neuro certificate"
@@ -71,7 +71,7 @@ class ArithmeticCheck:
     baseline: str
     agreements: tuple[Agreement, ...]
     structure: tuple[Difference, ...]
-    """Where Lava's network says something else than the graph."""
+    """Where the network that was given for Lava says something else than the graph."""
     spikes_fired: Mapping[str, int]
     """By LIF layer, in the baseline: layers that never fire agree whatever is wrong with them."""
     visits_skipped: int | None

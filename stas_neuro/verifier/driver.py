@@ -13,14 +13,12 @@ from stas_neuro import api
 from stas_neuro.bundle import ARITHMETICS, Bundle, Provenance, load_bundle
 from stas_neuro.data import LabelledImages
 from stas_neuro.errors import InputError
-from stas_neuro.exporters.lava.build import build_network
-from stas_neuro.exporters.lava.network import Network
-from stas_neuro.exporters.lava.structure import differences
 from stas_neuro.ir import LIF, Graph, Stage
 from stas_neuro.labels import bias_of_first, match_classes
 from stas_neuro.trace import Trace
 from stas_neuro.verifier.agreement import INTEGER, Tally
 from stas_neuro.verifier.certificate import ArithmeticCheck, DataHash, Subject, Verification
+from stas_neuro.verifier.differences import differences
 from stas_neuro.verifier.headroom import Watch
 from stas_neuro.verifier.runs import (
     Run,
@@ -51,7 +49,7 @@ def verify(
     arithmetic: str = "all",
     limit: int | None = None,
     multiprocess: bool = False,
-    lava_network: Network | None = None,
+    lava_network: Graph | None = None,
     progress: api.Progress | None = None,
 ) -> Verification:
     """Run a network everywhere on the same images and compare.
@@ -71,9 +69,9 @@ def verify(
         Compare only the first images.
     multiprocess : bool
         Run Lava's multi-process runtime too.
-    lava_network : Network, optional
-        What Lava runs instead of the network that is built from the graph of the same arithmetic: that of a
-        package, as `Network.load` reads it.
+    lava_network : Graph, optional
+        What Lava runs instead of the graph of the same arithmetic: that of a package, as
+        `exporters.lava.saved.load_network` reads it.
     progress : callable, optional
         Called with the number of finished images and of all.
 
@@ -81,7 +79,7 @@ def verify(
     ------
     InputError
         If images do not fit, labels are of classes that the network does not know, `model` is not what the
-        bundle was compiled from, there is no network of the arithmetic, or `lava_network` has other layers.
+        bundle was compiled from, there is no network of the arithmetic, or `lava_network` has other nodes.
     """
     opened, subject = _open(network)
     graphs = _graphs(opened, arithmetic)
@@ -155,32 +153,37 @@ def _graphs(network: Bundle | Graph | StasModel, arithmetic: str) -> dict[str, G
             return {arithmetic: network.of(arithmetic)}
         return {name: network.of(name) for name in ARITHMETICS if name == "float" or network.quantised}
     graph = network if isinstance(network, Graph) else api.fold(network)
-    own = "fixed" if graph.stage == Stage.QUANTISED else "float"
+    own = _arithmetic(graph)
     if arithmetic not in ("all", own):
         what = f"there is no {arithmetic} network: a {graph.stage} graph computes in {own} arithmetic"
         raise InputError(what, "give a bundle that was compiled with --bits")
     return {own: graph}
 
 
-def _lava_networks(graphs: Mapping[str, Graph], given: Network | None) -> dict[str, Network]:
-    """Give the network that Lava runs for each graph."""
-    networks = {name: build_network(graph) for name, graph in graphs.items()}
+def _lava_networks(graphs: Mapping[str, Graph], given: Graph | None) -> dict[str, Graph]:
+    """Give what Lava runs for each graph: the graph itself, or what was given for it."""
+    networks = dict(graphs)
     if given is not None:
-        if given.arithmetic not in networks:
-            what = f"Lava's network computes in {given.arithmetic} arithmetic, and none such is compared"
+        arithmetic = _arithmetic(given)
+        if arithmetic not in networks:
+            what = f"Lava's network computes in {arithmetic} arithmetic, and none such is compared"
             raise InputError(what, f"give one of {' or '.join(networks)} arithmetic")
-        own = {layer.name for layer in networks[given.arithmetic].layers}
-        if odd := sorted(own ^ {layer.name for layer in given.layers}):
-            what = f"Lava's network and the graph do not have the same layers: only one has {odd[0]}"
+        own = {node.name for node in networks[arithmetic].nodes}
+        if odd := sorted(own ^ {node.name for node in given.nodes}):
+            what = f"Lava's network and the graph do not have the same nodes: only one has {odd[0]}"
             raise InputError(what, "give a network that was exported from this graph")
-        networks[given.arithmetic] = given
+        networks[arithmetic] = given
     return networks
+
+
+def _arithmetic(graph: Graph) -> str:
+    return "fixed" if graph.stage == Stage.QUANTISED else "float"
 
 
 class _Side:
     """One graph in all its executions."""
 
-    def __init__(self, graph: Graph, network: Network, baseline: str, execute: Run, runs: Runs) -> None:
+    def __init__(self, graph: Graph, network: Graph, baseline: str, execute: Run, runs: Runs) -> None:
         self.graph = graph
         self.baseline = baseline
         self.execute = execute

@@ -14,7 +14,6 @@ from stas_neuro.backends import RUNTIMES
 from stas_neuro.bundle import Bundle
 from stas_neuro.data import LabelledImages
 from stas_neuro.errors import InputError
-from stas_neuro.exporters.lava.network import Network
 from stas_neuro.exporters.lava.run import run_lava
 from stas_neuro.extras import needs
 from stas_neuro.ir import Graph
@@ -79,7 +78,7 @@ def lava_runtimes(multiprocess: bool, left_out: dict[str, str]) -> tuple[str, ..
     return RUNTIMES if multiprocess else ("in-process",)
 
 
-def float_runs(graph: Graph, network: Network, model: StasModel | None, runtimes: tuple[str, ...]) -> Runs:
+def float_runs(graph: Graph, network: Graph, model: StasModel | None, runtimes: tuple[str, ...]) -> Runs:
     """List what is compared with the float reference."""
     runs: Runs = {}
     if model is not None:
@@ -97,7 +96,7 @@ def float_runs(graph: Graph, network: Network, model: StasModel | None, runtimes
     return runs
 
 
-def fixed_runs(graph: Graph, network: Network, runtimes: tuple[str, ...]) -> Runs:
+def fixed_runs(graph: Graph, network: Graph, runtimes: tuple[str, ...]) -> Runs:
     """List what is compared with the integer reference."""
     return {
         (f"Lava, {runtime}", INTEGER): _lava_run(graph, network, runtime, record_states=True)
@@ -120,7 +119,7 @@ def fixed_baseline(graph: Graph, observe: Observe) -> Run:
     return execute
 
 
-def _lava_run(graph: Graph, network: Network, runtime: str, **options: Any) -> Run:
+def _lava_run(graph: Graph, network: Graph, runtime: str, **options: Any) -> Run:
     def execute(images: LabelledImages) -> Trace:
         x = api.preprocess(graph, images)
         return run_lava(graph, x, network=network, runtime=runtime, record_spikes=True, **options)

@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import pytest
 
-from stas_neuro.exporters.lava.processes import FIXED_POINT, FLOATING_POINT, PROCESSES
 from stas_neuro.ir import (
     OPERATIONS,
     QUANTISED,
@@ -70,12 +69,6 @@ def test_every_operation_is_listed_with_its_integers() -> None:
 
 def op_of_type(cls: type[Node]) -> type[Node]:
     return op_of(cls.__new__(cls))
-
-
-def test_lava_has_a_process_for_every_operation_that_is_folded() -> None:
-    names = {op.__name__ for op in OPERATIONS if op not in WITHOUT_INTEGERS}
-    assert set(PROCESSES) == names
-    assert FLOATING_POINT.keys() == FIXED_POINT.keys() == set(PROCESSES.values())
 
 
 def test_a_gate_answers_by_its_axis() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 from unittest.mock import patch
 
@@ -13,18 +14,31 @@ import numpy as np
 from stas_neuro.exporters.lava.assemble import Assembly, ModelsOf
 from stas_neuro.exporters.lava.executor import execute
 from stas_neuro.exporters.lava.lava_api import implements
-from stas_neuro.exporters.lava.network import Layer, Network, Value, Wire
 from stas_neuro.exporters.lava.processes import (
     FIXED_POINT,
     FLOATING_POINT,
     PROCESSES,
     Inlet,
-    LayerModel,
-    LayerProcess,
+    NodeModel,
+    NodeProcess,
     Run,
 )
 from stas_neuro.exporters.lava.schedule import EACH, Window
-from stas_neuro.ir import Graph, Phase, Stage
+from stas_neuro.ir import (
+    NODE_TYPES,
+    Edge,
+    Graph,
+    Input,
+    Kind,
+    Linear,
+    Node,
+    Output,
+    Phase,
+    Preprocessing,
+    Readout,
+    Stage,
+    op_of,
+)
 from stas_neuro.mapping import CoreLocation, Piece, neuron_layers
 from stas_neuro.mapping import Mapping as Cores
 from support.ir_random import images_for
@@ -33,15 +47,22 @@ Array = np.ndarray
 Record = dict[str, Array]
 
 
-class Tap(LayerProcess):
+class Tap(NodeProcess):
     """Keeps every message."""
 
 
 @implements(proc=Tap)
-class PyTapModel(LayerModel):
+class PyTapModel(NodeModel):
     def _compute(self, x: Array) -> None:
         self.record.setdefault("x", np.zeros((self.run_spec.images, self.window.steps, *x.shape), x.dtype))
         self.record["x"][self.now.image, self.now.step] = x
+
+
+def node_of(op: str, name: str, **attributes: Any) -> Node:
+    """A node with these attributes; the others, which its process is not to look at, are 1."""
+    cls = NODE_TYPES[op]
+    needed = {each.name: 1 for each in fields(cls) if each.default is MISSING}
+    return cls(**{**needed, "phase": Phase.STEP, "scope": "stem", **attributes, "name": name})
 
 
 def stepped(  # noqa: PLR0913
@@ -66,27 +87,29 @@ def stepped(  # noqa: PLR0913
     window, last = Window(0, steps), Window(steps - 1, 1)
     shapes = {port: data.shape[2:] for port, data in inputs.items()}
     feeds = {
-        port: PROCESSES["Input"](
-            name=f"feed.{port}", inlets={}, outlets={"y": shapes[port]}, params={"shape": shapes[port]},
+        port: PROCESSES[Input](
+            node=node_of("Input", f"feed.{port}", shape=shapes[port]), inlets={}, outlets={"y": shapes[port]},
             tensors={"images": data}, window=window, run=run,
         )
         for port, data in inputs.items()
     }  # fmt: skip
-    process = PROCESSES[op](
-        name="it",
+    twin = f"Fixed{op}" if run.fixed and f"Fixed{op}" in NODE_TYPES else op
+    node = node_of(twin, "it", **params or {})
+    process = PROCESSES[op_of(node)](
+        node=node,
         inlets={
-            port: Inlet(shape, (kinds or {}).get(port, "spike"), arrival) for port, shape in shapes.items()
+            port: Inlet(shape, Kind((kinds or {}).get(port, "spike")), arrival)
+            for port, shape in shapes.items()
         },
         outlets=outputs,
-        params=params or {},
         tensors=tensors or {},
         window=window,
         run=run,
     )
     taps = {
         port: Tap(
-            name=f"tap.{port}", inlets={"x": Inlet(shape, "current", EACH)}, outlets={}, params={},
-            tensors={}, window=last if sends_last else window, run=run,
+            node=node_of("Output", f"tap.{port}"), inlets={"x": Inlet(shape, Kind.CURRENT, EACH)},
+            outlets={}, tensors={}, window=last if sends_last else window, run=run,
         )
         for port, shape in outputs.items()
     }  # fmt: skip
@@ -123,39 +146,55 @@ def by_turns(graph: Graph, groups: int) -> Cores:
     return Cores(profile="loihi2", strategy="token-major", cores=sites, pieces=tuple(pieces))
 
 
-def tiny(**shapes: tuple[int, ...]) -> Network:
-    """Five processes, so that Lava's runtime starts in a second; `shapes` of tensors that may be wrong."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Tampered(Graph):
+    """A graph whose processes are given another array for a tensor than the one that was verified."""
+
+    key: str = ""
+    instead: Any = None
+
+    def tensor(self, node: Node | str, param: str) -> Array:
+        if f"{node if isinstance(node, str) else node.name}/{param}" == self.key:
+            return self.instead
+        return super().tensor(node, param)
+
+
+def tiny() -> Graph:
+    """Six processes, so that Lava's runtime starts in a second."""
     rng = np.random.default_rng(0)
-    return Network(
-        arithmetic="float",
+    where = {"phase": Phase.STEP, "scope": "stem"}
+    last = {"phase": Phase.END, "scope": "head"}
+    return Graph(
+        stage=Stage.FOLDED,
         time_steps=2,
-        layers=(
-            _layer("input", "Input", "step", {"shape": (3, 4)}, y=Value("current", (3, 4))),
-            _layer("fc", "Linear", "step", {"bias": False}, y=Value("current", (3, 4))),
-            _layer("readout", "Readout", "end", {"mode": "mean-field", "blocks": 1, "normalise": False},
-                   y=Value("current", (4,))),
-            _layer("head", "Linear", "end", {"bias": True}, y=Value("current", (2,))),
-            _layer("output", "Output", "end", {}),
+        nodes=(
+            Input(name="input", shape=(2, 3, 4), **where),
+            NODE_TYPES["Tokens"](name="tokens", **where),
+            Linear(name="fc", in_features=2, out_features=4, bias=False, **where),
+            Readout(name="readout", mode="mean-field", blocks=1, normalise=False, **last),
+            Linear(name="head", in_features=4, out_features=2, bias=True, **last),
+            Output(name="output", **last),
         ),
-        wires=(
-            Wire(src="input", src_port="y", dst="fc", dst_port="x"),
-            Wire(src="fc", src_port="y", dst="readout", dst_port="z0"),
-            Wire(src="readout", src_port="y", dst="head", dst_port="x"),
-            Wire(src="head", src_port="y", dst="output", dst_port="x"),
+        edges=tuple(
+            Edge(src, "y", dst, port)
+            for src, dst, port in (
+                ("input", "tokens", "x"), ("tokens", "fc", "x"), ("fc", "readout", "z0"),
+                ("readout", "head", "x"), ("head", "output", "x"),
+            )
         ),
         tensors={
-            "fc/weight": rng.normal(0, 1, shapes.get("fc", (4, 4))),
+            "fc/weight": rng.normal(0, 1, (4, 2)),
             "head/weight": rng.normal(0, 1, (2, 4)),
-            "head/bias": rng.normal(0, 1, shapes.get("bias", (2,))),
+            "head/bias": rng.normal(0, 1, (2,)),
         },
         classes=("a", "b"),
-        mean=(0.0,),
-        std=(1.0,),
+        preprocessing=Preprocessing(mean=(0.0, 0.0), std=(1.0, 1.0)),
     )  # fmt: skip
 
 
-def _layer(name: str, op: str, phase: str, params: dict[str, object], **outputs: Value) -> Layer:
-    return Layer(name=name, op=op, phase=phase, params=params, outputs=outputs)
+def tampered(graph: Graph, key: str, instead: Array) -> Tampered:
+    given = {each.name: getattr(graph, each.name) for each in fields(graph) if each.init}
+    return Tampered(**given, key=key, instead=instead)
 
 
 class Trap(np.ndarray):

@@ -7,6 +7,7 @@ on what arrived in the step before: the first step sees no message, and the last
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,21 @@ from lava.proc.lif.models import PyLifModelBitAcc
 from lava.proc.lif.process import LIF
 from lava.utils.weightutils import SignMode
 
-from stas_neuro.exporters.lava.assemble import assembled
+from stas_neuro.exporters.lava.assemble import Assembly, ModelsOf
 from stas_neuro.exporters.lava.executor import build, execute
-from stas_neuro.exporters.lava.network import Layer, Network, Value, Wire
-from stas_neuro.exporters.lava.processes import FIXED_POINT, PROCESSES, Run, typed_model
-from stas_neuro.exporters.lava.schedule import Window
+from stas_neuro.exporters.lava.processes import (
+    FIXED_POINT,
+    PROCESSES,
+    Inlet,
+    NodeProcess,
+    Run,
+    in_port,
+    out_port,
+    typed_model,
+)
+from stas_neuro.exporters.lava.schedule import EACH, Window
+from stas_neuro.ir import Kind, Node, Shape, op_of
+from support.lava_support import node_of
 
 Array = np.ndarray
 
@@ -113,10 +124,9 @@ def _stepped(
     lif = neurons_of(synapses, neurons, bias)
     steps, *shape = messages.shape
     run = Run(images=1, period=steps, dtype=np.int32)
-    feed = PROCESSES["Input"](
-        name="feed", inlets={}, outlets={"y": tuple(shape)}, params={"shape": tuple(shape)},
-        tensors={"images": messages[None]}, window=Window(0, steps), run=run,
-    )  # fmt: skip
+    feed = _process(
+        run, node_of("Input", "feed", shape=tuple(shape)), {}, tuple(shape), images=messages[None]
+    )
     feed.y_out.connect(synapses.s_in)
     models = {
         feed: typed_model(FIXED_POINT[type(feed)], feed, np.int32),
@@ -152,54 +162,50 @@ def our_linear(
 ) -> States:
     """Linear and LIF, with the delay of Lava's."""
     exponents = np.full(len(weight), weight_exp)
-    return _ours(messages, "Linear", (len(weight),), weight, exponents, neurons, weight_bits=weight_bits)
+    node = node_of("FixedLinear", "synapses", bias_exp=neurons.bias_exp, weight_bits=weight_bits)
+    return _ours(messages, node, (len(weight),), weight, exponents, neurons)
 
 
 def our_conv(messages: Array, weight: Array, neurons: Neurons, *, stride: int, padding: int) -> States:
     """Conv2d and LIF, with the delay of Lava's."""
     out, _, kernel, _ = weight.shape
     height, width = ((size + 2 * padding - kernel) // stride + 1 for size in messages.shape[2:])
-    params = {"stride": stride, "padding": padding, "off_core": False}
-    exponents = np.zeros(out, np.int64)
-    return _ours(messages, "Conv2d", (out, height, width), weight, exponents, neurons, **params)
+    window = {"kernel": kernel, "stride": stride, "padding": padding}
+    node = node_of("FixedConv2d", "synapses", bias_exp=neurons.bias_exp, **window)
+    return _ours(messages, node, (out, height, width), weight, np.zeros(out, np.int64), neurons)
 
 
 def _ours(
-    messages: Array,
-    op: str,
-    shape: tuple[int, ...],
-    weight: Array,
-    exponents: Array,
-    neurons: Neurons,
-    **params: Any,
+    messages: Array, synapses: Node, shape: Shape, weight: Array, exponents: Array, neurons: Neurons
 ) -> States:
+    """Step processes that no graph connects: one that could overflow cannot be made."""
     late = np.concatenate([np.zeros_like(messages[:1]), messages[:-1]])
-    network = Network(
-        arithmetic="fixed",
-        time_steps=len(messages),
-        layers=(
-            _layer("input", "Input", {"shape": messages.shape[1:]}, "y", "graded", messages.shape[1:]),
-            _layer("synapses", op, {"bias_exp": neurons.bias_exp, **params}, "y", "current", shape),
-            _layer("lif", "LIF", {"fire": ">", "dv": neurons.dv, "vth": neurons.vth}, "s", "spike", shape),
-        ),
-        wires=(
-            Wire(src="input", src_port="y", dst="synapses", dst_port="x"),
-            Wire(src="synapses", src_port="y", dst="lif", dst_port="x"),
-        ),
-        tensors={
-            "synapses/weight": weight,
-            "synapses/weight_exp": exponents,
-            "synapses/bias": neurons.bias,
-        },
-        classes=(),
-        mean=(),
-        std=(),
-    )
     run = Run(images=1, period=len(late), dtype=np.int32, record_spikes=True, record_states=True)
-    with assembled(network, late[None], run) as assembly:
-        record = execute(assembly, run, lambda done: None)["lif"]
+    arriving = tuple(messages.shape[1:])
+    processes = (
+        _process(run, node_of("Input", "feed", shape=arriving), {}, arriving, images=late[None]),
+        _process(
+            run, synapses, {"x": Inlet(arriving, Kind.GRADED, EACH)}, shape,
+            weight=weight, weight_exp=exponents, bias=neurons.bias,
+        ),
+        _process(
+            run, node_of("FixedLIF", "lif", dv=neurons.dv, vth=neurons.vth),
+            {"x": Inlet(shape, Kind.CURRENT, EACH)}, shape,
+        ),
+    )  # fmt: skip
+    for source, target in pairwise(processes):
+        getattr(source, out_port("y")).connect(getattr(target, in_port("x")))
+    executable = processes[-1].compile(ModelsOf(processes, run))
+    record = execute(Assembly(processes, executable), run, lambda done: None)["lif"]
     return States(record["states"][0], record["spikes"][0], np.empty(0))
 
 
-def _layer(name: str, op: str, params: dict[str, Any], port: str, kind: str, shape: tuple[int, ...]) -> Layer:
-    return Layer(name=name, op=op, phase="step", params=params, outputs={port: Value(kind, shape)})
+def _process(run: Run, node: Node, inlets: dict[str, Inlet], shape: Shape, **tensors: Array) -> NodeProcess:
+    return PROCESSES[op_of(node)](
+        node=node,
+        inlets=inlets,
+        outlets={port: shape for port in node.OUTPUTS},
+        tensors=tensors,
+        window=Window(0, run.period),
+        run=run,
+    )

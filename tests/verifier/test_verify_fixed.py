@@ -17,13 +17,12 @@ from stas_neuro import api
 from stas_neuro.bundle import Bundle, Provenance
 from stas_neuro.data import LabelledImages
 from stas_neuro.errors import CheckFailed, InputError
-from stas_neuro.exporters.lava.build import build_network
-from stas_neuro.exporters.lava.network import Network
+from stas_neuro.exporters.lava.saved import load_network, save_network
 from stas_neuro.ir import LIF, STATE_LIMIT, FixedLIF, FixedReadout, Graph, Node
 from stas_neuro.passes.quantise import Quantise
 from stas_neuro.reference import run_reference
 from stas_neuro.trace import Trace
-from stas_neuro.verifier import Divergence, everywhere, runs, verify
+from stas_neuro.verifier import Divergence, driver, runs, verify
 
 RECIPE = Recipe(norm=False, halting="raster", height=6, seed=1, alpha=1.0, beta=-3.0, epsilon=0.3)
 FLOAT = build(RECIPE)
@@ -42,7 +41,7 @@ def bundle(quantised: Graph | None = FIXED) -> Bundle:
 
 
 def test_both_networks_are_compared_and_with_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(everywhere, "CHUNK", 2)
+    monkeypatch.setattr(driver, "CHUNK", 2)
     images = noise(5, labels=True)
     result = verify(bundle(), images)
     result.require()
@@ -200,8 +199,8 @@ def test_an_exported_network_can_be_certified(tmp_path: Path) -> None:
     images = noise(2)
     for graph, arithmetic in ((FLOAT, "float"), (FIXED, "fixed")):
         (tmp_path / arithmetic).mkdir()
-        build_network(graph).save(tmp_path / arithmetic)
-        exported = Network.load(tmp_path / arithmetic)
+        save_network(graph, tmp_path / arithmetic)
+        exported = load_network(tmp_path / arithmetic)
         assert verify(bundle(), images, lava_network=exported).passed
         tensors = dict(exported.tensors)
         tensors["head/bias"] = np.zeros_like(tensors["head/bias"])
@@ -214,9 +213,9 @@ def test_an_exported_network_can_be_certified(tmp_path: Path) -> None:
 
 def test_a_network_that_is_another_is_refused() -> None:
     with pytest.raises(InputError, match="Lava's network computes in float arithmetic, and none such is"):
-        verify(FIXED, noise(1), lava_network=build_network(FLOAT))
-    other = build_network(Quantise()(build(replace(RECIPE, blocks=1))))
-    with pytest.raises(InputError, match=r"do not have the same layers: only one has blocks\.1\.add0"):
+        verify(FIXED, noise(1), lava_network=FLOAT)
+    other = Quantise()(build(replace(RECIPE, blocks=1)))
+    with pytest.raises(InputError, match=r"do not have the same nodes: only one has blocks\.1\.add0"):
         verify(FIXED, noise(1), lava_network=other)
 
 

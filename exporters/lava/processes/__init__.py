@@ -1,8 +1,9 @@
-"""Our own Lava processes, one a node type, each with a floating-point and a fixed-point process model."""
+"""Our own Lava processes, one an operation, each with a floating-point and a fixed-point process model."""
 
 from __future__ import annotations
 
-from .attention import (
+from stas_neuro import ir
+from stas_neuro.exporters.lava.processes.attention import (
     MaskedColumnSum,
     PyMaskedColumnSumModelFixed,
     PyMaskedColumnSumModelFloat,
@@ -10,8 +11,16 @@ from .attention import (
     PySpikeMatMulModelFloat,
     SpikeMatMul,
 )
-from .base import Inlet, LayerModel, LayerProcess, Run, in_port, out_port, typed_model
-from .halting import (
+from stas_neuro.exporters.lava.processes.base import (
+    Inlet,
+    NodeModel,
+    NodeProcess,
+    Run,
+    in_port,
+    out_port,
+    typed_model,
+)
+from stas_neuro.exporters.lava.processes.halting import (
     HaltAccumulate,
     HaltingScore,
     PyHaltAccumulateModelFixed,
@@ -19,7 +28,7 @@ from .halting import (
     PyHaltingScoreModelFixed,
     PyHaltingScoreModelFloat,
 )
-from .neurons import (
+from stas_neuro.exporters.lava.processes.neurons import (
     LIF,
     Integrate,
     PyIntegrateModelFixed,
@@ -29,10 +38,18 @@ from .neurons import (
     PySpikeMaxPoolModel,
     SpikeMaxPool,
 )
-from .readout import PyReadoutModelFixed, PyReadoutModelFloat, Readout
-from .shaping import Add, Gate, PyAddModelFixed, PyAddModelFloat, PyGateModel, PyTokensModel, Tokens
-from .sources import Input, Output, PyInputModel, PyOutputModel
-from .synapses import (
+from stas_neuro.exporters.lava.processes.readout import PyReadoutModelFixed, PyReadoutModelFloat, Readout
+from stas_neuro.exporters.lava.processes.shaping import (
+    Add,
+    Gate,
+    PyAddModelFixed,
+    PyAddModelFloat,
+    PyGateModel,
+    PyTokensModel,
+    Tokens,
+)
+from stas_neuro.exporters.lava.processes.sources import Input, Output, PyInputModel, PyOutputModel
+from stas_neuro.exporters.lava.processes.synapses import (
     Conv2d,
     Linear,
     PyConv2dModelFixed,
@@ -41,49 +58,45 @@ from .synapses import (
     PyLinearModelFloat,
 )
 
-_EITHER: dict[type[LayerProcess], type[LayerModel]] = {
-    Input: PyInputModel,
-    SpikeMaxPool: PySpikeMaxPoolModel,
-    Tokens: PyTokensModel,
-    Gate: PyGateModel,
-    Output: PyOutputModel,
-}
-FLOATING_POINT: dict[type[LayerProcess], type[LayerModel]] = _EITHER | {
-    Conv2d: PyConv2dModelFloat,
-    Linear: PyLinearModelFloat,
-    LIF: PyLIFModelFloat,
-    Integrate: PyIntegrateModelFloat,
-    Add: PyAddModelFloat,
-    SpikeMatMul: PySpikeMatMulModelFloat,
-    MaskedColumnSum: PyMaskedColumnSumModelFloat,
-    HaltingScore: PyHaltingScoreModelFloat,
-    HaltAccumulate: PyHaltAccumulateModelFloat,
-    Readout: PyReadoutModelFloat,
+_FORMS = ir.per_op(
+    "Lava's processes",
+    {
+        ir.Input: (Input, PyInputModel, PyInputModel),
+        ir.Conv2d: (Conv2d, PyConv2dModelFloat, PyConv2dModelFixed),
+        ir.Linear: (Linear, PyLinearModelFloat, PyLinearModelFixed),
+        ir.LIF: (LIF, PyLIFModelFloat, PyLIFModelFixed),
+        ir.SpikeMaxPool: (SpikeMaxPool, PySpikeMaxPoolModel, PySpikeMaxPoolModel),
+        ir.Integrate: (Integrate, PyIntegrateModelFloat, PyIntegrateModelFixed),
+        ir.Tokens: (Tokens, PyTokensModel, PyTokensModel),
+        ir.Add: (Add, PyAddModelFloat, PyAddModelFixed),
+        ir.SpikeMatMul: (SpikeMatMul, PySpikeMatMulModelFloat, PySpikeMatMulModelFixed),
+        ir.MaskedColumnSum: (MaskedColumnSum, PyMaskedColumnSumModelFloat, PyMaskedColumnSumModelFixed),
+        ir.Gate: (Gate, PyGateModel, PyGateModel),
+        ir.HaltingScore: (HaltingScore, PyHaltingScoreModelFloat, PyHaltingScoreModelFixed),
+        ir.HaltAccumulate: (HaltAccumulate, PyHaltAccumulateModelFloat, PyHaltAccumulateModelFixed),
+        ir.Readout: (Readout, PyReadoutModelFloat, PyReadoutModelFixed),
+        ir.Output: (Output, PyOutputModel, PyOutputModel),
+    },
+    without=(ir.BatchNorm,),  # which is folded before
+)
+"""Of each operation: its process, the model of that in floating point and the one in integers."""
+PROCESSES: dict[type[ir.Node], type[NodeProcess]] = {op: process for op, (process, _, _) in _FORMS.items()}
+FLOATING_POINT: dict[type[NodeProcess], type[NodeModel]] = {
+    process: model for process, model, _ in _FORMS.values()
 }
 """The model of each process with tag "floating_pt"."""
-FIXED_POINT: dict[type[LayerProcess], type[LayerModel]] = _EITHER | {
-    Conv2d: PyConv2dModelFixed,
-    Linear: PyLinearModelFixed,
-    LIF: PyLIFModelFixed,
-    Integrate: PyIntegrateModelFixed,
-    Add: PyAddModelFixed,
-    SpikeMatMul: PySpikeMatMulModelFixed,
-    MaskedColumnSum: PyMaskedColumnSumModelFixed,
-    HaltingScore: PyHaltingScoreModelFixed,
-    HaltAccumulate: PyHaltAccumulateModelFixed,
-    Readout: PyReadoutModelFixed,
+FIXED_POINT: dict[type[NodeProcess], type[NodeModel]] = {
+    process: model for process, _, model in _FORMS.values()
 }
 """The model of each process with tag "fixed_pt"."""
-PROCESSES: dict[str, type[LayerProcess]] = {process.__name__: process for process in FLOATING_POINT}
-"""Processes by the op that a network file names."""
 
 __all__ = [
     "FIXED_POINT",
     "FLOATING_POINT",
     "PROCESSES",
     "Inlet",
-    "LayerModel",
-    "LayerProcess",
+    "NodeModel",
+    "NodeProcess",
     "Run",
     "in_port",
     "out_port",

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..lava_api import CPU, LoihiProtocol, implements, requires, tag
-from ..network import Array
-from .base import LayerModel, LayerProcess
-from .integers import ALIGN
+from stas_neuro.exporters.lava.lava_api import CPU, LoihiProtocol, implements, requires, tag
+from stas_neuro.exporters.lava.processes.base import NodeModel, NodeProcess
+from stas_neuro.exporters.lava.processes.integers import ALIGN
+from stas_neuro.ir import Array
 
 
-class SpikeMatMul(LayerProcess):
+class SpikeMatMul(NodeProcess):
     """y = scale * (q k^T) v for each head of D / heads contiguous channels; q, k, v, y (N, D).
 
     Fixed: y = ((q k^T) v) << (6 + exponent).
     """
 
 
-class SpikeMatMulModel(LayerModel):
-    """Both products of all heads in one go, in the order that the layer's form says."""
+class SpikeMatMulModel(NodeModel):
+    """Both products of all heads in one go, in the order that the node's form says."""
 
     EVENTS = ("synops", "synops_unary")
 
     def _setup(self) -> None:
         tokens, channels = self.inlets["q"].shape
-        self.width = channels // self.params["heads"]
-        self.by_head = (tokens, self.params["heads"], self.width)
-        self.keys_first = self.params["form"] == "Q(K^TV)"
+        self.width = channels // self.node.heads
+        self.by_head = (tokens, self.node.heads, self.width)
+        self.keys_first = self.node.form == "Q(K^TV)"
         held = self.place.members().reshape(-1, *self.by_head)
         self.tokens = held.any(axis=(2, 3)).astype(np.float64)  # (pieces, N)
         columns = np.asarray(held.any(axis=1), np.float64)
@@ -77,7 +77,7 @@ class PySpikeMatMulModelFloat(SpikeMatMulModel):
     """Multiplies by the scale."""
 
     def _scaled(self, product: Array) -> Array:
-        y: Array = product * self.params["scale"]
+        y: Array = product * self.node.scale
         return y
 
 
@@ -88,7 +88,7 @@ class PySpikeMatMulModelFixed(SpikeMatMulModel):
     """Aligns the product; the scale is in the threshold of the neurons behind it."""
 
     def _scaled(self, product: Array) -> Array:
-        y: Array = product << (ALIGN + self.params["exponent"])
+        y: Array = product << (ALIGN + self.node.exponent)
         return y
 
 
@@ -98,11 +98,11 @@ def _per_token(spikes: Array) -> Array:
     return counts
 
 
-class MaskedColumnSum(LayerProcess):
+class MaskedColumnSum(NodeProcess):
     """y (D,) = sum over tokens of k * v; k, v (N, D). Fixed: shifted to the left by 6 + exponent."""
 
 
-class MaskedColumnSumModel(LayerModel):
+class MaskedColumnSumModel(NodeModel):
     """Each coincidence of a key and a value spike is one synaptic operation."""
 
     EVENTS = ("synops", "synops_unary")
@@ -135,5 +135,5 @@ class PyMaskedColumnSumModelFixed(MaskedColumnSumModel):
     """Aligns the sums."""
 
     def _scaled(self, columns: Array) -> Array:
-        y: Array = columns << (ALIGN + self.params["exponent"])
+        y: Array = columns << (ALIGN + self.node.exponent)
         return y

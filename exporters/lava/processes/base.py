@@ -1,6 +1,6 @@
-"""What all processes of a network share: ports from the network's wiring, a window of Lava steps, counting.
+"""What all processes of a network share: ports from the graph's edges, a window of Lava steps, counting.
 
-A process declares its ports from the wires that reach it; its process model is written without port
+A process declares its ports from the edges that reach it; its process model is written without port
 declarations and gets them, with the wanted precision, from :func:`typed_model`.
 """
 
@@ -12,13 +12,21 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..lava_api import AbstractProcess, InPort, LavaPyType, OutPort, PyInPort, PyLoihiProcessModel, PyOutPort
-from ..network import Array, Shape
-from ..reports import Reporter
-from ..schedule import DELAYED, EACH, HELD, Window
-from .pieces import Pieces
+from stas_neuro.exporters.lava.lava_api import (
+    AbstractProcess,
+    InPort,
+    LavaPyType,
+    OutPort,
+    PyInPort,
+    PyLoihiProcessModel,
+    PyOutPort,
+)
+from stas_neuro.exporters.lava.processes.pieces import Pieces
+from stas_neuro.exporters.lava.reports import Reporter
+from stas_neuro.exporters.lava.schedule import DELAYED, EACH, HELD, Window
+from stas_neuro.ir import Array, Kind, Node, Shape
 
-EVENT_KINDS = ("spike", "graded")
+EVENT_KINDS = (Kind.SPIKE, Kind.GRADED)
 """Values that arrive as events; all others are multiplied."""
 
 
@@ -27,7 +35,7 @@ class Inlet:
     """An input port: shape of its messages, kind of the value sent, and how it arrives (see `schedule`)."""
 
     shape: Shape
-    kind: str
+    kind: Kind
     arrival: str
 
 
@@ -75,26 +83,25 @@ def out_port(name: str) -> str:
     return f"{name}_out"
 
 
-class LayerProcess(AbstractProcess):  # type: ignore[misc]
+class NodeProcess(AbstractProcess):  # type: ignore[misc]
     """A node of the network as a Lava process; the subclasses say which."""
 
     def __init__(
         self,
         *,
-        name: str,
+        node: Node,
         inlets: Mapping[str, Inlet],
         outlets: Mapping[str, Shape],
-        params: Mapping[str, Any],
         tensors: Mapping[str, Array],
         window: Window,
         run: Run,
         place: Mapping[str, Array] | None = None,
     ) -> None:
         super().__init__(
-            name=name,
+            name=node.name,
+            node=node,
             inlets=inlets,
             outlets=outlets,
-            params=params,
             tensors=tensors,
             window=window,
             run=run,
@@ -106,13 +113,13 @@ class LayerProcess(AbstractProcess):  # type: ignore[misc]
             setattr(self, out_port(port), OutPort(shape=shape))
 
 
-class LayerModel(PyLoihiProcessModel):  # type: ignore[misc]
+class NodeModel(PyLoihiProcessModel):  # type: ignore[misc]
     """Zero-delay behaviour: in each step of its window receives all inputs, computes and sends.
 
     A model that computes the same in floating point and in integers carries both tags.
     Subclasses write :meth:`_compute`, whose arguments are the input ports, and :meth:`_reset` where they
     have state. What a run reads out is in `record`: counts of events int64 (images, steps of the window) by
-    kind, of a layer on cores (images, steps, pieces); where it is asked for, "sent", a bit for each value
+    kind, of a node on cores (images, steps, pieces); where it is asked for, "sent", a bit for each value
     that was sent and not 0, uint8 (images, steps, bytes); and whatever the model adds to it.
     """
 
@@ -124,7 +131,7 @@ class LayerModel(PyLoihiProcessModel):  # type: ignore[misc]
         self.name: str = proc_params["name"]
         self.inlets: Mapping[str, Inlet] = proc_params["inlets"]
         self.outlets: Mapping[str, Shape] = proc_params["outlets"]
-        self.params: Mapping[str, Any] = proc_params["params"]
+        self.node: Any = proc_params["node"]  # of the operation that the process is for
         self.run_spec: Run = proc_params["run"]
         self.reporter = self.run_spec.reporter
         self.window: Window = proc_params["window"]
@@ -165,13 +172,13 @@ class LayerModel(PyLoihiProcessModel):  # type: ignore[misc]
         """Enter the events of the step at work, whole numbers: one, or one a piece."""
         self.record[kind][self.now.image, self.now.step] = events
 
-    def count_synapses(self, kind: str, driven: Any, unary: Any) -> None:
+    def count_synapses(self, kind: Kind, driven: Any, unary: Any) -> None:
         """Enter inputs of a kind: the synapses they drive, and those times the value of each."""
         if kind not in EVENT_KINDS:
             self.count("macs", driven)
             return
         self.count("synops", driven)
-        self.count("synops_unary", driven if kind == "spike" else unary)
+        self.count("synops_unary", driven if kind == Kind.SPIKE else unary)
 
     @property
     def last_step(self) -> bool:
@@ -237,9 +244,7 @@ class LayerModel(PyLoihiProcessModel):  # type: ignore[misc]
         return np.full(self.inlets[port].shape, port != "total", self.dtype)
 
 
-def typed_model(
-    model: type[LayerModel], process: LayerProcess, dtype: type[np.number[Any]]
-) -> type[LayerModel]:
+def typed_model(model: type[NodeModel], process: NodeProcess, dtype: type[np.number[Any]]) -> type[NodeModel]:
     """The model with the ports of one process declared for Lava, in the precision of the run."""
     incoming, outgoing = process.in_ports.members, process.out_ports.members
     declared: dict[str, Any] = {port.name: LavaPyType(PyInPort.VEC_DENSE, dtype) for port in incoming}

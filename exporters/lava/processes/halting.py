@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..lava_api import CPU, LoihiProtocol, implements, requires, tag
-from ..network import Array
-from .base import LayerModel, LayerProcess
+from stas_neuro.exporters.lava.lava_api import CPU, LoihiProtocol, implements, requires, tag
+from stas_neuro.exporters.lava.processes.base import NodeModel, NodeProcess
+from stas_neuro.ir import Array
 
 
-class HaltingScore(LayerProcess):
+class HaltingScore(NodeProcess):
     """h (N,) = sigmoid(alpha * z[:, 0] + beta), z (N, D).
 
     Fixed: h = table[clip(z[:, 0] >> shift, low, low + entries - 1) - low].
@@ -17,7 +17,7 @@ class HaltingScore(LayerProcess):
     """
 
 
-class HaltingScoreModel(LayerModel):
+class HaltingScoreModel(NodeModel):
     """One table lookup a visited token and visit."""
 
     EVENTS = ("score_lookups",)
@@ -37,7 +37,7 @@ class PyHaltingScoreModelFloat(HaltingScoreModel):
     """Computes the sigmoid."""
 
     def _score(self, z: Array) -> Array:
-        drive = self.params["alpha"] * z + self.params["beta"]
+        drive = self.node.alpha * z + self.node.beta
         decay = np.exp(-np.abs(drive))  # never overflows
         h: Array = np.where(drive >= 0, 1.0, decay) / (1.0 + decay)
         return h
@@ -50,12 +50,12 @@ class PyHaltingScoreModelFixed(HaltingScoreModel):
     """Looks the sigmoid up."""
 
     def _score(self, z: Array) -> Array:
-        entry = (z >> self.params["shift"]) - self.params["low"]
-        h: Array = self.tensors["table"][entry.clip(0, self.params["entries"] - 1)]
+        entry = (z >> self.node.shift) - self.node.low
+        h: Array = self.tensors["table"][entry.clip(0, self.node.entries - 1)]
         return h
 
 
-class HaltAccumulate(LayerProcess):
+class HaltAccumulate(NodeProcess):
     """Decides which tokens stay alive after a visit: score [alive] [total] to alive, total, p, all (N,).
 
     raster sums over all visits in time-major order, block within a step, time over the last block of each
@@ -66,7 +66,7 @@ class HaltAccumulate(LayerProcess):
     """
 
 
-class HaltAccumulateModel(LayerModel):
+class HaltAccumulateModel(NodeModel):
     """Its record "visits" bool (B, T, N) is the mask that the visit ran under, "states" are the totals."""
 
     one: float
@@ -74,7 +74,7 @@ class HaltAccumulateModel(LayerModel):
 
     def _setup(self) -> None:
         tokens = self.inlets["score"].shape
-        self.mode = self.params["mode"]
+        self.mode = self.node.mode
         self.column = np.zeros(tokens, self.dtype)
         self.visits = np.zeros((self.run_spec.images, self.window.steps, *tokens), np.bool_)
         self.record["visits"] = self.visits
@@ -82,7 +82,7 @@ class HaltAccumulateModel(LayerModel):
             shape = *self.visits.shape[:2], *self.outlets["total"]
             self.record["states"] = np.zeros(shape, self.dtype)
         self.open_alive, self.open_total = np.ones(tokens, self.dtype), np.zeros(tokens, self.dtype)
-        lags = np.array(self.params.get("lags", ()), np.int64)
+        lags = np.array(self.node.lags, np.int64)
         model_steps_ago = np.arange(self.window.steps)[::-1]
         self.arrived = (model_steps_ago[:, None] >= lags).reshape(-1, 1)
 
@@ -132,7 +132,7 @@ class HaltAccumulateModel(LayerModel):
     @property
     def _forced(self) -> bool:
         """The very last visit always halts; accumulation within a step ends with each step."""
-        return bool(self.params["last_block"] and (self.mode == "block" or self.last_step))
+        return bool(self.node.last_block and (self.mode == "block" or self.last_step))
 
 
 @implements(proc=HaltAccumulate, protocol=LoihiProtocol)
@@ -143,7 +143,7 @@ class PyHaltAccumulateModelFloat(HaltAccumulateModel):
 
     def _setup(self) -> None:
         super()._setup()
-        self.one, self.limit = 1.0, 1.0 - self.params["epsilon"]
+        self.one, self.limit = 1.0, 1.0 - self.node.epsilon
 
     def _weight(self, p: Array) -> Array:
         return p / self.window.steps if self.mode == "block" else p
@@ -157,7 +157,7 @@ class PyHaltAccumulateModelFixed(HaltAccumulateModel):
 
     def _setup(self) -> None:
         super()._setup()
-        self.one, self.limit = 1 << self.params["score_bits"], self.params["limit"]
+        self.one, self.limit = 1 << self.node.score_bits, self.node.limit
 
     def _weight(self, p: Array) -> Array:
         return p

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..network import Array
+from stas_neuro.ir import Array
 
 ALIGN = 6
 """Bits by which synaptic input and thresholds are shifted up to the membrane's unit."""

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from ..lava_api import CPU, LoihiProtocol, implements, requires, tag
-from ..network import Array
-from .base import LayerModel, LayerProcess
-from .integers import ALIGN, SIGN
+from stas_neuro.exporters.lava.lava_api import CPU, LoihiProtocol, implements, requires, tag
+from stas_neuro.exporters.lava.processes.base import NodeModel, NodeProcess
+from stas_neuro.exporters.lava.processes.integers import ALIGN, SIGN
+from stas_neuro.ir import Array
 
 
-class LIF(LayerProcess):
+class LIF(NodeProcess):
     """v = v + (x - v) / tau, s = v > threshold (or >=), v = 0 where it fired.
 
     Fixed: v = decay(v) + x, s = v > (vth << 6), decay(v) = sign(v) * ((|v| * (4096 - dv)) >> 12).
@@ -21,14 +21,14 @@ class LIF(LayerProcess):
     """
 
 
-class LIFModel(LayerModel):
+class LIFModel(NodeModel):
     """Keeps the membranes of one image; may record the spikes and, after the reset, the membranes of all."""
 
     EVENTS = ("updates_active", "updates_inactive", "updates_gated", "spikes_out")
 
     def _setup(self) -> None:
         self.threshold = self._threshold()
-        self.fires = {">": np.greater, ">=": np.greater_equal}[self.params["fire"]]
+        self.fires = self._comparison()
         self.v = np.zeros(self.inlets["x"].shape, self.dtype)
         self.missed = np.zeros(self.place.axes, np.int64)
         if self.place.wakers is not None:
@@ -90,6 +90,10 @@ class LIFModel(LayerModel):
     def _threshold(self) -> float:
         raise NotImplementedError
 
+    def _comparison(self) -> np.ufunc:
+        """What a membrane that fires is to the threshold."""
+        raise NotImplementedError
+
     def _integrate(self, v: Array, x: Array) -> None:
         """Bring membranes, in place, to what the threshold is compared with."""
         raise NotImplementedError
@@ -115,11 +119,14 @@ class PyLIFModelFloat(LIFModel):
     """Moves the membranes towards their input, by 1 / tau of the way."""
 
     def _threshold(self) -> float:
-        return float(self.params["threshold"])
+        return float(self.node.threshold)
+
+    def _comparison(self) -> np.ufunc:
+        return {">": np.greater, ">=": np.greater_equal}[self.node.fire]
 
     def _integrate(self, v: Array, x: Array) -> None:
         change = x - v
-        change /= self.params["tau"]
+        change /= self.node.tau
         v += change
 
 
@@ -130,25 +137,28 @@ class PyLIFModelFixed(LIFModel):
     """As Lava's LIF with du = 4095, of which x is the current with the bias: 24-bit membranes, clipped."""
 
     def _threshold(self) -> int:
-        return int(self.params["vth"]) << ALIGN
+        return int(self.node.vth) << ALIGN
+
+    def _comparison(self) -> np.ufunc:
+        return np.greater  # all that a core compares by: where the float neuron has >=, vth is one lower
 
     def _integrate(self, v: Array, x: Array) -> None:
-        kept = (np.abs(v).astype(np.int64) * (4096 - self.params["dv"])) >> 12
+        kept = (np.abs(v).astype(np.int64) * (4096 - self.node.dv)) >> 12
         v[...] = (np.where(v < 0, -kept, kept) + x).clip(1 - SIGN, SIGN - 1)
 
 
-class SpikeMaxPool(LayerProcess):
+class SpikeMaxPool(NodeProcess):
     """OR of the spikes of a window: x (C, H, W) to y (C, H', W')."""
 
 
 @implements(proc=SpikeMaxPool, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("floating_pt", "fixed_pt")
-class PySpikeMaxPoolModel(LayerModel):
+class PySpikeMaxPoolModel(NodeModel):
     """Largest of the kernel's taps, each a strided view of the padded map."""
 
     def _setup(self) -> None:
-        kernel, stride, padding = (self.params[key] for key in ("kernel", "stride", "padding"))
+        kernel, stride, padding = self.node.kernel, self.node.stride, self.node.padding
         channels, height, width = self.inlets["x"].shape
         _, out_height, out_width = self.outlets["y"]
         padded = np.zeros((channels, height + 2 * padding, width + 2 * padding), self.dtype)
@@ -167,18 +177,18 @@ class PySpikeMaxPoolModel(LayerModel):
         return y
 
 
-class Integrate(LayerProcess):
+class Integrate(NodeProcess):
     """Merges x of the T stem steps into one y: their max, mean, sum, or learned weighted sum.
 
     Fixed: a mean is the sum, and the learned sum is shifted to the right by `shift`.
     """
 
 
-class IntegrateModel(LayerModel):
+class IntegrateModel(NodeModel):
     """Accumulates step by step and sends at the last."""
 
     def _setup(self) -> None:
-        self.mode = self.params["mode"]
+        self.mode = self.node.mode
         self.merged = np.zeros(self.inlets["x"].shape, self.dtype)
 
     def _compute(self, x: Array) -> Array | None:
@@ -210,4 +220,4 @@ class PyIntegrateModelFixed(IntegrateModel):
     """A learned sum is shifted at the end."""
 
     def _merged(self) -> Array:
-        return self.merged >> self.params["shift"] if self.mode == "learned" else self.merged
+        return self.merged >> self.node.shift if self.mode == "learned" else self.merged

@@ -1,4 +1,4 @@
-"""Where the neurons of a layer are: which piece each belongs to, so that events are counted by piece."""
+"""Where the neurons of a node are: which piece each belongs to, so that events are counted by piece."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from ..network import Array, Shape
+from stas_neuro.ir import Array, Shape
 
 
 class Pieces:
-    """Pieces of a layer's neurons; one that is on no cores is whole.
+    """Pieces of a node's neurons; one that is on no cores is whole.
 
     Parameters
     ----------
     shape : Shape
-        Of the layer's neurons: maps (C, H, W), tokens (N, D), or one axis.
+        Of the node's neurons: maps (C, H, W), tokens (N, D), or one axis.
     arrays : mapping of names to arrays
         "piece" (*shape): number of the piece that each neuron is in. "wakers" bool (pieces, N + 1), where
         cores are gated: whether a piece is stepped if this token is alive; the last, whoever is. "sends" ():
-        a bit for each value that the layer sends is kept, 1 where it is not 0.
+        a bit for each value that the node sends is kept, 1 where it is not 0.
     """
 
     def __init__(self, shape: Shape, arrays: Mapping[str, Array]) -> None:
@@ -62,7 +62,7 @@ class Pieces:
         return np.bincount(self.piece.ravel(), values.ravel(), self.axes[0])
 
     def members(self) -> Array:
-        """Whether a piece holds a neuron, bool (pieces, *shape); one piece where the layer is whole."""
+        """Whether a piece holds a neuron, bool (pieces, *shape); one piece where the node is whole."""
         if self.piece is None:
             return np.ones((1, *self.shape), np.bool_)
         pieces = np.arange(self.axes[0]).reshape(-1, *(1 for _ in self.shape))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..lava_api import CPU, LoihiProtocol, implements, requires, tag
-from ..network import Array
-from .base import LayerModel, LayerProcess
-from .integers import divided
+from stas_neuro.exporters.lava.lava_api import CPU, LoihiProtocol, implements, requires, tag
+from stas_neuro.exporters.lava.processes.base import NodeModel, NodeProcess
+from stas_neuro.exporters.lava.processes.integers import divided
+from stas_neuro.ir import Array
 
 
-class Readout(LayerProcess):
+class Readout(NodeProcess):
     """z{l} (N, D), alive{l} and p{l} (N,) of each step and wired block to y (D,) after the last step.
 
     mean-field weighs each visit by p (by 1/T without), last-state takes a token's last visit, rate the last
@@ -20,16 +20,16 @@ class Readout(LayerProcess):
     """
 
 
-class ReadoutModel(LayerModel):
+class ReadoutModel(NodeModel):
     """Accumulates step by step and sends at the last."""
 
     EVENTS = ("readout_macs", "cpu_operations")
 
     def _setup(self) -> None:
-        blocks = range(self.params["blocks"])
+        blocks = range(self.node.blocks)
         self.blocks = [(f"z{l}", f"alive{l}", f"p{l}") for l in blocks if f"z{l}" in self.inlets]
         shape = self.inlets[self.blocks[-1][0]].shape
-        self.mode = self.params["mode"]
+        self.mode = self.node.mode
         self.summed = np.zeros(shape, self.dtype)
         self.last = np.zeros(shape, self.dtype)
         self.weight = np.zeros(shape[:1], self.dtype)
@@ -86,7 +86,7 @@ class ReadoutModel(LayerModel):
     @property
     def divisor(self) -> Array | None:
         """Weight of each token (N, 1), where its sum is divided by it."""
-        if self.mode == "rate" or self.params["normalise"]:
+        if self.mode == "rate" or self.node.normalise:
             # A weight is 0 where every score is 0, and then so is the sum.
             return np.where(self.weight == 0, 1, self.weight)[:, None]
         return None
@@ -118,14 +118,14 @@ class PyReadoutModelFixed(ReadoutModel):
     """Sums over visits and tokens; a processor beside the cores divides."""
 
     def _value(self, z: Array) -> Array:
-        limit = self.params["z_limit"]
-        y: Array = (z >> self.params["z_shift"]).clip(-limit, limit)
+        limit = self.node.z_limit
+        y: Array = (z >> self.node.z_shift).clip(-limit, limit)
         return y
 
     def _feature(self) -> Array:
         tokens, divisor = self.tokens, self.divisor
         if divisor is not None:
             self.count("cpu_operations", len(tokens) * self.place.neurons)
-            tokens = divided(tokens << self.params["divide_bits"], divisor)
-        y: Array = tokens.sum(axis=0, dtype=self.dtype) >> self.params["y_shift"]
+            tokens = divided(tokens << self.node.divide_bits, divisor)
+        y: Array = tokens.sum(axis=0, dtype=self.dtype) >> self.node.y_shift
         return y

@@ -4,33 +4,33 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..lava_api import CPU, LoihiProtocol, implements, requires, tag
-from ..network import Array
-from .base import LayerModel, LayerProcess
+from stas_neuro.exporters.lava.lava_api import CPU, LoihiProtocol, implements, requires, tag
+from stas_neuro.exporters.lava.processes.base import NodeModel, NodeProcess
+from stas_neuro.ir import Array
 
 
-class Tokens(LayerProcess):
+class Tokens(NodeProcess):
     """Map to tokens: x (D, H, W) to y (H*W, D), row-major."""
 
 
 @implements(proc=Tokens, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("floating_pt", "fixed_pt")
-class PyTokensModel(LayerModel):
+class PyTokensModel(NodeModel):
     """One transposed copy."""
 
     def _compute(self, x: Array) -> Array:
         return np.ascontiguousarray(x.reshape(x.shape[0], -1).T)
 
 
-class Add(LayerProcess):
+class Add(NodeProcess):
     """y = a + b. Fixed: y = a_weight * a + b_weight * b."""
 
 
 @implements(proc=Add, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("floating_pt")
-class PyAddModelFloat(LayerModel):
+class PyAddModelFloat(NodeModel):
     """Adds."""
 
     def _compute(self, a: Array, b: Array) -> Array:
@@ -40,28 +40,28 @@ class PyAddModelFloat(LayerModel):
 @implements(proc=Add, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
-class PyAddModelFixed(LayerModel):
+class PyAddModelFixed(NodeModel):
     """Adds in a common unit."""
 
     def _compute(self, a: Array, b: Array) -> Array:
-        y: Array = self.params["a_weight"] * a + self.params["b_weight"] * b
+        y: Array = self.node.a_weight * a + self.node.b_weight * b
         return y
 
 
-class Gate(LayerProcess):
+class Gate(NodeProcess):
     """y = x * mask, x (N, D); the mask is per token (N,) or per channel (D,)."""
 
 
 @implements(proc=Gate, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("floating_pt", "fixed_pt")
-class PyGateModel(LayerModel):
+class PyGateModel(NodeModel):
     """A channel gate takes each incoming spike through one synapse; a token gate is where halting acts."""
 
     EVENTS = ("synops", "synops_unary", "macs")
 
     def _setup(self) -> None:
-        self.by_channel = self.params["axis"] == "channel"
+        self.by_channel = self.node.axis == "channel"
 
     def _compute(self, x: Array, mask: Array) -> Array:
         if not self.by_channel:

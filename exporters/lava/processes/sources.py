@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..lava_api import CPU, LoihiProtocol, implements, requires, tag
-from ..network import Array
-from .base import LayerModel, LayerProcess
+from stas_neuro.exporters.lava.lava_api import CPU, LoihiProtocol, implements, requires, tag
+from stas_neuro.exporters.lava.processes.base import NodeModel, NodeProcess
+from stas_neuro.ir import Array
 
 
-class Input(LayerProcess):
+class Input(NodeProcess):
     """Holds the batch, tensor "images" (B, *shape) or (B, steps, *shape), and sends one frame a step."""
 
 
 @implements(proc=Input, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("floating_pt", "fixed_pt")
-class PyInputModel(LayerModel):
+class PyInputModel(NodeModel):
     """Sends an image once, or its frames step by step."""
 
     def _setup(self) -> None:
         images = self.tensors["images"]
-        self.by_step = images.ndim == len(self.params["shape"]) + 2
+        self.by_step = images.ndim == len(self.node.shape) + 2
         self.images = images
 
     def _compute(self, **inputs: Array) -> Array:
@@ -30,14 +30,14 @@ class PyInputModel(LayerModel):
         return frame
 
 
-class Output(LayerProcess):
+class Output(NodeProcess):
     """Takes in the logits x (classes,), or the integers that stand for them, one message an image."""
 
 
 @implements(proc=Output, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("floating_pt", "fixed_pt")
-class PyOutputModel(LayerModel):
+class PyOutputModel(NodeModel):
     """Keeps the logits of all images as record "logits" (B, classes) and reports each finished image."""
 
     def _setup(self) -> None:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from ..lava_api import CPU, LoihiProtocol, implements, requires, tag
-from ..network import Array, Shape
-from .base import LayerModel, LayerProcess
-from .integers import SIGN, current, shifted
+from stas_neuro.exporters.lava.lava_api import CPU, LoihiProtocol, implements, requires, tag
+from stas_neuro.exporters.lava.processes.base import NodeModel, NodeProcess
+from stas_neuro.exporters.lava.processes.integers import SIGN, current, shifted
+from stas_neuro.ir import Array, Shape
 
 
-class Linear(LayerProcess):
+class Linear(NodeProcess):
     """y = x W^T + alive * bias; x (N, D) or (D,), alive (N,) where it is wired.
 
     Fixed: y = (shift(x W^T, weight_exp) << 6) + alive * (bias << bias_exp).
     """
 
 
-class LinearModel(LayerModel):
+class LinearModel(NodeModel):
     """One matrix product a step; a dead token's row of y is zero.
 
     In integers it leaves out the tokens whose cores all stand still. In floats it does not: which rows a
@@ -75,10 +75,10 @@ class PyLinearModelFixed(LinearModel):
 
     def _setup(self) -> None:
         super()._setup()
-        unused = 9 - self.params["weight_bits"]
+        unused = 9 - self.node.weight_bits
         self.matrix = (self.matrix.clip(-256, 255) >> unused) << unused
         self.exponents = self.tensors["weight_exp"]
-        self.bias = self.tensors["bias"] << self.params["bias_exp"]
+        self.bias = self.tensors["bias"] << self.node.bias_exp
 
     def _synaptic_input(self, x: Array, alive: Array | None) -> Array:
         awake = None if alive is None else self.place.awake_rows(alive)
@@ -90,7 +90,7 @@ class PyLinearModelFixed(LinearModel):
         return current(shifted(np.einsum("...i,io->...o", x, self.matrix), self.exponents))
 
 
-class Conv2d(LayerProcess):
+class Conv2d(NodeProcess):
     """Cross-correlation with zero padding: x (Cin, H, W) to y (Cout, H', W').
 
     Fixed: y = (shift(sums, weight_exp) << 6) + (bias << bias_exp), bias (Cout,) or (Cout, H', W'). `off_core`
@@ -98,7 +98,7 @@ class Conv2d(LayerProcess):
     """
 
 
-class Conv2dModel(LayerModel):
+class Conv2dModel(NodeModel):
     """All windows of the padded map as columns, then one matrix product."""
 
     EVENTS = ("synops", "synops_unary", "macs", "cpu_operations")
@@ -106,7 +106,7 @@ class Conv2dModel(LayerModel):
     def _setup(self) -> None:
         weight = self.tensors["weight"]
         out_channels, in_channels, kernel, _ = weight.shape
-        stride, padding = self.params["stride"], self.params["padding"]
+        stride, padding = self.node.stride, self.node.padding
         _, height, width = self.inlets["x"].shape
         self.matrix = weight.reshape(out_channels, -1)
         padded = np.zeros((in_channels, height + 2 * padding, width + 2 * padding), self.dtype)
@@ -158,18 +158,18 @@ class PyConv2dModelFixed(Conv2dModel):
     def _setup(self) -> None:
         super()._setup()
         self.exponents = self.tensors["weight_exp"][:, None]
-        self.bias_exp = self.params["bias_exp"]
+        self.bias_exp = self.node.bias_exp
         self.bias = self.tensors["bias"].reshape(len(self.matrix), -1) << self.bias_exp
 
     def _map(self, columns: Array) -> Array:
         sums = shifted(np.einsum("oi,ip->op", self.matrix, columns), self.exponents)
         y: Array = current(((sums + SIGN) & (2 * SIGN - 1)) - SIGN) + self.bias
-        if self.params["off_core"]:
+        if self.node.off_core:
             y = (y >> self.bias_exp) << self.bias_exp
         return y
 
     def _count(self, x: Array) -> None:
-        if self.params["off_core"]:
+        if self.node.off_core:
             self.count("cpu_operations", self.fan_out @ np.count_nonzero(x, axis=0).ravel())
         else:
             super()._count(x)

@@ -16,7 +16,7 @@ from support.pythons import interpreter
 from stas_neuro.bundle import Provenance, save_bundle
 from stas_neuro.data import normalise
 from stas_neuro.errors import InputError
-from stas_neuro.exporters.lava.package import MODULES, SHARED, write_package
+from stas_neuro.exporters.lava.package import MODULES, write_package
 from stas_neuro.exporters.lava.run import run_lava
 from stas_neuro.exporters.lava.standalone import main
 from stas_neuro.ir import Graph
@@ -28,8 +28,10 @@ sys.path[0] = os.path.dirname(sys.argv[0])  # as for `python run.py`
 try:
     runpy.run_path(sys.argv[0], run_name="__main__")
 finally:
-    strangers = {"stas_neuro", "torch", "safetensors", "pydantic", "click", "rich"} & set(sys.modules)
+    strangers = {"torch", "safetensors", "pydantic", "click", "rich"} & set(sys.modules)
     assert not strangers, strangers
+    ours = [each for name, each in sys.modules.items() if name.partition(".")[0] == "stas_neuro"]
+    assert len(ours) > 40 and all(each.__file__.startswith(sys.path[0]) for each in ours), ours
 """
 """Runs a script and fails where it imports more than the package may need."""
 
@@ -106,11 +108,11 @@ def test_the_package_has_its_files(package: Path) -> None:
         "README.md",
         "network.json",
         "run.py",
-        "stas_lava",
+        "stas_neuro",
         "weights.npz",
     }
-    modules = {path.name for path in (package / "stas_lava").glob("*.py")}
-    assert modules == {*MODULES, *SHARED, "__init__.py"}
+    for pattern in (*MODULES, "__init__.py"):
+        assert list((package / "stas_neuro").glob(pattern)), pattern
     assert not list(package.rglob("__pycache__"))
     readme = (package / "README.md").read_text()
     assert "of shape (n, 2, 4, 6)" in readme and "3 model steps" in readme

@@ -13,25 +13,26 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support.lava_support import Exit, Hang, Kill, Stop, Trap, tiny
+from support.lava_support import Exit, Hang, Kill, Stop, Trap, tampered, tiny
 
 from stas_neuro.exporters.lava.execute import run_network
-from stas_neuro.exporters.lava.failure import LavaFailure
-from stas_neuro.exporters.lava.network import Network
+from stas_neuro.exporters.lava.failure import LavaRunError
 from stas_neuro.exporters.lava.reports import Reporter, Reports
+from stas_neuro.exporters.lava.saved import save_network
 from stas_neuro.exporters.lava.supervisor import ending
+from stas_neuro.ir import Graph
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
 needs_linux = pytest.mark.skipif(
     sys.platform != "linux", reason="elsewhere a stopped process notices nothing"
 )
 
-MANY = np.ones((20_000, 2, 3, 4))
+MANY = np.ones((20_000, 2, 2, 3, 4))
 """Images for longer than any test waits."""
 LONG_S = 60.0
 """Longer than anything here takes on a busy machine."""
@@ -102,20 +103,16 @@ def shared_memory(pid: int) -> set[str]:
 @pytest.mark.parametrize(
     ("network", "layer", "error"),
     [
-        (tiny(fc=(4, 5)), "fc", "ValueError: matmul"),  # in run_spk
-        (
-            replace(tiny(), tensors={**tiny().tensors, "fc/weight": np.array(["x"])}),
-            "fc",
-            "ValueError: could not",
-        ),
+        (tampered(tiny(), "fc/weight", np.zeros((4, 5))), "fc", "ValueError: matmul"),  # in run_spk
+        (tampered(tiny(), "fc/weight", np.array(["x"])), "fc", "ValueError: could not"),
     ],
     ids=["in a step", "on construction"],
 )
-def test_an_exception_ends_the_run_with_its_traceback(network: Network, layer: str, error: str) -> None:
+def test_an_exception_ends_the_run_with_its_traceback(network: Graph, layer: str, error: str) -> None:
     with pytest.raises(ValueError, match=error.split(": ")[1]):
         run_network(network, MANY[:1])  # in process: the exception itself
     with pytest.raises(
-        LavaFailure, match=rf"^{layer} raised in the multi-process runtime: {error}"
+        LavaRunError, match=rf"^{layer} raised in the multi-process runtime: {error}"
     ) as caught:
         run_network(network, MANY, runtime="multiprocess")
     assert caught.value.remedy == "--debug shows the traceback"
@@ -123,9 +120,8 @@ def test_an_exception_ends_the_run_with_its_traceback(network: Network, layer: s
     assert_no_session_is_left()
 
 
-def trapped(trap: type[Trap]) -> Network:
-    tensors = tiny().tensors
-    return replace(tiny(), tensors={**tensors, "head/bias": tensors["head/bias"].view(trap)})
+def trapped(trap: type[Trap]) -> Graph:
+    return tampered(tiny(), "head/bias", np.array(tiny().tensor("head", "bias")).view(trap))
 
 
 @needs_proc
@@ -137,7 +133,7 @@ def trapped(trap: type[Trap]) -> Network:
     ],
 )
 def test_a_process_that_dies_is_named(trap: type[Trap], how: str, remedy: str) -> None:
-    with pytest.raises(LavaFailure, match=rf"the process of head died \({how}\)") as caught:
+    with pytest.raises(LavaRunError, match=rf"the process of head died \({how}\)") as caught:
         run_network(trapped(trap), MANY[:2], runtime="multiprocess")
     assert remedy in caught.value.remedy
     assert_no_session_is_left()
@@ -149,7 +145,7 @@ def test_a_process_that_dies_is_named(trap: type[Trap], how: str, remedy: str) -
     [(Stop, r"head \(does not answer\)"), pytest.param(Hang, "head", marks=pytest.mark.slow)],
 )
 def test_a_process_that_stands_still_is_named_at_the_deadline(trap: type[Trap], where: str) -> None:
-    with pytest.raises(LavaFailure, match=rf"finished nothing for 1.5 s, at {where};") as caught:
+    with pytest.raises(LavaRunError, match=rf"finished nothing for 1.5 s, at {where};") as caught:
         run_network(trapped(trap), MANY[:2], runtime="multiprocess", deadline_s=1.5)
     assert ("in spring" in caught.value.detail) == (trap is Hang)
     assert_no_session_is_left()
@@ -165,7 +161,7 @@ def test_a_stopped_worker_ends_the_run_at_the_deadline_though_images_go_on() -> 
             (session,) = sessions_of(os.getpid())
             os.kill(session, signal.SIGSTOP)
 
-    with pytest.raises(LavaFailure, match=r"gave no sign of life for 2 s; let it go on"):
+    with pytest.raises(LavaRunError, match=r"gave no sign of life for 2 s; let it go on"):
         run_network(tiny(), MANY, runtime="multiprocess", deadline_s=2.0, progress=stop)
     assert_no_session_is_left(session)
 
@@ -181,7 +177,7 @@ def test_a_killed_worker_ends_the_run() -> None:
             (session,) = sessions_of(os.getpid())
             os.kill(session, signal.SIGKILL)
 
-    with pytest.raises(LavaFailure, match=r"the runtime ended \(SIGKILL\); look at the memory"):
+    with pytest.raises(LavaRunError, match=r"the runtime ended \(SIGKILL\); look at the memory"):
         run_network(tiny(), MANY, runtime="multiprocess", progress=kill)
     assert not sessions_of(os.getpid())
     assert eventually(lambda: not running(session))
@@ -189,7 +185,9 @@ def test_a_killed_worker_ends_the_run() -> None:
 
 def test_a_runtime_that_cannot_start_shows_its_own_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [])
-    with pytest.raises(LavaFailure, match=r"ended \(exit code 1\): ModuleNotFoundError: No module") as caught:
+    with pytest.raises(
+        LavaRunError, match=r"ended \(exit code 1\): ModuleNotFoundError: No module"
+    ) as caught:
         run_network(tiny(), MANY[:1], runtime="multiprocess")
     assert "--debug" in caught.value.remedy and "Traceback" in caught.value.detail
 
@@ -199,10 +197,10 @@ def test_no_interpreter_and_no_temporary_folder_are_named(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(sys, "executable", str(tmp_path / "python"))
-        with pytest.raises(LavaFailure, match="cannot be started: No such file"):
+        with pytest.raises(LavaRunError, match="cannot be started: No such file"):
             run_network(tiny(), MANY[:1], runtime="multiprocess")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
-    with pytest.raises(LavaFailure, match=r"temporary folder cannot keep .*: No such file .* TMPDIR"):
+    with pytest.raises(LavaRunError, match=r"temporary folder cannot keep .*: No such file .* TMPDIR"):
         run_network(tiny(), MANY[:1], runtime="multiprocess")
 
 
@@ -256,11 +254,11 @@ from pathlib import Path
 import numpy as np
 
 from stas_neuro.exporters.lava.execute import run_network
-from stas_neuro.exporters.lava.network import Network
+from stas_neuro.exporters.lava.saved import load_network
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
-images = np.ones((int(sys.argv[2]), 2, 3, 4))
-network = Network.load(Path(sys.argv[1]), checked=False)
+images = np.ones((int(sys.argv[2]), 2, 2, 3, 4))
+network = load_network(Path(sys.argv[1]))
 result = run_network(
     network, images, runtime="multiprocess", progress=lambda done, total: print(done, flush=True)
 )
@@ -272,7 +270,7 @@ if len(sys.argv) > 3:
 @contextmanager
 def started(folder: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """Another interpreter that runs MANY images, at work on them, and its worker; both are killed at last."""
-    tiny().save(folder)
+    save_network(tiny(), folder)
     temporary = folder / "temporary"
     temporary.mkdir()
     with subprocess.Popen(
@@ -322,7 +320,7 @@ def of(*steps: tuple[str, signal.Signals], name: str, slow: bool = False, stops:
 def test_nothing_is_left_however_a_run_ends(steps: list[tuple[str, signal.Signals]], tmp_path: Path) -> None:
     with started(tmp_path) as (parent, session):
         processes = members(session)
-        assert len(processes) == len(tiny().layers) + 2  # the worker and the runtime service
+        assert len(processes) == len(tiny().nodes) + 2  # the worker and the runtime service
         assert not {name for pid in [parent.pid, *processes] for name in shared_memory(pid)}
         assert not list((tmp_path / "temporary").iterdir())
         who = {
@@ -355,7 +353,7 @@ del sys.argv[1]
 
 
 def test_a_run_succeeds_in_odd_surroundings(tmp_path: Path) -> None:
-    tiny().save(tmp_path)
+    save_network(tiny(), tmp_path)
     temporary = tmp_path / "a folder: too long\nfor a socket" / ("x" * 100)
     temporary.mkdir(parents=True)
     gone = tmp_path / "gone"

@@ -19,10 +19,10 @@ from support.paths import EXAMPLES
 from stas_neuro.bundle import Provenance, save_bundle
 from stas_neuro.cli import main as cli
 from stas_neuro.errors import InputError
-from stas_neuro.exporters.lava.build import build_network
-from stas_neuro.exporters.lava.run import LavaRunError, run_lava
+from stas_neuro.exporters.lava.failure import LavaRunError
+from stas_neuro.exporters.lava.run import run_lava
 from stas_neuro.exporters.lava.standalone import main
-from stas_neuro.ir import Graph, Phase
+from stas_neuro.ir import FixedLinear, FixedOutput, Graph, Phase
 from stas_neuro.passes.quantise import Quantise
 from stas_neuro.reference import run_reference
 from stas_neuro.trace import Trace
@@ -142,13 +142,14 @@ def test_images_that_are_no_pixels_are_refused(pixel: float) -> None:
 
 def test_another_network_can_be_run_for_a_graph() -> None:
     graph = Quantise()(build(Recipe(norm=False)))
-    images, network = pixels(graph, 2), build_network(graph)
+    images = pixels(graph, 2)
     own = run_lava(graph, images, **RECORDED)
-    assert_equal(run_lava(graph, images, network=network, **RECORDED), own)
-    tensors = dict(network.tensors)
+    tensors = dict(graph.tensors)
     tensors["head/bias"] = tensors["head/bias"] + np.int16([1, 0, 0])
-    changed = run_lava(graph, images, network=replace(network, tensors=tensors), **RECORDED)
-    step = (2 ** network.layer("head").params["bias_exp"]) * network.unit
+    changed = run_lava(graph, images, network=replace(graph, tensors=tensors), **RECORDED)
+    head, output = graph.node("head"), graph.output
+    assert isinstance(head, FixedLinear) and isinstance(output, FixedOutput)
+    step = 2**head.bias_exp * output.unit
     np.testing.assert_allclose(changed.logits - own.logits, [[step, 0.0, 0.0]] * 2)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,13 +18,9 @@ from stas_neuro.activity import MAPPED_KINDS, Activity
 from stas_neuro.api import fold
 from stas_neuro.chips.profile import load_profile
 from stas_neuro.errors import InputError
-from stas_neuro.exporters.lava.build import build_network
-from stas_neuro.exporters.lava.cores import cores_of
-from stas_neuro.exporters.lava.network import CORES_FILE, Network
-from stas_neuro.exporters.lava.package import write_package
 from stas_neuro.exporters.lava.run import run_lava
 from stas_neuro.ir import Graph, SpikeMatMul
-from stas_neuro.mapping import Mapping, routes
+from stas_neuro.mapping import Mapping
 from stas_neuro.passes.compute_halted import ComputeHalted
 from stas_neuro.passes.late_decisions import DelayDecisions
 from stas_neuro.passes.quantise import Quantise
@@ -152,17 +147,3 @@ def test_the_mapping_of_another_network_is_refused() -> None:
     mapping = by_turns(build(replace(RASTER, blocks=1)), 2)
     with pytest.raises(InputError, match=r"blocks\.1"):
         run_lava(graph, inputs_of(graph, 1), mapping=mapping)
-
-
-def test_networks_on_cores_survive_their_files(tmp_path: Path) -> None:
-    graph = build(RASTER)
-    mapping = by_turns(graph, 2)
-    cores = cores_of(graph, mapping, routes(graph, mapping), gated=True)
-    replace(build_network(graph), cores=cores).save(tmp_path)
-    again = Network.load(tmp_path).cores
-    assert again.keys() == cores.keys()
-    for key, array in cores.items():
-        np.testing.assert_array_equal(again[key], array)
-    # A package is written without them.
-    write_package(graph, tmp_path / "package")
-    assert not (tmp_path / "package" / CORES_FILE).exists()

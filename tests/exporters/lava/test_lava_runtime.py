@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from support.ir_random import HALTING, READOUTS, STEMS, Recipe, build, images_for, recipes
 
-from stas_neuro.exporters.lava.build import build_network
+from stas_neuro.errors import InputError
+from stas_neuro.exporters.lava import assemble
 from stas_neuro.exporters.lava.execute import run_network
-from stas_neuro.exporters.lava.failure import LavaFailure
-from stas_neuro.exporters.lava.run import LavaRunError, run_lava
+from stas_neuro.exporters.lava.failure import LavaRunError
+from stas_neuro.exporters.lava.run import run_lava
 from stas_neuro.ir import Graph
 from stas_neuro.reference import run_reference
 from stas_neuro.trace import Trace
@@ -106,11 +107,17 @@ def test_unknown_runtimes_are_refused() -> None:
         run_lava(graph, images_for(graph, 1), runtime="threads")
 
 
-def test_a_wire_against_the_order_is_named_not_waited_for() -> None:
-    network = build_network(build(Recipe(norm=False)))
-    undelayed = replace(network, wires=tuple(replace(wire, delay=0) for wire in network.wires))
-    with pytest.raises(LavaFailure, match="mask_in waits for a message that nobody sends"):
-        run_network(undelayed, np.zeros((1, 2, 4, 6)))
+def test_an_edge_against_the_order_is_named_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = build(Recipe(norm=False))
+    undelayed = tuple(replace(edge, delay=0) for edge in graph.edges)
+    monkeypatch.setattr(assemble, "connections", lambda graph: undelayed)
+    with pytest.raises(LavaRunError, match="mask_in waits for a message that nobody sends"):
+        run_network(graph, np.zeros((1, 2, 4, 6)))
+
+
+def test_graphs_with_batch_norm_are_refused() -> None:
+    with pytest.raises(InputError, match=r"is traced.*fold it first"):
+        run_network(build(Recipe(norm=True)), np.zeros((1, 2, 4, 6)))
 
 
 # The multi-process runtime
