@@ -24,12 +24,12 @@ from stas_neuro.exporters.lava.schedule import Schedule, connections
 from stas_neuro.ir import Array, Edge, Graph, Input, op_of
 
 CHANNEL_SIZE = 2
-"""Messages that a channel of the multi-process runtime holds: a delayed wire has up to two on the way."""
+"""Messages that a channel of the multi-process runtime holds: a delayed edge has up to two on the way."""
 
 
 @dataclass(frozen=True)
 class Assembly:
-    """Connected processes in topological order of the undelayed wires, and Lava's executable of them."""
+    """Connected processes in topological order of the undelayed edges, and Lava's executable of them."""
 
     processes: tuple[NodeProcess, ...]
     executable: Executable

@@ -1,7 +1,7 @@
 """Runs an assembled network inside this interpreter: the models that Lava compiled, over in-memory channels.
 
 Models are stepped in topological order, so that what a process sends in a step has arrived when its receivers
-run. A delayed wire needs nothing more: its messages queue, and the receiver is a step behind.
+run. A delayed edge needs nothing more: its messages queue, and the receiver is a step behind.
 """
 
 from __future__ import annotations

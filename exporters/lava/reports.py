@@ -60,7 +60,7 @@ class Reporter:
             self.event(failed=who, error=line[:_FALLBACK_CHARACTERS], detail="")
 
     def record(self, name: str, arrays: Mapping[str, Array]) -> None:
-        """Send the record of a layer."""
+        """Send the record of a node's process."""
         self.event(record=name, arrays=dict(arrays))
 
     def show_stack_on_request(self, name: str) -> None:

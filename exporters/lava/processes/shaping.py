@@ -1,4 +1,4 @@
-"""Layers that move or merge values and compute no product of their own, token gates included."""
+"""Nodes that move or merge values and compute no product of their own, token gates included."""
 
 from __future__ import annotations
 
