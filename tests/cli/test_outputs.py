@@ -115,7 +115,7 @@ def test_outputs_and_inputs_are_apart(place: Place, tmp_path: Path) -> None:
         (("convert", place.bundle, "--to", "lava", "-o", place.bundle / "lava"), "which is read"),
         (("calibrate", tmp_path / "board.csv", "--profile", chip, "-o", chip, "--force"),
          f"{chip} is {chip}, which is read"),
-        ((*train, "-o", place.checkpoint), "holds no training"),
+        ((*train, "-o", place.checkpoint), "is not the directory of a training"),
         ((*train[:3], "--init", tmp_path / "trained" / "stage1", *train[5:], "-o", tmp_path / "trained"),
          f"contains {tmp_path / 'trained' / 'stage1' / 'config.json'}, which is read"),
     ]  # fmt: skip

@@ -291,7 +291,7 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "no activity": (
         remove("run/activity.json"),
         ("estimate", "run", "--profile", "loihi2"),
-        ("run has no activity.json", "give what run wrote"),
+        ("run has no activity.json", "give a directory written by run"),
     ),
     "damaged activity": (
         truncate("run/activity.json"),
@@ -354,7 +354,7 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "output is no training": (
         nothing,
         (*TRAIN[:-1], "run", "--force"),
-        ("run exists and holds no training", "choose another path"),
+        ("run exists and is not the directory of a training", "choose another path"),
     ),
     "output is no package": (
         nothing,

@@ -22,7 +22,7 @@ from stas_neuro.data import LabelledImages, load_data
 from stas_neuro.errors import CheckFailed, InputError
 from stas_neuro.exporters.lava.network import Network
 from stas_neuro.ir import Graph
-from stas_neuro.verifier import check_certificate, everywhere, verify
+from stas_neuro.verifier import check_certificate, driver, verify
 
 DOCS = (ROOT / "docs" / "verify.md").read_text()
 
@@ -117,22 +117,22 @@ def test_the_command_shows_integers_beside_floats(home: Path) -> None:
     shown = fine(*arguments).out
     document = fine(*arguments, "--json").json
     check_certificate(document)
-    for heading in ("The float network: 2 images", "The integer program: 2 images", "What integers change"):
+    for heading in ("The float network: 2 images", "The integer program: 2 images", "Effect of integers"):
         assert heading in shown
     assert len(re.findall(r" equal$", shown, re.M)) == 5
-    assert shown.count("Lava's network says what the graph says") == 2
+    assert shown.count("Lava's network equals the graph") == 2
     tightest = min(document["saturation"]["layers"], key=lambda layer: layer["headroom_bits"])
-    assert re.search(rf"tightest first.*\n.*\n{re.escape(tightest['layer'])} +{tightest['largest']} ", shown)
+    assert re.search(rf"smallest first.*\n.*\n{re.escape(tightest['layer'])} +{tightest['largest']} ", shown)
     hashes = {**document["source_sha256"], **document["bundle_sha256"]}.values()
     assert all(digest in shown for digest in (*hashes, document["certificate_sha256"]))
     assert document["data"]["images_sha256"] in shown and document["data"]["labels_sha256"] in shown
-    assert "every promise holds" in shown
+    assert "all requirements met" in shown
     only = fine(*arguments, "--arithmetic", "fixed").out
-    assert "The integer program" in only and "The float" not in only and "What integers" not in only
+    assert "The integer program" in only and "The float" not in only and "Effect of integers" not in only
 
 
 def test_the_command_fails_where_integers_differ(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    own = everywhere.build_network
+    own = driver.build_network
 
     def faulty(graph: Graph) -> Network:
         network = own(graph)
@@ -142,7 +142,7 @@ def test_the_command_fails_where_integers_differ(home: Path, monkeypatch: pytest
         changed = replace(layer, params={**layer.params, "vth": layer.params["vth"] // 2})
         return replace(network, layers=tuple(changed if each is layer else each for each in network.layers))
 
-    monkeypatch.setattr(everywhere, "build_network", faulty)
+    monkeypatch.setattr(driver, "build_network", faulty)
     done = stas("verify", home / "b", "--data", home / "data.npz", "--limit", "1", "-o", home / "failed")
     assert done.code == 1 and done.err.count("\n") == 1
     assert "Lava's fixed network is not the graph's: blocks.0.k_lif: vth is " in done.err
@@ -150,7 +150,7 @@ def test_the_command_fails_where_integers_differ(home: Path, monkeypatch: pytest
         r"Lava, in-process integer differs .*first at image 0, layer blocks\.0\.k_lif, ", done.err
     )
     assert "Lava's network DIFFERS from the graph: blocks.0.k_lif: vth" in done.out
-    assert "NOT every promise holds" in done.out
+    assert "NOT all requirements met" in done.out
     document = json.loads((home / "failed").read_bytes())
     check_certificate(document)
     assert document["passed"] is False
@@ -163,7 +163,7 @@ def test_a_certificate_is_replaced_by_force_only(home: Path, tmp_path: Path) -> 
     (tmp_path / "other").write_text("[1]")
     for path in (tmp_path / "other", tmp_path):
         refused = stas(*arguments, path, "--force")
-        assert refused.code == 2 and "exists and is no certificate" in refused.err
+        assert refused.code == 2 and "exists and is not a certificate" in refused.err
     assert "written to" in fine(*arguments, tmp_path / "c", "--arithmetic", "fixed").out
     fine(*arguments, tmp_path / "c", "--arithmetic", "float", "--force")
     assert [part["arithmetic"] for part in json.loads((tmp_path / "c").read_bytes())["parts"]] == ["float"]
