@@ -135,8 +135,8 @@ def test_compare_ranks_chips_and_tells_what_halting_saves(place: Place, tmp_path
     flattering = ("--baseline", str(place.without), "--baseline-schedule", "raster", "--json")
     rows = fine("compare", place.run, *flattering).json["comparison"]["rows"]
     assert {(row["schedule"], row["baseline_schedule"]) for row in rows} == {("raster", "raster")}
-    assert "against" in shown and "without" in shown and "cmos45" not in shown
-    assert "against" not in fine("compare", place.run).out
+    assert "relative to" in shown and "without" in shown and "cmos45" not in shown
+    assert "relative to" not in fine("compare", place.run).out
     files = ("--csv", tmp_path / "savings.csv", "--picture", tmp_path / "savings.png")
     written = fine("compare", place.run, "--baseline", str(place.without), *files, "--json").json
     assert {row["schedule"] for row in written["schedules"]} == {"raster", "pipelined"}

@@ -233,7 +233,7 @@ def test_pictures_and_tables_are_replaced_by_force_where_they_are_ours(place: Pl
     assert "--force" in stas(*arguments).err
     fine(*arguments, "--force")
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "s.png")
-    assert "s.png exists and is no picture of stas-neuro" in stas(*arguments, "--force").err
+    assert "s.png exists and is not a picture of stas-neuro" in stas(*arguments, "--force").err
     (tmp_path / "s.png").unlink()
     (tmp_path / "s.csv").write_text("name,salary\n")
-    assert "s.csv exists and is no comparison as CSV" in stas(*arguments, "--force").err
+    assert "s.csv exists and is not a comparison as CSV" in stas(*arguments, "--force").err

@@ -230,12 +230,12 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "image shape": (
         images(images=np.zeros((2, 9, 7), np.uint8)),
         RUN,
-        ("data.npz: 2 images of shape (1, 9, 7), the model takes (1, 8, 8)", "give data"),
+        ("data.npz: 2 images of shape (1, 9, 7), the model requires (1, 8, 8)", "give images"),
     ),
     "image shape for verify": (
         images(images=np.zeros((2, 3, 8, 8), np.uint8)),
         ("verify", "bundle", "--data", "data.npz"),
-        ("data.npz: 2 images of shape (3, 8, 8), the model takes (1, 8, 8)", "give data"),
+        ("data.npz: 2 images of shape (3, 8, 8), the model requires (1, 8, 8)", "give images"),
     ),
     # training
     "unlabelled": (images(images=PIXELS), TRAIN, ("data.npz: has no labels", "add an array named labels")),
