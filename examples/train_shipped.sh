@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains the shipped models and their rivals anew, in some hours on two cores; each run goes on where it was ended.
+# Retrains the shipped models and their baselines, in some hours on two cores; an interrupted run is continued.
 #   bash examples/train_shipped.sh [DIRECTORY [MODEL...]]
 set -euo pipefail
 out=${1:-runs/shipped}
