@@ -65,7 +65,7 @@ class Truncated(Halting):
 
 
 def truncations(model: StasModel, data: Any) -> list[dict[str, Any]]:
-    """Evaluate the model with all tokens stopped after 1, 2, ... visits, with the better of two weightings."""
+    """Evaluate the model with all tokens stopped after 1, 2, ... visits; the better of two weightings."""
     visits = model.config.time_steps * model.config.depth
     rows = []
     for stop in range(1, visits + 1):
