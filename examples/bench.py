@@ -1,17 +1,16 @@
-"""How fast each backend classifies images on this machine, in one run, and what starting the program costs.
+"""Measure the speed of each backend on this machine, and the start-up time of the program.
 
     python examples/bench.py [--images 64] [--threads 1] [--repeats 3] [--output bench.json]
     python examples/bench.py --quick
     python examples/bench_compare.py old.json new.json
 
-Every backend runs in a process of its own, after a warm-up, from uint8 images to logits. Rates are medians
-over the repeats of images a second of a whole call: whatever a backend sets up for a call counts. Peak memory
-is that of the process and, of a backend that starts others, of the largest of these, each counted alone.
-These are wall-clock times of a CPU that simulates: they say nothing about the speed of any chip.
+Every backend runs in a separate process, after a warm-up, from uint8 images to logits. Rates are the medians
+over the repeats of images per second of a whole call, including the set-up of a call. Peak memory is that of
+the largest process. These are wall-clock times of a simulation on a CPU, unrelated to the speed of any chip.
 
-Every figure is also given as a ratio to the same figure of a named rival in the same run, which is what two
-commits or two machines are compared by: backends to torch that masks halted tokens, the start of
-``stas-export --help`` to that of Python with click.
+Every figure is also given as a ratio to the same figure of a named baseline in the same run, so that commits
+and machines can be compared: for backends the baseline is torch with masked tokens, for the start of
+``stas-export --help`` it is Python with click.
 """
 
 from __future__ import annotations
@@ -40,18 +39,18 @@ from numpy.typing import NDArray
 import stas_neuro
 from stas_neuro.assets import HALTING_MODEL, IMAGES, asset
 
-CHUNK = 32  # images at once, where a backend is batched
+CHUNK = 32  # batch size, if a backend is batched
 BACKENDS = {
     "torch, masking": "all tokens computed, halted ones masked",
-    "torch, skipping": "live tokens only",
+    "torch, skipping": "active tokens only",
     "torch, counting": "skipping, and every event counted",
     "reference": "numpy, every event counted",
-    "reference, integers": "the program of 8-bit integers in numpy",
+    "reference, integers": "the 8-bit integer program in numpy",
     "lava, integers": "the same on Lava's process models, stepped in one interpreter",
     "lava, cores": "the same on cores of loihi2, every event counted by piece",
-    "lava, gated cores": "the same, cores without a live token not stepped",
+    "lava, gated cores": "the same, cores without an active token are not updated",
     "lava, in-process": "Lava's process models stepped in one interpreter, every event counted",
-    "lava, multiprocess": "Lava's own runtime, a process a node; starting them is part of a call",
+    "lava, multiprocess": "Lava's own runtime, a process for each node; includes starting them in each call",
 }
 BASELINE = "torch, masking"
 STARTUP, BARE = "stas-export --help", "python -c 'import click'"
@@ -62,7 +61,7 @@ PACKAGES = ("stas-neuro", "numpy", "torch", "norse", "lava-nc")
 
 @dataclass(frozen=True)
 class Task:
-    """What a child process measures."""
+    """The measurement of a child process."""
 
     backend: str
     model: str
@@ -75,11 +74,11 @@ class Task:
 
 @dataclass(frozen=True)
 class Figure:
-    """One quantity of a backend, or of starting the program: the median and the range of its repeats."""
+    """One quantity of a backend or of the start-up: median and range of its repeats."""
 
     what: str
     quantity: str
-    """images_per_s; one_image_s, of a call with one image; peak_memory_bytes; cpu_s."""
+    """images_per_s; one_image_s (a call with one image); peak_memory_bytes; cpu_s."""
     value: float
     low: float
     high: float
@@ -90,7 +89,7 @@ class Figure:
         return cls(what, quantity, statistics.median(values), min(values), max(values))
 
     def against(self, rival: Figure) -> dict[str, Any]:
-        """Return the figure as JSON, with its ratio to a rival of the same run."""
+        """Return the figure as JSON, with its ratio to a baseline of the same run."""
         return asdict(self) | {
             "rival": rival.what,
             "ratio": self.value / rival.value,
@@ -100,10 +99,10 @@ class Figure:
 
 
 def measure(task: Task) -> list[Figure]:
-    """Time one backend; to be called in a fresh process, whose peak memory is then this backend's."""
+    """Measure one backend; call it in a new process, so that peak memory is that of this backend."""
     images = stas_neuro.load_data(str(asset(IMAGES))).images[: task.images]
     run = _torch_call(task) if task.backend.startswith("torch") else _bundle_call(task)
-    run(images[: min(len(images), CHUNK)])  # warm-up: what is imported, compiled or cached at first use
+    run(images[: min(len(images), CHUNK)])  # warm-up: imports, compilation and caches
     one = [_seconds(run, images[:1]) for _ in range(task.repeats)]
     rates = [len(images) / _seconds(run, images) for _ in range(task.repeats)]
     own, others = (
@@ -163,7 +162,7 @@ def _bundle_call(task: Task) -> Callable[[NDArray[np.uint8]], Any]:
 
 
 def startup(what: str, command: Sequence[str], repeats: int) -> Figure:
-    """CPU seconds, user and system, of a command."""
+    """Measure the CPU seconds, user and system, of a command."""
     seconds = []
     for _ in range(repeats + 1):
         process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL)
@@ -176,11 +175,11 @@ def startup(what: str, command: Sequence[str], repeats: int) -> Figure:
 
 
 def bench(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Measure everything; plain data for JSON."""
-    # Read by numpy and torch when they are imported, which children do.
+    """Measure everything; returns plain data for JSON."""
+    # numpy and torch read these when child processes import them.
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(arguments.threads)
     os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")  # norse's use of torch.jit
-    load = os.getloadavg()[0]  # of others: later it is our own
+    load = os.getloadavg()[0]  # before the measurements, so that it is the load of other programs
     backends = {name: what for name, what in BACKENDS.items() if not arguments.quick or name not in SLOW}
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as directory:
@@ -222,7 +221,7 @@ def bench(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def commit() -> str:
-    """Name the commit, with "-dirty" where files differ from it."""
+    """Return the commit, with "-dirty" if files differ from it."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"
@@ -260,7 +259,7 @@ def show(result: dict[str, Any]) -> None:
         title=f"{settings['model']}, {settings['images']} images, {settings['dtype']}", box=box.SIMPLE_HEAD
     )
     table.add_column("backend", no_wrap=True)
-    for name in ("images/s", "range", "x torch", "alone, s", "peak MB"):
+    for name in ("images/s", "range", "x torch", "one image, s", "peak MB"):
         table.add_column(name, justify="right", no_wrap=True)
     for backend in result["backends"]:
         rate = figures[backend, "images_per_s"]
@@ -276,8 +275,8 @@ def show(result: dict[str, Any]) -> None:
     console.print(table)
     start = figures[STARTUP, "cpu_s"]
     for line in (
-        f"Medians of {settings['repeats']} calls; x torch: against {BASELINE}.",
-        "Alone: a call with one image. Peak memory: of the largest single process, imports included.",
+        f"Medians of {settings['repeats']} calls; x torch: ratio to {BASELINE}.",
+        "One image: a call with one image. Peak memory: of the largest single process, including imports.",
         f"{result['machine']}, {settings['threads']} thread(s), Python {result['versions']['python']}, "
         f"load average {result['load_average']:.1f}: wall-clock time of this CPU, not of any chip.",
         f"{STARTUP}: {start['value']:.2f} CPU seconds, {start['ratio']:.1f} x {BARE}.",
@@ -290,15 +289,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--images", type=int, help="images a call (1 to 512, default 64)")
+    parser.add_argument("--images", type=int, help="images per call (1 to 512, default 64)")
     parser.add_argument("--threads", type=int, default=1, help="threads of numpy and torch (default 1)")
-    parser.add_argument("--repeats", type=int, help="calls, of which the median counts (default 3)")
+    parser.add_argument("--repeats", type=int, help="number of calls, whose median is reported (default 3)")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--model", type=Path, help="a checkpoint directory instead of the shipped model")
     parser.add_argument(
         "--quick", action="store_true", help="8 images, 2 repeats, without Lava's own runtime: about a minute"
     )
-    parser.add_argument("--output", type=Path, help="write JSON to this file too")
+    parser.add_argument("--output", type=Path, help="also write JSON to this file")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     arguments = parser.parse_args()
     for name, usual in {"images": 64, "repeats": 3}.items():

@@ -1,10 +1,10 @@
-"""Two files of ``bench.py --output`` side by side: how each figure stands to its rival of the same run.
+"""Compare two files of ``bench.py --output``: the ratio of each figure to the baseline of the same run.
 
     python examples/bench_compare.py old.json new.json
 
-Ratios are compared, not times, so that a busier or another machine counts less. "apart" marks a figure whose
-ranges over the repeats do not overlap; the others may be chance, and so may it be with few repeats on a busy
-machine.
+Ratios are compared, not times, to reduce the effect of a busy or different machine. "apart" marks a figure
+whose ranges over the repeats do not overlap. Other differences may be random; with few repeats on a busy
+machine this one may be random too.
 """
 
 from __future__ import annotations
@@ -30,19 +30,20 @@ def read(path: Path) -> dict[str, Any]:
         result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         found = (result["format"], result["schema_version"])
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{path} is no benchmark: {error!r}", "give a file of bench.py --output") from error
+        what = f"{path} is not a benchmark: {error!r}"
+        raise InputError(what, "give a file of bench.py --output") from error
     if found != FORMAT:
         raise InputError(f"{path}: format is {found}, this program reads {FORMAT}", "run the bench again")
     return result
 
 
 def compare(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, str, str, str, str, str]]:
-    """Return what, quantity, both ratios, the second over the first, and whether their ranges are apart.
+    """Return rows of subject, quantity, both ratios, the second divided by the first, and "apart" or "".
 
     Raises
     ------
     InputError
-        The two did not measure the same; every difference is reported.
+        If the settings of the two differ; every difference is reported.
     """
     settings = a["settings"].keys() | b["settings"].keys()
     pairs = [(name, a["settings"].get(name), b["settings"].get(name)) for name in sorted(settings)]
@@ -83,7 +84,7 @@ def show(a: dict[str, Any], b: dict[str, Any]) -> None:
             f"{name}: {each['commit']}, {each['machine']}, load {each['load_average']:.1f}, {versions}"
         )
     rivals = dict.fromkeys(each["rival"] for each in b["figures"])
-    console.print(f"Each as a ratio to the same figure of {' or '.join(rivals)} in the same run.")
+    console.print(f"Figures are ratios to the same figure of {' or '.join(rivals)} in the same run.")
 
 
 def main() -> int:

@@ -1,10 +1,10 @@
-"""The shipped models on every chip of the catalogue: placed, run, and priced with and without halting.
+"""Compare the shipped models with and without halting on every chip of the catalogue.
 
     python examples/compare_profiles.py -o comparison --images 128
 
-On a chip whose cores are known the networks are placed, on another they are priced without a mapping; each
-chip gates as far as it can. A model is compared with its own first stage of training, which does not halt,
-and with a model trained for one time step. Writes ``comparison.csv`` and ``comparison.png``.
+The networks are placed on chips whose cores are known, and priced without a mapping on others, with the
+strongest gating that the chip supports. A model is compared with its own first stage of training, which does
+not halt, and with a model trained for one time step. Writes ``comparison.csv`` and ``comparison.png``.
 """
 
 from __future__ import annotations
@@ -51,17 +51,17 @@ def network(name: str) -> Graph:
 class Runner:
     """Runs networks on the cores of chips, each placement once.
 
-    `images` are priced; from `profiling`, which are others, placements learn which tokens halt together.
+    `images` are priced; placements learn from the separate images of `profiling` which tokens halt together.
     """
 
     images: LabelledImages
     profiling: LabelledImages
     notes: dict[str, None] = field(default_factory=dict)
     _done: dict[object, tuple[Graph, Activity]] = field(default_factory=dict)
-    """With the graph, so that its `id` stays its own."""
+    """Activities by the ids of graph and images; the graph is stored to keep its `id` valid."""
 
     def run(self, networks: Mapping[str, Graph], profile: Profile) -> dict[str, Activity]:
-        """Give what networks, by name, do on a chip: all on its cores, or none where one has no place."""
+        """Run networks, by name, on the cores of a chip; without cores if one of them cannot be placed."""
         mappings = self._place(networks, profile)
         return {name: self._run(graph, self.images, mappings.get(name)) for name, graph in networks.items()}
 
@@ -71,16 +71,15 @@ class Runner:
             return {}
         mappings = {}
         for name, graph in networks.items():
-            # Which tokens share a core matters where cores can be gated.
+            # The assignment of tokens to cores matters only if cores can be gated.
             learnt = bool(graph.accumulators) and gating_of(profile) != "silent"
             seen = self._run(graph, self.profiling, None) if learnt else None
             strategy: Strategy = "halting-aware" if learnt else "token-major"
             try:
                 mappings[name] = place(graph, profile, strategy=strategy, seen=seen)
             except InputError as error:
-                self.notes[f"{profile.name}: priced without a mapping, as {name} has no place: {error}"] = (
-                    None
-                )
+                note = f"{profile.name}: priced without a mapping, as {name} cannot be placed: {error}"
+                self.notes[note] = None
                 return {}
         return mappings
 
@@ -92,7 +91,7 @@ class Runner:
 
 
 def gating_of(profile: Profile) -> Gating:
-    """Name the gating that goes as far as a chip can: of power only where its cores are known."""
+    """Return the strongest gating that a chip supports; power gating only if its cores are known."""
     if profile.reason("capabilities.core_gating") is not None:
         return "silent"
     can = profile.capability("core_gating")
@@ -104,7 +103,7 @@ def gating_of(profile: Profile) -> Gating:
 def compare_on_chips(
     runner: Runner, halting: tuple[str, Graph], baselines: Mapping[str, Graph], profiles: Sequence[Profile]
 ) -> Comparison:
-    """Compare a network that halts with others, by label, on each chip as it is placed there."""
+    """Compare a halting network with baselines, by label, placed on each chip."""
     label, graph = halting
     found = []
     for profile in profiles:
@@ -118,10 +117,10 @@ def compare_on_chips(
 
 
 def split_images(count: int) -> tuple[LabelledImages, LabelledImages]:
-    """Give the first `count` of the shipped test images, and as many others to learn placements from."""
+    """Return the first `count` of the shipped test images, and the next `count` to learn placements from."""
     data = load_data(str(IMAGES))
     if not 1 <= count <= len(data) // 2:
-        raise InputError(f"{count} images, of {len(data)}", f"give 1 to {len(data) // 2}")
+        raise InputError(f"{count} of {len(data)} images", f"give 1 to {len(data) // 2}")
     return data.select(slice(0, count)), data.select(slice(count, 2 * count))
 
 

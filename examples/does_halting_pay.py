@@ -1,10 +1,10 @@
-"""Does halting pay on a chip, after its own cost? The shipped models, and one sentence that the data support.
+"""Does halting save energy on a chip, including its own cost? Results for the shipped models.
 
     python examples/does_halting_pay.py -o pay --images 256
 
-Each halting model is compared with its own first stage of training, which does not halt, on every chip that
-has static power and cores. The one that decides in raster order is also compiled for a pipeline with late
-decisions. Where a chip can gate cores, all modes are priced. Writes ``pay.csv`` and ``pay.png``.
+Each halting model is compared with its own first stage of training, which does not halt, on every chip with
+known static power and cores. The model with raster halting is also compiled with late decisions, for a
+pipeline. All gating modes of a chip are priced. Writes ``pay.csv`` and ``pay.png``, and prints a summary.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ MODES: dict[str, tuple[Gating, ...]] = {
     "core": ("silent", "core"),
     "power": ("silent", "core", "power"),
 }
-"""Gating modes by what a chip can do."""
+"""Gating modes to price, by the capability of the chip."""
 WHATIF = ("loihi2-gated-whatif",)
-"""Chips that nobody has built."""
+"""Hypothetical chips."""
 
 
 @cache
 def halting_networks() -> dict[str, tuple[Graph, str]]:
-    """Give the networks that halt, with the shipped model that each is of."""
+    """Return the halting networks by label, each with the name of its shipped model."""
     found: dict[str, tuple[Graph, str]] = {}
     for model in MODELS:
         graph, short = network(model), model.removeprefix("fashion-")
@@ -57,14 +57,14 @@ def halting_networks() -> dict[str, tuple[Graph, str]]:
 
 
 def whole_prices() -> list[Profile]:
-    """Give the chips that have a total energy: with cores, times and static power."""
+    """Return the chips with a total energy: with cores, times and static power."""
     profiles = [load_profile(name) for name in list_profiles()]
     needed = ("limits", "time", "power", "power.static")
     return [profile for profile in profiles if all(profile.reason(name) is None for name in needed)]
 
 
 def price(runner: Runner, profiles: list[Profile]) -> dict[str, Comparison]:
-    """Compare each network that halts, by label, with its first stage: on each chip, in all its modes."""
+    """Compare each halting network, by label, with its first stage on each chip in all its gating modes."""
     found: dict[str, list[Comparison]] = {}
     for label, (graph, model) in halting_networks().items():
         stage1 = network(f"{model}/stage1")
@@ -78,36 +78,37 @@ def price(runner: Runner, profiles: list[Profile]) -> dict[str, Comparison]:
 
 
 def joined(results: list[Comparison]) -> Comparison:
-    """Put comparisons one after another."""
+    """Concatenate comparisons."""
     return replace(results[0], rows=tuple(row for result in results for row in result.rows))
 
 
 def sentence(results: dict[str, Comparison], images: int) -> str:
-    """Say what the data support: by the operation count, on chips that exist, and on the what-if."""
-    told = []
+    """Summarise savings in the operation count, on existing chips, and on the what-if."""
+    savings = []
     for label, result in results.items():
-        # Without a mapping: on cores, products of keys and values are computed on several and count again.
+        # Without a mapping, because on cores repeated products of keys and values are counted repeatedly.
         counted = next(row.op_count_saving for row in result.rows if row.profile == OP_COUNT)
         chips = [row for row in result.rows if row.profile != OP_COUNT]
         existing = _range([row for row in chips if row.profile not in WHATIF])
         gated = [row for row in chips if row.halting is not None and row.halting.gating == "power"]
-        told.append(f"{counted or 0:+.0%}, {existing} and {_range(gated)} ({label})")
+        savings.append(f"{counted or 0:+.0%}, {existing} and {_range(gated)} ({label})")
     return (
-        f"On {images} Fashion-MNIST images halting saves, of the energy of the same network without it: by "
-        "the 45 nm operation count, on Loihi 1 and 2 with idle neurons, static power and its own cost, "
-        f"and on a Loihi 2 that could gate its cores (what-if): {'; '.join(told)}. Less than 0 costs more."
+        f"Energy saved by halting on {images} Fashion-MNIST images, relative to the same network without it: "
+        "in the 45 nm operation count, on Loihi 1 and 2 with idle neurons, static power and the cost of "
+        f"halting, and on a Loihi 2 that could gate its cores (what-if): {'; '.join(savings)}. "
+        "Negative values cost energy."
     )
 
 
 def _range(rows: list[Saving]) -> str:
-    """Tell the lowest and the highest end of the savings of some rows."""
+    """Format the lowest and the highest end of the savings of some rows."""
     savings = [row.energy_saving for row in rows if row.energy_saving is not None]
     low, high = min(saving.low for saving in savings), max(saving.high for saving in savings)
     return f"{low:+.0%} to {high:+.0%}"
 
 
 def main() -> None:
-    """Price, write the files, and end with the sentence."""
+    """Price, write the files, and print the summary."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("-o", "--output", type=Path, required=True, help="directory for CSV and picture")

@@ -1,9 +1,9 @@
-"""Accuracy and halting of the shipped models' integer programs on the 10,000 Fashion-MNIST test images.
+"""Measure accuracy and halting of the shipped models' integer programs on 10,000 Fashion-MNIST test images.
 
     python examples/evaluate_integers.py
 
-Each halting model in float64 and as integers of 8, 6 and 4 bits, scales chosen on 128 training images; and,
-where a model was fine-tuned to integers (a directory such as ``4bit`` beside it), that too.
+Runs each halting model in float64 and as integers with 8, 6 and 4 bits, with scales chosen on 128 training
+images, and models that were fine-tuned to integers (a subdirectory such as ``4bit``).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CONSOLE = Console(stderr=True)
 
 
 def programs(model: Path, bits: list[int], sample: LabelledImages) -> list[tuple[str, Graph]]:
-    """The model's network in floats, as integers, and as fine-tuned integers, with what to call each."""
+    """Return the model's network in floats, as integers, and as fine-tuned integers, with their labels."""
     folded = stas_neuro.fold(model)
     found = [("float64", folded)]
     found += [(f"{width} bits", stas_neuro.quantise(folded, sample, bits=width)) for width in bits]
@@ -47,10 +47,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--models", type=Path, nargs="+", help="checkpoint directories; by default the shipped ones"
+        "--models", type=Path, nargs="+", help="checkpoint directories (default: the shipped models)"
     )
     parser.add_argument("--bits", type=int, nargs="*", default=[8, 6, 4])
-    parser.add_argument("--limit", type=int, help="take only the first images")
+    parser.add_argument("--limit", type=int, help="use only the first images")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     models = arguments.models or [MODELS / "fashion-spikformer", MODELS / "fashion-spikingformer"]
@@ -75,7 +75,7 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(rows, indent=1))
         return
-    table = Table("model", "weights", "accuracy", "token ratio", "classified otherwise", "visits changed")
+    table = Table("model", "weights", "accuracy", "token ratio", "predictions changed", "visits changed")
     for row in rows:
         values = (f"{row[key]:.4f}" for key in ("accuracy", "token_ratio", "top1_changes", "visits_changed"))
         table.add_row(row["model"], row["weights"], *values)

@@ -1,10 +1,11 @@
-"""Accuracy and halting of the shipped models on the 10,000 Fashion-MNIST test images, beside their rivals.
+"""Measure accuracy and halting of the shipped models and their baselines on Fashion-MNIST.
 
     python examples/evaluate_shipped.py --split test
 
-Rivals of a halting model: its own truncation, where every token stops after the same number of visits, and
-models trained for fewer time steps. ``--split holdout`` uses the training images that training kept back,
-for choosing: those that a checkpoint records, or of the shipped models, which record none, the last 5,000.
+Baselines of a halting model are its own truncation, where every token stops after the same number of visits,
+and models trained for fewer time steps. ``--split test`` uses the 10,000 test images, ``--split holdout``
+held-out training images, for model selection: those that a checkpoint records, or the last 5,000 for the
+shipped models, which record none.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ HOLDOUT = 5000
 
 
 class Truncated(Halting):
-    """All tokens stop after ``stop`` visits (raster order), whatever their scores say.
+    """Stop all tokens after ``stop`` visits (raster order), independent of their scores.
 
-    Visits weigh as they do under halting while the scores leave something to weigh; the last visit takes the
-    rest. With ``even`` every visit weighs by its share of the scores instead.
+    Visits have the weights of halting until these sum to 1; the last visit has the remainder. With ``even``
+    the weight of every visit is its share of the scores instead.
     """
 
     def __init__(self, config: StasConfig, like: Tensor, stop: int, even: bool) -> None:
@@ -45,12 +46,12 @@ class Truncated(Halting):
         self.count = 0
 
     def open(self, step: int, block: int) -> Tensor:
-        """All tokens until the stop, then none."""
+        """Return the mask of all tokens until the stop, then of none."""
         self.visits.append(self.live)
         return self.live
 
     def visit(self, step: int, block: int, z: Tensor) -> Tensor:
-        """Weight of a visit, zero after the stop."""
+        """Return the weight of a visit, zero after the stop."""
         config = self.config
         self.count += 1
         h = torch.sigmoid(config.alpha * z[..., 0] + config.beta) * self.live
@@ -64,14 +65,14 @@ class Truncated(Halting):
 
 
 def truncations(model: StasModel, data: Any) -> list[dict[str, Any]]:
-    """The model with every token stopped after 1, 2, ... visits; of two ways to weigh, the better."""
+    """Evaluate the model with all tokens stopped after 1, 2, ... visits; the better of two weightings."""
     visits = model.config.time_steps * model.config.depth
     rows = []
     for stop in range(1, visits + 1):
         results = []
         for even in (False, True):
             model.make_halting = lambda config, like, e=even, s=stop: Truncated(config, like, s, e)
-            readout = "rectangular" if even else "raster"  # what normalises by the sum of weights
+            readout = "rectangular" if even else "raster"  # rectangular normalises by the sum of weights
             model.config = model.config.replace(accumulate=readout)
             results.append(evaluate(model, data))
         rows.append(
@@ -84,7 +85,7 @@ def truncations(model: StasModel, data: Any) -> list[dict[str, Any]]:
 
 
 def held_out(checkpoint: Path, data: LabelledImages) -> LabelledImages:
-    """The training images that a checkpoint was not trained on."""
+    """Return the training images that a checkpoint was not trained on."""
     record = load_training(checkpoint)
     if record is None:
         return data.select(slice(len(data) - HOLDOUT, None))
@@ -107,7 +108,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for directory in sorted(path.parent for path in arguments.models.rglob("config.json")):
         if (directory / "quantisation.json").exists():
-            continue  # examples/evaluate_integers.py measures it as what it is
+            continue  # examples/evaluate_integers.py measures integer programs
         model = load_checkpoint(directory)
         data = images if arguments.split == "test" else held_out(directory, images)
         rows.append({"model": str(directory.relative_to(arguments.models)), **evaluate(model, data)})

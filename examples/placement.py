@@ -1,11 +1,11 @@
-"""What each placement costs in core steps, where cores can be gated: the shipped model, on its test images.
+"""Compare placements by core steps, if cores can be gated: the shipped model on its test images.
 
     python examples/placement.py [--model DIR] [--profile NAME] [--groups G ...] [--limit N]
 
-The model runs once on training images, which halting-aware learns from, and once on test images, whose visits
-give core steps exactly: a core is stepped in a hardware step if a piece at work on it has a token that is
-visited. Hops are those of one message of every neuron to every core that takes it, with the cores where they
-were assigned, and in row-major order. Last, what each algorithm that groups tokens is worth.
+The model runs once on training images, from which halting-aware placement learns, and once on test images,
+whose visits give core steps exactly: a core is updated in a hardware step if a piece of the current stage on
+it has a visited token. Hops are those of one message of every neuron to every receiving core, with the
+assigned positions of cores, and in row-major order. Last, the algorithms that group tokens are compared.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from stas_neuro.placement.tiles import row_major_sites
 MODEL = Path(__file__).parent / "models" / "fashion-spikformer"
 TRAINING_IMAGES = 2000
 CAPACITY = 32
-"""Tokens that a group may have where algorithms are compared: 8192 neurons of 256 features."""
+"""Largest group in the comparison of algorithms: 8192 neurons of 256 features."""
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=MODEL)
     parser.add_argument("--profile", default="loihi2")
     parser.add_argument("--groups", type=int, nargs="+", default=[4, 7, 10])
-    parser.add_argument("--limit", type=int, help="test images, all if not given")
+    parser.add_argument("--limit", type=int, help="number of test images (default: all)")
     arguments = parser.parse_args()
     graph = stas_neuro.fold(arguments.model)
     profile = stas_neuro.load_profile(arguments.profile)
@@ -59,33 +59,31 @@ def main() -> None:
         f"counted on {tested.images} test images; token ratio {tested.token_ratio:.3f}"
     )
     print(
-        "per image, with how many times fewer than token-major: core steps in blocks, core steps in all, "
-        "neurons stepped in blocks"
+        "per image, with the reduction relative to token-major: core steps in blocks, core steps in total, "
+        "neurons updated in blocks"
     )
     for groups in arguments.groups:
         compare(graph, profile, groups, learned.activity, tested.visits)
-    print(
-        f"\nvisits in which a group of up to {CAPACITY} tokens lives, an image, by how the groups were found"
-    )
+    print(f"\nvisits per image in which a group of up to {CAPACITY} tokens is active, by grouping algorithm")
     for groups in arguments.groups:
         compare_algorithms(groups, learned.visits, tested.visits)
 
 
 def compare_algorithms(groups: int, learned: Visits, tested: Visits) -> None:
-    """Print what each algorithm finds where a group of any size takes one core."""
+    """Print the result of each algorithm if a group of any size needs one core."""
     images, tokens = len(tested), tested.shape[-1]
-    alike = [1] * CAPACITY
-    seen, unseen = (CoHalting(v.reshape(-1, tokens), alike, alike) for v in (learned, tested))
+    equal = [1] * CAPACITY
+    seen, unseen = (CoHalting(v.reshape(-1, tokens), equal, equal) for v in (learned, tested))
     found = {
         "scan order": scan_groups(tokens, groups),
         "greedy": greedy_groups(seen, groups),
-        "dynamic programme": contiguous_groups(seen, groups, groups),
+        "dynamic programming": contiguous_groups(seen, groups, groups),
         "local search": candidates(seen, groups)[0],
     }
     first = unseen.total(found["scan order"])
     visits = {name: unseen.total(cut) for name, cut in found.items()}
-    told = (f"{name} {count / images:.2f} ({first / count:.3f}x)" for name, count in visits.items())
-    print(f"{groups} groups: {', '.join(told)}")
+    results = (f"{name} {count / images:.2f} ({first / count:.3f}x)" for name, count in visits.items())
+    print(f"{groups} groups: {', '.join(results)}")
 
 
 def compare(graph: Graph, profile: Profile, groups: int, seen: Activity, visits: Visits) -> None:
@@ -97,7 +95,7 @@ def compare(graph: Graph, profile: Profile, groups: int, seen: Activity, visits:
     }
     figures = {row: stepped(graph, mapping, visits) for row, mapping in placed.items()}
     base = figures["token-major", OBJECTIVES[0]]
-    print(f"\n{groups} groups: {'placement':32}{'cores':>6}{'in blocks':>10}{'core steps':>16}{'of all':>16}"
+    print(f"\n{groups} groups: {'placement':32}{'cores':>6}{'in blocks':>10}{'core steps':>16}{'total':>16}"
           f"{'neurons':>17}{'hops':>10}{'row-major':>11}")  # fmt: skip
     for row, mapping in placed.items():
         name = row[0] if row[0] != "halting-aware" else f"{row[0]} ({row[1]})"
@@ -112,7 +110,7 @@ def compare(graph: Graph, profile: Profile, groups: int, seen: Activity, visits:
 
 
 def stepped(graph: Graph, mapping: Mapping, visits: Visits) -> tuple[int, float, float, float]:
-    """Give the cores of blocks, core steps in blocks and in all, and neurons stepped in blocks, an image."""
+    """Return cores of blocks, and per image core steps in blocks and total, and neurons updated in blocks."""
     blocks = sorted({p.core for p in mapping.pieces if graph.node(p.layer).scope.startswith("block")})
     count = core_steps(graph, mapping, visits)
     return (
@@ -124,7 +122,7 @@ def stepped(graph: Graph, mapping: Mapping, visits: Visits) -> tuple[int, float,
 
 
 def hops(graph: Graph, mapping: Mapping) -> int:
-    """Count the hops of one message of every neuron to every core that takes it."""
+    """Count the hops of one message of every neuron to every receiving core."""
     return sum(int((route.hops_x + route.hops_y).sum()) for route in routes(graph, mapping).routes)
 
 

@@ -1,11 +1,11 @@
-"""What a pipeline does to halting decisions, on the 10,000 Fashion-MNIST test images.
+"""Measure the effect of late decisions in a pipeline on the 10,000 Fashion-MNIST test images.
 
     python examples/stale_schedule.py --limit 1000
 
-In raster order a model step starts when the one before has ended. Started d hardware steps early, its halting
-decisions rest on the scores that have arrived by then. Each row is such a schedule: the hardware steps from
-one model step to the next, and of all; the visits a token that it adds to those of raster halting and leaves
-out of them, and their share of all T*L; the share of visits made; images classified otherwise; accuracy.
+In raster order a model step starts when the previous one has ended. If it starts d hardware steps early, its
+halting decisions use the scores that have arrived by then. Each row is such a schedule, with: hardware steps
+from one model step to the next, and in total; visits per token added and lost relative to raster halting, and
+their share of all T*L; the share of visits made; number of predictions changed; accuracy.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ COLUMNS = {
     "interval": "interval",
     "hardware_steps": "hardware steps",
     "visits_added": "added",
-    "visits_left_out": "left out",
+    "visits_left_out": "lost",
     "share_changed": "changed",
     "token_ratio": "token ratio",
     "top1_changes": "top-1 changes",
@@ -44,17 +44,17 @@ COLUMNS = {
 
 
 def turning_points(graph: Graph) -> list[int]:
-    """For each set of scores that delays let arrive, the largest delay: a shorter one saves no decision."""
+    """Return the largest delay for each set of arriving scores: shorter ones change the same decisions."""
     chosen: dict[tuple[tuple[int, ...], ...], int] = {}
     for late in range(1, spiking_stages(graph)):
-        # What comes T - 1 model steps late comes after the last decision.
+        # A score that is T - 1 model steps late arrives after the last decision.
         lags = (node.lags for node in DelayDecisions(late)(graph).accumulators)
         chosen[tuple(tuple(min(lag, graph.time_steps - 1) for lag in each) for each in lags)] = late
     return list(chosen.values())
 
 
 def compared(graph: Graph, late: int, trace: Trace, base: Trace, data: LabelledImages) -> dict[str, Any]:
-    """Count what late decisions change."""
+    """Compare a run with late decisions with one in raster order."""
     stages, tokens = spiking_stages(graph), trace.visits[:, 0, 0].size
     return {
         "late": late,
@@ -86,10 +86,10 @@ def main() -> None:
     )
     parser.add_argument("--model", type=Path, default=MODEL, help="checkpoint directory")
     parser.add_argument(
-        "--late", type=int, nargs="+", metavar="D", help="by default those that differ, up to S - 1"
+        "--late", type=int, nargs="+", metavar="D", help="delays in hardware steps (default: all that differ)"
     )
     parser.add_argument("--data", default="fashion-mnist")
-    parser.add_argument("--limit", type=int, help="take only the first images")
+    parser.add_argument("--limit", type=int, help="use only the first images")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     graph = stas_neuro.fold(arguments.model)

@@ -1,9 +1,9 @@
-"""Compare estimates with published measurements, nothing fitted.
+"""Compare estimates with published measurements, without fitting.
 
     python examples/validate.py
 
-`make validate` runs it, and compares with SANA-FE, too. Exit code 1 where a bound that docs/validation.md
-promises is missed.
+`make validate` runs it, and also compares with SANA-FE. Exit code 1 if a bound that docs/validation.md
+requires is missed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PROMISES = {"error": "within {:.0%}", "interval": "inside the interval", "none"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the tables; gives the exit code."""
+    """Print the tables and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.parse_args(arguments)
     console = Console(width=200)
@@ -38,14 +38,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in missed:
         console.print(f"missed: {name}", style="red")
     if not missed:
-        console.print("all that is promised holds")
+        console.print("all required bounds are met")
     return 1 if missed else 0
 
 
 def _published_table(checks: Sequence[Check]) -> Table:
     table = Table(
-        "run", "quantity", "predicted", "low", "high", "measured", "error", "promised", "holds", "",
-        box=box.SIMPLE, title="Published measurements, nothing fitted",
+        "run", "quantity", "predicted", "low", "high", "measured", "error", "required", "met", "",
+        box=box.SIMPLE, title="Published measurements, without fitting",
     )  # fmt: skip
     for check in checks:
         predicted = check.predicted

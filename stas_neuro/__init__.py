@@ -55,7 +55,7 @@ _PUBLIC = {
     "verify": "verifier",
     "write_activity": "activity",
 }
-"""Module of each public function: importing the package alone loads none of them."""
+"""Module of each public function; importing the package does not import these modules."""
 
 __all__ = [
     "CompileOptions",

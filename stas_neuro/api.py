@@ -1,4 +1,4 @@
-"""Compile a trained model and run it: most commands are a layer over this, `verification` and `energy`.
+"""Lower trained models to graphs, and run networks.
 
 ``stas_neuro`` re-exports the public functions.
 """
@@ -39,9 +39,9 @@ CHECKPOINT_FILES = ("config.json", "model.safetensors")
 PassRecord = AnyMapping[str, str | int | float | bool]
 """A pass by its name and arguments, as a bundle records it."""
 Progress = Callable[[int, int], None]
-"""Called with the number of finished images and of all."""
+"""Called with the number of finished images and the total number of images."""
 TrainReport = Callable[[dict[str, Any]], None]
-"""Called with each event of training, see `stas_neuro.training.train`."""
+"""Called with each event of training; see `stas_neuro.training.train`."""
 
 
 def load_model(
@@ -51,9 +51,9 @@ def load_model(
     epsilon: float | None = None,
     readout: str | None = None,
 ) -> StasModel:
-    """Load a checkpoint directory (or take a model), with another halting than it was trained with if asked.
+    """Load a checkpoint directory, or copy a model, and optionally override its trained halting.
 
-    The weights are shared with the model that is given, which itself stays as it is.
+    A copy shares its weights with the given model, which is not changed.
 
     Raises
     ------
@@ -79,20 +79,19 @@ def fold(
     epsilon: float | None = None,
     readout: str | None = None,
 ) -> Graph:
-    """Lower a trained model to a graph and fold its normalisations: what every backend but torch runs.
+    """Lower a trained model to a graph and fold its normalisations, as required by every backend but torch.
 
     Parameters
     ----------
     model : StasModel, str or Path
         A model, or the directory of a checkpoint.
     accumulate, epsilon, readout : optional
-        Replace those of the model's configuration; ``accumulate="off"`` ignores halting.
+        Override the model's configuration; ``accumulate="off"`` ignores halting.
 
     Raises
     ------
     InputError
-        If the checkpoint is missing or damaged, or a graph cannot say what the model holds (every reason at
-        once).
+        If the checkpoint is missing or damaged, or a graph cannot express the model (all reasons at once).
     """
     return run_passes(
         lower(model, accumulate=accumulate, epsilon=epsilon, readout=readout), [FoldBatchNorm()]
@@ -106,7 +105,7 @@ def lower(
     epsilon: float | None = None,
     readout: str | None = None,
 ) -> Graph:
-    """Give the traced graph, BatchNorms not yet folded; parameters as :func:`fold`."""
+    """Return the traced graph, with BatchNorms not yet folded; parameters as :func:`fold`."""
     loaded = load_model(model, accumulate=accumulate, epsilon=epsilon, readout=readout)
     with needs("torch"):
         from stas_neuro.frontend import torch_model
@@ -116,9 +115,9 @@ def lower(
 def provenance(
     checkpoint: str | Path, *, passes: Sequence[PassRecord] = (), **options: str | float | None
 ) -> Provenance:
-    """Tell where a bundle comes from: a checkpoint, the SHA-256 of its files, and the options given.
+    """Return the origin of a bundle: a checkpoint, the SHA-256 of its files, and the options given.
 
-    The path is absolute: `verify` looks for the checkpoint there, from whatever directory it is called.
+    The path is absolute, so that `verify` finds the checkpoint from any working directory.
     """
     directory = Path(checkpoint).resolve()
     return Provenance(
@@ -152,43 +151,44 @@ def run(  # noqa: PLR0913
     Parameters
     ----------
     network : Graph or Bundle
-        What :func:`stas_neuro.compile`, ``quantise`` or ``load_bundle`` gave. A quantised graph runs in
+        A result of :func:`stas_neuro.compile`, ``quantise`` or ``load_bundle``. A quantised graph runs in
         integers.
     images : LabelledImages or array
-        uint8 in 0..255 or floats in 0..1, as data have them, (B, C, H, W), or (B, T, C, H, W) for event data;
-        they are normalised here as in training, or given as integers to a quantised graph.
+        uint8 in 0..255 or floats in 0..1, shape (B, C, H, W), or (B, T, C, H, W) for event data. They are
+        normalised as in training, or passed as integers to a quantised graph.
     backend : str
-        "reference", the interpreter in numpy; "lava", a Lava process a node; "lava-stock", an integer program
-        as processes that come with Lava (docs/stock-lowering.md): results are the same, the activity is that
-        of the processes; or one that another package registers (`stas_neuro.backends`).
+        "reference", the interpreter in numpy; "lava", one Lava process for each node; "lava-stock", an
+        integer program with only the processes of Lava's library (docs/stock-lowering.md), with the same
+        results, but the activity of these processes; or one that another package registers
+        (`stas_neuro.backends`).
     dtype : float64 or float32
-        Precision of all arithmetic; integers have none.
+        Precision of float arithmetic; ignored for integers.
     runtime : "in-process" or "multiprocess"
-        Of Lava: stepped in this interpreter, or one operating-system process a node.
+        Runtime of Lava: in this interpreter, or one operating-system process for each node.
     deadline_s : float
         Longest time in seconds that Lava's multi-process runtime may take between two images.
     limit : int, optional
-        Run only the first images.
+        Run only the first `limit` images.
     record_spikes : bool
-        Whether the trace holds the spikes of every LIF.
+        Whether the trace has the spikes of every LIF.
     record_states : bool
-        Whether the trace of a quantised graph holds its membranes and accumulated scores.
+        Whether the trace of a quantised graph has its membranes and accumulated scores.
     arithmetic : "float" or "fixed"
         Which of the two networks of a bundle to run.
     mapping : Mapping, "bundle" or None
-        The cores on which the activity is counted: those of the bundle if it has any, others, or none. Stock
-        processes are on none.
+        The cores by which activity is counted: those of the bundle if it was placed, those of a mapping, or
+        none. Stock processes are not placed on cores.
     gating : "silent", "none", "core" or "power"
-        What becomes of halted tokens: they fall silent; they are computed and thrown away; or cores on which
-        all have halted are not stepped either (core and power alike). Results are the same.
+        How halted tokens are treated: they send no spikes; they are computed and discarded; or, for both core
+        and power, a core is not updated once all its tokens have halted. Results are the same.
     progress : callable, optional
-        Called with the number of finished images and of all.
+        Called with the number of finished images and the total number of images.
 
     Raises
     ------
     InputError
-        If images do not fit the network, hold other values or have labels of classes that it does not know,
-        or Lava is asked for and missing.
+        If the shape or values of the images do not fit the network, the network does not have their classes,
+        or Lava is requested and not installed.
     LavaRunError
         If Lava's multi-process runtime fails.
     """
@@ -198,15 +198,15 @@ def run(  # noqa: PLR0913
     runner = BACKENDS.get(backend)
     precision = _PRECISIONS.get(np.dtype(dtype).name)
     if precision is None:
-        raise InputError(f"no run is of dtype {np.dtype(dtype)}", f"use one of {', '.join(DTYPES)}")
+        raise InputError(f"dtype {np.dtype(dtype)} is not supported", f"use one of {', '.join(DTYPES)}")
     graph = network.of(arithmetic) if isinstance(network, Bundle) else network
     if arithmetic == "fixed" and graph.stage != Stage.QUANTISED:
-        raise InputError(f"the graph is {graph.stage}, it has no integers", "quantise it first")
+        raise InputError(f"the graph is {graph.stage}, not an integer program", "quantise it first")
     unplaced = runner.processes != "own" and mapping == "bundle"
     cores = _cores_of(network, graph, None if unplaced else mapping)
     if gating in ("core", "power") and cores is None:
-        remedy = "compile the bundle with --placement, and run its own processes on the cores"
-        raise InputError(f"gating is {gating}, and the run is on no cores", remedy)
+        remedy = "compile the bundle with --placement, and use a backend that runs on its cores"
+        raise InputError(f"gating {gating} requires a run on cores", remedy)
     ran = ComputeHalted()(graph) if gating == "none" else graph
     x = preprocess(graph, images, limit)
     options = RunOptions(
@@ -221,7 +221,7 @@ def run(  # noqa: PLR0913
     )
     trace = runner.run(ran, x, options)
     data = images if isinstance(images, LabelledImages) else LabelledImages(images, None)
-    data = match_classes(data, graph.classes)  # labels are then the same, however a file counts them
+    data = match_classes(data, graph.classes)  # number labels as the graph does, not as the file does
     origin = Origin(
         images=hash_images(data.images[: trace.images]),
         labels=None if data.labels is None else tuple(data.labels[: trace.images].tolist()),
@@ -236,7 +236,7 @@ def run(  # noqa: PLR0913
 
 
 def _arithmetic(graph: Graph, precision: type[np.floating[Any]]) -> str:
-    """Name the arithmetic that a graph runs in, as `Origin` has it."""
+    """Return the name of the arithmetic that a graph runs in, for `Origin`."""
     if graph.stage != Stage.QUANTISED:
         return str(np.dtype(precision))
     bits = {node.weight_bits for node in graph.nodes if isinstance(node, FixedConv2d | FixedLinear)}
@@ -246,39 +246,37 @@ def _arithmetic(graph: Graph, precision: type[np.floating[Any]]) -> str:
 def _cores_of(
     network: Graph | Bundle, graph: Graph, mapping: Mapping | Literal["bundle"] | None
 ) -> Mapping | None:
-    """Find the mapping that a run counts by: one of the graph that it runs."""
+    """Return the mapping by which a run counts activity; it must be one of the graph that runs."""
     if mapping == "bundle":
         mapping = network.mapping if isinstance(network, Bundle) else None
     if mapping is not None:
         try:
             check_mapping(graph, mapping)
         except InputError as error:
-            remedy = "run the program that was placed (--arithmetic fixed), or on no cores (--no-mapping)"
+            remedy = "run the program that was placed (--arithmetic fixed), or ignore cores (--no-mapping)"
             raise InputError(error.what, remedy) from error
     return mapping
 
 
 def preprocess(graph: Graph, images: LabelledImages | NDArray[Any], limit: int | None = None) -> NDArray[Any]:
-    """Give images as a graph takes them, after checking that they fit it.
+    """Check images against a graph and convert them to its input.
 
-    Float64 of the same shape, normalised as in training; of a quantised graph int64, 0..255. Labels are only
-    checked, as `match_classes` does: data whose labels are not those of the graph are not meant for it.
+    Returns float64 of the same shape, normalised as in training; int64 in 0..255 for a quantised graph.
+    Raises InputError if shape, values or labels do not fit the graph.
     """
     if limit is not None and limit < 1:
         raise InputError(f"limit is {limit}", "run at least 1 image")
     data = images if isinstance(images, LabelledImages) else LabelledImages(images, None, source="the images")
     wanted = graph.input.shape if graph.input.phase == Phase.ONCE else (graph.time_steps, *graph.input.shape)
     if data.images.shape[1:] != wanted or not len(data):
-        raise InputError(
-            f"{data.source}: {len(data)} images of shape {data.images.shape[1:]}, the model takes {wanted}",
-            "give data of the kind it was trained on",
-        )
+        what = f"{data.source}: {len(data)} images of shape {data.images.shape[1:]}"
+        raise InputError(f"{what}, the model requires {wanted}", "give images of the shape it was trained on")
     match_classes(data, graph.classes)
     pixels = data.images[:limit]
     check_pixels(pixels, data.source)
     if graph.stage == Stage.QUANTISED:
         if pixels.dtype != np.uint8 and pixels.max() > 1:
-            what = f"{data.source}: frames hold {pixels.max():g}, an integer program takes 0..1"
+            what = f"{data.source}: frames contain {pixels.max():g}, an integer program requires 0..1"
             raise InputError(what, "scale them to 0..1 and train on that")
         whole = pixels if pixels.dtype == np.uint8 else np.rint(pixels * float(PIXEL_LIMIT))
         return whole.astype(np.int64)
@@ -286,16 +284,16 @@ def preprocess(graph: Graph, images: LabelledImages | NDArray[Any], limit: int |
 
 
 def accuracy(trace: Trace, data: LabelledImages, classes: Sequence[str]) -> float | None:
-    """Share of the trace's images that are classified as labelled; None where the data have no labels.
+    """Return the share of the trace's images that are classified correctly; None if data have no labels.
 
-    ``classes`` are those of the network that ran, which labels are matched with (`match_classes`). Raises
-    InputError where the data do not begin with the images that the trace is known to be of.
+    ``classes`` are those of the network that ran; labels are matched with them (`match_classes`). Raises
+    InputError if the first images of the data are not those that the trace records.
     """
     known = None if trace.counted is None else trace.counted.origin.images
     if known is not None and known != hash_images(data.images[: trace.images]):
         raise InputError(
-            f"the trace is of {trace.images} images, which are not the first of {data.source}",
-            "give the data that were run, in the same order",
+            f"the {trace.images} images of the trace are not the first of {data.source}",
+            "give the data of the run, in the same order",
         )
     labels = match_classes(data, classes).labels
     return None if labels is None else float((trace.predictions == labels[: trace.images]).mean())

@@ -1,6 +1,6 @@
 """The command line. Each command is a module of this package, imported only when it is called.
 
-``stas-export --help`` needs click alone: torch, Lava, numpy and pydantic wait until a command uses them.
+``stas-export --help`` imports only click; commands import torch, Lava, numpy and pydantic when they run.
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ from stas_neuro.errors import StasError
 from stas_neuro.exporters.lava.streams import open_standard_streams
 
 COMMANDS: Mapping[str, str] = {
-    "demo": "Take the shipped model through everything, in less than a minute.",
+    "demo": "Compile, run, verify and price the shipped model in a minute.",
     "train": "Train a model in two stages, without and then with halting.",
-    "check": "Check whether chips can take a model: every problem at once.",
+    "check": "Check whether chips can take a model, and list every problem.",
     "compile": "Compile a trained model to a bundle.",
-    "run": "Run a bundle on images and record what it does.",
+    "run": "Run a bundle on images and record results and events.",
     "verify": "Check that torch, the reference and Lava agree.",
     "estimate": "Price a run on one chip: energy and latency.",
     "compare": "Price runs on several chips side by side.",
     "calibrate": "Fit a profile to measured runs.",
-    "inspect": "Show what is inside a bundle.",
-    "convert": "Write a network in the form of another tool.",
+    "inspect": "Show the contents of a bundle.",
+    "convert": "Write a network in the format of another tool.",
     "profiles": "List, show and validate hardware profiles.",
 }
 INTERRUPTED = 130
-"""Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
+"""Exit code after Ctrl-C: 128 + SIGINT, the convention of shells."""
 BROKEN_PIPE = 141
-"""Exit code where the reader of our output has gone: 128 + SIGPIPE."""
+"""Exit code when the reader of the output has closed the pipe: 128 + SIGPIPE."""
 
 
 @dataclass
 class Settings:
-    """What an option of any command sets for the whole program."""
+    """Settings of the whole program, which options of any command can set."""
 
     debug: bool = False
 
 
 class _Commands(click.Group):
-    """Knows its commands by name and summary; their modules are imported when asked for."""
+    """Lists its commands by name and summary; imports the module of a command when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -63,10 +63,10 @@ class _Commands(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-_HELP = """A trained spiking transformer with adaptive halting becomes a Loihi-class program, and is priced.
+_HELP = """Compile trained spiking transformers with adaptive halting to Loihi-class programs, and price them.
 
 \b
-A first walk:
+First steps:
   stas-export demo
   stas-export train --data digits --preset tiny -o runs/digits
   stas-export compile runs/digits -o digits.stas
@@ -74,7 +74,7 @@ A first walk:
   stas-export run digits.stas --data digits --backend lava -o runs/digits-lava
   stas-export estimate runs/digits-lava --profile loihi2
 
-Exit code 0: fine. 1: a check failed. 2: bad input, told in one line with its remedy.
+Exit code 0: success. 1: a check failed. 2: bad input, reported in one line with its remedy.
 """
 
 
@@ -83,7 +83,7 @@ Exit code 0: fine. 1: a check failed. 2: bad input, told in one line with its re
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.pass_obj
 def cli(settings: Settings, debug: bool) -> None:
-    """Take the options of the program; a command follows."""
+    """Parse the options of the program, which precede a command."""
     settings.debug |= debug
 
 
@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     arguments : sequence of str, optional
-        Without the program's name; those of the process if not given.
+        Arguments without the program's name; by default those of the process.
 
     Returns
     -------
@@ -137,12 +137,12 @@ def _usage(error: click.ClickException) -> str:
 def _fail(error: Exception, line: str, settings: Settings, code: int) -> int:
     if settings.debug:
         traceback.print_exception(error)
-        if detail := getattr(error, "detail", ""):  # what Lava's processes said
+        if detail := getattr(error, "detail", ""):  # the output of Lava's processes
             print(detail, file=sys.stderr)
     _say("\n  ".join([f"error: {line}", *getattr(error, "lines", ())]))
     return code
 
 
 def _say(line: str) -> None:
-    if os.environ.get("RANK", "0") == "0":  # of many workers of a launcher one says it
+    if os.environ.get("RANK", "0") == "0":  # only one worker of a launcher prints
         print(line, file=sys.stderr)

@@ -28,14 +28,14 @@ _UNITS = {"energy": "pJ", "time": "ns", "power": "mW"}
 @click.option(
     "--fit",
     metavar="ENTRY,...",
-    help="Entries to fit; all that the columns tell of but power.management if not given.",
+    help="Entries to fit.  [default: all that the columns determine, except power.management]",
 )
 @click.option(
     "--confidence",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=0.95,
     show_default=True,
-    help="Of the intervals.",
+    help="Confidence level of the intervals.",
 )
 @force_option
 def command(
@@ -47,13 +47,14 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Fit a profile to measured runs: a row each, with counts of events and the energy or time it took.
+    """Fit a profile to measured runs: one row for each, with its event counts and its energy or time.
 
-    What is not fitted stays as in the profile. Says how well the fit predicts runs that it left out, and what
-    the runs cannot tell apart. The output extends the profile: it works wherever a profile does.
+    Entries that are not fitted keep the values of the profile. Reports how well the fit predicts held-out
+    runs, and which entries the runs cannot distinguish. The output extends the profile, and can be used
+    wherever a profile can.
     """
     if output.suffix != ".toml":
-        raise InputError(f"{output} does not end in .toml", "name the profile's file so")
+        raise InputError(f"{output} does not end in .toml", "give the output a name that ends in .toml")
     check_outputs([fitted_output(output, force=force)], reads=[measurements, profile_path(profile)])
     names = None if fit is None else [name.strip() for name in fit.split(",")]
     result = calibrate(measurements, profile, fit=names, confidence=confidence)
@@ -82,7 +83,7 @@ def _show(fit: Fit, result: Calibration) -> None:
     title = f"Fitted to the {what} of {result.runs} runs"
     emit_table(("entry", "fitted", ends, "before", "interval", "unit", "variance x"), rows, title)
     emit_table(
-        ("run", f"measured {unit}", "fitted", "error", "left out", "error", "before", "error"),
+        ("run", f"measured {unit}", "fitted", "error", "held out", "error", "before", "error"),
         [
             (
                 run.run,
@@ -94,14 +95,14 @@ def _show(fit: Fit, result: Calibration) -> None:
             for run in fit.residuals
         ],
     )
-    for told, error in (
+    for subject, error in (
         ("fit", fit.error),
-        ("runs that a fit left out", fit.held_out_error),
-        (f"profile {result.profile.name} before", fit.error_before),
+        ("held-out runs", fit.held_out_error),
+        (f"original profile {result.profile.name}", fit.error_before),
     ):
-        click.echo(f"error of the {told}: {_percent(error)}")
+        click.echo(f"error of the {subject}: {_percent(error)}")
     if fit.kept:
-        click.echo(f"kept as in the profile, and subtracted: {', '.join(fit.kept)}")
+        click.echo(f"taken from the profile, and subtracted: {', '.join(fit.kept)}")
     for warning in fit.warnings:
         click.echo(f"warning: {warning}")
 
@@ -119,4 +120,4 @@ def _against(predicted: float | None, measured: float) -> tuple[str, str]:
 
 
 def _percent(error: Error | None) -> str:
-    return "not known" if error is None else f"{100 * error.mean:.2f} % mean, {100 * error.worst:.2f} % worst"
+    return "unknown" if error is None else f"{100 * error.mean:.2f} % mean, {100 * error.worst:.2f} % worst"

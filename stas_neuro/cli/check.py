@@ -20,18 +20,18 @@ from stas_neuro.cli.common import PATH, emit_json, emit_table, stas_command, wei
     default="all",
     show_default=True,
     metavar="NAME|FILE|all",
-    help="A chip of the catalogue, a .toml file, or all of the catalogue.",
+    help="A chip of the catalogue, a .toml file, or all chips of the catalogue.",
 )
 @weight_bits_option(
     "--bits",
     metavar="B",
-    text="Quantise to weights of B bits, 2 to 9, 8 if not given; BUNDLE keeps the integers it holds then.",
+    text="Quantise to weights of B bits, 2 to 9.  [default: the integers of MODEL or BUNDLE, else 8]",
 )
 def command(network: Path, profile: str, bits: int | None, as_json: bool) -> None:
-    """Check whether chips can take MODEL, a checkpoint directory, or BUNDLE: every problem at once.
+    """Check whether chips can take MODEL, a checkpoint directory, or BUNDLE, and list every problem.
 
-    What a chip lacks, what does not fit, and what may silently come out different there, each with its layer
-    and what to do. Exit code 1 where a chip that was asked for cannot take it.
+    Lists missing features, exceeded limits, and operations whose results may differ on the chip, each with
+    its layer and a remedy. Exit code 1 if a requested chip cannot take the network.
     """
     result = check(network, None if profile == "all" else [profile], bits=bits)
     if as_json:
@@ -42,34 +42,34 @@ def command(network: Path, profile: str, bits: int | None, as_json: bool) -> Non
 
 
 def show(result: Preflight) -> None:
-    """Print the verdicts and, of each chip, what was found."""
+    """Print the verdict and the findings of each chip."""
     for verdict in result.verdicts:
         click.echo(_line(verdict))
         if verdict.findings:
-            columns = ("", "what", "where", "used", "limit", "what to do")
-            emit_table(columns, [_row(group) for group in _alike(verdict.findings)])
+            columns = ("severity", "finding", "layer", "used", "limit", "remedy")
+            emit_table(columns, [_row(group) for group in _grouped(verdict.findings)])
         for entry, reason in verdict.unchecked.items():
             click.echo(f"not checked: {entry}: {reason}")
         click.echo()
     words = {finding.resource for verdict in result.verdicts for finding in verdict.findings}
     if words:
-        click.echo(f"weights of {result.weight_bits} bits; {result.packing}")
+        click.echo(f"weights have {result.weight_bits} bits; {result.packing}")
         if (placed := result.placed) is not None:
             chips = f"{placed.chips} {'chip' if placed.chips == 1 else 'chips'}"
             click.echo(f"this bundle was placed on {placed.cores} cores of {chips} of {placed.profile}")
-        emit_table(("what", "means"), [(word, RESOURCES[word]) for word in RESOURCES if word in words])
+        emit_table(("finding", "meaning"), [(word, RESOURCES[word]) for word in RESOURCES if word in words])
 
 
 def _line(verdict: Verdict) -> str:
     if verdict.fits is None:
-        return f"{verdict.profile}: {verdict.title} has no cores to place networks on: nothing to check"
+        return f"{verdict.profile}: {verdict.title} has no cores for placement: nothing to check"
     answer = "can take it" if verdict.fits else "CANNOT take it"
     counts = f"{verdict.count('error')} errors, {verdict.count('warning')} warnings"
     return f"{verdict.profile}: {verdict.title} {answer}: {counts}"
 
 
-def _alike(findings: tuple[Finding, ...]) -> list[list[Finding]]:
-    """Put findings that differ only in layer and number together, in the order they come."""
+def _grouped(findings: tuple[Finding, ...]) -> list[list[Finding]]:
+    """Group findings that differ only in layer and number, in their original order."""
     groups: dict[tuple[str, str, str], list[Finding]] = {}
     for finding in findings:
         apart = finding.layer if finding.resource in ("operation", "integers") else ""

@@ -1,4 +1,4 @@
-"""What commands share: options, output, progress, and directories that appear whole."""
+"""Options, output and progress that commands share."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 PATH = click.Path(path_type=Path)
 PLAIN_INTERVAL_S = 10.0
-"""How often progress is told where there is no terminal to draw on."""
+"""Seconds between two lines of progress if stderr is not a terminal."""
 
 
 def stas_command(*examples: str, name: str | None = None) -> Callable[[Callable[..., None]], click.Command]:
-    """Make a command of a function, whose docstring is its help, with the options that all commands have."""
+    """Turn a function into a command: its docstring is the help; the common options are added."""
 
     def decorate(function: Callable[..., None]) -> click.Command:
         text = with_examples(inspect.getdoc(function) or "", examples)
@@ -37,32 +37,32 @@ def stas_command(*examples: str, name: str | None = None) -> Callable[[Callable[
 
 
 def with_examples(text: str, examples: Sequence[str]) -> str:
-    """Append command lines to a help text, not to be wrapped."""
+    """Append example command lines, which are not wrapped, to a help text."""
     return "\n".join([text, "", "\b", "Examples:", *(f"  {example}" for example in examples)])
 
 
 force_option = click.option(
-    "--force", is_flag=True, help="Replace an earlier output of this command; nothing else is ever replaced."
+    "--force", is_flag=True, help="Replace an earlier output of this command. Other files are never replaced."
 )
 data_option = click.option(
     "--data",
     required=True,
     metavar="DATA",
-    help="fashion-mnist, digits, a directory of IDX files, or an .npz with images and labels.",
+    help="Images: fashion-mnist, digits, a directory of IDX files, or an .npz file with images and labels.",
 )
 limit_option = click.option(
-    "--limit", type=click.IntRange(min=1), metavar="N", help="Take only the first N images."
+    "--limit", type=click.IntRange(min=1), metavar="N", help="Use only the first N images."
 )
 
 
 def weight_bits_option(name: str, *, metavar: str, text: str) -> Callable[[Any], Any]:
-    """Make an option of a number of bits that weights are quantised to."""
+    """Make an option for the number of bits that weights are quantised to."""
 
     def checked(context: click.Context, parameter: click.Parameter, bits: int | None) -> int | None:
         if bits is not None:
-            from stas_neuro.passes import Quantise  # numpy, which no help text needs
+            from stas_neuro.passes import Quantise  # imported here: help texts do not need numpy
 
-            Quantise(bits=bits)  # refuses what no core holds, before any work
+            Quantise(bits=bits)  # refuses widths that no core has, before any work
         return bits
 
     return click.option(name, type=int, callback=checked, metavar=metavar, help=text)
@@ -72,7 +72,7 @@ def _options_of_all() -> list[click.Parameter]:
     def switch(context: click.Context, parameter: click.Parameter, value: bool) -> None:
         context.obj.debug |= value
 
-    json_help = "Print one JSON document on stdout and nothing else there."
+    json_help = "Print only one JSON document on stdout."
     debug_help = "Show the traceback of an error."
     return [
         click.Option(["--json", "as_json"], is_flag=True, help=json_help),
@@ -81,14 +81,14 @@ def _options_of_all() -> list[click.Parameter]:
 
 
 def emit_json(document: Any) -> None:
-    """Print a document; numpy numbers become plain ones, and a NaN is an error of ours."""
+    """Print a document. Numpy numbers become plain ones; a NaN is a bug and raises ValueError."""
     click.echo(json.dumps(document, indent=1, allow_nan=False, default=lambda number: number.item()))
 
 
 def emit_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
     """Print a table; columns whose cells are all numbers are aligned to the right.
 
-    Where there is no room, cells are folded and never cut.
+    Cells that are too wide are wrapped, never truncated.
     """
     from rich import box
     from rich.console import Group
@@ -107,15 +107,15 @@ def emit_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: 
 
 
 def emit(renderable: RenderableType) -> None:
-    """Print what rich can draw."""
+    """Print a renderable object of rich."""
     from rich.console import Console
 
     if sys.stdout.isatty():
         Console(markup=False, highlight=False).print(renderable)
         return
-    # A pipe or a file has no width of its own: that of COLUMNS, or else one at which little folds.
-    told = os.environ.get("COLUMNS", "")
-    width = int(told) if told.isdecimal() and int(told) else 200
+    # A pipe or a file has no width: use COLUMNS, or a default at which few cells wrap.
+    columns = os.environ.get("COLUMNS", "")
+    width = int(columns) if columns.isdecimal() and int(columns) else 200
     console = Console(markup=False, highlight=False, width=width)
     with console.capture() as capture:
         console.print(renderable)
@@ -124,7 +124,7 @@ def emit(renderable: RenderableType) -> None:
 
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Give a function to call with (done, total): it draws a bar or, without a terminal, writes few lines."""
+    """Yield a function to call with (done, total): it draws a bar or, without a terminal, prints lines."""
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -134,19 +134,19 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
             bar = bars.add_task(what, total=None)
             yield lambda done, total: bars.update(bar, completed=done, total=total)
         return
-    told = time.monotonic()
+    printed = time.monotonic()
 
-    def tell(done: int, total: int) -> None:
-        nonlocal told
-        if done < total and time.monotonic() - told >= PLAIN_INTERVAL_S:
-            told = time.monotonic()
+    def report(done: int, total: int) -> None:
+        nonlocal printed
+        if done < total and time.monotonic() - printed >= PLAIN_INTERVAL_S:
+            printed = time.monotonic()
             click.echo(f"{what}: {done} of {total}", err=True)
 
-    yield tell
+    yield report
 
 
 def summary(graph: Graph) -> dict[str, Any]:
-    """What a graph is, in numbers and words."""
+    """Return the facts about a graph that commands print, as plain data."""
     return {
         "stage": str(graph.stage),
         "nodes": len(graph.nodes),
@@ -163,11 +163,11 @@ def summary(graph: Graph) -> dict[str, Any]:
 
 
 def halting_words(facts: dict[str, Any]) -> str:
-    """Say of a `summary` how tokens halt."""
+    """Describe how tokens halt, from a `summary`."""
     late = f", decided {facts['late']} hardware steps late (pipelined-stale)" if facts["late"] else ""
     return f"{facts['accumulate']}{late}"
 
 
 def percent(share: float | None) -> str:
-    """Format a share, - where there is none."""
+    """Format a share, or - for None."""
     return "-" if share is None else f"{100 * share:.2f} %"

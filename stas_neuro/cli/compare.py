@@ -53,31 +53,32 @@ from stas_neuro.report.tables import disclaimer, interval_cells, lines
     default="all",
     show_default=True,
     metavar="all|A,B,...",
-    help="Profiles of the catalogue or .toml files.",
+    help="Names of profiles in the catalogue, or .toml files.",
 )
 @click.option(
     "--baseline",
     "baselines",
     multiple=True,
     metavar="[LABEL=]RUN",
-    help="A run without halting on the same images, to tell what halting saves; may be given several times.",
+    help="A run without halting on the same images, to compute what halting saves; can be repeated.",
 )
 @pricing_options
 @click.option(
     "--baseline-schedule",
     type=click.Choice(list(SCHEDULES)),
-    help="The same for the baselines; each has the fastest that it allows if not given.",
+    help="The schedule of the baselines.  [default: the fastest that each allows]",
 )
 @click.option(
     "--stale",
     multiple=True,
     metavar="[LABEL=]RUN",
-    help="A run of the same network with late decisions on the same images, to compare schedules.",
+    help="A run of the same network with late decisions on the same images, to compare schedules; can be "
+    "repeated.",
 )
 @click.option(
-    "--csv", "csv_file", type=PATH, metavar="FILE", help="All figures against the baselines as CSV."
+    "--csv", "csv_file", type=PATH, metavar="FILE", help="Write all comparisons with baselines as CSV."
 )
-@click.option("--picture", type=PATH, metavar="FILE", help="A PNG of where savings come from.")
+@click.option("--picture", type=PATH, metavar="FILE", help="Write a PNG chart of the causes of savings.")
 @force_option
 def command(
     run: Path,
@@ -93,17 +94,17 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Price RUN on several chips side by side, the cheapest first, and say what halting saves on each.
+    """Price RUN on several chips side by side, the cheapest first, and report what halting saves on each.
 
-    What it saves depends on what it is compared with: give runs of a model without halting, such as that of
-    stage 1, or of the same weights compiled with --accumulate off. It tells where a saving comes from, and
-    how much is left of what the literature's operation count promises. All figures are estimated.
+    The saving depends on the baseline: give runs of a model without halting, such as that of
+    stage 1, or of the same weights compiled with --accumulate off. The report attributes the saving to its
+    causes, and gives the share of the saving in the operation count that remains. All figures are estimated.
     """
     named = list_profiles() if profiles == "all" else [name.strip() for name in profiles.split(",")]
     table = None if csv_file is None else csv_output(csv_file, force=force)
     drawing = None if picture is None else picture_output(picture, force=force)
     for output in (place for place in (table, drawing) if place is not None and not baselines):
-        what = f"{output.path} would hold savings, and there is no baseline"
+        what = f"{output.path} would contain savings, and there is no baseline"
         raise InputError(what, "give a --baseline")
     others = [text.rpartition("=")[2] for text in (*baselines, *stale)]
     check_outputs([table, drawing], reads=[run, *others, *map(profile_path, named)])
@@ -131,7 +132,7 @@ def command(
             weight_bits=weight_bits,
             label=label,
         )
-        reported = dict.fromkeys(told for row in saved.rows for told in row.unchecked)
+        reported = dict.fromkeys(reason for row in saved.rows for reason in row.unchecked)
         unchecked |= reported
         if table is not None:
             table.write(comparison_csv(saved).encode())
@@ -152,12 +153,12 @@ def command(
         for line in what_if_lines(("this network", cost) for cost in priced):
             click.echo(line)
     emit(schedules_report(schedules))
-    if rest := [told for told in unchecked if told not in reported]:
+    if rest := [reason for reason in unchecked if reason not in reported]:
         emit(lines("Not checked", rest))
 
 
 def _labelled(given: Sequence[str], taken: Mapping[str, Activity]) -> dict[str, Activity]:
-    """Read runs by label, or else by the name of their file or directory; `taken` are not free."""
+    """Read runs by label, by default the name of their file or directory; `taken` labels are refused."""
     runs: dict[str, Activity] = {}
     for text in given:
         label, _, path = text.rpartition("=")
@@ -175,7 +176,7 @@ def price_each(
     schedule: Schedule | None,
     weight_bits: int,
 ) -> tuple[list[Estimate], dict[str, str]]:
-    """Price on every chip, cheapest first and those without a total last; also why others have no price."""
+    """Price on every chip, the cheapest first, those without a total last; and why others have no price."""
     priced, lacking = [], {}
     for profile in profiles:
         try:
@@ -187,17 +188,17 @@ def price_each(
 
 
 def _hint(priced: Sequence[Estimate], profiles: Sequence[Profile]) -> None:
-    """Say of chips whose cores could lose their power, and were not asked to, how to ask."""
+    """Suggest --gating power for chips that support it and were priced without it."""
     silent = {cost.profile for cost in priced if cost.gating == "silent"}
     for profile in profiles:
         known = profile.reason("capabilities.core_gating") is None
         if profile.name in silent and known and profile.capability("core_gating") == "power":
-            what = f"{profile.name} is priced as if no core were gated: --gating power is what it is for"
-            click.echo(f"{what} (of a run on cores: compile --placement).")
+            what = f"{profile.name} is priced without power gating of cores; --gating power prices it"
+            click.echo(f"{what} (requires a run on cores: compile --placement).")
 
 
 def show_side_by_side(priced: Sequence[Estimate], lacking: dict[str, str]) -> None:
-    """Print one row a chip."""
+    """Print one row for each chip."""
     columns = ("profile", "energy", "low", "high", "dynamic", "for\nhalting", "static", "latency", "cores")
     rows = [
         (
@@ -212,10 +213,10 @@ def show_side_by_side(priced: Sequence[Estimate], lacking: dict[str, str]) -> No
         for cost in priced
     ]
     if priced:
-        one = priced[0]  # the schedule and the operation count are the run's, whatever the chip
+        one = priced[0]  # the schedule and the operation count are those of the run on every chip
         count = si(one.op_count_energy_j.value, "J")
-        told = f"An inference, mean of {one.images} images, {one.schedule} schedule, gating {one.gating}"
-        emit_table(columns, rows, f"{told}; 45 nm count {count}")
+        title = f"Per inference, mean of {one.images} images, {one.schedule} schedule, gating {one.gating}"
+        emit_table(columns, rows, f"{title}; 45 nm operation count {count}")
     for name, reason in lacking.items():
         click.echo(f"{name} was not priced: {reason}")
     if priced:

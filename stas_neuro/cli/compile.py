@@ -36,9 +36,9 @@ LOST = {
     "zero weights": "all weights of {used} of {limit} output channels are 0",
     "lost weights": "{used} of its {limit} weights became 0",
 }
-"""Findings of which compiling warns, and how: the weights are not those of the model."""
+"""Findings that compiling reports as warnings, because weights were lost, with their texts."""
 LISTED = 8
-"""Warnings in the text; JSON has all."""
+"""Number of warnings in the text; JSON has all."""
 
 
 @stas_command(
@@ -76,45 +76,48 @@ LISTED = 8
 @click.option(
     "--calibrate",
     metavar="DATA",
-    help="Images on which scales are chosen, as --data of run; of a known data set the training images.",
+    help="Images to choose scales with, as --data of run; uses the training images of a known data set.",
 )
 @click.option(
     "--profile",
     metavar="NAME|FILE",
-    help="Chip that the integers must fit, and whose cores --placement uses.  [default: loihi2]",
+    help="The chip for the integer program and for --placement.  [default: loihi2]",
 )
 @click.option(
     "--input-encoding",
     type=click.Choice(("graded", "bias")),
-    help="Pixels enter as graded spikes; or the processor computes the first layer, which enters as biases.  "
-    "[default: graded]",
+    help="graded: send pixels to the cores as graded spikes; bias: compute the first layer on the processor "
+    "and send its output as biases.  [default: graded]",
 )
 @click.option(
     "--backend",
     metavar="NAME",
-    help="Make the integer program one that this backend of run takes: lava-stock rounds its biases.",
+    help="Adapt the integer program to this backend of run: for lava-stock biases are rounded.",
 )
 @click.option(
     "--schedule",
     type=click.Choice(SCHEDULES),
-    help="Which scores halting uses: all, or with pipelined-stale those that have arrived in a pipeline.",
+    help="Which scores halting uses: all of them, or with pipelined-stale (late decisions) only those that "
+    "have arrived in a pipeline.",
 )
 @click.option(
     "--late",
     type=click.IntRange(min=1),
     metavar="D",
-    help="Hardware steps by which decisions of pipelined-stale are late.  [default: all stages but one]",
+    help="Hardware steps by which decisions are late; requires --schedule pipelined-stale.  [default: number "
+    "of stages - 1]",
 )
 @click.option(
     "--placement",
     type=click.Choice(STRATEGIES),
-    help="Also place the network on cores: by channels, by tokens, or by tokens that halt together.",
+    help="Also place the network on cores, grouped by channels, by tokens, or by tokens that halt together.",
 )
 @click.option(
     "--groups",
     type=click.IntRange(min=1),
     metavar="G",
-    help="Groups into which --placement divides each block.  [default: those that need the fewest cores]",
+    help="Number of groups into which --placement divides each block.  [default: the number that needs the "
+    "fewest cores]",
 )
 @click.option(
     "--minimise",
@@ -124,7 +127,8 @@ LISTED = 8
 @click.option(
     "--profile-run",
     metavar="DATA",
-    help="Images that show halting-aware placement which tokens halt together.  [default: --calibrate]",
+    help="Images from which halting-aware placement learns which tokens halt together.  [default: those of "
+    "--calibrate]",
 )
 @click.option(
     "--limit",
@@ -156,9 +160,9 @@ def command(
 ) -> None:
     """Compile MODEL, a checkpoint directory, to a bundle.
 
-    A bundle holds the graph with every normalisation folded, its weights, and where they come from. To run it
-    takes numpy, and Lava if asked for, but not torch. With --bits it also holds the integer program that a
-    chip would run.
+    A bundle contains the graph with every normalisation folded, its weights, and their origin. Running it
+    requires numpy, and Lava for the Lava backends, but not torch. With --bits it also contains the integer
+    program that a chip would run.
     """
     reads = [model, data_path(calibrate), data_path(profile_run), profile_path(profile)]
     check_outputs([bundle_output(output, force=force)], reads=reads)
@@ -180,8 +184,8 @@ def command(
         limit=limit,
     )
     notes: list[str] = []
-    with progress("profiling run") as told:
-        made = compile(model, options, note=notes.append, progress=told)
+    with progress("profiling run") as report:
+        made = compile(model, options, note=notes.append, progress=report)
     save_bundle(
         made.graph, output, made.provenance, quantised=made.quantised, mapping=made.mapping, force=force
     )
@@ -217,19 +221,19 @@ def command(
         click.echo(f"note: {note}")
     if quantised is not None:
         click.echo(
-            f"integer program with weights of {facts['bits']} bits; "
-            + (f"off the cores: {', '.join(beside)}" if beside else "all of it on the cores")
+            f"integer program with {facts['bits']}-bit weights; "
+            + (f"computed off the cores: {', '.join(beside)}" if beside else "all layers on the cores")
         )
     if mapping is not None:
         emit(utilisation_report(utilisation(quantised or graph, mapping, load_profile(chip))))
     if unknown is not None:
-        click.echo(f"whether {chip} can take it is not known: {unknown}")
+        click.echo(f"not checked whether {chip} can take it: {unknown}")
     if verdict is not None:
         _show(verdict, f"stas-export check {output} --profile {chip} lists all")
 
 
 def _judge(bundle: Bundle, chip: str) -> tuple[Verdict | None, str | None]:
-    """Check whether the chip that a bundle was compiled for can take it; why nobody knows, else."""
+    """Check whether the chip that a bundle was compiled for can take it; or return why that is unknown."""
     try:
         (verdict,) = check(bundle, [chip]).verdicts
     except MissingEntry as error:
@@ -238,7 +242,7 @@ def _judge(bundle: Bundle, chip: str) -> tuple[Verdict | None, str | None]:
 
 
 def _show(verdict: Verdict, where: str) -> None:
-    """Say that the chip cannot take the network, if so, and which layers lost weights on the way to it."""
+    """Print that the chip cannot take the network, if so, and which layers lost weights in quantisation."""
     if errors := [finding for finding in verdict.findings if finding.severity == "error"]:
         refused = cannot_take(verdict.profile, "this network", errors)
         click.echo(f"{refused}; runs and prices for it are a what-if; {where}")

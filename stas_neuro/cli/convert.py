@@ -22,7 +22,7 @@ from stas_neuro.targets import TARGETS, convert
     "target",
     metavar="TARGET",
     required=True,
-    help="The other tool: lava, or one that another package adds.",
+    help="The target format: lava, or one that another package adds.",
 )
 @click.option(
     "-o",
@@ -37,7 +37,7 @@ from stas_neuro.targets import TARGETS, convert
     type=click.Choice(ARITHMETICS),
     default="float",
     show_default=True,
-    help="The float network, or the integer program of a bundle compiled with --bits.",
+    help="Write the float network, or the integer program of a bundle compiled with --bits.",
 )
 @force_option
 def command(
@@ -48,9 +48,9 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Write BUNDLE in the form of another tool.
+    """Write BUNDLE in the format of another tool.
 
-    lava: a directory whose run.py runs the network on Lava with numpy and lava-nc alone, without stas-neuro.
+    lava: a directory whose run.py runs the network on Lava. It requires numpy and lava-nc, not stas-neuro.
     """
     check_outputs([TARGETS.get(target).output(output, force=force)], reads=[bundle])
     convert(load_bundle(bundle), target, output, arithmetic=arithmetic, force=force)
@@ -58,4 +58,4 @@ def command(
         files = sorted(str(path.relative_to(output)) for path in output.rglob("*") if path.is_file())
         emit_json({"target": target, "output": str(output), "files": files})
         return
-    click.echo(f"written to {output}; its README.md tells how to run it")
+    click.echo(f"written to {output}; its README.md explains how to run it")

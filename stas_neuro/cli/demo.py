@@ -39,18 +39,18 @@ from stas_neuro.trace import Trace
 from stas_neuro.verifier import Verification, verify
 
 VERIFIED = 8
-"""Images that the demo compares spike by spike."""
+"""Number of images that the demo compares spike by spike."""
 BITS = 8
-"""Of the weights of its integer program."""
+"""Bits of a weight in the demo's integer program."""
 DRAWN = 4
-"""Images on the picture of where tokens halt."""
+"""Number of images in the picture of where tokens halt."""
 LISTED = 8
 PICTURE = "halting.png"
 
 
 @dataclass(frozen=True)
 class _Model:
-    """One of the models that the demo runs; `name` is that of its bundle and its run."""
+    """A model that the demo runs; `name` names its bundle and its run."""
 
     name: str
     label: str
@@ -71,18 +71,18 @@ BASELINES = (
 class _Demonstration:
     directory: Path
     images: LabelledImages
-    """Labelled as the models count classes."""
+    """With labels numbered as the models number classes."""
     traces: Mapping[str, Trace]
-    """By label; the first is that with halting."""
+    """Traces by label; the first is the one with halting."""
     certificate: Verification
     fastest: Comparison
     """Each model on the fastest schedule it allows: halting is raster, the others are pipelined."""
     raster: Comparison
-    """The same with stage 1 in raster order too, which leaves out that halting gives up pipelining."""
+    """The same with stage 1 in raster order too, which excludes the cost of giving up pipelining."""
     wall_time_s: float
 
     def accuracy(self, label: str) -> float | None:
-        """Share of the images that a model classifies as labelled."""
+        """Return the share of the images that a model classifies correctly."""
         return api.accuracy(self.traces[label], self.images, self.images.classes)
 
 
@@ -92,7 +92,7 @@ class _Demonstration:
     "--output",
     type=PATH,
     metavar="DIR",
-    help="Directory for the bundles, the runs and the picture; a new temporary one if not given.",
+    help="Directory for the bundles, the runs and the picture.  [default: a new temporary one]",
 )
 @click.option(
     "--images",
@@ -104,10 +104,10 @@ class _Demonstration:
 )
 @force_option
 def command(output: Path | None, images: int, force: bool, as_json: bool) -> None:
-    """Take the shipped model, trained on Fashion-MNIST, through everything.
+    """Compile, run, verify and price the shipped model, trained on Fashion-MNIST.
 
-    Compiles it, runs it on Lava, checks that torch, the reference and Lava agree spike by spike, and prices
-    it on every chip of the catalogue beside models without halting.
+    Runs it on Lava, verifies that torch, the reference and Lava agree spike by spike, and compares its price
+    on every chip of the catalogue with that of models without halting.
     """
     done = _demonstrate(output or Path(tempfile.mkdtemp(prefix="stas-demo-")), images, force)
     if as_json:
@@ -123,8 +123,8 @@ def _demonstrate(directory: Path, count: int, force: bool) -> _Demonstration:
         data = load_data(str(asset(IMAGES))).select(slice(0, count))
         halting = _run(HALTING, data, fresh, directory, backend="lava")
         data = match_classes(data, load_bundle(fresh / "halting.stas").graph.classes)
-        with progress("comparing spikes") as told:
-            certificate = verify(fresh / "halting.stas", data, limit=VERIFIED, progress=told)
+        with progress("comparing spikes") as report:
+            certificate = verify(fresh / "halting.stas", data, limit=VERIFIED, progress=report)
         without = {model.label: _run(model, data, fresh, directory) for model in BASELINES}
         captions = _captions(data, halting)
         write_halting_map(fresh / PICTURE, data.images[:DRAWN], halting.visits[:DRAWN], captions)
@@ -145,15 +145,15 @@ def _demonstrate(directory: Path, count: int, force: bool) -> _Demonstration:
 def _run(
     model: _Model, data: LabelledImages, fresh: Path, directory: Path, backend: str = "reference"
 ) -> Trace:
-    """Compile a model and run it; leave both in `fresh`, which will be `directory`."""
+    """Compile a model and run it; write both to `fresh`, which becomes `directory`."""
     checkpoint, path = asset(model.checkpoint), fresh / f"{model.name}.stas"
     bits = BITS if model is HALTING else None
     made = compile(checkpoint, accumulate=model.accumulate, bits=bits)
     save_bundle(made.graph, path, made.provenance, quantised=made.quantised)
     bundle = load_bundle(path)
     begun = time.perf_counter()
-    with progress(f"running {model.label} on {backend}") as told:
-        trace = api.run(bundle, data, backend=backend, progress=told)
+    with progress(f"running {model.label} on {backend}") as report:
+        trace = api.run(bundle, data, backend=backend, progress=report)
     document = run_document(directory / path.name, bundle, data, trace, time.perf_counter() - begun)
     document |= {"backend": backend, "dtype": "float64"}
     write_run(fresh / "runs" / model.name, document, bundle, data, trace, force=False)
@@ -187,17 +187,17 @@ def _show(done: _Demonstration) -> None:
     click.echo(f"1. The model {HALTING_MODEL}, compiled and run on Lava:")
     emit(predictions_table(halting, done.images.labels, done.images.classes, limit=LISTED))
     click.echo(
-        f"\n2. Do torch, the reference and Lava agree? Spike by spike on {VERIFIED} images, and so does the "
-        f"program of {BITS}-bit integers that a chip would run:"
+        f"\n2. Agreement of torch, the reference and Lava, spike by spike on {VERIFIED} images, and of the "
+        f"{BITS}-bit integer program that a chip would run:"
     )
     show_certificate(done.certificate)
-    click.echo(f"3. What an image costs, mean of {len(done.images)}, and what halting saves of it:")
+    click.echo(f"3. Energy per image, mean of {len(done.images)}, and the energy saved by halting:")
     _show_costs(done)
-    click.echo("* of its events only: no static power or no time is published.")
+    click.echo("* energy of events only: static power or times are not published.")
     for line in comparison_what_if(done.fastest):
         click.echo(line)
-    click.echo(f"{OP_COUNT} is the operation count of the literature, without time and static power.")
-    click.echo("Low to high in brackets.")
+    click.echo(f"{OP_COUNT} is the operation count used in the literature, without time and static power.")
+    click.echo("Intervals are in brackets.")
     estimates = (*done.fastest.estimates, *done.raster.estimates)
     emit(disclaimer(disclaimer_of(cost.figures for cost in estimates)))
     click.echo(f"\n4. Where tokens halt: {done.directory / PICTURE}")
@@ -211,10 +211,10 @@ def _show(done: _Demonstration) -> None:
 
 
 def _show_costs(done: _Demonstration) -> None:
-    """Print the models, their energies by chip, then what halting saves against each."""
+    """Print the models, their energies by chip, and the energy that halting saves relative to each."""
     accuracies = {label: percent(done.accuracy(label)) for label in done.traces}
     ratios = {label: percent(trace.token_ratio) for label, trace in done.traces.items()}
-    # Raster halting feeds every step from the one before: its steps cannot overlap, those of the others can.
+    # With raster halting each step depends on the one before, so steps cannot overlap; the others can.
     baselines = _by_baseline(done.fastest) + _by_baseline(done.raster)
     halting = baselines[0]
     runs = [(HALTING.label, halting[0].schedule)]
@@ -226,11 +226,11 @@ def _show_costs(done: _Demonstration) -> None:
     for chip, row in enumerate(halting):
         without = (_energy(rows[chip].without) for rows in baselines)
         costs.append((row.profile, _energy(row.halting), *without))
-    emit_table(("energy of an image", *headings), costs)
+    emit_table(("energy per image", *headings), costs)
     savings = [
         (halting[chip].profile, *(_saved(rows[chip]) for rows in baselines)) for chip in range(len(halting))
     ]
-    emit_table(("energy saved by halting", *(f"against {heading}" for heading in headings[1:])), savings)
+    emit_table(("energy saved by halting", *(f"relative to {heading}" for heading in headings[1:])), savings)
 
 
 def _by_baseline(comparison: Comparison) -> list[list[Saving]]:
@@ -241,7 +241,7 @@ def _by_baseline(comparison: Comparison) -> list[list[Saving]]:
 
 def _energy(cost: Estimate | None) -> str:
     if cost is None or cost.dynamic_energy_j is None:
-        return "-"  # refused, or no event has a price
+        return "-"  # not priced, or no event has a price
     if cost.energy_j is None:
         return f"{si(cost.dynamic_energy_j.value, 'J')} *"
     return si(cost.energy_j.value, "J")

@@ -23,7 +23,7 @@ from stas_neuro.report import estimate_report
     "--profile", required=True, metavar="NAME|FILE", help="A profile of the catalogue, or a .toml file."
 )
 @pricing_options
-@click.option("--brief", is_flag=True, help="Only the totals, not every event, layer, step and source.")
+@click.option("--brief", is_flag=True, help="Print only the totals, not each event, layer, step and source.")
 def command(
     run: Path,
     profile: str,
@@ -33,10 +33,10 @@ def command(
     brief: bool,
     as_json: bool,
 ) -> None:
-    """Price RUN on one chip: energy and latency of an inference, each with its interval and sources.
+    """Price RUN on one chip: energy and latency per inference, each with its interval and sources.
 
-    RUN is a directory that run wrote, or an activity file by itself, also one of counts measured elsewhere
-    (docs/activity.md has the form). All figures are estimated, not measured.
+    RUN is a directory written by run, or an activity file, which may contain counts measured elsewhere
+    (format: docs/activity.md). All figures are estimated, not measured.
     """
     cost = estimate(read_run(run), load_profile(profile), gating, schedule=schedule, weight_bits=weight_bits)
     if as_json:

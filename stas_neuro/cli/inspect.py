@@ -35,26 +35,26 @@ from stas_neuro.report.placement import utilisation_report
     "diff <(stas-export inspect a.stas --text) <(stas-export inspect b.stas --text)",
 )
 @click.argument("bundle", type=PATH)
-@click.option("--text", is_flag=True, help="Print the graph as text, to read and to compare by diff.")
+@click.option("--text", is_flag=True, help="Print the graph as text, for reading and for diff.")
 @click.option(
     "--portability",
     "portable",
     is_flag=True,
-    help="Tell where each Lava process would run on Loihi 2, and what that claim rests on.",
+    help="Report where each Lava process would run on Loihi 2, with sources.",
 )
-@click.option("--cores", is_flag=True, help="List what each core holds, where it was placed on cores.")
+@click.option("--cores", is_flag=True, help="List the contents of each core; requires a placed bundle.")
 @click.option(
     "--profile",
     metavar="NAME|FILE",
-    help="Hold its cores against the limits of another chip.",
+    help="Check its cores against the limits of another chip.",
 )
 def command(
     bundle: Path, text: bool, portable: bool, cores: bool, profile: str | None, as_json: bool
 ) -> None:
-    """Show what is inside BUNDLE: its origin, and every node with its output, parameters and integer bound.
+    """Show the contents of BUNDLE: its origin, and every node with its output, parameters and integer bound.
 
-    A bound is the largest integer that a value can take; hardware has to hold it. Exit code 1 where its cores
-    hold more than those of --profile can.
+    A bound is the largest integer that a value can take, which hardware must be able to store. Exit code 1 if
+    the cores of the bundle exceed the limits of --profile.
     """
     content = load_bundle(bundle)
     graph, origin = content.graph, content.provenance
@@ -72,7 +72,7 @@ def command(
             chip = load_profile(profile or content.mapping.profile)
             use = utilisation(content.quantised or graph, content.mapping, chip)
     elif profile is not None or cores:
-        raise InputError(f"{bundle} is on no cores", "compile it with --placement")
+        raise InputError(f"{bundle} is not placed on cores", "compile it with --placement")
     facts = summary(graph)
     nodes = [_describe(graph, node) for node in graph.nodes]
     if as_json:
@@ -121,31 +121,34 @@ def command(
     emit_table(("node", "type", "phase", "scope", "output", "bound", "parameters"), rows)
     click.echo(f"{facts['nodes']} nodes, {facts['parameters']} parameters")
     if unknown is not None:
-        click.echo(f"how full its cores are is not known: {unknown}")
+        click.echo(f"the utilisation of its cores is unknown: {unknown}")
     if use is not None:
         emit(utilisation_report(use, every_core=cores))
     _require_fit(use)
 
 
 def _why_unknown(mapping: Mapping) -> str | None:
-    """Say why a bundle cannot be held against the profile it was placed by: it keeps none of a file."""
+    """Return why a bundle cannot be checked against the profile it was placed for, if so.
+
+    A bundle stores only the name of its profile, so one that was a file cannot be found again.
+    """
     if mapping.profile in list_profiles():
         return None
     return (
-        f"it was placed by the profile {mapping.profile}, which is not of the catalogue: "
+        f"it was placed for the profile {mapping.profile}, which is not in the catalogue: "
         "give its file (--profile FILE)"
     )
 
 
 def _require_fit(use: Utilisation | None) -> None:
-    """Raise CheckFailed naming what the cores hold too much of."""
+    """Raise CheckFailed with the limits that the cores exceed."""
     if use is not None and (broken := use.exceeded()):
         remedy = f"compile it with --placement and --profile {use.profile}"
         raise CheckFailed(f"does not fit {use.profile}: {', '.join(broken)}", remedy)
 
 
 def _utilisation(use: Utilisation) -> dict[str, Any]:
-    """Give what cores use of what they have, as JSON has it."""
+    """Return the utilisation of the cores in the form of the JSON document."""
     return {
         "profile": use.profile,
         "fits": not use.exceeded(),
@@ -167,12 +170,12 @@ def _utilisation(use: Utilisation) -> dict[str, Any]:
 
 
 def _show(processes: Sequence[Portability]) -> None:
-    """Print where Lava processes would run, each kind once."""
+    """Print where the Lava processes would run, one row for each kind."""
     rows = [
         (row.kind, number, row.runs_on, row.statement, ", ".join(row.sources))
         for row, number in kinds_of(processes)
     ]
-    emit_table(("process", "number", "runs on", "why", "sources"), rows, "On Loihi 2, by the public record")
+    emit_table(("process", "count", "runs on", "reason", "sources"), rows, "On Loihi 2, by public sources")
     for note in NOTES:
         click.echo(note)
     for key in used_sources(processes):

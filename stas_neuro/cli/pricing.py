@@ -15,14 +15,15 @@ def pricing_options(function: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--gating",
             type=click.Choice(list(GATINGS)),
-            help="What becomes of halted tokens: silent (still stepped), none (computed and thrown away), "
-            "core (not stepped where all on a core have halted), power (nor powered); chips can do so much. "
-            "If not given: none for a run with --gating none, which takes no other, else silent.",
+            help="How the chip treats halted tokens: silent (neurons are still updated), none (computed and "
+            "discarded), core (a core is not updated once all its tokens have halted), power (such a core is "
+            "also powered off). A run with --gating none requires none.  [default: none for such a run, else "
+            "silent]",
         ),
         click.option(
             "--schedule",
             type=click.Choice(list(SCHEDULES)),
-            help="How the model steps of RUN become hardware steps; the fastest that it allows if not given.",
+            help="How the model steps of RUN become hardware steps.  [default: the fastest that RUN allows]",
         ),
         click.option(
             "--weight-bits",

@@ -22,17 +22,17 @@ _EXAMPLES = (
 @click.group(
     no_args_is_help=False,
     help=with_examples(
-        "List, show and validate hardware profiles: a TOML file a chip, each number with its source.",
+        "List, show and validate hardware profiles: a TOML file for each chip, every number with its source.",
         _EXAMPLES,
     ),
 )
 def command() -> None:
-    """Hold the three commands."""
+    """Group the three commands."""
 
 
 @stas_command(_EXAMPLES[0], name="list")
 def listing(as_json: bool) -> None:
-    """List the profiles of the catalogue, and on what their numbers rest."""
+    """List the profiles of the catalogue, and the basis of their numbers."""
     profiles = [load_profile(name) for name in list_profiles()]
     if as_json:
         emit_json([_summary(profile) for profile in profiles])
@@ -41,7 +41,7 @@ def listing(as_json: bool) -> None:
         (profile.name, profile.title, profile.extends, len(profile.entries()), _bases(profile))
         for profile in profiles
     ]
-    emit_table(("profile", "what it is", "extends", "numbers", "basis of its numbers"), rows)
+    emit_table(("profile", "title", "extends", "numbers", "basis of its numbers"), rows)
 
 
 def _summary(profile: Profile) -> dict[str, object]:
@@ -55,7 +55,7 @@ def _summary(profile: Profile) -> dict[str, object]:
 
 
 def _counts(profile: Profile) -> Sequence[tuple[str, int]]:
-    """Count the numbers of each basis, the most frequent first."""
+    """Count the numbers by basis, the most frequent first."""
     return Counter(entry.basis for entry in profile.entries().values()).most_common()
 
 
@@ -66,7 +66,7 @@ def _bases(profile: Profile) -> str:
 @stas_command(_EXAMPLES[1], name="show")
 @click.argument("profile", metavar="NAME|FILE")
 def show(profile: str, as_json: bool) -> None:
-    """Show every number of a profile with its interval, basis and source, and whose it is."""
+    """Show every number of a profile with its interval, basis, source and the profile that defines it."""
     loaded = load_profile(profile)
     if as_json:
         emit_json(asdict(loaded))
@@ -98,7 +98,7 @@ def _ends(entry: Entry) -> str:
 
 
 def _origin(profile: Profile, name: str, given: Entry | Capability) -> tuple[str, str, str]:
-    """Give source, whether it is second-hand, and the profile that the entry is written in."""
+    """Return the source, whether it is second-hand, and the profile that defines the entry."""
     whose = profile.inherited.get(name, profile.name if profile.inherited else "")
     return given.source, "second hand" if given.second_hand else "", whose
 
@@ -108,7 +108,7 @@ def _origin(profile: Profile, name: str, given: Entry | Capability) -> tuple[str
 def validate(profile: str, as_json: bool) -> None:
     """Check that a profile can be read, and that each entry is given or declared unavailable.
 
-    Exit code 1 names the entries that are neither: what needs them cannot be priced.
+    Exit code 1 if entries are neither; their names are printed. Runs that need them cannot be priced.
     """
     loaded = load_profile(profile)
     missing = loaded.missing()
@@ -116,15 +116,15 @@ def validate(profile: str, as_json: bool) -> None:
         emit_json({"profile": profile, "name": loaded.name, "valid": not missing, "missing": missing})
     _require_complete(profile, loaded, missing)
     if not as_json:
-        taken = f", {len(loaded.inherited)} entries or reasons inherited" if loaded.inherited else ""
-        click.echo(f"{profile}: complete, {len(loaded.entries())} numbers ({_bases(loaded)}){taken}")
+        inherited = f", {len(loaded.inherited)} entries or reasons inherited" if loaded.inherited else ""
+        click.echo(f"{profile}: complete, {len(loaded.entries())} numbers ({_bases(loaded)}){inherited}")
 
 
 def _require_complete(where: str, profile: Profile, missing: list[str]) -> None:
     if missing:
         raise CheckFailed(
             f"{where}: {profile.name} lacks {', '.join(missing)}",
-            "add them with their sources, or say under [unavailable] why there are none",
+            "add them with their sources, or give the reason under [unavailable]",
         )
 
 

@@ -38,42 +38,43 @@ from stas_neuro.files import check_outputs
     metavar="NAME",
     default="reference",
     show_default=True,
-    help="reference (the interpreter in numpy), lava (a Lava process a node), lava-stock (integers as "
-    "processes that come with Lava), or one that another package adds.",
+    help="reference (interpreter in numpy), lava (one Lava process for each node), lava-stock (integer "
+    "program built only from processes of Lava's library), or one that another package adds.",
 )
 @click.option(
     "--dtype",
     type=click.Choice(api.DTYPES),
     default="float64",
     show_default=True,
-    help="Precision of all arithmetic.",
+    help="Precision of float arithmetic.",
 )
 @click.option(
     "--arithmetic",
     type=click.Choice(ARITHMETICS),
     default="float",
     show_default=True,
-    help="The float network, or the integer program of a bundle compiled with --bits.",
+    help="Run the float network, or the integer program of a bundle compiled with --bits.",
 )
 @click.option(
     "--gating",
     type=click.Choice(list(GATINGS)),
     default="silent",
     show_default=True,
-    help="What becomes of halted tokens: silent (still stepped), none (computed and thrown away), core and "
-    "power (not stepped where all on a core have halted). Results are the same.",
+    help="How halted tokens are treated: silent (neurons are still updated), none (computed and discarded), "
+    "core and power (a core is not updated once all its tokens have halted). Results are the same.",
 )
 @click.option(
     "--no-mapping",
     is_flag=True,
-    help="Count by layer, though the bundle was placed on cores.",
+    help="Count events by layer, not by core, for a bundle that was placed on cores.",
 )
 @click.option(
     "--runtime",
     type=click.Choice(RUNTIMES),
     default="in-process",
     show_default=True,
-    help="Of Lava: all processes in this one, or Lava's own runtime with an operating-system process a node.",
+    help="Runtime of Lava: all in one process, or Lava's own runtime with one operating-system process for "
+    "each node.",
 )
 @click.option(
     "--deadline",
@@ -106,10 +107,10 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Run BUNDLE on images and record what it does.
+    """Run BUNDLE on images and record results and events.
 
-    The record has the predictions, which tokens visited which block when, and every count that a price
-    depends on: `estimate` and `compare` read it.
+    The record has the predictions, which tokens visited which block in which step, and every event count that
+    a price depends on. `estimate` and `compare` read it.
     """
     if output is not None:
         check_outputs([run_output(output, force=force)], reads=[bundle, data_path(data)])
@@ -121,7 +122,7 @@ def command(
     network = load_bundle(bundle)
     images = load_data(data)
     begun = time.perf_counter()
-    with progress(f"running on {backend}") as told:
+    with progress(f"running on {backend}") as report:
         trace = api.run(
             network,
             images,
@@ -133,7 +134,7 @@ def command(
             runtime=runtime,
             deadline_s=deadline,
             limit=limit,
-            progress=told,
+            progress=report,
         )
     wall_time_s = time.perf_counter() - begun
     document = run_document(bundle, network, images, trace, wall_time_s)
@@ -156,6 +157,6 @@ def command(
     for note in document["notes"]:
         click.echo(f"note: {note}")
     if gating != "silent" and not network.graph.accumulators:
-        click.echo(f"nothing halts in this network: gating {gating} has no halted tokens to act on")
+        click.echo(f"this network does not halt tokens: gating {gating} has no effect")
     if output is not None:
         click.echo(f"written to {output}")

@@ -1,4 +1,4 @@
-"""A run on disk, a directory of ``run.json``, ``outputs.npz`` and ``activity.json``: see docs/cli.md."""
+"""Runs on disk: a directory with ``run.json``, ``outputs.npz`` and ``activity.json``; see docs/cli.md."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FORMAT, SCHEMA_VERSION = "stas-neuro run", 1
 def run_document(
     path: Path, bundle: Bundle, data: LabelledImages, trace: Trace, wall_time_s: float
 ) -> dict[str, Any]:
-    """Tell what was run on what, and how well; plain data. The trace is of the first images of `data`."""
+    """Return inputs and results of a run as plain data. The trace covers the first images of `data`."""
     bias = bias_of_first(data, trace.images)
     return {
         "format": FORMAT,
@@ -43,7 +43,7 @@ def run_document(
 
 
 def run_output(directory: Path, *, force: bool) -> Output:
-    """Give the place of a run, for `check_outputs`."""
+    """Return the output of a run, for `check_outputs`."""
     return Output.marked(directory, RUN_FILE, force=force)
 
 
@@ -56,7 +56,7 @@ def write_run(
     *,
     force: bool,
 ) -> None:
-    """Write a run, whole or not at all; InputError where something else is there or writing fails."""
+    """Write a run completely or not at all; InputError if something else is there or writing fails."""
     arrays: dict[str, Any] = {"logits": trace.logits, "visits": trace.visits}
     labels = match_classes(data, bundle.graph.classes).labels
     if labels is not None:
@@ -70,5 +70,7 @@ def write_run(
 def read_run(path: Path) -> Activity:
     """Read the activity of a run directory, or an activity file by itself."""
     if path.is_dir() and not (path / ACTIVITY_FILE).is_file():
-        raise InputError(f"{path} has no {ACTIVITY_FILE}", "give what run wrote, or an activity file")
+        raise InputError(
+            f"{path} has no {ACTIVITY_FILE}", "give a directory written by run, or an activity file"
+        )
     return read_activity(path / ACTIVITY_FILE if path.is_dir() else path)

@@ -37,18 +37,18 @@ from stas_neuro.training.options import TrainOptions
 MODEL_HELP = {
     "attention": "SSA, or the spike-driven SDSA.",
     "stem": "How the T time steps of the stem become one.",
-    "accumulate": "Over what halting scores add up; off trains without halting.",
-    "readout": "What the head sees.",
+    "accumulate": "Accumulation mode of halting scores; off trains without halting.",
+    "readout": "Readout mode: the input of the head.",
     "fire": "Whether a neuron fires above or at its threshold.",
     "time_steps": "Time steps T.",
     "depth": "Blocks L.",
     "dim": "Channels D of a token.",
     "heads": "Attention heads.",
-    "mlp_ratio": "Hidden channels of an MLP over D.",
-    "patch_size": "Pixels along a side of a token's patch.",
+    "mlp_ratio": "Hidden channels of an MLP, as a multiple of D.",
+    "patch_size": "Side length of a token's patch in pixels.",
     "alpha": "Slope of the halting score.",
     "beta": "Offset of the halting score.",
-    "epsilon": "A token halts when its scores reach 1 - epsilon.",
+    "epsilon": "A token halts when its accumulated score reaches 1 - epsilon.",
 }
 MODEL_CHOICES = {
     "attention": ATTENTIONS,
@@ -60,19 +60,19 @@ MODEL_CHOICES = {
 TRAIN_HELP = {
     "stage1_epochs": "Epochs without halting.",
     "stage2_epochs": "Epochs with halting.",
-    "batch_size": "Images a step, over all processes.",
+    "batch_size": "Images per step, summed over all processes.",
     "stage1_rate": "Peak learning rate of stage 1.",
     "stage2_rate": "Peak learning rate of stage 2.",
     "weight_decay": "Weight decay of AdamW.",
     "label_smoothing": "Label smoothing.",
-    "ponder_weight": "Weight of the ponder loss, which shortens the visits.",
+    "ponder_weight": "Weight of the ponder loss, which reduces the number of visits.",
     "ponder_ramp": "Share of stage 2 over which that weight rises from 0.",
-    "augment": "Shift by up to two pixels and mirror.",
-    "holdout": "Images kept back to evaluate on, of each class its share; 5000, or a tenth of fewer than "
-    "50000, if not given.",
-    "seed": "Seed of weights and order, and of which images --limit takes and --holdout keeps back.",
+    "augment": "Augment images: shift by up to two pixels and mirror.",
+    "holdout": "Number of images held out for evaluation, stratified by class.  [default: 5000, or a tenth "
+    "of fewer than 50000]",
+    "seed": "Seed of initial weights, order of images, and the images that --limit and --holdout draw.",
     "bfloat16": "Multiply matrices in bfloat16.",
-    "compile": "Fuse the neurons' arithmetic, which needs a C++ compiler.",
+    "compile": "Fuse the neurons' arithmetic with torch.compile; requires a C++ compiler.",
 }
 _HOLDOUT = 5000
 _OUTPUTS = ("config.json", "model.safetensors", "last.safetensors", "log.jsonl", SCALES_FILE)
@@ -80,7 +80,7 @@ _STAGE1 = "stage1"
 
 
 def _model_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Add an option for each field of the model in `MODEL_HELP`; without it the preset's value holds."""
+    """Add an option for each field of the model in `MODEL_HELP`; the default is the preset's value."""
     defaults = {field.name: field.default for field in fields(StasConfig)}
     for name in reversed(MODEL_HELP):
         kind = click.Choice(MODEL_CHOICES[name]) if name in MODEL_CHOICES else type(defaults[name])
@@ -121,27 +121,27 @@ def _flag(name: str) -> str:
 @click.option(
     "--preset",
     type=click.Choice(list(PRESETS)),
-    help="The model; the options up to --epsilon change it. Needed but with --qat.",
+    help="The model; the options up to --epsilon change it. Required unless --qat is given.",
 )
 @_model_options
 @_train_options
-@click.option("--init", type=PATH, metavar="CHECKPOINT", help="Start from these weights.")
+@click.option("--init", type=PATH, metavar="CHECKPOINT", help="Initialise the weights from CHECKPOINT.")
 @weight_bits_option(
     "--qat",
     metavar="BITS",
-    text="Fine-tune the model of --init to weights of 2 to 9 bits, as stage 2, in its integer arithmetic.",
+    text="Fine-tune the model of --init, as stage 2, to weights of 2 to 9 bits in integer arithmetic.",
 )
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Take only N images, drawn by --seed, of each class its share.",
+    help="Use only N images, drawn with --seed and stratified by class.",
 )
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads that torch may use.")
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Number of threads of torch.")
 @click.option(
     "-o", "--output", required=True, type=PATH, metavar="DIR", help="Directory of the checkpoint to write."
 )
-@click.option("--resume", is_flag=True, help="Continue a run that was ended, from its last finished epoch.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted training from its last finished epoch.")
 @force_option
 def command(  # noqa: C901 - one branch for each way to start a training
     data: str,
@@ -158,17 +158,17 @@ def command(  # noqa: C901 - one branch for each way to start a training
 ) -> None:
     """Train a model in two stages, first without halting, then with it.
 
-    Leaves a checkpoint in DIR, that of stage 1 in DIR/stage1, and one line an epoch in DIR/log.jsonl. Every
-    epoch ends in a file to resume from.
+    Writes a checkpoint to DIR, that of stage 1 to DIR/stage1, and one line for each epoch to DIR/log.jsonl.
+    After each epoch the state is saved, so that --resume can continue from it.
     """
     changes = {name: options[name] for name in MODEL_HELP if options[name] is not None}
     if qat is not None and (init is None or preset is not None or changes):
-        what = "--qat fine-tunes the model of --init as it is"
+        what = "--qat fine-tunes the model of --init without changes to it"
         raise InputError(what, "give --init, and neither --preset nor an option of the model")
     if qat is None and preset is None:
         raise InputError("no --preset is given", f"choose one of {', '.join(PRESETS)}")
     if _is_first():
-        # A model fine-tuned to integers may lie in the directory of the one it starts from.
+        # A model fine-tuned to integers may be inside the directory of the one it starts from.
         start = () if init is None else (init / name for name in api.CHECKPOINT_FILES)
         check_outputs([_training(output, resume=resume, force=force)], reads=[data_path(data), *start])
     images = load_data(data, "train")
@@ -178,7 +178,7 @@ def command(  # noqa: C901 - one branch for each way to start a training
         options["holdout"] = min(_HOLDOUT, max(1, len(images) // 10))
     settings = TrainOptions(**{field.name: options[field.name] for field in fields(TrainOptions)})
     if threads is not None:
-        os.environ["OMP_NUM_THREADS"] = str(threads)  # torch reads it when it is imported
+        os.environ["OMP_NUM_THREADS"] = str(threads)  # torch reads it at import
     with needs("torch"):
         from stas_neuro.training.train import classes_of, fit, train
     if qat is not None:
@@ -187,11 +187,11 @@ def command(  # noqa: C901 - one branch for each way to start a training
     else:
         assert preset is not None
         config = named_preset(preset).replace(**changes)
-    # What does not fit is reported before anything is cleared away.
+    # Report what does not fit before an earlier training is removed.
     fitted = fit(config, images, settings, classes_of(init))
 
     def prepare() -> None:
-        # Again, now that nobody else can write there.
+        # Check again, now that the directory is locked.
         _training(output, resume=resume, force=force).check_free()
         if not resume:
             _clear(output)
@@ -206,37 +206,37 @@ def command(  # noqa: C901 - one branch for each way to start a training
     if _is_first():
         guessing = math.log(fitted.num_classes)
         if epochs and (loss := epochs[-1]["cross_entropy"]) > guessing:
-            notes.append(f"the loss of held-out images is {loss:.3g}, above that of guessing, {guessing:.3g}")
+            notes.append(f"the loss on held-out images is {loss:.3g}, above that of guessing, {guessing:.3g}")
         _tell(output, images, settings, epochs, notes, as_json)
 
 
 def _is_first() -> bool:
-    """Of the processes of torch's launcher the first one speaks and looks after files."""
+    """Whether this is the first process of torch's launcher, the only one that prints and checks files."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def _training(output: Path, *, resume: bool, force: bool) -> Output:
-    """Give the place of a training, which one that is resumed goes on in."""
+    """Return the output of a training; a resumed training continues in the same directory."""
     return Output(
         path=output,
         is_earlier=lambda found: any((found / name).is_file() for name in ("log.jsonl", "last.safetensors")),
-        otherwise="holds no training",
+        otherwise="is not the directory of a training",
         force=force or resume,
         is_directory=True,
         in_place=True,
-        instead="--resume it, or --force to train anew",
+        instead="--resume it, or --force to start again",
     )
 
 
 def _clear(output: Path) -> None:
-    """Remove an earlier training, so that none of it is taken for the new one's."""
+    """Remove an earlier training, so that none of its files is mistaken for one of the new training."""
     for name in (*_OUTPUTS, *(f"{_STAGE1}/{name}" for name in _OUTPUTS)):
         (output / name).unlink(missing_ok=True)
 
 
 @contextmanager
 def _reporting(epochs: list[dict[str, Any]], notes: list[str]) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Give a receiver of training events: it keeps epochs and notes, and reports progress on stderr."""
+    """Yield a receiver of training events, which stores epochs and notes and prints progress on stderr."""
     if not sys.stderr.isatty() or not _is_first():
 
         def note(event: dict[str, Any]) -> None:
@@ -274,7 +274,7 @@ def _reporting(epochs: list[dict[str, Any]], notes: list[str]) -> Iterator[Calla
 def _epoch(event: dict[str, Any]) -> str:
     return (
         f"stage {event['stage']} epoch {event['epoch'] + 1} of {event['epochs']}: loss {event['loss']:.3f}, "
-        f"held out: accuracy {percent(event['accuracy'])}, token ratio {percent(event['token_ratio'])}, "
+        f"held-out accuracy {percent(event['accuracy'])}, token ratio {percent(event['token_ratio'])}, "
         f"{event['seconds']:.0f} s"
     )
 
@@ -297,6 +297,6 @@ def _tell(
     result = ""
     if last is not None:
         result = (
-            f": accuracy {percent(last['accuracy'])}, token ratio {percent(last['token_ratio'])} held out"
+            f": held-out accuracy {percent(last['accuracy'])}, token ratio {percent(last['token_ratio'])}"
         )
     click.echo(f"{output}{result}; next: stas-export compile {output} -o BUNDLE")

@@ -38,14 +38,14 @@ from stas_neuro.verifier import (
 NETWORKS = {"float": "float network", "fixed": "integer program"}
 PROMISES = {
     "float": f"""\
-Independent programs, each against {BASELINE}. Promised in float64: every spike, visit and count of events
-equal, logits within {TOLERANCE:g}. In float32 the order of a sum decides close to thresholds: no promise.""",
+Independent programs, each compared with {BASELINE}. Required in float64: equal spikes, visits and event
+counts, logits within {TOLERANCE:g}. Not required in float32: near thresholds the order of a sum matters.""",
     "fixed": f"""\
-Lava in fixed point against {INTEGER_BASELINE}, which share no arithmetic. Promised: every spike, membrane,
-halting score, visit, count of events and logit equal, to the last bit.""",
+Lava in fixed point compared with {INTEGER_BASELINE}; they share no arithmetic. Required: equal spikes,
+membranes, halting scores, visits, event counts and logits, bit by bit.""",
 }
 LISTED = 8
-"""Layers in a table of the text; JSON has all."""
+"""Number of layers in a table of the text; JSON has all."""
 
 
 @stas_command(
@@ -73,15 +73,16 @@ LISTED = 8
     "--model",
     type=PATH,
     metavar="CHECKPOINT",
-    help="What the bundle was compiled from, for torch's side; by default where the bundle says it was.",
+    help="The checkpoint that the bundle was compiled from, to run in torch.  [default: the path that the "
+    "bundle records]",
 )
 @click.option(
     "--lava-package",
     type=PATH,
     metavar="DIRECTORY",
-    help="Let Lava run what convert wrote there, and compare that with the graph, too.",
+    help="Run Lava on what convert wrote to this directory, and compare it with the graph.",
 )
-@click.option("--multiprocess", is_flag=True, help="Run Lava's own runtime too; slow.")
+@click.option("--multiprocess", is_flag=True, help="Also run Lava's own runtime; slow.")
 @click.option("-o", "--output", type=PATH, metavar="FILE", help="Write the certificate to a JSON file.")
 @force_option
 def command(
@@ -96,22 +97,21 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Check that torch, the references and Lava agree on a network, and certify it.
+    """Verify that torch, the references and Lava agree on a network, and certify it.
 
-    In float64 every spike of every layer, every visit and every event must be equal, and logits within 1e-9;
-    of the integer program every spike, membrane, score, visit, event and logit; and a package for Lava has to
-    say what the graph says. Exit code 1 if not, and where neither torch nor Lava can take part.
-
-    In float32 the order of a sum can flip a spike, and with it all that follows; so can rounding to integers.
-    There the agreement is reported, not promised.
+    In float64 every spike of every layer, every visit and every event must be equal, and logits must agree
+    within 1e-9. For the integer program every spike, membrane, score, visit, event and logit must be equal.
+    A package for Lava must equal the graph. Exit code 1 if not, or if neither torch nor Lava
+    is available. In float32 the order of a sum can change a spike and everything after it, and so can
+    rounding to integers: this agreement is reported, not required.
     """
     certificate = None
     if output is not None:
         certificate = Output(
-            path=output, is_earlier=_is_certificate, otherwise="is no certificate", force=force
+            path=output, is_earlier=_is_certificate, otherwise="is not a certificate", force=force
         )
     check_outputs([certificate], reads=[network, data_path(data), model, lava_package])
-    with progress("comparing") as told:
+    with progress("comparing") as report:
         result = verify(
             network,
             load_data(data),
@@ -120,7 +120,7 @@ def command(
             limit=limit,
             multiprocess=multiprocess,
             lava_network=None if lava_package is None else load_network(lava_package),
-            progress=told,
+            progress=report,
         )
     if certificate is not None:
         certificate.write((json.dumps(result.to_json(), indent=1) + "\n").encode())
@@ -151,14 +151,14 @@ def show(result: Verification, *, packaged: bool = False) -> None:
     if result.saturation is not None:
         _show_saturation(result.saturation)
     for name, reason in result.left_out.items():
-        click.echo(f"{name} was left out: {reason}")
+        click.echo(f"{name} was skipped: {reason}")
     for note in result.notes:
         click.echo(f"note: {note}")
     _show_hashes(result)
 
 
 def _show_part(part: ArithmeticCheck, images: int) -> None:
-    columns = ("against " + part.baseline, "dtype", "spikes differing")
+    columns = ("compared with " + part.baseline, "dtype", "spikes differing")
     states = ("membranes, scores",) if part.arithmetic == "fixed" else ()
     title = (
         f"The {NETWORKS[part.arithmetic]}: {images} images, {sum(part.spikes_fired.values())} spikes fired"
@@ -202,16 +202,16 @@ def _row(agreement: Agreement) -> tuple[object, ...]:
         agreement.events_differing,
         "not finite" if agreement.logit_delta is None else f"{agreement.logit_delta:.1e}",
         agreement.top1_changes,
-        ("equal" if agreement.equal else "DIFFERS") if agreement.promised else "no promise",
+        ("equal" if agreement.equal else "DIFFERS") if agreement.promised else "not required",
     )
 
 
 def _show_lowering(lowering: Agreement, before: ArithmeticCheck, after: ArithmeticCheck) -> None:
-    """Print what integers change: nothing of it is promised."""
+    """Print the effect of integers, for which no equality is required."""
     worst = sorted(lowering.layers, key=lambda layer: -layer.share)
     tokens = percent(1 - lowering.tokens_differing / lowering.tokens_compared)
     delta = "not finite" if lowering.logit_delta is None else f"{lowering.logit_delta:.3g}"
-    click.echo("What integers change, reported and not promised (float reference to integer reference)")
+    click.echo("Effect of integers: reported, no equality required (float reference to integer reference)")
     rows = [
         ("accuracy", percent(before.accuracy), percent(after.accuracy)),
         ("token ratio", percent(before.token_ratio), percent(after.token_ratio)),
@@ -239,8 +239,15 @@ def _show_saturation(saturation: Saturation) -> None:
         (each.layer, each.largest, each.bound, each.limit, f"{each.bits:.1f}", f"{each.bits_seen:.1f}")
         for each in tightest[:LISTED]
     ]
-    click.echo("Headroom: how far membranes stay below what a core holds")
-    columns = ("layer, tightest first", "largest seen", "proved bound", "limit", "bits free", "unused here")
+    click.echo("Headroom of membranes below the largest value that a core can store")
+    columns = (
+        "layer, smallest first",
+        "largest seen",
+        "proved bound",
+        "limit",
+        "bits free",
+        "bits unused here",
+    )
     emit_table(columns, rows, _title(len(tightest)))
     click.echo(f"the readout clipped {saturation.readout_clipped} of {saturation.readout_values} values\n")
 
@@ -250,7 +257,7 @@ def _title(layers: int) -> str:
 
 
 def _show_hashes(result: Verification) -> None:
-    """Print what the certificate is about, by its SHA-256."""
+    """Print the SHA-256 of everything that the certificate covers."""
     document = result.to_json()
     data = result.data
     rows = [
@@ -261,5 +268,5 @@ def _show_hashes(result: Verification) -> None:
         ("this certificate", document["certificate_sha256"]),
     ]
     emit_table(("", "SHA-256"), rows)
-    verdict = "every promise holds" if result.passed else "NOT every promise holds"
+    verdict = "all requirements met" if result.passed else "NOT all requirements met"
     click.echo(f"stas-neuro {document['tool_version']}: {verdict}")

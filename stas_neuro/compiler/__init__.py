@@ -1,4 +1,4 @@
-"""From a trained model to a bundle: one set of options and one driver for all who compile."""
+"""Compilation of a trained model to a bundle: the options and the driver, for Python and the command line."""
 
 from stas_neuro.compiler.driver import compile, replay
 from stas_neuro.compiler.integers import choose_scales, load_scales, quantise, save_scales

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from stas_neuro.models.stas import StasModel
 
 Note = Callable[[str], None]
-"""Called with what the user should know of the images that were given."""
+"""Called with remarks for the user about the given images."""
 
 
 def compile(
@@ -45,22 +45,22 @@ def compile(
     model : StasModel, str or Path
         A model, or the directory of a checkpoint.
     options : CompileOptions, optional
-        Or its fields as keywords: ``compile("runs/digits", bits=8, calibrate="digits")``.
+        The options; or give its fields as keywords: ``compile("runs/digits", bits=8, calibrate="digits")``.
     note : callable, optional
-        Called with a sentence where images that were given are no random sample.
+        Called with a sentence if the given images are not a random sample.
     progress : callable, optional
-        Called with the number of finished images, and of all, of a profiling run.
+        Called with the number of finished images and the total number of images of a profiling run.
 
     Returns
     -------
     Bundle
-        In memory; `save_bundle` writes it. Its provenance records options and passes.
+        The bundle in memory; `save_bundle` writes it. Its provenance records options and passes.
 
     Raises
     ------
     InputError
-        If the checkpoint is missing or damaged, options do not fit, or the network cannot be expressed: all
-        reasons at once, each with its node.
+        If the checkpoint is missing or damaged, options conflict, or a graph cannot express the network (all
+        reasons at once, each with its node).
     """
     if options is None:
         options = CompileOptions(**words)
@@ -75,7 +75,7 @@ def compile(
 
 
 def replay(bundle: Bundle) -> Bundle:
-    """Compile a bundle anew, from its checkpoint and the options that it records.
+    """Compile a bundle again, from the checkpoint and the options that it records.
 
     Raises
     ------
@@ -86,13 +86,13 @@ def replay(bundle: Bundle) -> Bundle:
         raise InputError("the bundle was compiled from a model in memory", "compile that model again")
     options: dict[str, Any] = dict(bundle.provenance.options)
     if "input_encoding" not in options:
-        options.pop("bits", None)  # they are those of fine-tuning, which come with the checkpoint
+        options.pop("bits", None)  # the width of fine-tuning, which the checkpoint contains
     return compile(bundle.provenance.source, **options)
 
 
 @dataclass
 class _Compilation:
-    """One compilation: what it is told, and what it records on the way."""
+    """One compilation: its inputs, and the options and passes that it records."""
 
     model: StasModel | str | Path
     options: CompileOptions
@@ -103,13 +103,13 @@ class _Compilation:
     """Options that took effect."""
 
     def fold(self) -> Graph:
-        """Open the model, lower it to a graph, and fold its normalisations."""
+        """Load the model, lower it to a graph, and fold its normalisations."""
         words = {name: getattr(self.options, name) for name in ("accumulate", "epsilon", "readout")}
         self.used |= words
         return self._apply(api.lower(self.model, **words), FoldBatchNorm())
 
     def schedule(self, folded: Graph) -> Graph:
-        """Let halting decide by the scores that the schedule has by then."""
+        """Change halting to use the scores that are available in the schedule."""
         if self.options.schedule is None:
             return folded
         decided = decisions_of(folded, self.options.schedule, self.options.late)
@@ -120,9 +120,9 @@ class _Compilation:
         return self._apply(folded, decided)
 
     def quantise(self, folded: Graph) -> Graph | None:
-        """Make the integer program, with the scales of fine-tuning or new ones; None where none is asked for.
+        """Make the integer program, with the scales of fine-tuning or new ones; None if not requested.
 
-        Scales are chosen for the network as trained, so that weights are the same in every schedule.
+        Scales are chosen for the network as trained, so that weights are the same for every schedule.
         """
         chosen = self._quantiser(folded)
         backend = None if self.options.backend is None else BACKENDS.get(self.options.backend)
@@ -148,8 +148,8 @@ class _Compilation:
         options = self.options
         tuned = load_scales(Path(self.model)) if isinstance(self.model, str | Path) else None
         if options.bits is None and options.of_integers:
-            what = f"{options.of_integers[0]} says how to make integers, and no bits are given"
-            remedy = "give bits; without them a fine-tuned model is compiled as it was trained"
+            what = f"{options.of_integers[0]} affects the integer program, and no bits are given"
+            remedy = "give bits, or leave it out to use the trained scales of a fine-tuned model"
             raise InputError(what, remedy if tuned else "give bits")
         if tuned is not None and not options.of_integers and options.bits in (None, tuned.bits):
             self.used["bits"] = tuned.bits
@@ -158,7 +158,7 @@ class _Compilation:
             return None
         chip = _profile(options.chip)
         if chip.arithmetic is None:
-            what = f"{chip.name} has no cores for our integers: {chip.no_arithmetic}"
+            what = f"{chip.name} has no cores for the integer program: {chip.no_arithmetic}"
             raise InputError(what, "use loihi1 or loihi2")
         sample = self._images(options.calibrate, "calibrate", SAMPLE_IMAGES)
         self.used |= {
@@ -176,7 +176,7 @@ class _Compilation:
         )
 
     def place(self, graph: Graph) -> Mapping | None:
-        """Put the network on cores; a run on images, if given, shows which tokens halt together."""
+        """Place the network on cores; a run on images, if given, measures which tokens halt together."""
         options = self.options
         if options.placement is None:
             return None
@@ -211,7 +211,7 @@ class _Compilation:
         )
 
     def bundle(self, network: Graph, quantised: Graph | None, mapping: Mapping | None) -> Bundle:
-        """Put together what was made, and where it comes from."""
+        """Assemble the bundle from the graphs, the mapping and the origin."""
         options = {name: value for name, value in self.used.items() if value is not None}
         if isinstance(self.model, str | Path):
             origin = api.provenance(self.model, passes=self.passes, **options)
@@ -221,7 +221,7 @@ class _Compilation:
 
     def _apply(self, graph: Graph, *passes: Pass) -> Graph:
         for each in map(_recorded, passes):
-            if each not in self.passes:  # decisions are delayed in either network
+            if each not in self.passes:  # late decisions apply to both networks; record them once
                 self.passes.append(each)
         return run_passes(graph, passes)
 
@@ -239,14 +239,14 @@ def _profile(chip: Profile | str) -> Profile:
 
 
 def _name(given: Images | Profile | None) -> str | None:
-    """Name what was given, for the record."""
+    """Return the name of an argument, to record it."""
     if given is None or isinstance(given, str):
         return given
     return given.source if isinstance(given, LabelledImages) else given.name
 
 
 def _recorded(rewrite: Pass) -> dict[str, Any]:
-    """Name a pass and its arguments that are words or numbers."""
+    """Return the name of a pass and those of its arguments that are strings or numbers."""
     arguments = {each.name: getattr(rewrite, each.name) for each in fields(rewrite)}  # type: ignore[arg-type]
     plain = {name: value for name, value in arguments.items() if isinstance(value, str | int | float)}
     return {"pass": type(rewrite).__name__, **plain}

@@ -1,4 +1,4 @@
-"""From a folded graph to its integer program: what scales are chosen by, and where chosen ones are kept."""
+"""Quantisation of a folded graph to its integer program, and the file that stores chosen scales."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from stas_neuro.passes import WIDEST_STATE, LayerScale, Quantise, run_passes
 from stas_neuro.reference.statistics import sample_statistics
 
 SCALES_FILE, SCALES_LIMIT = "quantisation.json", 1 << 24
-"""Its name, and bytes of it: a channel takes 10."""
+"""Name of the file, and its largest size in bytes: a channel takes 10."""
 SAMPLE_IMAGES = 128
-"""Images of a sample that are looked at: more change scales no further."""
+"""Number of images of a sample that are used; more do not change the scales."""
 
 
 def quantise(
@@ -38,16 +38,16 @@ def quantise(
     Parameters
     ----------
     graph : Graph
-        What :func:`stas_neuro.fold` gave, or the graph of a bundle.
+        A result of :func:`stas_neuro.fold`, or the graph of a bundle.
     sample : LabelledImages or array, optional
-        Images, as :func:`stas_neuro.run` takes them, to choose scales by: the first 128 of them. They should
-        not be those that the result is judged by. Without it scales suit the weights alone.
+        Images to choose scales with, as for :func:`stas_neuro.run`; the first 128 are used. They should not
+        be the images on which the result is evaluated. Without them, scales depend only on the weights.
     bits : int
-        Of a weight, 2 to 9.
+        Bits of a weight, 2 to 9.
     arithmetic : Arithmetic, optional
-        What integers the chip has, ``load_profile(name).arithmetic``; by default those of Loihi 2.
+        Integer formats of the chip, ``load_profile(name).arithmetic``; by default those of Loihi 2.
     encoding : "graded" or "bias"
-        Whether pixels come as graded spikes, or what the first convolution makes of them as bias currents.
+        Send pixels as graded spikes, or the output of the first convolution as bias currents.
 
     Raises
     ------
@@ -60,9 +60,9 @@ def quantise(
 
 
 def choose_scales(graph: Graph, sample: LabelledImages | NDArray[Any], *, bits: int) -> Quantise:
-    """Give the pass that quantises a folded graph with the scales that suit it, whatever weights come later.
+    """Return a pass with scales chosen for a folded graph, which can quantise it after weights have changed.
 
-    They leave a bit of the state free, so that weights may grow.
+    One bit of the state is left unused, so that weights may grow.
     """
     chosen = quantiser(graph, sample, bits=bits)
     quantised, units = replace(chosen, state_bits=chosen.state_bits - 1).explained(graph)
@@ -82,11 +82,11 @@ def quantiser(
     arithmetic: Arithmetic | None = None,
     encoding: Encoding = "graded",
 ) -> Quantise:
-    """Give the pass that quantises a folded graph; parameters as :func:`quantise`."""
+    """Return the pass that quantises a folded graph; parameters as :func:`quantise`."""
     chosen = Quantise(bits=bits, encoding=encoding)
     if arithmetic is not None:
         if bits > arithmetic.weight_bits:
-            what = f"weights of {bits} bits, the chip's have up to {arithmetic.weight_bits}"
+            what = f"weights have {bits} bits, the chip supports up to {arithmetic.weight_bits}"
             raise InputError(what, "use fewer bits")
         bits_of_state = min(arithmetic.state_bits, WIDEST_STATE)
         chosen = replace(chosen, exponents=arithmetic.exponents, state_bits=bits_of_state)
@@ -98,7 +98,7 @@ def quantiser(
 
 @dataclass(frozen=True)
 class _Document:
-    """What `quantisation.json` beside a fine-tuned checkpoint says."""
+    """The contents of `quantisation.json` of a fine-tuned checkpoint."""
 
     bits: int
     exponents: Literal["layer", "channel"]
@@ -117,7 +117,7 @@ def save_scales(chosen: Quantise, checkpoint: Path) -> None:
 
 
 def load_scales(checkpoint: Path) -> Quantise | None:
-    """Read them back; None where the checkpoint was not fine-tuned to integers.
+    """Read the scales of a checkpoint; None if it was not fine-tuned to integers.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def load_scales(checkpoint: Path) -> Quantise | None:
     path = checkpoint / SCALES_FILE
     if not os.path.lexists(path):
         return None
-    remedy = "fine-tune the model anew"
+    remedy = "fine-tune the model again"
     document = parse_json(_Document, read_bytes(path, SCALES_LIMIT), str(path), remedy)
     try:
         return Quantise(**vars(document))

@@ -1,4 +1,4 @@
-"""What a compilation can be told: one set of words for Python and the command line."""
+"""Options of a compilation, shared by Python and the command line."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from stas_neuro.passes import SCHEDULES
 from stas_neuro.placement import OBJECTIVES, STRATEGIES, Objective, Strategy
 
 DEFAULT_PROFILE = "loihi2"
-"""The chip whose integers and cores a program is made for, unless another is named."""
+"""The default chip, for which integers are chosen and on which networks are placed."""
 PROFILE_IMAGES = 2000
-"""Images of a profiling run, unless told: the choice of groups has settled by then."""
+"""Default number of images of a profiling run: with more, the choice of groups no longer changes."""
 Images = LabelledImages | str
-"""Images, or what names them as ``--data`` does: a file, or a known data set."""
+"""Images, or a source as for ``--data``: a file, or the name of a known data set."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompileOptions:
-    """Options of `compile`, by the names that they have on the command line.
+    """Options of `compile`, with the same names as on the command line.
 
     Parameters
     ----------
@@ -33,29 +33,31 @@ class CompileOptions:
         Also make the integer program, with weights of 2 to 9 bits. A model fine-tuned to integers is compiled
         with the bits and scales it was trained with if this and the next three options are not given.
     calibrate : images, optional
-        Choose scales on these images; of a known data set the training images are taken.
+        Choose scales with these images; the training images of a known data set are used.
     profile : Profile or str, optional
-        The chip: its integers, and the cores that `placement` fills. Default: loihi2.
+        The chip for the integer program and for `placement`. Default: loihi2.
     input_encoding : "graded" or "bias", optional
-        Pixels enter as graded spikes (default), or the first layer is computed beside the cores and enters as
-        biases.
+        Send pixels to the cores as graded spikes (default), or compute the first layer on the processor and
+        send its output as biases.
     backend : str, optional
-        Make the integer program one that this backend runs, and refuse what it cannot: "lava-stock" rounds
-        biases to what the synapses of stock Lava processes carry.
+        Adapt the integer program to this backend, and refuse what it cannot run: for "lava-stock" biases are
+        rounded to values that the synapses of stock Lava processes can send.
     schedule : str, optional
-        Which scores halting decides by: all of them, or with "pipelined-stale" those that have arrived.
+        Which scores halting uses: all of them, or with "pipelined-stale" (late decisions) only those that
+        have arrived in a pipeline.
     late : int, optional
-        Hardware steps by which decisions of "pipelined-stale" are late. Default: one less than the stages.
+        Hardware steps by which decisions are late; requires "pipelined-stale". Default: number of stages - 1.
     placement : str, optional
         Place the network on the cores of the chip: by channels, by tokens, or by tokens that halt together.
     groups : int, optional
-        Groups that `placement` cuts each block into. Default: as many as need the fewest cores.
+        Number of groups into which `placement` divides each block. Default: the number that needs the fewest
+        cores.
     minimise : str, optional
         What "halting-aware" placement minimises. Default: core-steps.
     profile_run : images, optional
-        Learn on these images which tokens halt together. Default: those of `calibrate`.
+        Images from which placement learns which tokens halt together. Default: those of `calibrate`.
     limit : int, optional
-        Use the first images of `profile_run`. Default: 2000.
+        Use only the first `limit` images of `profile_run`. Default: 2000.
 
     Raises
     ------
@@ -92,7 +94,8 @@ class CompileOptions:
                 raise InputError(f"no {name} is called {value!r}", f"use one of {', '.join(known)}")
         if self.late is not None and self.schedule != "pipelined-stale":
             raise InputError(
-                f"late ({self.late}) requires the schedule pipelined-stale", "give that schedule, or no late"
+                f"late ({self.late}) requires the schedule pipelined-stale",
+                "give that schedule, or leave late out",
             )
         if self.placement is None:
             for name in ("groups", "minimise", "profile_run", "limit"):
@@ -108,7 +111,7 @@ class CompileOptions:
 
     @property
     def chip(self) -> Profile | str:
-        """The chip that the program is made for."""
+        """The chip for which the program is compiled."""
         return self.profile or DEFAULT_PROFILE
 
     @property
@@ -118,7 +121,7 @@ class CompileOptions:
 
     @property
     def of_integers(self) -> tuple[str, ...]:
-        """Names of the given options that say how to make integers."""
+        """Names of the given options that affect quantisation."""
         asks_chip = self.profile is not None and (self.placement is None or self.bits is not None)
         given = {
             "calibrate": self.calibrate is not None,

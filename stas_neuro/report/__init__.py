@@ -1,4 +1,4 @@
-"""What a person reads: tables for the terminal, and pictures of where tokens halt."""
+"""Reports for people: tables for the terminal, and pictures of where tokens halt."""
 
 from stas_neuro.report.chart import savings_chart, write_savings_chart
 from stas_neuro.report.comparison import comparison_csv, comparison_report, csv_output, schedules_report

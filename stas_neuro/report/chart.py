@@ -1,4 +1,4 @@
-"""A picture of where savings come from: for each chip and baseline a bar from one energy to another."""
+"""A waterfall chart of the causes of savings, one row for each chip and baseline."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _INK, _PALE, _PAPER = (20, 20, 20), (200, 200, 200), (255, 255, 255)
-_LEFT, _BAR, _RIGHT = 250, 620, 330  # pixels: names, bars, figures
+_LEFT, _BAR, _RIGHT = 250, 620, 330  # widths in pixels of names, bars and figures
 _ROW, _LANE, _TOP = 34, 4, 64
 _PARTS: tuple[tuple[str, str, tuple[int, int, int], int], ...] = (
-    # Okabe and Ito's colours, which colour-blind readers tell apart; -1 for what is saved, 1 for a cost.
+    # Okabe and Ito's colours, which colour-blind readers can distinguish; -1 for a saving, 1 for a cost.
     ("stem_saved_j", "stem", (0, 114, 178), -1),
     ("schedule_saved_j", "schedule", (204, 121, 167), -1),
     ("operations_saved_j", "operations", (0, 158, 115), -1),
@@ -28,10 +28,10 @@ _PARTS: tuple[tuple[str, str, tuple[int, int, int], int], ...] = (
 
 
 def savings_chart(result: Comparison) -> Image:
-    """Draw a row for each chip and baseline that could be split, from every step's stem to halting.
+    """Draw a row for each chip and baseline with a split, from the stem at every step to halting.
 
-    Each part begins where the one before ends, a little lower; all are relative to the energy at the start.
-    The thick line is the energy with halting, the thin one that without.
+    Each part begins where the previous one ends, and is drawn slightly lower. All parts are relative to the
+    energy with the stem at every step. The thick line is the energy with halting, the thin one that without.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def savings_chart(result: Comparison) -> Image:
 
     rows = [(row, row.split) for row in result.rows if row.split is not None and row.split.every_step_j.value]
     if not rows:
-        raise InputError("no chip of the comparison could be priced with and without halting", "give others")
+        raise InputError("no chip could be priced both with and without halting", "give other profiles")
     scale = max(_farthest(split) for _, split in rows)
     bottom = _TOP + len(rows) * _ROW
     canvas = Images.new("RGB", (_LEFT + _BAR + _RIGHT, bottom + 50), _PAPER)
@@ -53,7 +53,7 @@ def savings_chart(result: Comparison) -> Image:
         draw.rectangle((at, 12, at + 12, 24), fill=colour)
         draw.text((at + 18, 12), name, fill=_INK)
         at += 30 + int(draw.textlength(name)) + 18
-    draw.text((12, 36), "energy of an image, from a stem at every step to halting, relative to it", fill=_INK)
+    draw.text((12, 36), "energy per image, relative to that with the stem at every step", fill=_INK)
     apart = 0.25 if scale <= 10 else scale / 10
     for tick in range(int(scale / apart) + 1):
         x = _LEFT + tick * apart / scale * _BAR
@@ -64,7 +64,7 @@ def savings_chart(result: Comparison) -> Image:
         top = _TOP + number * _ROW
         whatif = any(cost is not None and cost.what_if for cost in (row.halting, row.without))
         draw.text((12, top), f"{row.profile}, what-if" if whatif else row.profile, fill=_INK)
-        draw.text((12, top + 13), f"against {row.baseline}", fill=(110, 110, 110))
+        draw.text((12, top + 13), f"relative to {row.baseline}", fill=(110, 110, 110))
         whole, level = split.every_step_j.value, 1.0
         for lane, (field, _, colour, sign) in enumerate(_PARTS):
             following = level + sign * getattr(split, field).value / whole
@@ -79,12 +79,12 @@ def savings_chart(result: Comparison) -> Image:
 
 
 def write_savings_chart(path: str | Path, result: Comparison, *, force: bool = False) -> None:
-    """Write `savings_chart` as a PNG, whole or not at all; `force` replaces an earlier one.
+    """Write `savings_chart` as a PNG, completely or not at all; `force` replaces an earlier one.
 
     Raises
     ------
     InputError
-        When something is there already, it cannot be written, or there is nothing to draw.
+        When the file exists, it cannot be written, or there is nothing to draw.
     """
     output = picture_output(Path(path), force=force)
     check_outputs([output])
@@ -92,7 +92,7 @@ def write_savings_chart(path: str | Path, result: Comparison, *, force: bool = F
 
 
 def _farthest(split: Split) -> float:
-    """How far right a bar reaches, relative to its start."""
+    """Return the largest level of a row, relative to its start."""
     level = reached = 1.0
     for field, _, _, sign in _PARTS:
         level += sign * getattr(split, field).value / split.every_step_j.value
@@ -102,9 +102,9 @@ def _farthest(split: Split) -> float:
 
 def _figures(row: Saving, split: Split) -> str:
     saving = row.energy_saving or row.dynamic_energy_saving
-    told = f"{si(split.without_j.value, 'J')} to {si(split.halting_j.value, 'J')}"
+    text = f"{si(split.without_j.value, 'J')} to {si(split.halting_j.value, 'J')}"
     if split.of != "energy_j":
-        told += " (dynamic)"
+        text += " (dynamic)"
     return (
-        told if saving is None else f"{told}, {saving.value:+.0%} ({saving.low:+.0%} to {saving.high:+.0%})"
+        text if saving is None else f"{text}, {saving.value:+.0%} ({saving.low:+.0%} to {saving.high:+.0%})"
     )

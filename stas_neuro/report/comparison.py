@@ -24,25 +24,25 @@ WATERFALL = (
     ("halting_cost_j", "halting\ncost"),
     ("halting_j", "with\nhalting"),
 )
-"""Fields of a `Split` in their order, and what reports call them, in short lines."""
+"""Fields of a `Split` in their order, with the headings of reports, in short lines."""
 _WORDS = {
     "energy_saving": "energy saved",
     "dynamic_energy_saving": "dynamic energy saved",
     "latency_saving": "latency saved",
     "op_count_saving": "45 nm count",
-    "savings_survival": "survives",
+    "savings_survival": "survival",
     "break_even_token_ratio": "break-even",
-    "split": "where it comes from",
+    "split": "causes",
     "halting": "with halting",
     "without": "without halting",
 }
-"""What reports call the fields of a `Saving`."""
+"""Names of the fields of a `Saving` in reports."""
 
 
 def comparison_report(result: Comparison) -> RenderableType:
-    """What halting saves, profile by profile, against each baseline; tables fit in 100 columns.
+    """Tabulate what halting saves on each profile relative to each baseline; tables fit in 100 columns.
 
-    Cells say which entry is missing; other reasons are below the tables, with the columns they explain.
+    Cells name a missing entry; other reasons are listed below the tables, with the columns they apply to.
     """
     saved = _saved_table(result, "energy_saving", "energy_j", "J")
     dynamic = _saved_table(result, "dynamic_energy_saving", "dynamic_energy_j", "J")
@@ -52,27 +52,27 @@ def comparison_report(result: Comparison) -> RenderableType:
         *_titled("Energy with and without halting", saved),
         *_titled("Dynamic energy with and without halting", dynamic),
         *_titled("Latency with and without halting", latency),
-        Text("saved: + less, - more with halting, low to high; schedules: with / without"),
-        Text("not known, refused: see below"),
+        Text("saved: + if halting needs less, - if it needs more; schedules: with / without halting"),
+        Text("unknown, refused: reasons below"),
         Text(),
-        *_titled("Where the energy comes from (* dynamic only)", _waterfall(result)),
-        *_titled("What is left of the operation count's saving", _survival(result)),
-        Text("survives: saving over that of the 45 nm count"),
-        Text("break-even: token ratio at which both cost the same"),
+        *_titled("Causes of the saving (* dynamic energy only)", _waterfall(result)),
+        *_titled("Remaining share of the saving in the operation count", _survival(result)),
+        Text("survival: saving divided by the saving in the 45 nm operation count"),
+        Text("break-even: token ratio at which the costs with and without halting are equal"),
         Text(),
     ]
     reasons = _reasons(result)
     if reasons:
-        parts.append(lines("Not known", reasons))
+        parts.append(lines("Unknown", reasons))
     parts += [Text(line) for line in comparison_what_if(result)]
-    unchecked = dict.fromkeys(told for row in result.rows for told in row.unchecked)
+    unchecked = dict.fromkeys(reason for row in result.rows for reason in row.unchecked)
     if unchecked:
         parts.append(lines("Not checked", list(unchecked)))
     return Group(*parts, disclaimer(result.disclaimer))
 
 
 def schedules_report(rows: Sequence[ScheduleCost]) -> RenderableType:
-    """Hardware steps and latency of runs on the schedules that they allow."""
+    """Tabulate hardware steps and latency of runs on the schedules that they allow."""
     table = new_table("profile", "run", "schedule", "steps", "latency", "low", "high", "images/s", "changed")
     for row in rows:
         late = f" (late {row.late})" if row.late else ""
@@ -88,24 +88,22 @@ def schedules_report(rows: Sequence[ScheduleCost]) -> RenderableType:
             changed,
         )
     heading = Text("Schedules", style="bold")
-    legend = Text(
-        "steps: hardware steps of an image; changed: visits decided otherwise than by the first run"
-    )
+    legend = Text("steps: hardware steps per image; changed: share of visits that differ from the first run")
     return Group(Text(), heading, table, Text(), legend)
 
 
 def csv_output(path: Path, *, force: bool) -> Output:
-    """Give the place of a `comparison_csv`, for `check_outputs`."""
+    """Return the output of a `comparison_csv`, for `check_outputs`."""
     return Output(
         path=path,
         is_earlier=lambda found: found.is_file() and found.read_bytes().startswith(b"profile,baseline,"),
-        otherwise="is no comparison as CSV",
+        otherwise="is not a comparison as CSV",
         force=force,
     )
 
 
 def comparison_csv(result: Comparison) -> str:
-    """One line a profile and baseline; intervals have columns ending in nothing, _low and _high."""
+    """Return one line for each profile and baseline; intervals have the columns name, name_low, name_high."""
     output = io.StringIO()
     writer = csv.writer(output, lineterminator="\n")
     rows = [_columns(row) for row in result.rows]
@@ -151,7 +149,7 @@ def _titled(title: str, table: RenderableType) -> tuple[RenderableType, ...]:
 
 def _saved_table(result: Comparison, name: str, field: str, unit: str) -> RenderableType:
     more = ("schedules",) if field == "latency_s" else ()
-    table = new_table("profile", "against", *more, "with", "without", "saved", "low", "high")
+    table = new_table("profile", "relative to", *more, "with", "without", "saved", "low", "high")
     for row in result.rows:
         costs = (getattr(cost, field, None) for cost in (row.halting, row.without))
         cells = [interval_cells(cost, unit)[0] for cost in costs]
@@ -161,7 +159,7 @@ def _saved_table(result: Comparison, name: str, field: str, unit: str) -> Render
 
 
 def _waterfall(result: Comparison) -> RenderableType:
-    table = new_table("profile", "against", *(heading for _, heading in WATERFALL))
+    table = new_table("profile", "relative to", *(heading for _, heading in WATERFALL))
     for row in result.rows:
         if row.split is not None:
             name = row.profile + ("" if row.split.of == "energy_j" else " *")
@@ -172,7 +170,7 @@ def _waterfall(result: Comparison) -> RenderableType:
 
 def _survival(result: Comparison) -> RenderableType:
     ends = "low", "high"
-    table = new_table("profile", "against", "45 nm\ncount", "survives", *ends, "break-\neven", *ends)
+    table = new_table("profile", "relative to", "45 nm\ncount", "survival", *ends, "break-\neven", *ends)
     for row in result.rows:
         if row.split is not None:
             count = NONE if row.op_count_saving is None else f"{row.op_count_saving:+.1%}"
@@ -188,7 +186,7 @@ def _saved(row: Saving, name: str) -> tuple[str, str, str]:
     if row.missing:
         return f"lacks {', '.join(row.missing)}", "", ""
     refused = row.halting is None or row.without is None
-    return "refused" if refused else "not known", "", ""
+    return "refused" if refused else "unknown", "", ""
 
 
 def _numbers(interval: Interval | None) -> tuple[str, str, str]:
@@ -198,7 +196,7 @@ def _numbers(interval: Interval | None) -> tuple[str, str, str]:
 
 
 def _reasons(result: Comparison) -> list[str]:
-    """Say once for each profile and reason which columns it leaves empty, and against which baselines."""
+    """Return one line for each profile and reason, with the baselines and columns without a value."""
     columns: dict[tuple[str, str], dict[str, None]] = {}
     against: dict[tuple[str, str], dict[str, None]] = {}
     for row in result.rows:
@@ -206,6 +204,6 @@ def _reasons(result: Comparison) -> list[str]:
             columns.setdefault((row.profile, why), {})[_WORDS[field]] = None
             against.setdefault((row.profile, why), {})[row.baseline] = None
     return [
-        f"{profile} against {', '.join(against[profile, why])}, {', '.join(names)}: {why}"
+        f"{profile} relative to {', '.join(against[profile, why])}, {', '.join(names)}: {why}"
         for (profile, why), names in columns.items()
     ]

@@ -1,4 +1,4 @@
-"""Pictures of where tokens halt: the image beside a map of the visits that each of its tokens took."""
+"""Pictures of where tokens halt: each image beside a map of the number of visits of its tokens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SIDE = 192  # pixels of an image and of its map
 _GAP = 12
 _TEXT = 18  # height of a line of text
 _INK, _PAPER = (20, 20, 20), (255, 255, 255)
-# Dark for few visits to light for many, also in print and for colour-blind readers.
+# From dark (few visits) to light (many), readable in print and by colour-blind readers.
 _COLOURS = np.array(
     [(68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37)], dtype=np.float64
 )
@@ -29,7 +29,7 @@ _COLOURS = np.array(
 def halting_map(
     images: npt.NDArray[Any], visits: npt.NDArray[np.bool_], captions: Sequence[str] = ()
 ) -> Image:
-    """Draw images, one a row, each beside the visits of its tokens, and one legend.
+    """Draw one row for each image, with a map of the visits of its tokens, and one legend.
 
     Parameters
     ----------
@@ -38,12 +38,12 @@ def halting_map(
     visits : bool (B, T, L, N)
         Tokens row-major over the patch grid: square, or shaped like the image.
     captions : sequence of str
-        One a row, such as predicted class and label.
+        One for each row, such as predicted class and label.
 
     Raises
     ------
     InputError
-        When the shapes do not belong together, or N tokens make no grid.
+        When the shapes do not match, or N tokens do not form a grid.
     """
     from PIL import Image as Images
     from PIL import ImageDraw
@@ -76,12 +76,12 @@ def write_halting_map(
     *,
     force: bool = False,
 ) -> None:
-    """Write `halting_map` as a PNG, whole or not at all; `force` replaces an earlier picture.
+    """Write `halting_map` as a PNG, completely or not at all; `force` replaces an earlier picture.
 
     Raises
     ------
     InputError
-        When something is there already, it cannot be written, or as `halting_map` says.
+        When the file exists or cannot be written, or as `halting_map`.
     """
     output = picture_output(Path(path), force=force)
     check_outputs([output])
@@ -98,7 +98,7 @@ def _check(images: npt.NDArray[Any], visits: npt.NDArray[np.bool_], captions: Se
 
 
 def _grid(tokens: int, height: int, width: int) -> tuple[int, int]:
-    """Rows and columns of the patch grid: cells as square as the image allows."""
+    """Return rows and columns of the patch grid, for which patches are square."""
     fitting = [
         rows
         for rows in range(1, tokens + 1)
@@ -106,13 +106,14 @@ def _grid(tokens: int, height: int, width: int) -> tuple[int, int]:
     ]
     if not fitting:
         raise InputError(
-            f"{tokens} tokens make no grid over an image of {height} x {width}", "give the images of this run"
+            f"{tokens} tokens do not form a grid on an image of {height} x {width}",
+            "give the images of this run",
         )
     return fitting[0], tokens // fitting[0]
 
 
 def _picture(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Pixels (H, W, 3) of an image (C, H, W)."""
+    """Convert an image (C, H, W) to pixels (H, W, 3)."""
     pixels = image.astype(np.float64)
     if image.dtype != np.uint8:
         low, high = pixels.min(), pixels.max()
@@ -123,14 +124,14 @@ def _picture(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 
 
 def _colour(fraction: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
-    """Colours (..., 3) of fractions 0 to 1."""
+    """Map fractions 0 to 1 to colours (..., 3)."""
     anchors = np.linspace(0, 1, len(_COLOURS))
     channels = [np.interp(fraction, anchors, _COLOURS[:, channel]) for channel in range(3)]
     return np.asarray(np.stack(channels, axis=-1).round(), dtype=np.uint8)
 
 
 def _legend(canvas: Image, most: int, top: int) -> None:
-    """Draw a scale of the colours from 0 to `most` visits."""
+    """Draw the colour scale from 0 to `most` visits."""
     from PIL import Image as Images
     from PIL import ImageDraw
 
@@ -140,5 +141,5 @@ def _legend(canvas: Image, most: int, top: int) -> None:
     draw = ImageDraw.Draw(canvas)
     below = top + _TEXT
     draw.text((_GAP, below), "0", fill=_INK)
-    draw.text((canvas.width // 2, below), "visits a token took (steps x blocks)", fill=_INK, anchor="ma")
+    draw.text((canvas.width // 2, below), "visits of a token (steps x blocks)", fill=_INK, anchor="ma")
     draw.text((canvas.width - _GAP, below), str(most), fill=_INK, anchor="ra")

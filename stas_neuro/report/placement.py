@@ -1,4 +1,4 @@
-"""How full the cores of a mapped network are, as a table for the terminal."""
+"""The utilisation of the cores of a placed network, as a table for the terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stas_neuro.placement import Utilisation
 
 
 def utilisation_report(use: Utilisation, *, every_core: bool = False) -> RenderableType:
-    """Mean and worst use of each resource of the cores, and what was not checked; `every_core` lists all."""
+    """Tabulate mean and largest use of each resource, and unchecked limits; `every_core` lists all cores."""
     parts: list[RenderableType] = [Text(_head(use)), _worst(use)]
     if every_core:
         parts.append(_cores(use))
@@ -29,11 +29,11 @@ def _head(use: Utilisation) -> str:
         )
     cores = f"{len(use.cores)} cores of {use.chips * use.cores_per_chip}"
     cut = "" if use.groups is None else f", each block in {use.groups} groups"
-    return f"on {use.profile}: {cores} on {chips}, {use.strategy}{cut}, weights of {use.weight_bits} bits"
+    return f"on {use.profile}: {cores} on {chips}, {use.strategy}{cut}, {use.weight_bits}-bit weights"
 
 
 def _worst(use: Utilisation) -> Table:
-    table = _table("resource", "mean", "worst", "of", "worst core", "with")
+    table = _table("resource", "mean", "largest", "limit", "on core", "layers")
     for resource, used in use.used.items():
         core = use.worst(resource)
         site = use.cores[core]
@@ -58,17 +58,17 @@ def _cores(use: Utilisation) -> Table:
 
 
 def _layers(use: Utilisation, core: int) -> str:
-    """Name the layers of a core by what contains them, such as `blocks.0: all 7`."""
+    """List the layers of a core, grouped by block, such as `blocks.0: all 7`."""
     whole = _by_scope(dict.fromkeys(layer for layers in use.layers for layer in layers))
-    told = []
+    named = []
     for scope, names in _by_scope(dict.fromkeys(use.layers[core])).items():
         if scope and len(names) == len(whole[scope]) > 1:
-            told.append(f"{scope}: all {len(names)}")
+            named.append(f"{scope}: all {len(names)}")
         elif scope and len(names) > 1:
-            told.append(f"{scope}: {', '.join(names)}")
+            named.append(f"{scope}: {', '.join(names)}")
         else:
-            told += [f"{scope}.{name}" if scope else name for name in names]
-    return "; ".join(told)
+            named += [f"{scope}.{name}" if scope else name for name in names]
+    return "; ".join(named)
 
 
 def _by_scope(layers: Iterable[str]) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""Pictures as PNG files that say whose they are."""
+"""Pictures as PNG files that are marked as written by stas-neuro."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _KEY, _OURS = "Software", "stas-neuro"
 
 
 def as_png(picture: Image) -> bytes:
-    """Give the content of the file."""
+    """Return the bytes of the file."""
     from PIL.PngImagePlugin import PngInfo
 
-    told, content = PngInfo(), io.BytesIO()
-    told.add_text(_KEY, _OURS)
-    picture.save(content, format="PNG", pnginfo=told)
+    mark, content = PngInfo(), io.BytesIO()
+    mark.add_text(_KEY, _OURS)
+    picture.save(content, format="PNG", pnginfo=mark)
     return content.getvalue()
 
 
 def picture_output(path: Path, *, force: bool) -> Output:
-    """Give the place of a picture, for `check_outputs`."""
-    return Output(path=path, is_earlier=_is_ours, otherwise="is no picture of stas-neuro", force=force)
+    """Return the output of a picture, for `check_outputs`."""
+    return Output(path=path, is_earlier=_is_ours, otherwise="is not a picture of stas-neuro", force=force)
 
 
 def _is_ours(path: Path) -> bool:
-    """Look for the text, which comes before the pixels."""
+    """Search for the mark, which precedes the pixels."""
     return path.is_file() and f"tEXt{_KEY}\0{_OURS}".encode() in path.read_bytes()[:1024]

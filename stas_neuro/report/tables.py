@@ -1,4 +1,4 @@
-"""Tables for the terminal, as rich renderables; whoever calls prints them."""
+"""Tables for the terminal, as rich renderables, which the caller prints."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from stas_neuro.trace import Trace
 _TOTALS = (
     ("energy_j", "energy", "J"),
     ("dynamic_energy_j", "  dynamic", "J"),
-    ("halting_energy_j", "    of it for halting", "J"),
+    ("halting_energy_j", "    for halting", "J"),
     ("static_energy_j", "  static", "J"),
     ("management_energy_j", "  management", "J"),
     ("latency_s", "latency", "s"),
     ("energy_delay_product_js", "energy x delay", "Js"),
-    ("throughput_images_per_s", "images a second", ""),
+    ("throughput_images_per_s", "images per second", ""),
     ("static_power_w", "static power", "W"),
     ("management_power_w", "management power", "W"),
     ("op_count_energy_j", "45 nm operation count", "J"),
 )
-"""Fields of an `Estimate`, what reports call them (indented under what contains them), and their units."""
+"""Fields of an `Estimate`, their names in reports (indented below the sum they belong to), and units."""
 _WORDS = {field: name.strip() for field, name, _ in _TOTALS} | {
     "dynamic_energy_j": "dynamic energy",
     "halting_energy_j": "energy for halting",
@@ -45,7 +45,7 @@ _CORES_SHOWN = 1000
 
 
 def si(number: float, unit: str) -> str:
-    """Write a number with three digits and an SI prefix: 0.0000123 J is "12.3 uJ"."""
+    """Format a number with three digits and an SI prefix: 0.0000123 J is "12.3 uJ"."""
     if number == 0 or not math.isfinite(number):
         return f"{number:g} {unit}".rstrip()
     digits = float(f"{number:.2e}")  # rounded first, so that 999.6 uJ becomes 1 mJ
@@ -60,9 +60,9 @@ def predictions_table(
     *,
     limit: int = 10,
 ) -> RenderableType:
-    """Predictions against labels (B,), and the visits each image took; the first `limit` images are listed.
+    """Tabulate predictions, labels (B,) and the number of visits for the first `limit` images.
 
-    Raises InputError when labels are not one an image.
+    Raises InputError if the number of labels is not that of images.
     """
     if labels is not None and np.shape(labels) != (trace.images,):
         raise InputError(
@@ -86,11 +86,11 @@ def predictions_table(
 
 
 def estimate_report(cost: Estimate, *, details: bool = True) -> RenderableType:
-    """Energy and latency of an inference; with `details` by event, layer and step, with basis and sources."""
+    """Tabulate energy and latency per inference; with `details` also by event, layer, step and core."""
     title = (
         f"{cost.profile_title} ({cost.profile}), gating {cost.gating}, {cost.schedule}, {cost.images} images"
     )
-    totals = new_table("of an inference", "value", "low", "high", "median", "p99", "worst")
+    totals = new_table("per inference", "value", "low", "high", "median", "p99", "worst")
     spreads = {
         "energy_j": cost.energy_per_image_j,
         "dynamic_energy_j": cost.dynamic_energy_per_image_j,
@@ -98,8 +98,8 @@ def estimate_report(cost: Estimate, *, details: bool = True) -> RenderableType:
     }
     for field, name, unit in _TOTALS:
         add_row(totals, name, *interval_cells(getattr(cost, field), unit), *_spread(spreads.get(field), unit))
-    told = (Text(line) for line in what_if_lines([("this network", cost)]))
-    parts: list[RenderableType] = [Group(Text(title, style="bold"), *told, Text(), totals)]
+    what_if = (Text(line) for line in what_if_lines([("this network", cost)]))
+    parts: list[RenderableType] = [Group(Text(title, style="bold"), *what_if, Text(), totals)]
     if cost.hardware_steps is not None:
         parts.append(Text(_work(cost)))
     if details:
@@ -108,7 +108,7 @@ def estimate_report(cost: Estimate, *, details: bool = True) -> RenderableType:
             _layers(cost),
             _steps(cost),
             _cores(cost),
-            lines("Assumed", cost.assumptions),
+            lines("Assumptions", cost.assumptions),
         ]
         parts.append(lines("Sources", [f"{key}: {citation}" for key, citation in cost.sources.items()]))
     if cost.unavailable:
@@ -137,28 +137,28 @@ def _layers(cost: Estimate) -> Table:
 
 
 def _work(cost: Estimate) -> str:
-    """Say how many steps and cores a placed network takes, as far as it is known."""
-    told = [f"{cost.hardware_steps} hardware steps"]
+    """Report the numbers of steps and cores, and the busiest core, as far as they are known."""
+    parts = [f"{cost.hardware_steps} hardware steps"]
     if cost.cores is not None:
-        told[0] += f", {cost.cores} {'core' if cost.cores == 1 else 'cores'}"
+        parts[0] += f", {cost.cores} {'core' if cost.cores == 1 else 'cores'}"
         if cost.chips is not None:
-            told[0] += f" on {cost.chips} {'chip' if cost.chips == 1 else 'chips'}"
+            parts[0] += f" on {cost.chips} {'chip' if cost.chips == 1 else 'chips'}"
     if cost.busiest_core_layers:
         share = cost.busiest_core_time_share
         time = "" if share is None else f" ({share:.0%} of the time)"
-        told.append(f"busiest core{time}: {', '.join(cost.busiest_core_layers)}")
+        parts.append(f"busiest core{time}: {', '.join(cost.busiest_core_layers)}")
     if cost.core_steps is not None and cost.core_steps_gated is not None:
-        told.append(f"core steps {_mean(cost.core_steps)}, gated {_mean(cost.core_steps_gated)}")
-    return "; ".join(told)
+        parts.append(f"core steps {_mean(cost.core_steps)}, gated {_mean(cost.core_steps_gated)}")
+    return "; ".join(parts)
 
 
 def _mean(count: float) -> str:
-    """Write the mean of a count, which is whole where all images have the same."""
+    """Format the mean of a count, which is a whole number if all images have the same count."""
     return f"{count:.1f}".removesuffix(".0")
 
 
 def _by_reason(unavailable: Mapping[str, str]) -> list[str]:
-    """Say once for each reason what it leaves unknown."""
+    """Return one line for each reason, with the quantities that it leaves unknown."""
     grouped: dict[str, list[str]] = {}
     for field, why in unavailable.items():
         grouped.setdefault(why, []).append(_WORDS.get(field, field.replace("_", " ")))
@@ -171,7 +171,7 @@ def _cores(cost: Estimate) -> Table:
         share = NONE if core.busy_time_share is None else f"{core.busy_time_share:.1%}"
         add_row(
             table,
-            "beside" if core.core is None else str(core.core),
+            "processor" if core.core is None else str(core.core),
             NONE if core.chip is None else str(core.chip),
             NONE if core.core_steps is None else _mean(core.core_steps),
             share,
@@ -180,7 +180,7 @@ def _cores(cost: Estimate) -> Table:
             ", ".join(core.layers),
         )
     if (more := len(cost.cores_breakdown) - _CORES_SHOWN) > 0:
-        add_row(table, f"and {more} more, which --json lists", *[""] * (len(table.columns) - 1))
+        add_row(table, f"and {more} more, listed by --json", *[""] * (len(table.columns) - 1))
     return table
 
 
@@ -199,7 +199,7 @@ def _steps(cost: Estimate) -> Table:
 
 
 def interval_cells(interval: Interval | None, unit: str) -> tuple[str, str, str]:
-    """Value, low and high."""
+    """Return value, low and high as texts."""
     if interval is None:
         return NONE, NONE, NONE
     return si(interval.value, unit), si(interval.low, unit), si(interval.high, unit)
@@ -223,7 +223,7 @@ def _class(index: int, classes: Sequence[str]) -> str:
 def new_table(first: str, *rest: str) -> Table:
     """Make a table; all columns but the first are aligned to the right.
 
-    Where there is no room, cells are folded and never cut; rich folds the widest columns first: names.
+    Cells that are too wide are wrapped, never truncated; rich wraps the widest columns (names) first.
     """
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column(first, overflow="fold")
@@ -233,15 +233,15 @@ def new_table(first: str, *rest: str) -> Table:
 
 
 def add_row(table: Table, *cells: Text | str) -> None:
-    """Add a row; names are text and no markup, whatever brackets they have."""
+    """Add a row; brackets in names are text, not markup."""
     table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells))
 
 
 def lines(heading: str, texts: Sequence[str]) -> RenderableType:
-    """Lines under a heading."""
+    """Return indented lines below a heading."""
     return Group(Text(f"{heading}:"), *(Padding(Text(text), (0, 0, 0, 2)) for text in texts))
 
 
 def disclaimer(text: str) -> Text:
-    """Say what figures rest on."""
+    """Return the sentence that states the basis of the figures."""
     return Text(f"All figures are {text}.", style="bold")

@@ -1,4 +1,4 @@
-"""What reports say of a chip that cannot take the network that was compiled for it, or priced on it."""
+"""Texts of reports for a chip that cannot take the network that was compiled for it or priced on it."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from stas_neuro.energy import Comparison, Estimate
 
 
 def cannot_take(profile: str, what: str, errors: Sequence[Finding]) -> str:
-    """Say in a line how many problems stand between a chip and a network, and the first of them."""
+    """Return a line with the number of problems of a network on a chip, and the first of them."""
     worst = errors[0]
     number = f"{len(errors)} problem{'s' if len(errors) > 1 else ''}"
     return (
-        f"{profile} cannot take {what}: {number}, the worst: {worst.resource} of "
+        f"{profile} cannot take {what}: {number}, the worst is {worst.resource} of "
         f"{worst.layer or 'the whole network'} ({worst.used}; limit: {worst.limit})"
     )
 
 
 def what_if_lines(estimates: Iterable[tuple[str, Estimate]]) -> list[str]:
-    """Say for each chip which of the labelled runs it cannot take, as far as their records show."""
+    """Return one line for each chip with the labelled runs that it cannot take, according to their counts."""
     refused: dict[str, dict[str, tuple[Finding, ...]]] = {}
     for label, cost in estimates:
         if cost.what_if:
             refused.setdefault(cost.profile, {})[label] = cost.what_if
-    told = []
+    texts = []
     for profile, runs in refused.items():
-        what = f"{', '.join(runs)}, as the counts show"
+        what = f"{', '.join(runs)}, according to the counts"
         line = cannot_take(profile, what, max(runs.values(), key=len))
-        told.append(f"what-if: {line}; stas-export check lists all")
-    return told
+        texts.append(f"what-if: {line}; stas-export check lists all")
+    return texts
 
 
 def comparison_what_if(result: Comparison) -> list[str]:
-    """Say the same of a comparison."""
+    """Return the lines of `what_if_lines` for a comparison."""
     sides = (
         pair
         for row in result.rows

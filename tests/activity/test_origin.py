@@ -62,9 +62,7 @@ def test_accuracy_is_that_of_the_images_that_were_run(graph: Graph, data: Labell
     trace = api.run(graph, data, limit=3)
     assert api.accuracy(trace, data, graph.classes) is not None
     for other in (data.select(slice(1, 4)), data.select(slice(0, 2))):
-        with pytest.raises(
-            InputError, match=r"the trace is of 3 images, which are not the first of .*data\.npz"
-        ):
+        with pytest.raises(InputError, match=r"the 3 images of the trace are not the first of .*data\.npz"):
             api.accuracy(trace, other, graph.classes)
 
 

@@ -46,8 +46,8 @@ def test_calibrate_says_what_the_api_says(board: Path) -> None:
     shown = fine("calibrate", board, "--profile", "loihi1", "-o", output, "--force").out
     assert all(run in shown for run in ("blank", "few", "some", "many", "idle"))
     assert all(entry.entry in shown for entry in own.entries) and "95 % interval" in shown
-    assert "error of the runs that a fit left out" in shown and "which extends loihi1" in shown
-    assert "kept as in the profile, and subtracted: power.management" in shown
+    assert "error of the held-out runs" in shown and "which extends loihi1" in shown
+    assert "taken from the profile, and subtracted: power.management" in shown
     fine("profiles", "validate", output)
     assert "fitted" in fine("profiles", "show", output).out
 

@@ -89,11 +89,11 @@ def test_both_lowerings_give_what_the_reference_gives(home: Path, tmp_path: Path
         ),
         (
             ("compile", "model", "--profile", "loihi1", "-o", "new"),
-            "profile says how to make integers, and no bits are given; give bits",
+            "profile affects the integer program, and no bits are given; give bits",
         ),
         (
             ("compile", "model", "--bits", "8", "--profile", "cmos45", "-o", "new"),
-            "cmos45 has no cores for our integers: an operation count has no cores; use",
+            "cmos45 has no cores for the integer program: an operation count has no cores; use",
         ),
         (
             ("run", "plain", "--data", "data.npz", "--backend", "nothing"),

@@ -115,7 +115,7 @@ def test_outputs_and_inputs_are_apart(place: Place, tmp_path: Path) -> None:
         (("convert", place.bundle, "--to", "lava", "-o", place.bundle / "lava"), "which is read"),
         (("calibrate", tmp_path / "board.csv", "--profile", chip, "-o", chip, "--force"),
          f"{chip} is {chip}, which is read"),
-        ((*train, "-o", place.checkpoint), "holds no training"),
+        ((*train, "-o", place.checkpoint), "is not the directory of a training"),
         ((*train[:3], "--init", tmp_path / "trained" / "stage1", *train[5:], "-o", tmp_path / "trained"),
          f"contains {tmp_path / 'trained' / 'stage1' / 'config.json'}, which is read"),
     ]  # fmt: skip
@@ -233,7 +233,7 @@ def test_pictures_and_tables_are_replaced_by_force_where_they_are_ours(place: Pl
     assert "--force" in stas(*arguments).err
     fine(*arguments, "--force")
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "s.png")
-    assert "s.png exists and is no picture of stas-neuro" in stas(*arguments, "--force").err
+    assert "s.png exists and is not a picture of stas-neuro" in stas(*arguments, "--force").err
     (tmp_path / "s.png").unlink()
     (tmp_path / "s.csv").write_text("name,salary\n")
-    assert "s.csv exists and is no comparison as CSV" in stas(*arguments, "--force").err
+    assert "s.csv exists and is not a comparison as CSV" in stas(*arguments, "--force").err

@@ -113,8 +113,8 @@ def test_gating_says_where_nothing_halts_and_why_late_decisions_need_the_wait(
     placed = ("--placement", "token-major")
     fine("compile", place.checkpoint, "-o", never, "--accumulate", "off", *placed)
     run = ("--data", place.data, "--limit", "1", "--gating")
-    assert "nothing halts in this network" in fine("run", never, *run, "core").out
-    assert "nothing halts" not in fine("run", never, *run, "silent").out
+    assert "this network does not halt tokens" in fine("run", never, *run, "core").out
+    assert "does not halt tokens" not in fine("run", never, *run, "silent").out
     stale = ("--accumulate", "raster", "--schedule", "pipelined-stale")
     fine("compile", place.checkpoint, "-o", late, *stale)
     refused = stas("run", late, *run, "none")
@@ -130,7 +130,7 @@ def test_run_of_a_checkpoint_says_to_compile_it(place: Place) -> None:
 
 def test_a_bundle_on_no_cores_has_no_utilisation(place: Place) -> None:
     assert "utilisation" not in fine("inspect", place.bundle, "--json").json
-    assert "is on no cores" in stas("inspect", place.bundle, "--cores").err
+    assert "is not placed on cores" in stas("inspect", place.bundle, "--cores").err
 
 
 def test_a_bundle_placed_by_a_profile_of_a_file_is_inspected_with_that_file(
@@ -143,7 +143,9 @@ def test_a_bundle_placed_by_a_profile_of_a_file_is_inspected_with_that_file(
     without = fine("inspect", bundle)
     assert "blocks.0.q_lif" in without.out and "--profile FILE" in without.out
     document = fine("inspect", bundle, "--json").json
-    assert document["utilisation"] is None and "placed by the profile mine" in document["utilisation_unknown"]
+    assert (
+        document["utilisation"] is None and "placed for the profile mine" in document["utilisation_unknown"]
+    )
     assert "on mine:" in fine("inspect", bundle, "--profile", chip).out
     document = fine("inspect", bundle, "--profile", chip, "--json").json
     assert document["utilisation"]["fits"] and document["utilisation_unknown"] is None

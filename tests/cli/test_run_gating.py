@@ -90,7 +90,7 @@ def test_a_mapping_may_be_given(place: Place, placed: Path) -> None:
 def test_what_cannot_be_gated_is_refused(place: Place, placed: Path, tmp_path: Path) -> None:
     done = stas("run", place.bundle, "--data", place.data, "--gating", "core")
     assert done.code == 2
-    assert "gating is core, and the run is on no cores" in done.err
+    assert "gating core requires a run on cores" in done.err
     done = stas("run", placed, "--data", place.data, "--gating", "core", "--no-mapping")
     assert done.code == 2
     bundle, data = load_bundle(placed), load_data(str(place.data))

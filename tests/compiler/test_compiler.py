@@ -102,10 +102,10 @@ def test_options_that_do_not_fit_are_refused_before_any_work(words: dict[str, An
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ({"calibrate": "images.npz"}, "calibrate says how to make integers, and no bits are given"),
-        ({"profile": "loihi1"}, "profile says how to make integers"),
+        ({"calibrate": "images.npz"}, "calibrate affects the integer program, and no bits are given"),
+        ({"profile": "loihi1"}, "profile affects the integer program"),
         ({"backend": "lava-stock"}, "backend lava-stock requires an integer program"),
-        ({"bits": 8, "profile": "truenorth"}, "truenorth has no cores for our integers"),
+        ({"bits": 8, "profile": "truenorth"}, "truenorth has no cores for the integer program"),
     ],
 )
 def test_options_of_integers_need_bits(home: Path, words: dict[str, Any], message: str) -> None:

@@ -48,7 +48,7 @@ def test_compare_profiles(tmp_path: Path) -> None:
 def test_does_halting_pay(tmp_path: Path) -> None:
     told = example("does_halting_pay.py", "-o", str(tmp_path), "--images", "2")
     rows = list(csv.DictReader((tmp_path / "pay.csv").read_text().splitlines()))
-    assert "On 2 Fashion-MNIST images halting saves, of the energy of the same network without it" in told
+    assert "Energy saved by halting on 2 Fashion-MNIST images, relative to the same network" in told
     counted = float(next(row["op_count_saving"] for row in rows if row["profile"] == "cmos45"))
     chips = [row for row in rows if row["profile"].startswith("loihi") and "what" not in row["profile"]]
     ends = [

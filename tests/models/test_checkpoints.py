@@ -310,8 +310,8 @@ def test_loading_draws_as_many_random_numbers_as_making_a_model(tmp_path: Path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"bits": 99}, "quantisation.json: bits is 99; fine-tune the model anew"),
-        ({"largest_output": -1.0}, "quantisation.json: largest_output is -1.0; fine-tune the model anew"),
+        ({"bits": 99}, "quantisation.json: bits is 99; fine-tune the model again"),
+        ({"largest_output": -1.0}, "quantisation.json: largest_output is -1.0; fine-tune the model again"),
         ({"scales": {}}, None),
         (
             {"of_head": {"unit": 0.0}},

@@ -99,9 +99,9 @@ def test_a_comparison_shows_savings_and_what_is_missing() -> None:
     text = shown(comparison_report(result))
     energy, rest = text.split("Dynamic energy")
     dynamic, rest = rest.split("Latency")
-    latency, rest = rest.split("Where the energy comes from")
-    parts, rest = rest.split("What is left")
-    left, reasons = rest.split("Not known:")
+    latency, rest = rest.split("Causes of the saving")
+    parts, rest = rest.split("Remaining share")
+    left, reasons = rest.split("Unknown:")
     assert list(rows_of(energy)) == ["cmos45", "loihi1", "loihi2", "holey"]
     for row in result.rows[1:3]:
         assert row.energy_saving is not None and row.halting is not None and row.halting.energy_j is not None
@@ -110,13 +110,15 @@ def test_a_comparison_shows_savings_and_what_is_missing() -> None:
         assert rows_of(energy)[row.profile].split()[-3:] == cells
         assert si(row.halting.energy_j.value, "J") in rows_of(energy)[row.profile]
     assert all("raster / pipelined" in line for line in rows_of(latency).values())
-    assert "not known" in rows_of(energy)["cmos45"] and "not known" not in rows_of(dynamic)["cmos45"]
+    assert "unknown" in rows_of(energy)["cmos45"] and "unknown" not in rows_of(dynamic)["cmos45"]
     assert "lacks energy.score_lookup" in rows_of(dynamic)["holey"]
-    assert "cmos45 against stage [1], latency saved: an operation count has no time" in reasons
-    assert "loihi1 against stage [1], break-even: halting costs more, even if no token is visited" in reasons
+    assert "cmos45 relative to stage [1], latency saved: an operation count has no time" in reasons
+    assert (
+        "loihi1 relative to stage [1], break-even: halting costs more, even if no token is visited" in reasons
+    )
     explained = rows_of(parts)
     assert list(explained) == ["cmos45", "loihi1", "loihi2"]  # the other has nothing to split
-    assert "cmos45 * " in explained["cmos45"] and "* dynamic only" in parts
+    assert "cmos45 * " in explained["cmos45"] and "* dynamic energy only" in parts
     for row in result.rows[:3]:
         assert row.split is not None and row.savings_survival is not None
         for name in ("every_step_j", "operations_saved_j", "halting_j"):
@@ -135,7 +137,7 @@ def test_at_100_columns_no_name_and_no_number_of_a_comparison_is_cut_or_folded()
     profiles = [load_profile(name) for name in list_profiles()]
     result = compare(run(), {"stage 1": run(halting=False)}, profiles)
     # All but the reasons, which are sentences.
-    wide, narrow = (shown(comparison_report(result), width).split("Not known:")[0] for width in (200, 100))
+    wide, narrow = (shown(comparison_report(result), width).split("Unknown:")[0] for width in (200, 100))
     for left, right in zip(wide.splitlines(), narrow.splitlines(), strict=True):
         assert left.split() == right.split()
     narrower = "".join(shown(comparison_report(result), 60).split())
@@ -150,7 +152,7 @@ def test_the_estimate_of_a_chip_with_gaps_says_each_reason_once_and_nothing_of_w
     assert len(set(cost.unavailable.values())) < len(cost.unavailable)
     for why in set(cost.unavailable.values()):
         assert told.count(f": {why} ") - told.count(f"no total without static energy: {why} ") == 1
-    assert " latency, images a second, " in told and not any(name in told for name in cost.unavailable)
+    assert " latency, images per second, " in told and not any(name in told for name in cost.unavailable)
     whole = replace(estimate(run(), "loihi2"), core_steps=972.0, core_steps_gated=1.25)
     assert "core steps 972, gated 1.2\n" in shown(estimate_report(whole, details=False)).replace(" \n", "\n")
 
@@ -209,7 +211,7 @@ def test_a_chart_has_a_bar_from_the_start_to_what_halting_costs(tmp_path: Path) 
     write_savings_chart(tmp_path / "new" / "savings.png", result)
     with Image.open(tmp_path / "new" / "savings.png") as written:
         assert written.size == picture.size
-    with pytest.raises(InputError, match="no chip of the comparison"):
+    with pytest.raises(InputError, match="no chip could be priced both"):
         savings_chart(replace(result, rows=()))
 
 
@@ -291,7 +293,7 @@ def test_maps_of_several_images_are_written_as_png(tmp_path: Path) -> None:
         ((1, 4, 4), (1, 1, 1, 4), (), "images have shape"),
         ((2, 1, 4, 4), (1, 1, 1, 4), (), "visits have shape"),
         ((1, 1, 4, 4), (1, 1, 1, 0), (), "visits have shape"),
-        ((1, 1, 4, 4), (1, 1, 1, 5), (), "5 tokens make no grid"),
+        ((1, 1, 4, 4), (1, 1, 1, 5), (), "5 tokens do not form a grid"),
         ((1, 1, 4, 4), (1, 1, 1, 4), ("a", "b"), "2 captions"),
     ],
 )

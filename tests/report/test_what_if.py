@@ -37,8 +37,8 @@ def test_compile_says_what_check_says(place: Place, tmp_path: Path) -> None:
     told = fine(*arguments, "--profile", "loihi1", "--force").out
     worst = verdict.findings[0]
     line = (
-        f"loihi1 cannot take this network: {verdict.count('error')} problems, the worst: {worst.resource} of "
-        f"{worst.layer} ({worst.used}; limit: {worst.limit})"
+        f"loihi1 cannot take this network: {verdict.count('error')} problems, the worst is "
+        f"{worst.resource} of {worst.layer} ({worst.used}; limit: {worst.limit})"
     )
     assert line in told and "what-if" in told
     assert f"stas-export check {bundle} --profile loihi1 lists all" in told
@@ -67,7 +67,7 @@ def test_compile_does_not_need_all_that_a_check_does(place: Place, tmp_path: Pat
     document = fine(*arguments, "-o", tmp_path / "a", "--json").json
     assert document["check"] is None and "no limits.threshold_bits" in document["check_unknown"]
     assert (
-        "can take it is not known: profile loihi2 has no limits.threshold_bits"
+        "holey.toml can take it: profile loihi2 has no limits.threshold_bits"
         in fine(*arguments, "-o", tmp_path / "b").out
     )
 
@@ -113,8 +113,8 @@ def test_prices_say_that_they_are_what_ifs(place: Place, tmp_path: Path) -> None
     known = estimate(stas_neuro.read_activity(place.run / "activity.json"), "loihi1").what_if
     assert known
     line = (
-        f"what-if: loihi1 cannot take this network, as the counts show: {len(known)} problems, the worst: "
-        "spike products of blocks.0.attn (needed; limit: none); stas-export check lists all"
+        f"what-if: loihi1 cannot take this network, according to the counts: {len(known)} problems, the "
+        "worst is spike products of blocks.0.attn (needed; limit: none); stas-export check lists all"
     )
     assert line in fine("estimate", place.run, "--profile", "loihi1", "--brief").out
     assert fine("estimate", place.run, "--profile", "loihi1", "--json").json["what_if"] == [
@@ -128,7 +128,7 @@ def test_prices_say_that_they_are_what_ifs(place: Place, tmp_path: Path) -> None
         "--csv", tmp_path / "s.csv",
     )  # fmt: skip
     told = " ".join(fine(*with_baseline).out.split())
-    assert "what-if: loihi1 cannot take the run with halting, 'none', as the counts show: " in told
+    assert "what-if: loihi1 cannot take the run with halting, 'none', according to the counts: " in told
     assert told.count("what-if") == 1
     rows = list(csv.DictReader((tmp_path / "s.csv").read_text().splitlines()))
     assert [(row["profile"], row["with_what_if"]) for row in rows] == [
@@ -161,7 +161,7 @@ def test_counts_of_another_tool_show_what_they_have(tmp_path: Path) -> None:
     (finding,) = estimate(builder.build(), replace(loihi2, capabilities=words)).what_if or ()
     assert (finding.resource, finding.used, finding.limit) == ("processor", 5, "none")
     assert (
-        "1 problem, the worst: graded spikes of fc"
+        "1 problem, the worst is graded spikes of fc"
         in fine("estimate", tmp_path / "counts.json", "--profile", "loihi1", "--brief").out
     )
 

@@ -2,7 +2,7 @@
 
     PYTHONPATH=tests python -m sanafe_oracle .oracle/bin/python
 
-Exit code 1 where a bound that docs/validation.md promises is missed.
+Exit code 1 if a bound that docs/validation.md requires is missed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from stas_neuro.report import si
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the tables; gives the exit code."""
+    """Print the tables and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("python", type=Path, help="interpreter that has SANA-FE")
     options = parser.parse_args(arguments)
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in missed:
         console.print(f"missed: {name}", style="red")
     if not missed:
-        console.print("all that is promised holds")
+        console.print("all required bounds are met")
     return 1 if missed else 0
 
 

@@ -230,12 +230,12 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "image shape": (
         images(images=np.zeros((2, 9, 7), np.uint8)),
         RUN,
-        ("data.npz: 2 images of shape (1, 9, 7), the model takes (1, 8, 8)", "give data"),
+        ("data.npz: 2 images of shape (1, 9, 7), the model requires (1, 8, 8)", "give images"),
     ),
     "image shape for verify": (
         images(images=np.zeros((2, 3, 8, 8), np.uint8)),
         ("verify", "bundle", "--data", "data.npz"),
-        ("data.npz: 2 images of shape (3, 8, 8), the model takes (1, 8, 8)", "give data"),
+        ("data.npz: 2 images of shape (3, 8, 8), the model requires (1, 8, 8)", "give images"),
     ),
     # training
     "unlabelled": (images(images=PIXELS), TRAIN, ("data.npz: has no labels", "add an array named labels")),
@@ -291,7 +291,7 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "no activity": (
         remove("run/activity.json"),
         ("estimate", "run", "--profile", "loihi2"),
-        ("run has no activity.json", "give what run wrote"),
+        ("run has no activity.json", "give a directory written by run"),
     ),
     "damaged activity": (
         truncate("run/activity.json"),
@@ -354,7 +354,7 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "output is no training": (
         nothing,
         (*TRAIN[:-1], "run", "--force"),
-        ("run exists and holds no training", "choose another path"),
+        ("run exists and is not the directory of a training", "choose another path"),
     ),
     "output is no package": (
         nothing,

@@ -124,7 +124,7 @@ def test_lava_is_left_out_where_it_is_missing(
 
 
 def test_images_that_do_not_fit_are_refused(checkpoint: Path) -> None:
-    with pytest.raises(InputError, match=r"2 images of shape \(1, 9, 9\), the model takes \(1, 8, 8\)"):
+    with pytest.raises(InputError, match=r"2 images of shape \(1, 9, 9\), the model requires \(1, 8, 8\)"):
         verify(checkpoint, np.zeros((2, 1, 9, 9), np.uint8))
     with pytest.raises(InputError, match="the images: pixels are int64"):
         verify(checkpoint, np.zeros((2, 1, 8, 8), np.int64))

@@ -117,17 +117,17 @@ def test_the_command_shows_integers_beside_floats(home: Path) -> None:
     shown = fine(*arguments).out
     document = fine(*arguments, "--json").json
     check_certificate(document)
-    for heading in ("The float network: 2 images", "The integer program: 2 images", "What integers change"):
+    for heading in ("The float network: 2 images", "The integer program: 2 images", "Effect of integers"):
         assert heading in shown
     assert len(re.findall(r" equal$", shown, re.M)) == 5
     tightest = min(document["saturation"]["layers"], key=lambda layer: layer["headroom_bits"])
-    assert re.search(rf"tightest first.*\n.*\n{re.escape(tightest['layer'])} +{tightest['largest']} ", shown)
+    assert re.search(rf"smallest first.*\n.*\n{re.escape(tightest['layer'])} +{tightest['largest']} ", shown)
     hashes = {**document["source_sha256"], **document["bundle_sha256"]}.values()
     assert all(digest in shown for digest in (*hashes, document["certificate_sha256"]))
     assert document["data"]["images_sha256"] in shown and document["data"]["labels_sha256"] in shown
-    assert "every promise holds" in shown
+    assert "all requirements met" in shown
     only = fine(*arguments, "--arithmetic", "fixed").out
-    assert "The integer program" in only and "The float" not in only and "What integers" not in only
+    assert "The integer program" in only and "The float" not in only and "Effect of integers" not in only
 
 
 def test_the_command_fails_where_integers_differ(home: Path) -> None:
@@ -148,7 +148,7 @@ def test_the_command_fails_where_integers_differ(home: Path) -> None:
         r"Lava, in-process integer differs .*first at image 0, layer blocks\.0\.k_lif, ", done.err
     )
     assert "Lava's package DIFFERS from the graph: blocks.0.k_lif: vth" in done.out
-    assert "NOT every promise holds" in done.out
+    assert "NOT all requirements met" in done.out
     document = json.loads((home / "failed").read_bytes())
     check_certificate(document)
     assert document["passed"] is False
@@ -164,7 +164,7 @@ def test_a_certificate_is_replaced_by_force_only(home: Path, tmp_path: Path) -> 
     (tmp_path / "other").write_text("[1]")
     for path in (tmp_path / "other", tmp_path):
         refused = stas(*arguments, path, "--force")
-        assert refused.code == 2 and "exists and is no certificate" in refused.err
+        assert refused.code == 2 and "exists and is not a certificate" in refused.err
     assert "written to" in fine(*arguments, tmp_path / "c", "--arithmetic", "fixed").out
     fine(*arguments, tmp_path / "c", "--arithmetic", "float", "--force")
     assert [part["arithmetic"] for part in json.loads((tmp_path / "c").read_bytes())["parts"]] == ["float"]
