@@ -151,7 +151,7 @@ def test_it_learns_only_from_runs_of_the_same_network() -> None:
         place(Quantise(bits=4)(graph), LOIHI2, seen=api.run(integers, images).activity)
     by_time = build(Recipe(norm=False, halting="time"))
     unsaid = dataclasses.replace(seen, origin=Origin())
-    with pytest.raises(InputError, match=r"ran another network than 'the network': .*; give a run of this"):
+    with pytest.raises(InputError, match=r"and 'the network' ran different networks: .*; give a run of this"):
         place(by_time, LOIHI2, seen=unsaid)
 
 

@@ -306,7 +306,7 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "profile circle": (
         write("a.toml", b'schema_version = 1\nname = "a"\ntitle = "a"\nextends = "a.toml"\n'),
         ("profiles", "show", "a.toml"),
-        ("a.toml extends ", "a.toml: a circle", "let one of them extend nothing"),
+        ("a.toml extends ", "a.toml: a cycle", "remove one of the extends"),
     ),
     "too few measured runs": (
         write("board.csv", b"synops,hops_x,energy_j\n1,2,3\n"),
@@ -316,7 +316,7 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "unknown column": (
         write("board.csv", b"spikes,energy_j\n1,2\n"),
         ("calibrate", "board.csv", "--profile", "loihi1", "-o", "board.toml"),
-        ("board.csv: no column is called 'spikes'", "use run, energy_j"),
+        ("board.csv: there is no column 'spikes'", "use run, energy_j"),
     ),
     "no profile file": (
         nothing,
