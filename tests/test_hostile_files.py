@@ -77,9 +77,9 @@ GRAPH: dict[str, tuple[Change, str]] = {
     "block of a scope": (of("LIF", scope="block7"), "scope is block7, the network has 1 blocks"),
     "pixels": (of("Input", shape=[2, 10**9, 10**9]), "has 2000000000000000000 values"),
     "kernel": (of("Conv2d", kernel=10**6), "kernel is 1000000; it must be in 1..64"),
-    "classes that are a text": (top(classes="abc"), "graph.json: classes is no list"),
+    "classes that are a text": (top(classes="abc"), "graph.json: classes is not a list"),
     "large float": (of("HaltingScore", alpha=1e29), "alpha is 1e+29; it must be at most 1e+12"),
-    "larger float": (of("HaltingScore", alpha=1e308), ".alpha: is 1e+308, other numbers than 0"),
+    "larger float": (of("HaltingScore", alpha=1e308), ".alpha: is 1e+308, nonzero numbers must be"),
 }
 MAPPING: dict[str, tuple[Change, str]] = {
     "core": (piece(core=2**53), "there are 5 cores"),

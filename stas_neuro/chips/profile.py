@@ -394,9 +394,9 @@ def _document(content: bytes, where: str, children: tuple[str, ...]) -> dict[str
     if len(chain) > CHAIN_LIMIT:
         what = f"{where}: more than {CHAIN_LIMIT} profiles extend each other"
         raise InputError(what, "merge them into fewer files")
-    beside = Path(os.path.realpath(Path(where).parent / parent)) if parent.endswith(".toml") else parent
+    location = Path(os.path.realpath(Path(where).parent / parent)) if parent.endswith(".toml") else parent
     try:
-        above, place = _read(beside)
+        above, place = _read(location)
     except InputError as error:
         raise InputError(f"{' extends '.join((*chain, parent))}: {error.what}", error.remedy) from error
     if os.path.realpath(place) in chain:

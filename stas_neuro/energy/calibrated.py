@@ -136,8 +136,8 @@ class Calibration:
     def _text(self, target: Path) -> str:
         extends = self.extends
         if extends.endswith(".toml"):
-            beside = os.path.realpath(target.parent)
-            extends = Path(os.path.relpath(os.path.realpath(extends), beside)).as_posix()
+            folder = os.path.realpath(target.parent)
+            extends = Path(os.path.relpath(os.path.realpath(extends), folder)).as_posix()
         citation = f"{Path(self.source).name}: {self.runs} measured runs (SHA-256 {self.sha256[:16]})"
         key = _free_key(self.profile, target, Source(citation=citation, own=True))
         lines = [

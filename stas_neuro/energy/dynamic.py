@@ -30,7 +30,7 @@ class Dynamic:
     per_image : float (images, 3)
     by_place : float (rows, steps, 3)
         Mean per image.
-    beside : float (rows, 3)
+    off_core : float (rows, 3)
         The part of `by_place` spent outside the cores, summed over steps.
     by_block : float (images, steps, L, 3)
         Energy spent in blocks. L is 0 where visits were not recorded, as only the shares of tokens use it.
@@ -42,7 +42,7 @@ class Dynamic:
 
     per_image: Corners
     by_place: Corners
-    beside: Corners
+    off_core: Corners
     by_block: Corners
     halting: Corners
     visits: Corners
@@ -77,7 +77,7 @@ def price_events(
     priced = Dynamic(
         per_image=np.zeros((images, 3)),
         by_place=np.zeros((rows, steps, 3)),
-        beside=np.zeros((rows, 3)),
+        off_core=np.zeros((rows, 3)),
         by_block=np.zeros((images, steps, inside.shape[1], 3)),
         halting=np.zeros(3),
         visits=np.zeros(3),
@@ -98,7 +98,7 @@ def price_events(
         in_blocks = np.asarray(np.moveaxis(counts, 1, 2) @ inside, dtype=np.float64)
         priced.by_block += in_blocks[..., None] * each
         if price.unit == "processor":
-            priced.beside += by_place.sum(axis=1)
+            priced.off_core += by_place.sum(axis=1)
         if price.halting:
             priced.halting += energy
         if price.visit:
@@ -173,7 +173,7 @@ def by_core(
         )
         return ()
     share = placement.shares[placement.group]
-    on_rows = dynamic.by_place.sum(axis=1) - dynamic.beside
+    on_rows = dynamic.by_place.sum(axis=1) - dynamic.off_core
     energies = [interval(energy) for energy in np.einsum("rk,rc->kc", share, on_rows)]
     names = np.array([layer.network_layer for layer in activity.layers])
     held = [tuple(dict.fromkeys(names[part > 0].tolist())) for part in share.T]
@@ -192,15 +192,15 @@ def by_core(
         for core, kind in enumerate(kinds)
     ]
     apart = ~share.any(axis=1)
-    beside = dynamic.beside.sum(axis=0) + on_rows[apart].sum(axis=0)
-    if beside.any():
-        layers = dict.fromkeys(names[apart | dynamic.beside.any(axis=1)].tolist())
+    off_core = dynamic.off_core.sum(axis=0) + on_rows[apart].sum(axis=0)
+    if off_core.any():
+        layers = dict.fromkeys(names[apart | dynamic.off_core.any(axis=1)].tolist())
         found.append(
             CoreCost(
                 core=None,
                 chip=None,
                 layers=tuple(layers),
-                dynamic_energy_j=interval(beside),
+                dynamic_energy_j=interval(off_core),
                 core_steps=None,
                 busy_time_share=None,
             )

@@ -129,10 +129,10 @@ class _Chunk:
         self.barrier = profile.corners(_barrier(placement))
         counts = self.events.counts
         many = len(counts["synops"])
-        loads, beside = _loads(counts, profile), _processor_time(counts, profile)
+        loads, processor = _loads(counts, profile), _processor_time(counts, profile)
         reset = self._reset(counts["state_resets"])
-        self.per_image = beside.sum(axis=1) + reset
-        self.per_step = beside.sum(axis=0)
+        self.per_image = processor.sum(axis=1) + reset
+        self.per_step = processor.sum(axis=0)
         self.per_step[-1] += reset.sum(axis=0)
         self.spacing = self.per_image.copy()
         self.gated = np.zeros((many, 3))

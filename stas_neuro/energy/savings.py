@@ -13,7 +13,7 @@ from stas_neuro.energy.events import PRICES
 from stas_neuro.energy.result import Estimate, Interval
 from stas_neuro.energy.timing import Schedule, phase_of
 
-_DUST = 1e-12
+_ROUNDING = 1e-12
 """Fraction of the total below which a difference is due to rounding."""
 _NEURON = {price.event for price in PRICES if price.unit == "neuron"}
 
@@ -47,9 +47,9 @@ def at_every_step(activity: Activity) -> Activity:
     steps = [index for index, label in enumerate(activity.steps) if phase_of(label) == "step"]
     once = [index for index, label in enumerate(activity.steps) if phase_of(label) == "once"]
     stages = 1 + max((row.stage or 0 for row in activity.layers if row.phase == "once"), default=-1)
-    beside: NDArray[np.bool_] = activity.counts["cpu_operations"][:, :, once].sum(axis=(0, 2)) > 0
+    off_core: NDArray[np.bool_] = activity.counts["cpu_operations"][:, :, once].sum(axis=(0, 2)) > 0
     rows = []
-    for row, stays in zip(activity.layers, beside, strict=True):
+    for row, stays in zip(activity.layers, off_core, strict=True):
         if row.phase == "once" and not stays:
             rows.append(replace(row, phase="step"))
         elif row.phase == "step" and row.stage is not None:
@@ -59,7 +59,7 @@ def at_every_step(activity: Activity) -> Activity:
     counts = {}
     for kind, counted in activity.counts.items():
         counts[kind] = counted.copy()
-        if kind == "cpu_operations" or (kind == "input_messages" and beside.any()):
+        if kind == "cpu_operations" or (kind == "input_messages" and off_core.any()):
             continue
         counts[kind][:, :, once] = 0
         counts[kind][:, :, steps] += counted[:, :, once].sum(axis=2, keepdims=True)
@@ -94,7 +94,7 @@ def split(every_step: Estimate, without: Estimate, held: Estimate, halting: Esti
     cost = _corners(halting.halting_energy_j) - _corners(held.halting_energy_j)
 
     def difference(corners: Corners) -> Interval:
-        return _ends(np.where(np.abs(corners) < _DUST * energies[0], 0.0, corners))
+        return _ends(np.where(np.abs(corners) < _ROUNDING * energies[0], 0.0, corners))
 
     return Split(
         of="energy_j" if total else "dynamic_energy_j",

@@ -79,7 +79,7 @@ def test_train_holds_out_a_tenth_and_starts_from_weights(tmp_path: Path) -> None
     )
     assert done.code == 0, done.err
     bad = train(data, tmp_path / "c", *epochs, "--init", tmp_path / "a", "--mlp-ratio", "1.0")
-    assert bad.code == 2 and "its layers are not those" in bad.err
+    assert bad.code == 2 and "its layers differ from those" in bad.err
 
 
 def test_train_draws_a_sample_of_every_class(tmp_path: Path) -> None:

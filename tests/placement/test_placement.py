@@ -293,7 +293,7 @@ def test_a_bundle_keeps_the_mapping_and_finds_damage(form: str, tmp_path: Path) 
         with pytest.raises(InputError, match=r"has no mapping\.json"):
             load_bundle(tmp_path / form)
         (tmp_path / form / "mapping.json").write_text("{}")
-        with pytest.raises(InputError, match=r"mapping\.json is not what its SHA-256"):
+        with pytest.raises(InputError, match=r"mapping\.json does not match its SHA-256"):
             load_bundle(tmp_path / form)
 
 
