@@ -200,7 +200,7 @@ class StasConfig:
             if type(value) is not want:
                 raise InputError(
                     f"{source}: {key} is {value!r}, a {type(value).__name__}",
-                    remedy=f"use a {want.__name__}",
+                    remedy=f"use a value of type {want.__name__}",
                 )
             values[key] = value
         try:

@@ -18,8 +18,8 @@ from stas_neuro.models.config import TAU
 # parameter in 1.1 and is too wide for some thirty consecutive layers of neurons.)
 SURROGATE, SURROGATE_SLOPE = "tanh", 2.0
 
-# Initial gain of a normalisation before a LIF that runs one step from rest: its membrane reaches half its
-# input, so with a gain of 1 it would fire only above two standard deviations, and almost no gradient passed.
+# Initial gain of a normalisation before a LIF that runs one step from rest. Its membrane reaches half its
+# input: with a gain of 1 it would fire only above two standard deviations, and pass almost no gradient.
 SINGLE_STEP_GAIN = 2.0
 
 

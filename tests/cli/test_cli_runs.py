@@ -247,7 +247,7 @@ def test_compare_refuses_what_it_cannot_price_or_compare(place: Place, tmp_path:
     )
     for more in ((), ("--json",)):
         none = stas("compare", place.run, "--profiles", tmp_path / "tiny.toml", *more)
-        assert none.code == 2 and "no profile could price" in none.err and "a core holds 1" in none.err
+        assert none.code == 2 and "no profile could price" in none.err and "a core has 1" in none.err
     fine("compile", place.checkpoint, "--placement", "token-major", "-o", tmp_path / "placed.stas")
     fine("run", tmp_path / "placed.stas", "--data", place.data, "-o", tmp_path / "placed")
     fine("compile", place.checkpoint, "--bits", "8", "-o", tmp_path / "bits.stas")

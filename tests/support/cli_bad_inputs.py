@@ -108,12 +108,12 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "no checkpoint": (
         nothing,
         ("compile", "missing", "-o", "new"),
-        ("missing/config.json not found", "give a"),
+        ("missing/config.json not found", "use a"),
     ),
     "no weights": (
         remove("checkpoint/model.safetensors"),
         COMPILE,
-        ("model.safetensors not found", "give a"),
+        ("model.safetensors not found", "use a"),
     ),
     "truncated weights": (
         truncate("checkpoint/model.safetensors"),
@@ -132,7 +132,11 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
         ("config.json: is not JSON", "restore"),
     ),
     "config key": (config(tiem_steps=3), COMPILE, ("config.json: unknown key 'tiem_steps'", "'time_steps'")),
-    "config type": (config(dim="16"), COMPILE, ("config.json: dim is '16', a str", "give a int")),
+    "config type": (
+        config(dim="16"),
+        COMPILE,
+        ("config.json: dim is '16', a str", "use a value of type int"),
+    ),
     "heads": (config(heads=3), COMPILE, ("config.json", "heads=3 does not divide dim=16", "correct")),
     "patch": (config(image_size=9), COMPILE, ("patch_size=2 does not divide image_size=9", "correct")),
     "other config": (config(dim=32, heads=2), COMPILE, ("has shape", "config.json")),
@@ -142,7 +146,7 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "bundle is a checkpoint": (
         nothing,
         ("inspect", "checkpoint"),
-        ("checkpoint has no manifest.json", "give"),
+        ("checkpoint has no manifest.json", "use a bundle"),
     ),
     "newer bundle": (newer, RUN, ("bundle has schema version 99", "install stas-neuro 9.1")),
     "damaged bundle": (
@@ -158,7 +162,11 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
         ("run", "bundle", "--data", "missing"),
         ("data 'missing' not found", "fashion-mnist"),
     ),
-    "no npz": (nothing, ("run", "bundle", "--data", "missing.npz"), ("missing.npz not found", "give")),
+    "no npz": (
+        nothing,
+        ("run", "bundle", "--data", "missing.npz"),
+        ("missing.npz not found", "use an .npz file"),
+    ),
     "text for data": (
         write("data.npz", b"hello"),
         RUN,
@@ -192,7 +200,7 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "labels": (
         images(images=PIXELS, labels=np.zeros(3, int)),
         RUN,
-        ("labels are int64 of shape (3,)", "give one"),
+        ("labels are int64 of shape (3,)", "use one"),
     ),
     "label beyond": (
         images(images=PIXELS, labels=np.array([0, 3])),
@@ -336,7 +344,7 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "weight bits": (
         nothing,
         ("estimate", "run", "--profile", "loihi2", "--weight-bits", "16"),
-        ("weights have 16 bits", "loihi2 holds at most 9"),
+        ("weights have 16 bits", "use at most 9, the limit of profile loihi2"),
     ),
     # what is at the output already
     "output is a file": (write("new", b"mine"), COMPILE, ("new exists", "choose another path")),
