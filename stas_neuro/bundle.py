@@ -1,9 +1,9 @@
-"""Bundles: a graph on disk, as a directory or a .zip of the same three files. Never pickle.
+"""Bundles: a graph on disk, as a directory or a .zip with the same files, without pickle.
 
-`manifest.json` has the format's name and schema version, the SHA-256 of the other files and the provenance;
-`graph.json` the folded graph without its tensors; `tensors.safetensors` its tensors as "<node>/<param>".
-Where it was quantised, `quantised.json` and `quantised.safetensors` are the same of the integer program.
-Where it was placed on cores, `mapping.json` says how.
+`manifest.json` has the name of the format and the schema version, the SHA-256 of the other files and the
+provenance; `graph.json` has the folded graph without its tensors; `tensors.safetensors` has its tensors as
+"<node>/<param>". If the graph was quantised, `quantised.json` and `quantised.safetensors` are the same for
+the integer program. If it was placed on cores, `mapping.json` has the mapping.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ _FILES = (MANIFEST, GRAPH, TENSORS, QUANTISED, INTEGERS, MAPPING)
 ARITHMETICS = ("float", "fixed")
 
 _MIGRATIONS: dict[int, Callable[[Document], Document]] = {}
-"""By schema version: what makes the graph document of the next one. Version 1 is the first."""
-_RESTORE = "copy the bundle again or compile it anew"
+"""By schema version, the function that converts a graph document to the next version. The first is 1."""
+_RESTORE = "copy the bundle again, or compile it again"
 
 
 def _now() -> str:
@@ -53,22 +53,23 @@ def _now() -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """Where a bundle comes from.
+    """Origin of a bundle.
 
     Parameters
     ----------
     source : str
-        The model file or directory it was compiled from.
+        Model file or directory that it was compiled from.
     source_sha256 : mapping
         SHA-256 of each of its files by name.
     options : mapping
-        Compile options by name; values as JSON has them.
+        Compile options by name; values are JSON values.
     passes : sequence of mapping
-        Passes that ran, in order: the name of each under "pass", and its arguments that are words or numbers.
+        Passes that ran, in order: the name of each under "pass", and those of its arguments that are strings
+        or numbers.
     tool_version : str
         Version of stas-neuro that wrote it.
     created : str
-        ISO 8601, UTC.
+        Time of creation, ISO 8601, UTC.
     """
 
     source: str
@@ -81,7 +82,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Bundle:
-    """What a bundle holds; `sha256` is that of its other files but the manifest, by name."""
+    """Content of a bundle; `sha256` has the hashes of its files except the manifest, by name."""
 
     graph: Graph
     provenance: Provenance
@@ -90,7 +91,7 @@ class Bundle:
     mapping: CoreMapping | None = None
 
     def of(self, arithmetic: str) -> Graph:
-        """Give the network of one arithmetic, "float" or "fixed".
+        """Return the network of one arithmetic, "float" or "fixed".
 
         Raises
         ------
@@ -98,11 +99,11 @@ class Bundle:
             When there is no such arithmetic, or the bundle was not quantised.
         """
         if arithmetic not in ARITHMETICS:
-            raise InputError(f"no arithmetic is {arithmetic!r}", f"use one of {', '.join(ARITHMETICS)}")
+            raise InputError(f"there is no arithmetic {arithmetic!r}", f"use one of {', '.join(ARITHMETICS)}")
         if arithmetic == "float":
             return self.graph
         if self.quantised is None:
-            raise InputError("the bundle holds no integer program", "compile it with --bits 8")
+            raise InputError("the bundle has no integer program", "compile it with --bits 8")
         return self.quantised
 
 
@@ -113,7 +114,7 @@ class _Manifest:
     sha256: dict[str, str]
     provenance: Provenance
     off_core: list[str] = field(default_factory=list)
-    """Nodes of the integer program that a processor beside the cores computes."""
+    """Nodes of the integer program that are computed by a processor outside the cores."""
 
 
 def save_bundle(
@@ -125,16 +126,15 @@ def save_bundle(
     mapping: CoreMapping | None = None,
     force: bool = False,
 ) -> None:
-    """Write a bundle of a folded graph, what it was quantised to and where that is placed.
+    """Write a bundle of a folded graph, with its integer program and its mapping, if any.
 
-    It is a zip where `path` ends with .zip, else a directory.
-
-    It appears at `path` whole or not at all; `force` replaces another bundle there, and nothing else.
+    The bundle is a zip if `path` ends with .zip, else a directory. It is written atomically; `force` replaces
+    an existing bundle, but no other file.
 
     Raises
     ------
     InputError
-        When something is at `path` already, it cannot be written, or writing fails (a full disk).
+        When `path` exists, or cannot be written (a full disk).
     """
     output = bundle_output(Path(path).resolve(), force=force)
     check_outputs([output])
@@ -148,8 +148,8 @@ def save_bundle(
     if mapping is not None:
         contents[MAPPING] = mapping.to_json().encode()
     digests = {name: _sha256(content) for name, content in contents.items()}
-    beside = [node.name for node in quantised.nodes if node.off_core] if quantised else []
-    manifest = _Manifest(FORMAT, SCHEMA_VERSION, digests, provenance, beside)
+    off_core = [node.name for node in quantised.nodes if node.off_core] if quantised else []
+    manifest = _Manifest(FORMAT, SCHEMA_VERSION, digests, provenance, off_core)
     contents[MANIFEST] = _to_json(dataclasses.asdict(manifest))
     if not output.is_directory:
         output.write(_zipped(contents))
@@ -160,11 +160,11 @@ def save_bundle(
 
 
 def bundle_output(path: Path, *, force: bool) -> Output:
-    """Give the place of a bundle, for `check_outputs`: a zip where it ends with .zip, else a directory."""
+    """Return the output of a bundle, for `check_outputs`: a zip if `path` ends with .zip, or a directory."""
     return Output(
         path=path,
         is_earlier=_is_bundle,
-        otherwise="is no such bundle",
+        otherwise="is not a bundle of this form",
         force=force,
         is_directory=path.suffix != ".zip",
     )
@@ -176,21 +176,21 @@ def load_bundle(path: Path | str) -> Bundle:
     Raises
     ------
     InputError
-        When it is missing, of a newer schema, damaged (a file is missing, truncated or not what its SHA-256
-        says), or its graph is invalid; names the file and what to do.
+        When it is missing, has a newer schema, is damaged (a file is missing, truncated or does not match its
+        SHA-256), or its graph is invalid. The message names the file and the remedy.
     """
     source = Path(path)
     contents = _read_directory(source) if source.is_dir() else _read_zip(source)
     version = _schema_version(source, contents)
     manifest = parse_json(_Manifest, contents[MANIFEST], f"{source / MANIFEST}", _RESTORE)
-    # A part of an integer program without the rest, or without a hash, is damage too.
+    # An integer program that is incomplete, or without a hash, is damage, too.
     integers = (QUANTISED, INTEGERS) if {QUANTISED, INTEGERS} & {*contents, *manifest.sha256} else ()
     placed = (MAPPING,) if MAPPING in {*contents, *manifest.sha256} else ()
     for name in (GRAPH, TENSORS, *integers, *placed):
         if name not in contents:
             raise InputError(f"{source} has no {name}", _RESTORE)
         if manifest.sha256.get(name) != _sha256(contents[name]):
-            raise InputError(f"{source / name} is not what its SHA-256 in {MANIFEST} says", _RESTORE)
+            raise InputError(f"{source / name} does not match its SHA-256 in {MANIFEST}", _RESTORE)
     graphs = [
         _load_graph(source, contents, version, *names)
         for names in ((GRAPH, TENSORS), (QUANTISED, INTEGERS))
@@ -222,20 +222,21 @@ def _load_graph(source: Path, contents: Mapping[str, bytes], version: int, name:
 
 
 def _schema_version(source: Path, contents: Mapping[str, bytes]) -> int:
-    """Check that the manifest is of a bundle that can be read, before its other fields are looked at."""
+    """Return the schema version of a bundle, after checking that this version of stas-neuro supports it."""
     if MANIFEST not in contents:
-        raise InputError(f"{source} has no {MANIFEST}", "give a bundle; a zip has the files at its top")
+        raise InputError(f"{source} has no {MANIFEST}", "use a bundle; a zip must have its files at the top")
     manifest = json_object(contents[MANIFEST], str(source / MANIFEST), _RESTORE)
     version = manifest.get("schema_version")
     if manifest.get("format") != FORMAT or type(version) is not int or version < 1:
         raise InputError(
-            f"{source / MANIFEST} is not of a {FORMAT}", "give a directory or .zip that compile wrote"
+            f"{source / MANIFEST} is not of a {FORMAT}", "use a directory or .zip written by compile"
         )
     if version > SCHEMA_VERSION:
         origin = manifest.get("provenance")
         needed = origin.get("tool_version") if isinstance(origin, dict) else None
         raise InputError(
-            f"{source} has schema version {version}, stas-neuro {__version__} reads up to {SCHEMA_VERSION}",
+            f"{source} has schema version {version}, the last that stas-neuro {__version__} supports is "
+            f"{SCHEMA_VERSION}",
             f"install stas-neuro {needed} or newer"
             if isinstance(needed, str)
             else "install a newer stas-neuro",
@@ -244,9 +245,9 @@ def _schema_version(source: Path, contents: Mapping[str, bytes]) -> int:
 
 
 def hash_network(graph: Graph) -> str:
-    """Give the SHA-256 of a network and its weights, in hexadecimal digits.
+    """Return the SHA-256 of a network with its weights, in hexadecimal digits.
 
-    A graph and what `DelayDecisions` makes of it have the same: the schedule is left out.
+    The schedule is left out: a graph and the result of `DelayDecisions` have the same hash.
     """
     document = graph_document(graph)
     for node in document["nodes"]:
@@ -274,7 +275,7 @@ def _sha256(content: bytes) -> str:
 
 
 def _zipped(contents: Mapping[str, bytes]) -> bytes:
-    """Zip files so that equal contents give equal bytes."""
+    """Return a zip of files; equal contents result in equal bytes."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in sorted(contents):
@@ -286,19 +287,19 @@ def _zipped(contents: Mapping[str, bytes]) -> bytes:
 
 def _read_zip(path: Path) -> dict[str, bytes]:
     if not path.exists():
-        raise InputError(f"{path} does not exist", "give a directory or .zip that compile wrote")
+        raise InputError(f"{path} does not exist", "use a directory or .zip written by compile")
     try:
         with open_file(path, SIZE_LIMIT) as stream, zipfile.ZipFile(stream) as archive:
             members = [info for info in archive.infolist() if info.filename in _FILES]
             for info in members:
                 if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.flag_bits & 1:
-                    raise BadDocument(f"{info.filename} is encrypted, or compressed as no bundle is")
+                    raise BadDocument(f"{info.filename} is encrypted, or compressed by another method")
             if len({info.filename for info in members}) < len(members):
-                raise BadDocument("holds a file twice")
+                raise BadDocument("has a file twice")
             check_unpacked(sum(info.file_size for info in members), path.stat().st_size)
             return {info.filename: archive.read(info) for info in members}
     except (BadDocument, *ZIP_DAMAGE) as e:
-        raise InputError(f"{path} is no readable zip file: {shown(str(e), 200)}", _RESTORE) from e
+        raise InputError(f"{path} is not a readable zip file: {shown(str(e), 200)}", _RESTORE) from e
 
 
 def _read_directory(path: Path) -> dict[str, bytes]:
@@ -306,7 +307,7 @@ def _read_directory(path: Path) -> dict[str, bytes]:
 
 
 def _is_bundle(path: Path) -> bool:
-    """Tell whether a bundle is at a path, in the form that the path asks for."""
+    """Return whether a path is a bundle, in the form (directory or zip) that its name requires."""
     if path.is_dir() == (path.suffix == ".zip"):
         return False
     try:

@@ -1,4 +1,4 @@
-"""Labelled images from IDX directories, ``.npz`` files and scikit-learn, as numpy arrays."""
+"""Labelled images as numpy arrays, from IDX directories, ``.npz`` files and scikit-learn."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ FASHION_MNIST_CLASSES = (
 )
 DIGITS_TRAINING = 1437  # of 1797; the rest is the test split
 MOST_CLASSES = 1 << 16
-"""Classes that data can have: as many logits a network gives."""
+"""Largest number of classes, and so of logits of a network."""
 _IDX_PREFIX = {"train": "train", "test": "t10k"}
 
 
@@ -45,12 +45,13 @@ class LabelledImages:
     """Images with labels.
 
     ``images``: uint8 in 0..255 or float in 0..1, shape (n, C, H, W), or (n, T, C, H, W) for event data.
-    ``labels``: int64 (n,), places in ``classes`` if these are given, or None.
+    ``labels``: int64 (n,), indices into ``classes`` if these are given; or None.
 
     Raises
     ------
     InputError
-        If there is not one whole number from 0 an image, or one beyond ``classes``, or a name occurs twice.
+        If labels are not one integer of at least 0 per image, a label is outside ``classes``, or a class name
+        occurs more than once.
     """
 
     images: NDArray[Any]
@@ -59,10 +60,10 @@ class LabelledImages:
     source: str = "the images"
 
     def __post_init__(self) -> None:
-        if twice := [name for name, count in Counter(self.classes).items() if count > 1]:
+        if repeated := [name for name, count in Counter(self.classes).items() if count > 1]:
             raise InputError(
-                f"{self.source}: classes occur twice: {', '.join(twice)}",
-                "give every class a name of its own",
+                f"{self.source}: classes occur more than once: {', '.join(repeated)}",
+                "use a different name for each class",
             )
         if self.labels is None:
             return
@@ -71,9 +72,9 @@ class LabelledImages:
             raise InputError(
                 f"{self.source}: labels are {labels.dtype} of shape {labels.shape} for {len(self.images)} "
                 "images",
-                remedy="give one whole number an image",
+                remedy="use one integer per image",
             )
-        remedy = "count classes from 0" + (", and name every one of them" if self.classes else "")
+        remedy = "number classes from 0" + (", and name all of them" if self.classes else "")
         check_range(labels, len(self.classes) or None, self.source, remedy)
         object.__setattr__(self, "labels", labels.astype(np.int64))
 
@@ -81,25 +82,26 @@ class LabelledImages:
         return len(self.images)
 
     def select(self, index: slice | NDArray[np.int64]) -> LabelledImages:
-        """Some of the images, in the order of ``index``."""
+        """Return some of the images, in the order of ``index``."""
         labels = None if self.labels is None else self.labels[index]
         return LabelledImages(self.images[index], labels, self.classes, self.source)
 
 
 def load_data(spec: str, split: str = "test") -> LabelledImages:
-    """Load images named by ``fashion-mnist``, ``digits``, an ``.npz`` file, or a directory of IDX files.
+    """Load images of ``fashion-mnist``, ``digits``, an ``.npz`` file, or a directory of IDX files.
 
     Parameters
     ----------
     spec
-        What to load. An ``.npz`` holds ``images`` and, optionally, ``labels`` and ``classes``.
+        Name of a data set, or path. An ``.npz`` file has ``images`` and, optionally, ``labels`` and
+        ``classes``.
     split
-        ``train`` or ``test``; an ``.npz`` has no split and is taken whole.
+        ``train`` or ``test``; an ``.npz`` file has no split and is loaded completely.
 
     Raises
     ------
     InputError
-        If it is missing, malformed or empty.
+        If the data are missing, malformed or empty.
     """
     if spec in _NAMED:
         return _NAMED[spec](split)
@@ -110,17 +112,17 @@ def load_data(spec: str, split: str = "test") -> LabelledImages:
         return _npz(path)
     raise InputError(
         f"data {spec!r} not found",
-        remedy="give fashion-mnist, digits, a directory of IDX files or an .npz file",
+        remedy="use fashion-mnist, digits, a directory of IDX files or an .npz file",
     )
 
 
 def data_path(spec: str | None) -> Path | None:
-    """Give the file or directory that `load_data` reads; None for a known data set, and for no data."""
+    """Return the file or directory that `load_data` reads; None for a named data set, and for no data."""
     return None if spec is None or spec in _NAMED else Path(spec)
 
 
 def normalise(images: NDArray[Any], mean: tuple[float, ...], std: tuple[float, ...]) -> NDArray[np.float64]:
-    """What the model sees, float64, per channel: ``(x - mean)/std``, ``x/255`` first for uint8."""
+    """Return the input of the model, float64: per channel ``(x - mean)/std``, after ``x/255`` for uint8."""
     x = images.astype(np.float64)
     if images.dtype == np.uint8:
         x /= 255.0
@@ -133,37 +135,38 @@ def normalise(images: NDArray[Any], mean: tuple[float, ...], std: tuple[float, .
 
 
 def check_pixels(images: NDArray[Any], source: str = "images") -> None:
-    """Refuse what :func:`normalise` would misread: other integers than uint8, still images beyond 0..1, NaN.
+    """Refuse pixels that :func:`normalise` would misread.
 
     Raises
     ------
     InputError
-        Naming ``source``.
+        For integers other than uint8, still images outside 0..1, NaN, and infinite or too large values. The
+        message names ``source``.
     """
     if images.dtype == np.uint8:
         return
     if images.dtype.kind != "f":
         raise InputError(
-            f"{source}: pixels are {images.dtype}", remedy="give uint8 in 0..255, or floats in 0..1"
+            f"{source}: pixels are {images.dtype}", remedy="use uint8 in 0..255, or floats in 0..1"
         )
     if not np.isfinite(images).all():
-        raise InputError(f"{source}: pixels hold NaN or infinite values", remedy="remove them")
+        raise InputError(f"{source}: pixels have NaN or infinite values", remedy="remove them")
     if max(-float(images.min()), float(images.max())) > FLOAT_LIMIT:
         raise InputError(f"{source}: pixels are beyond {FLOAT_LIMIT:g}", remedy="scale them to 0..1")
-    if images.ndim < 5 and (images.min() < 0 or images.max() > 1):  # frames of events may hold any count
+    if images.ndim < 5 and (images.min() < 0 or images.max() > 1):  # event frames may have any counts
         raise InputError(
             f"{source}: float pixels are in {images.min():g}..{images.max():g}",
-            remedy="scale them to 0..1, or give uint8",
+            remedy="scale them to 0..1, or use uint8",
         )
 
 
 def check_range(labels: NDArray[Any], classes: int | None, source: str, remedy: str) -> None:
-    """Refuse labels outside 0..classes - 1; without ``classes`` those outside 0..MOST_CLASSES - 1.
+    """Refuse labels outside 0..classes - 1; without ``classes``, labels outside 0..MOST_CLASSES - 1.
 
     Raises
     ------
     InputError
-        Naming ``source``, the first such label and its place.
+        For such labels. The message names ``source``, the first such label and its image.
     """
     wrong = np.flatnonzero((labels < 0) | (labels >= (classes or MOST_CLASSES)))
     if len(wrong):
@@ -214,7 +217,7 @@ def _idx_directory(directory: Path, split: str) -> LabelledImages:
         path = next((candidate for candidate in candidates if candidate.is_file()), None)
         if path is None:
             raise InputError(
-                f"{candidates[0]} (or .gz) not found", remedy="give a directory with all four IDX files"
+                f"{candidates[0]} (or .gz) not found", remedy="use a directory with all four IDX files"
             )
         arrays.append(_idx(path, rank))
     return _checked(arrays[0][:, None], arrays[1], (), str(directory))
@@ -229,13 +232,13 @@ def _idx(path: Path, rank: int) -> NDArray[np.uint8]:
             stream: Readable = gzip.GzipFile(fileobj=file) if packed else file
             zero, kind, found = struct.unpack(">HBB", stream.read(4))
             if zero != 0:
-                raise BadDocument("it does not begin as one")
+                raise BadDocument("it does not begin with an IDX header")
             shape = struct.unpack(f">{found}I", stream.read(4 * found))
             if kind != 8:
                 what, remedy = f"IDX element type {kind:#x} is not unsigned byte", "convert it to bytes"
                 raise InputError(f"{path}: {what}", remedy)
             if found != rank:
-                what, remedy = f"{found} dimensions, not {rank}", "give the file that its name promises"
+                what, remedy = f"{found} dimensions, not {rank}", "use the file that its name stands for"
                 raise InputError(f"{path}: {what}", remedy)
             wanted = math.prod(shape)
             if packed:
@@ -245,7 +248,7 @@ def _idx(path: Path, rank: int) -> NDArray[np.uint8]:
                 raise InputError(what, remedy="fetch the file again")
             values = read_values(stream, wanted)
             if stream.read(1):
-                raise BadDocument(f"it goes on after the {wanted} bytes of shape {shape}")
+                raise BadDocument(f"it continues after the {wanted} bytes of shape {shape}")
             return values.reshape(shape)
     except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:
         raise InputError(
@@ -255,7 +258,7 @@ def _idx(path: Path, rank: int) -> NDArray[np.uint8]:
 
 def _npz(path: Path) -> LabelledImages:
     if not path.is_file():
-        raise InputError(f"{path} not found", remedy="give an .npz file with an array named images")
+        raise InputError(f"{path} not found", remedy="use an .npz file with an array named images")
     try:
         arrays = read_npz(path, ("images", "labels", "classes"))
     except (OSError, BadDocument) as error:
@@ -263,7 +266,7 @@ def _npz(path: Path) -> LabelledImages:
             f"{path}: not a readable .npz file ({reason(error)})", remedy="write it with numpy.savez"
         ) from error
     if "images" not in arrays:
-        raise InputError(f"{path}: holds no array named images", remedy="name the arrays images and labels")
+        raise InputError(f"{path}: has no array named images", remedy="name the arrays images and labels")
     images = arrays["images"]
     if images.ndim == 3:
         images = images[:, None]
@@ -272,14 +275,14 @@ def _npz(path: Path) -> LabelledImages:
 
 
 def _names(array: NDArray[Any], path: Path) -> tuple[str, ...]:
-    """Read class names: text, bytes in UTF-8, or whole numbers."""
+    """Return class names from text, bytes in UTF-8, or integers."""
     try:
         text = np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: classes are not UTF-8 ({error})", "give them as text") from error
+        raise InputError(f"{path}: classes are not UTF-8 ({error})", "store them as text") from error
     names = tuple(str(name) for name in text.ravel())
     if names and (text.dtype.kind not in "Uiu" or not all(names)):
-        raise InputError(f"{path}: classes are {array.dtype} {names}", "give every class a name")
+        raise InputError(f"{path}: classes are {array.dtype} {names}", "use a name for every class")
     return names
 
 
@@ -289,18 +292,18 @@ def _checked(
     if images.ndim not in (4, 5):
         raise InputError(
             f"{source}: images have shape {images.shape}",
-            remedy="give (n, H, W), (n, C, H, W) or, for events, (n, T, C, H, W)",
+            remedy="use (n, H, W), (n, C, H, W) or, for events, (n, T, C, H, W)",
         )
     if not images.size:
-        raise InputError(f"{source}: holds no images", remedy="give at least one")
+        raise InputError(f"{source}: has no images", remedy="use at least one")
     check_pixels(images, source)
     if images.dtype != np.uint8:
         images = images.astype(np.float64)
     if len(classes) > MOST_CLASSES or not all(name.isprintable() for name in classes):
-        what = f"{source}: classes are {len(classes)} names, or one holds characters that do not print"
-        raise InputError(what, remedy=f"give at most {MOST_CLASSES} names of plain text")
+        what = f"{source}: classes are {len(classes)} names, or one has unprintable characters"
+        raise InputError(what, remedy=f"use at most {MOST_CLASSES} names of plain text")
     return LabelledImages(images, labels, classes, source)
 
 
 _NAMED: Mapping[str, Callable[[str], LabelledImages]] = {"fashion-mnist": _fashion_mnist, "digits": _digits}
-"""Data sets that are known by a name."""
+"""Loaders of the named data sets."""

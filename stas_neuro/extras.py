@@ -1,4 +1,4 @@
-"""Optional parts of an installation."""
+"""Optional dependencies of an installation."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from stas_neuro.errors import InputError
 
 @contextmanager
 def needs(part: str) -> Iterator[None]:
-    """Say how to install an optional part (``torch``, ``lava``) where an import finds it missing."""
+    """Turn an ImportError in the block into an InputError with the command to install an optional part.
+
+    ``part`` is the name of the part, such as ``torch`` or ``lava``.
+    """
     try:
         with warnings.catch_warnings():
-            # Norse 1.1 compiles with torch.jit.script on import, which is nothing that a caller can change.
+            # Norse 1.1 uses torch.jit.script on import, which callers cannot change.
             warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")
             yield
     except ImportError as error:
@@ -23,7 +26,7 @@ def needs(part: str) -> Iterator[None]:
 
 
 def _installation(part: str) -> str:
-    """How to install an optional part in this version of Python: Lava declares none above 3.10."""
+    """Return the command that installs an optional part; Lava declares no Python version above 3.10."""
     if part == "lava" and sys.version_info >= (3, 11):
         command = (
             "pip install asteval networkx scipy && "

@@ -1,6 +1,6 @@
-"""Reading and writing of files: validated on the way in, never half-written on the way out.
+"""Validated reading and atomic writing of files.
 
-What cannot be written in the end is refused before the work, by `check_outputs`.
+`check_outputs` refuses outputs that cannot be written, before any work is done.
 """
 
 from __future__ import annotations
@@ -24,31 +24,34 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 LOCK_FILE = ".lock"
-"""What `locked_directory` locks; a process that was killed leaves it behind, unlocked."""
+"""File locked by `locked_directory`; a killed process leaves it behind, unlocked."""
 
 T = TypeVar("T")
 _ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
-"""Made once a class: that takes longer than most files take to check."""
+"""Cache by class: making an adapter takes longer than checking most files."""
 
 
 SIZE_LIMIT = 1 << 32
-"""Bytes of any file that is read whole."""
+"""Largest size in bytes of a file that is read into memory."""
 
 
 def read_bytes(path: Path, most: int = SIZE_LIMIT) -> bytes:
-    """Read a regular file of at most `most` bytes; InputError names it where that fails."""
+    """Read a regular file of at most `most` bytes; raises InputError, which names it, where that fails."""
     try:
         with open_file(path, most) as stream:
             return stream.read()
     except BadDocument as error:
         where = str(path) if str(path).isprintable() else repr(str(path))
-        raise InputError(f"{where}: {error}", "give a regular file of the right kind") from error
+        raise InputError(f"{where}: {error}", "use a regular file of the right kind") from error
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}", "give a file that can be read") from error
+        raise InputError(f"{path}: {error.strerror or error}", "use a readable file") from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, or a crash, sees the old content or the new one and nothing between."""
+    """Write a file atomically: readers, also after a crash, see the old content or the new content.
+
+    Raises InputError where it cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -57,7 +60,7 @@ def write_atomically(path: Path, content: bytes) -> None:
                 stream.write(content)
             umask = os.umask(0)
             os.umask(umask)
-            os.chmod(name, 0o666 & ~umask)  # mkstemp makes files that only their owner may read
+            os.chmod(name, 0o666 & ~umask)  # mkstemp creates files that only their owner can read
             os.replace(name, path)
         except BaseException:
             os.unlink(name)
@@ -68,37 +71,37 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 @contextmanager
 def locked_directory(directory: Path, use: str) -> Iterator[None]:
-    """Keep a directory, which is made if need be, to this process while the block runs.
+    """Lock a directory, which is created if necessary, while the block runs.
 
-    The lock is the operating system's: it goes with the process, however that ends.
+    The operating system holds the lock, and releases it when the process ends for any reason.
 
     Raises
     ------
     InputError
-        If another process has it (`use` says for what), or it cannot be locked.
+        If another process has the lock (`use` describes its work), or the directory cannot be locked.
     """
     path = directory / LOCK_FILE
     try:
         directory.mkdir(parents=True, exist_ok=True)
         stream = _lock(path)
-        while not _is_open_at(stream, path):  # whoever had it has removed the file since we opened it
+        while not _is_open_at(stream, path):  # its previous owner removed the file after we opened it
             stream.close()
             stream = _lock(path)
     except BlockingIOError as error:
         remedy = "wait until it has ended, or choose another directory"
         raise InputError(f"{directory}: {use} is running there", remedy) from error
     except OSError as error:
-        remedy = "choose a place that can be written, on a file system that can lock files"
+        remedy = "choose a writable path, on a file system that supports locks"
         raise InputError(f"{directory}: {error.strerror or error}", remedy) from error
     with stream:
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)  # before it is unlocked: nobody else can have locked it
+            path.unlink(missing_ok=True)  # while still locked, so no other process can have locked it
 
 
 def _lock(path: Path) -> BinaryIO:
-    """Open a file and lock it, or raise BlockingIOError where another process has locked it."""
+    """Open a file and lock it; raises BlockingIOError where another process has locked it."""
     stream = path.open("ab")
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -117,23 +120,24 @@ def _is_open_at(stream: BinaryIO, path: Path) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """A place to write to, and what may be replaced there: by `force` an earlier output of the kind.
+    """A path to write to, and what may be replaced there: with `force`, an earlier output of the same kind.
 
     Parameters
     ----------
     path : Path
-        A file, or a directory that appears whole; a link stands for what it leads to.
+        A file, or a directory that is created atomically; links are followed.
     is_earlier : callable
-        Tells of the path, where something is, whether that is an earlier output of the kind.
+        Returns whether an existing path is an earlier output of the same kind.
     otherwise : str
-        What errors say of something else there: "is no certificate".
+        Error text for any other existing path, such as "is no certificate".
     force : bool
+        Whether an earlier output may be replaced.
     is_directory : bool
-        An empty directory is free for one, and so is one that only a lock is in.
+        Whether the output is a directory; it may then exist if it is empty or has only a lock file.
     in_place : bool
-        Whether files are written into a directory that is there, instead of replacing it.
+        Whether files are written into an existing directory, instead of replacing it.
     instead : str
-        What errors say can be done about an earlier output, but for choosing another path.
+        Error text: the alternative to another path where there is an earlier output.
     """
 
     path: Path
@@ -146,7 +150,7 @@ class Output:
 
     @classmethod
     def marked(cls, path: Path, marker: str, *, force: bool) -> Output:
-        """Make that of a directory whose earlier outputs have a file named `marker`."""
+        """Return an output directory whose earlier outputs have a file named `marker`."""
         return cls(
             path=path,
             is_earlier=lambda found: (found / marker).is_file(),
@@ -161,7 +165,7 @@ class Output:
         return Path(os.path.realpath(self.path))
 
     def check_free(self) -> None:
-        """Raise InputError where something is that may not be replaced."""
+        """Raise InputError where the path exists and may not be replaced."""
         try:
             if not self.path.exists():
                 return
@@ -180,19 +184,19 @@ class Output:
             raise InputError(f"{self.path} exists", f"choose another path or {self.instead}")
 
     def write(self, content: bytes) -> None:
-        """Write a file, whole or not at all; what has appeared there meanwhile is not replaced either."""
+        """Write a file atomically; raises InputError where the path has come into existence meanwhile."""
         self.check_free()
         write_atomically(self.target, content)
 
     @contextmanager
     def filled(self) -> Iterator[Path]:
-        """Give a directory to fill that becomes the output when the block ends well: whole or not at all.
+        """Yield a temporary directory that becomes the output, atomically, if the block succeeds.
 
         Raises
         ------
         InputError
-            As `check_outputs` says, before the block; after it when something has appeared there meanwhile,
-            or when it cannot be written (a full disk).
+            Before the block, as `check_outputs`. After the block, when the path has come into existence
+            meanwhile, or cannot be written (a full disk).
         """
         check_outputs([self])
         target = self.target
@@ -203,13 +207,13 @@ class Output:
                 fresh.mkdir()
                 try:
                     yield fresh
-                except InputError as error:  # of a file in it, whose place is soon gone
+                except InputError as error:  # it names a file in the temporary directory
                     raise InputError(error.what.replace(str(fresh), str(target)), error.remedy) from error
                 self.check_free()
                 if self.force and target.exists():
                     target.rename(old)
                 try:
-                    fresh.rename(target)  # fails where anything but an empty directory is
+                    fresh.rename(target)  # fails for any existing path but an empty directory
                 except OSError:
                     if old.exists():
                         old.rename(target)
@@ -219,37 +223,37 @@ class Output:
 
 
 def check_outputs(outputs: Iterable[Output | None], *, reads: Iterable[str | Path | None] = ()) -> None:
-    """Refuse, before any work, what could not be written after it; None stands for an output not asked for.
+    """Refuse, before any work, outputs that could not be written after it.
 
     Parameters
     ----------
     outputs : iterable of Output
-        All that will be written.
+        All outputs that will be written; None is ignored.
     reads : iterable of str or Path
-        Files and directories that are read for it; those that do not exist are no business of this.
+        Files and directories that are read; None and paths that do not exist are ignored.
 
     Raises
     ------
     InputError
-        When something is at a place that may not be replaced, two outputs are in one place, an output and
-        what is read lie in each other, or a place cannot be written.
+        When an output exists and may not be replaced, two outputs overlap, an output overlaps an input, or
+        an output cannot be written.
     """
-    asked = [output for output in outputs if output is not None]
-    for output in asked:
+    requested = [output for output in outputs if output is not None]
+    for output in requested:
         output.check_free()
-    for first, second in combinations(asked, 2):
+    for first, second in combinations(requested, 2):
         if (how := _overlap(second.target, first.target)) is not None:
             raise InputError(f"{second.path} {how} {first.path}, another output", "choose another path")
     given = [path for path in reads if path is not None and os.path.exists(path)]
-    for output, path in product(asked, given):
+    for output, path in product(requested, given):
         if (how := _overlap(output.target, Path(os.path.realpath(path)))) is not None:
             raise InputError(f"{output.path} {how} {path}, which is read", "choose another path")
-    for output in asked:
+    for output in requested:
         _check_writable(output)
 
 
 def _overlap(path: Path, other: Path) -> str | None:
-    """Say how two resolved paths lie in each other, if they do."""
+    """Return how two resolved paths overlap: "is", "is inside" or "contains"; None if they do not."""
     if path == other:
         return "is"
     if other in path.parents:
@@ -258,7 +262,7 @@ def _overlap(path: Path, other: Path) -> str | None:
 
 
 def _check_writable(output: Output) -> None:
-    """Try to make what writing makes first: missing directories, and a name beside the output's."""
+    """Try what writing does first: create missing directories, and a temporary file next to the output."""
     target = output.target
     wanted = above = target if output.in_place else target.parent
     try:
@@ -271,11 +275,11 @@ def _check_writable(output: Output) -> None:
 
 
 def _unwritable(path: Path, error: OSError) -> InputError:
-    return InputError(f"{path}: {error.strerror or error}", "choose a place that can be written")
+    return InputError(f"{path}: {error.strerror or error}", "choose a writable path")
 
 
 def toml_table(content: bytes, where: str, remedy: str) -> dict[str, Any]:
-    """Parse TOML to plain data (`documents.parse_toml`); InputError names `where` and the place."""
+    """Parse TOML to plain data (`documents.parse_toml`); raises InputError with `where` and the place."""
     try:
         return parse_plain_toml(content)
     except BadDocument as error:
@@ -283,21 +287,24 @@ def toml_table(content: bytes, where: str, remedy: str) -> dict[str, Any]:
 
 
 def json_object(content: bytes, where: str, remedy: str) -> dict[str, Any]:
-    """Parse a JSON object to plain data (`documents.parse_json`); InputError names `where` and the place."""
+    """Parse a JSON object to plain data (`documents.parse_json`).
+
+    Raises InputError with `where` and the place.
+    """
     try:
         document = parse_plain_json(content)
         if not isinstance(document, dict):
-            raise BadDocument("holds no JSON object")
+            raise BadDocument("is not a JSON object")
     except BadDocument as error:
         raise InputError(f"{where}: {error}", remedy) from error
     return document
 
 
 def check_version(document: Mapping[str, Any], version: int, where: str) -> None:
-    """Refuse a document whose `schema_version` is another; of a newer one no other field can be judged."""
+    """Raise InputError unless `schema_version` is `version`; fields of other versions cannot be checked."""
     found = document.get("schema_version")
     if type(found) is not int or found != version:
-        what = f"{where}: schema_version is {shown(repr(found))}, this version reads {version}"
+        what = f"{where}: schema_version is {shown(repr(found))}, this version supports {version}"
         raise InputError(what, "use the version of stas-neuro that wrote it, or a newer one")
 
 
@@ -308,15 +315,16 @@ def parse_json(
     remedy: str,
     check: Callable[[dict[str, Any]], None] = lambda document: None,
 ) -> T:
-    """Make a (nested) dataclass from JSON, strictly: no coercion, no unknown fields where it forbids them.
+    """Make a (nested) dataclass from JSON, without coercion; unknown fields are refused if the class says so.
 
-    The text is what `documents.parse_json` takes. `check` is given the plain object before its fields are
-    looked at; it raises InputError where these have another meaning.
+    The text must be valid for `documents.parse_json`. `check` is called with the plain object before its
+    fields are validated; it raises InputError if they have another meaning (another format or version).
 
     Raises
     ------
     InputError
-        Names `where`, the first field that is wrong and what is wrong with it, and how many more there are.
+        When the text is invalid. The message has `where`, the first invalid field with its problem, and the
+        number of other problems.
     """
     from pydantic import TypeAdapter, ValidationError  # slow to import, and only files need it
 
@@ -328,8 +336,8 @@ def parse_json(
         return parsed
     except ValidationError as error:
         first, *more = error.errors(include_url=False)
-        field = ".".join(str(part) for part in first["loc"]) or "the whole"
+        field = ".".join(str(part) for part in first["loc"]) or "the document"
         others = f" (and {len(more)} more problems)" if more else ""
         raise InputError(f"{where}: {field}: {first['msg']}{others}", remedy) from error
-    except InputError as error:  # from a __post_init__, which does not know where its values come from
+    except InputError as error:  # from a __post_init__, which does not know the file
         raise InputError(f"{where}: {error.what}", error.remedy) from error

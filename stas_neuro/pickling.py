@@ -1,4 +1,4 @@
-"""Pickling of immutable values, which process pools need: they are made anew, and so checked anew."""
+"""Pickling of immutable values for process pools: they are constructed, and so validated, again."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 
 class MadeAnew:
-    """A frozen dataclass that is unpickled by its constructor, from its fields.
+    """Base class of frozen dataclasses that are unpickled by calling their constructor.
 
-    What the constructor makes read-only (mappings, arrays) is read-only then too, which plain pickling loses.
+    Mappings and arrays that the constructor makes read-only stay read-only, unlike with plain pickling.
     """
 
     def __reduce__(self) -> tuple[Any, ...]:

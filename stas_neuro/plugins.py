@@ -1,4 +1,4 @@
-"""Registries that other packages can add to, by entry points."""
+"""Registries that other packages can extend by entry points."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Registry(Generic[T]):
-    """Things by name: those of this package, and those that other packages register.
+    """Named extensions: those of this package, and those that other packages register.
 
     Parameters
     ----------
     kind : str
-        What they are, for errors: "backend".
+        Kind of the extensions for errors, such as "backend".
     group : str
-        Entry points of other packages, each the name of a class or function that makes one.
+        Entry point group of other packages; each entry point is a class or function that makes an extension.
     own : mapping of name to "module:class"
+        Extensions of this package.
     """
 
     kind: str
@@ -30,20 +31,20 @@ class Registry(Generic[T]):
     own: Mapping[str, str]
 
     def names(self) -> tuple[str, ...]:
-        """List the names, those of this package first."""
+        """Return all names, those of this package first."""
         return tuple(self._all())
 
     def get(self, name: str) -> T:
-        """Make the thing of a name.
+        """Make the extension of a name.
 
         Raises
         ------
         InputError
-            When there is none, or it cannot be imported or made: the error names its package.
+            When there is none, or it cannot be imported or made. The message names its package.
         """
         known = self._all()
         if name not in known:
-            raise InputError(f"no {self.kind} is called '{name}'", f"use one of {', '.join(known)}")
+            raise InputError(f"there is no {self.kind} '{name}'", f"use one of {', '.join(known)}")
         point = known[name]
         if name in self.own:
             made: T = point.load()()
@@ -57,7 +58,7 @@ class Registry(Generic[T]):
         return added
 
     def _all(self) -> dict[str, EntryPoint]:
-        """Entry points by name; a package cannot replace what comes with stas-neuro."""
+        """Return entry points by name; other packages cannot replace those of stas-neuro."""
         own = {name: EntryPoint(name, value, self.group) for name, value in self.own.items()}
         added = {point.name: point for point in entry_points(group=self.group) if point.name not in own}
         return {**own, **added}

@@ -1,4 +1,4 @@
-"""What `convert` writes a bundle as, by name. Another package adds a target by an entry point of `GROUP`.
+"""Registry of targets, the formats of `convert`. Other packages add one by an entry point of `GROUP`.
 
 In its ``pyproject.toml``::
 
@@ -22,37 +22,37 @@ GROUP = "stas_neuro.targets"
 
 
 class Target(Protocol):
-    """Writes a network in the form of another tool."""
+    """Writes a network in the format of another tool."""
 
     summary: str
-    """What is written, in a line of help."""
+    """Description of the format in one line of help."""
 
     def output(self, path: Path, *, force: bool) -> Output:
-        """Say what is written where, and what may be replaced there."""
+        """Return the output to write, and what it may replace."""
 
     def refusals(self, bundle: Bundle, arithmetic: str) -> Sequence[Problem]:
-        """List, node by node, what the other tool cannot express; empty where it can express all."""
+        """Return a problem for each node that the other tool cannot express; empty if there are none."""
 
     def write(self, bundle: Bundle, arithmetic: str, path: Path, *, force: bool) -> None:
-        """Write what `refusals` accepts."""
+        """Write a network without `refusals`."""
 
 
 TARGETS: Registry[Target] = Registry("target", GROUP, {"lava": "stas_neuro.targets:LavaPackage"})
 
 
 class LavaPackage:
-    """A directory whose run.py runs the network on Lava with numpy and lava-nc alone."""
+    """A directory whose run.py runs the network on Lava; it needs only numpy and lava-nc."""
 
-    summary = "a directory whose run.py runs the network on Lava with numpy and lava-nc alone"
+    summary = "a directory whose run.py runs the network on Lava; it needs only numpy and lava-nc"
 
     def output(self, path: Path, *, force: bool) -> Output:
-        """Give the directory."""
+        """Return the directory."""
         from stas_neuro.exporters.lava.package import package_output
 
         return package_output(path, force=force)
 
     def refusals(self, bundle: Bundle, arithmetic: str) -> Sequence[Problem]:
-        """Refuse nothing: Lava runs every bundle."""
+        """Return no problems: Lava supports every bundle."""
         return ()
 
     def write(self, bundle: Bundle, arithmetic: str, path: Path, *, force: bool) -> None:
@@ -70,7 +70,7 @@ class CannotExpress(InputError):
     def __init__(self, target: str, *problems: Problem) -> None:
         super().__init__(
             f"{target} cannot express the network: " + " | ".join(map(str, problems)),
-            "change the network where it says so, or convert it to another target",
+            "change the network as stated, or convert it to another target",
         )
         self.problems = problems
 
@@ -81,7 +81,7 @@ class CannotExpress(InputError):
 def convert(
     bundle: Bundle, target: str, path: Path, *, arithmetic: str = "float", force: bool = False
 ) -> None:
-    """Write a bundle in the form of another tool.
+    """Write a bundle in the format of another tool.
 
     Parameters
     ----------
@@ -90,19 +90,19 @@ def convert(
         A name of `TARGETS`.
     path : Path
     arithmetic : "float" or "fixed"
-        Which network of the bundle.
+        Network of the bundle to write.
     force : bool
-        Replace an earlier output of this target, and nothing else.
+        Replace an earlier output of this target, but no other file.
 
     Raises
     ------
     CannotExpress
-        With every node that the other tool cannot express, and the remedy.
+        When the other tool cannot express some nodes. The error has every node, and the remedy.
     InputError
-        When there is no such target, or something is at `path`.
+        When there is no such target or no such network, or `path` exists.
     """
     writer = TARGETS.get(target)
-    bundle.of(arithmetic)  # refused here, whatever the target
+    bundle.of(arithmetic)  # raises the same error for all targets
     if problems := writer.refusals(bundle, arithmetic):
         raise CannotExpress(target, *problems)
     writer.write(bundle, arithmetic, path, force=force)

@@ -1,4 +1,4 @@
-"""What one run of a network returns, whichever backend ran it (torch, the reference or Lava)."""
+"""Result of a run of a network, the same for every backend (torch, the reference and Lava)."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class Trace(MadeAnew):
     ----------
     logits : float (B, classes)
     visits : bool (B, T, L, N)
-        Block L computed token N at model step T; all true without halting.
+        Whether each block (L) computed each token (N) in each model step (T); all true without halting.
     counted : Activity or None
-        Of the same B images; None where the run was not counted.
+        Activity record of the same B images; None if events were not counted.
     spikes : mapping of LIF name to uint8 (B, steps, *shape)
-        steps = T for phases stem and step, 1 for once; empty when spikes were not recorded.
+        steps = T for phases stem and step, 1 for once; empty if spikes were not recorded.
     states : mapping of node name to int32 (B, steps, *shape)
-        Of a quantised network, where they were recorded: membranes of each LIF after its reset, and the
-        accumulated scores (B, T, N) that each HaltAccumulate gives out.
+        States of a quantised network: membranes of each LIF after its reset, and the accumulated scores
+        (B, T, N) that each HaltAccumulate outputs; empty if they were not recorded.
 
     Raises
     ------
@@ -45,66 +45,69 @@ class Trace(MadeAnew):
 
     def __post_init__(self) -> None:
         if self.logits.ndim != 2:
-            raise InputError(f"logits have shape {self.logits.shape}", "give (images, classes)")
+            raise InputError(f"logits have shape {self.logits.shape}", "use (images, classes)")
         images = self.logits.shape[0]
         if self.visits.ndim != 4 or self.visits.shape[0] != images:
-            raise InputError(f"visits have shape {self.visits.shape}", f"give ({images}, T, L, N)")
+            raise InputError(f"visits have shape {self.visits.shape}", f"use ({images}, T, L, N)")
         if self.counted is not None and self.counted.images != images:
             raise InputError(
-                f"the activity covers {self.counted.images} images", f"cover the {images} of the logits"
+                f"the activity covers {self.counted.images} images", f"use the {images} images of the logits"
             )
         for what in ("spikes", "states"):
             recorded: Mapping[str, npt.NDArray[np.integer]] = getattr(self, what)
             for name, values in recorded.items():
                 if values.ndim < 2 or values.shape[0] != images:
                     raise InputError(
-                        f"{what} of {name} have shape {values.shape}", f"give ({images}, steps, ...)"
+                        f"{what} of {name} have shape {values.shape}", f"use ({images}, steps, ...)"
                     )
             object.__setattr__(self, what, MappingProxyType(dict(recorded)))
 
     @property
     def activity(self) -> Activity:
-        """What was counted.
+        """Activity record of the run.
 
         Raises
         ------
         InputError
-            When the run was not counted.
+            When events were not counted.
         """
         if self.counted is None:
-            raise InputError("the run was not counted, it has no activity", "run it with count=True")
+            raise InputError("the run has no activity: events were not counted", "run it with count=True")
         return self.counted
 
     @property
     def images(self) -> int:
-        """Images in the run."""
+        """Number of images in the run."""
         return int(self.logits.shape[0])
 
     @property
     def predictions(self) -> npt.NDArray[np.int64]:
-        """Class index with the largest logit, int64 (B,)."""
+        """Index of the class with the largest logit, int64 (B,)."""
         return np.asarray(self.logits.argmax(axis=1), dtype=np.int64)
 
     @property
     def token_ratio(self) -> float:
-        """Mean of visits used / (T*L) over images and tokens."""
+        """Mean of visits / (T*L) over images and tokens."""
         return float(self.visits.mean())
 
     @staticmethod
     def concatenate(traces: Iterable[Trace]) -> Trace:
-        """Join the traces of several batches of one network, in the order given."""
+        """Join the traces of several batches of one network, in the order given.
+
+        Raises InputError where there are none, or they recorded different things.
+        """
         runs = tuple(traces)
         if not runs:
-            raise InputError("there are no traces to join", "give at least one")
+            raise InputError("there are no traces to join", "pass at least one")
         first = runs[0]
         if any(
             run.spikes.keys() != first.spikes.keys() or run.states.keys() != first.states.keys()
             for run in runs
         ):
-            raise InputError("the traces recorded different layers", "join only like with like")
+            raise InputError("the traces recorded different layers", "record the same layers in all runs")
         counted = [run.counted for run in runs if run.counted is not None]
         if counted and len(counted) != len(runs):
-            raise InputError("only some of the traces were counted", "join only like with like")
+            raise InputError("only some of the traces have activity", "count events in all runs or in none")
         return Trace(
             logits=np.concatenate([run.logits for run in runs]),
             visits=np.concatenate([run.visits for run in runs]),

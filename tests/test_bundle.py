@@ -153,7 +153,9 @@ def test_an_existing_bundle_is_replaced_by_force_only(graph: Graph, path: Path):
 def test_force_replaces_nothing_but_bundles(graph: Graph, path: Path):
     def refused() -> None:
         for force in (False, True):
-            with pytest.raises(InputError, match="exists and is no such bundle; choose another path"):
+            with pytest.raises(
+                InputError, match="exists and is not a bundle of this form; choose another path"
+            ):
                 save_bundle(graph, path, SOURCE, force=force)
 
     path.write_text("my thesis")
@@ -171,7 +173,7 @@ def test_force_replaces_nothing_but_bundles(graph: Graph, path: Path):
 def test_a_directory_is_no_zip_and_a_zip_no_directory(graph: Graph, tmp_path: Path):
     save_bundle(graph, tmp_path / "net", SOURCE)
     os.rename(tmp_path / "net", tmp_path / "net.zip")
-    with pytest.raises(InputError, match="is no such bundle"):
+    with pytest.raises(InputError, match="is not a bundle of this form"):
         save_bundle(graph, tmp_path / "net.zip", SOURCE, force=True)
     assert load_bundle(tmp_path / "net.zip").graph == graph
 
@@ -204,7 +206,10 @@ def files_up_to(size: int) -> Iterator[None]:
 
 
 def test_a_disk_that_fills_up_leaves_what_was_there(graph: Graph, path: Path):
-    with files_up_to(4000), pytest.raises(InputError, match=rf"{path}.*: File too large; choose a place"):
+    with (
+        files_up_to(4000),
+        pytest.raises(InputError, match=rf"{path}.*: File too large; choose a writable path"),
+    ):
         save_bundle(graph, path, SOURCE)
     assert list(path.parent.iterdir()) == []
     save_bundle(graph, path, SOURCE)
@@ -227,7 +232,7 @@ def test_a_failed_replacement_puts_the_old_bundle_back(
         return rename(source, target)
 
     monkeypatch.setattr(Path, "rename", full)
-    with pytest.raises(InputError, match=r"net: No space left on device; choose a place"):
+    with pytest.raises(InputError, match=r"net: No space left on device; choose a writable path"):
         save_bundle(build(Recipe(seed=1)), path, SOURCE, force=True)
     assert load_bundle(path).graph == graph
     assert [file.name for file in tmp_path.iterdir()] == ["net"]
@@ -236,7 +241,7 @@ def test_a_failed_replacement_puts_the_old_bundle_back(
 def test_a_place_that_cannot_be_written(graph: Graph, tmp_path: Path):
     (tmp_path / "file").write_text("")
     for name in ("file/net", "file/net.zip"):
-        with pytest.raises(InputError, match=r"file/net.*; choose a place"):
+        with pytest.raises(InputError, match=r"file/net.*; choose a writable path"):
             save_bundle(graph, tmp_path / name, SOURCE)
 
 
@@ -274,13 +279,13 @@ def edit_node(change: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, b
 
 
 DAMAGE: dict[str, tuple[Callable[[dict[str, bytes]], Any], bool, str]] = {
-    "no manifest": (lambda c: c.pop("manifest.json"), False, "has no manifest.json; give a bundle"),
+    "no manifest": (lambda c: c.pop("manifest.json"), False, "has no manifest.json; use a bundle"),
     "no graph": (lambda c: c.pop("graph.json"), False, "has no graph.json; copy the bundle again"),
     "no tensors": (lambda c: c.pop("tensors.safetensors"), False, "has no tensors.safetensors"),
-    "flipped bit": (flip, False, "SHA-256 in manifest.json says; copy"),
-    "truncated": (truncate, False, r"tensors.safetensors is not what its SHA-256"),
+    "flipped bit": (flip, False, "SHA-256 in manifest.json; copy"),
+    "truncated": (truncate, False, r"tensors.safetensors does not match its SHA-256"),
     "truncated, hash made to fit": (truncate, True, r"tensors.safetensors: .*; copy the bundle again"),
-    "other graph": (edit_json("graph.json", time_steps=2), False, r"graph.json is not what its SHA-256"),
+    "other graph": (edit_json("graph.json", time_steps=2), False, r"graph.json does not match its SHA-256"),
     "NaN": (nan_weights, True, r"net.* invalid graph: head/bias: 3 of 3 values are NaN"),
     "other stage": (edit_json("graph.json", stage="done"), True, r"stage: is 'done', it must be one of"),
     "unknown field": (edit_json("graph.json", colour="red"), True, r"graph.json: has an unknown key 'col"),
@@ -292,13 +297,13 @@ DAMAGE: dict[str, tuple[Callable[[dict[str, bytes]], Any], bool, str]] = {
     "node attribute": (edit_node(lambda n: n.update(size=3)), True, "nodes.0: has an unknown key 'size'"),
     "node phase": (edit_node(lambda n: n.update(phase="later")), True, "nodes.0.phase: is 'later', it"),
     "manifest not JSON": (lambda c: c.update({"manifest.json": b"{"}), False, r"manifest.json: is not JSON"),
-    "manifest a list": (lambda c: c.update({"manifest.json": b"[]"}), False, "holds no JSON object"),
+    "manifest a list": (lambda c: c.update({"manifest.json": b"[]"}), False, "is not a JSON object"),
     "deep JSON": (lambda c: c.update({"manifest.json": b"[" * 10**6}), False, "json: is nested too deeply"),
     "another format": (edit_json("manifest.json", format="a"), False, "is not of a stas-neuro bundle"),
     "version 0": (edit_json("manifest.json", schema_version=0), False, "is not of a stas-neuro bundle"),
     "version text": (edit_json("manifest.json", schema_version="1"), False, "is not of a stas-neuro bundle"),
     "no provenance": (edit_json("manifest.json", provenance={}), False, "manifest.json: provenance.source: "),
-    "no hashes": (edit_json("manifest.json", sha256={}), False, r"graph.json is not what its SHA-256"),
+    "no hashes": (edit_json("manifest.json", sha256={}), False, r"graph.json does not match its SHA-256"),
 }  # fmt: skip
 
 
@@ -314,16 +319,16 @@ def test_damage_is_told_in_one_line(case: str, graph: Graph, path: Path):
 
 
 def test_missing_and_unreadable_files(graph: Graph, tmp_path: Path):
-    with pytest.raises(InputError, match=r"nowhere does not exist; give a directory or \.zip"):
+    with pytest.raises(InputError, match=r"nowhere does not exist; use a directory or \.zip"):
         load_bundle(tmp_path / "nowhere")
     (tmp_path / "text.zip").write_text("hello")
-    with pytest.raises(InputError, match=r"text\.zip is no readable zip file"):
+    with pytest.raises(InputError, match=r"text\.zip is not a readable zip file"):
         load_bundle(tmp_path / "text.zip")
     save_bundle(graph, tmp_path / "net.zip", SOURCE)
     content = (tmp_path / "net.zip").read_bytes()
     for end in (10, len(content) // 2, len(content) - 1):
         (tmp_path / "net.zip").write_bytes(content[:end])
-        with pytest.raises(InputError, match="is no readable zip file"):
+        with pytest.raises(InputError, match="is not a readable zip file"):
             load_bundle(tmp_path / "net.zip")
 
 
@@ -349,7 +354,7 @@ def test_a_newer_schema_is_refused_with_the_version_needed(graph: Graph, path: P
     save_bundle(graph, path, dataclasses.replace(SOURCE, tool_version="7.1.0"))
     rewrite(path, edit_json("manifest.json", schema_version=SCHEMA_VERSION + 1, sha256="in another form"))
     with pytest.raises(
-        InputError, match=r"has schema version 2, .* reads up to 1; install stas-neuro 7\.1\.0"
+        InputError, match=r"has schema version 2, .* supports is 1; install stas-neuro 7\.1\.0"
     ):
         load_bundle(path)
     rewrite(path, edit_json("manifest.json", provenance="elsewhere"))

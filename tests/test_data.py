@@ -68,12 +68,16 @@ IMAGES, LABELS = some()
         (idx(IMAGES) + b"0", idx(LABELS), r"121 bytes of pixels or labels for shape"),
         (idx(IMAGES)[:6], idx(LABELS), "t10k-images-idx3-ubyte: not a readable IDX file"),
         (b"", idx(LABELS), "not a readable IDX file"),
-        (gzip.compress(idx(IMAGES)), idx(LABELS), "not a readable IDX file .it does not begin as one"),
+        (
+            gzip.compress(idx(IMAGES)),
+            idx(LABELS),
+            "not a readable IDX file .it does not begin with an IDX header",
+        ),
         (idx(IMAGES).replace(b"\x08", b"\x0d", 1), idx(LABELS), "element type 0xd is not unsigned byte"),
         (idx(LABELS), idx(LABELS), "images-idx3-ubyte: 1 dimensions, not 3"),
         (idx(IMAGES), idx(IMAGES), "labels-idx1-ubyte: 3 dimensions, not 1"),
         (idx(IMAGES), idx(LABELS[:3]), r"labels are uint8 of shape \(3,\) for 5 images"),
-        (idx(IMAGES[:0]), idx(LABELS[:0]), "holds no images"),
+        (idx(IMAGES[:0]), idx(LABELS[:0]), "has no images"),
     ],
     ids=["short", "long", "cut", "empty", "gzipped", "floats", "labels", "images", "fewer-labels", "none"],
 )
@@ -104,7 +108,7 @@ def test_no_bytes_crash_the_reader(tmp_path: Path, content: bytes):
 def test_a_file_is_missing(tmp_path: Path):
     write_idx(tmp_path, "test", idx(IMAGES), idx(LABELS))
     (tmp_path / NAMES["test"][1]).unlink()
-    with pytest.raises(InputError, match=r"t10k-labels-idx1-ubyte \(or \.gz\) not found; give a directory"):
+    with pytest.raises(InputError, match=r"t10k-labels-idx1-ubyte \(or \.gz\) not found; use a directory"):
         load_data(str(tmp_path))
     with pytest.raises(InputError, match="train-images-idx3-ubyte"):
         load_data(str(tmp_path), "train")
@@ -154,10 +158,10 @@ def test_digits_without_scikit_learn(monkeypatch: pytest.MonkeyPatch):
 
 def test_data_of_no_kind(tmp_path: Path):
     with pytest.raises(
-        InputError, match=r"^data 'imagenet' not found; give fashion-mnist, digits, a directory"
+        InputError, match=r"^data 'imagenet' not found; use fashion-mnist, digits, a directory"
     ):
         load_data("imagenet")
-    with pytest.raises(InputError, match=r"no\.npz not found; give an \.npz"):
+    with pytest.raises(InputError, match=r"no\.npz not found; use an \.npz"):
         load_data(str(tmp_path / "no.npz"))
 
 
@@ -219,28 +223,28 @@ Z = np.zeros((3, 4, 4))
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"x": Z}, "holds no array named images; name the arrays"),
-        ({"images": Z[:0]}, "holds no images; give at least one"),
-        ({"images": np.zeros((3, 4))}, r"images have shape \(3, 4\); give \(n, H, W\)"),
+        ({"x": Z}, "has no array named images; name the arrays"),
+        ({"images": Z[:0]}, "has no images; use at least one"),
+        ({"images": np.zeros((3, 4))}, r"images have shape \(3, 4\); use \(n, H, W\)"),
         ({"images": np.array(5.0)}, r"images have shape \(\)"),
-        ({"images": Z.astype(np.int64)}, "pixels are int64; give uint8 in 0..255"),
+        ({"images": Z.astype(np.int64)}, "pixels are int64; use uint8 in 0..255"),
         ({"images": np.full_like(Z, 255.0)}, r"float pixels are in 255..255; scale them to 0..1"),
-        ({"images": np.full_like(Z, np.nan)}, "pixels hold NaN or infinite"),
-        ({"images": np.full_like(Z, np.inf)}, "pixels hold NaN or infinite"),
-        ({"images": Z.astype(complex)}, "pixels are complex128; give uint8"),
+        ({"images": np.full_like(Z, np.nan)}, "pixels have NaN or infinite"),
+        ({"images": np.full_like(Z, np.inf)}, "pixels have NaN or infinite"),
+        ({"images": Z.astype(complex)}, "pixels are complex128; use uint8"),
         ({"images": Z.astype(bool)}, "pixels are bool"),
         ({"images": Z.astype(str)}, "pixels are <U"),
         ({"images": Z.astype(object)}, r"not a readable \.npz file"),
-        ({"images": Z, "labels": np.arange(2)}, r"labels are int64 of shape \(2,\) for 3 images; give one"),
+        ({"images": Z, "labels": np.arange(2)}, r"labels are int64 of shape \(2,\) for 3 images; use one"),
         ({"images": Z, "labels": np.zeros((3, 1), int)}, r"labels are int64 of shape \(3, 1\)"),
         ({"images": Z, "labels": np.zeros(3)}, "labels are float64"),
         (
             {"images": Z, "labels": np.array([0, -1, 1])},
-            "the label of image 1 is -1, outside 0..65535; count classes from 0",
+            "the label of image 1 is -1, outside 0..65535; number classes from 0",
         ),
         (
             {"images": Z, "labels": np.arange(3), "classes": ["a", "b"]},
-            r"the label of image 2 is 2, outside 0\.\.1; count .* and name every",
+            r"the label of image 2 is 2, outside 0\.\.1; number .* and name all",
         ),
         (
             {"images": Z, "labels": np.arange(3), "classes": np.array("a")},
@@ -252,9 +256,9 @@ Z = np.zeros((3, 4, 4))
         ),
         (
             {"images": Z, "classes": ["a", "b", "a", "b"]},
-            "classes occur twice: a, b; give every class a name",
+            "classes occur more than once: a, b; use a different name",
         ),
-        ({"images": Z, "classes": ["a", ""]}, r"classes are <U1 \('a', ''\); give every class a name"),
+        ({"images": Z, "classes": ["a", ""]}, r"classes are <U1 \('a', ''\); use a name for every class"),
         ({"images": Z, "classes": [0.5]}, "classes are float64"),
         ({"images": Z, "classes": np.array([b"\xff"])}, "classes are not UTF-8"),
     ],

@@ -58,18 +58,18 @@ ACTIVITY: dict[str, tuple[Change, str]] = {
     "images": (top(images=10**9, visits=None), "images: 1000000000 images of 4 layers and 4 steps in "),
     "more images": (top(images=2_100_000_000, visits=None), "images: 2100000000 images"),
     "images of nothing": (top(images=2**53, layers=[], events=[], visits=None), "images of 0 layers"),
-    "stage": (layer(stage=10**9), "layer lif: stage is 1000000000; give 0 or more, at most 16384"),
+    "stage": (layer(stage=10**9), "layer lif: stage is 1000000000; use 0 to 16384"),
     "stage of no layer": (layer(stage=4), "stage is 4; count from 0: 4 layers of phase step are listed"),
     "neurons": (layer(neurons=2**41), "layer lif: neurons is 2199023255552"),
     "neurons beyond 64 bits": (layer(neurons=10**58), "layers.1.neurons: is about 10^58"),
     "features": (layer(out_features=2**20), "layer lif: out_features is 1048576"),
     "late": (top(late=10**9), "late is 1000000000"),
     "count": (lambda r: r["events"][0].update(count=2**44), "a count of synops is 17592186044416"),
-    "block": (layer(scope="block999999999"), "in block999999999, visits are of 1 blocks"),
+    "block": (layer(scope="block999999999"), "in block999999999, but visits have 1 blocks"),
     "placed in a circle": (layer(placed_with="fc"), "layer fc is placed with lif"),
     "placed with itself": (layer(placed_with="lif"), "is placed with lif"),
-    "visits of nobody": (top(visits=EMPTY), "visits: sizes are (1000000000, 1, 0); give 1 to 65536"),
-    "visits of no step": (lambda r: r["visits"].update(time_steps=4, tokens=1), "no step is step3"),
+    "visits of nobody": (top(visits=EMPTY), "visits: sizes are (1000000000, 1, 0); use 1 to 65536"),
+    "visits of no step": (lambda r: r["visits"].update(time_steps=4, tokens=1), "there is no step3"),
 }
 GRAPH: dict[str, tuple[Change, str]] = {
     "time steps": (top(time_steps=10**9), "time_steps is 1000000000; use a whole number, 1 to 1024"),
@@ -79,7 +79,7 @@ GRAPH: dict[str, tuple[Change, str]] = {
     "kernel": (of("Conv2d", kernel=10**6), "kernel is 1000000; it must be in 1..64"),
     "classes that are a text": (top(classes="abc"), "graph.json: classes: is 'abc', it must be a list"),
     "large float": (of("HaltingScore", alpha=1e29), "alpha is 1e+29; it must be at most 1e+12"),
-    "larger float": (of("HaltingScore", alpha=1e308), ".alpha: is 1e+308, other numbers than 0"),
+    "larger float": (of("HaltingScore", alpha=1e308), ".alpha: is 1e+308, nonzero numbers must be"),
 }
 MAPPING: dict[str, tuple[Change, str]] = {
     "core": (piece(core=2**53), "there are 5 cores"),
@@ -88,7 +88,7 @@ MAPPING: dict[str, tuple[Change, str]] = {
 BOARDS = {
     "beyond a float": (b"1e308,1", "run 1: synops is 1e+308"),
     "other digits": ("\u0661,1".encode(), "run 1: synops is '\u0661', not a number"),
-    "many runs": (b"\n".join([b"1,1"] * 2000), "has 2002 runs; give at most 1000"),
+    "many runs": (b"\n".join([b"1,1"] * 2000), "has 2002 runs; use at most 1000"),
 }
 PROFILES = {
     "extends NUL": (
@@ -99,7 +99,7 @@ PROFILES = {
     "bits": (
         b"value = 9\nlow = 9\nhigh = 9",
         b"value = 9\nlow = 9\nhigh = 1e9",
-        "high is 1e+09 bit; give at most 64",
+        "high is 1e+09 bit; use at most 64",
     ),
     "memory": (
         b"value = 128\nlow = 128\nhigh = 128",
@@ -183,7 +183,7 @@ def test_many_cores_are_priced_by_their_kinds() -> None:
         and f"at most {CORES_LISTED} are listed" in cost.unavailable["cores_breakdown"]
     )
     with pytest.raises(
-        StasError, match=f"layer lif of .* brings the cores to .*; at most {CORES_LIMIT} are priced"
+        StasError, match=f"layer lif of .* needs .* cores; .*: the limit for prices is {CORES_LIMIT}"
     ):
         estimate(grown(neurons=2**40), "loihi2")
 
@@ -263,7 +263,7 @@ def test_a_chip_without_any_time_has_no_throughput() -> None:
     times = {name: replace(entry, low=0.0, value=0.0, interval="none") for name, entry in loihi.time.items()}
     cost = estimate(run(), replace(loihi, time=times))
     assert cost.throughput_images_per_s is None and cost.latency_s is not None and cost.latency_s.low == 0
-    assert cost.unavailable["throughput_images_per_s"] == "by the profile an image may take no time"
+    assert cost.unavailable["throughput_images_per_s"] == "the time of an image may be 0 by the profile"
     estimate_report(cost)
     assert compare_schedules({"it": run()}, [replace(loihi, time=times)]) == ()
 

@@ -61,13 +61,13 @@ def test_classes_that_a_model_does_not_know() -> None:
     with pytest.raises(InputError) as caught:
         match_classes(data_of([0, 1], ("dog", "emu")), ("cat", "dog"))
     assert str(caught.value) == (
-        "d.npz: the model has no class emu; the data have dog, emu, the model cat, dog; name the classes as "
-        "the model does, or leave the names out to match labels by number"
+        "d.npz: the model has no class emu; the data have dog, emu, the model cat, dog; use the model's "
+        "class names, or remove the names to match labels by number"
     )
     with pytest.raises(InputError) as caught:
         match_classes(data_of([1, 0, 5, 2]), ("cat", "dog"))
     assert str(caught.value) == (
-        "d.npz: the label of image 2 is 5, outside 0..1, and so are 1 more; count the model's classes, cat, "
+        "d.npz: the label of image 2 is 5, outside 0..1, and so are 1 more; number the model's classes, cat, "
         "dog, from 0"
     )
     unlabelled = LabelledImages(np.zeros((1, 1, 1, 1)), None, ("emu",))
@@ -80,7 +80,7 @@ def test_a_new_model_needs_images_of_every_class() -> None:
         (data_of([0, 3, 5]), r"no image is labelled 1, 2, 4, and a new model cannot learn"),
         (data_of([0, 60_000]), r"no image is labelled 1, 2, .*, 20 and 59979 more, and"),
         (data_of([0, 1], ("a", "b", "c")), "no image is labelled c, and"),
-        (data_of([0, 0]), "all images are of one class, 0; give images of at least two"),
+        (data_of([0, 0]), "all images are of one class, 0; use images of at least two"),
         (data_of([0, 0], ("a",)), "all images are of one class, a"),
         (LabelledImages(np.zeros((1, 1, 1, 1)), None), "has no labels"),
     ):
@@ -131,7 +131,7 @@ def test_a_sample_holds_every_class() -> None:
     small = sample(data, 5, 0)
     assert small.labels is not None and sorted(small.labels.tolist()) == [0, 0, 0, 0, 1]
     assert sample(data, 99, 0) is data
-    with pytest.raises(InputError, match=r"limit=1 is fewer images than d\.npz has classes, 2; take"):
+    with pytest.raises(InputError, match=r"limit=1 is fewer images than d\.npz has classes, 2; use"):
         sample(data, 1, 0)
     with pytest.raises(InputError, match="has no labels"):
         sample(LabelledImages(np.zeros((2, 1, 1, 1)), None), 1, 0)
@@ -143,7 +143,7 @@ def test_a_sample_holds_every_class() -> None:
 def test_a_biased_beginning_is_reported() -> None:
     ordered = data_of(np.repeat(np.arange(4), 25), ("a", "b", "c", "d"))
     assert bias_of_first(ordered, 10) == (
-        "10 of the first 10 images are of class a, but 25 of all 100: they say little about the others; "
+        "10 of the first 10 images are of class a, but 25 of all 100: they do not represent the others; "
         "shuffle the data, or use more of them"
     )
     assert (bias_of_first(ordered, 40) or "").startswith(

@@ -65,7 +65,7 @@ def test_a_target_of_another_package_writes_or_refuses_node_by_node(home: Path, 
         convert(bundle, "layer-list", tmp_path / "list.json")
     assert [problem.where for problem in caught.value.problems] == ["block1"]
     done = stas("convert", home / "b.stas", "--to", "nothing", "-o", tmp_path / "x")
-    assert done.code == 2 and "no target is called 'nothing'; use one of lava, layer-list" in done.err
+    assert done.code == 2 and "there is no target 'nothing'; use one of lava, layer-list" in done.err
 
 
 def test_a_profile_of_another_package_is_in_the_catalogue(home: Path, tmp_path: Path) -> None:
@@ -79,5 +79,5 @@ def test_a_profile_of_another_package_is_in_the_catalogue(home: Path, tmp_path: 
 def test_without_the_package_there_is_nothing_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     assert "backwards" not in BACKENDS.names()
-    with pytest.raises(InputError, match="no backend is called 'backwards'"):
+    with pytest.raises(InputError, match="there is no backend 'backwards'"):
         BACKENDS.get("backwards")

@@ -1,4 +1,4 @@
-"""Events of a run: what happened, how often, where and when."""
+"""Activity records: event counts of a run by kind, image, layer and step."""
 
 from stas_neuro.activity.comparable import COMPARED, SAME_NETWORK, Fact, check_facts, not_checked
 from stas_neuro.activity.file import read_activity, write_activity

@@ -1,4 +1,4 @@
-"""Facts that records have to agree in before they are compared or joined."""
+"""Facts in which records must agree before they are compared or joined."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ if TYPE_CHECKING:
     from stas_neuro.activity.record import Activity, Layer
 
 _INPUTS = ("macs", "synops", "cpu_operations")
-"""How a layer can count its input; docs/activity.md: one of them."""
+"""Kinds that count a layer's input; each layer uses one of them (docs/activity.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fact:
-    """Something in which records have to agree.
+    """A fact in which records must agree.
 
     Parameters
     ----------
     value : callable
-        What a record says of it; None where it does not. Of tuples the first entry that differs is named, of
-        mappings the first key that both have and that differs.
+        Returns the value in a record; None where the record lacks it. For tuples the error names the first
+        entry that differs, for mappings the first common key whose values differ.
     differs : str
-        Sentence about two records `{a}` and `{b}` that differ: their values `{x}` and `{y}`, and `{at}`, the
-        position or key of these.
+        Template of the error about two records `{a}` and `{b}` with the values `{x}` and `{y}` at `{at}`, a
+        position or key.
     remedy : str
-        What to do about it.
+        Remedy of the error.
     unsaid : str
-        What is open where a record does not say it, as "on which images it ran"; empty where that is no loss.
+        Description of the fact for records that lack it, such as "on which images it ran"; empty where no
+        warning is needed.
     show : callable
-        How a value, or the entry of one, is written.
+        Formats a value, or an entry of one.
     """
 
     value: Callable[[Activity], Any]
@@ -49,12 +50,12 @@ def check_facts(runs: Mapping[str, Activity], facts: Sequence[Fact]) -> dict[str
     Returns
     -------
     dict of label to str
-        What could not be checked of a record, because it does not say it; none of others.
+        For each record that lacks facts, a sentence with the facts that could not be checked.
 
     Raises
     ------
     InputError
-        When two differ: names both, the values and the remedy.
+        When two records differ. The message names both, their values and the remedy.
     """
     unsaid: dict[str, list[str]] = {}
     for fact in facts:
@@ -70,17 +71,17 @@ def check_facts(runs: Mapping[str, Activity], facts: Sequence[Fact]) -> dict[str
 
 
 def not_checked(label: str, *whats: str) -> str:
-    """Say what of a record could not be checked."""
+    """Return the sentence that facts of a record could not be checked."""
     return f"'{label}' does not say {', '.join(whats)}: this could not be checked"
 
 
 def _require_same(fact: Fact, one: tuple[str, Any], other: tuple[str, Any]) -> None:
     (label, x), (second, y) = one, other
     for at, ours, theirs in _differences(x, y):
-        told = fact.differs.format(
+        what = fact.differs.format(
             a=f"'{label}'", b=f"'{second}'", x=fact.show(ours), y=fact.show(theirs), at=at
         )
-        raise InputError(told, fact.remedy)
+        raise InputError(what, fact.remedy)
 
 
 def _differences(x: Any, y: Any) -> Iterator[tuple[Any, Any, Any]]:
@@ -97,7 +98,7 @@ def _differences(x: Any, y: Any) -> Iterator[tuple[Any, Any, Any]]:
 
 
 def _inputs_counted(run: Activity) -> dict[str, str]:
-    """Tell how layers of the network count their input, as far as they had any."""
+    """Return the kinds by which layers of the network count their input, for layers that had input."""
     found: dict[str, dict[str, None]] = {}
     for kind in _INPUTS:
         for row, count in zip(run.layers, run.per_layer(kind), strict=True):
@@ -106,7 +107,7 @@ def _inputs_counted(run: Activity) -> dict[str, str]:
     return {name: " and ".join(kinds) for name, kinds in found.items()}
 
 
-def _layer_told(layer: Layer | None) -> str:
+def _layer_text(layer: Layer | None) -> str:
     if layer is None:
         return "none"
     given = asdict(layer)
@@ -115,7 +116,7 @@ def _layer_told(layer: Layer | None) -> str:
     return f"{layer.name} ({', '.join(rest)})"
 
 
-def _visits_told(run: Activity) -> str:
+def _visits_text(run: Activity) -> str:
     if run.visits is None:
         return "no visits"
     steps, blocks, tokens = run.visits.shape[1:]
@@ -137,7 +138,7 @@ STEPS = Fact(
 )
 LAYER_NAMES = Fact(
     value=lambda run: tuple(sorted({(row.network_layer, row.kind) for row in run.layers})),
-    differs="{a} ran another network than {b}: it has the layer {x} where that has {y}",
+    differs="{a} and {b} ran different networks: {a} has the layer {x} where {b} has {y}",
     remedy=NETWORK.remedy,
     show=lambda layer: "none" if layer is None else f"{layer[0]} ({layer[1]})",
 )
@@ -155,7 +156,7 @@ PROCESSES = Fact(
 )
 
 SAME_NETWORK: tuple[Fact, ...] = (NETWORK, LAYER_NAMES, STEPS)
-"""What runs of one network agree in, whatever its schedule and placement."""
+"""Facts in which runs of one network agree, whatever its schedule and placement."""
 COMPARED: tuple[Fact, ...] = (
     Fact(
         value=lambda run: run.images,
@@ -163,8 +164,8 @@ COMPARED: tuple[Fact, ...] = (
         remedy="run both on the same images",
     ),
     Fact(
-        value=lambda run: "on cores" if run.cores else "on no cores",
-        differs="{a} was run {x}, {b} {y}, so that messages and cores differ",
+        value=lambda run: "on cores" if run.cores else "without cores",
+        differs="{a} was run {x}, {b} {y}, so messages and cores differ",
         remedy="compile both with --placement, or run both with --no-mapping",
     ),
     ARITHMETIC,
@@ -176,9 +177,9 @@ COMPARED: tuple[Fact, ...] = (
     ),
     Fact(
         value=lambda run: run.origin.classes,
-        differs="{a} tells {x} classes apart, {b} {y}",
+        differs="{a} has {x} classes, {b} {y}",
         remedy="compare models of one task",
-        unsaid="how many classes it tells apart",
+        unsaid="how many classes it has",
     ),
     Fact(
         value=lambda run: run.origin.images,
@@ -192,13 +193,13 @@ COMPARED: tuple[Fact, ...] = (
         remedy="run both on the same labelled images in the same order",
     ),
 )
-"""What runs agree in whose difference is that of their networks, and not of how they were counted."""
+"""Facts in which compared runs agree, so that their costs differ by their networks, not by the counting."""
 JOINED: tuple[Fact, ...] = (
     Fact(
         value=lambda run: run.layers,
         differs="layer {at} of {a} is {x}, of {b} {y}",
         remedy=_ONE_NETWORK,
-        show=_layer_told,
+        show=_layer_text,
     ),
     STEPS,
     Fact(
@@ -212,7 +213,7 @@ JOINED: tuple[Fact, ...] = (
         differs="decisions of {a} are {x} hardware steps late, of {b} {y}",
         remedy="join runs of one schedule",
     ),
-    Fact(value=_visits_told, differs="{a} has {x}, {b} {y}", remedy=_ONE_NETWORK),
+    Fact(value=_visits_text, differs="{a} has {x}, {b} {y}", remedy=_ONE_NETWORK),
     NETWORK,
     ARITHMETIC,
     PROCESSES,
@@ -227,4 +228,4 @@ JOINED: tuple[Fact, ...] = (
         remedy="join runs of one --gating",
     ),
 )
-"""What runs agree in that become one, image after image."""
+"""Facts in which runs agree that are joined along the image axis."""

@@ -1,6 +1,6 @@
-"""activity.json: an activity record as a file, so that counts measured elsewhere can be priced too.
+"""activity.json: the file format of activity records, also for counts measured by other programs.
 
-docs/activity.md documents the form. Reading gives back exactly the record that was written.
+docs/activity.md documents the format. Reading a file returns exactly the record that was written.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from stas_neuro.mapping import CoreLocation
 FORMAT = "stas-neuro activity"
 SCHEMA_VERSION = 1
 _ADDED = frozenset({"cpu_operations", *MAPPED_KINDS})
-"""Kinds that files written before them do not list: nothing counted any."""
+"""Kinds added later: older files do not list them, and their counts are 0."""
 _CELLS = 1 << 22
-"""Counts of a kind, one for each image, layer and step, of a short file; a longer one has one a byte."""
-_REMEDY = "mend the file (docs/activity.md has the schema)"
+"""Largest number of counts per kind (images x layers x steps) of a file, or its size in bytes if larger."""
+_REMEDY = "correct the file (schema: docs/activity.md)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ def write_activity(activity: Activity, path: str | Path) -> None:
         "late": activity.late,
         "origin": asdict(activity.origin),
     }
-    # One line a layer and an event: long files stay readable, and comparable with line tools.
+    # One line per layer and event, so that long files are readable and can be compared by line.
     lines = [f" {json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
     lines.append(_array("layers", [asdict(layer) for layer in activity.layers]))
     lines.append(_array("events", rows))
@@ -101,7 +101,7 @@ def read_activity(path: str | Path) -> Activity:
     Raises
     ------
     InputError
-        When the file is missing, of another format or a newer schema, or has a wrong field.
+        When the file is missing, has another format or a newer schema, or has an invalid field.
     """
     path = Path(path)
     text = read_bytes(path)
@@ -109,7 +109,7 @@ def read_activity(path: str | Path) -> Activity:
     def check(document: dict[str, Any]) -> None:
         if document.get("format") != FORMAT:
             what = f"{path}: format is {shown(repr(document.get('format')))}"
-            raise InputError(what, f"give a file of format '{FORMAT}'")
+            raise InputError(what, f"use a file of format '{FORMAT}'")
         check_version(document, SCHEMA_VERSION, str(path))
 
     file = parse_json(_File, text, str(path), _REMEDY, check)
@@ -125,31 +125,34 @@ def _record(file: _File, size: int) -> Activity:
     absent = [kind for kind in KINDS if kind not in listed]
     if listed != sorted(KINDS) or len(set(file.kinds)) < len(file.kinds):
         what = f"kinds: missing {', '.join(absent)}" if absent else "kinds: unknown or repeated names"
-        raise InputError(what, "list each kind once, also those counted as zero everywhere")
+        raise InputError(what, "list each kind once, including kinds with all counts 0")
     shape = (file.images, len(file.layers), len(file.steps))
     if file.images < 0:
-        raise InputError(f"images: is {file.images}", "give 0 or more")
+        raise InputError(f"images: is {file.images}", "use at least 0")
     if file.images * max(shape[1] * shape[2], 1) > max(_CELLS, size):
         what = f"images: {file.images} images of {shape[1]} layers and {shape[2]} steps in {size} bytes"
-        raise InputError(what, "give as many as were run, their counts one an image, or fewer")
+        raise InputError(
+            what, "use the number of images of the run, with one count per image, or fewer images"
+        )
     counts: dict[str, Counts] = {}
     layer_of = {layer.name: index for index, layer in enumerate(file.layers)}
     step_of = {label: index for index, label in enumerate(file.steps)}
-    seen: set[tuple[str, str, str]] = set()
+    known_events: set[tuple[str, str, str]] = set()
     for number, event in enumerate(file.events):
         where = f"events.{number}"
         for key, known in (("kind", KINDS), ("layer", layer_of), ("step", step_of)):
             if getattr(event, key) not in known:
                 raise InputError(f"{where}.{key}: no {getattr(event, key)!r} in the file", _REMEDY)
         place = (event.kind, event.layer, event.step)
-        if place in seen:
+        if place in known_events:
             raise InputError(
-                f"{where}: {' '.join(place)} occurs twice", "give each kind, layer and step once"
+                f"{where}: {' '.join(place)} occurs twice", "list each kind, layer and step once"
             )
-        seen.add(place)
+        known_events.add(place)
         if isinstance(event.count, list) and len(event.count) != file.images:
             raise InputError(
-                f"{where}.count: has {len(event.count)} numbers", f"give one or {file.images}, one an image"
+                f"{where}.count: has {len(event.count)} numbers",
+                f"use one number, or {file.images}, one per image",
             )
         if event.kind not in counts:
             counts[event.kind] = np.zeros(shape, dtype=np.int64)
@@ -187,13 +190,13 @@ def _visits(visits: Visits | None) -> dict[str, int | str] | None:
 def _unpack(packed: _Visits, images: int) -> Visits:
     shape = (images, packed.time_steps, packed.blocks, packed.tokens)
     if not 1 <= min(shape[1:]) <= max(shape[1:]) <= VISITS_LIMIT:
-        raise InputError(f"visits: sizes are {shape[1:]}", f"give 1 to {VISITS_LIMIT}")
+        raise InputError(f"visits: sizes are {shape[1:]}", f"use 1 to {VISITS_LIMIT}")
     try:
         content = base64.b64decode(packed.bits, validate=True)
     except (binascii.Error, ValueError) as error:
         raise InputError(f"visits.bits: {error}", _REMEDY) from error
     size = int(np.prod(shape, dtype=object))
     if len(content) != -(-size // 8):
-        raise InputError(f"visits.bits: has {len(content)} bytes", f"pack {size} bits, 8 a byte")
+        raise InputError(f"visits.bits: has {len(content)} bytes", f"pack {size} bits, 8 per byte")
     bits = np.unpackbits(np.frombuffer(content, dtype=np.uint8), count=size, bitorder="little")
     return bits.reshape(shape).astype(np.bool_)

@@ -1,4 +1,4 @@
-"""The table of layers of a network's activity record, read off its graph."""
+"""The table of layers in a network's activity record, derived from its graph."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ from stas_neuro.mapping.neurons import extent, placed_with, works_in
 
 
 def layers_of(graph: Graph) -> tuple[Layer, ...]:
-    """List the layers that do events, in topological order; the same for a traced and a folded graph."""
+    """List the layers with events, in topological order; the same for a traced and a folded graph."""
     stages = _stages(graph)
     return tuple(_layer(graph, node, stages[node.name]) for node in graph.nodes if node.traits.counts_events)
 
 
 def mapped_layers(graph: Graph, mapping: Mapping) -> tuple[Layer, ...]:
-    """List the pieces of the layers on cores, and as a whole what computes beside them, in topological order.
+    """List the pieces of layers on cores, and the layers outside the cores as one row each, in order.
+
+    The order is topological.
 
     Raises
     ------
     InputError
-        If the mapping is not one of this graph.
+        If the mapping is not a mapping of this graph.
     """
     check_mapping(graph, mapping)
     rows: list[Layer] = []
@@ -41,7 +43,7 @@ def mapped_layers(graph: Graph, mapping: Mapping) -> tuple[Layer, ...]:
 
 
 def builder_for(graph: Graph, images: int, mapping: Mapping | None = None) -> ActivityBuilder:
-    """Start an empty record of a run of `graph` over a number of images, on the cores of a mapping if any."""
+    """Return an empty record of a run of `graph` over `images` images, on the cores of a mapping if given."""
     stem = any(node.phase == Phase.STEM for node in graph.nodes)
     late = graph.accumulators[0].late if graph.accumulators else 0
     return ActivityBuilder(
@@ -54,7 +56,7 @@ def builder_for(graph: Graph, images: int, mapping: Mapping | None = None) -> Ac
 
 
 def _piece_row(layer: Layer, piece: Piece) -> Layer:
-    """Give the row of what a layer does for one piece of the neurons that it ends on."""
+    """Return the row of a layer for one piece of its target neurons."""
     return replace(
         layer,
         name=f"{layer.name}@{piece.core}",
@@ -89,12 +91,15 @@ def _layer(graph: Graph, node: Node, stage: int) -> Layer:
 
 
 def _phase(graph: Graph, node: Node) -> Phase:
-    """Give the phase of a row. A readout gathers in the model steps, but a chip waits for it at the end."""
+    """Return the phase of a row.
+
+    A readout gathers in the model steps, but belongs to `end`, where a chip waits for it.
+    """
     return node.phase if node.traits.gathers else works_in(graph, node)
 
 
 def _stages(graph: Graph) -> dict[str, int]:
-    """Count the spiking nodes on the longest way to each node from where its phase begins."""
+    """Count the spiking nodes on the longest path to each node from the start of its phase."""
     stages: dict[str, int] = {}
     for node in graph.nodes:
         arrivals = [0]

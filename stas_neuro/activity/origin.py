@@ -1,4 +1,4 @@
-"""What a run was: of which network, on which images, computed how. Comparisons of runs check it."""
+"""Origin of a run: its network, images, and how it was computed. Comparisons of runs check it."""
 
 from __future__ import annotations
 
@@ -11,29 +11,30 @@ import numpy as np
 import numpy.typing as npt
 
 DIGITS = 16
-"""Hexadecimal digits of a SHA-256 that are kept: enough that no two of a million images share them."""
+"""Hexadecimal digits kept of a SHA-256: enough for a million images without a collision."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """What a run was, as far as the record says it; None where it does not.
+    """Origin of a run; fields that the record does not specify are None.
 
     Parameters
     ----------
     images : tuple of str, optional
-        Hash of the pixels of each image, in order, as `hash_images` makes them.
+        Hash of the pixels of each image, in order, from `hash_images`.
     labels : tuple of int, optional
-        Their labels; also None where the data have none.
+        Labels of the images; also None where the data have none.
     classes : int, optional
-        Classes that the network tells apart.
+        Number of classes of the network.
     network : str, optional
-        Hash of the network with its weights, whatever schedule its halting decides by.
+        Hash of the network with its weights; it does not depend on the schedule.
     arithmetic : str, optional
-        `float64`, `float32`, or integers and the bits of their weights.
+        `float64`, `float32`, or integers with their weight bits.
     processes : str, optional
-        `own` where a node of the network is a layer of the record, `stock` where Lava's stock processes are.
+        `own` if each layer of the record is a node of the network, `stock` if it is one of Lava's stock
+        processes.
     gating : str, optional
-        What became of halted tokens.
+        Gating mode of the run.
     chip : str, optional
         Profile that the network was placed for; also None without a mapping.
     """
@@ -50,14 +51,14 @@ class Origin:
     chip: str | None = None
 
     def restrict(self, chosen: Any) -> Origin:
-        """Keep some of the images, by a numpy index of the image axis."""
+        """Return the origin of some of the images, given by a numpy index of the image axis."""
         return replace(self, images=_chosen(self.images, chosen), labels=_chosen(self.labels, chosen))
 
     @staticmethod
     def join(origins: Sequence[Origin]) -> Origin:
-        """Give the origin of runs joined image after image, which agree where they say something.
+        """Return the origin of runs joined along the image axis; their known facts must agree.
 
-        What one of them does not say is not known of all.
+        A fact that one of them lacks is None in the result.
         """
         first = origins[0]
         same = {
@@ -73,24 +74,29 @@ class Origin:
 
 
 UNKNOWN = Origin()
-"""Of a record that says nothing of its run."""
+"""Origin of a record without any facts about its run."""
 
 
 def hash_images(images: npt.NDArray[Any]) -> tuple[str, ...]:
     """Hash the pixels of each image, `DIGITS` hexadecimal digits each.
 
-    It is the SHA-256 of its shape as text, "1x28x28", a line feed, and its pixels as little-endian float32
-    from 0 to 1: the same whether a file has them as uint8 in 0..255 or as floats.
+    The hash is the SHA-256 of the shape as text, such as "1x28x28", a line feed, and the pixels as
+    little-endian float32 from 0 to 1. It is the same for pixels stored as uint8 in 0..255 and as floats.
 
     Parameters
     ----------
     images : uint8 or float (images, ...)
+        uint8 in 0..255, or float in 0..1.
+
+    Returns
+    -------
+    tuple of str (images,)
     """
     shape = "x".join(str(size) for size in images.shape[1:]).encode() + b"\n"
     scale = 255.0 if images.dtype == np.uint8 else 1.0
     return tuple(
         hashlib.sha256(shape + (image / scale + 0.0).astype("<f4").tobytes()).hexdigest()[:DIGITS]
-        for image in images  # one by one: floats of all would take much memory. Adding 0 makes -0 the same.
+        for image in images  # one at a time to save memory; adding 0 turns -0 into 0
     )
 
 

@@ -1,4 +1,4 @@
-"""What a run did, as counts per image, layer and step: the only thing that pricing reads."""
+"""Activity record: event counts of a run by image, layer and step. Pricing reads only this."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MAPPED_KINDS: tuple[str, ...] = (
     "input_messages",
     "updates_skipped",
 )
-"""What is known only of a network on cores; zero without a mapping."""
+"""Kinds that are known only for a network on cores; zero without a mapping."""
 KINDS: tuple[str, ...] = (
     "synops",
     "synops_unary",
@@ -44,11 +44,11 @@ KINDS: tuple[str, ...] = (
     "cpu_operations",
     *MAPPED_KINDS,
 )
-"""Every kind of event a record holds; docs/activity.md defines each."""
+"""Every kind of event in a record; docs/activity.md defines each."""
 
 
 COUNT_LIMIT, TOTAL_LIMIT = 1 << 43, 1 << 62
-"""Of events of an image, layer and step, and of all events of a kind: products and sums of them are exact."""
+"""Limits of a count (one image, layer and step) and of a kind's total: products and sums stay exact."""
 SIZE_LIMITS: Mapping[str, int] = {
     "neurons": 1 << 40,
     "in_features": 1 << 18,
@@ -56,58 +56,60 @@ SIZE_LIMITS: Mapping[str, int] = {
     "weights": 1 << 40,
     "stage": 1 << 14,
 }
-"""Of what a layer says of itself: 100 times the largest layers there are, and more."""
+"""Limits of a layer's fields: at least 100 times the largest known layers."""
 VISITS_LIMIT = 1 << 16
-"""Of model steps, of blocks and of tokens in visits."""
+"""Largest number of model steps, of blocks and of tokens in visits."""
 
 PHASES: tuple[str, ...] = ("once", "stem", "step", "end")
-"""When a layer runs: the labels of steps without their number."""
+"""Phases in which layers run: the labels of steps without their number."""
 
 
 def step_labels(time_steps: int, *, stem: bool = False) -> tuple[str, ...]:
-    """Name the steps of one inference, in the order they run.
+    """Return the labels of the steps of one inference, in execution order.
 
-    `stem` adds the prologue `stem1..stemT` of stems that integrate after spiking.
+    `stem` adds the prologue `stem1..stemT` of stems that integrate after spiking. Raises InputError where
+    `time_steps` is less than 1.
     """
     if time_steps < 1:
-        raise InputError(f"time_steps is {time_steps}", "an inference takes at least 1 model step")
+        raise InputError(f"time_steps is {time_steps}", "use at least 1 model step")
     prologue = tuple(f"stem{t}" for t in range(1, time_steps + 1)) if stem else ()
     return ("once", *prologue, *(f"step{t}" for t in range(1, time_steps + 1)), "end")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """A node that does events, with the facts that pack it onto cores.
+    """A node with events, and the sizes needed to pack it onto cores.
 
-    `layers_of(graph)` makes the table of a network.
+    `layers_of(graph)` returns the layers of a network.
 
     Parameters
     ----------
     name, kind, scope : str
         Node name, node type (`Linear`, `LIF`, ...) and the part of the network it belongs to.
     neurons : int
-        Values it outputs: state variables of a LIF, accumulators of a layer that keeps its own.
+        Number of output values: state variables of a LIF, accumulators of a layer with its own neurons.
     in_features, out_features : int
-        Per token or per map position.
+        Number per token or per map position.
     weights : int
-        Parameters stored on cores, biases excluded; all tokens or positions share them.
+        Number of parameters stored on cores, without biases; all tokens or positions share them.
     placed_with : str
-        Layer whose neurons its synapses end on (a Linear's LIF); empty where it keeps its own.
+        Layer whose neurons its synapses end on (a Linear's LIF); empty for a layer with its own neurons.
     phase : str
-        Steps it runs in: `once`, `stem`, `step` or `end`.
+        Phase it runs in: `once`, `stem`, `step` or `end`.
     stage : int or None
-        Spiking stages before it within its phase (a chip does one in a hardware step); None where unknown.
+        Number of spiking stages before it in its phase (a chip executes one per hardware step); None if
+        unknown.
     feedback : bool
         Whether its output reaches the next model step, so that model steps cannot overlap.
     core : int or None
-        The core it is on, an index into `Activity.cores`; None without a mapping, or beside the cores.
+        Its core, an index into `Activity.cores`; None without a mapping, or outside the cores.
     of : str
-        Layer of the network that it is a piece of; empty where it is the whole.
+        Layer of the network that it is a piece of; empty for a complete layer.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {
         "extra": "forbid"
-    }  # a mistyped field of a file is an error
+    }  # a misspelled field in a file is an error
 
     name: str
     kind: str
@@ -125,23 +127,23 @@ class Layer:
 
     @property
     def network_layer(self) -> str:
-        """Layer of the network that the row is, or is a piece of."""
+        """Name of the layer of the network that the row is, or is a piece of."""
         return self.of or self.name
 
     def __post_init__(self) -> None:
         for key, limit in SIZE_LIMITS.items():
             if not 0 <= (getattr(self, key) or 0) <= limit:
                 what = f"layer {self.name}: {key} is {getattr(self, key)}"
-                raise InputError(what, f"give 0 or more, at most {limit}")
+                raise InputError(what, f"use 0 to {limit}")
         if self.phase not in PHASES:
             raise InputError(f"layer {self.name}: phase is '{self.phase}'", f"use {', '.join(PHASES)}")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Activity(MadeAnew):
-    """Counts of a run over some images. Arrays are read-only.
+    """Event counts of a run over some images. Arrays are read-only.
 
-    Records are equal when they count the same; `origin` is not compared.
+    Records are equal if all fields except `origin` are.
 
     Parameters
     ----------
@@ -149,20 +151,21 @@ class Activity(MadeAnew):
     steps : tuple of str
         Labels from `step_labels`.
     counts : mapping of kind to int64 (images, layers, steps)
-        Every kind of `KINDS`.
+        Counts of every kind of `KINDS`.
     visits : bool (images, T, L, N), optional
-        Which block computed which token at which model step; None where that was not observed.
+        Whether each block computed each token in each model step; None if not recorded.
     cores : tuple of CoreLocation
-        Where the cores are that rows name; empty without a mapping.
+        Locations of the cores that rows refer to; empty without a mapping.
     late : int
-        Hardware steps by which halting decisions are late: 0, or what the schedule pipelined-stale needs.
+        Hardware steps by which halting decisions are late; above 0 only for the schedule pipelined-stale.
     origin : Origin
-        Which network ran, on which images, computed how; by default nothing of it is known.
+        Network, images and computation of the run; unknown by default.
 
     Raises
     ------
     InputError
-        When shapes disagree, a kind is missing or unknown, or a count is negative.
+        When shapes disagree, a kind is missing or unknown, a count is negative or above `COUNT_LIMIT`, or a
+        layer is inconsistent with the record.
     """
 
     layers: tuple[Layer, ...]
@@ -181,40 +184,42 @@ class Activity(MadeAnew):
         for layer in self.layers:
             if layer.placed_with and layer.placed_with not in owners:
                 what = f"layer {layer.name} is placed with {layer.placed_with}"
-                raise InputError(what, "name a layer of the record that keeps its own neurons")
+                raise InputError(what, "name a layer of the record that has its own neurons")
             if layer.core is not None and not 0 <= layer.core < len(self.cores):
                 what = f"layer {layer.name} is on core {layer.core} of {len(self.cores)}"
-                raise InputError(what, "list the site of every core")
+                raise InputError(what, "list the location of every core")
         if not 0 <= self.late <= SIZE_LIMITS["stage"]:
-            remedy = f"give 0 or more hardware steps, at most {SIZE_LIMITS['stage']}"
+            remedy = f"use 0 to {SIZE_LIMITS['stage']} hardware steps"
             raise InputError(f"late is {self.late}", remedy)
         if set(self.counts) != set(KINDS):
             wrong = sorted(set(self.counts) ^ set(KINDS))
             raise InputError(
-                f"kinds missing or unknown: {', '.join(wrong)}", "give every kind, zeros where none"
+                f"kinds missing or unknown: {', '.join(wrong)}",
+                "pass every kind, with zeros where none occur",
             )
         images = {np.shape(array)[0] if np.ndim(array) else 0 for array in self.counts.values()}
         if len(images) != 1:
             raise InputError(
-                f"counts cover {sorted(images)} images by kind", "give the same images for every kind"
+                f"counts cover {sorted(images)} images by kind", "use the same images for every kind"
             )
         shape = (images.pop(), len(self.layers), len(self.steps))
         for name in ("images", "labels"):
             known = getattr(self.origin, name)
             if known is not None and len(known) != shape[0]:
-                raise InputError(f"origin.{name}: has {len(known)} entries", f"give {shape[0]}, one an image")
+                remedy = f"use {shape[0]}, one per image"
+                raise InputError(f"origin.{name}: has {len(known)} entries", remedy)
         frozen = {kind: _frozen_counts(kind, self.counts[kind], shape) for kind in KINDS}
         object.__setattr__(self, "counts", MappingProxyType(frozen))
         if self.visits is not None:
             visits = np.array(self.visits, dtype=np.bool_)
             if visits.ndim != 4 or visits.shape[0] != shape[0]:
-                raise InputError(f"visits have shape {visits.shape}", f"give ({shape[0]}, T, L, N)")
+                raise InputError(f"visits have shape {visits.shape}", f"use ({shape[0]}, T, L, N)")
             self._check_visits(visits.shape)
             visits.setflags(write=False)
             object.__setattr__(self, "visits", visits)
 
     def _check_stages(self) -> None:
-        """Refuse a stage that no layers before it lead to: each of these has one of its own."""
+        """Refuse a stage number that its phase has too few layers for: each earlier stage needs a layer."""
         stages = Counter(layer.phase for layer in self.layers)
         for layer in self.layers:
             if layer.stage is not None and layer.stage >= stages[layer.phase]:
@@ -223,64 +228,64 @@ class Activity(MadeAnew):
                 raise InputError(what, remedy)
 
     def _check_visits(self, shape: tuple[int, ...]) -> None:
-        """Refuse visits of steps that the record does not list, or of too few blocks for its layers."""
+        """Refuse visits in steps that the record does not list, or with too few blocks for its layers."""
         for what, size in zip(("model steps", "blocks", "tokens"), shape[1:], strict=True):
             if not 1 <= size <= VISITS_LIMIT:
-                raise InputError(f"visits are of {size} {what}", f"give 1 to {VISITS_LIMIT}")
+                raise InputError(f"visits have {size} {what}", f"use 1 to {VISITS_LIMIT}")
         labels = set(self.steps)
         for step in range(1, shape[1] + 1):
             if f"step{step}" not in labels:
                 raise InputError(
-                    f"visits are of {shape[1]} model steps, no step is step{step}", "list each model step"
+                    f"visits have {shape[1]} model steps, but there is no step{step}", "list each model step"
                 )
         for layer in self.layers:
             if (block_of(layer.scope) or 0) >= shape[2]:
-                what = f"layer {layer.name} is in {layer.scope}, visits are of {shape[2]} blocks"
+                what = f"layer {layer.name} is in {layer.scope}, but visits have {shape[2]} blocks"
                 raise InputError(what, "number blocks from block0")
 
     @property
     def images(self) -> int:
-        """Images the record covers."""
+        """Number of images."""
         return int(self.counts["synops"].shape[0])
 
     @property
     def token_ratio(self) -> float:
-        """Mean of visits used / (T*L) over images and tokens; NaN where visits were not observed."""
+        """Mean of visits / (T*L) over images and tokens; NaN if visits were not recorded."""
         if self.visits is None or self.visits.size == 0:
             return float("nan")
         return float(self.visits.mean())
 
     def layer_index(self, name: str) -> int:
-        """Position of layer `name` on the layer axis."""
+        """Return the index of layer `name` on the layer axis; raises InputError where there is none."""
         return _index("layer", [layer.name for layer in self.layers], name)
 
     def step_index(self, label: str) -> int:
-        """Position of step `label` on the step axis."""
+        """Return the index of step `label` on the step axis; raises InputError where there is none."""
         return _index("step", self.steps, label)
 
     def total(self, kind: str) -> int:
-        """Events of a kind over everything."""
+        """Return the total number of events of a kind."""
         return int(self._of(kind).sum())
 
     def per_image(self, kind: str) -> Counts:
-        """Events of a kind, int64 (images,)."""
+        """Return the number of events of a kind per image, int64 (images,)."""
         return np.asarray(self._of(kind).sum(axis=(1, 2)), dtype=np.int64)
 
     def per_layer(self, kind: str) -> Counts:
-        """Events of a kind, int64 (layers,)."""
+        """Return the number of events of a kind per layer, int64 (layers,)."""
         return np.asarray(self._of(kind).sum(axis=(0, 2)), dtype=np.int64)
 
     def per_step(self, kind: str) -> Counts:
-        """Events of a kind, int64 (steps,)."""
+        """Return the number of events of a kind per step, int64 (steps,)."""
         return np.asarray(self._of(kind).sum(axis=(0, 1)), dtype=np.int64)
 
     def _of(self, kind: str) -> Counts:
         if kind not in self.counts:
-            raise InputError(f"no event kind is called '{kind}'", f"use one of {', '.join(KINDS)}")
+            raise InputError(f"there is no event kind '{kind}'", f"use one of {', '.join(KINDS)}")
         return self.counts[kind]
 
     def restrict(self, images: ImageChoice) -> Activity:
-        """Keep some of the images (numpy indexing of the image axis)."""
+        """Return the record of some of the images (numpy indexing of the image axis)."""
         chosen = images if isinstance(images, slice) else np.atleast_1d(np.asarray(images))
         return Activity(
             layers=self.layers,
@@ -293,24 +298,24 @@ class Activity(MadeAnew):
         )
 
     def __add__(self, other: Activity) -> Activity:
-        """Join both runs, images one after another: every total adds up."""
+        """Join both runs along the image axis; see `concatenate`."""
         return Activity.concatenate((self, other))
 
     @staticmethod
     def concatenate(records: Iterable[Activity]) -> Activity:
-        """One record of several runs of the same network, joined along the image axis.
+        """Join runs of the same network along the image axis.
 
-        What one of them does not say of its origin the whole does not either.
+        A fact about the origin that one of the records lacks is None in the result.
 
         Raises
         ------
         InputError
-            When there is none, or two differ in their layers, steps, cores, schedule, visits, network,
-            arithmetic or gating: names both, and the values.
+            When there are no records, or two differ in their layers, steps, cores, schedule, visits, network,
+            arithmetic or gating. The message names both, and their values.
         """
         runs = tuple(records)
         if not runs:
-            raise InputError("there are no activity records to join", "give at least one")
+            raise InputError("there are no activity records to join", "pass at least one")
         first = runs[0]
         check_facts({f"record {number}": run for number, run in enumerate(runs, 1)}, JOINED)
         observed = [run.visits for run in runs if run.visits is not None]
@@ -342,7 +347,7 @@ class Activity(MadeAnew):
 
 @dataclass(eq=False)
 class ActivityBuilder:
-    """Collects counts while a backend runs a batch; what is never added is zero.
+    """Collects counts while a backend runs a batch; counts that are never added are zero.
 
     >>> builder = ActivityBuilder(layers, step_labels(4), images=32)
     >>> builder.add("synops", "block0.q", "step1", np.count_nonzero(x, axis=(1, 2)) * 128)
@@ -367,12 +372,14 @@ class ActivityBuilder:
     def add(self, kind: str, layer: str, step: str | int, per_image: npt.ArrayLike) -> None:
         """Add events of `kind` at `layer` in `step` (a label, or an index into `steps`).
 
-        `per_image` is an int for every image alike or an integer array (images,).
+        `per_image` is an integer array (images,), or one integer for every image.
+
+        Raises InputError where the kind, layer or step is unknown, or `per_image` is not such an array.
         """
         if kind not in self._counts:
-            raise InputError(f"no event kind is called '{kind}'", f"use one of {', '.join(KINDS)}")
+            raise InputError(f"there is no event kind '{kind}'", f"use one of {', '.join(KINDS)}")
         if layer not in self._layer_index:
-            raise InputError(f"no layer '{layer}' in this record", "give it in the table of layers")
+            raise InputError(f"no layer '{layer}' in this record", "add it to the table of layers")
         at = self._step_index.get(step, -1) if isinstance(step, str) else step
         if not 0 <= at < len(self.steps):
             raise InputError(f"no step {step} in this record", f"use one of {', '.join(self.steps)}")
@@ -380,12 +387,12 @@ class ActivityBuilder:
         if amount.dtype.kind not in "iu" or amount.shape not in ((), (self.images,)):
             raise InputError(
                 f"{kind} of {layer} at {step} are {amount.dtype} {amount.shape}",
-                f"give whole numbers ({self.images},), or one for every image",
+                f"use integers ({self.images},), or one integer for every image",
             )
         self._counts[kind][:, self._layer_index[layer], at] += amount.astype(np.int64)
 
     def build(self, visits: Visits | None = None) -> Activity:
-        """Finish the record; `visits` is bool (images, T, L, N) or None."""
+        """Return the record; `visits` is bool (images, T, L, N) or None."""
         return Activity(
             layers=tuple(self.layers),
             steps=tuple(self.steps),
@@ -398,20 +405,20 @@ class ActivityBuilder:
 
 def _frozen_counts(kind: str, array: Counts, shape: tuple[int, int, int]) -> Counts:
     if np.asarray(array).dtype.kind not in "iu":
-        raise InputError(f"counts of {kind} are {np.asarray(array).dtype}", "give whole numbers")
+        raise InputError(f"counts of {kind} are {np.asarray(array).dtype}", "use integers")
     if np.shape(array) == shape and not np.any(array):
-        return np.broadcast_to(np.int64(0), shape)  # many kinds never happen: they take no memory
+        return np.broadcast_to(np.int64(0), shape)  # takes no memory: many kinds never occur
     counts = np.asarray(array, dtype=np.int64)
-    if counts.flags.writeable or not counts.flags.owndata:  # somebody could write to it
+    if counts.flags.writeable or not counts.flags.owndata:  # the caller could still write to it
         counts = counts.copy()
     if counts.shape != shape:
         raise InputError(
-            f"counts of {kind} have shape {counts.shape}", f"give (images, layers, steps) = {shape}"
+            f"counts of {kind} have shape {counts.shape}", f"use (images, layers, steps) = {shape}"
         )
     if counts.size and counts.min() < 0:
-        raise InputError(f"a count of {kind} is {counts.min()}", "give 0 or more")
+        raise InputError(f"a count of {kind} is {counts.min()}", "use at least 0")
     if counts.size and counts.max() > COUNT_LIMIT:
-        raise InputError(f"a count of {kind} is {counts.max()}", f"give at most {COUNT_LIMIT}")
+        raise InputError(f"a count of {kind} is {counts.max()}", f"use at most {COUNT_LIMIT}")
     if counts.sum(dtype=np.float64) > TOTAL_LIMIT:
         raise InputError(f"counts of {kind} add up to more than {TOTAL_LIMIT}", "split the record")
     counts.setflags(write=False)
@@ -419,9 +426,9 @@ def _frozen_counts(kind: str, array: Counts, shape: tuple[int, int, int]) -> Cou
 
 
 def _require_unique(what: str, names: Sequence[str]) -> None:
-    twice = sorted(name for name, times in Counter(names).items() if times > 1)
-    if twice:
-        raise InputError(f"{what} {', '.join(twice)} appears more than once", "name each once")
+    repeated = sorted(name for name, times in Counter(names).items() if times > 1)
+    if repeated:
+        raise InputError(f"{what} {', '.join(repeated)} appears more than once", "list each once")
 
 
 def _index(what: str, names: Sequence[str], name: str) -> int:

@@ -1,4 +1,4 @@
-"""What comes with the package: trained models and test images, from ``examples/`` of the repository."""
+"""Files shipped with the package: trained models and test images, from ``examples/`` of the repository."""
 
 from __future__ import annotations
 
@@ -14,16 +14,14 @@ ONE_STEP_MODEL = "fashion-t1"
 
 
 def asset(name: str) -> Path:
-    """Give the path of a shipped file, or of a directory such as ``models/fashion-spikformer``.
+    """Return the path of a shipped file, or of a directory such as ``models/fashion-spikformer``.
 
     Raises
     ------
     InputError
-        If it is not there.
+        If it does not exist.
     """
     path = ROOT / name
     if not path.exists():
-        raise InputError(
-            f"{path} is missing", "install stas-neuro anew, from a wheel, an sdist or a checkout"
-        )
+        raise InputError(f"{path} is missing", "reinstall stas-neuro from a wheel, an sdist or a checkout")
     return path

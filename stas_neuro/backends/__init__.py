@@ -1,11 +1,12 @@
-"""What runs a network, by name. Another package adds a backend by an entry point of the group `GROUP`.
+"""Registry of backends, which run networks. Other packages add one by an entry point of `GROUP`.
 
 In its ``pyproject.toml``::
 
     [project.entry-points."stas_neuro.backends"]
     mine = "my_package:MyBackend"
 
-``MyBackend()`` must be a `Backend`; it is then ``--backend mine`` and ``run(..., backend="mine")``.
+``MyBackend()`` must be a `Backend`; it is then available as ``--backend mine`` and
+``run(..., backend="mine")``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a backend is: something that runs a network on images, and reports what every backend reports."""
+"""Interface of a backend, which runs a network on images and returns the same trace as all others."""
 
 from __future__ import annotations
 
@@ -16,30 +16,31 @@ from stas_neuro.passes import Pass
 from stas_neuro.trace import Trace
 
 Progress = Callable[[int, int], None]
-"""Called with the number of finished images and of all."""
+"""Called with the number of finished images and of all images."""
 RUNTIMES = ("in-process", "multiprocess")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How to run; a backend refuses what it cannot do.
+    """Options of a run; a backend refuses options that it does not support.
 
     Parameters
     ----------
     dtype : type
         np.float64 or np.float32: precision of a float network.
     mapping : Mapping, optional
-        The cores on which the activity is counted.
+        The mapping to cores by which activity is counted.
     gating : str
-        What becomes of halted tokens: "silent", "core" or "power"; "none" is another graph by now.
+        How halted tokens are treated: "silent", "core" or "power". For "none", the graph has already been
+        replaced by one that computes halted tokens.
     record_spikes, record_states : bool
-        Whether the trace holds the spikes of every LIF, and the membranes and scores of a quantised graph.
+        Whether the trace has the spikes of every LIF, and the membranes and scores of a quantised graph.
     runtime : str
-        One of `RUNTIMES`: in this interpreter, or an operating-system process a node.
+        One of `RUNTIMES`: in this interpreter, or in one operating-system process per node.
     deadline_s : float
-        Longest time in seconds that a runtime of several processes may take between two images.
+        Longest time in s that a multi-process runtime may take from one image to the next.
     progress : callable, optional
-        Called with the number of finished images and of all.
+        Called with the number of finished images and of all images.
     """
 
     dtype: type[np.floating[Any]] = np.float64
@@ -53,18 +54,18 @@ class RunOptions:
 
 
 class Backend(Protocol):
-    """Runs networks. A backend is registered by name, see `stas_neuro.backends`."""
+    """A backend, registered by name, see `stas_neuro.backends`."""
 
     summary: str
-    """What it is, in a line of help."""
+    """Description in one line of help."""
     processes: str
-    """Whose rows its records have: "own" where a node of the network is one, else a name for what is."""
+    """What a row of its records is: "own" for a node of the network, else a name for other processes."""
 
     def prepare(self) -> Sequence[Pass]:
-        """Give the passes that make of any integer program one that this runs; none where it runs all."""
+        """Return the passes that turn an integer program into one that this backend supports, if any."""
 
     def check(self, network: Graph) -> None:
-        """Raise InputError, with every reason, where it cannot run a network."""
+        """Raise InputError, with every reason, if the backend cannot run a network."""
 
     def run(self, network: Graph, data: NDArray[Any], options: RunOptions) -> Trace:
         """Classify preprocessed images.
@@ -72,26 +73,26 @@ class Backend(Protocol):
         Parameters
         ----------
         network : Graph
-            Folded or quantised.
+            A folded or quantised graph.
         data : (B, C, H, W), or (B, T, C, H, W) for event data
-            Float64 as `api.preprocess` gives them; of a quantised graph int64, 0..255.
+            The result of `api.preprocess`: float64, or int64 in 0..255 for a quantised graph.
 
         Raises
         ------
         InputError
-            For a network or options that it cannot run, with what can.
+            For a network or options that it does not support, with a backend that does.
         """
 
 
 def refuse_runtime(name: str, options: RunOptions) -> None:
-    """Raise InputError unless the run is to be in this interpreter, of a backend that knows no other."""
+    """Raise InputError unless the runtime is in-process, for a backend without other runtimes."""
     if options.runtime != "in-process":
-        what = f"the runtime {options.runtime} is one of the backend lava, not of {name}"
+        what = f"the backend {name} has no runtime {options.runtime}"
         raise InputError(what, "use the backend lava")
 
 
 def refuse_floats(name: str, network: Graph) -> None:
-    """Raise InputError unless the network is an integer program, of a backend that runs no other."""
+    """Raise InputError unless the network is an integer program, for a backend that runs no others."""
     if network.stage != Stage.QUANTISED:
-        what = f"the graph is {network.stage}, and the backend {name} computes in integers"
+        what = f"the graph is {network.stage}, but the backend {name} runs only integer programs"
         raise InputError(what, "compile with --bits, and run with --arithmetic fixed")

@@ -1,4 +1,4 @@
-"""The backends that come with stas-neuro. Each imports what it runs on when it runs."""
+"""The built-in backends. Each imports its dependencies when it runs."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from stas_neuro.trace import Trace
 
 
 class _Any:
-    """A backend that runs every network."""
+    """A backend that supports every network."""
 
     def prepare(self) -> tuple[Pass, ...]:
-        """Need no pass."""
+        """Return no passes."""
         return ()
 
     def check(self, network: Graph) -> None:
-        """Accept any."""
+        """Accept every network."""
 
 
 class Reference(_Any):
@@ -49,13 +49,13 @@ class Reference(_Any):
 
 
 class Lava(_Any):
-    """A Lava process a node, in two runtimes."""
+    """One Lava process per node, in either of two runtimes."""
 
-    summary = "a Lava process a node"
+    summary = "one Lava process per node"
     processes = "own"
 
     def run(self, network: Graph, data: NDArray[Any], options: RunOptions) -> Trace:
-        """Run in Lava's own runtime, or step its process models here."""
+        """Run in Lava's own runtime, or step its process models in this interpreter."""
         _need_lava()
         from stas_neuro.exporters.lava.run import run_lava
 
@@ -76,30 +76,30 @@ class Lava(_Any):
 class LavaStock:
     """The integer program as processes that come with Lava (docs/stock-lowering.md)."""
 
-    summary = "integers as processes that come with Lava, whatever it costs in neurons"
+    summary = "the integer program in Lava's stock processes, at a cost in neurons"
     processes = "stock"
 
     def prepare(self) -> tuple[Pass, ...]:
-        """Round biases to what stock synapses carry."""
+        """Return the pass that rounds biases to values that stock synapses can carry."""
         from stas_neuro.exporters.lava.stock import RoundSynapticBiases
 
         return (RoundSynapticBiases(),)
 
     def check(self, network: Graph) -> None:
-        """Raise what stock processes cannot express."""
+        """Raise InputError with everything that stock processes cannot express."""
         from stas_neuro.exporters.lava.stock import lower_stock
 
         refuse_floats("lava-stock", network)
         lower_stock(network)
 
     def run(self, network: Graph, data: NDArray[Any], options: RunOptions) -> Trace:
-        """Lower the program to stock processes and run these; the activity is theirs."""
+        """Lower the program to stock processes and run them; their activity is recorded."""
         refuse_runtime("lava-stock", options)
         refuse_floats("lava-stock", network)
         if options.record_states:
-            raise InputError("stock processes keep no states", "use the backend lava or reference")
+            raise InputError("stock processes record no states", "use the backend lava or reference")
         if options.mapping is not None:
-            what = "a mapping places the layers of a network, not stock processes"
+            what = "a mapping applies to the layers of a network, not to stock processes"
             raise InputError(what, "use the backend lava, or no mapping (--no-mapping)")
         _need_lava()
         from stas_neuro.exporters.lava.stock import lower_stock, run_stock
@@ -111,4 +111,4 @@ class LavaStock:
 
 def _need_lava() -> None:
     with needs("lava"):
-        import stas_neuro.exporters.lava.lava_api  # noqa: F401 - the rest imports it late, or in a child
+        import stas_neuro.exporters.lava.lava_api  # noqa: F401 - others import it late, or in a child process

@@ -1,4 +1,4 @@
-"""Chips as data: what a profile says of cores, limits and capabilities, and what a network needs of them."""
+"""Hardware profiles (costs, limits and capabilities of a chip), and the needs of a network on a chip."""
 
 from stas_neuro.chips.capabilities import Finding, Severity
 from stas_neuro.chips.errors import CannotRun

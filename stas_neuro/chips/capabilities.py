@@ -1,7 +1,7 @@
-"""What a network needs of a chip beyond synapses and LIF neurons, and whether the chip has it.
+"""Needs of a network beyond synapses and LIF neurons, and whether a chip satisfies them.
 
-A pre-flight check reads needs off a graph. A price reads them off a record of a run, which shows no more than
-what happened in it: a network may need more.
+The checker derives needs from a graph. Pricing derives them from the record of a run, which shows only the
+events of that run: the network may need more.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ NO_DIVISION = "a raster or block mean-field readout does not divide"
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """Something that a chip cannot take, or that may come out different there.
+    """Something that a chip does not support, or where its results may differ.
 
     Parameters
     ----------
     profile : str
         The chip.
     layer : str
-        Node; empty for the whole network.
+        Name of the node; empty for the whole network.
     resource : str
-        Of `stas_neuro.checker.RESOURCES`.
+        One of `stas_neuro.checker.RESOURCES`.
     used, limit : int or str
         In the resource's unit.
     severity : str
-        error (it cannot be deployed so), warning (it may come out different, or dear) or info.
+        error (the network cannot be deployed), warning (results may differ, or costs may be high) or info.
     remedy : str
         What to do about it; empty for info.
     """
@@ -50,7 +50,7 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Need:
-    """What a layer needs of a chip.
+    """A resource that a layer needs.
 
     Parameters
     ----------
@@ -58,9 +58,9 @@ class Need:
     resource : str
         spike products, neuron programs, graded spikes or processor.
     used : int or str
-        How much; of graded spikes the largest value, or in words what is known of it.
+        Amount; for graded spikes the largest value, or a description if it is unknown.
     avoid : str
-        What to do on a chip that lacks it.
+        Remedy on a chip without the resource.
     """
 
     layer: str
@@ -70,12 +70,12 @@ class Need:
 
 
 def answer(need: Need, profile: Profile) -> Finding | None:
-    """Judge a need; None where the chip simply has what it asks for.
+    """Return the finding for a need; None where the chip satisfies it without restriction.
 
     Raises
     ------
     MissingEntry
-        When the profile does not say whether it has.
+        When the profile does not specify the capability.
     """
 
     def found(severity: Severity, limit: int | str, remedy: str) -> Finding:
@@ -101,7 +101,7 @@ def answer(need: Need, profile: Profile) -> Finding | None:
             return found("error", "none", need.avoid)
         case "processor":
             if profile.capability("processor") == "yes":
-                return found("warning", "beside the cores", need.avoid)
+                return found("warning", "outside the cores", need.avoid)
             return found("error", "none", need.avoid)
         case "graded spikes":
             if not profile.graded_spikes:
@@ -113,15 +113,15 @@ def answer(need: Need, profile: Profile) -> Finding | None:
 
 
 def product_needs(layers: Sequence[Layer]) -> Iterator[Need]:
-    """Attention, and gates of channels by spikes: a gate of tokens is no layer."""
-    avoid = "use another chip, or a neuron for each pair of spikes that can coincide, which are many"
+    """Yield the needs of attention, and of channel gates by spikes (token gates are not layers)."""
+    avoid = "use another chip, or (at a high cost) a neuron for each pair of spikes that can coincide"
     for layer in layers:
         if layer.kind in ("SpikeMatMul", "MaskedColumnSum", "Gate"):
             yield Need(layer=layer.name, resource="spike products", used="needed", avoid=avoid)
 
 
 def program_needs(layers: Sequence[Layer]) -> Iterator[Need]:
-    """Halting scores, their sums, and the readout that weighs by them."""
+    """Yield the needs of halting scores, their accumulation, and the readout weighted by them."""
     halts = any(layer.kind == "HaltAccumulate" for layer in layers)
     for layer in layers:
         if layer.kind in ("HaltingScore", "HaltAccumulate") or (layer.kind == "Readout" and halts):
@@ -130,13 +130,13 @@ def program_needs(layers: Sequence[Layer]) -> Iterator[Need]:
 
 
 def graded_need(layer: str, largest: int | str, *, of_image: bool = False) -> Need:
-    """Integers other than 0 and 1 that reach the synapses of a layer."""
-    avoid = "send each as that many spikes, in as many hardware steps, or use another chip"
+    """Return the need for integers other than 0 and 1 that reach the synapses of a layer."""
+    avoid = "send each value as that number of spikes, one per hardware step, or use another chip"
     return Need(layer=layer, resource="graded spikes", used=largest, avoid=AS_BIASES if of_image else avoid)
 
 
 def needs_of(activity: Activity) -> Iterator[Need]:
-    """Give what the record of a run shows that its network needs, by layer of the network."""
+    """Yield the needs that the record of a run shows, by layer of the network."""
     rows: dict[str, list[int]] = {}
     for row, layer in enumerate(activity.layers):
         rows.setdefault(layer.network_layer, []).append(row)
@@ -162,14 +162,14 @@ def needs_of(activity: Activity) -> Iterator[Need]:
 
 
 def shortfalls(activity: Activity, profile: Profile) -> tuple[tuple[Finding, ...] | None, str]:
-    """Find why a chip cannot take the network of a run, as far as its record and the profile tell.
+    """Find the reasons why a chip does not support the network of a run, as far as the record shows them.
 
     Returns
     -------
     findings : tuple of Finding, or None
-        Of severity error; None where nobody knows whether the chip can take it.
+        Findings of severity error; None if it is unknown whether the chip supports the network.
     reason : str
-        Why nobody knows.
+        Why it is unknown; empty otherwise.
     """
     if (reason := profile.no_arithmetic) is not None:
         return None, reason

@@ -1,4 +1,4 @@
-"""Why a chip is not priced."""
+"""Error raised when a network does not fit a chip."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from stas_neuro.errors import InputError
 
 
 class CannotRun(InputError):
-    """A chip cannot hold a network, or cannot run it as asked. Other chips may, so that they are compared."""
+    """A network does not fit a chip, or the chip cannot run it as requested; a comparison skips the chip."""

@@ -1,4 +1,4 @@
-"""What a profile takes over from the one that it extends."""
+"""Inheritance of entries from the profile that a profile extends."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from stas_neuro.chips.entries import ENTRIES, SECTIONS
 from stas_neuro.errors import InputError
 
 KEY = "extends"
-"""Key of a profile's file that names another: a name of the catalogue, or a path relative to the file."""
+"""Key in a profile's file with the profile to extend: a catalogue name, or a path relative to the file."""
 
 
 def inherit(own: dict[str, Any], parent: dict[str, Any], where: str) -> dict[str, Any]:
-    """Complete the document of a profile by that of the profile it extends.
+    """Return the document of a profile, completed by that of the profile it extends.
 
-    What the document says itself holds: an entry given here is no longer unavailable, one declared
-    unavailable here is no longer given, and a key such as `notes` or `step_law` replaces that of the parent.
-    Everything else is taken over, and `inherited` tells whose it is.
+    The document takes precedence: an entry set in it is no longer unavailable, an entry declared unavailable
+    in it is no longer set, and a key such as `notes` or `step_law` replaces that of the parent. Everything
+    else is inherited, and `inherited` has the name of the profile that it comes from.
 
     Raises
     ------
     InputError
-        Naming `where`, when a section is no table, or a key of a source cites something else than above.
+        When a section is not a table, or a source key has a different citation in the parent. The message
+        names `where`.
     """
     for section in (*SECTIONS, "unavailable", "sources"):
         if not isinstance(own.get(section, {}), dict):
@@ -46,20 +47,23 @@ def inherit(own: dict[str, Any], parent: dict[str, Any], where: str) -> dict[str
 
 
 def _whose(name: str, parent: dict[str, Any]) -> str:
-    """Name the profile that an entry of the parent, or the reason why it has none, is written in."""
+    """Return the name of the profile that defines an entry of the parent, or declares it unavailable."""
     known: dict[str, str] = parent.get("inherited", {})
     above: str = parent["name"]
     return known.get(name, above)
 
 
 def _reasons(own: dict[str, Any], parent: dict[str, Any]) -> dict[str, str]:
-    """Give the parent's reasons that still hold; one of a section becomes one of each entry not given."""
+    """Return the parent's reasons for unavailable entries that are still valid.
+
+    The reason of a section with entries in `own` becomes the reason of each of its other entries.
+    """
     given = {f"{section}.{name}" for section in SECTIONS for name in own.get(section, {})}
     reasons: dict[str, str] = {}
     for name, reason in parent.get("unavailable", {}).items():
-        whole = [entry for entry in ENTRIES if entry.split(".")[0] == name]
-        if given & set(whole):
-            reasons |= dict.fromkeys((entry for entry in whole if entry not in given), reason)
+        section = [entry for entry in ENTRIES if entry.split(".")[0] == name]
+        if given & set(section):
+            reasons |= dict.fromkeys((entry for entry in section if entry not in given), reason)
         elif name not in given:
             reasons[name] = reason
     return {
@@ -74,6 +78,6 @@ def _sources(own: dict[str, Any], parent: dict[str, Any], where: str) -> dict[st
     for key in mine.keys() & above.keys():
         if mine[key] != above[key]:
             raise InputError(
-                f"{where}: sources.{key} cites something else than in {parent['name']}", "use another key"
+                f"{where}: sources.{key} has a different citation in {parent['name']}", "use another key"
             )
     return {**above, **mine}

@@ -1,6 +1,6 @@
-"""Hardware profiles: what a chip holds and what its events cost.
+"""Hardware profiles: limits and capabilities of a chip, and the costs of its events.
 
-Every number has its unit, interval, basis and source. docs/profiles.md documents the form and the catalogue.
+Every number has a unit, an interval, a basis and a source. docs/profiles.md documents format and catalogue.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ from stas_neuro.files import parse_json, read_bytes, toml_table
 
 SCHEMA_VERSION = 1
 CHAIN_LIMIT = 16
-"""Of profiles that extend each other."""
-_REMEDY = "mend the profile (docs/profiles.md has the schema)"
+"""Largest number of profiles in a chain of `extends`."""
+_REMEDY = "correct the profile (schema: docs/profiles.md)"
 Basis = Literal["measured", "simulated", "fitted", "vendor", "assumed"]
 Corners = npt.NDArray[np.float64]
-"""Numbers at (low, value, high) along the last axis, in SI units."""
+"""Numbers in SI units; the last axis is (low, value, high)."""
 
 _PLACING = tuple(
     f"limits.{name}"
     for name in ("neurons_per_core", "synaptic_memory_per_core", "cores_per_chip", "weight_bits")
 )
-"""Without one of these no network can be placed on cores."""
+"""Entries that are all required to place a network on cores."""
 _SIZES = (*_PLACING[:3], *(f"limits.{name}" for name in ("cores_per_tile", "tiles_x", "tiles_y", "chips")))
-"""What a chip has at least one of."""
+"""Limits that are at least 1."""
 _MOST, _MOST_BITS = 1 << 53, 64
-"""Largest number that a limit may be, in pieces, bytes or bits; and of the widths of integers."""
+"""Largest value of a limit (a number, bytes or bits), and of a width of integers in bits."""
 _ARITHMETIC = ("limits.weight_bits", "limits.state_bits", "capabilities.weight_exponents")
 
 
 class MissingEntry(InputError):
-    """A price needs an entry that the profile neither gives nor declares unavailable."""
+    """An entry is needed that the profile neither has nor declares unavailable."""
 
     def __init__(self, profile: str, entry: str) -> None:
         super().__init__(
             f"profile {profile} has no {entry} ({ENTRIES[entry]})",
-            f"add [{entry}] with its source, or say why it is unavailable",
+            f"add [{entry}] with its source, or declare it unavailable with a reason",
         )
         self.profile = profile
         self.entry = entry
@@ -67,16 +67,16 @@ class Entry:
     value, low, high : float
         In `unit`; low <= value <= high.
     basis : str
-        measured (on silicon), simulated, fitted (on measurements), vendor (brochure) or assumed (nobody
-        published it).
+        measured (on silicon), simulated, fitted (to measurements), vendor (brochure) or assumed (not
+        published).
     source : str
         Key into the profile's sources.
     second_hand : bool
-        Whether the number reached us through somebody else's transcription.
+        Whether the number was taken from a third party's transcription, not from the original.
     interval : str
-        How low and high were chosen; required where they differ from value.
+        How low and high were chosen; required where low < high.
     note : str
-        What else to know; required, as the reason for the value, where basis is assumed.
+        Remarks; required as the reason for the value where basis is assumed.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -94,7 +94,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Capability:
-    """What a chip can do, in one of the words of `CAPABILITIES`; source, basis and note as of an `Entry`."""
+    """A capability of a chip, one of the values in `CAPABILITIES`; source, basis and note as in `Entry`."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
@@ -107,16 +107,16 @@ class Capability:
 
 @dataclass(frozen=True, kw_only=True)
 class Arithmetic:
-    """The integers that a chip's cores compute with.
+    """Integer arithmetic of a chip's cores.
 
     Parameters
     ----------
     weight_bits, state_bits : int
-        Of the widest weight, and of membranes and synaptic input, sign included.
+        Bits of a weight, and of membranes and synaptic input, including the sign.
     exponents : "layer" or "channel"
-        What shares a power of two of weights.
+        Whether the weights of a layer or of a channel share a power of two.
     graded_spikes : bool
-        Whether one spike can carry an integer.
+        Whether a spike can have an integer value.
     """
 
     weight_bits: int
@@ -127,14 +127,14 @@ class Arithmetic:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where numbers come from.
+    """Source of numbers.
 
     Parameters
     ----------
     citation : str
         Who published or measured them, and where.
     own : bool
-        Whether they come from own measurements, and nobody published them.
+        Whether they are the user's own unpublished measurements.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -145,16 +145,16 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """A chip. Entries are looked up by "section.name", `energy.synaptic_operation` for one.
+    """A hardware profile. Entries are named "section.name", such as `energy.synaptic_operation`.
 
-    `extends` names the profile that its file extends, and `inherited` by "section.name" the profile that an
-    entry, or the reason why there is none, comes from.
+    `extends` names the profile that its file extends. `inherited` maps "section.name" to the profile that
+    defines an entry or declares it unavailable.
 
     Raises
     ------
     InputError
-        At construction, naming the entry, when a number is out of its interval, an entry or unit is unknown,
-        or a source, interval or reason is missing.
+        At construction, when a number is outside its interval, an entry or unit is unknown, or a source,
+        interval or reason is missing. The message names the entry.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -185,16 +185,16 @@ class Profile:
             if name not in ENTRIES and name not in SECTIONS:
                 raise InputError(f"unavailable.{name}: no such entry or section", "see docs/profiles.md")
             if not reason:
-                raise InputError(f"unavailable.{name}: no reason", "say why there is no such number")
+                raise InputError(f"unavailable.{name}: no reason", "state why there is no such number")
             if name in self._given() or (name in SECTIONS and getattr(self, name)):
-                raise InputError(f"unavailable.{name}: the profile gives it too", "keep one of both")
+                raise InputError(f"unavailable.{name}: the profile has this entry, too", "remove one of them")
         if self.step_law is None and "time" not in self.unavailable:
-            raise InputError("step_law is missing", "give sum or max, or declare time unavailable")
+            raise InputError("step_law is missing", "set it to sum or max, or declare time unavailable")
         if self.static_scope is None and "static" in self.power:
-            raise InputError("static_scope is missing", "say whether power.static is of a core or a chip")
+            raise InputError("static_scope is missing", "set it to the scope of power.static: core or chip")
 
     def entries(self) -> dict[str, Entry]:
-        """All numbers given, by "section.name"."""
+        """Return all entries with numbers, by "section.name"."""
         return {
             f"{section}.{name}": entry for section in UNITS for name, entry in getattr(self, section).items()
         }
@@ -203,21 +203,21 @@ class Profile:
         return set(self.entries()) | {f"capabilities.{name}" for name in self.capabilities}
 
     def missing(self) -> list[str]:
-        """Name the entries that are neither given nor declared unavailable; what needs them raises."""
+        """Return the entries neither set nor declared unavailable; using them raises MissingEntry."""
         given = self._given()
         return [name for name in ENTRIES if name not in given and self.reason(name) is None]
 
     def reason(self, name: str) -> str | None:
-        """Tell why entry or section `name` is unavailable; None when the profile does not declare it so.
+        """Return why entry or section `name` is unavailable; None when it is not declared unavailable.
 
-        The section `limits` is also where no network can be placed, for lack of the size of a core, say.
+        `limits` counts as unavailable if any entry that placement requires is, such as the size of a core.
         """
         if name == "limits":
             return next((why for entry in _PLACING if (why := self.reason(entry)) is not None), None)
         return self.unavailable.get(name, self.unavailable.get(name.split(".")[0]))
 
     def entry(self, name: str) -> Entry:
-        """Give the number `name`; raises MissingEntry where there is none."""
+        """Return entry `name`; raises MissingEntry where there is none."""
         section, _, key = name.partition(".")
         found: Entry | None = getattr(self, section).get(key)
         if found is None:
@@ -225,26 +225,32 @@ class Profile:
         return found
 
     def corners(self, name: str) -> Corners:
-        """Give entry `name` in SI units as (low, value, high); raises MissingEntry where there is none."""
+        """Return entry `name` in SI units, float (3,), as (low, value, high).
+
+        Raises MissingEntry where there is none.
+        """
         entry = self.entry(name)
         scale = UNITS[name.split(".")[0]][entry.unit]
         return np.array([entry.low, entry.value, entry.high]) * scale
 
     def limit(self, name: str) -> int:
-        """Give the value of `limits.<name>` as a whole number of pieces, bytes or bits."""
+        """Return the value of `limits.<name>` as an integer, in bytes or bits where it is a size.
+
+        Raises MissingEntry where there is none.
+        """
         return int(self.corners(f"limits.{name}")[1])
 
     def capability(self, name: str) -> str:
-        """Give the word of `capabilities.<name>`; raises MissingEntry where there is none."""
+        """Return the value of `capabilities.<name>`; raises MissingEntry where there is none."""
         if name not in self.capabilities:
             raise MissingEntry(self.name, f"capabilities.{name}")
         return self.capabilities[name].value
 
     @property
     def arithmetic(self) -> Arithmetic | None:
-        """The integers of its cores; None where no network can be placed, or what it would take is not known.
+        """Integer arithmetic of the cores; None where an entry that it or placement requires is unavailable.
 
-        Raises MissingEntry where an entry is neither given nor declared unavailable.
+        Raises MissingEntry where such an entry is neither set nor declared unavailable.
         """
         if self.no_arithmetic is not None:
             return None
@@ -257,7 +263,7 @@ class Profile:
 
     @property
     def no_arithmetic(self) -> str | None:
-        """Why there is no `arithmetic`; None where there is."""
+        """Why there is no `arithmetic`; None where there is one."""
         reasons = map(self.reason, ("limits", *_ARITHMETIC))
         return next((reason for reason in reasons if reason is not None), None)
 
@@ -271,9 +277,9 @@ class Profile:
 
     def _check_origin(self, name: str, given: Entry | Capability) -> None:
         if given.source not in self.sources:
-            raise InputError(f"{name}: source '{given.source}' is not in [sources]", "cite it there")
+            raise InputError(f"{name}: source '{given.source}' is not in [sources]", "add its citation there")
         if given.basis == "assumed" and not given.note:
-            raise InputError(f"{name}: note is empty", "what is assumed needs its reason")
+            raise InputError(f"{name}: note is empty", "state the reason for the assumed value")
 
     def _check_number(self, name: str, entry: Entry) -> None:
         section = name.split(".")[0]
@@ -284,35 +290,35 @@ class Profile:
         numbers = (entry.low, entry.value, entry.high)
         if not all(math.isfinite(number) and number >= 0 for number in numbers):
             raise InputError(
-                f"{name}: {numbers} has a negative or endless number", "give finite ones, 0 or more"
+                f"{name}: {numbers} has a negative or infinite number", "use finite numbers of at least 0"
             )
         if not entry.low <= entry.value <= entry.high:
-            raise InputError(f"{name}: low, value, high are {numbers}", "order them")
+            raise InputError(f"{name}: low, value, high are {numbers}", "use low <= value <= high")
         if section == "limits":
             most = _MOST_BITS if name.endswith(("_bits", "_exponent")) else _MOST
             if entry.high * UNITS[section][entry.unit] > most:
-                raise InputError(f"{name}: high is {entry.high:g} {entry.unit}", f"give at most {most}")
+                raise InputError(f"{name}: high is {entry.high:g} {entry.unit}", f"use at most {most}")
         if name in _SIZES and int(entry.value * UNITS[section][entry.unit]) < 1:
             raise InputError(
                 f"{name}: value is {entry.value:g} {entry.unit}",
-                "give 1 or more, or declare it unavailable",
+                "use at least 1, or declare it unavailable",
             )
         self._check_origin(name, entry)
         if entry.low < entry.high and not entry.interval:
-            raise InputError(f"{name}: interval is empty", "say how low and high were chosen")
+            raise InputError(f"{name}: interval is empty", "state how low and high were chosen")
 
 
 PROFILE_FOLDERS = "stas_neuro.profiles"
-"""Entry points by which other packages add folders of profiles: each names a package with .toml files."""
+"""Entry point group by which other packages add profiles: each names a package with .toml files."""
 
 
 def list_profiles() -> tuple[str, ...]:
-    """Name the profiles of the catalogue, with those that other packages add."""
+    """Return the names of the profiles in the catalogue, including those that other packages add."""
     return tuple(sorted(_catalogue()))
 
 
 def _catalogue() -> dict[str, Any]:
-    """Files of the catalogue by name; another package cannot replace one of ours."""
+    """Return the files of the catalogue by name; other packages cannot replace a built-in profile."""
     found: dict[str, Any] = {}
     for folder in ("stas_neuro.hw_profiles", *(point.value for point in entry_points(group=PROFILE_FOLDERS))):
         try:
@@ -327,20 +333,20 @@ def _catalogue() -> dict[str, Any]:
 
 
 def profile_path(name_or_path: str | Path | None) -> Path | None:
-    """Give the file that `load_profile` reads; None for a profile of the catalogue, and for none."""
+    """Return the path of the file that `load_profile` reads; None for a catalogue profile, and for None."""
     if isinstance(name_or_path, Path) or (name_or_path is not None and name_or_path.endswith(".toml")):
         return Path(name_or_path)
     return None
 
 
 def load_profile(name_or_path: str | Path) -> Profile:
-    """Load a profile of the catalogue by name, or any TOML file by path (a Path, or a text ending in .toml).
+    """Load a profile of the catalogue by name, or a TOML file by path (a Path, or a str ending in .toml).
 
     Raises
     ------
     InputError
-        When there is no such profile, or its file or one that it extends is wrong: names the file and the
-        field.
+        When there is no such profile, or its file or one that it extends is invalid. The message names the
+        file and the field.
     """
     content, where = _read(name_or_path)
     return parse_profile(content, where)
@@ -349,19 +355,19 @@ def load_profile(name_or_path: str | Path) -> Profile:
 def parse_profile(content: bytes, where: str) -> Profile:
     """Make a profile from the bytes of a TOML file.
 
-    Errors name `where`, its path: that of a profile which it extends is relative to it.
+    `where` is the path of the file: errors name it, and the path of an extended profile is relative to it.
     """
     return _validated(_document(content, where, ()), where)
 
 
 def _read(name_or_path: str | Path) -> tuple[bytes, str]:
-    """Give the bytes of a profile, and what errors call it."""
+    """Return the bytes of a profile, and its name in errors."""
     if (path := profile_path(name_or_path)) is not None:
         return read_bytes(path), str(name_or_path)
     known = _catalogue()
     if name_or_path not in known:
         raise InputError(
-            f"no profile is called '{name_or_path}'",
+            f"there is no profile '{name_or_path}'",
             f"use {', '.join(sorted(known))} or the path of a .toml file",
         )
     resource = known[str(name_or_path)]
@@ -369,33 +375,33 @@ def _read(name_or_path: str | Path) -> tuple[bytes, str]:
 
 
 def _document(content: bytes, where: str, children: tuple[str, ...]) -> dict[str, Any]:
-    """Read a file with all that it inherits; `children` are the files that led to it."""
+    """Return the document of a file with its inherited entries; `children` are the files that extend it."""
     document = toml_table(content, where, _REMEDY)
     version = document.get("schema_version")
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise InputError(
-            f"{where}: schema_version is {version}, this version reads {SCHEMA_VERSION}",
+            f"{where}: schema_version is {version}, this version supports {SCHEMA_VERSION}",
             "use a newer stas-neuro",
         )
     if "inherited" in document:
-        raise InputError(f"{where}: inherited is not for files", _REMEDY)
+        raise InputError(f"{where}: inherited is not allowed in files", _REMEDY)
     parent = document.get(KEY)
     if not isinstance(parent, str):
         return document
     if "\0" in parent:
-        raise InputError(f"{where}: {KEY} is {parent!r}", "name a profile or its file")
+        raise InputError(f"{where}: {KEY} is {parent!r}", "use the name of a profile or the path of its file")
     chain = (*children, os.path.realpath(where))
     if len(chain) > CHAIN_LIMIT:
         what = f"{where}: more than {CHAIN_LIMIT} profiles extend each other"
-        raise InputError(what, "write what they say into fewer files")
-    beside = Path(os.path.realpath(Path(where).parent / parent)) if parent.endswith(".toml") else parent
+        raise InputError(what, "merge them into fewer files")
+    location = Path(os.path.realpath(Path(where).parent / parent)) if parent.endswith(".toml") else parent
     try:
-        above, place = _read(beside)
+        above, place = _read(location)
     except InputError as error:
         raise InputError(f"{' extends '.join((*chain, parent))}: {error.what}", error.remedy) from error
     if os.path.realpath(place) in chain:
-        circle = " extends ".join((*chain, os.path.realpath(place)))
-        raise InputError(f"{circle}: a circle", "let one of them extend nothing")
+        cycle = " extends ".join((*chain, os.path.realpath(place)))
+        raise InputError(f"{cycle}: a cycle", "remove one of the extends")
     inherited = _document(above, place, chain)
     _validated(inherited, place)
     return inherit(document, inherited, where)

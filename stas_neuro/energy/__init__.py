@@ -1,4 +1,4 @@
-"""What a run costs on a chip: hardware profiles times activity."""
+"""Energy and latency of a run on a chip, from its activity and a hardware profile."""
 
 from stas_neuro.energy.comparable import check_alike, check_same_network
 from stas_neuro.energy.compare import Comparison, Saving, compare

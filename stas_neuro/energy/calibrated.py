@@ -1,4 +1,4 @@
-"""What a calibration found, and the profile it makes: a TOML file that extends the one it started from."""
+"""Results of a calibration, and the TOML profile written from them, which extends the original profile."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from stas_neuro.energy.result import Interval
 from stas_neuro.files import Output, check_outputs
 
 HEADER = "# Written by stas-export calibrate."
-"""First line of the file: only such a one is replaced by --force."""
+"""First line of a calibrated profile; --force replaces only files that begin with it."""
 _UNIT = {"energy": "pJ", "time": "ns", "power": "mW"}
-"""Of an entry that the profile did not have."""
-_OPEN = "The runs leave it open: among equally good fits this is the nearest to the profile before"
+"""Unit, by section, of an entry that the original profile lacks."""
+_OPEN = "The runs do not determine it: of the equally good fits, this is the closest to the original profile"
 
 
 @dataclass(frozen=True, kw_only=True)
 class FittedEntry:
-    """One entry, in SI units.
+    """A fitted entry, in SI units.
 
     Parameters
     ----------
     before : Interval or None
-        What the profile had.
+        Value in the original profile; None if it had no such entry.
     inflation : float or None
-        By how much the other columns inflate its variance (VIF); None where the runs leave it open.
+        Variance inflation factor (VIF) caused by the other columns; None where the runs do not determine
+        the entry.
     """
 
     entry: str
@@ -42,9 +43,16 @@ class FittedEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class RunResidual:
-    """One run in J or s: measured, as fitted, as a fit to the other runs predicts it, and as the profile did.
+    """A run's measured value, and the values predicted for it, in J or s.
 
-    The last two are None where there are too few other runs, and where the profile lacks an entry.
+    Parameters
+    ----------
+    fitted : float
+        Prediction of the fit to all runs.
+    held_out : float or None
+        Prediction of a fit to all other runs; None where these are too few.
+    before : float or None
+        Prediction of the original profile; None where it lacks an entry.
     """
 
     run: str
@@ -56,7 +64,7 @@ class RunResidual:
 
 @dataclass(frozen=True, kw_only=True)
 class Error:
-    """Relative error over runs, mean and largest; 0.1 is 10 %."""
+    """Mean and largest relative error over runs; 0.1 is 10 %."""
 
     mean: float
     worst: float
@@ -69,11 +77,11 @@ class Fit:
     Parameters
     ----------
     kept : tuple of str
-        Entries that stayed as in the profile, whose part was subtracted.
+        Entries kept from the profile; their contribution was subtracted from the measurements.
     error, held_out_error, error_before : Error
-        Of the fit, of fits that leave each run out in turn, and of the profile as it was.
+        Errors of the fit, of leave-one-out predictions, and of the original profile.
     condition_number : float or None
-        Of the columns scaled to length 1; None where the runs leave entries open.
+        Condition number of the columns scaled to length 1; None where the runs do not determine all entries.
     """
 
     quantity: str
@@ -91,7 +99,7 @@ class Fit:
 class Calibration:
     """A profile fitted to measured runs.
 
-    `profile` is the profile before, `extends` how it was named: a name of the catalogue or a path.
+    `profile` is the original profile, `extends` the catalogue name or path it was loaded from.
     """
 
     profile: Profile
@@ -103,18 +111,19 @@ class Calibration:
     fits: tuple[Fit, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Give plain dicts and lists for `json.dumps`; of the profile its name."""
+        """Return plain dicts and lists for `json.dumps`; the profile is represented by its name."""
         return asdict(self) | {"profile": self.profile.name}
 
     def write(self, path: str | Path, *, force: bool = False) -> Profile:
-        """Write the TOML file of the calibrated profile, which is named after the file, and load it.
+        """Write the calibrated profile as a TOML file, and return the profile loaded from it.
 
-        `force` replaces an earlier one, and nothing else.
+        The profile is named after the file. `force` replaces an earlier calibrated profile, but no other
+        file.
 
         Raises
         ------
         InputError
-            When something is there already, or the file cannot be written.
+            When the path already exists, or the file cannot be written.
         """
         target = Path(path)
         output = fitted_output(target, force=force)
@@ -127,8 +136,8 @@ class Calibration:
     def _text(self, target: Path) -> str:
         extends = self.extends
         if extends.endswith(".toml"):
-            beside = os.path.realpath(target.parent)
-            extends = Path(os.path.relpath(os.path.realpath(extends), beside)).as_posix()
+            folder = os.path.realpath(target.parent)
+            extends = Path(os.path.relpath(os.path.realpath(extends), folder)).as_posix()
         citation = f"{Path(self.source).name}: {self.runs} measured runs (SHA-256 {self.sha256[:16]})"
         key = _free_key(self.profile, target, Source(citation=citation, own=True))
         lines = [
@@ -153,33 +162,33 @@ class Calibration:
         unit = known.unit if known is not None else _UNIT[section]
         yield f"[{entry.entry}]"
         for end in ("value", "low", "high"):
-            # Six digits: more than a fit knows, and rounding keeps their order.
+            # Six digits exceed the accuracy of a fit; rounding preserves low <= value <= high.
             yield f"{end} = {float(f'{getattr(entry.fitted, end) / UNITS[section][unit]:.6g}')!r}"
         yield from (f"unit = {_quote(unit)}", 'basis = "fitted"', f"source = {_quote(key)}")
         chosen = f"{100 * self.confidence:g} % confidence interval of a fit to {self.runs} runs"
         notes = [f"Fitted together with {', '.join(e.entry for e in fit.entries if e is not entry)}"]
         if entry.inflation is None:
-            chosen = f"from 0 to what explains a run alone: {self.runs} runs leave it open"
+            chosen = f"from 0 to the value that explains a run alone: {self.runs} runs do not determine it"
             notes.append(_OPEN)
         yield f"interval = {_quote(chosen)}"
         if notes := notes if len(fit.entries) > 1 else notes[1:]:
             yield f"note = {_quote('. '.join(notes))}"
 
     def _notes(self) -> list[str]:
-        told = []
+        notes = []
         for fit in self.fits:
             what = "Energy" if fit.quantity == "energy_j" else "Time"
             line = (
                 f"{what} of {self.runs} runs of {Path(self.source).name}, fitted within {_percent(fit.error)}"
             )
             if fit.held_out_error is not None:
-                line += f"; runs that a fit left out, within {_percent(fit.held_out_error)}"
-            told += [f"{line}.", *fit.warnings]
-        return [*told, *(f"{self.profile.name}: {note}" for note in self.profile.notes)]
+                line += f"; runs left out of a fit, within {_percent(fit.held_out_error)}"
+            notes += [f"{line}.", *fit.warnings]
+        return [*notes, *(f"{self.profile.name}: {note}" for note in self.profile.notes)]
 
 
 def fitted_output(path: Path, *, force: bool) -> Output:
-    """Give the place of a fitted profile, for `check_outputs`."""
+    """Return the output file of a fitted profile, for `check_outputs`."""
     return Output(
         path=path,
         is_earlier=lambda found: found.is_file() and found.read_bytes().startswith(HEADER.encode()),
@@ -193,7 +202,7 @@ def _percent(error: Error) -> str:
 
 
 def _free_key(profile: Profile, target: Path, source: Source) -> str:
-    """Give a key that the sources of the profile do not use for something else."""
+    """Return a key that the profile does not already use for a different source."""
     key = stem = re.sub(r"[^A-Za-z0-9_-]", "-", target.stem) or "calibration"
     number = 1
     while key in profile.sources and profile.sources[key] != source:
@@ -203,5 +212,5 @@ def _free_key(profile: Profile, target: Path, source: Source) -> str:
 
 
 def _quote(text: str) -> str:
-    """Quote as TOML does: as JSON, characters as they are but DEL, which TOML wants escaped."""
+    """Quote as a TOML string: JSON without ASCII escapes, except that TOML requires DEL to be escaped."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

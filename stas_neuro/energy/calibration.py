@@ -1,7 +1,7 @@
-"""Fit entries of a profile to measured runs: non-negative least squares of energy, and of time.
+"""Fit entries of a profile to measured energy and time by non-negative least squares.
 
-energy_j = sum of counts x energy of an event + static power x latency x cores or chips
-time_s   = sum of counts on the busiest core x time of an event + hardware steps x barrier
+energy_j = sum of (event count x energy of the event) + static power x latency x cores or chips
+time_s   = sum of (event count on the busiest core x time of the event) + hardware steps x barrier
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ def calibrate(
     Parameters
     ----------
     measurements : Measurements, str or Path
-        Or the CSV file of them; docs/calibration.md has its columns.
+        Measured runs, or the path of their CSV file (columns: docs/calibration.md).
     profile : str or Path
-        Name of the catalogue or path. What is not fitted stays as it says, and its part is subtracted from
-        what was measured.
+        Catalogue name or path. Entries that are not fitted keep their values, and their contribution is
+        subtracted from the measurements.
     fit : sequence of str, optional
-        Entries to fit, `energy.synaptic_operation` for one; if not given, all that the columns tell of but
-        management power.
+        Entries to fit, such as `energy.synaptic_operation`. Default: all entries for which there are
+        columns, except management power.
     confidence : float
-        Of the intervals, between 0 and 1.
+        Confidence level of the intervals, between 0 and 1.
 
     Raises
     ------
     InputError
-        When the file is wrong, there is nothing to fit, there are fewer runs than entries, or the runs cannot
-        be explained at all. What else speaks against a fit is in its `warnings`.
+        When the file is invalid, there is nothing to fit, there are fewer runs than entries, or the runs
+        cannot be explained at all. Lesser problems of a fit are listed in its `warnings`.
     MissingEntry
-        When the columns tell of an entry that is not fitted, and the profile has none.
+        When there are columns for an entry that is neither fitted nor in the profile.
     """
-    if not 0 < confidence < 1 or (1 + confidence) / 2 == 1:  # rounding must leave something beside it
-        raise InputError(f"confidence is {confidence}", "give one between 0 and 1, as 0.95")
+    if not 0 < confidence < 1 or (1 + confidence) / 2 == 1:  # rounds to a quantile of 1
+        raise InputError(f"confidence is {confidence}", "use a value between 0 and 1, such as 0.95")
     if not isinstance(measurements, Measurements):
         measurements = read_measurements(measurements)
     loaded = load_profile(profile)
@@ -60,8 +60,8 @@ def calibrate(
     known = [entry for columns in terms.values() for entry in columns]
     for entry in fit or ():
         if entry not in known:
-            remedy = f"give its columns, or fit {', '.join(known)}"
-            raise InputError(f"{measurements.source} does not tell of {entry}", remedy)
+            remedy = f"add its columns, or fit one of {', '.join(known)}"
+            raise InputError(f"{measurements.source} has no columns for {entry}", remedy)
     wanted = [entry for entry in known if entry != "power.management"] if fit is None else list(fit)
     fits = [
         _fit(quantity, columns, wanted, measurements, loaded, confidence)
@@ -71,7 +71,7 @@ def calibrate(
     if not fits:
         raise InputError(
             f"{measurements.source} has nothing to fit",
-            "give energy_j with counts of events, or time_s with counts on the busiest core",
+            "add energy_j with event counts, or time_s with event counts on the busiest core",
         )
     return Calibration(
         profile=loaded,
@@ -85,7 +85,7 @@ def calibrate(
 
 
 def _energy_terms(measurements: Measurements, profile: Profile) -> dict[str, Numbers]:
-    """Give the column of each entry that energy depends on, by its name."""
+    """Return the column of each entry that energy depends on, by entry name."""
     columns = measurements.columns
     if "energy_j" not in columns:
         return {}
@@ -97,15 +97,18 @@ def _energy_terms(measurements: Measurements, profile: Profile) -> dict[str, Num
             continue
         if f"{scope}s" not in columns:
             raise InputError(
-                f"{measurements.source} has no column {scope}s, and power.{name} is that of a {scope}",
-                f"give the {scope}s in use",
+                f"{measurements.source} has no column {scope}s, and power.{name} is per {scope}",
+                f"add a column with the number of {scope}s in use",
             )
         terms[f"power.{name}"] = latency * columns[f"{scope}s"]
     return terms
 
 
 def _time_terms(measurements: Measurements, profile: Profile) -> dict[str, Numbers]:
-    """Give the column of each entry that time depends on; none where no column tells of the busiest core."""
+    """Return the column of each entry that time depends on, by entry name.
+
+    The result is empty if there are no columns for the busiest core.
+    """
     columns = measurements.columns
     terms = _counts(measurements, "time", BUSIEST)
     if "hardware_steps" in columns:
@@ -114,17 +117,18 @@ def _time_terms(measurements: Measurements, profile: Profile) -> dict[str, Numbe
             if where.any():
                 terms[f"time.{name}"] = columns["hardware_steps"] * where
     if terms and "time_s" not in columns:
-        raise InputError(f"{measurements.source} has no column time_s", f"give the {QUANTITIES['time_s']}")
+        raise InputError(f"{measurements.source} has no column time_s", f"add the {QUANTITIES['time_s']}")
     if terms and profile.step_law == "max":
         raise InputError(
-            f"profile {profile.name} takes the longest part of a step (step_law max): no sum to be fitted",
-            f"leave out hardware_steps and the columns {BUSIEST}...",
+            f"profile {profile.name} times a step by its longest part (step_law max), not by a sum that "
+            "can be fitted",
+            f"remove hardware_steps and the {BUSIEST}... columns",
         )
     return terms
 
 
 def _counts(measurements: Measurements, section: str, prefix: str) -> dict[str, Numbers]:
-    """Add up the columns of events that share an entry."""
+    """Return the sum of the columns of all events priced by an entry, by entry name."""
     terms: dict[str, Numbers] = {}
     for price in PRICES:
         column = measurements.columns.get(prefix + price.event)
@@ -215,8 +219,8 @@ def _fit(
 
 
 def _absent(name: str) -> str:
-    told = f"no run has any of {name}: it stays as it is"
-    return f"{told} (time, or cores or chips, are 0 in all)" if name.startswith("power.") else told
+    text = f"{name} has no counts in any run: it is not changed"
+    return f"{text} (time, or cores or chips, are 0 in all)" if name.startswith("power.") else text
 
 
 def _before(profile: Profile, name: str) -> Interval | None:
@@ -227,14 +231,14 @@ def _before(profile: Profile, name: str) -> Interval | None:
 
 
 def _held_out(problem: Problem) -> Numbers:
-    """Predict each run by a fit to the others, (runs,)."""
+    """Predict each run from a fit to the others, (runs,)."""
     return np.array(
         [problem.counts[run] @ solve(problem.without(run)) for run in range(len(problem.measured))]
     )
 
 
 def _error(predicted: Numbers, measured: Numbers) -> Error:
-    """Give the relative error over the runs that measured something."""
+    """Return the relative error over the runs with a measured value above 0."""
     some = measured > 0
     errors = np.abs(predicted[some] / measured[some] - 1)
     return Error(mean=float(errors.mean()), worst=float(errors.max()))

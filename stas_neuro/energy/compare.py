@@ -1,4 +1,4 @@
-"""What halting saves, profile by profile."""
+"""Savings by halting, for each profile."""
 
 from __future__ import annotations
 
@@ -26,11 +26,13 @@ _NOTHING = "the run without halting costs nothing"
 
 @dataclass(frozen=True, kw_only=True)
 class Saving:
-    """One profile, one baseline. Fractions: 0.3 is 30 % less with halting, negative is more.
+    """Savings on one profile against one baseline.
 
+    Savings are fractions: 0.3 means 30 % less with halting, negative values mean more.
     `schedule` is that of the run with halting.
-    What is None is told in `unavailable` by the same name; `missing` are the entries that the profile lacks.
-    `unchecked` says what is not known of the two runs: that they can be compared is not certain then.
+    `unavailable` has the reason for each field that is None, by field name. `missing` lists the entries that
+    the profile lacks. `unchecked` lists the facts about the two runs that are unknown; if there are any, it
+    is not certain that the runs are comparable.
     """
 
     profile: str
@@ -53,7 +55,7 @@ class Saving:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """With and without halting on several chips; rows by profile as given, then by baseline."""
+    """Costs with and without halting on several chips; rows in the order of profiles, then of baselines."""
 
     disclaimer: str = field(init=False)
     rows: tuple[Saving, ...]
@@ -68,7 +70,7 @@ class Comparison:
         return tuple(cost for cost in found if cost is not None)
 
     def to_json(self) -> dict[str, Any]:
-        """Give plain dicts and lists for `json.dumps`."""
+        """Return plain dicts and lists for `json.dumps`."""
         return asdict(self)
 
 
@@ -90,23 +92,23 @@ def compare(
     activity : Activity
         The run with halting.
     baselines : mapping of label to Activity
-        Runs of the same images without halting: the stage-1 model, a single time step, or the same weights
-        with halting ignored; the label says which. One that computed halted tokens is without halting, too.
+        Runs of the same images without halting, by a label that describes them: the stage-1 model, a single
+        time step, or the same weights with halting ignored. A run that computed halted tokens qualifies, too.
     profiles : sequence of Profile
-        Where one lacks an entry, its rows say which.
+        Chips. If a profile lacks an entry, its rows name the entry.
     gating : one of `GATINGS`, optional
-        As `estimate` takes it. A baseline that computed halted tokens is priced so, whatever is given.
+        As for `estimate`. A baseline that computed halted tokens is always priced with gating `none`.
     schedule, baseline_schedule : one of `SCHEDULES`, optional
-        Of the halting run and of the baselines; each run has the fastest it allows if not given. Raster and
-        time halting give up pipelining, so a baseline held to their schedule would flatter them.
+        Schedules of the halting run and of the baselines. Default: the fastest that each run allows. Raster
+        and time halting rule out pipelining, so a baseline on their schedule would overstate the saving.
     label : str
-        What errors and `unchecked` call the run with halting.
+        Name of the run with halting in errors and in `unchecked`.
 
     Raises
     ------
     InputError
-        When runs cannot be compared (see `check_alike`), the one with halting does not halt, or a baseline
-        does; or as `estimate` raises it.
+        When runs cannot be compared (see `check_alike`), the run with halting does not halt, or a baseline
+        does; or as for `estimate`.
     """
     unchecked = check_baselines(label, activity, baselines)
     own = schedule or fastest(activity)
@@ -187,25 +189,25 @@ def _saving(
 
 
 def _explain(row: Saving, every_step: Estimate | Refusal, held: Estimate | Refusal) -> Saving:
-    """Add where the saving comes from, and how many tokens would have to halt."""
+    """Return the row with the split of its saving and the break-even token ratio added."""
     if row.halting is None or row.without is None:
         why = row.unavailable["halting" if row.halting is None else "without"]
-        told = row.unavailable | {"split": why, "break_even_token_ratio": why}
-        return replace(row, unavailable=told)
-    told = dict(row.unavailable)
+        reasons = row.unavailable | {"split": why, "break_even_token_ratio": why}
+        return replace(row, unavailable=reasons)
+    reasons = dict(row.unavailable)
     parts = None
     if not isinstance(every_step, Estimate) or not isinstance(held, Estimate):
-        told["split"] = str(held if isinstance(every_step, Estimate) else every_step)
+        reasons["split"] = str(held if isinstance(every_step, Estimate) else every_step)
     elif row.halting.dynamic_energy_j is None or row.without.dynamic_energy_j is None:
-        told["split"] = _reason("split", row.halting, row.without)
+        reasons["split"] = _reason("split", row.halting, row.without)
     else:
         parts = split(every_step, row.without, held, row.halting)
-    even = _break_even(row.halting, row.without, told)
-    return replace(row, split=parts, break_even_token_ratio=even, unavailable=told)
+    even = _break_even(row.halting, row.without, reasons)
+    return replace(row, split=parts, break_even_token_ratio=even, unavailable=reasons)
 
 
 def _survival(saving: Interval | None, counted: float | None, unavailable: dict[str, str]) -> Interval | None:
-    """Divide what is saved on a chip by what the operation count says."""
+    """Divide the saving on a chip by the saving in the operation count."""
     if saving is None:
         unavailable["savings_survival"] = unavailable["dynamic_energy_saving"]
         return None
@@ -216,9 +218,9 @@ def _survival(saving: Interval | None, counted: float | None, unavailable: dict[
 
 
 def _break_even(halting: Estimate, without: Estimate, unavailable: dict[str, str]) -> Interval | None:
-    """Find the token ratio at which both cost the same, if energy that comes with visits goes with it.
+    """Find the token ratio at which both runs cost the same, if visit energy is proportional to it.
 
-    All entries low, at their value, and high, the same in both.
+    The interval comes from setting all entries to low, value and high, the same in both runs.
     """
     name, ratio = "break_even_token_ratio", halting.token_ratio
     if halting.visit_energy_j is None or without.dynamic_energy_j is None:
@@ -231,7 +233,7 @@ def _break_even(halting: Estimate, without: Estimate, unavailable: dict[str, str
             both = (halting.dynamic_energy_j, without.dynamic_energy_j)
         visits = getattr(halting.visit_energy_j, corner)
         if not ratio or not visits:
-            unavailable[name] = "the run with halting has no visits that cost anything"
+            unavailable[name] = "visits in the run with halting have no cost"
             return None
         ends.append(ratio * (1 + (getattr(both[1], corner) - getattr(both[0], corner)) / visits))
     if not 0 <= ends[0] <= 1:
@@ -254,14 +256,14 @@ def _reason(name: str, *sides: Estimate | Refusal) -> str:
 def _energy_saving(halting: Estimate, without: Estimate, *, total: bool) -> Interval | None:
     """Find the range of the saving when each part of `_parts` is at its low or high in both runs.
 
-    Dynamic energy is a sum over entries, so the saving, a quotient, has its extremes where each entry is at
-    an end: the range is exact. A total is not such a sum, see `_parts`.
+    Dynamic energy is a sum over entries, so the saving, a quotient of such sums, has its extremes where each
+    entry is at an end of its interval: the range is exact. Total energy is not such a sum, see `_parts`.
     """
     ours, theirs = _parts(halting, total), _parts(without, total)
     zero = Interval(0.0, 0.0, 0.0)
     pairs = [(ours.get(name, zero), theirs.get(name, zero)) for name in {**ours, **theirs}]
     table = np.array([[[side.value, side.low, side.high] for side in pair] for pair in pairs])
-    # First all at their value. A quotient of sums has its extremes where each part is at an end.
+    # The first row has all parts at their value; the others are the corners, which include the extremes.
     corners = np.array([(0,) * len(pairs), *product((1, 2), repeat=len(pairs))], dtype=np.intp)
     sums = np.zeros((2, len(corners)))
     for index, row in enumerate(table):
@@ -273,10 +275,10 @@ def _energy_saving(halting: Estimate, without: Estimate, *, total: bool) -> Inte
 
 
 def _parts(cost: Estimate, total: bool) -> dict[str, Interval]:
-    """Split an energy by the entry it depends on.
+    """Split an energy into parts by the profile entry that each depends on.
 
-    Static and management energy are one part each, though they are a power times a latency, which itself
-    depends on several entries.
+    Static and management energy are one part each, although each is a power times a latency that depends on
+    several entries.
     """
     parts: dict[str, Interval] = {}
     for event in cost.events:
@@ -290,7 +292,7 @@ def _parts(cost: Estimate, total: bool) -> dict[str, Interval]:
 
 
 def _latency_saving(ours: Interval, theirs: Interval) -> Interval | None:
-    """Compare latencies with all entries low, at their value, and high, the same in both."""
+    """Return the latency saving, with all entries at low, value and high, the same in both runs."""
     if not theirs.low:
         return None
     value, low, high = (

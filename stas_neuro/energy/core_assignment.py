@@ -1,4 +1,4 @@
-"""Which work is on which core: as a record says, or else by first-fit packing under a profile's limits."""
+"""Assignment of layers to cores: taken from a record, or computed by first-fit packing within limits."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from stas_neuro.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class CoreAssignment:
-    """Layers on cores.
+    """Layers assigned to cores.
 
     Parameters
     ----------
     neuron_layers : tuple of str
-        Layers that keep neurons; a layer placed with another is on that one's cores.
+        Layers that have neurons; a layer placed with another shares its cores.
     group : int (layers,)
         Index into `neuron_layers` for each layer.
     shares : float (neuron_layers, kinds)
-        Part of an owner's neurons, and of all work of its group, on each core of a kind: cores that hold the
-        same are of one kind.
+        Fraction of a neuron layer's neurons, and of all work of its group, on each core of a kind. Cores
+        with the same contents are of one kind.
     kind_of : int (cores,)
         Kind of each core.
     chips : int
-        Chips the cores fill.
+        Number of chips in use.
     chip_of : int (cores,)
         Chip of each core.
     """
@@ -45,23 +45,26 @@ class CoreAssignment:
 
     @property
     def share(self) -> npt.NDArray[np.float64]:
-        """Share of each neuron layer on each core, (layers, cores); rows sum to 1, or to 0 off the cores."""
+        """Share of each neuron layer on each core, (layers, cores).
+
+        A row sums to 1, or to 0 for a layer that is not on cores.
+        """
         return self.shares[:, self.kind_of]
 
     @property
     def cores(self) -> int:
-        """Cores in use."""
+        """Number of cores in use."""
         return len(self.kind_of)
 
     def cores_of(self, *neuron_layers: int) -> int:
-        """Cores that hold some neurons of these neuron_layers."""
+        """Count the cores with neurons of any of these neuron layers (indices)."""
         holds = np.any(self.shares[list(neuron_layers)] > 0, axis=0)
         return int(np.count_nonzero(holds[self.kind_of]))
 
 
 @dataclass
 class Core:
-    """What a core holds, or has room for: neurons, and bits of weights."""
+    """Neurons and bits of weights that a core uses, or has room for."""
 
     neurons: int
     memory: int
@@ -69,14 +72,14 @@ class Core:
 
 @dataclass(frozen=True)
 class Cut:
-    """A group in equal pieces, each `features` output features of `positions` tokens or map positions.
+    """A group cut into equal pieces of `features` output features at `positions` tokens or map positions.
 
     Parameters
     ----------
     memory : int
         Bits of the weights of a piece.
     parts, chunks : int
-        Into how many the features and the positions are cut.
+        Number of parts that the features and the positions are cut into.
     """
 
     features: int
@@ -87,24 +90,24 @@ class Cut:
 
     @property
     def neurons(self) -> int:
-        """Neurons of a piece."""
+        """Number of neurons in a piece."""
         return self.features * self.positions
 
     @property
     def pieces(self) -> int:
-        """How many there are."""
+        """Number of pieces."""
         return self.parts * self.chunks
 
 
 CORES_LIMIT = 1 << 20
-"""Cores that a packed network may take."""
+"""Largest number of cores of a packed network."""
 _SHARES_LIMIT = 1 << 27
-"""Pairs of a layer and a kind of core, each a number in memory."""
+"""Largest number of (layer, kind of core) pairs; each takes one float64 in memory."""
 
 
 @dataclass(frozen=True)
 class _Run:
-    """Cores one after another that hold the same: neurons, bits, and how many pieces of each owner."""
+    """Consecutive cores with the same contents: neurons, bits, and the number of pieces of each owner."""
 
     cores: int
     neurons: int = 0
@@ -112,15 +115,15 @@ class _Run:
     pieces: Mapping[int, int] = field(default_factory=dict)
 
     def with_pieces(self, cores: int, owner: int, pieces: int, piece: Cut) -> _Run:
-        """Give so many of the cores, each with these pieces besides."""
+        """Return a run of `cores` cores, each with `pieces` more pieces of `owner`."""
         held = {**self.pieces, owner: pieces} if pieces else self.pieces
         return _Run(cores, self.neurons + pieces * piece.neurons, self.memory + pieces * piece.memory, held)
 
 
 def assign_cores(activity: Activity, profile: Profile, weight_bits: int = 8) -> CoreAssignment:
-    """Place a run where its record says it was; pack it where it was on no cores, see `pack`.
+    """Return the placement in the record of a run; without one, pack the layers, see `pack`.
 
-    Raises CannotRun where the chip has no such cores, see `check_cores`, or as `pack` does.
+    Raises CannotRun where the placement does not fit the chip, see `check_cores`, or as `pack` does.
     """
     if not activity.cores:
         return pack(activity.layers, profile, weight_bits)
@@ -138,15 +141,15 @@ def assign_cores(activity: Activity, profile: Profile, weight_bits: int = 8) -> 
 
 
 def check_cores(activity: Activity, profile: Profile, weight_bits: int) -> None:
-    """Refuse a run on cores that the chip does not have: placed for another, it is no price of this one.
+    """Refuse a run whose placement does not fit the chip: a price would be meaningless.
 
-    Weights are counted as positions on a core share them, which is the least that they take. Axons are not
-    in a record.
+    Positions on a core are taken to share their weights, which is a lower bound of the memory. A record has
+    no axons, so these are not checked.
 
     Raises
     ------
     CannotRun
-        When a core holds more neurons or weights, or a chip or tile more cores, than there can be.
+        When a core has more neurons or weights, or a chip or tile more cores, than the limits allow.
     """
 
     def refuse(what: str) -> CannotRun:
@@ -162,11 +165,9 @@ def check_cores(activity: Activity, profile: Profile, weight_bits: int) -> None:
     for number, core in enumerate(held):
         neurons, bits = core.neurons, core.memory
         if neurons > capacity.neurons:
-            raise refuse(f"core {number} holds {neurons} neurons, the limit is {capacity.neurons}")
+            raise refuse(f"core {number} has {neurons} neurons, the limit is {capacity.neurons}")
         if bits > capacity.memory:
-            what = (
-                f"core {number} holds {-(-bits // 8)} bytes of weights at {weight_bits} bits (--weight-bits)"
-            )
+            what = f"core {number} has {-(-bits // 8)} bytes of weights at {weight_bits} bits (--weight-bits)"
             raise refuse(f"{what}, the limit is {capacity.memory // 8}")
     _check_sites(activity, profile, refuse)
 
@@ -198,23 +199,25 @@ def _groups(layers: Sequence[Layer], neuron_layers: Sequence[str]) -> npt.NDArra
 
 
 def pack(layers: Sequence[Layer], profile: Profile, weight_bits: int = 8) -> CoreAssignment:
-    """Pack layers onto cores, first fit in the order of the layers.
+    """Pack layers onto cores by first fit, in the order of the layers.
 
     A group (neurons and the weights of all synapses that end on them) is cut into equal pieces that fit a
     core: some output features of some tokens or map positions, with the weights of those features. Positions
-    on one core share their weights. Each piece goes to the first core with room for its neurons and weights.
-    Axons, routing tables and indices are not counted: a placement may take fewer cores, or more.
+    on one core share their weights. Each piece is assigned to the first core with room for its neurons and
+    weights. Axons, routing tables and indices are not counted, so a real placement may need fewer or more
+    cores.
 
     Raises
     ------
     CannotRun
-        When weights are too wide, or one output feature does not fit a core.
+        When the weights have too many bits, or one output feature does not fit a core.
     InputError
-        When nothing has neurons.
+        When no layer has neurons.
     """
     widest = profile.limit("weight_bits")
     if weight_bits > widest:
-        raise CannotRun(f"weights have {weight_bits} bits", f"profile {profile.name} holds at most {widest}")
+        remedy = f"use at most {widest}, the limit of profile {profile.name}"
+        raise CannotRun(f"weights have {weight_bits} bits", remedy)
     capacity = core_of(profile)
     neuron_layers = [layer for layer in layers if not layer.placed_with]
     names = tuple(layer.name for layer in neuron_layers)
@@ -227,10 +230,10 @@ def pack(layers: Sequence[Layer], profile: Profile, weight_bits: int = 8) -> Cor
         pieces[owner] = cut.pieces
         runs = _first_fit(runs, owner, cut, capacity)
         if (cores := sum(run.cores for run in runs)) > CORES_LIMIT:
-            what = f"layer {layer.name} of {layer.neurons} neurons brings the cores to {cores}"
-            raise CannotRun(what, f"at most {CORES_LIMIT} are priced: use a chip with larger cores")
+            what = f"with layer {layer.name} of {layer.neurons} neurons, the network needs {cores} cores"
+            raise CannotRun(what, f"use a chip with larger cores: the limit for prices is {CORES_LIMIT}")
     if not runs:
-        raise InputError("no layer of the activity keeps neurons", "give layers their number of neurons")
+        raise InputError("no layer of the activity has neurons", "set the number of neurons of each layer")
     shares = _no_shares(len(neuron_layers), len(runs))
     for kind, run in enumerate(runs):
         for owner, held in run.pieces.items():
@@ -243,19 +246,20 @@ def pack(layers: Sequence[Layer], profile: Profile, weight_bits: int = 8) -> Cor
 def _no_shares(neuron_layers: int, kinds: int) -> npt.NDArray[np.float64]:
     if neuron_layers * kinds > _SHARES_LIMIT:
         what = f"{neuron_layers} layers with neurons on {kinds} different cores"
-        raise InputError(what, f"at most {_SHARES_LIMIT} pairs are priced: join layers, or use fewer cores")
+        raise InputError(what, f"merge layers, or use fewer cores: the limit is {_SHARES_LIMIT} pairs")
     return np.zeros((neuron_layers, kinds))
 
 
 def core_of(profile: Profile) -> Core:
-    """Give the room of a core."""
+    """Return the capacity of a core."""
     return Core(profile.limit("neurons_per_core"), 8 * profile.limit("synaptic_memory_per_core"))
 
 
 def cut_group(layer: Layer, weight_bits: int, capacity: Core) -> Cut:
-    """Cut a group into the fewest equal pieces that fit a core; no piece where it keeps no neurons.
+    """Cut a group into the fewest equal pieces that fit a core; into none if it has no neurons.
 
-    `weight_bits` are those of all its weights. Raises CannotRun where one output feature does not fit.
+    `weight_bits` is the size of all its weights in bits. Raises CannotRun where one output feature does not
+    fit a core.
     """
     if layer.neurons == 0:
         return Cut(0, 0, 0, 0, 0)
@@ -265,8 +269,8 @@ def cut_group(layer: Layer, weight_bits: int, capacity: Core) -> Cut:
     if parts > features:
         raise CannotRun(
             f"layer {layer.name}: the weights of one of its {features} features take "
-            f"{weight_bits / 8 / features:.0f} bytes, a core holds {capacity.memory // 8}",
-            "use fewer bits, or a smaller layer",
+            f"{weight_bits / 8 / features:.0f} bytes, a core has {capacity.memory // 8}",
+            "use fewer weight bits, or a smaller layer",
         )
     width = -(-features // parts)
     chunks = -(-positions // max(capacity.neurons // width, 1))
@@ -274,9 +278,9 @@ def cut_group(layer: Layer, weight_bits: int, capacity: Core) -> Cut:
 
 
 def _first_fit(runs: Sequence[_Run], owner: int, cut: Cut, capacity: Core) -> list[_Run]:
-    """Put each piece of an owner on the first core with room for it, on new ones after the last.
+    """Put each piece of an owner on the first core with room for it, or on a new core at the end.
 
-    The cost is that of the runs, however many cores are in them.
+    The time this takes is proportional to the number of runs, not of cores.
     """
     placed: list[_Run] = []
     left = cut.pieces

@@ -1,4 +1,4 @@
-"""Energy of events, and whose it is: an event's, a layer's, a core's, a step's, a token's."""
+"""Dynamic energy, attributed to events, layers, cores, steps and tokens."""
 
 from __future__ import annotations
 
@@ -18,30 +18,31 @@ from stas_neuro.errors import InputError
 from stas_neuro.ir import block_of
 
 CORES_LISTED = 1 << 16
-"""Cores that an estimate lists one by one."""
+"""Largest number of cores that an estimate lists individually."""
 
 
 @dataclass
 class Dynamic:
-    """Energy of events, in J at (low, value, high).
+    """Energy of events in J; the last axis is (low, value, high).
 
     Parameters
     ----------
     per_image : float (images, 3)
     by_place : float (rows, steps, 3)
-        Mean of an image.
-    beside : float (rows, 3)
-        The part of it that is spent beside the cores.
+        Mean per image.
+    off_core : float (rows, 3)
+        The part of `by_place` spent outside the cores, summed over steps.
     by_block : float (images, steps, L, 3)
-        What is done in blocks; L is 0 where visits were not observed, as only tokens need it.
+        Energy spent in blocks. L is 0 where visits were not recorded, as only the shares of tokens use it.
     halting, visits : float (3,)
-        What only halting causes, and what comes with the visits of tokens; means of an image.
+        Energy of events that only halting causes, and of events that occur with token visits; means per
+        image.
     costs : list of EventCost
     """
 
     per_image: Corners
     by_place: Corners
-    beside: Corners
+    off_core: Corners
     by_block: Corners
     halting: Corners
     visits: Corners
@@ -51,15 +52,15 @@ class Dynamic:
 def price_events(
     activity: Activity, events: Events, profile: Profile, unavailable: dict[str, str]
 ) -> Dynamic:
-    """Price all events that happened; those without a price are left out and told in `unavailable`.
+    """Price all events that occurred; add those without a price to `unavailable`, with the reason.
 
-    Raises InputError where events add up to more than 64 bits hold.
+    Raises InputError where the counts of an event add up to more than `TOTAL_LIMIT`.
     """
     for event, counted in events.counts.items():
-        # Single counts are small enough for their products to be exact; sums may still be too large.
+        # Single counts are small enough for exact products; their sums may still be too large.
         if counted.sum(dtype=np.float64) > TOTAL_LIMIT:
             what = f"{event} of all images add up to more than {TOTAL_LIMIT}"
-            raise InputError(what, "price fewer images at once")
+            raise InputError(what, "price fewer images at a time")
     images, rows, steps = events.counts["synops"].shape
     blocks = [block_of(layer.scope) for layer in activity.layers]
     inside = np.zeros((rows, 0 if activity.visits is None else activity.visits.shape[2]))
@@ -76,7 +77,7 @@ def price_events(
     priced = Dynamic(
         per_image=np.zeros((images, 3)),
         by_place=np.zeros((rows, steps, 3)),
-        beside=np.zeros((rows, 3)),
+        off_core=np.zeros((rows, 3)),
         by_block=np.zeros((images, steps, inside.shape[1], 3)),
         halting=np.zeros(3),
         visits=np.zeros(3),
@@ -97,7 +98,7 @@ def price_events(
         in_blocks = np.asarray(np.moveaxis(counts, 1, 2) @ inside, dtype=np.float64)
         priced.by_block += in_blocks[..., None] * each
         if price.unit == "processor":
-            priced.beside += by_place.sum(axis=1)
+            priced.off_core += by_place.sum(axis=1)
         if price.halting:
             priced.halting += energy
         if price.visit:
@@ -117,7 +118,7 @@ def price_events(
 
 
 def by_layer(activity: Activity, dynamic: Dynamic, placement: CoreAssignment | None) -> tuple[LayerCost, ...]:
-    """Sum up by layer of the network, in the order of the record."""
+    """Return the energy per layer of the network, in the order of the record."""
     rows: dict[str, list[int]] = {}
     for row, layer in enumerate(activity.layers):
         rows.setdefault(layer.network_layer, []).append(row)
@@ -139,7 +140,7 @@ def by_layer(activity: Activity, dynamic: Dynamic, placement: CoreAssignment | N
 def by_step(
     activity: Activity, dynamic: Dynamic, ticks: Sequence[HardwareStep] | None, took: Latency | None
 ) -> tuple[StepCost, ...]:
-    """Sum up by step of the record."""
+    """Return energy and latency per step of the record."""
     return tuple(
         StepCost(
             step=label,
@@ -159,16 +160,20 @@ def by_core(
     took: Latency | None,
     unavailable: dict[str, str],
 ) -> tuple[CoreCost, ...]:
-    """Sum up by core; last what is done beside the cores, if anything is."""
+    """Return the energy per core; the last item is the energy spent outside the cores, if any.
+
+    Returns nothing where there is no placement. More than `CORES_LISTED` cores are not listed, and the
+    reason is added to `unavailable`.
+    """
     if placement is None:
         return ()
     if placement.cores > CORES_LISTED:
         unavailable["cores_breakdown"] = (
-            f"the network takes {placement.cores} cores, at most {CORES_LISTED} are listed one by one"
+            f"the network needs {placement.cores} cores, at most {CORES_LISTED} are listed individually"
         )
         return ()
     share = placement.shares[placement.group]
-    on_rows = dynamic.by_place.sum(axis=1) - dynamic.beside
+    on_rows = dynamic.by_place.sum(axis=1) - dynamic.off_core
     energies = [interval(energy) for energy in np.einsum("rk,rc->kc", share, on_rows)]
     names = np.array([layer.network_layer for layer in activity.layers])
     held = [tuple(dict.fromkeys(names[part > 0].tolist())) for part in share.T]
@@ -187,15 +192,15 @@ def by_core(
         for core, kind in enumerate(kinds)
     ]
     apart = ~share.any(axis=1)
-    beside = dynamic.beside.sum(axis=0) + on_rows[apart].sum(axis=0)
-    if beside.any():
-        layers = dict.fromkeys(names[apart | dynamic.beside.any(axis=1)].tolist())
+    off_core = dynamic.off_core.sum(axis=0) + on_rows[apart].sum(axis=0)
+    if off_core.any():
+        layers = dict.fromkeys(names[apart | dynamic.off_core.any(axis=1)].tolist())
         found.append(
             CoreCost(
                 core=None,
                 chip=None,
                 layers=tuple(layers),
-                dynamic_energy_j=interval(beside),
+                dynamic_energy_j=interval(off_core),
                 core_steps=None,
                 busy_time_share=None,
             )
@@ -204,9 +209,9 @@ def by_core(
 
 
 def by_token(activity: Activity, dynamic: Dynamic) -> tuple[TokenCost, ...]:
-    """Share the energy of a block in a model step equally by the tokens that visit it then.
+    """Divide the energy of a block in a model step equally among the tokens that visit it in that step.
 
-    All other energy, also that of a block that nobody visits, is shared equally by all tokens.
+    All other energy, including that of a block without visitors, is divided equally among all tokens.
     """
     if activity.visits is None:
         return ()

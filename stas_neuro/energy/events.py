@@ -1,4 +1,4 @@
-"""Which profile entry prices which event: one table, and the events that a record leaves to be derived."""
+"""The price list, which maps events to profile entries, and the events derived from a record."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ EventCounts = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 class Price:
     """A row of the price list.
 
-    `event` is priced by the entries `energy.<entry>` and `time.<entry>`; `unit` is the part of a core it
-    keeps busy (under step law max these overlap), or the processor beside the cores, which they wait for, or
-    the network between cores, whose time is not priced; `halting` marks what only halting causes, `visit`
-    what comes with the visits of tokens, where it is done in a block.
+    `event` is priced by the entries `energy.<entry>` and `time.<entry>`. `unit` is the part of a core that
+    the event keeps busy (under step law max the parts overlap), or the processor outside the cores, which the
+    cores wait for, or the network between cores, whose time is not priced. `halting` marks events that only
+    halting causes, `visit` those that occur with token visits if they occur in a block.
     """
 
     event: str
@@ -61,27 +61,27 @@ PRICES: tuple[Price, ...] = (
     Price("readout_divisions", "cpu_operation", "processor", halting=True),
     Price("cpu_operations", "cpu_operation", "processor"),
 )
-"""The price list; docs/energy.md says how each event is counted."""
+"""The price list; docs/energy.md defines how each event is counted."""
 
 
 @dataclass(frozen=True, eq=False)
 class Events:
-    """What a chip does for a run.
+    """Events on a chip during a run.
 
     Parameters
     ----------
     counts : mapping of event to array (images, rows, steps)
-        Every event of `PRICES`.
+        Counts of every event of `PRICES`.
     turn : int (rows, steps)
         Hardware step in which a row does the work of a step; -1 for none.
     updated : array (images, rows, steps)
         Updates of a row's neurons in its turn; in other hardware steps they idle, if their core is stepped.
     keeps : int (rows,)
-        Neurons that are stepped in each hardware step.
+        Neurons that are stepped in every hardware step.
     idles : bool
-        Whether neurons are stepped with nothing to do.
+        Whether neurons without work are stepped.
     stepping : Stepping or None
-        Which cores are stepped; None where all are in every hardware step.
+        Which cores are stepped; None where all cores are stepped in every hardware step.
     """
 
     counts: Mapping[str, EventCounts]
@@ -92,9 +92,9 @@ class Events:
     stepping: Stepping | None
 
     def idle(self, number: int, tick: HardwareStep, cores: npt.NDArray[np.intp]) -> EventCounts:
-        """Count the neurons stepped with nothing to do in a hardware step, (images, rows).
+        """Count the neurons that are stepped without work in a hardware step, (images, rows).
 
-        `cores` are those of the rows, -1 beside the cores.
+        `cores` has the core of each row; -1 is outside the cores.
         """
         idle = np.broadcast_to(self.keeps, self.updated.shape[:2])
         if self.stepping is not None:
@@ -109,13 +109,13 @@ def count_events(
 ) -> Events:
     """Count every event of `PRICES`.
 
-    `ticks` are the hardware steps of an inference. None, where the profile knows none, counts what the
-    network computes, but nothing that a chip does besides: no idle neuron, reset or gate message.
+    `ticks` are the hardware steps of an inference. None, for a profile without hardware steps, counts only
+    the work of the network, not what a chip adds: idle neurons, resets and gate messages.
 
     Raises
     ------
     InputError
-        When halting is priced without visits, or a layer counts more updates than its neurons can have had.
+        When halting is priced without visits, or a layer has more updates than its neurons allow.
     """
     mapped, halting = bool(activity.cores), any(row.kind == "HaltAccumulate" for row in activity.layers)
     zero = np.zeros_like(activity.counts["synops"])
@@ -148,7 +148,7 @@ def count_events(
 
 
 def row_cores(activity: Activity) -> npt.NDArray[np.intp]:
-    """Give the core of each row, -1 beside the cores or without a mapping."""
+    """Return the core of each row; -1 outside the cores or without a mapping."""
     return np.array([-1 if row.core is None else row.core for row in activity.layers], dtype=np.intp)
 
 
@@ -159,7 +159,7 @@ def _count_gated(
     turn: npt.NDArray[np.intp],
     steps: Stepping | None,
 ) -> None:
-    """Add what becomes of the neurons of halted tokens."""
+    """Add the updates and synaptic operations of halted tokens' neurons, as the gating mode treats them."""
     held = activity.counts["updates_gated"]
     if gating == "none":
         counts["updates_active"] = counts["updates_active"] + held
@@ -172,12 +172,12 @@ def _count_gated(
         turned = (turn >= 0) & (cores >= 0)
         stepped = steps.stepped[:, cores, turn] & turned
         counts["updates_inactive"] = counts["updates_inactive"] + held * stepped
-        # What reaches a core that stands still is not computed there: keys and values of others' tokens.
+        # A core that is not stepped drops the spikes that reach it: keys and values of other tokens.
         counts["synops"] = counts["synops"] * (stepped | ~turned)
 
 
 def _keeps(activity: Activity) -> npt.NDArray[np.int64]:
-    """Neurons of each row that are stepped in every hardware step: its own, on cores."""
+    """Count the neurons of each row that are stepped in every hardware step: its own, if on cores."""
     kept = [not row.placed_with and (row.core is not None or not activity.cores) for row in activity.layers]
     return np.array([row.neurons for row in activity.layers], dtype=np.int64) * kept
 
@@ -191,7 +191,10 @@ def _updated(activity: Activity, counts: Mapping[str, EventCounts]) -> EventCoun
 
 
 def _thrown_away(activity: Activity, synops: EventCounts) -> npt.NDArray[np.float64]:
-    """Estimate what synaptic operations halted tokens would have done: as in a layer's busiest step."""
+    """Estimate the synaptic operations that halted tokens would have caused.
+
+    Each update is taken to cause as many as in the layer's busiest step.
+    """
     counts, rows = activity.counts, neuron_rows(activity)
     live = (counts["updates_active"] + counts["updates_inactive"]).sum(axis=0)[rows]
     per_update = synops.sum(axis=0) / np.maximum(live, 1)
@@ -200,7 +203,7 @@ def _thrown_away(activity: Activity, synops: EventCounts) -> npt.NDArray[np.floa
 
 
 def _idle(activity: Activity, events: Events, ticks: Sequence[HardwareStep]) -> Counts:
-    """Count the updates of neurons while others work: a mapped neuron is stepped in every hardware step."""
+    """Count the updates of idle neurons: a mapped neuron is stepped in every hardware step."""
     cores = row_cores(activity)
     counted = np.zeros_like(activity.counts["synops"])
     for number, tick in enumerate(ticks):
@@ -209,14 +212,14 @@ def _idle(activity: Activity, events: Events, ticks: Sequence[HardwareStep]) -> 
             row, step = activity.layers[int(np.argwhere(idle < 0)[0][1])], activity.steps[tick.step]
             raise InputError(
                 f"layer {row.name} updates more than its {row.neurons} neurons in {step}",
-                "mend the counts: it has one hardware step in each step of the record",
+                "correct the counts: it has one hardware step in each step of the record",
             )
         counted[:, :, tick.step] += np.asarray(idle, dtype=np.int64)
     return counted
 
 
 def _at_the_end(like: Counts, per_row: npt.NDArray[np.int64]) -> Counts:
-    """Count something for each image, the same in all, with the last step."""
+    """Return counts that are the same for each image, in the last step."""
     counted = np.zeros_like(like)
     counted[:, :, -1] = per_row
     return counted
@@ -228,7 +231,7 @@ def _count_gates(
     ticks: Sequence[HardwareStep],
     steps: Stepping | None,
 ) -> None:
-    """Add the messages of halting units, with their ways."""
+    """Add the messages of halting units, with their hops and chip crossings."""
     spikes = alive_spikes(activity)
     width = np.array([row.out_features for row in activity.layers])
     counts["gate_messages"], counts["gate_synops"] = spikes.messages, spikes.messages * width[:, None]

@@ -1,4 +1,4 @@
-"""What the figures of a price rest on, and the sentence that says it beside every price."""
+"""The basis of the figures behind a price, and the disclaimer that states it with every price."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ RESTS_ON: Mapping[str, str] = {
     "own": "figures of own measurements",
     "assumed": "assumed figures",
 }
-"""What an entry of a profile can rest on, in the words of the sentence."""
+"""Kinds of basis that a profile entry can have, with the wording of the disclaimer."""
 Figures = Mapping[str, tuple[str, ...]]
-"""Entries by a key of `RESTS_ON`; every key is there."""
+"""Profile entries by basis; has every key of `RESTS_ON`."""
 
 
 def figures_of(profile: Profile, entries: Iterable[str]) -> Figures:
-    """Sort entries of a profile, by "section.name", by what they rest on."""
+    """Group entries of a profile, named "section.name", by their basis."""
     found: dict[str, list[str]] = {name: [] for name in RESTS_ON}
     for name in dict.fromkeys(entries):
         entry = profile.entry(name)
@@ -29,9 +29,9 @@ def figures_of(profile: Profile, entries: Iterable[str]) -> Figures:
 
 
 def disclaimer_of(prices: Iterable[Figures]) -> str:
-    """Say what prices rest on, after "All figures are"."""
+    """Return the words that state the basis of prices, to follow "All figures are"."""
     given = list(prices)
-    told = [words for name, words in RESTS_ON.items() if any(figures.get(name) for figures in given)]
-    if not told:
+    bases = [words for name, words in RESTS_ON.items() if any(figures.get(name) for figures in given)]
+    if not bases:
         return "estimated, not measured"
-    return f"estimated from {' and '.join(filter(None, (', '.join(told[:-1]), told[-1])))}, not measured"
+    return f"estimated from {' and '.join(filter(None, (', '.join(bases[:-1]), bases[-1])))}, not measured"

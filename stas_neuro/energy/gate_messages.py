@@ -1,4 +1,4 @@
-"""Messages of halting units: the alive spikes of live tokens, and what closes cores and opens them again."""
+"""Messages of halting units: the alive spikes of live tokens, and the messages that gate cores."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ Messages = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Sent:
-    """Messages to rows, (images, rows, steps), and by event the hops and links between chips they pass."""
+    """Messages to rows, (images, rows, steps), and, by event, their hops and chip crossings."""
 
     messages: Messages
     ways: Mapping[str, Messages]
 
 
 def alive_spikes(activity: Activity) -> Sent:
-    """Count the messages that tell rows which tokens live.
+    """Count the messages that signal to rows which tokens are live.
 
-    A token's neurons get their bias by an `alive` spike for each visit: one a Linear layer of the block, and
-    on cores one a piece. Falling silent then needs no other logic (Linear layers of blocks have biases: the
-    folded normalisation). Live tokens of a piece are those whose neurons were updated; where it has none that
-    count updates they are its even share of the visits.
+    A token's neurons get their bias from an `alive` spike on each visit: one per Linear layer of the block,
+    or per piece of it on cores. Halted tokens then fall silent without further logic (Linear layers of blocks
+    have biases: the folded normalisation). The live tokens of a piece are those whose neurons were updated; a
+    piece without counted updates gets its even share of the visits.
 
     Raises InputError where the record has no visits.
     """
     if activity.visits is None:
         raise InputError(
-            "the activity has no visits, which tell the gate messages", "record visits per token"
+            "the activity has no visits, which gate messages are counted from", "record visits per token"
         )
     live, tokens = activity.visits.sum(axis=3), activity.visits.shape[3]
     updates = activity.counts["updates_active"] + activity.counts["updates_inactive"]
@@ -62,19 +62,19 @@ def alive_spikes(activity: Activity) -> Sent:
 
 
 def core_gates(activity: Activity, stepping: Stepping, ticks: Sequence[HardwareStep]) -> Sent:
-    """Count the messages that close cores and open them again, told to the first row on each core."""
+    """Count the messages that close and reopen cores, attributed to the first row on each core."""
     changes = stepping.changes(ticks, len(activity.steps))
     messages = np.zeros_like(activity.counts["synops"])
-    told: set[int] = set()
+    counted: set[int] = set()
     for row, layer in enumerate(activity.layers):
-        if layer.core is not None and layer.core not in told:
-            told.add(layer.core)
+        if layer.core is not None and layer.core not in counted:
+            counted.add(layer.core)
             messages[:, row] = changes[:, layer.core]
     return _with_ways(activity, messages)
 
 
 def _with_ways(activity: Activity, messages: Messages) -> Sent:
-    """Send messages to rows from the halting unit that decides on their block, or else from the last one."""
+    """Add hops and crossings from the halting unit that decides on a row's block, or else from the last."""
     ways: dict[str, Messages] = {
         event: np.zeros_like(messages) for event in ("gate_hops_x", "gate_hops_y", "gate_crossings")
     }
@@ -82,7 +82,7 @@ def _with_ways(activity: Activity, messages: Messages) -> Sent:
     for row, layer in enumerate(activity.layers):
         if layer.core is None or not units:
             continue
-        # Block l is decided on by the unit before it, the first by the last of the step before.
+        # The unit before block l decides on it; the last unit of the previous step decides on the first.
         unit = units[((block_of(layer.scope) or 0) - 1) % len(units)]
         passed = distances(places, layer.core).values()
         for event, number in zip(ways, passed, strict=True):
@@ -91,7 +91,7 @@ def _with_ways(activity: Activity, messages: Messages) -> Sent:
 
 
 def _units(activity: Activity) -> list[int]:
-    """Core of each halting unit, in the order of blocks; of one on several cores the first."""
+    """Return the core of each halting unit, in the order of blocks; the first core of a unit on several."""
     cores: dict[str, int] = {}
     for layer in activity.layers:
         if layer.kind == "HaltAccumulate" and layer.core is not None:

@@ -1,4 +1,4 @@
-"""What becomes of the neurons of halted tokens: gating modes, and which cores they let stand still when."""
+"""Gating modes: how a chip treats the neurons of halted tokens, and which cores it does not step."""
 
 from __future__ import annotations
 
@@ -20,55 +20,57 @@ Gating = Literal["silent", "none", "core", "power"]
 Flags = npt.NDArray[np.bool_]
 
 GATINGS: Mapping[Gating, str] = {
-    "silent": "halted tokens send nothing, their neurons are still stepped, as idle ones are: today's Loihi",
-    "none": "halted tokens are computed and thrown away",
-    "core": "a core whose tokens at work have all halted, or that has nothing at work, is not stepped",
-    "power": "as core, and a core that is not stepped takes no more static power than a gated one",
+    "silent": "halted tokens send nothing; their neurons are still stepped, as idle ones are: today's Loihi",
+    "none": "halted tokens are computed and discarded",
+    "core": "a core without work, or whose tokens at work have all halted, is not stepped",
+    "power": "as core, and a core that is not stepped draws only the static power of a gated core",
 }
-"""What each gating mode means, as reports tell it."""
+"""Meaning of each gating mode, as shown in reports."""
 ESTIMATED_NONE = (
-    "estimate of gating none: the run held halted tokens back, so all their neurons are taken as active, "
-    "each with as many synaptic operations as a live one in the layer's busiest step, and no messages; a run "
-    "with --gating none is exact"
+    "estimate of gating none: the run did not compute halted tokens, so all their neurons are taken as "
+    "active, each with as many synaptic operations as a live one in the layer's busiest step, and no "
+    "messages; a run with --gating none is exact"
 )
 UNMAPPED_CORE = (
-    "what-if without a mapping: nobody knows which cores stand still, so gating core spares every halted "
-    "neuron and those of layers not at work, which no placement reaches"
+    "what-if without a mapping: it is unknown which cores are not stepped, so gating core skips every halted "
+    "neuron and all neurons of layers without work, which no placement achieves"
 )
 _WHATIF = "loihi2-gated-whatif"
-"""Profile of the catalogue whose cores can be gated in every way."""
+"""Catalogue profile whose cores support every gating mode."""
 _CAPABLE: Mapping[Gating, tuple[str, ...]] = {"core": ("core", "power"), "power": ("power",)}
 _NOT_DONE = {"updates_gated", "updates_skipped"}
 
 
 def computed_halted(activity: Activity) -> bool:
-    """Tell whether a run computed halted tokens and threw them away: no neuron of theirs was held back."""
+    """Return whether a run computed halted tokens and discarded them: none of their neurons were gated."""
     halts = any(layer.kind == "HaltAccumulate" for layer in activity.layers)
     return halts and activity.token_ratio < 1 and not activity.counts["updates_gated"].any()
 
 
 def gating_of(activity: Activity, gating: Gating | None) -> Gating:
-    """Give the gating to price a run with: as given, or else `none` for a run with that, and `silent`.
+    """Return the gating mode to price a run with.
 
-    Raises InputError where the run computed halted tokens and another gating than `none` is given.
+    If none is given, it is `none` for a run that computed halted tokens, and `silent` for others.
+
+    Raises InputError where the run computed halted tokens and a gating mode other than `none` is given.
     """
     computed = computed_halted(activity)
     if computed and gating not in (None, "none"):
         raise InputError(
-            f"gating is {gating}, and the run computed halted tokens (run --gating none): it does not tell "
-            "what they would have spared",
+            f"gating is {gating}, and the run computed halted tokens (run --gating none): it does not show "
+            "what gating would have saved",
             "price it with --gating none, or run with --gating silent",
         )
     return gating or ("none" if computed else "silent")
 
 
 def check_gating(activity: Activity, profile: Profile, gating: Gating) -> None:
-    """Refuse a gating mode that the chip cannot do, or the record cannot tell.
+    """Refuse a gating mode that the chip does not support, or that the record is not sufficient for.
 
     Raises
     ------
     CannotRun
-        When the profile's `capabilities.core_gating` does not go that far.
+        When the profile's `capabilities.core_gating` does not include the mode.
     MissingEntry
         When the profile has no such entry.
     InputError
@@ -80,24 +82,24 @@ def check_gating(activity: Activity, profile: Profile, gating: Gating) -> None:
     able = "no" if unknown else profile.capability("core_gating")
     if able not in _CAPABLE[gating]:
         remedy = f"use gating {'silent' if able == 'no' else able}"
-        if gating == "core" or activity.cores:  # without cores, power is not gated there either
+        if gating == "core" or activity.cores:  # without cores, that profile refuses gating power, too
             remedy += f", or the profile {_WHATIF}"
-        raise CannotRun(f"cores of profile {profile.name} cannot be gated as gating {gating} asks", remedy)
+        raise CannotRun(f"cores of profile {profile.name} do not support gating {gating}", remedy)
     if gating == "power" and not activity.cores:
         raise InputError(
-            "gating power needs a run on cores", "compile with --placement, and run what that gives"
+            "gating power requires a run on cores", "compile with --placement, and run the result"
         )
 
 
 @dataclass(frozen=True, eq=False)
 class Stepping:
-    """Which cores of a mapping are stepped in which hardware step, where chips can gate them.
+    """Which cores of a mapping are stepped in which hardware step, on chips that can gate cores.
 
     Parameters
     ----------
     stepped : bool (images, cores, hardware steps)
     at_work : bool (cores, hardware steps)
-        Whether a row on the core has its turn, live or not.
+        Whether a row on the core has its turn, whether or not its tokens are live.
     """
 
     stepped: Flags
@@ -105,14 +107,14 @@ class Stepping:
 
     @property
     def woken(self) -> Flags:
-        """Cores that are stepped and were not in the hardware step before, as `stepped`."""
+        """Cores that are stepped but were not in the previous hardware step; bool, shaped like `stepped`."""
         return self.stepped & ~np.pad(self.stepped, ((0, 0), (0, 0), (1, 0)))[:, :, :-1]
 
     def changes(self, ticks: Sequence[HardwareStep], steps: int) -> npt.NDArray[np.int64]:
-        """Count how often cores are told to close or to open again, int64 (images, cores, steps).
+        """Count the messages that close or reopen cores, int64 (images, cores, steps).
 
-        A core with nothing at work needs no telling: it changes between two of its turns. It is open when an
-        image begins, and what is closed at its end opens again.
+        A core without work needs no message, so only changes between two of its turns are counted. Each core
+        is open when an image begins, and a core that is closed at the end of an image reopens.
         """
         changes = np.zeros((*self.stepped.shape[:2], steps), dtype=np.int64)
         for core, turns in enumerate(self.at_work):
@@ -127,7 +129,7 @@ class Stepping:
 
 
 def turns(activity: Activity, ticks: Sequence[HardwareStep]) -> npt.NDArray[np.intp]:
-    """Find the hardware step in which each row does the work of each step, (rows, steps); -1 for none."""
+    """Find the hardware step in which each row does the work of each step, int (rows, steps); -1 for none."""
     found = np.full((len(activity.layers), len(activity.steps)), -1, dtype=np.intp)
     stages = np.array([-1 if layer.stage is None else layer.stage for layer in activity.layers])
     for number, tick in enumerate(ticks):
@@ -137,10 +139,10 @@ def turns(activity: Activity, ticks: Sequence[HardwareStep]) -> npt.NDArray[np.i
 
 
 def stepping(activity: Activity, ticks: Sequence[HardwareStep]) -> Stepping:
-    """Derive which cores have to be stepped from what rows did.
+    """Derive from the counts which cores must be stepped.
 
-    A core is stepped if a row whose turn it is has a live token: its neurons (those that its synapses end
-    on) were updated as live ones, or, where it has no neurons that are, it did anything.
+    A core is stepped if a row on it has its turn and a live token. That is so if the neurons that the row's
+    synapses end on were updated, or, where no updates are counted for these, if the row has any other count.
     """
     turn = turns(activity, ticks)
     live = _live(activity)
@@ -163,7 +165,7 @@ def neuron_rows(activity: Activity) -> npt.NDArray[np.intp]:
 
 
 def _live(activity: Activity) -> Flags:
-    """Whether a row has a live token in a step, (images, rows, steps)."""
+    """Return whether each row has a live token in each step, bool (images, rows, steps)."""
     counts, owner = activity.counts, neuron_rows(activity)
     updated = (counts["updates_active"] + counts["updates_inactive"])[:, owner]
     anything = sum(counts[kind] for kind in KINDS if kind not in _NOT_DONE)

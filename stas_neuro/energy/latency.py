@@ -1,6 +1,6 @@
-"""How long an inference takes: each hardware step lasts as long as its busiest core, plus the barrier.
+"""Latency of an inference: each hardware step takes the time of its busiest core, plus the barrier.
 
-The processor beside the cores works while they wait.
+Cores wait while the processor outside the cores works.
 """
 
 from __future__ import annotations
@@ -19,29 +19,30 @@ from stas_neuro.energy.timing import HardwareStep
 
 _UNITS = ("synapse", "neuron", "message")
 _APART = ("updates_idle", "state_resets")
-"""Events that no row does in its turn."""
+"""Events that do not occur in a row's turn."""
 _CHUNK = 1 << 19  # images x rows x steps at once, which bounds the memory
 
 
 @dataclass(frozen=True, eq=False)
 class Latency:
-    """Seconds at (low, value, high).
+    """Times in s; the last axis is (low, value, high).
 
     Parameters
     ----------
     per_image : float (images, 3)
+        Latency.
     per_step : float (steps, 3)
-        Mean over images, each hardware step accounted to one step of the record.
+        Mean over images, each hardware step attributed to one step of the record.
     spacing : float (images, 3)
-        From one image to the next where images follow each other through the stages; else as `per_image`.
+        From one image to the next, if images are pipelined through the stages; else the same as `per_image`.
     gated : float (images, 3)
         Sum over cores of the time in which they are not stepped.
     busy : float (cores,)
-        Part of the latency in which each core works.
+        Fraction of the latency in which each core works.
     busiest : tuple of str
-        Layers whose neurons are on the core that holds up the most time.
+        Layers with neurons on the busiest core: the one that determines the duration for the longest time.
     busiest_share : float
-        Part of the latency that this core decides.
+        Fraction of the latency in which this core determines the duration.
     """
 
     per_image: Corners
@@ -54,7 +55,7 @@ class Latency:
 
 
 def needed_times(events: Events, placement: CoreAssignment) -> list[str]:
-    """Name the profile entries that the latency of these events depends on."""
+    """Return the names of the profile entries that the latency of these events depends on."""
     priced = [price for price in PRICES if price.unit != "network" and events.counts[price.event].any()]
     entries = [f"time.{price.entry}" for price in priced]
     if events.stepping is not None:
@@ -69,24 +70,24 @@ def price_latency(
     profile: Profile,
     stream: int = 0,
 ) -> Latency:
-    """Price the time of every hardware step.
+    """Compute the duration of every hardware step, and the latency from these.
 
-    A core does its share of the events of the rows at work, and steps the other neurons it holds. Under the
-    law `sum` it does one thing after another and the barrier follows. Under `max` synapses, neurons, messages
-    and the barrier overlap and the slowest decides: a lower bound, so its high end adds them up. Under either
-    the processor beside the cores adds its time: cores wait for what it gives them, or it for them; and
-    so does the reset of neurons after an image.
+    A core does its share of the events of the rows at work, and steps its other neurons. Under step law
+    `sum` it does so sequentially, followed by the barrier. Under `max` synapses, neurons, messages and the
+    barrier overlap, and the slowest determines the duration: a lower bound, so the high end is their sum.
+    Under both laws, the time of the processor outside the cores is added, because cores wait for its results
+    or it waits for theirs; so is the reset of neurons after an image.
 
-    `stream` is the number of hardware steps from an image to the next where they follow each other through
-    the stages; 0 where the next waits for the end. Then a core also does, in each of these hardware steps,
-    what it does for the images before and after, which are taken to be alike.
+    `stream` is the number of hardware steps from one image to the next if images are pipelined through the
+    stages; 0 if the next image waits for the end of the previous one. In a pipeline, a core also works for
+    the images before and after in each of these hardware steps; they are taken to be the same as this image.
 
     Raises MissingEntry where one of `needed_times` is missing.
     """
     images, rows, steps = events.counts["synops"].shape
     share, cores = placement.shares, placement.kind_of
     if events.stepping is None:
-        # Cores that hold the same shares take the same time: one of each kind is enough.
+        # Cores with the same shares take the same time: one core of each kind is enough.
         share, kinds = np.unique(share, axis=1, return_inverse=True)
         cores = kinds.reshape(-1)[cores]
     size = max(1, _CHUNK // max(rows * steps, 1))
@@ -96,21 +97,21 @@ def price_latency(
     ]
     per_image = np.concatenate([part.per_image for part in parts])
     decided, busy = sum(part.decided for part in parts), sum(part.busy for part in parts)
-    whole = float(per_image[:, 1].sum())
+    total = float(per_image[:, 1].sum())
     busiest = int(np.argmax(decided))
     return Latency(
         per_image=per_image,
         per_step=np.asarray(sum(part.per_step for part in parts)) / images,
         spacing=np.concatenate([part.spacing for part in parts]),
         gated=np.concatenate([part.gated for part in parts]),
-        busy=(np.asarray(busy) / whole if whole else np.zeros(share.shape[1]))[cores],
+        busy=(np.asarray(busy) / total if total else np.zeros(share.shape[1]))[cores],
         busiest=tuple(placement.neuron_layers[row] for row in np.flatnonzero(share[:, busiest])),
-        busiest_share=float(np.max(decided) / whole) if whole else 0.0,
+        busiest_share=float(np.max(decided) / total) if total else 0.0,
     )
 
 
 class _Chunk:
-    """Times of some of the images; `share` are those of distinct cores."""
+    """Times of some of the images; `share` has the shares of distinct cores."""
 
     def __init__(
         self,
@@ -128,10 +129,10 @@ class _Chunk:
         self.barrier = profile.corners(_barrier(placement))
         counts = self.events.counts
         many = len(counts["synops"])
-        loads, beside = _loads(counts, profile), _processor_time(counts, profile)
+        loads, processor = _loads(counts, profile), _processor_time(counts, profile)
         reset = self._reset(counts["state_resets"])
-        self.per_image = beside.sum(axis=1) + reset
-        self.per_step = beside.sum(axis=0)
+        self.per_image = processor.sum(axis=1) + reset
+        self.per_step = processor.sum(axis=0)
         self.per_step[-1] += reset.sum(axis=0)
         self.spacing = self.per_image.copy()
         self.gated = np.zeros((many, 3))
@@ -176,7 +177,7 @@ class _Chunk:
     def _at_work(
         self, loads: npt.NDArray[np.float64], number: int, tick: HardwareStep
     ) -> npt.NDArray[np.float64]:
-        """Seconds of the rows whose turn it is, on each core, (units, images, cores, 3)."""
+        """Return the time in s of the rows that have their turn, (units, images, cores, 3)."""
         _, many, _, _, _ = loads.shape
         seconds = np.zeros((len(_UNITS), many, self.row_share.shape[1], 3))
         for step in {step for step, _ in tick.work}:
@@ -186,21 +187,21 @@ class _Chunk:
         return seconds
 
     def _idle(self, neurons: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Seconds of stepping neurons (images, rows) that have nothing to do, (images, cores, 3)."""
+        """Return the time in s for stepping idle `neurons`, (images, rows), as (images, cores, 3)."""
         if not self.events.counts["updates_idle"].any():
             return np.zeros((len(neurons), self.row_share.shape[1], 3))
         each = self.profile.corners("time.neuron_update_inactive")
         return np.asarray((neurons @ self.row_share)[:, :, None] * each)
 
     def _reset(self, resets: EventCounts) -> Corners:
-        """Seconds of clearing all neurons on the core that has most, (images, 3)."""
+        """Return the time in s to reset all neurons of the core with the most neurons, (images, 3)."""
         if not resets.any():
             return np.zeros((len(resets), 3))
         fullest = (resets.sum(axis=2) @ self.row_share).max(axis=1)
         return np.asarray(fullest[:, None] * self.profile.corners("time.state_reset"))
 
     def _wake(self, number: int) -> Corners | None:
-        """Seconds that cores take to step again, (images, cores, 3)."""
+        """Return the time in s that woken cores take to wake up, (images, cores, 3)."""
         if self.events.stepping is None:
             return None
         return self._waking(self.events.stepping.woken[:, :, number])
@@ -222,7 +223,7 @@ def _barrier(placement: CoreAssignment) -> str:
 
 
 def _processor_time(counts: Mapping[str, EventCounts], profile: Profile) -> Corners:
-    """Seconds of work of the processor beside the cores, (images, steps, 3)."""
+    """Return the time in s of the processor outside the cores, (images, steps, 3)."""
     images, _, steps = counts["synops"].shape
     seconds = np.zeros((images, steps, 3))
     for price in PRICES:
@@ -233,7 +234,7 @@ def _processor_time(counts: Mapping[str, EventCounts], profile: Profile) -> Corn
 
 
 def _loads(counts: Mapping[str, EventCounts], profile: Profile) -> npt.NDArray[np.float64]:
-    """Seconds of work of each row in its turns, (units, images, rows, steps, 3)."""
+    """Return the time in s of each row's work in its turns, (units, images, rows, steps, 3)."""
     loads = np.zeros((len(_UNITS), *counts["synops"].shape, 3))
     for price in PRICES:
         if price.event not in _APART and price.unit in _UNITS and counts[price.event].any():
@@ -245,9 +246,18 @@ def _loads(counts: Mapping[str, EventCounts], profile: Profile) -> npt.NDArray[n
 def _duration(
     seconds: npt.NDArray[np.float64], wake: Corners | None, barrier: Corners, profile: Profile
 ) -> tuple[Corners, npt.NDArray[np.intp], npt.NDArray[np.float64]]:
-    """Last of a hardware step, (images, 3), the core that decides it, (images,), and how long each works.
+    """Return the duration of a hardware step in s, the core that determines it, and each core's working time.
 
-    `seconds` are those of each core, (units, images, cores, 3); waking, (images, cores, 3), comes first.
+    Parameters
+    ----------
+    seconds : float (units, images, cores, 3)
+        Time of each unit of each core.
+    wake : float (images, cores, 3) or None
+        Time to wake up, which precedes the work.
+
+    Returns
+    -------
+    float (images, 3), int (images,), float (images, cores)
     """
     woken = 0.0 if wake is None else wake
     one_by_one = seconds.sum(axis=0) + woken

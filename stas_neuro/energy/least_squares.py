@@ -1,6 +1,7 @@
-"""Non-negative weighted least squares, with intervals and with what the measurements cannot tell apart.
+"""Non-negative weighted least squares, with intervals and collinearity diagnostics.
 
-Rows are runs, columns what is fitted. Columns are scaled to length 1, so that nothing depends on units.
+Rows are runs, columns are the fitted entries. Columns are scaled to length 1, so results do not depend on
+units.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ Numbers = npt.NDArray[np.float64]
 HARMFUL = 30.0
 """Condition index from which a dependency between columns degrades estimates (Belsley, Kuh, Welsch 1980)."""
 _SINGULAR = 1e-9
-"""Singular values below this part of the largest are taken as 0: rounding of counts, not information."""
+"""Singular values below this fraction of the largest are taken as 0: they are due to rounding of counts."""
 _PULL = 1e-6
-"""Weight of the prior where runs leave a combination of columns open: decides that, and nothing else."""
+"""Weight of the prior: small enough to affect only combinations of columns that runs do not determine."""
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """Runs to be explained.
+    """A least-squares problem.
 
     Parameters
     ----------
@@ -32,9 +33,9 @@ class Problem:
         Not negative; no column is all 0.
     measured : float (runs,)
     deviation : float (runs,) or None
-        Standard deviations of `measured`; None where they are not known, and taken as equal.
+        Standard deviations of `measured`; None if unknown, and then taken as equal.
     prior : float (columns,)
-        What a column is, where runs leave it open.
+        Value of a column that the runs do not determine.
     """
 
     counts: Numbers
@@ -43,7 +44,7 @@ class Problem:
     prior: Numbers
 
     def without(self, run: int) -> Problem:
-        """Leave a run out."""
+        """Return the problem without a run."""
         left = np.arange(len(self.measured)) != run
         deviation = None if self.deviation is None else self.deviation[left]
         return Problem(self.counts[left], self.measured[left], deviation, self.prior)
@@ -51,7 +52,7 @@ class Problem:
 
 @dataclass(frozen=True, eq=False)
 class _Scaled:
-    """A problem with weights in it, columns of length 1 (or 0) and `measured` of length 1."""
+    """A problem with weights applied, columns of length 1 (or 0) and `measured` of length 1."""
 
     matrix: Numbers
     measured: Numbers
@@ -69,17 +70,18 @@ class _Scaled:
         return _Scaled(matrix / columns, measured / length, columns, length)
 
     def decompose(self) -> tuple[Numbers, Numbers]:
-        """Give all singular values, (columns,), and the right vectors as rows."""
+        """Return all singular values, (columns,), and the right singular vectors as rows."""
         runs, columns = self.matrix.shape
-        # Of the left vectors, which nobody needs, all would take memory with the square of the runs.
+        # The left vectors are not needed; all of them would take memory quadratic in the number of runs.
         _, values, vectors = np.linalg.svd(self.matrix, full_matrices=runs < columns)
         return np.pad(values, (0, len(vectors) - len(values))), vectors
 
 
 def solve(problem: Problem) -> Numbers:
-    """Find the non-negative columns that explain the runs best, (columns,).
+    """Return the non-negative least-squares solution, (columns,).
 
-    Where that leaves some open, those nearest to the prior. Raises InputError where scipy is missing.
+    Where it is not unique, the result is the solution closest to the prior. Raises InputError where scipy is
+    not installed.
     """
     try:
         from scipy.optimize import nnls
@@ -98,16 +100,18 @@ def solve(problem: Problem) -> Numbers:
 
 
 def intervals(problem: Problem, fitted: Numbers, confidence: float) -> Numbers:
-    """Give the ends, (columns, 2), between which each column lies; `fitted` (columns,) are those of `solve`.
+    """Return the confidence interval of each column, (columns, 2).
 
-    They are those of the fit without the constraint, cut off at 0; where that fit is below 0 they are those
-    around 0. Normal errors given, each holds the truth with at least `confidence`, whichever columns the
-    constrained fit puts at 0. (A bootstrap of a few runs often draws too few different ones to fit anything.)
-    The scatter is that of the residuals, with the constraint where it is larger (runs that ask for less than
-    nothing of a column do not follow the sum), or the given one where that is larger still; the quantile is
-    Student's. A column that the runs leave open lies between 0 and what explains a run alone.
+    `fitted`, (columns,), is the result of `solve`. The interval is that of the unconstrained fit, clipped at
+    0; if that fit is negative, an interval around 0. With normal errors, each interval contains the true
+    value with a probability of at least `confidence`, whichever columns the constrained fit sets to 0. (A
+    bootstrap of a few runs often draws too few different runs for a fit.) The variance is that of the
+    residuals of the unconstrained or of the constrained fit (runs that would fit better with a negative
+    column do not follow the model), or that of the given deviations, whichever is the largest; the quantile
+    is Student's. The interval of a column that the runs do not determine is from 0 to the value that explains
+    a run alone.
 
-    There are more runs than columns, or as many with their deviations.
+    Requires more runs than columns, or as many if deviations are given.
     """
     from scipy.special import ndtri, stdtrit
 
@@ -142,13 +146,13 @@ def intervals(problem: Problem, fitted: Numbers, confidence: float) -> Numbers:
 
 
 def condition(problem: Problem) -> float:
-    """Give the condition number of the scaled columns; endless where runs leave a combination open."""
+    """Return the condition number of the scaled columns; inf where runs do not determine a combination."""
     values, _ = _Scaled.of(problem).decompose()
     return float(values[0] / values[-1]) if values[-1] >= _SINGULAR * values[0] else float("inf")
 
 
 def leverage(problem: Problem) -> Numbers:
-    """Give the part that each run has in its own fitted value, (runs,): 1 where it decides that alone."""
+    """Return the leverage of each run, (runs,): 1 where a run alone determines its fitted value."""
     matrix = _Scaled.of(problem).matrix
     vectors, values, _ = np.linalg.svd(matrix, full_matrices=False)
     share: Numbers = (vectors[:, values >= _SINGULAR * values[0]] ** 2).sum(axis=1)
@@ -156,7 +160,7 @@ def leverage(problem: Problem) -> Numbers:
 
 
 def inflation(problem: Problem) -> Numbers:
-    """Give by how much the other columns inflate the variance of each, (columns,); endless where open."""
+    """Return the variance inflation factor of each column, (columns,); inf where it is not determined."""
     values, vectors = _Scaled.of(problem).decompose()
     kept = values >= _SINGULAR * values[0]
     open_ = (np.abs(vectors[~kept]) > 1e-6).any(axis=0)
@@ -164,10 +168,10 @@ def inflation(problem: Problem) -> Numbers:
     return np.where(open_, np.inf, inflated)
 
 
-def alike(problem: Problem) -> list[tuple[int, int]]:
-    """Name the pairs of columns that the runs cannot tell apart, the worst first.
+def collinear(problem: Problem) -> list[tuple[int, int]]:
+    """Return the pairs of columns that the runs cannot separate, the worst first.
 
-    One pair for each condition index above `HARMFUL`: the two columns with the largest part in it.
+    There is one pair for each condition index above `HARMFUL`: the two columns that contribute most to it.
     """
     values, vectors = _Scaled.of(problem).decompose()
     pairs: list[tuple[int, int]] = []

@@ -1,4 +1,4 @@
-"""Measured runs, as calibration reads them: a CSV file with a row a run."""
+"""Measured runs for calibration, read from a CSV file with one row per run."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ from stas_neuro.files import read_bytes
 
 LABEL = "run"
 RUNS_LIMIT = 1000
-"""Of runs: a fit leaves out each of them in turn."""
+"""Largest number of runs; a fit is repeated without each of them."""
 _SIZE_LIMIT = 1 << 24
 BUSIEST = "busiest_"
-"""Prefix of counts on the core that decides each hardware step, which its time depends on."""
+"""Prefix of counts on the core that determines the duration of each hardware step."""
 QUANTITIES: Mapping[str, str] = {
     "energy_j": "measured energy of the run in J",
     "energy_std_j": "its standard deviation in J",
     "time_s": "measured time of the run in s",
     "time_std_s": "its standard deviation in s",
-    "latency_s": "time for which static power flowed in s; time_s if not given",
-    "cores": "cores in use, where static power is that of a core",
-    "chips": "chips in use, where static power is that of a chip, and for management power",
+    "latency_s": "time during which static power was drawn in s; default: time_s",
+    "cores": "cores in use, if static power is per core",
+    "chips": "chips in use, if static power is per chip, and for management power",
     "hardware_steps": "hardware steps of the run, each with its barrier",
 }
-"""Columns besides counts of events."""
+"""Columns other than event counts."""
 EVENTS = tuple(price.event for price in PRICES)
 
 
 @dataclass(frozen=True, eq=False)
 class Measurements:
-    """Runs with what they did and what they took.
+    """Event counts and measured quantities of runs.
 
     Parameters
     ----------
     source : str
-        File they come from.
+        File they were read from.
     sha256 : str
-        Of its content.
+        SHA-256 of its content.
     runs : tuple of str
-        Label of each.
+        Label of each run.
     columns : mapping of name to float (runs,)
-        Counts of `EVENTS`, the same on the busiest core, and `QUANTITIES`; none negative.
+        Counts of `EVENTS`, of all cores and of the busiest core, and `QUANTITIES`; none are negative.
     """
 
     source: str
@@ -60,28 +60,30 @@ class Measurements:
 
 
 def read_measurements(path: str | Path) -> Measurements:
-    """Read a CSV file: a header, then a row a run.
+    """Read a CSV file: a header, then one row per run.
 
     Raises
     ------
     InputError
-        Naming file, row and column, when a column is unknown or a cell is not a number of at least 0.
+        When the file is not valid CSV, a column is unknown, or a cell is not a number of at least 0. The
+        message names the file, row and column.
     """
     content = read_bytes(Path(path), _SIZE_LIMIT)
     try:
         rows = [row for row in csv.reader(io.StringIO(content.decode("utf-8-sig")), strict=True) if row]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: {error}", "give a CSV file in UTF-8") from error
+        raise InputError(f"{path}: {error}", "use a CSV file in UTF-8") from error
     header = [name.strip() for name in rows[0]] if rows else []
     _check_header(str(path), header)
     if len(rows) < 2:
-        raise InputError(f"{path} has no run", "give a row for each measured run")
+        raise InputError(f"{path} has no run", "add a row for each measured run")
     if len(rows) - 1 > RUNS_LIMIT:
-        raise InputError(f"{path} has {len(rows) - 1} runs", f"give at most {RUNS_LIMIT}")
+        raise InputError(f"{path} has {len(rows) - 1} runs", f"use at most {RUNS_LIMIT}")
     for number, row in enumerate(rows[1:], 1):
         if len(row) != len(header):
             raise InputError(
-                f"{path}: run {number} has {len(row)} cells, the header {len(header)}", "mend it"
+                f"{path}: run {number} has {len(row)} cells, the header has {len(header)}",
+                "use as many cells as the header",
             )
     labels = [str(number) for number in range(1, len(rows))]
     if LABEL in header:
@@ -104,11 +106,11 @@ def _check_header(path: str, header: list[str]) -> None:
     for name in header:
         if name not in known:
             raise InputError(
-                f"{path}: no column is called '{name}'",
+                f"{path}: there is no column '{name}'",
                 f"use {', '.join((LABEL, *QUANTITIES, *EVENTS))}, or {BUSIEST} before an event",
             )
         if header.count(name) > 1:
-            raise InputError(f"{path}: column {name} occurs twice", "keep one of both")
+            raise InputError(f"{path}: column {name} occurs more than once", "remove all but one")
 
 
 def _number(cell: str, name: str, where: str) -> float:
@@ -116,9 +118,9 @@ def _number(cell: str, name: str, where: str) -> float:
     try:
         number = parse_number(text)
     except BadDocument as error:
-        raise InputError(f"{where}: {name} {error}", "give a number, 0 or more") from error
+        raise InputError(f"{where}: {name} {error}", "use a number of at least 0") from error
     if number < 0:
-        raise InputError(f"{where}: {name} is '{text}'", "give a number, 0 or more")
+        raise InputError(f"{where}: {name} is '{text}'", "use a number of at least 0")
     if number == 0 and name in ("energy_std_j", "time_std_s"):
-        raise InputError(f"{where}: {name} is 0", "give the standard deviation, or leave the column out")
+        raise InputError(f"{where}: {name} is 0", "use the standard deviation, or remove the column")
     return number

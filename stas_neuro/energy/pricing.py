@@ -1,7 +1,8 @@
-"""What a run costs on a chip: activity times profile, with the interval and the source of every number.
+"""Price of a run on a chip: activity times profile, with an interval and a source for every number.
 
-Intervals are propagated by pricing three times: all entries low, at their value, high. Counts and entries
-are not negative and enter by sums, products and maxima: totals grow with every entry, so the ends are exact.
+Intervals are propagated by pricing three times: with all entries low, at their value, and high. Counts and
+entries are not negative and are combined by sums, products and maxima, so totals increase with every entry
+and the bounds are exact.
 """
 
 from __future__ import annotations
@@ -25,26 +26,27 @@ from stas_neuro.energy.timing import SCHEDULES, HardwareStep, Schedule, fastest,
 from stas_neuro.errors import InputError
 
 OP_COUNT = "cmos45"
-"""Profile of the operation count that the literature reports, given beside every chip's price."""
+"""Profile of the operation count used in the literature, reported with every chip's price."""
 _DYNAMIC = ("dynamic_energy_j", "halting_energy_j", "visit_energy_j", "dynamic_energy_per_image_j")
-"""Fields that are not known where the chip has no energy of any event."""
+"""Fields that are unknown where the profile has no energy of any event."""
 _PACKING = ["limits.neurons_per_core", "limits.synaptic_memory_per_core", "limits.cores_per_chip"]
-"""What the cores and chips of a run without a mapping depend on."""
+"""Entries that determine the cores and chips of a run without a mapping."""
 _PACKED = (
-    "cores by first-fit packing, work shared evenly by the cores of a layer: placements do better or worse"
+    "cores by first-fit packing, work divided evenly among the cores of a layer: a placement may cost less "
+    "or more"
 )
 _UNMAPPED = (
     "input and output of the host, hops between cores, copies of a spike to several cores, spikes that a "
-    "single-pass stem sends again in each model step, and messages that send a sum of residuals on are not "
-    "priced: they are known of a run on cores only"
+    "single-pass stem sends again in each model step, and messages that forward a sum of residuals are not "
+    "priced: they are known only for a run on cores"
 )
 _MAPPED = (
-    "cores as the run was placed; time that messages take from tile to tile, and waiting for one another on "
-    "the way, is not priced"
+    "cores as placed for the run; the time that messages take from tile to tile, including congestion, is "
+    "not priced"
 )
 _LEFT_OUT = (
-    "pooling of spikes and the stem's integration over time are not priced, nor the additions of sums of "
-    "residuals",
+    "pooling of spikes, the stem's integration over time, and the additions in sums of residuals are not "
+    "priced",
     "a product of two spikes (attention, gates of channels) is priced as one synaptic operation; neither the "
     "memory for K^T V or Q K^T nor a hardware step for the second product, which needs the first, is priced",
 )
@@ -60,7 +62,8 @@ def estimate(
 ) -> Estimate:
     """Price a run on a chip.
 
-    Also on a chip that cannot take the network: then the price is a what-if, and `what_if` says why.
+    A chip that does not support the network is priced, too: the price is then a what-if, and `what_if` has
+    the reasons.
 
     Parameters
     ----------
@@ -69,28 +72,28 @@ def estimate(
     profile : Profile or str
         A profile, or the name or path of one.
     gating : one of `GATINGS`, optional
-        What becomes of halted tokens; `none` for a run that computed them, else `silent`, if not given.
+        How halted tokens are treated. Default: `none` for a run that computed them, else `silent`.
     schedule : one of `SCHEDULES`, optional
-        How model steps become hardware steps; the fastest that the run allows if not given.
+        How model steps are mapped to hardware steps. Default: the fastest schedule that the run allows.
     weight_bits : int
-        Bits of a weight in synaptic memory; a run on cores is placed already.
+        Bits of a weight in synaptic memory. For a run on cores it does not change the placement.
 
     Raises
     ------
     MissingEntry
-        When a price needs an entry that the profile neither gives nor declares unavailable.
+        When a price needs an entry that the profile neither has nor declares unavailable.
     CannotRun
-        When the chip cannot hold the network, or its cores cannot be gated so.
+        When the network does not fit the chip, or its cores do not support the gating mode.
     InputError
-        When the activity has no image, does not fit the chip or contradicts itself, or the run computed
-        halted tokens and `gating` is not `none`.
+        When the activity has no image, does not fit the chip or is inconsistent, or the run computed halted
+        tokens and `gating` is not `none`.
     """
     schedule = fastest(activity) if schedule is None else schedule
     for what, given, known in (("gating", gating, GATINGS), ("schedule", schedule, SCHEDULES)):
         if given is not None and given not in known:
-            raise InputError(f"no {what} is called '{given}'", f"use one of {', '.join(known)}")
+            raise InputError(f"there is no {what} '{given}'", f"use one of {', '.join(known)}")
     if activity.images == 0:
-        raise InputError("the activity covers no image", "run at least one")
+        raise InputError("the activity has no images", "run at least one image")
     profile = load_profile(profile) if isinstance(profile, str) else profile
     gating = gating_of(activity, gating)
     check_gating(activity, profile, gating)
@@ -100,7 +103,7 @@ def estimate(
     unavailable: dict[str, str] = {}
     dynamic = price_events(activity, events, profile, unavailable)
     priced = bool(profile.energy) or not unavailable
-    if not priced:  # what has no price is not free
+    if not priced:  # events without a price are not free
         why = f"no event has a price: {next(iter(unavailable.values()))}"
         unavailable |= dict.fromkeys(_DYNAMIC, why)
     stream = _steps_an_image(activity) if schedule == "pipelined" else 0
@@ -181,7 +184,7 @@ def _op_count_profile() -> Profile:
 
 
 def op_count(activity: Activity, gating: Gating | None = None) -> Interval:
-    """Give the energy in J of an inference by the literature's 45 nm operation count, mean over images."""
+    """Return the energy per image in J by the literature's 45 nm operation count."""
     profile = _op_count_profile()
     events = count_events(activity, gating_of(activity, gating), profile.graded_spikes, None)
     return interval(price_events(activity, events, profile, {}).per_image.mean(axis=0))
@@ -208,7 +211,7 @@ def _latency(
 def _power(
     name: str, placement: CoreAssignment | None, profile: Profile, unavailable: dict[str, str]
 ) -> Corners | None:
-    """Power in W, (3,); management is that of every chip."""
+    """Return the static or management power of all cores or chips in W, (3,); management is per chip."""
     reason = profile.reason(f"power.{name}") or profile.reason("limits")
     if reason is not None or placement is None:
         unavailable[f"{name}_power_w"] = str(reason)
@@ -220,7 +223,7 @@ def _power(
 def _energy(
     name: str, power: Corners | None, took: Latency | None, unavailable: dict[str, str]
 ) -> Corners | None:
-    """Energy in J that a power takes during the latency, (images, 3)."""
+    """Return the energy in J of a power over the latency, (images, 3)."""
     if power is None or took is None:
         cause = f"{name}_power_w" if power is None else "latency_s"
         unavailable[f"{name}_energy_j"] = unavailable[cause]
@@ -229,7 +232,7 @@ def _energy(
 
 
 def _spared(took: Latency, profile: Profile) -> Corners:
-    """Static energy in J that cores do not take while they are gated, (images, 3)."""
+    """Return the static energy in J saved while cores are gated, (images, 3)."""
     per_core = profile.corners("power.static") - profile.corners("power.static_gated")
     if profile.static_scope == "chip":
         per_core = per_core / profile.limit("cores_per_chip")
@@ -237,7 +240,7 @@ def _spared(took: Latency, profile: Profile) -> Corners:
 
 
 def _steps_an_image(activity: Activity) -> int:
-    """Hardware steps from an image to the next: a pipeline's stages are busy a step for each model step."""
+    """Count the hardware steps from one image to the next: a pipeline stage takes one per model step."""
     phases = [phase_of(label) for label in activity.steps]
     return max(phases.count(layer.phase) for layer in activity.layers)
 
@@ -248,7 +251,7 @@ def _core_steps(
     placement: CoreAssignment | None,
     unavailable: dict[str, str],
 ) -> Corners | None:
-    """How often each core is stepped, mean of an image, (cores,)."""
+    """Count the hardware steps in which each core is stepped, mean per image, float (cores,)."""
     if ticks is None or placement is None or not events.idles:
         reason = unavailable.get("latency_s", UNMAPPED_CORE)
         for name in ("core_steps", "core_steps_gated", "neuron_updates_gated"):
@@ -266,7 +269,7 @@ def _gated_core_steps(core_steps: Corners | None, ticks: Sequence[HardwareStep] 
 
 
 def _gated_updates(activity: Activity, events: Events, core_steps: Corners | None) -> float | None:
-    """How often neurons are not stepped, mean of an image: those of cores that stand still."""
+    """Count the updates saved on neurons of cores that are not stepped, mean per image."""
     if core_steps is None:
         return None
     if events.stepping is None:
@@ -285,20 +288,20 @@ def _assumptions(
     ticks: Sequence[HardwareStep] | None,
     placement: CoreAssignment | None,
 ) -> tuple[str, ...]:
-    told = [f"gating {gating}: {GATINGS[gating]}"]
+    assumptions = [f"gating {gating}: {GATINGS[gating]}"]
     if gating == "none" and activity.counts["updates_gated"].any():
-        told.append(ESTIMATED_NONE)
+        assumptions.append(ESTIMATED_NONE)
     if gating == "core" and not activity.cores:
-        told.append(UNMAPPED_CORE)
+        assumptions.append(UNMAPPED_CORE)
     if ticks is not None:
-        told.append(f"schedule {schedule}: {SCHEDULES[schedule]}")
+        assumptions.append(f"schedule {schedule}: {SCHEDULES[schedule]}")
     if placement is not None:
-        told.append(_MAPPED if activity.cores else _PACKED)
+        assumptions.append(_MAPPED if activity.cores else _PACKED)
         if placement.chips > 1 and "time.barrier_multi_chip" in profile.entries():
-            told.append(f"{placement.chips} chips: {profile.entry('time.barrier_multi_chip').note}")
+            assumptions.append(f"{placement.chips} chips: {profile.entry('time.barrier_multi_chip').note}")
     if not activity.cores:
-        told.append(_UNMAPPED)
-    return (*told, *_LEFT_OUT, *profile.notes)
+        assumptions.append(_UNMAPPED)
+    return (*assumptions, *_LEFT_OUT, *profile.notes)
 
 
 def _mean(per_image: Corners | None) -> Interval | None:
@@ -306,15 +309,15 @@ def _mean(per_image: Corners | None) -> Interval | None:
 
 
 def _rate(seconds: Corners, unavailable: dict[str, str]) -> Interval | None:
-    """Images a second, of the mean time from one to the next; it is highest where that is lowest."""
+    """Return the images per second, from the mean time between images; high where that is low."""
     mean = seconds.mean(axis=0)
     if not mean.all():
-        unavailable["throughput_images_per_s"] = "by the profile an image may take no time"
+        unavailable["throughput_images_per_s"] = "the time of an image may be 0 by the profile"
         return None
     return interval(1 / mean[::-1])
 
 
 def _spread(per_image: Corners) -> Spread:
-    # An observed image rather than a value between two: p99 of ten images is the worst of them.
+    # Take an observed image, do not interpolate: p99 of ten images is the worst of them.
     median, p99, worst = np.percentile(per_image, [50, 99, 100], axis=0, method="inverted_cdf")
     return Spread(median=interval(median), p99=interval(p99), worst=interval(worst))

@@ -1,4 +1,4 @@
-"""The form of an estimate: plain data with SI units in the names. docs/energy.md defines every field."""
+"""Data classes of an estimate, with SI units in the field names. docs/energy.md defines every field."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stas_neuro.energy.figures import Figures, disclaimer_of
 
 @dataclass(frozen=True)
 class Interval:
-    """A number with its lowest and highest."""
+    """A value with its lower and upper bound."""
 
     value: float
     low: float
@@ -22,14 +22,14 @@ class Interval:
 
 
 def interval(corners: npt.NDArray[np.float64]) -> Interval:
-    """Make an interval of numbers at (low, value, high)."""
+    """Make an interval from an array (low, value, high)."""
     low, value, high = corners.tolist()
     return Interval(value=value, low=low, high=high)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """How a quantity varies over images."""
+    """Distribution of a quantity over images: median, 99th percentile and maximum."""
 
     median: Interval
     p99: Interval
@@ -38,7 +38,7 @@ class Spread:
 
 @dataclass(frozen=True, kw_only=True)
 class EventCost:
-    """One kind of event: how many an image, what they cost, and where that price comes from."""
+    """One kind of event: its mean count and energy per image, and the source of its price."""
 
     event: str
     count: float
@@ -51,7 +51,7 @@ class EventCost:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerCost:
-    """One layer of the network: dynamic energy of an image, and cores that hold the neurons it feeds."""
+    """One layer of the network: dynamic energy per image, and number of cores with neurons that it feeds."""
 
     name: str
     kind: str
@@ -62,7 +62,7 @@ class LayerCost:
 
 @dataclass(frozen=True, kw_only=True)
 class StepCost:
-    """One step of the record, of an image."""
+    """One step of the record; means per image."""
 
     step: str
     dynamic_energy_j: Interval
@@ -72,7 +72,7 @@ class StepCost:
 
 @dataclass(frozen=True, kw_only=True)
 class CoreCost:
-    """One core, of an image; `core` is None for what is done beside the cores."""
+    """One core; means per image. `core` is None for work outside the cores."""
 
     core: int | None
     chip: int | None
@@ -84,7 +84,7 @@ class CoreCost:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenCost:
-    """One token, of an image; docs/energy.md says how energy is shared by tokens."""
+    """One token; means per image. docs/energy.md defines how energy is divided among tokens."""
 
     token: int
     visits: float
@@ -93,12 +93,12 @@ class TokenCost:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """Cost of one inference, mean over the images unless the field says otherwise.
+    """Cost of one inference, mean over the images unless the field name says otherwise.
 
-    `what_if` has the reasons why the chip cannot take the network, as far as the record of the run shows:
-    with any of them the cost is a what-if. None where nobody knows.
+    `what_if` has the reasons why the chip does not support the network, as far as the record of the run shows
+    them; if there are any, the cost is a what-if. None if this is unknown.
 
-    `figures` are the entries of the profile that it rests on, and `disclaimer` says what these rest on.
+    `figures` are the profile entries that the cost depends on, and `disclaimer` states their basis.
     """
 
     disclaimer: str = field(init=False)
@@ -147,13 +147,13 @@ class Estimate:
         object.__setattr__(self, "disclaimer", disclaimer_of([self.figures]))
 
     def to_json(self) -> dict[str, Any]:
-        """Give plain dicts and lists for `json.dumps`; an interval is {"value", "low", "high"}."""
+        """Return plain dicts and lists for `json.dumps`; an interval is {"value", "low", "high"}."""
         document: dict[str, Any] = _plain(self)
         return document
 
 
 def _plain(value: Any) -> Any:
-    """Do as `dataclasses.asdict`, whose copies of numbers and texts take long for many thousand cores."""
+    """Do as `dataclasses.asdict`, but without copying leaves, which is slow for many thousand cores."""
     if isinstance(value, tuple):
         return tuple(map(_plain, value))
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""How long runs take on each schedule they allow, and what late decisions change."""
+"""Latency of runs on each schedule they allow, and the effect of late decisions."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ from stas_neuro.energy.timing import Schedule, fastest
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleCost:
-    """One run on one schedule of one chip. `visits_changed` are those that the first run has otherwise.
+    """One run on one schedule of one chip.
 
-    `unchecked` says what is not known of it and the first run: that they can be compared is not certain then.
+    `visits_changed` is the fraction of visits that differ from those of the first run. `unchecked` lists the
+    facts about this and the first run that are unknown; if there are any, it is not certain that the runs are
+    comparable.
     """
 
     profile: str
@@ -40,9 +42,9 @@ def compare_schedules(
     gating: Gating | None = None,
     weight_bits: int = 8,
 ) -> tuple[ScheduleCost, ...]:
-    """Price runs of the same images on every schedule they allow, on chips that have a latency.
+    """Price runs of the same images on every schedule they allow, on all chips whose latency is known.
 
-    The first run is the one that others are compared with. Runs that computed halted tokens are priced so.
+    Other runs are compared with the first. Runs that computed halted tokens are priced with gating `none`.
 
     Raises
     ------
@@ -86,7 +88,7 @@ def _allowed(activity: Activity) -> tuple[Schedule, ...]:
 
 
 def _changed(first: Activity, other: Activity) -> float | None:
-    """Part of the visits that two runs of the same images and one network decide otherwise."""
+    """Return the fraction of visits that differ between two runs; None if they cannot be compared."""
     halts = any(row.kind == "HaltAccumulate" for row in other.layers)
     if not halts or first.visits is None or other.visits is None:
         return None

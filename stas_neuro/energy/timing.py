@@ -1,4 +1,4 @@
-"""Hardware steps: the barrier-synchronised ticks that the model steps of one inference take on a chip."""
+"""Hardware steps: the barrier-synchronised ticks of the chip that execute the model steps of an inference."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from stas_neuro.errors import InputError
 
 Schedule = Literal["raster", "pipelined", "pipelined-stale"]
 SCHEDULES: dict[Schedule, str] = {
-    "raster": "one spiking stage of one model step after another; neurons keep their state while others work",
-    "pipelined": "model steps follow each other one hardware step apart, all stages at work",
-    "pipelined-stale": "model steps begin before the one before has ended: halting decides by the scores "
+    "raster": "one spiking stage of one model step at a time; neurons keep their state while others work",
+    "pipelined": "model steps start one hardware step apart, with all stages at work",
+    "pipelined-stale": "model steps start before the previous one has ended: halting decides with the scores "
     "that have arrived, as it did in this run",
 }
-"""What each schedule means, as reports tell it."""
+"""Meaning of each schedule, as shown in reports."""
 
 
 STEPS_LIMIT = 1 << 14
-"""Hardware steps of an inference: 32 model steps of a network of 24 blocks take less than 5000."""
+"""Largest number of hardware steps of an inference: 32 model steps of 24 blocks take less than 5000."""
 
 
 @dataclass(frozen=True)
 class HardwareStep:
-    """One tick: `work` are the (step index, stage) pairs done in it, `step` is the one it is accounted to."""
+    """One tick: `work` has the (step index, stage) pairs executed in it; its cost is attributed to `step`."""
 
     step: int
     work: tuple[tuple[int, int], ...]
 
 
 def phase_of(label: str) -> str:
-    """Give the phase that a step of a record belongs to."""
+    """Return the phase that a step of a record belongs to."""
     return label.rstrip("0123456789")
 
 
 def fastest(activity: Activity) -> Schedule:
-    """Name the fastest schedule that a run allows: pipelined where no layer feeds the next model step."""
+    """Return the fastest schedule that a run allows: pipelined where no layer feeds the next model step."""
     if activity.late:
         return "pipelined-stale"
     return "raster" if any(layer.feedback for layer in activity.layers) else "pipelined"
@@ -46,25 +46,25 @@ def hardware_steps(activity: Activity, schedule: Schedule) -> tuple[HardwareStep
     """List the hardware steps of one inference, in order.
 
     Phases (`once`, the `stem` steps, the model steps, `end`) follow each other. T steps of S spiking stages
-    take S + (T - 1) * interval hardware steps, where a step begins `interval` after the one before: S in
-    raster order, 1 pipelined, S - late where decisions are late, which only those of model steps are.
+    take S + (T - 1) * interval hardware steps, where `interval` is the distance between the starts of two
+    steps: S in raster order, 1 if pipelined, S - late with late decisions (model steps only).
 
     Raises
     ------
     InputError
-        When a layer has no stage, the schedule needs scores that come too late for it, or the run decided
-        by late scores and the schedule is another.
+        When a layer has no stage, the schedule needs scores earlier than they are available, or the
+        schedule does not match the lateness of the run's decisions.
     """
     feedback = [layer.name for layer in activity.layers if layer.feedback]
     if schedule == "pipelined" and feedback:
         raise InputError(
-            f"layer {feedback[0]} feeds the next model step, so that steps cannot be pipelined",
+            f"layer {feedback[0]} feeds the next model step, so steps cannot be pipelined",
             "use the raster schedule, or a halting mode without feedback (rectangular, block)",
         )
     if (schedule == "pipelined-stale") != bool(activity.late):
         raise InputError(
-            f"decisions of the run are {activity.late} hardware steps late, the schedule is {schedule}",
-            "price a run of a network compiled for that schedule",
+            f"decisions of the run are {activity.late} hardware steps late, but the schedule is {schedule}",
+            "price a run of a network compiled for this schedule",
         )
     ticks: list[HardwareStep] = []
     for phase in PHASES:
@@ -74,20 +74,18 @@ def hardware_steps(activity: Activity, schedule: Schedule) -> tuple[HardwareStep
         if phase == "step" and steps:
             if not 0 <= activity.late < max(stages, 1):
                 what = f"decisions are {activity.late} hardware steps late, a model step has {stages}"
-                raise InputError(what, "give late as 0 or fewer than these")
+                raise InputError(what, "set late to 0, or to fewer steps than that")
             interval -= activity.late
         if len(ticks) + stages + (len(steps) - 1) * interval > STEPS_LIMIT:
             what = f"{len(steps)} steps of phase {phase} with {stages} stages each"
-            raise InputError(what, f"an inference of at most {STEPS_LIMIT} hardware steps is priced")
+            raise InputError(what, f"use fewer: an inference may take at most {STEPS_LIMIT} hardware steps")
         ticks += _phase(steps, stages, interval)
     return tuple(ticks)
 
 
 def _stage(layer: Layer) -> int:
     if layer.stage is None:
-        raise InputError(
-            f"layer {layer.name} has no stage", "give it one: 0 where each step is one hardware step"
-        )
+        raise InputError(f"layer {layer.name} has no stage", "set it: 0 where each step is one hardware step")
     return layer.stage
 
 

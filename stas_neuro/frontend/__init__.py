@@ -1,1 +1,1 @@
-"""From models to graphs."""
+"""Lowering of torch models to graphs, and traces of torch models."""

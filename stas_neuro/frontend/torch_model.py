@@ -1,7 +1,7 @@
-"""Lowers a torch STAS model to a traced graph.
+"""Lower a torch STAS model to a traced graph.
 
-Structure and weights are read off its modules. The configuration decides only what no module holds:
-accumulation, readout, time steps, score and epsilon.
+Structure and weights are read from its modules. The configuration is used only for what modules do not
+contain: accumulation, readout, time steps, score and epsilon.
 """
 
 from __future__ import annotations
@@ -60,20 +60,20 @@ LEAVES = (
     nn.Linear,
     nn.MaxPool2d,
 )
-"""Modules of which each becomes a node."""
+"""Modules that each become a node."""
 Value = tuple[str, str]
 """A node's name and one of its output ports."""
 
 
 class LoweringError(InputError):
-    """A model that a graph cannot say; `problems` has each reason."""
+    """A model that cannot be expressed as a graph; `problems` has every reason."""
 
     problems: tuple[Problem, ...]
 
     def __init__(self, *problems: Problem) -> None:
         super().__init__(
             "model cannot be lowered: " + " | ".join(map(str, problems)),
-            remedy="change the model where it says so, or lower it by hand to stas_neuro.ir",
+            remedy="change the model as stated, or lower it by hand to stas_neuro.ir",
         )
         self.problems = problems
 
@@ -82,12 +82,12 @@ class LoweringError(InputError):
 
 
 def lower(model: StasModel) -> Graph:
-    """The traced graph of a model in its own dtype, node names being its module paths.
+    """Return the traced graph of a model, in the model's dtype; node names are module paths.
 
     Raises
     ------
     LoweringError
-        If anything in the model would be lost or changed by lowering; every reason is told at once.
+        If lowering would lose or change anything in the model. The error has every reason.
     """
     return _Lowering(model).graph()
 
@@ -100,7 +100,7 @@ class _Lowering:
         self.edges: list[Edge] = []
         self.tensors: dict[str, Array] = {}
         self.problems = Problems()
-        self.read: set[str] = set()  # modules that the graph accounts for
+        self.read: set[str] = set()  # modules that are part of the graph
 
     def graph(self) -> Graph:
         config = self.config
@@ -110,7 +110,7 @@ class _Lowering:
         self._add(Output(name="output", phase=Phase.END, scope="head"), x=logits)
         for name, module in self.model.named_modules():
             if name not in self.read and type(module) in LEAVES:
-                self.problems.add(name, f"{type(module).__name__} has no place in the graph", "remove it")
+                self.problems.add(name, f"{type(module).__name__} is not part of the graph", "remove it")
         if self.problems.found:
             raise LoweringError(*self.problems.found)
         return Graph(
@@ -132,15 +132,15 @@ class _Lowering:
             where = name or "model"
             if type(module) not in (*CONTAINERS, *LEAVES):
                 self.problems.add(
-                    where, f"{type(module).__name__} is no module of a STAS model", "replace it"
+                    where, f"{type(module).__name__} is not a module of a STAS model", "replace it"
                 )
             if "forward" in vars(module):
-                self.problems.add(where, "its forward is replaced", "remove that")
+                self.problems.add(where, "its forward is replaced", "restore the original")
             if module._forward_hooks or module._forward_pre_hooks:
                 self.problems.add(where, "has forward hooks, which may change its values", "remove them")
         for name, tensor in model.state_dict().items():
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                self.problems.add(name, "holds NaN or infinite values", "train again")
+                self.problems.add(name, "has NaN or infinite values", "train again")
         dtype = model.head.weight.dtype
         if dtype not in (torch.float32, torch.float64):
             what = f"its weights are {str(dtype).removeprefix('torch.')}"
@@ -160,10 +160,10 @@ class _Lowering:
         if stem is None:
             return x
         for field in ("stem", "event_input", "time_steps", "patch_size"):
-            built, said = getattr(stem.config, field), getattr(config, field)
-            if built != said:
+            built, wanted = getattr(stem.config, field), getattr(config, field)
+            if built != wanted:
                 self.problems.add(
-                    "stem", f"built for {field}={built!r}, not {said!r}", "build the model anew"
+                    "stem", f"built for {field}={built!r}, not {wanted!r}", "build the model again"
                 )
         if config.event_input and config.stem == "one-step":
             x, phase = self._integrate(x), Phase.ONCE
@@ -201,7 +201,7 @@ class _Lowering:
         for key, only in (("groups", 1), ("dilation", (1, 1)), ("padding_mode", "zeros")):
             if getattr(module, key) != only:
                 what = f"{key}={getattr(module, key)!r}, only {only!r} can be lowered"
-                self.problems.add(name, what, "build the layer so")
+                self.problems.add(name, what, f"build the layer with {key}={only!r}")
         node = Conv2d(
             name=name,
             phase=phase,
@@ -248,10 +248,10 @@ class _Lowering:
         depth = len(self.model.blocks)
         if depth != config.depth:
             self.problems.add(
-                "blocks", f"{depth}, not the configuration's {config.depth}", "build the model anew"
+                "blocks", f"{depth}, not the configuration's {config.depth}", "build the model again"
             )
         outputs: list[Value] = []
-        masks: list[Edge | None] = []  # alive of each block, its destination still open
+        masks: list[Edge | None] = []  # alive of each block, without a destination yet
         for l in range(depth):
             alive = self._alive(l)
             masks.append(alive)
@@ -285,7 +285,7 @@ class _Lowering:
         return self._readout(outputs, masks)
 
     def _alive(self, l: int) -> Edge | None:
-        """The mask of block ``l``: from the block before, or over a step from the last one."""
+        """Return the mask of block ``l``: from the block before, or from the last, delayed by a step."""
         mode, last = self.config.accumulate, self.config.depth - 1
         if mode == "off" or (mode in ("block", "rectangular") and l == 0):
             return None
@@ -331,8 +331,8 @@ class _Lowering:
         def add(part: str, a: Value, b: Value) -> Value:
             return self._add(Add(name=f"{name}.{part}", phase=Phase.STEP, scope=scope), a=a, b=b)
 
-        seen = lif("in", x) if block.spikingformer else x
-        q, k, v = (lif(part, linear(part, seen)) for part in "qkv")
+        entering = lif("in", x) if block.spikingformer else x
+        q, k, v = (lif(part, linear(part, entering)) for part in "qkv")
         if block.sdsa:
             columns = MaskedColumnSum(name=f"{name}.kv", phase=Phase.STEP, scope=scope)
             mask = lif("mask", self._add(columns, k=k, v=v), None)
@@ -431,7 +431,7 @@ class _Lowering:
         for param, tensor in (tensors or {}).items():
             if tensor is not None:
                 numbers = tensor.detach().cpu()
-                # numpy knows no bfloat16; a model of it is refused with all that is wrong with it.
+                # numpy has no bfloat16; such a model is refused later, together with all other problems.
                 self.tensors[f"{node.name}/{param}"] = (
                     numbers.float() if numbers.dtype == torch.bfloat16 else numbers
                 ).numpy()

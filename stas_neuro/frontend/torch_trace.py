@@ -1,7 +1,7 @@
-"""Runs a torch model and records what every other backend records: spikes, visits and activity.
+"""Run a torch model and record the same as every other backend: spikes, visits and activity.
 
-Hooks note what enters each layer that computes; all is counted from these notes, so that the counts say what
-torch computed and not what the graph would.
+Hooks record the input of each computing layer. Events are counted from these records, so the counts reflect
+what torch computed, not what the graph would compute.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ def trace(
     Parameters
     ----------
     model
-        In evaluation mode: training would move its statistics.
+        Must be in evaluation mode: training mode would change its statistics.
     images
         (B, C, H, W), or (B, T, C, H, W) for event input.
     skip
-        Compute live tokens only, instead of masking halted ones. Both give the same trace.
+        Compute live tokens only, instead of masking halted ones. The trace is the same.
     record_spikes
-        Whether the trace holds the spikes of every LIF.
+        Whether the trace has the spikes of every LIF.
     chunk
-        Images computed at once, which bounds the memory needed.
+        Number of images computed at a time, which limits the memory needed.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def trace(
 
 
 class _Recorder:
-    """One batch; dense notes of shape (B, S, ...) a call, S being the steps that the call covers."""
+    """Records of one batch, dense (B, S, ...) for each call; S is the number of steps in the call."""
 
     def __init__(self, model: StasModel, graph: Graph, batch: int) -> None:
         self.model, self.graph, self.batch = model, graph, batch
@@ -130,7 +130,7 @@ class _Recorder:
 
 
 class _Counter:
-    """Counts the events of the notes by the definitions of docs/activity.md."""
+    """Counts events from the records, by the definitions in docs/activity.md."""
 
     def __init__(
         self,
@@ -151,7 +151,7 @@ class _Counter:
     def _conv2d(self, node: ir.Conv2d) -> None:
         x = self.inputs[node.name]
         ones = x.new_ones(1, 1, node.kernel, node.kernel)
-        # Each nonzero input meets as many outputs as windows hold it: fewer at a border.
+        # The fan-out of an input is the number of windows that contain it: fewer at a border.
         met = nn.functional.conv2d(
             torch.ones_like(x[:1, 0, :1]), ones, stride=node.stride, padding=node.padding
         )
@@ -180,7 +180,7 @@ class _Counter:
         self._add(node, score_lookups=self.visits[:, :, block].sum(-1).numpy())
 
     def _accumulate(self, node: ir.HaltAccumulate) -> None:
-        """Count nothing: an accumulation goes with each score."""
+        """Count nothing: there is one accumulation per score, which is counted."""
 
     def _readout(self, node: ir.Readout) -> None:
         blocks = [int(port[1:]) for port in self.graph.inputs(node) if port.startswith("p")]
@@ -234,7 +234,7 @@ class _Counter:
             if phase in (ir.Phase.ONCE, ir.Phase.END):
                 self.builder.add(kind, node.name, str(phase), by_step[:, 0])
                 continue
-            # A layer that torch computed once, for neurons of every step, has the same events in each.
+            # A layer that torch computes once for neurons of every step has the same events in each step.
             for step in range(self.graph.time_steps):
                 self.builder.add(
                     kind, node.name, f"{phase}{step + 1}", by_step[:, min(step, by_step.shape[1] - 1)]
@@ -259,11 +259,11 @@ _COUNTERS: Mapping[type[Node], Callable[[_Counter, Any], None]] = ir.per_op(
 
 
 def _total(x: Tensor) -> Counts:
-    """Sum (B, S, ...) to whole numbers (B, S); float64 holds them exactly."""
+    """Sum (B, S, ...) to int64 (B, S); float64 represents the sums exactly."""
     total: Counts = x.double().flatten(2).sum(2).round().to(torch.int64).numpy()
     return total
 
 
 def _lost(size: int, node: ir.Conv2d) -> int:
-    """Rows at the far border that no window reaches."""
+    """Return the number of rows at the far border that no window reaches."""
     return (size + 2 * node.padding - node.kernel) % node.stride

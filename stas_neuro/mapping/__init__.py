@@ -1,4 +1,4 @@
-"""Where the neurons of a network are: pieces of layers on the cores of chips."""
+"""Mapping of a network's neurons to cores: pieces of layers on the cores of chips."""
 
 from stas_neuro.mapping.mapping import CoreLocation, Mapping, Piece, parse_mapping
 from stas_neuro.mapping.neurons import check_mapping, extent, neuron_layers, works_in

@@ -1,6 +1,6 @@
-"""A mapping as data: every layer that keeps neurons is cut into pieces, and each piece is on one core.
+"""The mapping data structure: every layer with neurons is cut into pieces, and each piece is on one core.
 
-`placement` decides a mapping; backends count by it and prices are told by it.
+`placement` computes a mapping; backends use it for counting, and pricing attributes costs by it.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from stas_neuro.files import check_version, parse_json
 
 SCHEMA_VERSION = 1
 LOCATION_LIMIT = 1 << 16
-"""Of chips, and of tiles along x and y: far beyond any machine, and sums of hops stay exact."""
+"""Limit of chip numbers and of tiles along x and y: larger than any machine, and sums of hops stay exact."""
 _REMEDY = "compile the bundle again with --placement"
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class CoreLocation:
-    """Where a core is: its chip, and the column and row of its tile on that chip's mesh."""
+    """Location of a core: its chip, and the column and row of its tile in that chip's mesh."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
@@ -43,11 +43,11 @@ class Piece:
     Parameters
     ----------
     layer : str
-        The node that keeps the neurons: a LIF, or a synaptic, halting or readout node without one behind it.
+        The node with the neurons: a LIF, or a synaptic, halting or readout node that feeds no LIF.
     core : int
         Index into the cores of the mapping.
     positions : tuple of int
-        Tokens, or positions of a map in row-major order, ascending; (0,) where the layer has none.
+        Tokens, or positions of a map in row-major order, ascending; (0,) for a layer without positions.
     features : tuple of two ints
         First output feature (channel), and the one after the last.
     """
@@ -70,12 +70,12 @@ class Piece:
 
     @property
     def width(self) -> int:
-        """Features it holds of each position."""
+        """Number of features."""
         return self.features[1] - self.features[0]
 
     @property
     def neurons(self) -> int:
-        """Neurons it holds."""
+        """Number of neurons."""
         return len(self.positions) * self.width
 
     @property
@@ -86,24 +86,24 @@ class Piece:
 
 @dataclass(frozen=True, kw_only=True)
 class Mapping:
-    """A network on cores.
+    """Mapping of a network to cores.
 
     Parameters
     ----------
     profile : str
-        Profile whose limits it respects.
+        Name of the profile whose limits the mapping satisfies.
     strategy : str
-        How it was decided: channel-major, token-major or halting-aware.
+        Placement strategy: channel-major, token-major or halting-aware.
     cores : tuple of CoreLocation
     pieces : tuple of Piece
-        A layer has at most one on a core; together they hold each of its neurons once.
+        A layer has at most one piece on a core, and each of its neurons is in exactly one piece.
     groups : int or None
-        Groups that each network block was cut into; None where that is not known.
+        Number of groups that each network block was cut into; None if unknown.
 
     Raises
     ------
     InputError
-        At construction, when a piece is on no core, two are the same, or two cover a neuron.
+        At construction, when a piece is on no core, two pieces are the same, or two contain the same neuron.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -128,20 +128,20 @@ class Mapping:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Layers that have pieces, in the order of the pieces."""
+        """Names of the layers that have pieces, in the order of the pieces."""
         return tuple(dict.fromkeys(piece.layer for piece in self.pieces))
 
     @property
     def chips(self) -> int:
-        """Chips in use."""
+        """Number of chips in use."""
         return len({site.chip for site in self.cores})
 
     def of_layer(self, layer: str) -> tuple[Piece, ...]:
-        """Pieces of a layer, in the order of the pieces."""
+        """Return the pieces of a layer, in the order of `pieces`."""
         return tuple(piece for piece in self.pieces if piece.layer == layer)
 
     def check_layer(self, layer: str, positions: int, features: int) -> None:
-        """Raise InputError where the pieces of a layer do not hold all of its positions x features."""
+        """Raise InputError where the pieces of a layer do not cover all of its positions x features."""
         held = sum(piece.neurons for piece in self.of_layer(layer))
         widest = max((piece.features[1] for piece in self.of_layer(layer)), default=0)
         last = max((piece.positions[-1] for piece in self.of_layer(layer)), default=-1)
@@ -160,7 +160,7 @@ class Mapping:
                 raise InputError(f"{layer}: two pieces hold position {position}", _REMEDY)
 
     def to_json(self) -> str:
-        """Give the text of mapping.json."""
+        """Return the text of mapping.json."""
         return json.dumps(asdict(self)) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Which nodes of a graph do events, and which of them keep the neurons that those end on."""
+"""Nodes of a graph that have neurons on cores, and the phases in which nodes work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _PER_TOKEN = frozenset({Kind.MASK, Kind.MEMBRANE, Kind.SCORE})
 
 
 def placed_with(graph: Graph, node: Node) -> str:
-    """Name the neurons that alone take the synaptic input `node` computes; empty if there is no such one."""
+    """Return the name of the only node whose neurons receive the synaptic input of `node`.
+
+    Empty if there is no such node.
+    """
     if node.traits.keeps_neurons:
         return ""
     target = node
@@ -31,10 +34,11 @@ def placed_with(graph: Graph, node: Node) -> str:
 
 
 def works_in(graph: Graph, node: Node) -> Phase:
-    """Give the phase in whose steps a node does its events.
+    """Return the phase in whose steps a node's events occur.
 
-    Synaptic input is gone after a step: what is computed once and taken by neurons in every step is brought
-    to them by the same synapses in every step. A processor beside the cores writes a bias, which stays.
+    Synaptic input does not persist after a step. A value that is computed once, but that neurons need in
+    every step, is therefore delivered by the same synapses in every step. A bias written by a processor
+    outside the cores persists.
     """
     if node.traits.gathers:
         return Phase.STEP
@@ -43,10 +47,10 @@ def works_in(graph: Graph, node: Node) -> Phase:
 
 
 def extent(graph: Graph, node: Node) -> tuple[int, int]:
-    """Give positions and features of what a node outputs.
+    """Return the numbers of positions and features of a node's output.
 
     A map (C, H, W) has H*W positions in row-major order and C features, tokens (N, D) have N and D, a vector
-    (D,) has 1 and D, one value a token (N,) has N and 1.
+    (D,) has 1 and D, and one value per token (N,) has N and 1.
     """
     value = graph.types[node.name, node.OUTPUTS[0]]
     if len(value.shape) == 3:
@@ -57,9 +61,9 @@ def extent(graph: Graph, node: Node) -> tuple[int, int]:
 
 
 def neuron_layers(graph: Graph) -> dict[str, tuple[int, int]]:
-    """Name the nodes that keep neurons on cores, with their positions and features, in topological order.
+    """Return the positions and features of each node with neurons on cores, in topological order.
 
-    These are what a mapping places. What computes beside the cores is not among them.
+    These are the nodes that a mapping places. Nodes computed outside the cores are not included.
     """
     return {
         node.name: extent(graph, node)
@@ -69,7 +73,7 @@ def neuron_layers(graph: Graph) -> dict[str, tuple[int, int]]:
 
 
 def check_mapping(graph: Graph, mapping: Mapping) -> None:
-    """Raise InputError unless a mapping holds every neuron of a graph, and no other."""
+    """Raise InputError unless a mapping has every neuron of a graph, and no other neurons."""
     known = neuron_layers(graph)
     for layer in mapping.layers:
         if layer not in known:

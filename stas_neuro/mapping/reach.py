@@ -1,4 +1,4 @@
-"""Which values a piece of a layer depends on, found by going backwards from it to what keeps neurons."""
+"""Dependencies of a piece of a layer, found by a backward traversal to the nodes with neurons."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from stas_neuro.ir import (
 from stas_neuro.mapping.neurons import extent, neuron_layers
 
 Wanted = NDArray[np.bool_]
-"""Which values of a node are wanted, (positions, features) as `extent` has them."""
+"""Which values of a node are needed, bool (positions, features) as in `extent`."""
 
 
 class Need(NamedTuple):
-    """From which node a piece takes values, by which receiving node, through whose gate first.
+    """Source node of values that a piece needs, the receiving node, and the first gate between them.
 
-    `block` is that whose visits open the first token gate on the way; None where there is none.
+    `block` is the block whose visits open the first token gate on the path; None where there is no gate.
     """
 
     source: str
@@ -52,12 +52,12 @@ K = TypeVar("K")
 
 
 def join(into: dict[K, Wanted], key: K, values: Wanted) -> None:
-    """Add values to what is wanted at a key."""
+    """Add values to those needed at a key."""
     into[key] = into[key] | values if key in into else values
 
 
 class Reach:
-    """Goes backwards through a graph."""
+    """Backward traversal of a graph."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -67,19 +67,22 @@ class Reach:
         accumulators = graph.accumulators
         self._own_block = {node.name: block for block, node in enumerate(accumulators)}
         self._visits: dict[tuple[str, str, int], int] = {}
-        """Block that visits where an accumulator's mask says so, by the mask's place and delay."""
+        """Block whose visits a mask of an accumulator determines, by the mask's node, port and delay."""
         for block, node in reversed(list(enumerate(accumulators))):
             if (edge := graph.inputs(node).get("alive")) is not None:
                 self._visits[edge.src, edge.src_port, edge.delay] = block
 
     def of(self, layer: str, positions: tuple[int, ...], features: tuple[int, int]) -> dict[Need, Wanted]:
-        """Find what a piece needs: bool (positions, features) of each source."""
+        """Return the values that a piece needs, bool (positions, features) of each source."""
         wanted = np.zeros(self.extents[layer], np.bool_)
         wanted[list(positions), slice(*features)] = True
         return self._back({layer: wanted})
 
     def tokens(self, source: str) -> Wanted | None:
-        """Find the tokens that each position's values enter, (N, positions); None where n enters n only."""
+        """Return which tokens the values of each position reach, bool (N, positions).
+
+        None where position n reaches token n only.
+        """
         entered = self._entered.get(source)
         one_each = entered is None or np.array_equal(entered, np.eye(len(entered), dtype=np.bool_))
         return None if one_each else entered
@@ -101,7 +104,7 @@ class Reach:
         return {source: np.array(tokens) for source, tokens in rows.items()}
 
     def _back(self, starts: dict[str, Wanted]) -> dict[Need, Wanted]:
-        """Pull what is wanted of some nodes back to sources."""
+        """Trace the needed values of some nodes back to their sources."""
         found: dict[Need, Wanted] = {}
         pending: dict[str, dict[tuple[str, int | None], Wanted]] = {
             name: {(name, None): wanted} for name, wanted in starts.items()
@@ -109,7 +112,7 @@ class Reach:
         for node in reversed(self.graph.nodes):
             for (receiver, block), wanted in pending.pop(node.name, {}).items():
                 if node.traits.counts_events:
-                    # What comes after synapses does not change what has gone through them.
+                    # Nodes after synapses do not affect the values that pass through the synapses.
                     receiver, block = node.name, None
                 for port, pulled in _pull(node, wanted, self._input_extents(node)).items():
                     for source in self._senders(node, port):
@@ -121,9 +124,10 @@ class Reach:
         return found
 
     def _senders(self, node: Node, port: str) -> Iterator[str]:
-        """Name whose values come in at a port, without its own state.
+        """Return the nodes whose values arrive at a port, without the node itself (its own state).
 
-        A late decision cannot wait for scores that the accumulators between pass on: each has sent its own.
+        A late decision cannot wait for the accumulators in between to forward scores, so each accumulator
+        sends its own score.
         """
         if isinstance(node, HaltAccumulate) and node.late and port == "total":
             sources = [accumulator.name for accumulator in self.graph.accumulators]
@@ -132,7 +136,7 @@ class Reach:
         return (source for source in sources if source != node.name)
 
     def _gated(self, node: Node, source: str, block: int | None) -> int | None:
-        """Give the first block whose visits open the way from `source` into `node`, and on under `block`."""
+        """Return the first block whose visits open the path from `source` into `node`, then `block`."""
         if source in self._own_block:
             return self._own_block[source]
         if isinstance(node, Gate) and node.axis == "token":
@@ -142,7 +146,7 @@ class Reach:
         return block
 
     def _input_extents(self, node: Node) -> dict[str, tuple[int, ...]]:
-        """Shapes at the ports that bring values; masks of tokens reach cores as gates, not as values."""
+        """Return the shapes at the ports with values; token masks reach cores as gates, not as values."""
         ports = self.graph.inputs(node)
         masked = isinstance(node, Gate) and node.axis == "token"
         return {
@@ -157,7 +161,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def _pull(node: Node, wanted: Wanted, shapes: Shapes) -> Pulled:
-    """Find the values at a node's ports, of `shapes`, that its wanted outputs depend on."""
+    """Return the values at a node's ports (of shapes `shapes`) that its needed outputs depend on."""
     pulled = _PULLS[op_of(node)](node, wanted, shapes)
     return {port: values for port, values in pulled.items() if port in shapes}
 
@@ -167,12 +171,12 @@ def _anywhere(wanted: Wanted, axis: int) -> Wanted:
 
 
 def _same(node: Node, wanted: Wanted, shapes: Shapes) -> Pulled:
-    """Depend for each value on the same value of each input."""
+    """Return the same values of each input: the node is elementwise."""
     return dict.fromkeys(shapes, wanted)
 
 
 def _windows(node: Conv2d | SpikeMaxPool, wanted: Wanted, shapes: Shapes) -> Wanted:
-    """Positions (H*W, features) that lie in the windows of wanted outputs."""
+    """Return the inputs in the windows of needed outputs, bool (H*W, features)."""
     height, width = shapes["x"][1:]
     pad, stride = node.padding, node.stride
     rows, columns = ((size + 2 * pad - node.kernel) // stride + 1 for size in (height, width))
@@ -199,7 +203,11 @@ def _linear(node: Linear, wanted: Wanted, shapes: Shapes) -> Pulled:
 
 
 def _spike_mat_mul(node: SpikeMatMul, wanted: Wanted, shapes: Shapes) -> Pulled:
-    """A feature takes its own of v, and all those of its head of q and k: of q at its token, else at all."""
+    """Return the inputs of needed features.
+
+    These are the same features of v at all tokens, and all features of their head: of k at all tokens, and
+    of q at the tokens of the outputs.
+    """
     tokens, features = wanted.shape
     heads = wanted.reshape(tokens, node.heads, -1).any(axis=2)
     of_head = np.repeat(heads, features // node.heads, axis=1)
@@ -221,7 +229,7 @@ def _halting_score(node: HaltingScore, wanted: Wanted, shapes: Shapes) -> Pulled
 
 
 def _readout(node: Readout, wanted: Wanted, shapes: Shapes) -> Pulled:
-    """Sum z over all tokens, weighted by one value p a token."""
+    """Return the inputs of a sum of z over all tokens, weighted by one value p per token."""
     weight = _anywhere(wanted, axis=1)
     return {
         port: np.repeat(wanted if port.startswith("z") else weight, shape[0], axis=0)

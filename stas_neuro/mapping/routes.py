@@ -1,15 +1,15 @@
-"""Where values go on a mapped network: which cores each neuron sends to, and over which tiles and chips.
+"""Routes of a mapped network: the cores that each neuron sends to, and the hops and chip crossings.
 
-A neuron's value is needed on a core if some piece there depends on it through the nodes between, which do not
-keep it: a sum's summands are sent to all that take the sum. Each core gets a value once, however many of its
-pieces take it: a neuron sends a copy a core, its own too.
+A neuron's value is needed on a core if a piece on it depends on the value through nodes without neurons: the
+summands of a sum are sent to all receivers of the sum. Each core receives a value once, however many of its
+pieces need it: a neuron sends one copy to each such core, including its own.
 
-A value is sent when it is computed, to all cores that take it, as nobody knows yet which tokens will be gone
-until it is used. What is computed once and taken in model steps is sent again in each of them, for the tokens
-that the first block it comes to visits then.
+A value is sent to all cores that need it when it is computed, as it is not yet known which tokens will have
+halted when it is used. A value that is computed once but needed in model steps is sent again in each of them,
+for the tokens visited in that step by the first block that it reaches.
 
-Messages between tiles of a chip go along x, then along y. Chips stand in a row in the order of their numbers;
-a message to another chip leaves by tile 0,0, passes the chips between without hops, and enters by tile 0,0.
+Messages between tiles of a chip go along x, then along y. Chips form a row in the order of their numbers; a
+message to another chip leaves by tile 0,0, passes the chips between without hops, and enters by tile 0,0.
 """
 
 from __future__ import annotations
@@ -30,22 +30,24 @@ Steps = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Route:
-    """Where the values of a source go in the steps of a phase.
+    """Route of a source's values in the steps of a phase.
 
     Parameters
     ----------
     source : str
-        Node that keeps the neurons.
+        Node with the neurons.
     phase : Phase
-        Steps they are sent in: the source's own, or `step` for what was computed once.
+        Phase they are sent in: the source's own, or `step` for values computed once.
     block : int or None
-        Block whose visits say for which tokens they are sent; None where for all. Of a `HaltAccumulate` its
-        own: it sends a message for each token that is visited, whatever the score (`total` and `p`).
+        Block whose visits determine the tokens for which values are sent; None for all tokens. For a
+        `HaltAccumulate` it is its own block: it sends a message for each visited token, whatever the score
+        (`total` and `p`).
     tokens : bool (N, positions) or None
-        Tokens that each position's values enter: they are sent while one of them is visited. None where
+        Tokens that the values of each position reach: they are sent while one of these is visited. None where
         position n is token n.
     copies, hops_x, hops_y, chip_crossings : int64 (positions, features)
-        Of one value of each neuron: cores it goes to, and hops and links between chips of all these messages.
+        For one value of each neuron: number of cores it is sent to, and the hops and chip crossings of all
+        these messages.
     """
 
     source: str
@@ -60,10 +62,10 @@ class Route:
 
 @dataclass(frozen=True, eq=False)
 class Arrival:
-    """What a core takes from beside the cores: pixels, or what a processor computed.
+    """Values that reach a core from outside the cores: pixels, or results of a processor.
 
-    `receiver` is the node that takes them, `core` the core of its piece, `wanted` bool (positions, features)
-    of the source's values.
+    `receiver` is the node that receives them, `core` the core of its piece, and `wanted`, bool (positions,
+    features), which values of the source are needed.
     """
 
     source: str
@@ -75,17 +77,17 @@ class Arrival:
 
 @dataclass(frozen=True, eq=False)
 class Routes:
-    """All ways of a mapped network.
+    """All routes of a mapped network.
 
     Parameters
     ----------
     routes : tuple of Route
-        Together they have each (neuron, core it goes to) once a phase.
+        Each pair of a neuron and a target core occurs once per phase.
     arrivals : tuple of Arrival
     input_axons : int64 (cores,)
-        Distinct neurons and pixels whose values each core takes.
+        Number of distinct neurons and pixels whose values each core receives.
     output_axons : int64 (cores,)
-        Copies of all neurons on each core.
+        Number of copies that all neurons on each core send.
     """
 
     routes: tuple[Route, ...]
@@ -97,12 +99,12 @@ class Routes:
 def needed(
     graph: Graph, layer: str, positions: tuple[int, ...], features: tuple[int, int]
 ) -> dict[str, Wanted]:
-    """Find the values that a piece of a layer depends on: bool (positions, features) by source node."""
+    """Return the values that a piece of a layer depends on, bool (positions, features), by source node."""
     return merged(Reach(graph).of(layer, positions, features))
 
 
 def merged(needs: dict[Need, Wanted]) -> dict[str, Wanted]:
-    """Join what is needed in different steps or visits; bool (positions, features) by source node."""
+    """Return the values needed in any step or visit, bool (positions, features), by source node."""
     wanted: dict[str, Wanted] = {}
     for need, values in needs.items():
         join(wanted, need.source, values)
@@ -110,12 +112,12 @@ def merged(needs: dict[Need, Wanted]) -> dict[str, Wanted]:
 
 
 def routes(graph: Graph, mapping: Mapping) -> Routes:
-    """Route every value of a graph to the cores that take it.
+    """Return the routes of every value of a graph to the cores that need it.
 
     Raises
     ------
     InputError
-        If the mapping is not one of this graph.
+        If the mapping is not a mapping of this graph.
     """
     check_mapping(graph, mapping)
     reach = Reach(graph)
@@ -156,7 +158,7 @@ def routes(graph: Graph, mapping: Mapping) -> Routes:
 
 
 def _sent(graph: Graph, needs: dict[Need, Wanted]) -> Iterator[tuple[Need, Phase, Wanted]]:
-    """Give each value that a core needs in a phase once, under the first block that opens its way."""
+    """Yield each value that a core needs in a phase once, under the first block that opens its path."""
     seen: dict[tuple[str, Phase], Wanted] = {}
     for need in sorted(needs, key=lambda need: -1 if need.block is None else need.block):
         source = graph.node(need.source)
@@ -170,14 +172,14 @@ def _sent(graph: Graph, needs: dict[Need, Wanted]) -> Iterator[tuple[Need, Phase
 
 
 def _sent_in(graph: Graph, source: Node, receiver: Node) -> Phase:
-    """Give the phase of the steps that send a value; what the processor has written stays."""
+    """Return the phase in which a value is sent; values written by the processor persist."""
     if source.phase != Phase.ONCE or source.off_core:
         return source.phase
     return works_in(graph, receiver)
 
 
 def _homes(graph: Graph, mapping: Mapping, layer: str) -> NDArray[np.intp]:
-    """Core of each neuron of a layer, (positions, features)."""
+    """Return the core of each neuron of a layer, int (positions, features)."""
     homes = np.zeros(extent(graph, graph.node(layer)), np.intp)
     for piece in mapping.of_layer(layer):
         homes[list(piece.positions), slice(*piece.features)] = piece.core
@@ -185,15 +187,15 @@ def _homes(graph: Graph, mapping: Mapping, layer: str) -> NDArray[np.intp]:
 
 
 def places_of(cores: Sequence[CoreLocation]) -> Steps:
-    """Give chip, column and row of each core, int64 (3, cores)."""
+    """Return chip, column and row of each core, int64 (3, cores)."""
     columns = ([getattr(site, name) for site in cores] for name in ("chip", "x", "y"))
     return np.array(list(columns), np.int64)
 
 
 def distances(places: Steps, to: int) -> dict[str, Steps]:
-    """Hops along x and y and links between chips from every core to one, int64 (cores,) each.
+    """Return the hops along x and y and the chip crossings from every core to one, int64 (cores,) each.
 
-    `places` are those of the cores, (3, cores), as `places_of` gives them.
+    `places`, (3, cores), is the result of `places_of`.
     """
     chip, x, y = places
     away = chip != chip[to]

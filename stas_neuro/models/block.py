@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from stas_neuro.models.config import ATTENTION_SCALE, ATTENTION_THRESHOLD, THRESHOLD, StasConfig
 from stas_neuro.models.lif import LIF, SINGLE_STEP_GAIN, TokenBatchNorm
 
-MASK_LIF = "mask_lif"  # the one LIF of a block whose neurons belong to the image, not to a token
+MASK_LIF = "mask_lif"  # the only LIF of a block whose neurons belong to the image, not to a token
 
 
 @dataclass
 class Packing:
-    """Where packed rows of live tokens stand in the (B, N) grid of tokens."""
+    """Positions of packed rows (live tokens only) in the (B, N) grid of tokens."""
 
     live: Tensor
     """(B, N) bool."""
@@ -29,27 +29,27 @@ class Packing:
         self._slots = self._image * self._width + position
 
     def per_image(self, x: Tensor) -> Tensor:
-        """(1, M, C) rows to (1, B, most live tokens of an image, C), zero where an image has fewer."""
+        """Unpack rows (1, M, C) to (1, B, most live tokens of an image, C), padded with zeros."""
         batch = self.live.shape[0]
         grid = x.new_zeros(batch * self._width, x.shape[-1])
         return grid.index_copy(0, self._slots, x[0]).reshape(1, batch, self._width, x.shape[-1])
 
     def to_rows(self, x: Tensor) -> Tensor:
-        """Back from :meth:`per_image`."""
+        """Return the rows (1, M, C) of the result of :meth:`per_image`."""
         return x.flatten(1, 2)[:, self._slots]
 
     def spread(self, x: Tensor) -> Tensor:
-        """An image-wide (1, B, 1, C) given to each of the image's rows."""
+        """Repeat a value per image (1, B, 1, C) for each of the image's rows, (1, M, C)."""
         return x[:, self._image, 0]
 
 
 @dataclass
 class Visit:
-    """What a block needs besides its tokens: the membranes it keeps and which tokens are live."""
+    """Input of a block besides its tokens: its membranes, and which tokens are live."""
 
     membranes: dict[str, Tensor] = field(default_factory=dict)
     live: Tensor | None = None
-    """(S, B, N) of 0/1 where halted tokens are computed too; None when only live ones are."""
+    """(S, B, N) of 0 or 1 if halted tokens are computed, too; None if only live tokens are."""
     packing: Packing | None = None
 
 
@@ -61,9 +61,9 @@ class SpikingAttention(nn.Module):
         self.heads = heads
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Spikes (S, B, N, D) to currents of that shape; both orders agree exactly, all being integers."""
+        """Map spikes (S, B, N, D) to currents of the same shape; both orders agree exactly (integers)."""
         q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(2, 3) for x in (q, k, v))
-        # Cheaper than Q K^T as soon as there are more tokens than channels a head.
+        # Cheaper than Q K^T if there are more tokens than channels per head.
         y = q @ (k.transpose(-1, -2) @ v) if q.shape[-2] > q.shape[-1] else (q @ k.transpose(-1, -2)) @ v
         return y.transpose(2, 3).flatten(3) * ATTENTION_SCALE
 
@@ -71,8 +71,8 @@ class SpikingAttention(nn.Module):
 class Block(nn.Module):
     """An encoder block of Spikformer or Spikingformer with SSA or SDSA attention.
 
-    Spikformer puts a LIF after each linear layer and adds spikes to the residual stream; Spikingformer puts
-    it before and adds membrane currents.
+    Spikformer has a LIF after each linear layer and adds spikes to the residual stream; Spikingformer has it
+    before each linear layer and adds membrane currents.
     """
 
     def __init__(self, config: StasConfig) -> None:
@@ -104,9 +104,9 @@ class Block(nn.Module):
             self.attn = SpikingAttention(config.heads)
 
     def forward(self, x: Tensor, visit: Visit) -> Tensor:
-        """Residual stream (S, B, N, D) or packed (1, M, D) to the same; updates ``visit.membranes``.
+        """Map a residual stream (S, B, N, D) or packed (1, M, D) to the same shape.
 
-        Halted tokens of a dense ``x`` must hold zero.
+        Updates ``visit.membranes``. Halted tokens of a dense ``x`` must be zero.
         """
         if self.spikingformer:
             x = x + self._linear("proj", self._attention(self._lif("in", x, visit), visit), visit)

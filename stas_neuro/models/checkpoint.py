@@ -1,4 +1,4 @@
-"""Checkpoint directories: ``config.json`` and ``model.safetensors``. Never pickle."""
+"""Checkpoint directories: ``config.json`` and ``model.safetensors``, without pickle."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from stas_neuro.models.stas import StasModel
 from stas_neuro.models.tensors import open_tensors
 
 WRAPPERS = ("module", "_orig_mod")
-"""What torch puts into names of tensors: DataParallel the first, torch.compile the second."""
+"""Parts that torch adds to tensor names: DataParallel the first, torch.compile the second."""
 COUNTER = "num_batches_tracked"
-"""A tensor of each BatchNorm that nothing here reads: statistics move by a fixed momentum."""
+"""A tensor of each BatchNorm that is not used here: statistics are updated with a fixed momentum."""
 CONFIG_LIMIT = 1 << 23
-"""Bytes of a config.json, most of which can be names of classes."""
+"""Largest size of a config.json in bytes, mostly for class names."""
 _TRAINING = "training"
-_GIVE = "give a checkpoint directory written by training"
-_BELONG = "give weights that belong to this config.json"
+_GIVE = "use a checkpoint directory written by training"
+_BELONG = "use the weights that belong to this config.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRecord:
-    """What a checkpoint says of the images it was trained on, in the metadata of its weights.
+    """Training data of a checkpoint, stored in the metadata of its weights.
 
-    Of ``images`` images ``held_out`` were kept back, drawn by the rule ``split`` and ``seed``; the hash is
-    that of their pixels and labels.
+    Of ``images`` images, ``held_out`` were held out, drawn by the rule ``split`` with ``seed``;
+    ``held_out_sha256`` is the hash of their pixels and labels.
     """
 
     images: int
@@ -45,7 +45,7 @@ class TrainingRecord:
 
 
 def save_checkpoint(model: StasModel, directory: Path, training: TrainingRecord | None = None) -> None:
-    """Write weights and configuration; each file appears whole or not at all."""
+    """Write weights and configuration, each file atomically."""
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     metadata = None if training is None else {_TRAINING: json.dumps(asdict(training))}
     write_atomically(directory / "model.safetensors", save(tensors, metadata))
@@ -59,7 +59,7 @@ def load_config(directory: Path) -> StasConfig:
     Raises
     ------
     InputError
-        If the file is missing, is not JSON, or describes no possible model.
+        If the file is missing, is not JSON, or describes an impossible model.
     """
     path = directory / "config.json"
     if not os.path.lexists(path):
@@ -70,10 +70,10 @@ def load_config(directory: Path) -> StasConfig:
 
 
 def load_checkpoint(directory: Path) -> StasModel:
-    """Read a checkpoint as a model in evaluation mode, float32.
+    """Load the model of a checkpoint, in evaluation mode, float32.
 
-    The names of tensors may be those of a model that torch had wrapped (`WRAPPERS`), and the counters of
-    batches, which nothing reads, may be missing.
+    Tensor names may have the prefixes of torch's wrappers (`WRAPPERS`), and the batch counters, which are not
+    used, may be missing.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def load_checkpoint(directory: Path) -> StasModel:
     with open_tensors(path, "copy or train it again") as file:
         names, wanted = _unwrapped(file.forms, path), _layout(config)
         if prefix := _prefix(names, wanted):
-            raise InputError(f"{path}: names of all tensors begin with {prefix!r}", "write them without it")
+            raise InputError(f"{path}: names of all tensors begin with {prefix!r}", "remove that prefix")
         for name in [name for name in wanted.keys() - names.keys() if name.endswith(f".{COUNTER}")]:
             del wanted[name]
         tensors = file.load(names, wanted, _BELONG)
@@ -97,7 +97,7 @@ def load_checkpoint(directory: Path) -> StasModel:
 
 
 def _layout(config: StasConfig) -> dict[str, Tensor]:
-    """Give the tensors of a model by name, on the meta device, where they have a shape and no memory."""
+    """Return the tensors of a model by name, on the meta device: with shapes, but without memory."""
     with torch.device("meta"):
         tensors = StasModel(config.replace(depth=1)).state_dict()
     first = "blocks.0."
@@ -107,12 +107,12 @@ def _layout(config: StasConfig) -> dict[str, Tensor]:
 
 
 def load_training(directory: Path) -> TrainingRecord | None:
-    """Read what a checkpoint says of its training; None where it says nothing.
+    """Read the training record of a checkpoint; None where it has none.
 
     Raises
     ------
     InputError
-        If the file is damaged, or it is no such record.
+        If the file is damaged, or the record is invalid.
     """
     path, remedy = directory / "model.safetensors", "copy or train it again"
     with open_tensors(path, remedy) as file:
@@ -123,18 +123,18 @@ def load_training(directory: Path) -> TrainingRecord | None:
 
 
 def _unwrapped(tensors: Iterable[str], path: Path) -> dict[str, str]:
-    """Give names of tensors by those that the model has although torch had wrapped it, whole or in parts."""
+    """Return the tensor names in the file, by their names in a model without torch's wrappers."""
     names: dict[str, str] = {}
     for given in sorted(tensors):
         name = ".".join(part for part in given.split(".") if part not in WRAPPERS)
         if name in names:
-            raise InputError(f"{path}: {names[name]} and {given} are both {name}", "leave one of the two out")
+            raise InputError(f"{path}: {names[name]} and {given} are both {name}", "remove one of them")
         names[name] = given
     return names
 
 
 def _prefix(names: Iterable[str], wanted: Container[str]) -> str:
-    """Find what stands before all names, if those behind it are of the model; empty if there is no such."""
+    """Return a common prefix of all names without which some are names of the model; empty if none."""
     start = os.path.commonprefix(list(names))  # noqa: RUF071 - it is cut at a dot
     prefix = start[: start.rfind(".") + 1]
     return prefix if prefix and any(name.removeprefix(prefix) in wanted for name in names) else ""

@@ -1,4 +1,4 @@
-"""What a STAS model is, as plain data: the configuration, its checks and the presets. Needs no torch."""
+"""Configuration of a STAS model as plain data, its checks, and the presets. Does not import torch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ATTENTION_SCALE = 0.125  # fixed in both backbones, whatever the head width
 THRESHOLD = 1.0
 ATTENTION_THRESHOLD = 0.5
 TAU = 2.0
-LARGEST = 2**31 - 1  # what a size can be
+LARGEST = 2**31 - 1  # largest value of a size
 _LIMITS = {"time_steps": STEPS_LIMIT, "depth": BLOCKS_LIMIT, "dim": 1 << 16}
 
 
@@ -34,13 +34,13 @@ class StasConfig:
     """Configuration of a spatio-temporally adaptive spiking vision transformer (arXiv 2508.14138).
 
     ``alpha``, ``beta`` and ``epsilon`` parametrise halting: score ``sigmoid(alpha * z_0 + beta)``, a token
-    halts when its accumulated score reaches ``1 - epsilon``. The paper does not give them; the defaults suit
-    the small integers that a Spikformer residual stream holds.
+    halts when its accumulated score reaches ``1 - epsilon``. The paper does not specify them; the defaults
+    suit the small integers in a Spikformer residual stream.
 
     Raises
     ------
     InputError
-        If a value is unknown or a combination is impossible (every reason is told at once).
+        If a value is unknown or a combination is impossible. The message has all reasons.
     """
 
     backbone: str = "spikformer"
@@ -99,7 +99,7 @@ class StasConfig:
             value = getattr(self, field)
             most = _LIMITS.get(field, LARGEST)
             if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-                out.append(f"{field}={value!r} is not a positive whole number of at most {most}")
+                out.append(f"{field}={value!r} is not a positive integer of at most {most}")
         for field in ("mlp_ratio", "alpha", "beta", "epsilon", "mean", "std"):
             value = getattr(self, field)
             if not all(_is_finite(number) for number in (value if isinstance(value, tuple) else (value,))):
@@ -107,7 +107,7 @@ class StasConfig:
         if not all(isinstance(name, str) for name in self.classes):
             out.append(f"classes={self.classes!r} are not all text")
         elif not all(name.isprintable() for name in self.classes):
-            out.append(f"classes={self.classes!r} hold characters that do not print")
+            out.append(f"classes={self.classes!r} have unprintable characters")
         if out:
             return out
         if self.dim % 8:
@@ -122,7 +122,7 @@ class StasConfig:
         elif self.image_size % self.patch_size:
             out.append(f"patch_size={self.patch_size} does not divide image_size={self.image_size}")
         if not 1 <= self.dim * self.mlp_ratio <= LARGEST:
-            out.append(f"mlp_ratio={self.mlp_ratio} leaves no hidden channel, or too many")
+            out.append(f"mlp_ratio={self.mlp_ratio} results in no hidden channels, or too many")
         if not 0 <= self.epsilon < 1:
             out.append(f"epsilon={self.epsilon} is outside [0, 1)")
         for field in ("mean", "std"):
@@ -130,36 +130,36 @@ class StasConfig:
             if values and len(values) != self.in_channels:
                 out.append(f"{field} has {len(values)} values for {self.in_channels} channels")
         if any(not value > 0 for value in self.std):
-            out.append(f"std={self.std} holds a value that is not positive")
+            out.append(f"std={self.std} has a value that is not positive")
         if self.classes and len(self.classes) != self.num_classes:
             out.append(f"{len(self.classes)} class names for num_classes={self.num_classes}")
-        if twice := [name for name, count in Counter(self.classes).items() if count > 1]:
-            out.append(f"classes occur twice: {', '.join(twice)}")
+        if repeated := [name for name, count in Counter(self.classes).items() if count > 1]:
+            out.append(f"classes occur more than once: {', '.join(repeated)}")
         return out
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Names of the classes, their numbers where they have none."""
+        """Names of the classes; their numbers if they have no names."""
         return self.classes or tuple(str(index) for index in range(self.num_classes))
 
     @property
     def pools(self) -> int:
-        """Number of halving max-pools in the stem; they sit in its last stages."""
+        """Number of halving max-pools in the stem; they are in its last stages."""
         return self.patch_size.bit_length() - 1
 
     @property
     def grid(self) -> int:
-        """Tokens along one side of the image."""
+        """Number of tokens along one side of the image."""
         return self.image_size // self.patch_size
 
     @property
     def tokens(self) -> int:
-        """Tokens of an image (N)."""
+        """Number of tokens of an image (N)."""
         return self.grid * self.grid
 
     @property
     def hidden(self) -> int:
-        """Channels inside the MLP."""
+        """Number of channels inside the MLP."""
         return int(self.dim * self.mlp_ratio)
 
     @property
@@ -168,16 +168,16 @@ class StasConfig:
         return (self.dim // 8, self.dim // 4, self.dim // 2, self.dim)
 
     def replace(self, **changes: Any) -> StasConfig:
-        """A checked copy with some fields changed."""
+        """Return a validated copy with some fields changed."""
         return replace(self, **changes)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for ``config.json``."""
+        """Return plain data for ``config.json``."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], source: str = "configuration") -> StasConfig:
-        """Read :meth:`to_json` data back; ``source`` names the file in errors.
+        """Make a configuration from the data of :meth:`to_json`; ``source`` names the file in errors.
 
         Raises
         ------
@@ -200,7 +200,7 @@ class StasConfig:
             if type(value) is not want:
                 raise InputError(
                     f"{source}: {key} is {value!r}, a {type(value).__name__}",
-                    remedy=f"give a {want.__name__}",
+                    remedy=f"use a value of type {want.__name__}",
                 )
             values[key] = value
         try:
@@ -260,7 +260,7 @@ PRESETS: Mapping[str, StasConfig] = {
 
 
 def preset(name: str) -> StasConfig:
-    """The configuration of a preset.
+    """Return the configuration of a preset.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Puts the weights of folded layers back into a model, whose normalisations then do nothing."""
+"""Write the weights of folded layers back into a model, whose normalisations then have no effect."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from stas_neuro.models.stas import StasModel
 
 @torch.no_grad()
 def set_folded(model: StasModel, layers: Mapping[str, tuple[Tensor, Tensor]]) -> None:
-    """Set the weight and bias that folding will find, by the name of each Conv2d and Linear.
+    """Set the folded weight and bias of each Conv2d and Linear, by name.
 
-    Their normalisation becomes the identity but for its shift, which is the bias: folding divides by
-    ``sqrt(var + eps)``, and no float32 makes that 1 to the last bit, so what comes back is off by 1e-8.
+    Their normalisation becomes the identity, except for its shift, which is the bias. Folding divides by
+    ``sqrt(var + eps)``, and no float32 value makes that exactly 1, so folding the model again returns these
+    values with a relative error of 1e-8.
     """
     modules = dict(model.named_modules())
     for name, (weight, bias) in layers.items():
@@ -39,6 +40,6 @@ def set_folded(model: StasModel, layers: Mapping[str, tuple[Tensor, Tensor]]) ->
 
 
 def _norm_of(name: str) -> str:
-    """The normalisation behind a layer: conv3 has bn3, q has q_bn."""
+    """Return the name of the normalisation after a layer: conv3 has bn3, q has q_bn."""
     parent, _, own = name.rpartition(".")
     return f"{parent}.{own.replace('conv', 'bn') if own.startswith('conv') else own + '_bn'}"

@@ -1,4 +1,4 @@
-"""When tokens halt, with what weight each visit counts, and what is read out. One object per inference."""
+"""Halting of tokens, weights of visits, and the readout. One object per inference."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from stas_neuro.models.config import StasConfig
 
 
 class Halting:
-    """Accumulated halting scores of a batch and the visits they leave open.
+    """Accumulated halting scores of a batch, and the tokens that are still live.
 
-    Call :meth:`open` before a visit (t, l) for the live tokens, then :meth:`visit` with the block's output
-    for the visit's weight. Visits come in t-major order. All tensors are (B, N) in the model's dtype; masks
-    hold 0 or 1. The accumulations are our readings of arXiv 2508.14138 Eq. 4, told in docs/method.md:
-    ``raster`` (over all visits in order), ``rectangular`` (over earlier steps and lower blocks), ``block``
-    (within a step), ``time`` (at the last block only).
+    For each visit (t, l), call :meth:`open`, which returns the live tokens, then :meth:`visit` with the
+    block's output, which returns the visit's weights. Visits are in t-major order. All tensors are (B, N) in
+    the model's dtype; masks have the values 0 and 1. The accumulation modes are our interpretations of
+    arXiv 2508.14138 Eq. 4, see docs/method.md: ``raster`` (over all visits in order), ``rectangular`` (over
+    earlier steps and lower blocks), ``block`` (within a step), ``time`` (at the last block only).
     """
 
     def __init__(self, config: StasConfig, like: Tensor) -> None:
@@ -23,13 +23,13 @@ class Halting:
         self.total = torch.zeros_like(like)
         self.live = torch.ones_like(like)
         self.remainder = torch.zeros_like(like)
-        """Remainder R of the ponder loss; carries the gradient."""
+        """Remainder R of the ponder loss; the gradient flows through it."""
         self.visits: list[Tensor] = []
-        """Masks of the visits so far."""
+        """Masks of all visits so far."""
         self._block_totals = [torch.zeros_like(like) for _ in range(config.depth)]
 
     def open(self, step: int, block: int) -> Tensor:
-        """Mask of the tokens that visit ``(step, block)``, both counted from 0."""
+        """Return the mask of the tokens that visit ``(step, block)``, both counted from 0."""
         if block == 0 and self.config.accumulate in ("block", "rectangular"):
             self.total = torch.zeros_like(self.total)
             self.live = torch.ones_like(self.live)
@@ -37,7 +37,7 @@ class Halting:
         return self.live
 
     def visit(self, step: int, block: int, z: Tensor) -> Tensor | None:
-        """Account for a visit with output ``z`` (B, N, D); its weights p, None where it has none."""
+        """Update the scores with the output ``z`` (B, N, D) of a visit; return its weights p, if any."""
         config = self.config
         last_block = block == config.depth - 1
         last_step = step == config.time_steps - 1
@@ -50,7 +50,7 @@ class Halting:
             self.total = before + self._block_totals[block]
             live = self.live
             self.live = live * (self.total < 1 - config.epsilon)
-            # l_t, the last block of this step, is the one after which the token is closed or the blocks end.
+            # l_t is the block of this step after which the token halts, or else the last block.
             closing = live if last_block else live - self.live
             self.remainder = self.remainder + closing * (1 - before) / config.time_steps
             return h
@@ -65,7 +65,7 @@ class Halting:
 
 
 class Readout:
-    """Gathers the visits' outputs into one feature vector an image."""
+    """Combines the visits' outputs into one feature vector per image."""
 
     def __init__(self, config: StasConfig, like: Tensor) -> None:
         self.config = config
@@ -75,7 +75,7 @@ class Readout:
         self._entered = self._weight
 
     def add(self, block: int, z: Tensor, live: Tensor | None, p: Tensor | None) -> None:
-        """Take in a visit's output ``z`` (B, N, D), live mask (None: all) and weight (None: none)."""
+        """Add a visit's output ``z`` (B, N, D), live mask (None: all) and weight (None: no weight)."""
         config = self.config
         last_block = block == config.depth - 1
         if config.readout == "mean-field":
@@ -88,18 +88,18 @@ class Readout:
             return
         visited = torch.ones_like(self._weight) if live is None else live.unsqueeze(-1)
         if block == 0:
-            self._entered = visited  # a token that takes part in a step at all enters its first block
+            self._entered = visited  # a token that is visited at all in a step visits its first block
         self._last = torch.where(visited > 0, z, self._last)
         if config.readout == "rate" and last_block:
             self._sum = self._sum + self._last * self._entered
             self._weight = self._weight + self._entered
 
     def feature(self) -> Tensor:
-        """(B, D): what the head sees."""
+        """Return the input of the head, (B, D)."""
         if self.config.readout == "last-state":
             return self._last.mean(1)
         if self.config.readout == "mean-field" and self.config.accumulate not in ("rectangular", "off"):
             return self._sum.mean(1)  # raster, block and time weights sum to 1
-        # A weight is 0 where every score underflowed to 0, and then so is the sum.
+        # A weight is 0 only if every score underflowed to 0; the sum is 0, too, then.
         weight = torch.where(self._weight == 0, 1, self._weight)
         return (self._sum / weight).mean(1)

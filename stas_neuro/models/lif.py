@@ -15,17 +15,16 @@ from torch import Tensor, distributed, nn
 from stas_neuro.models.config import TAU
 
 # Surrogate gradient 1 - tanh(slope * (v - threshold))^2. (norse's default, SuperSpike, ignores its slope
-# parameter in 1.1 and is too wide for a stack of some thirty neurons in a row.)
+# parameter in 1.1 and is too wide for some thirty consecutive layers of neurons.)
 SURROGATE, SURROGATE_SLOPE = "tanh", 2.0
 
-# Initial gain of a normalisation before a LIF that runs one step from rest: it sees half its input, so that
-# with a gain of 1 it would fire for two standard deviations and more, and almost no gradient would pass.
+# Initial gain of a normalisation before a LIF that runs one step from rest. Its membrane reaches half its
+# input: with a gain of 1 it would fire only above two standard deviations, and pass almost no gradient.
 SINGLE_STEP_GAIN = 2.0
 
 
 def _detached_reset(z: Tensor, v: Tensor, v_reset: Tensor, v_th: Tensor) -> Tensor:
-    # The gradient must not flow through the reset: it would tell a neuron to fire less in order to keep
-    # charge.
+    # The gradient must not flow through the reset: it would make a neuron fire less in order to keep charge.
     return (1 - z.detach()) * v
 
 
@@ -46,12 +45,15 @@ class LIF(nn.Module):
         self.fire = fire
 
     def forward(self, x: Tensor, v: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Step over ``x`` (S, ...) from membrane ``v`` (...), zero if None; spikes (S, ...) and membrane."""
+        """Run S steps with input ``x`` (S, ...) from membrane ``v`` (...), zero if None.
+
+        Returns spikes (S, ...) and the membrane (...).
+        """
         threshold = self.threshold
         if self.fire == ">=":
-            # norse fires on ">": the largest number below the threshold makes that the same as ">=".
+            # norse fires on ">", which equals ">=" for the largest number below the threshold.
             power = 2.0 ** math.floor(math.log2(threshold))
-            # Below a power of two numbers lie twice as dense as above it.
+            # Floats are twice as dense below a power of two as above it.
             threshold -= torch.finfo(x.dtype).eps * power / (2 if threshold == power else 1)
         parameters = LIFBoxParameters(
             tau_mem_inv=1.0 / TAU,
@@ -73,10 +75,10 @@ class LIF(nn.Module):
 class TokenBatchNorm(nn.Module):
     """Batch normalisation of the last dimension, over live tokens only.
 
-    Without halting (``live`` None) training uses batch statistics, as usual. With halting a batch statistic
-    of one visit would differ from visit to visit and from what inference uses, so training normalises with
-    the running statistics and gathers those of the live tokens over all visits; :meth:`commit` then moves
-    the running ones.
+    Without halting (``live`` None), training uses batch statistics, as usual. With halting, the batch
+    statistics of visits would differ from each other and from those used for inference. Training therefore
+    normalises with the running statistics, and collects the statistics of live tokens over all visits;
+    :meth:`commit` then updates the running statistics.
     """
 
     def __init__(self, features: int, gain: float = 1.0, eps: float = 1e-5, momentum: float = 0.1) -> None:
@@ -92,7 +94,7 @@ class TokenBatchNorm(nn.Module):
         self._gathered: list[Tensor] = []  # per visit: count, sum, sum of squares
 
     def forward(self, x: Tensor, live: Tensor | None = None) -> Tensor:
-        """Normalise ``x`` (..., features); ``live`` (...) of 0/1 silences halted tokens, shift included."""
+        """Normalise ``x`` (..., features); where ``live`` (...) is 0, the output is 0 (no shift either)."""
         flat = x.reshape(-1, x.shape[-1])
         if live is None:
             y = nn.functional.batch_norm(
@@ -109,7 +111,7 @@ class TokenBatchNorm(nn.Module):
         if self.training:
             with torch.no_grad():
                 weight = live.reshape(-1, 1)
-                wide = flat.to(weight)  # sums over many rows do not fit bfloat16
+                wide = flat.to(weight)  # bfloat16 is not precise enough for sums over many rows
                 masked = wide * weight
                 self._gathered.append(
                     torch.cat([weight.sum().reshape(1), masked.sum(0), (masked * wide).sum(0)])
@@ -121,7 +123,7 @@ class TokenBatchNorm(nn.Module):
 
     @torch.no_grad()
     def commit(self) -> None:
-        """Move the running statistics by what training visits have gathered since the last call."""
+        """Update the running statistics with those collected in training visits since the last call."""
         if not self._gathered:
             return
         total = torch.stack(self._gathered).sum(0)

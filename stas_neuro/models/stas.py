@@ -1,4 +1,4 @@
-"""The whole model: stem, blocks visited under halting, readout and head."""
+"""The complete model: stem, blocks with halting, readout and head."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from stas_neuro.models.stem import Stem
 
 @dataclass(frozen=True)
 class Output:
-    """What a forward pass returns."""
+    """Result of a forward pass."""
 
     logits: Tensor
     """(B, classes)."""
     visits: Tensor
-    """(B, T, L, N) bool: which tokens visited which block at which step."""
+    """(B, T, L, N) bool: whether a token visited a block in a step."""
     ponder: Tensor
-    """Scalar: mean over tokens of visits plus remainder; its gradient flows through the remainder."""
+    """Scalar: mean over tokens of visits plus remainder; the gradient flows through the remainder."""
 
     @property
     def token_ratio(self) -> float:
-        """Mean share of the T*L visits that tokens used."""
+        """Mean over tokens of visits / (T*L)."""
         return float(self.visits.double().mean())
 
 
 class StasModel(nn.Module):
     """A spatio-temporally adaptive spiking vision transformer.
 
-    Images are (B, C, H, W), normalised; event input is (B, T, C, H, W). Module names are the layer names that
-    every later stage uses.
+    Images are (B, C, H, W), normalised; event input is (B, T, C, H, W). Module names are the layer names in
+    all later stages.
     """
 
     make_halting: Callable[[StasConfig, Tensor], Halting] = Halting
-    """Replace it on a model to try another rule of when tokens halt."""
+    """Replace it on a model to try another halting rule."""
 
     def __init__(self, config: StasConfig) -> None:
         super().__init__()
@@ -57,10 +57,10 @@ class StasModel(nn.Module):
         images
             (B, C, H, W) or, for event input, (B, T, C, H, W).
         skip
-            Compute live tokens only (inference). Otherwise halted tokens are computed and masked, which
-            training needs; both give the same result.
+            Compute live tokens only (inference). Otherwise halted tokens are computed and masked, as training
+            requires; the result is the same.
         """
-        # Residual stream and halting stay in the weights' dtype, also where autocast has made the stem
+        # Residual stream and halting use the weights' dtype, even where autocast computes the stem in
         # bfloat16.
         tokens = self.stem(images).to(self.head.weight.dtype)
         if self.config.accumulate == "off":
@@ -68,13 +68,13 @@ class StasModel(nn.Module):
         return self._halting_visits(tokens, skip)
 
     def commit_statistics(self) -> None:
-        """After a training step with halting: move the running statistics of all token normalisations."""
+        """Update the running statistics of all token normalisations, after a training step with halting."""
         for module in self.modules():
             if isinstance(module, TokenBatchNorm):
                 module.commit()
 
     def _all_visits(self, tokens: Tensor) -> Output:
-        """Without halting: all steps of a block at once, so that normalisation sees the whole time."""
+        """Run without halting: all steps of a block together, so that batch statistics include all steps."""
         config = self.config
         z = tokens.expand(config.time_steps, *tokens.shape[1:])
         outputs = []
@@ -110,22 +110,22 @@ class StasModel(nn.Module):
 
 
 class _BlockState:
-    """What a block remembers between its visits."""
+    """State of a block between its visits."""
 
     def __init__(self) -> None:
         self.membranes: dict[str, Tensor] = {}
         self.missed: Tensor | None = None
-        """(B*N, 1) visits each token has sat out since its membranes were last brought up to date."""
+        """(B*N, 1) number of visits that each token has missed since its membranes were last updated."""
 
 
 def _masking(block: nn.Module, z: Tensor, live: Tensor, state: _BlockState) -> Tensor:
-    """A visit computed for all tokens; for a halted one it is a step without input: membranes leak."""
+    """Compute a visit for all tokens; halted tokens get a step without input, so their membranes leak."""
     out: Tensor = block((z * live.unsqueeze(-1)).unsqueeze(0), Visit(state.membranes, live.unsqueeze(0)))
     return out[0]
 
 
 def _skipping(block: nn.Module, z: Tensor, live: Tensor, state: _BlockState) -> Tensor:
-    """A visit computed for live tokens only; revived ones first catch up on the leaks they missed."""
+    """Compute a visit for live tokens only; the leak of missed visits is first applied to revived tokens."""
     packing = Packing(live.bool())
     rows = packing.rows
     if state.missed is None:

@@ -1,4 +1,4 @@
-"""Patch-embedding stems: from an image to tokens, once an inference (I-SPS) or at every time step (SPS)."""
+"""Patch-embedding stems: from an image to tokens, once per inference (I-SPS) or at every time step (SPS)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Integrate(nn.Module):
             self.weights = nn.Parameter(torch.full((time_steps,), 1.0 / time_steps))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(T, B, ...) to (1, B, ...)."""
+        """Map (T, B, ...) to (1, B, ...)."""
         if self.mode == "learned":
             weighted: Tensor = torch.tensordot(self.weights, x, dims=1).unsqueeze(0)
             return weighted
@@ -33,8 +33,8 @@ class Integrate(nn.Module):
 class Stem(nn.Module):
     """Four spiking convolution stages; in Spikformer a relative-position convolution is added to them.
 
-    A stage of Spikformer is convolution, normalisation, LIF; Spikingformer puts the LIF before each
-    convolution but the first, so that its tokens are membrane currents. The last ``log2(patch_size)`` stages
+    A stage of Spikformer is convolution, normalisation, LIF. Spikingformer has the LIF before each
+    convolution except the first, so its tokens are membrane currents. The last ``log2(patch_size)`` stages
     halve the map by a 3x3 max-pool of spikes.
     """
 
@@ -68,11 +68,11 @@ class Stem(nn.Module):
         return range(1, STEM_STAGES + 1) if self.spikingformer else range(STEM_STAGES)
 
     def pools_at(self, stage: int) -> bool:
-        """Whether the LIF of this stage is followed by a halving max-pool."""
+        """Return whether the LIF of this stage is followed by a halving max-pool."""
         return stage in self.lif_stages[STEM_STAGES - self.config.pools :]
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W), or (B, T, C, H, W) for event input, to tokens (1 or T, B, N, D)."""
+        """Map (B, C, H, W), or (B, T, C, H, W) for event input, to tokens (1 or T, B, N, D)."""
         config = self.config
         x = images.transpose(0, 1) if config.event_input else images.unsqueeze(0)
         if config.stem == "one-step" and config.event_input:

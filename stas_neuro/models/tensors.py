@@ -1,4 +1,4 @@
-"""Tensors of a safetensors file: what its header says is held against what is wanted before any is loaded."""
+"""Tensors of a safetensors file; shapes and dtypes in its header are checked before tensors are loaded."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from stas_neuro.errors import InputError
 from stas_neuro.ir.limits import FLOAT_LIMIT
 
 _DTYPES = {True: ("F64", "F32", "F16", "BF16"), False: ("I64", "I32")}
-"""What is read as a tensor of floats, and of whole numbers."""
+"""Dtypes in a file that are accepted for float tensors (True) and for integer tensors (False)."""
 _SHOWN = 5
 HEADER_LIMIT = 1 << 24
-"""Bytes of a header; a tensor takes 100."""
+"""Largest size of a header in bytes; a tensor needs about 100."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """What the header of a file says of a tensor; its dtype as safetensors calls it."""
+    """Dtype (safetensors' name) and shape of a tensor in the header of a file."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -33,7 +33,7 @@ class Form:
 
 @dataclass(frozen=True)
 class TensorFile:
-    """A file whose header has been read: `forms` of its tensors by name, and its `metadata`."""
+    """A file whose header has been read: the `forms` of its tensors by name, and its `metadata`."""
 
     path: Path
     forms: Mapping[str, Form]
@@ -41,11 +41,10 @@ class TensorFile:
     _file: Any
 
     def load(self, names: Mapping[str, str], wanted: Mapping[str, Tensor], remedy: str) -> dict[str, Tensor]:
-        """Load tensors in the dtypes of those wanted, which may be on the meta device.
+        """Load the tensors `wanted` in their dtypes; these may be on the meta device.
 
-        `names` are those in the file, by the name that is wanted. Raises InputError with the first
-        problems: tensors that are missing, that nobody wants, of another shape or kind, or with values that
-        are not finite or too large.
+        `names` maps the wanted names to those in the file. Raises InputError with the first problems: tensors
+        that are missing, unknown, of another shape or kind, or with values that are not finite or too large.
         """
         problems = [f"{name} is missing" for name in wanted.keys() - names.keys()]
         problems += [f"{name} is unknown" for name in names.keys() - wanted.keys()]
@@ -67,20 +66,20 @@ class TensorFile:
 
 def _unfit(name: str, tensor: Tensor) -> list[str]:
     if not torch.isfinite(tensor).all():
-        return [f"{name} holds NaN or infinite values"]
+        return [f"{name} has NaN or infinite values"]
     if tensor.is_floating_point() and tensor.numel() and tensor.abs().max() > FLOAT_LIMIT:
-        return [f"{name} holds values beyond {FLOAT_LIMIT:g}"]
+        return [f"{name} has values beyond {FLOAT_LIMIT:g}"]
     return []
 
 
 @contextmanager
 def open_tensors(path: Path, remedy: str) -> Iterator[TensorFile]:
-    """Open a file of tensors; InputError names it and the remedy where it is damaged."""
+    """Open a file of tensors; raises InputError with `remedy` where it is damaged."""
     try:
-        with open_file(path) as stream:  # safetensors would wait for what comes through a pipe
+        with open_file(path) as stream:  # refuses a pipe, on which safetensors would block
             header = int.from_bytes(stream.read(8), "little")
         if header > HEADER_LIMIT:
-            raise BadDocument(f"has a header of {header} bytes, at most {HEADER_LIMIT} are read")
+            raise BadDocument(f"has a header of {header} bytes, the limit is {HEADER_LIMIT}")
         with safe_open(path, "pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a dict
             forms = {name: Form(part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}

@@ -1,4 +1,4 @@
-"""Where a network goes: pieces of layers on cores, cores on tiles, under the limits of a profile."""
+"""Placement of a network: pieces of layers on cores, and cores on tiles, within the limits of a profile."""
 
 from stas_neuro.placement.placing import OBJECTIVES, STRATEGIES, Strategy, place
 from stas_neuro.placement.reasons import DoesNotFit, Reason

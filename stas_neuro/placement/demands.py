@@ -1,4 +1,4 @@
-"""What the layers of a network ask of cores: neurons, memory, and the sources that reach them."""
+"""Resources that the layers of a network need on cores: neurons and synaptic memory."""
 
 from __future__ import annotations
 
@@ -35,32 +35,32 @@ from stas_neuro.ir import (
 from stas_neuro.mapping.neurons import neuron_layers, placed_with
 
 EXPONENT_BITS = 4
-"""Of the power of two that the weights of a feature are multiplied by, -8..7."""
+"""Bits of the exponent of the power of two, -8..7, that the weights of a feature are multiplied by."""
 DEFAULT_BITS = 8
-"""Of a weight where a graph has no integers yet."""
+"""Bits of a weight in a graph that is not quantised."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LayerDemand:
-    """A layer that keeps neurons, and what they ask of a core.
+    """A layer with neurons, and the resources that they need on a core.
 
     Parameters
     ----------
     name, scope : str
-        Its node and the part of the network that it belongs to.
+        Name of its node, and the part of the network that it belongs to.
     stage : int
-        Spiking stages before it: in which hardware step of a model step it is at work.
+        Number of spiking stages before it: the hardware step of a model step in which it works.
     positions, features : int
-        Its neurons are positions x features.
+        The layer has positions x features neurons.
     synapse_bits : int64 (positions,)
-        Memory for the synapses of one feature at each position, where positions do not share weights.
+        Bits for the synapses of one feature at each position, if positions do not share weights.
     shared_bits : int
-        The same where they do, whatever the number of positions.
+        Bits for the synapses of one feature at any number of positions, if positions share weights.
     feature_bits : int
-        Memory of a feature on a core, in any case: the exponent of its weights, its part of K^T V.
+        Further bits per feature on a core: the exponent of its weights, its part of K^T V.
     head_bits, head : int
-        Memory for each attention head that a piece has features of, and features of a head; 0 where there is
-        none. Of the form (QK^T)V: a core holds the spikes of K of its heads, one bit each.
+        Bits for each attention head that a piece has features of, and number of features per head; 0 without
+        heads. Only for (QK^T)V, where a core stores the spikes of K of its heads, one bit each.
     """
 
     name: str
@@ -75,7 +75,7 @@ class LayerDemand:
     head: int = 0
 
     def memory(self, positions: NDArray[np.intp], features: tuple[int, int], *, sharing: bool) -> int:
-        """Bits of synaptic memory that some features of some positions take on one core."""
+        """Return the bits of synaptic memory that some features at some positions need on one core."""
         first, end = features
         synapses = self.shared_bits if sharing else int(self.synapse_bits[positions].sum())
         heads = -(-end // self.head) - first // self.head if self.head else 0
@@ -83,9 +83,9 @@ class LayerDemand:
 
 
 def demands_of(graph: Graph, bits: int = DEFAULT_BITS) -> tuple[LayerDemand, ...]:
-    """List the layers that keep neurons, in topological order.
+    """Return the demands of the layers with neurons, in topological order.
 
-    `bits` of a weight are those of the integers where the graph has them.
+    `bits` is the width of a weight; a quantised graph has its own.
     """
     stages = {layer.name: layer.stage or 0 for layer in layers_of(graph)}
     members: dict[str, list[Node]] = {name: [graph.node(name)] for name in neuron_layers(graph)}
@@ -99,12 +99,12 @@ def demands_of(graph: Graph, bits: int = DEFAULT_BITS) -> tuple[LayerDemand, ...
 
 
 def weight_bits(graph: Graph, bits: int, profile: Profile) -> int:
-    """Give the bits of the widest weight: of the integers of a graph, or `bits` where it has none.
+    """Return the bits of the widest weight of a quantised graph, or `bits` for other graphs.
 
     Raises
     ------
     InputError
-        When a weight of the profile's cores has fewer.
+        When this is more than the profile's `weight_bits`.
     """
     if graph.stage == Stage.QUANTISED:
         nodes = [node for node in graph.nodes if isinstance(node, FixedSynaptic)]
@@ -141,15 +141,15 @@ def _owner(
 
 
 def _no_memory(graph: Graph, node: Node) -> Mapping[str, int]:
-    """Take no memory beside weights."""
+    """Return no memory besides weights."""
     return {}
 
 
 def _spike_mat_mul(graph: Graph, node: SpikeMatMul) -> Mapping[str, int]:
-    """Keep K^T V, or the spikes of K and V.
+    """Return the memory for K^T V, or for the spikes of K and V.
 
-    Q(K^T V) keeps an integer 0..N for each of the head's channels and each feature. (QK^T)V keeps the spikes
-    of K of its heads, and those of V of each feature.
+    Q(K^T V) stores an integer 0..N for each channel of the head and each feature. (QK^T)V stores the spikes
+    of K of its heads, and the spikes of V of each feature.
     """
     tokens, features = graph.types[node.name, "y"].shape
     head = features // node.heads
@@ -159,7 +159,7 @@ def _spike_mat_mul(graph: Graph, node: SpikeMatMul) -> Mapping[str, int]:
 
 
 def _masked_column_sum(graph: Graph, node: MaskedColumnSum) -> Mapping[str, int]:
-    """Keep K and V until both are there."""
+    """Return the memory to store K and V until both have arrived."""
     return {"feature_bits": 2 * graph.source_type(graph.inputs(node)["k"]).shape[0]}
 
 

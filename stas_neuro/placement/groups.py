@@ -1,7 +1,7 @@
-"""Which tokens share cores: groups that are rarely held up by one token that lives longer than the others.
+"""Groups of tokens that share cores, chosen so that their tokens halt at similar times.
 
-A group is stepped in a visit while any token of it lives. What is minimised is the sum over groups of the
-number of these visits, times what a stepped group costs, which depends on its size.
+A group is stepped in a visit while any of its tokens is live. The objective is the sum over groups of the
+number of these visits, times the cost of a stepped group, which depends on its size.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from stas_neuro.placement.packing import equal_parts
 
 Groups = tuple[tuple[int, ...], ...]
 _ONES = np.array([bin(number).count("1") for number in range(1 << 16)], dtype=np.uint8)
-"""Ones in a 16-bit word (numpy < 2 does not count them)."""
+"""Number of ones in each 16-bit word (numpy < 2 has no popcount)."""
 
 
 class CoHalting:
-    """How often some token of a group is visited, and what that costs.
+    """Counts and costs of the visits of groups of tokens.
 
     Parameters
     ----------
     visits : bool (..., tokens)
-        Whether a token is visited; the leading axes (images, model steps) are what is counted over.
+        Whether a token is visited; counts are over the leading axes (images, model steps).
     cores, prices : sequence of int
-        `cores[n - 1]` is what a group of n tokens takes, and `prices[n - 1]` what one of its visits costs; as
-        many as a group may have tokens.
+        `cores[n - 1]` is the number of cores of a group of n tokens, and `prices[n - 1]` the cost of one of
+        its visits. Their length is the largest size of a group.
     """
 
     def __init__(self, visits: NDArray[np.bool_], cores: Sequence[int], prices: Sequence[int]) -> None:
@@ -42,28 +42,28 @@ class CoHalting:
 
     @property
     def largest(self) -> int:
-        """Tokens that a group may have."""
+        """Largest number of tokens in a group."""
         return min(len(self.cores), self.tokens)
 
     def visits(self, group: Sequence[int]) -> int:
-        """Count the visits in which any token of a group lives."""
+        """Count the visits in which any token of a group is live."""
         together: NDArray[np.uint16] = np.bitwise_or.reduce(self._bits[list(group)], axis=0)
         return int(_ONES[together].sum(dtype=np.int64))
 
     def total(self, groups: Sequence[Sequence[int]]) -> int:
-        """Give the cost of groups."""
+        """Return the total cost of groups."""
         return sum(self.visits(group) * int(self.prices[len(group) - 1]) for group in groups)
 
     def cores_of(self, groups: Sequence[Sequence[int]]) -> int:
-        """Give the cores that groups take."""
+        """Return the number of cores that groups need."""
         return sum(int(self.cores[len(group) - 1]) for group in groups)
 
     def order(self) -> NDArray[np.intp]:
-        """Sort the tokens by the number of their visits; int (tokens,)."""
+        """Return the tokens sorted by their number of visits, int (tokens,)."""
         return np.argsort([self.visits([token]) for token in range(self.tokens)], kind="stable")
 
     def intervals(self, order: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Give the cost of each run [i, j) of an order, (tokens, tokens + 1); infinite of no group."""
+        """Return the cost of each interval [i, j) of an order, (tokens, tokens + 1); inf if not a group."""
         prices = np.full((self.tokens, self.tokens + 1), np.inf)
         for first in range(self.tokens):
             run = self._bits[order[first : first + self.largest]]
@@ -73,7 +73,7 @@ class CoHalting:
 
 
 def scan_groups(tokens: int, groups: int) -> Groups:
-    """Cut the tokens in scan order (row by row) into groups that differ by one token at most."""
+    """Cut the tokens in scan order (row by row) into groups whose sizes differ by one token at most."""
     return tuple(tuple(part) for part in equal_parts(tokens, groups))
 
 
@@ -84,14 +84,14 @@ def greedy_groups(seen: CoHalting, groups: int) -> Groups:
 
 
 def contiguous_groups(seen: CoHalting, groups: int, cores: int) -> Groups:
-    """Cut the tokens, sorted by their visits, into groups of the least cost: a dynamic programme, exact.
+    """Cut the tokens, sorted by their visits, into the groups of least cost (exact dynamic programming).
 
-    The groups, none of them empty, take at most so many `cores` together.
+    No group is empty, and all groups together need at most `cores` cores.
 
     Raises
     ------
     InputError
-        When no such groups hold all tokens.
+        When such groups cannot contain all tokens.
     """
     order = seen.order()
     of_run = seen.intervals(order)
@@ -119,9 +119,9 @@ def contiguous_groups(seen: CoHalting, groups: int, cores: int) -> Groups:
 
 
 def local_search(seen: CoHalting, start: Groups) -> Groups:
-    """Move and swap tokens between groups, the best change first, until none is for the better.
+    """Move and swap tokens between groups, the best change first, until no change lowers the cost.
 
-    No group becomes empty or larger than it may be, and no two take more cores than before.
+    No group becomes empty or larger than `largest`, and no pair of groups needs more cores than before.
     """
     groups = [list(group) for group in start]
     pairs = list(combinations(range(len(groups)), 2))
@@ -131,14 +131,14 @@ def local_search(seen: CoHalting, start: Groups) -> Groups:
         if chosen is None or best[chosen][0] >= 0:
             return _sorted(groups)
         groups[chosen[0]], groups[chosen[1]] = best[chosen][1]
-        # Only what has to do with these two groups has changed.
+        # Only pairs with one of these two groups have changed.
         best |= {pair: _best_change(seen, groups, pair) for pair in pairs if {*pair} & {*chosen}}
 
 
 def _best_change(
     seen: CoHalting, groups: Sequence[list[int]], pair: tuple[int, int]
 ) -> tuple[int, tuple[list[int], list[int]]]:
-    """Find the move or swap between two groups that lowers the cost most, and by how much."""
+    """Return the change in cost of the best move or swap between two groups, and the resulting groups."""
     a, b = groups[pair[0]], groups[pair[1]]
     now, cores = seen.total((a, b)), seen.cores_of((a, b))
     changes = (
@@ -150,9 +150,9 @@ def _best_change(
 
 
 def candidates(seen: CoHalting, groups: int) -> tuple[Groups, ...]:
-    """Group tokens on no more cores than equal groups take: local search from each of the simpler cuts.
+    """Return groupings that need no more cores than equal groups, by local search from each simple grouping.
 
-    The last one is scan order itself, the first the cheapest.
+    The first is the cheapest; the last is scan order itself.
     """
     scan = scan_groups(seen.tokens, groups)
     starts = [contiguous_groups(seen, groups, seen.cores_of(scan)), greedy_groups(seen, groups), scan]
@@ -161,7 +161,7 @@ def candidates(seen: CoHalting, groups: int) -> tuple[Groups, ...]:
 
 
 def _neighbours(a: list[int], b: list[int], largest: int) -> Iterator[tuple[list[int], list[int]]]:
-    """List what becomes of two groups by one move or one swap."""
+    """Yield the results of one move or one swap between two groups."""
     for i, j in product(a, b):
         yield [*_without(a, i), j], [*_without(b, j), i]
     if len(a) > 1 and len(b) < largest:

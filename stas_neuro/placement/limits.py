@@ -1,4 +1,4 @@
-"""What a core and a chip hold, by a profile: numbers, or why there is none."""
+"""Limits of a core and a chip from a profile, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CORE_RESOURCES: Mapping[str, str] = {
     "input axons": "input_axons_per_core",
     "output axons": "output_axons_per_core",
 }
-"""What a core has of each thing, and the limit of a profile that says how much."""
+"""Resources of a core, and the profile limit of each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,20 +24,20 @@ class Limits:
     Parameters
     ----------
     core : mapping
-        By resource of `CORE_RESOURCES`, how much a core has; synaptic memory in bits. Without what nobody
-        published.
+        Amount per core of each resource of `CORE_RESOURCES`, synaptic memory in bits. Limits that the profile
+        declares unavailable are left out.
     fan_in : int or None
-        Sources that may reach one neuron; None where the profile knows no limit.
+        Largest number of sources of one neuron; None if the profile has no limit.
     cores_per_chip : int
-        Cores of a chip.
+        Number of cores of a chip.
     chips : int or None
-        Chips of the largest system; None where the profile knows no limit.
+        Number of chips of the largest system; None if the profile has no limit.
     mesh : (tiles_x, tiles_y, cores_per_tile) or None
-        Shape of a chip; None where the profile does not know it: every core is then at tile 0,0.
+        Shape of a chip. None if the profile does not have it; every core is then at tile 0,0.
     weight_sharing : bool
         Whether positions on one core share their weights.
     unchecked : mapping
-        Why a limit is not checked, by its name.
+        Reason why a limit is not checked, by its name.
     """
 
     core: Mapping[str, int]
@@ -50,7 +50,7 @@ class Limits:
 
 
 def limits_of(profile: Profile) -> Limits:
-    """Read the limits of a profile.
+    """Return the limits of a profile.
 
     Raises
     ------

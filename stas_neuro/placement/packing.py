@@ -1,7 +1,7 @@
-"""Layers onto cores, first fit, under all limits of a core.
+"""First-fit packing of layers onto cores, within all limits of a core.
 
-Layers are packed from the readout back to the input: then it is known of every neuron to how many cores it
-sends when it is placed itself. What does not fit an empty core is cut.
+Layers are packed from the readout back to the input, so that the number of cores that a neuron sends to is
+known when the neuron is placed. A region that does not fit an empty core is cut.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ from stas_neuro.placement.limits import Limits
 from stas_neuro.placement.reasons import Reason
 
 Domain = tuple[str, int]
-"""What is gated together: a part of the network, and the group of its tokens or features."""
+"""Cores that are gated together: a part of the network, and a group of its tokens or features."""
 Axis = Literal["positions", "features"]
 
 
 @dataclass(frozen=True)
 class Region:
-    """Some positions, ascending, of a range of features."""
+    """Some positions (ascending) and a range of features of a layer."""
 
     positions: tuple[int, ...]
     features: tuple[int, int]
 
     @property
     def neurons(self) -> int:
-        """Neurons of a layer in it."""
+        """Number of neurons."""
         return len(self.positions) * (self.features[1] - self.features[0])
 
     @property
     def index(self) -> tuple[NDArray[np.intp], slice]:
-        """Index of its neurons in an array (positions, features)."""
+        """Index of the neurons in an array (positions, features)."""
         return np.array(self.positions, dtype=np.intp), slice(*self.features)
 
 
 @dataclass
 class Core:
-    """What has been put on a core: its domain, pieces by layer, what they use and which values they take."""
+    """Contents of a core: its domain, pieces by layer, resources they use, and values they receive."""
 
     domain: Domain
     pieces: dict[str, Region] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class Core:
 
 
 class Packer:
-    """Puts layers on cores; `cores` are those in use, `reasons` why some layer fits none."""
+    """Puts layers on cores; `cores` are the cores in use, `reasons` why some layer fits no core."""
 
     def __init__(self, graph: Graph, limits: Limits) -> None:
         self.limits = limits
@@ -67,19 +67,19 @@ class Packer:
         self._reach = Reach(graph)
         self._needs: dict[tuple[str, Region], dict[str, Wanted]] = {}
         self._targets: dict[str, NDArray[np.int64]] = {}
-        """Cores that each neuron of a layer sends to, (positions, features)."""
+        """Number of cores that each neuron of a layer sends to, (positions, features)."""
 
     def fork(self) -> Packer:
-        """Make a packer that goes on from here and leaves this one as it is."""
+        """Return a packer that continues from the current state and does not change this one."""
         other = copy.copy(self)
         other.cores, other.reasons = copy.deepcopy(self.cores), list(self.reasons)
         other._targets = {name: targets.copy() for name, targets in self._targets.items()}
         return other
 
     def check(self, demand: LayerDemand) -> None:
-        """Keep the reasons why a neuron of a layer fits no core, but for where it sends to."""
+        """Add the reasons why a neuron of a layer fits no core, without the limits of its targets."""
         side = isqrt(demand.positions)
-        # Of a square map the neuron in the middle has the most sources; of others none is known to.
+        # In a square map the neuron in the middle has the most sources; for others this is not known.
         middle = (
             [side // 2 * side + side // 2] if side * side == demand.positions else range(demand.positions)
         )
@@ -91,7 +91,10 @@ class Packer:
             self.reasons.append(Reason(demand.name, "fan-in", most, self.limits.fan_in))
 
     def overfull(self) -> Iterator[Reason]:
-        """Tell the cores that send to more than was known when they were filled: over delays, backwards."""
+        """Yield reasons for cores with too many targets, due to targets unknown when the core was filled.
+
+        These are targets of delayed edges, which are placed later.
+        """
         limit = self.limits.core.get("output axons")
         for core in self.cores:
             parts = ((name, region) for name, region in core.pieces.items() if name in self._targets)
@@ -100,9 +103,9 @@ class Packer:
                 yield Reason(next(iter(core.pieces)), "output axons", needed, limit)
 
     def place(self, demand: LayerDemand, region: Region, domain: Domain, axis: Axis) -> None:
-        """Put a region of a layer on cores of a domain: whole where it fits, else cut along `axis`.
+        """Put a region of a layer on cores of a domain, cut along `axis` if it does not fit one core.
 
-        Where one step of that axis does not fit a core, the other one is cut too.
+        Where one step along that axis does not fit a core, the other axis is cut, too.
         """
         waiting = [region]
         while waiting:
@@ -125,7 +128,10 @@ class Packer:
         return None
 
     def _largest(self, demand: LayerDemand, region: Region, axis: Axis) -> tuple[Region | None, list[Region]]:
-        """Cut off the largest part that fits an empty core; None, and reasons, where a neuron does not."""
+        """Cut off the largest part that fits an empty core.
+
+        Returns that part and the remaining regions; None, with new `reasons`, where one neuron does not fit.
+        """
         neuron = Region(region.positions[:1], (region.features[0], region.features[0] + 1))
         if broken := list(self._broken(demand, neuron, Core(("", 0)))):
             self.reasons += broken
@@ -144,7 +150,10 @@ class Packer:
         raise AssertionError(f"{demand.name}: a neuron fits a core, and no part of the layer does")
 
     def _prefix(self, demand: LayerDemand, region: Region, axis: Axis) -> tuple[Region | None, list[Region]]:
-        """Take as many steps along an axis as fit an empty core, at least one, and what is left."""
+        """Cut off as many steps along an axis as fit an empty core.
+
+        Returns that part and the remaining regions; None where one step does not fit.
+        """
         low, high = 0, _size(region, axis)
         while low < high:
             middle = (low + high + 1) // 2
@@ -161,14 +170,14 @@ class Packer:
         return not any(self._broken(demand, region, core))
 
     def _broken(self, demand: LayerDemand, region: Region, core: Core) -> Iterator[Reason]:
-        """Tell the limits that a core would exceed with a region, cheap ones first."""
+        """Yield the limits that a core would exceed with a region; those cheap to compute come first."""
         for resource, limit in self.limits.core.items():
             needed = self._use(resource, demand, region, core)
             if needed > limit:
                 yield Reason(demand.name, resource, needed, limit)
 
     def _use(self, resource: str, demand: LayerDemand, region: Region, core: Core) -> int:
-        """Give what a core would use of a resource with a region."""
+        """Return the amount of a resource that a core would use with a region."""
         if resource == "input axons":
             return sum(int(values.sum()) for values in self._with(demand, region, core).values())
         before = core.used.get(resource, 0)
@@ -182,12 +191,12 @@ class Packer:
         return before + (0 if targets is None else int(targets[region.index].sum()))
 
     def _with(self, demand: LayerDemand, region: Region, core: Core) -> dict[str, Wanted]:
-        """Give the values that a core would take with a region."""
+        """Return the values that a core would receive with a region."""
         needs = self._needed(demand, region)
         return core.taken | {name: values | core.taken.get(name, False) for name, values in needs.items()}
 
     def _needed(self, demand: LayerDemand, region: Region) -> dict[str, Wanted]:
-        """Give the values that a region needs; what is computed beside the cores has no axons."""
+        """Return the values that a region needs; values computed outside the cores have no axons."""
         needs = self._needs.get((demand.name, region))
         if needs is None:
             needs = merged(self._reach.of(demand.name, region.positions, region.features))
@@ -207,7 +216,7 @@ class Packer:
 
 
 def whole(demand: LayerDemand) -> Region:
-    """All neurons of a layer."""
+    """Return the region of all neurons of a layer."""
     return Region(tuple(range(demand.positions)), (0, demand.features))
 
 
@@ -216,7 +225,7 @@ def _size(region: Region, axis: Axis) -> int:
 
 
 def _split(region: Region, axis: Axis, at: int) -> tuple[Region, list[Region]]:
-    """Take the first steps of a region along an axis, and the rest if there is any."""
+    """Split a region along an axis into its first `at` steps and the rest, if there is any."""
     if at == _size(region, axis):
         return region, []
     if axis == "positions":
@@ -228,7 +237,7 @@ def _split(region: Region, axis: Axis, at: int) -> tuple[Region, list[Region]]:
 
 
 def _cut(region: Region, axis: Axis, parts: int) -> Iterator[Region]:
-    """Cut a region into parts along an axis that differ by one step at most."""
+    """Cut a region along an axis into parts whose sizes differ by one step at most."""
     for part in equal_parts(_size(region, axis), parts):
         if axis == "positions":
             yield Region(region.positions[part.start : part.stop], region.features)
@@ -237,7 +246,7 @@ def _cut(region: Region, axis: Axis, parts: int) -> Iterator[Region]:
 
 
 def equal_parts(size: int, parts: int) -> Sequence[range]:
-    """Cut 0..size into ranges that differ by one at most, the longer ones first."""
+    """Cut 0..size into ranges whose lengths differ by one at most, the longer ones first."""
     ends = [0]
     for part in range(parts):
         ends.append(ends[-1] + size // parts + (part < size % parts))

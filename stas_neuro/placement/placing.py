@@ -1,4 +1,4 @@
-"""Decide where the neurons of a network go."""
+"""Placement of a network's neurons on cores."""
 
 from __future__ import annotations
 
@@ -43,34 +43,35 @@ def place(
     minimise: Objective = "core-steps",
     bits: int = DEFAULT_BITS,
 ) -> Mapping:
-    """Put a network on the cores of a chip, or of several (docs/placement.md).
+    """Place a network on the cores of one or more chips (docs/placement.md).
 
     Parameters
     ----------
     graph : Graph
-        Folded or quantised.
+        A folded or quantised graph.
     profile : Profile
-        Whose limits are respected.
+        Profile of the chip.
     strategy : str
         How a network block is cut: channel-major (all tokens, some features), token-major (tokens in scan
         order, all features) or halting-aware (tokens that halt together).
     groups : int, optional
-        Groups of tokens, or of features, that each block is cut into. By default as many as take the fewest
-        cores, cut token-major; of those the most.
+        Number of groups of tokens, or of features, that each block is cut into. Default: the number that
+        needs the fewest cores if cut token-major; the largest such number.
     seen : Activity, optional
-        Of a run of this network on images like those to come: its visits tell halting-aware which tokens halt
-        together, its spikes which cores send each other most. A float run may tell of the integer program.
+        Record of a run of this network on representative images. Its visits determine which tokens halt
+        together (for halting-aware), its spikes the traffic between cores. For an integer program, the record
+        may be of a float run.
     minimise : "core-steps" or "neuron-updates"
-        Of halting-aware.
+        Objective of halting-aware.
     bits : int
-        Of a weight, where the graph has no integers yet.
+        Bits of a weight, for a graph that is not quantised.
 
     Raises
     ------
     DoesNotFit
-        With every reason why the chip cannot hold it.
+        When the network does not fit the chip, with all reasons.
     InputError
-        When options contradict the network, `seen` is of another one, or the profile has no cores.
+        When options contradict the network, `seen` is a run of another network, or the profile has no cores.
     """
     _check_options(graph, strategy, groups, seen)
     limits = limits_of(profile)
@@ -117,7 +118,7 @@ def _check_options(graph: Graph, strategy: str, groups: int | None, seen: Activi
 
 
 def _check_network(graph: Graph, seen: Activity) -> None:
-    """Refuse a run of another network; a float run and an integer program are compared by their layers."""
+    """Refuse a run of another network; a float run is compared with an integer program by their layers."""
     integers = seen.origin.arithmetic is not None and seen.origin.arithmetic.startswith("integers")
     known = integers == (graph.stage == Stage.QUANTISED)
     own = replace(
@@ -130,7 +131,7 @@ def _check_network(graph: Graph, seen: Activity) -> None:
 
 
 def _scopes(demands: Sequence[LayerDemand]) -> list[tuple[str, list[LayerDemand]]]:
-    """Part the layers by what they belong to, the last part first."""
+    """Group the layers by the part of the network that they belong to, the last part first."""
     scopes = list(dict.fromkeys(demand.scope for demand in reversed(demands)))
     return [(scope, [demand for demand in demands if demand.scope == scope]) for scope in scopes]
 

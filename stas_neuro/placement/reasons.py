@@ -1,4 +1,4 @@
-"""Why a network does not fit a chip."""
+"""Reasons why a network does not fit a chip."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _TOLD = 3
 
 @dataclass(frozen=True)
 class Reason:
-    """A limit that a layer breaks however it is cut; `layer` is empty for the whole network.
+    """A limit that a layer exceeds however it is cut; `layer` is empty for the whole network.
 
-    `needed` and `limit` are counts, of synaptic memory bits.
+    `needed` and `limit` are counts; bits for synaptic memory.
     """
 
     layer: str
@@ -34,30 +34,30 @@ class Reason:
 
     @property
     def remedy(self) -> str:
-        """What the user does about it."""
+        """What the user can do about it."""
         return REMEDIES[self.resource]
 
     @property
     def where(self) -> str:
-        """The layer, or that it is the whole network."""
+        """Name of the layer, or words for the whole network."""
         return self.layer or "the network"
 
     @property
     def excess(self) -> str:
-        """Say what is needed of how much, and what to do."""
+        """Amount needed, the limit, and the remedy."""
         scale, unit = (8, " bytes") if self.resource == "synaptic memory" else (1, "")
         needed, limit = -(-self.needed // scale), self.limit // scale
         return f"{self.resource} {needed} of {limit}{unit} ({self.remedy})"
 
     def __str__(self) -> str:
-        """Say where, what is needed of how much, and what to do."""
+        """Return the layer, the amount needed, the limit, and the remedy."""
         return f"{self.where}: {self.excess}"
 
 
 class DoesNotFit(InputError):
-    """A network that a chip cannot hold; `reasons` are all of them, and where many `lines`, by layer.
+    """A network does not fit a chip; `reasons` has all reasons, and `lines` one line per layer if many.
 
-    The message names the worst, by what is needed in units of the limit.
+    The message names the worst reasons, by the ratio of the amount needed to the limit.
     """
 
     def __init__(self, profile: str, reasons: Sequence[Reason]) -> None:

@@ -1,4 +1,4 @@
-"""Core steps of a mapping where cores can be gated, from visits: placements are compared without a run."""
+"""Core steps of a mapping on gated cores, computed from visits, to compare placements without a run."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Live = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CoreSteps:
-    """What is stepped in an image where a core stands still while no token at work on it lives.
+    """Steps of cores and neurons per image, if a core without a live token at work is not stepped.
 
     Parameters
     ----------
     stepped : int64 (images, cores)
-        Hardware steps in which a core is stepped, in raster schedule.
+        Number of hardware steps in which a core is stepped, in raster schedule.
     neurons : int64 (images, cores)
-        Neurons stepped in them: those of the pieces whose turn it is.
+        Number of neurons stepped in these, counting only pieces that have their turn.
     """
 
     stepped: NDArray[np.int64]
@@ -35,22 +35,22 @@ class CoreSteps:
 def core_steps(graph: Graph, mapping: Mapping, visits: Visits) -> CoreSteps:
     """Count core steps and stepped neurons.
 
-    A piece is at work in the hardware step of its stage, once a model step (a stem and a head once an
-    image). Its core is stepped then if any piece at work on it has a token that is visited. Pieces outside
-    the blocks, and of layers without tokens, work whenever it is their turn. Prices step more: also cores
-    that send again in model steps what was computed once.
+    A piece works in the hardware step of its stage, once per model step (a stem and a head once per image).
+    Its core is stepped then if any piece at work on it has a visited token. Pieces outside the blocks, and of
+    layers without tokens, work in each of their turns. Pricing counts more steps: also those of cores that
+    send a value that was computed once again in each model step.
 
     Parameters
     ----------
     graph : Graph
     mapping : Mapping
-        Of that graph.
+        A mapping of that graph.
     visits : bool (images, T, L, N)
 
     Raises
     ------
     InputError
-        If the visits are not those of the graph.
+        If the shape of the visits does not match the graph.
     """
     shape = (graph.time_steps, graph.blocks, graph.tokens)
     if visits.shape[1:] != shape:
@@ -72,7 +72,7 @@ def core_steps(graph: Graph, mapping: Mapping, visits: Visits) -> CoreSteps:
 
 
 def _live(graph: Graph, piece: Piece, visits: Visits, turns: int) -> Live:
-    """Whether a piece has a live token at each of its turns, (images, turns)."""
+    """Return whether a piece has a live token in each of its turns, bool (images, turns)."""
     node = graph.node(piece.layer)
     names = [accumulator.name for accumulator in graph.accumulators]
     block = block_of(node.scope)

@@ -1,4 +1,4 @@
-"""How the layers of a network block are cut into groups, each on cores of its own."""
+"""Strategies to cut the layers of a network block into groups, each on its own cores."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from stas_neuro.placement.packing import Axis, Core, Packer, Region, equal_parts
 Objective = Literal["core-steps", "neuron-updates"]
 
 Cutting = Callable[[LayerDemand], list[Region | None]]
-"""Says which region of a layer each group has, in their order; None where it has none."""
+"""Returns the region of a layer in each group, in the order of groups; None for a group without one."""
 
 
 def by_tokens(groups: Groups) -> Cutting:
-    """Cut layers of tokens by groups of them; what is of all tokens is in a group of its own."""
+    """Return a cutting of layers by groups of tokens; neurons without tokens form a separate group."""
     tokens = sum(map(len, groups))
 
     def cut(demand: LayerDemand) -> list[Region | None]:
@@ -30,7 +30,7 @@ def by_tokens(groups: Groups) -> Cutting:
 
 
 def by_features(groups: int) -> Cutting:
-    """Cut layers by ranges of their features that differ by one at most."""
+    """Return a cutting of layers by ranges of features whose lengths differ by one at most."""
 
     def cut(demand: LayerDemand) -> list[Region | None]:
         parts = equal_parts(demand.features, groups)
@@ -43,7 +43,7 @@ def by_features(groups: int) -> Cutting:
 def pack_layers(
     packer: Packer, scope: str, layers: Sequence[LayerDemand], cutting: Cutting, axis: Axis
 ) -> Packer:
-    """Pack the layers of a part of the network, the last first."""
+    """Pack the layers of a part of the network, in reverse order."""
     for demand in reversed(layers):
         for group, region in enumerate(cutting(demand)):
             if region is not None:
@@ -52,7 +52,7 @@ def pack_layers(
 
 
 def fewest_cores(packer: Packer, scope: str, layers: Sequence[LayerDemand], tokens: int) -> int:
-    """Choose how many groups take the fewest cores, cut in scan order; of those the most."""
+    """Return the number of groups that needs the fewest cores, cut in scan order; the largest such number."""
     found: list[tuple[int, int]] = []
     for groups in sorted({-(-tokens // size) for size in range(1, tokens + 1)}):
         trial = pack_layers(packer.fork(), scope, layers, by_tokens(scan_groups(tokens, groups)), "positions")
@@ -63,7 +63,7 @@ def fewest_cores(packer: Packer, scope: str, layers: Sequence[LayerDemand], toke
 
 @dataclass(frozen=True)
 class Block:
-    """A network block to be cut by tokens: its layers, and the packer that has placed what comes after it."""
+    """A network block to be cut by tokens: its layers, and the packer that has placed all later layers."""
 
     packer: Packer
     scope: str
@@ -72,9 +72,9 @@ class Block:
     minimise: Objective
 
     def learned(self, groups: int, visits: Visits) -> Groups:
-        """Group the tokens by visits, bool (images, T, N): of what the search finds, the best as packed.
+        """Group the tokens by visits, bool (images, T, N): the search result that is cheapest when packed.
 
-        It takes no more cores than scan order and costs no more on these visits.
+        It needs no more cores than scan order, and its cost on these visits is not higher.
         """
         scan = scan_groups(self.tokens, groups)
         equal = self._packed(scan)
@@ -94,7 +94,7 @@ class Block:
         return [core for core in trial.cores if core.domain[0] == self.scope]
 
     def _sizes(self, groups: int, budget: int, equal: int) -> list[list[Core]]:
-        """Give the cores of a group of 1, 2, ... tokens beside others, as far as the budget of cores goes."""
+        """Return the cores of a group of 1, 2, ... tokens packed with others, up to the budget of cores."""
         found: list[list[Core]] = []
         for size in range(1, self.tokens - groups + 2):
             rest = scan_groups(self.tokens - size, groups - 1)
@@ -106,9 +106,9 @@ class Block:
         return found
 
     def _price(self, cores: Sequence[Core], seen: CoHalting | None) -> int:
-        """Count what is stepped on cores in the visits seen or, without, in one that all tokens are in.
+        """Return the objective on cores for the given visits, or else for one visit of all tokens.
 
-        Layers without tokens are stepped alike however tokens are grouped, and left out.
+        Layers without tokens are left out: their steps do not depend on the grouping.
         """
         total = 0
         for core in cores:

@@ -1,7 +1,7 @@
-"""Cores onto chips and tiles, so that those which send each other much are near.
+"""Assignment of cores to chips and tiles, so that cores with much traffic are close to each other.
 
-The quadratic assignment problem: the least sum of traffic x hops. Cores are exchanged, two at a time, until
-none is for the better.
+This is the quadratic assignment problem: minimise the sum of traffic x hops. Cores are exchanged, two at a
+time, until no exchange lowers the cost.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from stas_neuro.placement.limits import Limits
 
 _RANDOM_STARTS = 15
 _LEAST_PLACES = 600
-"""Places that the cores of a chip are tried on, or four a core: the nearest ones of a larger chip."""
+"""Places tried for the cores of a chip (or four per core, if more): the nearest ones of a larger chip."""
 Matrix = NDArray[np.float64]
 
 
 def chips_of(domains: Sequence[object], cores_per_chip: int) -> list[int]:
-    """Give the chip of each core: chips are filled in order, cores of one domain stay together if they can.
+    """Return the chip of each core: chips are filled in order, and a domain stays on one chip if it fits.
 
-    Cores of a domain follow one another in `domains`. A domain larger than a chip begins on a new one.
+    Cores of a domain are consecutive in `domains`. A domain larger than a chip begins on a new chip.
     """
     chips: list[int] = []
     used = 0
@@ -39,7 +39,7 @@ def chips_of(domains: Sequence[object], cores_per_chip: int) -> list[int]:
 
 
 def row_major_sites(chips: Sequence[int], limits: Limits) -> tuple[CoreLocation, ...]:
-    """Put the cores of each chip on its tiles row by row, in their order; all at tile 0,0 without a mesh."""
+    """Return locations that fill the tiles of each chip row by row, in order; all tile 0,0 without a mesh."""
     seen: dict[int, int] = {}
     sites = []
     for chip in chips:
@@ -49,13 +49,13 @@ def row_major_sites(chips: Sequence[int], limits: Limits) -> tuple[CoreLocation,
 
 
 def near_sites(chips: Sequence[int], traffic: Matrix, limits: Limits) -> tuple[CoreLocation, ...]:
-    """Put the cores of each chip on its tiles so that few messages make many hops.
+    """Return locations of the cores on the tiles of their chips with a low sum of traffic x hops.
 
     Parameters
     ----------
     chips : sequence of int (cores,)
     traffic : float (cores, cores)
-        Messages expected from a core to another. Those to other chips leave by tile 0,0.
+        Messages expected from one core to another. Messages to other chips leave by tile 0,0.
     limits : Limits
     """
     sites = list(row_major_sites(chips, limits))
@@ -78,7 +78,7 @@ def near_sites(chips: Sequence[int], traffic: Matrix, limits: Limits) -> tuple[C
 
 
 def near_slots(count: int, mesh: tuple[int, int, int]) -> list[int]:
-    """Name the `count` slots of a chip that are nearest to tile 0,0, ascending; all where it has no more.
+    """Return the `count` slots of a chip nearest to tile 0,0, ascending; all slots if there are fewer.
 
     Slots are numbered by their tiles in row-major order.
     """
@@ -95,9 +95,9 @@ def near_slots(count: int, mesh: tuple[int, int, int]) -> list[int]:
 
 
 def assign(flow: Matrix, distance: Matrix, outward: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Assign n cores to m >= n places, near what they talk to; deterministic.
+    """Assign n cores to m >= n places with a low sum of flow x distance; deterministic.
 
-    Exchanges from the order of the places, and from some orders at random; the best of all.
+    The result is the best of exchanges that start from the order of the places and from some random orders.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def assign(flow: Matrix, distance: Matrix, outward: NDArray[np.float64]) -> NDAr
     distance : float (m, m)
         Symmetric, with a diagonal of 0.
     outward : float (n,)
-        What each core sends to, or takes from, place 0 besides.
+        Further traffic of each core with place 0, in either direction.
 
     Returns
     -------
@@ -125,9 +125,9 @@ def assign(flow: Matrix, distance: Matrix, outward: NDArray[np.float64]) -> NDAr
 def exchange(
     flow: Matrix, distance: Matrix, outward: NDArray[np.float64], start: NDArray[np.intp]
 ) -> NDArray[np.intp]:
-    """Exchange two cores, for each in turn with that which lowers the cost most, until none does.
+    """Exchange pairs of cores until no exchange lowers the cost: each core with its best partner in turn.
 
-    Parameters as of `assign`, but there are as many cores as places; `start` is the place of each.
+    Parameters as for `assign`, but with as many cores as places; `start` is the place of each core.
     """
     places: NDArray[np.intp] = np.array(start, dtype=np.intp)
     apart = distance[np.ix_(places, places)]
@@ -141,7 +141,7 @@ def exchange(
     while better:
         better = False
         for core in talking:
-            # Both change their distances to all others, which stay where they are; to each other they do not.
+            # The exchange changes both cores' distances to all others, but not to each other.
             change = apart @ flow[core] - of_core[core] + flow @ apart[core] - of_core
             change += 2 * flow[core] * apart[core] + (outward[core] - outward) * (gate - gate[core])
             other = int(change.argmin())
@@ -157,13 +157,13 @@ def exchange(
 
 
 def cost(flow: Matrix, distance: Matrix, outward: NDArray[np.float64], places: NDArray[np.intp]) -> float:
-    """Give the sum of traffic x distance of an assignment, each pair once."""
+    """Return the sum of traffic x distance of an assignment, counting each pair once."""
     inside = (flow * distance[np.ix_(places, places)]).sum() / 2
     return float(inside + outward @ distance[0, places])
 
 
 def _site(chip: int, slot: int, limits: Limits) -> CoreLocation:
-    """Give the place of a slot of a chip: tiles in row-major order, each with its cores."""
+    """Return the location of a slot of a chip: tiles in row-major order, each with its cores."""
     if limits.mesh is None:
         return CoreLocation(chip=chip)
     x, _, per_tile = limits.mesh

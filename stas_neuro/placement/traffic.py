@@ -1,4 +1,4 @@
-"""How much cores send each other: what is expected, from a run or, without one, of neurons alike."""
+"""Expected traffic between cores, from a run or, without one, with the same rate for all neurons."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stas_neuro.placement.packing import Core
 def traffic_between(
     graph: Graph, demands: Sequence[LayerDemand], cores: Sequence[Core], seen: Activity | None
 ) -> NDArray[np.float64]:
-    """Give the messages an image is expected to take from each core to each other, float (cores, cores)."""
+    """Return the expected messages per image from each core to each other, float (cores, cores)."""
     traffic = np.zeros((len(cores), len(cores)))
     for demand in demands:
         homes = np.zeros((demand.positions, demand.features), dtype=np.intp)
@@ -33,9 +33,10 @@ def traffic_between(
 
 
 def _rates(graph: Graph, demand: LayerDemand, seen: Activity | None) -> NDArray[np.float64]:
-    """Values other than 0 that a neuron sends in an image, float (positions,).
+    """Return the expected number of nonzero values that a neuron sends per image, float (positions,).
 
-    Of a run the spikes of the layer, spread over the tokens of a block as its visits are; else one a step.
+    With a run, these are the spikes of the layer, distributed over the tokens of a block like its visits;
+    otherwise one per step.
     """
     if seen is None or not seen.images:
         steps = graph.time_steps if graph.node(demand.name).phase in (Phase.STEP, Phase.STEM) else 1

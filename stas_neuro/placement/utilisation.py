@@ -1,4 +1,4 @@
-"""How full the cores of a mapped network are."""
+"""Resources used on the cores of a mapped network."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from stas_neuro.placement.limits import limits_of
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Utilisation:
-    """What each core uses of what it has.
+    """Resources used by each core, with the limits.
 
     Parameters
     ----------
     profile : str
-        Whose limits they are.
+        Profile with the limits.
     strategy : str
     groups : int or None
-        Of the mapping.
+        Strategy and groups of the mapping.
     cores : tuple of CoreLocation
     used : mapping of resource to int64 (cores,)
-        Neurons, bytes of synaptic memory, input axons (neurons and pixels whose values the core takes) and
-        output axons (its neurons, times the cores that each sends to).
+        Neurons, bytes of synaptic memory, input axons (neurons and pixels whose values the core receives) and
+        output axons (sum over its neurons of the number of cores that each sends to).
     limits : mapping of resource to int
-        What a core has; without what the profile does not know.
+        Amount per core; without limits that the profile does not have.
     layers : tuple of tuples of str
         Layers that each core has a piece of.
     chips, cores_per_chip : int
-        Chips in use, and cores that each of them has.
+        Number of chips in use, and of cores per chip.
     most_chips : int or None
-        Chips of the largest system; None where the profile knows no limit.
+        Number of chips of the largest system; None if the profile has no limit.
     unchecked : mapping
-        Why a limit was not checked, by its name.
+        Reason why a limit was not checked, by its name.
     weight_bits : int
         Bits of a weight.
     """
@@ -61,11 +61,11 @@ class Utilisation:
     weight_bits: int
 
     def worst(self, resource: str) -> int:
-        """Name the core that uses most of a resource: the first of them."""
+        """Return the first of the cores that use the most of a resource."""
         return int(self.used[resource].argmax())
 
     def exceeded(self) -> tuple[str, ...]:
-        """Tell what is used beyond the limits, the farthest beyond first; nothing where it fits."""
+        """Return a text for each exceeded limit, the most exceeded first; empty if the network fits."""
         held = Counter(site.chip for site in self.cores)
         sizes = {
             resource: (int(used.max()), self.limits.get(resource)) for resource, used in self.used.items()
@@ -85,14 +85,14 @@ class Utilisation:
 def utilisation(
     graph: Graph, mapping: CoreMapping, profile: Profile, bits: int = DEFAULT_BITS
 ) -> Utilisation:
-    """Count what the cores of a mapping use, from the mapping alone.
+    """Return the resources that the cores of a mapping use.
 
-    `bits` are those of a weight where the graph has no integers yet.
+    `bits` is the width of a weight in a graph that is not quantised.
 
     Raises
     ------
     InputError
-        If the mapping is not one of this graph, or the profile has no cores.
+        If the mapping is not a mapping of this graph, or the profile has no cores.
     """
     limits = limits_of(profile)
     bits = weight_bits(graph, bits, profile)

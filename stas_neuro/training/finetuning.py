@@ -1,4 +1,4 @@
-"""Quantisation-aware fine-tuning: trains a checkpoint's weights through the integer program they become."""
+"""Quantisation-aware fine-tuning: train a checkpoint's weights through the resulting integer program."""
 
 from __future__ import annotations
 
@@ -26,21 +26,22 @@ def fine_tune(
     prepare: Callable[[], None] = lambda: None,
     report: api.TrainReport = lambda event: None,
 ) -> None:
-    """Fine-tune a checkpoint to weights of a few bits and leave a checkpoint in ``directory``.
+    """Fine-tune a checkpoint to weights of ``bits`` bits, and write a checkpoint to ``directory``.
 
-    Scales are chosen once, on some of the images to train on, and kept beside the checkpoint: compiling it
-    gives the integer program that was trained. Runs ``options.stage2_epochs`` epochs at up to
-    ``options.stage2_rate``; normalisations are folded before, so that their statistics stay as they are.
-    ``prepare`` is called before anything is written, once no other process can train in ``directory``.
+    Scales are chosen once, on some of the training images, and saved with the checkpoint, so that compiling
+    it results in the integer program that was trained. Runs ``options.stage2_epochs`` epochs at a peak
+    learning rate of ``options.stage2_rate``. Normalisations are folded first, so their statistics do not
+    change.
+    ``prepare`` is called before anything is written, while ``directory`` is locked against other trainings.
 
     Raises
     ------
     InputError
-        If the data do not fit the model, bfloat16 is asked for, torch is missing, the integers of a layer do
+        If the data do not fit the model, bfloat16 is requested, torch is missing, the integers of a layer do
         not fit a core, or another process trains in ``directory``.
     """
     if options.bfloat16:
-        raise InputError("bfloat16 cannot hold the integers of a program", "leave out --bfloat16")
+        raise InputError("bfloat16 cannot represent the integers of a program", "remove --bfloat16")
     model = api.load_model(checkpoint)
     folded = api.fold(model)
     with needs("torch"):

@@ -1,7 +1,7 @@
-"""The integer program as a torch module, to fine-tune weights through the arithmetic that a core does.
+"""The integer program as a torch module, to fine-tune weights through the arithmetic of a core.
 
-Values are integers held in float32, exact below 2^24 as the quantised graph proves; every rounding passes its
-gradient straight through (Bengio et al., arXiv 1308.3432), and a spike has the surrogate of training.
+Values are integers stored as float32, exact below 2^24, which the quantised graph guarantees. Every rounding
+has a straight-through gradient (Bengio et al., arXiv 1308.3432), and a spike the surrogate of training.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ Inputs = Mapping[str, Tensor]
 
 
 def _straight(rounded: Tensor, exact: Tensor) -> Tensor:
-    """Give `rounded` to the last bit, with the gradient of `exact`."""
+    """Return exactly `rounded`, with the gradient of `exact`."""
     return rounded.detach() + (exact - exact.detach())
 
 
 def _floor(x: Tensor, bits: int) -> Tensor:
-    """Shift right by `bits`, towards minus infinity."""
+    """Return `x` shifted right by `bits`, rounded towards minus infinity."""
     if not bits:
         return x
     exact = x / 2**bits
@@ -65,18 +65,18 @@ def _floor(x: Tensor, bits: int) -> Tensor:
 
 
 class IntegerLayer(nn.Module):
-    """Float weights of a Conv2d or Linear, rounded to the mantissas of its scale whenever they are used.
+    """Float weights of a Conv2d or Linear, rounded to mantissas whenever they are used.
 
     Parameters
     ----------
     node
-        Its integer form.
+        The integer form of the layer.
     units
-        What its integers stand for.
+        Units of its integers.
     weight, bias
-        Of the folded layer; they are what is trained, in float32.
+        Parameters of the folded layer, which are trained in float32.
     image_shape : (C, H, W)
-        Of the first convolution: the image, whose normalisation the layer holds.
+        Shape of the image; used by the first convolution, which includes the normalisation of the image.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class IntegerLayer(nn.Module):
         self.weight = nn.Parameter(torch.from_numpy(weight.astype(np.float32)))
         self.bias = nn.Parameter(torch.from_numpy(bias.astype(np.float32)))
         self.exponents = torch.tensor(units.scale.exponents)
-        # Float64: rounding must be that of the Quantise pass.
+        # Float64, so that rounding is the same as in the Quantise pass.
         columns = torch.from_numpy(units.column_unit)
         per_row = self.unit * self.tau * 2.0 ** (self.exponents + ALIGN)
         self.steps = (columns / per_row.double()[:, None]).reshape(weight.shape)
@@ -102,7 +102,7 @@ class IntegerLayer(nn.Module):
             self.background = black.expand(1, *image_shape)
 
     def integers(self) -> tuple[Tensor, Tensor]:
-        """Mantissas of the weights, and biases in units of the membrane, both float32 with gradients."""
+        """Return mantissas of the weights, and biases in membrane units, both float32 with gradients."""
         grain = 1 << (9 - self.node.weight_bits)
         largest = 255 if grain == 1 else 256 - grain
         steps = (self.weight.double() * self.steps).clamp(-256, largest)
@@ -122,27 +122,30 @@ class IntegerLayer(nn.Module):
 
     @torch.no_grad()
     def held(self) -> tuple[Tensor, Tensor]:
-        """What the integers stand for: weight and bias of a folded layer, float64."""
+        """Return the weight and bias of a folded layer that the integers represent, float64."""
         mantissas, bias = self.integers()
-        # A bias that also holds a background or an offset is rounded with these, not alone.
+        # A bias that includes a background or an offset is rounded together with these.
         alone = self.background is None and not self.offset
         return mantissas.double() / self.steps, bias.double() * self.unit * self.tau if alone else self.bias
 
     def current(self, x: Tensor, mantissas: Tensor) -> Tensor:
-        """Synaptic input without the bias: (shift(W x, weight_exp) << 6)."""
+        """Return the synaptic input without the bias: (shift(W x, weight_exp) << 6)."""
         if isinstance(self.node, FixedConv2d):
             sums = nn.functional.conv2d(x, mantissas, None, self.node.stride, self.node.padding)
             powers = (2.0**self.exponents).float().reshape(-1, 1, 1)
         else:
             sums, powers = x @ mantissas.T, (2.0**self.exponents).float()
         exact = sums * powers
-        y: Tensor = _straight(exact.floor(), exact) * 2**ALIGN  # whole already unless it is shifted right
+        y: Tensor = _straight(exact.floor(), exact) * 2**ALIGN  # an integer already unless shifted right
         return y
 
 
 def _surrogate_lif(v: Tensor, x: Tensor, keep: int, vth: Tensor, real: float) -> tuple[Tensor, Tensor]:
-    """One step of membranes from v with input x; spikes and membranes. `real` is the float threshold."""
-    # Float64 unless it is a halving: 24 bits times 12.
+    """Run one step from membranes v with input x; return spikes and membranes.
+
+    `real` is the float threshold.
+    """
+    # Float64 unless the decay is a halving: the product has 24 + 12 bits.
     exact = v * 0.5 if keep == 2048 else v.double() * (keep / 4096)
     v = _straight(exact.trunc(), exact).float() + x
     threshold = vth * 2**ALIGN
@@ -154,9 +157,9 @@ def _surrogate_lif(v: Tensor, x: Tensor, keep: int, vth: Tensor, real: float) ->
 
 
 class IntegerProgram(nn.Module):
-    """A quantised graph that can be trained; what it computes is what the integer reference computes.
+    """A trainable quantised graph; it computes the same as the integer reference.
 
-    Images are normalised as for a `StasModel`, which it stands in for in training.
+    Images are normalised as for a `StasModel`, which it replaces in training.
     """
 
     def __init__(
@@ -164,27 +167,27 @@ class IntegerProgram(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.graph = config, graph
-        self.names = {name: name.replace(".", "/") for name in layers}  # a module's name has no dots
+        self.names = {name: name.replace(".", "/") for name in layers}  # module names must not have dots
         self.layers = nn.ModuleDict({self.names[name]: layer for name, layer in layers.items()})
         self.lif = torch.compile(_surrogate_lif, dynamic=False) if fuse else _surrogate_lif
         mean, std = (torch.tensor(getattr(graph.preprocessing, key)) for key in ("mean", "std"))
         self.mean, self.std = mean.reshape(-1, 1, 1), std.reshape(-1, 1, 1)
 
     def layer(self, name: str) -> IntegerLayer:
-        """The layer of a node."""
+        """Return the layer of a node."""
         layer = self.layers[self.names[name]]
         assert isinstance(layer, IntegerLayer)
         return layer
 
     def held(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """What the integers of each layer stand for: weight and bias of the folded layer."""
+        """Return the weight and bias of the folded layer that the integers of each layer represent."""
         return {name: self.layer(name).held() for name in self.names}
 
     def commit_statistics(self) -> None:
-        """There are no normalisations left whose statistics could move."""
+        """Do nothing: folding has removed all normalisations."""
 
     def forward(self, images: Tensor, *, skip: bool = False) -> Output:
-        """Classify (B, C, H, W), or (B, T, C, H, W); halted tokens are always computed and masked."""
+        """Classify (B, C, H, W), or (B, T, C, H, W); halted tokens are computed and masked, `skip` or not."""
         pixels = ((images.float() * self.std + self.mean) * PIXEL_LIMIT).round()
         return _Pass(self, pixels).output()
 
@@ -192,7 +195,7 @@ class IntegerProgram(nn.Module):
 def program_of(
     config: StasConfig, folded: Graph, quantise: Quantise, *, fuse: bool = False
 ) -> IntegerProgram:
-    """Make the program of a folded graph at given scales; ``fuse`` compiles the neurons' arithmetic."""
+    """Return the program of a folded graph at given scales; ``fuse`` compiles the neurons' arithmetic."""
     graph, units = quantise.explained(folded)
     layers = {
         node.name: IntegerLayer(
@@ -209,7 +212,7 @@ def program_of(
 
 
 class _Pass:
-    """One forward pass: values by output port, states by node."""
+    """One forward pass, with values by output port and states by node."""
 
     def __init__(self, program: IntegerProgram, pixels: Tensor) -> None:
         self.program, self.graph, self.pixels = program, program.graph, pixels
@@ -226,7 +229,7 @@ class _Pass:
         graph = self.graph
         by_phase: dict[Phase, list[Node]] = {phase: [] for phase in Phase}
         for node in graph.nodes:
-            # Readout gathers during the steps and answers at their end.
+            # The readout gathers during the steps, and has its output at their end.
             by_phase[Phase.STEP if isinstance(node, FixedReadout) else node.phase].append(node)
         entry = by_phase[Phase.ONCE]
         integrated = next((i for i, node in enumerate(entry) if isinstance(node, FixedIntegrate)), len(entry))
@@ -296,7 +299,7 @@ class _Pass:
             return {"y": x.amax(0)}
         if node.mode != "learned":
             return {"y": x.sum(0)}
-        # Float64: the sum may reach 2^31 before it is shifted.
+        # Float64, because the sum may reach 2^31 before it is shifted.
         weights = torch.from_numpy(self.graph.tensor(node, "weights").astype(np.float64))
         return {"y": _floor(torch.tensordot(weights, x.double(), dims=1), node.shift).float()}
 
@@ -322,7 +325,7 @@ class _Pass:
         z = inputs["z"][:, :, 0]
         table = torch.from_numpy(self.graph.tensor(node, "table").astype(np.float32))
         index = ((z / 2**node.shift).floor() - node.low).clamp(0, node.entries - 1)
-        # The gradient is that of the line through the table's neighbours.
+        # The gradient is the slope between the neighbouring entries of the table.
         right, left = (index + 1).clamp(max=node.entries - 1), (index - 1).clamp(min=0)
         rise = (table[right.long()] - table[left.long()]) / 2 / 2**node.shift
         return {"h": _straight(table[index.long()], (z * rise.detach()))}
@@ -352,18 +355,18 @@ class _Pass:
         ports = [l for l in range(node.blocks) if f"z{l}" in inputs]
         values = {l: _floor(inputs[f"z{l}"], node.z_shift).clamp(-node.z_limit, node.z_limit) for l in ports}
         like = values[ports[-1]]
-        everyone = torch.ones_like(like[:, :, :1])
-        nothing = torch.zeros_like(like)
-        start = {"sum": nothing, "last": nothing, "weight": torch.zeros_like(everyone)}
+        ones = torch.ones_like(like[:, :, :1])
+        zeros = torch.zeros_like(like)
+        start = {"sum": zeros, "last": zeros, "weight": torch.zeros_like(ones)}
         state = self.state.setdefault(node.name, start)
-        entered = torch.zeros_like(everyone)
+        entered = torch.zeros_like(ones)
         for l in ports:
             z = values[l]
             if node.mode == "mean-field":
-                p = inputs[f"p{l}"][:, :, None] if f"p{l}" in inputs else everyone
+                p = inputs[f"p{l}"][:, :, None] if f"p{l}" in inputs else ones
                 state["sum"], state["weight"] = state["sum"] + p * z, state["weight"] + p
                 continue
-            visited = inputs[f"alive{l}"][:, :, None] if f"alive{l}" in inputs else everyone
+            visited = inputs[f"alive{l}"][:, :, None] if f"alive{l}" in inputs else ones
             state["last"] = torch.where(visited > 0, z, state["last"])
             entered = torch.maximum(entered, visited)
         if node.mode == "rate":
@@ -372,7 +375,7 @@ class _Pass:
             return {}
         tokens = state["last"] if node.mode == "last-state" else state["sum"]
         if node.divides:
-            # Float64: a dividend may reach 2^31.
+            # Float64, because a dividend may reach 2^31.
             exact = tokens.double() * 2**node.divide_bits / state["weight"].clamp(min=1).double()
             tokens = _straight(exact.trunc(), exact)
         y = tokens.double().sum(1)

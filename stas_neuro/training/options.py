@@ -1,4 +1,4 @@
-"""Training options, as plain data. Needs no torch."""
+"""Training options as plain data. Does not import torch."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from stas_neuro.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """How to train: stage 1 without halting, stage 2 with it (arXiv 2508.14138)."""
+    """Options of training: stage 1 without halting, stage 2 with halting (arXiv 2508.14138)."""
 
     stage1_epochs: int = 8
     stage2_epochs: int = 6
     batch_size: int = 128
-    """Images a step over all processes."""
+    """Images per training step, over all processes."""
     stage1_rate: float = 3e-3
     stage2_rate: float = 1e-3
     """Peak learning rates of AdamW under a one-cycle schedule (linear warm-up, cosine decay)."""
@@ -25,11 +25,11 @@ class TrainOptions:
     ponder_weight: float = 0.005
     """delta_p of the loss ``L_task + delta_p * L_ponder``."""
     ponder_ramp: float = 0.3
-    """Share of stage 2 over which delta_p rises linearly from 0."""
+    """Fraction of stage 2 during which delta_p rises linearly from 0."""
     augment: bool = True
-    """Shift by up to two pixels and mirror."""
+    """Augment by shifts of up to two pixels and mirroring."""
     holdout: int = 5000
-    """Images of the training set kept back to choose on, drawn by ``seed``; never the test set."""
+    """Number of images of the training set held out for evaluation, drawn by ``seed``; never the test set."""
     seed: int = 0
     bfloat16: bool = False
     """Matrix products in bfloat16 (weights stay float32)."""
@@ -40,16 +40,17 @@ class TrainOptions:
         for field in ("stage1_rate", "stage2_rate", "weight_decay", "label_smoothing", "ponder_weight"):
             if not 0 <= getattr(self, field) < math.inf:
                 raise InputError(
-                    f"{field}={getattr(self, field)} is no finite number from 0", remedy="mend it"
+                    f"{field}={getattr(self, field)} is not a finite number of at least 0",
+                    remedy="correct it",
                 )
         for field, least in (("stage1_epochs", 0), ("stage2_epochs", 0), ("batch_size", 1), ("holdout", 1)):
             if getattr(self, field) < least:
                 raise InputError(f"{field}={getattr(self, field)} is below {least}", remedy="raise it")
         if not 0 <= self.ponder_ramp <= 1:
             raise InputError(
-                f"ponder_ramp={self.ponder_ramp} is outside [0, 1]", remedy="give a share of stage 2"
+                f"ponder_ramp={self.ponder_ramp} is outside [0, 1]", remedy="use a fraction of stage 2"
             )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return plain data for `json.dumps`."""
         return asdict(self)

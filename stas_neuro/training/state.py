@@ -1,4 +1,4 @@
-"""The file that a training is resumed from: weights, the optimiser's state, and how far it is."""
+"""The file from which training resumes: weights, optimiser state and progress."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from stas_neuro.files import parse_json, write_atomically
 from stas_neuro.models.tensors import open_tensors
 
 Moments = Mapping[int, Mapping[str, Tensor]]
-"""What AdamW keeps for each parameter, by its number."""
+"""State of AdamW for each parameter, by parameter index."""
 _REMEDY = "train again without --resume"
 _MODEL, _OPTIMISER = "model.", "optimiser."
 _MOMENTS = ("exp_avg", "exp_avg_sq")
-"""What AdamW keeps for each parameter in its shape, beside the number of its steps."""
+"""State of AdamW with the shape of its parameter; there is also the number of steps."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """The last epoch that is done, and which run it is of.
+    """The last finished epoch, and the run that it belongs to.
 
-    `key` is equal for runs that go the same way; `log` has a line of JSON for each epoch that is done;
-    `held_out` identifies the images that were kept back, and the first versions did not say.
+    `key` is equal for runs with the same configuration, options and data. `log` has one line of JSON per
+    finished epoch. `held_out` identifies the held-out images; None in files of the first versions.
     """
 
     stage: int
@@ -43,7 +43,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class State:
-    """What a run goes on from: weights by name, and what its optimiser keeps."""
+    """State to resume from: weights by name, and the state of the optimiser."""
 
     progress: Progress
     weights: Mapping[str, Tensor]
@@ -68,26 +68,27 @@ def read_state(
     steps: int,
     check: Callable[[Progress], None],
 ) -> State:
-    """Read a state back.
+    """Read a state.
 
     Parameters
     ----------
     weights, parameters
-        Those of the model that goes on, in the order of its optimiser.
+        Weights by name of the model to resume, and its parameters in the order of the optimiser.
     epochs, steps
-        Epochs of each stage, and steps of each epoch.
+        Number of epochs of each stage, and of steps of each epoch.
     check
-        Raises an InputError where the state is of another run; what it must be like rests on that.
+        Raises InputError if the state belongs to another run. It is called first, as all other checks assume
+        the same run.
 
     Raises
     ------
     InputError
-        If the file is damaged, or says of itself what no training does.
+        If the file is damaged, or its content is impossible for a training.
     """
     with open_tensors(path, _REMEDY) as file:
         text = file.metadata.get("progress")
         if text is None:
-            raise InputError(f"{path}: damaged (its metadata have no progress)", _REMEDY)
+            raise InputError(f"{path}: damaged (no progress in its metadata)", _REMEDY)
         progress = parse_json(Progress, text.encode(), f"{path}: damaged: progress", _REMEDY)
         check(progress)
         _check_progress(path, progress, epochs)
@@ -104,13 +105,13 @@ def read_state(
     done = (progress.epoch + 1) * steps
     for index, own in moments.items():
         if own["step"].item() != done or (own["exp_avg_sq"] < 0).any():
-            what = f"{_OPTIMISER}{index} is not what {done} steps leave"
+            what = f"{_OPTIMISER}{index} is not the result of {done} steps"
             raise InputError(f"{path}: damaged ({what})", _REMEDY)
     return State(progress, {name: tensors[f"{_MODEL}{name}"] for name in weights}, moments)
 
 
 def _check_progress(path: Path, progress: Progress, epochs: Sequence[int]) -> None:
-    """Require an epoch that there is, and a line for it and each one before."""
+    """Raise InputError unless the epoch exists and the log has a line for each epoch up to it."""
     stage, epoch = progress.stage, progress.epoch
     if not 1 <= stage <= len(epochs) or not 0 <= epoch < epochs[stage - 1]:
         raise InputError(f"{path}: damaged (there is no epoch {epoch} of stage {stage})", _REMEDY)
@@ -120,6 +121,6 @@ def _check_progress(path: Path, progress: Progress, epochs: Sequence[int]) -> No
     for number, line in enumerate(progress.log, 1):
         try:
             if "\n" in line or not isinstance(parse_plain_json(line.encode()), dict):
-                raise BadDocument("is no line with a JSON object")
+                raise BadDocument("is not one line with a JSON object")
         except BadDocument as error:
             raise InputError(f"{path}: damaged (line {number} of its log {error})", _REMEDY) from error

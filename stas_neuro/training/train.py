@@ -1,4 +1,4 @@
-"""Two-stage training that survives a kill: every epoch ends in one atomically written state file."""
+"""Two-stage training that can be resumed: every epoch ends with one atomically written state file."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ Report = Callable[[dict[str, Any]], None]
 STATE = "last.safetensors"
 LOG = "log.jsonl"
 DIVERGED = 100.0
-"""Training has diverged once the cross-entropy is this many times that of guessing: no batch of a training
-that still learns comes near it."""
+"""Ratio of cross-entropy to that of guessing from which training has diverged: no batch of a training that
+still learns is close to it."""
 SPLIT = "stratified"
-"""How images are held out (`split`)."""
+"""Rule by which images are held out (`split`)."""
 
 
 @dataclass(frozen=True)
 class _Workers:
-    """Place among the processes of torch's distributed launcher; alone without it."""
+    """Rank among the processes of torch's distributed launcher; a single process without it."""
 
     rank: int
     count: int
@@ -70,16 +70,16 @@ def _workers() -> Iterator[_Workers]:
 
 
 def fit_config(config: StasConfig, data: LabelledImages, classes: tuple[str, ...] = ()) -> StasConfig:
-    """The configuration adapted to the data: image size, channels, classes and normalisation.
+    """Return the configuration adapted to the data: image size, channels, classes and normalisation.
 
-    ``classes`` are those of the weights that training starts from, if they are not new: the model keeps them.
+    ``classes`` are the classes of the initial weights, if these come from a checkpoint; they are kept.
 
     Raises
     ------
     InputError
-        If the data have no labels, images are not square, the patch does not divide them, or event data have
-        another number of frames than the model has time steps; if a class has no images, or there are other
-        classes than ``classes``.
+        If the data have no labels, images are not square, the patch size does not divide the image size, or
+        the number of frames of event data is not the number of time steps; if a class has no images, or the
+        data have classes other than ``classes``.
     """
     if data.labels is None:
         raise InputError(f"{data.source}: has no labels", remedy="add an array named labels")
@@ -88,11 +88,11 @@ def fit_config(config: StasConfig, data: LabelledImages, classes: tuple[str, ...
         raise InputError(f"{data.source}: images are {height}x{width}", remedy="crop or pad them to squares")
     if data.images.ndim == 5 and data.images.shape[1] != config.time_steps:
         raise InputError(
-            f"{data.source}: {data.images.shape[1]} frames an image, the model takes {config.time_steps}",
+            f"{data.source}: {data.images.shape[1]} frames per image, the model needs {config.time_steps}",
             remedy="set time_steps to the number of frames",
         )
     if len(classes) == 1:
-        raise InputError(f"the weights are of a model of one class, {classes[0]}", "start from others")
+        raise InputError(f"the weights are for a single class, {classes[0]}", "start from other weights")
     if classes:
         match_classes(data, classes)
     else:
@@ -124,21 +124,23 @@ def train(
     prepare: Callable[[], None] = lambda: None,
     report: Report = lambda event: None,
 ) -> StasModel:
-    """Train in two stages and leave checkpoints in ``directory`` and ``directory/stage1``.
+    """Train in two stages, and write checkpoints to ``directory`` and ``directory/stage1``.
 
-    ``init`` is a checkpoint to start from (its weights and its classes), say the stage 1 of another run.
+    ``init`` is a checkpoint to start from (its weights and classes), such as stage 1 of another run.
     ``options.holdout`` images are held out, see `split`. ``prepare`` is called before anything is written,
-    once no other process can train in ``directory``.
+    while ``directory`` is locked against other trainings.
 
-    Started by torch's distributed launcher it trains with all its processes. ``report`` receives one event a
-    batch (``{"event": "batch", ...}``) and one an epoch; epochs also go to ``log.jsonl``. What limits the
-    meaning of the results is an event, too (``{"event": "note", "text": ...}``). With ``resume`` a
-    run that was ended at any point continues from its last finished epoch to the same result.
+    If started by torch's distributed launcher, training uses all its processes. ``report`` receives one event
+    per batch (``{"event": "batch", ...}``) and one per epoch, which are also written to ``log.jsonl``.
+    Limitations of the results are reported as events, too (``{"event": "note", "text": ...}``). With
+    ``resume``, a run that was stopped at any point continues after its last finished epoch, with the same
+    result.
 
     Raises
     ------
     InputError
-        If the data do not fit, ``resume`` finds a state of other options, or another process trains there.
+        If the data do not fit, the state to ``resume`` belongs to a run with other options, or another
+        process trains in ``directory``.
     CheckFailed
         If training diverges.
     """
@@ -146,8 +148,8 @@ def train(
     with _alone(directory), _workers() as workers:
         if options.batch_size % workers.count:
             raise InputError(
-                f"batch_size={options.batch_size} is no multiple of {workers.count} processes",
-                remedy="give each process the same number of images",
+                f"batch_size={options.batch_size} is not a multiple of {workers.count} processes",
+                remedy="use a batch size that is",
             )
         run = _Run(config, data, options, directory, workers, report)
         if init is not None:
@@ -160,7 +162,7 @@ def train(
         return run.model.eval()
 
 
-def train_program(  # noqa: PLR0913 - what a training is of, and its callbacks
+def train_program(  # noqa: PLR0913 - the subject of a training, and its callbacks
     program: IntegerProgram,
     data: LabelledImages,
     options: TrainOptions,
@@ -173,11 +175,11 @@ def train_program(  # noqa: PLR0913 - what a training is of, and its callbacks
     prepare: Callable[[], None] = lambda: None,
     report: Report = lambda event: None,
 ) -> None:
-    """Train an integer program as stage 2 of :func:`train` does a model.
+    """Train an integer program, like stage 2 of :func:`train`.
 
-    ``init`` is the checkpoint that it was made of, ``origin`` identifies it as it started. ``save`` is to
-    write the checkpoint; it is called at the end, in the process that writes files, with what the checkpoint
-    says of the training.
+    ``init`` is the checkpoint that the program was made from, and ``origin`` identifies its initial weights.
+    ``save`` must write the checkpoint. It is called at the end, in the process that writes files, with the
+    training record of the checkpoint. Raises InputError and CheckFailed as :func:`train` does.
     """
     fit(program.config, data, options, program.config.class_names)
     with _alone(directory), _workers() as workers:
@@ -192,22 +194,22 @@ def train_program(  # noqa: PLR0913 - what a training is of, and its callbacks
 
 
 def _alone(directory: Path) -> AbstractContextManager[None]:
-    """Keep other trainings out of a directory, which the first process of torch's launcher does for all."""
+    """Lock a directory against other trainings; the first process of torch's launcher does so for all."""
     if os.environ.get("RANK", "0") != "0":
         return nullcontext()
     return locked_directory(directory, "another training")
 
 
 def classes_of(init: Path | None) -> tuple[str, ...]:
-    """Names of the classes of a checkpoint that training starts from; none without one."""
+    """Return the class names of an initial checkpoint; none without one."""
     return () if init is None else load_config(init).class_names
 
 
 def split(data: LabelledImages, options: TrainOptions) -> tuple[LabelledImages, LabelledImages]:
-    """Images to train on, and ``options.holdout`` held out to evaluate on.
+    """Return the images to train on, and ``options.holdout`` images held out for evaluation.
 
-    Both keep the shares of the classes and are in random order, whatever the order of the data; the same
-    data, ``holdout`` and ``seed`` give the same parts.
+    Both parts have the class proportions of the data and are in random order, whatever the order of the data.
+    The same data, ``holdout`` and ``seed`` result in the same parts.
     """
     return draw(data, len(data) - options.holdout, options.seed)
 
@@ -215,11 +217,11 @@ def split(data: LabelledImages, options: TrainOptions) -> tuple[LabelledImages, 
 def fit(
     config: StasConfig, data: LabelledImages, options: TrainOptions, classes: tuple[str, ...] = ()
 ) -> StasConfig:
-    """Give what `fit_config` does, after checking that there is enough to train on."""
+    """Return the result of `fit_config`; raise InputError where there are too few images to train on."""
     config = fit_config(config, data, classes)
     if len(data) <= options.holdout:
         raise InputError(
-            f"{data.source}: {len(data)} images do not leave any to train on with holdout={options.holdout}",
+            f"{data.source}: with holdout={options.holdout} of {len(data)} images, none are left to train on",
             remedy="lower the holdout",
         )
     if len(data) - options.holdout < options.batch_size:
@@ -227,11 +229,11 @@ def fit(
             f"{len(data) - options.holdout} training images are fewer than batch_size={options.batch_size}",
             remedy="lower the batch size",
         )
-    seen = len(np.unique(np.asarray(data.labels)))
-    if len(data) - options.holdout < seen:
+    classes_present = len(np.unique(np.asarray(data.labels)))
+    if len(data) - options.holdout < classes_present:
         raise InputError(
-            f"{data.source}: with holdout={options.holdout} of {len(data)} images, some of its {seen} "
-            "classes have none to train on",
+            f"{data.source}: with holdout={options.holdout} of {len(data)} images, some of its "
+            f"{classes_present} classes have none to train on",
             remedy="lower the holdout",
         )
     return config
@@ -240,11 +242,11 @@ def fit(
 def evaluate(
     model: StasModel | IntegerProgram, data: LabelledImages, batch_size: int = 500
 ) -> dict[str, float]:
-    """Accuracy and halting on labelled images.
+    """Return accuracy and halting statistics on labelled images.
 
-    ``accuracy``, ``cross_entropy`` (nats an image), ``token_ratio``, ``visits_std`` (over all tokens) and
-    ``visits_std_within`` (mean over images of the deviation between an image's tokens). Labels are matched
-    with the model's classes (`match_classes`).
+    Keys are ``accuracy``, ``cross_entropy`` (nats per image), ``token_ratio``, ``visits_std`` (standard
+    deviation over all tokens) and ``visits_std_within`` (mean over images of the standard deviation over an
+    image's tokens). Labels are matched with the model's classes (`match_classes`).
     """
     data = match_classes(data, model.config.class_names)
     assert data.labels is not None
@@ -288,7 +290,7 @@ class _Run:
         self.config, self.options, self.directory = config, options, directory
         self.workers, self.report = workers, report
         self.log: list[str] = []
-        """Lines of the log; the state file holds them too, so that it and the log cannot disagree."""
+        """Lines of the log; the state file has them, too, so that it and the log cannot disagree."""
         data = match_classes(data, config.class_names)
         kept, self.holdout = split(data, options)
         self.images = torch.from_numpy(normalise(kept.images, config.mean, config.std)).float()
@@ -303,12 +305,12 @@ class _Run:
             held_out_sha256=held_out.hexdigest(),
         )
         self.moved_by: int | None = None
-        """The stage of the last step that changed weights."""
+        """Stage of the last step that changed weights."""
         self.origin = hashlib.sha256(data.images.tobytes() + np.asarray(data.labels).tobytes())
         torch.manual_seed(options.seed)
         self.model: StasModel | IntegerProgram = StasModel(config) if program is None else program
         if options.compile:
-            torch._dynamo.config.recompile_limit = 64  # one a shape, stage and precision
+            torch._dynamo.config.recompile_limit = 64  # one per shape, stage and precision
             for module in self.model.modules():
                 if isinstance(module, LIF):
                     module.compile(dynamic=False)
@@ -319,13 +321,13 @@ class _Run:
         wanted = {name: tensor.shape for name, tensor in self.model.state_dict().items()}
         if wanted != {name: tensor.shape for name, tensor in weights.items()}:
             raise InputError(
-                f"{checkpoint}: its layers are not those of the model to train",
-                remedy="train the same backbone, width and depth",
+                f"{checkpoint}: its layers differ from those of the model to train",
+                remedy="use the same backbone, width and depth",
             )
         self.model.load_state_dict(weights)
 
     def report_limits(self, init: Path | None) -> None:
-        """Report what makes accuracy on the held-out images say less than it seems to."""
+        """Report what limits the meaning of the accuracy on held-out images."""
         if init is None:
             return
         if self.absent:
@@ -333,7 +335,7 @@ class _Run:
             self.report({"event": "note", "text": text})
         record = load_training(init)
         if record is None or record.held_out_sha256 != self.record.held_out_sha256:
-            text = f"{init} may have been trained on images that are held out here: accuracy may be too high"
+            text = f"{init} may have been trained on images held out here: accuracy may be too high"
             if record is not None:
                 text += f"; it held out {record.held_out} of {record.images} with seed {record.seed}"
             self.report({"event": "note", "text": text})
@@ -342,7 +344,7 @@ class _Run:
         done = self._restore() if resume and os.path.lexists(self.directory / STATE) else None
         if done is None and self.workers.writes:
             self.directory.mkdir(parents=True, exist_ok=True)
-            (self.directory / STATE).unlink(missing_ok=True)  # of a run that this one replaces
+            (self.directory / STATE).unlink(missing_ok=True)  # belongs to a run that this one replaces
             self._write_log()
         for stage, epochs in ((1, self.options.stage1_epochs), (2, self.options.stage2_epochs)):
             if done is not None and done.progress.stage > stage:
@@ -350,7 +352,7 @@ class _Run:
             first = done.progress.epoch + 1 if done is not None and done.progress.stage == stage else 0
             self._stage(stage, first, epochs, done.moments if first and done else None)
         if self.workers.writes and isinstance(self.model, StasModel):
-            # Without stage 2 nobody taught the model to halt.
+            # Without stage 2 the model has not learned to halt.
             halts = self.options.stage2_epochs > 0
             self.model.config = self.config if halts else self.config.replace(accumulate="off")
             save_checkpoint(self.model, self.directory, self.record)
@@ -371,7 +373,7 @@ class _Run:
         steps = self._steps
         for epoch in range(first, epochs):
             model.train()
-            begun = time.perf_counter()
+            start = time.perf_counter()
             sums = np.zeros(3)
             for step, (x, y) in enumerate(self._batches(stage, epoch)):
                 progress = (epoch * steps + step) / (epochs * steps)
@@ -420,7 +422,7 @@ class _Run:
                 held_out = evaluate(model, self.holdout)
                 place = f"the end of stage {stage} epoch {epoch + 1} of {epochs}"
                 self._check("loss of held-out images", held_out["cross_entropy"], place, rate)
-                event |= {"seconds": time.perf_counter() - begun, **means, **held_out}
+                event |= {"seconds": time.perf_counter() - start, **means, **held_out}
                 self.log.append(json.dumps(event))
                 self._save(stage, epoch, optimiser)
                 self._write_log()
@@ -431,7 +433,7 @@ class _Run:
             save_checkpoint(model, self.directory / "stage1", self.record)
 
     def _check(self, what: str, value: float, place: str, rate: float, limit: float | None = None) -> None:
-        """Refuse to go on from a value that is not finite or beyond a limit, by default that of a loss."""
+        """Raise CheckFailed for a value that is not finite or not below `limit` (default: that of a loss)."""
         guessing = math.log(self.config.num_classes)
         if limit is None:
             limit = DIVERGED * guessing
@@ -449,7 +451,7 @@ class _Run:
 
     def _batches(self, stage: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         options, workers = self.options, self.workers
-        # Seeded by the epoch, not by what ran before: a resumed run draws the same batches.
+        # Seeded by the epoch only, so that a resumed run draws the same batches.
         generator = torch.Generator().manual_seed(options.seed * 1_000_003 + stage * 1009 + epoch)
         order = torch.randperm(len(self.images), generator=generator)
         share = options.batch_size // workers.count
@@ -464,7 +466,7 @@ class _Run:
 
     @property
     def _steps(self) -> int:
-        """Steps of an epoch."""
+        """Number of steps in an epoch."""
         return len(self.images) // self.options.batch_size
 
     def _write_log(self) -> None:
@@ -492,30 +494,30 @@ class _Run:
         return state
 
     def _check_mine(self, progress: Progress) -> None:
-        """Refuse the progress of another run."""
+        """Raise InputError for the progress of another run."""
         path = self.directory / STATE
         if progress.key != self._key() and progress.held_out is not None:
             raise InputError(
                 f"{path}: belongs to a run with other options, data or initial weights",
-                remedy="resume with those of that run, or train anew",
+                remedy="resume with those of that run, or start a new training",
             )
         if progress.held_out != self.record.held_out_sha256:
             raise InputError(
-                f"{path}: was begun by a version that held out other images; resumed, it would be evaluated "
-                "on images that it was trained on",
-                remedy="end it with that version, or train anew",
+                f"{path}: was started by a version that held out other images; if resumed, it would be "
+                "evaluated on images that it was trained on",
+                remedy="finish it with that version, or start a new training",
             )
 
 
 def one_cycle(progress: float, warm_up: float = 0.15) -> float:
-    """Learning rate at ``progress`` in [0, 1] as a share of its peak: linear warm-up, then a cosine."""
+    """Return the learning rate at ``progress`` in [0, 1] relative to its peak: linear warm-up, cosine."""
     if progress < warm_up:
         return 0.05 + 0.95 * progress / warm_up
     return 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
 
 
 def shift_and_mirror(x: Tensor, generator: torch.Generator, most: int = 2) -> Tensor:
-    """Images (B, ..., H, W) mirrored at random and shifted by up to ``most`` pixels; edges repeat."""
+    """Return images (B, ..., H, W) randomly mirrored and shifted by up to ``most`` pixels; edges repeat."""
     batch, (height, width) = len(x), x.shape[-2:]
     dy, dx = torch.randint(-most, most + 1, (2, batch, 1), generator=generator)
     mirror = torch.rand(batch, 1, generator=generator) < 0.5

@@ -1,6 +1,6 @@
-"""Whether estimates are right: against what others measured.
+"""Validation of estimates against published measurements.
 
-docs/validation.md says what each comparison shows, and what it does not.
+docs/validation.md explains what each comparison shows, and what it does not show.
 """
 
 from stas_neuro.validation.checks import Check, Promise

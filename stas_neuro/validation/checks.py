@@ -1,4 +1,4 @@
-"""The form of a comparison: what was predicted, what somebody else found, and what was promised."""
+"""Data class of a comparison: the prediction, the published measurement, and the guarantee."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from typing import Literal
 from stas_neuro.energy import Interval
 
 Promise = Literal["error", "interval", "none"]
-"""What has to hold: the error within a bound, the other's figure within the interval, or nothing."""
+"""What is guaranteed: the error is within a bound, the measurement is within the interval, or nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """A predicted number beside the same number from elsewhere.
+    """A predicted number and the corresponding measurement.
 
     Parameters
     ----------
     case, quantity : str
-        What was run, and what of it is compared.
+        What was run, and which quantity of it is compared.
     unit : str
         SI: J, s or W.
     predicted : Interval
     measured : float
     promise : "error", "interval" or "none"
     bound : float
-        Largest magnitude of the error, where that is promised; 0.1 is 10 %.
+        Largest magnitude of the relative error, if `promise` is "error"; 0.1 is 10 %.
     note : str
-        What else to know.
+        Remarks.
     """
 
     case: str
@@ -41,12 +41,12 @@ class Check:
 
     @property
     def error(self) -> float:
-        """How much more is predicted than measured, as a fraction of the measured."""
+        """Relative error of the prediction: predicted / measured - 1."""
         return self.predicted.value / self.measured - 1
 
     @property
     def holds(self) -> bool:
-        """Whether what was promised is so; True where nothing was."""
+        """Whether the guarantee holds; True where there is none."""
         if self.promise == "error":
             return abs(self.error) <= self.bound
         if self.promise == "interval":

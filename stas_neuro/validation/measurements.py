@@ -1,4 +1,4 @@
-"""Measurements that others published: the files beside this module, as data."""
+"""Published measurements, read from the data files in this package."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _REMEDY = "install stas-neuro again"
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """One run. Powers in W, of all cores in use; `management_power_w` is of the processors beside them."""
+    """One run. Powers are in W, for all cores in use; `management_power_w` is for the other processors."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
@@ -37,13 +37,13 @@ class Measured:
 
     @property
     def step_energy_j(self) -> float:
-        """Dynamic energy of a step."""
+        """Dynamic energy of a step in J."""
         return self.dynamic_power_w * self.step_s
 
 
 @dataclass(frozen=True, kw_only=True)
 class CoreCounts:
-    """What one core did in all counted steps; None where a plot does not show it."""
+    """Counts of one core over all counted steps; None where the plot does not show a value."""
 
     core: int
     layer: str
@@ -55,7 +55,7 @@ class CoreCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class PilotNet:
-    """PilotNet on Loihi 2: `runs` differ in the software that measured; `cores` are those of the last."""
+    """PilotNet on Loihi 2: `runs` differ in the measuring software; `cores` belong to the last run."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
@@ -71,7 +71,7 @@ class PilotNet:
 
 @dataclass(frozen=True, kw_only=True)
 class Quartz:
-    """Quartz on Loihi: `runs` differ in the steps a sample, and do the same work beside stepping neurons."""
+    """Quartz on Loihi: `runs` differ in the steps per sample, and otherwise do the same work."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
@@ -94,7 +94,7 @@ class _Published:
 
 
 def pilotnet() -> PilotNet:
-    """Give the measured runs of PilotNet and the counts of its cores."""
+    """Return the measured runs of PilotNet and the counts of its cores."""
     published = _published()
     rows = csv.DictReader(io.StringIO(_read("pilotnet_cores.csv")))
     cores = tuple(
@@ -102,9 +102,9 @@ def pilotnet() -> PilotNet:
             core=int(row["core"]),
             layer=row["layer"],
             neurons=int(row["neurons"]),
-            synops=_whole(row["synops"]),
-            updates=_whole(row["updates"]),
-            spikes=_whole(row["spikes"]),
+            synops=_integer(row["synops"]),
+            updates=_integer(row["updates"]),
+            spikes=_integer(row["spikes"]),
         )
         for row in rows
     )
@@ -113,7 +113,7 @@ def pilotnet() -> PilotNet:
 
 
 def quartz() -> Quartz:
-    """Give the measured runs of Quartz."""
+    """Return the measured runs of Quartz."""
     published = _published()
     known = published.quartz
     return replace(known, source=published.sources[known.source])
@@ -129,5 +129,5 @@ def _read(name: str) -> str:
     return (files("stas_neuro.validation") / name).read_text(encoding="utf-8")
 
 
-def _whole(text: str) -> int | None:
+def _integer(text: str) -> int | None:
     return int(text) if text else None

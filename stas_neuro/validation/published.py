@@ -1,4 +1,4 @@
-"""Published measurements against estimates. Nothing here is fitted: profiles are those of the catalogue."""
+"""Comparison of estimates with published measurements, using the catalogue's profiles without any fit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stas_neuro.validation.checks import Check
 from stas_neuro.validation.measurements import PilotNet, Quartz, pilotnet, quartz
 
 PILOTNET_BOUND = 0.1
-"""Promised of the dynamic energy of PilotNet, whichever of its neurons were active."""
+"""Guaranteed bound of the relative error of PilotNet's dynamic energy, whichever neurons were active."""
 _STEP = "step1"
 _OWN_DATA = "the profile has it from here"
 
@@ -23,10 +23,11 @@ def validate_published() -> tuple[Check, ...]:
 
 
 def pilotnet_activity(measured: PilotNet, *, active: bool) -> Activity:
-    """Make the record of one step of PilotNet, a row a core, as its counters were read.
+    """Return the record of one step of PilotNet from its counters, one row per core.
 
-    Which neurons had input is not published: all are counted as active, or none. Where its cores were is not
-    either, so that no hops are counted; the tiles are arbitrary. What a plot does not show counts as none.
+    It is not published which neurons had input: all are counted as active, or none. Nor are the locations of
+    the cores, so no hops are counted, and the tiles are arbitrary. Values that the plot does not show are
+    counted as 0.
     """
     cores = len(measured.cores)
     sites = tuple(CoreLocation(x=core // 4 % 8, y=core // 32) for core in range(cores))
@@ -46,7 +47,7 @@ def pilotnet_activity(measured: PilotNet, *, active: bool) -> Activity:
 
 
 def quartz_activity(measured: Quartz, *, active: bool) -> Activity:
-    """Make the record of a step of Quartz in which nothing happens but neurons being stepped."""
+    """Return the record of a step of Quartz in which neurons are stepped and nothing else happens."""
     sites = tuple(CoreLocation(x=core // 4, y=0) for core in range(measured.cores))
     share = np.diff(np.linspace(0, measured.neurons, measured.cores + 1).round().astype(int))
     layers = [_neurons(f"neurons@{core}", int(share[core]), core, of="neurons") for core in range(len(sites))]
@@ -63,15 +64,16 @@ def _neurons(name: str, neurons: int, core: int, *, of: str) -> Layer:
 
 
 def step_regression(measured: Quartz) -> tuple[float, float]:
-    """Fit dynamic energy of a sample = a + b x steps by least squares; gives (a, b) in J.
+    """Fit dynamic energy of a sample = a + b x steps by least squares, and return (a, b) in J.
 
-    b is what a step takes in which nothing happens, a what a sample takes however many steps it has: its
-    input and its spikes. Rows are weighed by 1 / energy, as errors of a power meter are relative.
+    b is the energy of a step in which only neurons are stepped; a is the energy of a sample that does not
+    depend on the number of steps: its input and its spikes. Rows are weighted by 1 / energy, as errors of a
+    power meter are relative. Raises InputError where all runs have the same number of steps.
     """
     steps = np.array([run.steps for run in measured.runs], dtype=np.float64)
     energy = np.array([run.step_energy_j for run in measured.runs]) * steps
     if len(set(steps)) < 2:
-        raise InputError("the runs have one number of steps", "give runs of at least two")
+        raise InputError("all runs have the same number of steps", "use runs with at least two numbers")
     columns = np.stack([np.ones_like(steps), steps], axis=1) / energy[:, None]
     (per_sample, per_step), *_ = np.linalg.lstsq(columns, np.ones_like(steps), rcond=None)
     return float(per_sample), float(per_step)
@@ -161,12 +163,12 @@ def _check_quartz(measured: Quartz) -> tuple[Check, ...]:
 
 
 def _band(idle: Estimate, busy: Estimate) -> Interval:
-    """From all neurons idle to all active; few spike, so that idle is the value."""
+    """Return the interval from all neurons idle to all active; few spike, so idle is the value."""
     low, high = _known(idle.dynamic_energy_j), _known(busy.dynamic_energy_j)
     return Interval(value=low.value, low=low.low, high=high.high)
 
 
 def _known(figure: Interval | None) -> Interval:
     if figure is None:
-        raise InputError("the profile has no such figure", "validate with a profile that has all")
+        raise InputError("the profile lacks a figure", "validate with a complete profile")
     return figure

@@ -1,9 +1,9 @@
-"""Whether independent executions of one network agree: torch, the references and Lava.
+"""Verification that independent executions of a network agree: torch, the references and Lava.
 
-In float64 they must: every spike, every visit and every event equal, logits within ``TOLERANCE``. In float32
-the order of a sum decides a threshold comparison now and then, and what follows from it cascades: there the
-agreement is reported and nothing is promised. The integer program leaves no room at all: every integer of the
-reference and of Lava must be equal. What integers change against the float network is reported.
+In float64, every spike, visit and event must be equal, and logits must agree within ``TOLERANCE``. In
+float32, the order of summation occasionally changes the result of a threshold comparison, and the difference
+cascades: the agreement is reported, but not required. For the integer program, every integer of the reference
+and of Lava must be equal. Differences between the integer program and the float network are reported.
 """
 
 from stas_neuro.verifier.agreement import TOLERANCE, Agreement, Divergence, LayerAgreement

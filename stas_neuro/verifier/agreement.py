@@ -1,4 +1,4 @@
-"""One run beside the baseline: what was compared, how much of it differs, and where it begins to."""
+"""Comparison of one run with the baseline: what was compared, how much differs, and the first difference."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from stas_neuro.ir import LIF, Graph, HaltAccumulate, Node, Output, Phase
 from stas_neuro.trace import Trace
 
 TOLERANCE = 1e-9
-"""Largest difference of logits that float64 runs may have."""
+"""Largest allowed difference of logits between float64 runs."""
 INTEGER = "integer"
-"""What stands for a dtype where the integer program runs."""
+"""Dtype of runs of the integer program."""
 Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerAgreement:
-    """One quantity of one layer: how many values were compared, and how many differ at each of its steps."""
+    """One quantity of one layer: number of values compared, and number that differ in each step."""
 
     layer: str
     quantity: str
@@ -31,31 +31,31 @@ class LayerAgreement:
 
     @property
     def differing(self) -> int:
-        """Those that differ, over all steps."""
+        """Number of values that differ, over all steps."""
         return sum(self.differing_by_step)
 
     @property
     def share(self) -> float:
-        """Those that differ, of all."""
+        """Fraction of values that differ."""
         return self.differing / self.compared
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for `json.dumps`."""
+        """Return plain data for `json.dumps`."""
         return asdict(self) | {"differing": self.differing}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Divergence:
-    """The first value that differs, in the order of execution. All count from 0, but `step` from 1."""
+    """The first value that differs, in the order of execution. `step` counts from 1, all others from 0."""
 
     image: int
     layer: str
     quantity: str
-    """`spike` or `membrane` of a LIF, `score` or `visit` that an accumulator gave, `logit` of the output."""
+    """`spike` or `membrane` of a LIF, `score` or `visit` from an accumulator, `logit` of the output."""
     step: int
     place: Mapping[str, int]
-    """Of a token layer its `token` and `channel`, of a map `channel`, `row` and `column`; a `class`; of
-    scores that may come late the `row` among them."""
+    """`token` and `channel` in a token layer; `channel`, `row` and `column` in a map; the `class` of a logit;
+    `row` and `token` of scores that may be late."""
 
     def __str__(self) -> str:
         where = ", ".join(f"{axis} {index}" for axis, index in self.place.items())
@@ -64,57 +64,57 @@ class Divergence:
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """One run against the baseline over the same images. `promised`: it has to be equal."""
+    """One run compared with the baseline on the same images. `promised`: the runs must be equal."""
 
     run: str
     dtype: str
     baseline: str
     promised: bool
     layers: tuple[LayerAgreement, ...]
-    """Spikes of every LIF; of the integer program membranes and accumulated scores, too."""
+    """Spikes of every LIF; for the integer program also membranes and accumulated scores."""
     visits_compared: int
     visits_differing_by_token: tuple[int, ...]
     tokens_compared: int
     tokens_differing: int
-    """Tokens of all images that visit other blocks or steps."""
+    """Number of tokens, over all images, whose visits differ."""
     events_differing: int
-    """Entries of the activity record (image, layer, step, kind) whose counts differ."""
+    """Number of entries of the activity record (image, layer, step, kind) whose counts differ."""
     event_layers: tuple[str, ...]
-    """Layers that they belong to."""
+    """Layers of these entries."""
     logit_delta: float | None
     """Largest absolute difference of a logit; None where a logit of either run is not finite."""
     top1_changes: int
-    """Images that are classified differently."""
+    """Number of images that are classified differently."""
     first: Divergence | None
 
     @property
     def spikes_compared(self) -> int:
-        """Threshold decisions compared, over all layers."""
+        """Number of threshold decisions compared, over all layers."""
         return sum(layer.compared for layer in self.layers if layer.quantity == "spike")
 
     @property
     def spikes_differing(self) -> int:
-        """Those that differ."""
+        """Number of threshold decisions that differ."""
         return sum(layer.differing for layer in self.layers if layer.quantity == "spike")
 
     @property
     def states_compared(self) -> int:
-        """Membranes and accumulated scores compared."""
+        """Number of membranes and accumulated scores compared."""
         return sum(layer.compared for layer in self.layers if layer.quantity != "spike")
 
     @property
     def states_differing(self) -> int:
-        """Those that differ."""
+        """Number of membranes and accumulated scores that differ."""
         return sum(layer.differing for layer in self.layers if layer.quantity != "spike")
 
     @property
     def visits_differing(self) -> int:
-        """Visits that only one of the runs makes."""
+        """Number of visits that only one of the runs makes."""
         return sum(self.visits_differing_by_token)
 
     @property
     def equal(self) -> bool:
-        """Whether all that is promised of equal runs holds: logits of integers have no tolerance."""
+        """Whether the runs are equal; logits may differ by the tolerance of the dtype (0 for integers)."""
         differing = sum(layer.differing for layer in self.layers) + self.visits_differing
         tolerance = tolerance_of(self.dtype)
         close = self.logit_delta is not None and self.logit_delta <= tolerance
@@ -126,7 +126,7 @@ class Agreement:
             parts.append(f"{self.states_differing} membranes and scores")
         parts.append(f"{self.visits_differing} visits")
         of_layers = f" ({_some(self.event_layers)})" if self.event_layers else ""
-        parts.append(f"{self.events_differing} counts of events{of_layers}")
+        parts.append(f"{self.events_differing} event counts{of_layers}")
         parts.append(
             "logits that are not finite" if self.logit_delta is None else f"logits by {self.logit_delta:.3g}"
         )
@@ -134,7 +134,7 @@ class Agreement:
         return f"{self.run} {self.dtype} differs from {self.baseline}: {', '.join(parts)}{where}"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for `json.dumps`."""
+        """Return plain data for `json.dumps`."""
         names = ("equal", "spikes_compared", "spikes_differing", "states_compared", "states_differing")
         return asdict(self) | {
             "layers": [layer.to_json() for layer in self.layers],
@@ -144,7 +144,7 @@ class Agreement:
 
 
 def tolerance_of(dtype: str) -> float:
-    """Give the largest difference of logits that equal runs may have."""
+    """Return the largest difference of logits allowed between equal runs."""
     return 0.0 if dtype == INTEGER else TOLERANCE
 
 
@@ -154,7 +154,7 @@ def _some(names: tuple[str, ...], most: int = 3) -> str:
 
 
 class Tally:
-    """Sums up the comparisons of one run's batches with the baseline's."""
+    """Accumulates the comparisons of one run's batches with those of the baseline."""
 
     def __init__(self, graph: Graph, run: str, dtype: str, baseline: str, *, promised: bool) -> None:
         self.graph = graph
@@ -172,13 +172,13 @@ class Tally:
         self.first: Divergence | None = None
 
     def add(self, base: Trace, other: Trace, first_image: int) -> None:
-        """Compare one batch whose images count from `first_image`."""
+        """Compare one batch; its first image has the number `first_image`."""
         earliest: tuple[tuple[int, ...], Divergence] | None = None
         for node, quantity, different in self._differences(base, other):
             if quantity not in ("visit", "logit"):
                 self._sum(node.name, quantity, different)
             if self.first is None and different.any():
-                # The first in the order of the array: that of images, then of steps.
+                # The first in the order of the array: images, then steps.
                 image, step, *place = (int(i) for i in np.unravel_index(different.argmax(), different.shape))
                 key = image, *self._order(node, step)
                 if earliest is None or key < earliest[0]:
@@ -195,13 +195,16 @@ class Tally:
         self._add_visits(base.visits != other.visits)
         self._add_events(base, other)
         if not (np.isfinite(base.logits).all() and np.isfinite(other.logits).all()):
-            self.logit_delta = None  # of which no difference says anything, and max() loses a NaN
+            self.logit_delta = None  # a difference would be meaningless, and max() drops a NaN
         if self.logit_delta is not None:
             self.logit_delta = max(self.logit_delta, float(np.abs(base.logits - other.logits).max()))
         self.top1_changes += int(np.count_nonzero(base.predictions != other.predictions))
 
     def _differences(self, base: Trace, other: Trace) -> Iterator[tuple[Node, str, Flags]]:
-        """Give node, quantity and where it differs (images, steps, ...) of all that the baseline recorded."""
+        """Yield each quantity that the baseline recorded: node, name, and where it differs.
+
+        The last is bool (images, steps, ...).
+        """
         for node in self.graph.nodes:
             if node.name in base.spikes:
                 yield node, "spike", base.spikes[node.name] != other.spikes[node.name]
@@ -210,16 +213,19 @@ class Tally:
                 yield node, quantity, base.states[node.name] != other.states[node.name]
         for block, accumulator in enumerate(self.graph.accumulators):
             mask = self.graph.inputs(accumulator).get("alive")
-            if mask is not None:  # that of the visit, which the accumulator before it gave
+            if mask is not None:  # the mask of the visit, from the accumulator before it
                 visits = base.visits[:, mask.delay :, block] != other.visits[:, mask.delay :, block]
                 yield self.graph.node(mask.src), "visit", visits
         if self.about["promised"]:
-            with np.errstate(invalid="ignore"):  # of infinite logits
+            with np.errstate(invalid="ignore"):  # inf - inf
                 near = np.abs(base.logits - other.logits) <= tolerance_of(self.about["dtype"])
             yield self.graph.output, "logit", ~near[:, None]
 
     def _order(self, node: Node, step: int) -> tuple[int, int, int]:
-        """When a node runs in a step: all of the stem, layer by layer, then model steps, then the head."""
+        """Return a sort key for the order of execution.
+
+        The stem runs layer by layer, then the model steps, then the head.
+        """
         position = self.position[node.name]
         if node.phase in (Phase.ONCE, Phase.STEM):
             return 0, position, step
@@ -245,7 +251,7 @@ class Tally:
                 self.event_layers.add(base.activity.layers[index].name)
 
     def agreement(self) -> Agreement:
-        """Give the sum of all batches."""
+        """Return the agreement over all batches."""
         return Agreement(
             **self.about,
             layers=tuple(

@@ -1,4 +1,4 @@
-"""The certificate: what was compared, what was promised, whether it holds, and hashes of all it is about."""
+"""The certificate: comparisons, requirements, whether they are met, and hashes of all inputs."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ SEAL = "certificate_sha256"
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What the networks were made from; empty of a graph or a model that has no files.
+    """Files that the networks were made from; empty for a graph or a model in memory.
 
     Parameters
     ----------
     source : str
         The checkpoint.
     source_sha256, bundle_sha256 : mapping
-        SHA-256 of its files, and of those of the bundle, by name.
+        SHA-256 of the files of the checkpoint and of the bundle, by name.
     """
 
     source: str = ""
@@ -41,7 +41,7 @@ class Subject:
 
 @dataclass(frozen=True, kw_only=True)
 class DataHash:
-    """The images that were used, and the SHA-256 of their bytes and of those of their labels, if any."""
+    """The images that were used, with the SHA-256 of their bytes and of their labels, if any."""
 
     source: str
     shape: tuple[int, ...]
@@ -51,7 +51,7 @@ class DataHash:
 
     @staticmethod
     def of(data: LabelledImages) -> DataHash:
-        """Hash `data`, rows first."""
+        """Hash `data` in C order."""
         return DataHash(
             source=data.source,
             shape=data.images.shape,
@@ -65,38 +65,38 @@ class DataHash:
 
 @dataclass(frozen=True, kw_only=True)
 class ArithmeticCheck:
-    """One network, `arithmetic` float or fixed, in all its executions against a baseline."""
+    """All executions of one network (`arithmetic` is float or fixed), compared with a baseline."""
 
     arithmetic: str
     baseline: str
     agreements: tuple[Agreement, ...]
     structure: tuple[Difference, ...]
-    """Where the network that was given for Lava says something else than the graph."""
+    """Differences between the network that was passed for Lava and the graph."""
     spikes_fired: Mapping[str, int]
-    """By LIF layer, in the baseline: layers that never fire agree whatever is wrong with them."""
+    """Spikes per LIF layer in the baseline; layers that never fire would agree even with errors in them."""
     visits_skipped: int | None
-    """Visits of halted tokens in the baseline; None of a network that does not halt."""
+    """Number of visits skipped for halted tokens in the baseline; None for a network without halting."""
     token_ratio: float
     accuracy: float | None
-    """Of the baseline; None where the data have no labels."""
+    """Accuracy of the baseline; None where the data have no labels."""
 
     @property
     def silent_layers(self) -> tuple[str, ...]:
-        """LIF layers that fired no spike on these images."""
+        """LIF layers without a spike on these images."""
         return tuple(name for name, spikes in self.spikes_fired.items() if not spikes)
 
     @property
     def failures(self) -> tuple[Agreement, ...]:
-        """Runs that had to be equal and are not."""
+        """Runs that were required to be equal and are not."""
         return tuple(agreement for agreement in self.agreements if agreement.promised and not agreement.equal)
 
     @property
     def tested(self) -> bool:
-        """Whether there was a run that had to be equal."""
+        """Whether there was a run that was required to be equal."""
         return any(agreement.promised for agreement in self.agreements)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for `json.dumps`."""
+        """Return plain data for `json.dumps`."""
         return {
             "arithmetic": self.arithmetic,
             "baseline": self.baseline,
@@ -112,46 +112,46 @@ class ArithmeticCheck:
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
-    """The certificate: every network in every execution, and what was left out and why."""
+    """The certificate: all executions of every network, and what was left out, with reasons."""
 
     data: DataHash
     subject: Subject
     parts: tuple[ArithmeticCheck, ...]
     lowering: Agreement | None
-    """What integers change, integer reference against float reference; None without both."""
+    """Integer reference compared with float reference; None unless both ran."""
     saturation: Saturation | None
-    """Of the integer program."""
+    """Headroom of the integer program."""
     left_out: Mapping[str, str]
     notes: tuple[str, ...] = ()
-    """What limits what the figures say."""
+    """Limitations of the results."""
 
     @property
     def images(self) -> int:
-        """How many were compared."""
+        """Number of images compared."""
         return self.data.shape[0]
 
     def part(self, arithmetic: str) -> ArithmeticCheck:
-        """Give the part of one arithmetic; KeyError where it was not compared."""
+        """Return the part of one arithmetic; raises KeyError where it was not compared."""
         return {part.arithmetic: part for part in self.parts}[arithmetic]
 
     @property
     def passed(self) -> bool:
-        """Whether every promise holds, and there was one to hold of each network."""
+        """Whether all requirements are met, and there was at least one for each network."""
         return all(part.tested and not part.failures and not part.structure for part in self.parts)
 
     def require(self) -> None:
-        """Raise CheckFailed unless `passed`, naming the layer that differs or why nothing was compared."""
+        """Raise CheckFailed unless `passed`, with the layer that differs or why nothing was compared."""
         problems = []
         for part in self.parts:
             if part.structure:
                 more = f" and {len(part.structure) - 1} more" if len(part.structure) > 1 else ""
                 problems.append(
-                    f"Lava's {part.arithmetic} network is not the graph's: {part.structure[0]}{more}"
+                    f"Lava's {part.arithmetic} network differs from the graph: {part.structure[0]}{more}"
                 )
             if part.failures:
                 problems.append(f"over {self.images} images {part.failures[0]}")
         if problems:
-            remedy = "these results cannot be relied on: report it with the model and the image"
+            remedy = "do not rely on these results, and report the problem with the model and the image"
             raise CheckFailed(". ".join(problems), remedy)
         for part in self.parts:
             if not part.tested:
@@ -160,11 +160,11 @@ class Verification:
                     f"nothing could be compared with {part.baseline}. {reasons}",
                     "install Lava"
                     if part.arithmetic == "fixed"
-                    else "give the checkpoint that the bundle was compiled from, or install Lava",
+                    else "pass the checkpoint that the bundle was compiled from, or install Lava",
                 )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for `json.dumps`, sealed with the SHA-256 of all the rest of it."""
+        """Return plain data for `json.dumps`, including the SHA-256 of all other fields."""
         return sealed(
             {
                 "format": FORMAT,
@@ -185,31 +185,31 @@ class Verification:
 
 
 def sealed(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a document with the SHA-256 of its canonical JSON: sorted keys, no spaces, ASCII."""
+    """Return a document with the SHA-256 of its canonical JSON (sorted keys, no spaces, ASCII) added."""
     content = {key: value for key, value in document.items() if key != SEAL}
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return content | {SEAL: _sha256(canonical.encode())}
 
 
 def check_certificate(document: Mapping[str, Any]) -> None:
-    """Check that a certificate, read from JSON, is as it was written.
+    """Check that a certificate, read from JSON, has not changed since it was written.
 
-    That tells a change by accident; who can write one can seal it, too.
+    This detects accidental changes only: anyone can compute the hash of a modified certificate.
 
     Raises
     ------
     InputError
-        If it is no certificate, or of a later version.
+        If it is not a certificate, or has a different version.
     CheckFailed
-        If its hash is not that of its content.
+        If its hash does not match its content.
     """
     found = document.get("format"), document.get("schema_version")
     if found != (FORMAT, SCHEMA_VERSION):
         what = f"the document is {found[0]!r} version {found[1]}, not {FORMAT!r} version {SCHEMA_VERSION}"
-        raise InputError(what, "give what `verify -o` of this version wrote")
+        raise InputError(what, "use a file written by `verify -o` of this version")
     wanted = sealed(document)[SEAL]
     if document.get(SEAL) != wanted:
-        what = f"{SEAL} is {document.get(SEAL)}, that of the content {wanted}"
+        what = f"{SEAL} is {document.get(SEAL)}, but the hash of the content is {wanted}"
         raise CheckFailed(what, "the certificate was changed: verify again")
 
 

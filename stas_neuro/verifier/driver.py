@@ -1,4 +1,4 @@
-"""Runs a network in all its executions on the same images and compares, batch by batch."""
+"""Run a network in all executions on the same images, and compare them batch by batch."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ BASELINE = "reference float64"
 INTEGER_BASELINE = "reference integer"
 CHOICES = ("all", *ARITHMETICS)
 CHUNK = 32
-"""Images at once, which bounds the memory that spikes and membranes take."""
+"""Number of images per batch, which limits the memory for spikes and membranes."""
 
 
 def verify(
@@ -52,40 +52,40 @@ def verify(
     lava_network: Graph | None = None,
     progress: api.Progress | None = None,
 ) -> Verification:
-    """Run a network everywhere on the same images and compare.
+    """Run a network in all executions on the same images, and compare the results.
 
     Parameters
     ----------
     network : Bundle, Graph, StasModel, str or Path
-        A path is that of a bundle or of a checkpoint directory.
+        A path may be that of a bundle or of a checkpoint directory.
     images : LabelledImages or array
-        As :func:`stas_neuro.run` takes them.
+        As for :func:`stas_neuro.run`.
     model : StasModel, str or Path, optional
-        What a bundle was compiled from, since a bundle keeps no torch model. Not given, it is the checkpoint
-        that the bundle names; where that cannot be had, torch is left out and the result says so.
+        The model that a bundle was compiled from, as a bundle has no torch model. Default: the checkpoint
+        named in the bundle; if it is not available, torch is left out and listed in `left_out`.
     arithmetic : "all", "float" or "fixed"
         Compare only the float network or only the integer program of a bundle that has both.
     limit : int, optional
-        Compare only the first images.
+        Number of images to compare: the first ones.
     multiprocess : bool
-        Run Lava's multi-process runtime too.
+        Run Lava's multi-process runtime, too.
     lava_network : Graph, optional
-        What Lava runs instead of the graph of the same arithmetic: that of a package, as
-        `exporters.lava.saved.load_network` reads it.
+        Graph that Lava runs instead of the graph of the same arithmetic, such as that of a package, loaded by
+        `exporters.lava.saved.load_network`.
     progress : callable, optional
-        Called with the number of finished images and of all.
+        Called with the number of finished images and of all images.
 
     Raises
     ------
     InputError
-        If images do not fit, labels are of classes that the network does not know, `model` is not what the
-        bundle was compiled from, there is no network of the arithmetic, or `lava_network` has other nodes.
+        If images do not fit, labels are of unknown classes, `model` is not the model that the bundle was
+        compiled from, there is no network of the arithmetic, or `lava_network` has different nodes.
     """
     opened, subject = _open(network)
     graphs = _graphs(opened, arithmetic)
     networks = _lava_networks(graphs, lava_network)
     data = images if isinstance(images, LabelledImages) else LabelledImages(images, None, source="the images")
-    for graph in graphs.values():  # what is wrong with images is told before anything long starts
+    for graph in graphs.values():  # refuses bad images before the long work
         api.preprocess(graph, data, limit)
     classes = next(iter(graphs.values())).classes
     bias = None if limit is None else bias_of_first(data, limit)
@@ -127,7 +127,7 @@ def verify(
 
 
 def _open(network: Bundle | Graph | StasModel | str | Path) -> tuple[Bundle | Graph | StasModel, Subject]:
-    """Load what a path names, and tell the hashes of its files."""
+    """Load the network at a path, and return it with the hashes of its files."""
     origin: Provenance | None = None
     if isinstance(network, str | Path):
         if (Path(network) / api.CHECKPOINT_FILES[0]).is_file():
@@ -145,9 +145,9 @@ def _open(network: Bundle | Graph | StasModel | str | Path) -> tuple[Bundle | Gr
 
 
 def _graphs(network: Bundle | Graph | StasModel, arithmetic: str) -> dict[str, Graph]:
-    """Give the graphs to compare by their arithmetic."""
+    """Return the graphs to compare, by arithmetic."""
     if arithmetic not in CHOICES:
-        raise InputError(f"no arithmetic is {arithmetic!r}", f"use one of {', '.join(CHOICES)}")
+        raise InputError(f"there is no arithmetic {arithmetic!r}", f"use one of {', '.join(CHOICES)}")
     if isinstance(network, Bundle):
         if arithmetic != "all":
             return {arithmetic: network.of(arithmetic)}
@@ -156,22 +156,22 @@ def _graphs(network: Bundle | Graph | StasModel, arithmetic: str) -> dict[str, G
     own = _arithmetic(graph)
     if arithmetic not in ("all", own):
         what = f"there is no {arithmetic} network: a {graph.stage} graph computes in {own} arithmetic"
-        raise InputError(what, "give a bundle that was compiled with --bits")
+        raise InputError(what, "use a bundle compiled with --bits")
     return {own: graph}
 
 
 def _lava_networks(graphs: Mapping[str, Graph], given: Graph | None) -> dict[str, Graph]:
-    """Give what Lava runs for each graph: the graph itself, or what was given for it."""
+    """Return the network that Lava runs for each graph: the graph itself, or the one passed for it."""
     networks = dict(graphs)
     if given is not None:
         arithmetic = _arithmetic(given)
         if arithmetic not in networks:
-            what = f"Lava's network computes in {arithmetic} arithmetic, and none such is compared"
-            raise InputError(what, f"give one of {' or '.join(networks)} arithmetic")
+            what = f"Lava's network computes in {arithmetic} arithmetic, which is not compared"
+            raise InputError(what, f"use one in {' or '.join(networks)} arithmetic")
         own = {node.name for node in networks[arithmetic].nodes}
         if odd := sorted(own ^ {node.name for node in given.nodes}):
             what = f"Lava's network and the graph do not have the same nodes: only one has {odd[0]}"
-            raise InputError(what, "give a network that was exported from this graph")
+            raise InputError(what, "use a network exported from this graph")
         networks[arithmetic] = given
     return networks
 
@@ -181,7 +181,7 @@ def _arithmetic(graph: Graph) -> str:
 
 
 class _Side:
-    """One graph in all its executions."""
+    """All executions of one graph."""
 
     def __init__(self, graph: Graph, network: Graph, baseline: str, execute: Run, runs: Runs) -> None:
         self.graph = graph
@@ -189,7 +189,7 @@ class _Side:
         self.execute = execute
         self.runs = runs
         self.structure = tuple(differences(graph, network))
-        # In float32 the order of a sum decides, so that no two programs need agree.
+        # In float32 results depend on the order of summation, so no two programs have to agree.
         self.tallies = {
             (run, dtype): Tally(graph, run, dtype, baseline, promised=dtype != "float32")
             for run, dtype in runs
@@ -198,7 +198,7 @@ class _Side:
         self.visits = self.skipped = self.correct = 0
 
     def compare(self, part: LabelledImages, first_image: int) -> Trace:
-        """Run one batch everywhere and give the baseline's trace."""
+        """Run one batch in all executions, and return the baseline's trace."""
         base = self.execute(part)
         for name, spikes in base.spikes.items():
             self.fired[name] += int(np.count_nonzero(spikes))
@@ -211,7 +211,7 @@ class _Side:
         return base
 
     def part(self, arithmetic: str, data: LabelledImages) -> ArithmeticCheck:
-        """Give the sum of all batches."""
+        """Return the check over all batches."""
         return ArithmeticCheck(
             arithmetic=arithmetic,
             baseline=self.baseline,

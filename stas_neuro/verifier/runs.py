@@ -1,4 +1,4 @@
-"""What executes a network: torch, the references and Lava, each as a function of images."""
+"""Executions of a network by torch, the references and Lava, each as a function of images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Run = Callable[[LabelledImages], Trace]
 Runs = dict[tuple[str, str], Run]
-"""By name and dtype."""
+"""Runs by name and dtype."""
 
 
 def torch_side(
@@ -36,13 +36,17 @@ def torch_side(
     model: StasModel | str | Path | None,
     left_out: dict[str, str],
 ) -> StasModel | None:
-    """Find the model that a graph was compiled from and make sure that it is the one."""
+    """Return the torch model that a graph was compiled from, after checking that it is; None if unavailable.
+
+    The reason why it is unavailable is added to `left_out`. Raises InputError for a given `model` that cannot
+    be used.
+    """
     if not isinstance(network, Bundle | Graph):
         return network
     if graph.accumulators and graph.accumulators[0].late:
-        what = "it has no late halting decisions, as the schedule pipelined-stale takes them"
+        what = "it has no late halting decisions, which the schedule pipelined-stale requires"
         if model is not None:
-            raise InputError(f"torch does not run the network: {what}", "verify it without a model")
+            raise InputError(f"torch cannot run the network: {what}", "verify it without a model")
         left_out["torch"] = what
         return None
     options: dict[str, Any] = {}
@@ -58,7 +62,7 @@ def torch_side(
         source = api.load_model(given, **options)
         if api.fold(source) != graph:
             what = f"{given if isinstance(given, str | Path) else 'the model'} is not what was compiled"
-            raise InputError(what, "give the checkpoint that the bundle was compiled from, or compile again")
+            raise InputError(what, "pass the checkpoint that the bundle was compiled from, or compile again")
     except InputError as error:
         if model is not None:
             raise
@@ -68,7 +72,7 @@ def torch_side(
 
 
 def lava_runtimes(multiprocess: bool, left_out: dict[str, str]) -> tuple[str, ...]:
-    """List the runtimes of Lava to compare; none where it is missing."""
+    """Return the runtimes of Lava to compare; none, with a reason in `left_out`, where it is missing."""
     try:
         with needs("lava"):
             import stas_neuro.exporters.lava.lava_api  # noqa: F401 - only whether it can be imported
@@ -79,7 +83,7 @@ def lava_runtimes(multiprocess: bool, left_out: dict[str, str]) -> tuple[str, ..
 
 
 def float_runs(graph: Graph, network: Graph, model: StasModel | None, runtimes: tuple[str, ...]) -> Runs:
-    """List what is compared with the float reference."""
+    """Return the runs to compare with the float reference."""
     runs: Runs = {}
     if model is not None:
         unfolded = api.lower(model)
@@ -97,7 +101,7 @@ def float_runs(graph: Graph, network: Graph, model: StasModel | None, runtimes: 
 
 
 def fixed_runs(graph: Graph, network: Graph, runtimes: tuple[str, ...]) -> Runs:
-    """List what is compared with the integer reference."""
+    """Return the runs to compare with the integer reference."""
     return {
         (f"Lava, {runtime}", INTEGER): _lava_run(graph, network, runtime, record_states=True)
         for runtime in runtimes
@@ -105,12 +109,12 @@ def fixed_runs(graph: Graph, network: Graph, runtimes: tuple[str, ...]) -> Runs:
 
 
 def float_baseline(graph: Graph) -> Run:
-    """Give the float reference."""
+    """Return the float reference."""
     return lambda x: api.run(graph, x, record_spikes=True)
 
 
 def fixed_baseline(graph: Graph, observe: Observe) -> Run:
-    """Give the integer reference, which calls `observe` with what reaches each node."""
+    """Return the integer reference, which calls `observe` with the inputs of each node."""
 
     def execute(images: LabelledImages) -> Trace:
         x = api.preprocess(graph, images)

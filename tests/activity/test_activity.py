@@ -143,7 +143,7 @@ def test_equal_images_have_the_same_hash_in_every_type() -> None:
 def test_an_origin_is_of_as_many_images() -> None:
     record = ActivityBuilder(LAYERS, STEPS, images=2).build()
     for name, values in (("images", ("a",)), ("labels", (1, 2, 3))):
-        with pytest.raises(InputError, match=f"origin.{name}: has {len(values)} entries; give 2"):
+        with pytest.raises(InputError, match=f"origin.{name}: has {len(values)} entries; use 2"):
             replace(record, origin=Origin(**{name: values}))
 
 

@@ -273,12 +273,12 @@ def test_unavailable_entries_have_their_reason() -> None:
         ({"energy": {"synaptic_operation": {"value": 1.0}}}, "energy.synaptic_operation.low"),
         ({"unavailable": {"energy.synops": "why"}}, "unavailable.energy.synops: no such entry"),
         ({"unavailable": {"time": ""}}, "unavailable.time: no reason"),
-        ({"unavailable": {"energy.synaptic_operation": "why"}}, "the profile gives it too"),
-        ({"unavailable": {"energy": "why"}}, "the profile gives it too"),
+        ({"unavailable": {"energy.synaptic_operation": "why"}}, "the profile has this entry, too"),
+        ({"unavailable": {"energy": "why"}}, "the profile has this entry, too"),
         ({"power": {"static": ENTRY | {"unit": "W"}}}, "static_scope is missing"),
         (
             {"limits": {"tiles_x": ENTRY | {"value": 0, "low": 0, "high": 0, "unit": "1"}}},
-            "limits.tiles_x: value is 0 1; give 1 or more",
+            "limits.tiles_x: value is 0 1; use at least 1",
         ),
         ({"capabilities": {"speed": WORD}}, "capabilities.speed: no such entry"),
         ({"capabilities": {"processor": WORD | {"value": "two"}}}, "capabilities.processor: value is 'two'"),
@@ -286,7 +286,7 @@ def test_unavailable_entries_have_their_reason() -> None:
         ({"capabilities": {"processor": WORD | {"basis": "assumed"}}}, "note is empty"),
         (
             {"capabilities": {"processor": WORD}, "unavailable": {"capabilities": "why"}},
-            "unavailable.capabilities: the profile gives it too",
+            "unavailable.capabilities: the profile has this entry, too",
         ),
     ],
 )

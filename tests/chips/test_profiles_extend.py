@@ -86,15 +86,15 @@ def test_a_chain_tells_whose_each_entry_is(tmp_path: Path) -> None:
 
 def test_circles_and_unknown_parents_name_the_chain(tmp_path: Path) -> None:
     first, second = child(tmp_path, "a", "b.toml"), child(tmp_path, "b", "a.toml")
-    with pytest.raises(InputError, match="a circle") as caught:
+    with pytest.raises(InputError, match="a cycle") as caught:
         load_profile(first)
-    assert str(caught.value).startswith(f"{first} extends {second} extends {first}: a circle")
+    assert str(caught.value).startswith(f"{first} extends {second} extends {first}: a cycle")
     itself = child(tmp_path, "c", "./c.toml")
-    with pytest.raises(InputError, match=r"c\.toml extends \S*c\.toml: a circle"):
+    with pytest.raises(InputError, match=r"c\.toml extends \S*c\.toml: a cycle"):
         load_profile(itself)
     orphan = child(tmp_path, "d", "e.toml")
     child(tmp_path, "e", "loihi9")
-    with pytest.raises(InputError, match=r"d\.toml extends \S*e\.toml extends loihi9: no profile is called"):
+    with pytest.raises(InputError, match=r"d\.toml extends \S*e\.toml extends loihi9: there is no profile"):
         load_profile(orphan)
     with pytest.raises(InputError, match=r"g\.toml extends none\.toml: \S*none\.toml: No such file"):
         load_profile(child(tmp_path, "g", "none.toml"))
@@ -105,10 +105,10 @@ def test_circles_and_unknown_parents_name_the_chain(tmp_path: Path) -> None:
     [
         ("energy = 3\n", "mine.toml: energy is not a table"),
         ("sources = 3\n", "mine.toml: sources is not a table"),
-        ('[inherited]\n"energy.hop_x" = "loihi1"\n', "inherited is not for files"),
+        ('[inherited]\n"energy.hop_x" = "loihi1"\n', "inherited is not allowed in files"),
         (
             '[sources.davies2018]\ncitation = "else"\n',
-            "sources.davies2018 cites something else than in loihi1",
+            "sources.davies2018 has a different citation in loihi1",
         ),
         ('[unavailable]\n"energy.hops" = "why"\n', "unavailable.energy.hops: no such entry"),
         ("[energy]\nhop_x = {value = 1.0}\n", "energy.hop_x.low"),

@@ -66,14 +66,14 @@ def test_what_speaks_against_a_fit_is_in_text_json_and_profile(tmp_path: Path) -
     rows = ("1000000,0.01,2,1,3e-5", "4000000,0.012,2,1,1.2e-4", "9000000,0.02,2,1,2.7e-4")
     board.write_text("\n".join(("synops,latency_s,cores,chips,energy_j", *rows)))
     told = stas("calibrate", board, "--profile", "loihi1", "-o", output)
-    assert told.code == 2 and "(power.management) is more than was measured in runs 1, 2, 3" in told.err
+    assert told.code == 2 and "(power.management) exceed the measured value in runs 1, 2, 3" in told.err
     assert "nothing is left to fit" in told.err and not output.exists()
     board.write_text("\n".join((board.read_text(), "5000000,0.05,2,1,0.0015", "100,0.5,2,1,0.0118")))
     options = ("calibrate", board, "--profile", "loihi1", "-o", output)
     (fit,) = fine(*options, "--json").json["fits"]
     shown = fine(*options, "--force").out
     assert fit["warnings"] == list(calibrate(board, "loihi1").fits[0].warnings)
-    assert any("is more than was measured in runs 1, 2, 3" in warning for warning in fit["warnings"])
+    assert any("exceed the measured value in runs 1, 2, 3" in warning for warning in fit["warnings"])
     assert any("the fit misses its own runs" in warning for warning in fit["warnings"])
     for warning in fit["warnings"]:
         assert f"warning: {warning}\n" in shown and warning in load_profile(output).notes

@@ -126,7 +126,7 @@ def test_no_space_left_says_so(home: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(Path, "write_bytes", full)
     done = stas(*COMPILE)
     assert done.code == 2
-    assert done.err == f"error: {home / 'new'}: No space left on device; choose a place that can be written\n"
+    assert done.err == f"error: {home / 'new'}: No space left on device; choose a writable path\n"
     assert everything(home) == before
 
 

@@ -97,15 +97,15 @@ def test_both_lowerings_give_what_the_reference_gives(home: Path, tmp_path: Path
         ),
         (
             ("run", "plain", "--data", "data.npz", "--backend", "nothing"),
-            "no backend is called 'nothing'; use one of reference, lava, lava-stock",
+            "there is no backend 'nothing'; use one of reference, lava, lava-stock",
         ),
         (
             ("run", "plain", "--data", "data.npz", "--arithmetic", "fixed"),
-            "holds no integer program; compile it",
+            "has no integer program; compile it",
         ),
         (
             ("run", "plain", "--data", "data.npz", "--backend", "lava-stock"),
-            "the graph is folded, and the backend lava-stock computes in integers; compile with --bits",
+            "the graph is folded, but the backend lava-stock runs only integer programs; compile with --bits",
         ),
     ],
 )

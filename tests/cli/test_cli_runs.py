@@ -247,14 +247,14 @@ def test_compare_refuses_what_it_cannot_price_or_compare(place: Place, tmp_path:
     )
     for more in ((), ("--json",)):
         none = stas("compare", place.run, "--profiles", tmp_path / "tiny.toml", *more)
-        assert none.code == 2 and "no profile could price" in none.err and "a core holds 1" in none.err
+        assert none.code == 2 and "no profile could price" in none.err and "a core has 1" in none.err
     fine("compile", place.checkpoint, "--placement", "token-major", "-o", tmp_path / "placed.stas")
     fine("run", tmp_path / "placed.stas", "--data", place.data, "-o", tmp_path / "placed")
     fine("compile", place.checkpoint, "--bits", "8", "-o", tmp_path / "bits.stas")
     integers = ("--arithmetic", "fixed", "-o", tmp_path / "integers")
     fine("run", tmp_path / "bits.stas", "--data", place.data, *integers)
     for name, message in (
-        ("placed", "'halting' was run on no cores, 'on' on cores"),
+        ("placed", "'halting' was run without cores, 'on' on cores"),
         ("integers", "'halting' was computed in float64, 'on' in integers, weights of 8 bits"),
     ):
         told = stas("compare", place.run, "--baseline", f"on={tmp_path / name}", "--profiles", "loihi2")
@@ -264,7 +264,7 @@ def test_compare_refuses_what_it_cannot_price_or_compare(place: Place, tmp_path:
     fine("run", place.bundle, "--data", place.data, "--gating", "none", "-o", tmp_path / "computed")
     for name, message in (
         ("elsewhere", "image 0 has the hash"),
-        (place.run, "baseline 'on' halts itself: it makes"),
+        (place.run, "baseline 'on' uses halting: its token ratio is"),
     ):
         told = stas("compare", place.run, "--baseline", f"on={tmp_path / name}", "--profiles", "loihi2")
         assert told.code == 2 and message in told.err

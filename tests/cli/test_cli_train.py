@@ -79,7 +79,7 @@ def test_train_holds_out_a_tenth_and_starts_from_weights(tmp_path: Path) -> None
     )
     assert done.code == 0, done.err
     bad = train(data, tmp_path / "c", *epochs, "--init", tmp_path / "a", "--mlp-ratio", "1.0")
-    assert bad.code == 2 and "its layers are not those" in bad.err
+    assert bad.code == 2 and "its layers differ from those" in bad.err
 
 
 def test_train_draws_a_sample_of_every_class(tmp_path: Path) -> None:
@@ -129,9 +129,7 @@ def test_train_keeps_the_classes_of_the_weights_it_starts_from(tmp_path: Path) -
     assert load_config(tmp_path / "of-some").classes == CLASSES
     absent, trained_on, *_ = done.json["notes"]
     assert absent.endswith("some.npz has no images of nought, which the model may forget")
-    assert trained_on.startswith(
-        f"{tmp_path / 'init'} may have been trained on images that are held out here"
-    )
+    assert trained_on.startswith(f"{tmp_path / 'init'} may have been trained on images held out here")
     epochs = ("--stage1-epochs", "0", "--stage2-epochs", "1", "--mlp-ratio", "1.0", "--heads", "2")
     started = train(tmp_path / "renamed.npz", tmp_path / "e", *epochs, "--init", tmp_path / "init")
     assert started.code == 0 and load_config(tmp_path / "e").classes == CLASSES

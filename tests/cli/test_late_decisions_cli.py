@@ -94,7 +94,7 @@ def test_verify_compares_what_can_run_it(home: Path) -> None:
     assert "pipelined-stale" in done["left_out"]["torch"]
     refused = stas("verify", home / "late.stas", "--data", home / "data.npz", "--model", home / "raster")
     assert refused.code == 2
-    assert "torch does not run the network" in refused.err
+    assert "torch cannot run the network" in refused.err
 
 
 def test_a_run_says_how_late_its_decisions_were(home: Path, tmp_path: Path) -> None:

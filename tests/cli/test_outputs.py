@@ -86,7 +86,7 @@ def test_what_cannot_be_written_is_refused_before_anything_is_read(command: str,
         done = stas(*COMMANDS[command], place)
         assert done.code == 2 and done.out == ""
         assert done.err.startswith(f"error: {place}: {why}"), done.err
-        assert done.err.endswith("; choose a place that can be written\n") and done.err.count("\n") == 1
+        assert done.err.endswith("; choose a writable path\n") and done.err.count("\n") == 1
     assert everything(home) == before
 
 

@@ -177,7 +177,7 @@ def test_a_chip_that_cannot_run_it_does_not_keep_the_others_from_being_compared(
     refused, priced = compare(run(), {"off": BASELINE}, chips, "core").rows
     assert refused.halting is None and refused.missing == ()
     for name in ("halting", "without", "energy_saving", "dynamic_energy_saving", "latency_saving"):
-        assert "cores of profile loihi1 cannot be gated" in refused.unavailable[name]
+        assert "cores of profile loihi1 do not support gating" in refused.unavailable[name]
     assert priced.halting is not None and priced.dynamic_energy_saving is not None
 
 
@@ -208,8 +208,8 @@ KNOWN = Origin(
     chip="loihi2",
 )
 UNSAID = (
-    "in which arithmetic it was computed, in which processes it was counted, how many classes it tells "
-    "apart, on which images it ran: this could not be checked"
+    "in which arithmetic it was computed, in which processes it was counted, how many classes it has, "
+    "on which images it ran: this could not be checked"
 )
 
 
@@ -218,7 +218,7 @@ UNSAID = (
     [
         ({"images": ("b2",)}, "image 0 has the hash a1 in 'halts', b2 in 'off'; run both on the same images"),
         ({"labels": (2,)}, "image 0 is labelled 1 in 'halts', 2 in 'off'; run both on the same labelled"),
-        ({"classes": 7}, "'halts' tells 10 classes apart, 'off' 7; compare models of one task"),
+        ({"classes": 7}, "'halts' has 10 classes, 'off' 7; compare models of one task"),
         (
             {"arithmetic": "float32"},
             "'halts' was computed in float64, 'off' in float32; run both with",
@@ -283,15 +283,17 @@ def test_chips_with_the_same_cores_or_cores_that_nobody_knows_are_not_refused() 
 
 def test_only_a_baseline_without_halting_is_one() -> None:
     chips = [load_profile("loihi2")]
-    with pytest.raises(InputError, match=r"baseline 'off' halts itself: it makes 75.0% .*--accumulate off"):
+    with pytest.raises(
+        InputError, match=r"baseline 'off' uses halting: its token ratio is 75.0%.*--accumulate off"
+    ):
         compare(run(), {"off": run()}, chips)
     seen = replace(run(halting=False), visits=run().visits)  # whatever its layers are called
-    with pytest.raises(InputError, match="baseline 'off' halts itself"):
+    with pytest.raises(InputError, match="baseline 'off' uses halting"):
         compare(run(), {"off": seen}, chips)
     alive = replace(run(), visits=np.ones_like(run().visits))  # it could halt, and did not
-    with pytest.raises(InputError, match="baseline 'off' halts itself"):
+    with pytest.raises(InputError, match="baseline 'off' uses halting"):
         compare(run(), {"off": alive}, chips)
-    with pytest.raises(InputError, match=r"does not halt: .*give the run with halting first"):
+    with pytest.raises(InputError, match=r"does not halt, .*pass the run with halting first"):
         compare(BASELINE, {"off": BASELINE}, chips)
     with pytest.raises(InputError, match="two runs are called 'off'"):
         compare(run(), {"off": BASELINE}, chips, label="off")
@@ -311,13 +313,15 @@ def test_runs_of_one_network_have_one_hash_or_at_least_its_layers() -> None:
     unknown = replace(run(), origin=Origin())
     (told,) = check_same_network({"a": ours, "b": unknown})
     assert told == "'b' does not say which network it ran: this could not be checked"
-    with pytest.raises(InputError, match=r"'a' ran another network than 'b': it has the layer halt \("):
+    with pytest.raises(InputError, match=r"'a' and 'b' ran different networks: 'a' has the layer halt \("):
         check_same_network({"a": ours, "b": BASELINE})
 
 
 def test_runs_that_count_differently_are_not_compared() -> None:
     plain = run(halting=False)
-    with pytest.raises(InputError, match=r"'the halting run' was run on no cores, 'stage 1' on cores.*--no"):
+    with pytest.raises(
+        InputError, match=r"'the halting run' was run without cores, 'stage 1' on cores.*--no"
+    ):
         compare(run(), {"stage 1": placed(plain)}, [load_profile("loihi2")])
     with pytest.raises(InputError, match="'the halting run' covers 1 images, 'off' 2; run both on the same"):
         compare(run(), {"off": plain + plain}, [load_profile("loihi2")])

@@ -211,10 +211,10 @@ def test_gating_modes() -> None:
     ],
 )
 def test_what_a_chip_cannot_gate_is_refused(profile: str, gating: Any, remedy: str) -> None:
-    message = f"cores of profile {profile} cannot be gated as gating {gating} asks; use gating {remedy}$"
+    message = f"cores of profile {profile} do not support gating {gating}; use gating {remedy}$"
     with pytest.raises(CannotRun, match=message):
         estimate(run(), profile, gating)
-    with pytest.raises(InputError, match="gating power needs a run on cores"):
+    with pytest.raises(InputError, match="gating power requires a run on cores"):
         estimate(run(), "loihi2-gated-whatif", "power")
 
 
@@ -296,9 +296,9 @@ def test_an_entry_that_no_event_needs_may_be_missing() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"gating": "full"}, "no gating is called 'full'"),
-        ({"schedule": "fast"}, "no schedule is called 'fast'"),
-        ({"profile": "loihi9"}, "no profile is called 'loihi9'"),
+        ({"gating": "full"}, "there is no gating 'full'"),
+        ({"schedule": "fast"}, "there is no schedule 'fast'"),
+        ({"profile": "loihi9"}, "there is no profile 'loihi9'"),
         ({"activity": run().restrict(slice(0, 0))}, "no image"),
         ({"activity": replace(run(), visits=None)}, "no visits"),
         ({"activity": replace(run(), layers=(*LAYERS[:3], replace(LAYERS[3], stage=None)))}, "has no stage"),

@@ -235,7 +235,7 @@ def test_what_is_derived_is_what_a_run_with_gated_cores_executes() -> None:
 
 def test_power_is_gated_on_cores_only() -> None:
     rows = tuple(replace(row, core=None) for row in HALTED.layers)
-    with pytest.raises(InputError, match="gating power needs a run on cores"):
+    with pytest.raises(InputError, match="gating power requires a run on cores"):
         estimate(replace(HALTED, layers=rows, cores=()), CHIP, "power")
 
 
@@ -247,8 +247,8 @@ def limited(**values: float) -> Any:
 @pytest.mark.parametrize(
     ("limits", "weight_bits", "what"),
     [
-        ({"neurons_per_core": 3}, 8, "core 0 holds 4 neurons, the limit is 3"),
-        ({"synaptic_memory_per_core": 16 / 1024}, 9, "core 0 holds 18 bytes of weights at 9 bits"),
+        ({"neurons_per_core": 3}, 8, "core 0 has 4 neurons, the limit is 3"),
+        ({"synaptic_memory_per_core": 16 / 1024}, 9, "core 0 has 18 bytes of weights at 9 bits"),
         ({"cores_per_chip": 2}, 8, "core 0: chip 0 has 3 cores, the limit is 2"),
         ({"tiles_y": 2}, 8, "core 1: it is on tile 1,2 of chip 0, in row 3 of tiles, the limit is 2"),
         ({"tiles_x": 1}, 8, "core 1: it is on tile 1,2 of chip 0, in column 2 of tiles, the limit is 1"),

@@ -64,9 +64,9 @@ def test_late_decisions_let_a_model_step_begin_before_the_one_before_has_ended(l
 
 
 def test_a_schedule_that_the_decisions_were_not_made_for_is_refused() -> None:
-    with pytest.raises(InputError, match="are 2 hardware steps late, the schedule is raster"):
+    with pytest.raises(InputError, match="are 2 hardware steps late, but the schedule is raster"):
         estimate(deep(2), "loihi1", schedule="raster")
-    with pytest.raises(InputError, match="are 0 hardware steps late, the schedule is pipelined-stale"):
+    with pytest.raises(InputError, match="are 0 hardware steps late, but the schedule is pipelined-stale"):
         estimate(run(), "loihi1", schedule="pipelined-stale")
     with pytest.raises(InputError, match="4 hardware steps late, a model step has 4"):
         estimate(deep(4), "loihi1")

@@ -261,15 +261,15 @@ def other_configuration(model: StasModel) -> None:
 REFUSED: dict[Callable[[StasModel], None], tuple[str, ...]] = {
     hook: ("blocks.1: has forward hooks, which may change its values; remove them",),
     foreign: (
-        "blocks.0.fc1: Sequential is no module of a STAS model; replace it",
-        "blocks.0.fc1.1: Dropout is no module of a STAS model; replace it",
+        "blocks.0.fc1: Sequential is not a module of a STAS model; replace it",
+        "blocks.0.fc1.1: Dropout is not a module of a STAS model; replace it",
     ),
     grouped: ("stem.conv2: groups=2, only 1 can be lowered",),
-    nan_weight: ("blocks.0.q.weight: holds NaN or infinite values",),
+    nan_weight: ("blocks.0.q.weight: has NaN or infinite values",),
     missing: ("blocks.1.v_lif: is missing; a STAS model has a LIF here",),
     extra: (
-        "blocks.0.adapter: Linear has no place in the graph; remove it",
-        "blocks.1.adapter: Linear has no place in the graph; remove it",
+        "blocks.0.adapter: Linear is not part of the graph; remove it",
+        "blocks.1.adapter: Linear is not part of the graph; remove it",
     ),
     dilated: (
         "stem.conv1: dilation=(2, 2), only (1, 1) can be lowered",
@@ -282,17 +282,17 @@ REFUSED: dict[Callable[[StasModel], None], tuple[str, ...]] = {
     ceiling: ("stem.pool3: ceil_mode and dilation cannot be lowered; use the defaults",),
     no_affine: ("stem.bn1: has no affine weights or no running statistics; enable both",),
     no_statistics: ("stem.bn1: has no affine weights or no running statistics; enable both",),
-    subclass: ("head: Loud is no module of a STAS model; replace it",),
-    other_forward: ("blocks.0.fc2: its forward is replaced; remove that",),
+    subclass: ("head: Loud is not a module of a STAS model; replace it",),
+    other_forward: ("blocks.0.fc2: its forward is replaced; restore the original",),
     other_halting: ("model: its halting rule is replaced",),
     other_stem: (
-        "stem: Identity is no module of a STAS model; replace it",
+        "stem: Identity is not a module of a STAS model; replace it",
         "stem: is a Identity, not a Stem; replace it",
     ),
-    fewer_blocks: ("blocks: 1, not the configuration's 2; build the model anew",),
+    fewer_blocks: ("blocks: 1, not the configuration's 2; build the model again",),
     other_configuration: (
-        "stem: built for stem='one-step', not 'max'; build the model anew",
-        "stem: built for time_steps=4, not 2; build the model anew",
+        "stem: built for stem='one-step', not 'max'; build the model again",
+        "stem: built for time_steps=4, not 2; build the model again",
     ),
 }
 
@@ -306,7 +306,7 @@ def test_each_refusal(spoil: Callable[[StasModel], None]):
         lower(model)
     for reason in REFUSED[spoil]:
         assert reason in caught.value.what
-    assert caught.value.remedy.startswith("change the model where it says so")
+    assert caught.value.remedy.startswith("change the model as stated")
 
 
 def test_every_reason_is_told_at_once():

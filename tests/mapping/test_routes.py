@@ -94,7 +94,7 @@ def test_places_that_no_machine_has_are_refused_and_the_farthest_are_counted_exa
 
 def test_a_newer_mapping_is_told_from_a_damaged_one() -> None:
     newer = json.dumps({"schema_version": 2, "routing": []}).encode()
-    with pytest.raises(InputError, match="schema_version is 2, this version reads 1"):
+    with pytest.raises(InputError, match="schema_version is 2, this version supports 1"):
         parse_mapping(newer, "mapping.json")
     with pytest.raises(InputError, match=r"mapping\.json: profile: Field required"):
         parse_mapping(newer.replace(b"2", b"1"), "mapping.json")

@@ -115,13 +115,13 @@ def test_every_reason_is_told_at_once():
         "patch_size=3 is not 1, 2, 4, 8 or 16",
         "epsilon=1.0 is outside [0, 1)",
         "mean has 2 values for 1 channels",
-        "std=(0.0,) holds a value that is not positive",
+        "std=(0.0,) has a value that is not positive",
         "1 class names for num_classes=10",
     ):
         assert reason in caught.value.what
     with pytest.raises(InputError, match=r"stem='conv' is not one of one-step.*; depth=0 is not a positive"):
         StasConfig(stem="conv", depth=0)
-    with pytest.raises(InputError, match="classes occur twice: a; correct these fields"):
+    with pytest.raises(InputError, match="classes occur more than once: a; correct these fields"):
         StasConfig(num_classes=3, classes=("a", "b", "a"))
     with pytest.raises(InputError, match="patch_size=8 does not divide image_size=28"):
         StasConfig(patch_size=8)
@@ -208,12 +208,12 @@ def spoil_config_type(directory: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (spoil_missing, r"model\.safetensors not found; give a checkpoint directory"),
+        (spoil_missing, r"model\.safetensors not found; use a checkpoint directory"),
         (spoil_truncated, r"model\.safetensors: damaged or truncated"),
-        (spoil_nan, r"extra is unknown; head\.bias is missing; head\.weight holds NaN"),
+        (spoil_nan, r"extra is unknown; head\.bias is missing; head\.weight has NaN"),
         (spoil_shape, r"head\.weight has shape \(10, 9\), not \(10, 8\)"),
         (spoil_config, r"config\.json: is not JSON"),
-        (spoil_config_type, r"config\.json: holds no JSON object"),
+        (spoil_config_type, r"config\.json: is not a JSON object"),
     ],
 )
 def test_damaged_checkpoints_are_refused(tmp_path: Path, spoil, message: str):
@@ -252,27 +252,30 @@ def as_pipe(name: str):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (with_config(depth=2**31 - 1), "depth=2147483647 is not a positive whole number of at most 1024"),
-        (with_config(depth=1024), r"blocks\.1\.fc1\.bias is missing; .*; give weights that belong to this"),
-        (with_config(dim=10_000_000), "dim=10000000 is not a positive whole number of at most 65536"),
+        (with_config(depth=2**31 - 1), "depth=2147483647 is not a positive integer of at most 1024"),
+        (
+            with_config(depth=1024),
+            r"blocks\.1\.fc1\.bias is missing; .*; use the weights that belong to this",
+        ),
+        (with_config(dim=10_000_000), "dim=10000000 is not a positive integer of at most 65536"),
         (with_config(dim=65536), r"blocks\.0\.fc1\.bias has shape \(32,\), not \(262144,\)"),
         (
             with_config(mlp_ratio=2.0**28),
-            r"fc1\.bias has shape \(32,\), not \(2147483648,\)|leaves no hidden",
+            r"fc1\.bias has shape \(32,\), not \(2147483648,\)|results in no hidden",
         ),
         (with_config(num_classes=2**31 - 1), r"head\.bias has shape \(10,\), not \(2147483647,\)"),
         (with_config(in_channels=2**31 - 1), r"conv0\.weight has shape \(1, 1, 3, 3\), not \(1, 2147483647"),
         (
             with_config(time_steps=10**9),
-            "time_steps=1000000000 is not a positive whole number of at most 1024",
+            "time_steps=1000000000 is not a positive integer of at most 1024",
         ),
         (with_config(alpha=1e40), r"config\.json: alpha: is 1e\+40"),
-        (with_config(dim=2**70), r"config\.json: dim: is 1180591620717411303424, whole numbers go up to"),
-        (with_config(num_classes=1, classes=["\x1b[2J"]), "hold characters that do not print"),
+        (with_config(dim=2**70), r"config\.json: dim: is 1180591620717411303424, the limit for integers is"),
+        (with_config(num_classes=1, classes=["\x1b[2J"]), "have unprintable characters"),
         (with_tensor("head.weight", lambda w: w.long()), r"head\.weight is I64, not torch\.float32"),
         (with_tensor("head.weight", lambda w: w.to(torch.complex64)), r"head\.weight is C64, not"),
-        (with_tensor("head.weight", lambda w: w.double() * 1e300), r"head\.weight holds NaN or infinite"),
-        (with_tensor("head.weight", lambda w: w * 0 + 1e13), r"head\.weight holds values beyond 1e\+12"),
+        (with_tensor("head.weight", lambda w: w.double() * 1e300), r"head\.weight has NaN or infinite"),
+        (with_tensor("head.weight", lambda w: w * 0 + 1e13), r"head\.weight has values beyond 1e\+12"),
         (as_pipe("model.safetensors"), r"model\.safetensors: damaged or truncated \(is a pipe or a device"),
         (as_pipe("config.json"), r"config\.json: is a pipe or a device"),
     ],
@@ -396,7 +399,7 @@ def test_other_prefixes_are_named(tmp_path: Path):
     for names, message in (
         (
             {f"net.model.{name}": name for name in tensors},
-            "names of all tensors begin with 'net.model.'; write",
+            "names of all tensors begin with 'net.model.'; remove",
         ),
         (
             {name: name for name in tensors} | {"module.head.bias": "head.bias"},
@@ -410,5 +413,5 @@ def test_other_prefixes_are_named(tmp_path: Path):
 
 
 def test_no_checkpoint(tmp_path: Path):
-    with pytest.raises(InputError, match=r"config\.json not found; give a checkpoint directory"):
+    with pytest.raises(InputError, match=r"config\.json not found; use a checkpoint directory"):
         load_checkpoint(tmp_path / "nothing")

@@ -151,7 +151,7 @@ def test_it_learns_only_from_runs_of_the_same_network() -> None:
         place(Quantise(bits=4)(graph), LOIHI2, seen=api.run(integers, images).activity)
     by_time = build(Recipe(norm=False, halting="time"))
     unsaid = dataclasses.replace(seen, origin=Origin())
-    with pytest.raises(InputError, match=r"ran another network than 'the network': .*; give a run of this"):
+    with pytest.raises(InputError, match=r"and 'the network' ran different networks: .*; give a run of this"):
         place(by_time, LOIHI2, seen=unsaid)
 
 
@@ -293,7 +293,7 @@ def test_a_bundle_keeps_the_mapping_and_finds_damage(form: str, tmp_path: Path) 
         with pytest.raises(InputError, match=r"has no mapping\.json"):
             load_bundle(tmp_path / form)
         (tmp_path / form / "mapping.json").write_text("{}")
-        with pytest.raises(InputError, match=r"mapping\.json is not what its SHA-256"):
+        with pytest.raises(InputError, match=r"mapping\.json does not match its SHA-256"):
             load_bundle(tmp_path / form)
 
 

@@ -489,5 +489,5 @@ def test_a_run_that_is_not_counted_is_the_same_run() -> None:
     assert plain.counted is None
     with pytest.raises(InputError, match="not counted"):
         _ = plain.activity
-    with pytest.raises(InputError, match="only some of the traces were counted"):
+    with pytest.raises(InputError, match="only some of the traces have activity"):
         Trace.concatenate([counted, plain])

@@ -108,12 +108,12 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "no checkpoint": (
         nothing,
         ("compile", "missing", "-o", "new"),
-        ("missing/config.json not found", "give a"),
+        ("missing/config.json not found", "use a"),
     ),
     "no weights": (
         remove("checkpoint/model.safetensors"),
         COMPILE,
-        ("model.safetensors not found", "give a"),
+        ("model.safetensors not found", "use a"),
     ),
     "truncated weights": (
         truncate("checkpoint/model.safetensors"),
@@ -123,16 +123,20 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "NaN weight": (
         weights("blocks.0.q.weight", np.nan),
         COMPILE,
-        ("checkpoint/model.safetensors: blocks.0.q.weight holds NaN", "give weights"),
+        ("checkpoint/model.safetensors: blocks.0.q.weight has NaN", "use the weights"),
     ),
-    "missing weight": (weights("head.bias", None), COMPILE, ("head.bias is missing", "give weights")),
+    "missing weight": (weights("head.bias", None), COMPILE, ("head.bias is missing", "use the weights")),
     "config is no JSON": (
         write("checkpoint/config.json", b"{"),
         COMPILE,
         ("config.json: is not JSON", "restore"),
     ),
     "config key": (config(tiem_steps=3), COMPILE, ("config.json: unknown key 'tiem_steps'", "'time_steps'")),
-    "config type": (config(dim="16"), COMPILE, ("config.json: dim is '16', a str", "give a int")),
+    "config type": (
+        config(dim="16"),
+        COMPILE,
+        ("config.json: dim is '16', a str", "use a value of type int"),
+    ),
     "heads": (config(heads=3), COMPILE, ("config.json", "heads=3 does not divide dim=16", "correct")),
     "patch": (config(image_size=9), COMPILE, ("patch_size=2 does not divide image_size=9", "correct")),
     "other config": (config(dim=32, heads=2), COMPILE, ("has shape", "config.json")),
@@ -142,23 +146,27 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "bundle is a checkpoint": (
         nothing,
         ("inspect", "checkpoint"),
-        ("checkpoint has no manifest.json", "give"),
+        ("checkpoint has no manifest.json", "use a bundle"),
     ),
     "newer bundle": (newer, RUN, ("bundle has schema version 99", "install stas-neuro 9.1")),
     "damaged bundle": (
         truncate("bundle/tensors.safetensors"),
         RUN,
-        ("bundle/tensors.safetensors is not what its SHA-256", "copy"),
+        ("bundle/tensors.safetensors does not match its SHA-256", "copy"),
     ),
     "incomplete bundle": (remove("bundle/graph.json"), RUN, ("bundle has no graph.json", "compile")),
-    "zip": (write("new.zip", b"PK"), ("inspect", "new.zip"), ("new.zip is no readable zip file", "copy")),
+    "zip": (write("new.zip", b"PK"), ("inspect", "new.zip"), ("new.zip is not a readable zip file", "copy")),
     # data
     "no data": (
         nothing,
         ("run", "bundle", "--data", "missing"),
         ("data 'missing' not found", "fashion-mnist"),
     ),
-    "no npz": (nothing, ("run", "bundle", "--data", "missing.npz"), ("missing.npz not found", "give")),
+    "no npz": (
+        nothing,
+        ("run", "bundle", "--data", "missing.npz"),
+        ("missing.npz not found", "use an .npz file"),
+    ),
     "text for data": (
         write("data.npz", b"hello"),
         RUN,
@@ -174,7 +182,7 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "no IDX files": (
         nothing,
         ("run", "bundle", "--data", "run"),
-        ("run/t10k-images-idx3-ubyte (or .gz) not found", "give a directory"),
+        ("run/t10k-images-idx3-ubyte (or .gz) not found", "use a directory"),
     ),
     "damaged IDX file": (
         idx(damaged=True),
@@ -186,13 +194,13 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
         ("run", "bundle", "--data", "idx"),
         ("idx/t10k-images-idx3-ubyte.gz: not a readable IDX file (ends after 127 of 128 bytes)", "again"),
     ),
-    "array name": (images(pictures=PIXELS), RUN, ("data.npz: holds no array named images", "name")),
-    "empty data": (images(images=PIXELS[:0]), RUN, ("data.npz: holds no images", "give at least one")),
-    "NaN pixel": (images(images=PIXELS * np.nan), RUN, ("data.npz: pixels hold NaN", "remove")),
+    "array name": (images(pictures=PIXELS), RUN, ("data.npz: has no array named images", "name")),
+    "empty data": (images(images=PIXELS[:0]), RUN, ("data.npz: has no images", "use at least one")),
+    "NaN pixel": (images(images=PIXELS * np.nan), RUN, ("data.npz: pixels have NaN", "remove")),
     "labels": (
         images(images=PIXELS, labels=np.zeros(3, int)),
         RUN,
-        ("labels are int64 of shape (3,)", "give one"),
+        ("labels are int64 of shape (3,)", "use one"),
     ),
     "label beyond": (
         images(images=PIXELS, labels=np.array([0, 3])),
@@ -215,17 +223,17 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "unknown class for verify": (
         images(images=PIXELS, labels=np.array([0, 1]), classes=["two", "four"]),
         ("verify", "bundle", "--data", "data.npz"),
-        ("data.npz: the model has no class four", "name the classes as the model does"),
+        ("data.npz: the model has no class four", "use the model's class names"),
     ),
     "unknown class for compile": (
         images(images=PIXELS, labels=np.array([0, 1]), classes=["two", "four"]),
         (*COMPILE, "--bits", "8", "--calibrate", "data.npz"),
-        ("data.npz: the model has no class four", "name the classes as the model does"),
+        ("data.npz: the model has no class four", "use the model's class names"),
     ),
     "class twice": (
         images(images=PIXELS, labels=np.array([0, 1]), classes=["two", "two"]),
         RUN,
-        ("data.npz: classes occur twice: two", "give every class a name of its own"),
+        ("data.npz: classes occur more than once: two", "use a different name for each class"),
     ),
     "image shape": (
         images(images=np.zeros((2, 9, 7), np.uint8)),
@@ -276,7 +284,7 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
         (*TRAIN, "--patch-size", "16"),
         ("patch_size=16 does not divide", "correct"),
     ),
-    "no labels to hold out": (nothing, (*TRAIN, "--holdout", "9"), ("6 images do not leave any", "lower")),
+    "no labels to hold out": (nothing, (*TRAIN, "--holdout", "9"), ("of 6 images, none are left", "lower")),
     "resume damaged": (
         write("run/last.safetensors", b"x"),
         (*TRAIN[:-1], "run", "--batch-size", "1", "--resume"),
@@ -286,7 +294,7 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "no run": (
         nothing,
         ("estimate", "missing", "--profile", "loihi2"),
-        ("missing: No such file", "give a file"),
+        ("missing: No such file", "use a readable file"),
     ),
     "no activity": (
         remove("run/activity.json"),
@@ -306,7 +314,7 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "profile circle": (
         write("a.toml", b'schema_version = 1\nname = "a"\ntitle = "a"\nextends = "a.toml"\n'),
         ("profiles", "show", "a.toml"),
-        ("a.toml extends ", "a.toml: a circle", "let one of them extend nothing"),
+        ("a.toml extends ", "a.toml: a cycle", "remove one of the extends"),
     ),
     "too few measured runs": (
         write("board.csv", b"synops,hops_x,energy_j\n1,2,3\n"),
@@ -316,12 +324,12 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "unknown column": (
         write("board.csv", b"spikes,energy_j\n1,2\n"),
         ("calibrate", "board.csv", "--profile", "loihi1", "-o", "board.toml"),
-        ("board.csv: no column is called 'spikes'", "use run, energy_j"),
+        ("board.csv: there is no column 'spikes'", "use run, energy_j"),
     ),
     "no profile file": (
         nothing,
         ("profiles", "validate", "my.toml"),
-        ("my.toml: No such file", "give a file"),
+        ("my.toml: No such file", "use a readable file"),
     ),
     "profile entry": (
         write("my.toml", b'schema_version = 1\nname = "x"\ntitle = "x"\ngraded_spikes = 1\n'),
@@ -336,7 +344,7 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "weight bits": (
         nothing,
         ("estimate", "run", "--profile", "loihi2", "--weight-bits", "16"),
-        ("weights have 16 bits", "loihi2 holds at most 9"),
+        ("weights have 16 bits", "use at most 9, the limit of profile loihi2"),
     ),
     # what is at the output already
     "output is a file": (write("new", b"mine"), COMPILE, ("new exists", "choose another path")),
@@ -361,7 +369,7 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
         ("convert", "bundle", "--to", "lava", "-o", "run", "--force"),
         ("run exists", "choose another path"),
     ),
-    "output below a file": (nothing, (*COMPILE[:-1], "data.npz/new"), ("data.npz", "choose a place")),
+    "output below a file": (nothing, (*COMPILE[:-1], "data.npz/new"), ("data.npz", "choose a writable path")),
     # the command line itself
     "no command": (nothing, ("rum",), ("No such command 'rum'", "see stas-export --help")),
     "no subcommand": (nothing, ("profiles",), ("Missing command", "see stas-export profiles --help")),
@@ -371,7 +379,7 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "runtime": (
         nothing,
         (*RUN, "--runtime", "multiprocess"),
-        ("the runtime multiprocess is one of the backend lava", "use the"),
+        ("has no runtime multiprocess", "use the"),
     ),
     "one bit": (nothing, (*COMPILE, "--bits", "1"), ("bits is 1: a signed weight of 1 bit", "use 2 to 9")),
     "one bit to check": (nothing, ("check", "missing", "--bits", "1"), ("bits is 1: ", "use 2 to 9")),

@@ -132,7 +132,7 @@ def test_the_plan_does_not_move_with_the_weights(backbone: str, stem: str) -> No
         (("--qat", "4", "--init", "model", "--depth", "3"), "neither --preset nor an option of the model"),
         (
             ("--qat", "4", "--init", "model", "--bfloat16", *TUNE),
-            "bfloat16 cannot hold the integers of a program; leave out",
+            "bfloat16 cannot represent the integers of a program; remove",
         ),
         ((), "no --preset is given; choose one of"),
     ],

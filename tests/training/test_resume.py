@@ -192,11 +192,11 @@ ONE_STAGE = TrainOptions(stage1_epochs=2, stage2_epochs=0, batch_size=32, holdou
         (said(stage=2), r"damaged \(there is no epoch 0 of stage 2\)"),
         (said(stage=2**31), r"damaged \(there is no epoch 0 of stage 2147483648\)"),
         (said(epoch=-1), r"damaged \(there is no epoch -1 of stage 1\)"),
-        (said(epoch=2**62), r"damaged: progress: epoch: is 4611686018427387904, whole numbers go up to"),
+        (said(epoch=2**62), r"damaged: progress: epoch: is 4611686018427387904, the limit for integers is"),
         (said(epoch=1), r"damaged \(has 1 lines for 2 epochs\)"),
         (said(log=["{}", "{}"]), r"damaged \(has 2 lines for 1 epochs\)"),
-        (said(log=["[]"]), r"damaged \(line 1 of its log is no line with a JSON object\)"),
-        (said(log=["{\n}"]), r"damaged \(line 1 of its log is no line"),
+        (said(log=["[]"]), r"damaged \(line 1 of its log is not one line with a JSON object\)"),
+        (said(log=["{\n}"]), r"damaged \(line 1 of its log is not one line"),
         (said(log=["{"]), r"damaged \(line 1 of its log is not JSON"),
         (said(log=None), r"damaged: progress: log: Input should be a valid"),
         (said(key=None), r"damaged: progress: key: Input should be a valid string"),
@@ -205,14 +205,17 @@ ONE_STAGE = TrainOptions(stage1_epochs=2, stage2_epochs=0, batch_size=32, holdou
         (lambda progress, tensors: tensors.pop("optimiser.0.step"), r"optimiser\.0\.step is missing"),
         (lambda p, tensors: tensors.update({"optimiser.x": torch.ones(1)}), r"optimiser\.x is unknown"),
         (changed("model.head.weight", lambda w: w[:1]), r"model\.head\.weight has shape \(1, 8\), not"),
-        (changed("model.head.weight", lambda w: w * float("nan")), r"model\.head\.weight holds NaN"),
+        (changed("model.head.weight", lambda w: w * float("nan")), r"model\.head\.weight has NaN"),
         (changed("optimiser.3.exp_avg", lambda m: m[:1]), r"optimiser\.3\.exp_avg has shape"),
         (changed("optimiser.3.exp_avg", lambda m: m.long()), r"optimiser\.3\.exp_avg is I64, not"),
         (
             changed("optimiser.3.exp_avg_sq", lambda m: -m - 1),
-            r"damaged \(optimiser\.3 is not what 3 steps leave\)",
+            r"damaged \(optimiser\.3 is not the result of 3 steps\)",
         ),
-        (changed("optimiser.3.step", lambda n: n + 1), r"damaged \(optimiser\.3 is not what 3 steps leave\)"),
+        (
+            changed("optimiser.3.step", lambda n: n + 1),
+            r"damaged \(optimiser\.3 is not the result of 3 steps\)",
+        ),
     ],
 )
 def test_a_damaged_state_is_refused_as_a_whole(tmp_path: Path, begun: Path, change, message: str):
@@ -247,7 +250,7 @@ def test_a_run_that_held_out_other_images_is_not_resumed(tmp_path: Path, held_ou
         del progress["held_out"]
     save_file(load_file(state), state, {"progress": json.dumps(progress)})
     with pytest.raises(
-        InputError, match=r"last\.safetensors: was begun by a version that held out other images"
+        InputError, match=r"last\.safetensors: was started by a version that held out other images"
     ):
         train(CONFIG, digits(), options, tmp_path, resume=True)
 
@@ -308,7 +311,7 @@ def test_init_starts_from_a_checkpoint(tmp_path: Path, whole: Path):
 
 
 def test_init_of_other_layers(tmp_path: Path, whole: Path):
-    with pytest.raises(InputError, match="its layers are not those of the model to train; train the same"):
+    with pytest.raises(InputError, match="its layers differ from those of the model to train; use the same"):
         train(CONFIG.replace(depth=1), digits(), OPTIONS, tmp_path, init=whole)
     with pytest.raises(InputError, match=r"config\.json not found"):
         train(CONFIG, digits(), OPTIONS, tmp_path, init=tmp_path / "nothing")

@@ -111,7 +111,7 @@ def test_event_data_train(tmp_path: Path):
     options = TrainOptions(stage1_epochs=1, stage2_epochs=1, batch_size=8, holdout=8)
     model = train(config, data, options, tmp_path)
     assert model.config.event_input and model.config.in_channels == 2 and model.config.num_classes == 3
-    with pytest.raises(InputError, match="events: 2 frames an image, the model takes 4; set time_steps"):
+    with pytest.raises(InputError, match="events: 2 frames per image, the model needs 4; set time_steps"):
         fit_config(config.replace(time_steps=4), data)
 
 
@@ -149,8 +149,8 @@ def test_options_out_of_range():
         ({"stage1_epochs": -1}, "stage1_epochs=-1 is below 0"),
         ({"batch_size": 0}, "batch_size=0 is below 1"),
         ({"holdout": 0}, "holdout=0 is below 1"),
-        ({"stage1_rate": float("nan")}, "stage1_rate=nan is no finite number from 0"),
-        ({"ponder_weight": -1.0}, "ponder_weight=-1.0 is no finite number from 0"),
+        ({"stage1_rate": float("nan")}, "stage1_rate=nan is not a finite number of at least 0"),
+        ({"ponder_weight": -1.0}, "ponder_weight=-1.0 is not a finite number of at least 0"),
         ({"ponder_ramp": 1.5}, r"ponder_ramp=1.5 is outside \[0, 1\]"),
     ):
         with pytest.raises(InputError, match=message):
@@ -167,7 +167,7 @@ def test_data_that_cannot_be_trained_on(tmp_path: Path):
         (unlabelled, r"u\.npz: has no labels; add an array named labels"),
         (oblong, r"o\.npz: images are 6x8; crop or pad"),
         (odd, "patch_size=2 does not divide image_size=7"),
-        (data.select(slice(0, 32)), "digits: 32 images do not leave any to train on with holdout=32"),
+        (data.select(slice(0, 32)), "digits: with holdout=32 of 32 images, none are left to train on"),
         (data.select(slice(0, 40)), "8 training images are fewer than batch_size=32; lower the batch size"),
     ):
         with pytest.raises(InputError, match=message):
@@ -303,7 +303,7 @@ def test_configuration_is_fitted_to_the_data():
         InputError, match="named: the model has no class b; the data have a, b, the model a, c"
     ):
         fit_config(config, named, ("a", "c"))
-    with pytest.raises(InputError, match="the weights are of a model of one class, a; start from others"):
+    with pytest.raises(InputError, match="the weights are for a single class, a; start from other weights"):
         fit_config(config, named, ("a",))
     constant = LabelledImages(np.zeros((2, 1, 8, 8)), np.array([0, 1]))
     assert fit_config(config, constant).std == (0.001,)
@@ -380,4 +380,4 @@ def test_two_processes_learn_and_resume(tmp_path: Path):
     load_checkpoint(tmp_path / "run")
     process = launch(tmp_path / "odd", tmp_path / "data.npz", *options[:4], "--batch-size", "31")
     assert process.returncode != 0
-    assert "batch_size=31 is no multiple of 2 processes; give each" in process.stderr
+    assert "batch_size=31 is not a multiple of 2 processes; use a batch size" in process.stderr

@@ -93,7 +93,7 @@ def test_regression_finds_a_known_line() -> None:
         replace(run, dynamic_power_w=(2e-6 / run.steps + 3e-7) / run.step_s) for run in quartz().runs
     )
     np.testing.assert_allclose(step_regression(replace(quartz(), runs=runs)), (2e-6, 3e-7), rtol=1e-9)
-    with pytest.raises(InputError, match="one number of steps"):
+    with pytest.raises(InputError, match="the same number of steps"):
         step_regression(replace(quartz(), runs=runs[:1] * 2))
 
 

@@ -98,7 +98,7 @@ def test_torch_is_left_out_where_the_checkpoint_is_gone_or_another(
     assert result.passed
     given = verify(tmp_path / "b", images, limit=1, model=tmp_path / "moved")
     assert list(by_run(given)) == PROMISED
-    with pytest.raises(InputError, match="other is not what was compiled; give the checkpoint"):
+    with pytest.raises(InputError, match="other is not what was compiled; pass the checkpoint"):
         verify(tmp_path / "b", images, limit=1, model=other)
     make_checkpoint(elsewhere, seed=4)
     assert "is not what was compiled" in verify(tmp_path / "b", images, limit=1).left_out["torch"]
@@ -277,7 +277,7 @@ def test_nothing_compared_is_nothing_certified(
     monkeypatch.setitem(sys.modules, "stas_neuro.exporters.lava.lava_api", None)
     result = verify(api.fold(random_model(CONFIG, 3)), images, limit=1)
     assert not result.part("float").failures and not result.passed and result.to_json()["passed"] is False
-    with pytest.raises(CheckFailed, match=r"nothing could be compared.*torch: .*lava: .*give the checkpoint"):
+    with pytest.raises(CheckFailed, match=r"nothing could be compared.*torch: .*lava: .*pass the checkpoint"):
         result.require()
 
 

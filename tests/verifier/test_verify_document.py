@@ -174,4 +174,4 @@ def test_a_bundle_without_integers_says_so(home: Path, tmp_path: Path) -> None:
     fine("compile", home / "checkpoint", "-o", tmp_path / "b")
     assert load_bundle(tmp_path / "b").quantised is None
     done = stas("verify", tmp_path / "b", "--data", home / "data.npz", "--arithmetic", "fixed")
-    assert done.code == 2 and "the bundle holds no integer program" in done.err
+    assert done.code == 2 and "the bundle has no integer program" in done.err

@@ -97,10 +97,10 @@ def test_one_arithmetic_can_be_asked_for() -> None:
         assert result.lowering is None and ("torch" in result.left_out) == (arithmetic == "float")
     assert [part.arithmetic for part in verify(FIXED, noise(1)).parts] == ["fixed"]
     for network, arithmetic, problem in (
-        (bundle(None), "fixed", "the bundle holds no integer program; compile it with --bits"),
+        (bundle(None), "fixed", "the bundle has no integer program; compile it with --bits"),
         (FIXED, "float", "no float network: a quantised graph computes in fixed arithmetic"),
         (FLOAT, "fixed", "no fixed network: a folded graph computes in float arithmetic"),
-        (FLOAT, "double", "no arithmetic is 'double'; use one of all, float, fixed"),
+        (FLOAT, "double", "there is no arithmetic 'double'; use one of all, float, fixed"),
     ):
         with pytest.raises(InputError, match=problem):
             verify(network, noise(1), arithmetic=arithmetic)
@@ -206,13 +206,15 @@ def test_an_exported_network_can_be_certified(tmp_path: Path) -> None:
         tensors["head/bias"] = np.zeros_like(tensors["head/bias"])
         failed = verify(bundle(), images, lava_network=replace(exported, tensors=tensors))
         assert [part.arithmetic for part in failed.parts if part.structure or part.failures] == [arithmetic]
-        with pytest.raises(CheckFailed, match=rf"Lava's {arithmetic} network is not the graph's: head: bias"):
+        with pytest.raises(
+            CheckFailed, match=rf"Lava's {arithmetic} network differs from the graph: head: bias"
+        ):
             failed.require()
         assert failed.to_json()["parts"][arithmetic == "fixed"]["structure"][0]["layer"] == "head"
 
 
 def test_a_network_that_is_another_is_refused() -> None:
-    with pytest.raises(InputError, match="Lava's network computes in float arithmetic, and none such is"):
+    with pytest.raises(InputError, match="Lava's network computes in float arithmetic, which is not"):
         verify(FIXED, noise(1), lava_network=FLOAT)
     other = Quantise()(build(replace(RECIPE, blocks=1)))
     with pytest.raises(InputError, match=r"do not have the same nodes: only one has blocks\.1\.add0"):

@@ -139,7 +139,7 @@ def test_verify_leaves_torch_out_and_says_so() -> None:
     assert "pipelined-stale" in result.left_out["torch"]
     runs = {agreement.run for part in result.parts for agreement in part.agreements}
     assert runs == {"Lava, in-process", "reference"}
-    with pytest.raises(InputError, match="torch does not run the network"):
+    with pytest.raises(InputError, match="torch cannot run the network"):
         verify(graph, images, model=EXAMPLES / "models" / "fashion-spikformer")
 
 
