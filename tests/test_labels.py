@@ -254,11 +254,11 @@ def test_the_lava_package_matches_names(
     for changes, message in (
         (
             {"classes": ["two", "one", "emu"]},
-            "the network has no class emu; its classes are nought, one, two",
+            "the model has no class emu; the data have two, one, emu, the model nought, one, two",
         ),
         ({"classes": ["two", "one", "two"]}, "classes occur twice"),
-        ({"labels": arrays["labels"][:3]}, "labels are int64 of shape (3,), images have shape (12,"),
-        ({"labels": arrays["labels"] + 1}, "is 3, outside 0..2; count classes from 0"),
+        ({"labels": arrays["labels"][:3]}, "labels are int64 of shape (3,) for 12 images"),
+        ({"labels": arrays["labels"] + 1}, "is 3, outside 0..2, and so are 3 more; count the model"),
     ):
         np.savez(other, **unnamed | changes)
         error = printed(other, 2)

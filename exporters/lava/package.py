@@ -22,6 +22,7 @@ MODULES = (
     "documents.py",
     "errors.py",
     "graph_document.py",
+    "labels.py",
     "pickling.py",
     "exporters/__init__.py",
     "exporters/lava/__init__.py",

@@ -134,7 +134,7 @@ def test_every_import_of_lava_is_mended_and_nothing_else_needs_it() -> None:
                 needs_it.add(module.name.removeprefix(ours.__name__ + "."))
         assert not [name for name in sys.modules if name.partition(".")[0] == "lava"]
         assert {"lava_api", "worker", "executor", "processes"} <= needs_it
-        assert not needs_it & {"package", "build", "run", "execute", "supervisor", "standalone"}
+        assert not needs_it & {"package", "saved", "run", "execute", "supervisor", "standalone"}
         """
     )
 
