@@ -37,6 +37,6 @@ def comparison_what_if(result: Comparison) -> list[str]:
     sides = (
         pair
         for row in result.rows
-        for pair in (("the run with halting", row.halting), (f"'{row.baseline}'", row.without))
+        for pair in (("the network with halting", row.halting), (f"'{row.baseline}'", row.without))
     )
     return what_if_lines((label, cost) for label, cost in sides if cost is not None)

@@ -128,7 +128,7 @@ def test_prices_say_that_they_are_what_ifs(place: Place, tmp_path: Path) -> None
         "--csv", tmp_path / "s.csv",
     )  # fmt: skip
     told = " ".join(fine(*with_baseline).out.split())
-    assert "what-if: loihi1 cannot run the run with halting, 'none', according to the counts: " in told
+    assert "what-if: loihi1 cannot run the network with halting, 'none', according to the counts: " in told
     assert told.count("what-if") == 1
     rows = list(csv.DictReader((tmp_path / "s.csv").read_text().splitlines()))
     assert [(row["profile"], row["with_what_if"]) for row in rows] == [
