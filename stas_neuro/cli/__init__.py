@@ -25,7 +25,7 @@ COMMANDS: Mapping[str, str] = {
     "check": "Check whether chips can run a model, and list every problem.",
     "compile": "Compile a trained model to a bundle.",
     "run": "Run a bundle on images and record results and events.",
-    "verify": "Check that torch, the reference and Lava agree.",
+    "verify": "Verify that torch, the reference and Lava agree.",
     "estimate": "Price a run on one chip: energy and latency.",
     "compare": "Price runs on several chips side by side.",
     "calibrate": "Fit a profile to measured runs.",
