@@ -84,9 +84,9 @@ class Preflight:
         return all(verdict.fits is not False for verdict in self.verdicts)
 
     def require(self) -> None:
-        """Raise CheckFailed naming the chips that cannot take the network."""
+        """Raise CheckFailed naming the chips that cannot run the network."""
         if refusing := [verdict.profile for verdict in self.verdicts if verdict.fits is False]:
-            raise CheckFailed(f"{', '.join(refusing)} cannot take the network", "mend the errors above")
+            raise CheckFailed(f"{', '.join(refusing)} cannot run the network", "fix the errors above")
 
     def to_json(self) -> dict[str, Any]:
         """Give plain dicts and lists for `json.dumps`."""
@@ -99,7 +99,7 @@ def check(
     *,
     bits: int | None = None,
 ) -> Preflight:
-    """Check whether chips can take a network.
+    """Check whether chips can run a network.
 
     Parameters
     ----------

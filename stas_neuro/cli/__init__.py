@@ -22,10 +22,10 @@ from stas_neuro.exporters.lava.streams import open_standard_streams
 COMMANDS: Mapping[str, str] = {
     "demo": "Compile, run, verify and price the shipped model in a minute.",
     "train": "Train a model in two stages, without and then with halting.",
-    "check": "Check whether chips can take a model, and list every problem.",
+    "check": "Check whether chips can run a model, and list every problem.",
     "compile": "Compile a trained model to a bundle.",
     "run": "Run a bundle on images and record results and events.",
-    "verify": "Check that torch, the reference and Lava agree.",
+    "verify": "Verify that torch, the reference and Lava agree.",
     "estimate": "Price a run on one chip: energy and latency.",
     "compare": "Price runs on several chips side by side.",
     "calibrate": "Fit a profile to measured runs.",

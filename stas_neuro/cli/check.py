@@ -28,10 +28,10 @@ from stas_neuro.cli.common import PATH, emit_json, emit_table, stas_command, wei
     text="Quantise to weights of B bits, 2 to 9.  [default: the integers of MODEL or BUNDLE, else 8]",
 )
 def command(network: Path, profile: str, bits: int | None, as_json: bool) -> None:
-    """Check whether chips can take MODEL, a checkpoint directory, or BUNDLE, and list every problem.
+    """Check whether chips can run MODEL, a checkpoint directory, or BUNDLE, and list every problem.
 
     Lists missing features, exceeded limits, and operations whose results may differ on the chip, each with
-    its layer and a remedy. Exit code 1 if a requested chip cannot take the network.
+    its layer and a remedy. Exit code 1 if a requested chip cannot run the network.
     """
     result = check(network, None if profile == "all" else [profile], bits=bits)
     if as_json:
@@ -63,7 +63,7 @@ def show(result: Preflight) -> None:
 def _line(verdict: Verdict) -> str:
     if verdict.fits is None:
         return f"{verdict.profile}: {verdict.title} has no cores for placement: nothing to check"
-    answer = "can take it" if verdict.fits else "CANNOT take it"
+    answer = "can run it" if verdict.fits else "CANNOT run it"
     counts = f"{verdict.count('error')} errors, {verdict.count('warning')} warnings"
     return f"{verdict.profile}: {verdict.title} {answer}: {counts}"
 

@@ -227,13 +227,13 @@ def command(
     if mapping is not None:
         emit(utilisation_report(utilisation(quantised or graph, mapping, load_profile(chip))))
     if unknown is not None:
-        click.echo(f"not checked whether {chip} can take it: {unknown}")
+        click.echo(f"not checked whether {chip} can run it: {unknown}")
     if verdict is not None:
         _show(verdict, f"stas-export check {output} --profile {chip} lists all")
 
 
 def _judge(bundle: Bundle, chip: str) -> tuple[Verdict | None, str | None]:
-    """Check whether the chip that a bundle was compiled for can take it; or return why that is unknown."""
+    """Check whether the chip that a bundle was compiled for can run it; or return why that is unknown."""
     try:
         (verdict,) = check(bundle, [chip]).verdicts
     except MissingEntry as error:
@@ -242,7 +242,7 @@ def _judge(bundle: Bundle, chip: str) -> tuple[Verdict | None, str | None]:
 
 
 def _show(verdict: Verdict, where: str) -> None:
-    """Print that the chip cannot take the network, if so, and which layers lost weights in quantisation."""
+    """Print that the chip cannot run the network, if so, and which layers lost weights in quantisation."""
     if errors := [finding for finding in verdict.findings if finding.severity == "error"]:
         refused = cannot_take(verdict.profile, "this network", errors)
         click.echo(f"{refused}; runs and prices for it are a what-if; {where}")

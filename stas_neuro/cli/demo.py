@@ -193,11 +193,11 @@ def _show(done: _Demonstration) -> None:
     show_certificate(done.certificate)
     click.echo(f"3. Energy per image, mean of {len(done.images)}, and the energy saved by halting:")
     _show_costs(done)
-    click.echo("* energy of events only: static power or times are not published.")
+    click.echo("* energy of events only: no total, as static power or times are not published.")
     for line in comparison_what_if(done.fastest):
         click.echo(line)
     click.echo(f"{OP_COUNT} is the operation count used in the literature, without time and static power.")
-    click.echo("Intervals are in brackets.")
+    click.echo("Brackets contain the interval from low to high.")
     estimates = (*done.fastest.estimates, *done.raster.estimates)
     emit(disclaimer(disclaimer_of(cost.figures for cost in estimates)))
     click.echo(f"\n4. Where tokens halt: {done.directory / PICTURE}")

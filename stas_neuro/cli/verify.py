@@ -253,7 +253,7 @@ def _show_saturation(saturation: Saturation) -> None:
 
 
 def _title(layers: int) -> str:
-    return f"{LISTED} of {layers} layers; --json has all" if layers > LISTED else ""
+    return f"{LISTED} of {layers} layers; --json lists all" if layers > LISTED else ""
 
 
 def _show_hashes(result: Verification) -> None:

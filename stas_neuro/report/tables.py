@@ -37,7 +37,7 @@ _WORDS = {field: name.strip() for field, name, _ in _TOTALS} | {
     "halting_energy_j": "energy for halting",
     "static_energy_j": "static energy",
     "management_energy_j": "management energy",
-    "what_if": "whether it can take the network",
+    "what_if": "whether it can run the network",
 }
 _PREFIXES = {-5: "f", -4: "p", -3: "n", -2: "u", -1: "m", 0: "", 1: "k", 2: "M", 3: "G"}
 NONE = "-"

@@ -1,4 +1,4 @@
-"""Texts of reports for a chip that cannot take the network that was compiled for it or priced on it."""
+"""Texts of reports for a chip that cannot run the network that was compiled for it or priced on it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ def cannot_take(profile: str, what: str, errors: Sequence[Finding]) -> str:
     worst = errors[0]
     number = f"{len(errors)} problem{'s' if len(errors) > 1 else ''}"
     return (
-        f"{profile} cannot take {what}: {number}, the worst is {worst.resource} of "
+        f"{profile} cannot run {what}: {number}, the worst is {worst.resource} of "
         f"{worst.layer or 'the whole network'} ({worst.used}; limit: {worst.limit})"
     )
 
 
 def what_if_lines(estimates: Iterable[tuple[str, Estimate]]) -> list[str]:
-    """Return one line for each chip with the labelled runs that it cannot take, according to their counts."""
+    """Return one line for each chip with the labelled runs that it cannot run, according to their counts."""
     refused: dict[str, dict[str, tuple[Finding, ...]]] = {}
     for label, cost in estimates:
         if cost.what_if:
@@ -37,6 +37,6 @@ def comparison_what_if(result: Comparison) -> list[str]:
     sides = (
         pair
         for row in result.rows
-        for pair in (("the run with halting", row.halting), (f"'{row.baseline}'", row.without))
+        for pair in (("the network with halting", row.halting), (f"'{row.baseline}'", row.without))
     )
     return what_if_lines((label, cost) for label, cost in sides if cost is not None)

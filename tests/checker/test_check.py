@@ -128,7 +128,7 @@ def test_each_chip_is_told_what_it_would_run() -> None:
     assert "limits.input_axons_per_core" in by_name["loihi2"].unchecked
     assert not by_name["loihi1"].unchecked
     assert not result.passed
-    with pytest.raises(CheckFailed, match="loihi1, loihi1-fitted cannot take the network"):
+    with pytest.raises(CheckFailed, match="loihi1, loihi1-fitted cannot run the network"):
         result.require()
     check(folded(), ["cmos45", "loihi2"]).require()
 
@@ -153,13 +153,13 @@ def test_a_missing_entry_is_an_error_not_a_default() -> None:
 def test_the_command(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "checkpoint")
     done = fine("check", checkpoint, "--profile", "loihi2")
-    assert "loihi2: Intel Loihi 2 (Intel 4, 2021) can take it: 0 errors" in done.out
+    assert "loihi2: Intel Loihi 2 (Intel 4, 2021) can run it: 0 errors" in done.out
     assert "not checked: limits.input_axons_per_core: not published" in done.out
     refused = stas("check", checkpoint)
     assert refused.code == 1
-    assert refused.err == "error: loihi1, loihi1-fitted cannot take the network; mend the errors above\n"
+    assert refused.err == "error: loihi1, loihi1-fitted cannot run the network; fix the errors above\n"
     assert "cmos45: 45 nm operation count (a convention, not a chip) has no cores" in refused.out
-    assert "loihi1: Intel Loihi (14 nm, 2018) CANNOT take it" in refused.out
+    assert "loihi1: Intel Loihi (14 nm, 2018) CANNOT run it" in refused.out
     assert re.search(r"^ *error +spike products +blocks\.0\.attn and 1 more ", refused.out, re.M)
     document = json.loads(stas("check", checkpoint, "--json").out)
     result = check(checkpoint)

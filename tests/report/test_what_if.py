@@ -1,4 +1,4 @@
-"""A chip that cannot take a network is compiled for and priced, and all that say so call it a what-if."""
+"""A chip that cannot run a network is compiled for and priced, and all that say so call it a what-if."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ def test_compile_says_what_check_says(place: Place, tmp_path: Path) -> None:
     told = fine(*arguments, "--profile", "loihi1", "--force").out
     worst = verdict.findings[0]
     line = (
-        f"loihi1 cannot take this network: {verdict.count('error')} problems, the worst is "
+        f"loihi1 cannot run this network: {verdict.count('error')} problems, the worst is "
         f"{worst.resource} of {worst.layer} ({worst.used}; limit: {worst.limit})"
     )
     assert line in told and "what-if" in told
     assert f"stas-export check {bundle} --profile loihi1 lists all" in told
     other = fine(*arguments, "--force")
-    assert "cannot take" not in other.out
+    assert "cannot run" not in other.out
     assert fine(*arguments, "--force", "--json").json["check"]["profile"] == "loihi2"
     # A float network by itself is of no chip; on cores it is.
     assert fine("compile", place.checkpoint, "-o", tmp_path / "float", "--json").json["check"] is None
     cores = ("--placement", "token-major", "--profile", "loihi1")
-    assert "loihi1 cannot take" in fine("compile", place.checkpoint, "-o", tmp_path / "c", *cores).out
+    assert "loihi1 cannot run" in fine("compile", place.checkpoint, "-o", tmp_path / "c", *cores).out
 
 
 def test_every_field_of_compile_is_documented(place: Place, tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_compile_does_not_need_all_that_a_check_does(place: Place, tmp_path: Pat
     document = fine(*arguments, "-o", tmp_path / "a", "--json").json
     assert document["check"] is None and "no limits.threshold_bits" in document["check_unknown"]
     assert (
-        "holey.toml can take it: profile loihi2 has no limits.threshold_bits"
+        "holey.toml can run it: profile loihi2 has no limits.threshold_bits"
         in fine(*arguments, "-o", tmp_path / "b").out
     )
 
@@ -84,7 +84,7 @@ def test_compile_warns_of_weights_that_became_0(tmp_path: Path) -> None:
     assert "warning: blocks.0.q: all weights of 16 of 16 output channels are 0; raise the scale" in told
     assert "warning: blocks.0.q: 256 of its 256 weights became 0; raise the scale" in told
     assert "warning: blocks.1.fc1: all weights of 1 of 16 output channels are 0; more weight bits" in told
-    assert told.count("warning: ") == 3 and "cannot take" not in told
+    assert told.count("warning: ") == 3 and "cannot run" not in told
     again = fine("compile", checkpoint, "--bits", "8", "-o", tmp_path / "bundle", "--force", "--json").json
     lost = [f for f in again["check"]["findings"] if f["resource"] in ("zero weights", "lost weights")]
     assert [(f["layer"], f["used"], f["limit"]) for f in lost] == [
@@ -113,7 +113,7 @@ def test_prices_say_that_they_are_what_ifs(place: Place, tmp_path: Path) -> None
     known = estimate(stas_neuro.read_activity(place.run / "activity.json"), "loihi1").what_if
     assert known
     line = (
-        f"what-if: loihi1 cannot take this network, according to the counts: {len(known)} problems, the "
+        f"what-if: loihi1 cannot run this network, according to the counts: {len(known)} problems, the "
         "worst is spike products of blocks.0.attn (needed; limit: none); stas-export check lists all"
     )
     assert line in fine("estimate", place.run, "--profile", "loihi1", "--brief").out
@@ -128,7 +128,7 @@ def test_prices_say_that_they_are_what_ifs(place: Place, tmp_path: Path) -> None
         "--csv", tmp_path / "s.csv",
     )  # fmt: skip
     told = " ".join(fine(*with_baseline).out.split())
-    assert "what-if: loihi1 cannot take the run with halting, 'none', according to the counts: " in told
+    assert "what-if: loihi1 cannot run the network with halting, 'none', according to the counts: " in told
     assert told.count("what-if") == 1
     rows = list(csv.DictReader((tmp_path / "s.csv").read_text().splitlines()))
     assert [(row["profile"], row["with_what_if"]) for row in rows] == [

@@ -128,7 +128,7 @@ def test_the_plan_does_not_move_with_the_weights(backbone: str, stem: str) -> No
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("--qat", "4"), "--qat fine-tunes the model of --init as it is; give --init"),
+        (("--qat", "4"), "--qat fine-tunes the model of --init without changes to it; give --init"),
         (("--qat", "4", "--init", "model", "--depth", "3"), "neither --preset nor an option of the model"),
         (
             ("--qat", "4", "--init", "model", "--bfloat16", *TUNE),
