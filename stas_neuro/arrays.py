@@ -20,12 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .documents import (
-    BadDocument,
-    open_file,
-    reason,
-    shown,
-)  # relative: an exported package has copies of both
+from stas_neuro.documents import BadDocument, open_file, reason, shown
 
 Array = npt.NDArray[Any]
 
