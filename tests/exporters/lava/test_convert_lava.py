@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shlex
 import subprocess
@@ -116,6 +117,24 @@ def test_the_package_has_its_files(package: Path) -> None:
     assert not list(package.rglob("__pycache__"))
     readme = (package / "README.md").read_text()
     assert "of shape (n, 2, 4, 6)" in readme and "3 model steps" in readme
+
+
+def test_what_the_package_imports_is_in_it_but_for_numpy_and_lava(package: Path) -> None:
+    for path in (package / "stas_neuro").rglob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            names = [node.module] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for name in map(str, names):
+                root, *inner = name.split(".")
+                if root == "stas_neuro":
+                    found = (package / root).joinpath(*inner)
+                    assert found.with_suffix(".py").is_file() or (found / "__init__.py").is_file(), (
+                        path,
+                        name,
+                    )
+                else:
+                    wanted = {*sys.stdlib_module_names, "numpy", *["lava"] * (path.name == "lava_api.py")}
+                    assert root in wanted, (path, name)
 
 
 def test_float_images_labels_and_limits(package: Path, images: Path, tmp_path: Path) -> None:
