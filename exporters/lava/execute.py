@@ -118,7 +118,7 @@ def _by_layer(records: Records, what: str) -> dict[str, Array]:
 def _visits(network: Network, images: int, records: Records) -> Array:
     readout = network.of_op("Readout")[0]
     blocks = readout.params["blocks"]
-    masks = [records[layer.name]["visits"] for layer in network.of_op("HaltAccumulate")]
+    masks = [records[layer.name]["visits"] for layer in network.accumulators]
     if not masks:
         last = next(wire for wire in network.wires_into(readout.name) if wire.dst_port == f"z{blocks - 1}")
         tokens = network.layer(last.src).outputs[last.src_port].shape[0]

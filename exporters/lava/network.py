@@ -25,7 +25,7 @@ Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
 
 FORMAT = "stas-neuro lava network"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 NETWORK_FILE = "network.json"
 WEIGHTS_FILE = "weights.npz"
 CORES_FILE = "cores.npz"
@@ -106,6 +106,11 @@ class Network:
     def of_op(self, op: str) -> tuple[Layer, ...]:
         """Layers of one op, in order."""
         return tuple(layer for layer in self.layers if layer.op == op)
+
+    @property
+    def accumulators(self) -> tuple[Layer, ...]:
+        """Layers that decide on halting, in block order."""
+        return tuple(layer for layer in self.layers if layer.op in ("HaltAccumulate", "LateHaltAccumulate"))
 
     def wires_into(self, name: str) -> tuple[Wire, ...]:
         """The wires that end at a layer."""

@@ -27,6 +27,7 @@ MODULES = (
     "lava_api.py",
     "lifeline.py",
     "network.py",
+    "policies.py",
     "reading.py",
     "reports.py",
     "rules.py",

@@ -143,6 +143,9 @@ OWN: Mapping[str, Claim] = {
     "HaltAccumulate": Claim(
         "microcode", "adds scores up and compares; no stock neuron does both", ("brief",)
     ),
+    "LateHaltAccumulate": Claim(
+        "microcode", "keeps scores, adds up those that have arrived, and compares", ("brief",)
+    ),
     "Readout": Claim("microcode", "sums that are kept over model steps", ("brief",)),
     "Readout that weighs": Claim("microcode", "products of values and scores, and their sums", ("brief",)),
     "Readout that divides": Claim(

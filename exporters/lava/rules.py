@@ -18,6 +18,7 @@ import numpy as np
 
 from .documents import BadDocument, shown
 from .network import FIXED, FLOAT, Layer, Network, Shape
+from .policies import POLICIES
 from .schedule import DELAYED, HELD, Schedule
 
 MOST_STEPS, MOST_LAYERS = 1024, 4096
@@ -36,6 +37,7 @@ _PHASES: Mapping[str, tuple[str, ...]] = {
     "Integrate": ("once",),
     "HaltingScore": ("step",),
     "HaltAccumulate": ("step",),
+    "LateHaltAccumulate": ("step",),
     "Readout": ("end",),
     "Output": ("end",),
 }
@@ -75,13 +77,20 @@ _POSITIVE: Rule = (lambda value: _number()[0](value) and value > 0, f"a number a
 _SHARE: Rule = (lambda value: _number()[0](value) and 0 <= value < 1, "a number of at least 0 and below 1")
 _FLAG: Rule = (lambda value: isinstance(value, bool), "true or false")
 _SIZE, _WINDOW, _SHIFT, _EXPONENT = _whole(1, WORD), _whole(1, LARGEST_WINDOW), _whole(0, 31), _whole(0, 7)
-_MODE = _one_of("raster", "rectangular", "block", "time")
+_MODE = _one_of(*POLICIES)
 _WEIGHTS = {"weight_bits": _whole(1, 9), "bias_exp": _EXPONENT}
 _POOL = {"kernel": _WINDOW, "stride": _WINDOW, "padding": _whole(0, LARGEST_WINDOW)}
 _CONV = {"in_channels": _SIZE, "out_channels": _SIZE, **_POOL, "bias": _FLAG}
 _LINEAR = {"in_features": _SIZE, "out_features": _SIZE, "bias": _FLAG}
 _PRODUCT = {"heads": _SIZE, "form": _one_of("(QK^T)V", "Q(K^TV)")}
-_HALTING = {"mode": _MODE, "last_block": _FLAG, "late": _whole(0, WORD), "lags": _wholes(0, WORD)}
+_HALTING = {"mode": _MODE, "last_block": _FLAG}
+_LATE_HALTING = {
+    "mode": _one_of("raster", "time"),
+    "last_block": _FLAG,
+    "late": _whole(1, WORD),
+    "lags": _wholes(0, WORD),
+}
+_BITS = {"score_bits": _whole(1, 14), "limit": _whole(0, WORD)}
 _READOUT = {
     "mode": _one_of("mean-field", "last-state", "rate"),
     "blocks": _whole(1, MOST_LAYERS),
@@ -104,6 +113,7 @@ _PARAMS: Mapping[str, Mapping[str, Mapping[str, Rule]]] = {
         "Gate": {"axis": _one_of("token", "channel")},
         "HaltingScore": {"alpha": _number(), "beta": _number()},
         "HaltAccumulate": _HALTING | {"epsilon": _SHARE},
+        "LateHaltAccumulate": _LATE_HALTING | {"epsilon": _SHARE},
         "Readout": _READOUT,
         "Output": {},
     },
@@ -120,7 +130,8 @@ _PARAMS: Mapping[str, Mapping[str, Mapping[str, Rule]]] = {
         "MaskedColumnSum": {"exponent": _EXPONENT},
         "Gate": {"axis": _one_of("token", "channel")},
         "HaltingScore": {"shift": _SHIFT, "low": _whole(-(2**15), 2**15), "entries": _whole(1, 2**16)},
-        "HaltAccumulate": _HALTING | {"score_bits": _whole(1, 14), "limit": _whole(0, WORD)},
+        "HaltAccumulate": _HALTING | _BITS,
+        "LateHaltAccumulate": _LATE_HALTING | _BITS,
         "Readout": _READOUT
         | {"z_shift": _SHIFT, "z_limit": _whole(1, WORD), "divide_bits": _SHIFT, "y_shift": _SHIFT},
         "Output": {"unit": _POSITIVE},
@@ -137,6 +148,7 @@ _INPUTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "Gate": (("x", "mask"), ()),
     "HaltingScore": (("z",), ("alive",)),
     "HaltAccumulate": (("score",), ("alive", "total")),
+    "LateHaltAccumulate": (("score", "alive", "total"), ()),
 }
 """Input ports that have to be connected and those that may be, where they are others than x and none."""
 _INT16_RANGES = {"weight": (-256, 255), "weight_exp": (-8, 7), "bias": (-4095, 4095)}
@@ -372,12 +384,16 @@ def _score(site: _Site) -> dict[str, Shape]:
 def _accumulate(site: _Site) -> dict[str, Shape]:
     shape = site.take("score", 1)
     site.alike("alive", shape)
-    late, lags = site.params["late"], site.params["lags"]
-    accumulators = len(site.network.of_op("HaltAccumulate"))
-    wanted = accumulators if late else 0
+    site.alike("total", shape)
+    return {"alive": shape, "total": shape, "p": shape}
+
+
+def _accumulate_late(site: _Site) -> dict[str, Shape]:
+    shape = site.take("score", 1)
+    site.alike("alive", shape)
+    lags, wanted = site.params["lags"], len(site.network.accumulators)
     site.require(len(lags) == wanted, f"has {len(lags)} numbers, it must have {wanted}", "lags")
-    site.require(not late or "total" in site.inputs, "is not connected, and decisions are late", "total")
-    total = (site.network.time_steps * accumulators, *shape) if late else shape
+    total = (site.network.time_steps * wanted, *shape)
     site.alike("total", total)
     return {"alive": shape, "total": total, "p": shape}
 
@@ -410,6 +426,7 @@ _OUTPUTS: Mapping[str, Callable[[_Site], dict[str, Shape]]] = {
     "Gate": _gate,
     "HaltingScore": _score,
     "HaltAccumulate": _accumulate,
+    "LateHaltAccumulate": _accumulate_late,
     "Readout": _readout,
     "Output": _output,
 }
@@ -502,7 +519,7 @@ def _check_tensors(network: Network) -> None:
 
 def _check_halting(network: Network) -> None:
     """Require as many accumulators as what they decide has, all of as many tokens."""
-    accumulators = network.of_op("HaltAccumulate")
+    accumulators = network.accumulators
     (readout,) = network.of_op("Readout")
     blocks = readout.params["blocks"]
     wanted = {0, blocks} | {1 for layer in accumulators if layer.params["mode"] == "time"}

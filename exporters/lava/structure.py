@@ -28,7 +28,8 @@ _ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
     "MaskedColumnSum": (),
     "Gate": ("axis",),
     "HaltingScore": ("alpha", "beta"),
-    "HaltAccumulate": ("mode", "epsilon", "last_block", "late", "lags"),
+    "HaltAccumulate": ("mode", "epsilon", "last_block"),
+    "LateHaltAccumulate": ("mode", "epsilon", "last_block", "late", "lags"),
     "Readout": ("mode", "blocks", "normalise"),
     "Output": (),
 }
@@ -43,7 +44,8 @@ _FIXED_ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
     "SpikeMatMul": ("heads", "form", "exponent"),
     "MaskedColumnSum": ("exponent",),
     "HaltingScore": ("shift", "low", "entries"),
-    "HaltAccumulate": ("mode", "last_block", "late", "lags", "score_bits", "limit"),
+    "HaltAccumulate": ("mode", "last_block", "score_bits", "limit"),
+    "LateHaltAccumulate": ("mode", "last_block", "late", "lags", "score_bits", "limit"),
     "Readout": (*_ATTRIBUTES["Readout"], "z_shift", "z_limit", "divide_bits", "y_shift"),
     "Output": ("unit",),
 }

@@ -24,6 +24,7 @@ from stas_neuro.ir import (
     Graph,
     HaltAccumulate,
     HaltingScore,
+    HaltMode,
     Input,
     Integrate,
     Linear,
@@ -40,7 +41,6 @@ from stas_neuro.ir import (
     Stage,
     Tokens,
 )
-from stas_neuro.ir.ops.halting import HaltMode
 from stas_neuro.ir.ops.readout import ReadoutMode
 from stas_neuro.models import block as torch_block
 from stas_neuro.models import lif as torch_lif

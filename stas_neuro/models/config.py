@@ -11,13 +11,14 @@ from typing import Any
 
 from stas_neuro.errors import InputError
 from stas_neuro.ir.limits import BLOCKS_LIMIT, STEPS_LIMIT
+from stas_neuro.ir.policies import POLICIES
 
 BACKBONES = ("spikformer", "spikingformer")
 ATTENTIONS = ("ssa", "sdsa")
 EARLY_STEMS = ("max", "mean", "sum", "learned")
 LATE_STEMS = ("late-max", "late-mean", "late-sum", "late-learned")
 STEMS = ("one-step", *EARLY_STEMS, *LATE_STEMS, "sps")
-ACCUMULATIONS = ("raster", "rectangular", "block", "time", "off")
+ACCUMULATIONS = (*POLICIES, "off")
 READOUTS = ("mean-field", "last-state", "rate")
 FIRES = (">", ">=")
 STEM_STAGES = 4  # spiking convolution stages of both backbones' stems; at most one halving pool each

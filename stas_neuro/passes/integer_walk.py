@@ -28,6 +28,7 @@ from stas_neuro.ir import (
     FixedHaltingScore,
     FixedInput,
     FixedIntegrate,
+    FixedLateHaltAccumulate,
     FixedLIF,
     FixedLinear,
     FixedMaskedColumnSum,
@@ -42,6 +43,7 @@ from stas_neuro.ir import (
     Integrate,
     IRError,
     Kind,
+    LateHaltAccumulate,
     Linear,
     MaskedColumnSum,
     Node,
@@ -319,14 +321,19 @@ class IntegerWalk:
 
     # Neurons and what they are fed --------------------------------------------------------------------------
 
-    def _product(self, node: SpikeMatMul | MaskedColumnSum) -> None:
+    def _spike_mat_mul(self, node: SpikeMatMul) -> None:
+        self._product(node, FixedSpikeMatMul, node.scale)
+
+    def _column_sum(self, node: MaskedColumnSum) -> None:
+        self._product(node, FixedMaskedColumnSum, 1.0)
+
+    def _product(self, node: Node, cls: type[Node], scale: float) -> None:
         """Choose the exponent by which counts of coincidences meet the threshold of their LIF exactly."""
         lifs = self.groups[node.name].lifs
         if not lifs:
             raise InputError("its output drives no neurons", "put a LIF behind it")
-        shape = self.graph.types[self._source(node, "k")].shape
-        most = shape[0] * (shape[1] // node.heads if isinstance(node, SpikeMatMul) else 1)
-        lif, scale = lifs[0], node.scale if isinstance(node, SpikeMatMul) else 1.0
+        lif, most = lifs[0], self.graph.types[node.name, "y"].bound
+        assert most is not None  # the largest count, before the scale
         exact = lif.threshold * lif.tau / scale  # the number that reaches the threshold, in a step from rest
         fitting = [e for e in range(8) if lif.tau * (most << (ALIGN + e)) <= self.limit]
         if not fitting:
@@ -338,7 +345,6 @@ class IntegerWalk:
         least = min(self.graph.time_steps - 1, fitting[-1]) if lif.fire == ">=" else 0
         distance = {e: abs(exact * 2**e - round(exact * 2**e)) for e in fitting if e >= least}
         exponent = min(distance, key=lambda e: (round(distance[e], 9), e))
-        cls = FixedSpikeMatMul if isinstance(node, SpikeMatMul) else FixedMaskedColumnSum
         self._emit(cls, node, exponent=exponent)
         self._value(node, scale / 2 ** (exponent + ALIGN), Range(0, most << (exponent + ALIGN)))
 
@@ -407,7 +413,9 @@ class IntegerWalk:
             self._score(score, plan.score_bits)
         for accumulator in self.graph.accumulators:
             limit = math.ceil((1 - accumulator.epsilon) * 2**plan.score_bits)
-            self._emit(FixedHaltAccumulate, accumulator, score_bits=plan.score_bits, limit=limit)
+            late = isinstance(accumulator, LateHaltAccumulate)
+            cls = FixedLateHaltAccumulate if late else FixedHaltAccumulate
+            self._emit(cls, accumulator, score_bits=plan.score_bits, limit=limit)
         names = ("z_shift", "z_limit", "divide_bits", "y_shift")
         self._emit(FixedReadout, node, **{name: getattr(plan, name) for name in names})
         self._value(node, plan.unit, plan.reach)
@@ -441,8 +449,8 @@ _RULES: Mapping[type[Node], Callable[[IntegerWalk, Any], None]] = per_op(
         Input: IntegerWalk._input,
         Conv2d: IntegerWalk._synapses,
         Linear: IntegerWalk._synapses,
-        SpikeMatMul: IntegerWalk._product,
-        MaskedColumnSum: IntegerWalk._product,
+        SpikeMatMul: IntegerWalk._spike_mat_mul,
+        MaskedColumnSum: IntegerWalk._column_sum,
         LIF: IntegerWalk._lif,
         Add: IntegerWalk._add,
         Integrate: IntegerWalk._integrate,
@@ -451,6 +459,7 @@ _RULES: Mapping[type[Node], Callable[[IntegerWalk, Any], None]] = per_op(
         Gate: IntegerWalk._as_it_is,
         HaltingScore: IntegerWalk._halting,
         HaltAccumulate: IntegerWalk._halting,
+        LateHaltAccumulate: IntegerWalk._halting,
         Readout: IntegerWalk._readout,
         Output: IntegerWalk._output,
     },

@@ -40,7 +40,7 @@ def torch_side(
     """Find the model that a graph was compiled from and make sure that it is the one."""
     if not isinstance(network, Bundle | Graph):
         return network
-    if graph.accumulators and graph.accumulators[0].late:
+    if graph.late:
         what = "it has no late halting decisions, as the schedule pipelined-stale takes them"
         if model is not None:
             raise InputError(f"torch does not run the network: {what}", "verify it without a model")

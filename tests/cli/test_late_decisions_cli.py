@@ -133,7 +133,9 @@ def test_only_late_runs_of_the_same_weights_are_compared(home: Path, tmp_path: P
 def test_a_lava_package_decides_late(home: Path, tmp_path: Path) -> None:
     fine("convert", home / "late.stas", "--to", "lava", "-o", tmp_path / "package")
     network = json.loads((tmp_path / "package" / "network.json").read_text())
-    lags = {tuple(layer["params"]["lags"]) for layer in network["layers"] if layer["op"] == "HaltAccumulate"}
+    lags = {
+        tuple(layer["params"]["lags"]) for layer in network["layers"] if layer["op"] == "LateHaltAccumulate"
+    }
     bundle = load_bundle(home / "late.stas")
     assert lags == {node.lags for node in bundle.graph.accumulators}
     data = stas_neuro.load_data(str(home / "data.npz"))

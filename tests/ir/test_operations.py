@@ -20,7 +20,7 @@ from stas_neuro.ir import (
     op_of,
     per_op,
 )
-from stas_neuro.ir.ops import INTEGER_TWINS, NODE_TYPES, WITHOUT_INTEGERS
+from stas_neuro.ir.ops import FLOAT_OF, NODE_TYPES
 from stas_neuro.ir.ops.base import Traits
 
 
@@ -63,8 +63,8 @@ def test_an_operation_without_traits_or_a_type_rule_cannot_be_defined() -> None:
 
 
 def test_every_operation_is_listed_with_its_integers() -> None:
-    assert set(NODE_TYPES.values()) == {*OPERATIONS, *INTEGER_TWINS}
-    assert {op_of_type(cls) for cls in QUANTISED} == set(OPERATIONS) - set(WITHOUT_INTEGERS)
+    assert set(NODE_TYPES.values()) == {*OPERATIONS, *FLOAT_OF}
+    assert {op_of_type(cls) for cls in QUANTISED} == {op for op in OPERATIONS if not op.FOLDED_AWAY}
     assert all(issubclass(cls, op_of_type(cls)) for cls in QUANTISED)
 
 
@@ -73,7 +73,7 @@ def op_of_type(cls: type[Node]) -> type[Node]:
 
 
 def test_lava_has_a_process_for_every_operation_that_is_folded() -> None:
-    names = {op.__name__ for op in OPERATIONS if op not in WITHOUT_INTEGERS}
+    names = {op.__name__ for op in OPERATIONS if not op.FOLDED_AWAY}
     assert set(PROCESSES) == names
     assert FLOATING_POINT.keys() == FIXED_POINT.keys() == set(PROCESSES.values())
 

@@ -14,10 +14,13 @@ from .base import Inlet, LayerModel, LayerProcess, Run, in_port, out_port, typed
 from .halting import (
     HaltAccumulate,
     HaltingScore,
+    LateHaltAccumulate,
     PyHaltAccumulateModelFixed,
     PyHaltAccumulateModelFloat,
     PyHaltingScoreModelFixed,
     PyHaltingScoreModelFloat,
+    PyLateHaltAccumulateModelFixed,
+    PyLateHaltAccumulateModelFloat,
 )
 from .neurons import (
     LIF,
@@ -58,6 +61,7 @@ FLOATING_POINT: dict[type[LayerProcess], type[LayerModel]] = _EITHER | {
     MaskedColumnSum: PyMaskedColumnSumModelFloat,
     HaltingScore: PyHaltingScoreModelFloat,
     HaltAccumulate: PyHaltAccumulateModelFloat,
+    LateHaltAccumulate: PyLateHaltAccumulateModelFloat,
     Readout: PyReadoutModelFloat,
 }
 """The model of each process with tag "floating_pt"."""
@@ -71,6 +75,7 @@ FIXED_POINT: dict[type[LayerProcess], type[LayerModel]] = _EITHER | {
     MaskedColumnSum: PyMaskedColumnSumModelFixed,
     HaltingScore: PyHaltingScoreModelFixed,
     HaltAccumulate: PyHaltAccumulateModelFixed,
+    LateHaltAccumulate: PyLateHaltAccumulateModelFixed,
     Readout: PyReadoutModelFixed,
 }
 """The model of each process with tag "fixed_pt"."""

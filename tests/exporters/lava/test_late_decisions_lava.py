@@ -21,7 +21,7 @@ from stas_neuro.exporters.lava.network import Network
 from stas_neuro.exporters.lava.run import run_lava
 from stas_neuro.exporters.lava.stock import lower_stock
 from stas_neuro.exporters.lava.structure import differences
-from stas_neuro.ir import Array, Graph, HaltAccumulate, IRError, Stage
+from stas_neuro.ir import Array, Graph, IRError, LateHaltAccumulate, Stage
 from stas_neuro.passes import DelayDecisions, Quantise, spiking_stages
 from stas_neuro.reference import run_reference
 from stas_neuro.trace import Trace
@@ -48,7 +48,7 @@ def check(graph: Graph, images: Array) -> Trace:
         for name in other:
             np.testing.assert_array_equal(mine[name], other[name], err_msg=f"{what} of {name}")
     assert ours.activity == theirs.activity
-    assert ours.activity.late == graph.accumulators[0].late > 0
+    assert ours.activity.late == graph.late > 0
     return ours
 
 
@@ -128,7 +128,7 @@ def test_a_network_that_knows_other_lags_is_told(fixed: bool, tmp_path: Path) ->
         ),
     }
     told = {each.what for each in differences(graph, build_network(raster))}
-    assert {"late", "lags", "output total"} <= told
+    assert {"op", "late", "lags", "output total"} <= told
 
 
 def test_verify_leaves_torch_out_and_says_so() -> None:
@@ -149,7 +149,7 @@ def test_verify_finds_a_lag_that_is_ignored() -> None:
     images = np.random.default_rng(0).random((6, *graph.input.shape)) * 3 - 1
     layers = [
         dataclasses.replace(layer, params={**layer.params, "lags": (0, 0, 0)})
-        if layer.op == HaltAccumulate.__name__
+        if layer.op == LateHaltAccumulate.__name__
         else layer
         for layer in build_network(graph).layers
     ]

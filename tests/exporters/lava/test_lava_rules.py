@@ -137,7 +137,7 @@ CHANGES: dict[str, tuple[Callable[[Document], object], str]] = {
     "heads": (param("SpikeMatMul", "heads", 4), r"heads: is 4, which does not divide 6 channels"),
     "blocks": (param("Readout", "blocks", 3), r"readout\.z2: is not connected"),
     "many blocks": (param("Readout", "blocks", 2**31), r"blocks: .* whole number in 1\.\.4096"),
-    "lags": (param("HaltAccumulate", "lags", [1]), r"lags: has 1 numbers, it must have 0"),
+    "lags": (param("HaltAccumulate", "lags", [1]), r"lags: is unknown"),
     "image": (param("Input", "shape", [2, 10**9, 4]), r"shape: .* list of 3 whole numbers in 1\.\."),
     "other image": (
         param("Input", "shape", [2, 9, 6]),
@@ -173,6 +173,23 @@ def test_a_network_that_cannot_be_run_is_refused(case: str, package: Path) -> No
         Network.load(package)
     assert str(package) in caught.value.what and caught.value.remedy.startswith("export the network again")
     assert caught.value.line.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("lags", [1], r"lags: has 1 numbers, it must have 2"),
+        ("late", 0, r"late: is 0, it must be a whole number in 1\.\."),
+        ("mode", "block", "mode: is 'block', it must be one of raster, time"),
+    ],
+)
+def test_late_decisions_that_cannot_be_made_are_refused(
+    key: str, value: object, message: str, tmp_path: Path
+) -> None:
+    build_network(DelayDecisions(1)(FIXED)).save(tmp_path)
+    edit(tmp_path, param("LateHaltAccumulate", key, value))
+    with pytest.raises(LavaFailure, match=message):
+        Network.load(tmp_path)
 
 
 @pytest.mark.parametrize(
