@@ -89,6 +89,17 @@ class LayerUnits:
     tau: float
 
 
+@dataclass(frozen=True, eq=False)
+class _Integers:
+    """Integers of a layer: `currents` are biases in the unit of membranes, `y` is the range of its output."""
+
+    weight: Array
+    exponents: Array
+    currents: Array
+    bias_exp: int
+    y: Range
+
+
 Key = tuple[str, str]
 """A node's name and one of its output ports."""
 
@@ -184,7 +195,8 @@ class IntegerWalk:
 
     # Layers with weights ------------------------------------------------------------------------------------
 
-    def _synapses(self, node: Synaptic) -> None:
+    def _synapses(self, node: Synaptic) -> _Integers:
+        """Choose the integers of a layer, and say what its output stands for."""
         group = self.groups[node.name]
         if node.name not in self.scales:
             self._scale(group)
@@ -207,24 +219,28 @@ class IntegerWalk:
             bias_exp = _exponent_of(float(np.abs(currents).max()))
         reach = self.reach[self._source(node, "x")]
         y = synaptic_ranges(weight, exponents, np.rint(currents).astype(np.int64), reach)[1]
-        integers: dict[str, Any] = {"weight_bits": options.bits, "bias": True}
-        cls: type[Node] = FixedLinear
-        if isinstance(node, Conv2d):
-            off_core = options.encoding == "bias" and self._source(node, "x") in self.images
-            if off_core:
-                bias_exp = max(bias_exp, _exponent_of(y.magnitude + 1))
-                y = Range(y.low - (1 << bias_exp), y.high)
-            integers |= {"bias_map": bias.shape[1:], "off_core": off_core}
-            cls = FixedConv2d
-        biases = np.clip(np.rint(currents / 2**bias_exp), -BIAS_LIMIT, BIAS_LIMIT)
-        self._emit(
-            cls,
-            node,
-            {"weight": weight, "weight_exp": exponents, "bias": biases},
-            bias_exp=bias_exp,
-            **integers,
-        )
         self._value(node, scale.unit * group.tau, y.with_zero())
+        return _Integers(weight, exponents, currents, bias_exp, y)
+
+    def _linear(self, node: Linear) -> None:
+        self._emit_synapses(FixedLinear, node, self._synapses(node))
+
+    def _conv2d(self, node: Conv2d) -> None:
+        integers = self._synapses(node)
+        off_core = self.options.encoding == "bias" and self._source(node, "x") in self.images
+        if off_core:
+            bias_exp = max(integers.bias_exp, _exponent_of(integers.y.magnitude + 1))
+            y = Range(integers.y.low - (1 << bias_exp), integers.y.high)
+            integers = dataclasses.replace(integers, bias_exp=bias_exp)
+            self.reach[node.name, "y"] = y.with_zero()
+        bias_map = integers.currents.shape[1:]
+        self._emit_synapses(FixedConv2d, node, integers, bias_map=bias_map, off_core=off_core)
+
+    def _emit_synapses(self, cls: type[Node], node: Node, made: _Integers, **more: Any) -> None:
+        biases = np.clip(np.rint(made.currents / 2**made.bias_exp), -BIAS_LIMIT, BIAS_LIMIT)
+        tensors = {"weight": made.weight, "weight_exp": made.exponents, "bias": biases}
+        own = {"weight_bits": self.options.bits, "bias": True, "bias_exp": made.bias_exp}
+        self._emit(cls, node, tensors, **own, **more)
 
     def _misfit(self, node: Node) -> IRError:
         return IRError(
@@ -447,8 +463,8 @@ _RULES: Mapping[type[Node], Callable[[IntegerWalk, Any], None]] = per_op(
     "the integers of an operation",
     {
         Input: IntegerWalk._input,
-        Conv2d: IntegerWalk._synapses,
-        Linear: IntegerWalk._synapses,
+        Conv2d: IntegerWalk._conv2d,
+        Linear: IntegerWalk._linear,
         SpikeMatMul: IntegerWalk._spike_mat_mul,
         MaskedColumnSum: IntegerWalk._column_sum,
         LIF: IntegerWalk._lif,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stas_neuro.activity import layers_of
-from stas_neuro.ir import LIF, Graph, Phase
+from stas_neuro.ir import Graph, Phase
 from stas_neuro.mapping import Mapping, Route, extent, routes
 from stas_neuro.mapping.neurons import placed_with
 from stas_neuro.reference.ops.base import Counts, Each, by_position
@@ -159,7 +159,8 @@ class Standstill:
         for team in self._teams:
             stands = np.logical_and.reduce([_all_halted(alive(layer), part) for layer, part in team])
             for layer, part in team:
-                if isinstance(self._graph.node(layer), LIF):
+                traits = self._graph.node(layer).traits
+                if traits.keeps_neurons and traits.masks_tokens:
                     yield "updates_skipped", part.row, stands * part.values
 
 

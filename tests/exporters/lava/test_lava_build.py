@@ -93,7 +93,7 @@ def test_other_files_are_refused(tmp_path: Path, change: dict[str, object]) -> N
     build_network(build(FOLDED)).save(tmp_path)
     path = tmp_path / "network.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(LavaFailure, match=r"network\.json: is .* this program reads version 2"):
+    with pytest.raises(LavaFailure, match=r"network\.json: is .* this program reads version 3"):
         Network.load(tmp_path)
     path.write_text("{")
     with pytest.raises(LavaFailure, match=r"network\.json"):
