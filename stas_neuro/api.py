@@ -24,7 +24,7 @@ from stas_neuro.energy import GATINGS
 from stas_neuro.errors import InputError
 from stas_neuro.extras import needs
 from stas_neuro.files import read_bytes
-from stas_neuro.ir import PIXEL_LIMIT, FixedConv2d, FixedLinear, Graph, Phase, Stage
+from stas_neuro.ir import PIXEL_LIMIT, FixedSynaptic, Graph, Phase, Stage
 from stas_neuro.labels import match_classes
 from stas_neuro.mapping import Mapping, check_mapping
 from stas_neuro.passes import ComputeHalted, FoldBatchNorm, run_passes
@@ -239,7 +239,7 @@ def _arithmetic(graph: Graph, precision: type[np.floating[Any]]) -> str:
     """Return the name of the arithmetic that a graph runs in, for `Origin`."""
     if graph.stage != Stage.QUANTISED:
         return str(np.dtype(precision))
-    bits = {node.weight_bits for node in graph.nodes if isinstance(node, FixedConv2d | FixedLinear)}
+    bits = {node.weight_bits for node in graph.nodes if isinstance(node, FixedSynaptic)}
     return f"integers, weights of {', '.join(str(each) for each in sorted(bits))} bits"
 
 

@@ -34,7 +34,7 @@ from stas_neuro.mapping import parse_mapping
 from stas_neuro.mapping.neurons import check_mapping
 
 FORMAT = "stas-neuro bundle"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST, GRAPH, TENSORS = "manifest.json", "graph.json", "tensors.safetensors"
 QUANTISED, INTEGERS = "quantised.json", "quantised.safetensors"
 MAPPING = "mapping.json"
@@ -42,8 +42,6 @@ _FILES = (MANIFEST, GRAPH, TENSORS, QUANTISED, INTEGERS, MAPPING)
 
 ARITHMETICS = ("float", "fixed")
 
-_MIGRATIONS: dict[int, Callable[[Document], Document]] = {}
-"""By schema version, the function that converts a graph document to the next version. The first is 1."""
 _RESTORE = "copy the bundle again, or compile it again"
 
 
@@ -244,6 +242,23 @@ def _schema_version(source: Path, contents: Mapping[str, bytes]) -> int:
     return version
 
 
+def _name_late_decisions(document: Document) -> Document:
+    """Translate version 1, where an accumulator of raster order was `late` by 0, with no `lags`."""
+    nodes = document.get("nodes")
+    for node in nodes if isinstance(nodes, list) else ():
+        if isinstance(node, dict) and node.get("type") in ("HaltAccumulate", "FixedHaltAccumulate"):
+            if node.get("late", 0) == 0 and node.get("lags", []) == []:
+                node.pop("late", None)
+                node.pop("lags", None)
+            else:
+                node["type"] = node["type"].replace("Halt", "LateHalt")
+    return document
+
+
+_MIGRATIONS: Mapping[int, Callable[[Document], Document]] = {1: _name_late_decisions}
+"""By schema version: what makes the graph document of the next one."""
+
+
 def hash_network(graph: Graph) -> str:
     """Return the SHA-256 of a network with its weights, in hexadecimal digits.
 
@@ -251,6 +266,7 @@ def hash_network(graph: Graph) -> str:
     """
     document = graph_document(graph)
     for node in document["nodes"]:
+        node["type"] = node["type"].replace("LateHalt", "Halt")
         for name in ("late", "lags"):
             node.pop(name, None)
     return _sha256(_to_json(document) + format_safetensors(dict(graph.tensors)))

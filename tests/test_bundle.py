@@ -25,11 +25,11 @@ from support.ir_random import Recipe, build, graphs, images_for
 
 import stas_neuro
 from stas_neuro import bundle as module
-from stas_neuro.bundle import SCHEMA_VERSION, Provenance, load_bundle, save_bundle
+from stas_neuro.bundle import SCHEMA_VERSION, Provenance, hash_network, load_bundle, save_bundle
 from stas_neuro.documents import WHOLE_LIMIT
 from stas_neuro.errors import InputError
 from stas_neuro.ir import Graph
-from stas_neuro.passes import FoldBatchNorm, Quantise
+from stas_neuro.passes import DelayDecisions, FoldBatchNorm, Quantise
 from stas_neuro.reference import run_reference
 
 FILES = {"manifest.json", "graph.json", "tensors.safetensors"}
@@ -111,7 +111,7 @@ def test_what_is_in_the_files(graph: Graph, tmp_path: Path):
     save_bundle(graph, tmp_path / "net", SOURCE)
     assert {file.name for file in (tmp_path / "net").iterdir()} == FILES
     manifest = json.loads((tmp_path / "net/manifest.json").read_text())
-    assert (manifest["format"], manifest["schema_version"]) == ("stas-neuro bundle", 1)
+    assert (manifest["format"], manifest["schema_version"]) == ("stas-neuro bundle", 2)
     for name in FILES - {"manifest.json"}:
         assert manifest["sha256"][name] == hashlib.sha256((tmp_path / "net" / name).read_bytes()).hexdigest()
     origin = manifest["provenance"]
@@ -354,7 +354,7 @@ def test_a_newer_schema_is_refused_with_the_version_needed(graph: Graph, path: P
     save_bundle(graph, path, dataclasses.replace(SOURCE, tool_version="7.1.0"))
     rewrite(path, edit_json("manifest.json", schema_version=SCHEMA_VERSION + 1, sha256="in another form"))
     with pytest.raises(
-        InputError, match=r"has schema version 2, .* supports is 1; install stas-neuro 7\.1\.0"
+        InputError, match=r"has schema version 3, .* supports is 2; install stas-neuro 7\.1\.0"
     ):
         load_bundle(path)
     rewrite(path, edit_json("manifest.json", provenance="elsewhere"))
@@ -376,6 +376,31 @@ def test_an_older_schema_is_migrated(graph: Graph, path: Path, monkeypatch: pyte
     # What is written now needs none.
     save_bundle(graph, path, SOURCE, force=True)
     assert load_bundle(path).graph == graph
+
+
+@pytest.mark.parametrize("late", [0, 2])
+def test_bundles_of_version_1_open(late: int, path: Path):
+    folded = build(Recipe(norm=False))
+    graph = DelayDecisions(late)(folded) if late else folded
+    quantised = Quantise()(graph)
+    save_bundle(graph, path, SOURCE, quantised=quantised)
+
+    def as_version_1(contents: dict[str, bytes]) -> None:
+        for name in ("graph.json", "quantised.json"):
+            document = json.loads(contents[name])
+            for node in document["nodes"]:
+                if node["type"].endswith("HaltAccumulate"):
+                    node["type"] = node["type"].replace("Late", "")
+                    node |= {"late": node.get("late", 0), "lags": node.get("lags", [])}
+            contents[name] = json.dumps(document).encode()
+        manifest = json.loads(contents["manifest.json"]) | {"schema_version": 1}
+        hashes = {name: hashlib.sha256(contents[name]).hexdigest() for name in manifest["sha256"]}
+        contents["manifest.json"] = json.dumps(manifest | {"sha256": hashes}).encode()
+
+    rewrite(path, as_version_1)
+    opened = load_bundle(path)
+    assert (opened.graph, opened.quantised) == (graph, quantised)
+    assert hash_network(opened.graph) == hash_network(folded)
 
 
 def test_every_older_schema_has_its_migration():

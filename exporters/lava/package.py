@@ -34,6 +34,7 @@ MODULES = (
     "exporters/lava/infrastructure.py",
     "exporters/lava/lava_api.py",
     "exporters/lava/lifeline.py",
+    "exporters/lava/policies.py",
     "exporters/lava/processes/*.py",
     "exporters/lava/reports.py",
     "exporters/lava/runnable.py",

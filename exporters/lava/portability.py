@@ -25,6 +25,7 @@ from stas_neuro.ir import (
     HaltingScore,
     Input,
     Integrate,
+    LateHaltAccumulate,
     Linear,
     MaskedColumnSum,
     Node,
@@ -195,6 +196,9 @@ _CLAIMS: Mapping[type[Node], Mapping[str, Claim]] = per_op(
         },
         HaltAccumulate: {
             "": Claim("microcode", "adds scores up and compares; no stock neuron does both", ("brief",)),
+        },
+        LateHaltAccumulate: {
+            "": Claim("microcode", "keeps scores, adds up those that have arrived, and compares", ("brief",)),
         },
         Readout: {
             "": Claim("microcode", "sums that are kept over model steps", ("brief",)),

@@ -5,13 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from stas_neuro.activity.record import ActivityBuilder, Layer, step_labels
-from stas_neuro.ir import (
-    Graph,
-    Node,
-    Phase,
-    Synaptic,
-    op_of,
-)
+from stas_neuro.ir import Graph, Node, Phase, Synaptic
 from stas_neuro.mapping import Mapping, Piece, check_mapping
 from stas_neuro.mapping.neurons import extent, placed_with, works_in
 
@@ -45,13 +39,12 @@ def mapped_layers(graph: Graph, mapping: Mapping) -> tuple[Layer, ...]:
 def builder_for(graph: Graph, images: int, mapping: Mapping | None = None) -> ActivityBuilder:
     """Return an empty record of a run of `graph` over `images` images, on the cores of a mapping if given."""
     stem = any(node.phase == Phase.STEM for node in graph.nodes)
-    late = graph.accumulators[0].late if graph.accumulators else 0
     return ActivityBuilder(
         layers_of(graph) if mapping is None else mapped_layers(graph, mapping),
         step_labels(graph.time_steps, stem=stem),
         images,
         cores=() if mapping is None else mapping.cores,
-        late=late,
+        late=graph.late,
     )
 
 
@@ -77,7 +70,7 @@ def _layer(graph: Graph, node: Node, stage: int) -> Layer:
         weights = int(graph.tensor(node, "weight").size)
     return Layer(
         name=node.name,
-        kind=op_of(node).__name__,
+        kind=node.record_kind(),
         scope=node.scope,
         neurons=positions * out_features,
         in_features=node.width if isinstance(node, Synaptic) else out_features,

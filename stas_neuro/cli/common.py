@@ -157,7 +157,7 @@ def summary(graph: Graph) -> dict[str, Any]:
         "input_shape": list(graph.input.shape),
         "classes": list(graph.classes),
         "accumulate": str(graph.accumulators[0].mode) if graph.accumulators else "off",
-        "late": graph.accumulators[0].late if graph.accumulators else 0,
+        "late": graph.late,
         "readout": str(graph.readout.mode),
     }
 

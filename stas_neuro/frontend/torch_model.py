@@ -6,7 +6,8 @@ contain: accumulation, readout, time steps, score and epsilon.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast
 
 import torch
@@ -15,6 +16,7 @@ from torch import nn
 from stas_neuro.errors import InputError
 from stas_neuro.ir import (
     LIF,
+    POLICIES,
     Add,
     Array,
     BatchNorm,
@@ -24,6 +26,7 @@ from stas_neuro.ir import (
     Graph,
     HaltAccumulate,
     HaltingScore,
+    HaltMode,
     Input,
     Integrate,
     Linear,
@@ -40,12 +43,11 @@ from stas_neuro.ir import (
     Stage,
     Tokens,
 )
-from stas_neuro.ir.ops.halting import HaltMode
 from stas_neuro.ir.ops.readout import ReadoutMode
 from stas_neuro.models import block as torch_block
 from stas_neuro.models import lif as torch_lif
 from stas_neuro.models import stem as torch_stem
-from stas_neuro.models.config import ATTENTION_SCALE, EARLY_STEMS, LATE_STEMS, TAU
+from stas_neuro.models.config import ATTENTION_SCALE, EARLY_STEMS, LATE_STEMS, TAU, per_backbone
 from stas_neuro.models.stas import StasModel
 
 M = TypeVar("M", bound=nn.Module)
@@ -96,6 +98,7 @@ class _Lowering:
     def __init__(self, model: StasModel) -> None:
         self.model = model
         self.config = model.config
+        self.policy = POLICIES.get(model.config.accumulate)
         self.nodes: list[Node] = []
         self.edges: list[Edge] = []
         self.tensors: dict[str, Array] = {}
@@ -177,10 +180,10 @@ class _Lowering:
                 x = self._pool(f"stem.pool{i}", x, phase)
             if i == stages[0] and config.stem in EARLY_STEMS:
                 x, phase = self._integrate(x), Phase.ONCE
-            following = i if stem.spikingformer else i + 1
+            following = stem.conv_after(i)
             if hasattr(stem, f"conv{following}"):
                 x = self._conv(str(following), x, phase)
-        if not stem.spikingformer:
+        if stem.config.form.position:
             rpe = self._conv2d("stem.rpe", x, phase)
             rpe = self._lif("stem.rpe_lif", self._norm("stem.rpe_bn", rpe, phase, "stem"), phase, "stem")
             x = self._add(Add(name="stem.add", phase=phase, scope="stem"), a=x, b=rpe)
@@ -244,7 +247,6 @@ class _Lowering:
 
     def _blocks(self, z: Value) -> Value:
         config = self.config
-        mode = config.accumulate
         depth = len(self.model.blocks)
         if depth != config.depth:
             self.problems.add(
@@ -261,7 +263,7 @@ class _Lowering:
                 z = self._add(node, x=z, mask=alive)
             z = self._block(l, z, alive)
             outputs.append(z)
-            if mode == "off" or (mode == "time" and l < depth - 1):
+            if self.policy is None or l not in self.policy.scored_blocks(config.depth):
                 continue
             score = HaltingScore(
                 name=f"halting.{l}.score",
@@ -274,7 +276,7 @@ class _Lowering:
                 name=f"halting.{l}",
                 phase=Phase.STEP,
                 scope="halting",
-                mode=cast(HaltMode, mode),
+                mode=cast(HaltMode, config.accumulate),
                 epsilon=config.epsilon,
                 last_block=l == depth - 1,
             )
@@ -285,23 +287,22 @@ class _Lowering:
         return self._readout(outputs, masks)
 
     def _alive(self, l: int) -> Edge | None:
-        """Return the mask of block ``l``: from the block before, or from the last, delayed by a step."""
-        mode, last = self.config.accumulate, self.config.depth - 1
-        if mode == "off" or (mode in ("block", "rectangular") and l == 0):
+        """Return the mask of block ``l``, its destination still open; None where every token visits it."""
+        link = self.policy.mask_of(l, self.config.depth) if self.policy else None
+        if self.policy is None or link is None:
             return None
-        if mode == "time" or l == 0:
-            return Edge(f"halting.{last}", "alive", "", "", delay=1)
-        return Edge(f"halting.{l - 1}", "alive", "", "")
+        block = self.policy.scored_blocks(self.config.depth)[link.accumulator]
+        return Edge(f"halting.{block}", "alive", "", "", link.delay)
 
     def _readout(self, outputs: list[Value], masks: list[Edge | None]) -> Value:
         config = self.config
-        mode, depth = config.accumulate, len(outputs)
+        policy, depth = self.policy, len(outputs)
         mean_field = config.readout == "mean-field"
         ports: dict[str, Value | Edge] = {}
-        for l in range(depth) if mode not in ("off", "time") else [depth - 1]:
+        for l in policy.scored_blocks(depth) if policy else [depth - 1]:
             ports[f"z{l}"] = outputs[l]
             mask = masks[l]
-            if mean_field and mode != "off":
+            if mean_field and policy:
                 ports[f"p{l}"] = (f"halting.{l}", "p")
             elif mask is not None and not mean_field:
                 ports[f"alive{l}"] = mask
@@ -311,40 +312,15 @@ class _Lowering:
             scope="head",
             mode=cast(ReadoutMode, config.readout),
             blocks=depth,
-            normalise=mean_field and mode == "rectangular",
+            normalise=mean_field and policy is not None and policy.fills == "visit",
         )
         return self._add(node, inputs=ports)
 
     def _block(self, l: int, x: Value, alive: Edge | None) -> Value:
-        name, scope = f"blocks.{l}", f"block{l}"
-        block = self._module(name, torch_block.Block)
+        block = self._module(f"blocks.{l}", torch_block.Block)
         if block is None:
             return x
-
-        def linear(part: str, value: Value) -> Value:
-            y = self._linear(f"{name}.{part}", value, Phase.STEP, scope)
-            return self._norm(f"{name}.{part}_bn", y, Phase.STEP, scope, alive)
-
-        def lif(part: str, value: Value, gate: Edge | None = alive) -> Value:
-            return self._lif(f"{name}.{part}_lif", value, Phase.STEP, scope, gate)
-
-        def add(part: str, a: Value, b: Value) -> Value:
-            return self._add(Add(name=f"{name}.{part}", phase=Phase.STEP, scope=scope), a=a, b=b)
-
-        entering = lif("in", x) if block.spikingformer else x
-        q, k, v = (lif(part, linear(part, entering)) for part in "qkv")
-        if block.sdsa:
-            columns = MaskedColumnSum(name=f"{name}.kv", phase=Phase.STEP, scope=scope)
-            mask = lif("mask", self._add(columns, k=k, v=v), None)
-            gate = Gate(name=f"{name}.mask", phase=Phase.STEP, scope=scope, axis="channel")
-            attended = self._add(gate, x=q, mask=mask)
-        else:
-            attended = lif("attn", self._attention(f"{name}.attn", scope, q, k, v))
-        if block.spikingformer:
-            x = add("add_attn", x, linear("proj", attended))
-            return add("add_mlp", x, linear("fc2", lif("fc2", linear("fc1", lif("fc1", x)))))
-        x = add("add_attn", x, lif("proj", linear("proj", attended)))
-        return add("add_mlp", x, lif("fc2", linear("fc2", lif("fc1", linear("fc1", x)))))
+        return _BLOCKS[block.backbone](_BlockParts(self, block, f"blocks.{l}", f"block{l}", alive), x)
 
     def _attention(self, name: str, scope: str, q: Value, k: Value, v: Value) -> Value:
         module = self._module(name, torch_block.SpikingAttention)
@@ -445,3 +421,55 @@ class _Lowering:
 
 def _port_of(edge: Edge, port: str) -> Edge:
     return Edge(edge.src, port, "", "", edge.delay)
+
+
+@dataclass(frozen=True, eq=False)
+class _BlockParts:
+    """Lowers the parts of one block."""
+
+    lowering: _Lowering
+    block: torch_block.Block
+    name: str
+    scope: str
+    alive: Edge | None
+
+    def linear(self, part: str, value: Value) -> Value:
+        y = self.lowering._linear(f"{self.name}.{part}", value, Phase.STEP, self.scope)
+        return self.lowering._norm(f"{self.name}.{part}_bn", y, Phase.STEP, self.scope, self.alive)
+
+    def lif(self, part: str, value: Value) -> Value:
+        return self.lowering._lif(f"{self.name}.{part}_lif", value, Phase.STEP, self.scope, self.alive)
+
+    def spike(self, part: str, value: Value) -> Value:
+        return self.lif(part, self.linear(part, value))
+
+    def add(self, part: str, a: Value, b: Value) -> Value:
+        node = Add(name=f"{self.name}.{part}", phase=Phase.STEP, scope=self.scope)
+        return self.lowering._add(node, a=a, b=b)
+
+    def attended(self, x: Value) -> Value:
+        name, scope, lowering = self.name, self.scope, self.lowering
+        q, k, v = (self.spike(part, x) for part in "qkv")
+        if not self.block.sdsa:
+            return self.lif("attn", lowering._attention(f"{name}.attn", scope, q, k, v))
+        columns = MaskedColumnSum(name=f"{name}.kv", phase=Phase.STEP, scope=scope)
+        # Its neurons belong to the image, not to a token that halts.
+        mask = lowering._lif(f"{name}.mask_lif", lowering._add(columns, k=k, v=v), Phase.STEP, scope)
+        gate = Gate(name=f"{name}.mask", phase=Phase.STEP, scope=scope, axis="channel")
+        return lowering._add(gate, x=q, mask=mask)
+
+
+def _spikformer(parts: _BlockParts, x: Value) -> Value:
+    x = parts.add("add_attn", x, parts.spike("proj", parts.attended(x)))
+    return parts.add("add_mlp", x, parts.spike("fc2", parts.spike("fc1", x)))
+
+
+def _spikingformer(parts: _BlockParts, x: Value) -> Value:
+    x = parts.add("add_attn", x, parts.linear("proj", parts.attended(parts.lif("in", x))))
+    hidden = parts.linear("fc1", parts.lif("fc1", x))
+    return parts.add("add_mlp", x, parts.linear("fc2", parts.lif("fc2", hidden)))
+
+
+_BLOCKS: Mapping[str, Callable[[_BlockParts, Value], Value]] = per_backbone(
+    "how a block is lowered", {"spikformer": _spikformer, "spikingformer": _spikingformer}
+)

@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_h
 
 from stas_neuro.ir.edges import Edge
 from stas_neuro.ir.limits import FLOAT_LIMIT, STD_LEAST, STEPS_LIMIT
-from stas_neuro.ir.ops import NODE_TYPES, Conv2d, SpikeMaxPool
+from stas_neuro.ir.ops import NODE_TYPES
 from stas_neuro.ir.ops.base import AttributeRange, Node
 from stas_neuro.ir.problems import Problems
 from stas_neuro.ir.types import Stage
 
 if TYPE_CHECKING:
     from stas_neuro.ir.graph import Graph
-
-_AT_LEAST_0 = frozenset({"padding", "delay", "late"})
-"""Integer attributes that may be 0; all others are sizes and counts, at least 1."""
 
 
 def _annotated(cls: type[Any]) -> dict[str, Any]:
@@ -37,9 +34,8 @@ def check_attributes(graph: Graph, problems: Problems) -> None:
             problems.add(str(node), "is no node of the IR", f"the nodes are {', '.join(NODE_TYPES)}")
             continue
         _check_typed(node, str(node.name), problems)
-        if isinstance(node, Conv2d | SpikeMaxPool) and not problems.found and node.padding >= node.kernel:
-            what = f"padding {node.padding} reaches the kernel {node.kernel}"
-            problems.add(node.name, what, "a window must touch the map: padding < kernel")
+        if not problems.found:
+            node.check(problems)
     for edge in graph.edges:
         _check_typed(edge, str(edge), problems)
 
@@ -65,7 +61,8 @@ def _check_graph(graph: Graph, problems: Problems) -> None:
 def _check_typed(item: Node | Edge, where: str, problems: Problems) -> None:
     for attribute, hint in ATTRIBUTES[type(item)].items():
         value = getattr(item, attribute)
-        least = 0 if attribute in _AT_LEAST_0 else 1
+        # Without a range of its own a number is a size or a count; only the delay of an edge may be 0.
+        least = 0 if isinstance(item, Edge) else 1
         own_range = _range_of(type(item), attribute)
         in_range, remedy = own_range or (lambda _: True, "")
         if not _is(value, hint):

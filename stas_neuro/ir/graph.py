@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from stas_neuro.ir.edges import Edge
-from stas_neuro.ir.ops import HaltAccumulate, Input, Node, Output, Readout
+from stas_neuro.ir.ops import HaltAccumulate, Input, LateHaltAccumulate, Node, Output, Readout
 from stas_neuro.ir.types import Array, Preprocessing, Stage, ValueType
 from stas_neuro.ir.verify import verify, verify_attributes
 from stas_neuro.pickling import MadeAnew
@@ -131,8 +131,18 @@ class Graph(MadeAnew):
 
     @property
     def accumulators(self) -> tuple[HaltAccumulate, ...]:
-        """HaltAccumulate nodes in block order: none (halting off), one (mode time), or one a block."""
+        """HaltAccumulate nodes in block order, as many as their policy has; none where halting is off."""
         return self.of_type(HaltAccumulate)
+
+    @property
+    def halting(self) -> str:
+        """Halting policy, `off` where there is none."""
+        return self.accumulators[0].mode if self.accumulators else "off"
+
+    @property
+    def late(self) -> int:
+        """Hardware steps by which halting decisions are late."""
+        return next((node.late for node in self.of_type(LateHaltAccumulate)), 0)
 
     @property
     def blocks(self) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from stas_neuro.ir.ops import HaltAccumulate, HaltingScore, Node
+from stas_neuro.ir.ops import HaltAccumulate, HaltingScore, LateHaltAccumulate, Node
+from stas_neuro.ir.policies import POLICIES
 from stas_neuro.ir.problems import Problems
 
 if TYPE_CHECKING:
@@ -39,40 +40,44 @@ def _check_alike(graph: Graph, accumulators: tuple[HaltAccumulate, ...], problem
                 f"mode {node.mode}, epsilon {node.epsilon:g}; {first.name}: {first.mode}, {first.epsilon:g}"
             )
             problems.add(node.name, what, "all accumulators share mode and epsilon")
-        if node.late != first.late:
-            what = f"late is {node.late}, that of {first.name} is {first.late}"
+        if (late := _late(node)) != _late(first):
+            what = f"late is {late}, that of {first.name} is {_late(first)}"
             problems.add(node.name, what, "all accumulators are late alike")
-    wanted = 1 if first.mode == "time" else graph.blocks
+    wanted = POLICIES[first.mode].accumulators(graph.blocks)
     if len(accumulators) != wanted:
         what = f"{len(accumulators)} HaltAccumulate nodes in mode {first.mode} with {graph.blocks} blocks"
         problems.add("graph", what, f"this mode has {wanted}")
     for node in accumulators:
-        _check_lags(node, len(accumulators), problems)
+        if isinstance(node, LateHaltAccumulate):
+            _check_lags(node, len(accumulators), problems)
         if node.last_block != (node is accumulators[-1]):
             what = f"last_block is {node.last_block}, in the order of the graph it is {not node.last_block}"
             problems.add(node.name, what, "set it on the accumulator of the last block, and on no other")
 
 
-def _check_lags(node: HaltAccumulate, accumulators: int, problems: Problems) -> None:
-    """Require a lag for each accumulator where decisions are late, and nothing of it elsewhere."""
-    if node.late and node.mode not in ("raster", "time"):
-        remedy = "only raster and time halting have late decisions, the others are exact when pipelined"
+def _late(node: HaltAccumulate) -> int:
+    return node.late if isinstance(node, LateHaltAccumulate) else 0
+
+
+def _check_lags(node: LateHaltAccumulate, accumulators: int, problems: Problems) -> None:
+    """Require a lag for each accumulator, of a policy that has late decisions."""
+    if not POLICIES[node.mode].may_be_late:
+        able = " and ".join(name for name, policy in POLICIES.items() if policy.may_be_late)
+        remedy = f"only {able} halting have late decisions, the others are exact when pipelined"
         problems.add(node.name, f"late is {node.late} in mode {node.mode}", remedy)
-    wanted = accumulators if node.late else 0
-    if len(node.lags) != wanted:
+    if len(node.lags) != accumulators:
         what = f"has {len(node.lags)} lags with late {node.late} and {accumulators} accumulators"
-        problems.add(node.name, what, "give one lag for each accumulator, none where nothing is late")
+        problems.add(node.name, what, "give one lag for each accumulator")
 
 
 def _check_link(graph: Graph, index: int, problems: Problems) -> None:
-    """Require alive and total of the accumulator before; raster and time close the chain over a step."""
+    """Require of an accumulator the alive and total that its policy hands on."""
     accumulators = graph.accumulators
-    node = accumulators[index]
-    carried = node.mode in ("raster", "time")
-    source = accumulators[index - 1].name if index or carried else None
+    node, policy = accumulators[index], POLICIES[accumulators[index].mode]
+    link = policy.mask_of(policy.scored_blocks(graph.blocks)[index], graph.blocks)
     for port in node.OPTIONAL:
         actual = _place(graph, node, port)
-        wanted = _Place(source, port, 0 if index else 1) if source else None
+        wanted = _Place(accumulators[link.accumulator].name, port, link.delay) if link else None
         if actual != wanted:
             remedy = f"in mode {node.mode} it must be {_words(wanted)}"
             problems.add(f"{node.name}:{port}", f"is {_words(actual)}", remedy)
@@ -84,8 +89,8 @@ def _check_link(graph: Graph, index: int, problems: Problems) -> None:
 
 def _check_readout(graph: Graph, problems: Problems) -> None:
     readout = graph.readout
-    mode = graph.accumulators[0].mode if graph.accumulators else "off"
-    context = f"with readout {readout.mode} and halting {mode}"
+    policy = POLICIES.get(graph.halting)
+    context = f"with readout {readout.mode} and halting {graph.halting}"
     wanted = _readout_places(graph)
     connected = graph.inputs(readout)
     for port in readout.input_ports:
@@ -97,9 +102,11 @@ def _check_readout(graph: Graph, problems: Problems) -> None:
         elif (port in wanted) != (port in connected):
             remedy = "connect it" if port in wanted else "leave it open"
             problems.add(f"{readout.name}:{port}", f"is {_words(actual)} {context}", remedy)
-    if readout.normalise != (readout.mode == "mean-field" and mode == "rectangular"):
+    divides = policy is not None and policy.fills == "visit"
+    if readout.normalise != (readout.mode == "mean-field" and divides):
         what = f"normalise is {readout.normalise} {context}"
-        problems.add(readout.name, what, "only mean-field over rectangular halting does")
+        able = " or ".join(name for name, policy in POLICIES.items() if policy.fills == "visit")
+        problems.add(readout.name, what, f"only mean-field over {able} halting does")
 
 
 def _readout_places(graph: Graph) -> dict[str, _Place | None]:
@@ -109,9 +116,9 @@ def _readout_places(graph: Graph) -> dict[str, _Place | None]:
     if not accumulators:
         return {f"z{last}": None}
     places: dict[str, _Place | None] = {}
-    for block in range(readout.blocks) if accumulators[0].mode != "time" else (last,):
+    scored = POLICIES[graph.halting].scored_blocks(readout.blocks)
+    for block, node in zip(scored, accumulators, strict=True):
         # What the block's accumulator scored, the weight it gave, the mask under which the block ran.
-        node = accumulators[min(block, len(accumulators) - 1)]
         score = graph.node(graph.inputs(node)["score"].src)
         places[f"z{block}"] = _place(graph, score, "z")
         if readout.mode == "mean-field":

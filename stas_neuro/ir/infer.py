@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from stas_neuro.ir.ops import Gate, HaltAccumulate, Readout
-from stas_neuro.ir.ops.base import BoundContext, Node, TypeContext, Untypable
+from stas_neuro.ir.ops.base import BoundContext, TypeContext, Untypable
 from stas_neuro.ir.problems import Problems
 from stas_neuro.ir.ranges import Range
-from stas_neuro.ir.types import Kind, ValueType
+from stas_neuro.ir.types import ValueType
 
 if TYPE_CHECKING:
     from stas_neuro.ir.graph import Graph
@@ -61,31 +60,19 @@ def _check_gates(graph: Graph, types: Mapping[tuple[str, str], ValueType], probl
     """Check the ports that take a token mask or a halting sum; no other port takes a delayed edge."""
     for edge in graph.edges:
         node, value = graph.node(edge.dst), types.get((edge.src, edge.src_port))
-        companion = gated_port(node, edge.dst_port)
-        if companion is None:
+        mask = node.mask_port(edge.dst_port)
+        if mask is None:
             if edge.delay:
                 problems.add(str(edge), "is delayed", "only alive, total and token masks may be")
             continue
-        kind = Kind.MEMBRANE if edge.dst_port == "total" else Kind.MASK
-        if value is not None and value.kind != kind:
-            problems.add(f"{edge.dst}:{edge.dst_port}", f"is {value}", f"connect a {kind} of HaltAccumulate")
-        along = graph.inputs(node).get(companion)
+        if value is not None and value.kind != mask.kind:
+            remedy = f"connect a {mask.kind} of HaltAccumulate"
+            problems.add(f"{edge.dst}:{edge.dst_port}", f"is {value}", remedy)
+        along = graph.inputs(node).get(mask.along)
         gated = types.get((along.src, along.src_port)) if along else None
         if value is not None and gated is not None:
-            rank = 1 if isinstance(node, HaltAccumulate) else 2
             # The total of late decisions has a row for each score, which their accumulator has typed.
             shape = value.shape[-1:] if edge.dst_port == "total" else value.shape
-            if len(gated.shape) != rank or shape != gated.shape[:1]:
-                what = f"has shape {value.shape} beside {companion} {gated.shape}"
+            if len(gated.shape) != mask.rank or shape != gated.shape[:1]:
+                what = f"has shape {value.shape} beside {mask.along} {gated.shape}"
                 problems.add(f"{edge.dst}:{edge.dst_port}", what, "connect one value a token of (N, D)")
-
-
-def gated_port(node: Node, port: str) -> str | None:
-    """Return the input port whose tokens `port` masks, None if `port` takes no mask."""
-    if isinstance(node, Readout):
-        return port.replace("alive", "z") if port.startswith("alive") else None
-    if isinstance(node, HaltAccumulate):
-        return "score" if port in ("alive", "total") else None
-    if isinstance(node, Gate):
-        return "x" if port == "mask" and node.axis == "token" else None
-    return "x" if port == "alive" else None

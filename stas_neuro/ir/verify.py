@@ -16,7 +16,7 @@ from stas_neuro.ir.attributes import check_attributes
 from stas_neuro.ir.halting import check_halting
 from stas_neuro.ir.infer import infer_bounds, infer_types
 from stas_neuro.ir.limits import FLOAT_LIMIT
-from stas_neuro.ir.ops import FLOAT_OF, BatchNorm, HaltAccumulate, Input, Integrate, Node, Output, Readout
+from stas_neuro.ir.ops import FLOAT_OF, Input, Node, Output, Readout
 from stas_neuro.ir.problems import Problems
 from stas_neuro.ir.types import Phase, Stage, ValueType, block_of
 
@@ -120,8 +120,7 @@ def _check_wiring(graph: Graph, problems: Problems) -> None:
 def _check_used(graph: Graph, problems: Problems) -> None:
     used = {edge.src for edge in graph.edges}
     for node in graph.nodes:
-        # The last block's accumulator may end in nothing: its decision matters to later visits only.
-        if node.name not in used and not isinstance(node, Output | HaltAccumulate):
+        if node.name not in used and not node.traits.may_end:
             problems.add(node.name, "nothing uses its output", "remove the node or connect it")
 
 
@@ -170,7 +169,7 @@ def _check_phases(graph: Graph, problems: Problems) -> None:
     for edge in graph.edges:
         src, dst = graph.node(edge.src), graph.node(edge.dst)
         if edge.delay:
-            if src.phase != Phase.STEP or not (dst.phase == Phase.STEP or isinstance(dst, Readout)):
+            if src.phase != Phase.STEP or not (dst.phase == Phase.STEP or dst.traits.gathers):
                 problems.add(
                     str(edge), f"is delayed from {src.phase} to {dst.phase}", "only model steps delay"
                 )
@@ -181,17 +180,19 @@ def _check_phases(graph: Graph, problems: Problems) -> None:
 
 
 def _may_feed(src: Node, dst: Node) -> bool:
-    if isinstance(dst, Integrate):
+    if dst.traits.stacks:
         return src.phase == Phase.STEM
-    if isinstance(dst, Readout):
+    if dst.traits.gathers:
         return src.phase == Phase.STEP
     return src.phase in (Phase.ONCE, dst.phase)
 
 
 def _check_stage(graph: Graph, problems: Problems) -> None:
     if graph.stage != Stage.TRACED:
-        for norm in graph.of_type(BatchNorm):
-            problems.add(norm.name, f"BatchNorm in a {graph.stage} graph", "run the FoldBatchNorm pass")
+        for node in graph.nodes:
+            if node.FOLDED_AWAY:
+                what = f"{type(node).__name__} in a {graph.stage} graph"
+                problems.add(node.name, what, "run the FoldBatchNorm pass")
     wrong = frozenset(FLOAT_OF.values() if graph.stage == Stage.QUANTISED else FLOAT_OF)
     for node in graph.nodes:
         if type(node) in wrong:

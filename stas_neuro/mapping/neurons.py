@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 from stas_neuro.errors import InputError
-from stas_neuro.ir import (
-    Graph,
-    Kind,
-    Node,
-    Phase,
-)
+from stas_neuro.ir import Graph, Kind, Node, Phase
 from stas_neuro.mapping.mapping import Mapping
 
 _PER_TOKEN = frozenset({Kind.MASK, Kind.MEMBRANE, Kind.SCORE})

@@ -2,39 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from stas_neuro.ir import (
-    LIF,
-    Add,
-    BatchNorm,
-    Conv2d,
-    Gate,
-    Graph,
-    HaltAccumulate,
-    HaltingScore,
-    Input,
-    Integrate,
-    Linear,
-    MaskedColumnSum,
-    Node,
-    Output,
-    Readout,
-    SpikeMatMul,
-    SpikeMaxPool,
-    Tokens,
-    op_of,
-    per_op,
-)
+from stas_neuro.ir import Graph, LateHaltAccumulate, Node
+from stas_neuro.ir.ops.base import Wanted
 from stas_neuro.mapping.neurons import extent, neuron_layers
-
-Wanted = NDArray[np.bool_]
-"""Which values of a node are needed, bool (positions, features) as in `extent`."""
 
 
 class Need(NamedTuple):
@@ -62,7 +38,7 @@ class Reach:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.extents = {node.name: extent(graph, node) for node in graph.nodes if node.OUTPUTS}
-        beside = {node.name for node in graph.nodes if isinstance(node, Input) or node.off_core}
+        beside = {node.name for node in graph.nodes if not node.input_ports or node.off_core}
         self.sources = neuron_layers(graph).keys() | beside
         accumulators = graph.accumulators
         self._own_block = {node.name: block for block, node in enumerate(accumulators)}
@@ -89,7 +65,7 @@ class Reach:
 
     @cached_property
     def _entered(self) -> dict[str, Wanted]:
-        gates = [node for node in self.graph.of_type(Gate) if node.axis == "token"]
+        gates = [node for node in self.graph.nodes if node.traits.gates_tokens]
         rows: dict[str, list[Wanted]] = {}
         for token in range(self.graph.tokens):
             starts = {}
@@ -114,7 +90,7 @@ class Reach:
                 if node.traits.counts_events:
                     # Nodes after synapses do not affect the values that pass through the synapses.
                     receiver, block = node.name, None
-                for port, pulled in _pull(node, wanted, self._input_extents(node)).items():
+                for port, pulled in self._pull(node, wanted).items():
                     for source in self._senders(node, port):
                         opened = self._gated(node, source, block)
                         if source in self.sources:
@@ -129,7 +105,7 @@ class Reach:
         A late decision cannot wait for the accumulators in between to forward scores, so each accumulator
         sends its own score.
         """
-        if isinstance(node, HaltAccumulate) and node.late and port == "total":
+        if isinstance(node, LateHaltAccumulate) and port == "total":
             sources = [accumulator.name for accumulator in self.graph.accumulators]
         else:
             sources = [self.graph.inputs(node)[port].src]
@@ -139,122 +115,20 @@ class Reach:
         """Return the first block whose visits open the path from `source` into `node`, then `block`."""
         if source in self._own_block:
             return self._own_block[source]
-        if isinstance(node, Gate) and node.axis == "token":
+        if node.traits.gates_tokens:
             mask = self.graph.inputs(node)["mask"]
             opened = self._visits.get((mask.src, mask.src_port, mask.delay))
             return block if opened is None else opened
         return block
 
-    def _input_extents(self, node: Node) -> dict[str, tuple[int, ...]]:
-        """Return the shapes at the ports with values; token masks reach cores as gates, not as values."""
-        ports = self.graph.inputs(node)
-        masked = isinstance(node, Gate) and node.axis == "token"
-        return {
+    def _pull(self, node: Node, wanted: Wanted) -> dict[str, Wanted]:
+        """Find the values at a node's ports that its wanted outputs depend on.
+
+        Masks of tokens reach cores as gates, not as values.
+        """
+        shapes = {
             port: self.graph.source_type(edge).shape
-            for port, edge in ports.items()
-            if not port.startswith("alive") and not (masked and port == "mask")
+            for port, edge in self.graph.inputs(node).items()
+            if not port.startswith("alive") and not (node.traits.gates_tokens and port == "mask")
         }
-
-
-Pulled = dict[str, Wanted]
-Shapes = dict[str, tuple[int, ...]]
-
-
-def _pull(node: Node, wanted: Wanted, shapes: Shapes) -> Pulled:
-    """Return the values at a node's ports (of shapes `shapes`) that its needed outputs depend on."""
-    pulled = _PULLS[op_of(node)](node, wanted, shapes)
-    return {port: values for port, values in pulled.items() if port in shapes}
-
-
-def _anywhere(wanted: Wanted, axis: int) -> Wanted:
-    return np.asarray(wanted.any(axis=axis, keepdims=True))
-
-
-def _same(node: Node, wanted: Wanted, shapes: Shapes) -> Pulled:
-    """Return the same values of each input: the node is elementwise."""
-    return dict.fromkeys(shapes, wanted)
-
-
-def _windows(node: Conv2d | SpikeMaxPool, wanted: Wanted, shapes: Shapes) -> Wanted:
-    """Return the inputs in the windows of needed outputs, bool (H*W, features)."""
-    height, width = shapes["x"][1:]
-    pad, stride = node.padding, node.stride
-    rows, columns = ((size + 2 * pad - node.kernel) // stride + 1 for size in (height, width))
-    outputs = wanted.reshape(rows, columns, -1)
-    padded = np.zeros((height + 2 * pad, width + 2 * pad, outputs.shape[2]), np.bool_)
-    for row in range(node.kernel):
-        for column in range(node.kernel):
-            ends = row + (rows - 1) * stride + 1, column + (columns - 1) * stride + 1
-            padded[row : ends[0] : stride, column : ends[1] : stride] |= outputs
-    return padded[pad : pad + height, pad : pad + width].reshape(height * width, -1)
-
-
-def _conv2d(node: Conv2d, wanted: Wanted, shapes: Shapes) -> Pulled:
-    positions = _windows(node, _anywhere(wanted, axis=1), shapes)
-    return {"x": np.repeat(positions, node.in_channels, axis=1)}
-
-
-def _pool(node: SpikeMaxPool, wanted: Wanted, shapes: Shapes) -> Pulled:
-    return {"x": _windows(node, wanted, shapes)}
-
-
-def _linear(node: Linear, wanted: Wanted, shapes: Shapes) -> Pulled:
-    return {"x": np.repeat(_anywhere(wanted, axis=1), node.in_features, axis=1)}
-
-
-def _spike_mat_mul(node: SpikeMatMul, wanted: Wanted, shapes: Shapes) -> Pulled:
-    """Return the inputs of needed features.
-
-    These are the same features of v at all tokens, and all features of their head: of k at all tokens, and
-    of q at the tokens of the outputs.
-    """
-    tokens, features = wanted.shape
-    heads = wanted.reshape(tokens, node.heads, -1).any(axis=2)
-    of_head = np.repeat(heads, features // node.heads, axis=1)
-    k, v = (np.repeat(_anywhere(values, axis=0), tokens, axis=0) for values in (of_head, wanted))
-    return {"q": of_head, "k": k, "v": v}
-
-
-def _masked_column_sum(node: MaskedColumnSum, wanted: Wanted, shapes: Shapes) -> Pulled:
-    return {port: np.repeat(wanted, shapes[port][0], axis=0) for port in node.INPUTS}
-
-
-def _gate(node: Gate, wanted: Wanted, shapes: Shapes) -> Pulled:
-    return {"x": wanted, "mask": _anywhere(wanted, axis=0)}
-
-
-def _halting_score(node: HaltingScore, wanted: Wanted, shapes: Shapes) -> Pulled:
-    features = np.arange(shapes["z"][1])
-    return {"z": wanted & (features == 0)}
-
-
-def _readout(node: Readout, wanted: Wanted, shapes: Shapes) -> Pulled:
-    """Return the inputs of a sum of z over all tokens, weighted by one value p per token."""
-    weight = _anywhere(wanted, axis=1)
-    return {
-        port: np.repeat(wanted if port.startswith("z") else weight, shape[0], axis=0)
-        for port, shape in shapes.items()
-    }
-
-
-_PULLS: Mapping[type[Node], Callable[[Any, Wanted, Shapes], Pulled]] = per_op(
-    "what the outputs of a node depend on",
-    {
-        Conv2d: _conv2d,
-        SpikeMaxPool: _pool,
-        Linear: _linear,
-        SpikeMatMul: _spike_mat_mul,
-        MaskedColumnSum: _masked_column_sum,
-        Gate: _gate,
-        HaltingScore: _halting_score,
-        Readout: _readout,
-        BatchNorm: _same,
-        LIF: _same,
-        Integrate: _same,
-        Tokens: _same,
-        Add: _same,
-        HaltAccumulate: _same,
-        Output: _same,
-    },
-    without=(Input,),  # it has no input
-)
+        return {port: values for port, values in node.needs(wanted, shapes).items() if port in shapes}

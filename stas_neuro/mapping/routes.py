@@ -20,10 +20,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stas_neuro.ir import Graph, HaltAccumulate, Node, Phase
+from stas_neuro.ir import Graph, Node, Phase
+from stas_neuro.ir.ops.base import Wanted
 from stas_neuro.mapping.mapping import CoreLocation, Mapping, Piece
 from stas_neuro.mapping.neurons import check_mapping, extent, works_in
-from stas_neuro.mapping.reach import Need, Reach, Wanted, join
+from stas_neuro.mapping.reach import Need, Reach, join
 
 Steps = NDArray[np.int64]
 
@@ -163,7 +164,7 @@ def _sent(graph: Graph, needs: dict[Need, Wanted]) -> Iterator[tuple[Need, Phase
     for need in sorted(needs, key=lambda need: -1 if need.block is None else need.block):
         source = graph.node(need.source)
         phase = _sent_in(graph, source, graph.node(need.receiver))
-        again = phase != source.phase or isinstance(source, HaltAccumulate)
+        again = phase != source.phase or source.traits.sends_if_visited
         key = need.source, phase
         values = needs[need] & ~seen[key] if key in seen else needs[need]
         join(seen, key, values)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from stas_neuro.models.config import ATTENTION_SCALE, ATTENTION_THRESHOLD, THRESHOLD, StasConfig
+from stas_neuro.models.config import (
+    ATTENTION_SCALE,
+    ATTENTION_THRESHOLD,
+    THRESHOLD,
+    StasConfig,
+    per_backbone,
+)
 from stas_neuro.models.lif import LIF, SINGLE_STEP_GAIN, TokenBatchNorm
 
 MASK_LIF = "mask_lif"  # the only LIF of a block whose neurons belong to the image, not to a token
@@ -77,7 +84,7 @@ class Block(nn.Module):
 
     def __init__(self, config: StasConfig) -> None:
         super().__init__()
-        self.spikingformer = config.backbone == "spikingformer"
+        self.backbone = config.backbone
         self.sdsa = config.attention == "sdsa"
         dim, hidden = config.dim, config.hidden
         gain = SINGLE_STEP_GAIN if config.time_steps == 1 else 1.0
@@ -89,15 +96,12 @@ class Block(nn.Module):
             ("fc1", dim, hidden),
             ("fc2", hidden, dim),
         ):
-            biased = not (self.spikingformer and name in "qkv")
+            biased = config.form.qkv_bias or name not in "qkv"
             setattr(self, name, nn.Linear(into, out, bias=biased))
             setattr(self, f"{name}_bn", TokenBatchNorm(out, gain))
         lifs = {name: THRESHOLD for name in ("q", "k", "v")}
         lifs |= {"mask" if self.sdsa else "attn": ATTENTION_THRESHOLD}
-        lifs |= {
-            name: THRESHOLD
-            for name in (("in", "fc1", "fc2") if self.spikingformer else ("proj", "fc1", "fc2"))
-        }
+        lifs |= dict.fromkeys(config.form.block_lifs, THRESHOLD)
         for name, threshold in lifs.items():
             setattr(self, f"{name}_lif", LIF(threshold, config.fire))
         if not self.sdsa:
@@ -108,12 +112,16 @@ class Block(nn.Module):
 
         Updates ``visit.membranes``. Halted tokens of a dense ``x`` must be zero.
         """
-        if self.spikingformer:
-            x = x + self._linear("proj", self._attention(self._lif("in", x, visit), visit), visit)
-            hidden = self._linear("fc1", self._lif("fc1", x, visit), visit)
-            return x + self._linear("fc2", self._lif("fc2", hidden, visit), visit)
+        return _FORWARDS[self.backbone](self, x, visit)
+
+    def _spikformer(self, x: Tensor, visit: Visit) -> Tensor:
         x = x + self._spike("proj", self._attention(x, visit), visit)
         return x + self._spike("fc2", self._spike("fc1", x, visit), visit)
+
+    def _spikingformer(self, x: Tensor, visit: Visit) -> Tensor:
+        x = x + self._linear("proj", self._attention(self._lif("in", x, visit), visit), visit)
+        hidden = self._linear("fc1", self._lif("fc1", x, visit), visit)
+        return x + self._linear("fc2", self._lif("fc2", hidden, visit), visit)
 
     def _attention(self, x: Tensor, visit: Visit) -> Tensor:
         packing = visit.packing
@@ -140,3 +148,8 @@ class Block(nn.Module):
 
     def _spike(self, name: str, x: Tensor, visit: Visit) -> Tensor:
         return self._lif(name, self._linear(name, x, visit), visit)
+
+
+_FORWARDS: Mapping[str, Callable[[Block, Tensor, Visit], Tensor]] = per_backbone(
+    "what a block computes", {"spikformer": Block._spikformer, "spikingformer": Block._spikingformer}
+)

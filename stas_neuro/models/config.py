@@ -7,17 +7,56 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from stas_neuro.errors import InputError
 from stas_neuro.ir.limits import BLOCKS_LIMIT, STEPS_LIMIT
+from stas_neuro.ir.policies import POLICIES
 
-BACKBONES = ("spikformer", "spikingformer")
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """What sets backbones apart, beside the order in which a block's layers compute.
+
+    Parameters
+    ----------
+    lif_first : bool
+        Stages of the stem have their LIF before the convolution (the first one has none), not after it.
+    position : bool
+        A relative-position convolution is added to the stem's tokens.
+    qkv_bias : bool
+        The layers of queries, keys and values have biases.
+    block_lifs : tuple of str
+        Layers of a block that have a LIF, beside those of the attention.
+    """
+
+    lif_first: bool
+    position: bool
+    qkv_bias: bool
+    block_lifs: tuple[str, ...]
+
+
+BACKBONES: Mapping[str, Backbone] = {
+    "spikformer": Backbone(lif_first=False, position=True, qkv_bias=True, block_lifs=("proj", "fc1", "fc2")),
+    "spikingformer": Backbone(
+        lif_first=True, position=False, qkv_bias=False, block_lifs=("in", "fc1", "fc2")
+    ),
+}
+R = TypeVar("R")
+
+
+def per_backbone(what: str, rules: Mapping[str, R]) -> Mapping[str, R]:
+    """Return a table of rules by backbone; TypeError where it lacks one, or has one of no backbone."""
+    if odd := rules.keys() ^ BACKBONES.keys():
+        raise TypeError(f"{what}: {', '.join(sorted(odd))} needs a rule, and to be among BACKBONES")
+    return dict(rules)
+
+
 ATTENTIONS = ("ssa", "sdsa")
 EARLY_STEMS = ("max", "mean", "sum", "learned")
 LATE_STEMS = ("late-max", "late-mean", "late-sum", "late-learned")
 STEMS = ("one-step", *EARLY_STEMS, *LATE_STEMS, "sps")
-ACCUMULATIONS = ("raster", "rectangular", "block", "time", "off")
+ACCUMULATIONS = (*POLICIES, "off")
 READOUTS = ("mean-field", "last-state", "rate")
 FIRES = (">", ">=")
 STEM_STAGES = 4  # spiking convolution stages of both backbones' stems; at most one halving pool each
@@ -141,6 +180,11 @@ class StasConfig:
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes; their numbers if they have no names."""
         return self.classes or tuple(str(index) for index in range(self.num_classes))
+
+    @property
+    def form(self) -> Backbone:
+        """What the backbone is like."""
+        return BACKBONES[self.backbone]
 
     @property
     def pools(self) -> int:

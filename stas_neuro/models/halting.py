@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import Tensor
 
+from stas_neuro.ir import POLICIES, per_policy
 from stas_neuro.models.config import StasConfig
 
 
@@ -20,6 +23,7 @@ class Halting:
 
     def __init__(self, config: StasConfig, like: Tensor) -> None:
         self.config = config
+        self.policy = POLICIES[config.accumulate]
         self.total = torch.zeros_like(like)
         self.live = torch.ones_like(like)
         self.remainder = torch.zeros_like(like)
@@ -30,7 +34,7 @@ class Halting:
 
     def open(self, step: int, block: int) -> Tensor:
         """Return the mask of the tokens that visit ``(step, block)``, both counted from 0."""
-        if block == 0 and self.config.accumulate in ("block", "rectangular"):
+        if block == 0 and not self.policy.carried:
             self.total = torch.zeros_like(self.total)
             self.live = torch.ones_like(self.live)
         self.visits.append(self.live)
@@ -39,29 +43,51 @@ class Halting:
     def visit(self, step: int, block: int, z: Tensor) -> Tensor | None:
         """Update the scores with the output ``z`` (B, N, D) of a visit; return its weights p, if any."""
         config = self.config
-        last_block = block == config.depth - 1
-        last_step = step == config.time_steps - 1
-        if config.accumulate == "time" and not last_block:
+        if block not in self.policy.scored_blocks(config.depth):
             return None
         h = torch.sigmoid(config.alpha * z[..., 0] + config.beta) * self.live
-        if config.accumulate == "rectangular":
-            self._block_totals[block] = self._block_totals[block] + h
-            before = self.total
-            self.total = before + self._block_totals[block]
-            live = self.live
-            self.live = live * (self.total < 1 - config.epsilon)
-            # l_t is the block of this step after which the token halts, or else the last block.
-            closing = live if last_block else live - self.live
-            self.remainder = self.remainder + closing * (1 - before) / config.time_steps
-            return h
-        forced = last_block and (config.accumulate == "block" or last_step)
-        halts = torch.ones_like(h) if forced else (self.total + h >= 1 - config.epsilon).to(h)
+        return _POLICIES[config.accumulate](self, step, block, h)
+
+    def _raster(self, step: int, block: int, h: Tensor) -> Tensor:
+        config = self.config
+        last = step == config.time_steps - 1 and block == config.depth - 1
+        return self._summed_up(h, forced=last)
+
+    def _block(self, step: int, block: int, h: Tensor) -> Tensor:
+        return self._summed_up(h, forced=block == self.config.depth - 1) / self.config.time_steps
+
+    def _rectangular(self, step: int, block: int, h: Tensor) -> Tensor:
+        config = self.config
+        self._block_totals[block] = self._block_totals[block] + h
+        before = self.total
+        self.total = before + self._block_totals[block]
+        live = self.live
+        self.live = live * (self.total < 1 - config.epsilon)
+        # l_t, the last block of this step, is the one after which the token is closed or the blocks end.
+        closing = live if block == config.depth - 1 else live - self.live
+        self.remainder = self.remainder + closing * (1 - before) / config.time_steps
+        return h
+
+    def _summed_up(self, h: Tensor, *, forced: bool) -> Tensor:
+        """Halt where the sum of scores reaches the limit, or everywhere."""
+        halts = torch.ones_like(h) if forced else (self.total + h >= 1 - self.config.epsilon).to(h)
         rest = self.live * halts * (1 - self.total)
         self.remainder = self.remainder + rest
         p = h * (1 - halts) + rest
         self.total = self.total + h
         self.live = self.live * (1 - halts)
-        return p / config.time_steps if config.accumulate == "block" else p
+        return p
+
+
+_POLICIES: Mapping[str, Callable[[Halting, int, int, Tensor], Tensor]] = per_policy(
+    "decisions of torch",
+    {
+        "raster": Halting._raster,
+        "time": Halting._raster,
+        "block": Halting._block,
+        "rectangular": Halting._rectangular,
+    },
+)
 
 
 class Readout:
@@ -98,8 +124,9 @@ class Readout:
         """Return the input of the head, (B, D)."""
         if self.config.readout == "last-state":
             return self._last.mean(1)
-        if self.config.readout == "mean-field" and self.config.accumulate not in ("rectangular", "off"):
-            return self._sum.mean(1)  # raster, block and time weights sum to 1
-        # A weight is 0 only if every score underflowed to 0; the sum is 0, too, then.
+        policy = POLICIES.get(self.config.accumulate)
+        if self.config.readout == "mean-field" and policy is not None and policy.fills != "visit":
+            return self._sum.mean(1)  # weights sum to 1
+        # A weight is 0 where every score underflowed to 0, and then so is the sum.
         weight = torch.where(self._weight == 0, 1, self._weight)
         return (self._sum / weight).mean(1)

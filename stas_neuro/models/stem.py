@@ -41,9 +41,8 @@ class Stem(nn.Module):
     def __init__(self, config: StasConfig) -> None:
         super().__init__()
         self.config = config
-        self.spikingformer = config.backbone == "spikingformer"
         channels = (config.in_channels, *config.stem_channels)
-        if self.spikingformer:
+        if config.form.lif_first:
             channels = (*channels, config.dim)
         for i, (into, out) in enumerate(pairwise(channels)):
             setattr(self, f"conv{i}", nn.Conv2d(into, out, 3, padding=1, bias=False))
@@ -52,7 +51,7 @@ class Stem(nn.Module):
             setattr(self, f"lif{i}", LIF(THRESHOLD, config.fire))
             if self.pools_at(i):
                 setattr(self, f"pool{i}", nn.MaxPool2d(3, stride=2, padding=1))
-        if not self.spikingformer:
+        if config.form.position:
             self.rpe = nn.Conv2d(config.dim, config.dim, 3, padding=1, bias=False)
             self.rpe_bn = _norm(config.dim)
             self.rpe_lif = LIF(THRESHOLD, config.fire)
@@ -64,8 +63,13 @@ class Stem(nn.Module):
 
     @property
     def lif_stages(self) -> range:
-        """Numbers of the stages that have a LIF: 0..3 in Spikformer, 1..4 in Spikingformer."""
-        return range(1, STEM_STAGES + 1) if self.spikingformer else range(STEM_STAGES)
+        """Numbers of the stages that have a LIF: 0..3, where it comes first 1..4."""
+        first = int(self.config.form.lif_first)
+        return range(first, first + STEM_STAGES)
+
+    def conv_after(self, stage: int) -> int:
+        """Number of the convolution that takes what the LIF of a stage sends."""
+        return stage if self.config.form.lif_first else stage + 1
 
     def pools_at(self, stage: int) -> bool:
         """Return whether the LIF of this stage is followed by a halving max-pool."""
@@ -89,10 +93,10 @@ class Stem(nn.Module):
                 x = _per_map(getattr(self, f"pool{i}"), x)
             if i == first and config.stem in EARLY_STEMS:
                 x = self.integrate(x)
-            following = i if self.spikingformer else i + 1
+            following = self.conv_after(i)
             if hasattr(self, f"conv{following}"):
                 x = self._conv(following, x)
-        if not self.spikingformer:
+        if config.form.position:
             rpe = self.rpe_lif(_per_map(self.rpe_bn, _per_map(self.rpe, x)))[0]
             x = x + rpe
         if config.stem in LATE_STEMS:

@@ -5,13 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from stas_neuro.errors import InputError
-from stas_neuro.ir import (
-    Edge,
-    Gate,
-    Graph,
-    Node,
-)
-from stas_neuro.passes.late_decisions import halting_mode
+from stas_neuro.ir import POLICIES, Edge, Gate, Graph, Node
 
 
 @dataclass(frozen=True)
@@ -34,19 +28,19 @@ class ComputeHalted:
 
     def __call__(self, graph: Graph) -> Graph:
         """Return the rewritten graph, of the same stage."""
-        if halting_mode(graph) == "block":
+        if graph.accumulators and not POLICIES[graph.halting].for_good:
             raise InputError(
-                "gating is none, and with halting block a token comes back in the next model step, with "
-                "other membranes if it is computed once it has halted",
+                f"gating is none, and with halting {graph.halting} a token comes back in the next model "
+                "step, with other membranes if it is computed once it has halted",
                 "use the gating silent, or compile with another halting (--accumulate)",
             )
-        if graph.accumulators and (late := graph.accumulators[0].late):
+        if graph.late:
             raise InputError(
-                f"gating is none, and halting decides {late} hardware steps late (pipelined-stale): blocks "
-                "whose halted tokens are computed on do not wait for decisions",
+                f"gating is none, and halting decides {graph.late} hardware steps late (pipelined-stale): "
+                "blocks whose halted tokens are computed on do not wait for decisions",
                 "use the gating silent, or a bundle compiled without --schedule pipelined-stale",
             )
-        gates = {node.name: graph.inputs(node)["x"] for node in graph.of_type(Gate) if _is_token_gate(node)}
+        gates = {node.name: graph.inputs(node)["x"] for node in graph.nodes if node.traits.gates_tokens}
         edges: list[Edge] = []
         added: list[Node] = []
         for edge in graph.edges:
@@ -75,10 +69,6 @@ class ComputeHalted:
         return replace(graph, nodes=(*kept, *added), edges=tuple(edges))
 
 
-def _is_token_gate(node: Node) -> bool:
-    return isinstance(node, Gate) and node.axis == "token"
-
-
 def _mixes(node: Node, edge: Edge) -> bool:
     return edge.dst_port in node.traits.mixes_tokens
 
@@ -86,7 +76,7 @@ def _mixes(node: Node, edge: Edge) -> bool:
 def _mask_of(graph: Graph, name: str) -> Edge | None:
     """Find the mask of the visits in which a node computes; None where it has none."""
     inputs = graph.inputs(name)
-    port = "mask" if _is_token_gate(graph.node(name)) else "alive"
+    port = "mask" if graph.node(name).traits.gates_tokens else "alive"
     if port in inputs:
         return inputs[port]
     found = (_mask_of(graph, edge.src) for edge in inputs.values() if not edge.delay)

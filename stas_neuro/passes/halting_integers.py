@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stas_neuro.errors import InputError
-from stas_neuro.ir import WORD_LIMIT, Array, Graph, HaltingScore, Range, Readout
+from stas_neuro.ir import POLICIES, WORD_LIMIT, Array, Graph, HaltingScore, Range, Readout
 
 SCORE_BITS = 12
 """Bits of a halting score, where the readout's sums leave room for them."""
@@ -88,16 +88,16 @@ def plan_readout(
         When the sums do not fit with the fewest bits of a score.
     """
     tokens, features = graph.types[_last_block(graph, node)].shape
-    mode = graph.accumulators[0].mode if graph.accumulators else "off"
-    weighted = node.mode == "mean-field" and mode != "off"
+    policy = POLICIES.get(graph.halting)
+    weighted = policy is not None and node.mode == "mean-field"
     divides = node.normalise or node.mode == "rate"
 
     def weight(bits: int) -> int:
         """Largest sum of weights of one token."""
-        if not weighted:
+        if policy is None or not weighted:
             return 1 if node.mode == "last-state" else graph.time_steps
-        visits = {"block": graph.time_steps, "rectangular": graph.time_steps * graph.blocks}
-        return (1 << bits) * visits.get(mode, 1)
+        one = 1 << bits
+        return policy.largest_weight(one, [one] * len(graph.accumulators), graph.time_steps)
 
     def room(bits: int) -> int:
         """Largest value of z that fits."""
@@ -125,8 +125,8 @@ def plan_readout(
         while z.magnitude * max(weight(bits), tokens) << divide_bits > WORD_LIMIT:
             divide_bits -= 1
         sums, real = z.times(tokens << divide_bits), real / 2**divide_bits
-    elif weighted:
-        real /= 2**bits * (graph.time_steps if mode == "block" else 1)
+    elif policy is not None and weighted:
+        real /= 2**bits * (graph.time_steps if policy.fills == "step" else 1)
     elif node.mode != "last-state":
         real /= graph.time_steps
     y_shift = 0

@@ -28,6 +28,7 @@ from stas_neuro.ir import (
     FixedHaltingScore,
     FixedInput,
     FixedIntegrate,
+    FixedLateHaltAccumulate,
     FixedLIF,
     FixedLinear,
     FixedMaskedColumnSum,
@@ -42,6 +43,7 @@ from stas_neuro.ir import (
     Integrate,
     IRError,
     Kind,
+    LateHaltAccumulate,
     Linear,
     MaskedColumnSum,
     Node,
@@ -85,6 +87,17 @@ class LayerUnits:
     offset: float
     black: Array | None
     tau: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Integers:
+    """Integers of a layer: `currents` are biases in the unit of membranes, `y` is the range of its output."""
+
+    weight: Array
+    exponents: Array
+    currents: Array
+    bias_exp: int
+    y: Range
 
 
 Key = tuple[str, str]
@@ -182,7 +195,8 @@ class IntegerWalk:
 
     # Layers with weights ------------------------------------------------------------------------------------
 
-    def _synapses(self, node: Synaptic) -> None:
+    def _synapses(self, node: Synaptic) -> _Integers:
+        """Choose the integers of a layer, and say what its output stands for."""
         group = self.groups[node.name]
         if node.name not in self.scales:
             self._scale(group)
@@ -205,24 +219,28 @@ class IntegerWalk:
             bias_exp = _exponent_of(float(np.abs(currents).max()))
         reach = self.reach[self._source(node, "x")]
         y = synaptic_ranges(weight, exponents, np.rint(currents).astype(np.int64), reach)[1]
-        integers: dict[str, Any] = {"weight_bits": options.bits, "bias": True}
-        cls: type[Node] = FixedLinear
-        if isinstance(node, Conv2d):
-            off_core = options.encoding == "bias" and self._source(node, "x") in self.images
-            if off_core:
-                bias_exp = max(bias_exp, _exponent_of(y.magnitude + 1))
-                y = Range(y.low - (1 << bias_exp), y.high)
-            integers |= {"bias_map": bias.shape[1:], "off_core": off_core}
-            cls = FixedConv2d
-        biases = np.clip(np.rint(currents / 2**bias_exp), -BIAS_LIMIT, BIAS_LIMIT)
-        self._emit(
-            cls,
-            node,
-            {"weight": weight, "weight_exp": exponents, "bias": biases},
-            bias_exp=bias_exp,
-            **integers,
-        )
         self._value(node, scale.unit * group.tau, y.with_zero())
+        return _Integers(weight, exponents, currents, bias_exp, y)
+
+    def _linear(self, node: Linear) -> None:
+        self._emit_synapses(FixedLinear, node, self._synapses(node))
+
+    def _conv2d(self, node: Conv2d) -> None:
+        integers = self._synapses(node)
+        off_core = self.options.encoding == "bias" and self._source(node, "x") in self.images
+        if off_core:
+            bias_exp = max(integers.bias_exp, _exponent_of(integers.y.magnitude + 1))
+            y = Range(integers.y.low - (1 << bias_exp), integers.y.high)
+            integers = dataclasses.replace(integers, bias_exp=bias_exp)
+            self.reach[node.name, "y"] = y.with_zero()
+        bias_map = integers.currents.shape[1:]
+        self._emit_synapses(FixedConv2d, node, integers, bias_map=bias_map, off_core=off_core)
+
+    def _emit_synapses(self, cls: type[Node], node: Node, made: _Integers, **more: Any) -> None:
+        biases = np.clip(np.rint(made.currents / 2**made.bias_exp), -BIAS_LIMIT, BIAS_LIMIT)
+        tensors = {"weight": made.weight, "weight_exp": made.exponents, "bias": biases}
+        own = {"weight_bits": self.options.bits, "bias": True, "bias_exp": made.bias_exp}
+        self._emit(cls, node, tensors, **own, **more)
 
     def _misfit(self, node: Node) -> IRError:
         return IRError(
@@ -319,14 +337,19 @@ class IntegerWalk:
 
     # Neurons and what they are fed --------------------------------------------------------------------------
 
-    def _product(self, node: SpikeMatMul | MaskedColumnSum) -> None:
+    def _spike_mat_mul(self, node: SpikeMatMul) -> None:
+        self._product(node, FixedSpikeMatMul, node.scale)
+
+    def _column_sum(self, node: MaskedColumnSum) -> None:
+        self._product(node, FixedMaskedColumnSum, 1.0)
+
+    def _product(self, node: Node, cls: type[Node], scale: float) -> None:
         """Choose the exponent by which counts of coincidences meet the threshold of their LIF exactly."""
         lifs = self.groups[node.name].lifs
         if not lifs:
             raise InputError("its output drives no neurons", "put a LIF behind it")
-        shape = self.graph.types[self._source(node, "k")].shape
-        most = shape[0] * (shape[1] // node.heads if isinstance(node, SpikeMatMul) else 1)
-        lif, scale = lifs[0], node.scale if isinstance(node, SpikeMatMul) else 1.0
+        lif, most = lifs[0], self.graph.types[node.name, "y"].bound
+        assert most is not None  # the largest count, before the scale
         exact = lif.threshold * lif.tau / scale  # the number that reaches the threshold, in a step from rest
         fitting = [e for e in range(8) if lif.tau * (most << (ALIGN + e)) <= self.limit]
         if not fitting:
@@ -338,7 +361,6 @@ class IntegerWalk:
         least = min(self.graph.time_steps - 1, fitting[-1]) if lif.fire == ">=" else 0
         distance = {e: abs(exact * 2**e - round(exact * 2**e)) for e in fitting if e >= least}
         exponent = min(distance, key=lambda e: (round(distance[e], 9), e))
-        cls = FixedSpikeMatMul if isinstance(node, SpikeMatMul) else FixedMaskedColumnSum
         self._emit(cls, node, exponent=exponent)
         self._value(node, scale / 2 ** (exponent + ALIGN), Range(0, most << (exponent + ALIGN)))
 
@@ -407,7 +429,9 @@ class IntegerWalk:
             self._score(score, plan.score_bits)
         for accumulator in self.graph.accumulators:
             limit = math.ceil((1 - accumulator.epsilon) * 2**plan.score_bits)
-            self._emit(FixedHaltAccumulate, accumulator, score_bits=plan.score_bits, limit=limit)
+            late = isinstance(accumulator, LateHaltAccumulate)
+            cls = FixedLateHaltAccumulate if late else FixedHaltAccumulate
+            self._emit(cls, accumulator, score_bits=plan.score_bits, limit=limit)
         names = ("z_shift", "z_limit", "divide_bits", "y_shift")
         self._emit(FixedReadout, node, **{name: getattr(plan, name) for name in names})
         self._value(node, plan.unit, plan.reach)
@@ -439,10 +463,10 @@ _RULES: Mapping[type[Node], Callable[[IntegerWalk, Any], None]] = per_op(
     "the integers of an operation",
     {
         Input: IntegerWalk._input,
-        Conv2d: IntegerWalk._synapses,
-        Linear: IntegerWalk._synapses,
-        SpikeMatMul: IntegerWalk._product,
-        MaskedColumnSum: IntegerWalk._product,
+        Conv2d: IntegerWalk._conv2d,
+        Linear: IntegerWalk._linear,
+        SpikeMatMul: IntegerWalk._spike_mat_mul,
+        MaskedColumnSum: IntegerWalk._column_sum,
         LIF: IntegerWalk._lif,
         Add: IntegerWalk._add,
         Integrate: IntegerWalk._integrate,
@@ -451,6 +475,7 @@ _RULES: Mapping[type[Node], Callable[[IntegerWalk, Any], None]] = per_op(
         Gate: IntegerWalk._as_it_is,
         HaltingScore: IntegerWalk._halting,
         HaltAccumulate: IntegerWalk._halting,
+        LateHaltAccumulate: IntegerWalk._halting,
         Readout: IntegerWalk._readout,
         Output: IntegerWalk._output,
     },

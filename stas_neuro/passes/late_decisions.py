@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from stas_neuro.activity import layers_of
 from stas_neuro.errors import InputError
-from stas_neuro.ir import Graph, HaltAccumulate
+from stas_neuro.ir import (
+    POLICIES,
+    FixedHaltAccumulate,
+    FixedLateHaltAccumulate,
+    Graph,
+    HaltAccumulate,
+    LateHaltAccumulate,
+    Node,
+)
 
 SCHEDULES = ("raster", "pipelined", "pipelined-stale")
 """When model steps start: after the one before; one hardware step apart; the same with late decisions."""
@@ -41,12 +49,14 @@ class DelayDecisions:
 
     def __call__(self, graph: Graph) -> Graph:
         """Return the graph with late decisions, of the same stage."""
-        mode = halting_mode(graph)
-        if mode not in ("raster", "time"):
-            what = f"halting is {mode}, whose decisions are exact when pipelined: there is nothing to delay"
-            raise InputError(what, "use the schedule pipelined")
-        if graph.accumulators[0].late:
-            what = f"decisions are {graph.accumulators[0].late} hardware steps late already"
+        if not (graph.accumulators and POLICIES[graph.halting].may_be_late):
+            raise InputError(
+                f"halting is {graph.halting}, whose decisions are exact when pipelined: there is nothing to "
+                "delay",
+                "use the schedule pipelined",
+            )
+        if graph.late:
+            what = f"decisions are {graph.late} hardware steps late already"
             raise InputError(what, "delay those of the graph it was made from")
         stages = spiking_stages(graph)
         if not 1 <= self.late < stages:
@@ -54,15 +64,15 @@ class DelayDecisions:
             raise InputError(what, f"use 1 to {stages - 1}; without delay the schedule is raster")
         lags = arrival_lags(graph, stages - self.late)
         nodes = (
-            replace(node, late=self.late, lags=lags[node.name]) if isinstance(node, HaltAccumulate) else node
+            self._late(node, lags[node.name]) if isinstance(node, HaltAccumulate) else node
             for node in graph.nodes
         )
         return replace(graph, nodes=tuple(nodes))
 
-
-def halting_mode(graph: Graph) -> str:
-    """Name the halting of a graph, `off` where there is none."""
-    return graph.accumulators[0].mode if graph.accumulators else "off"
+    def _late(self, node: HaltAccumulate, lags: tuple[int, ...]) -> Node:
+        cls = FixedLateHaltAccumulate if isinstance(node, FixedHaltAccumulate) else LateHaltAccumulate
+        attributes = {field.name: getattr(node, field.name) for field in fields(node)}
+        return cls(**attributes, late=self.late, lags=lags)
 
 
 def schedule_decisions(graph: Graph, schedule: str, late: int | None = None) -> Graph:
@@ -93,8 +103,8 @@ def decisions_of(graph: Graph, schedule: str, late: int | None = None) -> DelayD
     if late is not None:
         what = f"in the schedule {schedule} no decision is late, {late} hardware steps are asked for"
         raise InputError(what, "use the schedule pipelined-stale")
-    if schedule == "pipelined" and halting_mode(graph) in ("raster", "time"):
-        what = f"{halting_mode(graph)} halting needs the scores of a model step before the next one can start"
+    if schedule == "pipelined" and graph.accumulators and POLICIES[graph.halting].carried:
+        what = f"{graph.halting} halting needs the scores of a model step before the next one can start"
         raise InputError(what, "use the schedule pipelined-stale, or halting rectangular or block")
     return None
 

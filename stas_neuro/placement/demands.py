@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import ceil, log2
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,29 +10,9 @@ from numpy.typing import NDArray
 from stas_neuro.activity import layers_of
 from stas_neuro.chips import Profile
 from stas_neuro.errors import InputError
-from stas_neuro.ir import (
-    LIF,
-    OPERATIONS,
-    Conv2d,
-    FixedSynaptic,
-    Gate,
-    Graph,
-    HaltAccumulate,
-    HaltingScore,
-    Linear,
-    MaskedColumnSum,
-    Node,
-    Readout,
-    SpikeMatMul,
-    Stage,
-    Synaptic,
-    op_of,
-    per_op,
-)
+from stas_neuro.ir import FixedSynaptic, Graph, Node, Stage
 from stas_neuro.mapping.neurons import neuron_layers, placed_with
 
-EXPONENT_BITS = 4
-"""Bits of the exponent of the power of two, -8..7, that the weights of a feature are multiplied by."""
 DEFAULT_BITS = 8
 """Bits of a weight in a graph that is not quantised."""
 
@@ -120,15 +97,13 @@ def _owner(
 ) -> LayerDemand:
     positions, features = extent
     synapses = np.zeros(positions, dtype=np.int64)
-    demand: dict[str, int] = {"shared_bits": 0, "feature_bits": 0, "head_bits": 0, "head": 0}
+    demand = dict.fromkeys(("shared_bits", "feature_bits", "head_bits", "head"), 0)
     for node in members:
-        if isinstance(node, Synaptic) and not node.off_core:
-            shapes = graph.source_type(graph.inputs(node)["x"]).shape, graph.types[node.name, "y"].shape
-            synapses += node.taps(*shapes) * bits
-            demand["shared_bits"] += node.fan_in * bits
-            demand["feature_bits"] += EXPONENT_BITS
-        for name, value in _MEMORY[op_of(node)](graph, node).items():
-            demand[name] += value
+        entering = {port: graph.source_type(edge).shape for port, edge in graph.inputs(node).items()}
+        memory = node.memory(entering, graph.types[node.name, node.OUTPUTS[0]].shape, bits)
+        synapses += memory.synapse_bits
+        for name in demand:
+            demand[name] += getattr(memory, name)
     return LayerDemand(
         name=owner.name,
         scope=owner.scope,
@@ -138,37 +113,3 @@ def _owner(
         synapse_bits=synapses,
         **demand,
     )
-
-
-def _no_memory(graph: Graph, node: Node) -> Mapping[str, int]:
-    """Return no memory besides weights."""
-    return {}
-
-
-def _spike_mat_mul(graph: Graph, node: SpikeMatMul) -> Mapping[str, int]:
-    """Return the memory for K^T V, or for the spikes of K and V.
-
-    Q(K^T V) stores an integer 0..N for each channel of the head and each feature. (QK^T)V stores the spikes
-    of K of its heads, and the spikes of V of each feature.
-    """
-    tokens, features = graph.types[node.name, "y"].shape
-    head = features // node.heads
-    if node.form == "Q(K^TV)":
-        return {"feature_bits": head * ceil(log2(tokens + 1))}
-    return {"feature_bits": tokens, "head_bits": tokens * head, "head": head}
-
-
-def _masked_column_sum(graph: Graph, node: MaskedColumnSum) -> Mapping[str, int]:
-    """Return the memory to store K and V until both have arrived."""
-    return {"feature_bits": 2 * graph.source_type(graph.inputs(node)["k"]).shape[0]}
-
-
-_MEMORY: Mapping[type[Node], Callable[[Graph, Any], Mapping[str, int]]] = per_op(
-    "memory that an operation takes beside weights",
-    {
-        **dict.fromkeys((Conv2d, Linear, LIF, Gate, HaltingScore, HaltAccumulate, Readout), _no_memory),
-        SpikeMatMul: _spike_mat_mul,
-        MaskedColumnSum: _masked_column_sum,
-    },
-    of=[op for op in OPERATIONS if op.TRAITS.counts_events or op is Gate],
-)

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stas_neuro.ir import Graph
-from stas_neuro.mapping.reach import Reach, Wanted
+from stas_neuro.ir.ops.base import Wanted
+from stas_neuro.mapping.reach import Reach
 from stas_neuro.mapping.routes import merged
 from stas_neuro.placement.demands import LayerDemand
 from stas_neuro.placement.limits import Limits

@@ -13,8 +13,9 @@ from stas_neuro.activity import Activity, ActivityBuilder, builder_for
 from stas_neuro.ir import Graph, HaltingScore, Node, Phase, op_of
 from stas_neuro.mapping import Mapping, works_in
 from stas_neuro.reference.cores import Events, Messages, Standstill, parts_of
-from stas_neuro.reference.counting import COUNTERS, RecordRow
-from stas_neuro.reference.operators import Inputs, Outputs, Values
+from stas_neuro.reference.ops import RULES
+from stas_neuro.reference.ops.base import Inputs, Outputs, Values
+from stas_neuro.reference.rows import RecordRow
 
 
 class Run(Protocol):
@@ -72,7 +73,9 @@ class ActivityCounter:
         if isinstance(node, HaltingScore) and (mask := self._visit_mask(node, step)) is not None:
             inputs = {**inputs, "alive": mask}
         kinds = {port: graph.source_type(edge).kind for port, edge in graph.inputs(node).items()}
-        counted = COUNTERS[op_of(node)](node, inputs, outputs, kinds)
+        count = RULES[op_of(node)].count
+        assert count is not None  # the table has one for what counts events
+        counted = count(node, inputs, outputs, kinds)
         phase = self._counting.phases[node.name]
         # What is computed once for neurons of every step is brought to them in each: the same events again.
         repeated = node.phase == Phase.ONCE and phase != Phase.ONCE

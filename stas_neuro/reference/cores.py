@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stas_neuro.activity import layers_of
-from stas_neuro.ir import LIF, Graph, HaltAccumulate, Phase
+from stas_neuro.ir import Graph, Phase
 from stas_neuro.mapping import Mapping, Route, extent, routes
 from stas_neuro.mapping.neurons import placed_with
-from stas_neuro.reference.counting import Counts, Each, RecordRow, by_position
+from stas_neuro.reference.ops.base import Counts, Each, by_position
+from stas_neuro.reference.rows import RecordRow
 
 _KINDS = {
     "axon_messages": "copies",
@@ -116,7 +117,7 @@ class Messages:
                     yield "input_messages", row, of_row.astype(np.int64)
 
     def _sent(self, route: Route, value: Callable[[str], Each], visits: Visits) -> Each:
-        if isinstance(self._graph.node(route.source), HaltAccumulate):
+        if self._graph.node(route.source).traits.sends_if_visited:
             assert route.block is not None  # it sends for tokens of its own block
             return visits(route.block)[:, :, None]
         sent: Each = by_position(value(route.source)) != 0
@@ -158,7 +159,8 @@ class Standstill:
         for team in self._teams:
             stands = np.logical_and.reduce([_all_halted(alive(layer), part) for layer, part in team])
             for layer, part in team:
-                if isinstance(self._graph.node(layer), LIF):
+                traits = self._graph.node(layer).traits
+                if traits.keeps_neurons and traits.masks_tokens:
                     yield "updates_skipped", part.row, stands * part.values
 
 

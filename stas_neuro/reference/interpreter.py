@@ -11,24 +11,23 @@ from numpy.typing import NDArray
 from stas_neuro.activity import Activity
 from stas_neuro.errors import InputError
 from stas_neuro.ir import (
-    LIF,
     PIXEL_LIMIT,
     FixedOutput,
     Graph,
     HaltAccumulate,
     Input,
-    Integrate,
+    Kind,
     Node,
     Output,
     Phase,
-    Readout,
     Stage,
     neutral,
 )
 from stas_neuro.mapping import Mapping
 from stas_neuro.reference.activity import ActivityCounter, Counting
-from stas_neuro.reference.fixed import FIXED_OPERATORS, Dtype, exact_dtype
-from stas_neuro.reference.operators import OPERATORS, Inputs, NodeContext, Outputs, Values
+from stas_neuro.reference.exact import Dtype, exact_dtype
+from stas_neuro.reference.ops import FIXED_OPERATORS, OPERATORS
+from stas_neuro.reference.ops.base import Inputs, NodeContext, Outputs, Values
 from stas_neuro.trace import Trace
 
 
@@ -204,9 +203,9 @@ class Execution:
         return logits.astype(np.float64) * output.unit if isinstance(output, FixedOutput) else logits
 
     def _in_phase(self, *phases: Phase) -> Iterator[Node]:
-        """Give the nodes to evaluate. Readout gathers during the model steps and answers at their end."""
+        """Give the nodes to evaluate. What gathers during the model steps answers at their end."""
         for node in self.graph.nodes:
-            phase = Phase.STEP if isinstance(node, Readout) else node.phase
+            phase = Phase.STEP if node.traits.gathers else node.phase
             if phase in phases and not isinstance(node, Output):
                 yield node
 
@@ -246,10 +245,12 @@ class Execution:
             self.listener.step_ended(phase, step)
 
     def _record(self, node: Node, context: NodeContext, outputs: Outputs) -> None:
-        if self.record_spikes and isinstance(node, LIF):
-            self.spikes.setdefault(node.name, []).append(outputs["s"].astype(np.uint8))
-        if self.record_states and isinstance(node, LIF | HaltAccumulate):
-            state = context.state["v"] if isinstance(node, LIF) else outputs["total"]
+        if self.record_spikes and node.traits.fires:
+            for port, value in outputs.items():
+                if self.graph.types[node.name, port].kind == Kind.SPIKE:
+                    self.spikes.setdefault(node.name, []).append(value.astype(np.uint8))
+        if self.record_states and (name := node.traits.state):
+            state = outputs[name] if name in outputs else context.state[name]
             self.states.setdefault(node.name, []).append(state.astype(np.int32))
 
     def _frame(self, node: Input, step: int) -> Outputs:
@@ -270,7 +271,7 @@ class Execution:
                 shape = self.graph.types[key].shape
                 return np.full((len(self.images), *shape), neutral(port), self.images.dtype)
             return self.previous[key]
-        if self.graph.types[key].phase == Phase.STEM and not isinstance(node, Integrate):
+        if self.graph.types[key].phase == Phase.STEM and not node.traits.stacks:
             value: Values = self.values[key][step]
             return value
         return self.values[key]

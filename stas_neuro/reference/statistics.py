@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stas_neuro.ir import Array, Conv2d, Graph, Linear, Node, Readout
+from stas_neuro.ir import OPERATIONS, Array, Conv2d, Graph, Linear, Node, Readout, op_of, per_op
 from stas_neuro.passes import Statistics
 from stas_neuro.reference.interpreter import run_reference
-from stas_neuro.reference.operators import Inputs, taps_of
+from stas_neuro.reference.ops.base import Inputs
+from stas_neuro.reference.ops.windows import taps_of
 
 
 @dataclass(frozen=True)
@@ -46,14 +49,8 @@ class _Gathering:
     largest_output: float = 0.0
 
     def take(self, node: Node, inputs: Inputs) -> None:
-        if isinstance(node, Conv2d):
-            # (taps, B, Cin, H', W') to rows of (Cin, taps), which is how a kernel lies in memory
-            windows = np.stack([taps for _, _, taps in taps_of(inputs["x"], node)])
-            rows = windows.transpose(1, 3, 4, 2, 0)
-            self._add(node.name, rows.reshape(-1, node.in_channels * node.kernel**2))
-        elif isinstance(node, Linear):
-            x, alive = inputs["x"], inputs.get("alive")
-            self._add(node.name, (x if alive is None else x[alive != 0]).reshape(-1, node.in_features))
+        if node.traits.stores_weights:
+            self._add(node.name, _ROWS[op_of(node)](node, inputs))
         elif isinstance(node, Readout):
             outputs = (np.abs(value).max() for port, value in inputs.items() if port.startswith("z"))
             self.largest_output = max(self.largest_output, *map(float, outputs))
@@ -62,3 +59,22 @@ class _Gathering:
         count, total, second = self.sums.get(name, (0, 0.0, 0.0))
         if len(rows):
             self.sums[name] = count + len(rows), total + rows.sum(0), second + rows.T @ rows
+
+
+def _conv2d(node: Conv2d, inputs: Inputs) -> Array:
+    # (taps, B, Cin, H', W') to rows of (Cin, taps), which is how a kernel lies in memory
+    windows = np.stack([taps for _, _, taps in taps_of(inputs["x"], node)])
+    rows: Array = windows.transpose(1, 3, 4, 2, 0).reshape(-1, node.in_channels * node.kernel**2)
+    return rows
+
+
+def _linear(node: Linear, inputs: Inputs) -> Array:
+    x, alive = inputs["x"], inputs.get("alive")
+    return (x if alive is None else x[alive != 0]).reshape(-1, node.in_features)
+
+
+_ROWS: Mapping[type[Node], Callable[[Any, Inputs], Array]] = per_op(
+    "what a layer sees of its inputs, (rows, columns of its weights)",
+    {Conv2d: _conv2d, Linear: _linear},
+    of=[op for op in OPERATIONS if op.TRAITS.stores_weights],
+)

@@ -25,6 +25,7 @@ from stas_neuro.ir import (
     FixedHaltingScore,
     FixedInput,
     FixedIntegrate,
+    FixedLateHaltAccumulate,
     FixedLIF,
     FixedLinear,
     FixedMaskedColumnSum,
@@ -41,6 +42,7 @@ from stas_neuro.ir import (
     Tokens,
     neutral,
     per_op,
+    per_policy,
 )
 from stas_neuro.models.config import StasConfig
 from stas_neuro.models.lif import SURROGATE_SLOPE
@@ -230,9 +232,9 @@ class _Pass:
         by_phase: dict[Phase, list[Node]] = {phase: [] for phase in Phase}
         for node in graph.nodes:
             # The readout gathers during the steps, and has its output at their end.
-            by_phase[Phase.STEP if isinstance(node, FixedReadout) else node.phase].append(node)
+            by_phase[Phase.STEP if node.traits.gathers else node.phase].append(node)
         entry = by_phase[Phase.ONCE]
-        integrated = next((i for i, node in enumerate(entry) if isinstance(node, FixedIntegrate)), len(entry))
+        integrated = next((i for i, node in enumerate(entry) if node.traits.stacks), len(entry))
         self._all(entry[:integrated])
         for self.step in range(graph.time_steps if by_phase[Phase.STEM] else 0):
             self._all(by_phase[Phase.STEM])
@@ -261,7 +263,7 @@ class _Pass:
     def _input(self, node: Node, port: str) -> Tensor:
         edge = self.graph.inputs(node)[port]
         key = edge.src, edge.src_port
-        if isinstance(node, FixedIntegrate):
+        if node.traits.stacks:
             return torch.stack(self.stem[key])
         if edge.delay:
             if self.step == 0:
@@ -333,15 +335,28 @@ class _Pass:
     def _accumulate(self, node: FixedHaltAccumulate, inputs: Inputs) -> State:
         h = inputs["score"]
         alive, total = inputs.get("alive", torch.ones_like(h)), inputs.get("total", torch.zeros_like(h))
-        one = 1 << node.score_bits
         self.masks.append(alive)
-        if node.mode == "rectangular":
-            state = self.state.setdefault(node.name, {"column": torch.zeros_like(h)})
-            state["column"] = state["column"] + alive * h
-            total = total + state["column"]
-            self.ponder = self.ponder + alive.mean()
-            return {"alive": alive * (total < node.limit), "total": total, "p": alive * h}
-        forced = node.last_block and (self.step == self.graph.time_steps - 1 or node.mode == "block")
+        return _POLICIES[node.mode](self, node, h, alive, total)
+
+    def _rectangular(self, node: FixedHaltAccumulate, h: Tensor, alive: Tensor, total: Tensor) -> State:
+        state = self.state.setdefault(node.name, {"column": torch.zeros_like(h)})
+        state["column"] = state["column"] + alive * h
+        total = total + state["column"]
+        self.ponder = self.ponder + alive.mean()
+        return {"alive": alive * (total < node.limit), "total": total, "p": alive * h}
+
+    def _raster(self, node: FixedHaltAccumulate, h: Tensor, alive: Tensor, total: Tensor) -> State:
+        forced = node.last_block and self.step == self.graph.time_steps - 1
+        return self._summed_up(node, h, alive, total, forced=forced)
+
+    def _block(self, node: FixedHaltAccumulate, h: Tensor, alive: Tensor, total: Tensor) -> State:
+        return self._summed_up(node, h, alive, total, forced=node.last_block)
+
+    def _summed_up(
+        self, node: FixedHaltAccumulate, h: Tensor, alive: Tensor, total: Tensor, *, forced: bool
+    ) -> State:
+        """Halt where the sum of scores reaches the limit, or everywhere."""
+        one = 1 << node.score_bits
         halts = torch.ones_like(h) if forced else (total + h >= node.limit).to(h)
         rest = alive * halts * (one - total)
         self.ponder = self.ponder + (alive + rest / one).mean()
@@ -385,6 +400,15 @@ class _Pass:
         return {"x": inputs["x"] * node.unit}
 
 
+_POLICIES: Mapping[str, Callable[[_Pass, FixedHaltAccumulate, Tensor, Tensor, Tensor], State]] = per_policy(
+    "decisions in training with integers",
+    {
+        "raster": _Pass._raster,
+        "time": _Pass._raster,
+        "block": _Pass._block,
+        "rectangular": _Pass._rectangular,
+    },
+)
 _OPERATORS: Mapping[type[Node], Callable[[Any, Any, Inputs], State]] = per_op(
     "operators of training with integers",
     {
@@ -405,4 +429,5 @@ _OPERATORS: Mapping[type[Node], Callable[[Any, Any, Inputs], State]] = per_op(
         FixedOutput: _Pass._logits,
     },
     of=QUANTISED,
+    without=(FixedLateHaltAccumulate,),  # decisions are delayed after training
 )

@@ -43,7 +43,7 @@ def torch_side(
     """
     if not isinstance(network, Bundle | Graph):
         return network
-    if graph.accumulators and graph.accumulators[0].late:
+    if graph.late:
         what = "it has no late halting decisions, which the schedule pipelined-stale requires"
         if model is not None:
             raise InputError(f"torch cannot run the network: {what}", "verify it without a model")

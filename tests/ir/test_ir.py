@@ -518,7 +518,7 @@ def test_foreign_nodes_are_refused():
     class Dropout(Add):
         pass
 
-    with pytest.raises(IRError, match="is no node of the IR; the nodes are Input, Conv2d"):
+    with pytest.raises(IRError, match="is no node of the IR; the nodes are Add, BatchNorm, Conv2d"):
         plus(build(Recipe()), nodes=(Dropout(name="drop", **SCORED),))
 
 

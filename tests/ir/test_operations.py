@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import pytest
+from sanafe_oracle.support import _CANNOT
+from support.ir_random import Recipe, build
+from support.paths import ROOT
 
 from stas_neuro.ir import (
     OPERATIONS,
@@ -19,8 +23,9 @@ from stas_neuro.ir import (
     op_of,
     per_op,
 )
-from stas_neuro.ir.ops import INTEGER_TWINS, NODE_TYPES, WITHOUT_INTEGERS
+from stas_neuro.ir.ops import FLOAT_OF, NODE_TYPES
 from stas_neuro.ir.ops.base import Traits
+from stas_neuro.passes import DelayDecisions
 
 
 def test_a_table_without_an_operation_names_it() -> None:
@@ -57,18 +62,49 @@ def test_an_operation_without_traits_or_a_type_rule_cannot_be_defined() -> None:
         class Untyped(Node):
             TRAITS: ClassVar[Traits] = Conv2d.TRAITS
 
+    needed = ("TRAITS", "infer", "needs", "memory")
+    for rule in needed:
+        others = {name: getattr(Conv2d, name) for name in needed if name != rule}
+        with pytest.raises(TypeError, match=f"operation Half lacks {rule}"):
+            type("Half", (Node,), others)
+
     with pytest.raises(TypeError, match="needs_program"):
         Traits(**{field.name: False for field in fields(Traits) if field.name != "needs_program"})  # type: ignore[arg-type]
 
 
 def test_every_operation_is_listed_with_its_integers() -> None:
-    assert set(NODE_TYPES.values()) == {*OPERATIONS, *INTEGER_TWINS}
-    assert {op_of_type(cls) for cls in QUANTISED} == set(OPERATIONS) - set(WITHOUT_INTEGERS)
+    assert set(NODE_TYPES.values()) == {*OPERATIONS, *FLOAT_OF}
+    assert {op_of_type(cls) for cls in QUANTISED} == {op for op in OPERATIONS if not op.FOLDED_AWAY}
     assert all(issubclass(cls, op_of_type(cls)) for cls in QUANTISED)
 
 
 def op_of_type(cls: type[Node]) -> type[Node]:
     return op_of(cls.__new__(cls))
+
+
+FOLDED = {op.__name__ for op in OPERATIONS if not op.FOLDED_AWAY}
+
+
+def test_random_graphs_have_every_operation() -> None:
+    raster = build(Recipe(stem="max"))
+    graphs = (raster, build(Recipe(sdsa=True)), DelayDecisions(1)(raster))
+    assert {type(node) for graph in graphs for node in graph.nodes} == set(OPERATIONS)
+
+
+def test_the_documents_name_every_operation() -> None:
+    integers = (ROOT / "docs" / "integer.md").read_text()
+    rows = " ".join(re.findall(r"^\| ([A-Z][\w, ]+) \|", integers, re.M))
+    ends = {"Output"}  # its unit is told in the text
+    assert not [name for name in FOLDED - ends if not re.search(rf"\b{name}\b", rows)]
+    records = (ROOT / "docs" / "activity.md").read_text()
+    counted = {op.record_kind() for op in OPERATIONS if op.TRAITS.counts_events}
+    assert not [kind for kind in counted if f"`{kind}`" not in records]
+
+
+def test_sanafe_is_asked_about_every_operation() -> None:
+    # It can express layers, neurons and the order of tokens; what comes after the model steps is not asked.
+    expressed = {"Conv2d", "Linear", "LIF", "Tokens", "Input", "Readout", "Output"}
+    assert _CANNOT.keys() | expressed == FOLDED and not _CANNOT.keys() & expressed
 
 
 def test_a_gate_answers_by_its_axis() -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from stas_neuro.exporters.lava.run import run_lava
 from stas_neuro.frontend.torch_model import lower
+from stas_neuro.ir import POLICIES
 from stas_neuro.models.block import Visit
 from stas_neuro.models.config import ACCUMULATIONS, READOUTS, STEMS, StasConfig
 from stas_neuro.models.halting import Halting
@@ -24,7 +25,7 @@ from stas_neuro.models.stas import Output, StasModel
 from stas_neuro.passes import FoldBatchNorm
 from stas_neuro.reference import run_reference
 
-HALTING = ACCUMULATIONS[:4]
+HALTING = tuple(POLICIES)
 Array = NDArray[np.float64]
 
 

@@ -16,7 +16,16 @@ from support.late_decisions_oracle import arrivals, weights_in_raster_order
 
 from stas_neuro.bundle import Provenance, load_bundle, save_bundle
 from stas_neuro.errors import InputError
-from stas_neuro.ir import Array, FixedHaltAccumulate, Graph, HaltAccumulate, IRError, Node, Readout
+from stas_neuro.ir import (
+    Array,
+    FixedHaltAccumulate,
+    Graph,
+    HaltAccumulate,
+    IRError,
+    LateHaltAccumulate,
+    Node,
+    Readout,
+)
 from stas_neuro.ir.text import parse_graph, print_graph
 from stas_neuro.passes import (
     DelayDecisions,
@@ -161,7 +170,9 @@ def test_scores_that_are_all_in_time_give_raster_halting(recipe: Recipe, seed: i
 def with_lags(graph: Graph, lag: int) -> Graph:
     count = len(graph.accumulators)
     nodes = (
-        dataclasses.replace(node, late=1, lags=(lag,) * count) if isinstance(node, HaltAccumulate) else node
+        LateHaltAccumulate(**vars(node), late=1, lags=(lag,) * count)
+        if isinstance(node, HaltAccumulate)
+        else node
         for node in graph.nodes
     )
     return dataclasses.replace(graph, nodes=tuple(nodes))
@@ -194,7 +205,7 @@ def test_delaying_and_quantising_commute(halting: str) -> None:
     graph = build(dataclasses.replace(HALTING_APART, halting=halting))
     delayed = run_passes(graph, [DelayDecisions(4), Quantise()])
     assert delayed == run_passes(graph, [Quantise(), DelayDecisions(4)])
-    assert delayed.accumulators[0].late == 4
+    assert delayed.late == 4
     trace = run_reference(delayed, pixels_for(delayed, 2))
     assert trace.activity.late == 4
 
@@ -266,17 +277,13 @@ def changed(graph: Graph, name: str, **attributes: Any) -> Graph:
         ("raster", {"lags": (0, -1, 0)}, "lags is (0, -1, 0)"),
         ("raster", {"lags": (0, 1.5, 0)}, "a tuple of int"),
         ("raster", {"late": -1}, "late is -1"),
-        ("time", {"late": 0}, "has 1 lags with late 0"),
-        ("time", {"late": 0, "lags": ()}, ""),
+        ("time", {"late": 0}, "late is 0; it must be at least 1"),
         ("time", {"mode": "raster"}, "mode raster with 3 blocks"),
     ],
 )
 def test_the_ir_refuses_odd_lags(halting: str, attributes: dict[str, Any], what: str) -> None:
     delayed = DelayDecisions(2)(build(dataclasses.replace(HALTING_APART, halting=halting)))
     last = delayed.accumulators[-1].name
-    if not what:
-        assert changed(delayed, last, **attributes).accumulators[0].late == 0
-        return
     with pytest.raises(IRError) as caught:
         changed(delayed, last, **attributes)
     assert what in f"{caught.value.what}; {caught.value.remedy}"
@@ -285,7 +292,14 @@ def test_the_ir_refuses_odd_lags(halting: str, attributes: dict[str, Any], what:
 def test_other_modes_have_no_late_decisions() -> None:
     graph = build(dataclasses.replace(HALTING_APART, halting="block", blocks=1))
     with pytest.raises(IRError, match="late is 1 in mode block"):
-        changed(graph, "halt0", late=1, lags=(0,))
+        with_lags(graph, 0)
+
+
+def test_accumulators_are_late_alike() -> None:
+    graph, delayed = build(HALTING_APART), DelayDecisions(2)(build(HALTING_APART))
+    nodes = (delayed.node(node.name) if node.name == "halt0" else node for node in graph.nodes)
+    with pytest.raises(IRError, match="late is 0, that of halt0 is 2"):
+        dataclasses.replace(graph, nodes=tuple(nodes))
 
 
 def test_totals_of_late_decisions_have_a_proved_bound() -> None:

@@ -33,7 +33,7 @@ from stas_neuro.ir import (
     membrane_range,
 )
 from stas_neuro.reference import interpreter, run_reference
-from stas_neuro.reference.fixed import exact_dtype
+from stas_neuro.reference.exact import exact_dtype
 
 
 @settings(max_examples=40)

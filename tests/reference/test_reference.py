@@ -28,7 +28,8 @@ from stas_neuro.ir import (
     SpikeMaxPool,
 )
 from stas_neuro.reference import run_reference
-from stas_neuro.reference.operators import OPERATORS, NodeContext
+from stas_neuro.reference.ops import OPERATORS
+from stas_neuro.reference.ops.base import NodeContext
 from stas_neuro.trace import Trace
 
 AT = {"name": "n", "phase": Phase.STEP, "scope": "s"}

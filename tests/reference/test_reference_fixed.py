@@ -33,8 +33,8 @@ from stas_neuro.ir import (
 )
 from stas_neuro.passes import Quantise
 from stas_neuro.reference import run_reference
-from stas_neuro.reference.fixed import FIXED_OPERATORS
-from stas_neuro.reference.operators import NodeContext
+from stas_neuro.reference.ops import FIXED_OPERATORS
+from stas_neuro.reference.ops.base import NodeContext
 from stas_neuro.trace import Trace
 
 AT: Any = {"name": "n", "phase": Phase.STEP, "scope": "s"}

@@ -25,6 +25,7 @@ _CANNOT = {
     "Gate": "gates values, nothing there can",
     "HaltingScore": "looks a score up, no unit has tables",
     "HaltAccumulate": "decides on halting, no unit can",
+    "LateHaltAccumulate": "decides on halting, no unit can",
     "SpikeMaxPool": "is an OR of spikes in the step of its input, a neuron would take a step more",
     "Integrate": "waits for all steps, neurons send in each",
     "Add": "sums two values, spikes in one place arrive as one",

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from stas_neuro.ir import (
     LIF,
+    POLICIES,
     Add,
     Array,
     BatchNorm,
@@ -35,7 +36,7 @@ from stas_neuro.ir import (
     Tokens,
 )
 
-HALTING = ("off", "raster", "rectangular", "block", "time")
+HALTING = ("off", *POLICIES)
 READOUTS = ("mean-field", "last-state", "rate")
 STEMS = (
     "one-step",

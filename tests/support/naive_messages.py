@@ -9,6 +9,8 @@ import numpy as np
 
 from stas_neuro.ir import (
     LIF,
+    Add,
+    BatchNorm,
     Conv2d,
     Edge,
     Gate,
@@ -20,6 +22,7 @@ from stas_neuro.ir import (
     Linear,
     MaskedColumnSum,
     Node,
+    Output,
     Phase,
     Readout,
     SpikeMatMul,
@@ -241,5 +244,7 @@ def _spread(graph: Graph, node: Node, port: str, mark: Any) -> Any:
         case Readout():
             features = graph.types[node.name, "y"].shape[0]
             return mark.sum(axis=0) if port.startswith("z") else np.full(features, mark.sum())
-        case _:
+        case Add() | BatchNorm() | Gate() | HaltAccumulate() | Integrate() | LIF() | Output():
             return mark
+        case _:
+            raise TypeError(f"{type(node).__name__} needs a case here")

@@ -23,10 +23,13 @@ from stas_neuro.exporters.lava.processes.base import (
 from stas_neuro.exporters.lava.processes.halting import (
     HaltAccumulate,
     HaltingScore,
+    LateHaltAccumulate,
     PyHaltAccumulateModelFixed,
     PyHaltAccumulateModelFloat,
     PyHaltingScoreModelFixed,
     PyHaltingScoreModelFloat,
+    PyLateHaltAccumulateModelFixed,
+    PyLateHaltAccumulateModelFloat,
 )
 from stas_neuro.exporters.lava.processes.neurons import (
     LIF,
@@ -74,6 +77,11 @@ _FORMS = ir.per_op(
         ir.Gate: (Gate, PyGateModel, PyGateModel),
         ir.HaltingScore: (HaltingScore, PyHaltingScoreModelFloat, PyHaltingScoreModelFixed),
         ir.HaltAccumulate: (HaltAccumulate, PyHaltAccumulateModelFloat, PyHaltAccumulateModelFixed),
+        ir.LateHaltAccumulate: (
+            LateHaltAccumulate,
+            PyLateHaltAccumulateModelFloat,
+            PyLateHaltAccumulateModelFixed,
+        ),
         ir.Readout: (Readout, PyReadoutModelFloat, PyReadoutModelFixed),
         ir.Output: (Output, PyOutputModel, PyOutputModel),
     },

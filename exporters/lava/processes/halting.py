@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from stas_neuro.exporters.lava.lava_api import CPU, LoihiProtocol, implements, requires, tag
+from stas_neuro.exporters.lava.policies import POLICIES, Accumulator, Visit
 from stas_neuro.exporters.lava.processes.base import NodeModel, NodeProcess
 from stas_neuro.ir import Array
 
@@ -61,33 +62,36 @@ class HaltAccumulate(NodeProcess):
     raster sums over all visits in time-major order, block within a step, time over the last block of each
     step, and rectangular over earlier steps and lower blocks, of which it keeps its own column.
     Fixed: 2^score_bits for 1, `limit` for 1 - epsilon, and p of mode block is not divided by T.
-    Where decisions are late, total (T*A, N) are the scores of the last T visits of A accumulators, the newest
-    last; alive rests on those that have arrived by `lags`, p on all.
+    """
+
+
+class LateHaltAccumulate(NodeProcess):
+    """As `HaltAccumulate` of raster and time, with late decisions.
+
+    total (T*A, N) are the scores of the last T visits of A accumulators, the newest last; alive rests on
+    those that have arrived by `lags`, p on all.
     """
 
 
 class HaltAccumulateModel(NodeModel):
     """Its record "visits" bool (B, T, N) is the mask that the visit ran under, "states" are the totals."""
 
-    one: float
-    limit: float
-
     def _setup(self) -> None:
         tokens = self.inlets["score"].shape
-        self.mode = self.node.mode
-        self.column = np.zeros(tokens, self.dtype)
+        self.accumulator = self._accumulator(np.zeros(tokens, self.dtype))
         self.visits = np.zeros((self.run_spec.images, self.window.steps, *tokens), np.bool_)
         self.record["visits"] = self.visits
         if self.run_spec.record_states:
             shape = *self.visits.shape[:2], *self.outlets["total"]
             self.record["states"] = np.zeros(shape, self.dtype)
         self.open_alive, self.open_total = np.ones(tokens, self.dtype), np.zeros(tokens, self.dtype)
-        lags = np.array(self.node.lags, np.int64)
-        model_steps_ago = np.arange(self.window.steps)[::-1]
-        self.arrived = (model_steps_ago[:, None] >= lags).reshape(-1, 1)
+
+    def _accumulator(self, column: Array) -> Accumulator:
+        """Give the constants of its arithmetic."""
+        raise NotImplementedError
 
     def _reset(self) -> None:
-        self.column[...] = 0
+        self.accumulator.column[...] = 0
 
     def _compute(
         self, score: Array, alive: Array | None = None, total: Array | None = None
@@ -95,69 +99,80 @@ class HaltAccumulateModel(NodeModel):
         alive = self.open_alive if alive is None else alive
         total = self.open_total if total is None else total
         self.visits[self.now.image, self.now.step] = alive
-        sent = self._visit(score, alive, total)
+        sent = self._decide(Visit(score, alive, total, self.last_step))
         if "states" in self.record:
             self.record["states"][self.now.image, self.now.step] = sent["total"]
         return sent
 
-    def _visit(self, score: Array, alive: Array, total: Array) -> dict[str, Array]:
-        if len(self.arrived):
-            return self._late_visit(score, alive, total)
-        if self.mode == "rectangular":
-            weight = alive * score
-            self.column += weight
-            summed = total + self.column
-            return {"alive": alive * (summed < self.limit), "total": summed, "p": weight}
-        halts = np.ones_like(score) if self._forced else (total + score >= self.limit).astype(self.dtype)
-        weight = self._weight(alive * np.where(halts > 0, self.one - total, score))
-        return {"alive": alive * (1 - halts), "total": total + alive * score, "p": weight}
+    def _decide(self, visit: Visit) -> dict[str, Array]:
+        return POLICIES[self.node.mode](self.accumulator, visit)
 
-    def _late_visit(self, score: Array, alive: Array, scores: Array) -> dict[str, Array]:
-        """Decide with what has arrived; visits after the one that fills the sum weigh nothing."""
-        # A cumulative sum adds row after row: in raster order, on which the rounding of floats hangs.
-        filled = scores.cumsum(axis=0, dtype=self.dtype)[-1]
-        scores = np.vstack([scores[1:], alive * score])
-        known = (scores * self.arrived).cumsum(axis=0, dtype=self.dtype)[-1]
-        rest = np.where(filled >= self.limit, 0, self.one - filled)
-        open_after = (filled + score < self.limit) & (not self._forced)
-        return {
-            "alive": ((known < self.limit) & (not self._forced)).astype(self.dtype),
-            "total": scores,
-            "p": alive * np.where(open_after, score, rest),
-        }
 
-    def _weight(self, p: Array) -> Array:
-        raise NotImplementedError
+class FloatAccumulator(HaltAccumulateModel):
+    """Scores are in 0..1."""
 
-    @property
-    def _forced(self) -> bool:
-        """The very last visit always halts; accumulation within a step ends with each step."""
-        return bool(self.node.last_block and (self.mode == "block" or self.last_step))
+    def _accumulator(self, column: Array) -> Accumulator:
+        limit = 1.0 - self.node.epsilon
+        return Accumulator(1.0, limit, self.node.last_block, self.window.steps, column)
+
+
+class FixedAccumulator(HaltAccumulateModel):
+    """Scores are in 0..2^score_bits."""
+
+    def _accumulator(self, column: Array) -> Accumulator:
+        one = 1 << self.node.score_bits
+        return Accumulator(one, self.node.limit, self.node.last_block, 1, column)
 
 
 @implements(proc=HaltAccumulate, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("floating_pt")
-class PyHaltAccumulateModelFloat(HaltAccumulateModel):
-    """Scores are in 0..1."""
-
-    def _setup(self) -> None:
-        super()._setup()
-        self.one, self.limit = 1.0, 1.0 - self.node.epsilon
-
-    def _weight(self, p: Array) -> Array:
-        return p / self.window.steps if self.mode == "block" else p
+class PyHaltAccumulateModelFloat(FloatAccumulator):
+    """Decides in raster order."""
 
 
 @implements(proc=HaltAccumulate, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
-class PyHaltAccumulateModelFixed(HaltAccumulateModel):
-    """Scores are in 0..2^score_bits."""
+class PyHaltAccumulateModelFixed(FixedAccumulator):
+    """Decides in raster order."""
+
+
+class LateDecisions(HaltAccumulateModel):
+    """Decides with what has arrived."""
 
     def _setup(self) -> None:
         super()._setup()
-        self.one, self.limit = 1 << self.node.score_bits, self.node.limit
+        model_steps_ago = np.arange(self.window.steps)[::-1]
+        lags = np.array(self.node.lags, np.int64)
+        self.arrived = (model_steps_ago[:, None] >= lags).reshape(-1, 1)
 
-    def _weight(self, p: Array) -> Array:
-        return p
+    def _decide(self, visit: Visit) -> dict[str, Array]:
+        """Visits after the one that fills the sum weigh nothing."""
+        score, alive, scores, limit = visit.score, visit.alive, visit.total, self.accumulator.limit
+        ends = self.accumulator.last_block and visit.last_step
+        # A cumulative sum adds row after row: in raster order, on which the rounding of floats hangs.
+        filled = scores.cumsum(axis=0, dtype=self.dtype)[-1]
+        scores = np.vstack([scores[1:], alive * score])
+        known = (scores * self.arrived).cumsum(axis=0, dtype=self.dtype)[-1]
+        rest = np.where(filled >= limit, 0, self.accumulator.one - filled)
+        open_after = (filled + score < limit) & (not ends)
+        return {
+            "alive": ((known < limit) & (not ends)).astype(self.dtype),
+            "total": scores,
+            "p": alive * np.where(open_after, score, rest),
+        }
+
+
+@implements(proc=LateHaltAccumulate, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class PyLateHaltAccumulateModelFloat(LateDecisions, FloatAccumulator):
+    """Decides late."""
+
+
+@implements(proc=LateHaltAccumulate, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PyLateHaltAccumulateModelFixed(LateDecisions, FixedAccumulator):
+    """Decides late."""

@@ -11,7 +11,8 @@ import numpy as np
 from stas_neuro.activity import Activity, ActivityBuilder, Layer, step_labels
 from stas_neuro.ir import Array
 
-from .lower import IMAGE, StockNetwork
+from .lower import StockNetwork
+from .lowering import IMAGE
 from .netlist import Graded, Lif, NeuronGroup, Pipeline, Product, Source, Synapses
 
 _KINDS = {Graded: "GradedVec", Product: "ProdNeuron"}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from stas_neuro.ir import Array, FixedHaltAccumulate, FixedHaltingScore, Graph, Node, Range
 
-from .netlist import Graded, Lif, Netlist, Signal, Wire, one_to_one, to_all, weighted
+from .netlist import Graded, Lif, Netlist, NeuronGroup, Signal, Wire, one_to_one, to_all, weighted
 from .units import unit_of
 
 
@@ -34,36 +35,32 @@ class Halting:
         assert isinstance(score, FixedHaltingScore)
         if node.last_block:
             return None
-        name, scope = node.name, node.scope
         tokens = len(z.index)
         scored = self._score(score, z, alive or Signal(self.go.group, np.repeat(self.go.index, tokens)))
         reached = scored + (one_to_one(self.below) if self.below else [])
-        largest = int(self.graph.tensor(score, "table").max())
-        if node.mode == "block":
-            opened = self.netlist.threshold(
-                f"{name}.alive",
-                tokens,
-                [*to_all(self.go, np.full(tokens, node.limit)), *_negative(reached)],
-                scope,
-            )
-        else:
-            # It sums over the steps until it fires, once it has halts its token for the rest of the image.
-            crossed = Lif(0, node.limit - 1, np.zeros(tokens, np.int64), 0, "image")
-            halts = self.netlist.add(f"{name}.halts", crossed, tokens, reached, scope)
-            stops = one_to_one(Signal(halts, np.arange(tokens)), weight=2)
-            opened = self.netlist.threshold(
-                f"{name}.alive",
-                tokens,
-                [*to_all(self.first, np.ones(tokens, np.int64)), *_negative(stops)],
-                scope,
-                latch=1,
-            )
+        form = HALTING_FORMS[node.mode]
+        opened = form.opened(self, node, reached, tokens)
         following = self.graph.accumulators[self.graph.accumulators.index(node) + 1]
         if not following.last_block:
-            reach = Range(0, node.limit + largest) if node.mode == "block" else None
-            total = self.netlist.add(f"{name}.total", Graded(), tokens, reached, scope, reach=reach)
+            largest = int(self.graph.tensor(score, "table").max())
+            reach = Range(0, node.limit + largest) if form.stops_at_limit else None
+            total = self.netlist.add(f"{node.name}.total", Graded(), tokens, reached, node.scope, reach=reach)
             self.below = Signal(total, np.arange(tokens))
         return Signal(opened, np.arange(tokens))
+
+    def block(self, node: FixedHaltAccumulate, reached: list[Wire], tokens: int) -> NeuronGroup:
+        """Open the next block while the sum of this step is below the limit."""
+        wires = [*to_all(self.go, np.full(tokens, node.limit)), *_negative(reached)]
+        return self.netlist.threshold(f"{node.name}.alive", tokens, wires, node.scope)
+
+    def rectangular(self, node: FixedHaltAccumulate, reached: list[Wire], tokens: int) -> NeuronGroup:
+        """Sum over the steps until the limit, which halts a token for the rest of the image."""
+        name, scope = node.name, node.scope
+        crossed = Lif(0, node.limit - 1, np.zeros(tokens, np.int64), 0, "image")
+        halts = self.netlist.add(f"{name}.halts", crossed, tokens, reached, scope)
+        stops = one_to_one(Signal(halts, np.arange(tokens)), weight=2)
+        wires = [*to_all(self.first, np.ones(tokens, np.int64)), *_negative(stops)]
+        return self.netlist.threshold(f"{name}.alive", tokens, wires, scope, latch=1)
 
     def _score(self, score: FixedHaltingScore, z: Signal, alive: Signal) -> list[Wire]:
         """Wire a visited token's score: that of z = 0 by its alive spike, then a step for each z between.
@@ -100,3 +97,35 @@ class Halting:
 
 def _negative(wires: list[Wire]) -> list[Wire]:
     return [replace(wire, weights=-wire.weights) for wire in wires]
+
+
+def _scores_themselves(node: FixedHaltAccumulate, alive: Array, h: Array, before: Array) -> Array:
+    weights: Array = alive * h
+    return weights
+
+
+def _rest_of_one(node: FixedHaltAccumulate, alive: Array, h: Array, before: Array) -> Array:
+    halts = (before + h >= node.limit) | node.last_block
+    weights: Array = alive * np.where(halts, (1 << node.score_bits) - before, h)
+    return weights
+
+
+@dataclass(frozen=True)
+class HaltingForm:
+    """How stock processes express a halting policy.
+
+    `opened` makes the neurons of the next block's mask. `weights` is what the host gives visits: p (B, T, N)
+    of alive, h and the sum of the scores before, all such. `stops_at_limit` tells whether no token's sum goes
+    on once it has reached the limit.
+    """
+
+    opened: Callable[[Halting, FixedHaltAccumulate, list[Wire], int], NeuronGroup]
+    weights: Callable[[FixedHaltAccumulate, Array, Array, Array], Array]
+    stops_at_limit: bool
+
+
+HALTING_FORMS: Mapping[str, HaltingForm] = {
+    "block": HaltingForm(Halting.block, _rest_of_one, stops_at_limit=True),
+    "rectangular": HaltingForm(Halting.rectangular, _scores_themselves, stops_at_limit=False),
+}
+"""Of the policies that have one; others are refused."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from stas_neuro.ir import (
-    OPERATIONS,
     Array,
     Conv2d,
     FixedConv2d,
@@ -16,13 +14,8 @@ from stas_neuro.ir import (
     FixedMaskedColumnSum,
     FixedSpikeMatMul,
     Graph,
-    Linear,
-    MaskedColumnSum,
     Node,
-    SpikeMatMul,
     SpikeMaxPool,
-    op_of,
-    per_op,
 )
 
 from .netlist import Graded, Netlist, Signal, Wire, one_to_one, weighted
@@ -44,10 +37,6 @@ class Layers:
 
     graph: Graph
     netlist: Netlist
-
-    def drive(self, node: Node, **inputs: Signal) -> Drive:
-        """Give the drive of any layer."""
-        return _LAYERS[op_of(node)](self, node, **inputs)
 
     def conv2d(self, node: FixedConv2d, x: Signal) -> Drive:
         """A convolution: every pair of output and input neuron has a synapse of its own."""
@@ -173,15 +162,3 @@ def window(
     places = np.broadcast_arrays(y * out[1] + x, row * size[2] + column, i * node.kernel + j)
     rows, columns, taps = (array[inside] for array in places)
     return rows, columns, taps
-
-
-_LAYERS: Mapping[type[Node], Callable[..., Drive]] = per_op(
-    "what drives stock LIFs",
-    {
-        Conv2d: Layers.conv2d,
-        Linear: Layers.linear,
-        SpikeMatMul: Layers.matmul,
-        MaskedColumnSum: Layers.column_sum,
-    },
-    of=[op for op in OPERATIONS if op.TRAITS.makes_current],
-)

@@ -6,59 +6,45 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from stas_neuro.ir import (
-    ALIGN,
     LIF,
-    PIXEL_LIMIT,
     Add,
     BatchNorm,
     Conv2d,
-    FixedAdd,
-    FixedHaltAccumulate,
-    FixedLIF,
     Gate,
     Graph,
     HaltAccumulate,
     HaltingScore,
     Input,
     Integrate,
+    LateHaltAccumulate,
     Linear,
     MaskedColumnSum,
     Node,
     Output,
     Phase,
     Problems,
-    Range,
     Readout,
     SpikeMatMul,
     SpikeMaxPool,
+    Stage,
     Tokens,
     op_of,
     per_op,
 )
 
-from .halting import Halting
-from .layers import Drive, Layers, window
-from .netlist import (
-    FIRST,
-    GO,
-    SPIKE,
-    Graded,
-    Lif,
-    Netlist,
-    Pipeline,
-    Signal,
-    one_to_one,
-    to_all,
-    weighted,
+from .layers import Drive, Layers
+from .lowering import Lowering
+from .netlist import Pipeline, Signal
+from .unsupported import (
+    accept,
+    check_add,
+    check_halting,
+    check_input,
+    check_lif,
+    check_product,
+    check_weights,
 )
-from .units import drives_lifs_only
-from .unsupported import find_unsupported
-
-IMAGE, CONTROL = "image", "control"
-"""The two sources that the host feeds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,14 +76,14 @@ def lower_stock(graph: Graph) -> StockNetwork:
         With everything in the graph that stock processes cannot express, each with its remedy.
     """
     problems = Problems()
-    find_unsupported(graph, problems)
+    _find_unsupported(graph, problems)
     problems.raise_if_any()
-    lowering = _Lowering(graph, problems)
+    lowering = Lowering(graph, problems, _drive_of)
     for node in graph.nodes:
         if node.phase != Phase.END:
-            lowering.lower(node)
+            _form_of(node).lower(lowering, node)
     problems.raise_if_any()
-    head = (node.name for node in graph.nodes if node.phase == Phase.END and op_of(node) is Linear)
+    head = (node.name for node in graph.nodes if node.phase == Phase.END and node.traits.makes_current)
     return StockNetwork(
         graph=graph,
         pipeline=lowering.netlist.pipeline(graph.time_steps),
@@ -108,185 +94,91 @@ def lower_stock(graph: Graph) -> StockNetwork:
     )
 
 
-class _Lowering:
-    """Walks the graph in order; each value that is spikes becomes a signal, currents join their LIF."""
+@dataclass(frozen=True)
+class Form:
+    """How stock processes express an operation.
 
-    def __init__(self, graph: Graph, problems: Problems) -> None:
-        self.graph = graph
-        self.netlist = Netlist(problems)
-        control = self.netlist.source(CONTROL, 2, SPIKE, per_step=True)
-        self.first = Signal(control, np.array([FIRST]))
-        self.go = Signal(control, np.array([GO]))
-        self.values: dict[tuple[str, str], Signal] = {}
-        self.layers = Layers(graph, self.netlist)
-        self.halting = Halting(graph, self.netlist, self.first, self.go)
+    `check` adds what they cannot express of a node to the problems, `lower` makes its signals, and `drive`
+    gives what neurons receive of it, where it makes synaptic input.
+    """
 
-    def lower(self, node: Node) -> None:
-        _RULES[op_of(node)](self, node)
-
-    # Values -------------------------------------------------------------------------------------------------
-
-    def value(self, node: Node, port: str) -> Signal:
-        edge = self.graph.inputs(node)[port]
-        return self.values[edge.src, edge.src_port]
-
-    def inputs(self, node: Node, once: bool = False) -> dict[str, Signal]:
-        """Give the signals at all ports, as they are in every model step unless their taker runs once."""
-        signals = {port: self.value(node, port) for port in self.graph.inputs(node)}
-        return signals if once else {port: self.in_every_step(x) for port, x in signals.items()}
-
-    def in_every_step(self, signal: Signal) -> Signal:
-        """Give a signal that holds in all model steps: one of phase once is latched by its neurons' copies.
-
-        The first control spike outweighs what a neuron still sends to itself, and yields to a new spike.
-        """
-        group = signal.group
-        if not group.once:
-            return signal
-        name = f"{group.name}.latch"
-        latch = self.netlist.groups.get(name)
-        if latch is None:
-            copied = one_to_one(Signal(group, np.arange(group.size)), weight=2)
-            clear = to_all(self.first, np.full(group.size, -1))
-            latch = self.netlist.threshold(name, group.size, [*copied, *clear], group.scope, latch=1)
-        return Signal(latch, signal.index)
-
-    def keep(self, node: Node, signal: Signal) -> None:
-        self.values[node.name, node.OUTPUTS[0]] = signal
-
-    def shape(self, node: Node) -> tuple[int, ...]:
-        return self.graph.types[node.name, node.OUTPUTS[0]].shape
-
-    def block_outputs(self) -> dict[str, Signal]:
-        readout = self.graph.readout
-        ports = [f"z{block}" for block in range(readout.blocks)]
-        return {
-            port: self.in_every_step(self.value(readout, port))
-            for port in ports
-            if port in self.graph.inputs(readout)
-        }
-
-    def masks(self) -> dict[int, Signal]:
-        masks = {}
-        for block, node in enumerate(self.graph.accumulators):
-            if "alive" in self.graph.inputs(node):
-                masks[block] = self.value(node, "alive")
-        return masks
-
-    # Nodes --------------------------------------------------------------------------------------------------
-
-    def input(self, node: Input) -> None:
-        """Give the image to the host to send: in every step where the first neurons run in every step."""
-        consumers = (self.graph.consumers(edge.dst) for edge in self.graph.consumers(node))
-        phases = {self.graph.node(edge.dst).phase for edges in consumers for edge in edges}
-        held = node.phase != Phase.ONCE or Phase.STEP in phases
-        size = int(np.prod(node.shape))
-        group = self.netlist.source(IMAGE, size, Range(0, PIXEL_LIMIT), per_step=held)
-        self.keep(node, Signal(group, np.arange(size).reshape(node.shape)))
-
-    def lif(self, node: FixedLIF) -> None:
-        shape = self.shape(node)
-        size = int(np.prod(shape))
-        drive = self.drive(node)
-        wires, bias, bias_exp = drive.wires, drive.bias, drive.bias_exp
-        index = np.arange(size).reshape(shape)
-        if node.phase != Phase.ONCE:
-            lif = Lif(node.dv, node.vth, bias, bias_exp, "image")
-            self.keep(node, Signal(self.netlist.add(node.name, lif, size, wires, node.scope), index))
-            return
-        # Without an image its bias alone must not make it fire: the first control spike has to come too.
-        armed = max(0, -(-(int(bias.max()) << bias_exp) >> ALIGN) - node.vth)
-        if armed:
-            wires = [*wires, *to_all(self.first, np.full(size, armed))]
-        group = self.netlist.threshold(
-            node.name, size, wires, node.scope, vth=node.vth + armed, bias=bias, bias_exp=bias_exp, once=True
-        )
-        self.keep(node, Signal(group, index))
-
-    def drive(self, node: FixedLIF) -> Drive:
-        """Give what a LIF receives: the synapses of the layer before it, or its sum where that is sent."""
-        edge = self.graph.inputs(node)["x"]
-        sent = self.values.get((edge.src, edge.src_port))
-        if sent is not None:
-            return Drive(one_to_one(sent), np.zeros(sent.index.size, np.int64))
-        layer = self.graph.node(edge.src)
-        return self.layers.drive(layer, **self.inputs(layer, node.phase == Phase.ONCE))
-
-    def driver(self, node: Node) -> None:
-        """Leave what drives LIFs to these: they ask for its synapses."""
-
-    def layer(self, node: Node) -> None:
-        """Send synaptic input that is part of a residual sum as graded spikes, in units of 64."""
-        if drives_lifs_only(self.graph, node):
-            self.driver(node)
-            return
-        shape, drive = self.shape(node), self.layers.drive(node, **self.inputs(node))
-        size = int(np.prod(shape))
-        wires = drive.wires + to_all(self.go, drive.bias << drive.bias_exp >> ALIGN)
-        group = self.netlist.add(node.name, Graded(), size, wires, node.scope)
-        self.keep(node, Signal(group, np.arange(size).reshape(shape)))
-
-    def pool(self, node: SpikeMaxPool) -> None:
-        x, shape = self.value(node, "x"), self.shape(node)
-        size = int(np.prod(shape))
-        rows, columns, _ = window(node, x.index.shape, shape[1:])
-        # Output and input channel are the same.
-        channels = np.arange(shape[0])[:, None]
-        places, area = shape[1] * shape[2], x.index.shape[1] * x.index.shape[2]
-        wires = weighted(
-            x,
-            (channels * places + rows).reshape(-1),
-            (channels * area + columns).reshape(-1),
-            np.ones(shape[0] * len(rows), np.int64),
-        )
-        group = self.netlist.threshold(node.name, size, wires, node.scope, once=x.group.once)
-        self.keep(node, Signal(group, np.arange(size).reshape(shape)))
-
-    def tokens(self, node: Tokens) -> None:
-        x = self.value(node, "x")
-        self.keep(node, Signal(x.group, x.index.reshape(len(x.index), -1).T))
-
-    def add(self, node: FixedAdd) -> None:
-        a, b = (self.in_every_step(self.value(node, port)) for port in ("a", "b"))
-        wires = one_to_one(a, weight=node.a_weight) + one_to_one(b, weight=node.b_weight)
-        group = self.netlist.add(node.name, Graded(), a.index.size, wires, node.scope)
-        self.keep(node, Signal(group, np.arange(a.index.size).reshape(a.index.shape)))
-
-    def gate(self, node: Gate) -> None:
-        x, mask = self.in_every_step(self.value(node, "x")), self.value(node, "mask")
-        shape = x.index.shape
-        shown = mask.index[:, None] if node.axis == "token" else mask.index[None, :]
-        spread = Signal(mask.group, np.broadcast_to(shown, shape))
-        group = self.netlist.multiply(node.name, x, spread, node.scope)
-        self.keep(node, Signal(group, np.arange(x.index.size).reshape(shape)))
-
-    def halt(self, node: FixedHaltAccumulate) -> None:
-        score = self.graph.node(self.graph.inputs(node)["score"].src)
-        alive = self.value(node, "alive") if "alive" in self.graph.inputs(node) else None
-        opened = self.halting.accumulate(node, score, self.value(score, "z"), alive)
-        if opened is not None:
-            self.values[node.name, "alive"] = opened
-
-    def score(self, node: Node) -> None:
-        """Leave a score to its accumulator."""
+    check: Callable[[Graph, Any, Problems], None]
+    lower: Callable[[Lowering, Any], None]
+    drive: Callable[..., Drive] | None = None
 
 
-_RULES: Mapping[type[Node], Callable[[_Lowering, Any], None]] = per_op(
-    "the lowering to stock Lava processes",
+@dataclass(frozen=True)
+class Refused:
+    """Why stock processes have no form of an operation, and the remedy."""
+
+    what: str
+    remedy: str
+
+
+class OnHost:
+    """The host computes it, after the model steps."""
+
+
+_FORMS: Mapping[type[Node], Form | Refused | OnHost] = per_op(
+    "forms of stock Lava processes",
     {
-        Input: _Lowering.input,
-        Conv2d: _Lowering.layer,
-        Linear: _Lowering.layer,
-        SpikeMatMul: _Lowering.driver,
-        MaskedColumnSum: _Lowering.driver,
-        LIF: _Lowering.lif,
-        SpikeMaxPool: _Lowering.pool,
-        Tokens: _Lowering.tokens,
-        Add: _Lowering.add,
-        Gate: _Lowering.gate,
-        HaltingScore: _Lowering.score,
-        HaltAccumulate: _Lowering.halt,
+        Input: Form(check_input, Lowering.input),
+        Conv2d: Form(check_weights, Lowering.layer, Layers.conv2d),
+        Linear: Form(check_weights, Lowering.layer, Layers.linear),
+        SpikeMatMul: Form(check_product, Lowering.driver, Layers.matmul),
+        MaskedColumnSum: Form(check_product, Lowering.driver, Layers.column_sum),
+        LIF: Form(check_lif, Lowering.lif),
+        SpikeMaxPool: Form(accept, Lowering.pool),
+        Tokens: Form(accept, Lowering.tokens),
+        Add: Form(check_add, Lowering.add),
+        Gate: Form(accept, Lowering.gate),
+        HaltingScore: Form(accept, Lowering.score),
+        HaltAccumulate: Form(check_halting, Lowering.halt),
+        LateHaltAccumulate: Refused(
+            "its late decisions (mode raster or time) need the scores of a whole model step",
+            "compile with --accumulate block, rectangular or off, and the schedule pipelined",
+        ),
+        Integrate: Refused(
+            "it integrates over steps before the model steps, and the stream of model steps has no room for "
+            "them",
+            "use a stem that spikes once, or in each model step",
+        ),
+        BatchNorm: Refused("it is normalised apart from its layer", "fold the graph"),
+        Readout: OnHost(),
+        Output: OnHost(),
     },
-    # The first two are refused; the host computes what comes after the model steps.
-    without=(BatchNorm, Integrate, Readout, Output),
 )
+for _op, _form in _FORMS.items():
+    if isinstance(_form, Form) and _op.TRAITS.makes_current != (_form.drive is not None):
+        raise TypeError(
+            f"forms of stock Lava processes: {_op.__name__} has to say what neurons receive of it"
+        )
+
+
+def _form_of(node: Node) -> Form:
+    form = _FORMS[op_of(node)]
+    assert isinstance(form, Form)  # else it was refused, or comes after the model steps
+    return form
+
+
+def _drive_of(node: Node) -> Callable[..., Drive]:
+    drive = _form_of(node).drive
+    assert drive is not None
+    return drive
+
+
+def _find_unsupported(graph: Graph, problems: Problems) -> None:
+    """Add a problem for everything in `graph` that stock processes cannot express."""
+    if graph.stage != Stage.QUANTISED:
+        problems.add(
+            "graph",
+            f"it is {graph.stage}",
+            "compile with --bits and run with --arithmetic fixed: stock processes compute in integers",
+        )
+        return
+    for node in graph.nodes:
+        form = _FORMS[op_of(node)]
+        if isinstance(form, Refused):
+            problems.add(node.name, form.what, form.remedy)
+        elif isinstance(form, Form) and node.phase != Phase.END:
+            form.check(graph, node, problems)

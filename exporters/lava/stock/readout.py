@@ -18,6 +18,8 @@ from stas_neuro.ir import (
     HaltAccumulate,
 )
 
+from .halting import HALTING_FORMS
+
 
 def read_out(graph: Graph, states: Mapping[str, Array], visits: Array) -> tuple[Array, Array]:
     """Give logits float64 (B, classes) and the operations that they took, int64 (B, T).
@@ -80,11 +82,7 @@ def _weights(graph: Graph, states: Mapping[str, Array], visits: Array) -> dict[s
         port = f"z{block}"
         alive = visits[:, :, block].astype(np.int64)
         h = _scores(graph, node, states[port])
-        if node.mode == "rectangular":
-            weights[port] = alive * h
-            continue
-        halts = (before + h >= node.limit) | node.last_block
-        weights[port] = alive * np.where(halts, (1 << node.score_bits) - before, h)
+        weights[port] = HALTING_FORMS[node.mode].weights(node, alive, h, before)
         before = before + alive * h
     return weights
 

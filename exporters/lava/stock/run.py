@@ -12,7 +12,8 @@ from stas_neuro.ir import PIXEL_LIMIT, Array, Phase
 from stas_neuro.trace import Trace
 
 from .activity import record_activity
-from .lower import CONTROL, IMAGE, StockNetwork
+from .lower import StockNetwork
+from .lowering import CONTROL, IMAGE
 from .netlist import FIRST, GO, NeuronGroup, Signal
 from .readout import read_out
 from .units import unit_of

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stas_neuro.ir import ALIGN, BIAS_LIMIT, EVENTS, LIF, Array, Conv2d, Graph, Linear, Node, Phase, op_of
+from stas_neuro.ir import ALIGN, BIAS_LIMIT, EVENTS, LIF, Array, FixedSynaptic, Graph, Node, Phase
 
 UNIT = 1 << ALIGN
 """What a weight of 1 brings to a membrane: synapses bring multiples of it."""
@@ -54,10 +54,13 @@ def round_synaptic_biases(graph: Graph) -> Graph:
     """
     nodes, tensors = list(graph.nodes), dict(graph.tensors)
     for place, node in enumerate(nodes):
-        layer = op_of(node) in (Conv2d, Linear) and node.phase != Phase.END
-        if not layer or not comes_by_synapses(graph, node):
+        if (
+            not isinstance(node, FixedSynaptic)
+            or node.phase == Phase.END
+            or not comes_by_synapses(graph, node)
+        ):
             continue
-        whole = graph.tensor(node, "bias").astype(np.int64) << node.bias_exp  # type: ignore[attr-defined]
+        whole = graph.tensor(node, "bias").astype(np.int64) << node.bias_exp
         exp = ALIGN if np.abs(whole).max() + UNIT // 2 <= BIAS_LIMIT << ALIGN else ALIGN + 1
         rounded = (whole + (1 << exp >> 1)) >> exp
         nodes[place] = replace(node, bias_exp=exp)  # type: ignore[call-arg]

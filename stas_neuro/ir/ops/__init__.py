@@ -1,90 +1,55 @@
-"""Every operation of the IR, one file a family: node, integer twin, traits, rules for types and bounds.
+"""Every operation of the IR, one file a family: node, integer twin, traits, and all that needs only numpy.
 
-A new operation is listed here. What other stages need to know of it they keep in tables made by `per_op`,
-which fail at import where an operation is missing.
+An operation is a subclass of `Node` in a module that is imported here; nothing else has to be listed. What
+other stages need to know of it they keep in tables made by `per_op`, which fail at import where one is
+missing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TypeVar
 
-from stas_neuro.ir.ops.attention import FixedMaskedColumnSum, FixedSpikeMatMul, MaskedColumnSum, SpikeMatMul
-from stas_neuro.ir.ops.base import Node
-from stas_neuro.ir.ops.convolution import Conv2d, FixedConv2d
-from stas_neuro.ir.ops.ends import FixedInput, FixedOutput, Input, Output
-from stas_neuro.ir.ops.halting import FixedHaltAccumulate, FixedHaltingScore, HaltAccumulate, HaltingScore
-from stas_neuro.ir.ops.layout import Add, FixedAdd, FixedIntegrate, Gate, Integrate, Tokens
-from stas_neuro.ir.ops.linear import FixedLinear, Linear
-from stas_neuro.ir.ops.neurons import LIF, FixedLIF
-from stas_neuro.ir.ops.normalisation import BatchNorm
-from stas_neuro.ir.ops.pooling import SpikeMaxPool
-from stas_neuro.ir.ops.readout import FixedReadout, Readout
+from stas_neuro.ir.ops.attention import *  # noqa: F403
+from stas_neuro.ir.ops.base import Node as Node
+from stas_neuro.ir.ops.convolution import *  # noqa: F403
+from stas_neuro.ir.ops.ends import *  # noqa: F403
+from stas_neuro.ir.ops.halting import *  # noqa: F403
+from stas_neuro.ir.ops.layout import *  # noqa: F403
+from stas_neuro.ir.ops.linear import *  # noqa: F403
+from stas_neuro.ir.ops.neurons import *  # noqa: F403
+from stas_neuro.ir.ops.normalisation import *  # noqa: F403
+from stas_neuro.ir.ops.pooling import *  # noqa: F403
+from stas_neuro.ir.ops.readout import *  # noqa: F403
+from stas_neuro.ir.ops.synapses import *  # noqa: F403
+from stas_neuro.ir.ops.synapses import Synaptic
 
-__all__ = [
-    "FLOAT_OF",
-    "INTEGER_TWINS",
-    "LIF",
-    "NODE_TYPES",
-    "OPERATIONS",
-    "QUANTISED",
-    "Add",
-    "BatchNorm",
-    "Conv2d",
-    "FixedAdd",
-    "FixedConv2d",
-    "FixedHaltAccumulate",
-    "FixedHaltingScore",
-    "FixedInput",
-    "FixedIntegrate",
-    "FixedLIF",
-    "FixedLinear",
-    "FixedMaskedColumnSum",
-    "FixedOutput",
-    "FixedReadout",
-    "FixedSpikeMatMul",
-    "Gate",
-    "HaltAccumulate",
-    "HaltingScore",
-    "Input",
-    "Integrate",
-    "Linear",
-    "MaskedColumnSum",
-    "Node",
-    "Output",
-    "Readout",
-    "SpikeMatMul",
-    "SpikeMaxPool",
-    "Tokens",
-    "op_of",
-    "per_op",
-]
 
-OPERATIONS: tuple[type[Node], ...] = (
-    Input, Conv2d, Linear, BatchNorm, LIF, SpikeMaxPool, Integrate, Tokens, Add, SpikeMatMul,
-    MaskedColumnSum, Gate, HaltingScore, HaltAccumulate, Readout, Output,
-)  # fmt: skip
+def _subclasses(cls: type[Node]) -> Iterator[type[Node]]:
+    for subclass in cls.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)
+
+
+_CONCRETE = sorted({cls for cls in _subclasses(Node) if not cls.ABSTRACT}, key=lambda cls: cls.__name__)
+OPERATIONS: tuple[type[Node], ...] = tuple(cls for cls in _CONCRETE if cls.INTEGERS_OF is None)
 """Every node type of the traced and folded stages."""
-INTEGER_TWINS: tuple[type[Node], ...] = (
-    FixedInput, FixedConv2d, FixedLinear, FixedLIF, FixedAdd, FixedSpikeMatMul, FixedMaskedColumnSum,
-    FixedIntegrate, FixedHaltingScore, FixedHaltAccumulate, FixedReadout, FixedOutput,
-)  # fmt: skip
-"""The node types that stand for one of `OPERATIONS`, their first base, in the quantised stage."""
-WITHOUT_INTEGERS: tuple[type[Node], ...] = (BatchNorm,)
-"""Operations that no quantised graph has."""
-NODE_TYPES: dict[str, type[Node]] = {cls.__name__: cls for cls in (*OPERATIONS, *INTEGER_TWINS)}
+FLOAT_OF: dict[type[Node], type[Node]] = {cls: cls.INTEGERS_OF for cls in _CONCRETE if cls.INTEGERS_OF}
+"""The operation that each integer twin stands for; a quantised graph holds none of those."""
+NODE_TYPES: dict[str, type[Node]] = {cls.__name__: cls for cls in (*OPERATIONS, *FLOAT_OF)}
 """Every node type by the name it has in files."""
-FLOAT_OF: dict[type[Node], type[Node]] = {cls: cls.__mro__[1] for cls in INTEGER_TWINS}
-"""The float node type that each integer one stands for; a quantised graph holds none of those."""
 QUANTISED: tuple[type[Node], ...] = tuple(
     next((twin for twin, stands_for in FLOAT_OF.items() if stands_for is op), op)
     for op in OPERATIONS
-    if op not in WITHOUT_INTEGERS
+    if not op.FOLDED_AWAY
 )
 """Every node type of the quantised stage."""
 for _cls in QUANTISED:
     if not hasattr(_cls, "bound"):
         raise TypeError(f"operation {_cls.__name__} lacks bound, the ranges of its integers")
+for _cls in OPERATIONS:
+    if _cls.TRAITS.stores_weights != issubclass(_cls, Synaptic):
+        raise TypeError(f"operation {_cls.__name__} has to be a Synaptic, or to store no weights")
 
 R = TypeVar("R")
 

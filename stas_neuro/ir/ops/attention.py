@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil, log2
 from typing import ClassVar, Literal
 
-from stas_neuro.ir.ops.base import TOKENS, AttributeRange, BoundContext, Node, Traits, TypeContext, within
+import numpy as np
+
+from stas_neuro.ir.ops.base import (
+    TOKENS,
+    AttributeRange,
+    BoundContext,
+    CoreMemory,
+    Node,
+    Traits,
+    TypeContext,
+    Wanted,
+    anywhere,
+    within,
+)
 from stas_neuro.ir.ranges import ALIGN, STATE_LIMIT, Range
-from stas_neuro.ir.types import Kind, ValueType
+from stas_neuro.ir.types import Kind, Shape, ValueType
+
+__all__ = ["FixedMaskedColumnSum", "FixedSpikeMatMul", "MaskedColumnSum", "SpikeMatMul"]
 
 MatMulForm = Literal["(QK^T)V", "Q(K^TV)"]
 _SPIKES = frozenset({Kind.SPIKE})
@@ -25,6 +42,11 @@ _ATTENTION = Traits(
     masks_tokens=False,
     needs_program=False,
     gathers=False,
+    stacks=False,
+    gates_tokens=False,
+    sends_if_visited=False,
+    may_end=False,
+    state="",
 )
 
 
@@ -54,9 +76,29 @@ class SpikeMatMul(Node):
             at.problems.add(self.name, what, "use a number of heads that does")
         return {"y": at.made(Kind.CURRENT, q.shape, tokens * (features // self.heads))}
 
+    def needs(self, wanted: Wanted, shapes: Mapping[str, Shape]) -> dict[str, Wanted]:
+        """Take the feature's own of v, and those of its head of q and k: of q at its token, else at all."""
+        tokens, features = wanted.shape
+        heads = wanted.reshape(tokens, self.heads, -1).any(axis=2)
+        of_head = np.repeat(heads, features // self.heads, axis=1)
+        k, v = (np.repeat(anywhere(values, axis=0), tokens, axis=0) for values in (of_head, wanted))
+        return {"q": of_head, "k": k, "v": v}
+
+    def memory(self, entering: Mapping[str, Shape], leaving: Shape, bits: int) -> CoreMemory:
+        """Keep K^T V, or the spikes of K and V.
+
+        Q(K^T V) keeps an integer 0..N for each of the head's channels and each feature. (QK^T)V keeps the
+        spikes of K of its heads, and those of V of each feature.
+        """
+        tokens, features = leaving
+        head = features // self.heads
+        if self.form == "Q(K^TV)":
+            return CoreMemory(feature_bits=head * ceil(log2(tokens + 1)))
+        return CoreMemory(feature_bits=tokens, head_bits=tokens * head, head=head)
+
 
 @dataclass(frozen=True, kw_only=True)
-class FixedSpikeMatMul(SpikeMatMul):
+class FixedSpikeMatMul(SpikeMatMul, integers_of=SpikeMatMul):
     """y = ((q k^T) v) << (6 + exponent), per head; `scale` is in the threshold of the LIF behind it."""
 
     exponent: int
@@ -82,9 +124,17 @@ class MaskedColumnSum(Node):
         at.require("v", "the shape", v.shape, k.shape, "that of k")
         return {"y": at.made(Kind.GRADED, k.shape[1:], k.shape[0])}
 
+    def needs(self, wanted: Wanted, shapes: Mapping[str, Shape]) -> dict[str, Wanted]:
+        """Take the feature at all tokens."""
+        return {port: np.repeat(wanted, shapes[port][0], axis=0) for port in self.INPUTS}
+
+    def memory(self, entering: Mapping[str, Shape], leaving: Shape, bits: int) -> CoreMemory:
+        """Keep K and V until both are there."""
+        return CoreMemory(feature_bits=2 * entering["k"][0])
+
 
 @dataclass(frozen=True, kw_only=True)
-class FixedMaskedColumnSum(MaskedColumnSum):
+class FixedMaskedColumnSum(MaskedColumnSum, integers_of=MaskedColumnSum):
     """y = (sum over tokens of k * v) << (6 + exponent)."""
 
     exponent: int

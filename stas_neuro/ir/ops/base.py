@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stas_neuro.ir.limits import VALUES_LIMIT
 from stas_neuro.ir.problems import Problems
@@ -26,6 +27,8 @@ MAP, TOKENS, TOKENS_OR_VECTOR = (3,), (2,), (1, 2)
 """Ranks of values that a port takes."""
 _SHAPES = {1: "(D,)", 2: "(N, D)", 3: "(C, H, W)"}
 
+Wanted = NDArray[np.bool_]
+"""Which values of a node are wanted, (positions, features)."""
 AttributeRange = tuple[Callable[[Any], bool], str]
 """Whether an attribute is in range, and what the range is, in words."""
 
@@ -60,6 +63,17 @@ class Traits:
         Its neurons compute what a LIF does not: a core has to be programmed for it.
     gathers : bool
         It takes values in every model step, and gives its result after the last.
+    stacks : bool
+        It takes the values of all stem steps at once.
+    gates_tokens : bool
+        Its `mask` holds back the tokens that do not visit.
+    sends_if_visited : bool
+        It sends for each token that is visited, whatever the value.
+    may_end : bool
+        Nothing has to use its outputs.
+    state : str
+        The integer state that a trace holds: an output port, or what the reference keeps between steps; empty
+        for none.
     """
 
     counts_events: bool
@@ -74,13 +88,38 @@ class Traits:
     masks_tokens: bool
     needs_program: bool
     gathers: bool
+    stacks: bool
+    gates_tokens: bool
+    sends_if_visited: bool
+    may_end: bool
+    state: str
+
+
+@dataclass(frozen=True)
+class CoreMemory:
+    """Bits that an operation takes on the core of its neurons; placement's `LayerDemand` says of what."""
+
+    synapse_bits: Array | int = 0
+    shared_bits: int = 0
+    feature_bits: int = 0
+    head_bits: int = 0
+    head: int = 0
+
+
+class MaskPort(NamedTuple):
+    """A port that takes one value a token of halting, of a kind; `along` is the port beside it, of a rank."""
+
+    along: str
+    kind: Kind = Kind.MASK
+    rank: int = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
     """Base of all nodes.
 
-    A class that adds no `TRAITS` of its own inherits those of the operation that it stands for.
+    A subclass is an operation, which `ops/__init__.py` finds by itself; with `integers_of` it is the integer
+    twin of one, with `abstract` neither. What it does not define it inherits from that.
     """
 
     name: str
@@ -93,12 +132,21 @@ class Node:
     TRAITS: ClassVar[Traits]
     PHASES: ClassVar[frozenset[Phase]] = frozenset(Phase)
     """Phases that it can run in."""
+    FOLDED_AWAY: ClassVar[bool] = False
+    """Whether only traced graphs have it."""
     RANGES: ClassVar[Mapping[str, AttributeRange]] = {}
     """Ranges of attributes; without one an integer is at least 1."""
 
-    def __init_subclass__(cls, **kwargs: object) -> None:
-        super().__init_subclass__(**kwargs)
-        for needed in ("TRAITS", "infer"):
+    ABSTRACT: ClassVar[bool] = True
+    INTEGERS_OF: ClassVar[type[Node] | None] = None
+    """The operation that an integer twin stands for."""
+
+    def __init_subclass__(cls, *, integers_of: type[Node] | None = None, abstract: bool = False) -> None:
+        super().__init_subclass__()
+        cls.ABSTRACT, cls.INTEGERS_OF = abstract, integers_of
+        if abstract:
+            return
+        for needed in ("TRAITS", "infer", "needs", "memory"):
             if not hasattr(cls, needed):
                 raise TypeError(f"operation {cls.__name__} lacks {needed}")
 
@@ -127,9 +175,21 @@ class Node:
         """All input ports, in the order they are printed."""
         return self.required_inputs + self.optional_inputs
 
+    @classmethod
+    def record_kind(cls) -> str:
+        """Return the kind of its rows in activity records, which prices go by."""
+        return (cls.INTEGERS_OF or cls).__name__
+
     def params(self, time_steps: int) -> dict[str, Shape]:
         """Return the shapes of the tensors, by parameter name, in a graph of `time_steps` steps."""
         return {}
+
+    def check(self, problems: Problems) -> None:
+        """Note attributes that do not go together; each by itself is of its type and in range."""
+
+    def mask_port(self, port: str) -> MaskPort | None:
+        """Tell what an input port takes of halting, None if nothing."""
+        return MaskPort("x") if port == "alive" else None
 
     if TYPE_CHECKING:  # no default: an operation without the rule fails when it is defined
 
@@ -137,9 +197,36 @@ class Node:
             """Type the output ports."""
             raise NotImplementedError
 
+        def needs(self, wanted: Wanted, shapes: Mapping[str, Shape]) -> dict[str, Wanted]:
+            """Find the values at ports of `shapes` that wanted outputs depend on.
+
+            bool (positions, features): H*W and C of a map (C, H, W), N and D of tokens (N, D), 1 and D of a
+            vector (D,), N and 1 of one value a token (N,).
+            """
+            raise NotImplementedError
+
+        def memory(self, entering: Mapping[str, Shape], leaving: Shape, bits: int) -> CoreMemory:
+            """Give the memory it takes, with the shapes at its ports, that of its output, bits a weight."""
+            raise NotImplementedError
+
         def bound(self, at: BoundContext) -> dict[str, Range]:
             """Give the ranges of the output ports, of a node of the quantised stage."""
             raise NotImplementedError
+
+
+def same_values(node: Node, wanted: Wanted, shapes: Mapping[str, Shape]) -> dict[str, Wanted]:
+    """Depend for each output value on the same value of each input."""
+    return dict.fromkeys(shapes, wanted)
+
+
+def anywhere(wanted: Wanted, axis: int) -> Wanted:
+    """Tell where anything is wanted along an axis, which stays with a length of 1."""
+    return np.asarray(wanted.any(axis=axis, keepdims=True))
+
+
+def no_memory(node: Node, entering: Mapping[str, Shape], leaving: Shape, bits: int) -> CoreMemory:
+    """Take no memory but for neurons."""
+    return CoreMemory()
 
 
 class Untypable(Exception):
@@ -217,6 +304,9 @@ class BoundContext:
                 f"{what} can reach {value.low}..{value.high}, beyond the {limit} of {bits} bits with sign",
                 remedy,
             )
+
+
+AT_LEAST_0: AttributeRange = (lambda value: value >= 0, "it must be at least 0")
 
 
 def within(low: int, high: int) -> AttributeRange:

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from stas_neuro.ir.limits import KERNEL_LIMIT
-from stas_neuro.ir.ops.base import MAP, AttributeRange, BoundContext, TypeContext, within
+from stas_neuro.ir.ops.base import (
+    AT_LEAST_0,
+    MAP,
+    AttributeRange,
+    BoundContext,
+    TypeContext,
+    Wanted,
+    anywhere,
+    within,
+)
 from stas_neuro.ir.ops.synapses import INTEGER_RANGES, FixedSynaptic, Synaptic, bound_synapses
-from stas_neuro.ir.ops.windows import output_size
+from stas_neuro.ir.ops.windows import check_padding, in_windows, output_size
+from stas_neuro.ir.problems import Problems
 from stas_neuro.ir.ranges import BIAS_LIMIT, Range
 from stas_neuro.ir.types import Array, Kind, Shape, ValueType
+
+__all__ = ["Conv2d", "FixedConv2d"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +39,11 @@ class Conv2d(Synaptic):
     padding: int
     bias: bool
 
-    RANGES: ClassVar[dict[str, AttributeRange]] = {"kernel": within(1, KERNEL_LIMIT)}
+    RANGES: ClassVar[dict[str, AttributeRange]] = {"kernel": within(1, KERNEL_LIMIT), "padding": AT_LEAST_0}
+
+    def check(self, problems: Problems) -> None:
+        """Note padding that reaches the kernel."""
+        check_padding(self, problems)
 
     def params(self, time_steps: int) -> dict[str, Shape]:
         """Return the shapes of the tensors, by parameter name."""
@@ -58,9 +75,14 @@ class Conv2d(Synaptic):
         taps: Array = self.in_channels * np.outer(*sides).astype(np.int64).reshape(-1)
         return taps
 
+    def needs(self, wanted: Wanted, shapes: Mapping[str, Shape]) -> dict[str, Wanted]:
+        """Take the windows of all channels."""
+        positions = in_windows(self, anywhere(wanted, axis=1), shapes["x"])
+        return {"x": np.repeat(positions, self.in_channels, axis=1)}
+
 
 @dataclass(frozen=True, kw_only=True)
-class FixedConv2d(Conv2d, FixedSynaptic):
+class FixedConv2d(Conv2d, FixedSynaptic, integers_of=Conv2d):
     """y = (shift(sum of weight * x, weight_exp) << 6) + (bias << bias_exp).
 
     shift is to the left for an exponent above 0, else to the right. `weight` are mantissas in [-256, 255],

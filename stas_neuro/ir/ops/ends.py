@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from stas_neuro.ir.ops.base import AttributeRange, BoundContext, Node, Traits, TypeContext
+from stas_neuro.ir.ops.base import (
+    AttributeRange,
+    BoundContext,
+    Node,
+    Traits,
+    TypeContext,
+    Wanted,
+    no_memory,
+    same_values,
+)
 from stas_neuro.ir.ranges import PIXEL_LIMIT, Range
 from stas_neuro.ir.types import Kind, Phase, Shape, ValueType
+
+__all__ = ["Encoding", "FixedInput", "FixedOutput", "Input", "Output"]
 
 Encoding = Literal["graded", "bias"]
 
@@ -24,6 +36,11 @@ _BESIDE_THE_CORES = Traits(
     masks_tokens=False,
     needs_program=False,
     gathers=False,
+    stacks=False,
+    gates_tokens=False,
+    sends_if_visited=False,
+    may_end=False,
+    state="",
 )
 
 
@@ -35,6 +52,7 @@ class Input(Node):
 
     INPUTS: ClassVar[tuple[str, ...]] = ()
     TRAITS: ClassVar[Traits] = _BESIDE_THE_CORES
+    memory = no_memory
     PHASES: ClassVar[frozenset[Phase]] = frozenset({Phase.ONCE, Phase.STEM, Phase.STEP})
     RANGES: ClassVar[dict[str, AttributeRange]] = {
         "shape": (lambda shape: len(shape) == 3 and min(shape) > 0, "it must be (C, H, W), each above 0")
@@ -45,6 +63,10 @@ class Input(Node):
         self._check_preprocessing(at)
         return {"y": at.made(Kind.CURRENT, self.shape)}
 
+    def needs(self, wanted: Wanted, shapes: Mapping[str, Shape]) -> dict[str, Wanted]:
+        """Depend on nothing."""
+        return {}
+
     def _check_preprocessing(self, at: TypeContext) -> None:
         for key in ("mean", "std"):
             channels = len(getattr(at.graph.preprocessing, key))
@@ -54,7 +76,7 @@ class Input(Node):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FixedInput(Input):
+class FixedInput(Input, integers_of=Input):
     """The image as integers 0..255, not normalised: the first convolution holds the normalisation.
 
     `graded`: a pixel is a graded spike. `bias`: what the first convolution makes of it is computed off the
@@ -78,7 +100,9 @@ class Output(Node):
     """The logits: x (classes,)."""
 
     OUTPUTS: ClassVar[tuple[str, ...]] = ()
-    TRAITS: ClassVar[Traits] = _BESIDE_THE_CORES
+    TRAITS: ClassVar[Traits] = replace(_BESIDE_THE_CORES, may_end=True)
+    needs = same_values
+    memory = no_memory
     PHASES: ClassVar[frozenset[Phase]] = frozenset({Phase.END})
 
     def infer(self, at: TypeContext) -> dict[str, ValueType]:
@@ -89,7 +113,7 @@ class Output(Node):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FixedOutput(Output):
+class FixedOutput(Output, integers_of=Output):
     """The logits as integers; times `unit` they are those of the float network, but for rounding."""
 
     unit: float

@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-from stas_neuro.ir.ops.base import TOKENS, AttributeRange, BoundContext, Node, Traits, TypeContext, within
+import numpy as np
+
+from stas_neuro.ir.ops.base import (
+    TOKENS,
+    AttributeRange,
+    BoundContext,
+    MaskPort,
+    Node,
+    Traits,
+    TypeContext,
+    Wanted,
+    no_memory,
+    same_values,
+    within,
+)
+from stas_neuro.ir.policies import POLICIES, HaltMode
 from stas_neuro.ir.ranges import STATE_LIMIT, Range
 from stas_neuro.ir.types import Kind, Phase, Shape, ValueType
 
-HaltMode = Literal["raster", "rectangular", "block", "time"]
+__all__ = [
+    "FixedHaltAccumulate",
+    "FixedHaltingScore",
+    "FixedLateHaltAccumulate",
+    "HaltAccumulate",
+    "HaltingScore",
+    "LateHaltAccumulate",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,16 +57,27 @@ class HaltingScore(Node):
         masks_tokens=False,
         needs_program=True,
         gathers=False,
+        stacks=False,
+        gates_tokens=False,
+        sends_if_visited=False,
+        may_end=False,
+        state="",
     )
     PHASES: ClassVar[frozenset[Phase]] = frozenset({Phase.STEP})
+
+    memory = no_memory
 
     def infer(self, at: TypeContext) -> dict[str, ValueType]:
         """Type a score a token."""
         return {"h": at.made(Kind.SCORE, at.take("z", ranks=TOKENS).shape[:1])}
 
+    def needs(self, wanted: Wanted, shapes: Mapping[str, Shape]) -> dict[str, Wanted]:
+        """Take the token's first feature."""
+        return {"z": wanted & (np.arange(shapes["z"][1]) == 0)}
+
 
 @dataclass(frozen=True, kw_only=True)
-class FixedHaltingScore(HaltingScore):
+class FixedHaltingScore(HaltingScore, integers_of=HaltingScore):
     """h = table[clip(z[:, 0] >> shift, low, low + entries - 1) - low]: the sigmoid as a table of integers."""
 
     shift: int
@@ -69,23 +103,15 @@ class FixedHaltingScore(HaltingScore):
 
 @dataclass(frozen=True, kw_only=True)
 class HaltAccumulate(Node):
-    """Accumulates halting scores (docs/adr/0002-ir.md has the four modes); all values (N,).
+    """Accumulates halting scores (docs/adr/0002-ir.md has the policies); all values (N,).
 
     In: score h, alive a (open = 1), total H (open = 0). Out: alive and total for the next visit, p the weight
     of this one.
-
-    With `late` above 0 (modes raster and time) decisions are `late` hardware steps late: the next visit's
-    alive rests on the scores that have arrived by then, p on all. Then `total` is no sum but (T*A, N), the
-    scores of the last T visits of A accumulators in raster order, 0 where the token did not visit. `lags`
-    (A,) says of the last A of them, the newest last, by how many model steps they come later than in raster
-    order; it holds for those A visits earlier alike, and so on.
     """
 
     mode: HaltMode
     epsilon: float
     last_block: bool
-    late: int = 0
-    lags: tuple[int, ...] = ()
 
     INPUTS: ClassVar[tuple[str, ...]] = ("score",)
     OPTIONAL: ClassVar[tuple[str, ...]] = ("alive", "total")
@@ -103,29 +129,39 @@ class HaltAccumulate(Node):
         masks_tokens=False,
         needs_program=True,
         gathers=False,
+        stacks=False,
+        gates_tokens=False,
+        sends_if_visited=True,
+        may_end=True,  # the last block's decision matters to later visits only
+        state="total",
     )
     PHASES: ClassVar[frozenset[Phase]] = frozenset({Phase.STEP})
     RANGES: ClassVar[dict[str, AttributeRange]] = {
         "epsilon": (lambda epsilon: 0 <= epsilon < 1, "it must be in [0, 1), such as 0.01"),
-        "lags": (lambda lags: min(lags, default=0) >= 0, "scores arrive 0 or more steps late"),
     }
+    needs = same_values
+    memory = no_memory
+
+    def mask_port(self, port: str) -> MaskPort | None:
+        """Take the mask and the sum of the visit before."""
+        kinds = {"alive": Kind.MASK, "total": Kind.MEMBRANE}
+        return MaskPort("score", kinds[port], rank=1) if port in kinds else None
 
     def infer(self, at: TypeContext) -> dict[str, ValueType]:
-        """Type a mask, a sum (of late decisions the scores themselves) and a weight a token."""
+        """Type a mask, a sum and a weight a token."""
         shape = at.take("score", {Kind.SCORE}, (1,)).shape
-        scores = (at.graph.time_steps * len(at.graph.accumulators),) if self.late else ()
         return {
             "alive": at.made(Kind.MASK, shape, 1),
-            "total": at.made(Kind.MEMBRANE, (*scores, *shape)),
+            "total": at.made(Kind.MEMBRANE, shape),
             "p": at.made(Kind.SCORE, shape),
         }
 
 
 @dataclass(frozen=True, kw_only=True)
-class FixedHaltAccumulate(HaltAccumulate):
+class FixedHaltAccumulate(HaltAccumulate, integers_of=HaltAccumulate):
     """As the float one, with 1 = 2^score_bits and `limit` for 1 - epsilon.
 
-    p of mode block is not divided by T: the unit of what follows holds that.
+    p that fills a model step is not divided by T: the unit of what follows holds that.
     """
 
     score_bits: int
@@ -135,17 +171,66 @@ class FixedHaltAccumulate(HaltAccumulate):
 
     def bound(self, at: BoundContext) -> dict[str, Range]:
         """Bound the sum of all scores that a token can collect."""
-        one, h, graph = 1 << self.score_bits, at.inputs["score"].high, at.graph
+        one, h = 1 << self.score_bits, at.inputs["score"].high
+        self.check_scores(at)
+        if POLICIES[self.mode].fills == "visit":
+            total, p = everything(at), h
+        else:
+            total, p = self.limit + h, one
+        at.fits("its total", Range(0, total), STATE_LIMIT, "use fewer score bits")
+        return {"alive": Range(0, 1), "total": Range(0, total), "p": Range(0, p)}
+
+    def check_scores(self, at: BoundContext) -> None:
+        """Note a limit, or scores, beyond 1."""
+        one, h = 1 << self.score_bits, at.inputs["score"].high
         if not 0 < self.limit <= one:
             at.problems.add(self.name, f"limit is {self.limit}", f"1 - epsilon is in 1..{one} of these bits")
         if h > one:
             at.problems.add(self.name, f"scores reach {h}", f"a score is at most {one} of these bits")
+
+
+def everything(at: BoundContext) -> int:
+    """Bound the sum of the scores of all visits."""
+    return at.inputs["score"].high * at.graph.time_steps * len(at.graph.accumulators)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LateHaltAccumulate(HaltAccumulate):
+    """Decides `late` hardware steps late: the next visit's alive rests on the scores that have arrived.
+
+    p rests on all scores. `total` is no sum but (T*A, N), the scores of the last T visits of A accumulators
+    in raster order, 0 where the token did not visit. `lags` (A,) says of the last A of them, the newest last,
+    by how many model steps they come later than in raster order; it holds for those A visits earlier alike,
+    and so on.
+    """
+
+    late: int
+    lags: tuple[int, ...]
+
+    RANGES: ClassVar[dict[str, AttributeRange]] = {
+        "lags": (lambda lags: min(lags, default=0) >= 0, "scores arrive 0 or more steps late"),
+    }
+
+    @classmethod
+    def record_kind(cls) -> str:
+        """Return that of raster order: it is counted and priced alike."""
+        return HaltAccumulate.record_kind()
+
+    def infer(self, at: TypeContext) -> dict[str, ValueType]:
+        """Type a mask and a weight a token, and the scores of all visits."""
+        types = HaltAccumulate.infer(self, at)
+        scores = at.graph.time_steps * len(at.graph.accumulators)
+        return types | {"total": at.made(Kind.MEMBRANE, (scores, *types["total"].shape))}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedLateHaltAccumulate(LateHaltAccumulate, FixedHaltAccumulate, integers_of=LateHaltAccumulate):
+    """As `FixedHaltAccumulate`, with late decisions."""
+
+    def bound(self, at: BoundContext) -> dict[str, Range]:
+        """Bound the sum of all scores; what is sent are the scores themselves."""
+        self.check_scores(at)
         # A token may have visited all before the news that it had to halt arrives.
-        everything = h * graph.time_steps * len(graph.accumulators)
-        if self.mode == "rectangular":
-            total, p = everything, h
-        else:
-            total, p = everything if self.late else self.limit + h, one
-        at.fits("its total", Range(0, total), STATE_LIMIT, "use fewer score bits")
-        sent = h if self.late else total  # late decisions send scores, and add them up where they are used
-        return {"alive": Range(0, 1), "total": Range(0, sent), "p": Range(0, p)}
+        at.fits("its total", Range(0, everything(at)), STATE_LIMIT, "use fewer score bits")
+        scores = Range(0, at.inputs["score"].high)
+        return {"alive": Range(0, 1), "total": scores, "p": Range(0, 1 << self.score_bits)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -12,14 +13,21 @@ from stas_neuro.ir.ops.base import (
     TOKENS,
     AttributeRange,
     BoundContext,
+    MaskPort,
     Node,
     Traits,
     TypeContext,
+    Wanted,
+    anywhere,
+    no_memory,
     product,
+    same_values,
     within,
 )
 from stas_neuro.ir.ranges import STATE_LIMIT, WORD_LIMIT, Range
 from stas_neuro.ir.types import EVENTS, Kind, Phase, Shape, ValueType
+
+__all__ = ["Add", "FixedAdd", "FixedIntegrate", "Gate", "Integrate", "Tokens"]
 
 IntegrateMode = Literal["max", "mean", "sum", "learned"]
 GateAxis = Literal["token", "channel"]
@@ -37,6 +45,11 @@ _PASSES = Traits(
     masks_tokens=False,
     needs_program=False,
     gathers=False,
+    stacks=False,
+    gates_tokens=False,
+    sends_if_visited=False,
+    may_end=False,
+    state="",
 )
 
 
@@ -45,6 +58,8 @@ class Tokens(Node):
     """Map to tokens: x (D, H, W) -> y (H*W, D), row-major."""
 
     TRAITS: ClassVar[Traits] = _PASSES
+    needs = same_values
+    memory = no_memory
 
     def infer(self, at: TypeContext) -> dict[str, ValueType]:
         """Type tokens of what the map has."""
@@ -63,6 +78,8 @@ class Add(Node):
 
     INPUTS: ClassVar[tuple[str, ...]] = ("a", "b")
     TRAITS: ClassVar[Traits] = _PASSES
+    needs = same_values
+    memory = no_memory
 
     def infer(self, at: TypeContext) -> dict[str, ValueType]:
         """Type a sum: of events a count, of currents a current, with a number in it a number."""
@@ -75,7 +92,7 @@ class Add(Node):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FixedAdd(Add):
+class FixedAdd(Add, integers_of=Add):
     """y = a_weight * a + b_weight * b.
 
     The weights are 1 but where a mean or a weighted sum over steps has left a finer unit than a spike's.
@@ -100,7 +117,9 @@ class Integrate(Node):
 
     mode: IntegrateMode
 
-    TRAITS: ClassVar[Traits] = replace(_PASSES, needs_program=True)
+    TRAITS: ClassVar[Traits] = replace(_PASSES, needs_program=True, stacks=True)
+    needs = same_values
+    memory = no_memory
     PHASES: ClassVar[frozenset[Phase]] = frozenset({Phase.ONCE})
 
     def params(self, time_steps: int) -> dict[str, Shape]:
@@ -119,7 +138,7 @@ class Integrate(Node):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FixedIntegrate(Integrate):
+class FixedIntegrate(Integrate, integers_of=Integrate):
     """Max, or sum over the T steps (that of `mean` too: what follows holds the 1/T).
 
     learned: y = (sum over t of weights[t] * x[t]) >> shift, weights of 16 bits.
@@ -163,7 +182,8 @@ class Gate(Node):
     axis: GateAxis
 
     INPUTS: ClassVar[tuple[str, ...]] = ("x", "mask")
-    TRAITS: ClassVar[Traits] = replace(_PASSES, in_place=True)
+    TRAITS: ClassVar[Traits] = replace(_PASSES, in_place=True, gates_tokens=True)
+    memory = no_memory
     OF_CHANNELS: ClassVar[Traits] = replace(
         _PASSES, in_place=True, counts_events=True, multiplies_spikes=True
     )
@@ -172,6 +192,14 @@ class Gate(Node):
     def traits(self) -> Traits:
         """What a gate of its axis is like."""
         return self.OF_CHANNELS if self.axis == "channel" else self.TRAITS
+
+    def mask_port(self, port: str) -> MaskPort | None:
+        """Take a mask of tokens where it gates these."""
+        return MaskPort("x") if port == "mask" and self.axis == "token" else None
+
+    def needs(self, wanted: Wanted, shapes: Mapping[str, Shape]) -> dict[str, Wanted]:
+        """Take the same value, and the mask of its channel; a mask of tokens reaches cores as a gate."""
+        return {"x": wanted, "mask": anywhere(wanted, axis=0)}
 
     def infer(self, at: TypeContext) -> dict[str, ValueType]:
         """Type as the input; masks of channels are spikes, those of tokens are checked with halting."""

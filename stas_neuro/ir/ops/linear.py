@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
-from stas_neuro.ir.ops.base import TOKENS_OR_VECTOR, AttributeRange, BoundContext, Traits, TypeContext
+from stas_neuro.ir.ops.base import (
+    TOKENS_OR_VECTOR,
+    AttributeRange,
+    BoundContext,
+    Traits,
+    TypeContext,
+    Wanted,
+    anywhere,
+)
 from stas_neuro.ir.ops.synapses import (
     INTEGER_RANGES,
     STORED_WEIGHTS,
@@ -17,6 +26,8 @@ from stas_neuro.ir.ops.synapses import (
 )
 from stas_neuro.ir.ranges import Range
 from stas_neuro.ir.types import Array, Kind, Shape, ValueType
+
+__all__ = ["FixedLinear", "Linear"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +66,13 @@ class Linear(Synaptic):
         """All inputs of a token, for each token."""
         return np.full(leaving[0] if len(leaving) == 2 else 1, self.in_features, dtype=np.int64)
 
+    def needs(self, wanted: Wanted, shapes: Mapping[str, Shape]) -> dict[str, Wanted]:
+        """Take all features of the token."""
+        return {"x": np.repeat(anywhere(wanted, axis=1), self.in_features, axis=1)}
+
 
 @dataclass(frozen=True, kw_only=True)
-class FixedLinear(Linear, FixedSynaptic):
+class FixedLinear(Linear, FixedSynaptic, integers_of=Linear):
     """y = alive * ((shift(x W^T, weight_exp) << 6) + (bias << bias_exp)), as of `FixedConv2d`.
 
     A dead token's x is 0, so that only its bias has to be held back.

@@ -5,9 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from stas_neuro.ir.ops.base import AttributeRange, BoundContext, Node, Traits, TypeContext, within
+from stas_neuro.ir.ops.base import (
+    AttributeRange,
+    BoundContext,
+    Node,
+    Traits,
+    TypeContext,
+    no_memory,
+    same_values,
+    within,
+)
 from stas_neuro.ir.ranges import ALIGN, STATE_LIMIT, Range
 from stas_neuro.ir.types import Kind, Phase, ValueType
+
+__all__ = ["LIF", "FixedLIF", "membrane_bound", "membrane_range"]
 
 if TYPE_CHECKING:
     from stas_neuro.ir.graph import Graph
@@ -42,7 +53,14 @@ class LIF(Node):
         masks_tokens=True,
         needs_program=False,
         gathers=False,
+        stacks=False,
+        gates_tokens=False,
+        sends_if_visited=False,
+        may_end=False,
+        state="v",
     )
+    needs = same_values
+    memory = no_memory
     RANGES: ClassVar[dict[str, AttributeRange]] = {
         "tau": (lambda tau: tau >= 1, "a membrane time constant is at least 1 step"),
         "threshold": (lambda threshold: threshold > 0, "a threshold is above 0, the reset value"),
@@ -54,7 +72,7 @@ class LIF(Node):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FixedLIF(LIF):
+class FixedLIF(LIF, integers_of=LIF):
     """v = decay(v) + x; s = v > (vth << 6); v = 0 where it fired.
 
     decay(v) = sign(v) * ((|v| * (4096 - dv)) >> 12). The synaptic current decays fully within a step (du =

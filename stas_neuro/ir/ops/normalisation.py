@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from stas_neuro.ir.ops.base import AttributeRange, Node, Traits, TypeContext
+from stas_neuro.ir.ops.base import AttributeRange, Node, Traits, TypeContext, no_memory, same_values
 from stas_neuro.ir.types import Kind, Shape, ValueType
+
+__all__ = ["BatchNorm"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,15 @@ class BatchNorm(Node):
         masks_tokens=True,
         needs_program=False,
         gathers=False,
+        stacks=False,
+        gates_tokens=False,
+        sends_if_visited=False,
+        may_end=False,
+        state="",
     )
+    FOLDED_AWAY: ClassVar[bool] = True
+    needs = same_values
+    memory = no_memory
     RANGES: ClassVar[dict[str, AttributeRange]] = {"eps": (lambda eps: eps > 0, "it must be above 0")}
 
     def params(self, time_steps: int) -> dict[str, Shape]:

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from stas_neuro.ir.limits import KERNEL_LIMIT
-from stas_neuro.ir.ops.base import MAP, AttributeRange, BoundContext, Node, Traits, TypeContext, within
-from stas_neuro.ir.ops.windows import output_size
+from stas_neuro.ir.ops.base import (
+    AT_LEAST_0,
+    MAP,
+    AttributeRange,
+    BoundContext,
+    Node,
+    Traits,
+    TypeContext,
+    Wanted,
+    no_memory,
+    within,
+)
+from stas_neuro.ir.ops.windows import check_padding, in_windows, output_size
+from stas_neuro.ir.problems import Problems
 from stas_neuro.ir.ranges import Range
-from stas_neuro.ir.types import Kind, ValueType
+from stas_neuro.ir.types import Kind, Shape, ValueType
+
+__all__ = ["SpikeMaxPool"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +48,19 @@ class SpikeMaxPool(Node):
         masks_tokens=False,
         needs_program=False,
         gathers=False,
+        stacks=False,
+        gates_tokens=False,
+        sends_if_visited=False,
+        may_end=False,
+        state="",
     )
 
-    RANGES: ClassVar[dict[str, AttributeRange]] = {"kernel": within(1, KERNEL_LIMIT)}
+    RANGES: ClassVar[dict[str, AttributeRange]] = {"kernel": within(1, KERNEL_LIMIT), "padding": AT_LEAST_0}
+    memory = no_memory
+
+    def check(self, problems: Problems) -> None:
+        """Note padding that reaches the kernel."""
+        check_padding(self, problems)
 
     def infer(self, at: TypeContext) -> dict[str, ValueType]:
         """Type a map of spikes."""
@@ -45,3 +70,7 @@ class SpikeMaxPool(Node):
     def bound(self, at: BoundContext) -> dict[str, Range]:
         """Bound spikes."""
         return {"y": Range(0, 1)}
+
+    def needs(self, wanted: Wanted, shapes: Mapping[str, Shape]) -> dict[str, Wanted]:
+        """Take the window of the same channel."""
+        return {"x": in_windows(self, wanted, shapes["x"])}

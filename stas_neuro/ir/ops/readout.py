@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import numpy as np
+
 from stas_neuro.ir.limits import BLOCKS_LIMIT
-from stas_neuro.ir.ops.base import TOKENS, AttributeRange, BoundContext, Node, Traits, TypeContext, within
+from stas_neuro.ir.ops.base import (
+    TOKENS,
+    AttributeRange,
+    BoundContext,
+    MaskPort,
+    Node,
+    Traits,
+    TypeContext,
+    Wanted,
+    anywhere,
+    no_memory,
+    within,
+)
 from stas_neuro.ir.ops.halting import FixedHaltAccumulate
+from stas_neuro.ir.policies import POLICIES
 from stas_neuro.ir.ranges import STATE_LIMIT, WORD_LIMIT, Range
-from stas_neuro.ir.types import Kind, Phase, ValueType
+from stas_neuro.ir.types import Kind, Phase, Shape, ValueType
+
+__all__ = ["FixedReadout", "Readout"]
 
 ReadoutMode = Literal["mean-field", "last-state", "rate"]
 
@@ -41,7 +59,13 @@ class Readout(Node):
         masks_tokens=False,
         needs_program=False,
         gathers=True,
+        stacks=False,
+        gates_tokens=False,
+        sends_if_visited=False,
+        may_end=False,
+        state="",
     )
+    memory = no_memory
     PHASES: ClassVar[frozenset[Phase]] = frozenset({Phase.END})
     RANGES: ClassVar[dict[str, AttributeRange]] = {"blocks": within(1, BLOCKS_LIMIT)}
 
@@ -55,6 +79,18 @@ class Readout(Node):
         """Earlier blocks' values, then the masks, then the weights."""
         earlier = tuple(f"z{block}" for block in range(self.blocks - 1))
         return earlier + tuple(f"{port}{block}" for port in ("alive", "p") for block in range(self.blocks))
+
+    def mask_port(self, port: str) -> MaskPort | None:
+        """Take the masks under which blocks ran."""
+        return MaskPort(port.replace("alive", "z")) if port.startswith("alive") else None
+
+    def needs(self, wanted: Wanted, shapes: Mapping[str, Shape]) -> dict[str, Wanted]:
+        """Take the feature of all tokens, and one weight of each."""
+        weight = anywhere(wanted, axis=1)
+        return {
+            port: np.repeat(wanted if port.startswith("z") else weight, shape[0], axis=0)
+            for port, shape in shapes.items()
+        }
 
     def infer(self, at: TypeContext) -> dict[str, ValueType]:
         """Type a vector of currents."""
@@ -70,7 +106,7 @@ class Readout(Node):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FixedReadout(Readout):
+class FixedReadout(Readout, integers_of=Readout):
     """Sums over tokens, of z' = clip(z >> z_shift, -z_limit, z_limit) in place of z.
 
     mean-field: y = (sum of p z') >> y_shift (p = 1 where it is open). last-state: y = (sum of z') >> y_shift.
@@ -126,8 +162,6 @@ class FixedReadout(Readout):
         if not weights:
             return 1 if self.mode == "last-state" else graph.time_steps
         accumulator = graph.accumulators[0]
-        if accumulator.mode == "rectangular":
-            return sum(weights) * graph.time_steps
         assert isinstance(accumulator, FixedHaltAccumulate)
-        one = 1 << accumulator.score_bits  # what the weights of a token add up to, in each step or over all
-        return one * graph.time_steps if accumulator.mode == "block" else one
+        policy = POLICIES[accumulator.mode]
+        return policy.largest_weight(1 << accumulator.score_bits, weights, graph.time_steps)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from stas_neuro.ir.ops.base import AttributeRange, BoundContext, Node, Traits, TypeContext, within
+from stas_neuro.ir.ops.base import AttributeRange, BoundContext, CoreMemory, Node, Traits, within
 from stas_neuro.ir.ranges import ALIGN, BIAS_LIMIT, EXACT_LIMIT, STATE_LIMIT, Range
-from stas_neuro.ir.types import Array, Shape, ValueType
+from stas_neuro.ir.types import Array, Shape
+
+__all__ = ["FixedSynaptic", "Synaptic", "synaptic_ranges"]
+
+EXPONENT_BITS = 4
+"""Of the power of two that the weights of a feature are multiplied by, -8..7."""
 
 STORED_WEIGHTS = Traits(
     counts_events=True,
@@ -23,20 +29,21 @@ STORED_WEIGHTS = Traits(
     masks_tokens=False,
     needs_program=False,
     gathers=False,
+    stacks=False,
+    gates_tokens=False,
+    sends_if_visited=False,
+    may_end=False,
+    state="",
 )
 
 
-class Synaptic(Node):
+class Synaptic(Node, abstract=True):
     """A layer with weights (`bias`: and biases)."""
 
     TRAITS: ClassVar[Traits] = STORED_WEIGHTS
 
     if TYPE_CHECKING:  # fields, whose order is that of each layer
         bias: bool
-
-    def infer(self, at: TypeContext) -> dict[str, ValueType]:
-        """Type the output; each layer has a rule of its own."""
-        raise NotImplementedError
 
     @property
     def width(self) -> int:
@@ -52,8 +59,18 @@ class Synaptic(Node):
         """Count the synapses of one feature at each position, int64 (positions,); x and y have the shapes."""
         raise NotImplementedError
 
+    def memory(self, entering: Mapping[str, Shape], leaving: Shape, bits: int) -> CoreMemory:
+        """Keep the weights, and the exponent of each feature's."""
+        if self.off_core:
+            return CoreMemory()
+        return CoreMemory(
+            synapse_bits=self.taps(entering["x"], leaving) * bits,
+            shared_bits=self.fan_in * bits,
+            feature_bits=EXPONENT_BITS,
+        )
 
-class FixedSynaptic(Synaptic):
+
+class FixedSynaptic(Synaptic, abstract=True):
     """A layer with integer weights: mantissas of `weight_bits` bits, biases times 2^bias_exp."""
 
     if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from stas_neuro.exporters.lava.portability import (
     used_sources,
 )
 from stas_neuro.ir import Graph
-from stas_neuro.passes import Quantise
+from stas_neuro.passes import DelayDecisions, Quantise
 
 DOCS = (ROOT / "docs" / "portability.md").read_text()
 
@@ -40,6 +40,7 @@ def test_every_process_has_its_statement_and_every_statement_its_process() -> No
         *(program(stem=stem) for stem in STEMS),
         program(sdsa=True),
         program(membrane=True),
+        DelayDecisions(1)(program()),
         Quantise(encoding="bias")(build(Recipe(norm=False, blocks=1, time_steps=2))),
     ]
     seen = set()

@@ -1,0 +1,100 @@
+"""Halting policies: all that is not arithmetic, one entry each; docs/adr/0002-ir.md has the arithmetic.
+
+Accumulators decide on halting. A policy says how many there are, in which order decisions are handed on, and
+what the weights of a token add up to. A new policy is a word of `HaltMode` and an entry of `POLICIES`; tables
+by policy are made by `per_policy`, which fails at import where one is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeVar, get_args
+
+HaltMode = Literal["raster", "rectangular", "block", "time"]
+
+
+class Link(NamedTuple):
+    """Number of the accumulator that hands a decision on, and by how many model steps it is delayed."""
+
+    accumulator: int
+    delay: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What a halting policy is.
+
+    Parameters
+    ----------
+    per_block : bool
+        Each block has an accumulator, and Readout reads each block; else the last one has, and is read.
+    carried : bool
+        The first decision of a model step rests on the last one of the step before; else it starts anew.
+    fills : "run", "step" or "visit"
+        In what the weights p of a token add up to 1: the run; each model step, by whose number p is then
+        divided; or at most each visit, where mean-field divides by the sum of all.
+    for_good : bool
+        A token that does not visit a block does not visit it in later model steps.
+    may_be_late : bool
+        Decisions may rest on the scores that have arrived (`LateHaltAccumulate`).
+    """
+
+    per_block: bool
+    carried: bool
+    fills: Literal["run", "step", "visit"]
+    for_good: bool
+    may_be_late: bool
+
+    def accumulators(self, blocks: int) -> int:
+        """Count the accumulators of a network."""
+        return blocks if self.per_block else 1
+
+    def scored_blocks(self, blocks: int) -> range:
+        """List the blocks that have an accumulator, which are those that Readout reads."""
+        return range(blocks) if self.per_block else range(blocks - 1, blocks)
+
+    def mask_of(self, block: int, blocks: int) -> Link | None:
+        """Tell where the mask of a block's visits comes from; None where every token visits it."""
+        if not self.per_block:
+            return Link(0, 1)
+        if block:
+            return Link(block - 1, 0)
+        return Link(blocks - 1, 1) if self.carried else None
+
+    def largest_weight(self, one: int, visits: Sequence[int], steps: int) -> int:
+        """Bound the sum of a token's weights: `one` is 1, `visits` has the largest of a visit to each block.
+
+        Weights that fill a step are not divided by the number of steps.
+        """
+        return {"run": one, "step": one * steps, "visit": sum(visits) * steps}[self.fills]
+
+
+R = TypeVar("R")
+
+
+def per_policy(what: str, rules: Mapping[str, R], *, without: Collection[str] = ()) -> Mapping[str, R]:
+    """Return a table of rules by policy, complete.
+
+    Raises
+    ------
+    TypeError
+        When a policy is neither in `rules` nor in `without`, or in both, or a rule is for none.
+    """
+    names = get_args(HaltMode)
+    odd = [name for name in names if (name in rules) == (name in without)]
+    odd += [name for name in (*rules, *without) if name not in names]
+    if odd:
+        raise TypeError(f"{what}: {', '.join(odd)} needs one rule, or to be listed as without one")
+    return dict(rules)
+
+
+POLICIES: Mapping[str, Policy] = per_policy(
+    "halting policies",
+    {
+        "raster": Policy(per_block=True, carried=True, fills="run", for_good=True, may_be_late=True),
+        "rectangular": Policy(per_block=True, carried=False, fills="visit", for_good=True, may_be_late=False),
+        "block": Policy(per_block=True, carried=False, fills="step", for_good=False, may_be_late=False),
+        "time": Policy(per_block=False, carried=True, fills="run", for_good=True, may_be_late=True),
+    },
+)
