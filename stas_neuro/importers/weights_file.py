@@ -1,7 +1,7 @@
 """Files of weights as torch and safetensors write them: described first, checked, and only then loaded.
 
-A file is told by how it begins, not by its name. What it may take: memory of its own length, tensors of at
-most four times that or 256 MiB, and 256 MiB for what its pickles describe. No code in it runs.
+A file is told by how it begins, not by its name. Reading it takes memory of its own length, tensors of at
+most four times that or of 256 MiB, and up to 512 MiB for what its pickles describe. No code in it runs.
 """
 
 from __future__ import annotations

@@ -24,6 +24,8 @@ DAMAGE = (IndexError, KeyError, TypeError, ValueError)
 class Table(dict[Any, Any]):
     """A dict of a pickle, in which no key may be there twice."""
 
+    __slots__ = ()  # a pickle may make millions
+
     def put(self, key: Any, value: Any) -> None:
         """Add an item."""
         if key in self:

@@ -168,7 +168,7 @@ def _table(pickled: Pickled, *arguments: Any) -> Table:
 _CALLS: dict[str, Callable[..., Any]] = {
     "collections.OrderedDict": _table,
     "collections.Counter": lambda pickled, *counts: counts,
-    "builtins.set": lambda pickled, *members: members,
+    "__builtin__.set": lambda pickled, *members: members,
     "argparse.Namespace": lambda pickled: Attributes(),
     "torch.Size": lambda pickled, axes: _lengths(axes),
     "torch.device": lambda pickled, *words: words,
