@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stas_neuro.documents import shown
+from stas_neuro.ir.limits import BLOCKS_LIMIT
 
 _NORM = ("weight", "bias", "running_mean", "running_var")
 _BLOCK = re.compile(r"block\.([0-9]{1,9})\.")
@@ -105,7 +106,7 @@ def match(shapes: Mapping[str, tuple[int, ...]], backbone: str) -> Match:
 
 
 def _match(keys: frozenset[str], naming: Naming) -> Match:
-    depth = max(1, len({found[1] for found in map(_BLOCK.match, keys) if found}))
+    depth = max(1, min(BLOCKS_LIMIT, len({found[1] for found in map(_BLOCK.match, keys) if found})))
     own_thresholds = any(key.endswith(f".{THRESHOLD}") for key in keys)
     needed = naming.keys(depth, own_thresholds)
     must, may = naming.idle_keys(depth)

@@ -78,10 +78,12 @@ class WeightsOptions:
 
     @classmethod
     def of_words(cls, words: Mapping[str, Any]) -> WeightsOptions | None:
-        """Give options back from what `as_words` gave, which may be among others; None without any."""
+        """Give options back from what `as_words` gave, which may be among others; None without an arch."""
+        if "arch" not in words:
+            return None
         own = {each.name: words[each.name] for each in fields(cls) if each.name in words}
         own |= {name: parse_numbers(own[name]) for name in ("mean", "std") if name in own}
-        return cls(**own) if own else None
+        return cls(**own)
 
 
 def parse_numbers(text: str) -> tuple[float, ...]:

@@ -70,7 +70,11 @@ def describe(path: Path) -> WeightsFile:
         If it is no file of weights, is damaged, is larger unpacked than what it holds, or has code in it.
     """
     try:
-        with open_file(path) as stream:
+        stream = open_file(path)
+    except (BadDocument, OSError) as error:
+        raise InputError(f"{path}: {reason(error)}", "give a file of torch.save or safetensors") from error
+    try:
+        with stream:
             size = stream.seek(0, 2)
             stream.seek(0)
             start = stream.read(len(_LEGACY))

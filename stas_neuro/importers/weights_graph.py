@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from stas_neuro.documents import BadDocument
+from stas_neuro.documents import BadDocument, shown
 from stas_neuro.errors import InputError
 from stas_neuro.frontend.torch_model import lower
 from stas_neuro.importers.key_rules import COUNTER, THRESHOLD, Match, match
@@ -77,7 +77,7 @@ def _unmatched(path: Path, arch: str, found: Match) -> InputError:
     what = f"{path}: no {arch} that is known has these keys; as {found.naming.name}, {found}"
     error = InputError(what, "give the arch of the weights, or import the model itself")
     lists = (("missing", found.missing), ("surplus", found.surplus), ("unused", found.unused))
-    error.lines = tuple(f"{what}: {key}" for what, keys in lists for key in keys)
+    error.lines = tuple(f"{what}: {shown(key, 200)}" for what, keys in lists for key in keys)
     return error
 
 

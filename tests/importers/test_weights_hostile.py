@@ -322,7 +322,8 @@ def test_what_is_no_regular_file(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError) as caught:
             open_weights(path, arch="spikformer", heads=2)
-        assert expected in str(caught.value)
+        assert str(caught.value).startswith(f"{path}: ") and expected in str(caught.value)
+        assert str(caught.value).endswith("; give a file of torch.save or safetensors")
 
 
 MEASURE = """
