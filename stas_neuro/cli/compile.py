@@ -22,7 +22,7 @@ from stas_neuro.cli.common import (
     summary,
     weight_bits_option,
 )
-from stas_neuro.cli.weights_options import sentences, weights_options
+from stas_neuro.cli.weights_options import weights_options
 from stas_neuro.compiler import DEFAULT_PROFILE, PROFILE_IMAGES, CompileOptions, compile
 from stas_neuro.data import data_path
 from stas_neuro.files import check_outputs
@@ -220,7 +220,7 @@ def command(
         f"{facts['time_steps']} time steps on {facts['tokens']} tokens, {len(facts['classes'])} classes, "
         f"halting {halting_words(facts)}"
     )
-    for sentence in sentences(opened) if isinstance(opened, Weights) else ():
+    for sentence in opened.report.sentences() if isinstance(opened, Weights) else ():
         click.echo(f"weights: {sentence}")
     for note in notes:
         click.echo(f"note: {note}")

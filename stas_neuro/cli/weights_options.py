@@ -1,17 +1,15 @@
-"""Options of commands that take a file of weights, and what these say of it."""
+"""Options of commands that take a file of weights."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
 import click
 
 from stas_neuro.errors import InputError
-from stas_neuro.importers.weights import ARCHITECTURES, Weights, WeightsOptions, parse_numbers
-
-_LISTED = 6
+from stas_neuro.importers.weights import ARCHITECTURES, WeightsOptions, parse_numbers
 
 
 def _numbers(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[float, ...]:
@@ -84,13 +82,3 @@ def weights_options(function: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(_OPTIONS):
         option(gathered)
     return gathered
-
-
-def sentences(opened: Weights) -> Iterator[str]:
-    """Say what was taken, with long lists cut: JSON has all."""
-    for sentence in opened.report.sentences():
-        parts = sentence.split(", ")
-        cut = len(parts) - _LISTED
-        yield (
-            sentence if cut <= _LISTED else ", ".join(parts[:_LISTED]) + f" and {cut} more (--json lists all)"
-        )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -17,6 +19,9 @@ from stas_neuro.ir import Graph
 from stas_neuro.models.config import BACKBONES
 
 ARCHITECTURES = BACKBONES
+_COUNTER = re.compile(r"^.*\.(?=(num_batches_tracked|act_func?\.alpha)$)")
+_NUMBER = re.compile(r"(?<=\.)[0-9]+(?=\.)")
+"""What is left out of keys to say them together: whose counter or slope it is, and the number of a block."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,13 +138,15 @@ class WeightsReport:
     assumed: Mapping[str, str | int | float]
 
     def sentences(self) -> tuple[str, ...]:
-        """Say it in words."""
+        """Say it in words, keys that are alike together."""
         taken = f"took {self.entry or 'the file'} ({self.kind}), named as {self.naming}"
         if self.averaged:
             taken += ", the moving average (EMA)"
         elif self.averages:
             taken += f", not the moving average (EMA) {' or '.join(self.averages)}: --ema takes it"
-        lists = (("removed from names", self.removed), ("not read", self.beside), ("not used", self.unused))
+        alike = Counter(_NUMBER.sub("*", _COUNTER.sub("*.", key)) for key in self.unused)
+        unused = tuple(f"{key} ({count})" if count > 1 else key for key, count in alike.items())
+        lists = (("removed from names", self.removed), ("not read", self.beside), ("not used", unused))
         assumed = ", ".join(f"{name.replace('_', '-')} {value}" for name, value in self.assumed.items())
         return (
             taken,

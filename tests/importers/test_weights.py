@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -149,7 +149,11 @@ WRAPPINGS: dict[str, tuple[Callable[[State], object], str, tuple[str, ...]]] = {
     "compiled and parallel": (_prefixed("module._orig_mod."), "", ("_orig_mod.", "module.")),
     "of a larger network": (_prefixed("backbone.body."), "", ("backbone.body.",)),
     "timm": (_timm, "state_dict", ()),
-    "model": (lambda weights: {"model": weights, "scheduler": {"milestones": [3]}}, "model", ()),
+    "model": (
+        lambda weights: {"model": weights, "scheduler": {"milestones": Counter([3]), "seen": {1, 2}}},
+        "model",
+        (),
+    ),
     "net": (lambda weights: {"net": weights, "acc": 93.5}, "net", ()),
     "model_state_dict": (lambda weights: {"model_state_dict": weights}, "model_state_dict", ()),
     "nested": (
@@ -258,6 +262,7 @@ def test_thresholds_of_step_are_those_of_the_file(tmp_path: Path) -> None:
     assert values["blocks.0.fc1_lif"] == (2.0, 1.0) and values["blocks.0.attn_lif"] == (2.0, 0.5)
     assert "threshold" not in found.report.assumed
     assert "patch_embed.proj_lif.act_fun.alpha" in found.report.unused
+    assert "not used: *.act_fun.alpha (19), *.num_batches_tracked (17)" in found.report.sentences()
     with pytest.raises(InputError, match="holds the thresholds of its neurons; leave these options out"):
         opened(tmp_path / "w.pth", name, threshold=0.9)
     del weights["block.0.attn.q_lif.threshold"]

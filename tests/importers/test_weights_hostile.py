@@ -313,6 +313,19 @@ def test_a_file_cut_anywhere_is_refused(form: str, tmp_path: Path) -> None:
     assert open_weights(path, arch="spikformer", heads=2).report.naming == "Spikformer, CIFAR"
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(b"X\3\0\0\0cpu", b"X\6\0\0\0cuda:0"), (b"ctorch\nFloatStorage", b"ctorch.cuda\nFloatStorage")],
+)
+def test_files_saved_on_a_gpu_are_read(before: bytes, after: bytes, tmp_path: Path) -> None:
+    zipped_, legacy = repickled(lambda p: p.replace(before, after)), torch_file(state(), **LEGACY)
+    assert legacy.count(before)
+    for name, content in (("zip", zipped_), ("legacy", legacy.replace(before, after))):
+        (tmp_path / name).write_bytes(content)
+        opened = open_weights(tmp_path / name, arch="spikformer", heads=2)
+        assert opened.report.naming == "Spikformer, CIFAR"
+
+
 def test_what_is_no_regular_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path, expected in (
