@@ -14,6 +14,7 @@ from support.paths import ROOT
 NEED_A_FRAMEWORK = (
     "exporters.lava",
     "frontend",
+    "importers.key_rules",
     "importers.weights_file",
     "importers.weights_graph",
     "importers.weights_unwrap",

@@ -14,10 +14,11 @@ from typing import Any
 
 from stas_neuro.documents import shown
 from stas_neuro.ir.limits import BLOCKS_LIMIT
+from stas_neuro.models.checkpoint import COUNTER
 
 _NORM = ("weight", "bias", "running_mean", "running_var")
 _BLOCK = re.compile(r"block\.([0-9]{1,9})\.")
-_HEAD, THRESHOLD, COUNTER = "head", "threshold", "num_batches_tracked"
+_HEAD, THRESHOLD = "head", "threshold"
 _SLOPES = ("act_fun.alpha", "act_func.alpha")
 """The slope of a surrogate gradient, which training alone reads."""
 _LISTED = 6
@@ -27,9 +28,9 @@ _LISTED = 6
 class Naming:
     """The names of one published class; `{}` stands for the number of a block.
 
-    `layers` and `norms` are convolutions or linear layers and normalisations by our names; `neurons` are
-    those whose thresholds a checkpoint may hold. `without_bias` are our names of layers. `unused` are keys
-    that such checkpoints have and the network does not use.
+    `layers` (convolutions and linear ones), `norms` and `neurons` (whose thresholds a checkpoint may hold)
+    give our names by theirs. `without_bias` are our names of layers. `unused` are keys that such checkpoints
+    have and the network does not use.
     """
 
     name: str

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from stas_neuro.documents import BadDocument, shown
 from stas_neuro.errors import InputError
 from stas_neuro.frontend.torch_model import lower
-from stas_neuro.importers.key_rules import COUNTER, THRESHOLD, Match, match
+from stas_neuro.importers.key_rules import THRESHOLD, Match, match
 from stas_neuro.importers.weights import WeightsOptions, WeightsReport
 from stas_neuro.importers.weights_file import WeightsFile, describe
 from stas_neuro.importers.weights_unwrap import AVERAGED, Taken, heads_of_args, take
 from stas_neuro.ir import LIF, Graph, SpikeMatMul
+from stas_neuro.models.checkpoint import COUNTER
 from stas_neuro.models.config import ATTENTION_THRESHOLD, StasConfig
 from stas_neuro.models.config import THRESHOLD as USUAL_THRESHOLD
 from stas_neuro.models.stas import StasModel
