@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from stas_neuro.data import load_data
     from stas_neuro.energy import compare, estimate
     from stas_neuro.energy.calibration import calibrate
+    from stas_neuro.importers.weights import WeightsOptions, open_weights
     from stas_neuro.passes import schedule_decisions
     from stas_neuro.placement import place
     from stas_neuro.verifier import verify
 
 _PUBLIC = {
     "CompileOptions": "compiler",
+    "WeightsOptions": "importers.weights",
     "calibrate": "energy.calibration",
     "check": "checker",
     "compare": "energy",
@@ -44,6 +46,7 @@ _PUBLIC = {
     "load_model": "api",
     "load_profile": "chips",
     "lower": "api",
+    "open_weights": "importers.weights",
     "place": "placement",
     "provenance": "api",
     "quantise": "compiler",
@@ -59,6 +62,7 @@ _PUBLIC = {
 
 __all__ = [
     "CompileOptions",
+    "WeightsOptions",
     "calibrate",
     "check",
     "compare",
@@ -71,6 +75,7 @@ __all__ = [
     "load_model",
     "load_profile",
     "lower",
+    "open_weights",
     "place",
     "provenance",
     "quantise",

@@ -22,9 +22,11 @@ from stas_neuro.cli.common import (
     summary,
     weight_bits_option,
 )
+from stas_neuro.cli.weights_options import weights_options
 from stas_neuro.compiler import DEFAULT_PROFILE, PROFILE_IMAGES, CompileOptions, compile
 from stas_neuro.data import data_path
 from stas_neuro.files import check_outputs
+from stas_neuro.importers.weights import Weights, WeightsOptions, open_weights
 from stas_neuro.ir import Encoding
 from stas_neuro.models.config import ACCUMULATIONS, READOUTS
 from stas_neuro.passes import SCHEDULES
@@ -44,6 +46,7 @@ LISTED = 8
 @stas_command(
     "stas-export compile runs/digits -o digits.stas",
     "stas-export compile runs/digits --bits 8 --calibrate digits --profile loihi2 -o digits-8bit.stas",
+    "stas-export compile weights.pth --arch spikformer --heads 12 --bits 8 -o spikformer.stas",
     "stas-export compile runs/digits --accumulate off -o digits-without-halting.stas",
     "stas-export compile runs/digits --placement halting-aware --profile-run digits -o digits-on-cores.stas",
 )
@@ -136,6 +139,7 @@ LISTED = 8
     metavar="N",
     help=f"Use the first N images of --profile-run.  [default: {PROFILE_IMAGES}]",
 )
+@weights_options
 @force_option
 def command(
     model: Path,
@@ -157,8 +161,9 @@ def command(
     limit: int | None,
     force: bool,
     as_json: bool,
+    weights: WeightsOptions | None,
 ) -> None:
-    """Compile MODEL, a checkpoint directory, to a bundle.
+    """Compile MODEL, a checkpoint directory or with --arch a file of released weights, to a bundle.
 
     A bundle contains the graph with every normalisation folded, its weights, and their origin. Running it
     requires numpy, and Lava for the Lava backends, but not torch. With --bits it also contains the integer
@@ -185,7 +190,8 @@ def command(
     )
     notes: list[str] = []
     with progress("profiling run") as report:
-        made = compile(model, options, note=notes.append, progress=report)
+        opened = model if weights is None else open_weights(model, weights)
+        made = compile(opened, options, note=notes.append, progress=report)
     save_bundle(
         made.graph, output, made.provenance, quantised=made.quantised, mapping=made.mapping, force=force
     )
@@ -209,6 +215,7 @@ def command(
             "passes": origin.passes,
             "check": None if verdict is None else asdict(verdict),
             "check_unknown": unknown,
+            "weights": asdict(opened.report) if isinstance(opened, Weights) else None,
         }
         emit_json(document | facts)
         return
@@ -217,6 +224,8 @@ def command(
         f"{facts['time_steps']} time steps on {facts['tokens']} tokens, {len(facts['classes'])} classes, "
         f"halting {halting_words(facts)}"
     )
+    for sentence in opened.report.sentences() if isinstance(opened, Weights) else ():
+        click.echo(f"weights: {sentence}")
     for note in notes:
         click.echo(f"note: {note}")
     if quantised is not None:

@@ -17,6 +17,7 @@ from stas_neuro.compiler.integers import SAMPLE_IMAGES, load_scales, quantiser
 from stas_neuro.compiler.options import PROFILE_IMAGES, CompileOptions, Images
 from stas_neuro.data import LabelledImages, load_data
 from stas_neuro.errors import InputError
+from stas_neuro.importers.weights import Weights, WeightsOptions, open_weights
 from stas_neuro.ir import Graph, Stage
 from stas_neuro.labels import bias_of_first
 from stas_neuro.mapping import Mapping
@@ -31,7 +32,7 @@ Note = Callable[[str], None]
 
 
 def compile(
-    model: StasModel | str | Path,
+    model: StasModel | Weights | str | Path,
     options: CompileOptions | None = None,
     *,
     note: Note | None = None,
@@ -42,8 +43,8 @@ def compile(
 
     Parameters
     ----------
-    model : StasModel, str or Path
-        A model, or the directory of a checkpoint.
+    model : StasModel, Weights, str or Path
+        A model, what `open_weights` gave, or the directory of a checkpoint.
     options : CompileOptions, optional
         The options; or give its fields as keywords: ``compile("runs/digits", bits=8, calibrate="digits")``.
     note : callable, optional
@@ -85,6 +86,9 @@ def replay(bundle: Bundle) -> Bundle:
     if not bundle.provenance.source:
         raise InputError("the bundle was compiled from a model in memory", "compile that model again")
     options: dict[str, Any] = dict(bundle.provenance.options)
+    if (weights := WeightsOptions.of_words(options)) is not None:
+        options = {name: options[name] for name in options if name not in weights.as_words()}
+        return compile(open_weights(bundle.provenance.source, weights), **options)
     if "input_encoding" not in options:
         options.pop("bits", None)  # the width of fine-tuning, which the checkpoint contains
     return compile(bundle.provenance.source, **options)
@@ -94,7 +98,7 @@ def replay(bundle: Bundle) -> Bundle:
 class _Compilation:
     """One compilation: its inputs, and the options and passes that it records."""
 
-    model: StasModel | str | Path
+    model: StasModel | Weights | str | Path
     options: CompileOptions
     note: Note
     progress: api.Progress | None
@@ -105,6 +109,10 @@ class _Compilation:
     def fold(self) -> Graph:
         """Load the model, lower it to a graph, and fold its normalisations."""
         words = {name: getattr(self.options, name) for name in ("accumulate", "epsilon", "readout")}
+        if isinstance(self.model, Weights):
+            if given := [name for name, value in words.items() if value is not None]:
+                raise InputError(f"{self.model.path} has no halting to override", f"leave out {given[0]}")
+            return self._apply(self.model.graph, FoldBatchNorm())
         self.used |= words
         return self._apply(api.lower(self.model, **words), FoldBatchNorm())
 
@@ -213,7 +221,9 @@ class _Compilation:
     def bundle(self, network: Graph, quantised: Graph | None, mapping: Mapping | None) -> Bundle:
         """Assemble the bundle from the graphs, the mapping and the origin."""
         options = {name: value for name, value in self.used.items() if value is not None}
-        if isinstance(self.model, str | Path):
+        if isinstance(self.model, Weights):
+            origin = self.model.provenance(tuple(self.passes), options)
+        elif isinstance(self.model, str | Path):
             origin = api.provenance(self.model, passes=self.passes, **options)
         else:
             origin = Provenance(source="", options=options, passes=tuple(self.passes))

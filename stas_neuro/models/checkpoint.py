@@ -62,6 +62,9 @@ def load_config(directory: Path) -> StasConfig:
         If the file is missing, is not JSON, or describes an impossible model.
     """
     path = directory / "config.json"
+    if directory.is_file():
+        what = f"{directory} is a file, not a directory with a checkpoint of stas-neuro"
+        raise InputError(what, "open released weights with --arch (open_weights), or give such a directory")
     if not os.path.lexists(path):
         raise InputError(f"{path} not found", remedy=_GIVE)
     return StasConfig.from_json(

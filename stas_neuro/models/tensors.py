@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,10 @@ class TensorFile:
     metadata: Mapping[str, str]
     _file: Any
 
+    def tensors(self, names: Iterable[str]) -> dict[str, Tensor]:
+        """Load tensors as they are in the file."""
+        return {name: self._file.get_tensor(name) for name in names}
+
     def load(self, names: Mapping[str, str], wanted: Mapping[str, Tensor], remedy: str) -> dict[str, Tensor]:
         """Load the tensors `wanted` in their dtypes; these may be on the meta device.
 
@@ -57,14 +61,15 @@ class TensorFile:
                 problems.append(f"{name} is {form.dtype}, not {dtype}")
             else:
                 tensors[name] = self._file.get_tensor(names[name]).to(dtype)
-                problems += _unfit(name, tensors[name])
+                problems += unfit(name, tensors[name])
         if problems:
             shown = "; ".join(sorted(problems)[:_SHOWN]) + ("; ..." if len(problems) > _SHOWN else "")
             raise InputError(f"{self.path}: {shown}", remedy)
         return tensors
 
 
-def _unfit(name: str, tensor: Tensor) -> list[str]:
+def unfit(name: str, tensor: Tensor) -> list[str]:
+    """Say what is wrong with the values of a tensor of floats or whole numbers."""
     if not torch.isfinite(tensor).all():
         return [f"{name} has NaN or infinite values"]
     if tensor.is_floating_point() and tensor.numel() and tensor.abs().max() > FLOAT_LIMIT:

@@ -1,0 +1,84 @@
+"""Options of commands that take a file of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import click
+
+from stas_neuro.errors import InputError
+from stas_neuro.importers.weights import ARCHITECTURES, WeightsOptions, parse_numbers
+
+
+def _numbers(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[float, ...]:
+    return () if text is None else parse_numbers(text)
+
+
+_OPTIONS = (
+    click.option(
+        "--arch",
+        type=click.Choice(ARCHITECTURES),
+        help="MODEL is a file of released weights (.pth, .pt, .pth.tar, .safetensors) of this architecture.",
+    ),
+    click.option(
+        "--heads", type=click.IntRange(min=1), metavar="N", help="Heads of attention of these weights."
+    ),
+    click.option(
+        "--ema", is_flag=True, help="Take the moving average of the weights (EMA) that the file also holds."
+    ),
+    click.option(
+        "--time-steps", type=click.IntRange(min=1), metavar="T", help="Time steps.  [default: 4, events 16]"
+    ),
+    click.option(
+        "--image-size",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Height and width of images.  [default: 32 with names of CIFAR, 224 of ImageNet, 128 of events]",
+    ),
+    click.option("--mean", callback=_numbers, metavar="M,...", help="Mean of pixels in 0..1, by channel."),
+    click.option(
+        "--std", callback=_numbers, metavar="S,...", help="Standard deviation of pixels, by channel."
+    ),
+    click.option(
+        "--tau",
+        type=float,
+        metavar="TAU",
+        help="Membrane time constant in steps.  [default: 2; events of Spikingformer 1.5]",
+    ),
+    click.option(
+        "--threshold", type=float, metavar="V", help="Threshold of neurons.  [default: the file's, or 1]"
+    ),
+    click.option(
+        "--attention-threshold",
+        type=float,
+        metavar="V",
+        help="Threshold of neurons behind attention.  [default: the file's, or 0.5]",
+    ),
+    click.option(
+        "--attention-scale",
+        type=float,
+        metavar="F",
+        help="What attention is multiplied with.  [default: 0.125; events of Spikformer 0.25]",
+    ),
+)
+_NAMES = tuple(each for each in WeightsOptions.__dataclass_fields__ if each != "arch")
+
+
+def weights_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of a file of weights; the command gets them as `weights`, None without an arch."""
+
+    @wraps(function)
+    def gathered(**words: Any) -> None:
+        arch = words.pop("arch")
+        own = {name: words.pop(name) for name in _NAMES}
+        given = [name for name, value in own.items() if value not in (None, False, ())]
+        if arch is None and given:
+            name = given[0].replace("_", "-")
+            raise InputError(f"--{name} is of a file of weights, and no --arch is given", "give --arch too")
+        function(**words, weights=None if arch is None else WeightsOptions(arch=arch, **own))
+
+    for option in reversed(_OPTIONS):
+        option(gathered)
+    return gathered

@@ -1,0 +1,1 @@
+"""Networks that other libraries trained, as traced graphs."""
