@@ -3,6 +3,7 @@
 from stas_neuro.activity.comparable import COMPARED, SAME_NETWORK, Fact, check_facts, not_checked
 from stas_neuro.activity.file import read_activity, write_activity
 from stas_neuro.activity.layers import builder_for, layers_of, mapped_layers
+from stas_neuro.activity.neurobench import neurobench_metrics
 from stas_neuro.activity.origin import Origin, hash_images
 from stas_neuro.activity.record import (
     KINDS,
@@ -36,6 +37,7 @@ __all__ = [
     "hash_images",
     "layers_of",
     "mapped_layers",
+    "neurobench_metrics",
     "not_checked",
     "read_activity",
     "step_labels",

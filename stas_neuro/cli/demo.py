@@ -154,7 +154,10 @@ def _run(
     begun = time.perf_counter()
     with progress(f"running {model.label} on {backend}") as report:
         trace = api.run(bundle, data, backend=backend, progress=report)
-    document = run_document(directory / path.name, bundle, data, trace, time.perf_counter() - begun)
+    seconds = time.perf_counter() - begun
+    document = run_document(
+        directory / path.name, bundle, data, trace, seconds, arithmetic="float", dtype="float64"
+    )
     document |= {"backend": backend, "dtype": "float64"}
     write_run(fresh / "runs" / model.name, document, bundle, data, trace, force=False)
     return trace

@@ -137,7 +137,7 @@ def command(
             progress=report,
         )
     wall_time_s = time.perf_counter() - begun
-    document = run_document(bundle, network, images, trace, wall_time_s)
+    document = run_document(bundle, network, images, trace, wall_time_s, arithmetic=arithmetic, dtype=dtype)
     document |= {"backend": backend, "arithmetic": arithmetic, "gating": gating}
     document["cores"] = len(trace.activity.cores)
     if arithmetic == "float":

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stas_neuro import __version__, api
-from stas_neuro.activity import Activity, read_activity, write_activity
+from stas_neuro.activity import Activity, neurobench_metrics, read_activity, write_activity
 from stas_neuro.bundle import Bundle
 from stas_neuro.data import LabelledImages
 from stas_neuro.errors import InputError
@@ -22,10 +22,19 @@ FORMAT, SCHEMA_VERSION = "stas-neuro run", 1
 
 
 def run_document(
-    path: Path, bundle: Bundle, data: LabelledImages, trace: Trace, wall_time_s: float
+    path: Path,
+    bundle: Bundle,
+    data: LabelledImages,
+    trace: Trace,
+    wall_time_s: float,
+    *,
+    arithmetic: str,
+    dtype: str,
 ) -> dict[str, Any]:
     """Return inputs and results of a run as plain data. The trace covers the first images of `data`."""
     bias = bias_of_first(data, trace.images)
+    graph = bundle.of(arithmetic)
+    neurobench = neurobench_metrics(graph, trace.activity, value_bytes=np.dtype(dtype).itemsize)
     return {
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
@@ -38,6 +47,7 @@ def run_document(
         "token_ratio": trace.token_ratio,
         "wall_time_s": wall_time_s,
         "images_per_s": trace.images / wall_time_s,
+        "neurobench": neurobench,
         "notes": [] if bias is None else [bias],
     }
 
