@@ -206,7 +206,7 @@ def test_an_exported_network_can_be_certified(tmp_path: Path) -> None:
         tensors["head/bias"] = np.zeros_like(tensors["head/bias"])
         failed = verify(bundle(), images, lava_network=replace(exported, tensors=tensors))
         assert [part.arithmetic for part in failed.parts if part.structure or part.failures] == [arithmetic]
-        with pytest.raises(CheckFailed, match=rf"Lava's {arithmetic} network is not the graph's: head: bias"):
+        with pytest.raises(CheckFailed, match=rf"Lava's {arithmetic} network .* the graph.*: head: bias"):
             failed.require()
         assert failed.to_json()["parts"][arithmetic == "fixed"]["structure"][0]["layer"] == "head"
 
