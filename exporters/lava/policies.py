@@ -70,4 +70,4 @@ POLICIES: Mapping[str, Callable[[Accumulator, Visit], Sent]] = {
     "block": _block,
     "rectangular": _rectangular,
 }
-"""By the mode that a network file names; `rules.py` refuses others."""
+"""By the mode of an accumulator."""
