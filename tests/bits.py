@@ -24,7 +24,7 @@ import numpy as np
 from support.fixed_random import pixels_for
 from support.ir_random import HALTING, READOUTS, STEMS, Recipe, build, images_for
 
-from stas_neuro import api
+from stas_neuro import api, compiler
 from stas_neuro.activity import Activity
 from stas_neuro.chips import list_profiles, load_profile
 from stas_neuro.data import load_data
@@ -103,7 +103,7 @@ def scattered(graph: Graph, draw: random.Random) -> Mapping:
 def shipped() -> Iterator[tuple[str, str]]:
     data = load_data(str(EXAMPLES / "data" / "fashion-mnist-512.npz")).select(slice(0, 4))
     for model in MODELS:
-        graph = api.fold(EXAMPLES / "models" / model)
+        graph = compiler.fold(EXAMPLES / "models" / model)
         quantised = Quantise()(graph)
         yield from runs(f"{model} float", graph, api.preprocess(graph, data), random.Random(0))
         yield from runs(f"{model} 8 bits", quantised, api.preprocess(quantised, data), random.Random(0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -18,12 +17,10 @@ from stas_neuro.cli.common import (
     stas_command,
 )
 from stas_neuro.data import data_path, load_data
-from stas_neuro.errors import InputError
-from stas_neuro.files import Output, check_outputs, json_object, read_bytes
+from stas_neuro.files import check_outputs
 from stas_neuro.verifier import (
     BASELINE,
     CHOICES,
-    FORMAT,
     INTEGER_BASELINE,
     TOLERANCE,
     Agreement,
@@ -31,6 +28,7 @@ from stas_neuro.verifier import (
     LayerAgreement,
     Saturation,
     Verification,
+    certificate_output,
     verify,
 )
 
@@ -96,11 +94,7 @@ def command(
     order of a sum can flip a spike, and with it all that follows; so can rounding to integers. There the
     agreement is reported, not promised.
     """
-    certificate = None
-    if output is not None:
-        certificate = Output(
-            path=output, is_earlier=_is_certificate, otherwise="is no certificate", force=force
-        )
+    certificate = None if output is None else certificate_output(output, force=force)
     check_outputs([certificate], reads=[network, data_path(data), model])
     with progress("comparing") as told:
         result = verify(
@@ -112,8 +106,8 @@ def command(
             multiprocess=multiprocess,
             progress=told,
         )
-    if certificate is not None:
-        certificate.write((json.dumps(result.to_json(), indent=1) + "\n").encode())
+    if output is not None:
+        result.write(output, force=force)
     if as_json:
         emit_json(result.to_json())
     else:
@@ -121,13 +115,6 @@ def command(
         if output is not None:
             click.echo(f"written to {output}")
     result.require()
-
-
-def _is_certificate(path: Path) -> bool:
-    try:
-        return bool(json_object(read_bytes(path), str(path), "").get("format") == FORMAT)
-    except InputError:
-        return False
 
 
 def show(result: Verification) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from support.ir_random import Recipe, build, graphs, images_for
 from support.paths import ROOT
 
-from stas_neuro import api
+from stas_neuro import api, compiler
 from stas_neuro.activity import Activity, Origin, builder_for
 from stas_neuro.bundle import Provenance, load_bundle, save_bundle
 from stas_neuro.chips import Profile, load_profile
@@ -61,7 +61,7 @@ def seen_of(graph: Graph, seed: int = 0, images: int = 20) -> Activity:
 
 @pytest.fixture(scope="module")
 def spikformer() -> Graph:
-    return api.fold(SHIPPED)
+    return compiler.fold(SHIPPED)
 
 
 @settings(max_examples=25)

@@ -13,7 +13,7 @@ from support.fixed_random import fixed_graphs, pixels_for
 from support.ir_random import Recipe, build, images_for, recipes
 from support.paths import EXAMPLES
 
-from stas_neuro import api
+from stas_neuro import api, compiler
 from stas_neuro.backends import RUNTIMES
 from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.build import build_network
@@ -104,7 +104,7 @@ def test_both_runtimes_give_the_same() -> None:
 @pytest.mark.parametrize("late", [5, 11])
 def test_lava_decides_late_on_the_shipped_model(arithmetic: str, late: int) -> None:
     pytest.importorskip("torch")
-    folded = api.fold(EXAMPLES / "models" / "fashion-spikformer")
+    folded = compiler.fold(EXAMPLES / "models" / "fashion-spikformer")
     graph = DelayDecisions(late)(folded if arithmetic == "float" else Quantise(bits=8)(folded))
     pixels = np.load(EXAMPLES / "data" / "fashion-mnist-512.npz")["images"][:4]
     check(graph, api.preprocess(graph, pixels.reshape(4, *graph.input.shape)))
