@@ -23,6 +23,7 @@ from stas_neuro.ir import Graph, Stage
 from stas_neuro.mapping import Mapping
 from stas_neuro.passes import DelayDecisions, Pass, Quantise, decisions_of, run_passes
 from stas_neuro.placement import DEFAULT_BITS, place
+from stas_neuro.placement.limits import limits_of
 
 _HALTING = ("accumulate", "epsilon", "readout")
 """Options that change the network before it is folded."""
@@ -51,7 +52,7 @@ class Compilation:
 
     def bundle(self) -> Bundle:
         """Do every step, and put together what was made and where it comes from."""
-        self.require_chip()
+        self.refuse()
         network = self.schedule()
         quantised = self.quantise()
         mapping = self.place(quantised or network)
@@ -66,10 +67,15 @@ class Compilation:
             origin = provenance(self.opened.source, passes=passes, **options)
         return Bundle(network, origin, {}, quantised, mapping)
 
-    def require_chip(self) -> None:
-        """Refuse, before any work, a chip that cannot have the integers that are to be chosen."""
+    def refuse(self) -> None:
+        """Refuse, before any work, missing images or chips, and integers that the chip cannot have."""
+        options = self.options
         if self._chosen_bits is not None:
             check_bits(self._chosen_bits, self._arithmetic)
+            self._load(options.calibrate)
+        if options.placement is not None:
+            limits_of(self.chip)
+            self._load(options.learnt_from)
 
     # Steps --------------------------------------------------------------------------------------------------
 
@@ -151,6 +157,10 @@ class Compilation:
     @property
     def _folding(self) -> tuple[object, ...]:
         return ("fold", *(getattr(self.options, name) for name in _HALTING))
+
+    def _load(self, images: Images | None) -> None:
+        if images is not None:
+            self.compiler.load(images)
 
     @cached_property
     def _decided(self) -> DelayDecisions | None:

@@ -51,12 +51,15 @@ class Compiler:
             raise done
         return done
 
+    def load(self, given: Images) -> LabelledImages:
+        """Load images, of a known data set those to train on."""
+        if isinstance(given, LabelledImages):
+            return given
+        return self.once(("images", given), lambda: load_data(given, "train"))
+
     def images(self, given: Images, use: str, count: int) -> LabelledImages:
         """Load images, and note where their first ones are no random sample."""
-        if isinstance(given, LabelledImages):
-            images = given
-        else:
-            images = self.once(("images", given), lambda: load_data(given, "train"))
+        images = self.load(given)
         if self.note is not None and (bias := bias_of_first(images, count)):
             self.note(f"{use}: {bias}")
         return images

@@ -17,7 +17,6 @@ from stas_neuro.compiler import (
     Compilation,
     CompileOptions,
     Compiler,
-    Opened,
     attempt,
     compilation,
     open_network,
@@ -76,7 +75,8 @@ def test_compilations_share_a_sample_and_a_profiling_run(calls: Callable[..., li
     assert made[0].quantised is made[1].quantised
     assert made[1].quantised == alone.quantised
     assert made[1].mapping == alone.mapping != made[0].mapping
-    assert made[1].provenance == alone.provenance
+    assert made[1].provenance.options == alone.provenance.options
+    assert made[1].provenance.passes == alone.provenance.passes
     # Equal images that are another object are another sample.
     again = LabelledImages(images.images.copy(), None, source="images")
     options = CompileOptions(bits=8, calibrate=again)
@@ -130,14 +130,25 @@ def test_what_does_not_fit_the_network_or_the_chip_is_refused(
         Compilation(Compiler(open_network(network)), CompileOptions(**options)).bundle()
 
 
-def test_a_chip_that_cannot_have_the_integers_is_refused_before_folding(
-    calls: Callable[..., list[str]],
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bits": 9, "profile": chip(weight_bits=4)}, "the chip's have up to 4"),
+        ({"bits": 8, "calibrate": "none.npz"}, "none.npz"),
+        ({"placement": "halting-aware", "profile_run": "none.npz"}, "none.npz"),
+        ({"placement": "token-major", "profile": "cmos45"}, "cmos45"),
+    ],
+    ids=["bits", "sample", "profiling run", "no cores"],
+)
+def test_what_cannot_be_done_in_the_end_is_refused_before_folding(
+    calls: Callable[..., list[str]], options: dict[str, Any], message: str
 ) -> None:
     folds = calls("fold")
-    with pytest.raises(InputError, match="the chip's have up to 4"):
-        Compilation(
-            Compiler(open_network(TRACED)), CompileOptions(bits=9, profile=chip(weight_bits=4))
-        ).bundle()
+    with pytest.raises(InputError, match=message):
+        Compilation(Compiler(open_network(TRACED)), CompileOptions(**options)).bundle()
     assert not folds
+
+
+def test_an_integer_program_cannot_be_folded() -> None:
     with pytest.raises(InputError, match="quantised already"):
-        Compilation(Compiler(Opened(network=None)), CompileOptions()).fold()
+        Compilation(Compiler(open_network(Quantise()(FOLDED))), CompileOptions()).fold()

@@ -65,6 +65,19 @@ def test_a_certificate_holds_the_hashes_of_what_it_is_about(home: Path) -> None:
     assert of_checkpoint["bundle_sha256"] == {} and of_checkpoint["data"]["labels_sha256"] is None
 
 
+def test_a_certificate_is_written_and_replaces_only_another_one_if_told(home: Path, tmp_path: Path) -> None:
+    result = verify(home / "b", load_data(str(home / "data.npz")), limit=3)
+    result.write(tmp_path / "c")
+    assert (tmp_path / "c").read_bytes() == (home / "c").read_bytes()
+    with pytest.raises(InputError, match="c exists; choose another path or use --force"):
+        result.write(tmp_path / "c")
+    result.write(tmp_path / "c", force=True)
+    (tmp_path / "other").write_text("{}")
+    with pytest.raises(InputError, match="other exists and is no certificate"):
+        result.write(tmp_path / "other", force=True)
+    assert (tmp_path / "other").read_text() == "{}"
+
+
 def noise_of(home: Path) -> LabelledImages:
     return replace(load_data(str(home / "data.npz")), labels=None)
 
