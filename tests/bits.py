@@ -26,13 +26,14 @@ from support.ir_random import HALTING, READOUTS, STEMS, Recipe, build, images_fo
 
 from stas_neuro import api, compiler
 from stas_neuro.activity import Activity
+from stas_neuro.analysis import neuron_layers
 from stas_neuro.chips import list_profiles, load_profile
 from stas_neuro.data import load_data
 from stas_neuro.energy import estimate
 from stas_neuro.errors import StasError
 from stas_neuro.ir import Graph
 from stas_neuro.ir.text import print_graph
-from stas_neuro.mapping import CoreLocation, Mapping, Piece, neuron_layers
+from stas_neuro.mapping import CoreLocation, Mapping, Piece
 from stas_neuro.passes import FoldBatchNorm
 from stas_neuro.passes.quantise import Quantise
 from stas_neuro.reference import run_reference

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import Any
 
+from stas_neuro.analysis import score_mask
 from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.network import FIXED, FLOAT, Layer, Network, Value, Wire
 from stas_neuro.ir import Edge, FixedLIF, Graph, HaltingScore, Node, Stage, op_of
@@ -65,8 +66,5 @@ def _wire(edge: Edge) -> Wire:
 
 def _score_masks(graph: Graph) -> tuple[Wire, ...]:
     """Wire the mask of each accumulator to its score too: only visited tokens' scores are looked up."""
-    accumulators = (
-        (score, edge.dst) for score in graph.of_type(HaltingScore) for edge in graph.consumers(score)
-    )
-    masks = ((score, graph.inputs(accumulator).get("alive")) for score, accumulator in accumulators)
+    masks = ((score, score_mask(graph, score)) for score in graph.of_type(HaltingScore))
     return tuple(_wire(replace(mask, dst=score.name)) for score, mask in masks if mask is not None)

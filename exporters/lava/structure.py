@@ -1,7 +1,8 @@
 """Compares a Lava network with the graph that it was built from, field by field.
 
 A change that no spike of some images shows is found here. Neither side is made from the other: what a node
-says is read by a table of this module's own, so that a fault of the code that builds networks is found too.
+says is read by a table of this module's own, and masks of scores without `analysis.score_mask`, so that a
+fault of the code that builds networks is found too.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from stas_neuro.activity import Layer, layers_of
 from stas_neuro.chips import Finding, Profile, Severity
-from stas_neuro.ir import FixedConv2d, FixedLIF, Graph, Node, Phase, Range, Stage, membrane_range
+from stas_neuro.ir import FixedLIF, Graph, Node, Phase, Range, Stage, membrane_range
 
 RESOURCES: Mapping[str, str] = {
     "operation": "what a graph cannot say of the model",
@@ -43,11 +43,6 @@ RESOURCES: Mapping[str, str] = {
     "threshold": "neurons that fire at their threshold; cores fire above it, by one step of vth lower",
 }
 """What findings are about."""
-
-
-def off_core(node: Node) -> bool:
-    """Tell whether a processor beside the cores computes a layer."""
-    return isinstance(node, FixedConv2d) and node.off_core
 
 
 @dataclass(frozen=True, eq=False)

@@ -147,6 +147,8 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
 
 def summary(graph: Graph) -> dict[str, Any]:
     """What a graph is, in numbers and words."""
+    from stas_neuro.analysis import halting_mode, lateness  # numpy, which no help text needs
+
     return {
         "stage": str(graph.stage),
         "nodes": len(graph.nodes),
@@ -156,8 +158,8 @@ def summary(graph: Graph) -> dict[str, Any]:
         "tokens": graph.tokens,
         "input_shape": list(graph.input.shape),
         "classes": list(graph.classes),
-        "accumulate": str(graph.accumulators[0].mode) if graph.accumulators else "off",
-        "late": graph.accumulators[0].late if graph.accumulators else 0,
+        "accumulate": halting_mode(graph),
+        "late": lateness(graph),
         "readout": str(graph.readout.mode),
     }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from stas_neuro import api
+from stas_neuro.analysis import halts
 from stas_neuro.backends import BACKENDS, RUNTIMES
 from stas_neuro.bundle import ARITHMETICS, load_bundle
 from stas_neuro.cli.common import (
@@ -156,7 +157,7 @@ def command(
     )
     for note in document["notes"]:
         click.echo(f"note: {note}")
-    if gating != "silent" and not network.graph.accumulators:
+    if gating != "silent" and not halts(network.graph):
         click.echo(f"nothing halts in this network: gating {gating} has no halted tokens to act on")
     if output is not None:
         click.echo(f"written to {output}")

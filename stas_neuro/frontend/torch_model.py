@@ -39,6 +39,7 @@ from stas_neuro.ir import (
     SpikeMaxPool,
     Stage,
     Tokens,
+    scope_of,
 )
 from stas_neuro.ir.ops.halting import HaltMode
 from stas_neuro.ir.ops.readout import ReadoutMode
@@ -257,7 +258,7 @@ class _Lowering:
             masks.append(alive)
             if alive is not None:
                 gate = f"blocks.{l}.gate"
-                node = Gate(name=gate, phase=Phase.STEP, scope=f"block{l}", axis="token")
+                node = Gate(name=gate, phase=Phase.STEP, scope=scope_of(l), axis="token")
                 z = self._add(node, x=z, mask=alive)
             z = self._block(l, z, alive)
             outputs.append(z)
@@ -316,7 +317,7 @@ class _Lowering:
         return self._add(node, inputs=ports)
 
     def _block(self, l: int, x: Value, alive: Edge | None) -> Value:
-        name, scope = f"blocks.{l}", f"block{l}"
+        name, scope = f"blocks.{l}", scope_of(l)
         block = self._module(name, torch_block.Block)
         if block is None:
             return x

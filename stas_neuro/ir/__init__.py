@@ -62,6 +62,7 @@ from stas_neuro.ir.types import (
     ValueType,
     block_of,
     neutral,
+    scope_of,
 )
 
 __all__ = [
@@ -126,5 +127,6 @@ __all__ = [
     "neutral",
     "op_of",
     "per_op",
+    "scope_of",
     "synaptic_ranges",
 ]

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from stas_neuro.analysis import Mask, extent, neuron_layers, own_block, place_of, visit_mask
 from stas_neuro.ir import (
     LIF,
     Add,
@@ -31,7 +32,6 @@ from stas_neuro.ir import (
     op_of,
     per_op,
 )
-from stas_neuro.mapping.neurons import extent, neuron_layers
 
 Wanted = NDArray[np.bool_]
 """Which values of a node are wanted, (positions, features) as `extent` has them."""
@@ -64,13 +64,12 @@ class Reach:
         self.extents = {node.name: extent(graph, node) for node in graph.nodes if node.OUTPUTS}
         beside = {node.name for node in graph.nodes if isinstance(node, Input) or node.off_core}
         self.sources = neuron_layers(graph).keys() | beside
-        accumulators = graph.accumulators
-        self._own_block = {node.name: block for block, node in enumerate(accumulators)}
-        self._visits: dict[tuple[str, str, int], int] = {}
-        """Block that visits where an accumulator's mask says so, by the mask's place and delay."""
-        for block, node in reversed(list(enumerate(accumulators))):
-            if (edge := graph.inputs(node).get("alive")) is not None:
-                self._visits[edge.src, edge.src_port, edge.delay] = block
+        self._own_block = {node.name: own_block(graph, node) for node in graph.accumulators}
+        self._visits: dict[Mask, int] = {}
+        """First block that visits where a mask says so."""
+        for block in range(graph.blocks):
+            if (mask := visit_mask(graph, block)) is not None:
+                self._visits.setdefault(place_of(mask), block)
 
     def of(self, layer: str, positions: tuple[int, ...], features: tuple[int, int]) -> dict[Need, Wanted]:
         """Find what a piece needs: bool (positions, features) of each source."""
@@ -137,7 +136,7 @@ class Reach:
             return self._own_block[source]
         if isinstance(node, Gate) and node.axis == "token":
             mask = self.graph.inputs(node)["mask"]
-            opened = self._visits.get((mask.src, mask.src_port, mask.delay))
+            opened = self._visits.get(place_of(mask))
             return block if opened is None else opened
         return block
 

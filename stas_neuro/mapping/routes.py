@@ -20,9 +20,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stas_neuro.analysis import extent, works_in
 from stas_neuro.ir import Graph, HaltAccumulate, Node, Phase
+from stas_neuro.mapping.check import check_mapping
 from stas_neuro.mapping.mapping import CoreLocation, Mapping, Piece
-from stas_neuro.mapping.neurons import check_mapping, extent, works_in
 from stas_neuro.mapping.reach import Need, Reach, Wanted, join
 
 Steps = NDArray[np.int64]

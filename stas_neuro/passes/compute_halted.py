@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from stas_neuro.analysis import halting_mode, lateness
 from stas_neuro.errors import InputError
 from stas_neuro.ir import (
     Edge,
@@ -11,7 +12,6 @@ from stas_neuro.ir import (
     Graph,
     Node,
 )
-from stas_neuro.passes.late_decisions import halting_mode
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class ComputeHalted:
                 "other membranes if it is computed once it has halted",
                 "use the gating silent, or compile with another halting (--accumulate)",
             )
-        if graph.accumulators and (late := graph.accumulators[0].late):
+        if late := lateness(graph):
             raise InputError(
                 f"gating is none, and halting decides {late} hardware steps late (pipelined-stale): blocks "
                 "whose halted tokens are computed on do not wait for decisions",

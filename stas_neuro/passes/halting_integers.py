@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stas_neuro.analysis import halting_mode
 from stas_neuro.errors import InputError
 from stas_neuro.ir import WORD_LIMIT, Array, Graph, HaltingScore, Range, Readout
 
@@ -88,7 +89,7 @@ def plan_readout(
         When the sums do not fit with the fewest bits of a score.
     """
     tokens, features = graph.types[_last_block(graph, node)].shape
-    mode = graph.accumulators[0].mode if graph.accumulators else "off"
+    mode = halting_mode(graph)
     weighted = node.mode == "mean-field" and mode != "off"
     divides = node.normalise or node.mode == "rate"
 

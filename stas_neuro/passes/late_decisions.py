@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from stas_neuro.activity import layers_of
+from stas_neuro.analysis import halting_mode, lateness, spiking_stages, stages_of
 from stas_neuro.errors import InputError
 from stas_neuro.ir import Graph, HaltAccumulate
 
 SCHEDULES = ("raster", "pipelined", "pipelined-stale")
 """When model steps start: after the one before; one hardware step apart; the same with late decisions."""
-
-
-def spiking_stages(graph: Graph) -> int:
-    """Count S, the spiking stages of a model step, of which a chip does one in a hardware step."""
-    return max(layer.stage or 0 for layer in layers_of(graph) if layer.phase == "step") + 1
 
 
 @dataclass(frozen=True)
@@ -45,8 +40,8 @@ class DelayDecisions:
         if mode not in ("raster", "time"):
             what = f"halting is {mode}, whose decisions are exact when pipelined: there is nothing to delay"
             raise InputError(what, "use the schedule pipelined")
-        if graph.accumulators[0].late:
-            what = f"decisions are {graph.accumulators[0].late} hardware steps late already"
+        if lateness(graph):
+            what = f"decisions are {lateness(graph)} hardware steps late already"
             raise InputError(what, "delay those of the graph it was made from")
         stages = spiking_stages(graph)
         if not 1 <= self.late < stages:
@@ -58,11 +53,6 @@ class DelayDecisions:
             for node in graph.nodes
         )
         return replace(graph, nodes=tuple(nodes))
-
-
-def halting_mode(graph: Graph) -> str:
-    """Name the halting of a graph, `off` where there is none."""
-    return graph.accumulators[0].mode if graph.accumulators else "off"
 
 
 def schedule_decisions(graph: Graph, schedule: str, late: int | None = None) -> Graph:
@@ -101,7 +91,7 @@ def decisions_of(graph: Graph, schedule: str, late: int | None = None) -> DelayD
 
 def arrival_lags(graph: Graph, interval: int) -> dict[str, tuple[int, ...]]:
     """Give by accumulator how many model steps, `interval` apart, scores come later than in raster order."""
-    stage_of = {layer.name: layer.stage or 0 for layer in layers_of(graph)}
+    stage_of = stages_of(graph)
     names = [node.name for node in graph.accumulators]
     stages = [stage_of[name] for name in names]
     lags = {}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stas_neuro.activity import layers_of
+from stas_neuro.analysis import neuron_layers, placed_with, stages_of
 from stas_neuro.chips import Profile
 from stas_neuro.errors import InputError
 from stas_neuro.ir import (
@@ -32,7 +32,6 @@ from stas_neuro.ir import (
     op_of,
     per_op,
 )
-from stas_neuro.mapping.neurons import neuron_layers, placed_with
 
 EXPONENT_BITS = 4
 """Of the power of two that the weights of a feature are multiplied by, -8..7."""
@@ -87,7 +86,7 @@ def demands_of(graph: Graph, bits: int = DEFAULT_BITS) -> tuple[LayerDemand, ...
 
     `bits` of a weight are those of the integers where the graph has them.
     """
-    stages = {layer.name: layer.stage or 0 for layer in layers_of(graph)}
+    stages = stages_of(graph)
     members: dict[str, list[Node]] = {name: [graph.node(name)] for name in neuron_layers(graph)}
     for node in graph.nodes:
         if node.traits.counts_events and (owner := placed_with(graph, node)):

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stas_neuro.activity import Visits, layers_of
+from stas_neuro.analysis import extent, own_block
 from stas_neuro.errors import InputError
-from stas_neuro.ir import Graph, block_of
+from stas_neuro.ir import Graph, HaltAccumulate, block_of
 from stas_neuro.mapping import Mapping, Piece
-from stas_neuro.mapping.neurons import extent
 
 Live = NDArray[np.bool_]
 
@@ -38,7 +38,8 @@ def core_steps(graph: Graph, mapping: Mapping, visits: Visits) -> CoreSteps:
     A piece is at work in the hardware step of its stage, once a model step (a stem and a head once an
     image). Its core is stepped then if any piece at work on it has a token that is visited. Pieces outside
     the blocks, and of layers without tokens, work whenever it is their turn. Prices step more: also cores
-    that send again in model steps what was computed once.
+    that send again in model steps what was computed once. `energy.gating.stepping` finds the same in the
+    counts of a run: the two share no code, so that a test can hold one against the other.
 
     Parameters
     ----------
@@ -74,10 +75,9 @@ def core_steps(graph: Graph, mapping: Mapping, visits: Visits) -> CoreSteps:
 def _live(graph: Graph, piece: Piece, visits: Visits, turns: int) -> Live:
     """Whether a piece has a live token at each of its turns, (images, turns)."""
     node = graph.node(piece.layer)
-    names = [accumulator.name for accumulator in graph.accumulators]
     block = block_of(node.scope)
-    if node.name in names:
-        block = names.index(node.name) if len(names) == graph.blocks else graph.blocks - 1
+    if isinstance(node, HaltAccumulate):
+        block = own_block(graph, node)
     elif block is None or extent(graph, node)[0] != graph.tokens:
         return np.ones((len(visits), turns), dtype=np.bool_)
     return np.asarray(visits[:, :, block, list(piece.positions)].any(axis=2))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stas_neuro import api
+from stas_neuro.analysis import halts
 from stas_neuro.bundle import ARITHMETICS, Bundle, Provenance, load_bundle
 from stas_neuro.compiler import fold, is_checkpoint, load_model, provenance
 from stas_neuro.data import LabelledImages
@@ -216,7 +217,7 @@ class _Side:
             agreements=tuple(tally.agreement() for tally in self.tallies.values()),
             structure=self.structure,
             spikes_fired=self.fired,
-            visits_skipped=self.skipped if self.graph.accumulators else None,
+            visits_skipped=self.skipped if halts(self.graph) else None,
             token_ratio=1 - self.skipped / self.visits,
             accuracy=None if data.labels is None else self.correct / len(data),
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stas_neuro import api
+from stas_neuro.analysis import lateness
 from stas_neuro.backends import RUNTIMES
 from stas_neuro.bundle import Bundle
 from stas_neuro.compiler import fold, load_model, lower
@@ -41,7 +42,7 @@ def torch_side(
     """Find the model that a graph was compiled from and make sure that it is the one."""
     if not isinstance(network, Bundle | Graph):
         return network
-    if graph.accumulators and graph.accumulators[0].late:
+    if lateness(graph):
         what = "it has no late halting decisions, as the schedule pipelined-stale takes them"
         if model is not None:
             raise InputError(f"torch does not run the network: {what}", "verify it without a model")

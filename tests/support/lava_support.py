@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 import numpy as np
 
+from stas_neuro.analysis import neuron_layers
 from stas_neuro.exporters.lava.assemble import Assembly, ModelsOf
 from stas_neuro.exporters.lava.executor import execute
 from stas_neuro.exporters.lava.lava_api import implements
@@ -25,7 +26,7 @@ from stas_neuro.exporters.lava.processes import (
 )
 from stas_neuro.exporters.lava.schedule import EACH, Window
 from stas_neuro.ir import Graph, Phase, Stage
-from stas_neuro.mapping import CoreLocation, Piece, neuron_layers
+from stas_neuro.mapping import CoreLocation, Piece
 from stas_neuro.mapping import Mapping as Cores
 from support.ir_random import images_for
 

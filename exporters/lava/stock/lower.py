@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from stas_neuro.analysis import visit_mask
 from stas_neuro.ir import (
     ALIGN,
     LIF,
@@ -167,11 +168,10 @@ class _Lowering:
         }
 
     def masks(self) -> dict[int, Signal]:
-        masks = {}
-        for block, node in enumerate(self.graph.accumulators):
-            if "alive" in self.graph.inputs(node):
-                masks[block] = self.value(node, "alive")
-        return masks
+        masks = ((block, visit_mask(self.graph, block)) for block in range(self.graph.blocks))
+        return {
+            block: self.value(self.graph.node(mask.dst), "alive") for block, mask in masks if mask is not None
+        }
 
     # Nodes --------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from support.ir_random import Recipe, build, images_for, recipes
 from support.paths import EXAMPLES
 
 from stas_neuro import api, compiler
+from stas_neuro.analysis import spiking_stages
 from stas_neuro.backends import RUNTIMES
 from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.build import build_network
@@ -22,7 +23,7 @@ from stas_neuro.exporters.lava.run import run_lava
 from stas_neuro.exporters.lava.stock import lower_stock
 from stas_neuro.exporters.lava.structure import differences
 from stas_neuro.ir import Array, Graph, HaltAccumulate, IRError, Stage
-from stas_neuro.passes import DelayDecisions, Quantise, spiking_stages
+from stas_neuro.passes import DelayDecisions, Quantise
 from stas_neuro.reference import run_reference
 from stas_neuro.trace import Trace
 from stas_neuro.verifier import verify

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from stas_neuro.errors import InputError
 from stas_neuro.ir import (
     Graph,
     Kind,
     Node,
     Phase,
 )
-from stas_neuro.mapping.mapping import Mapping
 
 _PER_TOKEN = frozenset({Kind.MASK, Kind.MEMBRANE, Kind.SCORE})
 
@@ -28,6 +26,11 @@ def placed_with(graph: Graph, node: Node) -> str:
             return target.name
         if not target.traits.in_place or target.traits.counts_events:
             return ""
+
+
+def neurons_of(graph: Graph, node: Node) -> str:
+    """Name the layer whose neurons take what a node computes; the node itself where it keeps its own."""
+    return placed_with(graph, node) or node.name
 
 
 def works_in(graph: Graph, node: Node) -> Phase:
@@ -68,12 +71,6 @@ def neuron_layers(graph: Graph) -> dict[str, tuple[int, int]]:
     }
 
 
-def check_mapping(graph: Graph, mapping: Mapping) -> None:
-    """Raise InputError unless a mapping holds every neuron of a graph, and no other."""
-    known = neuron_layers(graph)
-    for layer in mapping.layers:
-        if layer not in known:
-            what = f"the mapping places {layer}, which keeps no neurons of this network"
-            raise InputError(what, "use the mapping that was made for it")
-    for layer, (positions, features) in known.items():
-        mapping.check_layer(layer, positions, features)
+def beside_cores(graph: Graph) -> list[str]:
+    """Name the nodes that a processor beside the cores computes, wholly or in part, in topological order."""
+    return [node.name for node in graph.nodes if node.off_core]
