@@ -20,6 +20,7 @@ from rich.console import Console
 from stas_neuro import api
 from stas_neuro.activity import Activity
 from stas_neuro.chips import Profile, list_profiles, load_profile
+from stas_neuro.compiler import fold
 from stas_neuro.data import LabelledImages, load_data
 from stas_neuro.energy import Comparison, Gating, compare
 from stas_neuro.errors import InputError
@@ -44,7 +45,7 @@ ONE_STEP = "fashion-t1"
 @cache
 def network(name: str) -> Graph:
     """Compile a shipped model, ``fashion-spikformer`` or its first stage, ``fashion-spikformer/stage1``."""
-    return api.fold(EXAMPLES / "models" / name)
+    return fold(EXAMPLES / "models" / name)
 
 
 @dataclass

@@ -17,12 +17,13 @@ from pathlib import Path
 from compare_profiles import MODELS, Runner, network, split_images
 from rich.console import Console
 
+from stas_neuro.analysis import spiking_stages
 from stas_neuro.chips import Profile, list_profiles, load_profile
 from stas_neuro.energy import Comparison, Gating, Saving, compare, compare_schedules
 from stas_neuro.energy.pricing import OP_COUNT
 from stas_neuro.files import check_outputs
-from stas_neuro.ir import Graph
-from stas_neuro.passes import DelayDecisions, spiking_stages
+from stas_neuro.ir import POLICIES, Graph
+from stas_neuro.passes import DelayDecisions
 from stas_neuro.report import (
     comparison_csv,
     comparison_report,
@@ -48,9 +49,9 @@ def halting_networks() -> dict[str, tuple[Graph, str]]:
     found: dict[str, tuple[Graph, str]] = {}
     for model in MODELS:
         graph, short = network(model), model.removeprefix("fashion-")
-        mode = graph.accumulators[0].mode
+        mode = graph.halting
         found[f"{short} ({mode})"] = graph, model
-        if mode in ("raster", "time"):
+        if POLICIES[mode].may_be_late:
             late = spiking_stages(graph) - 1
             found[f"{short} ({mode}, late {late})"] = DelayDecisions(late)(graph), model
     return found

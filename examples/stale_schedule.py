@@ -22,10 +22,11 @@ from rich.progress import track
 from rich.table import Table
 
 import stas_neuro
+from stas_neuro.analysis import spiking_stages
 from stas_neuro.api import accuracy
 from stas_neuro.data import LabelledImages
 from stas_neuro.ir import Graph
-from stas_neuro.passes import DelayDecisions, spiking_stages
+from stas_neuro.passes import DelayDecisions
 from stas_neuro.trace import Trace
 
 MODEL = Path(__file__).parent / "models" / "fashion-spikformer"

@@ -18,11 +18,20 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from stas_neuro.activity import read_activity, write_activity
-    from stas_neuro.api import fold, load_model, lower, provenance, run
+    from stas_neuro.api import run
     from stas_neuro.bundle import load_bundle, save_bundle
     from stas_neuro.checker import check
     from stas_neuro.chips import list_profiles, load_profile
-    from stas_neuro.compiler import CompileOptions, compile, quantise, replay
+    from stas_neuro.compiler import (
+        CompileOptions,
+        compile,
+        fold,
+        load_model,
+        lower,
+        provenance,
+        quantise,
+        replay,
+    )
     from stas_neuro.data import load_data
     from stas_neuro.energy import compare, estimate
     from stas_neuro.energy.calibration import calibrate
@@ -39,16 +48,16 @@ _PUBLIC = {
     "compare": "energy",
     "compile": "compiler",
     "estimate": "energy",
-    "fold": "api",
+    "fold": "compiler",
     "list_profiles": "chips",
     "load_bundle": "bundle",
     "load_data": "data",
-    "load_model": "api",
+    "load_model": "compiler",
     "load_profile": "chips",
-    "lower": "api",
+    "lower": "compiler",
     "open_weights": "importers.weights",
     "place": "placement",
-    "provenance": "api",
+    "provenance": "compiler",
     "quantise": "compiler",
     "read_activity": "activity",
     "replay": "compiler",

@@ -1,133 +1,32 @@
-"""Lower trained models to graphs, and run networks.
-
-``stas_neuro`` re-exports the public functions.
-"""
+"""Run networks and measure their accuracy; ``stas_neuro`` re-exports the public functions."""
 
 from __future__ import annotations
 
-import copy
-import hashlib
 from collections.abc import Callable, Sequence
-from collections.abc import Mapping as AnyMapping
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from stas_neuro.activity import Origin, hash_images
 from stas_neuro.backends import BACKENDS, RUNTIMES, RunOptions
-from stas_neuro.bundle import Bundle, Provenance, hash_network
+from stas_neuro.bundle import Bundle, hash_network
 from stas_neuro.data import LabelledImages, check_pixels, normalise
 from stas_neuro.energy import GATINGS
 from stas_neuro.errors import InputError
-from stas_neuro.extras import needs
-from stas_neuro.files import read_bytes
 from stas_neuro.ir import PIXEL_LIMIT, FixedSynaptic, Graph, Phase, Stage
 from stas_neuro.labels import match_classes
 from stas_neuro.mapping import Mapping, check_mapping
-from stas_neuro.passes import ComputeHalted, FoldBatchNorm, run_passes
+from stas_neuro.passes import ComputeHalted
 from stas_neuro.trace import Trace
-
-if TYPE_CHECKING:
-    from stas_neuro.models.stas import StasModel
 
 _PRECISIONS: dict[str, type[np.floating[Any]]] = {"float64": np.float64, "float32": np.float32}
 DTYPES = tuple(_PRECISIONS)
-CHECKPOINT_FILES = ("config.json", "model.safetensors")
-PassRecord = AnyMapping[str, str | int | float | bool]
-"""A pass by its name and arguments, as a bundle records it."""
 Progress = Callable[[int, int], None]
 """Called with the number of finished images and the total number of images."""
 TrainReport = Callable[[dict[str, Any]], None]
 """Called with each event of training; see `stas_neuro.training.train`."""
-
-
-def load_model(
-    model: StasModel | str | Path,
-    *,
-    accumulate: str | None = None,
-    epsilon: float | None = None,
-    readout: str | None = None,
-) -> StasModel:
-    """Load a checkpoint directory, or copy a model, and optionally override its trained halting.
-
-    A copy shares its weights with the given model, which is not changed.
-
-    Raises
-    ------
-    InputError
-        If torch is missing, the checkpoint is damaged, or the options fit no model.
-    """
-    if isinstance(model, str | Path):
-        with needs("torch"):
-            from stas_neuro.models.checkpoint import load_checkpoint
-        model = load_checkpoint(Path(model))
-    options = {"accumulate": accumulate, "epsilon": epsilon, "readout": readout}
-    changes = {name: value for name, value in options.items() if value is not None}
-    if changes:
-        model = copy.copy(model)
-        model.config = model.config.replace(**changes)
-    return model
-
-
-def fold(
-    model: StasModel | str | Path,
-    *,
-    accumulate: str | None = None,
-    epsilon: float | None = None,
-    readout: str | None = None,
-) -> Graph:
-    """Lower a trained model to a graph and fold its normalisations, as required by every backend but torch.
-
-    Parameters
-    ----------
-    model : StasModel, str or Path
-        A model, or the directory of a checkpoint.
-    accumulate, epsilon, readout : optional
-        Override the model's configuration; ``accumulate="off"`` ignores halting.
-
-    Raises
-    ------
-    InputError
-        If the checkpoint is missing or damaged, or a graph cannot express the model (all reasons at once).
-    """
-    return run_passes(
-        lower(model, accumulate=accumulate, epsilon=epsilon, readout=readout), [FoldBatchNorm()]
-    )
-
-
-def lower(
-    model: StasModel | str | Path,
-    *,
-    accumulate: str | None = None,
-    epsilon: float | None = None,
-    readout: str | None = None,
-) -> Graph:
-    """Return the traced graph, with BatchNorms not yet folded; parameters as :func:`fold`."""
-    loaded = load_model(model, accumulate=accumulate, epsilon=epsilon, readout=readout)
-    with needs("torch"):
-        from stas_neuro.frontend import torch_model
-    return torch_model.lower(loaded)
-
-
-def provenance(
-    checkpoint: str | Path, *, passes: Sequence[PassRecord] = (), **options: str | float | None
-) -> Provenance:
-    """Return the origin of a bundle: a checkpoint, the SHA-256 of its files, and the options given.
-
-    The path is absolute, so that `verify` finds the checkpoint from any working directory.
-    """
-    directory = Path(checkpoint).resolve()
-    return Provenance(
-        source=str(directory),
-        source_sha256={
-            name: hashlib.sha256(read_bytes(directory / name)).hexdigest() for name in CHECKPOINT_FILES
-        },
-        options={name: value for name, value in options.items() if value is not None},
-        passes=tuple(passes),
-    )
 
 
 def run(  # noqa: PLR0913

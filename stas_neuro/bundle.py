@@ -23,6 +23,7 @@ from safetensors.numpy import load as parse_safetensors
 from safetensors.numpy import save as format_safetensors
 
 from stas_neuro import __version__
+from stas_neuro.analysis import beside_cores
 from stas_neuro.arrays import ZIP_DAMAGE, check_unpacked
 from stas_neuro.documents import BadDocument, open_file, shown
 from stas_neuro.errors import InputError
@@ -30,8 +31,7 @@ from stas_neuro.files import SIZE_LIMIT, Output, check_outputs, json_object, par
 from stas_neuro.graph_document import Document, graph_document, read_graph
 from stas_neuro.ir import Array, Graph, IRError
 from stas_neuro.mapping import Mapping as CoreMapping
-from stas_neuro.mapping import parse_mapping
-from stas_neuro.mapping.neurons import check_mapping
+from stas_neuro.mapping import check_mapping, parse_mapping
 
 FORMAT = "stas-neuro bundle"
 SCHEMA_VERSION = 2
@@ -146,7 +146,7 @@ def save_bundle(
     if mapping is not None:
         contents[MAPPING] = mapping.to_json().encode()
     digests = {name: _sha256(content) for name, content in contents.items()}
-    off_core = [node.name for node in quantised.nodes if node.off_core] if quantised else []
+    off_core = beside_cores(quantised) if quantised else []
     manifest = _Manifest(FORMAT, SCHEMA_VERSION, digests, provenance, off_core)
     contents[MANIFEST] = _to_json(dataclasses.asdict(manifest))
     if not output.is_directory:

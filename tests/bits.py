@@ -24,15 +24,16 @@ import numpy as np
 from support.fixed_random import pixels_for
 from support.ir_random import HALTING, READOUTS, STEMS, Recipe, build, images_for
 
-from stas_neuro import api
+from stas_neuro import api, compiler
 from stas_neuro.activity import Activity
+from stas_neuro.analysis import neuron_layers
 from stas_neuro.chips import list_profiles, load_profile
 from stas_neuro.data import load_data
 from stas_neuro.energy import estimate
 from stas_neuro.errors import StasError
 from stas_neuro.ir import Graph
 from stas_neuro.ir.text import print_graph
-from stas_neuro.mapping import CoreLocation, Mapping, Piece, neuron_layers
+from stas_neuro.mapping import CoreLocation, Mapping, Piece
 from stas_neuro.passes import FoldBatchNorm
 from stas_neuro.passes.quantise import Quantise
 from stas_neuro.reference import run_reference
@@ -103,7 +104,7 @@ def scattered(graph: Graph, draw: random.Random) -> Mapping:
 def shipped() -> Iterator[tuple[str, str]]:
     data = load_data(str(EXAMPLES / "data" / "fashion-mnist-512.npz")).select(slice(0, 4))
     for model in MODELS:
-        graph = api.fold(EXAMPLES / "models" / model)
+        graph = compiler.fold(EXAMPLES / "models" / model)
         quantised = Quantise()(graph)
         yield from runs(f"{model} float", graph, api.preprocess(graph, data), random.Random(0))
         yield from runs(f"{model} 8 bits", quantised, api.preprocess(quantised, data), random.Random(0))

@@ -43,8 +43,10 @@ def test_contracts_hold() -> None:
 @pytest.mark.parametrize(
     ("module", "line", "contract"),
     [
-        ("ir/intruder.py", "import safetensors", "knows neither a framework"),
-        ("ir/intruder.py", "from stas_neuro.bundle import Bundle", "knows neither a framework"),
+        ("ir/intruder.py", "import safetensors", "neither a framework"),
+        ("ir/intruder.py", "from stas_neuro.bundle import Bundle", "neither a framework"),
+        ("analysis/intruder.py", "import safetensors", "neither a framework"),
+        ("analysis/intruder.py", "import stas_neuro.mapping", "Data goes one way"),
         ("energy/intruder.py", "def price():\n    import torch", "torch is imported only in"),
         ("reference/intruder.py", "import lava.proc", "Lava is imported only in"),
         ("reference/intruder.py", "from stas_neuro.models.stas import STAS", "share no arithmetic"),

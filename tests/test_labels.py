@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.cli_support import CLASSES, fine, make_checkpoint, make_data
 
-from stas_neuro import api, verify
+from stas_neuro import api, compiler, verify
 from stas_neuro.bundle import load_bundle
 from stas_neuro.data import LabelledImages, load_data
 from stas_neuro.errors import InputError
@@ -272,5 +272,5 @@ def test_shipped_figures_need_no_note(tmp_path: Path) -> None:
     data = load_data(str(asset(IMAGES)))
     for count in (4, 8, 16, 32, 64, 128, 256):
         assert bias_of_first(data, count) is None, count
-    classes = api.load_model(asset(f"models/{HALTING_MODEL}")).config.classes
+    classes = compiler.load_model(asset(f"models/{HALTING_MODEL}")).config.classes
     assert match_classes(data, classes).classes == data.classes == classes

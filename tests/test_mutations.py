@@ -12,8 +12,8 @@ from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 from support.ir_random import Recipe, build, recipes
 
-from stas_neuro.api import fold
 from stas_neuro.assets import HALTING_MODEL, IMAGES, asset
+from stas_neuro.compiler import fold
 from stas_neuro.data import LabelledImages, load_data
 from stas_neuro.errors import CheckFailed
 from stas_neuro.exporters.lava.processes.neurons import PyLIFModelFixed

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 
 from stas_neuro.activity import layers_of
+from stas_neuro.analysis import extent, mask_heard, neurons_of
 from stas_neuro.ir import LIF, Array, Graph, HaltAccumulate, Node
-from stas_neuro.mapping import Mapping, Piece, Routes, extent
-from stas_neuro.mapping.neurons import placed_with
+from stas_neuro.mapping import Mapping, Piece, Routes
 
 
 def pieces_of(graph: Graph, mapping: Mapping, node: Node) -> tuple[Piece, ...]:
     """Pieces that do the events of a node; none of what is done beside the cores."""
     if not node.traits.counts_events or node.off_core:
         return ()
-    return mapping.of_layer(placed_with(graph, node) or node.name)
+    return mapping.of_layer(neurons_of(graph, node))
 
 
 def cores_of(graph: Graph, mapping: Mapping, ways: Routes, *, gated: bool) -> dict[str, Array]:
@@ -56,8 +56,7 @@ def _wakers(graph: Graph, mapping: Mapping) -> dict[str, Array]:
     is at the same stage; it always is where one hears of other visits, or of none.
     """
     stages = {layer.name: (layer.phase, layer.stage) for layer in layers_of(graph)}
-    masks = {layer: graph.inputs(graph.node(layer)).get("alive") for layer in mapping.layers}
-    hears = {layer: mask and (mask.src, mask.src_port, mask.delay) for layer, mask in masks.items()}
+    hears = {layer: mask_heard(graph, layer) for layer in mapping.layers}
     at_work: dict[Any, dict[Any, set[int]]] = defaultdict(lambda: defaultdict(set))
     for piece in mapping.pieces:
         at_work[piece.core, stages[piece.layer]][hears[piece.layer]].update(piece.positions)

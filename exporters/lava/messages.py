@@ -11,9 +11,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from stas_neuro.activity import ActivityBuilder
+from stas_neuro.analysis import extent
 from stas_neuro.exporters.lava.execute import Result
 from stas_neuro.ir import Array, Graph, HaltAccumulate, Phase
-from stas_neuro.mapping import Mapping, Piece, Route, Routes, extent
+from stas_neuro.mapping import Mapping, Piece, Route, Routes
 
 CHUNK = 64
 """Images whose values are unpacked at once."""

@@ -17,6 +17,7 @@ from stas_neuro.ir import Graph, Stage
 LIBRARY = "stas_neuro"
 """The package's own copy of the modules that run a network, by their own names."""
 MODULES = (
+    "analysis/*.py",
     "arrays.py",
     "data.py",
     "documents.py",

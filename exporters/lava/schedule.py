@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from stas_neuro.analysis import score_mask
 from stas_neuro.ir import Edge, Graph, HaltingScore, Integrate, Node, Phase
 
 EACH = "each"
@@ -65,10 +66,7 @@ def connections(graph: Graph) -> tuple[Edge, ...]:
 
     With that mask the process of a score counts lookups of visited tokens only; it changes no result.
     """
-    accumulators = (
-        (score, edge.dst) for score in graph.of_type(HaltingScore) for edge in graph.consumers(score)
-    )
-    masks = ((score, graph.inputs(accumulator).get("alive")) for score, accumulator in accumulators)
+    masks = ((score, score_mask(graph, score)) for score in graph.of_type(HaltingScore))
     return graph.edges + tuple(replace(mask, dst=score.name) for score, mask in masks if mask is not None)
 
 

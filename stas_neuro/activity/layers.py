@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from stas_neuro.activity.record import ActivityBuilder, Layer, step_labels
+from stas_neuro.analysis import extent, owner_of, placed_with, stages_of, waited_for_in
 from stas_neuro.ir import Graph, Node, Phase, Synaptic
 from stas_neuro.mapping import Mapping, Piece, check_mapping
-from stas_neuro.mapping.neurons import extent, placed_with, works_in
 
 
 def layers_of(graph: Graph) -> tuple[Layer, ...]:
     """List the layers with events, in topological order; the same for a traced and a folded graph."""
-    stages = _stages(graph)
+    stages = stages_of(graph)
     return tuple(_layer(graph, node, stages[node.name]) for node in graph.nodes if node.traits.counts_events)
 
 
@@ -32,7 +32,7 @@ def mapped_layers(graph: Graph, mapping: Mapping) -> tuple[Layer, ...]:
         if graph.node(layer.name).off_core:
             rows.append(replace(layer, placed_with=""))
             continue
-        rows += [_piece_row(layer, piece) for piece in mapping.of_layer(layer.placed_with or layer.name)]
+        rows += [_piece_row(layer, piece) for piece in mapping.of_layer(owner_of(layer))]
     return tuple(rows)
 
 
@@ -77,28 +77,7 @@ def _layer(graph: Graph, node: Node, stage: int) -> Layer:
         out_features=out_features,
         weights=weights,
         placed_with=placed_with(graph, node),
-        phase=str(_phase(graph, node)),
+        phase=str(waited_for_in(graph, node)),
         stage=stage,
         feedback=any(edge.delay for edge in graph.consumers(node)),
     )
-
-
-def _phase(graph: Graph, node: Node) -> Phase:
-    """Return the phase of a row.
-
-    A readout gathers in the model steps, but belongs to `end`, where a chip waits for it.
-    """
-    return node.phase if node.traits.gathers else works_in(graph, node)
-
-
-def _stages(graph: Graph) -> dict[str, int]:
-    """Count the spiking nodes on the longest path to each node from the start of its phase."""
-    stages: dict[str, int] = {}
-    for node in graph.nodes:
-        arrivals = [0]
-        for edge in graph.inputs(node).values():
-            source = graph.node(edge.src)
-            if _phase(graph, source) == _phase(graph, node) and not edge.delay:
-                arrivals.append(stages[source.name] + source.traits.fires)
-        stages[node.name] = max(arrivals)
-    return stages

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from stas_neuro.checker.findings import Deployment, off_core
+from stas_neuro.checker.findings import Deployment
 from stas_neuro.chips import Finding
 from stas_neuro.chips.capabilities import (
     NO_DIVISION,
@@ -60,7 +60,7 @@ def _answers(deployment: Deployment, needs: Iterable[Need]) -> Iterator[Finding]
 
 def integer_input(deployment: Deployment, node: Node) -> int | None:
     """Give the largest magnitude that reaches the synapses of a node; None where there are none."""
-    if not isinstance(node, Synaptic) or off_core(node):
+    if not isinstance(node, Synaptic) or node.off_core:
         return None
     value = deployment.graph.source_type(deployment.graph.inputs(node)["x"])
     return None if value.bound is None else max(value.bound, -value.low)

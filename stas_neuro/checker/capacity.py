@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from stas_neuro.checker.findings import Deployment
 from stas_neuro.chips import Finding
-from stas_neuro.placement import DoesNotFit, place
+from stas_neuro.mapping import Mapping
+from stas_neuro.placement import DoesNotFit
 
 PLACED = (
     "cores are those of the placement token-major, with as many groups as take the fewest; another strategy "
@@ -15,12 +16,15 @@ PLACED = (
 """What every figure of cores assumes."""
 
 
-def capacity(deployment: Deployment) -> Iterator[Finding]:
-    """Place the network under all limits of the chip; find every limit that it breaks, or what it takes."""
+def capacity(deployment: Deployment, place: Callable[[], Mapping]) -> Iterator[Finding]:
+    """Find every limit of the chip that a placement of the network breaks, or what it takes.
+
+    `place` gives the placement, and raises DoesNotFit.
+    """
     if deployment.bits > deployment.profile.limit("weight_bits"):
         return  # weights that no core holds are reported as such
     try:
-        mapping = deployment.mapping or place(deployment.graph, deployment.profile, bits=deployment.bits)
+        mapping = place()
     except DoesNotFit as refusal:
         for reason in refusal.reasons:
             # Memory is counted in bits, and reported in bytes.

@@ -7,25 +7,24 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stas_neuro import api
-from stas_neuro.bundle import Bundle, load_bundle
+from stas_neuro.bundle import Bundle
 from stas_neuro.checker.capabilities import graded_spikes, neuron_programs, processor, spike_products
 from stas_neuro.checker.capacity import PLACED, capacity
 from stas_neuro.checker.findings import Deployment
 from stas_neuro.checker.integers import registers, states
 from stas_neuro.checker.silent_changes import lost_layers, stock_processes
 from stas_neuro.chips import Arithmetic, Finding, Profile, list_profiles, load_profile
-from stas_neuro.compiler.integers import load_scales
-from stas_neuro.errors import CheckFailed, InputError, StasError
-from stas_neuro.ir import Graph, Problem, Stage
+from stas_neuro.compiler import Compilation, CompileOptions, Compiler, Opened, attempt, open_network
+from stas_neuro.errors import CheckFailed
+from stas_neuro.ir import Graph, Problem
 from stas_neuro.mapping import Mapping as CoreMapping
-from stas_neuro.passes import WIDEST_STATE, FoldBatchNorm, Quantise, run_passes
+from stas_neuro.passes import Quantise
+from stas_neuro.placement import DEFAULT_BITS
 
 if TYPE_CHECKING:
     from stas_neuro.models.stas import StasModel
 
-DEFAULT_BITS = 8
-_RULES = (spike_products, neuron_programs, graded_spikes, processor, capacity)
+_RULES = (spike_products, neuron_programs, graded_spikes, processor)
 _OF_INTEGERS = (registers, states, stock_processes, lost_layers)
 """Rules for a quantised graph only."""
 
@@ -64,6 +63,11 @@ class Placed:
     profile: str
     cores: int
     chips: int
+
+    @staticmethod
+    def of(mapping: CoreMapping) -> Placed:
+        """Count those of a mapping."""
+        return Placed(profile=mapping.profile, cores=len(mapping.cores), chips=mapping.chips)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,93 +120,38 @@ def check(
     InputError
         When a file is missing or damaged, or a profile lacks an entry that is needed.
     """
-    chips = [_profile(chip) for chip in (list_profiles() if profiles is None else profiles)]
-    candidate = _candidate(network, bits)
+    if bits is not None:
+        Quantise(bits=bits)  # refuses what no core holds
+    chosen = list_profiles() if profiles is None else profiles
+    chips = [load_profile(chip) if isinstance(chip, str) else chip for chip in chosen]
+    opened = open_network(network)
+    held = opened.bits if bits is None else None
+    mapping = opened.mapping if bits is None else None  # other weights are placed otherwise
+    asked = DEFAULT_BITS if held is None and bits is None else bits
+    compiler = Compiler(opened)
+    verdicts = []
+    for chip in chips:
+        options = CompileOptions(bits=asked, profile=chip, placement="token-major")
+        verdicts.append(_verdict(Compilation(compiler, options), chip, mapping))
     return Preflight(
-        weight_bits=candidate.bits,
+        weight_bits=_weight_bits(opened, asked),
         packing=PLACED,
-        placed=candidate.placed,
-        verdicts=tuple(_verdict(candidate, profile) for profile in chips),
+        placed=None if mapping is None else Placed.of(mapping),
+        verdicts=tuple(verdicts),
     )
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    """What is to be checked: a graph unless lowering failed, and why it did.
-
-    `chosen` is how a fine-tuned model has to be quantised, whatever the chip; `folded` the float network that
-    a quantised graph of a bundle was made of.
-    """
-
-    graph: Graph | None
-    bits: int
-    folded: Graph | None = None
-    problems: tuple[Problem, ...] = ()
-    chosen: Quantise | None = None
-    mapping: CoreMapping | None = None
-
-    @property
-    def placed(self) -> Placed | None:
-        """Where it was placed, if it was."""
-        if self.mapping is None:
-            return None
-        cores, chips = len(self.mapping.cores), self.mapping.chips
-        return Placed(profile=self.mapping.profile, cores=cores, chips=chips)
+def _weight_bits(opened: Opened, asked: int | None) -> int:
+    bits = opened.bits if asked is None else asked
+    assert bits is not None
+    return bits
 
 
-def _profile(chip: Profile | str) -> Profile:
-    return load_profile(chip) if isinstance(chip, str) else chip
-
-
-def _candidate(network: StasModel | Graph | Bundle | str | Path, bits: int | None) -> _Candidate:
-    if bits is not None:
-        Quantise(bits=bits)  # refuses what no core holds
-    if isinstance(network, str | Path) and not (Path(network) / api.CHECKPOINT_FILES[0]).is_file():
-        network = load_bundle(network)
-    mapping, folded = None, None
-    if isinstance(network, Bundle):
-        mapping = network.mapping if bits is None else None  # other weights are placed otherwise
-        folded = network.graph
-        network = network.quantised if network.quantised is not None and bits is None else network.graph
-    if isinstance(network, Graph) and network.stage == Stage.QUANTISED:
-        if bits is not None:
-            raise InputError(
-                f"bits {bits}: the graph is quantised already", "give the folded graph, or no bits"
-            )
-        return _Candidate(network, _bits_of(network), folded, mapping=mapping)
-    chosen = load_scales(Path(network)) if isinstance(network, str | Path) and bits is None else None
-    bits = chosen.bits if chosen else bits or DEFAULT_BITS
-    if not isinstance(network, Graph):
-        network = api.load_model(network)
-    try:
-        graph = network if isinstance(network, Graph) else api.lower(network)
-        if graph.stage == Stage.TRACED:
-            graph = run_passes(graph, [FoldBatchNorm()])
-    except StasError as error:
-        return _Candidate(None, bits, problems=_problems(error))
-    return _Candidate(graph, bits, chosen=chosen, mapping=mapping)
-
-
-def _bits_of(graph: Graph) -> int:
-    return max((int(bits) for node in graph.nodes if (bits := getattr(node, "weight_bits", 0))), default=0)
-
-
-def _problems(error: StasError) -> tuple[Problem, ...]:
-    """Give each problem that an error tells of, or the error itself as one."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if found := getattr(cause, "problems", ()):
-            return tuple(found)
-        cause = cause.__cause__
-    return (Problem("", error.what, error.remedy),)
-
-
-def _verdict(candidate: _Candidate, profile: Profile) -> Verdict:
-    arithmetic = profile.arithmetic
-    if arithmetic is None:
+def _verdict(compilation: Compilation, profile: Profile, mapping: CoreMapping | None) -> Verdict:
+    if profile.arithmetic is None:
         return Verdict(profile=profile.name, title=profile.title, fits=None, findings=(), unchecked={})
     findings = sorted(
-        _findings(candidate, profile, arithmetic),
+        _findings(compilation, profile, profile.arithmetic, mapping),
         key=lambda finding: ("error", "warning", "info").index(finding.severity),
     )
     return Verdict(
@@ -218,28 +167,40 @@ def _verdict(candidate: _Candidate, profile: Profile) -> Verdict:
     )
 
 
-def _findings(candidate: _Candidate, profile: Profile, arithmetic: Arithmetic) -> Iterator[Finding]:
-    yield from _told(candidate.problems, profile, "operation")
-    graph, folded = candidate.graph, candidate.folded
-    if graph is None:
-        return
-    if graph.stage != Stage.QUANTISED:
-        quantise = candidate.chosen or Quantise(
-            bits=candidate.bits,
-            exponents=arithmetic.exponents,
-            state_bits=min(arithmetic.state_bits, WIDEST_STATE),
-        )
-        try:
-            graph, folded = quantise(graph), graph
-        except InputError as error:
-            yield from _told(_problems(error), profile, "integers")
-    mapping = candidate.mapping if candidate.mapping and candidate.mapping.profile == profile.name else None
-    deployment = Deployment(graph, profile, candidate.bits, folded, mapping)
-    for rule in (*_RULES, *(_OF_INTEGERS if deployment.quantised else ())):
+def _findings(
+    compilation: Compilation, profile: Profile, arithmetic: Arithmetic, given: CoreMapping | None
+) -> Iterator[Finding]:
+    """Do the steps of a compilation, and find what each cannot do and what the rules say of what it made.
+
+    `given` is where a bundle was placed, on this chip or another.
+    """
+    folded = None
+    if compilation.opened.network is not None:
+        folded, problems = attempt(compilation.fold)
+        yield from _told(problems, profile, "operation")
+        if folded is None:
+            return
+    quantised, problems = attempt(compilation.quantise)
+    yield from _told(problems, profile, "integers")
+    graph = quantised or folded
+    assert graph is not None
+    bits = _weight_bits(compilation.opened, compilation.options.bits)
+    deployment = Deployment(graph, profile, bits, None if quantised is None else folded)
+
+    def place() -> CoreMapping:
+        mapping = given if given and given.profile == profile.name else compilation.place(graph)
+        assert mapping is not None  # a placement is asked for
+        return mapping
+
+    for rule in _RULES:
         yield from rule(deployment)
-    if not deployment.quantised and candidate.bits > arithmetic.weight_bits:
+    yield from capacity(deployment, place)
+    if deployment.quantised:
+        for rule in _OF_INTEGERS:
+            yield from rule(deployment)
+    elif bits > arithmetic.weight_bits:
         remedy = "use fewer weight bits (--bits)"
-        yield deployment.error("", "weight bits", candidate.bits, arithmetic.weight_bits, remedy)
+        yield deployment.error("", "weight bits", bits, arithmetic.weight_bits, remedy)
 
 
 def _told(problems: Sequence[Problem], profile: Profile, resource: str) -> Iterator[Finding]:

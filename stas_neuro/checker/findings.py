@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 
 from stas_neuro.activity import Layer, layers_of
 from stas_neuro.chips import Finding, Profile, Severity
-from stas_neuro.ir import FixedConv2d, FixedLIF, Graph, Node, Phase, Range, Stage, membrane_range
-from stas_neuro.mapping import Mapping as CoreMapping
+from stas_neuro.ir import FixedLIF, Graph, Node, Phase, Range, Stage, membrane_range
 
 RESOURCES: Mapping[str, str] = {
     "operation": "what a graph cannot say of the model",
@@ -46,24 +45,17 @@ RESOURCES: Mapping[str, str] = {
 """What findings are about."""
 
 
-def off_core(node: Node) -> bool:
-    """Tell whether a processor beside the cores computes a layer."""
-    return isinstance(node, FixedConv2d) and node.off_core
-
-
 @dataclass(frozen=True, eq=False)
 class Deployment:
     """A network on a chip, for the rules that judge it.
 
-    `bits` are those of a weight; `folded` is the float network that a quantised graph was made of, if known;
-    `mapping` where it was placed on this chip, if it was.
+    `bits` are those of a weight; `folded` is the float network that a quantised graph was made of, if known.
     """
 
     graph: Graph
     profile: Profile
     bits: int
     folded: Graph | None = None
-    mapping: CoreMapping | None = None
     layers: Mapping[str, Layer] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from stas_neuro.checker.findings import Deployment, off_core
+from stas_neuro.checker.findings import Deployment
 from stas_neuro.chips import Finding
 from stas_neuro.ir import (
     FixedLIF,
-    FixedReadout,
     FixedSynaptic,
     Input,
     Kind,
@@ -34,7 +33,7 @@ def registers(deployment: Deployment) -> Iterator[Finding]:
 
 
 def _synapses(deployment: Deployment, node: FixedSynaptic) -> Iterator[Finding]:
-    if off_core(node):
+    if node.off_core:
         return
     yield from _fits(deployment, node, "weight bits", node.weight_bits, "use fewer weight bits (--bits)")
     exponents = np.unique(deployment.graph.tensor(node, "weight_exp")).size
@@ -70,9 +69,7 @@ def states(deployment: Deployment) -> Iterator[Finding]:
 
 def _state_bits(deployment: Deployment, node: Node) -> int:
     """Bits, sign included, of the largest integer that a node keeps on a core; 0 where it keeps none."""
-    if isinstance(node, Input) or (isinstance(node, FixedReadout) and node.divides):
-        return 0
-    if off_core(node):
+    if isinstance(node, Input) or node.off_core:
         return 0
     if isinstance(node, FixedLIF):
         return _bits(deployment.membrane(node, deployment.reaching(node)))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from stas_neuro.checker.capabilities import integer_input
-from stas_neuro.checker.findings import Deployment, off_core
+from stas_neuro.checker.findings import Deployment
 from stas_neuro.chips import Finding
 from stas_neuro.ir import (
     ALIGN,
@@ -29,7 +29,7 @@ _OWN = "keep the network's own processes (convert --to lava)"
 def stock_processes(deployment: Deployment) -> Iterator[Finding]:
     """Where Lava's stock Dense, Conv and LIF do something else than the network."""
     for node in deployment.graph.nodes:
-        if isinstance(node, FixedSynaptic) and not off_core(node):
+        if isinstance(node, FixedSynaptic) and not node.off_core:
             yield from _stock_synapses(deployment, node)
 
 
@@ -111,7 +111,7 @@ def channel_ranges(deployment: Deployment, node: FixedLIF) -> list[Range]:
     source = deployment.source(node)
     while isinstance(source, Gate | Tokens):
         source = deployment.source(source)
-    if not isinstance(source, FixedSynaptic) or off_core(source):
+    if not isinstance(source, FixedSynaptic) or source.off_core:
         return [deployment.reaching(node)]
     value = deployment.graph.source_type(deployment.graph.inputs(source)["x"])
     assert value.bound is not None

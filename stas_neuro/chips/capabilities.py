@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from stas_neuro.activity import Activity, Layer
+from stas_neuro.analysis import HALTING_KINDS, record_halts
 from stas_neuro.chips.profile import MissingEntry, Profile
 
 Severity = Literal["error", "warning", "info"]
@@ -122,9 +123,9 @@ def product_needs(layers: Sequence[Layer]) -> Iterator[Need]:
 
 def program_needs(layers: Sequence[Layer]) -> Iterator[Need]:
     """Yield the needs of halting scores, their accumulation, and the readout weighted by them."""
-    halts = any(layer.kind == "HaltAccumulate" for layer in layers)
+    halts = record_halts(layers)
     for layer in layers:
-        if layer.kind in ("HaltingScore", "HaltAccumulate") or (layer.kind == "Readout" and halts):
+        if layer.kind in HALTING_KINDS or (layer.kind == "Readout" and halts):
             avoid = "compile with --accumulate off"
             yield Need(layer=layer.name, resource="neuron programs", used="needed", avoid=avoid)
 

@@ -156,7 +156,7 @@ def summary(graph: Graph) -> dict[str, Any]:
         "tokens": graph.tokens,
         "input_shape": list(graph.input.shape),
         "classes": list(graph.classes),
-        "accumulate": str(graph.accumulators[0].mode) if graph.accumulators else "off",
+        "accumulate": graph.halting,
         "late": graph.late,
         "readout": str(graph.readout.mode),
     }

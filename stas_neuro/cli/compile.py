@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from stas_neuro.analysis import beside_cores
 from stas_neuro.bundle import Bundle, bundle_output, load_bundle, save_bundle
 from stas_neuro.checker import Verdict, check
 from stas_neuro.chips import MissingEntry, load_profile
@@ -201,7 +202,7 @@ def command(
     verdict, unknown = None, None
     if quantised is not None or mapping is not None:
         verdict, unknown = _judge(bundle, chip)
-    beside = [node.name for node in quantised.nodes if node.off_core] if quantised else []
+    beside = beside_cores(quantised) if quantised else []
     facts = summary(graph) | {"bits": origin.options.get("bits"), "off_core": beside, "notes": notes}
     if mapping is not None:
         facts |= {"cores": len(mapping.cores), "chips": mapping.chips, "groups": mapping.groups}

@@ -21,6 +21,7 @@ from stas_neuro.cli.common import (
     stas_command,
 )
 from stas_neuro.cli.runs import run_document, run_output, write_run
+from stas_neuro.compiler import is_checkpoint
 from stas_neuro.data import data_path, load_data
 from stas_neuro.energy import GATINGS
 from stas_neuro.errors import InputError
@@ -112,9 +113,9 @@ def command(
     The record has the predictions, which tokens visited which block in which step, and every event count that
     a price depends on. `estimate` and `compare` read it.
     """
-    if output is not None:
-        check_outputs([run_output(output, force=force)], reads=[bundle, data_path(data)])
-    if all((bundle / name).is_file() for name in api.CHECKPOINT_FILES):
+    written = None if output is None else run_output(output, force=force)
+    check_outputs([written], reads=[bundle, data_path(data)])
+    if is_checkpoint(bundle):
         raise InputError(
             f"{bundle} is a checkpoint", f"compile it first: stas-export compile {bundle} -o BUNDLE"
         )

@@ -13,7 +13,6 @@ from typing import Any
 
 import click
 
-from stas_neuro import api
 from stas_neuro.cli.common import (
     PATH,
     data_option,
@@ -23,6 +22,7 @@ from stas_neuro.cli.common import (
     stas_command,
     weight_bits_option,
 )
+from stas_neuro.compiler import CHECKPOINT_FILES, load_model
 from stas_neuro.compiler.integers import SCALES_FILE
 from stas_neuro.data import LabelledImages, data_path, load_data
 from stas_neuro.errors import InputError
@@ -169,7 +169,7 @@ def command(  # noqa: C901 - one branch for each way to start a training
         raise InputError("no --preset is given", f"choose one of {', '.join(PRESETS)}")
     if _is_first():
         # A model fine-tuned to integers may be inside the directory of the one it starts from.
-        start = () if init is None else (init / name for name in api.CHECKPOINT_FILES)
+        start = () if init is None else (init / name for name in CHECKPOINT_FILES)
         check_outputs([_training(output, resume=resume, force=force)], reads=[data_path(data), *start])
     images = load_data(data, "train")
     if limit is not None:
@@ -183,7 +183,7 @@ def command(  # noqa: C901 - one branch for each way to start a training
         from stas_neuro.training.train import classes_of, fit, train
     if qat is not None:
         assert init is not None
-        config = api.load_model(init).config
+        config = load_model(init).config
     else:
         assert preset is not None
         config = named_preset(preset).replace(**changes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -18,13 +17,11 @@ from stas_neuro.cli.common import (
     stas_command,
 )
 from stas_neuro.data import data_path, load_data
-from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.saved import load_network
-from stas_neuro.files import Output, check_outputs, json_object, read_bytes
+from stas_neuro.files import check_outputs
 from stas_neuro.verifier import (
     BASELINE,
     CHOICES,
-    FORMAT,
     INTEGER_BASELINE,
     TOLERANCE,
     Agreement,
@@ -32,6 +29,7 @@ from stas_neuro.verifier import (
     LayerAgreement,
     Saturation,
     Verification,
+    certificate_output,
     verify,
 )
 
@@ -105,11 +103,7 @@ def command(
     is available. In float32 the order of a sum can change a spike and everything after it, and so can
     rounding to integers: this agreement is reported, not required.
     """
-    certificate = None
-    if output is not None:
-        certificate = Output(
-            path=output, is_earlier=_is_certificate, otherwise="is not a certificate", force=force
-        )
+    certificate = None if output is None else certificate_output(output, force=force)
     check_outputs([certificate], reads=[network, data_path(data), model, lava_package])
     with progress("comparing") as report:
         result = verify(
@@ -122,8 +116,8 @@ def command(
             lava_network=None if lava_package is None else load_network(lava_package),
             progress=report,
         )
-    if certificate is not None:
-        certificate.write((json.dumps(result.to_json(), indent=1) + "\n").encode())
+    if output is not None:
+        result.write(output, force=force)
     if as_json:
         emit_json(result.to_json())
     else:
@@ -131,13 +125,6 @@ def command(
         if output is not None:
             click.echo(f"written to {output}")
     result.require()
-
-
-def _is_certificate(path: Path) -> bool:
-    try:
-        return bool(json_object(read_bytes(path), str(path), "").get("format") == FORMAT)
-    except InputError:
-        return False
 
 
 def show(result: Verification, *, packaged: bool = False) -> None:

@@ -17,7 +17,7 @@ from stas_neuro.errors import InputError
 from stas_neuro.files import parse_json, read_bytes, write_atomically
 from stas_neuro.ir import Encoding, FixedSynaptic, Graph
 from stas_neuro.passes import WIDEST_STATE, LayerScale, Quantise, run_passes
-from stas_neuro.reference.statistics import sample_statistics
+from stas_neuro.reference.statistics import Sample, sample_statistics
 
 SCALES_FILE, SCALES_LIMIT = "quantisation.json", 1 << 24
 """Name of the file, and its largest size in bytes: a channel takes 10."""
@@ -55,8 +55,10 @@ def quantise(
         If an option is out of range, images do not fit, or the integers of a layer do not fit a core; the
         error names it.
     """
-    chosen = quantiser(graph, sample, bits=bits, arithmetic=arithmetic, encoding=encoding)
-    return run_passes(graph, [chosen])
+    if arithmetic is not None:
+        check_bits(bits, arithmetic)
+    seen = None if sample is None else look_at(graph, sample)
+    return run_passes(graph, [quantiser(seen, bits=bits, arithmetic=arithmetic, encoding=encoding)])
 
 
 def choose_scales(graph: Graph, sample: LabelledImages | NDArray[Any], *, bits: int) -> Quantise:
@@ -64,7 +66,7 @@ def choose_scales(graph: Graph, sample: LabelledImages | NDArray[Any], *, bits: 
 
     One bit of the state is left unused, so that weights may grow.
     """
-    chosen = quantiser(graph, sample, bits=bits)
+    chosen = quantiser(look_at(graph, sample), bits=bits)
     quantised, units = replace(chosen, state_bits=chosen.state_bits - 1).explained(graph)
     scales = {
         node.name: replace(units[node.name].scale, bias_exp=node.bias_exp)
@@ -74,24 +76,27 @@ def choose_scales(graph: Graph, sample: LabelledImages | NDArray[Any], *, bits: 
     return replace(chosen, statistics={}, scales=scales)
 
 
+def check_bits(bits: int, arithmetic: Arithmetic) -> None:
+    """Raise InputError if a chip does not support weights of so many bits."""
+    if bits > arithmetic.weight_bits:
+        what = f"weights have {bits} bits, the chip supports up to {arithmetic.weight_bits}"
+        raise InputError(what, "use fewer bits")
+
+
+def look_at(graph: Graph, sample: LabelledImages | NDArray[Any]) -> Sample:
+    """Return statistics of the layers of a folded graph on a sample; InputError if its images do not fit."""
+    return sample_statistics(graph, api.preprocess(graph, sample, SAMPLE_IMAGES))
+
+
 def quantiser(
-    graph: Graph,
-    sample: LabelledImages | NDArray[Any] | None,
-    *,
-    bits: int,
-    arithmetic: Arithmetic | None = None,
-    encoding: Encoding = "graded",
+    seen: Sample | None, *, bits: int, arithmetic: Arithmetic | None = None, encoding: Encoding = "graded"
 ) -> Quantise:
-    """Return the pass that quantises a folded graph; parameters as :func:`quantise`."""
+    """Return the pass that quantises a folded graph with the statistics of a sample; see :func:`quantise`."""
     chosen = Quantise(bits=bits, encoding=encoding)
     if arithmetic is not None:
-        if bits > arithmetic.weight_bits:
-            what = f"weights have {bits} bits, the chip supports up to {arithmetic.weight_bits}"
-            raise InputError(what, "use fewer bits")
         bits_of_state = min(arithmetic.state_bits, WIDEST_STATE)
         chosen = replace(chosen, exponents=arithmetic.exponents, state_bits=bits_of_state)
-    if sample is not None:
-        seen = sample_statistics(graph, api.preprocess(graph, sample, SAMPLE_IMAGES))
+    if seen is not None:
         chosen = replace(chosen, statistics=seen.statistics, largest_output=seen.largest_output)
     return chosen
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from stas_neuro.activity import COMPARED, SAME_NETWORK, Activity, check_facts, not_checked
+from stas_neuro.analysis import HALTING_KINDS
 from stas_neuro.chips.profile import list_profiles, load_profile
 from stas_neuro.energy.gating import computed_halted
 from stas_neuro.errors import InputError
 
 _SIZES = ("neurons_per_core", "synaptic_memory_per_core", "cores_per_chip")
 """Limits that determine how many cores and chips a network occupies."""
-_HALTING = ("HaltingScore", "HaltAccumulate")
 
 
 def check_alike(runs: Mapping[str, Activity]) -> tuple[str, ...]:
@@ -113,6 +113,6 @@ def check_baselines(
 
 def halts(run: Activity) -> bool | None:
     """Return whether tokens of a run can halt; None if the record does not show it."""
-    if any(row.kind in _HALTING for row in run.layers) or run.counts["updates_gated"].any():
+    if any(row.kind in HALTING_KINDS for row in run.layers) or run.counts["updates_gated"].any():
         return True
     return None if run.visits is None else not run.visits.all()

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stas_neuro.activity import Activity, Layer
+from stas_neuro.analysis import owner_of
 from stas_neuro.chips.errors import CannotRun
 from stas_neuro.chips.profile import Profile
 from stas_neuro.errors import InputError
@@ -195,7 +196,7 @@ def _check_sites(activity: Activity, profile: Profile, refuse: Callable[[str], C
 
 def _groups(layers: Sequence[Layer], neuron_layers: Sequence[str]) -> npt.NDArray[np.intp]:
     index = {name: position for position, name in enumerate(neuron_layers)}
-    return np.array([index[layer.placed_with or layer.name] for layer in layers], dtype=np.intp)
+    return np.array([index[owner_of(layer)] for layer in layers], dtype=np.intp)
 
 
 def pack(layers: Sequence[Layer], profile: Profile, weight_bits: int = 8) -> CoreAssignment:

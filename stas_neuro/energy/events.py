@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from stas_neuro.activity import Activity, Counts
+from stas_neuro.analysis import neuron_rows, record_halts
 from stas_neuro.energy.gate_messages import Sent, alive_spikes, core_gates
-from stas_neuro.energy.gating import Gating, Stepping, neuron_rows, stepping, turns
+from stas_neuro.energy.gating import Gating, Stepping, stepping, turns
 from stas_neuro.energy.timing import HardwareStep
 from stas_neuro.errors import InputError
 
@@ -117,7 +118,7 @@ def count_events(
     InputError
         When halting is priced without visits, or a layer has more updates than its neurons allow.
     """
-    mapped, halting = bool(activity.cores), any(row.kind == "HaltAccumulate" for row in activity.layers)
+    mapped, halting = bool(activity.cores), record_halts(activity.layers)
     zero = np.zeros_like(activity.counts["synops"])
     counts: dict[str, EventCounts] = {price.event: activity.counts.get(price.event, zero) for price in PRICES}
     counts["synops"] = activity.counts["synops" if graded_spikes else "synops_unary"]
@@ -184,7 +185,7 @@ def _keeps(activity: Activity) -> npt.NDArray[np.int64]:
 
 def _updated(activity: Activity, counts: Mapping[str, EventCounts]) -> EventCounts:
     updated: EventCounts = counts["updates_active"] + counts["updates_inactive"]
-    for row, owner in enumerate(neuron_rows(activity)):
+    for row, owner in enumerate(neuron_rows(activity.layers)):
         if row != owner:
             updated[:, owner] += counts["halt_accumulations"][:, row]
     return updated
@@ -195,7 +196,7 @@ def _thrown_away(activity: Activity, synops: EventCounts) -> npt.NDArray[np.floa
 
     Each update is taken to cause as many as in the layer's busiest step.
     """
-    counts, rows = activity.counts, neuron_rows(activity)
+    counts, rows = activity.counts, neuron_rows(activity.layers)
     live = (counts["updates_active"] + counts["updates_inactive"]).sum(axis=0)[rows]
     per_update = synops.sum(axis=0) / np.maximum(live, 1)
     busiest = np.where(live > 0, per_update, 0).max(axis=1)

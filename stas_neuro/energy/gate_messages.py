@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from stas_neuro.activity import Activity
-from stas_neuro.energy.gating import Stepping, neuron_rows
+from stas_neuro.analysis import neuron_rows
+from stas_neuro.energy.gating import Stepping
 from stas_neuro.energy.timing import HardwareStep
 from stas_neuro.errors import InputError
 from stas_neuro.ir import block_of
@@ -44,7 +45,7 @@ def alive_spikes(activity: Activity) -> Sent:
     updates = activity.counts["updates_active"] + activity.counts["updates_inactive"]
     counted = updates + activity.counts["updates_gated"]
     messages: Messages = np.zeros_like(updates)
-    for row, (layer, owner) in enumerate(zip(activity.layers, neuron_rows(activity), strict=True)):
+    for row, (layer, owner) in enumerate(zip(activity.layers, neuron_rows(activity.layers), strict=True)):
         block = block_of(layer.scope)
         if layer.kind != "Linear" or block is None:
             continue

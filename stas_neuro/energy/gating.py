@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stas_neuro.activity import KINDS, Activity
+from stas_neuro.analysis import neuron_rows, record_halts
 from stas_neuro.chips.errors import CannotRun
 from stas_neuro.chips.profile import Profile
 from stas_neuro.energy.timing import HardwareStep, phase_of
@@ -43,7 +44,7 @@ _NOT_DONE = {"updates_gated", "updates_skipped"}
 
 def computed_halted(activity: Activity) -> bool:
     """Return whether a run computed halted tokens and discarded them: none of their neurons were gated."""
-    halts = any(layer.kind == "HaltAccumulate" for layer in activity.layers)
+    halts = record_halts(activity.layers)
     return halts and activity.token_ratio < 1 and not activity.counts["updates_gated"].any()
 
 
@@ -143,6 +144,7 @@ def stepping(activity: Activity, ticks: Sequence[HardwareStep]) -> Stepping:
 
     A core is stepped if a row on it has its turn and a live token. That is so if the neurons that the row's
     synapses end on were updated, or, where no updates are counted for these, if the row has any other count.
+    This uses counts only; `placement.steps.core_steps` derives it from visits, and a test compares both.
     """
     turn = turns(activity, ticks)
     live = _live(activity)
@@ -158,15 +160,9 @@ def stepping(activity: Activity, ticks: Sequence[HardwareStep]) -> Stepping:
     return Stepping(stepped, at_work)
 
 
-def neuron_rows(activity: Activity) -> npt.NDArray[np.intp]:
-    """Find, for each row, the row whose neurons its synapses end on."""
-    rows = {layer.name: row for row, layer in enumerate(activity.layers)}
-    return np.array([rows[layer.placed_with or layer.name] for layer in activity.layers], dtype=np.intp)
-
-
 def _live(activity: Activity) -> Flags:
     """Return whether each row has a live token in each step, bool (images, rows, steps)."""
-    counts, owner = activity.counts, neuron_rows(activity)
+    counts, owner = activity.counts, neuron_rows(activity.layers)
     updated = (counts["updates_active"] + counts["updates_inactive"])[:, owner]
     anything = sum(counts[kind] for kind in KINDS if kind not in _NOT_DONE)
     return np.where(updated + counts["updates_gated"][:, owner] > 0, updated > 0, np.asarray(anything) > 0)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stas_neuro.activity import Activity
+from stas_neuro.analysis import stages_in
 from stas_neuro.chips.profile import Corners
 from stas_neuro.energy.events import PRICES
 from stas_neuro.energy.result import Estimate, Interval
@@ -46,7 +47,7 @@ def at_every_step(activity: Activity) -> Activity:
     """
     steps = [index for index, label in enumerate(activity.steps) if phase_of(label) == "step"]
     once = [index for index, label in enumerate(activity.steps) if phase_of(label) == "once"]
-    stages = 1 + max((row.stage or 0 for row in activity.layers if row.phase == "once"), default=-1)
+    stages = stages_in(activity.layers, "once")
     off_core: NDArray[np.bool_] = activity.counts["cpu_operations"][:, :, once].sum(axis=(0, 2)) > 0
     rows = []
     for row, stays in zip(activity.layers, off_core, strict=True):
@@ -70,7 +71,7 @@ def held_to(activity: Activity, schedule: Schedule, late: int) -> tuple[Activity
     """Return a run without halting and its schedule, with decisions as late as in the run with halting."""
     if schedule != "pipelined-stale":
         return activity, schedule
-    stages = 1 + max((row.stage or 0 for row in activity.layers if row.phase == "step"), default=0)
+    stages = max(stages_in(activity.layers, "step"), 1)
     overlap = min(late, stages - 1)
     return replace(activity, late=overlap), "pipelined-stale" if overlap else "raster"
 

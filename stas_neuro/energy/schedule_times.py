@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stas_neuro.activity import Activity
+from stas_neuro.analysis import record_halts
 from stas_neuro.chips.errors import CannotRun
 from stas_neuro.chips.profile import MissingEntry, Profile
 from stas_neuro.energy.comparable import check_alike
@@ -89,8 +90,7 @@ def _allowed(activity: Activity) -> tuple[Schedule, ...]:
 
 def _changed(first: Activity, other: Activity) -> float | None:
     """Return the fraction of visits that differ between two runs; None if they cannot be compared."""
-    halts = any(row.kind == "HaltAccumulate" for row in other.layers)
-    if not halts or first.visits is None or other.visits is None:
+    if not record_halts(other.layers) or first.visits is None or other.visits is None:
         return None
     networks = {run.origin.network for run in (first, other)} - {None}
     if len(networks) > 1 or first.visits.shape != other.visits.shape or not first.visits.size:

@@ -42,6 +42,7 @@ from stas_neuro.ir import (
     SpikeMaxPool,
     Stage,
     Tokens,
+    scope_of,
 )
 from stas_neuro.ir.ops.readout import ReadoutMode
 from stas_neuro.models import block as torch_block
@@ -259,7 +260,7 @@ class _Lowering:
             masks.append(alive)
             if alive is not None:
                 gate = f"blocks.{l}.gate"
-                node = Gate(name=gate, phase=Phase.STEP, scope=f"block{l}", axis="token")
+                node = Gate(name=gate, phase=Phase.STEP, scope=scope_of(l), axis="token")
                 z = self._add(node, x=z, mask=alive)
             z = self._block(l, z, alive)
             outputs.append(z)
@@ -320,7 +321,7 @@ class _Lowering:
         block = self._module(f"blocks.{l}", torch_block.Block)
         if block is None:
             return x
-        return _BLOCKS[block.backbone](_BlockParts(self, block, f"blocks.{l}", f"block{l}", alive), x)
+        return _BLOCKS[block.backbone](_BlockParts(self, block, f"blocks.{l}", scope_of(l), alive), x)
 
     def _attention(self, name: str, scope: str, q: Value, k: Value, v: Value) -> Value:
         module = self._module(name, torch_block.SpikingAttention)

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from stas_neuro import ir
 from stas_neuro.activity import ActivityBuilder, builder_for
+from stas_neuro.analysis import works_in
 from stas_neuro.errors import InputError
 from stas_neuro.frontend.torch_model import lower
 from stas_neuro.ir import Graph, Node
-from stas_neuro.mapping import works_in
 from stas_neuro.models.block import MASK_LIF, Block, Packing, Visit
 from stas_neuro.models.lif import LIF
 from stas_neuro.models.stas import StasModel
@@ -200,7 +200,9 @@ class _Counter:
         x, s = self.inputs[node.name], self.spikes[node.name]
         live = torch.ones_like(x, dtype=torch.bool)
         if "alive" in self.graph.inputs(node):
-            live = live & self.visits[:, :, int(node.scope.removeprefix("block"))].unsqueeze(-1)
+            block = ir.block_of(node.scope)
+            assert block is not None  # only neurons of blocks hear of halting
+            live = live & self.visits[:, :, block].unsqueeze(-1)
         active = _total(((x != 0) | (s != 0)) & live)
         self._add(
             node,

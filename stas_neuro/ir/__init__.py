@@ -26,6 +26,7 @@ from stas_neuro.ir.types import (
     ValueType,
     block_of,
     neutral,
+    scope_of,
 )
 
 # The node types are exported too, as each family of operations lists them.
@@ -63,4 +64,5 @@ __all__ = [
     "op_of",
     "per_op",
     "per_policy",
+    "scope_of",
 ]

@@ -109,6 +109,11 @@ def block_of(scope: str) -> int | None:
     return int(named[1]) if named else None
 
 
+def scope_of(block: int) -> str:
+    """Name the scope of a network block."""
+    return f"block{block}"
+
+
 def neutral(port: str) -> float:
     """Return what a delayed edge brings to `port` before the first step: all alive, nothing accumulated."""
     return 0.0 if port == "total" else 1.0

@@ -76,7 +76,7 @@ def _check_names(graph: Graph, problems: Problems) -> None:
     for node in graph.nodes:
         if not _NAME.fullmatch(node.scope):
             problems.add(node.name, f"scope {node.scope!r} is no name", _NAME_REMEDY)
-        elif node.scope.startswith("block") and (block_of(node.scope) or 0) >= blocks:
+        elif (block := block_of(node.scope)) is not None and block >= blocks:
             what = f"scope is {node.scope}, the network has {blocks} blocks"
             problems.add(node.name, what, "number blocks from block0")
     for cls in (Input, Readout, Output):

@@ -1,7 +1,7 @@
 """Mapping of a network's neurons to cores: pieces of layers on the cores of chips."""
 
+from stas_neuro.mapping.check import check_mapping
 from stas_neuro.mapping.mapping import CoreLocation, Mapping, Piece, parse_mapping
-from stas_neuro.mapping.neurons import check_mapping, extent, neuron_layers, works_in
 from stas_neuro.mapping.routes import Arrival, Route, Routes, needed, routes
 
 __all__ = [
@@ -12,10 +12,7 @@ __all__ = [
     "Route",
     "Routes",
     "check_mapping",
-    "extent",
     "needed",
-    "neuron_layers",
     "parse_mapping",
     "routes",
-    "works_in",
 ]

@@ -8,9 +8,9 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from stas_neuro.analysis import Mask, extent, neuron_layers, own_block, place_of, visit_mask
 from stas_neuro.ir import Graph, LateHaltAccumulate, Node
 from stas_neuro.ir.ops.base import Wanted
-from stas_neuro.mapping.neurons import extent, neuron_layers
 
 
 class Need(NamedTuple):
@@ -40,13 +40,12 @@ class Reach:
         self.extents = {node.name: extent(graph, node) for node in graph.nodes if node.OUTPUTS}
         beside = {node.name for node in graph.nodes if not node.input_ports or node.off_core}
         self.sources = neuron_layers(graph).keys() | beside
-        accumulators = graph.accumulators
-        self._own_block = {node.name: block for block, node in enumerate(accumulators)}
-        self._visits: dict[tuple[str, str, int], int] = {}
-        """Block whose visits a mask of an accumulator determines, by the mask's node, port and delay."""
-        for block, node in reversed(list(enumerate(accumulators))):
-            if (edge := graph.inputs(node).get("alive")) is not None:
-                self._visits[edge.src, edge.src_port, edge.delay] = block
+        self._own_block = {node.name: own_block(graph, node) for node in graph.accumulators}
+        self._visits: dict[Mask, int] = {}
+        """First block whose visits a mask determines."""
+        for block in range(graph.blocks):
+            if (mask := visit_mask(graph, block)) is not None:
+                self._visits.setdefault(place_of(mask), block)
 
     def of(self, layer: str, positions: tuple[int, ...], features: tuple[int, int]) -> dict[Need, Wanted]:
         """Return the values that a piece needs, bool (positions, features) of each source."""
@@ -117,7 +116,7 @@ class Reach:
             return self._own_block[source]
         if node.traits.gates_tokens:
             mask = self.graph.inputs(node)["mask"]
-            opened = self._visits.get((mask.src, mask.src_port, mask.delay))
+            opened = self._visits.get(place_of(mask))
             return block if opened is None else opened
         return block
 

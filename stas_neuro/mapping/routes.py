@@ -20,10 +20,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stas_neuro.analysis import extent, works_in
 from stas_neuro.ir import Graph, Node, Phase
 from stas_neuro.ir.ops.base import Wanted
+from stas_neuro.mapping.check import check_mapping
 from stas_neuro.mapping.mapping import CoreLocation, Mapping, Piece
-from stas_neuro.mapping.neurons import check_mapping, extent, works_in
 from stas_neuro.mapping.reach import Need, Reach, join
 
 Steps = NDArray[np.int64]

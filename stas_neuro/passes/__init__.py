@@ -9,7 +9,6 @@ from stas_neuro.passes.late_decisions import (
     DelayDecisions,
     decisions_of,
     schedule_decisions,
-    spiking_stages,
 )
 from stas_neuro.passes.quantise import WIDEST_STATE, Quantise
 from stas_neuro.passes.scales import LayerScale, Statistics
@@ -29,5 +28,4 @@ __all__ = [
     "decisions_of",
     "run_passes",
     "schedule_decisions",
-    "spiking_stages",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
-from stas_neuro.activity import layers_of
+from stas_neuro.analysis import spiking_stages, stages_of
 from stas_neuro.errors import InputError
 from stas_neuro.ir import (
     POLICIES,
@@ -18,11 +18,6 @@ from stas_neuro.ir import (
 
 SCHEDULES = ("raster", "pipelined", "pipelined-stale")
 """When model steps start: after the one before; one hardware step apart; the same with late decisions."""
-
-
-def spiking_stages(graph: Graph) -> int:
-    """Count S, the spiking stages of a model step, of which a chip does one in a hardware step."""
-    return max(layer.stage or 0 for layer in layers_of(graph) if layer.phase == "step") + 1
 
 
 @dataclass(frozen=True)
@@ -111,7 +106,7 @@ def decisions_of(graph: Graph, schedule: str, late: int | None = None) -> DelayD
 
 def arrival_lags(graph: Graph, interval: int) -> dict[str, tuple[int, ...]]:
     """Give by accumulator how many model steps, `interval` apart, scores come later than in raster order."""
-    stage_of = {layer.name: layer.stage or 0 for layer in layers_of(graph)}
+    stage_of = stages_of(graph)
     names = [node.name for node in graph.accumulators]
     stages = [stage_of[name] for name in names]
     lags = {}

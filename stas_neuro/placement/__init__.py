@@ -1,5 +1,6 @@
 """Placement of a network: pieces of layers on cores, and cores on tiles, within the limits of a profile."""
 
+from stas_neuro.placement.demands import DEFAULT_BITS
 from stas_neuro.placement.placing import OBJECTIVES, STRATEGIES, Strategy, place
 from stas_neuro.placement.reasons import DoesNotFit, Reason
 from stas_neuro.placement.steps import CoreSteps, core_steps
@@ -7,6 +8,7 @@ from stas_neuro.placement.strategies import Objective
 from stas_neuro.placement.utilisation import Utilisation, utilisation
 
 __all__ = [
+    "DEFAULT_BITS",
     "OBJECTIVES",
     "STRATEGIES",
     "CoreSteps",

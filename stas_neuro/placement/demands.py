@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stas_neuro.activity import layers_of
+from stas_neuro.analysis import neuron_layers, placed_with, stages_of
 from stas_neuro.chips import Profile
 from stas_neuro.errors import InputError
 from stas_neuro.ir import FixedSynaptic, Graph, Node, Stage
-from stas_neuro.mapping.neurons import neuron_layers, placed_with
 
 DEFAULT_BITS = 8
 """Bits of a weight in a graph that is not quantised."""
@@ -64,7 +63,7 @@ def demands_of(graph: Graph, bits: int = DEFAULT_BITS) -> tuple[LayerDemand, ...
 
     `bits` is the width of a weight; a quantised graph has its own.
     """
-    stages = {layer.name: layer.stage or 0 for layer in layers_of(graph)}
+    stages = stages_of(graph)
     members: dict[str, list[Node]] = {name: [graph.node(name)] for name in neuron_layers(graph)}
     for node in graph.nodes:
         if node.traits.counts_events and (owner := placed_with(graph, node)):

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stas_neuro.activity import Visits, layers_of
+from stas_neuro.analysis import extent, own_block
 from stas_neuro.errors import InputError
-from stas_neuro.ir import Graph, block_of
+from stas_neuro.ir import Graph, HaltAccumulate, block_of
 from stas_neuro.mapping import Mapping, Piece
-from stas_neuro.mapping.neurons import extent
 
 Live = NDArray[np.bool_]
 
@@ -38,7 +38,8 @@ def core_steps(graph: Graph, mapping: Mapping, visits: Visits) -> CoreSteps:
     A piece works in the hardware step of its stage, once per model step (a stem and a head once per image).
     Its core is stepped then if any piece at work on it has a visited token. Pieces outside the blocks, and of
     layers without tokens, work in each of their turns. Pricing counts more steps: also those of cores that
-    send a value that was computed once again in each model step.
+    send a value that was computed once again in each model step. `energy.gating.stepping` derives the same
+    from the counts of a run; the two share no code, and a test compares them.
 
     Parameters
     ----------
@@ -74,10 +75,9 @@ def core_steps(graph: Graph, mapping: Mapping, visits: Visits) -> CoreSteps:
 def _live(graph: Graph, piece: Piece, visits: Visits, turns: int) -> Live:
     """Return whether a piece has a live token in each of its turns, bool (images, turns)."""
     node = graph.node(piece.layer)
-    names = [accumulator.name for accumulator in graph.accumulators]
     block = block_of(node.scope)
-    if node.name in names:
-        block = names.index(node.name) if len(names) == graph.blocks else graph.blocks - 1
+    if isinstance(node, HaltAccumulate):
+        block = own_block(graph, node)
     elif block is None or extent(graph, node)[0] != graph.tokens:
         return np.ones((len(visits), turns), dtype=np.bool_)
     return np.asarray(visits[:, :, block, list(piece.positions)].any(axis=2))

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stas_neuro.activity import Activity, ActivityBuilder, builder_for
+from stas_neuro.analysis import score_mask, works_in
 from stas_neuro.ir import Graph, HaltingScore, Node, Phase, op_of
-from stas_neuro.mapping import Mapping, works_in
+from stas_neuro.mapping import Mapping
 from stas_neuro.reference.cores import Events, Messages, Standstill, parts_of
 from stas_neuro.reference.ops import RULES
 from stas_neuro.reference.ops.base import Inputs, Outputs, Values
@@ -108,13 +109,9 @@ class ActivityCounter:
             self._builder.add(kind, row, label, counts)
 
     def _visit_mask(self, node: HaltingScore, step: int) -> Values | None:
-        """Find the mask of the visit that a score belongs to: what its accumulator takes."""
-        graph = self._run.graph
-        for edge in graph.consumers(node):
-            accumulator = graph.node(edge.dst)
-            if "alive" in graph.inputs(accumulator):
-                return self._run.value(accumulator, "alive", step)
-        return None
+        """Give the mask of the visit that a score belongs to: what its accumulator takes."""
+        mask = score_mask(self._run.graph, node)
+        return None if mask is None else self._alive(mask.dst, step)
 
 
 def _label(phase: Phase, step: int) -> str:

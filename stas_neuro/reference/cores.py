@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stas_neuro.activity import layers_of
+from stas_neuro.analysis import extent, mask_heard, neurons_of, stages_of
 from stas_neuro.ir import Graph, Phase
-from stas_neuro.mapping import Mapping, Route, extent, routes
-from stas_neuro.mapping.neurons import placed_with
+from stas_neuro.mapping import Mapping, Route, routes
 from stas_neuro.reference.ops.base import Counts, Each, by_position
 from stas_neuro.reference.rows import RecordRow
 
@@ -44,7 +43,7 @@ def _parts(graph: Graph, mapping: Mapping | None, name: str) -> Iterator[RecordR
     if mapping is None or node.off_core:
         yield RecordRow(name, shape, None, (0, shape[1]))
         return
-    for piece in mapping.of_layer(placed_with(graph, node) or name):
+    for piece in mapping.of_layer(neurons_of(graph, node)):
         everywhere = len(piece.positions) == shape[0]
         positions = None if everywhere else np.array(piece.positions)
         yield RecordRow(f"{name}@{piece.core}", shape, positions, piece.features)
@@ -142,14 +141,13 @@ class Standstill:
     """
 
     def __init__(self, graph: Graph, mapping: Mapping) -> None:
-        stages = {layer.name: layer.stage for layer in layers_of(graph)}
-        at_work: dict[tuple[int, int | None], list[tuple[str, RecordRow]]] = {}
+        stages = stages_of(graph)
+        at_work: dict[tuple[int, int], list[tuple[str, RecordRow]]] = {}
         for layer in mapping.layers:
             if graph.node(layer).phase == Phase.STEP:
                 for piece, part in zip(mapping.of_layer(layer), _parts(graph, mapping, layer), strict=True):
                     at_work.setdefault((piece.core, stages[layer]), []).append((layer, part))
-        masks = {layer: graph.inputs(layer).get("alive") for layer in mapping.layers}
-        hears = {layer: mask and (mask.src, mask.src_port, mask.delay) for layer, mask in masks.items()}
+        hears = {layer: mask_heard(graph, layer) for layer in mapping.layers}
         heard = [({hears[layer] for layer, _ in team}, team) for team in at_work.values()]
         self._teams = [team for visits, team in heard if len(visits) == 1 and None not in visits]
         self._graph = graph

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stas_neuro.activity import Activity
+from stas_neuro.analysis import visit_mask
 from stas_neuro.errors import InputError
 from stas_neuro.ir import (
     PIXEL_LIMIT,
     FixedOutput,
     Graph,
-    HaltAccumulate,
     Input,
     Kind,
     Node,
@@ -283,11 +283,9 @@ class Execution:
         return latest[step] if node.phase == Phase.STEM else latest
 
     def _note_visits(self, step: int) -> None:
-        accumulators = self.graph.accumulators
-        for block in range(self.graph.blocks if accumulators else 0):
-            node: HaltAccumulate = accumulators[block if len(accumulators) > 1 else 0]
-            if "alive" in self.graph.inputs(node):
-                self.visits[:, step, block] = self.value(node, "alive", step) != 0
+        for block in range(self.graph.blocks):
+            if (mask := visit_mask(self.graph, block)) is not None:
+                self.visits[:, step, block] = self.value(self.graph.node(mask.dst), "alive", step) != 0
 
 
 def _site(graph: Graph, node: Node, dtype: Dtype, skip: bool) -> NodeContext:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from stas_neuro import api
-from stas_neuro.compiler.integers import choose_scales, save_scales
+from stas_neuro.compiler import choose_scales, fold, load_model, save_scales
 from stas_neuro.data import LabelledImages
 from stas_neuro.errors import InputError
 from stas_neuro.extras import needs
@@ -42,8 +42,8 @@ def fine_tune(
     """
     if options.bfloat16:
         raise InputError("bfloat16 cannot represent the integers of a program", "remove --bfloat16")
-    model = api.load_model(checkpoint)
-    folded = api.fold(model)
+    model = load_model(checkpoint)
+    folded = fold(model)
     with needs("torch"):
         from stas_neuro.models.checkpoint import TrainingRecord, save_checkpoint
         from stas_neuro.models.folding import set_folded

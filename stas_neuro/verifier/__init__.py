@@ -7,7 +7,13 @@ and of Lava must be equal. Differences between the integer program and the float
 """
 
 from stas_neuro.verifier.agreement import TOLERANCE, Agreement, Divergence, LayerAgreement
-from stas_neuro.verifier.certificate import FORMAT, ArithmeticCheck, Verification, check_certificate
+from stas_neuro.verifier.certificate import (
+    FORMAT,
+    ArithmeticCheck,
+    Verification,
+    certificate_output,
+    check_certificate,
+)
 from stas_neuro.verifier.driver import BASELINE, CHOICES, INTEGER_BASELINE, verify
 from stas_neuro.verifier.headroom import Headroom, Saturation
 
@@ -24,6 +30,7 @@ __all__ = [
     "LayerAgreement",
     "Saturation",
     "Verification",
+    "certificate_output",
     "check_certificate",
     "verify",
 ]

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from stas_neuro import __version__
 from stas_neuro.data import LabelledImages
 from stas_neuro.errors import CheckFailed, InputError
+from stas_neuro.files import Output, json_object, read_bytes
 from stas_neuro.verifier.agreement import TOLERANCE, Agreement
 from stas_neuro.verifier.differences import Difference
 from stas_neuro.verifier.headroom import Saturation
@@ -163,6 +165,17 @@ class Verification:
                     else "pass the checkpoint that the bundle was compiled from, or install Lava",
                 )
 
+    def write(self, path: str | Path, *, force: bool = False) -> None:
+        """Write the certificate to a JSON file; `force` replaces an earlier one, and nothing else.
+
+        Raises
+        ------
+        InputError
+            When something is there already, or the file cannot be written.
+        """
+        content = (json.dumps(self.to_json(), indent=1) + "\n").encode()
+        certificate_output(Path(path), force=force).write(content)
+
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `json.dumps`, including the SHA-256 of all other fields."""
         return sealed(
@@ -182,6 +195,18 @@ class Verification:
                 "notes": list(self.notes),
             }
         )
+
+
+def certificate_output(path: Path, *, force: bool) -> Output:
+    """Return the place of a certificate, for `check_outputs`."""
+    return Output(path=path, is_earlier=_is_certificate, otherwise="is not a certificate", force=force)
+
+
+def _is_certificate(path: Path) -> bool:
+    try:
+        return bool(json_object(read_bytes(path), str(path), "").get("format") == FORMAT)
+    except InputError:
+        return False
 
 
 def sealed(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stas_neuro import api
 from stas_neuro.bundle import ARITHMETICS, Bundle, Provenance, load_bundle
+from stas_neuro.compiler import fold, is_checkpoint, load_model, provenance
 from stas_neuro.data import LabelledImages
 from stas_neuro.errors import InputError
 from stas_neuro.ir import LIF, Graph, Stage
@@ -130,9 +131,9 @@ def _open(network: Bundle | Graph | StasModel | str | Path) -> tuple[Bundle | Gr
     """Load the network at a path, and return it with the hashes of its files."""
     origin: Provenance | None = None
     if isinstance(network, str | Path):
-        if (Path(network) / api.CHECKPOINT_FILES[0]).is_file():
-            origin = api.provenance(network)
-            network = api.load_model(network)
+        if is_checkpoint(network):
+            origin = provenance(network)
+            network = load_model(network)
         else:
             network = load_bundle(network)
     if isinstance(network, Bundle):
@@ -152,7 +153,7 @@ def _graphs(network: Bundle | Graph | StasModel, arithmetic: str) -> dict[str, G
         if arithmetic != "all":
             return {arithmetic: network.of(arithmetic)}
         return {name: network.of(name) for name in ARITHMETICS if name == "float" or network.quantised}
-    graph = network if isinstance(network, Graph) else api.fold(network)
+    graph = network if isinstance(network, Graph) else fold(network)
     own = _arithmetic(graph)
     if arithmetic not in ("all", own):
         what = f"there is no {arithmetic} network: a {graph.stage} graph computes in {own} arithmetic"

@@ -12,6 +12,7 @@ import numpy as np
 from stas_neuro import api
 from stas_neuro.backends import RUNTIMES
 from stas_neuro.bundle import Bundle
+from stas_neuro.compiler import fold, load_model, lower
 from stas_neuro.data import LabelledImages
 from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.run import run_lava
@@ -59,8 +60,8 @@ def torch_side(
     given = Path(network.provenance.source) if model is None and isinstance(network, Bundle) else model
     assert given is not None
     try:
-        source = api.load_model(given, **options)
-        if api.fold(source) != graph:
+        source = load_model(given, **options)
+        if fold(source) != graph:
             what = f"{given if isinstance(given, str | Path) else 'the model'} is not what was compiled"
             raise InputError(what, "pass the checkpoint that the bundle was compiled from, or compile again")
     except InputError as error:
@@ -86,7 +87,7 @@ def float_runs(graph: Graph, network: Graph, model: StasModel | None, runtimes: 
     """Return the runs to compare with the float reference."""
     runs: Runs = {}
     if model is not None:
-        unfolded = api.lower(model)
+        unfolded = lower(model)
         runs["reference, not folded", "float64"] = lambda x: api.run(unfolded, x, record_spikes=True)
         runs["torch, masking", "float64"] = _torch_run(graph, model, "float64", skip=False)
         runs["torch, skipping", "float64"] = _torch_run(graph, model, "float64", skip=True)

@@ -14,12 +14,13 @@ from support.naive_messages import naive_messages
 from support.random_mappings import mappings, one_core
 
 from stas_neuro.activity import KINDS, MAPPED_KINDS, Activity, layers_of
+from stas_neuro.analysis import extent, neuron_layers
 from stas_neuro.chips import load_profile
 from stas_neuro.energy.gating import stepping, turns
 from stas_neuro.energy.timing import hardware_steps
 from stas_neuro.errors import InputError
 from stas_neuro.ir import LIF, Graph, Linear, Phase, SpikeMatMul
-from stas_neuro.mapping import CoreLocation, Mapping, Piece, extent, neuron_layers
+from stas_neuro.mapping import CoreLocation, Mapping, Piece
 from stas_neuro.placement import place
 from stas_neuro.reference import run_reference
 

@@ -9,7 +9,7 @@ import pytest
 from support.cli_support import make_checkpoint, make_data
 
 import stas_neuro
-from stas_neuro import api
+from stas_neuro import api, compiler
 from stas_neuro.activity import Origin, hash_images
 from stas_neuro.bundle import hash_network
 from stas_neuro.chips import load_profile
@@ -22,7 +22,7 @@ from stas_neuro.placement import place
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Graph:
-    return api.fold(make_checkpoint(tmp_path_factory.mktemp("origin") / "model"))
+    return compiler.fold(make_checkpoint(tmp_path_factory.mktemp("origin") / "model"))
 
 
 @pytest.fixture(scope="module")
@@ -85,11 +85,11 @@ def test_a_network_has_one_hash_whatever_its_schedule_and_gating(graph: Graph, d
 
 def test_another_network_has_another_hash(graph: Graph, tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "model")
-    assert hash_network(api.fold(checkpoint)) == hash_network(graph)
+    assert hash_network(compiler.fold(checkpoint)) == hash_network(graph)
     others = [
-        api.fold(checkpoint, accumulate="off"),
-        api.fold(checkpoint, epsilon=0.25),
-        api.fold(make_checkpoint(tmp_path / "other", seed=4)),
+        compiler.fold(checkpoint, accumulate="off"),
+        compiler.fold(checkpoint, epsilon=0.25),
+        compiler.fold(make_checkpoint(tmp_path / "other", seed=4)),
     ]
     hashes = {hash_network(each) for each in (graph, *others)}
     assert len(hashes) == 4

@@ -26,7 +26,7 @@ from support.paths import ROOT
 
 import stas_neuro
 import stas_neuro.cli.common
-from stas_neuro import api
+from stas_neuro import compiler
 from stas_neuro.activity import read_activity
 from stas_neuro.bundle import load_bundle
 from stas_neuro.chips import list_profiles, load_profile
@@ -181,7 +181,7 @@ def test_verify_tells_what_it_did_not_test(place: Place, tmp_path: Path) -> None
     model.config = model.config.replace(beta=-50.0)  # no score ever adds up to 1
     save_checkpoint(model, tmp_path / "silent")
     shown = fine("verify", tmp_path / "silent", "--data", place.data, "--limit", "1").out
-    layers = [node.name for node in api.fold(model).of_type(LIF)]
+    layers = [node.name for node in compiler.fold(model).of_type(LIF)]
     assert f"{len(layers)} of {len(layers)} layers never fire: {', '.join(layers)}\n" in shown
     assert "1 images, 0 spikes fired" in shown
     assert "no token halted, so halting was not tested\n" in shown

@@ -10,9 +10,10 @@ from support.cli_support import Done, fine, make_checkpoint, make_data, stas
 
 import stas_neuro
 from stas_neuro import api
+from stas_neuro.analysis import spiking_stages
 from stas_neuro.bundle import load_bundle
 from stas_neuro.exporters.lava.saved import load_network
-from stas_neuro.passes import DelayDecisions, spiking_stages
+from stas_neuro.passes import DelayDecisions
 
 
 @pytest.fixture(scope="module")

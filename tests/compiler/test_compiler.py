@@ -91,7 +91,7 @@ def test_a_model_in_memory_is_compiled_and_cannot_be_replayed(home: Path) -> Non
         ({"groups": 3}, "groups requires a placement"),
         ({"placement": "token-major", "minimise": "core-steps"}, "minimise requires halting-aware placement"),
         ({"placement": "token-major", "limit": 3}, "limit requires a profile-run"),
-        ({"backend": "other"}, "there is no backend 'other'"),
+        ({"backend": "other"}, "no backend is called 'other'"),
     ],
 )
 def test_options_that_do_not_fit_are_refused_before_any_work(words: dict[str, Any], message: str) -> None:

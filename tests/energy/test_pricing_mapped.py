@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.energy_runs import check_conservation, without
 from support.mapped_runs import BARRIER_S, CHIP, CORES, HALTED, run_on_cores
 
-from stas_neuro import api
+from stas_neuro import api, compiler
 from stas_neuro.activity import Activity
 from stas_neuro.assets import IMAGES, asset
 from stas_neuro.chips import CannotRun, MissingEntry, load_profile
@@ -218,7 +218,7 @@ def test_images_are_priced_one_by_one() -> None:
 @pytest.mark.slow
 def test_what_is_derived_is_what_a_run_with_gated_cores_executes() -> None:
     """The neurons that the reference left out are those of cores that are taken to stand still."""
-    graph = api.fold(asset("models/fashion-spikformer"))
+    graph = compiler.fold(asset("models/fashion-spikformer"))
     data = load_data(str(asset(IMAGES))).select(slice(0, 3))
     cores = place(graph, load_profile("loihi2"), strategy="token-major")
     gated, plain = (api.run(graph, data, mapping=cores, gating=mode).activity for mode in ("core", "silent"))

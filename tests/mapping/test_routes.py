@@ -15,9 +15,10 @@ from support.ir_random import Recipe, build, graphs
 from support.naive_messages import follow, neurons_of
 from support.random_mappings import mappings, one_core
 
+from stas_neuro.analysis import neuron_layers
 from stas_neuro.errors import InputError
 from stas_neuro.ir import Graph, HaltAccumulate, Phase
-from stas_neuro.mapping import CoreLocation, Mapping, Piece, needed, neuron_layers, parse_mapping, routes
+from stas_neuro.mapping import CoreLocation, Mapping, Piece, needed, parse_mapping, routes
 from stas_neuro.mapping.mapping import LOCATION_LIMIT
 from stas_neuro.mapping.routes import distances, places_of
 from stas_neuro.passes.late_decisions import DelayDecisions

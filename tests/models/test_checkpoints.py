@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from support.random_models import random_config, random_model
 from torch import Tensor
 
-from stas_neuro.api import fold
+from stas_neuro.compiler import fold
 from stas_neuro.compiler.integers import choose_scales, load_scales, save_scales
 from stas_neuro.errors import InputError
 from stas_neuro.models.checkpoint import TrainingRecord, load_checkpoint, load_training, save_checkpoint

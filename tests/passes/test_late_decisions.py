@@ -14,6 +14,7 @@ from support.fixed_random import fixed_graphs, pixels_for
 from support.ir_random import Recipe, build, images_for, recipes
 from support.late_decisions_oracle import arrivals, weights_in_raster_order
 
+from stas_neuro.analysis import spiking_stages
 from stas_neuro.bundle import Provenance, load_bundle, save_bundle
 from stas_neuro.errors import InputError
 from stas_neuro.ir import (
@@ -33,7 +34,6 @@ from stas_neuro.passes import (
     Quantise,
     run_passes,
     schedule_decisions,
-    spiking_stages,
 )
 from stas_neuro.passes.compute_halted import ComputeHalted
 from stas_neuro.passes.late_decisions import arrival_lags

@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 from support.ir_random import Recipe, build, graphs, images_for
 from support.paths import ROOT
 
-from stas_neuro import api
+from stas_neuro import api, compiler
 from stas_neuro.activity import Activity, Origin, builder_for
+from stas_neuro.analysis import neuron_layers
 from stas_neuro.bundle import Provenance, load_bundle, save_bundle
 from stas_neuro.chips import Profile, load_profile
 from stas_neuro.energy.gating import stepping
 from stas_neuro.energy.timing import hardware_steps
 from stas_neuro.errors import InputError
 from stas_neuro.ir import Conv2d, Graph
-from stas_neuro.mapping import Mapping
-from stas_neuro.mapping.neurons import check_mapping, neuron_layers
+from stas_neuro.mapping import Mapping, check_mapping
 from stas_neuro.mapping.routes import routes
 from stas_neuro.passes import DelayDecisions, FoldBatchNorm, Quantise
 from stas_neuro.placement import (
@@ -61,7 +61,7 @@ def seen_of(graph: Graph, seed: int = 0, images: int = 20) -> Activity:
 
 @pytest.fixture(scope="module")
 def spikformer() -> Graph:
-    return api.fold(SHIPPED)
+    return compiler.fold(SHIPPED)
 
 
 @settings(max_examples=25)

@@ -24,6 +24,7 @@ from sanafe_oracle.architecture import (
 )
 from sanafe_oracle.support import cannot_say, origin_of, refusals
 from sanafe_oracle.synapses import Indices, Synapses, synapses_of
+from stas_neuro.analysis import extent
 from stas_neuro.errors import InputError
 from stas_neuro.ir import (
     ALIGN,
@@ -36,8 +37,7 @@ from stas_neuro.ir import (
     Readout,
     membrane_range,
 )
-from stas_neuro.mapping import Mapping
-from stas_neuro.mapping.neurons import check_mapping, extent
+from stas_neuro.mapping import Mapping, check_mapping
 
 Frames = NDArray[Any]
 HOST_GROUPS = "host:"

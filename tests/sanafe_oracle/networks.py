@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from stas_neuro.analysis import neuron_layers
 from stas_neuro.ir import (
     Edge,
     FixedConv2d,
@@ -24,7 +25,6 @@ from stas_neuro.ir import (
     Tokens,
 )
 from stas_neuro.mapping import CoreLocation, Mapping, Piece
-from stas_neuro.mapping.neurons import neuron_layers
 
 TIME_STEPS = 6
 _SHAPE = (2, 8, 8)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stas_neuro.analysis import extent
 from stas_neuro.ir import FixedConv2d, FixedLinear, FixedSynaptic, Graph
-from stas_neuro.mapping.neurons import extent
 
 Indices = NDArray[np.int64]
 

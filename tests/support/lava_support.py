@@ -11,6 +11,7 @@ from unittest.mock import patch
 
 import numpy as np
 
+from stas_neuro.analysis import neuron_layers
 from stas_neuro.exporters.lava.assemble import Assembly, ModelsOf
 from stas_neuro.exporters.lava.executor import execute
 from stas_neuro.exporters.lava.lava_api import implements
@@ -39,7 +40,7 @@ from stas_neuro.ir import (
     Stage,
     op_of,
 )
-from stas_neuro.mapping import CoreLocation, Piece, neuron_layers
+from stas_neuro.mapping import CoreLocation, Piece
 from stas_neuro.mapping import Mapping as Cores
 from support.ir_random import images_for
 

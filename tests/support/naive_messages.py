@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from stas_neuro.analysis import neuron_layers
 from stas_neuro.ir import (
     LIF,
     Add,
@@ -29,7 +30,7 @@ from stas_neuro.ir import (
     SpikeMaxPool,
     Tokens,
 )
-from stas_neuro.mapping import CoreLocation, Mapping, Piece, neuron_layers
+from stas_neuro.mapping import CoreLocation, Mapping, Piece
 from stas_neuro.reference import run_reference
 
 Key = tuple[str, str, str, int]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
+from stas_neuro.analysis import neuron_layers
 from stas_neuro.ir import Graph
-from stas_neuro.mapping import CoreLocation, Mapping, Piece, neuron_layers
+from stas_neuro.mapping import CoreLocation, Mapping, Piece
 
 
 @st.composite

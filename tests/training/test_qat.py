@@ -11,7 +11,7 @@ import torch
 from support.cli_support import fine, make_checkpoint, make_data, stas
 from support.random_models import covering, random_config, random_model
 
-from stas_neuro import api
+from stas_neuro import api, compiler
 from stas_neuro.bundle import load_bundle
 from stas_neuro.compiler.integers import choose_scales, save_scales
 from stas_neuro.data import LabelledImages, load_data
@@ -35,7 +35,7 @@ def images_of(model: StasModel, count: int, seed: int) -> LabelledImages:
 @pytest.mark.parametrize("seed", range(0, len(DESIGN), 3))
 def test_the_program_computes_what_the_integer_reference_does(seed: int) -> None:
     model = random_model(random_config(DESIGN[seed], seed), seed, torch.float64)
-    graph, images = api.fold(model), images_of(model, 6, seed)
+    graph, images = compiler.fold(model), images_of(model, 6, seed)
     program = program_of(model.config, graph, choose_scales(graph, images, bits=2 + seed % 8))
     trace = run_reference(program.graph, api.preprocess(program.graph, images))
     output = program(torch.from_numpy(api.preprocess(graph, images)))
@@ -46,7 +46,7 @@ def test_the_program_computes_what_the_integer_reference_does(seed: int) -> None
 
 def test_gradients_reach_every_layer() -> None:
     model = random_model(random_config(DESIGN[1] | {"accumulate": "raster", "readout": "mean-field"}, 1), 1)
-    graph, images = api.fold(model), images_of(model, 8, 1)
+    graph, images = compiler.fold(model), images_of(model, 8, 1)
     program = program_of(model.config, graph, choose_scales(graph, images, bits=6))
     output = program(torch.from_numpy(api.preprocess(graph, images)))
     loss = torch.nn.functional.cross_entropy(output.logits, torch.zeros(8, dtype=torch.long))
@@ -68,10 +68,10 @@ def test_what_was_trained_is_what_compiles(tmp_path: Path) -> None:
     fine("compile", tmp_path / "tuned", "-o", tmp_path / "bundle")
     bundle = load_bundle(tmp_path / "bundle")
     assert bundle.quantised is not None and bundle.provenance.options["bits"] == 4
-    before = api.fold(tmp_path / "model")
+    before = compiler.fold(tmp_path / "model")
     data = load_data(str(tmp_path / "data.npz"))
     chosen = choose_scales(before, data, bits=4)
-    program = program_of(api.load_model(tmp_path / "model").config, before, chosen)
+    program = program_of(compiler.load_model(tmp_path / "model").config, before, chosen)
     state = _state(tmp_path / "tuned")
     program.load_state_dict({name: state[name] for name in program.state_dict()})
     first = state[f"layers.{program.names['stem.conv0']}.weight"]
@@ -107,14 +107,14 @@ def test_the_plan_does_not_move_with_the_weights(backbone: str, stem: str) -> No
         "event_input": False,
     }
     model = random_model(random_config(choice, 5), 5, torch.float32)
-    graph, images = api.fold(model), images_of(model, 8, 5)
+    graph, images = compiler.fold(model), images_of(model, 8, 5)
     chosen = choose_scales(graph, images, bits=6)
     program = program_of(model.config, graph, chosen)
     with torch.no_grad():
         for parameter in program.parameters():
             parameter *= 0.8
     set_folded(model, program.held())
-    compiled = chosen(api.fold(model))
+    compiled = chosen(compiler.fold(model))
     assert compiled.nodes == program.graph.nodes
     for score in compiled.of_type(FixedHaltingScore):
         assert np.array_equal(compiled.tensor(score, "table"), program.graph.tensor(score, "table"))
@@ -160,8 +160,8 @@ def test_trained_anew_a_checkpoint_forgets_its_integers(tmp_path: Path) -> None:
 
 def test_a_damaged_scale_is_named(tmp_path: Path) -> None:
     make_checkpoint(tmp_path / "model")
-    data = images_of(api.load_model(tmp_path / "model"), 8, 0)
-    save_scales(choose_scales(api.fold(tmp_path / "model"), data, bits=4), tmp_path / "model")
+    data = images_of(compiler.load_model(tmp_path / "model"), 8, 0)
+    save_scales(choose_scales(compiler.fold(tmp_path / "model"), data, bits=4), tmp_path / "model")
     fine("compile", tmp_path / "model", "-o", tmp_path / "bundle")
     path = tmp_path / "model/quantisation.json"
     document = json.loads(path.read_text())

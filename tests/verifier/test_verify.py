@@ -15,7 +15,7 @@ import torch
 from support.cli_support import CONFIG, make_checkpoint
 from support.random_models import random_model
 
-from stas_neuro import api
+from stas_neuro import api, compiler
 from stas_neuro.activity import layers_of
 from stas_neuro.bundle import load_bundle, save_bundle
 from stas_neuro.data import LabelledImages
@@ -48,7 +48,7 @@ def test_everything_agrees_in_float64_and_is_reported_in_float32(
     checkpoint: Path, images: LabelledImages
 ) -> None:
     result = verify(checkpoint, images)
-    graph = api.fold(checkpoint)
+    graph = compiler.fold(checkpoint)
     base = api.run(graph, images, record_spikes=True)
     assert not base.visits.all() and base.visits[:, 0, 0].all()  # the model halts, or nothing is tested
     assert list(by_run(result)) == PROMISED
@@ -74,9 +74,9 @@ def test_options_of_a_bundle_hold_for_torch_too(
 ) -> None:
     options = {"accumulate": accumulate, "epsilon": 0.2, "readout": "last-state"}
     save_bundle(
-        api.fold(checkpoint, **options),  # type: ignore[arg-type]
+        compiler.fold(checkpoint, **options),  # type: ignore[arg-type]
         tmp_path / "b",
-        api.provenance(checkpoint, **options),  # type: ignore[arg-type]
+        compiler.provenance(checkpoint, **options),  # type: ignore[arg-type]
     )
     result = verify(load_bundle(tmp_path / "b"), images, limit=2)
     assert result.images == 2
@@ -89,7 +89,7 @@ def test_torch_is_left_out_where_the_checkpoint_is_gone_or_another(
 ) -> None:
     elsewhere = tmp_path / "elsewhere"
     make_checkpoint(elsewhere)
-    save_bundle(api.fold(elsewhere), tmp_path / "b", api.provenance(elsewhere))
+    save_bundle(compiler.fold(elsewhere), tmp_path / "b", compiler.provenance(elsewhere))
     other = make_checkpoint(tmp_path / "other", seed=4)
     elsewhere.rename(tmp_path / "moved")
     result = verify(tmp_path / "b", images, limit=1)
@@ -106,7 +106,7 @@ def test_torch_is_left_out_where_the_checkpoint_is_gone_or_another(
 
 def test_a_graph_or_a_model_can_be_verified_directly(images: LabelledImages) -> None:
     model = random_model(CONFIG, 3)
-    graph = api.fold(model)
+    graph = compiler.fold(model)
     assert "does not name" in verify(graph, images, limit=1).left_out["torch"]
     assert list(by_run(verify(graph, images, limit=1, model=model))) == PROMISED
     training = model.train()
@@ -201,7 +201,7 @@ def test_a_flipped_spike_is_found_and_placed(
 def test_a_spike_of_the_stem_comes_before_those_of_blocks(
     checkpoint: Path, images: LabelledImages, changed_lava: Callable[[Change, int], None]
 ) -> None:
-    graph = api.fold(checkpoint)
+    graph = compiler.fold(checkpoint)
     assert graph.node("stem.lif1").phase == Phase.ONCE
     changed_lava(flipped(("blocks.0.q_lif", (0, 0, 0, 0)), ("stem.lif1", (0, 0, 3, 1, 2))), 0)
     first = verify(checkpoint, images).part("float").failures[0].first
@@ -211,7 +211,7 @@ def test_a_spike_of_the_stem_comes_before_those_of_blocks(
 
 def base_layer(checkpoint: Path, index: int) -> str:
     """Name of a layer of the activity record."""
-    return layers_of(api.fold(checkpoint))[index].name
+    return layers_of(compiler.fold(checkpoint))[index].name
 
 
 @pytest.mark.parametrize("what", ["visits", "events", "logits", "nan", "inf"])
@@ -247,7 +247,7 @@ def test_other_divergences_fail_too(
         "visits": (0, "visit", 2, {"token": 0}),
         "logits": (0, "logit", 1, {"class": 0}),
     }.get(what, (1, "logit", 1, {"class": 0}))
-    accumulator = api.fold(checkpoint).accumulators[0].name  # that lets tokens go on to block 1
+    accumulator = compiler.fold(checkpoint).accumulators[0].name  # that lets tokens go on to block 1
     layer = accumulator if what == "visits" else "output"
     found = Divergence(image=image, layer=layer, quantity=quantity, step=step, place=place)
     assert failed.first == (None if what == "events" else found)
@@ -275,14 +275,14 @@ def test_nothing_compared_is_nothing_certified(
     images: LabelledImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "stas_neuro.exporters.lava.lava_api", None)
-    result = verify(api.fold(random_model(CONFIG, 3)), images, limit=1)
+    result = verify(compiler.fold(random_model(CONFIG, 3)), images, limit=1)
     assert not result.part("float").failures and not result.passed and result.to_json()["passed"] is False
     with pytest.raises(CheckFailed, match=r"nothing could be compared.*torch: .*lava: .*pass the checkpoint"):
         result.require()
 
 
 def test_what_was_not_put_to_the_test_is_told(checkpoint: Path, images: LabelledImages) -> None:
-    graph = api.fold(checkpoint)
+    graph = compiler.fold(checkpoint)
     base = api.run(graph, images, record_spikes=True)
     part = verify(checkpoint, images).part("float")
     assert part.spikes_fired == {name: int(spikes.sum()) for name, spikes in base.spikes.items()}
@@ -298,7 +298,9 @@ def test_what_was_not_put_to_the_test_is_told(checkpoint: Path, images: Labelled
     document = silent.to_json()["parts"][0]
     assert document["silent_layers"] == ["blocks.1.q_lif", "blocks.1.attn_lif"]
     assert document["spikes_fired"] == sum(silent.part("float").spikes_fired.values()) > 0
-    assert verify(api.fold(model, accumulate="off"), images, limit=1).part("float").visits_skipped is None
+    assert (
+        verify(compiler.fold(model, accumulate="off"), images, limit=1).part("float").visits_skipped is None
+    )
 
 
 def test_logits_within_the_tolerance_are_equal(

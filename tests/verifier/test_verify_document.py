@@ -16,7 +16,7 @@ import pytest
 from support.cli_support import fine, make_checkpoint, make_data, stas
 from support.paths import ROOT
 
-from stas_neuro import __version__, api
+from stas_neuro import __version__, compiler
 from stas_neuro.bundle import load_bundle
 from stas_neuro.data import LabelledImages, load_data
 from stas_neuro.errors import CheckFailed, InputError
@@ -46,7 +46,7 @@ def test_a_certificate_holds_the_hashes_of_what_it_is_about(home: Path) -> None:
     check_certificate(document)
     assert document["passed"] and document["images"] == 3 and document["tool_version"] == __version__
     assert document["source_sha256"] == {
-        name: digest((home / "checkpoint" / name).read_bytes()) for name in api.CHECKPOINT_FILES
+        name: digest((home / "checkpoint" / name).read_bytes()) for name in compiler.CHECKPOINT_FILES
     }
     files = sorted(path.name for path in (home / "b").iterdir() if path.name != "manifest.json")
     assert document["bundle_sha256"] == {name: digest((home / "b" / name).read_bytes()) for name in files}
@@ -63,6 +63,19 @@ def test_a_certificate_holds_the_hashes_of_what_it_is_about(home: Path) -> None:
     of_checkpoint = verify(home / "checkpoint", noise_of(home), limit=1).to_json()
     assert of_checkpoint["source_sha256"] == document["source_sha256"]
     assert of_checkpoint["bundle_sha256"] == {} and of_checkpoint["data"]["labels_sha256"] is None
+
+
+def test_a_certificate_is_written_and_replaces_only_another_one_if_told(home: Path, tmp_path: Path) -> None:
+    result = verify(home / "b", load_data(str(home / "data.npz")), limit=3)
+    result.write(tmp_path / "c")
+    assert (tmp_path / "c").read_bytes() == (home / "c").read_bytes()
+    with pytest.raises(InputError, match="c exists; choose another path or use --force"):
+        result.write(tmp_path / "c")
+    result.write(tmp_path / "c", force=True)
+    (tmp_path / "other").write_text("{}")
+    with pytest.raises(InputError, match="other exists and is no certificate"):
+        result.write(tmp_path / "other", force=True)
+    assert (tmp_path / "other").read_text() == "{}"
 
 
 def noise_of(home: Path) -> LabelledImages:

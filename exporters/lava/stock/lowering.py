@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from stas_neuro.analysis import visit_mask
 from stas_neuro.ir import (
     ALIGN,
     PIXEL_LIMIT,
@@ -106,11 +107,10 @@ class Lowering:
 
     def masks(self) -> dict[int, Signal]:
         """Give the masks of the blocks that not every token visits."""
-        masks = {}
-        for block, node in enumerate(self.graph.accumulators):
-            if "alive" in self.graph.inputs(node):
-                masks[block] = self.value(node, "alive")
-        return masks
+        masks = ((block, visit_mask(self.graph, block)) for block in range(self.graph.blocks))
+        return {
+            block: self.value(self.graph.node(mask.dst), "alive") for block, mask in masks if mask is not None
+        }
 
     # Nodes --------------------------------------------------------------------------------------------------
 

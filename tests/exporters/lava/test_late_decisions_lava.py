@@ -13,14 +13,15 @@ from support.fixed_random import fixed_graphs, pixels_for
 from support.ir_random import Recipe, build, images_for, recipes
 from support.paths import EXAMPLES
 
-from stas_neuro import api
+from stas_neuro import api, compiler
+from stas_neuro.analysis import spiking_stages
 from stas_neuro.backends import RUNTIMES
 from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.run import run_lava
 from stas_neuro.exporters.lava.saved import load_network, save_network
 from stas_neuro.exporters.lava.stock import lower_stock
 from stas_neuro.ir import Array, Graph, IRError, LateHaltAccumulate, Stage
-from stas_neuro.passes import DelayDecisions, Quantise, spiking_stages
+from stas_neuro.passes import DelayDecisions, Quantise
 from stas_neuro.reference import run_reference
 from stas_neuro.trace import Trace
 from stas_neuro.verifier import verify
@@ -103,7 +104,7 @@ def test_both_runtimes_give_the_same() -> None:
 @pytest.mark.parametrize("late", [5, 11])
 def test_lava_decides_late_on_the_shipped_model(arithmetic: str, late: int) -> None:
     pytest.importorskip("torch")
-    folded = api.fold(EXAMPLES / "models" / "fashion-spikformer")
+    folded = compiler.fold(EXAMPLES / "models" / "fashion-spikformer")
     graph = DelayDecisions(late)(folded if arithmetic == "float" else Quantise(bits=8)(folded))
     pixels = np.load(EXAMPLES / "data" / "fashion-mnist-512.npz")["images"][:4]
     check(graph, api.preprocess(graph, pixels.reshape(4, *graph.input.shape)))

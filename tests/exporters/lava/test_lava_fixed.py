@@ -107,7 +107,7 @@ MODELS = [
 @pytest.mark.parametrize("model", MODELS)
 def test_lava_is_the_integer_reference_on_a_shipped_model(model: str) -> None:
     pytest.importorskip("torch")
-    from stas_neuro.api import fold
+    from stas_neuro.compiler import fold
 
     graph = Quantise(bits=8)(fold(EXAMPLES / "models" / model))
     images = np.load(EXAMPLES / "data" / "fashion-mnist-512.npz")["images"][:16]

@@ -18,7 +18,7 @@ from support.ir_random import Recipe, build, recipes
 from support.paths import ROOT
 from support.random_models import random_model
 
-from stas_neuro.api import fold
+from stas_neuro.compiler import fold
 from stas_neuro.energy import estimate
 from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.stock import cost_of, lower_stock, round_synaptic_biases, run_stock

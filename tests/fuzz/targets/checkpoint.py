@@ -15,7 +15,7 @@ from support.random_models import images_for, random_model
 from fuzz.files import Files, read_files
 from fuzz.mutators import mutate_tree
 from fuzz.target import Target, may_refuse
-from stas_neuro.api import fold, load_model, provenance
+from stas_neuro.compiler import fold, load_model, provenance
 from stas_neuro.compiler.integers import SCALES_FILE, choose_scales, load_scales, save_scales
 from stas_neuro.data import LabelledImages
 from stas_neuro.models.checkpoint import TrainingRecord, load_training, save_checkpoint

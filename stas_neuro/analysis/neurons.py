@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from stas_neuro.errors import InputError
 from stas_neuro.ir import Graph, Kind, Node, Phase
-from stas_neuro.mapping.mapping import Mapping
 
 _PER_TOKEN = frozenset({Kind.MASK, Kind.MEMBRANE, Kind.SCORE})
 
@@ -26,6 +24,11 @@ def placed_with(graph: Graph, node: Node) -> str:
             return target.name
         if not target.traits.in_place or target.traits.counts_events:
             return ""
+
+
+def neurons_of(graph: Graph, node: Node) -> str:
+    """Return the name of the node whose neurons receive the output of `node`; its own if it has neurons."""
+    return placed_with(graph, node) or node.name
 
 
 def works_in(graph: Graph, node: Node) -> Phase:
@@ -67,12 +70,6 @@ def neuron_layers(graph: Graph) -> dict[str, tuple[int, int]]:
     }
 
 
-def check_mapping(graph: Graph, mapping: Mapping) -> None:
-    """Raise InputError unless a mapping has every neuron of a graph, and no other neurons."""
-    known = neuron_layers(graph)
-    for layer in mapping.layers:
-        if layer not in known:
-            what = f"the mapping places {layer}, which keeps no neurons of this network"
-            raise InputError(what, "use the mapping that was made for it")
-    for layer, (positions, features) in known.items():
-        mapping.check_layer(layer, positions, features)
+def beside_cores(graph: Graph) -> list[str]:
+    """List the nodes that a processor beside the cores computes, wholly or in part, in topological order."""
+    return [node.name for node in graph.nodes if node.off_core]
