@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from stas_neuro.bundle import Bundle
 from stas_neuro.errors import InputError
@@ -37,7 +37,19 @@ class Target(Protocol):
         """Write a network without `refusals`."""
 
 
-TARGETS: Registry[Target] = Registry("target", GROUP, {"lava": "stas_neuro.targets:LavaPackage"})
+@runtime_checkable
+class Timed(Target, Protocol):
+    """A target whose format describes time in seconds."""
+
+    def with_dt(self, dt: float) -> Target:
+        """Return the target for a model step of `dt` seconds; raises InputError where it is out of range."""
+
+
+TARGETS: Registry[Target] = Registry(
+    "target",
+    GROUP,
+    {"lava": "stas_neuro.targets:LavaPackage", "nir": "stas_neuro.targets:NirFile"},
+)
 
 
 class LavaPackage:
@@ -62,6 +74,46 @@ class LavaPackage:
         write_package(bundle.of(arithmetic), path, force=force)
 
 
+class NirFile:
+    """A file of the neuromorphic intermediate representation.
+
+    Parameters
+    ----------
+    dt : float, optional
+        Seconds of a model step; None is `stas_neuro.exporters.nir.write.DT`.
+    """
+
+    summary = "a file of the neuromorphic intermediate representation (NIR); networks without attention"
+
+    def __init__(self, dt: float | None = None) -> None:
+        from stas_neuro.exporters.nir.write import DT, check_dt
+
+        self.dt = DT if dt is None else dt
+        check_dt(self.dt)
+
+    def with_dt(self, dt: float) -> NirFile:
+        """Return the target with another time step."""
+        return NirFile(dt)
+
+    def output(self, path: Path, *, force: bool) -> Output:
+        """Return the file."""
+        from stas_neuro.exporters.nir.write import nir_output
+
+        return nir_output(path, force=force)
+
+    def refusals(self, bundle: Bundle, arithmetic: str) -> Sequence[Problem]:
+        """Return a problem for each node that NIR has no words for."""
+        from stas_neuro.exporters.nir.write import refusals
+
+        return refusals(bundle.of(arithmetic))
+
+    def write(self, bundle: Bundle, arithmetic: str, path: Path, *, force: bool) -> None:
+        """Write the file."""
+        from stas_neuro.exporters.nir.write import write_nir
+
+        write_nir(bundle.of(arithmetic), path, dt=self.dt, force=force)
+
+
 class CannotExpress(InputError):
     """A network that another tool cannot express; `problems` has every reason."""
 
@@ -78,8 +130,27 @@ class CannotExpress(InputError):
         return type(self), (self.what.partition(" cannot express")[0], *self.problems)
 
 
+def find_target(name: str, dt: float | None = None) -> Target:
+    """Return a target, for a time step if one is given; raises InputError where there is no such target.
+
+    Also where it has no use for a time step, or the step is out of range.
+    """
+    target = TARGETS.get(name)
+    if dt is None:
+        return target
+    if not isinstance(target, Timed):
+        raise InputError(f"{name} has no use for dt", "leave out --dt, which is for formats such as nir")
+    return target.with_dt(dt)
+
+
 def convert(
-    bundle: Bundle, target: str, path: Path, *, arithmetic: str = "float", force: bool = False
+    bundle: Bundle,
+    target: str,
+    path: Path,
+    *,
+    arithmetic: str = "float",
+    force: bool = False,
+    dt: float | None = None,
 ) -> None:
     """Write a bundle in the format of another tool.
 
@@ -93,6 +164,8 @@ def convert(
         Network of the bundle to write.
     force : bool
         Replace an earlier output of this target, but no other file.
+    dt : float, optional
+        Seconds of a model step, for a target that describes time (nir).
 
     Raises
     ------
@@ -101,7 +174,7 @@ def convert(
     InputError
         When there is no such target or no such network, or `path` exists.
     """
-    writer = TARGETS.get(target)
+    writer = find_target(target, dt)
     bundle.of(arithmetic)  # raises the same error for all targets
     if problems := writer.refusals(bundle, arithmetic):
         raise CannotExpress(target, *problems)

@@ -57,7 +57,7 @@ def test_another_package_cannot_replace_a_backend_of_ours() -> None:
 
 
 def test_a_target_of_another_package_writes_or_refuses_node_by_node(home: Path, tmp_path: Path) -> None:
-    assert TARGETS.names() == ("lava", "layer-list")
+    assert TARGETS.names() == ("lava", "layer-list", "nir")
     bundle = stas_neuro.load_bundle(home / "b.stas")
     with pytest.raises(
         CannotExpress, match="layer-list cannot express the network: block1: is one block"

@@ -9,7 +9,7 @@ import click
 from stas_neuro.bundle import ARITHMETICS, load_bundle
 from stas_neuro.cli.common import PATH, emit_json, force_option, stas_command
 from stas_neuro.files import check_outputs
-from stas_neuro.targets import TARGETS, convert
+from stas_neuro.targets import convert, find_target
 
 
 @stas_command(
@@ -22,15 +22,15 @@ from stas_neuro.targets import TARGETS, convert
     "target",
     metavar="TARGET",
     required=True,
-    help="The target format: lava, or one that another package adds.",
+    help="The target format: lava, nir, or one that another package adds.",
 )
 @click.option(
     "-o",
     "--output",
     required=True,
     type=PATH,
-    metavar="DIR",
-    help="Directory to write.",
+    metavar="PATH",
+    help="Directory or file to write.",
 )
 @click.option(
     "--arithmetic",
@@ -39,23 +39,33 @@ from stas_neuro.targets import TARGETS, convert
     show_default=True,
     help="Write the float network, or the integer program of a bundle compiled with --bits.",
 )
+@click.option(
+    "--dt",
+    type=float,
+    metavar="SECONDS",
+    help="nir: length of a model step, 1e-4 unless told otherwise; time constants are multiples of it.",
+)
 @force_option
 def command(
     bundle: Path,
     target: str,
     output: Path,
     arithmetic: str,
+    dt: float | None,
     force: bool,
     as_json: bool,
 ) -> None:
     """Write BUNDLE in the format of another tool.
 
     lava: a directory whose run.py runs the network on Lava. It requires numpy and lava-nc, not stas-neuro.
+    nir: a file of the neuromorphic intermediate representation, for networks without attention.
     """
-    check_outputs([TARGETS.get(target).output(output, force=force)], reads=[bundle])
-    convert(load_bundle(bundle), target, output, arithmetic=arithmetic, force=force)
+    check_outputs([find_target(target, dt).output(output, force=force)], reads=[bundle])
+    convert(load_bundle(bundle), target, output, arithmetic=arithmetic, force=force, dt=dt)
     if as_json:
-        files = sorted(str(path.relative_to(output)) for path in output.rglob("*") if path.is_file())
+        inside = [path.relative_to(output) for path in output.rglob("*") if path.is_file()]
+        files = sorted(map(str, inside)) if output.is_dir() else [output.name]
         emit_json({"target": target, "output": str(output), "files": files})
         return
-    click.echo(f"written to {output}; its README.md explains how to run it")
+    explained = "; its README.md explains how to run it" if (output / "README.md").is_file() else ""
+    click.echo(f"written to {output}{explained}")

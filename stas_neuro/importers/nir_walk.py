@@ -1,0 +1,229 @@
+"""From a NIR network to the nodes of a graph, in the order of its edges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import Any
+
+from stas_neuro.importers.nir_draft import SCOPE, Draft, Place, Refused, Value
+from stas_neuro.importers.nir_file import NirNetwork
+from stas_neuro.importers.nir_nodes import RULES, refused
+from stas_neuro.ir import LIF, Add, Input, Linear, Output, Phase, Problems, Readout, Shape, Tokens
+from stas_neuro.ir.limits import VALUES_LIMIT
+
+LAYERS = ("Affine", "Linear")
+
+
+@dataclass
+class Walk:
+    """A walk over a network.
+
+    Parameters
+    ----------
+    network : NirNetwork
+    names : mapping of str to str
+        Name in the graph for each node of the network.
+    dt : float
+    fire : str
+    static : bool
+        The input is one image instead of a frame a step.
+    find_head : bool
+        Whether a layer at the end is applied after the readout; else `head` says which, if any.
+    """
+
+    network: NirNetwork
+    names: Mapping[str, str]
+    dt: float
+    fire: Any
+    static: bool
+    find_head: bool
+    head: str | None = None
+    draft: Draft = field(init=False)
+    problems: Problems = field(default_factory=Problems)
+    _values: dict[str, Value] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.draft = Draft(set(self.names.values()))
+        self._sources: dict[str, list[str]] = {name: [] for name in self.network.nodes}
+        self._targets: dict[str, list[str]] = {name: [] for name in self.network.nodes}
+        for source, target in self.network.edges:
+            self._sources[target].append(source)
+            self._targets[source].append(target)
+
+    def run(self, readout: str, scope: str, blocks: int) -> int:
+        """Make all nodes, with a readout of a name and its blocks; gives the number of classes.
+
+        Raises
+        ------
+        IRError
+            With a problem for each node that a graph cannot express.
+        """
+        begin, end = (self._only(kind) for kind in ("Input", "Output"))
+        for name, node in self.network.nodes.items():
+            if node.kind not in (*RULES, "Input", "Output"):
+                self._refuse(name, refused(node.kind))
+            elif not self._sources[name] and node.kind != "Input":
+                self.problems.add(name, "no edge ends there", "remove it, or connect it")
+            elif not self._targets[name] and node.kind != "Output":
+                self.problems.add(name, "no edge begins there", "remove it, or connect it")
+        self.problems.raise_if_any()
+        order = self._order()
+        (last,) = self._sources[end] if len(self._sources[end]) == 1 else (None,)
+        if last is None:
+            self.problems.add(end, "several edges end there", "join them in a node before it")
+        self.problems.raise_if_any()
+        assert last is not None
+        if self.find_head:
+            self.head = self._head(last)
+        for name in order:
+            if name not in (begin, end, self.head):
+                self._visit(name)
+            elif name == begin:
+                self._begin(name)
+        self.problems.raise_if_any()
+        return self._end(end, last, readout, scope, blocks)
+
+    def _only(self, kind: str) -> str:
+        found = [name for name, node in self.network.nodes.items() if node.kind == kind]
+        if len(found) != 1:
+            self.problems.add("network", f"has {len(found)} {kind} nodes", "export a network with one")
+            self.problems.raise_if_any()
+        return found[0]
+
+    def _order(self) -> list[str]:
+        """Order all nodes along the edges; a cycle is a problem."""
+        waiting = {name: len(sources) for name, sources in self._sources.items()}
+        ready = sorted(name for name, count in waiting.items() if not count)
+        order = []
+        while ready:
+            order.append(name := ready.pop())
+            for target in self._targets[name]:
+                waiting[target] -= 1
+                if not waiting[target]:
+                    ready.append(target)
+        for name in sorted(name for name, count in waiting.items() if count):
+            self.problems.add(
+                name, "is in or behind a cycle of edges", "recurrent networks are not supported"
+            )
+        self.problems.raise_if_any()
+        return order
+
+    def _head(self, last: str) -> str | None:
+        """Find a layer with weights at the end, which can as well be applied to the mean over steps."""
+        if self.network.nodes[last].kind not in LAYERS or len(self._sources[last]) != 1:
+            return None
+        (before,) = self._sources[last]
+        through = self.network.nodes[before]
+        if through.kind == "Flatten" and len(self._sources[before]) == 1:
+            # Behind a map of several positions it is a convolution, which the readout follows.
+            (pool,) = self._sources[before]
+            return last if self.network.nodes[pool].kind == "AvgPool2d" else None
+        return last if through.kind == "LIF" else None
+
+    def _refuse(self, name: str, why: Refused) -> None:
+        self.problems.add(f"{name} ({self.network.nodes[name].kind})", why.what, why.remedy)
+
+    def _begin(self, name: str) -> None:
+        """Make the input: (C, H, W), or the tokens of a vector."""
+        place = self._place(name)
+        try:
+            shape = _input_shape(tuple(int(side) for side in place.array("shape").reshape(-1)))
+        except Refused as why:
+            self._refuse(name, why)
+            return
+        phase = Phase.ONCE if self.static else Phase.STEP
+        vector = len(shape) == 1
+        full = (*shape, 1, 1) if vector else shape
+        x = self.draft.add(Input(name=place.name, phase=phase, scope="stem", shape=full), full)
+        if vector:
+            tokens = Tokens(name=self.draft.new_name(f"{place.name}.tokens"), phase=phase, scope="stem")
+            x = self.draft.add(tokens, (1, shape[0]), x=x)
+        self._values[name] = x
+
+    def _visit(self, name: str) -> None:
+        """Make what a node becomes; behind a refused one nothing can be said."""
+        if not all(source in self._values for source in self._sources[name]):
+            return
+        try:
+            x = self._sum(name)
+            self._values[name] = RULES[self.network.nodes[name].kind](self._place(name), x)
+        except Refused as why:
+            self._refuse(name, why)
+
+    def _place(self, name: str) -> Place:
+        sources = self._sources[name]
+        behind = [target for target in self._targets[name] if self.network.nodes[target].kind == "Flatten"]
+        ends = {target for flatten in behind for target in self._targets[flatten]}
+        return Place(
+            self.draft,
+            self.names[name],
+            self.network.nodes[name],
+            self.dt,
+            self.fire,
+            alone=len(sources) == 1 and len(self._targets[sources[0]]) == 1,
+            to_readout=len(behind) == len(self._targets[name]) == 1
+            and ends <= {self.head, self._only("Output")},
+        )
+
+    def _sum(self, name: str) -> Value:
+        """Add up what edges bring, as NIR does; a Scale by 1 lends the last sum its name."""
+        first, *others = (self._values[source] for source in self._sources[name])
+        for index, other in enumerate(others):
+            if (first.shape, first.flat) != (other.shape, other.flat) or first.pooled or other.pooled:
+                what = f"adds values of shapes {first.shape} and {other.shape}"
+                raise Refused(what, "make them equal")
+            is_last = index == len(others) - 1
+            named = self.network.nodes[name].kind == "Scale" and is_last
+            phase = Phase.ONCE if first.phase == other.phase == Phase.ONCE else Phase.STEP
+            node = Add(
+                name=self.names[name] if named else self.draft.new_name(f"{self.names[name]}.sum"),
+                phase=phase,
+                scope="stem" if phase == Phase.ONCE else SCOPE,
+            )
+            first = replace(self.draft.add(node, first.shape, a=first, b=other), flat=first.flat)
+        return first
+
+    def _end(self, end: str, last: str, readout: str, scope: str, blocks: int) -> int:
+        """Make the readout, the layer behind it, if any, and the output."""
+        before = last if self.head is None else self._sources[self.head][0]
+        z = self._values[before]
+        if not any(isinstance(node, LIF) for node in self.draft.nodes.values()):
+            self.problems.add("network", "has no spiking neurons", "export a spiking network")
+        if len(z.shape) == 3 and prod(z.shape[1:]) == 1:
+            name = self.draft.new_name(f"{self.names[end]}.tokens")
+            z = self.draft.add(Tokens(name=name, phase=z.phase, scope=SCOPE), (1, z.shape[0]), x=z)
+        if len(z.shape) == 3:
+            what = f"is reached by a map {z.shape} of several positions"
+            self.problems.add(end, what, "end with a layer that has a value for each class")
+        self.problems.raise_if_any()
+        where: dict[str, Any] = {"phase": Phase.END, "scope": "head"}
+        name = readout if readout not in self.draft.nodes else self.draft.new_name(readout)
+        node = Readout(name=name, phase=Phase.END, scope=scope, mode="mean-field", blocks=blocks)
+        y = self.draft.add(node, z.shape[1:], **{f"z{blocks - 1}": z})
+        if self.head is not None:
+            y = self._behind_readout(self.head, y)
+        self.draft.add(Output(name=self.names[end], **where), (), x=y)
+        return y.shape[-1]
+
+    def _behind_readout(self, name: str, y: Value) -> Value:
+        try:
+            made = RULES[self.network.nodes[name].kind](self._place(name), replace(y, shape=(1, *y.shape)))
+        except Refused as why:
+            self._refuse(name, why)
+            self.problems.raise_if_any()
+            raise
+        layer = self.draft.nodes[made.node]
+        assert isinstance(layer, Linear)
+        self.draft.nodes[made.node] = replace(layer, scope="head")
+        return replace(made, shape=made.shape[1:])
+
+
+def _input_shape(shape: Shape) -> Shape:
+    """Return (C, H, W) or (D,) of a shape that can have a batch axis; raises Refused for others."""
+    if len(shape) in (2, 4) and shape[0] == 1:
+        shape = shape[1:]
+    if len(shape) not in (1, 3) or min(shape) < 1 or prod(shape) > VALUES_LIMIT:
+        raise Refused(f"has shape {shape}", "use (C, H, W) or (features,), with a batch axis of 1 at most")
+    return shape

@@ -1,0 +1,313 @@
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import nir
+import numpy as np
+import pytest
+
+from stas_neuro.errors import InputError
+from stas_neuro.importers.nir_file import read_network_here
+from stas_neuro.importers.nir_graph import SUBTRACT, NirOptions, graph_of, read_nir
+from stas_neuro.ir import LIF, Add, Array, Graph, Linear, Phase
+from stas_neuro.reference import run_reference
+
+STEPS, INPUTS, HIDDEN, OUTPUTS = 6, 20, 16, 5
+F = np.float32
+
+
+def written(path: Path, nodes: Mapping[str, Any], edges: Sequence[tuple[str, str]] | None = None) -> Path:
+    """Write a network as a library does: a row of nodes unless edges are given, with no check of types."""
+    names = list(nodes)
+    edges = list(pairwise(names)) if edges is None else list(edges)
+    nir.write(path, nir.NIRGraph(nodes=dict(nodes), edges=edges, type_check=False))
+    return path
+
+
+def read(path: Path, **options: Any) -> tuple[Graph, tuple[str, ...]]:
+    options = {"dt": 1.0, "time_steps": STEPS} | options
+    return graph_of(read_network_here(path), NirOptions(**options))
+
+
+def entry(*shape: int) -> Any:
+    return nir.Input(input_type={"input": np.array(shape)})
+
+
+def leaving(*shape: int) -> Any:
+    return nir.Output(output_type={"output": np.array(shape)})
+
+
+def neurons(shape: Any, tau: Any, r: float = 1.0, threshold: float = 1.0, **fields: Any) -> Any:
+    filled = {"tau": tau, "r": r, "v_leak": 0.0, "v_threshold": threshold, "v_reset": 0.0} | fields
+    return nir.LIF(
+        **{name: np.broadcast_to(np.asarray(value, F), shape).copy()[()] for name, value in filled.items()}
+    )
+
+
+def affine(rng: np.random.Generator, into: int, out: int) -> Any:
+    weight = rng.normal(0.1, 2 / np.sqrt(into), (out, into)).astype(F)
+    return nir.Affine(weight=weight, bias=rng.normal(0, 0.2, out).astype(F))
+
+
+def frames(shape: tuple[int, ...], seed: int = 0) -> Array:
+    return (np.random.default_rng(seed).random((1, STEPS, *shape)) < 0.4).astype(np.float64)
+
+
+def by_hand(layers: Sequence[Any], x: Array, step: Any) -> list[Array]:
+    """Spikes (T, n) of each layer, of neurons that `step` (v, current) -> (v, spikes) describes."""
+    spikes = []
+    for layer in layers:
+        v, fired = np.zeros(len(layer.bias)), []
+        for frame in x:
+            v, s = step(v, frame @ layer.weight.T.astype(np.float64) + layer.bias)
+            fired.append(s)
+        spikes.append(x := np.array(fired))
+    return spikes
+
+
+def snntorch(beta: float, threshold: float) -> Any:
+    def step(v: Array, x: Array) -> tuple[Array, Array]:
+        v = beta * v + x
+        fired = v > threshold
+        return np.where(fired, 0, v), fired
+
+    return step
+
+
+def norse(tau_mem_inv: float, dt: float, threshold: float) -> Any:
+    def step(v: Array, x: Array) -> tuple[Array, Array]:
+        v = v + dt * tau_mem_inv * (x - v)
+        fired = v > threshold
+        return np.where(fired, 0, v), fired
+
+    return step
+
+
+@pytest.mark.parametrize("batch", [(), (1,)])
+@pytest.mark.parametrize("style", ["snntorch", "norse", "sinabs"])
+def test_files_of_libraries_give_their_spikes(style: str, batch: tuple[int, ...], tmp_path: Path) -> None:
+    # What each library writes for the neurons that it computes; see docs/nir.md.
+    rng = np.random.default_rng(3)
+    layers = [affine(rng, INPUTS, HIDDEN), affine(rng, HIDDEN, OUTPUTS)]
+    step, dt, fields = {
+        "snntorch": (snntorch(0.5, 1.0), 1e-4, {"tau": 2e-4, "r": 2.0, "threshold": 1.0}),
+        "norse": (norse(500.0, 1e-3, 0.5), 1e-6, {"tau": F(1e-3) / F(500), "threshold": 0.5}),
+        "sinabs": (norse(0.5, 1.0, 1.0), 1.0, {"tau": 2.0}),
+    }[style]
+    sizes = [() if style == "sinabs" else (HIDDEN,), () if style == "sinabs" else (OUTPUTS,)]
+    path = written(
+        tmp_path / "a.nir",
+        {
+            "input": entry(*batch, INPUTS),
+            "0": layers[0],
+            "1": neurons(sizes[0], **fields),
+            "2": layers[1],
+            "3": neurons(sizes[1], **fields),
+            "output": leaving(*batch, OUTPUTS),
+        },
+    )
+    graph, notes = read(path, dt=dt)
+    assert notes == (SUBTRACT,)
+    assert [lif.tau for lif in graph.of_type(LIF)] == [2.0, 2.0]
+    x = frames((INPUTS, 1, 1))
+    trace = run_reference(graph, x, record_spikes=True)
+    hidden, out = by_hand(layers, x[0, :, :, 0, 0], step)
+    assert 0 < hidden.mean() < 1
+    assert np.array_equal(np.asarray(trace.spikes["1"]).reshape(STEPS, HIDDEN), hidden)
+    assert np.array_equal(np.asarray(trace.spikes["3"]).reshape(STEPS, OUTPUTS), out)
+    assert np.allclose(trace.logits[0], out.mean(axis=0), rtol=0, atol=1e-15)
+
+
+def one_layer(path: Path, **fields: Any) -> Path:
+    rng = np.random.default_rng(0)
+    nodes = {
+        "input": entry(4),
+        "layer": affine(rng, 4, 3),
+        "lif": neurons((3,), **{"tau": 2.0} | fields),
+        "output": leaving(3),
+    }
+    return written(path, nodes)
+
+
+def test_reading_takes_a_process_of_its_own(tmp_path: Path) -> None:
+    path = one_layer(tmp_path / "a.nir")
+    assert read_nir(path, NirOptions(dt=1.0, time_steps=6))[0] == read(path)[0]
+
+
+def test_dt_and_steps_are_asked_for(tmp_path: Path) -> None:
+    path = one_layer(tmp_path / "a.nir", tau=2e-6)
+    with pytest.raises(InputError, match=r"dt, the time step, is not in the file .*2e-06.*--dt.*norse"):
+        read(path, dt=None)
+    with pytest.raises(InputError, match=r"lif \(LIF\): tau 2e-06 is 0\.002 of dt 0\.001.*dt squared"):
+        read(path, dt=1e-3)
+    with pytest.raises(InputError, match=r"not in the file; give --time-steps"):
+        read(path, dt=1e-6, time_steps=None)
+
+
+def test_names_of_classes_and_normalisation(tmp_path: Path) -> None:
+    path = one_layer(tmp_path / "a.nir")
+    graph, _ = read(path, classes=("a", "b", "c"), mean=(0.5,) * 4, std=(0.25,) * 4, static=True, fire=">=")
+    assert graph.classes == ("a", "b", "c")
+    assert graph.preprocessing.mean == (0.5,) * 4
+    assert graph.input.phase == Phase.ONCE
+    assert graph.of_type(LIF)[0].fire == ">="
+    with pytest.raises(InputError, match="the number of logits is 3, the number of classes is 2"):
+        read(path, classes=("a", "b"))
+
+
+def test_numbers_of_each_neuron_move_into_the_layer_before(tmp_path: Path) -> None:
+    gains, thresholds = [1.0, 2.0, 4.0], [0.5, 1.0, 0.25]
+    path = one_layer(tmp_path / "a.nir", r=gains, v_threshold=thresholds)
+    graph, notes = read(path)
+    assert any("weights of the layers before" in note for note in notes)
+    (lif,) = graph.of_type(LIF)
+    weight = nir.read(path).nodes["layer"].weight.astype(np.float64)
+    scale = np.array(gains) / np.array(thresholds) * lif.threshold
+    assert np.allclose(graph.tensor("layer", "weight"), weight * scale[:, None], rtol=1e-15)
+
+
+def conv(rng: np.random.Generator, into: int, out: int, kernel: int, groups: int = 1, **fields: Any) -> Any:
+    fields = {"stride": 1, "padding": 0, "dilation": 1, "input_shape": (1, 1)} | fields
+    weight = rng.normal(0.2, 1 / kernel, (out, into // groups, kernel, kernel))
+    return nir.Conv2d(weight=weight, bias=rng.normal(0, 0.1, out), groups=groups, **fields)
+
+
+def naive_conv(x: Array, layer: Any) -> Array:
+    """Convolve maps (C, H, W) by its definition."""
+    out, each, kernel, _ = layer.weight.shape
+    pad, stride = layer.padding[0], layer.stride[0]
+    x = np.pad(x, ((0, 0), (pad, pad), (pad, pad)))
+    sides = [(side - kernel) // stride + 1 for side in x.shape[1:]]
+    y = np.zeros((out, *sides))
+    for o in range(out):
+        first = o // (out // layer.groups) * each
+        for i, j in np.ndindex(*sides):
+            part = x[first : first + each, i * stride : i * stride + kernel, j * stride : j * stride + kernel]
+            y[o, i, j] = (part * layer.weight[o]).sum() + layer.bias[o]
+    return y
+
+
+@pytest.mark.parametrize("sides", [(4, 4), (4, 6), (5, 3)])
+@pytest.mark.parametrize("pool", ["SumPool2d", "AvgPool2d"])
+def test_convolutions_pooling_and_flattened_maps(sides: tuple[int, int], pool: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    first = conv(rng, 2, 4, 3, groups=2, padding=1)
+    after = [-(-side // 2) if side % 2 == 0 else side // 2 for side in sides]
+    last = affine(rng, 4 * after[0] * after[1], 3)
+    two = np.array([2, 2])
+    path = written(
+        tmp_path / "a.nir",
+        {
+            "input": entry(2, *sides),
+            "conv": first,
+            "lif": neurons((4, *sides), 2.0, threshold=0.4),
+            "pool": getattr(nir, pool)(kernel_size=two, stride=two, padding=np.array([0, 0])),
+            "flatten": nir.Flatten(input_type={"input": np.array([4, *after])}, start_dim=0, end_dim=-1),
+            "fc": last,
+            "out": neurons((3,), 2.0, threshold=0.4),
+            "output": leaving(3),
+        },
+    )
+    graph, notes = read(path)
+    assert {"groups", "pooling"} <= {word for note in notes for word in note.split()}
+    x = frames((2, *sides), 2)
+    spikes = run_reference(graph, x, record_spikes=True).spikes
+    v, u = np.zeros((4, *sides)), np.zeros(3)
+    for t, frame in enumerate(x[0]):
+        v += (naive_conv(frame, first) - v) / 2
+        s = v > np.float64(F(0.4))
+        v[s] = 0
+        assert np.array_equal(np.asarray(spikes["lif"])[0, t].reshape(s.shape), s)
+        rows, columns = after
+        cut = s[:, : 2 * rows, : 2 * columns].reshape(4, rows, 2, columns, 2)
+        pooled = cut.sum(axis=(2, 4)) if pool == "SumPool2d" else cut.mean(axis=(2, 4))
+        u += (last.weight.astype(np.float64) @ pooled.reshape(-1) + last.bias - u) / 2
+        o = u > np.float64(F(0.4))
+        u[o] = 0
+        assert np.array_equal(np.asarray(spikes["out"])[0, t].reshape(3), o)
+
+
+def test_edges_that_meet_are_added(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    nodes = {
+        "input": entry(4), "a": affine(rng, 4, 3), "b": affine(rng, 4, 3), "lif": neurons((3,), 2.0),
+        "output": leaving(3),
+    }  # fmt: skip
+    edges = [("input", "a"), ("input", "b"), ("a", "lif"), ("b", "lif"), ("lif", "output")]
+    graph, _ = read(written(tmp_path / "a.nir", nodes, edges))
+    assert [node.name for node in graph.of_type(Add)] == ["lif.sum"]
+
+
+def test_a_layer_at_the_end_is_applied_to_the_mean(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    nodes = {
+        "input": entry(4), "a": affine(rng, 4, 3), "lif": neurons((3,), 2.0), "head": affine(rng, 3, 2),
+        "output": leaving(2),
+    }  # fmt: skip
+    graph, _ = read(written(tmp_path / "a.nir", nodes))
+    assert graph.node("head").phase == Phase.END
+    assert isinstance(graph.node("head"), Linear)
+
+
+def test_names_that_a_graph_cannot_have_are_changed(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    nodes = {"input": entry(4), "fc 1": affine(rng, 4, 3), "fc_1": neurons((3,), 2.0), "ß": leaving(3)}
+    graph, _ = read(written(tmp_path / "a.nir", nodes))
+    assert {node.name for node in graph.nodes} == {"input", "input.tokens", "fc_1_2", "fc_1", "readout", "_"}
+
+
+def cuba(shape: tuple[int, ...]) -> Any:
+    one = np.ones(shape)
+    return nir.CubaLIF(tau_syn=one, tau_mem=one, r=one, v_leak=one, v_threshold=one)
+
+
+ONE, ZERO, TWO = np.ones(3), np.zeros(3), np.array([2, 2])
+REFUSED: dict[str, tuple[Any, str]] = {
+    "cuba": (cuba((3,)), r"x \(CubaLIF\): has a synaptic current"),
+    "if": (nir.IF(r=ONE, v_threshold=ONE), r"x \(IF\): integrates without a leak"),
+    "li": (nir.LI(tau=ONE, r=ONE, v_leak=ZERO), r"x \(LI\): has a membrane that leaks"),
+    "delay": (nir.Delay(delay=ONE), r"x \(Delay\)"),
+    "threshold": (nir.Threshold(threshold=ONE), r"x \(Threshold\)"),
+    "leak": (neurons((3,), 2.0, v_leak=0.1), "v_leak is not 0"),
+    "reset": (neurons((3,), 2.0, v_reset=-0.1), "v_reset is not 0"),
+    "taus": (neurons((3,), [1.0, 2.0, 3.0]), "tau differs from neuron to neuron"),
+    "nan": (neurons((3,), np.nan), "tau has values that are NaN"),
+    "threshold of 0": (neurons((3,), 2.0, threshold=0.0), "is not above 0"),
+    "scale": (nir.Scale(scale=np.array([1.0, 2.0])), "has 2 values for a value of shape"),
+    "pool": (nir.SumPool2d(kernel_size=TWO, stride=TWO, padding=TWO), r"x \(SumPool2d\): takes a map"),
+    "conv": (conv(np.random.default_rng(0), 1, 1, 3), r"x \(Conv2d\): takes a map"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name: str, tmp_path: Path) -> None:
+    node, text = REFUSED[name]
+    layer = affine(np.random.default_rng(0), 4, 3)
+    nodes = {"input": entry(4), "layer": layer, "x": node, "lif": neurons((3,), 2.0), "output": leaving(3)}
+    with pytest.raises(InputError, match=text):
+        read(written(tmp_path / "a.nir", nodes))
+
+
+def test_every_refusal_is_reported(tmp_path: Path) -> None:
+    nodes = {"input": entry(3), "a": cuba((3,)), "b": nir.Delay(delay=ONE), "output": leaving(3)}
+    with pytest.raises(InputError, match=r"a \(CubaLIF\).*b \(Delay\)"):
+        read(written(tmp_path / "a.nir", nodes))
+
+
+@pytest.mark.parametrize(
+    ("edges", "text"),
+    [
+        ([("input", "a"), ("a", "lif"), ("lif", "a"), ("lif", "output")], "in or behind a cycle"),
+        ([("input", "a"), ("a", "lif"), ("a", "output")], "lif: no edge begins there"),
+        ([("input", "a"), ("lif", "output")], "a: no edge begins there"),
+        ([("input", "a"), ("a", "lif"), ("a", "output"), ("lif", "output")], "several edges end there"),
+    ],
+)
+def test_edges_that_are_no_network(edges: list[tuple[str, str]], text: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    nodes = {"input": entry(3), "a": affine(rng, 3, 3), "lif": neurons((3,), 2.0), "output": leaving(3)}
+    with pytest.raises(InputError, match=text):
+        read(written(tmp_path / "a.nir", nodes, edges))
