@@ -1,0 +1,104 @@
+"""Time: sequences along axis T, and loops over steps that a module has written out.
+
+In a loop every step calls the same modules again. `Builder` gives such a call the node of the first step, so
+that all that is left is to keep count: each value knows its step, a neuron's state which step it is behind, and
+what joins all steps in order has axis T.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import fx
+
+from stas_neuro.importers.axes import Piece, axis, named
+from stas_neuro.importers.errors import Refused
+from stas_neuro.importers.trace import operation
+from stas_neuro.importers.values import Membrane, Pooled, Product, StepSum, Value
+
+MIXED = "use in each step values of that step only; state lives in neurons"
+
+
+def steps_of(calls: Sequence[fx.Node]) -> int | None:
+    """Count the steps T: the first axis of a sequence, or the longest chain of states; None without neurons."""
+    chain: dict[fx.Node, int] = {}
+    most = 0
+    for node in calls:
+        name = operation(node)
+        if name == "stas::spikes":
+            most = max(most, int(node.meta["val"].shape[0]))
+        elif name == "stas::step":
+            state = node.args[1]
+            assert isinstance(state, fx.Node)
+            chain[node] = 1 + (chain[state.args[0]] if state.args and state.args[0] in chain else 0)  # type: ignore[index]
+            most = max(most, chain[node])
+    return most or None
+
+
+def common_step(*values: Value | Pooled | Product) -> int | None:
+    """Give the step that values belong to; refuse to mix several."""
+    steps = {value.step for value in values} - {None}
+    if len(steps) > 1:
+        what = f"joins values of steps {', '.join(str(step + 1) for step in sorted(steps))}"  # type: ignore[operator,type-var]
+        raise Refused(what, MIXED)
+    return next(iter(steps), None)
+
+
+def next_step(state: object, x: Value) -> tuple[str, int]:
+    """Give the LIF whose membrane a step goes on with (none at its first step), and which step it is."""
+    if not isinstance(state, Membrane):
+        raise Refused("its state is not what the neuron left a step before", "hand the state on as it is")
+    step = state.step + 1
+    if x.step is not None and x.step != step:
+        raise Refused(f"step {step + 1} of the neuron takes a value of step {x.step + 1}", MIXED)
+    return state.node, step
+
+
+def stack(parts: Sequence[Value | Pooled], position: int, steps: int) -> Value | Pooled:
+    """Join the values of all steps, in order, along a new axis T."""
+    first = parts[0]
+    same = all(replace(part, step=first.step) == first for part in parts)
+    order = [part.step for part in parts]
+    if not same or order != list(range(steps)):
+        counted = ", ".join("none" if step is None else str(step + 1) for step in order)
+        what = f"joins values of steps {counted} of {steps}"
+        raise Refused(what, "stack one value of every step, in order")
+    dims = list(first.dims)
+    dims.insert(position % (len(dims) + 1), axis("T", steps))
+    return replace(first, dims=tuple(dims), step=None)
+
+
+def select(value: Value | Pooled | Product, dimension: int, index: int) -> Value | Pooled | Product:
+    """Take one step of a sequence."""
+    dims = list(value.dims)
+    taken = dims.pop(dimension)
+    if [piece.kind for piece in taken] != ["T"]:
+        what = f"takes index {index} of dimension {dimension} of {named(value.dims)}"
+        raise Refused(what, "only steps can be taken one by one")
+    steps = taken[0].size
+    static = isinstance(value, Value) and value.static
+    return replace(value, dims=tuple(dims), step=None if static else index % steps)
+
+
+def add_step(total: object, term: object) -> StepSum | None:
+    """Add the value of one more step to a sum over steps; None where the two are something else."""
+    if isinstance(term, StepSum) and not isinstance(total, StepSum):
+        total, term = term, total
+    if not isinstance(term, Value | Pooled) or term.step is None:
+        return None
+    plain = replace(term, step=None)
+    if isinstance(total, StepSum):
+        known, steps = total.term, total.steps
+    elif isinstance(total, Value | Pooled) and total.step is not None:
+        known, steps = replace(total, step=None), frozenset({total.step})
+    else:
+        return None
+    if known != plain or term.step in steps:
+        return None
+    return StepSum(plain, steps | {term.step})
+
+
+def has_time(value: Value | Pooled | Product) -> Piece | None:
+    """Give the axis T of a value, if it has one."""
+    return next((piece for dim in value.dims for piece in dim if piece.kind == "T"), None)

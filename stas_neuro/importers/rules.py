@@ -1,0 +1,73 @@
+"""The registry of rules: how an operation of ATen is lowered. A module of rules fills it with `rule`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, fx
+
+from stas_neuro.importers.errors import Refused
+from stas_neuro.importers.trace import path_of
+from stas_neuro.importers.values import Value
+
+if TYPE_CHECKING:
+    from stas_neuro.importers.lower import Lowering
+
+Rule = Callable[..., Any]
+RULES: dict[str, Rule] = {}
+"""By the name of the operation, without namespace and overload."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A constant tensor, and the name of the parameter that it is."""
+
+    name: str
+    tensor: Tensor
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call that is being lowered."""
+
+    lowering: Lowering
+    node: fx.Node
+
+    @property
+    def path(self) -> str:
+        """Path of the module that makes it."""
+        return path_of(self.node)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of its result."""
+        return tuple(self.node.meta["val"].shape)
+
+    def named(self, suffix: str) -> str:
+        """Name a node after the module that makes the call."""
+        return f"{self.path}.{suffix}" if self.path else suffix
+
+    def value(self, given: object) -> Value:
+        """Take an operand, which must be a value of a node."""
+        return self.lowering.value(given, self)
+
+
+def rule(*names: str) -> Callable[[Rule], Rule]:
+    """Register a function as the rule of operations: rule(call, *arguments, **keywords) gives the result."""
+
+    def register(function: Rule) -> Rule:
+        for name in names:
+            if name in RULES:
+                raise ValueError(f"{name} has a rule already")
+            RULES[name] = function
+        return function
+
+    return register
+
+
+def refuse_unless(condition: bool, what: str, remedy: str) -> None:
+    """Refuse a call where a condition does not hold."""
+    if not condition:
+        raise Refused(what, remedy)

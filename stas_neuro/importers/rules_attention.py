@@ -1,0 +1,183 @@
+"""Rules of products of spikes: attention without softmax, in both orders, and masks of channels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from stas_neuro.importers import recurrence
+from stas_neuro.importers.axes import kinds_of, merge, named
+from stas_neuro.importers.errors import Refused, missing
+from stas_neuro.importers.rules import Call, Weights, refuse_unless, rule
+from stas_neuro.importers.rules_readout import pooled
+from stas_neuro.importers.values import Coincidences, Product, StepSum, Value
+from stas_neuro.ir import Gate, MaskedColumnSum, Phase, SpikeMatMul
+
+SPIKES_ONLY = "multiply spikes: place a neuron before it"
+
+
+@rule("matmul", "bmm", "__matmul__")
+def _matmul(call: Call, a: object, b: object) -> object:
+    if isinstance(a, Weights) or isinstance(b, Weights):
+        raise Refused("multiplies by a constant matrix", "use a linear layer")
+    left, right = _operand(call, a), _operand(call, b)
+    refuse_unless(
+        merge(left.dims[-1]) == merge(right.dims[-2])
+        and [merge(dim) for dim in left.dims[:-2]] == [merge(dim) for dim in right.dims[:-2]],
+        f"multiplies {named(left.dims)} by {named(right.dims)}",
+        "both must have the same axes, and sum over the same one",
+    )
+    dims = (*left.dims[:-1], right.dims[-1])
+    step = recurrence.common_step(left, right)
+    over = kinds_of(left.dims[-1:])
+    if isinstance(left, Value) and isinstance(right, Value):
+        operands = {"q": left, "k": right} if over == {"C"} else {"k": left, "v": right}
+        refuse_unless(left.spikes and right.spikes, "multiplies values that are not spikes", SPIKES_ONLY)
+        return Product(dims=dims, sizes=left.sizes, operands=operands, step=step)
+    for product, other, known, wanted, port in (
+        (left, right, "q", over != {"C"}, "v"),
+        (right, left, "k", over == {"C"}, "q"),
+    ):
+        if isinstance(product, Product) and isinstance(other, Value) and wanted and next(iter(product.operands)) == known:
+            refuse_unless(other.spikes, "multiplies values that are not spikes", SPIKES_ONLY)
+            operands = {**product.operands, port: other}
+            result = replace(product, dims=dims, operands=operands, step=step)
+            heads_of(result)
+            return result
+    raise Refused(f"multiplies {named(left.dims)} by {named(right.dims)}", "use (q k^T) v or q (k^T v)")
+
+
+def _operand(call: Call, given: object) -> Value | Product:
+    if isinstance(given, Product) and len(given.operands) == 2:
+        return given
+    return call.value(given)
+
+
+def heads_of(product: Product) -> int:
+    """Count the heads of a finished product.
+
+    Raises
+    ------
+    Refused
+        When heads are not blocks of contiguous channels, or attention is not over all tokens.
+    """
+    q, k, v = (product.operands[port] for port in "qkv")
+    tokens = q.whole("H", "W")
+    channels = q.dims[-1]  # q and v are (..., tokens, channels), k is (..., channels, tokens)
+    heads = tuple(piece for dim in q.dims[:-2] for piece in dim if piece.kind == "C")
+    width = channels[0].size if channels else 1
+    whole = merge((*heads, *channels)) == q.whole("C")
+    fits = merge(q.dims[-2]) == merge(k.dims[-1]) == merge(v.dims[-2]) and merge(v.dims[-1]) == channels
+    everywhere = sorted(q.dims[-2], key=str) == sorted(tokens, key=str)
+    if not (whole and fits and everywhere and len(channels) <= 1):
+        what = f"attends with q {named(q.dims)}, k {named(k.dims)}, v {named(v.dims)}"
+        raise Refused(what, "heads are blocks of channels, and each attends to all tokens")
+    return q.sizes["C"] // width
+
+
+def finish(product: Product, call: Call) -> Value:
+    """Give the node of a product of all three."""
+    lowering = call.lowering
+    operands = {port: lowering.tokens(product.operands[port]) for port in "qkv"}
+    source = lowering.builder.emit(
+        SpikeMatMul,
+        ".".join([*_common_path(operands), "attention"]),
+        {port: each.source for port, each in operands.items()},
+        phase=Phase.STEP,
+        heads=heads_of(product),
+        scale=product.scale,
+        form=product.form,
+    )
+    sizes = operands["q"].sizes
+    return Value(source=source, form="tokens", dims=product.dims, sizes=sizes, step=product.step)
+
+
+def _common_path(values: Mapping[str, Value]) -> list[str]:
+    """Give the path of the module that all values come from."""
+    paths = [each.source[0].split(".")[:-1] for each in values.values()]
+    return os.path.commonprefix(paths)  # type: ignore[return-value,type-var]
+
+
+@rule("mul")
+def _mul(call: Call, a: object, b: object) -> object:
+    if isinstance(a, float | int | Weights):
+        a, b = b, a
+    if isinstance(b, Weights) and b.tensor.numel() == 1:
+        b = float(b.tensor)
+    if isinstance(b, float | int):
+        return _scaled(a, float(b))
+    if isinstance(b, Weights):
+        raise Refused("multiplies by a constant tensor", "fold it into the weights of the layer before", a)
+    left, right = call.value(a), call.value(b)
+    if "vector" in (left.form, right.form):
+        x, mask = (left, right) if right.form == "vector" else (right, left)
+        return _gate(call, x, mask)
+    if [merge(dim) for dim in left.dims] != [merge(dim) for dim in right.dims]:
+        raise missing("a gate per token (QK attention)", left if len(call.shape) == len(left.dims) else None)
+    refuse_unless(left.spikes and right.spikes, "multiplies values that are not spikes", SPIKES_ONLY)
+    step = recurrence.common_step(left, right)
+    return Coincidences(dims=left.dims, sizes=left.sizes, k=left, v=right, step=step)
+
+
+@rule("div")
+def _div(call: Call, a: object, b: object, **_: object) -> object:
+    if isinstance(b, Weights) and b.tensor.numel() == 1:
+        b = float(b.tensor)
+    if not isinstance(b, float | int):
+        raise Refused("divides by a value", "divide by a constant")
+    return _scaled(a, 1 / float(b))
+
+
+def _scaled(x: object, factor: float) -> object:
+    if factor == 1:
+        return x
+    if isinstance(x, Product):
+        return replace(x, scale=x.scale * factor)
+    if isinstance(x, StepSum) and abs(factor * len(x.steps) - 1) < 1e-12:
+        return _mean_of(x)
+    raise Refused(f"multiplies by {factor:g}", "fold the factor into the weights of the next layer", x)
+
+
+def _mean_of(total: StepSum) -> object:
+    whole = pooled(total.term)
+    return replace(whole, reduced=whole.reduced | {"T"}, step=None)
+
+
+@rule("sum")
+def _sum(call: Call, x: object, dims: Sequence[int] | None = None, keepdim: bool = False, **_: object) -> object:
+    if not isinstance(x, Coincidences):
+        what = f"sums {named(x.dims)}" if isinstance(x, Value) else "sums what is not finished"
+        if isinstance(x, Value) and dims is not None and kinds_of(x.dims[d] for d in dims) == {"C"}:
+            raise missing("sums over the channels of a head (QK attention)")
+        raise Refused(what, "sum k * v over tokens; time and tokens are averaged by mean")
+    summed = {index % len(x.dims) for index in dims or range(len(x.dims))}
+    if sorted((p for d in summed for p in x.dims[d]), key=str) != sorted(x.whole("H", "W"), key=str):
+        raise Refused(f"sums {named(tuple(x.dims[d] for d in sorted(summed)))}", "sum over all tokens")
+    lowering = call.lowering
+    k, v = lowering.tokens(x.k), lowering.tokens(x.v)
+    source = lowering.builder.emit(
+        MaskedColumnSum, call.named("kv"), {"k": k.source, "v": v.source}, phase=Phase.STEP
+    )
+    kept = tuple(
+        () if index in summed else dim for index, dim in enumerate(x.dims) if keepdim or index not in summed
+    )
+    sizes = {**x.sizes, "H": 1, "W": 1}
+    return Value(source=source, form="vector", dims=kept, sizes=sizes, step=x.step)
+
+
+def _gate(call: Call, x: Value, mask: Value) -> Value:
+    """Mask the channels of all tokens."""
+    padded = (((),) * (len(x.dims) - len(mask.dims))) + mask.dims
+    fits = all(
+        merge(own) == merge(other) or (not other and kinds_of((own,)) <= {"H", "W"})
+        for own, other in zip(x.dims, padded, strict=True)
+    )
+    refuse_unless(fits, f"multiplies {named(x.dims)} by {named(mask.dims)}", "a mask has one value a channel")
+    refuse_unless(x.spikes and mask.spikes, "multiplies values that are not spikes", SPIKES_ONLY)
+    lowering = call.lowering
+    x = lowering.tokens(x)
+    source = lowering.builder.emit(
+        Gate, call.named("gate"), {"x": x.source, "mask": mask.source}, phase=Phase.STEP, axis="channel"
+    )
+    return replace(x, source=source, step=recurrence.common_step(x, mask))

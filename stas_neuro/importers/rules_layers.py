@@ -1,0 +1,334 @@
+"""Rules of neurons, of layers with weights, of normalisation, pooling and sums."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from stas_neuro.importers import recurrence
+from stas_neuro.importers.axes import Dim, axis, kinds_of, merge, named
+from stas_neuro.importers.errors import Refused, missing
+from stas_neuro.importers.rules import Call, Weights, refuse_unless, rule
+from stas_neuro.importers.values import Head, Membrane, Pooled, Several, StepSum, Value
+from stas_neuro.ir import LIF, Add, BatchNorm, Conv2d, Linear, Phase, SpikeMaxPool
+
+# Neurons -----------------------------------------------------------------------------------------------------
+
+
+@rule("stas::spikes")
+def _spikes(call: Call, x: object, neuron: int) -> object:
+    if isinstance(x, Pooled):
+        raise missing("the mean over tokens in each step, before a neuron")
+    x = call.value(x)
+    if x.dims[0] != axis("T", call.lowering.time_steps):
+        what = f"the neuron's first axis is {named(x.dims[:1])}, not time, in {named(x.dims)}"
+        raise Refused(what, "give it (T, ...), and tell the axes of the example")
+    result = _fire(call, x, neuron, "")
+    call.lowering.note_spikes(neuron, result)
+    return result
+
+
+@rule("stas::rest")
+def _rest(call: Call, x: object) -> object:
+    return Membrane()
+
+
+@rule("stas::step")
+def _step(call: Call, x: object, state: object, neuron: int) -> object:
+    if isinstance(x, Pooled):
+        raise missing("the mean over tokens in each step, before a neuron")
+    x = call.value(x)
+    if isinstance(state, Weights) and not state.tensor.any():
+        state = Membrane()
+    node, step = recurrence.next_step(state, x)
+    if recurrence.has_time(x):
+        raise Refused(f"a neuron of single steps takes {named(x.dims)}", "give it one step at a time")
+    spikes = replace(_fire(call, x, neuron, node), step=step)
+    call.lowering.note_spikes(neuron, spikes)
+    return Several((spikes, Membrane(spikes.source[0], step)))
+
+
+def _fire(call: Call, x: Value, neuron: int, known: str) -> Value:
+    """Give the spikes of a LIF: of the one whose membrane goes on, or of a new one."""
+    lowering = call.lowering
+    if known:
+        if lowering.builder.inputs[known]["x"] != x.source:
+            raise Refused("takes another value than in the step before", recurrence.MIXED)
+        source = (known, LIF.OUTPUTS[0])
+    else:
+        found = lowering.traced.neurons[neuron]
+        attributes = lowering.attributes(neuron, call)
+        inputs = {"x": x.source}
+        source = lowering.builder.emit(
+            LIF, found.path, inputs, phase=Phase.STEP, once=True, **attributes
+        )
+    return replace(x, source=source, spikes=True, static=False)
+
+
+# Layers with weights -----------------------------------------------------------------------------------------
+
+
+@rule("conv2d")
+def _conv2d(  # noqa: PLR0913
+    call: Call,
+    x: object,
+    weight: Weights,
+    bias: Weights | None = None,
+    stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] | str = (0, 0),
+    dilation: Sequence[int] = (1, 1),
+    groups: int = 1,
+) -> object:
+    x = call.value(x)
+    _want(x, ("C",), ("H",), ("W",))
+    out, height, width = call.shape[-3:]
+    dims = (x.dims[0], axis("C", out), axis("H", height), axis("W", width))
+    result = replace(x, dims=dims, sizes={"C": out, "H": height, "W": width}, spikes=False, form="map")
+    kernel = tuple(weight.tensor.shape[2:])
+    sides = (stride, padding, dilation)
+    if groups != 1:
+        raise missing("grouped convolution", result)
+    if kernel == (1, 1) and x.form == "tokens" and set(stride) == {1} and padding in ([0, 0], [0], "valid"):
+        return replace(_linear_of(call, x, weight, bias), dims=dims, sizes=result.sizes)
+    if isinstance(padding, str):
+        padding = _padding_of(padding, kernel, dilation)
+    if set(dilation) != {1}:
+        raise missing("dilated convolution", result)
+    if len(set(kernel)) > 1 or len(set(stride)) > 1 or len(set(padding)) > 1:
+        raise missing("rectangular kernels, strides or padding", result)
+    if x.form != "map":
+        raise missing("tokens to map (a convolution behind attention)", result)
+    source = call.lowering.builder.emit(
+        Conv2d,
+        _layer_name(call, weight),
+        {"x": x.source},
+        phase=call.lowering.phase(x),
+        tensors=_tensors(weight, bias),
+        in_channels=weight.tensor.shape[1],
+        out_channels=out,
+        kernel=kernel[0],
+        stride=stride[0],
+        padding=padding[0],
+        bias=bias is not None,
+    )
+    return replace(result, source=source)
+
+
+def _padding_of(word: str, kernel: Sequence[int], dilation: Sequence[int]) -> list[int]:
+    """Give the padding of both sides that "same" or "valid" stands for."""
+    if word == "valid":
+        return [0, 0]
+    total = [step * (size - 1) for size, step in zip(kernel, dilation, strict=False)]
+    refuse_unless(all(each % 2 == 0 for each in total), "pads more on one side", "use an odd kernel")
+    return [each // 2 for each in total]
+
+
+@rule("conv1d")
+def _conv1d(  # noqa: PLR0913
+    call: Call,
+    x: object,
+    weight: Weights,
+    bias: Weights | None = None,
+    stride: Sequence[int] = (1,),
+    padding: Sequence[int] | str = (0,),
+    dilation: Sequence[int] = (1,),
+    groups: int = 1,
+) -> object:
+    x = call.value(x)
+    _want(x, ("C",), ("H", "W"))
+    out = call.shape[1]
+    result = replace(
+        x, dims=(x.dims[0], axis("C", out), x.dims[2]), sizes={**x.sizes, "C": out}, spikes=False
+    )
+    if weight.tensor.shape[2] != 1 or stride[0] != 1:
+        raise missing("a convolution along tokens", result)
+    if groups != 1:
+        raise missing("grouped convolution", result)
+    refuse_unless(padding in ([0], (0,), "valid"), f"pads tokens by {padding}", "use padding 0")
+    return replace(_linear_of(call, x, weight, bias), dims=result.dims, sizes=result.sizes)
+
+
+@rule("linear")
+def _linear(call: Call, x: object, weight: Weights, bias: Weights | None = None) -> object:
+    out = int(weight.tensor.shape[0])
+    if isinstance(x, Pooled):
+        refuse_unless(
+            {"H", "W"} <= x.reduced and x.dims[-1] == x.whole("C"),
+            f"a linear layer takes {named(x.dims)}",
+            "average over tokens first",
+        )
+        head = Head(_layer_name(call, weight), weight.tensor, None if bias is None else bias.tensor)
+        return replace(
+            x, heads=(*x.heads, head), dims=(*x.dims[:-1], axis("C", out)), sizes={**x.sizes, "C": out}
+        )
+    x = call.value(x)
+    if x.dims[-1] != x.whole("C"):
+        if kinds_of(x.dims[-1:]) & {"H", "W"}:
+            raise missing("a linear layer over a whole map (fully connected)")
+        raise Refused(f"a linear layer takes {named(x.dims)}", "its last dimension must be all channels")
+    dims = (*x.dims[:-1], axis("C", out))
+    return replace(_linear_of(call, x, weight, bias), dims=dims, sizes={**x.sizes, "C": out})
+
+
+def _linear_of(call: Call, x: Value, weight: Weights, bias: Weights | None) -> Value:
+    """Multiply each token by a matrix (a kernel of one position is one)."""
+    lowering = call.lowering
+    x = lowering.tokens(x)
+    matrix = weight.tensor.flatten(1)
+    source = lowering.builder.emit(
+        Linear,
+        _layer_name(call, weight),
+        {"x": x.source},
+        phase=lowering.phase(x),
+        tensors=_tensors(replace(weight, tensor=matrix), bias),
+        in_features=matrix.shape[1],
+        out_features=matrix.shape[0],
+        bias=bias is not None,
+    )
+    return replace(x, source=source, spikes=False)
+
+
+@rule("batch_norm", "_native_batch_norm_legit_no_training", "native_batch_norm")
+def _batch_norm(  # noqa: PLR0913
+    call: Call,
+    x: object,
+    gamma: Weights | None,
+    beta: Weights | None,
+    mean: Weights | None,
+    var: Weights | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+    *_: object,
+) -> object:
+    x = call.value(x)
+    refuse_unless(
+        x.dims[1] == x.whole("C"), f"normalises dimension 1 of {named(x.dims)}", "it must be all channels"
+    )
+    if training or mean is None or var is None:
+        raise Refused("normalises by statistics of the batch", "track running statistics", x)
+    features = int(mean.tensor.numel())
+    source = call.lowering.builder.emit(
+        BatchNorm,
+        call.path or "norm",
+        {"x": x.source},
+        phase=call.lowering.phase(x),
+        tensors={
+            "gamma": torch.ones_like(mean.tensor) if gamma is None else gamma.tensor,
+            "beta": torch.zeros_like(mean.tensor) if beta is None else beta.tensor,
+            "mean": mean.tensor,
+            "var": var.tensor,
+        },
+        features=features,
+        eps=float(eps),
+    )
+    return replace(x, source=source, spikes=False)
+
+
+def _tensors(weight: Weights, bias: Weights | None) -> Mapping[str, Tensor]:
+    return {"weight": weight.tensor} | ({} if bias is None else {"bias": bias.tensor})
+
+
+def _layer_name(call: Call, weight: Weights) -> str:
+    return call.path or weight.name.removesuffix(".weight")
+
+
+def _want(x: Value, *wanted: tuple[str, ...]) -> None:
+    """Refuse a layout: behind the first dimension, each must be these axes, whole; the first has the rest."""
+    last = [merge(dim) for dim in x.dims[-len(wanted) :]]
+    first = kinds_of(x.dims[: -len(wanted)])
+    if last != [x.whole(*kinds) for kinds in wanted] or not first <= {"B", "T"}:
+        order = ", ".join(" ".join(kinds) for kinds in wanted)
+        raise Refused(f"takes {named(x.dims)}", f"it must be (images and steps, {order})")
+
+
+# Pooling and sums --------------------------------------------------------------------------------------------
+
+
+@rule("max_pool2d", "max_pool2d_with_indices")
+def _max_pool2d(  # noqa: PLR0913
+    call: Call,
+    x: object,
+    kernel: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0,),
+    dilation: Sequence[int] = (1,),
+    ceil_mode: bool = False,
+) -> object:
+    x = call.value(x)
+    _want(x, ("C",), ("H",), ("W",))
+    height, width = call.shape[-2:]
+    result = replace(
+        x,
+        dims=(*x.dims[:-2], axis("H", height), axis("W", width)),
+        sizes={**x.sizes, "H": height, "W": width},
+    )
+    steps = stride or kernel
+    if not x.spikes:
+        raise missing("max-pool of currents or of sums of spikes", result)
+    if ceil_mode or set(dilation) != {1}:
+        raise Refused("pools with ceil_mode or dilation", "use the defaults", result)
+    if any(len(set(each)) > 1 for each in (kernel, steps, padding)):
+        raise missing("rectangular kernels, strides or padding", result)
+    if x.form != "map":
+        raise missing("tokens to map (pooling behind attention)", result)
+    source = call.lowering.builder.emit(
+        SpikeMaxPool,
+        call.path or "pool",
+        {"x": x.source},
+        phase=call.lowering.phase(x),
+        kernel=kernel[0],
+        stride=steps[0],
+        padding=padding[0],
+    )
+    return replace(result, source=source)
+
+
+@rule("max_pool3d", "max_pool3d_with_indices", "max_pool1d")
+def _max_pool3d(call: Call, x: object, *_: object, **__: object) -> object:
+    raise missing("max-pool along other axes than H and W")
+
+
+@rule("add")
+def _add(call: Call, a: object, b: object, *, alpha: float = 1) -> object:
+    refuse_unless(alpha == 1, f"adds {alpha} times a value", "scale the weights before it")
+    if isinstance(a, Weights | float | int):
+        a, b = b, a
+    if isinstance(b, float | int | Weights):
+        if not (b.tensor.any() if isinstance(b, Weights) else b):
+            return a  # where a loop over time begins its sum
+        raise missing("adding a constant (a positional embedding)", a)
+    total = recurrence.add_step(a, b)
+    if total is not None:
+        return total
+    refuse_unless(
+        not isinstance(a, StepSum | Pooled) and not isinstance(b, StepSum | Pooled),
+        "adds to a sum or mean over steps",
+        "add values of the same step",
+    )
+    return _sum(call, call.value(a), call.value(b))
+
+
+def _sum(call: Call, a: Value, b: Value) -> Value:
+    refuse_unless(
+        [merge(dim) for dim in a.dims] == [merge(dim) for dim in b.dims],
+        f"adds {named(a.dims)} and {named(b.dims)}",
+        "both must have the same axes in the same order",
+    )
+    lowering = call.lowering
+    if a.form != b.form:
+        a, b = lowering.tokens(a), lowering.tokens(b)
+    source = lowering.builder.emit(
+        Add, call.named("add"), {"a": a.source, "b": b.source}, phase=lowering.phase(a, b)
+    )
+    return replace(
+        a, source=source, spikes=False, static=a.static and b.static, step=recurrence.common_step(a, b)
+    )
+
+
+@rule("sub", "rsub")
+def _subtract(call: Call, a: object, b: object, **_: object) -> object:
+    raise missing("a difference (1 - spikes, AND-NOT)", a if isinstance(a, Value) else b)

@@ -1,0 +1,147 @@
+"""Rules of what only moves values: views, transposes, steps taken and joined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from stas_neuro.importers import recurrence
+from stas_neuro.importers.axes import axis, merge, named, regroup
+from stas_neuro.importers.errors import Refused, missing
+from stas_neuro.importers.rules import Call, Weights, refuse_unless, rule
+from stas_neuro.importers.values import Pooled, Product, Several, Shaped, Unknown, Value
+
+
+def shaped(given: object) -> Any:
+    """Take anything that has a layout."""
+    if not isinstance(given, Shaped):
+        raise Refused("changes the layout of a sum over steps", "take the mean over all steps first")
+    return given
+
+
+@rule(
+    "reshape", "view", "flatten", "unflatten", "squeeze", "unsqueeze", "_unsafe_view", "view_as", "reshape_as"
+)
+def _reshape(call: Call, x: object, *_: object, **__: object) -> object:
+    x = shaped(x)
+    return x.laid_out(regroup(x.dims, call.shape))
+
+
+@rule("permute")
+def _permute(call: Call, x: object, order: Sequence[int]) -> object:
+    x = shaped(x)
+    return x.laid_out(tuple(x.dims[index] for index in order))
+
+
+@rule("transpose", "swapaxes", "swapdims")
+def _transpose(call: Call, x: object, a: int, b: int) -> object:
+    x = shaped(x)
+    dims = list(x.dims)
+    dims[a], dims[b] = dims[b], dims[a]
+    return x.laid_out(tuple(dims))
+
+
+@rule("t", "numpy_T", "mT", "matrix_H", "adjoint")
+def _transposed(call: Call, x: object) -> object:
+    x = shaped(x)
+    refuse_unless(len(x.dims) == 2, f"transposes {named(x.dims)}", "name the two axes: transpose(a, b)")
+    return x.laid_out(x.dims[::-1])
+
+
+@rule(
+    "contiguous", "clone", "detach", "alias", "dropout", "feature_dropout", "lift_fresh_copy", "to", "_to_copy",
+    "type_as", "positive",
+)  # fmt: skip
+def _same(call: Call, x: object, *_: object, **__: object) -> object:
+    return x
+
+
+@rule("repeat")
+def _repeat(call: Call, x: object, counts: Sequence[int]) -> object:
+    x = call.value(x)
+    dims = [()] * (len(counts) - len(x.dims)) + list(x.dims)
+    for index, count in enumerate(counts):
+        if count != 1:
+            _refuse_copies(x, dims[index], count, call)
+            dims[index] = axis("T", count)
+    return x.laid_out(tuple(dims))
+
+
+@rule("expand", "broadcast_to", "expand_as")
+def _expand(call: Call, x: object, *_: object, **__: object) -> object:
+    x = call.value(x)
+    dims = [()] * (len(call.shape) - len(x.dims)) + list(x.dims)
+    for index, size in enumerate(call.shape):
+        if not dims[index] and size != 1:
+            _refuse_copies(x, dims[index], size, call)
+            dims[index] = axis("T", size)
+    return x.laid_out(tuple(dims))
+
+
+def _refuse_copies(x: Value, dim: object, count: int, call: Call) -> None:
+    """Refuse copies that are not the steps of a still image."""
+    if dim or not x.static or recurrence.has_time(x) or count != call.lowering.time_steps:
+        what = f"copies {named(x.dims)} {count} times"
+        raise Refused(what, f"only a still image is copied, once for each of {call.lowering.time_steps} steps")
+
+
+@rule("select")
+def _select(call: Call, x: object, dimension: int, index: int) -> object:
+    return recurrence.select(shaped(x), dimension % len(shaped(x).dims), index)
+
+
+@rule("unbind")
+def _unbind(call: Call, x: object, dimension: int = 0) -> object:
+    x = shaped(x)
+    count = len(call.node.meta["val"])
+    return Several(tuple(recurrence.select(x, dimension % len(x.dims), index) for index in range(count)))
+
+
+@rule("getitem")
+def _getitem(call: Call, several: object, index: int) -> object:
+    if not isinstance(several, Several):
+        raise Refused("takes one of several results", "use an operation with one result")
+    return several.items[index]
+
+
+@rule("stack")
+def _stack(call: Call, parts: Sequence[object], dimension: int = 0) -> object:
+    return _join(call, parts, dimension)
+
+
+@rule("cat", "concat")
+def _cat(call: Call, parts: Sequence[object], dimension: int = 0) -> object:
+    first = shaped(parts[0])
+    dimension %= len(first.dims)
+    if any(shaped(part).dims[dimension] for part in parts):
+        raise Refused(f"joins parts of {named(first.dims)} along dimension {dimension}", "join steps only")
+    dropped = [part.laid_out((*part.dims[:dimension], *part.dims[dimension + 1 :])) for part in map(shaped, parts)]
+    return _join(call, dropped, dimension)
+
+
+def _join(call: Call, parts: Sequence[object], dimension: int) -> object:
+    values = [part if isinstance(part, Pooled) else call.value(part) for part in parts]
+    return recurrence.stack(values, dimension, call.lowering.time_steps)
+
+
+@rule("slice")
+def _slice(
+    call: Call, x: object, dimension: int = 0, start: int | None = None, end: int | None = None, step: int = 1
+) -> object:
+    x = shaped(x)
+    if call.shape == tuple(recurrence.shape_of(x.dims)):
+        return x
+    raise _part_of(x, dimension)
+
+
+@rule("chunk", "split", "split_with_sizes", "narrow", "tensor_split")
+def _parts(call: Call, x: object, *arguments: Any) -> object:
+    dimension = arguments[1] if len(arguments) > 1 else 0
+    raise _part_of(shaped(x), dimension)
+
+
+def _part_of(x: Shaped, dimension: int) -> Refused:
+    dim = x.dims[dimension % len(x.dims)]
+    if [piece.kind for piece in dim] == ["C"]:
+        return missing("channel slices (of fused q, k and v)")
+    return Refused(f"takes a part of {named((dim,))}", "use all of it")

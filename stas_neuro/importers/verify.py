@@ -1,0 +1,134 @@
+"""Compares a graph with the module that it was made of: all spikes and logits on the example, in float64."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stas_neuro.importers.axes import Dims, Piece
+from stas_neuro.importers.errors import ImportDiffers
+from stas_neuro.importers.lower import Spikes
+from stas_neuro.importers.neurons import FoundNeuron
+from stas_neuro.ir import Array, Graph
+from stas_neuro.reference import run_reference
+
+TOLERANCE = 1e-9
+"""Largest difference of logits, of 1 or of the largest logit: that of sums in another order."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How a graph and its module agree on an example.
+
+    Parameters
+    ----------
+    images, neurons, spikes : int
+        What was compared: images, layers of neurons, and values that are 0 or 1. All are equal.
+    logits : float
+        Largest difference of logits.
+    """
+
+    images: int
+    neurons: int
+    spikes: int
+    logits: float
+
+    def __str__(self) -> str:
+        return (
+            f"equal to the module in float64 on {self.images} images: all {self.spikes} values of "
+            f"{self.neurons} layers of neurons, logits within {self.logits:.1g}"
+        )
+
+
+def compare(
+    module: nn.Module,
+    example: Tensor,
+    axes: str,
+    graph: Graph,
+    found: Sequence[FoundNeuron],
+    spikes: Mapping[int, Sequence[Spikes]],
+) -> Agreement:
+    """Run a module and its graph on the example.
+
+    Raises
+    ------
+    ImportDiffers
+        When a spike or a logit differs; it names the first layer of neurons that does.
+    """
+    logits, own = run_module(module, example, found)
+    images = np.moveaxis(example.double().numpy(), axes.index("B"), 0)
+    ran = run_reference(graph, images, record_spikes=True, count=False)
+    compared = 0
+    order = {node.name: index for index, node in enumerate(graph.nodes)}
+    for index, calls in sorted(spikes.items(), key=lambda each: order[each[1][0].node]):
+        path = found[index].path
+        if len(own[path]) != len(calls):
+            what = f"{path} is called {len(own[path])} times in a run and {len(calls)} times in the trace"
+            raise ImportDiffers(what, "let the module do the same on every input")
+        for call, theirs in zip(calls, own[path], strict=True):
+            wanted = _in_order(theirs, call, graph)
+            ours = ran.spikes[call.node] if call.value.step is None else ran.spikes[call.node][:, call.value.step]
+            wrong = int((ours.reshape(wanted.shape) != wanted).sum())
+            if wrong:
+                what = f"{path}: {wrong} of {wanted.size} spikes differ from those of the module in float64"
+                raise ImportDiffers(what, "check what the neurons before it are told to be")
+            compared += wanted.size
+    worst = float(np.abs(ran.logits - logits).max())
+    if worst > TOLERANCE * max(1.0, float(np.abs(logits).max())):
+        what = f"logits differ from those of the module by {worst:g}, spikes do not"
+        raise ImportDiffers(what, "check the module's head, and report the module")
+    return Agreement(len(images), len(spikes), compared, worst)
+
+
+def run_module(
+    module: nn.Module, example: Tensor, found: Sequence[FoundNeuron]
+) -> tuple[Array, dict[str, list[Array]]]:
+    """Run a copy of a module in float64; gives logits (B, classes), and by path the spikes of each call."""
+    for each in found:
+        for name in ("reset", "reset_mem"):
+            if hasattr(each.module, name):
+                with torch.no_grad():
+                    getattr(each.module, name)()
+    precise = copy.deepcopy(module).double()
+    spikes: dict[str, list[Array]] = {each.path: [] for each in found}
+    for each in found:
+        neuron = precise.get_submodule(each.path)
+        if hasattr(neuron, "backend"):
+            neuron.backend = "torch"  # SpikingJelly's others run on a GPU, in float32
+        neuron.register_forward_hook(_noting(spikes[each.path]))
+    with torch.no_grad():
+        output = precise(example.double())
+    logits: Tensor = output[0] if isinstance(output, tuple | list) else output
+    return logits.numpy(), spikes
+
+
+def _noting(spikes: list[Array]) -> Any:
+    def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+        given = output[0] if isinstance(output, tuple) else output
+        spikes.append(given.detach().numpy() != 0)
+        given = given.double()  # some surrogates give float32, whatever they are given
+        return (given, *output[1:]) if isinstance(output, tuple) else given
+
+    return hook
+
+
+def _in_order(spikes: Array, call: Spikes, graph: Graph) -> Array:
+    """Bring spikes of a module into the order of a trace: (B, T, ...), without T those of one step."""
+    dims = call.value.dims
+    pieces = [piece for dim in dims for piece in dim]
+    images = spikes.size // int(np.prod([piece.size for piece in pieces if piece.kind != "B"]))
+    flat = spikes.reshape([images if piece.kind == "B" else piece.size for piece in pieces])
+    on_map = len(graph.types[call.node, "s"].shape) == 3
+    kinds = "BTCHW" if on_map else "BTHWC"
+    order = sorted(range(len(pieces)), key=lambda index: _key(pieces[index], kinds))
+    return flat.transpose(order)
+
+
+def _key(piece: Piece, kinds: str) -> tuple[int, int]:
+    return kinds.index(piece.kind), -piece.stride
