@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from torch import Tensor
+
 from stas_neuro.importers.errors import Refused, missing
 from stas_neuro.importers.neuron import Call, Neuron, Reader
 from stas_neuro.models.config import TAU
@@ -14,9 +16,11 @@ from stas_neuro.models.config import TAU
 def _number(module: Any, name: str) -> float:
     """Read an attribute that may be a float, a Parameter or a buffer."""
     value = getattr(module, name)
-    if getattr(value, "numel", lambda: 1)() != 1:
-        what = f"{name} has {value.numel()} values"
-        raise Refused(what, "all neurons of a layer share one: use one layer for each value")
+    if isinstance(value, Tensor):
+        if value.numel() != 1:
+            what = f"{name} has {value.numel()} values"
+            raise Refused(what, "all neurons of a layer share one: use one layer for each value")
+        value = value.item()
     return float(value)
 
 

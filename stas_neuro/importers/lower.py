@@ -12,7 +12,7 @@ from torch import Tensor, fx
 from stas_neuro.importers import rules_attention, rules_layers, rules_layout, rules_readout
 from stas_neuro.importers.axes import axis, shape_of
 from stas_neuro.importers.build import Builder
-from stas_neuro.importers.errors import Refused
+from stas_neuro.importers.errors import CannotImport, Refused
 from stas_neuro.importers.recurrence import steps_of
 from stas_neuro.importers.rules import RULES, Call, Weights
 from stas_neuro.importers.trace import Traced, operation, place_of
@@ -25,7 +25,7 @@ from stas_neuro.importers.values import (
     Unknown,
     Value,
 )
-from stas_neuro.ir import Input, Output, Phase, Problems, Tokens
+from stas_neuro.ir import Input, Output, Phase, Problem, Problems, Tokens
 
 _DESCRIBED: Mapping[type, str] = {
     Product: "an attention product that lacks an operand",
@@ -92,8 +92,8 @@ class Lowering:
         sizes = dict(zip(self.axes, map(int, shape), strict=True))
         timed = "T" in sizes
         if timed and sizes["T"] != self.time_steps:
-            what = f"the input has {sizes['T']} steps as axes {self.axes}, its neurons have {self.time_steps}"
-            self.problems.add("module", what, "give the axes of the example in their order")
+            what = f"the example has {sizes['T']} steps as axes {self.axes}, the neurons run {self.time_steps}"
+            raise CannotImport(Problem("module", what, "give the axes of the example in their order"))
         source = self.builder.emit(
             Input,
             "input",
@@ -120,9 +120,15 @@ class Lowering:
                 return
             self._values[node] = RULES[name](call, *arguments, **keywords)
         except Refused as refused:
-            self.problems.add(place_of(node), refused.what, refused.remedy)
+            self._note(node, refused)
             result = refused.result
             self._values[node] = self._guess(node, arguments) if result is None else result
+
+    def _note(self, node: fx.Node, refused: Refused) -> None:
+        """Note a problem; the same one in each step of a loop is one."""
+        problem = Problem(place_of(node), refused.what, refused.remedy)
+        if problem not in self.problems.found:
+            self.problems.add(problem.where, problem.what, problem.remedy)
 
     def _guess(self, node: fx.Node, arguments: Any) -> object:
         """Go on as if an operation that keeps the shape of its operand were elementwise."""
@@ -194,7 +200,7 @@ class Lowering:
         try:
             return self.traced.neurons[neuron].neuron.attributes()
         except Refused as refused:
-            self.problems.add(place_of(call.node), refused.what, refused.remedy)
+            self._note(call.node, refused)
             assert isinstance(refused.result, dict)
             return refused.result
 

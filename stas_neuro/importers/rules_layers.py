@@ -91,10 +91,10 @@ def _conv2d(  # noqa: PLR0913
     sides = (stride, padding, dilation)
     if groups != 1:
         raise missing("grouped convolution", result)
-    if kernel == (1, 1) and x.form == "tokens" and set(stride) == {1} and padding in ([0, 0], [0], "valid"):
-        return replace(_linear_of(call, x, weight, bias), dims=dims, sizes=result.sizes)
     if isinstance(padding, str):
         padding = _padding_of(padding, kernel, dilation)
+    if kernel == (1, 1) and x.form == "tokens" and set(stride) == {1} and set(padding) == {0}:
+        return replace(_linear_of(call, x, weight, bias), dims=dims, sizes=result.sizes)
     if set(dilation) != {1}:
         raise missing("dilated convolution", result)
     if len(set(kernel)) > 1 or len(set(stride)) > 1 or len(set(padding)) > 1:
@@ -147,7 +147,7 @@ def _conv1d(  # noqa: PLR0913
         raise missing("a convolution along tokens", result)
     if groups != 1:
         raise missing("grouped convolution", result)
-    refuse_unless(padding in ([0], (0,), "valid"), f"pads tokens by {padding}", "use padding 0")
+    refuse_unless(padding in ("same", "valid") or not any(padding), f"pads tokens by {padding}", "use padding 0")
     return replace(_linear_of(call, x, weight, bias), dims=result.dims, sizes=result.sizes)
 
 

@@ -49,7 +49,8 @@ def pooled(x: Value | Pooled) -> Pooled:
     """Give a value as the mean over none of its axes."""
     if isinstance(x, Pooled):
         return x
-    return Pooled(dims=x.dims, sizes=x.sizes, tokens=x, reduced=frozenset(), step=x.step)
+    tokens = replace(x, step=None)
+    return Pooled(dims=x.dims, sizes=x.sizes, tokens=tokens, reduced=frozenset(), step=x.step)
 
 
 @rule("mean")

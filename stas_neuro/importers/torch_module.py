@@ -61,8 +61,8 @@ class TorchModule:
         lowering.run()
         if problems.found:
             raise CannotImport(*problems.found)
-        graph = _graph(lowering, options)
-        agreement = verify.compare(module, example, axes, graph, found, lowering.spikes)
+        graph, folded = _graphs(lowering, options)
+        agreement = verify.compare(module, example, axes, folded, found, lowering.spikes)
         return Imported(graph, (str(agreement),))
 
 
@@ -102,8 +102,8 @@ def _traced(
     return traced
 
 
-def _graph(lowering: Lowering, options: ImportOptions) -> Graph:
-    """Make the graph, and see that its normalisations can be folded."""
+def _graphs(lowering: Lowering, options: ImportOptions) -> tuple[Graph, Graph]:
+    """Make the traced graph, and the folded one, which is what backends run."""
     arrange(lowering.builder)
     channels = next(node.shape[0] for node in lowering.builder.nodes.values() if hasattr(node, "shape"))
     classes = options.classes or [str(index) for index in range(lowering.classes)]
@@ -111,7 +111,6 @@ def _graph(lowering: Lowering, options: ImportOptions) -> Graph:
     std = tuple(map(float, options.std)) if options.std is not None else (1.0,) * channels
     try:
         graph = lowering.builder.graph(lowering.time_steps, classes, Preprocessing(mean, std))
-        FoldBatchNorm()(graph)
+        return graph, FoldBatchNorm()(graph)
     except IRError as error:
         raise CannotImport(*error.problems) from error
-    return graph
