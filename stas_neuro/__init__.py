@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from stas_neuro.data import load_data
     from stas_neuro.energy import compare, estimate
     from stas_neuro.energy.calibration import calibrate
+    from stas_neuro.opening import open_model
     from stas_neuro.passes import schedule_decisions
     from stas_neuro.placement import place
     from stas_neuro.verifier import verify
@@ -44,6 +45,7 @@ _PUBLIC = {
     "load_model": "api",
     "load_profile": "chips",
     "lower": "api",
+    "open_model": "opening",
     "place": "placement",
     "provenance": "api",
     "quantise": "compiler",
@@ -71,6 +73,7 @@ __all__ = [
     "load_model",
     "load_profile",
     "lower",
+    "open_model",
     "place",
     "provenance",
     "quantise",

@@ -100,13 +100,24 @@ def fold(
 
 
 def lower(
-    model: StasModel | str | Path,
+    model: StasModel | Graph | str | Path,
     *,
     accumulate: str | None = None,
     epsilon: float | None = None,
     readout: str | None = None,
 ) -> Graph:
-    """Give the traced graph, BatchNorms not yet folded; parameters as :func:`fold`."""
+    """Give the traced graph, BatchNorms not yet folded; parameters as :func:`fold`.
+
+    A graph in floats, such as :func:`stas_neuro.open_model` gives, is what it is: options are of a model.
+    """
+    if isinstance(model, Graph):
+        given = {"accumulate": accumulate, "epsilon": epsilon, "readout": readout}
+        if named := [name for name, value in given.items() if value is not None]:
+            what = f"{', '.join(named)} can be changed in a checkpoint of ours only"
+            raise InputError(what, "leave them out")
+        if model.stage == Stage.QUANTISED:
+            raise InputError("the graph is quantised already", "give the graph it was made of")
+        return model
     loaded = load_model(model, accumulate=accumulate, epsilon=epsilon, readout=readout)
     with needs("torch"):
         from stas_neuro.frontend import torch_model

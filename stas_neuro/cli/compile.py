@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
@@ -22,11 +22,13 @@ from stas_neuro.cli.common import (
     summary,
     weight_bits_option,
 )
+from stas_neuro.cli.imports import imported_files, of_import, read_options
 from stas_neuro.compiler import DEFAULT_PROFILE, PROFILE_IMAGES, CompileOptions, compile
 from stas_neuro.data import data_path
 from stas_neuro.files import check_outputs
 from stas_neuro.ir import Encoding
 from stas_neuro.models.config import ACCUMULATIONS, READOUTS
+from stas_neuro.opening import open_source
 from stas_neuro.passes import SCHEDULES
 from stas_neuro.placement import OBJECTIVES, STRATEGIES, Objective, Strategy, utilisation
 from stas_neuro.report import cannot_take
@@ -45,9 +47,23 @@ LISTED = 8
     "stas-export compile runs/digits -o digits.stas",
     "stas-export compile runs/digits --bits 8 --calibrate digits --profile loihi2 -o digits-8bit.stas",
     "stas-export compile runs/digits --accumulate off -o digits-without-halting.stas",
+    "stas-export compile net.py:make --weights net.pth --example images.npz -o net.stas",
     "stas-export compile runs/digits --placement halting-aware --profile-run digits -o digits-on-cores.stas",
 )
 @click.argument("model", type=PATH)
+@click.option(
+    "--weights",
+    type=PATH,
+    metavar="FILE",
+    help="Weights for the module of file.py:function: its state_dict, written by torch.save or safetensors.",
+)
+@click.option(
+    "--example",
+    type=PATH,
+    metavar="FILE",
+    help="An .npz whose example are images as that module takes them; it is imported and compared on these. "
+    "It may also hold axes, classes, mean and std.",
+)
 @click.option(
     "-o",
     "--output",
@@ -135,6 +151,8 @@ LISTED = 8
 @force_option
 def command(
     model: Path,
+    weights: Path | None,
+    example: Path | None,
     output: Path,
     accumulate: str | None,
     epsilon: float | None,
@@ -154,13 +172,16 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Compile MODEL, a checkpoint directory, to a bundle.
+    """Compile MODEL, a checkpoint directory or file.py:function, to a bundle.
+
+    The code of file.py is run, and the function gives a torch module. Nothing else that MODEL can be is run.
 
     A bundle holds the graph with every normalisation folded, its weights, and where they come from. To run it
     takes numpy, and Lava if asked for, but not torch. With --bits it also holds the integer program that a
     chip would run.
     """
-    reads = [model, data_path(calibrate), data_path(profile_run), profile_path(profile)]
+    files = imported_files(model, weights, example)
+    reads = [*(files or [model]), data_path(calibrate), data_path(profile_run), profile_path(profile)]
     check_outputs([bundle_output(output, force=force)], reads=reads)
     options = CompileOptions(
         accumulate=accumulate,
@@ -181,7 +202,13 @@ def command(
     )
     notes: list[str] = []
     with progress("profiling run") as told:
-        made = compile(model, options, note=notes.append, progress=told)
+        if files:
+            opened = open_source(model, read_options(weights, example))
+            notes += opened.notes
+            made = compile(opened.network, options, note=notes.append, progress=told)
+            made = replace(made, provenance=of_import(made.provenance, model, files))
+        else:
+            made = compile(model, options, note=notes.append, progress=told)
     save_bundle(
         made.graph, output, made.provenance, quantised=made.quantised, mapping=made.mapping, force=force
     )

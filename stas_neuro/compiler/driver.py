@@ -31,7 +31,7 @@ Note = Callable[[str], None]
 
 
 def compile(
-    model: StasModel | str | Path,
+    model: StasModel | Graph | str | Path,
     options: CompileOptions | None = None,
     *,
     note: Note | None = None,
@@ -42,8 +42,9 @@ def compile(
 
     Parameters
     ----------
-    model : StasModel, str or Path
-        A model, or the directory of a checkpoint.
+    model : StasModel, Graph, str or Path
+        A model, the directory of a checkpoint, or the graph that :func:`stas_neuro.open_model` made of
+        another model.
     options : CompileOptions, optional
         Or its fields as keywords: ``compile("runs/digits", bits=8, calibrate="digits")``.
     note : callable, optional
@@ -94,7 +95,7 @@ def replay(bundle: Bundle) -> Bundle:
 class _Compilation:
     """One compilation: what it is told, and what it records on the way."""
 
-    model: StasModel | str | Path
+    model: StasModel | Graph | str | Path
     options: CompileOptions
     note: Note
     progress: api.Progress | None

@@ -5,7 +5,7 @@ In its ``pyproject.toml``::
     [project.entry-points."stas_neuro.importers"]
     mine = "my_package:MyImporter"
 
-``MyImporter()`` must be an `Importer`; `stas_neuro.open_model` asks each, in order, whether it accepts a source.
+``MyImporter()`` must be an `Importer`; `stas_neuro.open_model` asks each in turn whether it accepts one.
 """
 
 from __future__ import annotations

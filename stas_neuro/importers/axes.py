@@ -1,7 +1,7 @@
 """Axes of a torch tensor by name, tracked through views.
 
-Every dimension is a product of pieces of named axes, outermost first: B (images), T (steps), C (channels), H and W.
-A view regroups pieces; one that would cut across them mixes values of different axes and is refused.
+A dimension is a product of pieces of named axes, outermost first: B (images), T (steps), C (channels), H and
+W. A view regroups pieces; one that would cut across them mixes values of different axes and is refused.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Collects the nodes of a graph. The same operation on the same values is one node, however often it is called.
+"""Collects the nodes of a graph. The same operation on the same values is one node, whoever calls it.
 
 That rolls a loop over time up: a call in a later step takes the values of the same nodes as in the first.
 """
@@ -40,7 +40,7 @@ class Builder:
         once: bool = False,
         **attributes: Any,
     ) -> Source:
-        """Give the output of a node, a new one if there is none that does the same (or `once` asks for it)."""
+        """Give the output of a node: a new one if none does the same, or if `once` asks for it."""
         arrays = {param: _array(tensor) for param, tensor in (tensors or {}).items()}
         digests = tuple((param, hashlib.sha256(array.tobytes()).digest()) for param, array in arrays.items())
         key = (cls, phase, tuple(inputs.items()), tuple(attributes.items()), digests)

@@ -1,4 +1,4 @@
-"""What an importer reports: every operation that cannot be lowered, and a graph that computes something else."""
+"""What an importer reports: operations that cannot be lowered, and a graph that computes something else."""
 
 from __future__ import annotations
 

@@ -19,6 +19,8 @@ NEURONS = "NEURONS"
 WRAPPED = ("state_dict", "model")
 """What a training script keeps weights under, beside its own state."""
 
+_SAVE = "save model.state_dict() with torch.save"
+
 
 def is_factory(source: object) -> bool:
     """Tell whether a source is the text "file.py:function"."""
@@ -85,11 +87,11 @@ def _load(module: nn.Module, path: Path) -> None:
         raise InputError(f"{path} not found", "give a file of weights") from error
     except Exception as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} cannot be read: {first}", "save model.state_dict() with torch.save") from error
+        raise InputError(f"{path} cannot be read: {first}", _SAVE) from error
     for key in WRAPPED:
         held = held.get(key, held) if isinstance(held, dict) else held
     if not isinstance(held, dict) or not all(isinstance(each, Tensor) for each in held.values()):
-        raise InputError(f"{path} holds no tensors by name", "save model.state_dict() with torch.save")
+        raise InputError(f"{path} holds no tensors by name", _SAVE)
     weights = {name.removeprefix("module."): tensor for name, tensor in held.items()}
     try:
         module.load_state_dict(weights)

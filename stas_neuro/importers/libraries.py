@@ -1,4 +1,4 @@
-"""How the neurons of libraries are read: SpikingJelly 0.0.0.0.12, 0.0.0.0.14 and 2.0, snnTorch, norse, our own."""
+"""Reads neurons of libraries: SpikingJelly 0.0.0.0.12, 0.0.0.0.14 and 2.0, snnTorch, norse, our own."""
 
 from __future__ import annotations
 

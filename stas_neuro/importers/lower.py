@@ -1,8 +1,8 @@
-"""Lowers a traced module, call by call, with the rules of each operation; notes all that cannot be lowered."""
+"""Lowers a traced module call by call, by the rules of operations; notes all that cannot be lowered."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -35,7 +35,7 @@ _DESCRIBED: Mapping[type, str] = {
     Membrane: "the membrane of a neuron",
     Weights: "a constant",
 }
-_MEAN = "a neuron, a layer and the output take finished values: average over time and tokens, end in a linear layer"
+_MEAN = "average over time and tokens before a layer or the output, and end in a linear layer"
 if not RULES:
     raise TypeError(f"no rules in {rules_attention}, {rules_layers}, {rules_layout}, {rules_readout}")
 
@@ -76,7 +76,8 @@ class Lowering:
         """Lower all calls; fills `builder`, `spikes`, `time_steps` and `classes`."""
         found = steps_of(self.traced.calls)
         if found is None:
-            self.problems.add("module", "has no neuron that is known", "tell its classes by the argument `neurons`")
+            remedy = "name its classes of neurons in the argument `neurons`"
+            self.problems.add("module", "has no neuron that is known", remedy)
         self.time_steps = found or 1
         self._constants = {node: Weights(*it) for node, it in self.traced.constants().items()}
         for node in self.traced.calls:
@@ -92,7 +93,8 @@ class Lowering:
         sizes = dict(zip(self.axes, map(int, shape), strict=True))
         timed = "T" in sizes
         if timed and sizes["T"] != self.time_steps:
-            what = f"the example has {sizes['T']} steps as axes {self.axes}, the neurons run {self.time_steps}"
+            ran = f"{self.time_steps} steps" if self.time_steps != sizes["B"] else "as many steps as images"
+            what = f"the example has {sizes['T']} steps as axes {self.axes}, the neurons run {ran}"
             raise CannotImport(Problem("module", what, "give the axes of the example in their order"))
         source = self.builder.emit(
             Input,
@@ -110,8 +112,8 @@ class Lowering:
         if all(each in self._constants for each in node.all_input_nodes) and not name.startswith("stas::"):
             self._constants[node] = Weights(node.name, self._evaluate(node))
             return
-        call = Call(self, node)
         arguments, keywords = self._take(node.args), self._take(node.kwargs)
+        call = Call(self, node, _bound(node, arguments, keywords))
         try:
             if name not in RULES:
                 raise Refused(f"no rule for the operation {node.target}", "replace it, or train without it")
@@ -139,7 +141,7 @@ class Lowering:
         return Unknown()
 
     def _take(self, arguments: Any) -> Any:
-        def of(node: fx.Node) -> object:
+        def of(node: fx.Node) -> Any:
             return self._constants[node] if node in self._constants else self._values[node]
 
         return fx.node.map_arg(arguments, of)
@@ -160,7 +162,7 @@ class Lowering:
         if isinstance(logits, Unknown):
             return
         try:
-            value = self.value(logits, Call(self, node))
+            value = self.value(logits, Call(self, node, {}))
             if not value.at_end:
                 raise Refused("its output still has time or tokens", _MEAN)
         except Refused as refused:
@@ -169,7 +171,7 @@ class Lowering:
         self.classes = value.sizes["C"]
         self.builder.emit(Output, "output", {"x": value.source}, phase=Phase.END)
 
-    # What rules ask for --------------------------------------------------------------------------------------
+    # What rules ask for -------------------------------------------------------------------------------------
 
     def value(self, given: object, call: Call) -> Value:
         """Take an operand that must be a value of a node; a finished product or mean becomes one."""
@@ -207,6 +209,16 @@ class Lowering:
     def note_spikes(self, neuron: int, value: Value) -> None:
         """Note where the spikes of a call are, for the comparison with the module's own."""
         self.spikes.setdefault(neuron, []).append(Spikes(value.source[0], value))
+
+
+def _bound(node: fx.Node, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the arguments of a call by their names in ATen, defaults included."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:
+        return {}
+    bound = {each.name: each.default_value for each in schema.arguments}
+    names = [each.name for each in schema.arguments]
+    return bound | dict(zip(names, arguments, strict=False)) | dict(keywords)
 
 
 def _flat(arguments: Any) -> list[Any]:

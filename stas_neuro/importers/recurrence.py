@@ -1,7 +1,7 @@
 """Time: sequences along axis T, and loops over steps that a module has written out.
 
 In a loop every step calls the same modules again. `Builder` gives such a call the node of the first step, so
-that all that is left is to keep count: each value knows its step, a neuron's state which step it is behind, and
+that all that is left is to keep count: a value knows its step, a neuron's state which step it is behind, and
 what joins all steps in order has axis T.
 """
 
@@ -21,7 +21,7 @@ MIXED = "use in each step values of that step only; state lives in neurons"
 
 
 def steps_of(calls: Sequence[fx.Node]) -> int | None:
-    """Count the steps T: the first axis of a sequence, or the longest chain of states; None without neurons."""
+    """Count the steps T: of a sequence, or of the longest chain of states; None without neurons."""
     chain: dict[fx.Node, int] = {}
     most = 0
     for node in calls:
@@ -30,8 +30,8 @@ def steps_of(calls: Sequence[fx.Node]) -> int | None:
             most = max(most, int(node.meta["val"].shape[0]))
         elif name == "stas::step":
             state = node.args[1]
-            assert isinstance(state, fx.Node)
-            chain[node] = 1 + (chain[state.args[0]] if state.args and state.args[0] in chain else 0)  # type: ignore[index]
+            before = state.args[0] if isinstance(state, fx.Node) and state.args else None
+            chain[node] = 1 + (chain.get(before, 0) if isinstance(before, fx.Node) else 0)
             most = max(most, chain[node])
     return most or None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,8 @@ class Call:
 
     lowering: Lowering
     node: fx.Node
+    given: Mapping[str, Any]
+    """Its arguments by their names in ATen, defaults included."""
 
     @property
     def path(self) -> str:
@@ -55,7 +57,7 @@ class Call:
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
-    """Register a function as the rule of operations: rule(call, *arguments, **keywords) gives the result."""
+    """Register the rule of operations: a function (call, *arguments, **keywords) that gives the result."""
 
     def register(function: Rule) -> Rule:
         for name in names:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -35,16 +34,14 @@ def _matmul(call: Call, a: object, b: object) -> object:
         operands = {"q": left, "k": right} if over == {"C"} else {"k": left, "v": right}
         refuse_unless(left.spikes and right.spikes, "multiplies values that are not spikes", SPIKES_ONLY)
         return Product(dims=dims, sizes=left.sizes, operands=operands, step=step)
-    for product, other, known, wanted, port in (
-        (left, right, "q", over != {"C"}, "v"),
-        (right, left, "k", over == {"C"}, "q"),
-    ):
-        if isinstance(product, Product) and isinstance(other, Value) and wanted and next(iter(product.operands)) == known:
-            refuse_unless(other.spikes, "multiplies values that are not spikes", SPIKES_ONLY)
-            operands = {**product.operands, port: other}
-            result = replace(product, dims=dims, operands=operands, step=step)
-            heads_of(result)
-            return result
+    # (q k^T) v sums over tokens, q (k^T v) over channels.
+    product, other, first, port = (right, left, "k", "q") if over == {"C"} else (left, right, "q", "v")
+    if isinstance(product, Product) and isinstance(other, Value) and first == next(iter(product.operands)):
+        refuse_unless(other.spikes, "multiplies values that are not spikes", SPIKES_ONLY)
+        operands = {**product.operands, port: other}
+        finished = replace(product, dims=dims, operands=operands, step=step)
+        heads_of(finished)  # refuses here what cannot be finished
+        return finished
     raise Refused(f"multiplies {named(left.dims)} by {named(right.dims)}", "use (q k^T) v or q (k^T v)")
 
 
@@ -96,7 +93,12 @@ def finish(product: Product, call: Call) -> Value:
 def _common_path(values: Mapping[str, Value]) -> list[str]:
     """Give the path of the module that all values come from."""
     paths = [each.source[0].split(".")[:-1] for each in values.values()]
-    return os.path.commonprefix(paths)  # type: ignore[return-value,type-var]
+    common = []
+    for parts in zip(*paths, strict=False):
+        if len(set(parts)) > 1:
+            break
+        common.append(parts[0])
+    return common
 
 
 @rule("mul")
@@ -145,10 +147,10 @@ def _mean_of(total: StepSum) -> object:
 
 
 @rule("sum")
-def _sum(call: Call, x: object, dims: Sequence[int] | None = None, keepdim: bool = False, **_: object) -> object:
+def _sum(call: Call, x: object, dims: Sequence[int] = (), keepdim: bool = False, **_: object) -> object:
     if not isinstance(x, Coincidences):
         what = f"sums {named(x.dims)}" if isinstance(x, Value) else "sums what is not finished"
-        if isinstance(x, Value) and dims is not None and kinds_of(x.dims[d] for d in dims) == {"C"}:
+        if isinstance(x, Value) and kinds_of(x.dims[d] for d in dims) == {"C"}:
             raise missing("sums over the channels of a head (QK attention)")
         raise Refused(what, "sum k * v over tokens; time and tokens are averaged by mean")
     summed = {index % len(x.dims) for index in dims or range(len(x.dims))}

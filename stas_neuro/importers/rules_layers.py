@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from stas_neuro.importers import recurrence
-from stas_neuro.importers.axes import Dim, axis, kinds_of, merge, named
+from stas_neuro.importers.axes import axis, kinds_of, merge, named
 from stas_neuro.importers.errors import Refused, missing
 from stas_neuro.importers.rules import Call, Weights, refuse_unless, rule
 from stas_neuro.importers.values import Head, Membrane, Pooled, Several, StepSum, Value
 from stas_neuro.ir import LIF, Add, BatchNorm, Conv2d, Linear, Phase, SpikeMaxPool
 
-# Neurons -----------------------------------------------------------------------------------------------------
+# Neurons ----------------------------------------------------------------------------------------------------
 
 
 @rule("stas::spikes")
-def _spikes(call: Call, x: object, neuron: int) -> object:
+def _spikes(call: Call, x: Any, neuron: int) -> object:
     if isinstance(x, Pooled):
         raise missing("the mean over tokens in each step, before a neuron")
     x = call.value(x)
@@ -32,12 +33,12 @@ def _spikes(call: Call, x: object, neuron: int) -> object:
 
 
 @rule("stas::rest")
-def _rest(call: Call, x: object) -> object:
+def _rest(call: Call, x: Any) -> object:
     return Membrane()
 
 
 @rule("stas::step")
-def _step(call: Call, x: object, state: object, neuron: int) -> object:
+def _step(call: Call, x: Any, state: object, neuron: int) -> object:
     if isinstance(x, Pooled):
         raise missing("the mean over tokens in each step, before a neuron")
     x = call.value(x)
@@ -62,45 +63,68 @@ def _fire(call: Call, x: Value, neuron: int, known: str) -> Value:
         found = lowering.traced.neurons[neuron]
         attributes = lowering.attributes(neuron, call)
         inputs = {"x": x.source}
-        source = lowering.builder.emit(
-            LIF, found.path, inputs, phase=Phase.STEP, once=True, **attributes
-        )
+        source = lowering.builder.emit(LIF, found.path, inputs, phase=Phase.STEP, once=True, **attributes)
     return replace(x, source=source, spikes=True, static=False)
 
 
-# Layers with weights -----------------------------------------------------------------------------------------
+# Layers with weights ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window in each of its directions."""
+
+    kernel: Sequence[int]
+    stride: Sequence[int]
+    padding: Sequence[int]
+    dilation: Sequence[int]
+
+    @classmethod
+    def of(cls, call: Call, kernel: Sequence[int]) -> Window:
+        """Read the window of a convolution or of pooling."""
+        count = len(kernel)
+        stride, padding, dilation = (call.given[key] for key in ("stride", "padding", "dilation"))
+        if isinstance(padding, str):
+            reach = [(size - 1) * dilation[0] for size in kernel]
+            odd = padding == "same" and any(each % 2 for each in reach)
+            refuse_unless(not odd, "pads more on one side", "use an odd kernel")
+            padding = [each // 2 if padding == "same" else 0 for each in reach]
+
+        def sides(given: Sequence[int]) -> tuple[int, ...]:
+            return tuple(given) * (count // len(given))
+
+        return cls(sides(kernel), sides(stride or kernel), sides(padding), sides(dilation))
+
+    @property
+    def is_point(self) -> bool:
+        """Whether it holds one position."""
+        return set(self.kernel) == set(self.stride) == {1} and set(self.padding) == {0}
+
+    def square(self, result: Value) -> dict[str, Any]:
+        """Give its attributes; refuse what differs between directions, or is dilated."""
+        if set(self.dilation) != {1}:
+            raise missing("dilated windows", result)
+        if any(len(set(each)) > 1 for each in (self.kernel, self.stride, self.padding)):
+            raise missing("rectangular kernels, strides or padding", result)
+        return {"kernel": self.kernel[0], "stride": self.stride[0], "padding": self.padding[0]}
 
 
 @rule("conv2d")
-def _conv2d(  # noqa: PLR0913
-    call: Call,
-    x: object,
-    weight: Weights,
-    bias: Weights | None = None,
-    stride: Sequence[int] = (1, 1),
-    padding: Sequence[int] | str = (0, 0),
-    dilation: Sequence[int] = (1, 1),
-    groups: int = 1,
-) -> object:
+def _conv2d(call: Call, x: Any, weight: Weights, bias: Weights | None = None, *_: object) -> object:
     x = call.value(x)
     _want(x, ("C",), ("H",), ("W",))
     out, height, width = call.shape[-3:]
     dims = (x.dims[0], axis("C", out), axis("H", height), axis("W", width))
-    result = replace(x, dims=dims, sizes={"C": out, "H": height, "W": width}, spikes=False, form="map")
-    kernel = tuple(weight.tensor.shape[2:])
-    sides = (stride, padding, dilation)
-    if groups != 1:
+    sizes = {"C": out, "H": height, "W": width}
+    result = replace(x, dims=dims, sizes=sizes, spikes=False)
+    window = Window.of(call, weight.tensor.shape[2:])
+    if call.given["groups"] != 1:
         raise missing("grouped convolution", result)
-    if isinstance(padding, str):
-        padding = _padding_of(padding, kernel, dilation)
-    if kernel == (1, 1) and x.form == "tokens" and set(stride) == {1} and set(padding) == {0}:
-        return replace(_linear_of(call, x, weight, bias), dims=dims, sizes=result.sizes)
-    if set(dilation) != {1}:
-        raise missing("dilated convolution", result)
-    if len(set(kernel)) > 1 or len(set(stride)) > 1 or len(set(padding)) > 1:
-        raise missing("rectangular kernels, strides or padding", result)
+    if window.is_point and x.form == "tokens":
+        return replace(_linear_of(call, x, weight, bias), dims=dims, sizes=sizes)
+    sides = window.square(result)
     if x.form != "map":
-        raise missing("tokens to map (a convolution behind attention)", result)
+        raise missing("tokens to map (a convolution behind attention)", replace(result, form="map"))
     source = call.lowering.builder.emit(
         Conv2d,
         _layer_name(call, weight),
@@ -109,50 +133,29 @@ def _conv2d(  # noqa: PLR0913
         tensors=_tensors(weight, bias),
         in_channels=weight.tensor.shape[1],
         out_channels=out,
-        kernel=kernel[0],
-        stride=stride[0],
-        padding=padding[0],
+        **sides,
         bias=bias is not None,
     )
     return replace(result, source=source)
 
 
-def _padding_of(word: str, kernel: Sequence[int], dilation: Sequence[int]) -> list[int]:
-    """Give the padding of both sides that "same" or "valid" stands for."""
-    if word == "valid":
-        return [0, 0]
-    total = [step * (size - 1) for size, step in zip(kernel, dilation, strict=False)]
-    refuse_unless(all(each % 2 == 0 for each in total), "pads more on one side", "use an odd kernel")
-    return [each // 2 for each in total]
-
-
 @rule("conv1d")
-def _conv1d(  # noqa: PLR0913
-    call: Call,
-    x: object,
-    weight: Weights,
-    bias: Weights | None = None,
-    stride: Sequence[int] = (1,),
-    padding: Sequence[int] | str = (0,),
-    dilation: Sequence[int] = (1,),
-    groups: int = 1,
-) -> object:
+def _conv1d(call: Call, x: Any, weight: Weights, bias: Weights | None = None, *_: object) -> object:
     x = call.value(x)
     _want(x, ("C",), ("H", "W"))
     out = call.shape[1]
     result = replace(
         x, dims=(x.dims[0], axis("C", out), x.dims[2]), sizes={**x.sizes, "C": out}, spikes=False
     )
-    if weight.tensor.shape[2] != 1 or stride[0] != 1:
-        raise missing("a convolution along tokens", result)
-    if groups != 1:
+    if not Window.of(call, weight.tensor.shape[2:]).is_point:
+        raise missing("a convolution along tokens")
+    if call.given["groups"] != 1:
         raise missing("grouped convolution", result)
-    refuse_unless(padding in ("same", "valid") or not any(padding), f"pads tokens by {padding}", "use padding 0")
     return replace(_linear_of(call, x, weight, bias), dims=result.dims, sizes=result.sizes)
 
 
 @rule("linear")
-def _linear(call: Call, x: object, weight: Weights, bias: Weights | None = None) -> object:
+def _linear(call: Call, x: Any, weight: Weights, bias: Weights | None = None) -> object:
     out = int(weight.tensor.shape[0])
     if isinstance(x, Pooled):
         refuse_unless(
@@ -191,26 +194,16 @@ def _linear_of(call: Call, x: Value, weight: Weights, bias: Weights | None) -> V
     return replace(x, source=source, spikes=False)
 
 
-@rule("batch_norm", "_native_batch_norm_legit_no_training", "native_batch_norm")
-def _batch_norm(  # noqa: PLR0913
-    call: Call,
-    x: object,
-    gamma: Weights | None,
-    beta: Weights | None,
-    mean: Weights | None,
-    var: Weights | None,
-    training: bool,
-    momentum: float,
-    eps: float,
-    *_: object,
-) -> object:
+@rule("batch_norm")
+def _batch_norm(call: Call, x: Any, *_: object) -> object:
     x = call.value(x)
     refuse_unless(
         x.dims[1] == x.whole("C"), f"normalises dimension 1 of {named(x.dims)}", "it must be all channels"
     )
-    if training or mean is None or var is None:
+    mean, var = call.given["running_mean"], call.given["running_var"]
+    if call.given["training"] or mean is None or var is None:
         raise Refused("normalises by statistics of the batch", "track running statistics", x)
-    features = int(mean.tensor.numel())
+    gamma, beta = call.given["weight"], call.given["bias"]
     source = call.lowering.builder.emit(
         BatchNorm,
         call.path or "norm",
@@ -222,8 +215,8 @@ def _batch_norm(  # noqa: PLR0913
             "mean": mean.tensor,
             "var": var.tensor,
         },
-        features=features,
-        eps=float(eps),
+        features=int(mean.tensor.numel()),
+        eps=float(call.given["eps"]),
     )
     return replace(x, source=source, spikes=False)
 
@@ -245,19 +238,11 @@ def _want(x: Value, *wanted: tuple[str, ...]) -> None:
         raise Refused(f"takes {named(x.dims)}", f"it must be (images and steps, {order})")
 
 
-# Pooling and sums --------------------------------------------------------------------------------------------
+# Pooling and sums -------------------------------------------------------------------------------------------
 
 
 @rule("max_pool2d", "max_pool2d_with_indices")
-def _max_pool2d(  # noqa: PLR0913
-    call: Call,
-    x: object,
-    kernel: Sequence[int],
-    stride: Sequence[int] = (),
-    padding: Sequence[int] = (0,),
-    dilation: Sequence[int] = (1,),
-    ceil_mode: bool = False,
-) -> object:
+def _max_pool2d(call: Call, x: Any, kernel: Sequence[int], *_: object) -> object:
     x = call.value(x)
     _want(x, ("C",), ("H",), ("W",))
     height, width = call.shape[-2:]
@@ -266,29 +251,21 @@ def _max_pool2d(  # noqa: PLR0913
         dims=(*x.dims[:-2], axis("H", height), axis("W", width)),
         sizes={**x.sizes, "H": height, "W": width},
     )
-    steps = stride or kernel
     if not x.spikes:
         raise missing("max-pool of currents or of sums of spikes", result)
-    if ceil_mode or set(dilation) != {1}:
-        raise Refused("pools with ceil_mode or dilation", "use the defaults", result)
-    if any(len(set(each)) > 1 for each in (kernel, steps, padding)):
-        raise missing("rectangular kernels, strides or padding", result)
+    if call.given["ceil_mode"]:
+        raise Refused("pools with ceil_mode", "pad the map instead", result)
+    sides = Window.of(call, kernel).square(result)
     if x.form != "map":
-        raise missing("tokens to map (pooling behind attention)", result)
+        raise missing("tokens to map (pooling behind attention)", replace(result, form="map"))
     source = call.lowering.builder.emit(
-        SpikeMaxPool,
-        call.path or "pool",
-        {"x": x.source},
-        phase=call.lowering.phase(x),
-        kernel=kernel[0],
-        stride=steps[0],
-        padding=padding[0],
+        SpikeMaxPool, call.path or "pool", {"x": x.source}, phase=call.lowering.phase(x), **sides
     )
     return replace(result, source=source)
 
 
 @rule("max_pool3d", "max_pool3d_with_indices", "max_pool1d")
-def _max_pool3d(call: Call, x: object, *_: object, **__: object) -> object:
+def _max_pool3d(call: Call, x: Any, *_: object, **__: object) -> object:
     raise missing("max-pool along other axes than H and W")
 
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from stas_neuro.importers import recurrence
-from stas_neuro.importers.axes import axis, merge, named, regroup
+from stas_neuro.importers.axes import axis, named, regroup, shape_of
 from stas_neuro.importers.errors import Refused, missing
-from stas_neuro.importers.rules import Call, Weights, refuse_unless, rule
-from stas_neuro.importers.values import Pooled, Product, Several, Shaped, Unknown, Value
+from stas_neuro.importers.rules import Call, refuse_unless, rule
+from stas_neuro.importers.values import Pooled, Several, Shaped, Value
 
 
 def shaped(given: object) -> Any:
@@ -22,19 +22,19 @@ def shaped(given: object) -> Any:
 @rule(
     "reshape", "view", "flatten", "unflatten", "squeeze", "unsqueeze", "_unsafe_view", "view_as", "reshape_as"
 )
-def _reshape(call: Call, x: object, *_: object, **__: object) -> object:
+def _reshape(call: Call, x: Any, *_: object, **__: object) -> object:
     x = shaped(x)
     return x.laid_out(regroup(x.dims, call.shape))
 
 
 @rule("permute")
-def _permute(call: Call, x: object, order: Sequence[int]) -> object:
+def _permute(call: Call, x: Any, order: Sequence[int]) -> object:
     x = shaped(x)
     return x.laid_out(tuple(x.dims[index] for index in order))
 
 
 @rule("transpose", "swapaxes", "swapdims")
-def _transpose(call: Call, x: object, a: int, b: int) -> object:
+def _transpose(call: Call, x: Any, a: int, b: int) -> object:
     x = shaped(x)
     dims = list(x.dims)
     dims[a], dims[b] = dims[b], dims[a]
@@ -42,22 +42,22 @@ def _transpose(call: Call, x: object, a: int, b: int) -> object:
 
 
 @rule("t", "numpy_T", "mT", "matrix_H", "adjoint")
-def _transposed(call: Call, x: object) -> object:
+def _transposed(call: Call, x: Any) -> object:
     x = shaped(x)
     refuse_unless(len(x.dims) == 2, f"transposes {named(x.dims)}", "name the two axes: transpose(a, b)")
     return x.laid_out(x.dims[::-1])
 
 
 @rule(
-    "contiguous", "clone", "detach", "alias", "dropout", "feature_dropout", "lift_fresh_copy", "to", "_to_copy",
-    "type_as", "positive",
+    "contiguous", "clone", "detach", "alias", "dropout", "feature_dropout", "lift_fresh_copy", "to",
+    "_to_copy", "type_as", "positive",
 )  # fmt: skip
-def _same(call: Call, x: object, *_: object, **__: object) -> object:
+def _same(call: Call, x: Any, *_: object, **__: object) -> object:
     return x
 
 
 @rule("repeat")
-def _repeat(call: Call, x: object, counts: Sequence[int]) -> object:
+def _repeat(call: Call, x: Any, counts: Sequence[int]) -> object:
     x = call.value(x)
     dims = [()] * (len(counts) - len(x.dims)) + list(x.dims)
     for index, count in enumerate(counts):
@@ -68,7 +68,7 @@ def _repeat(call: Call, x: object, counts: Sequence[int]) -> object:
 
 
 @rule("expand", "broadcast_to", "expand_as")
-def _expand(call: Call, x: object, *_: object, **__: object) -> object:
+def _expand(call: Call, x: Any, *_: object, **__: object) -> object:
     x = call.value(x)
     dims = [()] * (len(call.shape) - len(x.dims)) + list(x.dims)
     for index, size in enumerate(call.shape):
@@ -81,17 +81,18 @@ def _expand(call: Call, x: object, *_: object, **__: object) -> object:
 def _refuse_copies(x: Value, dim: object, count: int, call: Call) -> None:
     """Refuse copies that are not the steps of a still image."""
     if dim or not x.static or recurrence.has_time(x) or count != call.lowering.time_steps:
+        steps = call.lowering.time_steps
         what = f"copies {named(x.dims)} {count} times"
-        raise Refused(what, f"only a still image is copied, once for each of {call.lowering.time_steps} steps")
+        raise Refused(what, f"only a still image is copied, once for each of {steps} steps")
 
 
 @rule("select")
-def _select(call: Call, x: object, dimension: int, index: int) -> object:
+def _select(call: Call, x: Any, dimension: int, index: int) -> object:
     return recurrence.select(shaped(x), dimension % len(shaped(x).dims), index)
 
 
 @rule("unbind")
-def _unbind(call: Call, x: object, dimension: int = 0) -> object:
+def _unbind(call: Call, x: Any, dimension: int = 0) -> object:
     x = shaped(x)
     count = len(call.node.meta["val"])
     return Several(tuple(recurrence.select(x, dimension % len(x.dims), index) for index in range(count)))
@@ -115,7 +116,8 @@ def _cat(call: Call, parts: Sequence[object], dimension: int = 0) -> object:
     dimension %= len(first.dims)
     if any(shaped(part).dims[dimension] for part in parts):
         raise Refused(f"joins parts of {named(first.dims)} along dimension {dimension}", "join steps only")
-    dropped = [part.laid_out((*part.dims[:dimension], *part.dims[dimension + 1 :])) for part in map(shaped, parts)]
+    kept = [index for index in range(len(first.dims)) if index != dimension]
+    dropped = [part.laid_out(tuple(part.dims[index] for index in kept)) for part in map(shaped, parts)]
     return _join(call, dropped, dimension)
 
 
@@ -126,16 +128,16 @@ def _join(call: Call, parts: Sequence[object], dimension: int) -> object:
 
 @rule("slice")
 def _slice(
-    call: Call, x: object, dimension: int = 0, start: int | None = None, end: int | None = None, step: int = 1
+    call: Call, x: Any, dimension: int = 0, start: int | None = None, end: int | None = None, step: int = 1
 ) -> object:
     x = shaped(x)
-    if call.shape == tuple(recurrence.shape_of(x.dims)):
+    if call.shape == shape_of(x.dims):
         return x
     raise _part_of(x, dimension)
 
 
 @rule("chunk", "split", "split_with_sizes", "narrow", "tensor_split")
-def _parts(call: Call, x: object, *arguments: Any) -> object:
+def _parts(call: Call, x: Any, *arguments: Any) -> object:
     dimension = arguments[1] if len(arguments) > 1 else 0
     raise _part_of(shaped(x), dimension)
 

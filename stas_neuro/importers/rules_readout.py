@@ -54,7 +54,7 @@ def pooled(x: Value | Pooled) -> Pooled:
 
 
 @rule("mean")
-def _mean(call: Call, x: object, dims: Sequence[int] | None = None, keepdim: bool = False, **_: object) -> object:
+def _mean(call: Call, x: object, dims: Sequence[int] = (), keepdim: bool = False, **_: object) -> object:
     x = x if isinstance(x, Pooled) else call.value(x)
     averaged = {index % len(x.dims) for index in dims or range(len(x.dims))}
     return _averaged(x, averaged, keepdim)
@@ -67,8 +67,10 @@ def _averaged(x: Value | Pooled, averaged: set[int], keepdim: bool) -> Pooled:
     full = {piece.kind: piece.size for piece in pieces}
     sizes = {**x.sizes, **({"T": known.size} if known else {})}
     if not over <= ALL or any(full[kind] != sizes.get(kind) for kind in over):
-        raise Refused(f"averages {named(tuple(x.dims[d] for d in sorted(averaged)))} of {named(x.dims)}",
-                      "average over all tokens, or over time")
+        raise Refused(
+            f"averages {named(tuple(x.dims[d] for d in sorted(averaged)))} of {named(x.dims)}",
+            "average over all tokens, or over time",
+        )
     whole = pooled(x)
     spatial = {kind for kind in "HW" if x.sizes[kind] == 1} | over  # an axis of size 1 has no piece
     kept = tuple(

@@ -18,7 +18,7 @@ from stas_neuro.importers.lower import Lowering
 from stas_neuro.importers.neurons import FoundNeuron, find_neurons
 from stas_neuro.importers.recurrence import steps_of
 from stas_neuro.importers.trace import BATCHES, Traced, trace
-from stas_neuro.ir import Graph, IRError, Preprocessing, Problem, Problems
+from stas_neuro.ir import Graph, IRError, Preprocessing, Problems
 from stas_neuro.passes import FoldBatchNorm
 
 AXES = {4: "BCHW", 5: "BTCHW"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import operator
 import re
 import types
@@ -18,6 +19,8 @@ from stas_neuro.importers.errors import CannotImport
 from stas_neuro.importers.neurons import FoundNeuron
 from stas_neuro.ir import Problem
 
+# Loaded by torch.export, it logs that it lacks triton, which nothing here needs.
+logging.getLogger("torch.utils.flop_counter").setLevel(logging.ERROR)
 # Operations that are traced and never run: they have a result on fake tensors only.
 torch.library.define("stas::spikes", "(Tensor x, int neuron) -> Tensor")
 torch.library.define("stas::rest", "(Tensor x) -> Tensor")
@@ -60,7 +63,9 @@ class Traced:
         }
 
 
-def trace(module: nn.Module, shape: Sequence[int], dtype: torch.dtype, found: Sequence[FoundNeuron]) -> Traced:
+def trace(
+    module: nn.Module, shape: Sequence[int], dtype: torch.dtype, found: Sequence[FoundNeuron]
+) -> Traced:
     """Trace a module on an input of a shape.
 
     Raises

@@ -102,7 +102,7 @@ class Head:
 
 @dataclass(frozen=True, kw_only=True)
 class Pooled(Shaped):
-    """The mean of `tokens` over some of T, H, W, and linear layers on it; they and the means may swap places."""
+    """The mean of `tokens` over some of T, H, W, and linear layers on it, which may come before a mean."""
 
     tokens: Value
     reduced: frozenset[str]

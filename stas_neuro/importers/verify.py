@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stas_neuro.importers.axes import Dims, Piece
+from stas_neuro.importers.axes import Piece
 from stas_neuro.importers.errors import ImportDiffers
 from stas_neuro.importers.lower import Spikes
 from stas_neuro.importers.neurons import FoundNeuron
@@ -73,7 +73,8 @@ def compare(
             raise ImportDiffers(what, "let the module do the same on every input")
         for call, theirs in zip(calls, own[path], strict=True):
             wanted = _in_order(theirs, call, graph)
-            ours = ran.spikes[call.node] if call.value.step is None else ran.spikes[call.node][:, call.value.step]
+            ours = ran.spikes[call.node]
+            ours = ours if call.value.step is None else ours[:, call.value.step]
             wrong = int((ours.reshape(wanted.shape) != wanted).sum())
             if wrong:
                 what = f"{path}: {wrong} of {wanted.size} spikes differ from those of the module in float64"
@@ -100,12 +101,13 @@ def run_module(
     for each in found:
         neuron = precise.get_submodule(each.path)
         if hasattr(neuron, "backend"):
-            neuron.backend = "torch"  # SpikingJelly's others run on a GPU, in float32
+            setattr(neuron, "backend", "torch")  # noqa: B010 - SpikingJelly's others run on a GPU
         neuron.register_forward_hook(_noting(spikes[each.path]))
     with torch.no_grad():
         output = precise(example.double())
     logits: Tensor = output[0] if isinstance(output, tuple | list) else output
-    return logits.numpy(), spikes
+    result: Array = logits.numpy()
+    return result, spikes
 
 
 def _noting(spikes: list[Array]) -> Any:
@@ -127,7 +129,8 @@ def _in_order(spikes: Array, call: Spikes, graph: Graph) -> Array:
     on_map = len(graph.types[call.node, "s"].shape) == 3
     kinds = "BTCHW" if on_map else "BTHWC"
     order = sorted(range(len(pieces)), key=lambda index: _key(pieces[index], kinds))
-    return flat.transpose(order)
+    ordered: Array = flat.transpose(order)
+    return ordered
 
 
 def _key(piece: Piece, kinds: str) -> tuple[int, int]:
