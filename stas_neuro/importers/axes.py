@@ -84,10 +84,22 @@ def regroup(dims: Dims, shape: Sequence[int]) -> Dims:
                 rest.append(Piece(piece.kind, inner, piece.stride))
                 piece = Piece(piece.kind, missing, piece.stride * inner)
             taken.append(piece)
-        if size_of(tuple(taken)) != size:
+        if size_of(tuple(taken)) != size or _mixes_channels(taken, dims):
             raise _scrambles(dims, shape)
         regrouped.append(merge(taken))
     return tuple(regrouped)
+
+
+def _mixes_channels(taken: Sequence[Piece], dims: Dims) -> bool:
+    """Tell whether channels are joined with a part of H or W, which no layer of a network means."""
+    kinds = {piece.kind for piece in taken}
+    if "C" not in kinds or not kinds & {"H", "W"}:
+        return False
+    return any(size_of(_of(taken, kind)) != size_of(_of(sum(dims, ()), kind)) for kind in kinds)
+
+
+def _of(pieces: Iterable[Piece], kind: str) -> Dim:
+    return tuple(piece for piece in pieces if piece.kind == kind)
 
 
 def _scrambles(dims: Dims, shape: Sequence[int]) -> Refused:

@@ -43,7 +43,8 @@ def _call(module: Any) -> Call:
     """Tell how a neuron is called: by its step mode, or before 0.0.0.0.13 by its class."""
     if hasattr(module, "step_mode"):
         return "sequence" if module.step_mode == "m" else "step"
-    return "sequence" if type(module).__name__.startswith("MultiStep") else "step"
+    multi = any(cls.__name__.startswith("MultiStep") for cls in type(module).__mro__)
+    return "sequence" if multi else "step"
 
 
 def _spikingjelly_lif(module: Any) -> Neuron:

@@ -55,11 +55,10 @@ def _read(module: nn.Module, own: Own) -> Neuron | None:
         if reader is not None:
             _refuse_changes(cls, added, base)
             return reader(module)
+        if package in UNKNOWN and UNKNOWN[package](base):
+            known = ", ".join(READERS[package])
+            raise Refused(f"{base.__qualname__} of {package} is no known neuron", f"use one of {known}")
         added.append(base)
-    package = cls.__module__.partition(".")[0]
-    if package in UNKNOWN and UNKNOWN[package](cls):
-        known = ", ".join(READERS[package])
-        raise Refused(f"{cls.__qualname__} of {package} is no known neuron", f"use one of {known}")
     return None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from stas_neuro.importers import recurrence
 from stas_neuro.importers.axes import axis, named, regroup, shape_of
 from stas_neuro.importers.errors import Refused, missing
-from stas_neuro.importers.rules import Call, refuse_unless, rule
+from stas_neuro.importers.rules import Call, rule
 from stas_neuro.importers.values import Pooled, Several, Shaped, Value
 
 
@@ -41,11 +41,16 @@ def _transpose(call: Call, x: Any, a: int, b: int) -> object:
     return x.laid_out(tuple(dims))
 
 
-@rule("t", "numpy_T", "mT", "matrix_H", "adjoint")
-def _transposed(call: Call, x: Any) -> object:
+@rule("t", "numpy_T")
+def _reversed(call: Call, x: Any) -> object:
     x = shaped(x)
-    refuse_unless(len(x.dims) == 2, f"transposes {named(x.dims)}", "name the two axes: transpose(a, b)")
     return x.laid_out(x.dims[::-1])
+
+
+@rule("mT", "adjoint")
+def _last_two_swapped(call: Call, x: Any) -> object:
+    x = shaped(x)
+    return x.laid_out((*x.dims[:-2], x.dims[-1], x.dims[-2]))
 
 
 @rule(

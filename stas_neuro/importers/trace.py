@@ -19,8 +19,6 @@ from stas_neuro.importers.errors import CannotImport
 from stas_neuro.importers.neurons import FoundNeuron
 from stas_neuro.ir import Problem
 
-# Loaded by torch.export, it logs that it lacks triton, which nothing here needs.
-logging.getLogger("torch.utils.flop_counter").setLevel(logging.ERROR)
 # Operations that are traced and never run: they have a result on fake tensors only.
 torch.library.define("stas::spikes", "(Tensor x, int neuron) -> Tensor")
 torch.library.define("stas::rest", "(Tensor x) -> Tensor")
@@ -31,7 +29,9 @@ torch.library.register_fake("stas::step", lambda x, v, neuron: (torch.empty_like
 
 BATCHES = (13, 17)
 """Images of a trace: a number that is no other size, so that each axis is known by its place."""
-_LIBRARY = re.compile(r"site-packages|dist-packages|/stas_neuro/|/lib/python")
+_LIBRARY = re.compile(r"^<|site-packages|dist-packages|/stas_neuro/|/lib/python")
+_LOGGERS = ("torch.utils.flop_counter", "torch._subclasses.fake_tensor", "torch.export")
+"""They log that triton is missing, which nothing here needs, and errors that are raised as well."""
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+).*\n\s*(?P<code>.*)')
 
 
@@ -74,7 +74,7 @@ def trace(
         When the module computes something that depends on values, or fails.
     """
     try:
-        with _patched(found), torch.no_grad():
+        with _patched(found), _quiet(), torch.no_grad():
             program = torch.export.export(module, (torch.zeros(*shape, dtype=dtype),), strict=False)
     except Exception as error:
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
@@ -95,6 +95,19 @@ def _patched(found: Sequence[FoundNeuron]) -> Iterator[None]:
     finally:
         for each in found:
             vars(each.module).pop("forward", None)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what torch logs while it traces from the terminal."""
+    levels = {name: logging.getLogger(name).level for name in _LOGGERS}
+    try:
+        for name in _LOGGERS:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def _forward(index: int, found: FoundNeuron, states: dict[int, Tensor]) -> Any:
@@ -148,7 +161,7 @@ def _place_of_error(error: Exception) -> str:
     line, trace_ = "", error.__traceback__
     while trace_ is not None:
         file = trace_.tb_frame.f_code.co_filename
-        if not _LIBRARY.search(file) and "/importers/" not in file:
+        if not _LIBRARY.search(file):
             line = f" ({Path(file).name}:{trace_.tb_lineno})"
         trace_ = trace_.tb_next
     return f"module{line}"
