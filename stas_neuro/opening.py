@@ -16,6 +16,9 @@ from stas_neuro.ir import Graph
 if TYPE_CHECKING:
     from stas_neuro.models.stas import StasModel
 
+MANIFEST = "manifest.json"
+"""The file by which a directory is known as a bundle."""
+
 
 @dataclass(frozen=True)
 class Opened:
@@ -87,7 +90,8 @@ def _own(source: Any) -> StasModel | Graph | None:
         path = Path(source)
         if (path / api.CHECKPOINT_FILES[0]).is_file():
             return api.load_model(path)
-        return load_bundle(path).graph if path.exists() else None
+        is_bundle = path.suffix == ".zip" or (path / MANIFEST).is_file()
+        return load_bundle(path).graph if is_bundle else None
     with needs("torch"):
         from stas_neuro.models.stas import StasModel
     return source if isinstance(source, StasModel) else None

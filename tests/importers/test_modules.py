@@ -70,7 +70,7 @@ def problems_of(middle: Callable[[Network, Tensor], Tensor]) -> list[str]:
     return [str(problem) for problem in caught.value.problems]
 
 
-# What can be lowered -----------------------------------------------------------------------------------------
+# What can be lowered ----------------------------------------------------------------------------------------
 
 
 def _map(net: Network, x: Tensor) -> Tensor:
@@ -170,7 +170,7 @@ def test_a_kernel_of_one_position_behind_attention_is_a_linear_layer() -> None:
     assert "point" in [node.name for node in graph_of(_point_on_tokens).of_type(Linear)]
 
 
-# Loops over time ---------------------------------------------------------------------------------------------
+# Loops over time --------------------------------------------------------------------------------------------
 
 
 class Loop(nn.Module):

@@ -103,7 +103,7 @@ def test_a_class_that_changes_a_known_one_is_not_taken_for_it() -> None:
         def step(self, x: Tensor) -> Tensor:
             return super().step(x + 1)
 
-    with pytest.raises(CannotImport, match="neuron: .*Noisy is a MultiStepLIFNode with its own step;"):
+    with pytest.raises(CannotImport, match=r"neuron: .*Noisy is a MultiStepLIFNode with its own step;"):
         lif_of(Noisy())
 
 

@@ -44,7 +44,7 @@ def test_spikes_and_logits_are_those_of_the_released_class(released: tuple[str, 
 
 
 def test_blocks_hold_tokens_and_are_found(released: tuple[str, Graph]) -> None:
-    name, graph = released
+    _, graph = released
     assert (graph.blocks, graph.time_steps, graph.tokens) == (2, 4, 64)
     assert [node.scope for node in graph.of_type(SpikeMatMul)] == ["block0", "block1"]
     assert {node.heads for node in graph.of_type(SpikeMatMul)} == {4}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 from support.foreign_neurons import MultiStepLIFNode
@@ -32,7 +34,7 @@ class _Patches(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         widths = (3, dim // 8, dim // 4, dim // 2, dim)
-        for index, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
+        for index, (inputs, outputs) in enumerate(pairwise(widths)):
             self._layer(str(index or ""), inputs, outputs)
         self._layer("rpe", dim, dim)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
@@ -139,7 +141,7 @@ class _Tokenizer(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         widths = (3, dim // 8, dim // 4, dim // 2, dim, dim)
-        for index, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
+        for index, (inputs, outputs) in enumerate(pairwise(widths)):
             setattr(self, f"block{index}_conv", nn.Conv2d(inputs, outputs, 3, padding=1, bias=False))
             setattr(self, f"block{index}_bn", nn.BatchNorm2d(outputs))
             if index:

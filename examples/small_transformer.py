@@ -1,6 +1,6 @@
 """A spiking transformer in plain torch, with no class of any library: what docs/importing.md imports.
 
-stas-export compile examples/importing/small_transformer.py:make --weights net.pth --example example.npz -o net.stas
+stas-export compile examples/small_transformer.py:make --weights net.pth --example images.npz -o net.stas
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ class Spike(torch.autograd.Function):
 
     @staticmethod
     def forward(context, x):
+        """Give 1 where x is not negative."""
         context.save_for_backward(x)
         return (x >= 0).to(x)
 
     @staticmethod
     def backward(context, gradient):
+        """Give the gradient where x is near 0."""
         (x,) = context.saved_tensors
         return gradient * (1 - x.abs()).clamp(min=0)
 
@@ -33,6 +35,7 @@ class Lif(nn.Module):
         self.threshold = threshold
 
     def forward(self, x: Tensor) -> Tensor:
+        """Give the spikes of all steps."""
         v, spikes = torch.zeros_like(x[0]), []
         for current in x:
             v = v + (current - v) / 2
@@ -56,6 +59,7 @@ class Layer(nn.Module):
         self.lif = Lif()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Give spikes of the same layout."""
         steps, images, tokens, _ = x.shape
         y = self.linear(x).flatten(0, 2)
         return self.lif(self.norm(y).view(steps, images, tokens, -1))
@@ -73,13 +77,14 @@ class Block(nn.Module):
         self.widen, self.narrow = Layer(width, 2 * width), Layer(2 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Give numbers of spikes, (T, B, N, D)."""
         q, k, v = (self.split(layer(x)) for layer in (self.q, self.k, self.v))
         y = q @ (k.transpose(-2, -1) @ v) * 0.25
         x = x + self.project(self.attended(y.transpose(2, 3).flatten(3)))
         return x + self.narrow(self.widen(x))
 
     def split(self, x: Tensor) -> Tensor:
-        """(T, B, N, D) to (T, B, heads, N, D/heads)."""
+        """Give (T, B, heads, N, D/heads) of (T, B, N, D)."""
         return x.unflatten(-1, (self.heads, -1)).transpose(2, 3)
 
 
@@ -103,12 +108,10 @@ class Transformer(nn.Module):
         self.head = nn.Linear(width, 10)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Give logits (B, 10) of images (B, 1, 8, 8)."""
         x = images.expand(self.steps, *images.shape)
         for layer in self.stem:
-            if isinstance(layer, Lif):
-                x = layer(x)
-            else:
-                x = layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+            x = layer(x) if isinstance(layer, Lif) else layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
         x = x.flatten(3).transpose(2, 3)
         for block in self.blocks:
             x = block(x)
