@@ -67,8 +67,9 @@ def open_model(source: Any, *, importer: str | None = None, **options: Any) -> S
 def open_source(source: Any, options: ImportOptions, importer: str | None = None) -> Opened:
     """Open a model, and tell what its importer says; parameters as :func:`open_model`."""
     if importer is None and (own := _own(source)) is not None:
-        if options != ImportOptions():
-            raise InputError("options of an importer are given, and nothing is imported", "leave them out")
+        if options.told:
+            what = f"{', '.join(options.told)} are for an importer, and nothing is imported"
+            raise InputError(what, "leave them out")
         return Opened(own)
     names = IMPORTERS.names() if importer is None else (importer,)
     with needs("torch"):

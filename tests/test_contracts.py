@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.paths import ROOT
 
-NEED_A_FRAMEWORK = ("exporters.lava", "frontend", "models", "training")
+NEED_A_FRAMEWORK = ("exporters.lava", "frontend", "importers", "models", "training")
 
 
 def lint_imports(tree: Path) -> subprocess.CompletedProcess[str]:

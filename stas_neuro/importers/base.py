@@ -40,6 +40,12 @@ class ImportOptions:
     std: Sequence[float] | None = None
     neurons: Mapping[type, Any] = field(default_factory=dict)
 
+    @property
+    def told(self) -> tuple[str, ...]:
+        """Names of the options that are given."""
+        empty = ("neurons",) if not self.neurons else ()
+        return tuple(name for name, value in vars(self).items() if value is not None and name not in empty)
+
 
 @dataclass(frozen=True)
 class Imported:

@@ -77,7 +77,7 @@ def test_what_is_ours_is_opened_as_it_is(tmp_path: Path) -> None:
     graph = stas_neuro.open_model(tmp_path / "b.stas")
     assert graph == stas_neuro.load_bundle(tmp_path / "b.stas").graph
     assert stas_neuro.open_model(graph) is graph
-    with pytest.raises(InputError, match="options of an importer are given, and nothing is imported"):
+    with pytest.raises(InputError, match="example are for an importer, and nothing is imported"):
         stas_neuro.open_model(checkpoint, example=IMAGES)
 
 
