@@ -177,7 +177,7 @@ class Lowering:
         """Take an operand that must be a value of a node; a finished product or mean becomes one."""
         if isinstance(given, Value):
             return given
-        if isinstance(given, Product) and len(given.operands) == 3:
+        if isinstance(given, Product) and given.is_finished:
             return rules_attention.finish(given, call)
         if isinstance(given, Pooled) and rules_readout.is_finished(given, self.time_steps):
             return rules_readout.finish(given, call)

@@ -21,19 +21,17 @@ MIXED = "use in each step values of that step only; state lives in neurons"
 
 
 def steps_of(calls: Sequence[fx.Node]) -> int | None:
-    """Count the steps T: of a sequence, or of the longest chain of states; None without neurons."""
+    """Count the steps T: of the shortest sequence, or the longest chain of states; None without neurons."""
+    sequences = [int(node.meta["val"].shape[0]) for node in calls if operation(node) == "stas::spikes"]
+    if sequences:
+        return min(sequences)  # a longer one has images among its steps, and is refused there
     chain: dict[fx.Node, int] = {}
-    most = 0
     for node in calls:
-        name = operation(node)
-        if name == "stas::spikes":
-            most = max(most, int(node.meta["val"].shape[0]))
-        elif name == "stas::step":
+        if operation(node) == "stas::step":
             state = node.args[1]
             before = state.args[0] if isinstance(state, fx.Node) and state.args else None
             chain[node] = 1 + (chain.get(before, 0) if isinstance(before, fx.Node) else 0)
-            most = max(most, chain[node])
-    return most or None
+    return max(chain.values(), default=None)
 
 
 def common_step(*values: Value | Pooled | Product) -> int | None:

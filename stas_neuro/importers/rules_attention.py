@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from stas_neuro.importers import recurrence
-from stas_neuro.importers.axes import kinds_of, merge, named
+from stas_neuro.importers.axes import kinds_of, merge, named, shape_of, size_of
 from stas_neuro.importers.errors import Refused, missing
 from stas_neuro.importers.rules import Call, Weights, refuse_unless, rule
 from stas_neuro.importers.rules_readout import pooled
@@ -29,24 +29,46 @@ def _matmul(call: Call, a: object, b: object) -> object:
     )
     dims = (*left.dims[:-1], right.dims[-1])
     step = recurrence.common_step(left, right)
-    over = kinds_of(left.dims[-1:])
+    for each in (left, right):
+        refuse_unless(
+            isinstance(each, Product) or each.spikes, "multiplies values that are not spikes", SPIKES_ONLY
+        )
     if isinstance(left, Value) and isinstance(right, Value):
-        operands = {"q": left, "k": right} if over == {"C"} else {"k": left, "v": right}
-        refuse_unless(left.spikes and right.spikes, "multiplies values that are not spikes", SPIKES_ONLY)
-        return Product(dims=dims, sizes=left.sizes, operands=operands, step=step)
-    # (q k^T) v sums over tokens, q (k^T v) over channels.
-    product, other, first, port = (right, left, "k", "q") if over == {"C"} else (left, right, "q", "v")
-    if isinstance(product, Product) and isinstance(other, Value) and first == next(iter(product.operands)):
-        refuse_unless(other.spikes, "multiplies values that are not spikes", SPIKES_ONLY)
-        operands = {**product.operands, port: other}
-        finished = replace(product, dims=dims, operands=operands, step=step)
-        heads_of(finished)  # refuses here what cannot be finished
-        return finished
-    raise Refused(f"multiplies {named(left.dims)} by {named(right.dims)}", "use (q k^T) v or q (k^T v)")
+        if kinds_of(left.dims[-1:]) == {"C"}:
+            operands, form = {"left": left, "right": _turned(right)}, "(QK^T)V"
+        else:
+            operands, form = {"left": _turned(left), "right": right}, "Q(K^TV)"
+        return Product(dims=dims, sizes=left.sizes, operands=operands, form=form, step=step)  # type: ignore[arg-type]
+    product, other = (left, right) if isinstance(left, Product) else (right, left)
+    if not isinstance(product, Product) or not isinstance(other, Value):
+        raise Refused("multiplies two products", "use (q k^T) v or q (k^T v)")
+    operands = _operands(product, other, product is left)
+    finished = replace(product, dims=dims, operands=operands, step=step)
+    heads_of(finished)  # refuses here what cannot be finished
+    return finished
+
+
+def _operands(product: Product, other: Value, behind: bool) -> dict[str, Value]:
+    """Tell q, k and v apart by the product of two of them, and whether the third is behind it."""
+    first, second = product.operands["left"], product.operands["right"]
+    if product.form == "(QK^T)V":
+        # (q k^T) v, or turned, v^T (k q^T).
+        if behind:
+            return {"q": first, "k": second, "v": other}
+        return {"q": second, "k": first, "v": _turned(other)}
+    # q (k^T v), or turned, (v^T k) q^T.
+    if behind:
+        return {"q": _turned(other), "k": second, "v": first}
+    return {"q": other, "k": first, "v": second}
+
+
+def _turned(value: Value) -> Value:
+    """Swap tokens and channels in the layout of an operand."""
+    return value.laid_out((*value.dims[:-2], value.dims[-1], value.dims[-2]))
 
 
 def _operand(call: Call, given: object) -> Value | Product:
-    if isinstance(given, Product) and len(given.operands) == 2:
+    if isinstance(given, Product) and not given.is_finished:
         return given
     return call.value(given)
 
@@ -60,17 +82,15 @@ def heads_of(product: Product) -> int:
         When heads are not blocks of contiguous channels, or attention is not over all tokens.
     """
     q, k, v = (product.operands[port] for port in "qkv")
-    tokens = q.whole("H", "W")
-    channels = q.dims[-1]  # q and v are (..., tokens, channels), k is (..., channels, tokens)
+    channels = q.dims[-1]
     heads = tuple(piece for dim in q.dims[:-2] for piece in dim if piece.kind == "C")
-    width = channels[0].size if channels else 1
-    whole = merge((*heads, *channels)) == q.whole("C")
-    fits = merge(q.dims[-2]) == merge(k.dims[-1]) == merge(v.dims[-2]) and merge(v.dims[-1]) == channels
-    everywhere = sorted(q.dims[-2], key=str) == sorted(tokens, key=str)
-    if not (whole and fits and everywhere and len(channels) <= 1):
+    alike = len({tuple(map(merge, each.dims)) for each in (q, k, v)}) == 1
+    whole = merge((*heads, *channels)) == q.whole("C") and len(channels) <= 1
+    everywhere = sorted(q.dims[-2], key=str) == sorted(q.whole("H", "W"), key=str)
+    if not (alike and whole and everywhere):
         what = f"attends with q {named(q.dims)}, k {named(k.dims)}, v {named(v.dims)}"
         raise Refused(what, "heads are blocks of channels, and each attends to all tokens")
-    return q.sizes["C"] // width
+    return q.sizes["C"] // size_of(channels)
 
 
 def finish(product: Product, call: Call) -> Value:
@@ -116,7 +136,8 @@ def _mul(call: Call, a: object, b: object) -> object:
         x, mask = (left, right) if right.form == "vector" else (right, left)
         return _gate(call, x, mask)
     if [merge(dim) for dim in left.dims] != [merge(dim) for dim in right.dims]:
-        raise missing("a gate per token (QK attention)", left if len(call.shape) == len(left.dims) else None)
+        gated = next((each for each in (left, right) if shape_of(each.dims) == call.shape), None)
+        raise missing("a gate per token (QK attention)", gated)
     refuse_unless(left.spikes and right.spikes, "multiplies values that are not spikes", SPIKES_ONLY)
     step = recurrence.common_step(left, right)
     return Coincidences(dims=left.dims, sizes=left.sizes, k=left, v=right, step=step)
@@ -151,7 +172,9 @@ def _sum(call: Call, x: object, dims: Sequence[int] = (), keepdim: bool = False,
     if not isinstance(x, Coincidences):
         what = f"sums {named(x.dims)}" if isinstance(x, Value) else "sums what is not finished"
         if isinstance(x, Value) and kinds_of(x.dims[d] for d in dims) == {"C"}:
-            raise missing("sums over the channels of a head (QK attention)")
+            raise missing(
+                "sums over the channels of a head (QK attention)", _without_channels(x, dims, keepdim)
+            )
         raise Refused(what, "sum k * v over tokens; time and tokens are averaged by mean")
     summed = {index % len(x.dims) for index in dims or range(len(x.dims))}
     if sorted((p for d in summed for p in x.dims[d]), key=str) != sorted(x.whole("H", "W"), key=str):
@@ -166,6 +189,17 @@ def _sum(call: Call, x: object, dims: Sequence[int] = (), keepdim: bool = False,
     )
     sizes = {**x.sizes, "H": 1, "W": 1}
     return Value(source=source, form="vector", dims=kept, sizes=sizes, step=x.step)
+
+
+def _without_channels(x: Value, dims: Sequence[int], keepdim: bool) -> Value:
+    """Give what a sum over the channels of each head would be."""
+    summed = {index % len(x.dims) for index in dims}
+    kept = tuple(
+        () if index in summed else dim for index, dim in enumerate(x.dims) if keepdim or index not in summed
+    )
+    left = [piece for dim in kept for piece in dim if piece.kind == "C"]
+    pieces = tuple(tuple(replace(p, stride=1) if p in left else p for p in dim) for dim in kept)
+    return replace(x, dims=pieces, sizes={**x.sizes, "C": size_of(tuple(left))}, spikes=False)
 
 
 def _gate(call: Call, x: Value, mask: Value) -> Value:

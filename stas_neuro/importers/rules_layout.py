@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from stas_neuro.importers import recurrence
-from stas_neuro.importers.axes import axis, named, regroup, shape_of
+from stas_neuro.importers.axes import axis, kinds_of, named, regroup, shape_of
 from stas_neuro.importers.errors import Refused, missing
 from stas_neuro.importers.rules import Call, rule
 from stas_neuro.importers.values import Pooled, Several, Shaped, Value
+
+SLICES = "channel slices (of fused q, k and v)"
 
 
 def shaped(given: object) -> Any:
@@ -93,14 +96,30 @@ def _refuse_copies(x: Value, dim: object, count: int, call: Call) -> None:
 
 @rule("select")
 def _select(call: Call, x: Any, dimension: int, index: int) -> object:
-    return recurrence.select(shaped(x), dimension % len(shaped(x).dims), index)
+    return _one_of(shaped(x), dimension % len(shaped(x).dims), index)
 
 
 @rule("unbind")
 def _unbind(call: Call, x: Any, dimension: int = 0) -> object:
     x = shaped(x)
     count = len(call.node.meta["val"])
+    if kinds_of((x.dims[dimension],)) == {"C"}:
+        raise missing(SLICES, Several((_without(x, dimension),) * count))
     return Several(tuple(recurrence.select(x, dimension % len(x.dims), index) for index in range(count)))
+
+
+def _one_of(x: Any, dimension: int, index: int) -> object:
+    if kinds_of((x.dims[dimension],)) == {"C"}:
+        raise missing(SLICES, _without(x, dimension))
+    return recurrence.select(x, dimension, index)
+
+
+def _without(x: Any, dimension: int) -> Value:
+    """Give one of the parts along a dimension of channels."""
+    part = _part_of(x, dimension, 1)
+    return part.laid_out(
+        tuple(dim for index, dim in enumerate(part.dims) if index != dimension % len(x.dims))
+    )
 
 
 @rule("getitem")
@@ -131,24 +150,28 @@ def _join(call: Call, parts: Sequence[object], dimension: int) -> object:
     return recurrence.stack(values, dimension, call.lowering.time_steps)
 
 
-@rule("slice")
-def _slice(
-    call: Call, x: Any, dimension: int = 0, start: int | None = None, end: int | None = None, step: int = 1
-) -> object:
+@rule("slice", "narrow")
+def _slice(call: Call, x: Any, dimension: int = 0, *_: object) -> object:
     x = shaped(x)
     if call.shape == shape_of(x.dims):
         return x
-    raise _part_of(x, dimension)
+    part = _part_of(x, dimension, call.shape[dimension])
+    raise missing(SLICES, part)
 
 
-@rule("chunk", "split", "split_with_sizes", "narrow", "tensor_split")
-def _parts(call: Call, x: Any, *arguments: Any) -> object:
-    dimension = arguments[1] if len(arguments) > 1 else 0
-    raise _part_of(shaped(x), dimension)
+@rule("chunk", "split", "split_with_sizes", "tensor_split")
+def _parts(call: Call, x: Any, *_: object) -> object:
+    dimension = call.given["dim"]
+    parts = [_part_of(shaped(x), dimension, each.shape[dimension]) for each in call.node.meta["val"]]
+    raise missing(SLICES, Several(tuple(parts)))
 
 
-def _part_of(x: Shaped, dimension: int) -> Refused:
-    dim = x.dims[dimension % len(x.dims)]
-    if [piece.kind for piece in dim] == ["C"]:
-        return missing("channel slices (of fused q, k and v)")
-    return Refused(f"takes a part of {named((dim,))}", "use all of it")
+def _part_of(x: Any, dimension: int, size: int) -> Value:
+    """Give what a part of the channels would be, so that what follows is checked; refuse other parts."""
+    dim = x.dims[dimension]
+    outermost = len(dim) == 1 and dim[0].kind == "C" and dim[0].stride * dim[0].size == x.sizes["C"]
+    if not outermost or not isinstance(x, Value):
+        raise Refused(f"takes a part of {named((dim,))}", "use all of it")
+    dims = list(x.dims)
+    dims[dimension] = (replace(dim[0], size=size),) if size > 1 else ()
+    return replace(x, dims=tuple(dims), sizes={**x.sizes, "C": dim[0].stride * size})

@@ -70,16 +70,20 @@ class Value(Shaped):
 
 @dataclass(frozen=True, kw_only=True)
 class Product(Shaped):
-    """A product of attention, not finished: q k^T, k^T v, or all three, times `scale`."""
+    """A product of attention, times `scale`: of two operands, `left` and `right`, or finished, of q, k and v.
+
+    Operands are laid out as (..., tokens, channels), whatever the layout in torch.
+    """
 
     operands: Mapping[str, Value]
+    form: Literal["(QK^T)V", "Q(K^TV)"]
     scale: float = 1.0
     step: int | None = None
 
     @property
-    def form(self) -> Literal["(QK^T)V", "Q(K^TV)"]:
-        """The order of the two products, by which came first."""
-        return "Q(K^TV)" if next(iter(self.operands)) == "k" else "(QK^T)V"
+    def is_finished(self) -> bool:
+        """Whether it is one of q, k and v."""
+        return len(self.operands) == 3
 
 
 @dataclass(frozen=True, kw_only=True)

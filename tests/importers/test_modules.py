@@ -107,6 +107,18 @@ def _values_first(net: Network, x: Tensor) -> Tensor:
     return net.head(y.mean((0, 2)))
 
 
+def _turned_scores(net: Network, x: Tensor) -> Tensor:
+    q, k, v = map(heads, net.qkv(x))
+    y = net.neurons[4]((v.mT @ (k @ q.mT)).flatten(2, 3).mT)
+    return net.head(y.mean((0, 2)))
+
+
+def _turned_values(net: Network, x: Tensor) -> Tensor:
+    q, k, v = map(heads, net.qkv(x))
+    y = net.neurons[4](((v.mT @ k) * 0.5 @ q.mT).flatten(2, 3).mT)
+    return net.head(y.mean((0, 2)))
+
+
 def _one_head_in_batches(net: Network, x: Tensor) -> Tensor:
     q, k, v = (each.flatten(0, 1) for each in net.qkv(x))
     y = torch.bmm(torch.bmm(q, k.transpose(1, 2)), v).unflatten(0, x.shape[:2])
@@ -136,7 +148,7 @@ def _steps_apart(net: Network, x: Tensor) -> Tensor:
     "middle",
     [
         _map, _time_first, _head_in_each_step, _adaptive_pool, _layers, _scores_first, _values_first,
-        _one_head_in_batches, _columns, _point_on_tokens, _steps_apart,
+        _turned_scores, _turned_values, _one_head_in_batches, _columns, _point_on_tokens, _steps_apart,
     ],
 )  # fmt: skip
 def test_a_module_and_its_graph_compute_the_same(middle: Callable[[Network, Tensor], Tensor]) -> None:
