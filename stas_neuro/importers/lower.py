@@ -30,7 +30,6 @@ from stas_neuro.ir import Input, Output, Phase, Problem, Problems, Tokens
 _DESCRIBED: Mapping[type, str] = {
     Product: "an attention product that lacks an operand",
     Coincidences: "k * v before its sum over tokens",
-    Pooled: "a mean over a part of time and tokens",
     StepSum: "a sum over some steps",
     Membrane: "the membrane of a neuron",
     Weights: "a constant",
@@ -181,6 +180,9 @@ class Lowering:
             return rules_attention.finish(given, call)
         if isinstance(given, Pooled) and rules_readout.is_finished(given, self.time_steps):
             return rules_readout.finish(given, call)
+        if isinstance(given, Pooled):
+            left = " and ".join(sorted(rules_readout.ALL - given.reduced))
+            raise Refused(f"takes a mean that is not over {left}", _MEAN)
         raise Refused(f"takes {_DESCRIBED.get(type(given), type(given).__name__)}", _MEAN)
 
     def tokens(self, value: Value) -> Value:

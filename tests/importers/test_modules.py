@@ -283,7 +283,7 @@ REFUSALS: dict[str, tuple[Callable[[Network, Tensor], Any], list[str]]] = {
         lambda net, x: _map(net, torch.chunk(x, 2, 2)[0].repeat(1, 1, 2, 1, 1)),
         ["needs channel slices"],
     ),
-    "no mean": (lambda net, x: net.head(x.mean((3, 4))), ["takes a mean over a part of time and tokens"]),
+    "no mean": (lambda net, x: net.head(x.mean((3, 4))), ["takes a mean that is not over T"]),
     "a window of tokens": (
         lambda net, x: _windows(net, net.qkv(x)[0].unflatten(2, (4, -1))),
         ["heads are blocks of channels, and each attends to all tokens"],
