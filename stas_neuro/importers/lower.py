@@ -14,7 +14,7 @@ from stas_neuro.importers.axes import axis, shape_of
 from stas_neuro.importers.build import Builder
 from stas_neuro.importers.errors import CannotImport, Refused
 from stas_neuro.importers.recurrence import steps_of
-from stas_neuro.importers.rules import RULES, Call, Weights
+from stas_neuro.importers.rules import Call, Rule, Weights
 from stas_neuro.importers.trace import Traced, operation, place_of
 from stas_neuro.importers.values import (
     Coincidences,
@@ -35,8 +35,13 @@ _DESCRIBED: Mapping[type, str] = {
     Weights: "a constant",
 }
 _MEAN = "average over time and tokens before a layer or the output, and end in a linear layer"
-if not RULES:
-    raise TypeError(f"no rules in {rules_attention}, {rules_layers}, {rules_layout}, {rules_readout}")
+RULES: Mapping[str, Rule] = {
+    **rules_layout.RULES,
+    **rules_layers.RULES,
+    **rules_attention.RULES,
+    **rules_readout.RULES,
+}
+"""By the name of the operation, without namespace, overload, and the mark of working in place."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The registry of rules: how an operation of ATen is lowered. A module of rules fills it with `rule`."""
+"""What a rule is: it lowers one operation of ATen. Tables of rules are in the modules `rules_*`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from stas_neuro.importers.lower import Lowering
 
 Rule = Callable[..., Any]
-RULES: dict[str, Rule] = {}
-"""By the name of the operation, without namespace and overload."""
+"""Takes (call, *arguments, **keywords) and gives the result, or raises `Refused`."""
 
 
 @dataclass(frozen=True)
@@ -54,19 +53,6 @@ class Call:
     def value(self, given: object) -> Value:
         """Take an operand, which must be a value of a node."""
         return self.lowering.value(given, self)
-
-
-def rule(*names: str) -> Callable[[Rule], Rule]:
-    """Register the rule of operations: a function (call, *arguments, **keywords) that gives the result."""
-
-    def register(function: Rule) -> Rule:
-        for name in names:
-            if name in RULES:
-                raise ValueError(f"{name} has a rule already")
-            RULES[name] = function
-        return function
-
-    return register
 
 
 def refuse_unless(condition: bool, what: str, remedy: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from stas_neuro.importers import recurrence
 from stas_neuro.importers.axes import kinds_of, merge, named, shape_of, size_of
 from stas_neuro.importers.errors import Refused, missing
-from stas_neuro.importers.rules import Call, Weights, refuse_unless, rule
+from stas_neuro.importers.rules import Call, Rule, Weights, refuse_unless
 from stas_neuro.importers.rules_readout import pooled
 from stas_neuro.importers.values import Coincidences, Product, StepSum, Value
 from stas_neuro.ir import Gate, MaskedColumnSum, Phase, SpikeMatMul
@@ -16,7 +16,6 @@ from stas_neuro.ir import Gate, MaskedColumnSum, Phase, SpikeMatMul
 SPIKES_ONLY = "multiply spikes: place a neuron before it"
 
 
-@rule("matmul", "bmm", "__matmul__")
 def _matmul(call: Call, a: object, b: object) -> object:
     if isinstance(a, Weights) or isinstance(b, Weights):
         raise Refused("multiplies by a constant matrix", "use a linear layer")
@@ -121,14 +120,13 @@ def _common_path(values: Mapping[str, Value]) -> list[str]:
     return common
 
 
-@rule("mul")
 def _mul(call: Call, a: object, b: object) -> object:
     if isinstance(a, float | int | Weights):
         a, b = b, a
     if isinstance(b, Weights) and b.tensor.numel() == 1:
         b = float(b.tensor)
     if isinstance(b, float | int):
-        return _scaled(a, float(b))
+        return _scaled(call, a, float(b))
     if isinstance(b, Weights):
         raise Refused("multiplies by a constant tensor", "fold it into the weights of the layer before", a)
     left, right = call.value(a), call.value(b)
@@ -143,31 +141,35 @@ def _mul(call: Call, a: object, b: object) -> object:
     return Coincidences(dims=left.dims, sizes=left.sizes, k=left, v=right, step=step)
 
 
-@rule("div")
 def _div(call: Call, a: object, b: object, **_: object) -> object:
     if isinstance(b, Weights) and b.tensor.numel() == 1:
         b = float(b.tensor)
     if not isinstance(b, float | int):
         raise Refused("divides by a value", "divide by a constant")
-    return _scaled(a, 1 / float(b))
+    return _scaled(call, a, 1 / float(b))
 
 
-def _scaled(x: object, factor: float) -> object:
+def _scaled(call: Call, x: object, factor: float) -> object:
+    if isinstance(x, StepSum):
+        return _mean_of(x, factor, call.lowering.time_steps)
     if factor == 1:
         return x
     if isinstance(x, Product):
         return replace(x, scale=x.scale * factor)
-    if isinstance(x, StepSum) and abs(factor * len(x.steps) - 1) < 1e-12:
-        return _mean_of(x)
     raise Refused(f"multiplies by {factor:g}", "fold the factor into the weights of the next layer", x)
 
 
-def _mean_of(total: StepSum) -> object:
+def _mean_of(total: StepSum, factor: float, steps: int) -> object:
+    """Give the mean over time of a sum over steps."""
+    refuse_unless(
+        len(total.steps) == steps and abs(factor * steps - 1) < 1e-12,
+        f"multiplies a sum over {len(total.steps)} of {steps} steps by {factor:g}",
+        "take the mean over all steps",
+    )
     whole = pooled(total.term)
     return replace(whole, reduced=whole.reduced | {"T"}, step=None)
 
 
-@rule("sum")
 def _sum(call: Call, x: object, dims: Sequence[int] = (), keepdim: bool = False, **_: object) -> object:
     if not isinstance(x, Coincidences):
         what = f"sums {named(x.dims)}" if isinstance(x, Value) else "sums what is not finished"
@@ -217,3 +219,11 @@ def _gate(call: Call, x: Value, mask: Value) -> Value:
         Gate, call.named("gate"), {"x": x.source, "mask": mask.source}, phase=Phase.STEP, axis="channel"
     )
     return replace(x, source=source, step=recurrence.common_step(x, mask))
+
+
+RULES: Mapping[str, Rule] = {
+    **dict.fromkeys(("matmul", "bmm", "__matmul__"), _matmul),
+    "mul": _mul,
+    "div": _div,
+    "sum": _sum,
+}

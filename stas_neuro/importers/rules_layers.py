@@ -12,14 +12,13 @@ from torch import Tensor
 from stas_neuro.importers import recurrence
 from stas_neuro.importers.axes import axis, kinds_of, merge, named
 from stas_neuro.importers.errors import Refused, missing
-from stas_neuro.importers.rules import Call, Weights, refuse_unless, rule
+from stas_neuro.importers.rules import Call, Rule, Weights, refuse_unless
 from stas_neuro.importers.values import Head, Membrane, Pooled, Several, StepSum, Value
 from stas_neuro.ir import LIF, Add, BatchNorm, Conv2d, Linear, Phase, SpikeMaxPool
 
 # Neurons ----------------------------------------------------------------------------------------------------
 
 
-@rule("stas::spikes")
 def _spikes(call: Call, x: Any, neuron: int) -> object:
     if isinstance(x, Pooled):
         raise missing("the mean over tokens in each step, before a neuron")
@@ -32,12 +31,10 @@ def _spikes(call: Call, x: Any, neuron: int) -> object:
     return result
 
 
-@rule("stas::rest")
 def _rest(call: Call, x: Any) -> object:
     return Membrane()
 
 
-@rule("stas::step")
 def _step(call: Call, x: Any, state: object, neuron: int) -> object:
     if isinstance(x, Pooled):
         raise missing("the mean over tokens in each step, before a neuron")
@@ -109,7 +106,6 @@ class Window:
         return {"kernel": self.kernel[0], "stride": self.stride[0], "padding": self.padding[0]}
 
 
-@rule("conv2d")
 def _conv2d(call: Call, x: Any, weight: Weights, bias: Weights | None = None, *_: object) -> object:
     x = call.value(x)
     _want(x, ("C",), ("H",), ("W",))
@@ -139,7 +135,6 @@ def _conv2d(call: Call, x: Any, weight: Weights, bias: Weights | None = None, *_
     return replace(result, source=source)
 
 
-@rule("conv1d")
 def _conv1d(call: Call, x: Any, weight: Weights, bias: Weights | None = None, *_: object) -> object:
     x = call.value(x)
     _want(x, ("C",), ("H", "W"))
@@ -154,7 +149,6 @@ def _conv1d(call: Call, x: Any, weight: Weights, bias: Weights | None = None, *_
     return replace(_linear_of(call, x, weight, bias), dims=result.dims, sizes=result.sizes)
 
 
-@rule("linear")
 def _linear(call: Call, x: Any, weight: Weights, bias: Weights | None = None) -> object:
     out = int(weight.tensor.shape[0])
     if isinstance(x, Pooled):
@@ -194,7 +188,6 @@ def _linear_of(call: Call, x: Value, weight: Weights, bias: Weights | None) -> V
     return replace(x, source=source, spikes=False)
 
 
-@rule("batch_norm")
 def _batch_norm(call: Call, x: Any, *_: object) -> object:
     x = call.value(x)
     refuse_unless(
@@ -241,7 +234,6 @@ def _want(x: Value, *wanted: tuple[str, ...]) -> None:
 # Pooling and sums -------------------------------------------------------------------------------------------
 
 
-@rule("max_pool2d", "max_pool2d_with_indices")
 def _max_pool2d(call: Call, x: Any, kernel: Sequence[int], *_: object) -> object:
     x = call.value(x)
     _want(x, ("C",), ("H",), ("W",))
@@ -264,12 +256,10 @@ def _max_pool2d(call: Call, x: Any, kernel: Sequence[int], *_: object) -> object
     return replace(result, source=source)
 
 
-@rule("max_pool3d", "max_pool3d_with_indices", "max_pool1d")
 def _max_pool3d(call: Call, x: Any, *_: object, **__: object) -> object:
     raise missing("max-pool along other axes than H and W")
 
 
-@rule("add")
 def _add(call: Call, a: object, b: object, *, alpha: float = 1) -> object:
     refuse_unless(alpha == 1, f"adds {alpha} times a value", "scale the weights before it")
     if isinstance(a, Weights | float | int):
@@ -306,6 +296,20 @@ def _sum(call: Call, a: Value, b: Value) -> Value:
     )
 
 
-@rule("sub", "rsub")
 def _subtract(call: Call, a: object, b: object, **_: object) -> object:
     raise missing("a difference (1 - spikes, AND-NOT)", a if isinstance(a, Value) else b)
+
+
+RULES: Mapping[str, Rule] = {
+    "stas::spikes": _spikes,
+    "stas::rest": _rest,
+    "stas::step": _step,
+    "conv2d": _conv2d,
+    "conv1d": _conv1d,
+    "linear": _linear,
+    "batch_norm": _batch_norm,
+    **dict.fromkeys(("max_pool2d", "max_pool2d_with_indices"), _max_pool2d),
+    **dict.fromkeys(("max_pool3d", "max_pool3d_with_indices", "max_pool1d"), _max_pool3d),
+    "add": _add,
+    **dict.fromkeys(("sub", "rsub"), _subtract),
+}

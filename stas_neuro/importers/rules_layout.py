@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from stas_neuro.importers import recurrence
 from stas_neuro.importers.axes import axis, kinds_of, named, regroup, shape_of
 from stas_neuro.importers.errors import Refused, missing
-from stas_neuro.importers.rules import Call, rule
+from stas_neuro.importers.rules import Call, Rule
 from stas_neuro.importers.values import Pooled, Several, Shaped, Value
 
 SLICES = "channel slices (of fused q, k and v)"
@@ -22,21 +22,16 @@ def shaped(given: object) -> Any:
     return given
 
 
-@rule(
-    "reshape", "view", "flatten", "unflatten", "squeeze", "unsqueeze", "_unsafe_view", "view_as", "reshape_as"
-)
 def _reshape(call: Call, x: Any, *_: object, **__: object) -> object:
     x = shaped(x)
     return x.laid_out(regroup(x.dims, call.shape))
 
 
-@rule("permute")
 def _permute(call: Call, x: Any, order: Sequence[int]) -> object:
     x = shaped(x)
     return x.laid_out(tuple(x.dims[index] for index in order))
 
 
-@rule("transpose", "swapaxes", "swapdims")
 def _transpose(call: Call, x: Any, a: int, b: int) -> object:
     x = shaped(x)
     dims = list(x.dims)
@@ -44,27 +39,26 @@ def _transpose(call: Call, x: Any, a: int, b: int) -> object:
     return x.laid_out(tuple(dims))
 
 
-@rule("t", "numpy_T")
 def _reversed(call: Call, x: Any) -> object:
     x = shaped(x)
     return x.laid_out(x.dims[::-1])
 
 
-@rule("mT", "adjoint")
 def _last_two_swapped(call: Call, x: Any) -> object:
     x = shaped(x)
     return x.laid_out((*x.dims[:-2], x.dims[-1], x.dims[-2]))
 
 
-@rule(
-    "contiguous", "clone", "detach", "alias", "dropout", "feature_dropout", "lift_fresh_copy", "to",
-    "_to_copy", "type_as", "positive",
-)  # fmt: skip
 def _same(call: Call, x: Any, *_: object, **__: object) -> object:
     return x
 
 
-@rule("repeat")
+def _dropout(call: Call, x: Any, *_: object) -> object:
+    if call.given["train"]:
+        raise Refused("drops values at random", "switch it off in evaluation mode", x)
+    return x
+
+
 def _repeat(call: Call, x: Any, counts: Sequence[int]) -> object:
     x = call.value(x)
     dims = [()] * (len(counts) - len(x.dims)) + list(x.dims)
@@ -75,7 +69,6 @@ def _repeat(call: Call, x: Any, counts: Sequence[int]) -> object:
     return x.laid_out(tuple(dims))
 
 
-@rule("expand", "broadcast_to", "expand_as")
 def _expand(call: Call, x: Any, *_: object, **__: object) -> object:
     x = call.value(x)
     dims = [()] * (len(call.shape) - len(x.dims)) + list(x.dims)
@@ -94,12 +87,10 @@ def _refuse_copies(x: Value, dim: object, count: int, call: Call) -> None:
         raise Refused(what, f"only a still image is copied, once for each of {steps} steps")
 
 
-@rule("select")
 def _select(call: Call, x: Any, dimension: int, index: int) -> object:
     return _one_of(shaped(x), dimension % len(shaped(x).dims), index)
 
 
-@rule("unbind")
 def _unbind(call: Call, x: Any, dimension: int = 0) -> object:
     x = shaped(x)
     count = len(call.node.meta["val"])
@@ -122,19 +113,16 @@ def _without(x: Any, dimension: int) -> Value:
     )
 
 
-@rule("getitem")
 def _getitem(call: Call, several: object, index: int) -> object:
     if not isinstance(several, Several):
         raise Refused("takes one of several results", "use an operation with one result")
     return several.items[index]
 
 
-@rule("stack")
 def _stack(call: Call, parts: Sequence[object], dimension: int = 0) -> object:
     return _join(call, parts, dimension)
 
 
-@rule("cat", "concat")
 def _cat(call: Call, parts: Sequence[object], dimension: int = 0) -> object:
     first = shaped(parts[0])
     dimension %= len(first.dims)
@@ -150,7 +138,6 @@ def _join(call: Call, parts: Sequence[object], dimension: int) -> object:
     return recurrence.stack(values, dimension, call.lowering.time_steps)
 
 
-@rule("slice", "narrow")
 def _slice(call: Call, x: Any, dimension: int = 0, *_: object) -> object:
     x = shaped(x)
     if call.shape == shape_of(x.dims):
@@ -159,7 +146,6 @@ def _slice(call: Call, x: Any, dimension: int = 0, *_: object) -> object:
     raise missing(SLICES, part)
 
 
-@rule("chunk", "split", "split_with_sizes", "tensor_split")
 def _parts(call: Call, x: Any, *_: object) -> object:
     dimension = call.given["dim"]
     parts = [_part_of(shaped(x), dimension, each.shape[dimension]) for each in call.node.meta["val"]]
@@ -175,3 +161,49 @@ def _part_of(x: Any, dimension: int, size: int) -> Value:
     dims = list(x.dims)
     dims[dimension] = (replace(dim[0], size=size),) if size > 1 else ()
     return replace(x, dims=tuple(dims), sizes={**x.sizes, "C": dim[0].stride * size})
+
+
+RULES: Mapping[str, Rule] = {
+    **dict.fromkeys(
+        (
+            "reshape",
+            "view",
+            "flatten",
+            "unflatten",
+            "squeeze",
+            "unsqueeze",
+            "_unsafe_view",
+            "view_as",
+            "reshape_as",
+        ),
+        _reshape,
+    ),
+    "permute": _permute,
+    **dict.fromkeys(("transpose", "swapaxes", "swapdims"), _transpose),
+    **dict.fromkeys(("t", "numpy_T"), _reversed),
+    **dict.fromkeys(("mT", "adjoint"), _last_two_swapped),
+    **dict.fromkeys(
+        (
+            "contiguous",
+            "clone",
+            "detach",
+            "alias",
+            "lift_fresh_copy",
+            "to",
+            "_to_copy",
+            "type_as",
+            "positive",
+        ),
+        _same,
+    ),
+    **dict.fromkeys(("dropout", "feature_dropout"), _dropout),
+    "repeat": _repeat,
+    **dict.fromkeys(("expand", "broadcast_to", "expand_as"), _expand),
+    "select": _select,
+    "unbind": _unbind,
+    "getitem": _getitem,
+    "stack": _stack,
+    **dict.fromkeys(("cat", "concat"), _cat),
+    **dict.fromkeys(("slice", "narrow"), _slice),
+    **dict.fromkeys(("chunk", "split", "split_with_sizes", "tensor_split"), _parts),
+}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from stas_neuro.importers import recurrence
 from stas_neuro.importers.axes import kinds_of, merge, named
 from stas_neuro.importers.errors import Refused, missing
-from stas_neuro.importers.rules import Call, rule
+from stas_neuro.importers.rules import Call, Rule
 from stas_neuro.importers.values import Pooled, Value
 from stas_neuro.ir import Linear, Phase, Readout
 
@@ -53,7 +53,6 @@ def pooled(x: Value | Pooled) -> Pooled:
     return Pooled(dims=x.dims, sizes=x.sizes, tokens=tokens, reduced=frozenset(), step=x.step)
 
 
-@rule("mean")
 def _mean(call: Call, x: object, dims: Sequence[int] = (), keepdim: bool = False, **_: object) -> object:
     x = x if isinstance(x, Pooled) else call.value(x)
     averaged = {index % len(x.dims) for index in dims or range(len(x.dims))}
@@ -81,7 +80,6 @@ def _averaged(x: Value | Pooled, averaged: set[int], keepdim: bool) -> Pooled:
     return replace(whole, dims=kept, reduced=whole.reduced | spatial)
 
 
-@rule("adaptive_avg_pool2d")
 def _adaptive_avg_pool2d(call: Call, x: object, size: Sequence[int]) -> object:
     x = call.value(x)
     if tuple(size) != (1, 1):
@@ -89,9 +87,15 @@ def _adaptive_avg_pool2d(call: Call, x: object, size: Sequence[int]) -> object:
     return _averaged(x, {len(x.dims) - 2, len(x.dims) - 1}, keepdim=True)
 
 
-@rule("avg_pool2d")
 def _avg_pool2d(call: Call, x: object, kernel: Sequence[int], *_: object, **__: object) -> object:
     x = call.value(x)
     if tuple(call.shape[-2:]) != (1, 1) or [x.sizes["H"], x.sizes["W"]] != list(kernel) * (2 // len(kernel)):
         raise missing("average pooling")
     return _averaged(x, {len(x.dims) - 2, len(x.dims) - 1}, keepdim=True)
+
+
+RULES: Mapping[str, Rule] = {
+    "mean": _mean,
+    "adaptive_avg_pool2d": _adaptive_avg_pool2d,
+    "avg_pool2d": _avg_pool2d,
+}

@@ -70,6 +70,8 @@ def _check_module(module: nn.Module) -> None:
     if module.training:
         raise InputError("the module is in training mode", "call its eval()")
     for name, tensor in module.state_dict().items():
+        if tensor.device.type != "cpu":
+            raise InputError(f"{name} is on {tensor.device}", "move the module with cpu()")
         if tensor.is_floating_point() and tensor.dtype not in (torch.float32, torch.float64):
             what = f"{name} is {str(tensor.dtype).removeprefix('torch.')}"
             raise InputError(what, "convert the module with float()")

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stas_neuro.errors import InputError
 from stas_neuro.importers.axes import Piece
 from stas_neuro.importers.errors import ImportDiffers
 from stas_neuro.importers.lower import Spikes
@@ -90,13 +91,28 @@ def compare(
 def run_module(
     module: nn.Module, example: Tensor, found: Sequence[FoundNeuron]
 ) -> tuple[Array, dict[str, list[Array]]]:
-    """Run a copy of a module in float64; gives logits (B, classes), and by path the spikes of each call."""
+    """Run a copy of a module in float64; gives logits (B, classes), and by path the spikes of each call.
+
+    Raises
+    ------
+    InputError
+        When the module does not run.
+    """
     for each in found:
         for name in ("reset", "reset_mem"):
             if hasattr(each.module, name):
                 with torch.no_grad():
                     getattr(each.module, name)()
-    precise = copy.deepcopy(module).double()
+    try:
+        return _run(copy.deepcopy(module).double(), example, found)
+    except Exception as error:
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(f"the module does not run in float64: {first}", "make double() of it run") from error
+
+
+def _run(
+    precise: nn.Module, example: Tensor, found: Sequence[FoundNeuron]
+) -> tuple[Array, dict[str, list[Array]]]:
     spikes: dict[str, list[Array]] = {each.path: [] for each in found}
     for each in found:
         neuron = precise.get_submodule(each.path)

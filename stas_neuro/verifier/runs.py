@@ -53,6 +53,9 @@ def torch_side(
     elif model is None:
         left_out["torch"] = "a graph does not name the model it was compiled from"
         return None
+    if model is None and isinstance(network, Bundle) and not network.provenance.source:
+        left_out["torch"] = "the bundle was compiled from what was in memory, and names no model"
+        return None
     given = Path(network.provenance.source) if model is None and isinstance(network, Bundle) else model
     assert given is not None
     try:

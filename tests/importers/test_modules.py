@@ -232,8 +232,18 @@ def test_a_loop_that_carries_more_than_membranes_over_is_refused() -> None:
                 y = self.first(self.conv(x)) + y
             return self.head(y.mean((2, 3)))
 
-    with pytest.raises(CannotImport, match=r"takes a sum over some steps|still"):
+    with pytest.raises(CannotImport, match=r"layout of a sum over steps|takes a sum over some steps"):
         stas_neuro.open_model(Recurrent("kept").eval(), example=IMAGES)
+
+
+def test_a_mean_over_some_of_the_steps_is_refused() -> None:
+    class Late(Loop):
+        def forward(self, x: Tensor) -> Tensor:
+            outputs = [self.head(self.first(self.conv(x)).mean((2, 3))) for _ in range(self.steps)]
+            return sum(outputs[1:]) / 3
+
+    with pytest.raises(CannotImport, match=r"multiplies a sum over 3 of 4 steps by 0.333333; take the mean"):
+        stas_neuro.open_model(Late("kept").eval(), example=IMAGES)
 
 
 def test_frames_have_their_axes_told() -> None:
@@ -277,6 +287,10 @@ REFUSALS: dict[str, tuple[Callable[[Network, Tensor], Any], list[str]]] = {
     "token mean in a neuron": (
         lambda net, x: net.head(net.neurons[1](x.mean((3, 4))).mean(0)),
         ["needs the mean over tokens in each step, before a neuron"],
+    ),
+    "dropout": (
+        lambda net, x: _map(net, nn.functional.dropout(x, 0.5, training=True)),
+        ["drops values at random"],
     ),
     "a part of the map": (lambda net, x: _map(net, x[..., :2]), ["takes a part of (W=4)"]),
     "slices": (
