@@ -11,7 +11,7 @@ from stas_neuro.bundle import Provenance
 from stas_neuro.documents import BadDocument
 from stas_neuro.errors import InputError
 from stas_neuro.files import read_bytes
-from stas_neuro.importers import ImportOptions
+from stas_neuro.importers import ImportOptions, is_factory
 
 EXAMPLE = ("example", "axes", "classes", "mean", "std")
 """Arrays of the file with the example; the first is required."""
@@ -25,13 +25,13 @@ def imported_files(model: Path, weights: Path | None, example: Path | None) -> l
     InputError
         Where options of an import are given for something else.
     """
-    file, colon, function = str(model).rpartition(":")
-    if not (colon and function and file.endswith(".py")):
+    if not is_factory(model):
         for name, given in (("weights", weights), ("example", example)):
             if given is not None:
                 raise InputError(f"{name} is given, and {model} is not file.py:function", f"leave {name} out")
         return []
-    return [each for each in (Path(file), weights, example) if each is not None]
+    file = Path(str(model).rpartition(":")[0])
+    return [each for each in (file, weights, example) if each is not None]
 
 
 def read_options(weights: Path | None, example: Path | None) -> ImportOptions:

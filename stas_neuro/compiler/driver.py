@@ -17,6 +17,7 @@ from stas_neuro.compiler.integers import SAMPLE_IMAGES, load_scales, quantiser
 from stas_neuro.compiler.options import PROFILE_IMAGES, CompileOptions, Images
 from stas_neuro.data import LabelledImages, load_data
 from stas_neuro.errors import InputError
+from stas_neuro.importers import is_factory
 from stas_neuro.ir import Graph, Stage
 from stas_neuro.labels import bias_of_first
 from stas_neuro.mapping import Mapping
@@ -85,6 +86,9 @@ def replay(bundle: Bundle) -> Bundle:
     """
     if not bundle.provenance.source:
         raise InputError("the bundle was compiled from a model in memory", "compile that model again")
+    if is_factory(bundle.provenance.source):
+        what = f"the bundle was imported from {bundle.provenance.source}, whose code is not run again"
+        raise InputError(what, "import and compile it again")
     options: dict[str, Any] = dict(bundle.provenance.options)
     if "input_encoding" not in options:
         options.pop("bits", None)  # they are those of fine-tuning, which come with the checkpoint

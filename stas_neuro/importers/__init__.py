@@ -10,7 +10,7 @@ In its ``pyproject.toml``::
 
 from __future__ import annotations
 
-from stas_neuro.importers.base import Imported, Importer, ImportOptions
+from stas_neuro.importers.base import Imported, Importer, ImportOptions, is_factory
 from stas_neuro.plugins import Registry
 
 GROUP = "stas_neuro.importers"
@@ -18,4 +18,4 @@ IMPORTERS: Registry[Importer] = Registry(
     "importer", GROUP, {"torch": "stas_neuro.importers.torch_module:TorchModule"}
 )
 
-__all__ = ["GROUP", "IMPORTERS", "ImportOptions", "Imported", "Importer"]
+__all__ = ["GROUP", "IMPORTERS", "ImportOptions", "Imported", "Importer", "is_factory"]

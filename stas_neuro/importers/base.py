@@ -10,6 +10,11 @@ from typing import Any, Protocol
 from stas_neuro.ir import Graph
 
 
+def is_factory(source: object) -> bool:
+    """Tell whether a source is the text "file.py:function"."""
+    return isinstance(source, str | Path) and str(source).rpartition(":")[0].endswith(".py")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ImportOptions:
     """What an importer can be told; each says which of it it needs.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from stas_neuro.errors import InputError
-from stas_neuro.importers.base import ImportOptions
+from stas_neuro.importers.base import ImportOptions, is_factory
 
 NEURONS = "NEURONS"
 """Name of a dictionary in the file: its own classes of neurons, as the argument `neurons`."""
@@ -20,11 +20,6 @@ WRAPPED = ("state_dict", "model")
 """What a training script keeps weights under, beside its own state."""
 
 _SAVE = "save model.state_dict() with torch.save"
-
-
-def is_factory(source: object) -> bool:
-    """Tell whether a source is the text "file.py:function"."""
-    return isinstance(source, str | Path) and str(source).rpartition(":")[0].endswith(".py")
 
 
 def make_module(source: Any, options: ImportOptions) -> tuple[nn.Module, ImportOptions]:

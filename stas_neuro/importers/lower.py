@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from stas_neuro.importers import rules_attention, rules_layers, rules_layout, rules_readout
+from stas_neuro.importers import rules_attention, rules_layers, rules_layout, rules_neurons, rules_readout
 from stas_neuro.importers.axes import axis, shape_of
 from stas_neuro.importers.build import Builder
 from stas_neuro.importers.errors import CannotImport, Refused
@@ -30,13 +30,13 @@ from stas_neuro.ir import Input, Output, Phase, Problem, Problems, Tokens
 _DESCRIBED: Mapping[type, str] = {
     Product: "an attention product that lacks an operand",
     Coincidences: "k * v before its sum over tokens",
-    StepSum: "a sum over some steps",
     Membrane: "the membrane of a neuron",
     Weights: "a constant",
 }
 _MEAN = "average over time and tokens before a layer or the output, and end in a linear layer"
 RULES: Mapping[str, Rule] = {
     **rules_layout.RULES,
+    **rules_neurons.RULES,
     **rules_layers.RULES,
     **rules_attention.RULES,
     **rules_readout.RULES,
@@ -183,6 +183,8 @@ class Lowering:
             return given
         if isinstance(given, Product) and given.is_finished:
             return rules_attention.finish(given, call)
+        if isinstance(given, StepSum):
+            given = rules_readout.pooled(given, self.time_steps)
         if isinstance(given, Pooled) and rules_readout.is_finished(given, self.time_steps):
             return rules_readout.finish(given, call)
         if isinstance(given, Pooled):

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from stas_neuro.importers import recurrence
+from stas_neuro.importers import recurrence, rules_readout
 from stas_neuro.importers.axes import kinds_of, merge, named, shape_of, size_of
 from stas_neuro.importers.errors import Refused, missing
 from stas_neuro.importers.rules import Call, Rule, Weights, refuse_unless
-from stas_neuro.importers.rules_readout import pooled
-from stas_neuro.importers.values import Coincidences, Product, StepSum, Value
+from stas_neuro.importers.values import Coincidences, Pooled, Product, StepSum, Value
 from stas_neuro.ir import Gate, MaskedColumnSum, Phase, SpikeMatMul
 
 SPIKES_ONLY = "multiply spikes: place a neuron before it"
 
 
-def _matmul(call: Call, a: object, b: object) -> object:
+def _matmul(call: Call, a: object, b: object) -> Product:
     if isinstance(a, Weights) or isinstance(b, Weights):
         raise Refused("multiplies by a constant matrix", "use a linear layer")
     left, right = _operand(call, a), _operand(call, b)
@@ -45,6 +44,31 @@ def _matmul(call: Call, a: object, b: object) -> object:
     finished = replace(product, dims=dims, operands=operands, step=step)
     heads_of(finished)  # refuses here what cannot be finished
     return finished
+
+
+def _einsum(call: Call, equation: str, operands: Sequence[object], **_: object) -> object:
+    """Multiply two operands as matrices: axes in both and in the result are batches, one is summed over."""
+    inputs, _arrow, out = equation.replace(" ", "").partition("->")
+    terms = inputs.split(",")
+    if len(terms) != 2 or not (inputs.replace(",", "") + out).isalpha():
+        raise Refused(f"computes einsum {equation!r}", "multiply two operands, and write all axes as letters")
+    first, second = terms
+    batch = [letter for letter in first if letter in second and letter in out]
+    over = [letter for letter in first if letter in second and letter not in out]
+    rows = [letter for letter in first if letter not in second]
+    columns = [letter for letter in second if letter not in first]
+    refuse_unless(
+        len(over) == len(rows) == len(columns) == 1 and sorted(out) == sorted(batch + rows + columns),
+        f"computes einsum {equation!r}",
+        "use a product of matrices: one axis is summed over, and one of each operand is left",
+    )
+    left = _relaid(_operand(call, operands[0]), first, batch + rows + over)
+    right = _relaid(_operand(call, operands[1]), second, batch + over + columns)
+    return _relaid(_matmul(call, left, right), batch + rows + columns, out)
+
+
+def _relaid(value: Value | Product, have: Sequence[str], wanted: Sequence[str]) -> Value | Product:
+    return value.laid_out(tuple(value.dims[have.index(letter)] for letter in wanted))
 
 
 def _operands(product: Product, other: Value, behind: bool) -> dict[str, Value]:
@@ -150,8 +174,8 @@ def _div(call: Call, a: object, b: object, **_: object) -> object:
 
 
 def _scaled(call: Call, x: object, factor: float) -> object:
-    if isinstance(x, StepSum):
-        return _mean_of(x, factor, call.lowering.time_steps)
+    if isinstance(x, Pooled | StepSum):
+        return rules_readout.pooled(x, call.lowering.time_steps).times(factor)
     if factor == 1:
         return x
     if isinstance(x, Product):
@@ -159,25 +183,12 @@ def _scaled(call: Call, x: object, factor: float) -> object:
     raise Refused(f"multiplies by {factor:g}", "fold the factor into the weights of the next layer", x)
 
 
-def _mean_of(total: StepSum, factor: float, steps: int) -> object:
-    """Give the mean over time of a sum over steps."""
-    refuse_unless(
-        len(total.steps) == steps and abs(factor * steps - 1) < 1e-12,
-        f"multiplies a sum over {len(total.steps)} of {steps} steps by {factor:g}",
-        "take the mean over all steps",
-    )
-    whole = pooled(total.term)
-    return replace(whole, reduced=whole.reduced | {"T"}, step=None)
-
-
 def _sum(call: Call, x: object, dims: Sequence[int] = (), keepdim: bool = False, **_: object) -> object:
+    if isinstance(x, Value) and kinds_of(x.dims[index] for index in dims) == {"C"}:
+        raise missing("sums over the channels of a head (QK attention)", _without_channels(x, dims, keepdim))
     if not isinstance(x, Coincidences):
-        what = f"sums {named(x.dims)}" if isinstance(x, Value) else "sums what is not finished"
-        if isinstance(x, Value) and kinds_of(x.dims[d] for d in dims) == {"C"}:
-            raise missing(
-                "sums over the channels of a head (QK attention)", _without_channels(x, dims, keepdim)
-            )
-        raise Refused(what, "sum k * v over tokens; time and tokens are averaged by mean")
+        whole = rules_readout.averageable(call, x)
+        return rules_readout.summed(call, whole, dims or range(len(whole.dims)), keepdim)
     summed = {index % len(x.dims) for index in dims or range(len(x.dims))}
     if sorted((p for d in summed for p in x.dims[d]), key=str) != sorted(x.whole("H", "W"), key=str):
         raise Refused(f"sums {named(tuple(x.dims[d] for d in sorted(summed)))}", "sum over all tokens")
@@ -223,6 +234,7 @@ def _gate(call: Call, x: Value, mask: Value) -> Value:
 
 RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("matmul", "bmm", "__matmul__"), _matmul),
+    "einsum": _einsum,
     "mul": _mul,
     "div": _div,
     "sum": _sum,

@@ -1,4 +1,4 @@
-"""Rules of neurons, of layers with weights, of normalisation, pooling and sums."""
+"""Rules of layers with weights, of normalisation, pooling and sums."""
 
 from __future__ import annotations
 
@@ -9,60 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stas_neuro.importers import recurrence
+from stas_neuro.importers import recurrence, rules_readout
 from stas_neuro.importers.axes import axis, kinds_of, merge, named
 from stas_neuro.importers.errors import Refused, missing
 from stas_neuro.importers.rules import Call, Rule, Weights, refuse_unless
-from stas_neuro.importers.values import Head, Membrane, Pooled, Several, StepSum, Value
-from stas_neuro.ir import LIF, Add, BatchNorm, Conv2d, Linear, Phase, SpikeMaxPool
-
-# Neurons ----------------------------------------------------------------------------------------------------
-
-
-def _spikes(call: Call, x: Any, neuron: int) -> object:
-    if isinstance(x, Pooled):
-        raise missing("the mean over tokens in each step, before a neuron")
-    x = call.value(x)
-    if x.dims[0] != axis("T", call.lowering.time_steps):
-        what = f"the neuron's first axis is {named(x.dims[:1])}, not time, in {named(x.dims)}"
-        raise Refused(what, "give it (T, ...), and tell the axes of the example")
-    result = _fire(call, x, neuron, "")
-    call.lowering.note_spikes(neuron, result)
-    return result
-
-
-def _rest(call: Call, x: Any) -> object:
-    return Membrane()
-
-
-def _step(call: Call, x: Any, state: object, neuron: int) -> object:
-    if isinstance(x, Pooled):
-        raise missing("the mean over tokens in each step, before a neuron")
-    x = call.value(x)
-    if isinstance(state, Weights) and not state.tensor.any():
-        state = Membrane()
-    node, step = recurrence.next_step(state, x)
-    if recurrence.has_time(x):
-        raise Refused(f"a neuron of single steps takes {named(x.dims)}", "give it one step at a time")
-    spikes = replace(_fire(call, x, neuron, node), step=step)
-    call.lowering.note_spikes(neuron, spikes)
-    return Several((spikes, Membrane(spikes.source[0], step)))
-
-
-def _fire(call: Call, x: Value, neuron: int, known: str) -> Value:
-    """Give the spikes of a LIF: of the one whose membrane goes on, or of a new one."""
-    lowering = call.lowering
-    if known:
-        if lowering.builder.inputs[known]["x"] != x.source:
-            raise Refused("takes another value than in the step before", recurrence.MIXED)
-        source = (known, LIF.OUTPUTS[0])
-    else:
-        found = lowering.traced.neurons[neuron]
-        attributes = lowering.attributes(neuron, call)
-        inputs = {"x": x.source}
-        source = lowering.builder.emit(LIF, found.path, inputs, phase=Phase.STEP, once=True, **attributes)
-    return replace(x, source=source, spikes=True, static=False)
-
+from stas_neuro.importers.values import Head, Pooled, StepSum, Value
+from stas_neuro.ir import Add, BatchNorm, Conv2d, Linear, SpikeMaxPool
 
 # Layers with weights ----------------------------------------------------------------------------------------
 
@@ -151,16 +103,10 @@ def _conv1d(call: Call, x: Any, weight: Weights, bias: Weights | None = None, *_
 
 def _linear(call: Call, x: Any, weight: Weights, bias: Weights | None = None) -> object:
     out = int(weight.tensor.shape[0])
-    if isinstance(x, Pooled):
-        refuse_unless(
-            {"H", "W"} <= x.reduced and x.dims[-1] == x.whole("C"),
-            f"a linear layer takes {named(x.dims)}",
-            "average over tokens first",
-        )
+    if isinstance(x, Pooled | StepSum):
+        mean = rules_readout.pooled(x, call.lowering.time_steps)
         head = Head(_layer_name(call, weight), weight.tensor, None if bias is None else bias.tensor)
-        return replace(
-            x, heads=(*x.heads, head), dims=(*x.dims[:-1], axis("C", out)), sizes={**x.sizes, "C": out}
-        )
+        return rules_readout.with_head(mean, head)
     x = call.value(x)
     if x.dims[-1] != x.whole("C"):
         if kinds_of(x.dims[-1:]) & {"H", "W"}:
@@ -301,9 +247,6 @@ def _subtract(call: Call, a: object, b: object, **_: object) -> object:
 
 
 RULES: Mapping[str, Rule] = {
-    "stas::spikes": _spikes,
-    "stas::rest": _rest,
-    "stas::step": _step,
     "conv2d": _conv2d,
     "conv1d": _conv1d,
     "linear": _linear,

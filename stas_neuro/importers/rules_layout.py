@@ -6,46 +6,48 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from stas_neuro.importers import recurrence
+from stas_neuro.importers import recurrence, rules_readout
 from stas_neuro.importers.axes import axis, kinds_of, named, regroup, shape_of
 from stas_neuro.importers.errors import Refused, missing
 from stas_neuro.importers.rules import Call, Rule
-from stas_neuro.importers.values import Pooled, Several, Shaped, Value
+from stas_neuro.importers.values import Pooled, Several, Shaped, StepSum, Value
 
 SLICES = "channel slices (of fused q, k and v)"
 
 
-def shaped(given: object) -> Any:
-    """Take anything that has a layout."""
+def shaped(call: Call, given: object) -> Any:
+    """Take anything that has a layout; a sum over all steps is a mean times their number."""
+    if isinstance(given, StepSum):
+        return rules_readout.pooled(given, call.lowering.time_steps)
     if not isinstance(given, Shaped):
-        raise Refused("changes the layout of a sum over steps", "take the mean over all steps first")
+        raise Refused(f"changes the layout of {type(given).__name__}", "keep what a neuron holds as it is")
     return given
 
 
 def _reshape(call: Call, x: Any, *_: object, **__: object) -> object:
-    x = shaped(x)
+    x = shaped(call, x)
     return x.laid_out(regroup(x.dims, call.shape))
 
 
 def _permute(call: Call, x: Any, order: Sequence[int]) -> object:
-    x = shaped(x)
+    x = shaped(call, x)
     return x.laid_out(tuple(x.dims[index] for index in order))
 
 
 def _transpose(call: Call, x: Any, a: int, b: int) -> object:
-    x = shaped(x)
+    x = shaped(call, x)
     dims = list(x.dims)
     dims[a], dims[b] = dims[b], dims[a]
     return x.laid_out(tuple(dims))
 
 
 def _reversed(call: Call, x: Any) -> object:
-    x = shaped(x)
+    x = shaped(call, x)
     return x.laid_out(x.dims[::-1])
 
 
 def _last_two_swapped(call: Call, x: Any) -> object:
-    x = shaped(x)
+    x = shaped(call, x)
     return x.laid_out((*x.dims[:-2], x.dims[-1], x.dims[-2]))
 
 
@@ -88,11 +90,12 @@ def _refuse_copies(x: Value, dim: object, count: int, call: Call) -> None:
 
 
 def _select(call: Call, x: Any, dimension: int, index: int) -> object:
-    return _one_of(shaped(x), dimension % len(shaped(x).dims), index)
+    x = shaped(call, x)
+    return _one_of(x, dimension % len(x.dims), index)
 
 
 def _unbind(call: Call, x: Any, dimension: int = 0) -> object:
-    x = shaped(x)
+    x = shaped(call, x)
     count = len(call.node.meta["val"])
     if kinds_of((x.dims[dimension],)) == {"C"}:
         raise missing(SLICES, Several((_without(x, dimension),) * count))
@@ -124,12 +127,13 @@ def _stack(call: Call, parts: Sequence[object], dimension: int = 0) -> object:
 
 
 def _cat(call: Call, parts: Sequence[object], dimension: int = 0) -> object:
-    first = shaped(parts[0])
+    laid = [shaped(call, part) for part in parts]
+    first = laid[0]
     dimension %= len(first.dims)
-    if any(shaped(part).dims[dimension] for part in parts):
+    if any(part.dims[dimension] for part in laid):
         raise Refused(f"joins parts of {named(first.dims)} along dimension {dimension}", "join steps only")
     kept = [index for index in range(len(first.dims)) if index != dimension]
-    dropped = [part.laid_out(tuple(part.dims[index] for index in kept)) for part in map(shaped, parts)]
+    dropped = [part.laid_out(tuple(part.dims[index] for index in kept)) for part in laid]
     return _join(call, dropped, dimension)
 
 
@@ -139,7 +143,7 @@ def _join(call: Call, parts: Sequence[object], dimension: int) -> object:
 
 
 def _slice(call: Call, x: Any, dimension: int = 0, *_: object) -> object:
-    x = shaped(x)
+    x = shaped(call, x)
     if call.shape == shape_of(x.dims):
         return x
     part = _part_of(x, dimension, call.shape[dimension])
@@ -148,7 +152,8 @@ def _slice(call: Call, x: Any, dimension: int = 0, *_: object) -> object:
 
 def _parts(call: Call, x: Any, *_: object) -> object:
     dimension = call.given["dim"]
-    parts = [_part_of(shaped(x), dimension, each.shape[dimension]) for each in call.node.meta["val"]]
+    x = shaped(call, x)
+    parts = [_part_of(x, dimension, each.shape[dimension]) for each in call.node.meta["val"]]
     raise missing(SLICES, Several(tuple(parts)))
 
 

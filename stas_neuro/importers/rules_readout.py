@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from stas_neuro.importers import recurrence
-from stas_neuro.importers.axes import kinds_of, merge, named
+from stas_neuro.importers.axes import axis, kinds_of, merge, named, size_of
 from stas_neuro.importers.errors import Refused, missing
-from stas_neuro.importers.rules import Call, Rule
-from stas_neuro.importers.values import Pooled, Value
+from stas_neuro.importers.rules import Call, Rule, refuse_unless
+from stas_neuro.importers.values import Head, Pooled, StepSum, Value
 from stas_neuro.ir import Linear, Phase, Readout
 
 ALL = frozenset("THW")
@@ -25,6 +25,8 @@ def finish(mean: Pooled, call: Call) -> Value:
     lowering = call.lowering
     if mean.tokens.form == "vector":
         raise missing("the mean over time of a vector")
+    if mean.scale != 1:
+        raise Refused(f"gives {mean.scale:g} times a mean", "divide by the number of what is summed")
     if mean.tokens.static:
         raise Refused("averages what no neuron has seen", "place a neuron before it")
     tokens = lowering.tokens(mean.tokens)
@@ -37,7 +39,7 @@ def finish(mean: Pooled, call: Call) -> Value:
             head.name,
             {"x": source},
             phase=Phase.END,
-            tensors={"weight": head.weight} | ({} if head.bias is None else {"bias": head.bias}),
+            tensors=head.tensors(),
             in_features=head.weight.shape[1],
             out_features=head.weight.shape[0],
             bias=head.bias is not None,
@@ -45,21 +47,57 @@ def finish(mean: Pooled, call: Call) -> Value:
     return Value(source=source, form="vector", dims=mean.dims, sizes=mean.sizes, at_end=True)
 
 
-def pooled(x: Value | Pooled) -> Pooled:
-    """Give a value as the mean over none of its axes."""
+def pooled(x: Value | Pooled | StepSum, steps: int) -> Pooled:
+    """Give a value as the mean over none of its axes, and a sum over all steps as a mean over time."""
     if isinstance(x, Pooled):
         return x
+    if isinstance(x, StepSum):
+        if len(x.steps) != steps:
+            raise Refused(f"takes a sum over {len(x.steps)} of {steps} steps", "sum over all steps")
+        mean = pooled(x.term, steps)
+        return replace(mean, reduced=mean.reduced | {"T"}, step=None).times(steps)
     tokens = replace(x, step=None)
     return Pooled(dims=x.dims, sizes=x.sizes, tokens=tokens, reduced=frozenset(), step=x.step)
 
 
+def with_head(mean: Pooled, head: Head) -> Pooled:
+    """Put a linear layer behind a mean."""
+    out = head.weight.shape[0]
+    refuse_unless(
+        {"H", "W"} <= mean.reduced and mean.dims[-1] == mean.whole("C"),
+        f"a linear layer takes {named(mean.dims)}",
+        "average over tokens first",
+    )
+    return replace(
+        mean,
+        heads=(*mean.heads, head.times(mean.scale, 1.0)),
+        scale=1.0,
+        dims=(*mean.dims[:-1], axis("C", out)),
+        sizes={**mean.sizes, "C": out},
+    )
+
+
+def summed(call: Call, x: Value | Pooled, dims: Sequence[int], keepdim: bool) -> Pooled:
+    """Sum over tokens or time."""
+    over = {index % len(x.dims) for index in dims}
+    count = size_of(tuple(piece for index in over for piece in x.dims[index]))
+    return _averaged(call, x, over, keepdim).times(count)
+
+
+def averageable(call: Call, x: object) -> Value | Pooled:
+    """Take a value, a mean, or a sum over steps."""
+    if isinstance(x, Pooled | StepSum):
+        return pooled(x, call.lowering.time_steps)
+    return call.value(x)
+
+
 def _mean(call: Call, x: object, dims: Sequence[int] = (), keepdim: bool = False, **_: object) -> object:
-    x = x if isinstance(x, Pooled) else call.value(x)
+    x = averageable(call, x)
     averaged = {index % len(x.dims) for index in dims or range(len(x.dims))}
-    return _averaged(x, averaged, keepdim)
+    return _averaged(call, x, averaged, keepdim)
 
 
-def _averaged(x: Value | Pooled, averaged: set[int], keepdim: bool) -> Pooled:
+def _averaged(call: Call, x: Value | Pooled, averaged: set[int], keepdim: bool) -> Pooled:
     over = kinds_of(x.dims[index] for index in averaged)
     pieces = [piece for index in sorted(averaged) for piece in merge(x.dims[index])]
     known = recurrence.has_time(x)
@@ -70,7 +108,7 @@ def _averaged(x: Value | Pooled, averaged: set[int], keepdim: bool) -> Pooled:
             f"averages {named(tuple(x.dims[d] for d in sorted(averaged)))} of {named(x.dims)}",
             "average over all tokens, or over time",
         )
-    whole = pooled(x)
+    whole = pooled(x, call.lowering.time_steps)
     spatial = {kind for kind in "HW" if x.sizes[kind] == 1} | over  # an axis of size 1 has no piece
     kept = tuple(
         () if index in averaged else dim
@@ -84,14 +122,14 @@ def _adaptive_avg_pool2d(call: Call, x: object, size: Sequence[int]) -> object:
     x = call.value(x)
     if tuple(size) != (1, 1):
         raise missing("average pooling")
-    return _averaged(x, {len(x.dims) - 2, len(x.dims) - 1}, keepdim=True)
+    return _averaged(call, x, {len(x.dims) - 2, len(x.dims) - 1}, keepdim=True)
 
 
 def _avg_pool2d(call: Call, x: object, kernel: Sequence[int], *_: object, **__: object) -> object:
     x = call.value(x)
     if tuple(call.shape[-2:]) != (1, 1) or [x.sizes["H"], x.sizes["W"]] != list(kernel) * (2 // len(kernel)):
         raise missing("average pooling")
-    return _averaged(x, {len(x.dims) - 2, len(x.dims) - 1}, keepdim=True)
+    return _averaged(call, x, {len(x.dims) - 2, len(x.dims) - 1}, keepdim=True)
 
 
 RULES: Mapping[str, Rule] = {

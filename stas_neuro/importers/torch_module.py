@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from stas_neuro.errors import InputError
 from stas_neuro.importers import verify
-from stas_neuro.importers.base import Imported, ImportOptions
+from stas_neuro.importers.base import Imported, ImportOptions, is_factory
 from stas_neuro.importers.blocks import arrange
 from stas_neuro.importers.errors import CannotImport
-from stas_neuro.importers.factory import is_factory, make_module
+from stas_neuro.importers.factory import make_module
 from stas_neuro.importers.lower import Lowering
 from stas_neuro.importers.neurons import FoundNeuron, find_neurons
 from stas_neuro.importers.recurrence import steps_of

@@ -95,23 +95,58 @@ class Coincidences(Shaped):
     step: int | None = None
 
 
+def _one(factor: float) -> float:
+    """Give 1 where a factor is 1 but for rounding: of T terms, each times 1/T."""
+    return 1.0 if abs(factor - 1) < 1e-12 else factor
+
+
+def _scaled(tensor: Tensor, factor: float) -> Tensor:
+    return tensor if factor == 1 else tensor * factor
+
+
 @dataclass(frozen=True)
 class Head:
-    """A linear layer on what is averaged."""
+    """A linear layer on what is averaged, and what its weights and its bias are multiplied by."""
 
     name: str
     weight: Tensor
     bias: Tensor | None
+    weight_factor: float = 1.0
+    bias_factor: float = 1.0
+
+    def times(self, weights: float, bias: float) -> Head:
+        """Multiply weights and bias."""
+        return replace(
+            self,
+            weight_factor=_one(self.weight_factor * weights),
+            bias_factor=_one(self.bias_factor * bias),
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Give weights and bias."""
+        weight = {"weight": _scaled(self.weight, self.weight_factor)}
+        return weight if self.bias is None else weight | {"bias": _scaled(self.bias, self.bias_factor)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pooled(Shaped):
-    """The mean of `tokens` over some of T, H, W, and linear layers on it, which may come before a mean."""
+    """The mean of `tokens` over some of T, H, W, and linear layers on it, which may come before a mean.
+
+    A sum is a mean times the number of its terms, `scale`; a linear layer takes it into its weights.
+    """
 
     tokens: Value
     reduced: frozenset[str]
     heads: tuple[Head, ...] = ()
+    scale: float = 1.0
     step: int | None = None
+
+    def times(self, factor: float) -> Pooled:
+        """Multiply it; what its last linear layer gives is multiplied in that layer."""
+        if not self.heads:
+            return replace(self, scale=_one(self.scale * factor))
+        *before, last = self.heads
+        return replace(self, heads=(*before, last.times(factor, factor)))
 
 
 @dataclass(frozen=True)

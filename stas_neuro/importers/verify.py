@@ -33,17 +33,21 @@ class Agreement:
         What was compared: images, layers of neurons, and values that are 0 or 1. All are equal.
     logits : float
         Largest difference of logits.
+    silent : tuple of str
+        Layers in which no neuron fires: the example says nothing of what is behind them.
     """
 
     images: int
     neurons: int
     spikes: int
     logits: float
+    silent: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return (
             f"equal to the module in float64 on {self.images} images: all {self.spikes} values of "
-            f"{self.neurons} layers of neurons, logits within {self.logits:.1g}"
+            f"{self.neurons} layer{'s' * (self.neurons > 1)} of neurons, logits within {self.logits:.1g}"
+            + (f"; no neuron fires in {', '.join(self.silent)}" if self.silent else "")
         )
 
 
@@ -85,7 +89,8 @@ def compare(
     if worst > TOLERANCE * max(1.0, float(np.abs(logits).max())):
         what = f"logits differ from those of the module by {worst:g}, spikes do not"
         raise ImportDiffers(what, "check the module's head, and report the module")
-    return Agreement(len(images), len(spikes), compared, worst)
+    silent = [found[index].path for index in spikes if not any(each.any() for each in own[found[index].path])]
+    return Agreement(len(images), len(spikes), compared, worst, tuple(silent))
 
 
 def run_module(

@@ -85,6 +85,14 @@ def _head_in_each_step(net: Network, x: Tensor) -> Tensor:
     return net.head(x.flatten(3).mean(-1)).mean(0)
 
 
+def _sums(net: Network, x: Tensor) -> Tensor:
+    return net.head(x.sum((3, 4)) / 16).sum(0) * 0.5
+
+
+def _sum_into_head(net: Network, x: Tensor) -> Tensor:
+    return net.head(x.sum((0, 3, 4)))
+
+
 def _adaptive_pool(net: Network, x: Tensor) -> Tensor:
     pooled = nn.functional.adaptive_avg_pool2d(x.flatten(0, 1), 1).flatten(1)
     return net.head(pooled.unflatten(0, x.shape[:2]).mean(0))
@@ -119,6 +127,13 @@ def _turned_values(net: Network, x: Tensor) -> Tensor:
     return net.head(y.mean((0, 2)))
 
 
+def _einsums(net: Network, x: Tensor) -> Tensor:
+    q, k, v = (each.unflatten(-1, (2, -1)) for each in net.qkv(x))
+    scores = torch.einsum("tbnhd,tbmhd->tbhnm", q, k)
+    y = net.neurons[4](torch.einsum("tbhnm,tbmhd->tbnhd", scores, v).flatten(3))
+    return net.head(y.mean((0, 2)))
+
+
 def _one_head_in_batches(net: Network, x: Tensor) -> Tensor:
     q, k, v = (each.flatten(0, 1) for each in net.qkv(x))
     y = torch.bmm(torch.bmm(q, k.transpose(1, 2)), v).unflatten(0, x.shape[:2])
@@ -147,8 +162,9 @@ def _steps_apart(net: Network, x: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     "middle",
     [
-        _map, _time_first, _head_in_each_step, _adaptive_pool, _layers, _scores_first, _values_first,
-        _turned_scores, _turned_values, _one_head_in_batches, _columns, _point_on_tokens, _steps_apart,
+        _map, _time_first, _head_in_each_step, _sums, _sum_into_head, _adaptive_pool, _layers,
+        _scores_first, _values_first, _turned_scores, _turned_values, _einsums, _one_head_in_batches,
+        _columns, _point_on_tokens, _steps_apart,
     ],
 )  # fmt: skip
 def test_a_module_and_its_graph_compute_the_same(middle: Callable[[Network, Tensor], Tensor]) -> None:
@@ -227,13 +243,35 @@ def test_a_loop_over_time_is_rolled_up(kind: str, frames: bool) -> None:
 def test_a_loop_that_carries_more_than_membranes_over_is_refused() -> None:
     class Recurrent(Loop):
         def forward(self, x: Tensor) -> Tensor:
-            y = self.first(self.conv(x))
+            outputs = [self.first(self.conv(x))]
             for _ in range(self.steps - 1):
-                y = self.first(self.conv(x)) + y
-            return self.head(y.mean((2, 3)))
+                outputs.append(self.first(self.conv(x) + outputs[-1]))
+            return self.head(torch.stack(outputs).mean((0, 3, 4)))
 
-    with pytest.raises(CannotImport, match=r"layout of a sum over steps|takes a sum over some steps"):
+    with pytest.raises(CannotImport, match="step 2 of the neuron takes a value of step 1; use in each step"):
         stas_neuro.open_model(Recurrent("kept").eval(), example=IMAGES)
+
+
+def test_a_sum_of_spikes_over_steps_reaches_the_head() -> None:
+    class Counted(Loop):
+        def forward(self, x: Tensor) -> Tensor:
+            count = sum(self.first(self.conv(x)) for _ in range(self.steps))
+            return self.head(count.flatten(2).mean(-1) / self.steps)
+
+    assert isinstance(stas_neuro.open_model(Counted("kept").eval(), example=IMAGES), Graph)
+
+
+def test_a_sum_over_steps_is_a_mean_with_larger_weights() -> None:
+    class Summed(Loop):
+        def forward(self, x: Tensor) -> Tensor:
+            return sum(self.head(self.first(self.conv(x)).mean((2, 3))) for _ in range(self.steps))
+
+    network = Summed("kept").eval()
+    graph = stas_neuro.open_model(network, example=IMAGES)
+    assert isinstance(graph, Graph)
+    for param in ("weight", "bias"):
+        own = getattr(network.head, param).detach().numpy() * 4
+        np.testing.assert_array_equal(graph.tensor("head", param), own)
 
 
 def test_a_mean_over_some_of_the_steps_is_refused() -> None:
@@ -242,7 +280,7 @@ def test_a_mean_over_some_of_the_steps_is_refused() -> None:
             outputs = [self.head(self.first(self.conv(x)).mean((2, 3))) for _ in range(self.steps)]
             return sum(outputs[1:]) / 3
 
-    with pytest.raises(CannotImport, match=r"multiplies a sum over 3 of 4 steps by 0.333333; take the mean"):
+    with pytest.raises(CannotImport, match="takes a sum over 3 of 4 steps; sum over all steps"):
         stas_neuro.open_model(Late("kept").eval(), example=IMAGES)
 
 

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 import stas_neuro
 from stas_neuro.errors import InputError
+from stas_neuro.importers import ImportOptions
 from stas_neuro.importers.errors import CannotImport, ImportDiffers
 from stas_neuro.importers.neuron import Neuron
 from stas_neuro.ir import LIF, Graph
+from stas_neuro.opening import open_source
 
 IMAGES = torch.from_numpy(np.random.default_rng(0).normal(size=(3, 2, 6, 6)) * 3)
 
@@ -169,3 +171,11 @@ def test_what_is_given_beside_a_module_is_checked_first() -> None:
         with pytest.raises(InputError, match=reason):
             stas_neuro.open_model(network, **options)
         network.eval()
+
+
+def test_layers_that_never_fire_on_the_example_are_named() -> None:
+    network = OneLayer(foreign.MultiStepLIFNode(v_threshold=1e6)).eval()
+    opened = open_source(network, ImportOptions(example=IMAGES.float()))
+    (note,) = opened.notes
+    assert note.startswith("equal to the module in float64 on 3 images: all 960 values of 1 layer of neurons")
+    assert note.endswith("; no neuron fires in neuron")

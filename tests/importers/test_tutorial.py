@@ -12,6 +12,7 @@ import torch
 from support.cli_support import fine
 
 import stas_neuro
+from stas_neuro.errors import InputError
 from stas_neuro.ir import Graph
 
 ROOT = Path(__file__).parents[2]
@@ -63,3 +64,7 @@ def test_the_tutorials_network_compiles_on_the_command_line(tmp_path: Path) -> N
     imported = stas_neuro.open_model(network, example=images, neurons=NEURONS, classes=tuple(classes))
     assert isinstance(imported, Graph)
     assert stas_neuro.compile(imported).graph == bundle.graph
+    left_out = stas_neuro.verify(bundle, np.zeros((1, 1, 8, 8), np.uint8)).left_out
+    assert left_out["torch"] == f"the bundle was compiled from {NETWORK}:make, no checkpoint"
+    with pytest.raises(InputError, match=r"small_transformer\.py:make, whose code is not run again"):
+        stas_neuro.replay(bundle)
