@@ -198,6 +198,7 @@ RULES: Mapping[str, Rule] = {
             "_to_copy",
             "type_as",
             "positive",
+            "_assert_tensor_metadata",
         ),
         _same,
     ),

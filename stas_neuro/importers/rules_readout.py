@@ -118,17 +118,24 @@ def _averaged(call: Call, x: Value | Pooled, averaged: set[int], keepdim: bool) 
     return replace(whole, dims=kept, reduced=whole.reduced | spatial)
 
 
+def _smaller(call: Call, x: Value) -> Value:
+    """Give what pooling would give, so that what follows is checked."""
+    height, width = call.shape[-2:]
+    dims = (*x.dims[:-2], axis("H", height), axis("W", width))
+    return replace(x, dims=dims, sizes={**x.sizes, "H": height, "W": width}, spikes=False)
+
+
 def _adaptive_avg_pool2d(call: Call, x: object, size: Sequence[int]) -> object:
     x = call.value(x)
     if tuple(size) != (1, 1):
-        raise missing("average pooling")
+        raise missing("average pooling", _smaller(call, x))
     return _averaged(call, x, {len(x.dims) - 2, len(x.dims) - 1}, keepdim=True)
 
 
 def _avg_pool2d(call: Call, x: object, kernel: Sequence[int], *_: object, **__: object) -> object:
     x = call.value(x)
     if tuple(call.shape[-2:]) != (1, 1) or [x.sizes["H"], x.sizes["W"]] != list(kernel) * (2 // len(kernel)):
-        raise missing("average pooling")
+        raise missing("average pooling", _smaller(call, x))
     return _averaged(call, x, {len(x.dims) - 2, len(x.dims) - 1}, keepdim=True)
 
 

@@ -77,6 +77,12 @@ def _map(net: Network, x: Tensor) -> Tensor:
     return net.head(x.mean((3, 4)).mean(0))
 
 
+def _conversions(net: Network, x: Tensor) -> Tensor:
+    return net.head(
+        nn.functional.avg_pool2d(x.float().double().flatten(0, 1), 4).view(STEPS, -1, WIDTH).mean(0)
+    )
+
+
 def _time_first(net: Network, x: Tensor) -> Tensor:
     return net.head(x.mean(0).mean((2, 3)))
 
@@ -162,7 +168,7 @@ def _steps_apart(net: Network, x: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     "middle",
     [
-        _map, _time_first, _head_in_each_step, _sums, _sum_into_head, _adaptive_pool, _layers,
+        _map, _conversions, _time_first, _head_in_each_step, _sums, _sum_into_head, _adaptive_pool, _layers,
         _scores_first, _values_first, _turned_scores, _turned_values, _einsums, _one_head_in_batches,
         _columns, _point_on_tokens, _steps_apart,
     ],
@@ -325,6 +331,10 @@ REFUSALS: dict[str, tuple[Callable[[Network, Tensor], Any], list[str]]] = {
     "token mean in a neuron": (
         lambda net, x: net.head(net.neurons[1](x.mean((3, 4))).mean(0)),
         ["needs the mean over tokens in each step, before a neuron"],
+    ),
+    "average pooling": (
+        lambda net, x: _map(net, net.each(nn.AvgPool2d(2), x) - 1),
+        ["needs average pooling", "needs a difference"],
     ),
     "dropout": (
         lambda net, x: _map(net, nn.functional.dropout(x, 0.5, training=True)),
