@@ -27,6 +27,7 @@ from stas_neuro.ir import (
     Integrate,
     LateHaltAccumulate,
     Linear,
+    Map,
     MaskedColumnSum,
     Node,
     Output,
@@ -163,6 +164,9 @@ _CLAIMS: Mapping[type[Node], Mapping[str, Claim]] = per_op(
         },
         Tokens: {
             "": Claim("wiring", "tokens are neurons in another order", ()),
+        },
+        Map: {
+            "": Claim("wiring", "a map is neurons in another order", ()),
         },
         Add: {
             "": Claim(

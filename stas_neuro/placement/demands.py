@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from stas_neuro.activity import layers_of
 from stas_neuro.chips import Profile
 from stas_neuro.errors import InputError
-from stas_neuro.ir import FixedSynaptic, Graph, Node, Stage
+from stas_neuro.ir import FixedSynaptic, Graph, Node, Stage, block_of
 from stas_neuro.mapping.neurons import neuron_layers, placed_with
 
 DEFAULT_BITS = 8
@@ -73,6 +74,20 @@ def demands_of(graph: Graph, bits: int = DEFAULT_BITS) -> tuple[LayerDemand, ...
         _owner(graph, graph.node(name), stages[name], extent, members[name], bits)
         for name, extent in neuron_layers(graph).items()
     )
+
+
+def tokens_by_block(graph: Graph) -> dict[str, int]:
+    """Return the number of tokens of each block, by scope: that of halting, or of most of its layers."""
+    found: dict[str, Counter[int]] = {}
+    for name, (positions, _) in neuron_layers(graph).items():
+        scope = graph.node(name).scope
+        if block_of(scope) is not None:
+            found.setdefault(scope, Counter())[positions] += 1
+    if graph.accumulators:
+        return dict.fromkeys(found, graph.tokens)
+    return {
+        scope: max(layers, key=lambda tokens: (layers[tokens], tokens)) for scope, layers in found.items()
+    }
 
 
 def weight_bits(graph: Graph, bits: int, profile: Profile) -> int:

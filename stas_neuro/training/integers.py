@@ -35,6 +35,7 @@ from stas_neuro.ir import (
     FixedSynaptic,
     Gate,
     Graph,
+    Map,
     Node,
     Phase,
     Shape,
@@ -308,6 +309,9 @@ class _Pass:
     def _tokens(self, node: Tokens, inputs: Inputs) -> State:
         return {"y": inputs["x"].flatten(2).transpose(1, 2)}
 
+    def _map(self, node: Map, inputs: Inputs) -> State:
+        return {"y": inputs["x"].transpose(1, 2).unflatten(2, (node.height, node.width))}
+
     def _add(self, node: FixedAdd, inputs: Inputs) -> State:
         return {"y": node.a_weight * inputs["a"] + node.b_weight * inputs["b"]}
 
@@ -419,6 +423,7 @@ _OPERATORS: Mapping[type[Node], Callable[[Any, Any, Inputs], State]] = per_op(
         SpikeMaxPool: _Pass._pool,
         FixedIntegrate: _Pass._integrate,
         Tokens: _Pass._tokens,
+        Map: _Pass._map,
         FixedAdd: _Pass._add,
         FixedSpikeMatMul: _Pass._attention,
         FixedMaskedColumnSum: _Pass._columns,

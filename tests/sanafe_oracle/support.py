@@ -12,6 +12,7 @@ from stas_neuro.ir import (
     FixedLIF,
     FixedSynaptic,
     Graph,
+    Map,
     Node,
     Phase,
     Stage,
@@ -101,4 +102,4 @@ def _reason(graph: Graph, node: Node) -> str | None:
 def origin_of(graph: Graph, node: Node, port: str) -> Node:
     """What sends the values that a node takes: a node between that only numbers them anew is passed."""
     source = graph.node(graph.inputs(node)[port].src)
-    return origin_of(graph, source, "x") if isinstance(source, Tokens) else source
+    return origin_of(graph, source, "x") if isinstance(source, Map | Tokens) else source

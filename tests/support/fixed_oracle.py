@@ -236,6 +236,12 @@ class _Oracle:
     def tokens(self, node: Any, x: Array) -> Array:
         return np.array([x[:, row, column] for row, column in np.ndindex(x.shape[1:])])
 
+    def map(self, node: Any, x: Array) -> Array:
+        y = np.zeros((x.shape[1], node.height, node.width), np.int64)
+        for row, column in np.ndindex(y.shape[1:]):
+            y[:, row, column] = x[row * node.width + column]
+        return y
+
     def add(self, node: Any, a: Array, b: Array) -> Array:
         return node.a_weight * a + node.b_weight * b
 

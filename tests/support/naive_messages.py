@@ -20,6 +20,7 @@ from stas_neuro.ir import (
     Input,
     Integrate,
     Linear,
+    Map,
     MaskedColumnSum,
     Node,
     Output,
@@ -230,6 +231,8 @@ def _spread(graph: Graph, node: Node, port: str, mark: Any) -> Any:
             return mark @ np.ones((node.in_features, node.out_features))
         case Tokens():
             return mark.reshape(len(mark), -1).T
+        case Map():
+            return mark.T.reshape(-1, node.height, node.width)
         case SpikeMatMul():
             given = {name: mark if name == port else np.ones_like(mark) for name in "qkv"}
             q, k, v = (given[name].reshape(len(mark), node.heads, -1).swapaxes(0, 1) for name in "qkv")

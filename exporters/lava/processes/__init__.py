@@ -45,9 +45,11 @@ from stas_neuro.exporters.lava.processes.readout import PyReadoutModelFixed, PyR
 from stas_neuro.exporters.lava.processes.shaping import (
     Add,
     Gate,
+    Map,
     PyAddModelFixed,
     PyAddModelFloat,
     PyGateModel,
+    PyMapModel,
     PyTokensModel,
     Tokens,
 )
@@ -71,6 +73,7 @@ _FORMS = ir.per_op(
         ir.SpikeMaxPool: (SpikeMaxPool, PySpikeMaxPoolModel, PySpikeMaxPoolModel),
         ir.Integrate: (Integrate, PyIntegrateModelFloat, PyIntegrateModelFixed),
         ir.Tokens: (Tokens, PyTokensModel, PyTokensModel),
+        ir.Map: (Map, PyMapModel, PyMapModel),
         ir.Add: (Add, PyAddModelFloat, PyAddModelFixed),
         ir.SpikeMatMul: (SpikeMatMul, PySpikeMatMulModelFloat, PySpikeMatMulModelFixed),
         ir.MaskedColumnSum: (MaskedColumnSum, PyMaskedColumnSumModelFloat, PyMaskedColumnSumModelFixed),

@@ -23,6 +23,20 @@ class PyTokensModel(NodeModel):
         return np.ascontiguousarray(x.reshape(x.shape[0], -1).T)
 
 
+class Map(NodeProcess):
+    """Tokens to map: x (H*W, D), row-major, to y (D, H, W)."""
+
+
+@implements(proc=Map, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt", "fixed_pt")
+class PyMapModel(NodeModel):
+    """One transposed copy."""
+
+    def _compute(self, x: Array) -> Array:
+        return np.ascontiguousarray(x.T).reshape(self.outlets["y"])
+
+
 class Add(NodeProcess):
     """y = a + b. Fixed: y = a_weight * a + b_weight * b."""
 

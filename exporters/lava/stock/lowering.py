@@ -15,6 +15,7 @@ from stas_neuro.ir import (
     Gate,
     Graph,
     Input,
+    Map,
     Node,
     Phase,
     Problems,
@@ -191,6 +192,11 @@ class Lowering:
         """Name the same neurons in another order."""
         x = self.value(node, "x")
         self.keep(node, Signal(x.group, x.index.reshape(len(x.index), -1).T))
+
+    def map(self, node: Map) -> None:
+        """Name the same neurons in another order."""
+        x = self.value(node, "x")
+        self.keep(node, Signal(x.group, x.index.T.reshape(self.shape(node))))
 
     def add(self, node: FixedAdd) -> None:
         """Make neurons that send the sum."""

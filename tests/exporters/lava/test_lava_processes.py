@@ -171,6 +171,8 @@ def test_tokens_add_and_gates() -> None:
     out, _ = stepped("Tokens", {"x": x}, {"y": (10, 3)})
     for step, c, i, j in np.ndindex(x.shape[1:]):
         assert out["y"][0, step, i * 5 + j, c] == x[0, step, c, i, j]
+    back, _ = stepped("Map", {"x": out["y"]}, {"y": (3, 2, 5)}, params={"height": 2, "width": 5})
+    np.testing.assert_array_equal(back["y"], x)
     out, _ = stepped("Add", {"a": x, "b": other}, {"y": (3, 2, 5)})
     np.testing.assert_array_equal(out["y"], x + other)
     tokens, mask, channels = spikes(2, 1, 2, 4, 3), spikes(3, 1, 2, 4), spikes(4, 1, 2, 3)
