@@ -34,6 +34,7 @@ from stas_neuro.ir import (
     Readout,
     SpikeMatMul,
     SpikeMaxPool,
+    TokenMean,
     Tokens,
     op_of,
     per_op,
@@ -167,6 +168,14 @@ _CLAIMS: Mapping[type[Node], Mapping[str, Claim]] = per_op(
         },
         Map: {
             "": Claim("wiring", "a map is neurons in another order", ()),
+        },
+        TokenMean: {
+            "": Claim(
+                "neurocore",
+                "stock Sparse onto the neurons behind it, which add up what all tokens bring; 1/N is in "
+                "weights or thresholds",
+                ("motifs", "lif"),
+            ),
         },
         Add: {
             "": Claim(

@@ -116,7 +116,9 @@ def _owner(
     for node in members:
         entering = {port: graph.source_type(edge).shape for port, edge in graph.inputs(node).items()}
         memory = node.memory(entering, graph.types[node.name, node.OUTPUTS[0]].shape, bits)
-        synapses += memory.synapse_bits
+        of_outputs = np.asarray(memory.synapse_bits)
+        # Neurons with one position for all have the synapses of each.
+        synapses += of_outputs if of_outputs.size in (1, positions) else of_outputs.sum()
         for name in demand:
             demand[name] += getattr(memory, name)
     return LayerDemand(

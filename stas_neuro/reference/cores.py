@@ -44,8 +44,9 @@ def _parts(graph: Graph, mapping: Mapping | None, name: str) -> Iterator[RecordR
     if mapping is None or node.off_core:
         yield RecordRow(name, shape, None, (0, shape[1]))
         return
-    for piece in mapping.of_layer(placed_with(graph, node) or name):
-        everywhere = len(piece.positions) == shape[0]
+    home = placed_with(graph, node) or name
+    for piece in mapping.of_layer(home):
+        everywhere = len(piece.positions) == extent(graph, graph.node(home))[0]
         positions = None if everywhere else np.array(piece.positions)
         yield RecordRow(f"{name}@{piece.core}", shape, positions, piece.features)
 

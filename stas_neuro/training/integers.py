@@ -33,6 +33,7 @@ from stas_neuro.ir import (
     FixedReadout,
     FixedSpikeMatMul,
     FixedSynaptic,
+    FixedTokenMean,
     Gate,
     Graph,
     Map,
@@ -312,6 +313,9 @@ class _Pass:
     def _map(self, node: Map, inputs: Inputs) -> State:
         return {"y": inputs["x"].transpose(1, 2).unflatten(2, (node.height, node.width))}
 
+    def _token_mean(self, node: FixedTokenMean, inputs: Inputs) -> State:
+        return {"y": inputs["x"].sum(1, keepdim=True)}
+
     def _add(self, node: FixedAdd, inputs: Inputs) -> State:
         return {"y": node.a_weight * inputs["a"] + node.b_weight * inputs["b"]}
 
@@ -424,6 +428,7 @@ _OPERATORS: Mapping[type[Node], Callable[[Any, Any, Inputs], State]] = per_op(
         FixedIntegrate: _Pass._integrate,
         Tokens: _Pass._tokens,
         Map: _Pass._map,
+        FixedTokenMean: _Pass._token_mean,
         FixedAdd: _Pass._add,
         FixedSpikeMatMul: _Pass._attention,
         FixedMaskedColumnSum: _Pass._columns,

@@ -7,15 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from stas_neuro.ir import Array, Map, Node, Phase, Tokens
-from stas_neuro.reference.ops import OPERATORS
+from stas_neuro.ir import Array, FixedTokenMean, Map, Node, Phase, TokenMean, Tokens
+from stas_neuro.reference.ops import FIXED_OPERATORS, OPERATORS
 from stas_neuro.reference.ops.base import NodeContext
 
 AT: dict[str, Any] = {"name": "n", "phase": Phase.STEP, "scope": "s"}
 
 
 def compute(node: Node, inputs: Mapping[str, Array]) -> Array:
-    return OPERATORS[type(node)](node, inputs, NodeContext({}, steps=1, skip=True))["y"]
+    return {**OPERATORS, **FIXED_OPERATORS}[type(node)](node, inputs, NodeContext({}, steps=1, skip=True))[
+        "y"
+    ]
 
 
 def test_a_map_is_tokens_row_by_row() -> None:
@@ -25,3 +27,10 @@ def test_a_map_is_tokens_row_by_row() -> None:
     for image, channel, row, column in np.ndindex(y.shape):
         assert y[image, channel, row, column] == x[image, row * 3 + column, channel]
     np.testing.assert_array_equal(compute(Tokens(**AT), {"x": y}), x)
+
+
+def test_a_mean_over_tokens_is_their_sum_in_integers() -> None:
+    x = np.random.default_rng(0).integers(-9, 9, (2, 5, 3)).astype(float)
+    total = np.array([[[sum(x[image, :, channel]) for channel in range(3)]] for image in range(2)])
+    np.testing.assert_allclose(compute(TokenMean(**AT), {"x": x}), total / 5, rtol=1e-15)
+    np.testing.assert_array_equal(compute(FixedTokenMean(**AT), {"x": x}), total)

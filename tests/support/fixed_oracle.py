@@ -242,6 +242,9 @@ class _Oracle:
             y[:, row, column] = x[row * node.width + column]
         return y
 
+    def tokenmean(self, node: Any, x: Array) -> Array:
+        return np.array([[sum(int(value) for value in x[:, channel]) for channel in range(x.shape[1])]])
+
     def add(self, node: Any, a: Array, b: Array) -> Array:
         return node.a_weight * a + node.b_weight * b
 

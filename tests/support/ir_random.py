@@ -34,11 +34,13 @@ from stas_neuro.ir import (
     SpikeMatMul,
     SpikeMaxPool,
     Stage,
+    TokenMean,
     Tokens,
 )
 
 HALTING = ("off", *POLICIES)
 READOUTS = ("mean-field", "last-state", "rate")
+HEADS = ("tokens", "mean", "mean-first")
 STEMS = (
     "one-step",
     "sps",
@@ -83,6 +85,8 @@ class Recipe:
     pool: bool = True
     shrink: bool = False
     """Tokens become a map and then fewer tokens: before the last of several blocks, or before all."""
+    head: str = "tokens"
+    """What the readout reads where none halts: tokens, or spikes of a layer after or before their mean."""
     heads: int = 2
     head_dim: int = 3
     classes: int = 3
@@ -106,6 +110,7 @@ def recipes(draw: st.DrawFn, **fixed: Any) -> Recipe:
         "halting": st.sampled_from(HALTING),
         "readout": st.sampled_from(READOUTS),
         "stem": st.sampled_from(STEMS),
+        "head": st.sampled_from(HEADS),
         "form": st.sampled_from(("Q(K^TV)", "(QK^T)V")),
         "fire": st.sampled_from((">", ">=")),
         "time_steps": st.integers(1, 4),
@@ -157,6 +162,8 @@ def build(recipe: Recipe) -> Graph:
         z = _block(draft, block, z)
         states.append(z)
         _halt(draft, block, z)
+    if recipe.head != "tokens" and recipe.halting == "off":
+        states.append(_mean(draft, states.pop()))
     _head(draft, states)
     return Graph(
         stage=Stage.TRACED if recipe.norm else Stage.FOLDED,
@@ -367,6 +374,23 @@ def _halt(draft: _Draft, block: int, z: Value) -> None:
     total = _mask(recipe, block, "total", "total")
     if total is not None:
         draft.edges.append(dataclasses.replace(total, dst=node.name))
+
+
+def _mean(draft: _Draft, x: Value) -> Value:
+    """Take the mean over tokens of what a layer takes, or of what it makes."""
+    recipe = draft.recipe
+    where: dict[str, Any] = {"phase": Phase.STEP, "scope": "head"}
+    if recipe.membrane and recipe.head == "mean":
+        return draft.lif("neck.lif", draft.add(TokenMean(name="neck.mean", **where), x=x), **where)
+    if recipe.membrane:
+        x = draft.lif("neck.in_lif", x, **where)
+    if recipe.head == "mean-first":
+        x = draft.add(TokenMean(name="neck.mean", **where), x=x)
+    node = Linear(name="neck.fc", **where, in_features=recipe.dim, out_features=recipe.dim, bias=recipe.bias)
+    x = draft.norm("neck.bn", draft.add(node, x=x), recipe.dim, **where)
+    if recipe.head == "mean":
+        x = draft.add(TokenMean(name="neck.mean", **where), x=x)
+    return draft.lif("neck.lif", x, **where)
 
 
 def _head(draft: _Draft, states: list[Value]) -> None:

@@ -28,6 +28,7 @@ from stas_neuro.ir import (
     Readout,
     SpikeMatMul,
     SpikeMaxPool,
+    TokenMean,
     Tokens,
 )
 from stas_neuro.mapping import CoreLocation, Mapping, Piece, neuron_layers
@@ -229,10 +230,8 @@ def _spread(graph: Graph, node: Node, port: str, mark: Any) -> Any:
             return out
         case Linear():
             return mark @ np.ones((node.in_features, node.out_features))
-        case Tokens():
-            return mark.reshape(len(mark), -1).T
-        case Map():
-            return mark.T.reshape(-1, node.height, node.width)
+        case Map() | TokenMean() | Tokens():
+            return _rearranged(node, mark)
         case SpikeMatMul():
             given = {name: mark if name == port else np.ones_like(mark) for name in "qkv"}
             q, k, v = (given[name].reshape(len(mark), node.heads, -1).swapaxes(0, 1) for name in "qkv")
@@ -251,3 +250,13 @@ def _spread(graph: Graph, node: Node, port: str, mark: Any) -> Any:
             return mark
         case _:
             raise TypeError(f"{type(node).__name__} needs a case here")
+
+
+def _rearranged(node: Map | TokenMean | Tokens, mark: Any) -> Any:
+    match node:
+        case Tokens():
+            return mark.reshape(len(mark), -1).T
+        case Map():
+            return mark.T.reshape(-1, node.height, node.width)
+        case TokenMean():
+            return mark.sum(axis=0, keepdims=True)

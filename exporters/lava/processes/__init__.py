@@ -50,7 +50,10 @@ from stas_neuro.exporters.lava.processes.shaping import (
     PyAddModelFloat,
     PyGateModel,
     PyMapModel,
+    PyTokenMeanModelFixed,
+    PyTokenMeanModelFloat,
     PyTokensModel,
+    TokenMean,
     Tokens,
 )
 from stas_neuro.exporters.lava.processes.sources import Input, Output, PyInputModel, PyOutputModel
@@ -74,6 +77,7 @@ _FORMS = ir.per_op(
         ir.Integrate: (Integrate, PyIntegrateModelFloat, PyIntegrateModelFixed),
         ir.Tokens: (Tokens, PyTokensModel, PyTokensModel),
         ir.Map: (Map, PyMapModel, PyMapModel),
+        ir.TokenMean: (TokenMean, PyTokenMeanModelFloat, PyTokenMeanModelFixed),
         ir.Add: (Add, PyAddModelFloat, PyAddModelFixed),
         ir.SpikeMatMul: (SpikeMatMul, PySpikeMatMulModelFloat, PySpikeMatMulModelFixed),
         ir.MaskedColumnSum: (MaskedColumnSum, PyMaskedColumnSumModelFloat, PyMaskedColumnSumModelFixed),

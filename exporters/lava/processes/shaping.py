@@ -37,6 +37,32 @@ class PyMapModel(NodeModel):
         return np.ascontiguousarray(x.T).reshape(self.outlets["y"])
 
 
+class TokenMean(NodeProcess):
+    """Mean over tokens: x (N, D) to y (1, D). Fixed: their sum."""
+
+
+@implements(proc=TokenMean, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class PyTokenMeanModelFloat(NodeModel):
+    """Divides the sum."""
+
+    def _compute(self, x: Array) -> Array:
+        y: Array = x.mean(axis=0, keepdims=True)
+        return y
+
+
+@implements(proc=TokenMean, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PyTokenMeanModelFixed(NodeModel):
+    """Adds up, as neurons do with what arrives."""
+
+    def _compute(self, x: Array) -> Array:
+        y: Array = x.sum(axis=0, keepdims=True, dtype=self.dtype)
+        return y
+
+
 class Add(NodeProcess):
     """y = a + b. Fixed: y = a_weight * a + b_weight * b."""
 

@@ -12,6 +12,7 @@ from stas_neuro.ir import (
     FixedAdd,
     FixedHaltAccumulate,
     FixedLIF,
+    FixedTokenMean,
     Gate,
     Graph,
     Input,
@@ -197,6 +198,14 @@ class Lowering:
         """Name the same neurons in another order."""
         x = self.value(node, "x")
         self.keep(node, Signal(x.group, x.index.T.reshape(self.shape(node))))
+
+    def token_mean(self, node: FixedTokenMean) -> None:
+        """Make neurons that send the sum over tokens."""
+        x = self.in_every_step(self.value(node, "x"))
+        tokens, features = x.index.shape
+        wires = one_to_one(x, np.tile(np.arange(features), tokens))
+        group = self.netlist.add(node.name, Graded(), features, wires, node.scope)
+        self.keep(node, Signal(group, np.arange(features).reshape(1, features)))
 
     def add(self, node: FixedAdd) -> None:
         """Make neurons that send the sum."""

@@ -1,9 +1,12 @@
-"""What rearranges tokens and channels without weights."""
+"""What rearranges tokens and channels, or takes their mean, without weights."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import ClassVar
+
+import numpy as np
 
 from stas_neuro.ir.ops.base import (
     TOKENS,
@@ -12,14 +15,16 @@ from stas_neuro.ir.ops.base import (
     Traits,
     TypeContext,
     Untypable,
+    Wanted,
     no_memory,
+    product,
     same_values,
 )
 from stas_neuro.ir.ops.layout import Tokens
-from stas_neuro.ir.ranges import Range
-from stas_neuro.ir.types import ValueType
+from stas_neuro.ir.ranges import STATE_LIMIT, Range
+from stas_neuro.ir.types import EVENTS, Kind, Shape, ValueType
 
-__all__ = ["Map"]
+__all__ = ["FixedTokenMean", "Map", "TokenMean"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,3 +53,40 @@ class Map(Node):
     def bound(self, at: BoundContext) -> dict[str, Range]:
         """Bound as the tokens."""
         return {"y": at.inputs["x"]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenMean(Node):
+    """Mean over tokens: x (N, D) -> y (1, D).
+
+    The synapses of layers before it end on the neurons behind it, which add up what all tokens bring.
+    """
+
+    TRAITS: ClassVar[Traits] = replace(Tokens.TRAITS, in_place=True, mixes_tokens=("x",))
+    memory = no_memory
+
+    def infer(self, at: TypeContext) -> dict[str, ValueType]:
+        """Type one token of real numbers."""
+        return {"y": at.made(Kind.CURRENT, (1, at.take("x", ranks=TOKENS).shape[1]))}
+
+    def needs(self, wanted: Wanted, shapes: Mapping[str, Shape]) -> dict[str, Wanted]:
+        """Take the feature of all tokens."""
+        return {"x": np.repeat(wanted, shapes["x"][0], axis=0)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedTokenMean(TokenMean, integers_of=TokenMean):
+    """Sum over the N tokens: what follows holds the 1/N."""
+
+    def infer(self, at: TypeContext) -> dict[str, ValueType]:
+        """Type the sum of events, which stands for a real number, as one."""
+        x = at.take("x", ranks=TOKENS)
+        if x.kind in EVENTS:
+            return {"y": at.made(Kind.NUMBER, (1, x.shape[1]), product(x.bound, x.shape[0]))}
+        return TokenMean.infer(self, at)
+
+    def bound(self, at: BoundContext) -> dict[str, Range]:
+        """Bound the sum over tokens."""
+        y = at.inputs["x"].times(at.source_type("x").shape[0])
+        at.fits("the sum over tokens", y, STATE_LIMIT, "lower the weight_exp of the layers before it")
+        return {"y": y}

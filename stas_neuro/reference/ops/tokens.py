@@ -1,4 +1,4 @@
-"""What rearranges tokens and channels without weights."""
+"""What rearranges tokens and channels, or takes their mean, without weights."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from stas_neuro.ir import Map, Node
+from stas_neuro.ir import FixedTokenMean, Map, Node, TokenMean
 from stas_neuro.reference.ops.base import Inputs, NodeContext, Outputs, Rules, no_more
 
 
@@ -15,6 +15,15 @@ def _map(node: Map, inputs: Inputs, context: NodeContext) -> Outputs:
     return {"y": np.ascontiguousarray(x.reshape(*x.shape[:2], node.height, node.width))}
 
 
+def _token_mean(node: TokenMean, inputs: Inputs, context: NodeContext) -> Outputs:
+    return {"y": inputs["x"].mean(axis=1, keepdims=True)}
+
+
+def _fixed_token_mean(node: FixedTokenMean, inputs: Inputs, context: NodeContext) -> Outputs:
+    return {"y": inputs["x"].sum(axis=1, keepdims=True)}
+
+
 RULES: Mapping[type[Node], Rules] = {
     Map: Rules(floats=_map, integers=_map, between=no_more, count=None),
+    TokenMean: Rules(floats=_token_mean, integers=_fixed_token_mean, between=no_more, count=None),
 }
