@@ -29,6 +29,7 @@ from stas_neuro.ir import (
     Linear,
     Map,
     MaskedColumnSum,
+    MaxPool,
     Node,
     Output,
     Readout,
@@ -158,6 +159,11 @@ _CLAIMS: Mapping[type[Node], Mapping[str, Claim]] = per_op(
                 "neurocore",
                 "as stock Sparse onto a stock LIF that fires for any spike, a step later",
                 ("motifs", "lif"),
+            ),
+        },
+        MaxPool: {
+            "": Claim(
+                "microcode", "the largest of the values that reach a neuron, not their sum", ("brief",)
             ),
         },
         Integrate: {

@@ -48,6 +48,7 @@ from stas_neuro.ir import (
     Linear,
     Map,
     MaskedColumnSum,
+    MaxPool,
     Node,
     Output,
     Problem,
@@ -177,6 +178,8 @@ class IntegerWalk:
     def _as_it_is(self, node: Node) -> None:
         """Take over a node without arithmetic."""
         key = self._source(node, "x")
+        if key in self.images:
+            raise InputError("takes the image, which only a convolution normalises", "put a Conv2d before it")
         self.nodes.append(node)
         self._value(node, self.unit[key], self.reach[key].with_zero())
 
@@ -479,6 +482,7 @@ _RULES: Mapping[type[Node], Callable[[IntegerWalk, Any], None]] = per_op(
         Add: IntegerWalk._add,
         Integrate: IntegerWalk._integrate,
         SpikeMaxPool: IntegerWalk._as_it_is,
+        MaxPool: IntegerWalk._as_it_is,
         Tokens: IntegerWalk._as_it_is,
         Map: IntegerWalk._as_it_is,
         TokenMean: IntegerWalk._token_mean,

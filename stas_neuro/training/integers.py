@@ -37,6 +37,7 @@ from stas_neuro.ir import (
     Gate,
     Graph,
     Map,
+    MaxPool,
     Node,
     Phase,
     Shape,
@@ -294,7 +295,7 @@ class _Pass:
         spikes, state["v"] = self.program.lif(state["v"], x, 4096 - node.dv, vth, node.threshold)
         return {"s": spikes}
 
-    def _pool(self, node: SpikeMaxPool, inputs: Inputs) -> State:
+    def _pool(self, node: SpikeMaxPool | MaxPool, inputs: Inputs) -> State:
         return {"y": nn.functional.max_pool2d(inputs["x"], node.kernel, node.stride, node.padding)}
 
     def _integrate(self, node: FixedIntegrate, inputs: Inputs) -> State:
@@ -425,6 +426,7 @@ _OPERATORS: Mapping[type[Node], Callable[[Any, Any, Inputs], State]] = per_op(
         FixedLinear: _Pass._synapses,
         FixedLIF: _Pass._lif,
         SpikeMaxPool: _Pass._pool,
+        MaxPool: _Pass._pool,
         FixedIntegrate: _Pass._integrate,
         Tokens: _Pass._tokens,
         Map: _Pass._map,

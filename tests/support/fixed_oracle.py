@@ -220,6 +220,15 @@ class _Oracle:
             y[channel, row, column] = x[channel, rows, columns].any()
         return y
 
+    def maxpool(self, node: Any, x: Array) -> Array:
+        y = np.zeros(self.graph.types[node.name, "y"].shape, np.int64)
+        for channel, row, column in np.ndindex(y.shape):
+            top, left = row * node.stride - node.padding, column * node.stride - node.padding
+            rows = slice(max(top, 0), max(top + node.kernel, 0))
+            columns = slice(max(left, 0), max(left + node.kernel, 0))
+            y[channel, row, column] = max(x[channel, rows, columns].ravel().tolist())
+        return y
+
     def integrate(self, node: Any, steps: list[Array]) -> Array:
         y = np.zeros(steps[0].shape, np.int64)
         for place in np.ndindex(y.shape):

@@ -26,6 +26,7 @@ from stas_neuro.ir import (
     Linear,
     Map,
     MaskedColumnSum,
+    MaxPool,
     Node,
     Output,
     Phase,
@@ -282,9 +283,15 @@ def _shrink(draft: _Draft, x: Value, phase: Phase, scope: str) -> Value:
     node = Linear(name="shrink.fc", **where, in_features=dim, out_features=dim, bias=recipe.bias)
     y = draft.lif("shrink.fc_lif", draft.norm("shrink.fc_bn", draft.add(node, x=x), dim, **where), **where)
     y = draft.add(Map(name="shrink.map", **where, height=height, width=width), x=y)
-    y = _conv(draft, "shrink.conv", y, dim, dim, where, 2, kernel=3)
-    y = draft.add(Tokens(name="shrink.tokens", **where), x=y)
-    return y if recipe.membrane else draft.lif("shrink.out_lif", y, **where)
+    y = _conv(draft, "shrink.conv", y, dim, dim, where, 1, kernel=3)
+    window = draft.windows(3, 2, 1)
+    y = draft.add(MaxPool(name="shrink.pool", **where, **window), x=y)
+    if not recipe.membrane:
+        # Of the sums of spikes the largest too: a residual that the spikes of fewer tokens are added to.
+        side = draft.add(Map(name="shrink.side_map", **where, height=height, width=width), x=x)
+        side = draft.add(MaxPool(name="shrink.side_pool", **where, **window), x=side)
+        y = draft.add(Add(name="shrink.add", **where), a=side, b=draft.lif("shrink.out_lif", y, **where))
+    return draft.add(Tokens(name="shrink.tokens", **where), x=y)
 
 
 def _conv(

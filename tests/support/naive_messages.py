@@ -22,6 +22,7 @@ from stas_neuro.ir import (
     Linear,
     Map,
     MaskedColumnSum,
+    MaxPool,
     Node,
     Output,
     Phase,
@@ -217,7 +218,7 @@ def _phase(graph: Graph, neurons: Node, here: Any) -> Phase:
 def _spread(graph: Graph, node: Node, port: str, mark: Any) -> Any:
     """Which outputs hang on the marked inputs, by computing with weights and other inputs of 1."""
     match node:
-        case Conv2d() | SpikeMaxPool():
+        case Conv2d() | MaxPool() | SpikeMaxPool():
             channels = node.out_channels if isinstance(node, Conv2d) else mark.shape[0]
             shape = graph.types[node.name, "y"].shape
             out = np.zeros(shape)

@@ -34,10 +34,13 @@ from stas_neuro.exporters.lava.processes.halting import (
 from stas_neuro.exporters.lava.processes.neurons import (
     LIF,
     Integrate,
+    MaxPool,
     PyIntegrateModelFixed,
     PyIntegrateModelFloat,
     PyLIFModelFixed,
     PyLIFModelFloat,
+    PyMaxPoolModelFixed,
+    PyMaxPoolModelFloat,
     PySpikeMaxPoolModel,
     SpikeMaxPool,
 )
@@ -74,6 +77,7 @@ _FORMS = ir.per_op(
         ir.Linear: (Linear, PyLinearModelFloat, PyLinearModelFixed),
         ir.LIF: (LIF, PyLIFModelFloat, PyLIFModelFixed),
         ir.SpikeMaxPool: (SpikeMaxPool, PySpikeMaxPoolModel, PySpikeMaxPoolModel),
+        ir.MaxPool: (MaxPool, PyMaxPoolModelFloat, PyMaxPoolModelFixed),
         ir.Integrate: (Integrate, PyIntegrateModelFloat, PyIntegrateModelFixed),
         ir.Tokens: (Tokens, PyTokensModel, PyTokensModel),
         ir.Map: (Map, PyMapModel, PyMapModel),

@@ -21,6 +21,7 @@ from stas_neuro.ir import (
     Linear,
     Map,
     MaskedColumnSum,
+    MaxPool,
     Node,
     Output,
     Phase,
@@ -141,6 +142,10 @@ _FORMS: Mapping[type[Node], Form | Refused | OnHost] = per_op(
         LateHaltAccumulate: Refused(
             "its late decisions (mode raster or time) need the scores of a whole model step",
             "compile with --accumulate block, rectangular or off, and the schedule pipelined",
+        ),
+        MaxPool: Refused(
+            "it takes the largest of its inputs, which stock neurons add up",
+            "pool spikes, behind the LIF, or keep the network's own processes (convert --to lava)",
         ),
         Integrate: Refused(
             "it integrates over steps before the model steps, and the stream of model steps has no room for "

@@ -143,6 +143,17 @@ def test_max_pool_is_torchs() -> None:
     np.testing.assert_array_equal(out["y"].reshape(wanted.shape), wanted.numpy())
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.int32])
+def test_a_pool_of_values_leaves_padding_out(dtype: type) -> None:
+    torch = pytest.importorskip("torch")
+    x = np.rint(100 * normal(0, 2, 2, 3, 7, 6) - 300)  # all below 0, which padding must not win against
+    wanted = torch.nn.functional.max_pool2d(torch.tensor(x).flatten(0, 1), 3, 2, 1).numpy()
+    shape, window = wanted.shape[1:], {"kernel": 3, "stride": 2, "padding": 1}
+    out, _ = stepped("MaxPool", {"x": x.astype(dtype)}, {"y": shape}, params=window, dtype=dtype)
+    np.testing.assert_array_equal(out["y"].reshape(wanted.shape), wanted)
+    assert (wanted < 0).any()
+
+
 @pytest.mark.parametrize("mode", ["max", "mean", "sum", "learned"])
 def test_integrate_merges_the_steps_and_sends_at_the_last(mode: str) -> None:
     x, weights = normal(0, 2, 4, 3, 2, 2), normal(1, 4)
