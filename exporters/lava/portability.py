@@ -33,6 +33,7 @@ from stas_neuro.ir import (
     Node,
     Output,
     Readout,
+    Slice,
     SpikeMatMul,
     SpikeMaxPool,
     TokenMean,
@@ -174,6 +175,9 @@ _CLAIMS: Mapping[type[Node], Mapping[str, Claim]] = per_op(
         },
         Map: {
             "": Claim("wiring", "a map is neurons in another order", ()),
+        },
+        Slice: {
+            "": Claim("wiring", "some of the neurons", ()),
         },
         TokenMean: {
             "": Claim(

@@ -41,6 +41,7 @@ from stas_neuro.ir import (
     Node,
     Phase,
     Shape,
+    Slice,
     SpikeMaxPool,
     Tokens,
     neutral,
@@ -314,6 +315,10 @@ class _Pass:
     def _map(self, node: Map, inputs: Inputs) -> State:
         return {"y": inputs["x"].transpose(1, 2).unflatten(2, (node.height, node.width))}
 
+    def _slice(self, node: Slice, inputs: Inputs) -> State:
+        x = inputs["x"]
+        return {"y": x.narrow(1 if x.ndim == 4 else -1, node.start, node.stop - node.start)}
+
     def _token_mean(self, node: FixedTokenMean, inputs: Inputs) -> State:
         return {"y": inputs["x"].sum(1, keepdim=True)}
 
@@ -430,6 +435,7 @@ _OPERATORS: Mapping[type[Node], Callable[[Any, Any, Inputs], State]] = per_op(
         FixedIntegrate: _Pass._integrate,
         Tokens: _Pass._tokens,
         Map: _Pass._map,
+        Slice: _Pass._slice,
         FixedTokenMean: _Pass._token_mean,
         FixedAdd: _Pass._add,
         FixedSpikeMatMul: _Pass._attention,

@@ -251,6 +251,10 @@ class _Oracle:
             y[:, row, column] = x[row * node.width + column]
         return y
 
+    def slice(self, node: Any, x: Array) -> Array:
+        axis = 0 if x.ndim == 3 else x.ndim - 1
+        return np.stack([np.take(x, channel, axis) for channel in range(node.start, node.stop)], axis)
+
     def tokenmean(self, node: Any, x: Array) -> Array:
         return np.array([[sum(int(value) for value in x[:, channel]) for channel in range(x.shape[1])]])
 

@@ -32,6 +32,7 @@ from stas_neuro.ir import (
     Phase,
     Preprocessing,
     Readout,
+    Slice,
     SpikeMatMul,
     SpikeMaxPool,
     Stage,
@@ -280,10 +281,15 @@ def _shrink(draft: _Draft, x: Value, phase: Phase, scope: str) -> Value:
     height, width = draft.size
     if recipe.membrane:
         x = draft.lif("shrink.in_lif", x, **where)
-    node = Linear(name="shrink.fc", **where, in_features=dim, out_features=dim, bias=recipe.bias)
-    y = draft.lif("shrink.fc_lif", draft.norm("shrink.fc_bn", draft.add(node, x=x), dim, **where), **where)
+    # One layer makes more than is used: of currents and of spikes, of tokens and of a map, some are left out.
+    node = Linear(name="shrink.fc", **where, in_features=dim, out_features=dim + 2, bias=recipe.bias)
+    y = draft.norm("shrink.fc_bn", draft.add(node, x=x), dim + 2, **where)
+    y = draft.add(Slice(name="shrink.currents", **where, start=1, stop=dim + 2), x=y)
+    y = draft.lif("shrink.fc_lif", y, **where)
+    y = draft.add(Slice(name="shrink.spikes", **where, start=0, stop=dim), x=y)
     y = draft.add(Map(name="shrink.map", **where, height=height, width=width), x=y)
-    y = _conv(draft, "shrink.conv", y, dim, dim, where, 1, kernel=3)
+    y = _conv(draft, "shrink.conv", y, dim, dim + 1, where, 1, kernel=3)
+    y = draft.add(Slice(name="shrink.channels", **where, start=1, stop=dim + 1), x=y)
     window = draft.windows(3, 2, 1)
     y = draft.add(MaxPool(name="shrink.pool", **where, **window), x=y)
     if not recipe.membrane:

@@ -27,6 +27,7 @@ from stas_neuro.ir import (
     Output,
     Phase,
     Readout,
+    Slice,
     SpikeMatMul,
     SpikeMaxPool,
     TokenMean,
@@ -231,7 +232,7 @@ def _spread(graph: Graph, node: Node, port: str, mark: Any) -> Any:
             return out
         case Linear():
             return mark @ np.ones((node.in_features, node.out_features))
-        case Map() | TokenMean() | Tokens():
+        case Map() | Slice() | TokenMean() | Tokens():
             return _rearranged(node, mark)
         case SpikeMatMul():
             given = {name: mark if name == port else np.ones_like(mark) for name in "qkv"}
@@ -253,11 +254,14 @@ def _spread(graph: Graph, node: Node, port: str, mark: Any) -> Any:
             raise TypeError(f"{type(node).__name__} needs a case here")
 
 
-def _rearranged(node: Map | TokenMean | Tokens, mark: Any) -> Any:
+def _rearranged(node: Map | Slice | TokenMean | Tokens, mark: Any) -> Any:
     match node:
         case Tokens():
             return mark.reshape(len(mark), -1).T
         case Map():
             return mark.T.reshape(-1, node.height, node.width)
+        case Slice():
+            channels = slice(node.start, node.stop)
+            return mark[channels] if mark.ndim == 3 else mark[..., channels]
         case TokenMean():
             return mark.sum(axis=0, keepdims=True)

@@ -37,6 +37,21 @@ class PyMapModel(NodeModel):
         return np.ascontiguousarray(x.T).reshape(self.outlets["y"])
 
 
+class Slice(NodeProcess):
+    """Channels start..stop - 1 of x (C, H, W), (N, C) or (C,)."""
+
+
+@implements(proc=Slice, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt", "fixed_pt")
+class PySliceModel(NodeModel):
+    """Sends a copy of them."""
+
+    def _compute(self, x: Array) -> Array:
+        channels = slice(self.node.start, self.node.stop)
+        return np.ascontiguousarray(x[channels] if x.ndim == 3 else x[..., channels])
+
+
 class TokenMean(NodeProcess):
     """Mean over tokens: x (N, D) to y (1, D). Fixed: their sum."""
 

@@ -21,6 +21,7 @@ from stas_neuro.ir import (
     Phase,
     Problems,
     Range,
+    Slice,
     SpikeMaxPool,
     Tokens,
 )
@@ -198,6 +199,11 @@ class Lowering:
         """Name the same neurons in another order."""
         x = self.value(node, "x")
         self.keep(node, Signal(x.group, x.index.T.reshape(self.shape(node))))
+
+    def slice(self, node: Slice) -> None:
+        """Name some of the neurons."""
+        x, channels = self.value(node, "x"), slice(node.start, node.stop)
+        self.keep(node, Signal(x.group, x.index[channels] if x.index.ndim == 3 else x.index[..., channels]))
 
     def token_mean(self, node: FixedTokenMean) -> None:
         """Make neurons that send the sum over tokens."""

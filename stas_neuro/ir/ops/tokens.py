@@ -1,4 +1,4 @@
-"""What rearranges tokens and channels, or takes their mean, without weights."""
+"""What rearranges tokens, takes some of their channels or their mean, without weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import ClassVar
 import numpy as np
 
 from stas_neuro.ir.ops.base import (
+    AT_LEAST_0,
     TOKENS,
+    AttributeRange,
     BoundContext,
     Node,
     Traits,
@@ -21,10 +23,11 @@ from stas_neuro.ir.ops.base import (
     same_values,
 )
 from stas_neuro.ir.ops.layout import Tokens
+from stas_neuro.ir.problems import Problems
 from stas_neuro.ir.ranges import STATE_LIMIT, Range
 from stas_neuro.ir.types import EVENTS, Kind, Shape, ValueType
 
-__all__ = ["FixedTokenMean", "Map", "TokenMean"]
+__all__ = ["FixedTokenMean", "Map", "Slice", "TokenMean"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +55,44 @@ class Map(Node):
 
     def bound(self, at: BoundContext) -> dict[str, Range]:
         """Bound as the tokens."""
+        return {"y": at.inputs["x"]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slice(Node):
+    """Channels `start` to `stop` (which is not among them) of a map, of tokens or of a vector."""
+
+    start: int
+    stop: int
+
+    TRAITS: ClassVar[Traits] = Tokens.TRAITS
+    RANGES: ClassVar[dict[str, AttributeRange]] = {"start": AT_LEAST_0}
+    memory = no_memory
+
+    def check(self, problems: Problems) -> None:
+        """Note a slice of nothing."""
+        if self.start >= self.stop:
+            what = f"start {self.start} is not below stop {self.stop}"
+            problems.add(self.name, what, "a slice has at least 1 channel")
+
+    def infer(self, at: TypeContext) -> dict[str, ValueType]:
+        """Type fewer channels of what the input has."""
+        x = at.take("x")
+        axis = 0 if len(x.shape) == 3 else -1
+        if self.stop > x.shape[axis]:
+            what = f"has {x.shape[axis]} channels, the slice ends at {self.stop}"
+            at.refuse("x", what, "take channels that are there")
+            raise Untypable
+        kept = (self.stop - self.start,)
+        return {"y": at.made(x.kind, kept + x.shape[1:] if axis == 0 else x.shape[:-1] + kept, x.bound)}
+
+    def needs(self, wanted: Wanted, shapes: Mapping[str, Shape]) -> dict[str, Wanted]:
+        """Take the same channel, by its number in the input."""
+        channels = shapes["x"][0 if len(shapes["x"]) == 3 else -1]
+        return {"x": np.pad(wanted, ((0, 0), (self.start, channels - self.stop)))}
+
+    def bound(self, at: BoundContext) -> dict[str, Range]:
+        """Bound as the input."""
         return {"y": at.inputs["x"]}
 
 

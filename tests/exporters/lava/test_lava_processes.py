@@ -184,6 +184,11 @@ def test_tokens_add_and_gates() -> None:
         assert out["y"][0, step, i * 5 + j, c] == x[0, step, c, i, j]
     back, _ = stepped("Map", {"x": out["y"]}, {"y": (3, 2, 5)}, params={"height": 2, "width": 5})
     np.testing.assert_array_equal(back["y"], x)
+    for values, shape, axis in ((x, (2, 2, 5), 2), (out["y"], (10, 2), 3)):
+        some, _ = stepped("Slice", {"x": values}, {"y": shape}, params={"start": 1, "stop": 3})
+        np.testing.assert_array_equal(some["y"], np.take(values, (1, 2), axis))
+    mean, _ = stepped("TokenMean", {"x": out["y"]}, {"y": (1, 3)})
+    np.testing.assert_allclose(mean["y"][:, :, 0], out["y"].sum(axis=2) / 10)
     out, _ = stepped("Add", {"a": x, "b": other}, {"y": (3, 2, 5)})
     np.testing.assert_array_equal(out["y"], x + other)
     tokens, mask, channels = spikes(2, 1, 2, 4, 3), spikes(3, 1, 2, 4), spikes(4, 1, 2, 3)
