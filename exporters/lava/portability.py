@@ -27,12 +27,16 @@ from stas_neuro.ir import (
     Integrate,
     LateHaltAccumulate,
     Linear,
+    Map,
     MaskedColumnSum,
+    MaxPool,
     Node,
     Output,
     Readout,
+    Slice,
     SpikeMatMul,
     SpikeMaxPool,
+    TokenMean,
     Tokens,
     op_of,
     per_op,
@@ -158,11 +162,30 @@ _CLAIMS: Mapping[type[Node], Mapping[str, Claim]] = per_op(
                 ("motifs", "lif"),
             ),
         },
+        MaxPool: {
+            "": Claim(
+                "microcode", "the largest of the values that reach a neuron, not their sum", ("brief",)
+            ),
+        },
         Integrate: {
             "": Claim("microcode", "a sum or maximum that is kept over the steps of the stem", ("brief",)),
         },
         Tokens: {
             "": Claim("wiring", "tokens are neurons in another order", ()),
+        },
+        Map: {
+            "": Claim("wiring", "a map is neurons in another order", ()),
+        },
+        Slice: {
+            "": Claim("wiring", "some of the neurons", ()),
+        },
+        TokenMean: {
+            "": Claim(
+                "neurocore",
+                "stock Sparse onto the neurons behind it, which add up what all tokens bring; 1/N is in "
+                "weights or thresholds",
+                ("motifs", "lif"),
+            ),
         },
         Add: {
             "": Claim(

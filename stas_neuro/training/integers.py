@@ -33,11 +33,15 @@ from stas_neuro.ir import (
     FixedReadout,
     FixedSpikeMatMul,
     FixedSynaptic,
+    FixedTokenMean,
     Gate,
     Graph,
+    Map,
+    MaxPool,
     Node,
     Phase,
     Shape,
+    Slice,
     SpikeMaxPool,
     Tokens,
     neutral,
@@ -292,7 +296,7 @@ class _Pass:
         spikes, state["v"] = self.program.lif(state["v"], x, 4096 - node.dv, vth, node.threshold)
         return {"s": spikes}
 
-    def _pool(self, node: SpikeMaxPool, inputs: Inputs) -> State:
+    def _pool(self, node: SpikeMaxPool | MaxPool, inputs: Inputs) -> State:
         return {"y": nn.functional.max_pool2d(inputs["x"], node.kernel, node.stride, node.padding)}
 
     def _integrate(self, node: FixedIntegrate, inputs: Inputs) -> State:
@@ -307,6 +311,16 @@ class _Pass:
 
     def _tokens(self, node: Tokens, inputs: Inputs) -> State:
         return {"y": inputs["x"].flatten(2).transpose(1, 2)}
+
+    def _map(self, node: Map, inputs: Inputs) -> State:
+        return {"y": inputs["x"].transpose(1, 2).unflatten(2, (node.height, node.width))}
+
+    def _slice(self, node: Slice, inputs: Inputs) -> State:
+        x = inputs["x"]
+        return {"y": x.narrow(1 if x.ndim == 4 else -1, node.start, node.stop - node.start)}
+
+    def _token_mean(self, node: FixedTokenMean, inputs: Inputs) -> State:
+        return {"y": inputs["x"].sum(1, keepdim=True)}
 
     def _add(self, node: FixedAdd, inputs: Inputs) -> State:
         return {"y": node.a_weight * inputs["a"] + node.b_weight * inputs["b"]}
@@ -417,8 +431,12 @@ _OPERATORS: Mapping[type[Node], Callable[[Any, Any, Inputs], State]] = per_op(
         FixedLinear: _Pass._synapses,
         FixedLIF: _Pass._lif,
         SpikeMaxPool: _Pass._pool,
+        MaxPool: _Pass._pool,
         FixedIntegrate: _Pass._integrate,
         Tokens: _Pass._tokens,
+        Map: _Pass._map,
+        Slice: _Pass._slice,
+        FixedTokenMean: _Pass._token_mean,
         FixedAdd: _Pass._add,
         FixedSpikeMatMul: _Pass._attention,
         FixedMaskedColumnSum: _Pass._columns,

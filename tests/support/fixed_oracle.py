@@ -220,6 +220,15 @@ class _Oracle:
             y[channel, row, column] = x[channel, rows, columns].any()
         return y
 
+    def maxpool(self, node: Any, x: Array) -> Array:
+        y = np.zeros(self.graph.types[node.name, "y"].shape, np.int64)
+        for channel, row, column in np.ndindex(y.shape):
+            top, left = row * node.stride - node.padding, column * node.stride - node.padding
+            rows = slice(max(top, 0), max(top + node.kernel, 0))
+            columns = slice(max(left, 0), max(left + node.kernel, 0))
+            y[channel, row, column] = max(x[channel, rows, columns].ravel().tolist())
+        return y
+
     def integrate(self, node: Any, steps: list[Array]) -> Array:
         y = np.zeros(steps[0].shape, np.int64)
         for place in np.ndindex(y.shape):
@@ -235,6 +244,19 @@ class _Oracle:
 
     def tokens(self, node: Any, x: Array) -> Array:
         return np.array([x[:, row, column] for row, column in np.ndindex(x.shape[1:])])
+
+    def map(self, node: Any, x: Array) -> Array:
+        y = np.zeros((x.shape[1], node.height, node.width), np.int64)
+        for row, column in np.ndindex(y.shape[1:]):
+            y[:, row, column] = x[row * node.width + column]
+        return y
+
+    def slice(self, node: Any, x: Array) -> Array:
+        axis = 0 if x.ndim == 3 else x.ndim - 1
+        return np.stack([np.take(x, channel, axis) for channel in range(node.start, node.stop)], axis)
+
+    def tokenmean(self, node: Any, x: Array) -> Array:
+        return np.array([[sum(int(value) for value in x[:, channel]) for channel in range(x.shape[1])]])
 
     def add(self, node: Any, a: Array, b: Array) -> Array:
         return node.a_weight * a + node.b_weight * b

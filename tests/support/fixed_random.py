@@ -30,6 +30,7 @@ from stas_neuro.ir import (
     FixedOutput,
     FixedReadout,
     FixedSpikeMatMul,
+    FixedTokenMean,
     Graph,
     HaltAccumulate,
     HaltingScore,
@@ -44,11 +45,14 @@ from stas_neuro.ir import (
     Readout,
     SpikeMatMul,
     Stage,
+    TokenMean,
 )
 from support.ir_random import build, recipes
 
 _ROOM = 2**17
 """What a layer's synaptic input is kept below: residual sums and slow membranes add up several."""
+_TWINS: dict[type[Node], type[Node]] = {TokenMean: FixedTokenMean}
+"""Integer twins without attributes of their own."""
 
 
 @st.composite
@@ -124,7 +128,7 @@ class _Draft:
                 return FixedReadout(**values, z_shift=0, z_limit=1, divide_bits=0, y_shift=31)
             case Output():
                 return FixedOutput(**values, unit=2.0**-5 / 3)
-        return node
+        return _TWINS.get(type(node), type(node))(**values)
 
     def int16(self, low: int, high: int, shape: tuple[int, ...]) -> Array:
         return self.rng.integers(low, high, shape).astype(np.int16)

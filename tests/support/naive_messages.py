@@ -21,13 +21,17 @@ from stas_neuro.ir import (
     Input,
     Integrate,
     Linear,
+    Map,
     MaskedColumnSum,
+    MaxPool,
     Node,
     Output,
     Phase,
     Readout,
+    Slice,
     SpikeMatMul,
     SpikeMaxPool,
+    TokenMean,
     Tokens,
 )
 from stas_neuro.mapping import CoreLocation, Mapping, Piece
@@ -216,7 +220,7 @@ def _phase(graph: Graph, neurons: Node, here: Any) -> Phase:
 def _spread(graph: Graph, node: Node, port: str, mark: Any) -> Any:
     """Which outputs hang on the marked inputs, by computing with weights and other inputs of 1."""
     match node:
-        case Conv2d() | SpikeMaxPool():
+        case Conv2d() | MaxPool() | SpikeMaxPool():
             channels = node.out_channels if isinstance(node, Conv2d) else mark.shape[0]
             shape = graph.types[node.name, "y"].shape
             out = np.zeros(shape)
@@ -229,8 +233,8 @@ def _spread(graph: Graph, node: Node, port: str, mark: Any) -> Any:
             return out
         case Linear():
             return mark @ np.ones((node.in_features, node.out_features))
-        case Tokens():
-            return mark.reshape(len(mark), -1).T
+        case Map() | Slice() | TokenMean() | Tokens():
+            return _rearranged(node, mark)
         case SpikeMatMul():
             given = {name: mark if name == port else np.ones_like(mark) for name in "qkv"}
             q, k, v = (given[name].reshape(len(mark), node.heads, -1).swapaxes(0, 1) for name in "qkv")
@@ -249,3 +253,16 @@ def _spread(graph: Graph, node: Node, port: str, mark: Any) -> Any:
             return mark
         case _:
             raise TypeError(f"{type(node).__name__} needs a case here")
+
+
+def _rearranged(node: Map | Slice | TokenMean | Tokens, mark: Any) -> Any:
+    match node:
+        case Tokens():
+            return mark.reshape(len(mark), -1).T
+        case Map():
+            return mark.T.reshape(-1, node.height, node.width)
+        case Slice():
+            channels = slice(node.start, node.stop)
+            return mark[channels] if mark.ndim == 3 else mark[..., channels]
+        case TokenMean():
+            return mark.sum(axis=0, keepdims=True)

@@ -23,6 +23,61 @@ class PyTokensModel(NodeModel):
         return np.ascontiguousarray(x.reshape(x.shape[0], -1).T)
 
 
+class Map(NodeProcess):
+    """Tokens to map: x (H*W, D), row-major, to y (D, H, W)."""
+
+
+@implements(proc=Map, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt", "fixed_pt")
+class PyMapModel(NodeModel):
+    """One transposed copy."""
+
+    def _compute(self, x: Array) -> Array:
+        return np.ascontiguousarray(x.T).reshape(self.outlets["y"])
+
+
+class Slice(NodeProcess):
+    """Channels start..stop - 1 of x (C, H, W), (N, C) or (C,)."""
+
+
+@implements(proc=Slice, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt", "fixed_pt")
+class PySliceModel(NodeModel):
+    """Sends a copy of them."""
+
+    def _compute(self, x: Array) -> Array:
+        channels = slice(self.node.start, self.node.stop)
+        return np.ascontiguousarray(x[channels] if x.ndim == 3 else x[..., channels])
+
+
+class TokenMean(NodeProcess):
+    """Mean over tokens: x (N, D) to y (1, D). Fixed: their sum."""
+
+
+@implements(proc=TokenMean, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class PyTokenMeanModelFloat(NodeModel):
+    """Divides the sum."""
+
+    def _compute(self, x: Array) -> Array:
+        y: Array = x.mean(axis=0, keepdims=True)
+        return y
+
+
+@implements(proc=TokenMean, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PyTokenMeanModelFixed(NodeModel):
+    """Adds up, as neurons do with what arrives."""
+
+    def _compute(self, x: Array) -> Array:
+        y: Array = x.sum(axis=0, keepdims=True, dtype=self.dtype)
+        return y
+
+
 class Add(NodeProcess):
     """y = a + b. Fixed: y = a_weight * a + b_weight * b."""
 

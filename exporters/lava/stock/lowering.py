@@ -13,13 +13,16 @@ from stas_neuro.ir import (
     FixedAdd,
     FixedHaltAccumulate,
     FixedLIF,
+    FixedTokenMean,
     Gate,
     Graph,
     Input,
+    Map,
     Node,
     Phase,
     Problems,
     Range,
+    Slice,
     SpikeMaxPool,
     Tokens,
 )
@@ -191,6 +194,24 @@ class Lowering:
         """Name the same neurons in another order."""
         x = self.value(node, "x")
         self.keep(node, Signal(x.group, x.index.reshape(len(x.index), -1).T))
+
+    def map(self, node: Map) -> None:
+        """Name the same neurons in another order."""
+        x = self.value(node, "x")
+        self.keep(node, Signal(x.group, x.index.T.reshape(self.shape(node))))
+
+    def slice(self, node: Slice) -> None:
+        """Name some of the neurons."""
+        x, channels = self.value(node, "x"), slice(node.start, node.stop)
+        self.keep(node, Signal(x.group, x.index[channels] if x.index.ndim == 3 else x.index[..., channels]))
+
+    def token_mean(self, node: FixedTokenMean) -> None:
+        """Make neurons that send the sum over tokens."""
+        x = self.in_every_step(self.value(node, "x"))
+        tokens, features = x.index.shape
+        wires = one_to_one(x, np.tile(np.arange(features), tokens))
+        group = self.netlist.add(node.name, Graded(), features, wires, node.scope)
+        self.keep(node, Signal(group, np.arange(features).reshape(1, features)))
 
     def add(self, node: FixedAdd) -> None:
         """Make neurons that send the sum."""

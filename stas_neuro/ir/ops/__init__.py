@@ -23,6 +23,7 @@ from stas_neuro.ir.ops.pooling import *  # noqa: F403
 from stas_neuro.ir.ops.readout import *  # noqa: F403
 from stas_neuro.ir.ops.synapses import *  # noqa: F403
 from stas_neuro.ir.ops.synapses import Synaptic
+from stas_neuro.ir.ops.tokens import *  # noqa: F403
 
 
 def _subclasses(cls: type[Node]) -> Iterator[type[Node]]:

@@ -54,7 +54,8 @@ class Traits:
     passes_current : bool
         Synaptic input passes through it on its way to neurons.
     in_place : bool
-        As `passes_current`, and each value keeps its position and feature, which are those of its neuron.
+        As `passes_current`, and each value keeps its feature, and its position unless its neurons have one
+        position for all.
     mixes_tokens : tuple of str
         Input ports by which a token's values reach other tokens.
     masks_tokens : bool

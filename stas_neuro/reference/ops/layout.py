@@ -1,4 +1,4 @@
-"""What moves, sums up or masks values: pooling, tokens from maps, residual sums, sums over steps, gates."""
+"""What moves, sums up or masks values: tokens from maps, residual sums, sums over steps, gates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from stas_neuro.ir import (
     Graph,
     Integrate,
     Node,
-    SpikeMaxPool,
     Tokens,
 )
 from stas_neuro.reference.ops.base import (
@@ -29,11 +28,6 @@ from stas_neuro.reference.ops.base import (
     shifted_right,
     synaptic_events,
 )
-from stas_neuro.reference.ops.windows import taps_of
-
-
-def _spike_max_pool(node: SpikeMaxPool, inputs: Inputs, context: NodeContext) -> Outputs:
-    return {"y": np.maximum.reduce([x for _, _, x in taps_of(inputs["x"], node)])}
 
 
 def _integrate(node: Integrate, inputs: Inputs, context: NodeContext) -> Outputs:
@@ -95,7 +89,6 @@ def _count_gate(node: Gate, inputs: Inputs, outputs: Inputs, kinds: Kinds) -> Co
 
 
 RULES: Mapping[type[Node], Rules] = {
-    SpikeMaxPool: Rules(floats=_spike_max_pool, integers=_spike_max_pool, between=no_more, count=None),
     Integrate: Rules(floats=_integrate, integers=_fixed_integrate, between=_weighted_steps, count=None),
     Tokens: Rules(floats=_tokens, integers=_tokens, between=no_more, count=None),
     Add: Rules(floats=_add, integers=_fixed_add, between=_weighted_sum, count=None),
