@@ -320,8 +320,10 @@ class _Pass:
         return {"y": (inputs["k"] * inputs["v"]).sum(1) * 2 ** (ALIGN + node.exponent)}
 
     def _gate(self, node: Gate, inputs: Inputs) -> State:
-        mask = inputs["mask"]
-        return {"y": inputs["x"] * (mask[:, :, None] if node.axis == "token" else mask[:, None, :])}
+        x, mask = inputs["x"], inputs["mask"]
+        if node.axis == "head":
+            return {"y": x * mask.repeat_interleave(x.shape[-1] // mask.shape[-1], dim=-1)}
+        return {"y": x * (mask[:, :, None] if node.axis == "token" else mask[:, None, :])}
 
     def _score(self, node: FixedHaltingScore, inputs: Inputs) -> State:
         z = inputs["z"][:, :, 0]

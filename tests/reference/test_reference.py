@@ -18,6 +18,7 @@ from stas_neuro.ir import (
     LIF,
     Array,
     Conv2d,
+    Gate,
     Graph,
     HaltAccumulate,
     HaltingScore,
@@ -104,6 +105,18 @@ def test_attention(form: str):
         assert y[image, token, channel] == 0.125 * expected
     columns = compute(MaskedColumnSum(**AT), {"k": k, "v": v})
     np.testing.assert_array_equal(columns, np.einsum("bnd,bnd->bd", k, v))
+
+
+def test_gates_by_the_axis_of_their_mask():
+    rng = np.random.default_rng(2)
+    x = rng.integers(0, 2, (2, 5, 6)).astype(float)
+    shapes: dict[str, tuple[int, ...]] = {"token": (2, 5), "channel": (2, 6), "head": (2, 5, 2)}
+    for axis, shape in shapes.items():
+        mask = rng.integers(0, 2, shape).astype(float)
+        y = compute(Gate(axis=axis, **AT), {"x": x, "mask": mask})  # type: ignore[arg-type]
+        for image, token, channel in np.ndindex(x.shape):
+            own = {"token": (token,), "channel": (channel,), "head": (token, channel // 3)}[axis]
+            assert y[image, token, channel] == x[image, token, channel] * mask[image][own]
 
 
 @pytest.mark.parametrize("fire", [">", ">="])

@@ -240,11 +240,14 @@ class _Oracle:
         return node.a_weight * a + node.b_weight * b
 
     def gate(self, node: Any, x: Array, mask: Array) -> Array:
-        if node.axis == "channel":
+        if node.axis != "token":
             self.count_synapses(node, x.ravel().tolist())
         y = np.zeros(x.shape, np.int64)
         for token, channel in np.ndindex(x.shape):
-            if mask[token if node.axis == "token" else channel]:
+            own: Any = {"token": token, "channel": channel}.get(node.axis)
+            if node.axis == "head":
+                own = token, channel * mask.shape[1] // x.shape[1]
+            if mask[own]:
                 y[token, channel] = x[token, channel]
         return y
 

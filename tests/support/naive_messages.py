@@ -182,7 +182,7 @@ def _arrive(graph: Graph, edge: Edge, mark: Any, way: Any, reached: Any, home: A
             tokens = tokens | {int(n) for n in np.argwhere(mark)[:, 0]}
     events = isinstance(
         node, Conv2d | Linear | SpikeMatMul | MaskedColumnSum | LIF | HaltingScore | HaltAccumulate | Readout
-    ) or (isinstance(node, Gate) and node.axis == "channel")
+    ) or (isinstance(node, Gate) and node.axis != "token")
     if events and taker is None:
         taker = node.name
     out = (_spread(graph, node, port, mark) != 0).astype(float)
@@ -239,6 +239,9 @@ def _spread(graph: Graph, node: Node, port: str, mark: Any) -> Any:
         case Gate(axis="channel"):
             tokens = graph.types[node.name, "y"].shape[0]
             return mark if port == "x" else np.repeat(mark[None], tokens, axis=0)
+        case Gate(axis="head") if port == "mask":
+            features = graph.types[node.name, "y"].shape[1]
+            return np.kron(mark, np.ones(features // mark.shape[1]))
         case HaltingScore():
             return mark[:, 0]
         case Readout():

@@ -203,8 +203,14 @@ class Lowering:
         """Make neurons that send the product of value and mask."""
         x, mask = self.in_every_step(self.value(node, "x")), self.value(node, "mask")
         shape = x.index.shape
-        shown = mask.index[:, None] if node.axis == "token" else mask.index[None, :]
-        spread = Signal(mask.group, np.broadcast_to(shown, shape))
+        match node.axis:
+            case "token":
+                shown = np.broadcast_to(mask.index[:, None], shape)
+            case "channel":
+                shown = np.broadcast_to(mask.index, shape)
+            case "head":
+                shown = np.repeat(mask.index, shape[1] // mask.index.shape[1], axis=1)
+        spread = Signal(mask.group, shown)
         group = self.netlist.multiply(node.name, x, spread, node.scope)
         self.keep(node, Signal(group, np.arange(x.index.size).reshape(shape)))
 

@@ -19,6 +19,7 @@ from stas_neuro.ir.ops.base import (
     TypeContext,
     Wanted,
     anywhere,
+    check_heads,
     within,
 )
 from stas_neuro.ir.ranges import ALIGN, STATE_LIMIT, Range
@@ -71,9 +72,7 @@ class SpikeMatMul(Node):
         at.require("k", "the shape", k.shape, q.shape, "that of q")
         at.require("v", "the shape", v.shape, q.shape, "that of q")
         tokens, features = q.shape
-        if features % self.heads:
-            what = f"{self.heads} heads do not divide {features} channels"
-            at.problems.add(self.name, what, "use a number of heads that does")
+        check_heads(at, self.heads, features)
         return {"y": at.made(Kind.CURRENT, q.shape, tokens * (features // self.heads))}
 
     def needs(self, wanted: Wanted, shapes: Mapping[str, Shape]) -> dict[str, Wanted]:

@@ -180,6 +180,11 @@ def test_tokens_add_and_gates() -> None:
     out, record = stepped("Gate", {"x": tokens, "mask": channels}, {"y": (4, 3)}, params={"axis": "channel"})
     np.testing.assert_array_equal(out["y"], np.einsum("btnd,btd->btnd", tokens, channels))
     np.testing.assert_array_equal(record["synops"], tokens.sum((2, 3)))
+    wide, heads = spikes(5, 1, 2, 4, 6), spikes(6, 1, 2, 4, 2)
+    out, record = stepped("Gate", {"x": wide, "mask": heads}, {"y": (4, 6)}, params={"axis": "head"})
+    by_head = np.einsum("btnhd,btnh->btnhd", wide.reshape(1, 2, 4, 2, 3), heads)
+    np.testing.assert_array_equal(out["y"], by_head.reshape(wide.shape))
+    np.testing.assert_array_equal(record["synops"], wide.sum((2, 3)))
 
 
 @settings(max_examples=15)
