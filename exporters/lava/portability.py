@@ -23,6 +23,7 @@ from stas_neuro.ir import (
     Graph,
     HaltAccumulate,
     HaltingScore,
+    HeadSum,
     Input,
     Integrate,
     LateHaltAccumulate,
@@ -186,6 +187,9 @@ _CLAIMS: Mapping[type[Node], Mapping[str, Claim]] = per_op(
                 "as products of stock ProdNeurons, one for each token and channel",
                 ("product", "brief"),
             ),
+        },
+        HeadSum: {
+            "": Claim("neurocore", "as stock Sparse with weights of 1, a step later", ("motifs",)),
         },
         HaltingScore: {
             "": Claim(

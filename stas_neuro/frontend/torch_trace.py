@@ -255,7 +255,8 @@ _COUNTERS: Mapping[type[Node], Callable[[_Counter, Any], None]] = ir.per_op(
         ir.Readout: _Counter._readout,
     },
     of=[op for op in ir.OPERATIONS if op.TRAITS.counts_events or op is ir.Gate],
-    without=(ir.LateHaltAccumulate,),  # what torch computes is never late
+    # What torch computes is never late, and its models have no gates of heads.
+    without=(ir.LateHaltAccumulate, ir.HeadSum),
 )
 
 

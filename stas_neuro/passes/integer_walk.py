@@ -26,6 +26,7 @@ from stas_neuro.ir import (
     FixedConv2d,
     FixedHaltAccumulate,
     FixedHaltingScore,
+    FixedHeadSum,
     FixedInput,
     FixedIntegrate,
     FixedLateHaltAccumulate,
@@ -39,6 +40,7 @@ from stas_neuro.ir import (
     Graph,
     HaltAccumulate,
     HaltingScore,
+    HeadSum,
     Input,
     Integrate,
     IRError,
@@ -343,8 +345,11 @@ class IntegerWalk:
     def _column_sum(self, node: MaskedColumnSum) -> None:
         self._product(node, FixedMaskedColumnSum, 1.0)
 
+    def _head_sum(self, node: HeadSum) -> None:
+        self._product(node, FixedHeadSum, 1.0)
+
     def _product(self, node: Node, cls: type[Node], scale: float) -> None:
-        """Choose the exponent by which counts of coincidences meet the threshold of their LIF exactly."""
+        """Choose the exponent by which counts of spikes meet the threshold of their LIF exactly."""
         lifs = self.groups[node.name].lifs
         if not lifs:
             raise InputError("its output drives no neurons", "put a LIF behind it")
@@ -467,6 +472,7 @@ _RULES: Mapping[type[Node], Callable[[IntegerWalk, Any], None]] = per_op(
         Linear: IntegerWalk._linear,
         SpikeMatMul: IntegerWalk._spike_mat_mul,
         MaskedColumnSum: IntegerWalk._column_sum,
+        HeadSum: IntegerWalk._head_sum,
         LIF: IntegerWalk._lif,
         Add: IntegerWalk._add,
         Integrate: IntegerWalk._integrate,

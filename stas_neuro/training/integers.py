@@ -23,6 +23,7 @@ from stas_neuro.ir import (
     FixedConv2d,
     FixedHaltAccumulate,
     FixedHaltingScore,
+    FixedHeadSum,
     FixedInput,
     FixedIntegrate,
     FixedLateHaltAccumulate,
@@ -319,6 +320,9 @@ class _Pass:
     def _columns(self, node: FixedMaskedColumnSum, inputs: Inputs) -> State:
         return {"y": (inputs["k"] * inputs["v"]).sum(1) * 2 ** (ALIGN + node.exponent)}
 
+    def _head_sum(self, node: FixedHeadSum, inputs: Inputs) -> State:
+        return {"y": inputs["x"].unflatten(-1, (node.heads, -1)).sum(-1) * 2 ** (ALIGN + node.exponent)}
+
     def _gate(self, node: Gate, inputs: Inputs) -> State:
         x, mask = inputs["x"], inputs["mask"]
         if node.axis == "head":
@@ -424,6 +428,7 @@ _OPERATORS: Mapping[type[Node], Callable[[Any, Any, Inputs], State]] = per_op(
         FixedAdd: _Pass._add,
         FixedSpikeMatMul: _Pass._attention,
         FixedMaskedColumnSum: _Pass._columns,
+        FixedHeadSum: _Pass._head_sum,
         Gate: _Pass._gate,
         FixedHaltingScore: _Pass._score,
         FixedHaltAccumulate: _Pass._accumulate,

@@ -22,6 +22,7 @@ from stas_neuro.ir import (
     Graph,
     HaltAccumulate,
     HaltingScore,
+    HeadSum,
     Linear,
     MaskedColumnSum,
     Phase,
@@ -105,6 +106,22 @@ def test_attention(form: str):
         assert y[image, token, channel] == 0.125 * expected
     columns = compute(MaskedColumnSum(**AT), {"k": k, "v": v})
     np.testing.assert_array_equal(columns, np.einsum("bnd,bnd->bd", k, v))
+
+
+def test_sums_of_heads_are_counted_by_spike():
+    x = np.random.default_rng(4).integers(0, 2, (2, 5, 6)).astype(float)
+    y = compute(HeadSum(heads=2, **AT), {"x": x})
+    assert y.shape == (2, 5, 2)
+    for image, token, head in np.ndindex(y.shape):
+        assert y[image, token, head] == x[image, token, 3 * head : 3 * head + 3].sum()
+    graph = build(Recipe(qk=True, halting="off"))
+    trace = run_reference(graph, images_for(graph, 2), record_spikes=True)
+    steps = [trace.activity.step_index(f"step{t + 1}") for t in range(graph.time_steps)]
+    for layer, source in (("head_sum", "q_lif"), ("head_gate", "k_lif")):
+        sent = trace.spikes[f"blocks.0.{source}"].astype(int).sum(axis=(2, 3))
+        assert sent.any()
+        for kind in ("synops", "synops_unary"):
+            np.testing.assert_array_equal(activity_of(trace, kind, f"blocks.0.{layer}")[:, steps], sent)
 
 
 def test_gates_by_the_axis_of_their_mask():

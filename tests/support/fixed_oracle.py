@@ -284,6 +284,15 @@ class _Oracle:
                 self.count("synops_unary", node, 1)
         return y << (6 + node.exponent)
 
+    def headsum(self, node: Any, x: Array) -> Array:
+        y = np.zeros((len(x), node.heads), np.int64)
+        for token, channel in np.ndindex(x.shape):
+            if x[token, channel]:
+                y[token, channel // (x.shape[1] // node.heads)] += 1
+                self.count("synops", node, 1)
+                self.count("synops_unary", node, 1)
+        return y << (6 + node.exponent)
+
     def haltingscore(self, node: Any, z: Array) -> Array:
         table = self.tensor(node, "table")
         accumulator = self.graph.node(self.graph.consumers(node)[0].dst)

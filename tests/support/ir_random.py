@@ -21,6 +21,7 @@ from stas_neuro.ir import (
     Graph,
     HaltAccumulate,
     HaltingScore,
+    HeadSum,
     Input,
     Integrate,
     Linear,
@@ -67,6 +68,8 @@ class Recipe:
     membrane: bool = False
     """LIF before the linear layers and a residual stream of membrane currents, instead of spikes added."""
     sdsa: bool = False
+    qk: bool = False
+    """The first block gates the heads of each token by sums of spikes instead of attention."""
     norm: bool = True
     """Traced, with BatchNorms, instead of folded."""
     bias: bool = True
@@ -121,7 +124,7 @@ def recipes(draw: st.DrawFn, **fixed: Any) -> Recipe:
         "tau": st.sampled_from((1.0, 2.0, 3.0)),
         "dtype": st.sampled_from(("float32", "float64")),
     }
-    for name in ("events", "membrane", "sdsa", "norm", "bias", "pool"):
+    for name in ("events", "membrane", "sdsa", "qk", "norm", "bias", "pool"):
         choices[name] = st.booleans()
     return Recipe(
         **{name: fixed[name] if name in fixed else draw(choice) for name, choice in choices.items()}
@@ -286,22 +289,27 @@ def _block(draft: _Draft, block: int, x: Value) -> Value:
         y = draft.add(node, mask if recipe.bias or not recipe.norm else None, x=x)
         return draft.norm(named(f"{name}_bn"), y, out, **where, mask=mask)
 
-    if mask is not None:
-        gate = Gate(name=named("gate"), **where, axis="token")
-        x = draft.add(gate, dataclasses.replace(mask, dst_port="mask"), x=x)
-    source = lif("in_lif", x) if recipe.membrane else x
-    q, k, v = (lif(f"{name}_lif", linear(name, source, dim, dim)) for name in "qkv")
-    if recipe.sdsa:
-        columns = draft.add(MaskedColumnSum(name=named("columns"), **where), k=k, v=v)
-        channels = draft.lif(named("mask_lif"), columns, **where, at=0.5)
-        attended = draft.add(Gate(name=named("select"), **where, axis="channel"), x=q, mask=channels)
-    else:
+    def attention(source: Value) -> Value:
+        q, k = (lif(f"{name}_lif", linear(name, source, dim, dim)) for name in "qk")
+        if recipe.qk and block == 0:
+            sums = draft.add(HeadSum(name=named("head_sum"), **where, heads=recipe.heads), x=q)
+            heads = lif("head_lif", sums, 0.5)
+            return draft.add(Gate(name=named("head_gate"), **where, axis="head"), x=k, mask=heads)
+        v = lif("v_lif", linear("v", source, dim, dim))
+        if recipe.sdsa:
+            columns = draft.add(MaskedColumnSum(name=named("columns"), **where), k=k, v=v)
+            channels = draft.lif(named("mask_lif"), columns, **where, at=0.5)
+            return draft.add(Gate(name=named("select"), **where, axis="channel"), x=q, mask=channels)
         form: Any = recipe.form
         product = draft.add(
             SpikeMatMul(name=named("attn"), **where, heads=recipe.heads, form=form), q=q, k=k, v=v
         )
-        attended = lif("attn_lif", product, 0.5)
-    y = linear("proj", attended, dim, dim)
+        return lif("attn_lif", product, 0.5)
+
+    if mask is not None:
+        gate = Gate(name=named("gate"), **where, axis="token")
+        x = draft.add(gate, dataclasses.replace(mask, dst_port="mask"), x=x)
+    y = linear("proj", attention(lif("in_lif", x) if recipe.membrane else x), dim, dim)
     x = draft.add(Add(name=named("add0"), **where), a=x, b=y if recipe.membrane else lif("proj_lif", y))
     y = linear("fc1", lif("fc1_lif", x) if recipe.membrane else x, dim, hidden)
     y = linear("fc2", lif("fc2_lif", y), hidden, dim)

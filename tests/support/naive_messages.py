@@ -17,6 +17,7 @@ from stas_neuro.ir import (
     Graph,
     HaltAccumulate,
     HaltingScore,
+    HeadSum,
     Input,
     Integrate,
     Linear,
@@ -181,7 +182,16 @@ def _arrive(graph: Graph, edge: Edge, mark: Any, way: Any, reached: Any, home: A
         if taker is None:
             tokens = tokens | {int(n) for n in np.argwhere(mark)[:, 0]}
     events = isinstance(
-        node, Conv2d | Linear | SpikeMatMul | MaskedColumnSum | LIF | HaltingScore | HaltAccumulate | Readout
+        node,
+        Conv2d
+        | Linear
+        | SpikeMatMul
+        | MaskedColumnSum
+        | HeadSum
+        | LIF
+        | HaltingScore
+        | HaltAccumulate
+        | Readout,
     ) or (isinstance(node, Gate) and node.axis != "token")
     if events and taker is None:
         taker = node.name
@@ -230,18 +240,13 @@ def _spread(graph: Graph, node: Node, port: str, mark: Any) -> Any:
             return mark @ np.ones((node.in_features, node.out_features))
         case Tokens():
             return mark.reshape(len(mark), -1).T
-        case SpikeMatMul():
-            given = {name: mark if name == port else np.ones_like(mark) for name in "qkv"}
-            q, k, v = (given[name].reshape(len(mark), node.heads, -1).swapaxes(0, 1) for name in "qkv")
-            return ((q @ k.swapaxes(1, 2)) @ v).swapaxes(0, 1).reshape(mark.shape)
-        case MaskedColumnSum():
-            return mark.sum(axis=0)
-        case Gate(axis="channel"):
-            tokens = graph.types[node.name, "y"].shape[0]
-            return mark if port == "x" else np.repeat(mark[None], tokens, axis=0)
-        case Gate(axis="head") if port == "mask":
-            features = graph.types[node.name, "y"].shape[1]
-            return np.kron(mark, np.ones(features // mark.shape[1]))
+        case SpikeMatMul() | MaskedColumnSum() | HeadSum():
+            return _attended(node, port, mark)
+        case Gate() if port == "mask":
+            tokens, features = graph.types[node.name, "y"].shape
+            if node.axis == "head":
+                return np.kron(mark, np.ones(features // mark.shape[1]))
+            return np.repeat(mark[None], tokens, axis=0)
         case HaltingScore():
             return mark[:, 0]
         case Readout():
@@ -251,3 +256,13 @@ def _spread(graph: Graph, node: Node, port: str, mark: Any) -> Any:
             return mark
         case _:
             raise TypeError(f"{type(node).__name__} needs a case here")
+
+
+def _attended(node: SpikeMatMul | MaskedColumnSum | HeadSum, port: str, mark: Any) -> Any:
+    if isinstance(node, MaskedColumnSum):
+        return mark.sum(axis=0)
+    if isinstance(node, HeadSum):
+        return mark.reshape(len(mark), node.heads, -1).sum(axis=2)
+    given = {name: mark if name == port else np.ones_like(mark) for name in "qkv"}
+    q, k, v = (given[name].reshape(len(mark), node.heads, -1).swapaxes(0, 1) for name in "qkv")
+    return ((q @ k.swapaxes(1, 2)) @ v).swapaxes(0, 1).reshape(mark.shape)

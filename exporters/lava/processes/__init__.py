@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from stas_neuro import ir
 from stas_neuro.exporters.lava.processes.attention import (
+    HeadSum,
     MaskedColumnSum,
+    PyHeadSumModelFixed,
+    PyHeadSumModelFloat,
     PyMaskedColumnSumModelFixed,
     PyMaskedColumnSumModelFloat,
     PySpikeMatMulModelFixed,
@@ -74,6 +77,7 @@ _FORMS = ir.per_op(
         ir.Add: (Add, PyAddModelFloat, PyAddModelFixed),
         ir.SpikeMatMul: (SpikeMatMul, PySpikeMatMulModelFloat, PySpikeMatMulModelFixed),
         ir.MaskedColumnSum: (MaskedColumnSum, PyMaskedColumnSumModelFloat, PyMaskedColumnSumModelFixed),
+        ir.HeadSum: (HeadSum, PyHeadSumModelFloat, PyHeadSumModelFixed),
         ir.Gate: (Gate, PyGateModel, PyGateModel),
         ir.HaltingScore: (HaltingScore, PyHaltingScoreModelFloat, PyHaltingScoreModelFixed),
         ir.HaltAccumulate: (HaltAccumulate, PyHaltAccumulateModelFloat, PyHaltAccumulateModelFixed),

@@ -225,6 +225,14 @@ def test_masked_column_sum() -> None:
     np.testing.assert_array_equal(record["synops"], (k * v).sum((2, 3)))
 
 
+def test_sum_of_heads() -> None:
+    x = spikes(0, 2, 3, 5, 6)
+    out, record = stepped("HeadSum", {"x": x}, {"y": (5, 2)}, params={"heads": 2})
+    np.testing.assert_array_equal(out["y"], x.reshape(2, 3, 5, 2, 3).sum(4))
+    for kind in ("synops", "synops_unary"):
+        np.testing.assert_array_equal(record[kind], x.sum((2, 3)))
+
+
 # Halting and readout
 
 

@@ -100,6 +100,7 @@ def assert_equal(network: StockNetwork, images: Array) -> Trace:
         {"seed": 5, "halting": "block", "sdsa": True, "blocks": 3, "readout": "last-state"},
         {"seed": 1, "halting": "rectangular", "blocks": 3, "beta": -2.5},
         {"seed": 10, "halting": "rectangular", "stem": "sps", "sdsa": True, "beta": -2.5},
+        {"seed": 3, "halting": "block", "qk": True, "head_dim": 3},
     ],
     ids=lambda changes: "-".join(map(str, changes.values())),
 )
