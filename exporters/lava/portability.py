@@ -32,6 +32,7 @@ from stas_neuro.ir import (
     Node,
     Output,
     Readout,
+    SpikeAnd,
     SpikeMatMul,
     SpikeMaxPool,
     Tokens,
@@ -172,6 +173,14 @@ _CLAIMS: Mapping[type[Node], Mapping[str, Claim]] = per_op(
         },
         Gate: {
             "": Claim("neurocore", "stock ProdNeuron, value times mask", ("product",)),
+        },
+        SpikeAnd: {
+            "": Claim(
+                "neurocore",
+                "as stock Sparse onto a stock LIF that fires for both spikes, or, with a weight of -1, for "
+                "one alone; a step later",
+                ("motifs", "lif"),
+            ),
         },
         SpikeMatMul: {
             "": Claim(

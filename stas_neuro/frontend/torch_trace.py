@@ -255,8 +255,8 @@ _COUNTERS: Mapping[type[Node], Callable[[_Counter, Any], None]] = ir.per_op(
         ir.Readout: _Counter._readout,
     },
     of=[op for op in ir.OPERATIONS if op.TRAITS.counts_events or op is ir.Gate],
-    # What torch computes is never late, and its models have no gates of heads.
-    without=(ir.LateHaltAccumulate, ir.HeadSum),
+    # What torch computes is never late, and its models have no gates of heads or of single spikes.
+    without=(ir.LateHaltAccumulate, ir.HeadSum, ir.SpikeAnd),
 )
 
 

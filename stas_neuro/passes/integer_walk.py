@@ -54,6 +54,7 @@ from stas_neuro.ir import (
     Problems,
     Range,
     Readout,
+    SpikeAnd,
     SpikeMatMul,
     SpikeMaxPool,
     Stage,
@@ -387,6 +388,10 @@ class IntegerWalk:
         a, b = (self.reach[key].times(weight) for key, weight in zip(keys, whole, strict=True))
         self._value(node, finest, Range(a.low + b.low, a.high + b.high))
 
+    def _spike_and(self, node: SpikeAnd) -> None:
+        self.nodes.append(node)
+        self._value(node, 1.0, Range(0, 1))
+
     def _integrate(self, node: Integrate) -> None:
         key, steps = self._source(node, "x"), self.graph.time_steps
         unit, reach = self.unit[key], self.reach[key].with_zero()
@@ -476,6 +481,7 @@ _RULES: Mapping[type[Node], Callable[[IntegerWalk, Any], None]] = per_op(
         LIF: IntegerWalk._lif,
         Add: IntegerWalk._add,
         Integrate: IntegerWalk._integrate,
+        SpikeAnd: IntegerWalk._spike_and,
         SpikeMaxPool: IntegerWalk._as_it_is,
         Tokens: IntegerWalk._as_it_is,
         Gate: IntegerWalk._as_it_is,

@@ -39,6 +39,7 @@ from stas_neuro.ir import (
     Node,
     Phase,
     Shape,
+    SpikeAnd,
     SpikeMaxPool,
     Tokens,
     neutral,
@@ -329,6 +330,10 @@ class _Pass:
             return {"y": x * mask.repeat_interleave(x.shape[-1] // mask.shape[-1], dim=-1)}
         return {"y": x * (mask[:, :, None] if node.axis == "token" else mask[:, None, :])}
 
+    def _spike_and(self, node: SpikeAnd, inputs: Inputs) -> State:
+        a, b = inputs["a"], inputs["b"]
+        return {"y": a * (1 - b) if node.invert else a * b}
+
     def _score(self, node: FixedHaltingScore, inputs: Inputs) -> State:
         z = inputs["z"][:, :, 0]
         table = torch.from_numpy(self.graph.tensor(node, "table").astype(np.float32))
@@ -430,6 +435,7 @@ _OPERATORS: Mapping[type[Node], Callable[[Any, Any, Inputs], State]] = per_op(
         FixedMaskedColumnSum: _Pass._columns,
         FixedHeadSum: _Pass._head_sum,
         Gate: _Pass._gate,
+        SpikeAnd: _Pass._spike_and,
         FixedHaltingScore: _Pass._score,
         FixedHaltAccumulate: _Pass._accumulate,
         FixedReadout: _Pass._readout,

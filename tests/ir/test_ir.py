@@ -476,6 +476,11 @@ OTHER_INVALID: dict[str, tuple[Recipe, Callable[[Graph], object], str, str]] = {
         Recipe(qk=True), lambda g: rewired(g, "blocks.0.head_gate", "mask", src="stem.tokens", src_port="y"),
         "blocks.0.head_gate:mask", "is graded",
     ),
+    "gate of spikes by a current": (
+        Recipe(iand=True),
+        lambda g: rewired(g, "blocks.0.add0", "b", src="blocks.0.proj_bn", src_port="y"),
+        "blocks.0.add0:b", "is current",
+    ),
     "heads of a gate": (
         Recipe(qk=True), lambda g: with_node(g, "blocks.0.head_sum", heads=4), "blocks.0.head_gate",
         "4 heads do not divide 6 channels",

@@ -26,6 +26,7 @@ from stas_neuro.ir import (
     Linear,
     MaskedColumnSum,
     Phase,
+    SpikeAnd,
     SpikeMatMul,
     SpikeMaxPool,
 )
@@ -122,6 +123,33 @@ def test_sums_of_heads_are_counted_by_spike():
         assert sent.any()
         for kind in ("synops", "synops_unary"):
             np.testing.assert_array_equal(activity_of(trace, kind, f"blocks.0.{layer}")[:, steps], sent)
+
+
+@pytest.mark.parametrize("invert", [False, True])
+def test_gates_of_spikes(invert: bool):
+    a, b = np.random.default_rng(5).integers(0, 2, (2, 2, 3, 4, 5)).astype(float)
+    y = compute(SpikeAnd(invert=invert, **AT), {"a": a, "b": b})
+    for place in np.ndindex(a.shape):
+        assert y[place] == bool(a[place] and (not b[place] if invert else b[place]))
+
+
+def test_gates_of_spikes_count_what_they_gate():
+    graph = build(Recipe(seed=2, iand=True, pool=False, halting="off", time_steps=2))
+    trace = run_reference(graph, images_for(graph, 2), record_spikes=True)
+    spikes = {name: values.astype(bool) for name, values in trace.spikes.items()}
+    steps = [trace.activity.step_index(f"step{t + 1}") for t in range(2)]
+    once = trace.activity.step_index("once")
+    both = spikes["stem.lif1"] & spikes["stem.side_lif"]
+    stream = both.reshape(*both.shape[:3], -1).swapaxes(2, 3)  # of tokens
+    rest = stream & ~spikes["blocks.0.proj_lif"]
+    for kind in ("synops", "synops_unary"):
+        counted = activity_of(trace, kind, "stem.add")[:, once]
+        np.testing.assert_array_equal(counted, spikes["stem.lif1"].sum(axis=(1, 2, 3, 4)))
+        counted = activity_of(trace, kind, "blocks.0.add0")[:, steps]
+        np.testing.assert_array_equal(counted, np.repeat(stream.sum(axis=(2, 3)), 2, axis=1))
+        counted = activity_of(trace, kind, "blocks.0.add1")[:, steps]
+        np.testing.assert_array_equal(counted, rest.sum(axis=(2, 3)))
+    assert rest.any() and (rest != stream).any()
 
 
 def test_gates_by_the_axis_of_their_mask():

@@ -251,6 +251,15 @@ class _Oracle:
                 y[token, channel] = x[token, channel]
         return y
 
+    def spikeand(self, node: Any, a: Array, b: Array) -> Array:
+        y = np.zeros(a.shape, np.int64)
+        for place in np.ndindex(a.shape):
+            if a[place]:
+                self.count("synops", node, 1)
+                self.count("synops_unary", node, 1)
+                y[place] = bool(b[place]) != node.invert
+        return y
+
     def spikematmul(self, node: Any, q: Array, k: Array, v: Array) -> Array:
         tokens, features = q.shape
         size = features // node.heads

@@ -31,6 +31,7 @@ from stas_neuro.ir import (
     Phase,
     Preprocessing,
     Readout,
+    SpikeAnd,
     SpikeMatMul,
     SpikeMaxPool,
     Stage,
@@ -70,6 +71,8 @@ class Recipe:
     sdsa: bool = False
     qk: bool = False
     """The first block gates the heads of each token by sums of spikes instead of attention."""
+    iand: bool = False
+    """Residuals of spikes without a sum, where the stream has spikes: see `ands`."""
     norm: bool = True
     """Traced, with BatchNorms, instead of folded."""
     bias: bool = True
@@ -95,6 +98,11 @@ class Recipe:
     @property
     def dim(self) -> int:
         return self.heads * self.head_dim
+
+    @property
+    def ands(self) -> bool:
+        """Whether residuals are gates of spikes."""
+        return self.iand and not self.membrane and self.stem not in ("late-mean", "late-sum", "late-learned")
 
 
 @st.composite
@@ -124,7 +132,7 @@ def recipes(draw: st.DrawFn, **fixed: Any) -> Recipe:
         "tau": st.sampled_from((1.0, 2.0, 3.0)),
         "dtype": st.sampled_from(("float32", "float64")),
     }
-    for name in ("events", "membrane", "sdsa", "qk", "norm", "bias", "pool"):
+    for name in ("events", "membrane", "sdsa", "qk", "iand", "norm", "bias", "pool"):
         choices[name] = st.booleans()
     return Recipe(
         **{name: fixed[name] if name in fixed else draw(choice) for name, choice in choices.items()}
@@ -239,10 +247,18 @@ def _stem(draft: _Draft) -> Value:
         x = side
     else:
         side = draft.lif("stem.side_lif", side, phase, "stem")
-        x = draft.add(Add(name="stem.add", phase=phase, scope="stem"), a=x, b=side)
+        x = _residual(draft, "stem.add", x, side, phase, "stem")
     if recipe.stem.startswith("late-"):
         x, phase = _integrate(draft, x), Phase.ONCE
     return draft.add(Tokens(name="stem.tokens", phase=phase, scope="stem"), x=x)
+
+
+def _residual(draft: _Draft, name: str, x: Value, branch: Value, phase: Phase, scope: str) -> Value:
+    """Add a branch; with `ands` the stem keeps the spikes of both, and blocks those that the branch lacks."""
+    node: Node = Add(name=name, phase=phase, scope=scope)
+    if draft.recipe.ands:
+        node = SpikeAnd(name=name, phase=phase, scope=scope, invert=scope != "stem")
+    return draft.add(node, a=x, b=branch)
 
 
 def _conv(
@@ -310,10 +326,10 @@ def _block(draft: _Draft, block: int, x: Value) -> Value:
         gate = Gate(name=named("gate"), **where, axis="token")
         x = draft.add(gate, dataclasses.replace(mask, dst_port="mask"), x=x)
     y = linear("proj", attention(lif("in_lif", x) if recipe.membrane else x), dim, dim)
-    x = draft.add(Add(name=named("add0"), **where), a=x, b=y if recipe.membrane else lif("proj_lif", y))
+    x = _residual(draft, named("add0"), x, y if recipe.membrane else lif("proj_lif", y), **where)
     y = linear("fc1", lif("fc1_lif", x) if recipe.membrane else x, dim, hidden)
     y = linear("fc2", lif("fc2_lif", y), hidden, dim)
-    return draft.add(Add(name=named("add1"), **where), a=x, b=y if recipe.membrane else lif("out_lif", y))
+    return _residual(draft, named("add1"), x, y if recipe.membrane else lif("out_lif", y), **where)
 
 
 def _halt(draft: _Draft, block: int, z: Value) -> None:

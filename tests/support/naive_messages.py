@@ -26,6 +26,7 @@ from stas_neuro.ir import (
     Output,
     Phase,
     Readout,
+    SpikeAnd,
     SpikeMatMul,
     SpikeMaxPool,
     Tokens,
@@ -188,6 +189,7 @@ def _arrive(graph: Graph, edge: Edge, mark: Any, way: Any, reached: Any, home: A
         | SpikeMatMul
         | MaskedColumnSum
         | HeadSum
+        | SpikeAnd
         | LIF
         | HaltingScore
         | HaltAccumulate
@@ -252,7 +254,7 @@ def _spread(graph: Graph, node: Node, port: str, mark: Any) -> Any:
         case Readout():
             features = graph.types[node.name, "y"].shape[0]
             return mark.sum(axis=0) if port.startswith("z") else np.full(features, mark.sum())
-        case Add() | BatchNorm() | Gate() | HaltAccumulate() | Integrate() | LIF() | Output():
+        case Add() | SpikeAnd() | BatchNorm() | Gate() | HaltAccumulate() | Integrate() | LIF() | Output():
             return mark
         case _:
             raise TypeError(f"{type(node).__name__} needs a case here")

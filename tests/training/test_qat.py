@@ -47,7 +47,7 @@ def test_the_program_computes_what_the_integer_reference_does(seed: int) -> None
 
 
 def test_so_it_does_with_operations_that_no_torch_model_here_has() -> None:
-    graph = build(Recipe(qk=True, norm=False, blocks=1, seed=3))
+    graph = build(Recipe(qk=True, iand=True, norm=False, blocks=1, seed=3))
     pixels = np.random.default_rng(0).integers(0, 256, (6, *graph.input.shape), dtype=np.uint8)
     images = LabelledImages(pixels, None, source="random")
     program = program_of(StasConfig(time_steps=graph.time_steps), graph, choose_scales(graph, images, bits=8))

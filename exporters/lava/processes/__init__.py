@@ -23,6 +23,7 @@ from stas_neuro.exporters.lava.processes.base import (
     out_port,
     typed_model,
 )
+from stas_neuro.exporters.lava.processes.gates import PySpikeAndModel, SpikeAnd
 from stas_neuro.exporters.lava.processes.halting import (
     HaltAccumulate,
     HaltingScore,
@@ -79,6 +80,7 @@ _FORMS = ir.per_op(
         ir.MaskedColumnSum: (MaskedColumnSum, PyMaskedColumnSumModelFloat, PyMaskedColumnSumModelFixed),
         ir.HeadSum: (HeadSum, PyHeadSumModelFloat, PyHeadSumModelFixed),
         ir.Gate: (Gate, PyGateModel, PyGateModel),
+        ir.SpikeAnd: (SpikeAnd, PySpikeAndModel, PySpikeAndModel),
         ir.HaltingScore: (HaltingScore, PyHaltingScoreModelFloat, PyHaltingScoreModelFixed),
         ir.HaltAccumulate: (HaltAccumulate, PyHaltAccumulateModelFloat, PyHaltAccumulateModelFixed),
         ir.LateHaltAccumulate: (

@@ -26,6 +26,7 @@ from stas_neuro.ir import (
     Phase,
     Problems,
     Readout,
+    SpikeAnd,
     SpikeMatMul,
     SpikeMaxPool,
     Stage,
@@ -134,6 +135,7 @@ _FORMS: Mapping[type[Node], Form | Refused | OnHost] = per_op(
         Tokens: Form(accept, Lowering.tokens),
         Add: Form(check_add, Lowering.add),
         Gate: Form(accept, Lowering.gate),
+        SpikeAnd: Form(accept, Lowering.spike_and),
         HaltingScore: Form(accept, Lowering.score),
         HaltAccumulate: Form(check_halting, Lowering.halt),
         LateHaltAccumulate: Refused(

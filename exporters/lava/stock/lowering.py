@@ -19,6 +19,7 @@ from stas_neuro.ir import (
     Phase,
     Problems,
     Range,
+    SpikeAnd,
     SpikeMaxPool,
     Tokens,
 )
@@ -213,6 +214,18 @@ class Lowering:
         spread = Signal(mask.group, shown)
         group = self.netlist.multiply(node.name, x, spread, node.scope)
         self.keep(node, Signal(group, np.arange(x.index.size).reshape(shape)))
+
+    def spike_and(self, node: SpikeAnd) -> None:
+        """Make neurons that fire for both spikes, or for the first without the second."""
+        a, b = (self.value(node, port) for port in ("a", "b"))
+        once = a.group.once and b.group.once
+        if not once:
+            a, b = self.in_every_step(a), self.in_every_step(b)
+        each = np.arange(a.index.size)
+        sign, vth = (-1, 0) if node.invert else (1, 1)
+        wires = one_to_one(a) + weighted(b, each, each, np.full(each.size, sign))
+        group = self.netlist.threshold(node.name, each.size, wires, node.scope, vth=vth, once=once)
+        self.keep(node, Signal(group, each.reshape(a.index.shape)))
 
     def halt(self, node: FixedHaltAccumulate) -> None:
         """Make what decides on the next visit."""

@@ -225,6 +225,15 @@ def test_masked_column_sum() -> None:
     np.testing.assert_array_equal(record["synops"], (k * v).sum((2, 3)))
 
 
+@pytest.mark.parametrize("invert", [False, True])
+def test_gates_of_spikes(invert: bool) -> None:
+    a, b = spikes(0, 2, 3, 2, 4, 3), spikes(1, 2, 3, 2, 4, 3)
+    out, record = stepped("SpikeAnd", {"a": a, "b": b}, {"y": (2, 4, 3)}, params={"invert": invert})
+    np.testing.assert_array_equal(out["y"] > 0, (a > 0) & ((b > 0) != invert))
+    for kind in ("synops", "synops_unary"):
+        np.testing.assert_array_equal(record[kind], a.sum((2, 3, 4)))
+
+
 def test_sum_of_heads() -> None:
     x = spikes(0, 2, 3, 5, 6)
     out, record = stepped("HeadSum", {"x": x}, {"y": (5, 2)}, params={"heads": 2})
