@@ -23,6 +23,7 @@ from stas_neuro.ir import (
     Graph,
     HaltAccumulate,
     HaltingScore,
+    HeadSum,
     Input,
     Integrate,
     LateHaltAccumulate,
@@ -34,6 +35,7 @@ from stas_neuro.ir import (
     Output,
     Readout,
     Slice,
+    SpikeAnd,
     SpikeMatMul,
     SpikeMaxPool,
     TokenMean,
@@ -195,6 +197,14 @@ _CLAIMS: Mapping[type[Node], Mapping[str, Claim]] = per_op(
         Gate: {
             "": Claim("neurocore", "stock ProdNeuron, value times mask", ("product",)),
         },
+        SpikeAnd: {
+            "": Claim(
+                "neurocore",
+                "as stock Sparse onto a stock LIF that fires for both spikes, or, with a weight of -1, for "
+                "one alone; a step later",
+                ("motifs", "lif"),
+            ),
+        },
         SpikeMatMul: {
             "": Claim(
                 "microcode",
@@ -209,6 +219,9 @@ _CLAIMS: Mapping[type[Node], Mapping[str, Claim]] = per_op(
                 "as products of stock ProdNeurons, one for each token and channel",
                 ("product", "brief"),
             ),
+        },
+        HeadSum: {
+            "": Claim("neurocore", "as stock Sparse with weights of 1, a step later", ("motifs",)),
         },
         HaltingScore: {
             "": Claim(

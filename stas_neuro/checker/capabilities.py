@@ -30,7 +30,7 @@ from stas_neuro.ir import (
 
 
 def spike_products(deployment: Deployment) -> Iterator[Finding]:
-    """Attention, and gates of channels by spikes."""
+    """Attention, and gates by spikes."""
     yield from _answers(deployment, product_needs(tuple(deployment.layers.values())))
 
 

@@ -26,6 +26,7 @@ from stas_neuro.ir import (
     FixedConv2d,
     FixedHaltAccumulate,
     FixedHaltingScore,
+    FixedHeadSum,
     FixedInput,
     FixedIntegrate,
     FixedLateHaltAccumulate,
@@ -40,6 +41,7 @@ from stas_neuro.ir import (
     Graph,
     HaltAccumulate,
     HaltingScore,
+    HeadSum,
     Input,
     Integrate,
     IRError,
@@ -56,6 +58,7 @@ from stas_neuro.ir import (
     Range,
     Readout,
     Slice,
+    SpikeAnd,
     SpikeMatMul,
     SpikeMaxPool,
     Stage,
@@ -347,8 +350,11 @@ class IntegerWalk:
     def _column_sum(self, node: MaskedColumnSum) -> None:
         self._product(node, FixedMaskedColumnSum, 1.0)
 
+    def _head_sum(self, node: HeadSum) -> None:
+        self._product(node, FixedHeadSum, 1.0)
+
     def _product(self, node: Node, cls: type[Node], scale: float) -> None:
-        """Choose the exponent by which counts of coincidences meet the threshold of their LIF exactly."""
+        """Choose the exponent by which counts of spikes meet the threshold of their LIF exactly."""
         lifs = self.groups[node.name].lifs
         if not lifs:
             raise InputError("its output drives no neurons", "put a LIF behind it")
@@ -387,6 +393,10 @@ class IntegerWalk:
         self._emit(FixedAdd, node, a_weight=whole[0], b_weight=whole[1])
         a, b = (self.reach[key].times(weight) for key, weight in zip(keys, whole, strict=True))
         self._value(node, finest, Range(a.low + b.low, a.high + b.high))
+
+    def _spike_and(self, node: SpikeAnd) -> None:
+        self.nodes.append(node)
+        self._value(node, 1.0, Range(0, 1))
 
     def _integrate(self, node: Integrate) -> None:
         key, steps = self._source(node, "x"), self.graph.time_steps
@@ -479,9 +489,11 @@ _RULES: Mapping[type[Node], Callable[[IntegerWalk, Any], None]] = per_op(
         Linear: IntegerWalk._linear,
         SpikeMatMul: IntegerWalk._spike_mat_mul,
         MaskedColumnSum: IntegerWalk._column_sum,
+        HeadSum: IntegerWalk._head_sum,
         LIF: IntegerWalk._lif,
         Add: IntegerWalk._add,
         Integrate: IntegerWalk._integrate,
+        SpikeAnd: IntegerWalk._spike_and,
         SpikeMaxPool: IntegerWalk._as_it_is,
         MaxPool: IntegerWalk._as_it_is,
         Tokens: IntegerWalk._as_it_is,

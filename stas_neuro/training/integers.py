@@ -23,6 +23,7 @@ from stas_neuro.ir import (
     FixedConv2d,
     FixedHaltAccumulate,
     FixedHaltingScore,
+    FixedHeadSum,
     FixedInput,
     FixedIntegrate,
     FixedLateHaltAccumulate,
@@ -42,6 +43,7 @@ from stas_neuro.ir import (
     Phase,
     Shape,
     Slice,
+    SpikeAnd,
     SpikeMaxPool,
     Tokens,
     neutral,
@@ -333,9 +335,18 @@ class _Pass:
     def _columns(self, node: FixedMaskedColumnSum, inputs: Inputs) -> State:
         return {"y": (inputs["k"] * inputs["v"]).sum(1) * 2 ** (ALIGN + node.exponent)}
 
+    def _head_sum(self, node: FixedHeadSum, inputs: Inputs) -> State:
+        return {"y": inputs["x"].unflatten(-1, (node.heads, -1)).sum(-1) * 2 ** (ALIGN + node.exponent)}
+
     def _gate(self, node: Gate, inputs: Inputs) -> State:
-        mask = inputs["mask"]
-        return {"y": inputs["x"] * (mask[:, :, None] if node.axis == "token" else mask[:, None, :])}
+        x, mask = inputs["x"], inputs["mask"]
+        if node.axis == "head":
+            return {"y": x * mask.repeat_interleave(x.shape[-1] // mask.shape[-1], dim=-1)}
+        return {"y": x * (mask[:, :, None] if node.axis == "token" else mask[:, None, :])}
+
+    def _spike_and(self, node: SpikeAnd, inputs: Inputs) -> State:
+        a, b = inputs["a"], inputs["b"]
+        return {"y": a * (1 - b) if node.invert else a * b}
 
     def _score(self, node: FixedHaltingScore, inputs: Inputs) -> State:
         z = inputs["z"][:, :, 0]
@@ -440,7 +451,9 @@ _OPERATORS: Mapping[type[Node], Callable[[Any, Any, Inputs], State]] = per_op(
         FixedAdd: _Pass._add,
         FixedSpikeMatMul: _Pass._attention,
         FixedMaskedColumnSum: _Pass._columns,
+        FixedHeadSum: _Pass._head_sum,
         Gate: _Pass._gate,
+        SpikeAnd: _Pass._spike_and,
         FixedHaltingScore: _Pass._score,
         FixedHaltAccumulate: _Pass._accumulate,
         FixedReadout: _Pass._readout,

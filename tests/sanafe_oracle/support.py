@@ -23,6 +23,8 @@ from stas_neuro.ir import (
 _CANNOT = {
     "SpikeMatMul": "multiplies spikes, a synapse multiplies a spike by a weight",
     "MaskedColumnSum": "multiplies spikes, a synapse multiplies a spike by a weight",
+    "SpikeAnd": "multiplies spikes, a synapse multiplies a spike by a weight",
+    "HeadSum": "sums spikes without weights, synapses there are those of a layer with weights",
     "Gate": "gates values, nothing there can",
     "HaltingScore": "looks a score up, no unit has tables",
     "HaltAccumulate": "decides on halting, no unit can",

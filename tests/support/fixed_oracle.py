@@ -262,12 +262,24 @@ class _Oracle:
         return node.a_weight * a + node.b_weight * b
 
     def gate(self, node: Any, x: Array, mask: Array) -> Array:
-        if node.axis == "channel":
+        if node.axis != "token":
             self.count_synapses(node, x.ravel().tolist())
         y = np.zeros(x.shape, np.int64)
         for token, channel in np.ndindex(x.shape):
-            if mask[token if node.axis == "token" else channel]:
+            own: Any = {"token": token, "channel": channel}.get(node.axis)
+            if node.axis == "head":
+                own = token, channel * mask.shape[1] // x.shape[1]
+            if mask[own]:
                 y[token, channel] = x[token, channel]
+        return y
+
+    def spikeand(self, node: Any, a: Array, b: Array) -> Array:
+        y = np.zeros(a.shape, np.int64)
+        for place in np.ndindex(a.shape):
+            if a[place]:
+                self.count("synops", node, 1)
+                self.count("synops_unary", node, 1)
+                y[place] = bool(b[place]) != node.invert
         return y
 
     def spikematmul(self, node: Any, q: Array, k: Array, v: Array) -> Array:
@@ -299,6 +311,15 @@ class _Oracle:
         for token, channel in np.ndindex(k.shape):
             if k[token, channel] and v[token, channel]:
                 y[channel] += 1
+                self.count("synops", node, 1)
+                self.count("synops_unary", node, 1)
+        return y << (6 + node.exponent)
+
+    def headsum(self, node: Any, x: Array) -> Array:
+        y = np.zeros((len(x), node.heads), np.int64)
+        for token, channel in np.ndindex(x.shape):
+            if x[token, channel]:
+                y[token, channel // (x.shape[1] // node.heads)] += 1
                 self.count("synops", node, 1)
                 self.count("synops_unary", node, 1)
         return y << (6 + node.exponent)

@@ -22,6 +22,7 @@ from stas_neuro.ir import (
     FixedConv2d,
     FixedHaltAccumulate,
     FixedHaltingScore,
+    FixedHeadSum,
     FixedInput,
     FixedIntegrate,
     FixedLIF,
@@ -34,6 +35,7 @@ from stas_neuro.ir import (
     Graph,
     HaltAccumulate,
     HaltingScore,
+    HeadSum,
     Input,
     Integrate,
     IRError,
@@ -53,6 +55,12 @@ _ROOM = 2**17
 """What a layer's synaptic input is kept below: residual sums and slow membranes add up several."""
 _TWINS: dict[type[Node], type[Node]] = {TokenMean: FixedTokenMean}
 """Integer twins without attributes of their own."""
+_COUNTS: dict[type[Node], type[Any]] = {
+    SpikeMatMul: FixedSpikeMatMul,
+    MaskedColumnSum: FixedMaskedColumnSum,
+    HeadSum: FixedHeadSum,
+}
+"""What counts spikes, and its integers."""
 
 
 @st.composite
@@ -98,7 +106,7 @@ class _Draft:
         nodes = tuple(self.node(node) for node in folded.nodes)
         return dataclasses.replace(folded, stage=Stage.QUANTISED, nodes=nodes, tensors=self.tensors)
 
-    def node(self, node: Node) -> Node:  # noqa: C901
+    def node(self, node: Node) -> Node:
         rng, values = self.rng, dataclasses.asdict(node)
         match node:
             case Input():
@@ -111,10 +119,8 @@ class _Draft:
             case Add():
                 a_weight = int(rng.integers(1, 4)) if node.scope in ("stem", "block0") else 1
                 return FixedAdd(**values, a_weight=a_weight, b_weight=int(rng.integers(1, 3)))
-            case SpikeMatMul():
-                return FixedSpikeMatMul(**values, exponent=int(rng.integers(0, 3)))
-            case MaskedColumnSum():
-                return FixedMaskedColumnSum(**values, exponent=int(rng.integers(0, 3)))
+            case SpikeMatMul() | MaskedColumnSum() | HeadSum():
+                return _COUNTS[type(node)](**values, exponent=int(rng.integers(0, 3)))
             case Integrate():
                 learned = node.mode == "learned"
                 if learned:

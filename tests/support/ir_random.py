@@ -21,6 +21,7 @@ from stas_neuro.ir import (
     Graph,
     HaltAccumulate,
     HaltingScore,
+    HeadSum,
     Input,
     Integrate,
     Linear,
@@ -33,6 +34,7 @@ from stas_neuro.ir import (
     Preprocessing,
     Readout,
     Slice,
+    SpikeAnd,
     SpikeMatMul,
     SpikeMaxPool,
     Stage,
@@ -72,6 +74,10 @@ class Recipe:
     membrane: bool = False
     """LIF before the linear layers and a residual stream of membrane currents, instead of spikes added."""
     sdsa: bool = False
+    qk: bool = False
+    """The first block gates the heads of each token by sums of spikes instead of attention."""
+    iand: bool = False
+    """Residuals of spikes without a sum, where the stream has spikes: see `ands`."""
     norm: bool = True
     """Traced, with BatchNorms, instead of folded."""
     bias: bool = True
@@ -102,6 +108,11 @@ class Recipe:
     def dim(self) -> int:
         return self.heads * self.head_dim
 
+    @property
+    def ands(self) -> bool:
+        """Whether residuals are gates of spikes."""
+        return self.iand and not self.membrane and self.stem not in ("late-mean", "late-sum", "late-learned")
+
 
 @st.composite
 def recipes(draw: st.DrawFn, **fixed: Any) -> Recipe:
@@ -131,7 +142,7 @@ def recipes(draw: st.DrawFn, **fixed: Any) -> Recipe:
         "tau": st.sampled_from((1.0, 2.0, 3.0)),
         "dtype": st.sampled_from(("float32", "float64")),
     }
-    for name in ("events", "membrane", "sdsa", "norm", "bias", "pool", "shrink"):
+    for name in ("events", "membrane", "sdsa", "qk", "iand", "norm", "bias", "pool", "shrink"):
         choices[name] = st.booleans()
     return Recipe(
         **{name: fixed[name] if name in fixed else draw(choice) for name, choice in choices.items()}
@@ -267,7 +278,7 @@ def _stem(draft: _Draft) -> tuple[Value, Phase]:
         x = side
     else:
         side = draft.lif("stem.side_lif", side, phase, "stem")
-        x = draft.add(Add(name="stem.add", phase=phase, scope="stem"), a=x, b=side)
+        x = _residual(draft, "stem.add", x, side, phase, "stem")
     if recipe.stem.startswith("late-"):
         x, phase = _integrate(draft, x), Phase.ONCE
     return draft.add(Tokens(name="stem.tokens", phase=phase, scope="stem"), x=x), phase
@@ -298,6 +309,14 @@ def _shrink(draft: _Draft, x: Value, phase: Phase, scope: str) -> Value:
         side = draft.add(MaxPool(name="shrink.side_pool", **where, **window), x=side)
         y = draft.add(Add(name="shrink.add", **where), a=side, b=draft.lif("shrink.out_lif", y, **where))
     return draft.add(Tokens(name="shrink.tokens", **where), x=y)
+
+
+def _residual(draft: _Draft, name: str, x: Value, branch: Value, phase: Phase, scope: str) -> Value:
+    """Add a branch; with `ands` the stem keeps the spikes of both, and blocks those that the branch lacks."""
+    node: Node = Add(name=name, phase=phase, scope=scope)
+    if draft.recipe.ands:
+        node = SpikeAnd(name=name, phase=phase, scope=scope, invert=scope != "stem")
+    return draft.add(node, a=x, b=branch)
 
 
 def _conv(
@@ -351,26 +370,31 @@ def _block(draft: _Draft, block: int, x: Value) -> Value:
         y = draft.add(node, mask if recipe.bias or not recipe.norm else None, x=x)
         return draft.norm(named(f"{name}_bn"), y, out, **where, mask=mask)
 
-    if mask is not None:
-        gate = Gate(name=named("gate"), **where, axis="token")
-        x = draft.add(gate, dataclasses.replace(mask, dst_port="mask"), x=x)
-    source = lif("in_lif", x) if recipe.membrane else x
-    q, k, v = (lif(f"{name}_lif", linear(name, source, dim, dim)) for name in "qkv")
-    if recipe.sdsa:
-        columns = draft.add(MaskedColumnSum(name=named("columns"), **where), k=k, v=v)
-        channels = draft.lif(named("mask_lif"), columns, **where, at=0.5)
-        attended = draft.add(Gate(name=named("select"), **where, axis="channel"), x=q, mask=channels)
-    else:
+    def attention(source: Value) -> Value:
+        q, k = (lif(f"{name}_lif", linear(name, source, dim, dim)) for name in "qk")
+        if recipe.qk and block == 0:
+            sums = draft.add(HeadSum(name=named("head_sum"), **where, heads=recipe.heads), x=q)
+            heads = lif("head_lif", sums, 0.5)
+            return draft.add(Gate(name=named("head_gate"), **where, axis="head"), x=k, mask=heads)
+        v = lif("v_lif", linear("v", source, dim, dim))
+        if recipe.sdsa:
+            columns = draft.add(MaskedColumnSum(name=named("columns"), **where), k=k, v=v)
+            channels = draft.lif(named("mask_lif"), columns, **where, at=0.5)
+            return draft.add(Gate(name=named("select"), **where, axis="channel"), x=q, mask=channels)
         form: Any = recipe.form
         product = draft.add(
             SpikeMatMul(name=named("attn"), **where, heads=recipe.heads, form=form), q=q, k=k, v=v
         )
-        attended = lif("attn_lif", product, 0.5)
-    y = linear("proj", attended, dim, dim)
-    x = draft.add(Add(name=named("add0"), **where), a=x, b=y if recipe.membrane else lif("proj_lif", y))
+        return lif("attn_lif", product, 0.5)
+
+    if mask is not None:
+        gate = Gate(name=named("gate"), **where, axis="token")
+        x = draft.add(gate, dataclasses.replace(mask, dst_port="mask"), x=x)
+    y = linear("proj", attention(lif("in_lif", x) if recipe.membrane else x), dim, dim)
+    x = _residual(draft, named("add0"), x, y if recipe.membrane else lif("proj_lif", y), **where)
     y = linear("fc1", lif("fc1_lif", x) if recipe.membrane else x, dim, hidden)
     y = linear("fc2", lif("fc2_lif", y), hidden, dim)
-    return draft.add(Add(name=named("add1"), **where), a=x, b=y if recipe.membrane else lif("out_lif", y))
+    return _residual(draft, named("add1"), x, y if recipe.membrane else lif("out_lif", y), **where)
 
 
 def _halt(draft: _Draft, block: int, z: Value) -> None:

@@ -18,6 +18,7 @@ from stas_neuro.ir import (
     Graph,
     HaltAccumulate,
     HaltingScore,
+    HeadSum,
     Input,
     Integrate,
     Linear,
@@ -29,6 +30,7 @@ from stas_neuro.ir import (
     Phase,
     Readout,
     Slice,
+    SpikeAnd,
     SpikeMatMul,
     SpikeMaxPool,
     TokenMean,
@@ -186,8 +188,18 @@ def _arrive(graph: Graph, edge: Edge, mark: Any, way: Any, reached: Any, home: A
         if taker is None:
             tokens = tokens | {int(n) for n in np.argwhere(mark)[:, 0]}
     events = isinstance(
-        node, Conv2d | Linear | SpikeMatMul | MaskedColumnSum | LIF | HaltingScore | HaltAccumulate | Readout
-    ) or (isinstance(node, Gate) and node.axis == "channel")
+        node,
+        Conv2d
+        | Linear
+        | SpikeMatMul
+        | MaskedColumnSum
+        | HeadSum
+        | SpikeAnd
+        | LIF
+        | HaltingScore
+        | HaltAccumulate
+        | Readout,
+    ) or (isinstance(node, Gate) and node.axis != "token")
     if events and taker is None:
         taker = node.name
     out = (_spread(graph, node, port, mark) != 0).astype(float)
@@ -235,21 +247,19 @@ def _spread(graph: Graph, node: Node, port: str, mark: Any) -> Any:
             return mark @ np.ones((node.in_features, node.out_features))
         case Map() | Slice() | TokenMean() | Tokens():
             return _rearranged(node, mark)
-        case SpikeMatMul():
-            given = {name: mark if name == port else np.ones_like(mark) for name in "qkv"}
-            q, k, v = (given[name].reshape(len(mark), node.heads, -1).swapaxes(0, 1) for name in "qkv")
-            return ((q @ k.swapaxes(1, 2)) @ v).swapaxes(0, 1).reshape(mark.shape)
-        case MaskedColumnSum():
-            return mark.sum(axis=0)
-        case Gate(axis="channel"):
-            tokens = graph.types[node.name, "y"].shape[0]
-            return mark if port == "x" else np.repeat(mark[None], tokens, axis=0)
+        case SpikeMatMul() | MaskedColumnSum() | HeadSum():
+            return _attended(node, port, mark)
+        case Gate() if port == "mask":
+            tokens, features = graph.types[node.name, "y"].shape
+            if node.axis == "head":
+                return np.kron(mark, np.ones(features // mark.shape[1]))
+            return np.repeat(mark[None], tokens, axis=0)
         case HaltingScore():
             return mark[:, 0]
         case Readout():
             features = graph.types[node.name, "y"].shape[0]
             return mark.sum(axis=0) if port.startswith("z") else np.full(features, mark.sum())
-        case Add() | BatchNorm() | Gate() | HaltAccumulate() | Integrate() | LIF() | Output():
+        case Add() | SpikeAnd() | BatchNorm() | Gate() | HaltAccumulate() | Integrate() | LIF() | Output():
             return mark
         case _:
             raise TypeError(f"{type(node).__name__} needs a case here")
@@ -266,3 +276,13 @@ def _rearranged(node: Map | Slice | TokenMean | Tokens, mark: Any) -> Any:
             return mark[channels] if mark.ndim == 3 else mark[..., channels]
         case TokenMean():
             return mark.sum(axis=0, keepdims=True)
+
+
+def _attended(node: SpikeMatMul | MaskedColumnSum | HeadSum, port: str, mark: Any) -> Any:
+    if isinstance(node, MaskedColumnSum):
+        return mark.sum(axis=0)
+    if isinstance(node, HeadSum):
+        return mark.reshape(len(mark), node.heads, -1).sum(axis=2)
+    given = {name: mark if name == port else np.ones_like(mark) for name in "qkv"}
+    q, k, v = (given[name].reshape(len(mark), node.heads, -1).swapaxes(0, 1) for name in "qkv")
+    return ((q @ k.swapaxes(1, 2)) @ v).swapaxes(0, 1).reshape(mark.shape)

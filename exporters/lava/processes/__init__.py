@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from stas_neuro import ir
 from stas_neuro.exporters.lava.processes.attention import (
+    HeadSum,
     MaskedColumnSum,
+    PyHeadSumModelFixed,
+    PyHeadSumModelFloat,
     PyMaskedColumnSumModelFixed,
     PyMaskedColumnSumModelFloat,
     PySpikeMatMulModelFixed,
@@ -20,6 +23,7 @@ from stas_neuro.exporters.lava.processes.base import (
     out_port,
     typed_model,
 )
+from stas_neuro.exporters.lava.processes.gates import PySpikeAndModel, SpikeAnd
 from stas_neuro.exporters.lava.processes.halting import (
     HaltAccumulate,
     HaltingScore,
@@ -88,7 +92,9 @@ _FORMS = ir.per_op(
         ir.Add: (Add, PyAddModelFloat, PyAddModelFixed),
         ir.SpikeMatMul: (SpikeMatMul, PySpikeMatMulModelFloat, PySpikeMatMulModelFixed),
         ir.MaskedColumnSum: (MaskedColumnSum, PyMaskedColumnSumModelFloat, PyMaskedColumnSumModelFixed),
+        ir.HeadSum: (HeadSum, PyHeadSumModelFloat, PyHeadSumModelFixed),
         ir.Gate: (Gate, PyGateModel, PyGateModel),
+        ir.SpikeAnd: (SpikeAnd, PySpikeAndModel, PySpikeAndModel),
         ir.HaltingScore: (HaltingScore, PyHaltingScoreModelFloat, PyHaltingScoreModelFixed),
         ir.HaltAccumulate: (HaltAccumulate, PyHaltAccumulateModelFloat, PyHaltAccumulateModelFixed),
         ir.LateHaltAccumulate: (

@@ -104,22 +104,22 @@ class PyAddModelFixed(NodeModel):
 
 
 class Gate(NodeProcess):
-    """y = x * mask, x (N, D); the mask is per token (N,) or per channel (D,)."""
+    """y = x * mask, x (N, D); the mask is per token (N,), channel (D,), or token and head (N, heads)."""
 
 
 @implements(proc=Gate, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("floating_pt", "fixed_pt")
 class PyGateModel(NodeModel):
-    """A channel gate takes each incoming spike through one synapse; a token gate is where halting acts."""
+    """A gate by spikes takes each incoming spike through one synapse; a token gate is where halting acts."""
 
     EVENTS = ("synops", "synops_unary", "macs")
 
-    def _setup(self) -> None:
-        self.by_channel = self.node.axis == "channel"
-
     def _compute(self, x: Array, mask: Array) -> Array:
-        if not self.by_channel:
+        if self.node.axis == "token":
             return x * mask[:, None]
         self.count_synapses(self.inlets["x"].kind, self.place.count(x != 0), self.place.sum(x))
-        return x * mask
+        if self.node.axis == "channel":
+            return x * mask
+        y: Array = x * np.repeat(mask, x.shape[1] // mask.shape[1], axis=1)
+        return y

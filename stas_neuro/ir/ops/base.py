@@ -230,6 +230,13 @@ def no_memory(node: Node, entering: Mapping[str, Shape], leaving: Shape, bits: i
     return CoreMemory()
 
 
+def check_heads(at: TypeContext, heads: int, features: int) -> None:
+    """Note a problem unless every head has the same number of channels."""
+    if features % heads:
+        what = f"{heads} heads do not divide {features} channels"
+        at.problems.add(at.node.name, what, "use a number of heads that does")
+
+
 class Untypable(Exception):
     """An input has no type, or none that the rule could go on with; the problem is noted already."""
 

@@ -54,7 +54,13 @@ def _add(node: Add, inputs: Inputs, context: NodeContext) -> Outputs:
 
 def _gate(node: Gate, inputs: Inputs, context: NodeContext) -> Outputs:
     x, mask = inputs["x"], inputs["mask"]
-    return {"y": x * (mask[:, :, None] if node.axis == "token" else mask[:, None, :])}
+    match node.axis:
+        case "token":
+            return {"y": x * mask[:, :, None]}
+        case "channel":
+            return {"y": x * mask[:, None, :]}
+        case "head":
+            return {"y": (x.reshape(*mask.shape, -1) * mask[..., None]).reshape(x.shape)}
 
 
 def _fixed_add(node: FixedAdd, inputs: Inputs, context: NodeContext) -> Outputs:
@@ -83,7 +89,7 @@ def _weighted_steps(graph: Graph, node: FixedIntegrate, size: Mapping[str, int])
 
 
 def _count_gate(node: Gate, inputs: Inputs, outputs: Inputs, kinds: Kinds) -> Counted:
-    """Count the inputs of a channel gate."""
+    """Count the inputs of a gate by spikes."""
     x = inputs["x"]
     return synaptic_events(x != 0, lambda: x, kinds["x"])
 

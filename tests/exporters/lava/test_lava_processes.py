@@ -198,6 +198,11 @@ def test_tokens_add_and_gates() -> None:
     out, record = stepped("Gate", {"x": tokens, "mask": channels}, {"y": (4, 3)}, params={"axis": "channel"})
     np.testing.assert_array_equal(out["y"], np.einsum("btnd,btd->btnd", tokens, channels))
     np.testing.assert_array_equal(record["synops"], tokens.sum((2, 3)))
+    wide, heads = spikes(5, 1, 2, 4, 6), spikes(6, 1, 2, 4, 2)
+    out, record = stepped("Gate", {"x": wide, "mask": heads}, {"y": (4, 6)}, params={"axis": "head"})
+    by_head = np.einsum("btnhd,btnh->btnhd", wide.reshape(1, 2, 4, 2, 3), heads)
+    np.testing.assert_array_equal(out["y"], by_head.reshape(wide.shape))
+    np.testing.assert_array_equal(record["synops"], wide.sum((2, 3)))
 
 
 @settings(max_examples=15)
@@ -236,6 +241,23 @@ def test_masked_column_sum() -> None:
     out, record = stepped("MaskedColumnSum", {"k": k, "v": v}, {"y": (4,)})
     np.testing.assert_array_equal(out["y"], np.einsum("btnd,btnd->btd", k, v))
     np.testing.assert_array_equal(record["synops"], (k * v).sum((2, 3)))
+
+
+@pytest.mark.parametrize("invert", [False, True])
+def test_gates_of_spikes(invert: bool) -> None:
+    a, b = spikes(0, 2, 3, 2, 4, 3), spikes(1, 2, 3, 2, 4, 3)
+    out, record = stepped("SpikeAnd", {"a": a, "b": b}, {"y": (2, 4, 3)}, params={"invert": invert})
+    np.testing.assert_array_equal(out["y"] > 0, (a > 0) & ((b > 0) != invert))
+    for kind in ("synops", "synops_unary"):
+        np.testing.assert_array_equal(record[kind], a.sum((2, 3, 4)))
+
+
+def test_sum_of_heads() -> None:
+    x = spikes(0, 2, 3, 5, 6)
+    out, record = stepped("HeadSum", {"x": x}, {"y": (5, 2)}, params={"heads": 2})
+    np.testing.assert_array_equal(out["y"], x.reshape(2, 3, 5, 2, 3).sum(4))
+    for kind in ("synops", "synops_unary"):
+        np.testing.assert_array_equal(record[kind], x.sum((2, 3)))
 
 
 # Halting and readout
