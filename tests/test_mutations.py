@@ -112,9 +112,11 @@ def move_a_halting_limit(graph: Graph, rng: np.random.Generator) -> tuple[Graph,
     return node and with_attributes(graph, node, limit=node.limit - 1)
 
 
-def cross_two_edges(graph: Graph, rng: np.random.Generator) -> tuple[Graph, str]:
+def cross_two_edges(graph: Graph, rng: np.random.Generator) -> tuple[Graph, str] | None:
     """Keys and another input of a product change places."""
     product = choice(rng, graph.of_type(SpikeMatMul) + graph.of_type(MaskedColumnSum))
+    if product is None:
+        return None
     crossed = {"k": "q", "q": "k"} if isinstance(product, SpikeMatMul) else {"k": "v", "v": "k"}
     edges = tuple(
         replace(edge, dst_port=crossed.get(edge.dst_port, edge.dst_port))

@@ -1,4 +1,4 @@
-"""Another package adds a backend, a target and a chip by its entry points."""
+"""Another package adds a backend, an importer, a target and a chip by its entry points."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from support.cli_support import fine, make_checkpoint, stas
 import stas_neuro
 from stas_neuro.backends import BACKENDS
 from stas_neuro.errors import InputError
+from stas_neuro.importers import IMPORTERS
+from stas_neuro.ir.text import print_graph
 from stas_neuro.targets import TARGETS, CannotExpress, convert
 
 PLUGIN = Path(__file__).parent / "plugin"
@@ -56,8 +58,17 @@ def test_another_package_cannot_replace_a_backend_of_ours() -> None:
     assert type(BACKENDS.get("reference")).__module__ == "stas_neuro.backends.builtin"
 
 
+def test_an_importer_of_another_package_opens_what_it_accepts(home: Path, tmp_path: Path) -> None:
+    assert IMPORTERS.names() == ("torch", "graph-text")
+    graph = stas_neuro.load_bundle(home / "b.stas").graph
+    (tmp_path / "net.ir").write_text(print_graph(graph))
+    np.savez(tmp_path / "net.npz", **graph.tensors)
+    assert stas_neuro.open_model(f"{tmp_path}/net.ir") == graph
+    assert stas_neuro.open_model(f"{tmp_path}/net.ir", importer="graph-text") == graph
+
+
 def test_a_target_of_another_package_writes_or_refuses_node_by_node(home: Path, tmp_path: Path) -> None:
-    assert TARGETS.names() == ("lava", "layer-list", "nir")
+    assert TARGETS.names() == ("lava", "nir", "layer-list")
     bundle = stas_neuro.load_bundle(home / "b.stas")
     with pytest.raises(
         CannotExpress, match="layer-list cannot express the network: block1: is one block"
@@ -65,7 +76,7 @@ def test_a_target_of_another_package_writes_or_refuses_node_by_node(home: Path, 
         convert(bundle, "layer-list", tmp_path / "list.json")
     assert [problem.where for problem in caught.value.problems] == ["block1"]
     done = stas("convert", home / "b.stas", "--to", "nothing", "-o", tmp_path / "x")
-    assert done.code == 2 and "there is no target 'nothing'; use one of lava, layer-list" in done.err
+    assert done.code == 2 and "there is no target 'nothing'; use one of lava, nir, layer-list" in done.err
 
 
 def test_a_profile_of_another_package_is_in_the_catalogue(home: Path, tmp_path: Path) -> None:

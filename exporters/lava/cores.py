@@ -36,11 +36,11 @@ def cores_of(graph: Graph, mapping: Mapping, ways: Routes, *, gated: bool) -> di
 
 
 def _numbers(graph: Graph, node: Node, pieces: tuple[Piece, ...]) -> Array:
-    """Number of the piece that holds each neuron, (positions, features)."""
-    numbers = np.zeros(extent(graph, node), np.intp)
+    """Number of the piece that each output reaches, (positions, features)."""
+    numbers = np.zeros(extent(graph, graph.node(pieces[0].layer)), np.intp)
     for number, piece in enumerate(pieces):
         numbers[list(piece.positions), slice(*piece.features)] = number
-    return numbers
+    return np.broadcast_to(numbers, extent(graph, node))  # its neurons may have one position for all
 
 
 def _in_layout(graph: Graph, node: Node, values: Array) -> Array:

@@ -23,16 +23,22 @@ from stas_neuro.ir import (
     Graph,
     HaltAccumulate,
     HaltingScore,
+    HeadSum,
     Input,
     Integrate,
     LateHaltAccumulate,
     Linear,
+    Map,
     MaskedColumnSum,
+    MaxPool,
     Node,
     Output,
     Readout,
+    Slice,
+    SpikeAnd,
     SpikeMatMul,
     SpikeMaxPool,
+    TokenMean,
     Tokens,
     op_of,
     per_op,
@@ -158,11 +164,30 @@ _CLAIMS: Mapping[type[Node], Mapping[str, Claim]] = per_op(
                 ("motifs", "lif"),
             ),
         },
+        MaxPool: {
+            "": Claim(
+                "microcode", "the largest of the values that reach a neuron, not their sum", ("brief",)
+            ),
+        },
         Integrate: {
             "": Claim("microcode", "a sum or maximum that is kept over the steps of the stem", ("brief",)),
         },
         Tokens: {
             "": Claim("wiring", "tokens are neurons in another order", ()),
+        },
+        Map: {
+            "": Claim("wiring", "a map is neurons in another order", ()),
+        },
+        Slice: {
+            "": Claim("wiring", "some of the neurons", ()),
+        },
+        TokenMean: {
+            "": Claim(
+                "neurocore",
+                "stock Sparse onto the neurons behind it, which add up what all tokens bring; 1/N is in "
+                "weights or thresholds",
+                ("motifs", "lif"),
+            ),
         },
         Add: {
             "": Claim(
@@ -171,6 +196,14 @@ _CLAIMS: Mapping[type[Node], Mapping[str, Claim]] = per_op(
         },
         Gate: {
             "": Claim("neurocore", "stock ProdNeuron, value times mask", ("product",)),
+        },
+        SpikeAnd: {
+            "": Claim(
+                "neurocore",
+                "as stock Sparse onto a stock LIF that fires for both spikes, or, with a weight of -1, for "
+                "one alone; a step later",
+                ("motifs", "lif"),
+            ),
         },
         SpikeMatMul: {
             "": Claim(
@@ -186,6 +219,9 @@ _CLAIMS: Mapping[type[Node], Mapping[str, Claim]] = per_op(
                 "as products of stock ProdNeurons, one for each token and channel",
                 ("product", "brief"),
             ),
+        },
+        HeadSum: {
+            "": Claim("neurocore", "as stock Sparse with weights of 1, a step later", ("motifs",)),
         },
         HaltingScore: {
             "": Claim(

@@ -48,5 +48,6 @@ def _held(graph: Graph) -> Iterator[tuple[str, Shape]]:
         yield conv.name, (conv.in_channels, conv.kernel, conv.kernel, *sides)
     for product in graph.of_type(SpikeMatMul):
         if product.form == "(QK^T)V":
-            yield product.name, (product.heads, graph.tokens, graph.tokens)
+            tokens = graph.types[product.name, "y"].shape[0]
+            yield product.name, (product.heads, tokens, tokens)
     yield graph.readout.name, (graph.time_steps, graph.blocks, graph.tokens)

@@ -21,25 +21,32 @@ from stas_neuro.ir import (
     Graph,
     HaltAccumulate,
     HaltingScore,
+    HeadSum,
     Input,
     Integrate,
     LateHaltAccumulate,
     Linear,
+    Map,
     MaskedColumnSum,
+    MaxPool,
     Node,
     Output,
     Phase,
     Problem,
     Readout,
     Shape,
+    Slice,
+    SpikeAnd,
     SpikeMatMul,
     SpikeMaxPool,
+    TokenMean,
     Tokens,
     op_of,
     per_op,
 )
 
 _ANOTHER = "convert the network to another target (lava)"
+_STRIDES = "use strides in place of max pooling"
 _NO_HALTING = "NIR has no halting: train and compile with halting off"
 
 
@@ -235,18 +242,22 @@ FORMS: Mapping[type[Node], Form] = per_op(
         Gate: _never("multiplies by a mask: NIR has no product of two values"),
         HaltAccumulate: _never("decides on halting: NIR cannot stop a neuron", _NO_HALTING),
         HaltingScore: _never("scores tokens for halting", _NO_HALTING),
+        HeadSum: _never("sums up the channels of each head: NIR has no heads"),
         Input: Form(_nothing, _input),
         Integrate: _never("reduces the prologue's steps to one value: NIR has one clock"),
         LIF: Form(_refuse_lif, _lif),
         LateHaltAccumulate: _never("decides on halting: NIR cannot stop a neuron", _NO_HALTING),
         Linear: Form(_refuse_linear, _linear),
+        Map: _never("makes a map of tokens: NIR has no axis of tokens"),
         MaskedColumnSum: _never("multiplies spikes by spikes: NIR has no product of two values"),
+        MaxPool: _never("is max pooling: NIR has sums and averages", _STRIDES),
         Output: Form(_nothing, _output),
         Readout: Form(_refuse_readout, _pass_by),
+        Slice: _never("takes some of the channels: NIR sends all"),
+        SpikeAnd: _never("multiplies spikes by spikes: NIR has no product of two values"),
         SpikeMatMul: _never("multiplies spikes by spikes: NIR has no product of two values"),
-        SpikeMaxPool: _never(
-            "is max pooling: NIR has sums and averages", "use strides in place of max pooling"
-        ),
+        SpikeMaxPool: _never("is max pooling: NIR has sums and averages", _STRIDES),
+        TokenMean: _never("averages tokens: NIR has no axis of tokens", "leave the mean to the readout"),
         Tokens: Form(_refuse_tokens, _tokens),
     },
 )

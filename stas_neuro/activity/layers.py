@@ -50,11 +50,13 @@ def builder_for(graph: Graph, images: int, mapping: Mapping | None = None) -> Ac
 
 def _piece_row(layer: Layer, piece: Piece) -> Layer:
     """Return the row of a layer for one piece of its target neurons."""
+    # Without weights each feature has inputs of its own.
+    entering = layer.in_features * piece.width // layer.out_features
     return replace(
         layer,
         name=f"{layer.name}@{piece.core}",
         neurons=piece.neurons,
-        in_features=layer.in_features if layer.weights else piece.width,
+        in_features=layer.in_features if layer.weights else entering,
         out_features=piece.width,
         weights=layer.weights * piece.width // layer.out_features,
         placed_with=layer.placed_with and piece.name,
@@ -65,7 +67,9 @@ def _piece_row(layer: Layer, piece: Piece) -> Layer:
 
 def _layer(graph: Graph, node: Node, stage: int) -> Layer:
     positions, out_features = extent(graph, node)
-    weights = 0
+    in_features, weights = out_features, 0
+    if node.traits.makes_current:
+        in_features = extent(graph, graph.node(graph.inputs(node)[node.INPUTS[0]].src))[1]
     if isinstance(node, Synaptic) and not node.off_core:
         weights = int(graph.tensor(node, "weight").size)
     return Layer(
@@ -73,7 +77,7 @@ def _layer(graph: Graph, node: Node, stage: int) -> Layer:
         kind=node.record_kind(),
         scope=node.scope,
         neurons=positions * out_features,
-        in_features=node.width if isinstance(node, Synaptic) else out_features,
+        in_features=in_features,
         out_features=out_features,
         weights=weights,
         placed_with=placed_with(graph, node),

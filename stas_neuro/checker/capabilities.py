@@ -22,6 +22,7 @@ from stas_neuro.ir import (
     Input,
     Integrate,
     Kind,
+    MaxPool,
     Node,
     Synaptic,
     Tokens,
@@ -29,13 +30,15 @@ from stas_neuro.ir import (
 
 
 def spike_products(deployment: Deployment) -> Iterator[Finding]:
-    """Attention, and gates of channels by spikes."""
+    """Attention, and gates by spikes."""
     yield from _answers(deployment, product_needs(tuple(deployment.layers.values())))
 
 
 def neuron_programs(deployment: Deployment) -> Iterator[Finding]:
-    """Sums over steps, which have no row in a table of layers; scores, their sums, weighted readouts."""
-    for node in deployment.graph.of_type(Integrate):
+    """Sums over steps and maxima, which have no row among layers; scores, their sums, weighted readouts."""
+    for node in deployment.graph.nodes:
+        if not node.traits.needs_program or node.name in deployment.layers:
+            continue
         yield from _answers(deployment, [Need(layer=node.name, resource="neuron programs", used="needed")])
     yield from _answers(deployment, program_needs(tuple(deployment.layers.values())))
 
@@ -43,10 +46,11 @@ def neuron_programs(deployment: Deployment) -> Iterator[Finding]:
 def graded_spikes(deployment: Deployment) -> Iterator[Finding]:
     """Integers other than 0 and 1 that layers send each other: what reaches synapses, residual currents."""
     for node in deployment.graph.nodes:
-        largest = _residual(deployment, node) if isinstance(node, Add) else integer_input(deployment, node)
+        carries = isinstance(node, Add | MaxPool)
+        largest = _residual(deployment, node) if carries else integer_input(deployment, node)
         if largest is None or largest <= 1:
             continue
-        if isinstance(node, Add):
+        if carries:
             need = Need(layer=node.name, resource="graded spikes", used=largest)
         else:
             need = graded_need(node.name, largest, of_image=_is_image(deployment, node))
@@ -66,10 +70,12 @@ def integer_input(deployment: Deployment, node: Node) -> int | None:
     return None if value.bound is None else max(value.bound, -value.low)
 
 
-def _residual(deployment: Deployment, node: Add) -> int | None:
-    """Give the largest magnitude of a sum of currents, unless synapses just end on the same neurons."""
+def _residual(deployment: Deployment, node: Node) -> int | None:
+    """Give the largest magnitude of currents that are sent, unless synapses just end on the same neurons."""
     value = deployment.graph.types[node.name, "y"]
-    together = all(isinstance(deployment.source(node, port), Synaptic) for port in node.INPUTS)
+    together = isinstance(node, Add) and all(
+        isinstance(deployment.source(node, port), Synaptic) for port in node.INPUTS
+    )
     if value.kind != Kind.CURRENT or value.bound is None or together:
         return None
     return max(value.bound, -value.low)

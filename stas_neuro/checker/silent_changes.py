@@ -18,6 +18,7 @@ from stas_neuro.ir import (
     FixedReadout,
     FixedSynaptic,
     Gate,
+    Map,
     Node,
     Range,
     Tokens,
@@ -109,7 +110,7 @@ def _neurons(deployment: Deployment, node: FixedLIF) -> Iterator[Finding]:
 def channel_ranges(deployment: Deployment, node: FixedLIF) -> list[Range]:
     """Range of what reaches each channel of live neurons, or all where channels are not told apart."""
     source = deployment.source(node)
-    while isinstance(source, Gate | Tokens):
+    while isinstance(source, Gate | Map | Tokens):
         source = deployment.source(source)
     if not isinstance(source, FixedSynaptic) or source.off_core:
         return [deployment.reaching(node)]

@@ -114,10 +114,10 @@ def answer(need: Need, profile: Profile) -> Finding | None:
 
 
 def product_needs(layers: Sequence[Layer]) -> Iterator[Need]:
-    """Yield the needs of attention, and of channel gates by spikes (token gates are not layers)."""
+    """Yield the needs of attention, and of gates by spikes (token gates are not layers)."""
     avoid = "use another chip, or (at a high cost) a neuron for each pair of spikes that can coincide"
     for layer in layers:
-        if layer.kind in ("SpikeMatMul", "MaskedColumnSum", "Gate"):
+        if layer.kind in ("SpikeMatMul", "MaskedColumnSum", "Gate", "SpikeAnd"):
             yield Need(layer=layer.name, resource="spike products", used="needed", avoid=avoid)
 
 

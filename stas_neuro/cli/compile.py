@@ -23,11 +23,12 @@ from stas_neuro.cli.common import (
     summary,
     weight_bits_option,
 )
+from stas_neuro.cli.imports import imported_files, open_named
 from stas_neuro.cli.weights_options import weights_options
-from stas_neuro.compiler import DEFAULT_PROFILE, PROFILE_IMAGES, CompileOptions, compile
+from stas_neuro.compiler import DEFAULT_PROFILE, PROFILE_IMAGES, Compilation, CompileOptions, Compiler
 from stas_neuro.data import data_path
 from stas_neuro.files import check_outputs
-from stas_neuro.importers.weights import Weights, WeightsOptions, open_weights
+from stas_neuro.importers.weights import WeightsOptions
 from stas_neuro.ir import Encoding
 from stas_neuro.models.config import ACCUMULATIONS, READOUTS
 from stas_neuro.passes import SCHEDULES
@@ -48,6 +49,7 @@ LISTED = 8
     "stas-export compile runs/digits -o digits.stas",
     "stas-export compile runs/digits --bits 8 --calibrate digits --profile loihi2 -o digits-8bit.stas",
     "stas-export compile weights.pth --arch spikformer --heads 12 --bits 8 -o spikformer.stas",
+    "stas-export compile net.py:make --weights net.pth --example images.npz -o net.stas",
     "stas-export compile runs/digits --accumulate off -o digits-without-halting.stas",
     "stas-export compile runs/digits --placement halting-aware --profile-run digits -o digits-on-cores.stas",
 )
@@ -140,6 +142,19 @@ LISTED = 8
     metavar="N",
     help=f"Use the first N images of --profile-run.  [default: {PROFILE_IMAGES}]",
 )
+@click.option(
+    "--weights",
+    type=PATH,
+    metavar="FILE",
+    help="Weights for the module of file.py:function: its state_dict, written by torch.save or safetensors.",
+)
+@click.option(
+    "--example",
+    type=PATH,
+    metavar="FILE",
+    help="An .npz whose array example contains inputs of that module (normalised images); the imported graph "
+    "is compared with the module on them. It may also contain axes, classes, mean and std.",
+)
 @weights_options
 @force_option
 def command(
@@ -160,17 +175,23 @@ def command(
     minimise: Objective | None,
     profile_run: str | None,
     limit: int | None,
+    weights: Path | None,
+    example: Path | None,
     force: bool,
     as_json: bool,
-    weights: WeightsOptions | None,
+    released: WeightsOptions | None,
 ) -> None:
-    """Compile MODEL, a checkpoint directory or with --arch a file of released weights, to a bundle.
+    """Compile MODEL to a bundle.
+
+    MODEL is a checkpoint directory, with --arch a file of released weights, or file.py:function: the code of
+    file.py is executed, and the function returns a torch module. No other MODEL is executed.
 
     A bundle contains the graph with every normalisation folded, its weights, and their origin. Running it
     requires numpy, and Lava for the Lava backends, but not torch. With --bits it also contains the integer
     program that a chip would run.
     """
-    reads = [model, data_path(calibrate), data_path(profile_run), profile_path(profile)]
+    files = imported_files(model, weights, example, released)
+    reads = [*files, data_path(calibrate), data_path(profile_run), profile_path(profile)]
     check_outputs([bundle_output(output, force=force)], reads=reads)
     options = CompileOptions(
         accumulate=accumulate,
@@ -191,8 +212,9 @@ def command(
     )
     notes: list[str] = []
     with progress("profiling run") as report:
-        opened = model if weights is None else open_weights(model, weights)
-        made = compile(opened, options, note=notes.append, progress=report)
+        opened = open_named(model, weights, example, released)
+        notes += opened.notes
+        made = Compilation(Compiler(opened, note=notes.append, progress=report), options).bundle()
     save_bundle(
         made.graph, output, made.provenance, quantised=made.quantised, mapping=made.mapping, force=force
     )
@@ -216,7 +238,7 @@ def command(
             "passes": origin.passes,
             "check": None if verdict is None else asdict(verdict),
             "check_unknown": unknown,
-            "weights": asdict(opened.report) if isinstance(opened, Weights) else None,
+            "weights": asdict(opened.weights.report) if opened.weights else None,
         }
         emit_json(document | facts)
         return
@@ -225,7 +247,7 @@ def command(
         f"{facts['time_steps']} time steps on {facts['tokens']} tokens, {len(facts['classes'])} classes, "
         f"halting {halting_words(facts)}"
     )
-    for sentence in opened.report.sentences() if isinstance(opened, Weights) else ():
+    for sentence in opened.weights.report.sentences() if opened.weights else ():
         click.echo(f"weights: {sentence}")
     for note in notes:
         click.echo(f"note: {note}")

@@ -67,7 +67,7 @@ _NAMES = tuple(each for each in WeightsOptions.__dataclass_fields__ if each != "
 
 
 def weights_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of a file of weights; the command gets them as `weights`, None without an arch."""
+    """Add the options of a file of weights; the command gets them as `released`, None without an arch."""
 
     @wraps(function)
     def gathered(**words: Any) -> None:
@@ -77,7 +77,7 @@ def weights_options(function: Callable[..., None]) -> Callable[..., None]:
         if arch is None and given:
             name = given[0].replace("_", "-")
             raise InputError(f"--{name} is of a file of weights, and no --arch is given", "give --arch too")
-        function(**words, weights=None if arch is None else WeightsOptions(arch=arch, **own))
+        function(**words, released=None if arch is None else WeightsOptions(arch=arch, **own))
 
     for option in reversed(_OPTIONS):
         option(gathered)

@@ -4,7 +4,7 @@ from stas_neuro.compiler.compilation import Compilation
 from stas_neuro.compiler.driver import compile, replay
 from stas_neuro.compiler.integers import choose_scales, load_scales, quantise, save_scales
 from stas_neuro.compiler.model import CHECKPOINT_FILES, fold, is_checkpoint, load_model, lower, provenance
-from stas_neuro.compiler.opened import Opened, open_model, open_network
+from stas_neuro.compiler.opened import Opened, open_model, open_network, open_source
 from stas_neuro.compiler.options import DEFAULT_PROFILE, PROFILE_IMAGES, CompileOptions
 from stas_neuro.compiler.problems import attempt
 from stas_neuro.compiler.shared import Compiler
@@ -27,6 +27,7 @@ __all__ = [
     "lower",
     "open_model",
     "open_network",
+    "open_source",
     "provenance",
     "quantise",
     "replay",

@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING, Any
 from stas_neuro import api
 from stas_neuro.bundle import Bundle
 from stas_neuro.compiler.compilation import Compilation
-from stas_neuro.compiler.opened import open_model
+from stas_neuro.compiler.opened import open_trained
 from stas_neuro.compiler.options import CompileOptions
 from stas_neuro.compiler.shared import Compiler, Note
 from stas_neuro.errors import InputError
+from stas_neuro.importers import is_factory
 from stas_neuro.importers.weights import Weights, WeightsOptions, open_weights
+from stas_neuro.ir import Graph
 
 if TYPE_CHECKING:
     from stas_neuro.models.stas import StasModel
 
 
 def compile(
-    model: StasModel | Weights | str | Path,
+    model: StasModel | Weights | Graph | str | Path,
     options: CompileOptions | None = None,
     *,
     note: Note | None = None,
@@ -30,8 +32,8 @@ def compile(
 
     Parameters
     ----------
-    model : StasModel, Weights, str or Path
-        A model, what `open_weights` gave, or the directory of a checkpoint.
+    model : StasModel, Weights, Graph, str or Path
+        A model, the result of `open_weights` or `open_model`, or the directory of a checkpoint.
     options : CompileOptions, optional
         The options; or give its fields as keywords: ``compile("runs/digits", bits=8, calibrate="digits")``.
     note : callable, optional
@@ -54,7 +56,7 @@ def compile(
         options = CompileOptions(**words)
     elif words:
         raise InputError("options are given twice", "give CompileOptions, or keywords")
-    return Compilation(Compiler(open_model(model), note=note, progress=progress), options).bundle()
+    return Compilation(Compiler(open_trained(model), note=note, progress=progress), options).bundle()
 
 
 def replay(bundle: Bundle) -> Bundle:
@@ -63,10 +65,13 @@ def replay(bundle: Bundle) -> Bundle:
     Raises
     ------
     InputError
-        As `compile`; or when the bundle does not record a checkpoint.
+        As `compile`; or if the bundle records no checkpoint and no released weights.
     """
     if not bundle.provenance.source:
         raise InputError("the bundle was compiled from a model in memory", "compile that model again")
+    if is_factory(bundle.provenance.source):
+        what = f"the bundle was imported from {bundle.provenance.source}, whose code is not executed again"
+        raise InputError(what, "import and compile it again")
     options: dict[str, Any] = dict(bundle.provenance.options)
     if (weights := WeightsOptions.of_words(options)) is not None:
         options = {name: options[name] for name in options if name not in weights.as_words()}

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping as AnyMapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stas_neuro.bundle import Bundle, Provenance, load_bundle
+from stas_neuro.bundle import MANIFEST, Bundle, Provenance, load_bundle
 from stas_neuro.compiler.integers import load_scales
 from stas_neuro.compiler.model import PassRecord, is_checkpoint, load_model, provenance
+from stas_neuro.errors import InputError
+from stas_neuro.extras import needs
+from stas_neuro.files import read_bytes
+from stas_neuro.importers import IMPORTERS, ImportOptions, file_of, is_factory
 from stas_neuro.importers.weights import Weights
 from stas_neuro.ir import FixedSynaptic, Graph, Stage
 from stas_neuro.mapping import Mapping
@@ -34,18 +39,24 @@ class Opened:
         Its placement on cores, if given.
     tuned : Quantise or None
         The pass that the model was fine-tuned with.
-    source : Path or None
-        Its checkpoint directory, if it was read from one.
+    source : str or None
+        Its checkpoint directory or file.py:function, if it was read from one.
     weights : Weights or None
         The released weights that the graph was made from.
+    files : tuple of Path
+        The files that a module was imported from.
+    notes : tuple of str
+        What its importer reports.
     """
 
     network: StasModel | Graph | None
     quantised: Graph | None = None
     mapping: Mapping | None = None
     tuned: Quantise | None = None
-    source: Path | None = None
+    source: str | None = None
     weights: Weights | None = None
+    files: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def bits(self) -> int | None:
@@ -61,41 +72,138 @@ class Opened:
         """Return the origin of a bundle compiled from it, with the passes that ran and the options used."""
         if self.weights is not None:
             return self.weights.provenance(tuple(passes), options)
-        if self.source is not None:
+        if self.source is not None and not self.files:
             return provenance(self.source, passes=passes, **options)
-        return Provenance(source="", options=dict(options), passes=tuple(passes))
+        hashes = {each.name: hashlib.sha256(read_bytes(each)).hexdigest() for each in self.files}
+        return Provenance(
+            source=self.source or "", source_sha256=hashes, options=dict(options), passes=tuple(passes)
+        )
 
 
-def open_model(model: StasModel | Weights | str | Path) -> Opened:
-    """Open a model, released weights, or the directory of a checkpoint.
+def open_source(source: Any, options: ImportOptions | None = None, *, importer: str | None = None) -> Opened:
+    """Open a model in any known form.
+
+    Parameters
+    ----------
+    source : torch.nn.Module, Weights, Graph, Bundle, str or Path
+        A path names a checkpoint directory, a bundle, file.py:function, or what another importer accepts.
+    options : ImportOptions, optional
+        Options of an importer.
+    importer : str, optional
+        Name of the importer to use. Default: none for a model, weights, a graph, a checkpoint or a bundle,
+        else the first that accepts the source.
 
     Raises
     ------
     InputError
-        If torch or a file is missing, or a file is damaged.
+        If torch or a file is missing, a file is damaged, nothing reads the source, or a graph cannot express
+        it (all reasons at once).
+    CheckFailed
+        If an imported graph does not compute the same as its module.
     """
-    if isinstance(model, Weights):
-        return Opened(network=model.graph, weights=model)
-    if not isinstance(model, str | Path):
-        return Opened(network=model)
-    source = Path(model)
-    return Opened(network=load_model(source), tuned=load_scales(source), source=source)
+    options = options or ImportOptions()
+    if importer is None and (own := _open_own(source)) is not None:
+        if options.given:
+            what = f"{', '.join(options.given)} are options of an importer, and nothing is imported"
+            raise InputError(what, "leave them out")
+        return own
+    names = IMPORTERS.names() if importer is None else (importer,)
+    for name in names:
+        with needs("torch"):
+            reader = IMPORTERS.get(name)
+        if importer is not None or reader.accepts(source):
+            imported = reader.read(source, options)
+            files = _files_of(source, options)
+            origin = _absolute(source) if files else None
+            return Opened(network=imported.graph, source=origin, files=files, notes=imported.notes)
+    what = (
+        repr(str(source)) if isinstance(source, str | Path) else f"an object of type {type(source).__name__}"
+    )
+    remedy = "give a checkpoint directory, a bundle, a torch module, or file.py:function"
+    raise InputError(f"no importer ({', '.join(names)}) reads {what}", remedy)
+
+
+def open_model(source: Any, *, importer: str | None = None, **options: Any) -> StasModel | Graph:
+    """Open a model in any known form, for :func:`stas_neuro.compile`.
+
+    Parameters
+    ----------
+    source : torch.nn.Module, Graph, str or Path
+        A module in evaluation mode, a checkpoint directory, a bundle, or ``"file.py:function"``, whose code
+        is executed.
+    importer : str, optional
+        Name of the importer to use (`stas_neuro.importers`). Default: the first that accepts the source.
+    **options
+        Fields of `stas_neuro.importers.ImportOptions`: `example`, `axes`, `weights`, `classes`, `mean`,
+        `std`, `neurons`. A module requires an example.
+
+    Returns
+    -------
+    StasModel or Graph
+        A StasModel for a checkpoint of stas-neuro, with its halting; else a float graph. The graph of a
+        module computes the same spikes and logits as the module in float64 on the example.
+
+    Raises
+    ------
+    InputError
+        If the source cannot be opened, or a graph cannot express it (all reasons at once).
+    CheckFailed
+        If the imported graph does not compute the same as the module.
+    """
+    if unknown := [name for name in options if name not in ImportOptions.__dataclass_fields__]:
+        known = ", ".join(ImportOptions.__dataclass_fields__)
+        raise InputError(f"{', '.join(unknown)}: not an option of an importer", f"use {known}")
+    network = open_source(source, ImportOptions(**options), importer=importer).network
+    if network is None:
+        raise InputError("the graph is quantised already", "give the float graph that it was made from")
+    return network
+
+
+def open_trained(model: StasModel | Weights | Graph | str | Path) -> Opened:
+    """Open a model to compile: as `open_source`, but a path names a checkpoint or file.py:function."""
+    if isinstance(model, str | Path) and not is_factory(model):
+        return _open_checkpoint(Path(model))
+    return open_source(model)
 
 
 def open_network(network: StasModel | Weights | Graph | Bundle | str | Path) -> Opened:
-    """Open a model, released weights, a graph or a bundle; a path names a checkpoint or a bundle.
-
-    Raises
-    ------
-    InputError
-        If torch or a file is missing, or a file is damaged.
-    """
+    """Open a network to check: as `open_source`, but a path names a checkpoint or a bundle."""
     if isinstance(network, str | Path) and not is_checkpoint(network):
         network = load_bundle(network)
-    if isinstance(network, Bundle):
-        return Opened(network=network.graph, quantised=network.quantised, mapping=network.mapping)
-    if isinstance(network, Graph):
-        if network.stage == Stage.QUANTISED:
-            return Opened(network=None, quantised=network)
-        return Opened(network=network)
-    return open_model(network)
+    return open_source(network)
+
+
+def _open_own(source: Any) -> Opened | None:
+    """Open a source that requires no importer; return None for any other."""
+    if isinstance(source, str | Path):
+        if is_checkpoint(source):
+            return _open_checkpoint(Path(source))
+        if Path(source).suffix != ".zip" and not (Path(source) / MANIFEST).is_file():
+            return None
+        source = load_bundle(source)
+    if isinstance(source, Bundle):
+        return Opened(network=source.graph, quantised=source.quantised, mapping=source.mapping)
+    if isinstance(source, Weights):
+        return Opened(network=source.graph, weights=source)
+    if isinstance(source, Graph):
+        fixed = source.stage == Stage.QUANTISED
+        return Opened(network=None, quantised=source) if fixed else Opened(network=source)
+    with needs("torch"):
+        from stas_neuro.models.stas import StasModel
+    return Opened(network=source) if isinstance(source, StasModel) else None
+
+
+def _open_checkpoint(directory: Path) -> Opened:
+    return Opened(network=load_model(directory), tuned=load_scales(directory), source=str(directory))
+
+
+def _files_of(source: Any, options: ImportOptions) -> tuple[Path, ...]:
+    """Return the files of code and weights that file.py:function is imported from; none for other sources."""
+    if not is_factory(source):
+        return ()
+    files = (file_of(source), options.weights)
+    return tuple(Path(each) for each in files if each is not None)
+
+
+def _absolute(source: str | Path) -> str:
+    return str(Path(source).absolute())

@@ -171,7 +171,7 @@ class _Counter:
         both = self._sent(node, "k") * self._sent(node, "v")
         self._add(node, synops=_total(both), synops_unary=_total(both))
 
-    def _channel_gate(self, node: ir.Gate) -> None:
+    def _spike_gate(self, node: ir.Gate) -> None:
         sent = _total(self._sent(node, "x"))
         self._add(node, synops=sent, synops_unary=sent)
 
@@ -251,13 +251,14 @@ _COUNTERS: Mapping[type[Node], Callable[[_Counter, Any], None]] = ir.per_op(
         ir.LIF: _Counter._neurons,
         ir.SpikeMatMul: _Counter._products,
         ir.MaskedColumnSum: _Counter._columns,
-        ir.Gate: _Counter._channel_gate,
+        ir.Gate: _Counter._spike_gate,
         ir.HaltingScore: _Counter._scores,
         ir.HaltAccumulate: _Counter._accumulate,
         ir.Readout: _Counter._readout,
     },
     of=[op for op in ir.OPERATIONS if op.TRAITS.counts_events or op is ir.Gate],
-    without=(ir.LateHaltAccumulate,),  # what torch computes is never late
+    # What torch computes is never late, and its models have no gates of heads or of single spikes.
+    without=(ir.LateHaltAccumulate, ir.HeadSum, ir.SpikeAnd),
 )
 
 

@@ -1,1 +1,24 @@
-"""Networks that other libraries trained, as traced graphs."""
+"""Importers: networks in other formats, converted to graphs.
+
+`IMPORTERS` has importers by name: torch modules, and those of other packages, which register them by entry
+points in ``pyproject.toml``::
+
+    [project.entry-points."stas_neuro.importers"]
+    mine = "my_package:MyImporter"
+
+``MyImporter()`` must be an `Importer`; `stas_neuro.open_model` uses the first that accepts the source.
+
+Released weights without code are read by the names of their tensors: `stas_neuro.importers.weights`.
+"""
+
+from __future__ import annotations
+
+from stas_neuro.importers.base import Imported, Importer, ImportOptions, file_of, is_factory
+from stas_neuro.plugins import Registry
+
+GROUP = "stas_neuro.importers"
+IMPORTERS: Registry[Importer] = Registry(
+    "importer", GROUP, {"torch": "stas_neuro.importers.torch_module:TorchModule"}
+)
+
+__all__ = ["GROUP", "IMPORTERS", "ImportOptions", "Imported", "Importer", "file_of", "is_factory"]

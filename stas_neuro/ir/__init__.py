@@ -12,6 +12,7 @@ from stas_neuro.ir.ranges import (
     EXACT_LIMIT,
     PIXEL_LIMIT,
     STATE_LIMIT,
+    VTH_LIMIT,
     WORD_LIMIT,
     Range,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "POLICIES",
     "QUANTISED",
     "STATE_LIMIT",
+    "VTH_LIMIT",
     "WORD_LIMIT",
     "Array",
     "Edge",

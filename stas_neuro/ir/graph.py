@@ -151,7 +151,7 @@ class Graph(MadeAnew):
 
     @property
     def tokens(self) -> int:
-        """N, the number of tokens."""
+        """N, the number of tokens that the readout takes, which are those that halt."""
         edge = self.inputs(self.readout)[f"z{self.blocks - 1}"]
         return self.source_type(edge).shape[0]
 

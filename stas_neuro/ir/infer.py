@@ -75,4 +75,5 @@ def _check_gates(graph: Graph, types: Mapping[tuple[str, str], ValueType], probl
             shape = value.shape[-1:] if edge.dst_port == "total" else value.shape
             if len(gated.shape) != mask.rank or shape != gated.shape[:1]:
                 what = f"has shape {value.shape} beside {mask.along} {gated.shape}"
-                problems.add(f"{edge.dst}:{edge.dst_port}", what, "connect one value a token of (N, D)")
+                remedy = "connect one value a token of (N, D); blocks that halt together have the same N"
+                problems.add(f"{edge.dst}:{edge.dst_port}", what, remedy)

@@ -10,6 +10,8 @@ STATE_LIMIT = 2**23 - 1
 """Largest magnitude of a membrane or of synaptic input: 24 bits with sign."""
 WORD_LIMIT = 2**31 - 1
 """Largest magnitude in a division, which no core does: a 32-bit processor beside them."""
+VTH_LIMIT = 2**17 - 1
+"""Largest threshold, in units of 64 of those of a membrane."""
 PIXEL_LIMIT = 255
 """Largest value of the 8-bit integers that an image enters as."""
 BIAS_LIMIT = 2**12 - 1

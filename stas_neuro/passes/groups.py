@@ -60,7 +60,7 @@ def _group(nodes: list[Node], problems: Problems) -> UnitGroup:
             problems.add(lif.name, what, "use one time constant for neurons that share input")
     if len(sources) > 1:
         for source in sources:
-            if source.traits.multiplies_spikes:
+            if not source.traits.stores_weights:  # else its integers can be chosen to fit
                 what = f"{type(source).__name__} is added to the output of other layers"
                 problems.add(source.name, what, "give it neurons of its own")
     return UnitGroup(sources, lifs)

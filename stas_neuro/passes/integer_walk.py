@@ -26,6 +26,7 @@ from stas_neuro.ir import (
     FixedConv2d,
     FixedHaltAccumulate,
     FixedHaltingScore,
+    FixedHeadSum,
     FixedInput,
     FixedIntegrate,
     FixedLateHaltAccumulate,
@@ -35,27 +36,34 @@ from stas_neuro.ir import (
     FixedOutput,
     FixedReadout,
     FixedSpikeMatMul,
+    FixedTokenMean,
     Gate,
     Graph,
     HaltAccumulate,
     HaltingScore,
+    HeadSum,
     Input,
     Integrate,
     IRError,
     Kind,
     LateHaltAccumulate,
     Linear,
+    Map,
     MaskedColumnSum,
+    MaxPool,
     Node,
     Output,
     Problem,
     Problems,
     Range,
     Readout,
+    Slice,
+    SpikeAnd,
     SpikeMatMul,
     SpikeMaxPool,
     Stage,
     Synaptic,
+    TokenMean,
     Tokens,
     op_of,
     per_op,
@@ -64,6 +72,7 @@ from stas_neuro.ir import (
 from stas_neuro.passes.groups import UnitGroup, unit_groups
 from stas_neuro.passes.halting_integers import plan_readout, score_table
 from stas_neuro.passes.scales import LayerScale, Limits, Synapses, fit_group, mantissas
+from stas_neuro.passes.sums import sums_of
 
 if TYPE_CHECKING:
     from stas_neuro.passes.quantise import Quantise
@@ -123,7 +132,9 @@ class IntegerWalk:
         """Values that are the image, or its mean over frames."""
         self.scales: dict[str, LayerScale] = {}
         self.groups: dict[str, UnitGroup] = {}
-        for group in unit_groups(graph, self.problems):
+        groups = unit_groups(graph, self.problems)
+        self.sums = sums_of(graph, groups)
+        for group in groups:
             self.groups.update(dict.fromkeys((node.name for node in (*group.sources, *group.lifs)), group))
 
     def quantised(self) -> Graph:
@@ -171,6 +182,8 @@ class IntegerWalk:
     def _as_it_is(self, node: Node) -> None:
         """Take over a node without arithmetic."""
         key = self._source(node, "x")
+        if key in self.images:
+            raise InputError("takes the image, which only a convolution normalises", "put a Conv2d before it")
         self.nodes.append(node)
         self._value(node, self.unit[key], self.reach[key].with_zero())
 
@@ -269,6 +282,7 @@ class IntegerWalk:
             state=self.limit,
             bias_current=self.options.encoding == "bias"
             and any(self._source(source, "x") in self.images for source in group.sources),
+            highest_threshold=self._highest_threshold(group),
         )
         threshold = group.lifs[0].threshold if group.lifs else None
         self.scales.update(zip(names, fit_group(layers, group.tau, threshold, limits), strict=True))
@@ -284,7 +298,6 @@ class IntegerWalk:
         columns = np.full(matrix.shape[1], unit)
         if key in self.images:
             columns = np.repeat(unit / np.array(self.graph.preprocessing.std), weight[0, 0].size)
-        steps, average = self._summed(node)
         return Synapses(
             name=node.name,
             weight=matrix,
@@ -294,8 +307,8 @@ class IntegerWalk:
             lowest=min(reach.low, 0),
             highest=max(reach.high, 0),
             statistics=self.options.statistics.get(node.name),
-            factor=1.0 / steps if average else 1.0,
-            repeats=steps,
+            factor=self.sums.factor[node.name],
+            repeats=self.sums.added[node.name],
         )
 
     def _own_bias(self, node: Synaptic) -> Array:
@@ -324,16 +337,10 @@ class IntegerWalk:
         uniform = np.allclose(bias, bias[:, :1, :1], rtol=0, atol=1e-12)
         return bias[:, 0, 0] if uniform else bias
 
-    def _summed(self, node: Node) -> tuple[int, bool]:
-        """Tell how many of a layer's outputs are added up, and whether for a mean."""
-        for edge in self.graph.consumers(node):
-            follower = self.graph.node(edge.dst)
-            if isinstance(follower, Integrate) and follower.mode == "learned":
-                weights = np.abs(self.graph.tensor(follower, "weights")).sum()
-                return max(1, math.ceil(weights)), False
-            if isinstance(follower, Integrate) and follower.mode != "max":
-                return self.graph.time_steps, follower.mode == "mean"
-        return 1, False
+    def _highest_threshold(self, group: UnitGroup) -> float:
+        """Give the largest threshold of a group's neurons, as a multiple of that of the first."""
+        thresholds = [lif.threshold / self.sums.unit[lif.name] for lif in group.lifs]
+        return max(thresholds) / thresholds[0] if thresholds else 1.0
 
     # Neurons and what they are fed --------------------------------------------------------------------------
 
@@ -343,18 +350,23 @@ class IntegerWalk:
     def _column_sum(self, node: MaskedColumnSum) -> None:
         self._product(node, FixedMaskedColumnSum, 1.0)
 
+    def _head_sum(self, node: HeadSum) -> None:
+        self._product(node, FixedHeadSum, 1.0)
+
     def _product(self, node: Node, cls: type[Node], scale: float) -> None:
-        """Choose the exponent by which counts of coincidences meet the threshold of their LIF exactly."""
+        """Choose the exponent by which counts of spikes meet the threshold of their LIF exactly."""
         lifs = self.groups[node.name].lifs
         if not lifs:
             raise InputError("its output drives no neurons", "put a LIF behind it")
         lif, most = lifs[0], self.graph.types[node.name, "y"].bound
         assert most is not None  # the largest count, before the scale
-        exact = lif.threshold * lif.tau / scale  # the number that reaches the threshold, in a step from rest
-        fitting = [e for e in range(8) if lif.tau * (most << (ALIGN + e)) <= self.limit]
+        added = self.sums.added[node.name]
+        # The number that reaches the threshold, in a step from rest.
+        exact = lif.threshold * lif.tau / scale / self.sums.factor[node.name]
+        fitting = [e for e in range(8) if lif.tau * (most * added << (ALIGN + e)) <= self.limit]
         if not fitting:
             raise InputError(
-                f"membranes can reach {round(lif.tau * (most << ALIGN))}, a core holds {self.limit}",
+                f"membranes can reach {round(lif.tau * (most * added << ALIGN))}, a core holds {self.limit}",
                 "use fewer tokens or more heads",
             )
         # ">=" is ">" of a threshold one step lower: steps must be finer than what halving leaves of a count.
@@ -382,6 +394,10 @@ class IntegerWalk:
         a, b = (self.reach[key].times(weight) for key, weight in zip(keys, whole, strict=True))
         self._value(node, finest, Range(a.low + b.low, a.high + b.high))
 
+    def _spike_and(self, node: SpikeAnd) -> None:
+        self.nodes.append(node)
+        self._value(node, 1.0, Range(0, 1))
+
     def _integrate(self, node: Integrate) -> None:
         key, steps = self._source(node, "x"), self.graph.time_steps
         unit, reach = self.unit[key], self.reach[key].with_zero()
@@ -408,6 +424,12 @@ class IntegerWalk:
             unit = unit / steps if node.mode == "mean" else unit
         self._emit(FixedIntegrate, node, tensors, shift=shift)
         self._value(node, unit, reach)
+
+    def _token_mean(self, node: TokenMean) -> None:
+        key = self._source(node, "x")
+        tokens = self.graph.types[key].shape[0]
+        self._emit(FixedTokenMean, node)
+        self._value(node, self.unit[key] / tokens, self.reach[key].times(tokens))
 
     # Halting and readout ------------------------------------------------------------------------------------
 
@@ -467,11 +489,17 @@ _RULES: Mapping[type[Node], Callable[[IntegerWalk, Any], None]] = per_op(
         Linear: IntegerWalk._linear,
         SpikeMatMul: IntegerWalk._spike_mat_mul,
         MaskedColumnSum: IntegerWalk._column_sum,
+        HeadSum: IntegerWalk._head_sum,
         LIF: IntegerWalk._lif,
         Add: IntegerWalk._add,
         Integrate: IntegerWalk._integrate,
+        SpikeAnd: IntegerWalk._spike_and,
         SpikeMaxPool: IntegerWalk._as_it_is,
+        MaxPool: IntegerWalk._as_it_is,
         Tokens: IntegerWalk._as_it_is,
+        Map: IntegerWalk._as_it_is,
+        Slice: IntegerWalk._as_it_is,
+        TokenMean: IntegerWalk._token_mean,
         Gate: IntegerWalk._as_it_is,
         HaltingScore: IntegerWalk._halting,
         HaltAccumulate: IntegerWalk._halting,

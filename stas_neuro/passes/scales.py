@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stas_neuro.ir import ALIGN, BIAS_LIMIT, Array, IRError, Problem
+from stas_neuro.ir import ALIGN, BIAS_LIMIT, VTH_LIMIT, Array, IRError, Problem
 
 _FRACTIONS = 16
 """Thresholds tried within one octave; between octaves only the exponents differ."""
@@ -107,6 +107,8 @@ class Limits:
     """Largest magnitude of synaptic input and membranes."""
     bias_current: bool = False
     """Whether the layer's whole output has to fit a bias current."""
+    highest_threshold: float = 1.0
+    """Largest threshold of the group's neurons, as a multiple of that which the scales are chosen by."""
 
 
 def fit_group(
@@ -150,6 +152,9 @@ def fit_group(
             LayerScale(unit / synapses.factor, tuple(int(e) for e in np.maximum(own, least)))
             for synapses, own in zip(group, lowered, strict=True)
         ]
+        if threshold and vth * limits.highest_threshold > VTH_LIMIT:
+            unfit = _too_high(group, vth * limits.highest_threshold)
+            continue
         biased = _bias_misfit(group, scales)
         if biased is not None:
             continue
@@ -192,6 +197,11 @@ def _biased(synapses: Synapses, bias: float) -> Problem:
     what = f"a bias is {bias:.6g}, a core holds up to {BIAS_LIMIT << 7}"
     own = 2 * np.abs(synapses.own_bias).max() >= np.abs(synapses.bias).max()
     return Problem(synapses.name, what, _SMALLER_BIASES if own else _SMALLER_WEIGHTS)
+
+
+def _too_high(group: Sequence[Synapses], vth: float) -> Problem:
+    what = f"thresholds behind it need up to {math.ceil(vth)}, a core holds {VTH_LIMIT}"
+    return Problem(group[0].name, what, "use fewer tokens, or thresholds that are closer to each other")
 
 
 def _too_small(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from stas_neuro.analysis import neuron_layers, placed_with, stages_of
 from stas_neuro.chips import Profile
 from stas_neuro.errors import InputError
-from stas_neuro.ir import FixedSynaptic, Graph, Node, Stage
+from stas_neuro.ir import FixedSynaptic, Graph, Node, Stage, block_of
 
 DEFAULT_BITS = 8
 """Bits of a weight in a graph that is not quantised."""
@@ -74,6 +75,20 @@ def demands_of(graph: Graph, bits: int = DEFAULT_BITS) -> tuple[LayerDemand, ...
     )
 
 
+def tokens_by_block(graph: Graph) -> dict[str, int]:
+    """Return the number of tokens of each block, by scope: that of halting, or of most of its layers."""
+    found: dict[str, Counter[int]] = {}
+    for name, (positions, _) in neuron_layers(graph).items():
+        scope = graph.node(name).scope
+        if block_of(scope) is not None:
+            found.setdefault(scope, Counter())[positions] += 1
+    if graph.accumulators:
+        return dict.fromkeys(found, graph.tokens)
+    return {
+        scope: max(layers, key=lambda tokens: (layers[tokens], tokens)) for scope, layers in found.items()
+    }
+
+
 def weight_bits(graph: Graph, bits: int, profile: Profile) -> int:
     """Return the bits of the widest weight of a quantised graph, or `bits` for other graphs.
 
@@ -100,7 +115,9 @@ def _owner(
     for node in members:
         entering = {port: graph.source_type(edge).shape for port, edge in graph.inputs(node).items()}
         memory = node.memory(entering, graph.types[node.name, node.OUTPUTS[0]].shape, bits)
-        synapses += memory.synapse_bits
+        of_outputs = np.asarray(memory.synapse_bits)
+        # Neurons with one position for all have the synapses of each.
+        synapses += of_outputs if of_outputs.size in (1, positions) else of_outputs.sum()
         for name in demand:
             demand[name] += getattr(memory, name)
     return LayerDemand(

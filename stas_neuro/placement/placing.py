@@ -12,7 +12,7 @@ from stas_neuro.chips import Profile
 from stas_neuro.errors import InputError
 from stas_neuro.ir import Graph, Stage, block_of
 from stas_neuro.mapping import Mapping, Piece
-from stas_neuro.placement.demands import DEFAULT_BITS, LayerDemand, demands_of, weight_bits
+from stas_neuro.placement.demands import DEFAULT_BITS, LayerDemand, demands_of, tokens_by_block, weight_bits
 from stas_neuro.placement.groups import scan_groups
 from stas_neuro.placement.limits import Limits, limits_of
 from stas_neuro.placement.packing import Packer, whole
@@ -81,20 +81,24 @@ def place(
         packer.check(demand)
     if packer.reasons:
         raise DoesNotFit(profile.name, packer.reasons)
+    tokens_of = tokens_by_block(graph)
     for scope, layers in _scopes(demands):
         block = block_of(scope)
         if block is None:
             pack_layers(packer, scope, layers, lambda demand: [whole(demand)], "positions")
             continue
+        tokens = tokens_of[scope]
         if groups is None:
-            groups = fewest_cores(packer, scope, layers, graph.tokens)
+            groups = fewest_cores(packer, scope, layers, tokens)
         if strategy == "channel-major":
             pack_layers(packer, scope, layers, by_features(groups), "features")
             continue
-        cut = scan_groups(graph.tokens, groups)
-        if strategy == "halting-aware" and seen is not None and seen.visits is not None:
+        parts = min(groups, tokens)
+        cut = scan_groups(tokens, parts)
+        learns = strategy == "halting-aware" and tokens == graph.tokens
+        if learns and seen is not None and seen.visits is not None:
             visits = seen.visits[:, :, block]
-            cut = Block(packer, scope, layers, graph.tokens, minimise).learned(groups, visits)
+            cut = Block(packer, scope, layers, tokens, minimise).learned(parts, visits)
         pack_layers(packer, scope, layers, by_tokens(cut), "positions")
     return _mapping(graph, profile, strategy, groups, limits, demands, packer, seen)
 
@@ -102,9 +106,10 @@ def place(
 def _check_options(graph: Graph, strategy: str, groups: int | None, seen: Activity | None) -> None:
     if strategy not in STRATEGIES:
         raise InputError(f"no placement is called {strategy!r}", f"use one of {', '.join(STRATEGIES)}")
-    if groups is not None and not 1 <= groups <= graph.tokens:
+    most = max(tokens_by_block(graph).values(), default=graph.tokens)
+    if groups is not None and not 1 <= groups <= most:
         raise InputError(
-            f"{groups} groups of {graph.tokens} tokens", "give at least 1, at most one a token (--groups)"
+            f"{groups} groups of {most} tokens", "give at least 1, at most one a token (--groups)"
         )
     visits = None if seen is None else seen.visits
     if strategy == "halting-aware" and visits is None:

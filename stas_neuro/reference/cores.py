@@ -43,8 +43,9 @@ def _parts(graph: Graph, mapping: Mapping | None, name: str) -> Iterator[RecordR
     if mapping is None or node.off_core:
         yield RecordRow(name, shape, None, (0, shape[1]))
         return
-    for piece in mapping.of_layer(neurons_of(graph, node)):
-        everywhere = len(piece.positions) == shape[0]
+    home = neurons_of(graph, node)
+    for piece in mapping.of_layer(home):
+        everywhere = len(piece.positions) == extent(graph, graph.node(home))[0]
         positions = None if everywhere else np.array(piece.positions)
         yield RecordRow(f"{name}@{piece.core}", shape, positions, piece.features)
 

@@ -23,6 +23,7 @@ from stas_neuro.ir import (
     FixedConv2d,
     FixedHaltAccumulate,
     FixedHaltingScore,
+    FixedHeadSum,
     FixedInput,
     FixedIntegrate,
     FixedLateHaltAccumulate,
@@ -33,11 +34,16 @@ from stas_neuro.ir import (
     FixedReadout,
     FixedSpikeMatMul,
     FixedSynaptic,
+    FixedTokenMean,
     Gate,
     Graph,
+    Map,
+    MaxPool,
     Node,
     Phase,
     Shape,
+    Slice,
+    SpikeAnd,
     SpikeMaxPool,
     Tokens,
     neutral,
@@ -292,7 +298,7 @@ class _Pass:
         spikes, state["v"] = self.program.lif(state["v"], x, 4096 - node.dv, vth, node.threshold)
         return {"s": spikes}
 
-    def _pool(self, node: SpikeMaxPool, inputs: Inputs) -> State:
+    def _pool(self, node: SpikeMaxPool | MaxPool, inputs: Inputs) -> State:
         return {"y": nn.functional.max_pool2d(inputs["x"], node.kernel, node.stride, node.padding)}
 
     def _integrate(self, node: FixedIntegrate, inputs: Inputs) -> State:
@@ -308,6 +314,16 @@ class _Pass:
     def _tokens(self, node: Tokens, inputs: Inputs) -> State:
         return {"y": inputs["x"].flatten(2).transpose(1, 2)}
 
+    def _map(self, node: Map, inputs: Inputs) -> State:
+        return {"y": inputs["x"].transpose(1, 2).unflatten(2, (node.height, node.width))}
+
+    def _slice(self, node: Slice, inputs: Inputs) -> State:
+        x = inputs["x"]
+        return {"y": x.narrow(1 if x.ndim == 4 else -1, node.start, node.stop - node.start)}
+
+    def _token_mean(self, node: FixedTokenMean, inputs: Inputs) -> State:
+        return {"y": inputs["x"].sum(1, keepdim=True)}
+
     def _add(self, node: FixedAdd, inputs: Inputs) -> State:
         return {"y": node.a_weight * inputs["a"] + node.b_weight * inputs["b"]}
 
@@ -319,9 +335,18 @@ class _Pass:
     def _columns(self, node: FixedMaskedColumnSum, inputs: Inputs) -> State:
         return {"y": (inputs["k"] * inputs["v"]).sum(1) * 2 ** (ALIGN + node.exponent)}
 
+    def _head_sum(self, node: FixedHeadSum, inputs: Inputs) -> State:
+        return {"y": inputs["x"].unflatten(-1, (node.heads, -1)).sum(-1) * 2 ** (ALIGN + node.exponent)}
+
     def _gate(self, node: Gate, inputs: Inputs) -> State:
-        mask = inputs["mask"]
-        return {"y": inputs["x"] * (mask[:, :, None] if node.axis == "token" else mask[:, None, :])}
+        x, mask = inputs["x"], inputs["mask"]
+        if node.axis == "head":
+            return {"y": x * mask.repeat_interleave(x.shape[-1] // mask.shape[-1], dim=-1)}
+        return {"y": x * (mask[:, :, None] if node.axis == "token" else mask[:, None, :])}
+
+    def _spike_and(self, node: SpikeAnd, inputs: Inputs) -> State:
+        a, b = inputs["a"], inputs["b"]
+        return {"y": a * (1 - b) if node.invert else a * b}
 
     def _score(self, node: FixedHaltingScore, inputs: Inputs) -> State:
         z = inputs["z"][:, :, 0]
@@ -417,12 +442,18 @@ _OPERATORS: Mapping[type[Node], Callable[[Any, Any, Inputs], State]] = per_op(
         FixedLinear: _Pass._synapses,
         FixedLIF: _Pass._lif,
         SpikeMaxPool: _Pass._pool,
+        MaxPool: _Pass._pool,
         FixedIntegrate: _Pass._integrate,
         Tokens: _Pass._tokens,
+        Map: _Pass._map,
+        Slice: _Pass._slice,
+        FixedTokenMean: _Pass._token_mean,
         FixedAdd: _Pass._add,
         FixedSpikeMatMul: _Pass._attention,
         FixedMaskedColumnSum: _Pass._columns,
+        FixedHeadSum: _Pass._head_sum,
         Gate: _Pass._gate,
+        SpikeAnd: _Pass._spike_and,
         FixedHaltingScore: _Pass._score,
         FixedHaltAccumulate: _Pass._accumulate,
         FixedReadout: _Pass._readout,

@@ -143,8 +143,8 @@ def appear(path: Path) -> None:
 @pytest.mark.parametrize(
     ("work", "arguments"),
     [
-        ("stas_neuro.cli.compile.compile", ("compile", "checkpoint", "-o", "new")),
-        ("stas_neuro.cli.compile.compile", ("compile", "checkpoint", "-o", "new.zip")),
+        ("stas_neuro.cli.compile.Compilation", ("compile", "checkpoint", "-o", "new")),
+        ("stas_neuro.cli.compile.Compilation", ("compile", "checkpoint", "-o", "new.zip")),
         ("stas_neuro.cli.run.run_document", ("run", "halting.stas", "--data", "data.npz", "-o", "new")),
         ("stas_neuro.cli.verify.verify", ("verify", "halting.stas", "--data", "data.npz", "-o", "new")),
         ("stas_neuro.cli.convert.load_bundle", ("convert", "halting.stas", "--to", "lava", "-o", "new")),

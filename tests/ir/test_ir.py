@@ -472,6 +472,19 @@ OTHER_INVALID: dict[str, tuple[Recipe, Callable[[Graph], object], str, str]] = {
         "blocks.0.select:mask",
         "has shape (6, 6)",
     ),
+    "head mask of counts": (
+        Recipe(qk=True), lambda g: rewired(g, "blocks.0.head_gate", "mask", src="stem.tokens", src_port="y"),
+        "blocks.0.head_gate:mask", "is graded",
+    ),
+    "gate of spikes by a current": (
+        Recipe(iand=True),
+        lambda g: rewired(g, "blocks.0.add0", "b", src="blocks.0.proj_bn", src_port="y"),
+        "blocks.0.add0:b", "is current",
+    ),
+    "heads of a gate": (
+        Recipe(qk=True), lambda g: with_node(g, "blocks.0.head_sum", heads=4), "blocks.0.head_gate",
+        "4 heads do not divide 6 channels",
+    ),
     "mask of a map": (
         Recipe(stem="sps"), lambda g: plus(g, Edge("halt1", "alive", "stem.lif0", "alive", 1)),
         "stem.lif0:alive",

@@ -87,7 +87,12 @@ FOLDED = {op.__name__ for op in OPERATIONS if not op.FOLDED_AWAY}
 
 def test_random_graphs_have_every_operation() -> None:
     raster = build(Recipe(stem="max"))
-    graphs = (raster, build(Recipe(sdsa=True)), DelayDecisions(1)(raster))
+    others = (
+        build(Recipe(sdsa=True, shrink=True)),
+        build(Recipe(halting="off", head="mean")),
+        build(Recipe(qk=True, iand=True)),
+    )
+    graphs = (raster, *others, DelayDecisions(1)(raster))
     assert {type(node) for graph in graphs for node in graph.nodes} == set(OPERATIONS)
 
 
@@ -103,12 +108,12 @@ def test_the_documents_name_every_operation() -> None:
 
 def test_sanafe_is_asked_about_every_operation() -> None:
     # It can express layers, neurons and the order of tokens; what comes after the model steps is not asked.
-    expressed = {"Conv2d", "Linear", "LIF", "Tokens", "Input", "Readout", "Output"}
+    expressed = {"Conv2d", "Linear", "LIF", "Map", "Tokens", "Input", "Readout", "Output"}
     assert _CANNOT.keys() | expressed == FOLDED and not _CANNOT.keys() & expressed
 
 
 def test_a_gate_answers_by_its_axis() -> None:
     where = {"name": "g", "phase": "step", "scope": "block0"}
-    token, channel = (Gate(**where, axis=axis) for axis in ("token", "channel"))  # type: ignore[arg-type]
-    assert channel.traits.counts_events and channel.traits.multiplies_spikes
+    token, *by_spikes = (Gate(**where, axis=axis) for axis in ("token", "channel", "head"))  # type: ignore[arg-type]
+    assert all(gate.traits.counts_events and gate.traits.multiplies_spikes for gate in by_spikes)
     assert not token.traits.counts_events and not token.traits.multiplies_spikes

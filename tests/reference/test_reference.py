@@ -18,12 +18,15 @@ from stas_neuro.ir import (
     LIF,
     Array,
     Conv2d,
+    Gate,
     Graph,
     HaltAccumulate,
     HaltingScore,
+    HeadSum,
     Linear,
     MaskedColumnSum,
     Phase,
+    SpikeAnd,
     SpikeMatMul,
     SpikeMaxPool,
 )
@@ -104,6 +107,61 @@ def test_attention(form: str):
         assert y[image, token, channel] == 0.125 * expected
     columns = compute(MaskedColumnSum(**AT), {"k": k, "v": v})
     np.testing.assert_array_equal(columns, np.einsum("bnd,bnd->bd", k, v))
+
+
+def test_sums_of_heads_are_counted_by_spike():
+    x = np.random.default_rng(4).integers(0, 2, (2, 5, 6)).astype(float)
+    y = compute(HeadSum(heads=2, **AT), {"x": x})
+    assert y.shape == (2, 5, 2)
+    for image, token, head in np.ndindex(y.shape):
+        assert y[image, token, head] == x[image, token, 3 * head : 3 * head + 3].sum()
+    graph = build(Recipe(qk=True, halting="off"))
+    trace = run_reference(graph, images_for(graph, 2), record_spikes=True)
+    steps = [trace.activity.step_index(f"step{t + 1}") for t in range(graph.time_steps)]
+    for layer, source in (("head_sum", "q_lif"), ("head_gate", "k_lif")):
+        sent = trace.spikes[f"blocks.0.{source}"].astype(int).sum(axis=(2, 3))
+        assert sent.any()
+        for kind in ("synops", "synops_unary"):
+            np.testing.assert_array_equal(activity_of(trace, kind, f"blocks.0.{layer}")[:, steps], sent)
+
+
+@pytest.mark.parametrize("invert", [False, True])
+def test_gates_of_spikes(invert: bool):
+    a, b = np.random.default_rng(5).integers(0, 2, (2, 2, 3, 4, 5)).astype(float)
+    y = compute(SpikeAnd(invert=invert, **AT), {"a": a, "b": b})
+    for place in np.ndindex(a.shape):
+        assert y[place] == bool(a[place] and (not b[place] if invert else b[place]))
+
+
+def test_gates_of_spikes_count_what_they_gate():
+    graph = build(Recipe(seed=2, iand=True, pool=False, halting="off", time_steps=2))
+    trace = run_reference(graph, images_for(graph, 2), record_spikes=True)
+    spikes = {name: values.astype(bool) for name, values in trace.spikes.items()}
+    steps = [trace.activity.step_index(f"step{t + 1}") for t in range(2)]
+    once = trace.activity.step_index("once")
+    both = spikes["stem.lif1"] & spikes["stem.side_lif"]
+    stream = both.reshape(*both.shape[:3], -1).swapaxes(2, 3)  # of tokens
+    rest = stream & ~spikes["blocks.0.proj_lif"]
+    for kind in ("synops", "synops_unary"):
+        counted = activity_of(trace, kind, "stem.add")[:, once]
+        np.testing.assert_array_equal(counted, spikes["stem.lif1"].sum(axis=(1, 2, 3, 4)))
+        counted = activity_of(trace, kind, "blocks.0.add0")[:, steps]
+        np.testing.assert_array_equal(counted, np.repeat(stream.sum(axis=(2, 3)), 2, axis=1))
+        counted = activity_of(trace, kind, "blocks.0.add1")[:, steps]
+        np.testing.assert_array_equal(counted, rest.sum(axis=(2, 3)))
+    assert rest.any() and (rest != stream).any()
+
+
+def test_gates_by_the_axis_of_their_mask():
+    rng = np.random.default_rng(2)
+    x = rng.integers(0, 2, (2, 5, 6)).astype(float)
+    shapes: dict[str, tuple[int, ...]] = {"token": (2, 5), "channel": (2, 6), "head": (2, 5, 2)}
+    for axis, shape in shapes.items():
+        mask = rng.integers(0, 2, shape).astype(float)
+        y = compute(Gate(axis=axis, **AT), {"x": x, "mask": mask})  # type: ignore[arg-type]
+        for image, token, channel in np.ndindex(x.shape):
+            own = {"token": (token,), "channel": (channel,), "head": (token, channel // 3)}[axis]
+            assert y[image, token, channel] == x[image, token, channel] * mask[image][own]
 
 
 @pytest.mark.parametrize("fire", [">", ">="])

@@ -21,6 +21,7 @@ from stas_neuro.ir import (
     FixedConv2d,
     FixedHaltAccumulate,
     FixedHaltingScore,
+    FixedHeadSum,
     FixedIntegrate,
     FixedLIF,
     FixedLinear,
@@ -195,6 +196,8 @@ def test_products_and_sums_are_aligned():
     np.testing.assert_array_equal(y, np.array([[[2, 1], [3, 2]]]) << 8)
     y = compute(FixedMaskedColumnSum(exponent=0, **AT), {"k": spikes, "v": spikes})
     np.testing.assert_array_equal(y, [[2 << 6, 1 << 6]])
+    y = compute(FixedHeadSum(heads=2, exponent=1, **AT), {"x": np.array([[[1, 0, 1, 1], [1, 1, 0, 0]]])})
+    np.testing.assert_array_equal(y, np.array([[[1, 2], [2, 0]]]) << 7)
     learned = FixedIntegrate(mode="learned", shift=3, **AT)
     y = compute(learned, {"x": [[[[1.0]]], [[[2.0]]]]}, weights=[7, -9])
     np.testing.assert_array_equal(y, [[[-2]]])  # -11 >> 3

@@ -12,6 +12,7 @@ from stas_neuro.ir import (
     FixedLIF,
     FixedSynaptic,
     Graph,
+    Map,
     Node,
     Phase,
     Stage,
@@ -22,11 +23,16 @@ from stas_neuro.ir import (
 _CANNOT = {
     "SpikeMatMul": "multiplies spikes, a synapse multiplies a spike by a weight",
     "MaskedColumnSum": "multiplies spikes, a synapse multiplies a spike by a weight",
+    "SpikeAnd": "multiplies spikes, a synapse multiplies a spike by a weight",
+    "HeadSum": "sums spikes without weights, synapses there are those of a layer with weights",
     "Gate": "gates values, nothing there can",
     "HaltingScore": "looks a score up, no unit has tables",
     "HaltAccumulate": "decides on halting, no unit can",
     "LateHaltAccumulate": "decides on halting, no unit can",
     "SpikeMaxPool": "is an OR of spikes in the step of its input, a neuron would take a step more",
+    "MaxPool": "takes the largest value, a neuron there adds up",
+    "Slice": "takes some channels of a value, its connections are those of whole layers",
+    "TokenMean": "sums the values of all tokens, spikes in one place arrive as one",
     "Integrate": "waits for all steps, neurons send in each",
     "Add": "sums two values, spikes in one place arrive as one",
 }
@@ -101,4 +107,4 @@ def _reason(graph: Graph, node: Node) -> str | None:
 def origin_of(graph: Graph, node: Node, port: str) -> Node:
     """What sends the values that a node takes: a node between that only numbers them anew is passed."""
     source = graph.node(graph.inputs(node)[port].src)
-    return origin_of(graph, source, "x") if isinstance(source, Tokens) else source
+    return origin_of(graph, source, "x") if isinstance(source, Map | Tokens) else source

@@ -150,6 +150,8 @@ CASES: dict[str, list[Case]] = {
         Case(lambda: of_one(quantised(), "loihi1"), "blocks.0.attn", "error", "another chip"),
         Case(lambda: of_one(quantised(sdsa=True), "loihi1"), "blocks.0.columns", "error", "another chip"),
         Case(lambda: of_one(quantised(sdsa=True)), "blocks.0.select", "warning", "program"),
+        Case(lambda: of_one(quantised(qk=True), "loihi1"), "blocks.0.head_gate", "error", "another chip"),
+        Case(lambda: of_one(quantised(iand=True), "loihi1"), "blocks.0.add0", "error", "another chip"),
     ],
     "neuron programs": [
         Case(lambda: of_one(quantised(), "loihi1"), "score0", "error", "--accumulate off"),

@@ -220,6 +220,15 @@ class _Oracle:
             y[channel, row, column] = x[channel, rows, columns].any()
         return y
 
+    def maxpool(self, node: Any, x: Array) -> Array:
+        y = np.zeros(self.graph.types[node.name, "y"].shape, np.int64)
+        for channel, row, column in np.ndindex(y.shape):
+            top, left = row * node.stride - node.padding, column * node.stride - node.padding
+            rows = slice(max(top, 0), max(top + node.kernel, 0))
+            columns = slice(max(left, 0), max(left + node.kernel, 0))
+            y[channel, row, column] = max(x[channel, rows, columns].ravel().tolist())
+        return y
+
     def integrate(self, node: Any, steps: list[Array]) -> Array:
         y = np.zeros(steps[0].shape, np.int64)
         for place in np.ndindex(y.shape):
@@ -236,16 +245,41 @@ class _Oracle:
     def tokens(self, node: Any, x: Array) -> Array:
         return np.array([x[:, row, column] for row, column in np.ndindex(x.shape[1:])])
 
+    def map(self, node: Any, x: Array) -> Array:
+        y = np.zeros((x.shape[1], node.height, node.width), np.int64)
+        for row, column in np.ndindex(y.shape[1:]):
+            y[:, row, column] = x[row * node.width + column]
+        return y
+
+    def slice(self, node: Any, x: Array) -> Array:
+        axis = 0 if x.ndim == 3 else x.ndim - 1
+        return np.stack([np.take(x, channel, axis) for channel in range(node.start, node.stop)], axis)
+
+    def tokenmean(self, node: Any, x: Array) -> Array:
+        return np.array([[sum(int(value) for value in x[:, channel]) for channel in range(x.shape[1])]])
+
     def add(self, node: Any, a: Array, b: Array) -> Array:
         return node.a_weight * a + node.b_weight * b
 
     def gate(self, node: Any, x: Array, mask: Array) -> Array:
-        if node.axis == "channel":
+        if node.axis != "token":
             self.count_synapses(node, x.ravel().tolist())
         y = np.zeros(x.shape, np.int64)
         for token, channel in np.ndindex(x.shape):
-            if mask[token if node.axis == "token" else channel]:
+            own: Any = {"token": token, "channel": channel}.get(node.axis)
+            if node.axis == "head":
+                own = token, channel * mask.shape[1] // x.shape[1]
+            if mask[own]:
                 y[token, channel] = x[token, channel]
+        return y
+
+    def spikeand(self, node: Any, a: Array, b: Array) -> Array:
+        y = np.zeros(a.shape, np.int64)
+        for place in np.ndindex(a.shape):
+            if a[place]:
+                self.count("synops", node, 1)
+                self.count("synops_unary", node, 1)
+                y[place] = bool(b[place]) != node.invert
         return y
 
     def spikematmul(self, node: Any, q: Array, k: Array, v: Array) -> Array:
@@ -277,6 +311,15 @@ class _Oracle:
         for token, channel in np.ndindex(k.shape):
             if k[token, channel] and v[token, channel]:
                 y[channel] += 1
+                self.count("synops", node, 1)
+                self.count("synops_unary", node, 1)
+        return y << (6 + node.exponent)
+
+    def headsum(self, node: Any, x: Array) -> Array:
+        y = np.zeros((len(x), node.heads), np.int64)
+        for token, channel in np.ndindex(x.shape):
+            if x[token, channel]:
+                y[token, channel // (x.shape[1] // node.heads)] += 1
                 self.count("synops", node, 1)
                 self.count("synops_unary", node, 1)
         return y << (6 + node.exponent)

@@ -22,6 +22,7 @@ from stas_neuro.ir import (
     FixedConv2d,
     FixedHaltAccumulate,
     FixedHaltingScore,
+    FixedHeadSum,
     FixedInput,
     FixedIntegrate,
     FixedLIF,
@@ -30,9 +31,11 @@ from stas_neuro.ir import (
     FixedOutput,
     FixedReadout,
     FixedSpikeMatMul,
+    FixedTokenMean,
     Graph,
     HaltAccumulate,
     HaltingScore,
+    HeadSum,
     Input,
     Integrate,
     IRError,
@@ -44,11 +47,20 @@ from stas_neuro.ir import (
     Readout,
     SpikeMatMul,
     Stage,
+    TokenMean,
 )
 from support.ir_random import build, recipes
 
 _ROOM = 2**17
 """What a layer's synaptic input is kept below: residual sums and slow membranes add up several."""
+_TWINS: dict[type[Node], type[Node]] = {TokenMean: FixedTokenMean}
+"""Integer twins without attributes of their own."""
+_COUNTS: dict[type[Node], type[Any]] = {
+    SpikeMatMul: FixedSpikeMatMul,
+    MaskedColumnSum: FixedMaskedColumnSum,
+    HeadSum: FixedHeadSum,
+}
+"""What counts spikes, and its integers."""
 
 
 @st.composite
@@ -94,7 +106,7 @@ class _Draft:
         nodes = tuple(self.node(node) for node in folded.nodes)
         return dataclasses.replace(folded, stage=Stage.QUANTISED, nodes=nodes, tensors=self.tensors)
 
-    def node(self, node: Node) -> Node:  # noqa: C901
+    def node(self, node: Node) -> Node:
         rng, values = self.rng, dataclasses.asdict(node)
         match node:
             case Input():
@@ -107,10 +119,8 @@ class _Draft:
             case Add():
                 a_weight = int(rng.integers(1, 4)) if node.scope in ("stem", "block0") else 1
                 return FixedAdd(**values, a_weight=a_weight, b_weight=int(rng.integers(1, 3)))
-            case SpikeMatMul():
-                return FixedSpikeMatMul(**values, exponent=int(rng.integers(0, 3)))
-            case MaskedColumnSum():
-                return FixedMaskedColumnSum(**values, exponent=int(rng.integers(0, 3)))
+            case SpikeMatMul() | MaskedColumnSum() | HeadSum():
+                return _COUNTS[type(node)](**values, exponent=int(rng.integers(0, 3)))
             case Integrate():
                 learned = node.mode == "learned"
                 if learned:
@@ -124,7 +134,7 @@ class _Draft:
                 return FixedReadout(**values, z_shift=0, z_limit=1, divide_bits=0, y_shift=31)
             case Output():
                 return FixedOutput(**values, unit=2.0**-5 / 3)
-        return node
+        return _TWINS.get(type(node), type(node))(**values)
 
     def int16(self, low: int, high: int, shape: tuple[int, ...]) -> Array:
         return self.rng.integers(low, high, shape).astype(np.int16)

@@ -21,23 +21,30 @@ from stas_neuro.ir import (
     Graph,
     HaltAccumulate,
     HaltingScore,
+    HeadSum,
     Input,
     Integrate,
     Linear,
+    Map,
     MaskedColumnSum,
+    MaxPool,
     Node,
     Output,
     Phase,
     Preprocessing,
     Readout,
+    Slice,
+    SpikeAnd,
     SpikeMatMul,
     SpikeMaxPool,
     Stage,
+    TokenMean,
     Tokens,
 )
 
 HALTING = ("off", *POLICIES)
 READOUTS = ("mean-field", "last-state", "rate")
+HEADS = ("tokens", "mean", "mean-first")
 STEMS = (
     "one-step",
     "sps",
@@ -67,6 +74,10 @@ class Recipe:
     membrane: bool = False
     """LIF before the linear layers and a residual stream of membrane currents, instead of spikes added."""
     sdsa: bool = False
+    qk: bool = False
+    """The first block gates the heads of each token by sums of spikes instead of attention."""
+    iand: bool = False
+    """Residuals of spikes without a sum, where the stream has spikes: see `ands`."""
     norm: bool = True
     """Traced, with BatchNorms, instead of folded."""
     bias: bool = True
@@ -80,6 +91,10 @@ class Recipe:
     kernel: int = 3
     stride: int = 1
     pool: bool = True
+    shrink: bool = False
+    """Tokens become a map and then fewer tokens: before the last of several blocks, or before all."""
+    head: str = "tokens"
+    """What the readout reads where none halts: tokens, or spikes of a layer after or before their mean."""
     heads: int = 2
     head_dim: int = 3
     classes: int = 3
@@ -93,6 +108,11 @@ class Recipe:
     def dim(self) -> int:
         return self.heads * self.head_dim
 
+    @property
+    def ands(self) -> bool:
+        """Whether residuals are gates of spikes."""
+        return self.iand and not self.membrane and self.stem not in ("late-mean", "late-sum", "late-learned")
+
 
 @st.composite
 def recipes(draw: st.DrawFn, **fixed: Any) -> Recipe:
@@ -103,6 +123,7 @@ def recipes(draw: st.DrawFn, **fixed: Any) -> Recipe:
         "halting": st.sampled_from(HALTING),
         "readout": st.sampled_from(READOUTS),
         "stem": st.sampled_from(STEMS),
+        "head": st.sampled_from(HEADS),
         "form": st.sampled_from(("Q(K^TV)", "(QK^T)V")),
         "fire": st.sampled_from((">", ">=")),
         "time_steps": st.integers(1, 4),
@@ -121,7 +142,7 @@ def recipes(draw: st.DrawFn, **fixed: Any) -> Recipe:
         "tau": st.sampled_from((1.0, 2.0, 3.0)),
         "dtype": st.sampled_from(("float32", "float64")),
     }
-    for name in ("events", "membrane", "sdsa", "norm", "bias", "pool"):
+    for name in ("events", "membrane", "sdsa", "qk", "iand", "norm", "bias", "pool", "shrink"):
         choices[name] = st.booleans()
     return Recipe(
         **{name: fixed[name] if name in fixed else draw(choice) for name, choice in choices.items()}
@@ -142,12 +163,20 @@ def images_for(graph: Graph, count: int, seed: int = 0) -> Array:
 def build(recipe: Recipe) -> Graph:
     """Make the graph of a recipe, weights drawn from its seed."""
     draft = _Draft(recipe)
-    z = _stem(draft)
+    z, phase = _stem(draft)
+    # Blocks that halt have the same number of tokens.
+    shrinks = recipe.blocks - 1 if recipe.halting == "off" else 0
+    if recipe.shrink and not shrinks:
+        z = _shrink(draft, z, phase, "stem")
     states = []
     for block in range(recipe.blocks):
+        if recipe.shrink and shrinks and block == shrinks:
+            z = _shrink(draft, z, Phase.STEP, f"block{block}")
         z = _block(draft, block, z)
         states.append(z)
         _halt(draft, block, z)
+    if recipe.head != "tokens" and recipe.halting == "off":
+        states.append(_mean(draft, states.pop()))
     _head(draft, states)
     return Graph(
         stage=Stage.TRACED if recipe.norm else Stage.FOLDED,
@@ -169,6 +198,14 @@ class _Draft:
 
     def __post_init__(self) -> None:
         self.rng = np.random.default_rng(self.recipe.seed)
+        self.size = self.recipe.height, self.recipe.width
+        """Of the map at work, or of the grid of tokens."""
+
+    def windows(self, kernel: int, stride: int, padding: int) -> dict[str, int]:
+        """Attributes of a window that slides over the map at work, whose size becomes that of the result."""
+        height, width = self.size
+        self.size = tuple((side + 2 * padding - kernel) // stride + 1 for side in (height, width))
+        return {"kernel": kernel, "stride": stride, "padding": padding}
 
     def add(self, node: Node, masked_by: Edge | None = None, **inputs: Value) -> Value:
         """Add a node with its inputs and its mask; gives its first output."""
@@ -206,8 +243,13 @@ class _Draft:
         return self.add(node, mask, x=x)
 
 
-def _stem(draft: _Draft) -> Value:
+def _stem(draft: _Draft) -> tuple[Value, Phase]:
+    """Make the stem; gives its tokens, and the phase they are computed in."""
     recipe = draft.recipe
+
+    def stem(phase: Phase) -> dict[str, Any]:
+        return {"phase": phase, "scope": "stem"}
+
     spiking = {"one-step": Phase.ONCE, "sps": Phase.STEP}.get(recipe.stem, Phase.STEM)
     entry = spiking if recipe.events else Phase.ONCE
     if recipe.events and recipe.stem == "one-step":
@@ -220,37 +262,79 @@ def _stem(draft: _Draft) -> Value:
             draft.add(Integrate(name="stem.frames", phase=Phase.ONCE, scope="stem", mode="mean"), x=x),
             Phase.ONCE,
         )
-    x = _conv(draft, 0, x, recipe.channels, 3, entry, recipe.stride)
+    x = _conv(draft, "stem.conv0", x, recipe.channels, 3, stem(entry), recipe.stride)
     phase = spiking
     x = draft.lif("stem.lif0", x, phase, "stem", at=0.7)
     if recipe.stem in ("max", "mean", "sum", "learned"):
         x, phase = _integrate(draft, x), Phase.ONCE
-    x = _conv(draft, 1, x, 3, recipe.dim, phase, 1)
+    x = _conv(draft, "stem.conv1", x, 3, recipe.dim, stem(phase), 1)
     x = draft.lif("stem.lif1", x, phase, "stem")
     if recipe.pool:
         x = draft.add(
-            SpikeMaxPool(name="stem.pool", phase=phase, scope="stem", kernel=3, stride=2, padding=1), x=x
+            SpikeMaxPool(name="stem.pool", phase=phase, scope="stem", **draft.windows(3, 2, 1)), x=x
         )
-    side = _conv(draft, 2, x, recipe.dim, recipe.dim, phase, 1, kernel=3)
+    side = _conv(draft, "stem.conv2", x, recipe.dim, recipe.dim, stem(phase), 1, kernel=3)
     if recipe.membrane:
         x = side
     else:
         side = draft.lif("stem.side_lif", side, phase, "stem")
-        x = draft.add(Add(name="stem.add", phase=phase, scope="stem"), a=x, b=side)
+        x = _residual(draft, "stem.add", x, side, phase, "stem")
     if recipe.stem.startswith("late-"):
         x, phase = _integrate(draft, x), Phase.ONCE
-    return draft.add(Tokens(name="stem.tokens", phase=phase, scope="stem"), x=x)
+    return draft.add(Tokens(name="stem.tokens", phase=phase, scope="stem"), x=x), phase
+
+
+def _shrink(draft: _Draft, x: Value, phase: Phase, scope: str) -> Value:
+    """Mix tokens on a map, and make fewer of them."""
+    recipe = draft.recipe
+    dim = recipe.dim
+    where: dict[str, Any] = {"phase": phase, "scope": scope}
+    height, width = draft.size
+    if recipe.membrane:
+        x = draft.lif("shrink.in_lif", x, **where)
+    # One layer makes more than is used: of currents and of spikes, of tokens and of a map, some are left out.
+    node = Linear(name="shrink.fc", **where, in_features=dim, out_features=dim + 2, bias=recipe.bias)
+    y = draft.norm("shrink.fc_bn", draft.add(node, x=x), dim + 2, **where)
+    y = draft.add(Slice(name="shrink.currents", **where, start=1, stop=dim + 2), x=y)
+    y = draft.lif("shrink.fc_lif", y, **where)
+    y = draft.add(Slice(name="shrink.spikes", **where, start=0, stop=dim), x=y)
+    y = draft.add(Map(name="shrink.map", **where, height=height, width=width), x=y)
+    y = _conv(draft, "shrink.conv", y, dim, dim + 1, where, 1, kernel=3)
+    y = draft.add(Slice(name="shrink.channels", **where, start=1, stop=dim + 1), x=y)
+    window = draft.windows(3, 2, 1)
+    y = draft.add(MaxPool(name="shrink.pool", **where, **window), x=y)
+    if not recipe.membrane:
+        # Of the sums of spikes the largest too: a residual that the spikes of fewer tokens are added to.
+        side = draft.add(Map(name="shrink.side_map", **where, height=height, width=width), x=x)
+        side = draft.add(MaxPool(name="shrink.side_pool", **where, **window), x=side)
+        y = draft.add(Add(name="shrink.add", **where), a=side, b=draft.lif("shrink.out_lif", y, **where))
+    return draft.add(Tokens(name="shrink.tokens", **where), x=y)
+
+
+def _residual(draft: _Draft, name: str, x: Value, branch: Value, phase: Phase, scope: str) -> Value:
+    """Add a branch; with `ands` the stem keeps the spikes of both, and blocks those that the branch lacks."""
+    node: Node = Add(name=name, phase=phase, scope=scope)
+    if draft.recipe.ands:
+        node = SpikeAnd(name=name, phase=phase, scope=scope, invert=scope != "stem")
+    return draft.add(node, a=x, b=branch)
 
 
 def _conv(
-    draft: _Draft, index: int, x: Value, into: int, out: int, phase: Phase, stride: int, kernel: int = 0
+    draft: _Draft,
+    name: str,
+    x: Value,
+    into: int,
+    out: int,
+    where: dict[str, Any],
+    stride: int,
+    kernel: int = 0,
 ) -> Value:
     kernel = kernel or draft.recipe.kernel
     node = Conv2d(
-        name=f"stem.conv{index}", phase=phase, scope="stem", in_channels=into, out_channels=out,
-        kernel=kernel, stride=stride, padding=kernel // 2, bias=draft.recipe.bias,
+        name=name, **where, in_channels=into, out_channels=out,
+        **draft.windows(kernel, stride, kernel // 2), bias=draft.recipe.bias,
     )  # fmt: skip
-    return draft.norm(f"stem.bn{index}", draft.add(node, x=x), out, phase, "stem")
+    return draft.norm(name.replace("conv", "bn"), draft.add(node, x=x), out, **where)
 
 
 def _integrate(draft: _Draft, x: Value) -> Value:
@@ -286,26 +370,31 @@ def _block(draft: _Draft, block: int, x: Value) -> Value:
         y = draft.add(node, mask if recipe.bias or not recipe.norm else None, x=x)
         return draft.norm(named(f"{name}_bn"), y, out, **where, mask=mask)
 
-    if mask is not None:
-        gate = Gate(name=named("gate"), **where, axis="token")
-        x = draft.add(gate, dataclasses.replace(mask, dst_port="mask"), x=x)
-    source = lif("in_lif", x) if recipe.membrane else x
-    q, k, v = (lif(f"{name}_lif", linear(name, source, dim, dim)) for name in "qkv")
-    if recipe.sdsa:
-        columns = draft.add(MaskedColumnSum(name=named("columns"), **where), k=k, v=v)
-        channels = draft.lif(named("mask_lif"), columns, **where, at=0.5)
-        attended = draft.add(Gate(name=named("select"), **where, axis="channel"), x=q, mask=channels)
-    else:
+    def attention(source: Value) -> Value:
+        q, k = (lif(f"{name}_lif", linear(name, source, dim, dim)) for name in "qk")
+        if recipe.qk and block == 0:
+            sums = draft.add(HeadSum(name=named("head_sum"), **where, heads=recipe.heads), x=q)
+            heads = lif("head_lif", sums, 0.5)
+            return draft.add(Gate(name=named("head_gate"), **where, axis="head"), x=k, mask=heads)
+        v = lif("v_lif", linear("v", source, dim, dim))
+        if recipe.sdsa:
+            columns = draft.add(MaskedColumnSum(name=named("columns"), **where), k=k, v=v)
+            channels = draft.lif(named("mask_lif"), columns, **where, at=0.5)
+            return draft.add(Gate(name=named("select"), **where, axis="channel"), x=q, mask=channels)
         form: Any = recipe.form
         product = draft.add(
             SpikeMatMul(name=named("attn"), **where, heads=recipe.heads, form=form), q=q, k=k, v=v
         )
-        attended = lif("attn_lif", product, 0.5)
-    y = linear("proj", attended, dim, dim)
-    x = draft.add(Add(name=named("add0"), **where), a=x, b=y if recipe.membrane else lif("proj_lif", y))
+        return lif("attn_lif", product, 0.5)
+
+    if mask is not None:
+        gate = Gate(name=named("gate"), **where, axis="token")
+        x = draft.add(gate, dataclasses.replace(mask, dst_port="mask"), x=x)
+    y = linear("proj", attention(lif("in_lif", x) if recipe.membrane else x), dim, dim)
+    x = _residual(draft, named("add0"), x, y if recipe.membrane else lif("proj_lif", y), **where)
     y = linear("fc1", lif("fc1_lif", x) if recipe.membrane else x, dim, hidden)
     y = linear("fc2", lif("fc2_lif", y), hidden, dim)
-    return draft.add(Add(name=named("add1"), **where), a=x, b=y if recipe.membrane else lif("out_lif", y))
+    return _residual(draft, named("add1"), x, y if recipe.membrane else lif("out_lif", y), **where)
 
 
 def _halt(draft: _Draft, block: int, z: Value) -> None:
@@ -322,6 +411,23 @@ def _halt(draft: _Draft, block: int, z: Value) -> None:
     total = _mask(recipe, block, "total", "total")
     if total is not None:
         draft.edges.append(dataclasses.replace(total, dst=node.name))
+
+
+def _mean(draft: _Draft, x: Value) -> Value:
+    """Take the mean over tokens of what a layer takes, or of what it makes."""
+    recipe = draft.recipe
+    where: dict[str, Any] = {"phase": Phase.STEP, "scope": "head"}
+    if recipe.membrane and recipe.head == "mean":
+        return draft.lif("neck.lif", draft.add(TokenMean(name="neck.mean", **where), x=x), **where)
+    if recipe.membrane:
+        x = draft.lif("neck.in_lif", x, **where)
+    if recipe.head == "mean-first":
+        x = draft.add(TokenMean(name="neck.mean", **where), x=x)
+    node = Linear(name="neck.fc", **where, in_features=recipe.dim, out_features=recipe.dim, bias=recipe.bias)
+    x = draft.norm("neck.bn", draft.add(node, x=x), recipe.dim, **where)
+    if recipe.head == "mean":
+        x = draft.add(TokenMean(name="neck.mean", **where), x=x)
+    return draft.lif("neck.lif", x, **where)
 
 
 def _head(draft: _Draft, states: list[Value]) -> None:

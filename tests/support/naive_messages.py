@@ -18,16 +18,22 @@ from stas_neuro.ir import (
     Graph,
     HaltAccumulate,
     HaltingScore,
+    HeadSum,
     Input,
     Integrate,
     Linear,
+    Map,
     MaskedColumnSum,
+    MaxPool,
     Node,
     Output,
     Phase,
     Readout,
+    Slice,
+    SpikeAnd,
     SpikeMatMul,
     SpikeMaxPool,
+    TokenMean,
     Tokens,
 )
 from stas_neuro.mapping import CoreLocation, Mapping, Piece
@@ -182,8 +188,18 @@ def _arrive(graph: Graph, edge: Edge, mark: Any, way: Any, reached: Any, home: A
         if taker is None:
             tokens = tokens | {int(n) for n in np.argwhere(mark)[:, 0]}
     events = isinstance(
-        node, Conv2d | Linear | SpikeMatMul | MaskedColumnSum | LIF | HaltingScore | HaltAccumulate | Readout
-    ) or (isinstance(node, Gate) and node.axis == "channel")
+        node,
+        Conv2d
+        | Linear
+        | SpikeMatMul
+        | MaskedColumnSum
+        | HeadSum
+        | SpikeAnd
+        | LIF
+        | HaltingScore
+        | HaltAccumulate
+        | Readout,
+    ) or (isinstance(node, Gate) and node.axis != "token")
     if events and taker is None:
         taker = node.name
     out = (_spread(graph, node, port, mark) != 0).astype(float)
@@ -216,7 +232,7 @@ def _phase(graph: Graph, neurons: Node, here: Any) -> Phase:
 def _spread(graph: Graph, node: Node, port: str, mark: Any) -> Any:
     """Which outputs hang on the marked inputs, by computing with weights and other inputs of 1."""
     match node:
-        case Conv2d() | SpikeMaxPool():
+        case Conv2d() | MaxPool() | SpikeMaxPool():
             channels = node.out_channels if isinstance(node, Conv2d) else mark.shape[0]
             shape = graph.types[node.name, "y"].shape
             out = np.zeros(shape)
@@ -229,23 +245,44 @@ def _spread(graph: Graph, node: Node, port: str, mark: Any) -> Any:
             return out
         case Linear():
             return mark @ np.ones((node.in_features, node.out_features))
-        case Tokens():
-            return mark.reshape(len(mark), -1).T
-        case SpikeMatMul():
-            given = {name: mark if name == port else np.ones_like(mark) for name in "qkv"}
-            q, k, v = (given[name].reshape(len(mark), node.heads, -1).swapaxes(0, 1) for name in "qkv")
-            return ((q @ k.swapaxes(1, 2)) @ v).swapaxes(0, 1).reshape(mark.shape)
-        case MaskedColumnSum():
-            return mark.sum(axis=0)
-        case Gate(axis="channel"):
-            tokens = graph.types[node.name, "y"].shape[0]
-            return mark if port == "x" else np.repeat(mark[None], tokens, axis=0)
+        case Map() | Slice() | TokenMean() | Tokens():
+            return _rearranged(node, mark)
+        case SpikeMatMul() | MaskedColumnSum() | HeadSum():
+            return _attended(node, port, mark)
+        case Gate() if port == "mask":
+            tokens, features = graph.types[node.name, "y"].shape
+            if node.axis == "head":
+                return np.kron(mark, np.ones(features // mark.shape[1]))
+            return np.repeat(mark[None], tokens, axis=0)
         case HaltingScore():
             return mark[:, 0]
         case Readout():
             features = graph.types[node.name, "y"].shape[0]
             return mark.sum(axis=0) if port.startswith("z") else np.full(features, mark.sum())
-        case Add() | BatchNorm() | Gate() | HaltAccumulate() | Integrate() | LIF() | Output():
+        case Add() | SpikeAnd() | BatchNorm() | Gate() | HaltAccumulate() | Integrate() | LIF() | Output():
             return mark
         case _:
             raise TypeError(f"{type(node).__name__} needs a case here")
+
+
+def _rearranged(node: Map | Slice | TokenMean | Tokens, mark: Any) -> Any:
+    match node:
+        case Tokens():
+            return mark.reshape(len(mark), -1).T
+        case Map():
+            return mark.T.reshape(-1, node.height, node.width)
+        case Slice():
+            channels = slice(node.start, node.stop)
+            return mark[channels] if mark.ndim == 3 else mark[..., channels]
+        case TokenMean():
+            return mark.sum(axis=0, keepdims=True)
+
+
+def _attended(node: SpikeMatMul | MaskedColumnSum | HeadSum, port: str, mark: Any) -> Any:
+    if isinstance(node, MaskedColumnSum):
+        return mark.sum(axis=0)
+    if isinstance(node, HeadSum):
+        return mark.reshape(len(mark), node.heads, -1).sum(axis=2)
+    given = {name: mark if name == port else np.ones_like(mark) for name in "qkv"}
+    q, k, v = (given[name].reshape(len(mark), node.heads, -1).swapaxes(0, 1) for name in "qkv")
+    return ((q @ k.swapaxes(1, 2)) @ v).swapaxes(0, 1).reshape(mark.shape)

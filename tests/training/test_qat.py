@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from support.cli_support import fine, make_checkpoint, make_data, stas
+from support.ir_random import Recipe, build
 from support.random_models import covering, random_config, random_model
 
 from stas_neuro import api, compiler
@@ -16,6 +17,7 @@ from stas_neuro.bundle import load_bundle
 from stas_neuro.compiler.integers import choose_scales, save_scales
 from stas_neuro.data import LabelledImages, load_data
 from stas_neuro.ir import FixedHaltingScore
+from stas_neuro.models.config import StasConfig
 from stas_neuro.models.folding import set_folded
 from stas_neuro.models.stas import StasModel
 from stas_neuro.reference import run_reference
@@ -38,6 +40,19 @@ def test_the_program_computes_what_the_integer_reference_does(seed: int) -> None
     graph, images = compiler.fold(model), images_of(model, 6, seed)
     program = program_of(model.config, graph, choose_scales(graph, images, bits=2 + seed % 8))
     trace = run_reference(program.graph, api.preprocess(program.graph, images))
+    output = program(torch.from_numpy(api.preprocess(graph, images)))
+    assert np.array_equal(output.visits.numpy(), trace.visits)
+    unit = program.graph.output.unit  # type: ignore[attr-defined]
+    assert np.array_equal(np.rint(output.logits.detach().numpy() / unit), np.rint(trace.logits / unit))
+
+
+def test_so_it_does_with_operations_that_no_torch_model_here_has() -> None:
+    graph = build(Recipe(qk=True, iand=True, norm=False, blocks=1, seed=3))
+    pixels = np.random.default_rng(0).integers(0, 256, (6, *graph.input.shape), dtype=np.uint8)
+    images = LabelledImages(pixels, None, source="random")
+    program = program_of(StasConfig(time_steps=graph.time_steps), graph, choose_scales(graph, images, bits=8))
+    trace = run_reference(program.graph, api.preprocess(program.graph, images), record_spikes=True)
+    assert trace.spikes["blocks.0.head_lif"].any()
     output = program(torch.from_numpy(api.preprocess(graph, images)))
     assert np.array_equal(output.visits.numpy(), trace.visits)
     unit = program.graph.output.unit  # type: ignore[attr-defined]

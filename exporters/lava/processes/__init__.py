@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from stas_neuro import ir
 from stas_neuro.exporters.lava.processes.attention import (
+    HeadSum,
     MaskedColumnSum,
+    PyHeadSumModelFixed,
+    PyHeadSumModelFloat,
     PyMaskedColumnSumModelFixed,
     PyMaskedColumnSumModelFloat,
     PySpikeMatMulModelFixed,
@@ -20,6 +23,7 @@ from stas_neuro.exporters.lava.processes.base import (
     out_port,
     typed_model,
 )
+from stas_neuro.exporters.lava.processes.gates import PySpikeAndModel, SpikeAnd
 from stas_neuro.exporters.lava.processes.halting import (
     HaltAccumulate,
     HaltingScore,
@@ -34,10 +38,13 @@ from stas_neuro.exporters.lava.processes.halting import (
 from stas_neuro.exporters.lava.processes.neurons import (
     LIF,
     Integrate,
+    MaxPool,
     PyIntegrateModelFixed,
     PyIntegrateModelFloat,
     PyLIFModelFixed,
     PyLIFModelFloat,
+    PyMaxPoolModelFixed,
+    PyMaxPoolModelFloat,
     PySpikeMaxPoolModel,
     SpikeMaxPool,
 )
@@ -45,10 +52,17 @@ from stas_neuro.exporters.lava.processes.readout import PyReadoutModelFixed, PyR
 from stas_neuro.exporters.lava.processes.shaping import (
     Add,
     Gate,
+    Map,
     PyAddModelFixed,
     PyAddModelFloat,
     PyGateModel,
+    PyMapModel,
+    PySliceModel,
+    PyTokenMeanModelFixed,
+    PyTokenMeanModelFloat,
     PyTokensModel,
+    Slice,
+    TokenMean,
     Tokens,
 )
 from stas_neuro.exporters.lava.processes.sources import Input, Output, PyInputModel, PyOutputModel
@@ -69,12 +83,18 @@ _FORMS = ir.per_op(
         ir.Linear: (Linear, PyLinearModelFloat, PyLinearModelFixed),
         ir.LIF: (LIF, PyLIFModelFloat, PyLIFModelFixed),
         ir.SpikeMaxPool: (SpikeMaxPool, PySpikeMaxPoolModel, PySpikeMaxPoolModel),
+        ir.MaxPool: (MaxPool, PyMaxPoolModelFloat, PyMaxPoolModelFixed),
         ir.Integrate: (Integrate, PyIntegrateModelFloat, PyIntegrateModelFixed),
         ir.Tokens: (Tokens, PyTokensModel, PyTokensModel),
+        ir.Map: (Map, PyMapModel, PyMapModel),
+        ir.Slice: (Slice, PySliceModel, PySliceModel),
+        ir.TokenMean: (TokenMean, PyTokenMeanModelFloat, PyTokenMeanModelFixed),
         ir.Add: (Add, PyAddModelFloat, PyAddModelFixed),
         ir.SpikeMatMul: (SpikeMatMul, PySpikeMatMulModelFloat, PySpikeMatMulModelFixed),
         ir.MaskedColumnSum: (MaskedColumnSum, PyMaskedColumnSumModelFloat, PyMaskedColumnSumModelFixed),
+        ir.HeadSum: (HeadSum, PyHeadSumModelFloat, PyHeadSumModelFixed),
         ir.Gate: (Gate, PyGateModel, PyGateModel),
+        ir.SpikeAnd: (SpikeAnd, PySpikeAndModel, PySpikeAndModel),
         ir.HaltingScore: (HaltingScore, PyHaltingScoreModelFloat, PyHaltingScoreModelFixed),
         ir.HaltAccumulate: (HaltAccumulate, PyHaltAccumulateModelFloat, PyHaltAccumulateModelFixed),
         ir.LateHaltAccumulate: (

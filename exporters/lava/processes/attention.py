@@ -1,4 +1,4 @@
-"""Products of spikes with spikes: attention without softmax."""
+"""Attention without softmax: products of spikes with spikes, and sums of them."""
 
 from __future__ import annotations
 
@@ -96,6 +96,51 @@ def _per_token(spikes: Array) -> Array:
     """Spikes of each head and token, (heads, N); exact whatever the precision of the run."""
     counts: Array = spikes.sum(axis=2, dtype=np.float64)
     return counts
+
+
+class HeadSum(NodeProcess):
+    """y (N, heads) = sum over the D / heads contiguous channels of a head; x (N, D).
+
+    Fixed: shifted to the left by 6 + exponent.
+    """
+
+
+class HeadSumModel(NodeModel):
+    """Each spike is one synaptic operation."""
+
+    EVENTS = ("synops", "synops_unary")
+
+    def _compute(self, x: Array) -> Array:
+        tokens, heads = self.outlets["y"]
+        counts = x.reshape(tokens, heads, -1).sum(axis=2, dtype=self.dtype)
+        spikes = self.place.sum(counts)
+        self.count("synops", spikes)
+        self.count("synops_unary", spikes)
+        return self._scaled(counts)
+
+    def _scaled(self, counts: Array) -> Array:
+        raise NotImplementedError
+
+
+@implements(proc=HeadSum, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class PyHeadSumModelFloat(HeadSumModel):
+    """Sends the sums as they are."""
+
+    def _scaled(self, counts: Array) -> Array:
+        return counts
+
+
+@implements(proc=HeadSum, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PyHeadSumModelFixed(HeadSumModel):
+    """Aligns the sums."""
+
+    def _scaled(self, counts: Array) -> Array:
+        y: Array = counts << (ALIGN + self.node.exponent)
+        return y
 
 
 class MaskedColumnSum(NodeProcess):

@@ -147,21 +147,14 @@ class PyLIFModelFixed(LIFModel):
         v[...] = (np.where(v < 0, -kept, kept) + x).clip(1 - SIGN, SIGN - 1)
 
 
-class SpikeMaxPool(NodeProcess):
-    """OR of the spikes of a window: x (C, H, W) to y (C, H', W')."""
-
-
-@implements(proc=SpikeMaxPool, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt", "fixed_pt")
-class PySpikeMaxPoolModel(NodeModel):
+class PoolModel(NodeModel):
     """Largest of the kernel's taps, each a strided view of the padded map."""
 
     def _setup(self) -> None:
         kernel, stride, padding = self.node.kernel, self.node.stride, self.node.padding
         channels, height, width = self.inlets["x"].shape
         _, out_height, out_width = self.outlets["y"]
-        padded = np.zeros((channels, height + 2 * padding, width + 2 * padding), self.dtype)
+        padded = np.full((channels, height + 2 * padding, width + 2 * padding), self._outside(), self.dtype)
         self.interior = padded[:, padding : padding + height, padding : padding + width]
         self.taps = [
             padded[:, i : i + stride * out_height : stride, j : j + stride * out_width : stride]
@@ -169,12 +162,54 @@ class PySpikeMaxPoolModel(NodeModel):
             for j in range(kernel)
         ]
 
+    def _outside(self) -> float:
+        """What the map is padded with."""
+        raise NotImplementedError
+
     def _compute(self, x: Array) -> Array:
         self.interior[...] = x
         y: Array = self.taps[0].copy()
         for tap in self.taps[1:]:
             np.maximum(y, tap, out=y)
         return y
+
+
+class SpikeMaxPool(NodeProcess):
+    """OR of the spikes of a window: x (C, H, W) to y (C, H', W')."""
+
+
+@implements(proc=SpikeMaxPool, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt", "fixed_pt")
+class PySpikeMaxPoolModel(PoolModel):
+    """Pads with silence."""
+
+    def _outside(self) -> float:
+        return 0
+
+
+class MaxPool(NodeProcess):
+    """Largest value of a window, padding left out: x (C, H, W) to y (C, H', W')."""
+
+
+@implements(proc=MaxPool, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class PyMaxPoolModelFloat(PoolModel):
+    """Pads with what is below all values."""
+
+    def _outside(self) -> float:
+        return -np.inf
+
+
+@implements(proc=MaxPool, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PyMaxPoolModelFixed(PoolModel):
+    """Pads with the smallest integer."""
+
+    def _outside(self) -> float:
+        return int(np.iinfo(self.dtype).min)
 
 
 class Integrate(NodeProcess):

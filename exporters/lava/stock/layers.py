@@ -10,6 +10,7 @@ from stas_neuro.ir import (
     Array,
     Conv2d,
     FixedConv2d,
+    FixedHeadSum,
     FixedLinear,
     FixedMaskedColumnSum,
     FixedSpikeMatMul,
@@ -108,6 +109,13 @@ class Layers:
         tokens, features = k.index.shape
         pairs = np.arange(tokens * features)
         return self._counted(Signal(together, pairs), pairs % features, node.exponent, features)
+
+    def head_sum(self, node: FixedHeadSum, x: Signal) -> Drive:
+        """The sum of a head's spikes: a synapse of weight 1 for each of its channels."""
+        tokens, heads = self.graph.types[node.name, "y"].shape
+        size = tokens * heads
+        rows = np.repeat(np.arange(size), x.index.size // size)
+        return self._counted(x, rows, node.exponent, size)
 
     def _by_exponent(
         self,

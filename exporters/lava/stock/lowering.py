@@ -13,13 +13,17 @@ from stas_neuro.ir import (
     FixedAdd,
     FixedHaltAccumulate,
     FixedLIF,
+    FixedTokenMean,
     Gate,
     Graph,
     Input,
+    Map,
     Node,
     Phase,
     Problems,
     Range,
+    Slice,
+    SpikeAnd,
     SpikeMaxPool,
     Tokens,
 )
@@ -192,6 +196,24 @@ class Lowering:
         x = self.value(node, "x")
         self.keep(node, Signal(x.group, x.index.reshape(len(x.index), -1).T))
 
+    def map(self, node: Map) -> None:
+        """Name the same neurons in another order."""
+        x = self.value(node, "x")
+        self.keep(node, Signal(x.group, x.index.T.reshape(self.shape(node))))
+
+    def slice(self, node: Slice) -> None:
+        """Name some of the neurons."""
+        x, channels = self.value(node, "x"), slice(node.start, node.stop)
+        self.keep(node, Signal(x.group, x.index[channels] if x.index.ndim == 3 else x.index[..., channels]))
+
+    def token_mean(self, node: FixedTokenMean) -> None:
+        """Make neurons that send the sum over tokens."""
+        x = self.in_every_step(self.value(node, "x"))
+        tokens, features = x.index.shape
+        wires = one_to_one(x, np.tile(np.arange(features), tokens))
+        group = self.netlist.add(node.name, Graded(), features, wires, node.scope)
+        self.keep(node, Signal(group, np.arange(features).reshape(1, features)))
+
     def add(self, node: FixedAdd) -> None:
         """Make neurons that send the sum."""
         a, b = (self.in_every_step(self.value(node, port)) for port in ("a", "b"))
@@ -203,10 +225,28 @@ class Lowering:
         """Make neurons that send the product of value and mask."""
         x, mask = self.in_every_step(self.value(node, "x")), self.value(node, "mask")
         shape = x.index.shape
-        shown = mask.index[:, None] if node.axis == "token" else mask.index[None, :]
-        spread = Signal(mask.group, np.broadcast_to(shown, shape))
+        match node.axis:
+            case "token":
+                shown = np.broadcast_to(mask.index[:, None], shape)
+            case "channel":
+                shown = np.broadcast_to(mask.index, shape)
+            case "head":
+                shown = np.repeat(mask.index, shape[1] // mask.index.shape[1], axis=1)
+        spread = Signal(mask.group, shown)
         group = self.netlist.multiply(node.name, x, spread, node.scope)
         self.keep(node, Signal(group, np.arange(x.index.size).reshape(shape)))
+
+    def spike_and(self, node: SpikeAnd) -> None:
+        """Make neurons that fire for both spikes, or for the first without the second."""
+        a, b = (self.value(node, port) for port in ("a", "b"))
+        once = a.group.once and b.group.once
+        if not once:
+            a, b = self.in_every_step(a), self.in_every_step(b)
+        each = np.arange(a.index.size)
+        sign, vth = (-1, 0) if node.invert else (1, 1)
+        wires = one_to_one(a) + weighted(b, each, each, np.full(each.size, sign))
+        group = self.netlist.threshold(node.name, each.size, wires, node.scope, vth=vth, once=once)
+        self.keep(node, Signal(group, each.reshape(a.index.shape)))
 
     def halt(self, node: FixedHaltAccumulate) -> None:
         """Make what decides on the next visit."""

@@ -68,7 +68,7 @@ def check_lif(graph: Graph, node: FixedLIF, problems: Problems) -> None:
 
 
 def check_product(graph: Graph, node: Node, problems: Problems) -> None:
-    """Refuse products that drive no LIF."""
+    """Refuse products, and sums of spikes, that drive no LIF."""
     if not drives_lifs_only(graph, node):
         problems.add(node.name, "its output goes on without a LIF", "put a LIF behind it")
 

@@ -14,6 +14,7 @@ from stas_neuro.ir.ops.attention import *  # noqa: F403
 from stas_neuro.ir.ops.base import Node as Node
 from stas_neuro.ir.ops.convolution import *  # noqa: F403
 from stas_neuro.ir.ops.ends import *  # noqa: F403
+from stas_neuro.ir.ops.gates import *  # noqa: F403
 from stas_neuro.ir.ops.halting import *  # noqa: F403
 from stas_neuro.ir.ops.layout import *  # noqa: F403
 from stas_neuro.ir.ops.linear import *  # noqa: F403
@@ -23,6 +24,7 @@ from stas_neuro.ir.ops.pooling import *  # noqa: F403
 from stas_neuro.ir.ops.readout import *  # noqa: F403
 from stas_neuro.ir.ops.synapses import *  # noqa: F403
 from stas_neuro.ir.ops.synapses import Synaptic
+from stas_neuro.ir.ops.tokens import *  # noqa: F403
 
 
 def _subclasses(cls: type[Node]) -> Iterator[type[Node]]:

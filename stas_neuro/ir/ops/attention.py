@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, log2
 from typing import ClassVar, Literal
 
@@ -19,12 +19,20 @@ from stas_neuro.ir.ops.base import (
     TypeContext,
     Wanted,
     anywhere,
+    check_heads,
     within,
 )
 from stas_neuro.ir.ranges import ALIGN, STATE_LIMIT, Range
 from stas_neuro.ir.types import Kind, Shape, ValueType
 
-__all__ = ["FixedMaskedColumnSum", "FixedSpikeMatMul", "MaskedColumnSum", "SpikeMatMul"]
+__all__ = [
+    "FixedHeadSum",
+    "FixedMaskedColumnSum",
+    "FixedSpikeMatMul",
+    "HeadSum",
+    "MaskedColumnSum",
+    "SpikeMatMul",
+]
 
 MatMulForm = Literal["(QK^T)V", "Q(K^TV)"]
 _SPIKES = frozenset({Kind.SPIKE})
@@ -71,9 +79,7 @@ class SpikeMatMul(Node):
         at.require("k", "the shape", k.shape, q.shape, "that of q")
         at.require("v", "the shape", v.shape, q.shape, "that of q")
         tokens, features = q.shape
-        if features % self.heads:
-            what = f"{self.heads} heads do not divide {features} channels"
-            at.problems.add(self.name, what, "use a number of heads that does")
+        check_heads(at, self.heads, features)
         return {"y": at.made(Kind.CURRENT, q.shape, tokens * (features // self.heads))}
 
     def needs(self, wanted: Wanted, shapes: Mapping[str, Shape]) -> dict[str, Wanted]:
@@ -146,7 +152,44 @@ class FixedMaskedColumnSum(MaskedColumnSum, integers_of=MaskedColumnSum):
         return _bounded(at, at.source_type("k").shape[0], self.exponent)
 
 
+@dataclass(frozen=True, kw_only=True)
+class HeadSum(Node):
+    """Sum of a head's spikes: x (N, D) -> y (N, heads), over the D/heads contiguous channels of each."""
+
+    heads: int
+
+    TRAITS: ClassVar[Traits] = replace(_ATTENTION, multiplies_spikes=False, mixes_tokens=())
+
+    def infer(self, at: TypeContext) -> dict[str, ValueType]:
+        """Type tokens of currents, which are counts of channels."""
+        tokens, features = at.take("x", _SPIKES, TOKENS).shape
+        check_heads(at, self.heads, features)
+        return {"y": at.made(Kind.CURRENT, (tokens, self.heads), features // self.heads)}
+
+    def needs(self, wanted: Wanted, shapes: Mapping[str, Shape]) -> dict[str, Wanted]:
+        """Take the channels of the head at the token."""
+        return {"x": np.repeat(wanted, shapes["x"][1] // self.heads, axis=1)}
+
+    def memory(self, entering: Mapping[str, Shape], leaving: Shape, bits: int) -> CoreMemory:
+        """Keep a synapse for each channel of a head; a weight of 1 takes one bit."""
+        width = entering["x"][1] // self.heads
+        return CoreMemory(synapse_bits=width, shared_bits=width)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedHeadSum(HeadSum, integers_of=HeadSum):
+    """y = (sum over a head's channels of x) << (6 + exponent)."""
+
+    exponent: int
+
+    RANGES: ClassVar[dict[str, AttributeRange]] = {"exponent": within(0, 7)}
+
+    def bound(self, at: BoundContext) -> dict[str, Range]:
+        """Bound a count of channels."""
+        return _bounded(at, at.source_type("x").shape[1] // self.heads, self.exponent)
+
+
 def _bounded(at: BoundContext, most: int, exponent: int) -> dict[str, Range]:
     y = Range(0, most << (ALIGN + exponent))
-    at.fits("its synaptic input", y, STATE_LIMIT, "lower its exponent, or the number of tokens")
+    at.fits("its synaptic input", y, STATE_LIMIT, "lower its exponent, or the number of tokens or channels")
     return {"y": y}

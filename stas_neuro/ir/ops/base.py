@@ -54,7 +54,8 @@ class Traits:
     passes_current : bool
         Synaptic input passes through it on its way to neurons.
     in_place : bool
-        As `passes_current`, and each value keeps its position and feature, which are those of its neuron.
+        As `passes_current`, and each value keeps its feature, and its position unless its neurons have one
+        position for all.
     mixes_tokens : tuple of str
         Input ports by which a token's values reach other tokens.
     masks_tokens : bool
@@ -227,6 +228,13 @@ def anywhere(wanted: Wanted, axis: int) -> Wanted:
 def no_memory(node: Node, entering: Mapping[str, Shape], leaving: Shape, bits: int) -> CoreMemory:
     """Take no memory but for neurons."""
     return CoreMemory()
+
+
+def check_heads(at: TypeContext, heads: int, features: int) -> None:
+    """Note a problem unless every head has the same number of channels."""
+    if features % heads:
+        what = f"{heads} heads do not divide {features} channels"
+        at.problems.add(at.node.name, what, "use a number of heads that does")
 
 
 class Untypable(Exception):

@@ -19,6 +19,7 @@ from stas_neuro.ir.ops.base import (
     TypeContext,
     Wanted,
     anywhere,
+    check_heads,
     no_memory,
     product,
     same_values,
@@ -30,7 +31,7 @@ from stas_neuro.ir.types import EVENTS, Kind, Phase, Shape, ValueType
 __all__ = ["Add", "FixedAdd", "FixedIntegrate", "Gate", "Integrate", "Tokens"]
 
 IntegrateMode = Literal["max", "mean", "sum", "learned"]
-GateAxis = Literal["token", "channel"]
+GateAxis = Literal["token", "channel", "head"]
 
 _PASSES = Traits(
     counts_events=False,
@@ -174,9 +175,10 @@ class FixedIntegrate(Integrate, integers_of=Integrate):
 
 @dataclass(frozen=True, kw_only=True)
 class Gate(Node):
-    """y = x * mask, mask (N,) per token or (D,) per channel, x (N, D).
+    """y = x * mask, x (N, D); mask (N,) per token, (D,) per channel, or (N, heads) per token and head.
 
-    The gate of channels multiplies spikes; that of tokens is what halting does to a core.
+    A mask of heads holds for the D/heads contiguous channels of each. The gates of channels and of heads
+    multiply spikes; that of tokens is what halting does to a core.
     """
 
     axis: GateAxis
@@ -184,29 +186,33 @@ class Gate(Node):
     INPUTS: ClassVar[tuple[str, ...]] = ("x", "mask")
     TRAITS: ClassVar[Traits] = replace(_PASSES, in_place=True, gates_tokens=True)
     memory = no_memory
-    OF_CHANNELS: ClassVar[Traits] = replace(
-        _PASSES, in_place=True, counts_events=True, multiplies_spikes=True
-    )
+    BY_SPIKES: ClassVar[Traits] = replace(_PASSES, in_place=True, counts_events=True, multiplies_spikes=True)
 
     @property
     def traits(self) -> Traits:
         """What a gate of its axis is like."""
-        return self.OF_CHANNELS if self.axis == "channel" else self.TRAITS
+        return self.TRAITS if self.axis == "token" else self.BY_SPIKES
 
     def mask_port(self, port: str) -> MaskPort | None:
         """Take a mask of tokens where it gates these."""
         return MaskPort("x") if port == "mask" and self.axis == "token" else None
 
     def needs(self, wanted: Wanted, shapes: Mapping[str, Shape]) -> dict[str, Wanted]:
-        """Take the same value, and the mask of its channel; a mask of tokens reaches cores as a gate."""
+        """Take the same value, and its mask; a mask of tokens reaches cores as a gate."""
+        if self.axis == "head":
+            return {"x": wanted, "mask": anywhere(wanted.reshape(*shapes["mask"], -1), axis=2)[..., 0]}
         return {"x": wanted, "mask": anywhere(wanted, axis=0)}
 
     def infer(self, at: TypeContext) -> dict[str, ValueType]:
-        """Type as the input; masks of channels are spikes, those of tokens are checked with halting."""
+        """Type as the input; masks of channels and heads are spikes, those of tokens checked with halting."""
         x = at.take("x", ranks=TOKENS)
         if self.axis == "channel":
             mask = at.take("mask", frozenset({Kind.SPIKE}), (1,))
             at.require("mask", "the shape", mask.shape, x.shape[1:], "that of a channel mask")
+        elif self.axis == "head":
+            tokens, heads = at.take("mask", frozenset({Kind.SPIKE}), TOKENS).shape
+            at.require("mask", "the number of tokens", tokens, x.shape[0], "that of x")
+            check_heads(at, heads, x.shape[1])
         return {"y": at.made(x.kind, x.shape, x.bound)}
 
     def bound(self, at: BoundContext) -> dict[str, Range]:

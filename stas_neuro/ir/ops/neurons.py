@@ -15,7 +15,7 @@ from stas_neuro.ir.ops.base import (
     same_values,
     within,
 )
-from stas_neuro.ir.ranges import ALIGN, STATE_LIMIT, Range
+from stas_neuro.ir.ranges import ALIGN, STATE_LIMIT, VTH_LIMIT, Range
 from stas_neuro.ir.types import Kind, Phase, ValueType
 
 __all__ = ["LIF", "FixedLIF", "membrane_bound", "membrane_range"]
@@ -82,7 +82,7 @@ class FixedLIF(LIF, integers_of=LIF):
     dv: int
     vth: int
 
-    RANGES: ClassVar[dict[str, AttributeRange]] = {"dv": within(0, 4095), "vth": within(0, 2**17 - 1)}
+    RANGES: ClassVar[dict[str, AttributeRange]] = {"dv": within(0, 4095), "vth": within(0, VTH_LIMIT)}
 
     def bound(self, at: BoundContext) -> dict[str, Range]:
         """Bound spikes; the membrane must fit."""

@@ -1,9 +1,9 @@
-"""Pooling of spikes."""
+"""Pooling: the largest value of each window."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from stas_neuro.ir.limits import KERNEL_LIMIT
@@ -22,18 +22,34 @@ from stas_neuro.ir.ops.base import (
 from stas_neuro.ir.ops.windows import check_padding, in_windows, output_size
 from stas_neuro.ir.problems import Problems
 from stas_neuro.ir.ranges import Range
-from stas_neuro.ir.types import Kind, Shape, ValueType
+from stas_neuro.ir.types import VALUES, Kind, Shape, ValueType
 
-__all__ = ["SpikeMaxPool"]
+__all__ = ["MaxPool", "SpikeMaxPool"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpikeMaxPool(Node):
-    """Max pool of spikes, which is their OR: x (C, H, W) -> y (C, H', W')."""
+class _Pool(Node, abstract=True):
+    """Window over a map."""
 
     kernel: int
     stride: int
     padding: int
+
+    RANGES: ClassVar[dict[str, AttributeRange]] = {"kernel": within(1, KERNEL_LIMIT), "padding": AT_LEAST_0}
+    memory = no_memory
+
+    def check(self, problems: Problems) -> None:
+        """Note padding that reaches the kernel."""
+        check_padding(self, problems)
+
+    def needs(self, wanted: Wanted, shapes: Mapping[str, Shape]) -> dict[str, Wanted]:
+        """Take the window of the same channel."""
+        return {"x": in_windows(self, wanted, shapes["x"])}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpikeMaxPool(_Pool):
+    """Max pool of spikes, which is their OR: x (C, H, W) -> y (C, H', W')."""
 
     TRAITS: ClassVar[Traits] = Traits(
         counts_events=False,
@@ -55,13 +71,6 @@ class SpikeMaxPool(Node):
         state="",
     )
 
-    RANGES: ClassVar[dict[str, AttributeRange]] = {"kernel": within(1, KERNEL_LIMIT), "padding": AT_LEAST_0}
-    memory = no_memory
-
-    def check(self, problems: Problems) -> None:
-        """Note padding that reaches the kernel."""
-        check_padding(self, problems)
-
     def infer(self, at: TypeContext) -> dict[str, ValueType]:
         """Type a map of spikes."""
         x = at.take("x", frozenset({Kind.SPIKE}), MAP)
@@ -71,6 +80,21 @@ class SpikeMaxPool(Node):
         """Bound spikes."""
         return {"y": Range(0, 1)}
 
-    def needs(self, wanted: Wanted, shapes: Mapping[str, Shape]) -> dict[str, Wanted]:
-        """Take the window of the same channel."""
-        return {"x": in_windows(self, wanted, shapes["x"])}
+
+@dataclass(frozen=True, kw_only=True)
+class MaxPool(_Pool):
+    """Max pool of values other than spikes, among which padding is none: x (C, H, W) -> y (C, H', W').
+
+    A core adds up what reaches a neuron, so that the largest of it needs a neuron program.
+    """
+
+    TRAITS: ClassVar[Traits] = replace(SpikeMaxPool.TRAITS, passes_current=True, needs_program=True)
+
+    def infer(self, at: TypeContext) -> dict[str, ValueType]:
+        """Type a map of what the input has."""
+        x = at.take("x", VALUES - {Kind.SPIKE}, MAP)
+        return {"y": at.made(x.kind, (x.shape[0], *output_size(self, at, x.shape)), x.bound)}
+
+    def bound(self, at: BoundContext) -> dict[str, Range]:
+        """Bound as the input."""
+        return {"y": at.inputs["x"]}

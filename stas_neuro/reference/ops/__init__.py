@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from stas_neuro.ir import FLOAT_OF, OPERATIONS, QUANTISED, Input, Node, Output, per_op
-from stas_neuro.reference.ops import attention, halting, layout, neurons, readout, synapses
+from stas_neuro.reference.ops import (
+    attention,
+    gates,
+    halting,
+    layout,
+    neurons,
+    pooling,
+    readout,
+    synapses,
+    tokens,
+)
 from stas_neuro.reference.ops.base import Operator, Rules
 
 _ENDS = (Input, Output)
@@ -14,11 +24,14 @@ RULES: Mapping[type[Node], Rules] = per_op(
     "rules of the reference",
     {
         **attention.RULES,
+        **gates.RULES,
         **halting.RULES,
         **layout.RULES,
         **neurons.RULES,
+        **pooling.RULES,
         **readout.RULES,
         **synapses.RULES,
+        **tokens.RULES,
     },
     without=_ENDS,
 )

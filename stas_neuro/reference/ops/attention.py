@@ -6,7 +6,16 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from stas_neuro.ir import ALIGN, FixedMaskedColumnSum, FixedSpikeMatMul, MaskedColumnSum, Node, SpikeMatMul
+from stas_neuro.ir import (
+    ALIGN,
+    FixedHeadSum,
+    FixedMaskedColumnSum,
+    FixedSpikeMatMul,
+    HeadSum,
+    MaskedColumnSum,
+    Node,
+    SpikeMatMul,
+)
 from stas_neuro.reference.ops.base import (
     Counted,
     Each,
@@ -46,12 +55,26 @@ def _masked_column_sum(node: MaskedColumnSum, inputs: Inputs, context: NodeConte
     return {"y": _column_sum(inputs)}
 
 
+def _sum_of_heads(node: HeadSum, inputs: Inputs) -> Values:
+    """Sum x over the channels of each head: (B, N, heads)."""
+    x = inputs["x"]
+    return np.asarray(x.reshape(*x.shape[:2], node.heads, -1).sum(axis=3))
+
+
+def _head_sum(node: HeadSum, inputs: Inputs, context: NodeContext) -> Outputs:
+    return {"y": _sum_of_heads(node, inputs)}
+
+
 def _fixed_spike_mat_mul(node: FixedSpikeMatMul, inputs: Inputs, context: NodeContext) -> Outputs:
     return {"y": _spike_product(node, inputs) * 2 ** (ALIGN + node.exponent)}
 
 
 def _fixed_masked_column_sum(node: FixedMaskedColumnSum, inputs: Inputs, context: NodeContext) -> Outputs:
     return {"y": _column_sum(inputs) * 2 ** (ALIGN + node.exponent)}
+
+
+def _fixed_head_sum(node: FixedHeadSum, inputs: Inputs, context: NodeContext) -> Outputs:
+    return {"y": _sum_of_heads(node, inputs) * 2 ** (ALIGN + node.exponent)}
 
 
 def _count_spike_mat_mul(node: SpikeMatMul, inputs: Inputs, outputs: Inputs, kinds: Kinds) -> Counted:
@@ -82,6 +105,11 @@ def _count_masked_column_sum(node: MaskedColumnSum, inputs: Inputs, outputs: Inp
     return [("synops", coincidences), ("synops_unary", coincidences)]
 
 
+def _count_head_sum(node: HeadSum, inputs: Inputs, outputs: Inputs, kinds: Kinds) -> Counted:
+    spikes = _sum_of_heads(node, inputs)
+    return [("synops", spikes), ("synops_unary", spikes)]
+
+
 RULES: Mapping[type[Node], Rules] = {
     SpikeMatMul: Rules(
         floats=_spike_mat_mul,
@@ -94,5 +122,11 @@ RULES: Mapping[type[Node], Rules] = {
         integers=_fixed_masked_column_sum,
         between=no_more,
         count=_count_masked_column_sum,
+    ),
+    HeadSum: Rules(
+        floats=_head_sum,
+        integers=_fixed_head_sum,
+        between=no_more,
+        count=_count_head_sum,
     ),
 }

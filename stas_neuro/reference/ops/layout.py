@@ -1,4 +1,4 @@
-"""What moves, sums up or masks values: pooling, tokens from maps, residual sums, sums over steps, gates."""
+"""What moves, sums up or masks values: tokens from maps, residual sums, sums over steps, gates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from stas_neuro.ir import (
     Graph,
     Integrate,
     Node,
-    SpikeMaxPool,
     Tokens,
 )
 from stas_neuro.reference.ops.base import (
@@ -29,11 +28,6 @@ from stas_neuro.reference.ops.base import (
     shifted_right,
     synaptic_events,
 )
-from stas_neuro.reference.ops.windows import taps_of
-
-
-def _spike_max_pool(node: SpikeMaxPool, inputs: Inputs, context: NodeContext) -> Outputs:
-    return {"y": np.maximum.reduce([x for _, _, x in taps_of(inputs["x"], node)])}
 
 
 def _integrate(node: Integrate, inputs: Inputs, context: NodeContext) -> Outputs:
@@ -60,7 +54,13 @@ def _add(node: Add, inputs: Inputs, context: NodeContext) -> Outputs:
 
 def _gate(node: Gate, inputs: Inputs, context: NodeContext) -> Outputs:
     x, mask = inputs["x"], inputs["mask"]
-    return {"y": x * (mask[:, :, None] if node.axis == "token" else mask[:, None, :])}
+    match node.axis:
+        case "token":
+            return {"y": x * mask[:, :, None]}
+        case "channel":
+            return {"y": x * mask[:, None, :]}
+        case "head":
+            return {"y": (x.reshape(*mask.shape, -1) * mask[..., None]).reshape(x.shape)}
 
 
 def _fixed_add(node: FixedAdd, inputs: Inputs, context: NodeContext) -> Outputs:
@@ -89,13 +89,12 @@ def _weighted_steps(graph: Graph, node: FixedIntegrate, size: Mapping[str, int])
 
 
 def _count_gate(node: Gate, inputs: Inputs, outputs: Inputs, kinds: Kinds) -> Counted:
-    """Count the inputs of a channel gate."""
+    """Count the inputs of a gate by spikes."""
     x = inputs["x"]
     return synaptic_events(x != 0, lambda: x, kinds["x"])
 
 
 RULES: Mapping[type[Node], Rules] = {
-    SpikeMaxPool: Rules(floats=_spike_max_pool, integers=_spike_max_pool, between=no_more, count=None),
     Integrate: Rules(floats=_integrate, integers=_fixed_integrate, between=_weighted_steps, count=None),
     Tokens: Rules(floats=_tokens, integers=_tokens, between=no_more, count=None),
     Add: Rules(floats=_add, integers=_fixed_add, between=_weighted_sum, count=None),

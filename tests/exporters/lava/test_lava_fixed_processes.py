@@ -130,6 +130,8 @@ def test_sums_and_products_are_aligned() -> None:
     out, record = fixed("MaskedColumnSum", {"k": k, "v": v}, {"y": (6,)}, params={"exponent": 2})
     np.testing.assert_array_equal(out["y"], (k * v).sum(2) * 2**8)
     np.testing.assert_array_equal(record["synops"], (k * v).sum((2, 3)))
+    out, _ = fixed("HeadSum", {"x": q}, {"y": (5, 2)}, params={"heads": 2, "exponent": 1})
+    np.testing.assert_array_equal(out["y"], q.reshape(1, 2, 5, 2, 3).sum(4) * 2**7)
 
 
 def test_halting_score_is_looked_up_and_saturates() -> None:

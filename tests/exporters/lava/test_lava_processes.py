@@ -143,6 +143,17 @@ def test_max_pool_is_torchs() -> None:
     np.testing.assert_array_equal(out["y"].reshape(wanted.shape), wanted.numpy())
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.int32])
+def test_a_pool_of_values_leaves_padding_out(dtype: type) -> None:
+    torch = pytest.importorskip("torch")
+    x = np.rint(100 * normal(0, 2, 2, 3, 7, 6) - 300)  # all below 0, which padding must not win against
+    wanted = torch.nn.functional.max_pool2d(torch.tensor(x).flatten(0, 1), 3, 2, 1).numpy()
+    shape, window = wanted.shape[1:], {"kernel": 3, "stride": 2, "padding": 1}
+    out, _ = stepped("MaxPool", {"x": x.astype(dtype)}, {"y": shape}, params=window, dtype=dtype)
+    np.testing.assert_array_equal(out["y"].reshape(wanted.shape), wanted)
+    assert (wanted < 0).any()
+
+
 @pytest.mark.parametrize("mode", ["max", "mean", "sum", "learned"])
 def test_integrate_merges_the_steps_and_sends_at_the_last(mode: str) -> None:
     x, weights = normal(0, 2, 4, 3, 2, 2), normal(1, 4)
@@ -171,6 +182,13 @@ def test_tokens_add_and_gates() -> None:
     out, _ = stepped("Tokens", {"x": x}, {"y": (10, 3)})
     for step, c, i, j in np.ndindex(x.shape[1:]):
         assert out["y"][0, step, i * 5 + j, c] == x[0, step, c, i, j]
+    back, _ = stepped("Map", {"x": out["y"]}, {"y": (3, 2, 5)}, params={"height": 2, "width": 5})
+    np.testing.assert_array_equal(back["y"], x)
+    for values, shape, axis in ((x, (2, 2, 5), 2), (out["y"], (10, 2), 3)):
+        some, _ = stepped("Slice", {"x": values}, {"y": shape}, params={"start": 1, "stop": 3})
+        np.testing.assert_array_equal(some["y"], np.take(values, (1, 2), axis))
+    mean, _ = stepped("TokenMean", {"x": out["y"]}, {"y": (1, 3)})
+    np.testing.assert_allclose(mean["y"][:, :, 0], out["y"].sum(axis=2) / 10)
     out, _ = stepped("Add", {"a": x, "b": other}, {"y": (3, 2, 5)})
     np.testing.assert_array_equal(out["y"], x + other)
     tokens, mask, channels = spikes(2, 1, 2, 4, 3), spikes(3, 1, 2, 4), spikes(4, 1, 2, 3)
@@ -180,6 +198,11 @@ def test_tokens_add_and_gates() -> None:
     out, record = stepped("Gate", {"x": tokens, "mask": channels}, {"y": (4, 3)}, params={"axis": "channel"})
     np.testing.assert_array_equal(out["y"], np.einsum("btnd,btd->btnd", tokens, channels))
     np.testing.assert_array_equal(record["synops"], tokens.sum((2, 3)))
+    wide, heads = spikes(5, 1, 2, 4, 6), spikes(6, 1, 2, 4, 2)
+    out, record = stepped("Gate", {"x": wide, "mask": heads}, {"y": (4, 6)}, params={"axis": "head"})
+    by_head = np.einsum("btnhd,btnh->btnhd", wide.reshape(1, 2, 4, 2, 3), heads)
+    np.testing.assert_array_equal(out["y"], by_head.reshape(wide.shape))
+    np.testing.assert_array_equal(record["synops"], wide.sum((2, 3)))
 
 
 @settings(max_examples=15)
@@ -218,6 +241,23 @@ def test_masked_column_sum() -> None:
     out, record = stepped("MaskedColumnSum", {"k": k, "v": v}, {"y": (4,)})
     np.testing.assert_array_equal(out["y"], np.einsum("btnd,btnd->btd", k, v))
     np.testing.assert_array_equal(record["synops"], (k * v).sum((2, 3)))
+
+
+@pytest.mark.parametrize("invert", [False, True])
+def test_gates_of_spikes(invert: bool) -> None:
+    a, b = spikes(0, 2, 3, 2, 4, 3), spikes(1, 2, 3, 2, 4, 3)
+    out, record = stepped("SpikeAnd", {"a": a, "b": b}, {"y": (2, 4, 3)}, params={"invert": invert})
+    np.testing.assert_array_equal(out["y"] > 0, (a > 0) & ((b > 0) != invert))
+    for kind in ("synops", "synops_unary"):
+        np.testing.assert_array_equal(record[kind], a.sum((2, 3, 4)))
+
+
+def test_sum_of_heads() -> None:
+    x = spikes(0, 2, 3, 5, 6)
+    out, record = stepped("HeadSum", {"x": x}, {"y": (5, 2)}, params={"heads": 2})
+    np.testing.assert_array_equal(out["y"], x.reshape(2, 3, 5, 2, 3).sum(4))
+    for kind in ("synops", "synops_unary"):
+        np.testing.assert_array_equal(record[kind], x.sum((2, 3)))
 
 
 # Halting and readout

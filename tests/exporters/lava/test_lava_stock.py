@@ -100,6 +100,9 @@ def assert_equal(network: StockNetwork, images: Array) -> Trace:
         {"seed": 5, "halting": "block", "sdsa": True, "blocks": 3, "readout": "last-state"},
         {"seed": 1, "halting": "rectangular", "blocks": 3, "beta": -2.5},
         {"seed": 10, "halting": "rectangular", "stem": "sps", "sdsa": True, "beta": -2.5},
+        {"seed": 3, "halting": "block", "qk": True, "head_dim": 3},
+        {"seed": 4, "halting": "block", "iand": True},
+        {"seed": 4, "stem": "sps", "iand": True, "qk": True},
     ],
     ids=lambda changes: "-".join(map(str, changes.values())),
 )

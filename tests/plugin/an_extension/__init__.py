@@ -1,4 +1,4 @@
-"""A package that adds a backend, a target and a chip to stas-neuro."""
+"""A package that adds a backend, an importer, a target and a chip to stas-neuro."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from stas_neuro.backends import RunOptions
 from stas_neuro.bundle import Bundle
 from stas_neuro.files import Output
+from stas_neuro.importers import Imported, ImportOptions
 from stas_neuro.ir import LIF, Graph, Problem
+from stas_neuro.ir.text import parse_graph
 from stas_neuro.passes import Pass
 from stas_neuro.reference import run_reference
 from stas_neuro.trace import Trace
@@ -52,6 +56,19 @@ class LayerList:
     def write(self, bundle: Bundle, arithmetic: str, path: Path, *, force: bool) -> None:
         names = [node.name for node in bundle.of(arithmetic).of_type(LIF)]
         self.output(path, force=force).write(json.dumps(names).encode())
+
+
+class GraphText:
+    """Reads the text form of a graph, with tensors of an .npz beside it."""
+
+    summary = "a graph as text"
+
+    def accepts(self, source: object) -> bool:
+        return isinstance(source, str | Path) and str(source).endswith(".ir")
+
+    def read(self, source: Any, options: ImportOptions) -> Imported:
+        tensors = np.load(Path(source).with_suffix(".npz"))
+        return Imported(parse_graph(Path(source).read_text(), tensors), ("not compared with anything",))
 
 
 class Broken:

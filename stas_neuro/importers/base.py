@@ -1,0 +1,84 @@
+"""The protocol of importers, which convert models in other formats to graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from stas_neuro.ir import Graph
+
+
+def is_factory(source: object) -> bool:
+    """Return whether a source is the text "file.py:function"."""
+    return isinstance(source, str | Path) and str(source).rpartition(":")[0].endswith(".py")
+
+
+def file_of(factory: str | Path) -> Path:
+    """Return the file of "file.py:function"."""
+    return Path(str(factory).rpartition(":")[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportOptions:
+    """Options of importers; each importer documents which it requires.
+
+    Parameters
+    ----------
+    example : array or tensor, optional
+        Inputs of the model (normalised images), on which the graph is compared with the model.
+    axes : str, optional
+        Axes of the example, one letter for each: B images, T steps, C channels, H, W. Default: "BCHW" for
+        four, "BTCHW" for five.
+    weights : Path, optional
+        A file of weights to load into the model.
+    classes : sequence of str, optional
+        Names of the classes. Default: "0", "1", ...
+    mean, std : sequence of float, optional
+        Mean and standard deviation that the example was normalised with, by channel. Default: 0 and 1.
+    neurons : mapping
+        The model's own classes of neurons, each with its `Neuron`, or a function that returns the `Neuron`
+        of a module.
+    """
+
+    example: Any = None
+    axes: str | None = None
+    weights: Path | None = None
+    classes: Sequence[str] | None = None
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    neurons: Mapping[type, Any] = field(default_factory=dict)
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """Names of the options that are given."""
+        empty = ("neurons",) if not self.neurons else ()
+        return tuple(name for name, value in vars(self).items() if value is not None and name not in empty)
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A traced or folded graph, and remarks for the user."""
+
+    graph: Graph
+    notes: tuple[str, ...] = ()
+
+
+class Importer(Protocol):
+    """Converts models to graphs; registered by name, see `stas_neuro.importers`."""
+
+    summary: str
+    """What it reads, in one line."""
+
+    def accepts(self, source: object) -> bool:
+        """Return whether it can read a source, without reading it."""
+
+    def read(self, source: Any, options: ImportOptions) -> Imported:
+        """Convert a source to a traced or folded graph.
+
+        Raises
+        ------
+        InputError
+            If a graph cannot express the source: all reasons at once, each with its place.
+        """

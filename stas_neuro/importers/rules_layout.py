@@ -1,0 +1,217 @@
+"""Rules of operations that only move values: views, transposes, selection and joining of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from stas_neuro.importers import recurrence, rules_readout
+from stas_neuro.importers.axes import axis, kinds_of, named, regroup, shape_of
+from stas_neuro.importers.errors import Refused, missing
+from stas_neuro.importers.rules import Call, Rule
+from stas_neuro.importers.values import Pooled, Several, Shaped, StepSum, Value
+
+SLICES = "channel slices (of fused q, k and v)"
+
+
+def shaped(call: Call, given: object) -> Any:
+    """Return an operand that has a layout; a sum over all steps is their mean times their number."""
+    if isinstance(given, StepSum):
+        return rules_readout.pooled(given, call.lowering.time_steps)
+    if not isinstance(given, Shaped):
+        raise Refused(
+            f"changes the layout of {type(given).__name__}", "leave the state of a neuron unchanged"
+        )
+    return given
+
+
+def _reshape(call: Call, x: Any, *_: object, **__: object) -> object:
+    x = shaped(call, x)
+    return x.laid_out(regroup(x.dims, call.shape))
+
+
+def _permute(call: Call, x: Any, order: Sequence[int]) -> object:
+    x = shaped(call, x)
+    return x.laid_out(tuple(x.dims[index] for index in order))
+
+
+def _transpose(call: Call, x: Any, a: int, b: int) -> object:
+    x = shaped(call, x)
+    dims = list(x.dims)
+    dims[a], dims[b] = dims[b], dims[a]
+    return x.laid_out(tuple(dims))
+
+
+def _reversed(call: Call, x: Any) -> object:
+    x = shaped(call, x)
+    return x.laid_out(x.dims[::-1])
+
+
+def _last_two_swapped(call: Call, x: Any) -> object:
+    x = shaped(call, x)
+    return x.laid_out((*x.dims[:-2], x.dims[-1], x.dims[-2]))
+
+
+def _same(call: Call, x: Any, *_: object, **__: object) -> object:
+    return x
+
+
+def _dropout(call: Call, x: Any, *_: object) -> object:
+    if call.given["train"]:
+        raise Refused("drops values at random", "disable it in evaluation mode", x)
+    return x
+
+
+def _repeat(call: Call, x: Any, counts: Sequence[int]) -> object:
+    x = call.value(x)
+    dims = [()] * (len(counts) - len(x.dims)) + list(x.dims)
+    for index, count in enumerate(counts):
+        if count != 1:
+            _refuse_copies(x, dims[index], count, call)
+            dims[index] = axis("T", count)
+    return x.laid_out(tuple(dims))
+
+
+def _expand(call: Call, x: Any, *_: object, **__: object) -> object:
+    x = call.value(x)
+    dims = [()] * (len(call.shape) - len(x.dims)) + list(x.dims)
+    for index, size in enumerate(call.shape):
+        if not dims[index] and size != 1:
+            _refuse_copies(x, dims[index], size, call)
+            dims[index] = axis("T", size)
+    return x.laid_out(tuple(dims))
+
+
+def _refuse_copies(x: Value, dim: object, count: int, call: Call) -> None:
+    """Refuse copies that are not the steps of a still image."""
+    if dim or not x.static or recurrence.has_time(x) or count != call.lowering.time_steps:
+        steps = call.lowering.time_steps
+        what = f"copies {named(x.dims)} {count} times"
+        raise Refused(what, f"copy only a still image, once for each of {steps} steps")
+
+
+def _select(call: Call, x: Any, dimension: int, index: int) -> object:
+    x = shaped(call, x)
+    return _one_of(x, dimension % len(x.dims), index)
+
+
+def _unbind(call: Call, x: Any, dimension: int = 0) -> object:
+    x = shaped(call, x)
+    count = len(call.node.meta["val"])
+    if kinds_of((x.dims[dimension],)) == {"C"}:
+        raise missing(SLICES, Several((_without(x, dimension),) * count))
+    return Several(tuple(recurrence.select(x, dimension % len(x.dims), index) for index in range(count)))
+
+
+def _one_of(x: Any, dimension: int, index: int) -> object:
+    if kinds_of((x.dims[dimension],)) == {"C"}:
+        raise missing(SLICES, _without(x, dimension))
+    return recurrence.select(x, dimension, index)
+
+
+def _without(x: Any, dimension: int) -> Value:
+    """Return one part along a dimension of channels."""
+    part = _part_of(x, dimension, 1)
+    return part.laid_out(
+        tuple(dim for index, dim in enumerate(part.dims) if index != dimension % len(x.dims))
+    )
+
+
+def _getitem(call: Call, several: object, index: int) -> object:
+    if not isinstance(several, Several):
+        raise Refused("selects one of several results", "use an operation with one result")
+    return several.items[index]
+
+
+def _stack(call: Call, parts: Sequence[object], dimension: int = 0) -> object:
+    return _join(call, parts, dimension)
+
+
+def _cat(call: Call, parts: Sequence[object], dimension: int = 0) -> object:
+    laid = [shaped(call, part) for part in parts]
+    first = laid[0]
+    dimension %= len(first.dims)
+    if any(part.dims[dimension] for part in laid):
+        raise Refused(f"joins parts of {named(first.dims)} along dimension {dimension}", "join steps only")
+    kept = [index for index in range(len(first.dims)) if index != dimension]
+    dropped = [part.laid_out(tuple(part.dims[index] for index in kept)) for part in laid]
+    return _join(call, dropped, dimension)
+
+
+def _join(call: Call, parts: Sequence[object], dimension: int) -> object:
+    values = [part if isinstance(part, Pooled) else call.value(part) for part in parts]
+    return recurrence.stack(values, dimension, call.lowering.time_steps)
+
+
+def _slice(call: Call, x: Any, dimension: int = 0, *_: object) -> object:
+    x = shaped(call, x)
+    if call.shape == shape_of(x.dims):
+        return x
+    part = _part_of(x, dimension, call.shape[dimension])
+    raise missing(SLICES, part)
+
+
+def _parts(call: Call, x: Any, *_: object) -> object:
+    dimension = call.given["dim"]
+    x = shaped(call, x)
+    parts = [_part_of(x, dimension, each.shape[dimension]) for each in call.node.meta["val"]]
+    raise missing(SLICES, Several(tuple(parts)))
+
+
+def _part_of(x: Any, dimension: int, size: int) -> Value:
+    """Return a stand-in for a part of the channels, to check operations behind it; refuse other parts."""
+    dim = x.dims[dimension]
+    outermost = len(dim) == 1 and dim[0].kind == "C" and dim[0].stride * dim[0].size == x.sizes["C"]
+    if not outermost or not isinstance(x, Value):
+        raise Refused(f"selects a part of {named((dim,))}", "use all of it")
+    dims = list(x.dims)
+    dims[dimension] = (replace(dim[0], size=size),) if size > 1 else ()
+    return replace(x, dims=tuple(dims), sizes={**x.sizes, "C": dim[0].stride * size})
+
+
+RULES: Mapping[str, Rule] = {
+    **dict.fromkeys(
+        (
+            "reshape",
+            "view",
+            "flatten",
+            "unflatten",
+            "squeeze",
+            "unsqueeze",
+            "_unsafe_view",
+            "view_as",
+            "reshape_as",
+        ),
+        _reshape,
+    ),
+    "permute": _permute,
+    **dict.fromkeys(("transpose", "swapaxes", "swapdims"), _transpose),
+    **dict.fromkeys(("t", "numpy_T"), _reversed),
+    **dict.fromkeys(("mT", "adjoint"), _last_two_swapped),
+    **dict.fromkeys(
+        (
+            "contiguous",
+            "clone",
+            "detach",
+            "alias",
+            "lift_fresh_copy",
+            "to",
+            "_to_copy",
+            "type_as",
+            "positive",
+            "_assert_tensor_metadata",
+        ),
+        _same,
+    ),
+    **dict.fromkeys(("dropout", "feature_dropout"), _dropout),
+    "repeat": _repeat,
+    **dict.fromkeys(("expand", "broadcast_to", "expand_as"), _expand),
+    "select": _select,
+    "unbind": _unbind,
+    "getitem": _getitem,
+    "stack": _stack,
+    **dict.fromkeys(("cat", "concat"), _cat),
+    **dict.fromkeys(("slice", "narrow"), _slice),
+    **dict.fromkeys(("chunk", "split", "split_with_sizes", "tensor_split"), _parts),
+}

@@ -1,0 +1,146 @@
+"""Rules of the head of a network: means over tokens and time in any order, and linear layers between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from stas_neuro.importers import recurrence
+from stas_neuro.importers.axes import axis, kinds_of, merge, named, size_of
+from stas_neuro.importers.errors import Refused, missing
+from stas_neuro.importers.rules import Call, Rule, refuse_unless
+from stas_neuro.importers.values import Head, Pooled, StepSum, Value
+from stas_neuro.ir import Linear, Phase, Readout
+
+ALL = frozenset("THW")
+
+
+def is_finished(mean: Pooled, steps: int) -> bool:
+    """Return whether a mean is over all tokens and all steps."""
+    return mean.reduced >= (ALL if steps > 1 else ALL - {"T"})
+
+
+def finish(mean: Pooled, call: Call) -> Value:
+    """Make the nodes of a finished mean: the readout, then its linear layers."""
+    lowering = call.lowering
+    if mean.tokens.form == "vector":
+        raise missing("the mean over time of a vector")
+    if mean.scale != 1:
+        raise Refused(f"computes {mean.scale:g} times a mean", "divide by the number of terms of the sum")
+    if mean.tokens.static:
+        raise Refused("averages values behind no neuron", "place a neuron before it")
+    tokens = lowering.tokens(mean.tokens)
+    source = lowering.builder.emit(
+        Readout, "readout", {"z0": tokens.source}, phase=Phase.END, mode="mean-field", blocks=1
+    )
+    for head in mean.heads:
+        source = lowering.builder.emit(
+            Linear,
+            head.name,
+            {"x": source},
+            phase=Phase.END,
+            tensors=head.tensors(),
+            in_features=head.weight.shape[1],
+            out_features=head.weight.shape[0],
+            bias=head.bias is not None,
+        )
+    return Value(source=source, form="vector", dims=mean.dims, sizes=mean.sizes, at_end=True)
+
+
+def pooled(x: Value | Pooled | StepSum, steps: int) -> Pooled:
+    """Return a value as a mean over none of its axes, a sum over all steps as a mean over time."""
+    if isinstance(x, Pooled):
+        return x
+    if isinstance(x, StepSum):
+        if len(x.steps) != steps:
+            raise Refused(f"reads a sum over {len(x.steps)} of {steps} steps", "sum over all steps")
+        mean = pooled(x.term, steps)
+        return replace(mean, reduced=mean.reduced | {"T"}, step=None).times(steps)
+    tokens = replace(x, step=None)
+    return Pooled(dims=x.dims, sizes=x.sizes, tokens=tokens, reduced=frozenset(), step=x.step)
+
+
+def with_head(mean: Pooled, head: Head) -> Pooled:
+    """Append a linear layer to a mean."""
+    out = head.weight.shape[0]
+    refuse_unless(
+        {"H", "W"} <= mean.reduced and mean.dims[-1] == mean.whole("C"),
+        f"a linear layer reads {named(mean.dims)}",
+        "average over tokens first",
+    )
+    return replace(
+        mean,
+        heads=(*mean.heads, head.times(mean.scale, 1.0)),
+        scale=1.0,
+        dims=(*mean.dims[:-1], axis("C", out)),
+        sizes={**mean.sizes, "C": out},
+    )
+
+
+def summed(call: Call, x: Value | Pooled, dims: Sequence[int], keepdim: bool) -> Pooled:
+    """Sum over tokens or time."""
+    over = {index % len(x.dims) for index in dims}
+    count = size_of(tuple(piece for index in over for piece in x.dims[index]))
+    return _averaged(call, x, over, keepdim).times(count)
+
+
+def averageable(call: Call, x: object) -> Value | Pooled:
+    """Return an operand that can be averaged: a value, a mean, or a sum over steps."""
+    if isinstance(x, Pooled | StepSum):
+        return pooled(x, call.lowering.time_steps)
+    return call.value(x)
+
+
+def _mean(call: Call, x: object, dims: Sequence[int] = (), keepdim: bool = False, **_: object) -> object:
+    x = averageable(call, x)
+    averaged = {index % len(x.dims) for index in dims or range(len(x.dims))}
+    return _averaged(call, x, averaged, keepdim)
+
+
+def _averaged(call: Call, x: Value | Pooled, averaged: set[int], keepdim: bool) -> Pooled:
+    over = kinds_of(x.dims[index] for index in averaged)
+    pieces = [piece for index in sorted(averaged) for piece in merge(x.dims[index])]
+    known = recurrence.has_time(x)
+    full = {piece.kind: piece.size for piece in pieces}
+    sizes = {**x.sizes, **({"T": known.size} if known else {})}
+    if not over <= ALL or any(full[kind] != sizes.get(kind) for kind in over):
+        raise Refused(
+            f"averages {named(tuple(x.dims[d] for d in sorted(averaged)))} of {named(x.dims)}",
+            "average over all tokens, or over time",
+        )
+    whole = pooled(x, call.lowering.time_steps)
+    spatial = {kind for kind in "HW" if x.sizes[kind] == 1} | over  # an axis of size 1 has no piece
+    kept = tuple(
+        () if index in averaged else dim
+        for index, dim in enumerate(x.dims)
+        if keepdim or index not in averaged
+    )
+    return replace(whole, dims=kept, reduced=whole.reduced | spatial)
+
+
+def _smaller(call: Call, x: Value) -> Value:
+    """Return a stand-in for the result of pooling, to check operations behind it."""
+    height, width = call.shape[-2:]
+    dims = (*x.dims[:-2], axis("H", height), axis("W", width))
+    return replace(x, dims=dims, sizes={**x.sizes, "H": height, "W": width}, spikes=False)
+
+
+def _adaptive_avg_pool2d(call: Call, x: object, size: Sequence[int]) -> object:
+    x = call.value(x)
+    if tuple(size) != (1, 1):
+        raise missing("average pooling", _smaller(call, x))
+    return _averaged(call, x, {len(x.dims) - 2, len(x.dims) - 1}, keepdim=True)
+
+
+def _avg_pool2d(call: Call, x: object, kernel: Sequence[int], *_: object, **__: object) -> object:
+    x = call.value(x)
+    if tuple(call.shape[-2:]) != (1, 1) or [x.sizes["H"], x.sizes["W"]] != list(kernel) * (2 // len(kernel)):
+        raise missing("average pooling", _smaller(call, x))
+    return _averaged(call, x, {len(x.dims) - 2, len(x.dims) - 1}, keepdim=True)
+
+
+RULES: Mapping[str, Rule] = {
+    "mean": _mean,
+    "adaptive_avg_pool2d": _adaptive_avg_pool2d,
+    "avg_pool2d": _avg_pool2d,
+}

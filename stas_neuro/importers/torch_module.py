@@ -1,0 +1,122 @@
+"""Imports a torch module: reads its neurons, traces it, lowers it, and compares the graph with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stas_neuro.errors import InputError
+from stas_neuro.importers import verify
+from stas_neuro.importers.base import Imported, ImportOptions, is_factory
+from stas_neuro.importers.blocks import arrange
+from stas_neuro.importers.errors import CannotImport
+from stas_neuro.importers.factory import make_module
+from stas_neuro.importers.lower import Lowering
+from stas_neuro.importers.neurons import FoundNeuron, find_neurons
+from stas_neuro.importers.recurrence import steps_of
+from stas_neuro.importers.trace import BATCHES, Traced, trace
+from stas_neuro.ir import Graph, IRError, Preprocessing, Problems
+from stas_neuro.passes import FoldBatchNorm
+
+AXES = {4: "BCHW", 5: "BTCHW"}
+"""Axes of an example, by their number."""
+
+
+class TorchModule:
+    """Imports torch modules, and functions in a file that return one."""
+
+    summary = "a torch module, or file.py:function, which returns one"
+
+    def accepts(self, source: object) -> bool:
+        """Accept a module, or the text "file.py:function"."""
+        return isinstance(source, nn.Module) or is_factory(source)
+
+    def read(self, source: Any, options: ImportOptions) -> Imported:
+        """Convert a module in evaluation mode to a traced graph.
+
+        Its neurons are reset; the module is not changed otherwise.
+
+        Raises
+        ------
+        CannotImport
+            If a graph cannot express it: all reasons at once, each with module path and source line.
+        ImportDiffers
+            If the graph does not compute the module's spikes and logits on the example.
+        """
+        module, options = make_module(source, options)
+        _check_module(module)
+        if options.example is None:
+            raise InputError(
+                "no example is given", "give inputs of the module, normalised images, as example"
+            )
+        example = torch.as_tensor(options.example)
+        axes = _axes_of(example, options)
+        problems = Problems()
+        found = find_neurons(module, options.neurons, problems)
+        if problems.found:
+            raise CannotImport(*problems.found)
+        dtype = next((each.dtype for each in module.parameters()), torch.float32)
+        lowering = Lowering(_traced(module, example, axes, dtype, found), axes, problems)
+        lowering.run()
+        if problems.found:
+            raise CannotImport(*problems.found)
+        graph, folded = _graphs(lowering, options)
+        agreement = verify.compare(module, example, axes, folded, found, lowering.spikes)
+        return Imported(graph, (str(agreement),))
+
+
+def _check_module(module: nn.Module) -> None:
+    if module.training:
+        raise InputError("the module is in training mode", "call its eval()")
+    for name, tensor in module.state_dict().items():
+        if tensor.device.type != "cpu":
+            raise InputError(f"{name} is on {tensor.device}", "move the module with cpu()")
+        if tensor.is_floating_point() and tensor.dtype not in (torch.float32, torch.float64):
+            what = f"{name} is {str(tensor.dtype).removeprefix('torch.')}"
+            raise InputError(what, "convert the module with float()")
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise InputError(f"{name} contains NaN or infinite values", "train again")
+
+
+def _axes_of(example: Tensor, options: ImportOptions) -> str:
+    axes = options.axes or AXES.get(example.ndim, "")
+    if sorted(axes) not in ([*"BCHW"], [*"BCHTW"]) or not axes.endswith("CHW"):
+        what = f"axes are {axes!r}" if axes else f"the example has {example.ndim} axes"
+        raise InputError(
+            what, "give images (B, C, H, W), or with axes BTCHW or TBCHW one frame for each step"
+        )
+    if len(axes) != example.ndim:
+        what = f"the example has shape {tuple(example.shape)}, axes are {axes}"
+        raise InputError(what, "give one letter for each axis of the example")
+    return axes
+
+
+def _traced(
+    module: nn.Module, example: Tensor, axes: str, dtype: torch.dtype, found: Sequence[FoundNeuron]
+) -> Traced:
+    """Trace with a number of images that differs from the number of steps and the other sizes."""
+    traced = None
+    for batch in BATCHES:
+        shape = [batch if kind == "B" else size for kind, size in zip(axes, example.shape, strict=True)]
+        traced = trace(module, shape, dtype, found)
+        if batch not in (steps_of(traced.calls), *example.shape):
+            break
+    assert traced is not None
+    return traced
+
+
+def _graphs(lowering: Lowering, options: ImportOptions) -> tuple[Graph, Graph]:
+    """Return the traced graph, and the folded graph, which backends run."""
+    arrange(lowering.builder)
+    channels = next(node.shape[0] for node in lowering.builder.nodes.values() if hasattr(node, "shape"))
+    classes = options.classes or [str(index) for index in range(lowering.classes)]
+    mean = tuple(map(float, options.mean)) if options.mean is not None else (0.0,) * channels
+    std = tuple(map(float, options.std)) if options.std is not None else (1.0,) * channels
+    try:
+        graph = lowering.builder.graph(lowering.time_steps, classes, Preprocessing(mean, std))
+        return graph, FoldBatchNorm()(graph)
+    except IRError as error:
+        raise CannotImport(*error.problems) from error
