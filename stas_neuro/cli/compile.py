@@ -23,7 +23,7 @@ from stas_neuro.cli.common import (
     summary,
     weight_bits_option,
 )
-from stas_neuro.cli.imports import imported_files, open_named
+from stas_neuro.cli.imports import Given, imported_files, open_named
 from stas_neuro.cli.weights_options import weights_options
 from stas_neuro.compiler import DEFAULT_PROFILE, PROFILE_IMAGES, Compilation, CompileOptions, Compiler
 from stas_neuro.data import data_path
@@ -50,6 +50,7 @@ LISTED = 8
     "stas-export compile runs/digits --bits 8 --calibrate digits --profile loihi2 -o digits-8bit.stas",
     "stas-export compile weights.pth --arch spikformer --heads 12 --bits 8 -o spikformer.stas",
     "stas-export compile net.py:make --weights net.pth --example images.npz -o net.stas",
+    "stas-export compile net.nir --dt 1e-4 --time-steps 25 -o net.stas",
     "stas-export compile runs/digits --accumulate off -o digits-without-halting.stas",
     "stas-export compile runs/digits --placement halting-aware --profile-run digits -o digits-on-cores.stas",
 )
@@ -155,6 +156,12 @@ LISTED = 8
     help="An .npz whose array example contains inputs of that module (normalised images); the imported graph "
     "is compared with the module on them. It may also contain axes, classes, mean and std.",
 )
+@click.option(
+    "--dt",
+    type=float,
+    metavar="DT",
+    help="Time step of a NIR file, which does not say it: 1e-4 of snnTorch and SpikingJelly, 1 of sinabs.",
+)
 @weights_options
 @force_option
 def command(
@@ -177,20 +184,24 @@ def command(
     limit: int | None,
     weights: Path | None,
     example: Path | None,
+    dt: float | None,
+    time_steps: int | None,
     force: bool,
     as_json: bool,
     released: WeightsOptions | None,
 ) -> None:
     """Compile MODEL to a bundle.
 
-    MODEL is a checkpoint directory, with --arch a file of released weights, or file.py:function: the code of
-    file.py is executed, and the function returns a torch module. No other MODEL is executed.
+    MODEL is a checkpoint directory, with --arch a file of released weights, a NIR file (.nir), or
+    file.py:function: the code of file.py is executed, and the function returns a torch module. No other MODEL
+    is executed.
 
     A bundle contains the graph with every normalisation folded, its weights, and their origin. Running it
     requires numpy, and Lava for the Lava backends, but not torch. With --bits it also contains the integer
     program that a chip would run.
     """
-    files = imported_files(model, weights, example, released)
+    given = Given(weights=weights, example=example, released=released, dt=dt, time_steps=time_steps)
+    files = imported_files(model, given)
     reads = [*files, data_path(calibrate), data_path(profile_run), profile_path(profile)]
     check_outputs([bundle_output(output, force=force)], reads=reads)
     options = CompileOptions(
@@ -212,7 +223,7 @@ def command(
     )
     notes: list[str] = []
     with progress("profiling run") as report:
-        opened = open_named(model, weights, example, released)
+        opened = open_named(model, given)
         notes += opened.notes
         made = Compilation(Compiler(opened, note=notes.append, progress=report), options).bundle()
     save_bundle(

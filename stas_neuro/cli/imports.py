@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stas_neuro.arrays import read_npz
 from stas_neuro.compiler.opened import Opened, open_source, open_trained
 from stas_neuro.documents import BadDocument
 from stas_neuro.errors import InputError
-from stas_neuro.importers import ImportOptions, file_of, is_factory
+from stas_neuro.importers import ImportOptions, file_of, is_factory, is_nir
 from stas_neuro.importers.weights import WeightsOptions, open_weights
 
 EXAMPLE = ("example", "axes", "classes", "mean", "std")
@@ -17,9 +17,30 @@ EXAMPLE = ("example", "axes", "classes", "mean", "std")
 _SAVE = "write it with numpy.savez(file, example=images)"
 
 
-def imported_files(
-    model: Path, weights: Path | None, example: Path | None, released: WeightsOptions | None
-) -> list[Path]:
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """Options of MODEL, each of which applies to some kinds of it.
+
+    Parameters
+    ----------
+    weights, example : Path, optional
+        With file.py:function.
+    released : WeightsOptions, optional
+        With a file of released weights.
+    dt : float, optional
+        With a NIR file.
+    time_steps : int, optional
+        With a NIR file; None if `released` has it.
+    """
+
+    weights: Path | None = None
+    example: Path | None = None
+    released: WeightsOptions | None = None
+    dt: float | None = None
+    time_steps: int | None = None
+
+
+def imported_files(model: Path, given: Given) -> list[Path]:
     """Return the files or the directory that MODEL is read from.
 
     Raises
@@ -27,30 +48,40 @@ def imported_files(
     InputError
         If options do not apply to this kind of MODEL.
     """
-    if not is_factory(model):
-        for name, given in (("weights", weights), ("example", example)):
-            if given is not None:
-                what = f"--{name} is given, and {model} is not file.py:function"
-                raise InputError(what, f"leave --{name} out")
-        return [model]
-    if released is not None:
+    kind, uses = _kind_of(model)
+    for name in ("weights", "example", "dt", "time_steps"):
+        if getattr(given, name) is not None and name not in uses:
+            option = f"--{name.replace('_', '-')}"
+            raise InputError(f"{option} is given, and {model} is {kind}", f"leave {option} out")
+    if uses and given.released is not None:
         what = f"--arch is given, and {model} is not a file of released weights"
         raise InputError(what, "leave --arch out")
-    return [each for each in (file_of(model), weights, example) if each is not None]
+    if not is_factory(model):
+        return [model]
+    return [each for each in (file_of(model), given.weights, given.example) if each is not None]
 
 
-def open_named(
-    model: Path, weights: Path | None, example: Path | None, released: WeightsOptions | None
-) -> Opened:
-    """Open a checkpoint directory, a file of released weights, or file.py:function."""
-    if released is not None:
-        return open_trained(open_weights(model, released))
+def _kind_of(model: Path) -> tuple[str, tuple[str, ...]]:
+    """Return the kind of MODEL in words, and which options of `Given` but `released` apply to it."""
+    if is_factory(model):
+        return "file.py:function", ("weights", "example")
+    if is_nir(model):
+        return "a NIR file", ("dt", "time_steps")
+    return "not file.py:function or a NIR file", ()
+
+
+def open_named(model: Path, given: Given) -> Opened:
+    """Open a checkpoint directory, a file of released weights, a NIR file, or file.py:function."""
+    if given.released is not None:
+        return open_trained(open_weights(model, given.released))
+    if is_nir(model):
+        return open_source(model, ImportOptions(dt=given.dt, time_steps=given.time_steps))
     if not is_factory(model):
         return open_trained(model)
-    if example is None:
+    if given.example is None:
         raise InputError("no example is given", "give --example, an .npz whose array example contains images")
-    opened = open_source(model, _read_options(weights, example))
-    return replace(opened, files=(*opened.files, example))
+    opened = open_source(model, _read_options(given.weights, given.example))
+    return replace(opened, files=(*opened.files, given.example))
 
 
 def _read_options(weights: Path | None, example: Path) -> ImportOptions:

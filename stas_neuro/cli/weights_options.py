@@ -67,13 +67,19 @@ _NAMES = tuple(each for each in WeightsOptions.__dataclass_fields__ if each != "
 
 
 def weights_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of a file of weights; the command gets them as `released`, None without an arch."""
+    """Add the options of a file of weights; the command gets them as `released`, None without an arch.
+
+    `time_steps` is also an option of other models: without an arch the command gets it by itself.
+    """
 
     @wraps(function)
     def gathered(**words: Any) -> None:
         arch = words.pop("arch")
         own = {name: words.pop(name) for name in _NAMES}
-        given = [name for name, value in own.items() if value not in (None, False, ())]
+        words["time_steps"] = own["time_steps"] if arch is None else None
+        given = [
+            name for name, value in own.items() if value not in (None, False, ()) and name != "time_steps"
+        ]
         if arch is None and given:
             name = given[0].replace("_", "-")
             raise InputError(f"--{name} is of a file of weights, and no --arch is given", "give --arch too")

@@ -15,7 +15,7 @@ from stas_neuro.compiler.model import PassRecord, is_checkpoint, load_model, pro
 from stas_neuro.errors import InputError
 from stas_neuro.extras import needs
 from stas_neuro.files import read_bytes
-from stas_neuro.importers import IMPORTERS, ImportOptions, file_of, is_factory
+from stas_neuro.importers import IMPORTERS, ImportOptions, file_of, is_factory, is_nir
 from stas_neuro.importers.weights import Weights
 from stas_neuro.ir import FixedSynaptic, Graph, Stage
 from stas_neuro.mapping import Mapping
@@ -40,11 +40,11 @@ class Opened:
     tuned : Quantise or None
         The pass that the model was fine-tuned with.
     source : str or None
-        Its checkpoint directory or file.py:function, if it was read from one.
+        Its checkpoint directory, file.py:function or NIR file, if it was read from one.
     weights : Weights or None
         The released weights that the graph was made from.
     files : tuple of Path
-        The files that a module was imported from.
+        The files that it was imported from.
     notes : tuple of str
         What its importer reports.
     """
@@ -119,7 +119,7 @@ def open_source(source: Any, options: ImportOptions | None = None, *, importer: 
     what = (
         repr(str(source)) if isinstance(source, str | Path) else f"an object of type {type(source).__name__}"
     )
-    remedy = "give a checkpoint directory, a bundle, a torch module, or file.py:function"
+    remedy = "give a checkpoint directory, a bundle, a NIR file, a torch module, or file.py:function"
     raise InputError(f"no importer ({', '.join(names)}) reads {what}", remedy)
 
 
@@ -129,13 +129,13 @@ def open_model(source: Any, *, importer: str | None = None, **options: Any) -> S
     Parameters
     ----------
     source : torch.nn.Module, Graph, str or Path
-        A module in evaluation mode, a checkpoint directory, a bundle, or ``"file.py:function"``, whose code
-        is executed.
+        A module in evaluation mode, a checkpoint directory, a bundle, a NIR file, or ``"file.py:function"``,
+        whose code is executed.
     importer : str, optional
         Name of the importer to use (`stas_neuro.importers`). Default: the first that accepts the source.
     **options
         Fields of `stas_neuro.importers.ImportOptions`: `example`, `axes`, `weights`, `classes`, `mean`,
-        `std`, `neurons`. A module requires an example.
+        `std`, `neurons`, and of NIR files `dt`, `time_steps`, `fire`. A module requires an example.
 
     Returns
     -------
@@ -198,7 +198,9 @@ def _open_checkpoint(directory: Path) -> Opened:
 
 
 def _files_of(source: Any, options: ImportOptions) -> tuple[Path, ...]:
-    """Return the files of code and weights that file.py:function is imported from; none for other sources."""
+    """Return the NIR file, or the files of code and weights of file.py:function; none for other sources."""
+    if is_nir(source):
+        return (Path(source),)
     if not is_factory(source):
         return ()
     files = (file_of(source), options.weights)

@@ -1,7 +1,7 @@
 """Importers: networks in other formats, converted to graphs.
 
-`IMPORTERS` has importers by name: torch modules, and those of other packages, which register them by entry
-points in ``pyproject.toml``::
+`IMPORTERS` has importers by name: NIR files, torch modules, and those of other packages, which register them
+by entry points in ``pyproject.toml``::
 
     [project.entry-points."stas_neuro.importers"]
     mine = "my_package:MyImporter"
@@ -13,12 +13,17 @@ Released weights without code are read by the names of their tensors: `stas_neur
 
 from __future__ import annotations
 
-from stas_neuro.importers.base import Imported, Importer, ImportOptions, file_of, is_factory
+from stas_neuro.importers.base import Imported, Importer, ImportOptions, file_of, is_factory, is_nir
 from stas_neuro.plugins import Registry
 
 GROUP = "stas_neuro.importers"
 IMPORTERS: Registry[Importer] = Registry(
-    "importer", GROUP, {"torch": "stas_neuro.importers.torch_module:TorchModule"}
+    "importer",
+    GROUP,
+    {
+        "nir": "stas_neuro.importers.nir_importer:NirFile",
+        "torch": "stas_neuro.importers.torch_module:TorchModule",
+    },
 )
 
-__all__ = ["GROUP", "IMPORTERS", "ImportOptions", "Imported", "Importer", "file_of", "is_factory"]
+__all__ = ["GROUP", "IMPORTERS", "ImportOptions", "Imported", "Importer", "file_of", "is_factory", "is_nir"]

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from stas_neuro.errors import InputError
 from stas_neuro.ir import Graph
 
 
 def is_factory(source: object) -> bool:
     """Return whether a source is the text "file.py:function"."""
     return isinstance(source, str | Path) and str(source).rpartition(":")[0].endswith(".py")
+
+
+def is_nir(source: object) -> bool:
+    """Return whether a source is the path of a NIR file."""
+    return isinstance(source, str | Path) and Path(source).suffix == ".nir"
 
 
 def file_of(factory: str | Path) -> Path:
@@ -40,6 +46,12 @@ class ImportOptions:
     neurons : mapping
         The model's own classes of neurons, each with its `Neuron`, or a function that returns the `Neuron`
         of a module.
+    dt : float, optional
+        Time step of a NIR file, in the unit of its time constants.
+    time_steps : int, optional
+        T of a NIR file.
+    fire : ">" or ">=", optional
+        When the neurons of a NIR file fire. Default: ">", as NIR says.
     """
 
     example: Any = None
@@ -49,12 +61,21 @@ class ImportOptions:
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
     neurons: Mapping[type, Any] = field(default_factory=dict)
+    dt: float | None = None
+    time_steps: int | None = None
+    fire: str | None = None
 
     @property
     def given(self) -> tuple[str, ...]:
         """Names of the options that are given."""
         empty = ("neurons",) if not self.neurons else ()
         return tuple(name for name, value in vars(self).items() if value is not None and name not in empty)
+
+
+def refuse_unused(options: ImportOptions, used: Collection[str], what: str) -> None:
+    """Raise InputError for options that an importer, which reads `what`, has no use for."""
+    if unused := [name for name in options.given if name not in used]:
+        raise InputError(f"{', '.join(unused)}: not an option for {what}", f"use {', '.join(used)}")
 
 
 @dataclass(frozen=True)

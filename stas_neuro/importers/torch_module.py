@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stas_neuro.errors import InputError
 from stas_neuro.importers import verify
-from stas_neuro.importers.base import Imported, ImportOptions, is_factory
+from stas_neuro.importers.base import Imported, ImportOptions, is_factory, refuse_unused
 from stas_neuro.importers.blocks import arrange
 from stas_neuro.importers.errors import CannotImport
 from stas_neuro.importers.factory import make_module
@@ -23,6 +23,7 @@ from stas_neuro.passes import FoldBatchNorm
 
 AXES = {4: "BCHW", 5: "BTCHW"}
 """Axes of an example, by their number."""
+_USED = ("axes", "classes", "example", "mean", "neurons", "std", "weights")
 
 
 class TorchModule:
@@ -46,6 +47,7 @@ class TorchModule:
         ImportDiffers
             If the graph does not compute the module's spikes and logits on the example.
         """
+        refuse_unused(options, _USED, "a module")
         module, options = make_module(source, options)
         _check_module(module)
         if options.example is None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -8,7 +9,9 @@ from typing import Any
 import nir
 import numpy as np
 import pytest
+from support.cli_support import fine, stas
 
+from stas_neuro import load_bundle, open_model, replay
 from stas_neuro.errors import InputError
 from stas_neuro.importers.nir_file import read_network_here
 from stas_neuro.importers.nir_graph import SUBTRACT, NirOptions, graph_of, read_nir
@@ -311,3 +314,63 @@ def test_edges_that_are_no_network(edges: list[tuple[str, str]], text: str, tmp_
     nodes = {"input": entry(3), "a": affine(rng, 3, 3), "lif": neurons((3,), 2.0), "output": leaving(3)}
     with pytest.raises(InputError, match=text):
         read(written(tmp_path / "a.nir", nodes, edges))
+
+
+def test_a_file_is_a_model_to_open_and_to_compile(tmp_path: Path) -> None:
+    path = one_layer(tmp_path / "a.nir", tau=2e-4)
+    graph = open_model(path, dt=1e-4, time_steps=6)
+    assert graph == read(path, dt=1e-4)[0]
+    held = open_model(str(path), dt=1e-4, time_steps=6, axes="BCHW", fire=">=")
+    assert isinstance(held, Graph) and held.input.phase == Phase.ONCE
+    options = ("--dt", "1e-4", "--time-steps", "6", "-o", tmp_path / "a.stas")
+    done = fine("compile", path, *options, "--json")
+    document = json.loads(done.out)
+    assert document["source"] == str(path) and list(document["source_sha256"]) == ["a.nir"]
+    assert any("subtract" in note for note in document["notes"])
+    bundle = load_bundle(tmp_path / "a.stas")
+    assert bundle.graph == graph
+    with pytest.raises(InputError, match="whose dt it does not record"):
+        replay(bundle)
+    # Its float program goes back out as it came in.
+    fine("convert", tmp_path / "a.stas", "--to", "nir", "-o", tmp_path / "b.nir", "--dt", "1e-3")
+    assert open_model(tmp_path / "b.nir") == graph
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"neurons": {int: 1}}, "neurons: not an option for a NIR file; use axes, classes, dt"),
+        ({"axes": "TBCHW"}, "axes are 'TBCHW'; use BTCHW"),
+        ({"fire": "<"}, "fire is '<'; use > or >="),
+    ],
+)
+def test_options_that_do_not_apply(options: dict[str, Any], text: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=text):
+        open_model(one_layer(tmp_path / "a.nir"), **options)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "text"),
+    [
+        ("a.nir", ("--weights", "w.pth"), "--weights is given, and a.nir is a NIR file; leave --weights out"),
+        ("a.nir", ("--arch", "spikformer"), "--arch is given, and a.nir is not a file of released weights"),
+        (
+            "run",
+            ("--dt", "1"),
+            "--dt is given, and run is not file.py:function or a NIR file; leave --dt out",
+        ),
+        (
+            "run",
+            ("--time-steps", "4"),
+            "--time-steps is given, and run is not file.py:function or a NIR file",
+        ),
+        ("a.nir", (), "dt, the time step, is not in the file"),
+    ],
+)
+def test_commands_refuse_options_of_other_models(
+    model: str, options: tuple[str, ...], text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    one_layer(Path("a.nir"))
+    done = stas("compile", model, *options, "-o", "out.stas")
+    assert done.code == 2 and text in done.err
