@@ -153,7 +153,7 @@ def _flatten(at: Place, x: Value) -> Value:
     # Some tools count a batch axis, which is left out of shapes here.
     if first not in (0, 1) or last not in (-1, 2, 3):
         raise Refused(f"flattens axes {first} to {last} only", "flatten all axes of the map")
-    if len(x.shape) == 2:
+    if len(x.shape) == 2 or x.flat:
         return x
     if x.pooled or prod(x.shape[1:]) == 1:
         return _tokens(at, x, at.name)

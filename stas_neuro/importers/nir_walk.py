@@ -126,7 +126,10 @@ class Walk:
         self.problems.add(f"{name} ({self.network.nodes[name].kind})", why.what, why.remedy)
 
     def _begin(self, name: str) -> None:
-        """Make the input: (C, H, W), or the tokens of a vector."""
+        """Make the input: a map (C, H, W), of one position for a vector.
+
+        The layer on a vector is then a convolution, which is what can hold the normalisation of an image.
+        """
         place = self._place(name)
         try:
             shape = _input_shape(tuple(int(side) for side in place.array("shape").reshape(-1)))
@@ -137,10 +140,7 @@ class Walk:
         vector = len(shape) == 1
         full = (*shape, 1, 1) if vector else shape
         x = self.draft.add(Input(name=place.name, phase=phase, scope="stem", shape=full), full)
-        if vector:
-            tokens = Tokens(name=self.draft.new_name(f"{place.name}.tokens"), phase=phase, scope="stem")
-            x = self.draft.add(tokens, (1, shape[0]), x=x)
-        self._values[name] = x
+        self._values[name] = replace(x, flat=vector)
 
     def _visit(self, name: str) -> None:
         """Make what a node becomes; behind a refused one nothing can be said."""
