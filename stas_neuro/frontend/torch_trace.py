@@ -162,7 +162,7 @@ class _Counter:
             padding=node.padding,
             output_padding=_lost(x.shape[-1], node),
         )
-        self._synaptic(node, x, fan_out * node.out_channels)
+        self._synaptic(node, x, fan_out * (node.out_channels // node.groups))
 
     def _linear(self, node: ir.Linear) -> None:
         self._synaptic(node, self.inputs[node.name], torch.tensor(float(node.out_features)))

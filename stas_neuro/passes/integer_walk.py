@@ -78,8 +78,8 @@ HEADROOM = 2
 class LayerUnits:
     """What a layer's integers stand for.
 
-    `column_unit` (in,) is that of its inputs, of an image in normalised units; `offset` what an input of 0
-    stands for, of an image by channel in `black` (Cin,). `tau` is that of the neurons it drives.
+    `column_unit` (in,) or (out, in) is that of its inputs, of an image in normalised units; `offset` what an
+    input of 0 stands for, of an image by channel in `black` (Cin,). `tau` is that of the neurons it drives.
     """
 
     scale: LayerScale
@@ -208,7 +208,7 @@ class IntegerWalk:
         bias = self._bias(node, held)
         if synapses.statistics is not None:
             # What rounding the weights does to the output on average, the bias takes back.
-            correction = (synapses.weight - held) @ synapses.statistics.mean
+            correction = synapses.statistics.mean_output(synapses.weight - held)
             bias = bias + correction.reshape(-1, *[1] * (bias.ndim - 1))
         weight = matrix.reshape(self.graph.tensor(node, "weight").shape)
         exponents, currents = np.array(scale.exponents), bias / scale.unit
@@ -283,7 +283,10 @@ class IntegerWalk:
         unit, reach = self.unit.get(key, 1.0), self.reach.get(key, Range(0, 1))
         columns = np.full(matrix.shape[1], unit)
         if key in self.images:
-            columns = np.repeat(unit / np.array(self.graph.preprocessing.std), weight[0, 0].size)
+            assert isinstance(node, Conv2d)
+            of_channel = unit / np.array(self.graph.preprocessing.std)
+            of_group = np.repeat(of_channel, weight[0, 0].size).reshape(node.groups, -1)
+            columns = np.repeat(of_group, node.out_channels // node.groups, axis=0)
         steps, average = self._summed(node)
         return Synapses(
             name=node.name,
@@ -319,8 +322,13 @@ class IntegerWalk:
         window = (node.kernel, node.kernel)
         windows = np.lib.stride_tricks.sliding_window_view(padded, window, (1, 2))  # type: ignore[call-overload]
         windows = windows[:, :: node.stride, :: node.stride]
-        kernels = matrix.reshape(-1, shape[0], node.kernel, node.kernel)
-        bias: Array = own[:, None, None] + np.einsum("ochw,cyxhw->oyx", kernels, windows, optimize=True)
+        groups = zip(
+            np.split(matrix.reshape(node.weight_shape), node.groups),
+            np.split(windows, node.groups),
+            strict=True,
+        )
+        border = [np.einsum("ochw,cyxhw->oyx", *group, optimize=True) for group in groups]
+        bias: Array = own[:, None, None] + np.concatenate(border)
         uniform = np.allclose(bias, bias[:, :1, :1], rtol=0, atol=1e-12)
         return bias[:, 0, 0] if uniform else bias
 

@@ -27,13 +27,24 @@ _SMALLER_BIASES = "lower its biases, or the shift or mean of its normalisation, 
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """What a layer has seen on a sample: (in,) mean and (in, in) second moment of its inputs, float64.
+    """What a layer has seen on a sample: mean (groups, in) and second moment (groups, in, in), float64.
 
-    `in` are the columns of the weights as a matrix (out, in): of a convolution, the taps of all channels.
+    `in` are the columns of the weights as a matrix (out, in): of a convolution, the taps of all channels of a
+    group. Other layers have one group.
     """
 
     mean: Array
     second: Array
+
+    def mean_output(self, weight: Array) -> Array:
+        """Give the mean of what weights (out, in) make of the inputs, (out,)."""
+        parts = zip(np.split(weight, len(self.mean)), self.mean, strict=True)
+        return np.concatenate([part @ mean for part, mean in parts])
+
+    def square_output(self, weight: Array) -> Array:
+        """Give the mean square of what weights (out, in) make of the inputs, (out,)."""
+        parts = zip(np.split(weight, len(self.second)), self.second, strict=True)
+        return np.concatenate([((part @ second) * part).sum(1) for part, second in parts])
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +52,8 @@ class Synapses:
     """One layer's weights (out, in) onto membranes, and the integers that come in.
 
     `bias` is of any shape (out, ...): `own_bias` (out,), and what the weights make of the value that an input
-    of 0 stands for. `column_unit` (in,) is what one unit of an integer input stands for, `lowest` and
-    `highest` its ends. `factor` is how often the layer's unit fits into that of its group,
+    of 0 stands for. `column_unit` (in,) or (out, in) is what one unit of an integer input stands for,
+    `lowest` and `highest` its ends. `factor` is how often the layer's unit fits into that of its group,
     `repeats` how many of its outputs are added up.
     """
 
@@ -291,7 +302,7 @@ def _best_exponents(synapses: Synapses, unit: float, limits: Limits) -> tuple[Ar
         if synapses.statistics is None:
             error: Array = (difference**2).sum(1)
         else:
-            error = ((difference @ synapses.statistics.second) * difference).sum(1)
+            error = synapses.statistics.square_output(difference)
         if not limits.per_channel:
             error[:] = error.sum() / len(error)
         better = error < best

@@ -66,6 +66,10 @@ def _floor(x: Tensor, bits: int) -> Tensor:
     return _straight(exact.floor(), exact)
 
 
+def _convolve(node: FixedConv2d, x: Tensor, weight: Tensor) -> Tensor:
+    return nn.functional.conv2d(x, weight, None, node.stride, node.padding, groups=node.groups)
+
+
 class IntegerLayer(nn.Module):
     """Float weights of a Conv2d or Linear, rounded to mantissas whenever they are used.
 
@@ -115,7 +119,7 @@ class IntegerLayer(nn.Module):
             bias = bias + held.sum(1) * self.offset
         if self.background is not None:
             assert isinstance(self.node, FixedConv2d)
-            border = nn.functional.conv2d(self.background, held, None, self.node.stride, self.node.padding)
+            border = _convolve(self.node, self.background, held)
             bias = bias.reshape(-1, 1, 1) + border[0]
             bias = bias if self.node.bias_map else bias[:, 0, 0]
         exact = (bias / self.unit / 2**self.node.bias_exp).clamp(-BIAS_LIMIT, BIAS_LIMIT)
@@ -133,7 +137,7 @@ class IntegerLayer(nn.Module):
     def current(self, x: Tensor, mantissas: Tensor) -> Tensor:
         """Return the synaptic input without the bias: (shift(W x, weight_exp) << 6)."""
         if isinstance(self.node, FixedConv2d):
-            sums = nn.functional.conv2d(x, mantissas, None, self.node.stride, self.node.padding)
+            sums = _convolve(self.node, x, mantissas)
             powers = (2.0**self.exponents).float().reshape(-1, 1, 1)
         else:
             sums, powers = x @ mantissas.T, (2.0**self.exponents).float()

@@ -226,6 +226,10 @@ INVALID: dict[str, tuple[Callable[[Graph], object], str, str]] = {
     "text for a phase": (lambda g: with_node(g, "score0", phase="step"), "score0", "phase is 'step'"),
     "unknown choice": (lambda g: with_node(g, "halt0", mode="always"), "halt0", "mode is 'always'"),
     "stride 0": (lambda g: with_node(g, "stem.conv0", stride=0), "stem.conv0", "stride is 0"),
+    "groups": (
+        lambda g: with_node(g, "stem.conv0", groups=2),
+        "stem.conv0", "2 groups do not divide out_channels, which is 3",
+    ),
     "padding": (
         lambda g: with_node(g, "stem.conv0", padding=3),
         "stem.conv0", "padding 3 reaches the kernel 3",

@@ -181,7 +181,7 @@ def _output_error(
     matrix = weight.reshape(len(weight), -1)
     held = quantised.tensor(name, "weight").reshape(matrix.shape) * np.array(layer.scale.deltas)[:, None]
     difference = matrix - held * layer.tau / layer.column_unit
-    return float(((difference @ seen.second) * difference).sum())
+    return float(seen.square_output(difference).sum())
 
 
 def test_statistics_are_those_of_live_inputs() -> None:
@@ -198,8 +198,8 @@ def test_statistics_are_those_of_live_inputs() -> None:
     run_reference(graph, images, observe=take)
     rows = np.array(seen)
     assert 0 < len(rows) < 5 * graph.tokens * graph.time_steps
-    np.testing.assert_allclose(sample.statistics["blocks.1.q"].mean, rows.mean(0))
-    np.testing.assert_allclose(sample.statistics["blocks.1.q"].second, rows.T @ rows / len(rows))
+    np.testing.assert_allclose(sample.statistics["blocks.1.q"].mean, rows.mean(0)[None])
+    np.testing.assert_allclose(sample.statistics["blocks.1.q"].second, [rows.T @ rows / len(rows)])
 
 
 def test_given_scales_are_kept() -> None:

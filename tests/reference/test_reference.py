@@ -53,38 +53,41 @@ def same_run(a: Trace, b: Trace, atol: float = 1e-9) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kernel", "stride", "padding"), [(1, 1, 0), (3, 1, 1), (3, 2, 1), (2, 2, 0), (3, 3, 2), (4, 1, 3)]
+    ("kernel", "stride", "padding", "groups"),
+    [(1, 1, 0, 1), (3, 1, 1, 2), (3, 2, 1, 1), (2, 2, 0, 4), (3, 3, 2, 1), (4, 1, 3, 1)],
 )
-def test_convolution_and_pool(kernel: int, stride: int, padding: int):
+def test_convolution_and_pool(kernel: int, stride: int, padding: int, groups: int):
     rng = np.random.default_rng(kernel)
     x, weight, bias = (
-        rng.normal(size=(2, 3, 5, 7)),
-        rng.normal(size=(4, 3, kernel, kernel)),
-        rng.normal(size=4),
+        rng.normal(size=(2, 4, 5, 7)),
+        rng.normal(size=(8, 4 // groups, kernel, kernel)),
+        rng.normal(size=8),
     )
     spikes = (x > 0.8).astype(float)
     window = {"kernel": kernel, "stride": stride, "padding": padding}
     y = compute(
-        Conv2d(in_channels=3, out_channels=4, bias=True, **window, **AT), {"x": x}, weight=weight, bias=bias
-    )
+        Conv2d(in_channels=4, out_channels=8, bias=True, groups=groups, **window, **AT),
+        {"x": x}, weight=weight, bias=bias,
+    )  # fmt: skip
     pooled = compute(SpikeMaxPool(**window, **AT), {"x": spikes})
     height, width = ((size + 2 * padding - kernel) // stride + 1 for size in (5, 7))
-    assert y.shape == (2, 4, height, width)
-    assert pooled.shape == (2, 3, height, width)
+    assert y.shape == (2, 8, height, width)
+    assert pooled.shape == (2, 4, height, width)
     for image, row, column in itertools.product(range(2), range(height), range(width)):
         taps = [
             (i, j, row * stride + i - padding, column * stride + j - padding)
             for i, j in itertools.product(range(kernel), repeat=2)
         ]
         inside = [(i, j, r, c) for i, j, r, c in taps if 0 <= r < 5 and 0 <= c < 7]
-        for out in range(4):
+        for out in range(8):
+            first = out * groups // 8 * (4 // groups)
             expected = bias[out] + sum(
-                weight[out, channel, i, j] * x[image, channel, r, c]
-                for channel in range(3)
+                weight[out, channel, i, j] * x[image, first + channel, r, c]
+                for channel in range(4 // groups)
                 for i, j, r, c in inside
             )
             assert y[image, out, row, column] == pytest.approx(expected, abs=1e-12)
-        for channel in range(3):
+        for channel in range(4):
             fired = any(spikes[image, channel, r, c] for _, _, r, c in inside)
             assert pooled[image, channel, row, column] == fired
 

@@ -54,10 +54,11 @@ def _conv2d(node: FixedConv2d, weight: NDArray[np.float64], shape: tuple[int, ..
     row, column, target, source, ky, kx = np.meshgrid(
         *map(np.arange, (rows, columns, *weight.shape[:2], node.kernel, node.kernel)), indexing="ij"
     )
+    source += target // (node.out_channels // node.groups) * weight.shape[1]
     y, x = row * node.stride + ky - node.padding, column * node.stride + kx - node.padding
     inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
     return Synapses(
         ((y * width + x) * node.in_channels + source)[inside],
         ((row * columns + column) * node.out_channels + target)[inside],
-        weight[target, source, ky, kx][inside],
+        weight[target, source % weight.shape[1], ky, kx][inside],
     )

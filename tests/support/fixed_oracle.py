@@ -156,6 +156,7 @@ class _Oracle:
         channels, height, width = self.graph.types[node.name, "y"].shape
         weight, bias = self.tensor(node, "weight"), self.tensor(node, "bias")
         y = np.zeros((channels, height, width), np.int64)
+        inputs, outputs = node.in_channels // node.groups, channels // node.groups
         touched: list[int] = []
         for row, column in itertools.product(range(height), range(width)):
             top, left = row * node.stride - node.padding, column * node.stride - node.padding
@@ -164,9 +165,12 @@ class _Oracle:
                 for i, j in itertools.product(range(node.kernel), repeat=2)
                 if 0 <= top + i < x.shape[1] and 0 <= left + j < x.shape[2]
             ]
-            window = np.array([x[:, top + i, left + j] for i, j in taps]).reshape(len(taps), x.shape[0])
-            touched += channels * window.ravel().tolist()
             for out in range(channels):
+                first = out // outputs * inputs
+                own = range(first, first + inputs)
+                window = np.array([[x[c, top + i, left + j] for c in own] for i, j in taps])
+                window = window.reshape(len(taps), inputs)
+                touched += window.ravel().tolist()
                 mantissas = np.array([weight[out, :, i, j] for i, j in taps]).reshape(window.shape)
                 total = int((mantissas * window).sum())
                 own_bias = int(bias[out, row, column] if node.bias_map else bias[out])

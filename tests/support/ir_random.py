@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,6 +80,8 @@ class Recipe:
     width: int = 6
     kernel: int = 3
     stride: int = 1
+    groups: int = 1
+    """Of convolutions whose channels it divides; of others its largest divisor that does."""
     pool: bool = True
     heads: int = 2
     head_dim: int = 3
@@ -112,6 +115,7 @@ def recipes(draw: st.DrawFn, **fixed: Any) -> Recipe:
         "width": st.integers(3, 6),
         "kernel": st.sampled_from((1, 2, 3)),
         "stride": st.sampled_from((1, 2)),
+        "groups": st.sampled_from((1, 2, 3, 6)),
         "heads": small,
         "head_dim": small,
         "classes": small,
@@ -249,6 +253,7 @@ def _conv(
     node = Conv2d(
         name=f"stem.conv{index}", phase=phase, scope="stem", in_channels=into, out_channels=out,
         kernel=kernel, stride=stride, padding=kernel // 2, bias=draft.recipe.bias,
+        groups=math.gcd(draft.recipe.groups, into, out),
     )  # fmt: skip
     return draft.norm(f"stem.bn{index}", draft.add(node, x=x), out, phase, "stem")
 

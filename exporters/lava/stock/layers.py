@@ -44,9 +44,10 @@ class Layers:
         weight = self._tensor(node, "weight")
         rows, columns, taps = window(node, x.index.shape, shape[1:])
         places, area = shape[1] * shape[2], x.index.shape[1] * x.index.shape[2]
-        out, into = (
+        out, of_group = (
             axis[:, :, None] for axis in np.meshgrid(*map(np.arange, weight.shape[:2]), indexing="ij")
         )
+        into = out // (node.out_channels // node.groups) * weight.shape[1] + of_group
         matrix = weight.reshape(*weight.shape[:2], -1)[:, :, taps]
         wires = self._by_exponent(
             node,

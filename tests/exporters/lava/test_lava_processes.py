@@ -53,18 +53,20 @@ def test_linear_counts_graded_spikes_once_and_by_value_and_currents_as_multiplic
 
 
 @pytest.mark.parametrize(
-    ("kernel", "stride", "padding", "bias"), [(3, 1, 1, True), (2, 2, 1, False), (3, 2, 0, True)]
+    ("kernel", "stride", "padding", "bias", "groups"),
+    [(3, 1, 1, True, 1), (2, 2, 1, False, 3), (3, 2, 0, True, 1)],
 )
 def test_convolution_is_torchs_and_counts_true_fan_out(
-    kernel: int, stride: int, padding: int, bias: bool
+    kernel: int, stride: int, padding: int, bias: bool, groups: int
 ) -> None:
     torch = pytest.importorskip("torch")
     x = np.random.default_rng(0).integers(0, 3, (2, 2, 3, 5, 6)).astype(float)
-    tensors = {"weight": normal(1, 4, 3, kernel, kernel)} | ({"bias": normal(2, 4)} if bias else {})
-    conv = {"kernel": kernel, "stride": stride, "padding": padding}
+    tensors = {"weight": normal(1, 6, 3 // groups, kernel, kernel)} | ({"bias": normal(2, 6)} if bias else {})
+    conv = {"kernel": kernel, "stride": stride, "padding": padding, "groups": groups}
     wanted = torch.nn.functional.conv2d(
-        torch.tensor(x).flatten(0, 1), *map(torch.tensor, tensors.values()), stride=stride, padding=padding
-    )
+        torch.tensor(x).flatten(0, 1), *map(torch.tensor, tensors.values()),
+        stride=stride, padding=padding, groups=groups,
+    )  # fmt: skip
     shape = tuple(wanted.shape[1:])
     out, record = stepped(
         "Conv2d", {"x": x}, {"y": shape}, params=conv, tensors=tensors, kinds={"x": "graded"}
@@ -79,8 +81,8 @@ def test_convolution_is_torchs_and_counts_true_fan_out(
             for a, b in product(range(height), range(width))
             if 0 <= i + padding - a * stride < kernel and 0 <= j + padding - b * stride < kernel
         ]
-        once[image, step] += (x[image, step, c, i, j] > 0) * len(taps) * 4
-        by_value[image, step] += x[image, step, c, i, j] * len(taps) * 4
+        once[image, step] += (x[image, step, c, i, j] > 0) * len(taps) * 6 // groups
+        by_value[image, step] += x[image, step, c, i, j] * len(taps) * 6 // groups
     np.testing.assert_array_equal(record["synops"], once)
     np.testing.assert_array_equal(record["synops_unary"], by_value)
     _, real = stepped("Conv2d", {"x": x}, {"y": shape}, params=conv, tensors=tensors, kinds={"x": "current"})
