@@ -318,10 +318,10 @@ class IntegerWalk:
         # A black pixel is 0 here and -mean/std in the float network, whose padding is 0: the border differs.
         shape = self.graph.types[key].shape
         background = np.broadcast_to(self._black()[:, None, None], shape)
-        padded = np.pad(background, ((0, 0), *[(node.padding, node.padding)] * 2))
-        window = (node.kernel, node.kernel)
-        windows = np.lib.stride_tricks.sliding_window_view(padded, window, (1, 2))  # type: ignore[call-overload]
-        windows = windows[:, :: node.stride, :: node.stride]
+        kernel, stride, padding = node.sides
+        padded = np.pad(background, ((0, 0), *zip(padding, padding, strict=True)))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, (1, 2))  # type: ignore[call-overload]
+        windows = windows[:, :: stride[0], :: stride[1]]
         groups = zip(
             np.split(matrix.reshape(node.weight_shape), node.groups),
             np.split(windows, node.groups),

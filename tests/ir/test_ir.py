@@ -234,6 +234,15 @@ INVALID: dict[str, tuple[Callable[[Graph], object], str, str]] = {
         lambda g: with_node(g, "stem.conv0", padding=3),
         "stem.conv0", "padding 3 reaches the kernel 3",
     ),
+    "padding of a side": (
+        lambda g: with_node(g, "stem.conv0", kernel=(3, 2), padding=(0, 2)),
+        "stem.conv0", "padding (0, 2) reaches the kernel (3, 2)",
+    ),
+    "a side of 0": (lambda g: with_node(g, "stem.pool", stride=(2, 0)), "stem.pool", "stride is (2, 0)"),
+    "three sides": (
+        lambda g: with_node(g, "stem.conv0", kernel=(3, 3, 3)),
+        "stem.conv0", "kernel is (3, 3, 3)",
+    ),
     "epsilon 1": (lambda g: with_node(g, "halt0", epsilon=1.0), "halt0", "epsilon is 1.0"),
     "epsilon below 0": (lambda g: with_node(g, "halt0", epsilon=-0.1), "halt0", "epsilon is -0.1"),
     "alpha": (lambda g: with_node(g, "score0", alpha=np.inf), "score0", "alpha is inf"),

@@ -94,6 +94,16 @@ def test_text_round_trip(graph: Graph):
     assert print_graph(again) == text
 
 
+def test_what_networks_of_before_do_not_have_is_not_written():
+    graph = build(Recipe(kernel=3))
+    pool = dataclasses.replace(graph.node("stem.pool"), kernel=(3, 3), stride=(2, 2), padding=(1, 1))  # type: ignore[call-arg]
+    assert pool == graph.node("stem.pool")
+    assert "%stem.pool = SpikeMaxPool(kernel=3, stride=2, padding=1) x=" in print_graph(graph)
+    assert "kernel=3, stride=1, padding=1, bias=True) x=" in print_graph(graph)
+    assert "kernel=(3, 5), stride=(2, 1), padding=(1, 2)) x=" in print_graph(build(Recipe(oblong=True)))
+    assert "padding=1, bias=True, groups=2) x=" in print_graph(build(Recipe(groups=2)))
+
+
 def test_names_of_classes_may_hold_anything():
     graph = dataclasses.replace(build(Recipe()), classes=('"', "a, b\n[step]", "é;%"))
     assert parse_graph(print_graph(graph), graph.tensors) == graph

@@ -27,6 +27,7 @@ from stas_neuro.ir import (
     SpikeMatMul,
     SpikeMaxPool,
 )
+from stas_neuro.ir.ops.windows import Pair
 from stas_neuro.reference import run_reference
 from stas_neuro.reference.ops import OPERATORS
 from stas_neuro.reference.ops.base import NodeContext
@@ -54,13 +55,22 @@ def same_run(a: Trace, b: Trace, atol: float = 1e-9) -> None:
 
 @pytest.mark.parametrize(
     ("kernel", "stride", "padding", "groups"),
-    [(1, 1, 0, 1), (3, 1, 1, 2), (3, 2, 1, 1), (2, 2, 0, 4), (3, 3, 2, 1), (4, 1, 3, 1)],
+    [
+        ((1, 1), (1, 1), (0, 0), 1),
+        ((3, 3), (1, 1), (1, 1), 2),
+        ((3, 3), (2, 2), (1, 1), 1),
+        ((2, 2), (2, 2), (0, 0), 4),
+        ((3, 3), (3, 3), (2, 2), 1),
+        ((4, 4), (1, 1), (3, 3), 1),
+        ((1, 5), (1, 2), (0, 4), 1),
+        ((3, 2), (2, 1), (0, 1), 2),
+    ],
 )
-def test_convolution_and_pool(kernel: int, stride: int, padding: int, groups: int):
-    rng = np.random.default_rng(kernel)
+def test_convolution_and_pool(kernel: Pair, stride: Pair, padding: Pair, groups: int):
+    rng = np.random.default_rng(kernel[1])
     x, weight, bias = (
         rng.normal(size=(2, 4, 5, 7)),
-        rng.normal(size=(8, 4 // groups, kernel, kernel)),
+        rng.normal(size=(8, 4 // groups, *kernel)),
         rng.normal(size=8),
     )
     spikes = (x > 0.8).astype(float)
@@ -70,13 +80,13 @@ def test_convolution_and_pool(kernel: int, stride: int, padding: int, groups: in
         {"x": x}, weight=weight, bias=bias,
     )  # fmt: skip
     pooled = compute(SpikeMaxPool(**window, **AT), {"x": spikes})
-    height, width = ((size + 2 * padding - kernel) // stride + 1 for size in (5, 7))
+    height, width = ((size + 2 * padding[i] - kernel[i]) // stride[i] + 1 for i, size in enumerate((5, 7)))
     assert y.shape == (2, 8, height, width)
     assert pooled.shape == (2, 4, height, width)
     for image, row, column in itertools.product(range(2), range(height), range(width)):
         taps = [
-            (i, j, row * stride + i - padding, column * stride + j - padding)
-            for i, j in itertools.product(range(kernel), repeat=2)
+            (i, j, row * stride[0] + i - padding[0], column * stride[1] + j - padding[1])
+            for i, j in np.ndindex(kernel)
         ]
         inside = [(i, j, r, c) for i, j, r, c in taps if 0 <= r < 5 and 0 <= c < 7]
         for out in range(8):

@@ -82,6 +82,8 @@ class Recipe:
     stride: int = 1
     groups: int = 1
     """Of convolutions whose channels it divides; of others its largest divisor that does."""
+    oblong: bool = False
+    """Windows that are two columns wider than high, and move by one column."""
     pool: bool = True
     heads: int = 2
     head_dim: int = 3
@@ -125,7 +127,7 @@ def recipes(draw: st.DrawFn, **fixed: Any) -> Recipe:
         "tau": st.sampled_from((1.0, 2.0, 3.0)),
         "dtype": st.sampled_from(("float32", "float64")),
     }
-    for name in ("events", "membrane", "sdsa", "norm", "bias", "pool"):
+    for name in ("events", "membrane", "sdsa", "norm", "bias", "pool", "oblong"):
         choices[name] = st.booleans()
     return Recipe(
         **{name: fixed[name] if name in fixed else draw(choice) for name, choice in choices.items()}
@@ -232,9 +234,7 @@ def _stem(draft: _Draft) -> Value:
     x = _conv(draft, 1, x, 3, recipe.dim, phase, 1)
     x = draft.lif("stem.lif1", x, phase, "stem")
     if recipe.pool:
-        x = draft.add(
-            SpikeMaxPool(name="stem.pool", phase=phase, scope="stem", kernel=3, stride=2, padding=1), x=x
-        )
+        x = draft.add(SpikeMaxPool(name="stem.pool", phase=phase, scope="stem", **_window(recipe, 3, 2)), x=x)
     side = _conv(draft, 2, x, recipe.dim, recipe.dim, phase, 1, kernel=3)
     if recipe.membrane:
         x = side
@@ -252,10 +252,16 @@ def _conv(
     kernel = kernel or draft.recipe.kernel
     node = Conv2d(
         name=f"stem.conv{index}", phase=phase, scope="stem", in_channels=into, out_channels=out,
-        kernel=kernel, stride=stride, padding=kernel // 2, bias=draft.recipe.bias,
+        **_window(draft.recipe, kernel, stride), bias=draft.recipe.bias,
         groups=math.gcd(draft.recipe.groups, into, out),
     )  # fmt: skip
     return draft.norm(f"stem.bn{index}", draft.add(node, x=x), out, phase, "stem")
+
+
+def _window(recipe: Recipe, kernel: int, stride: int) -> dict[str, Any]:
+    if not recipe.oblong:
+        return {"kernel": kernel, "stride": stride, "padding": kernel // 2}
+    return {"kernel": (kernel, kernel + 2), "stride": (stride, 1), "padding": (kernel // 2, kernel // 2 + 1)}
 
 
 def _integrate(draft: _Draft, x: Value) -> Value:

@@ -158,15 +158,14 @@ class PySpikeMaxPoolModel(NodeModel):
     """Largest of the kernel's taps, each a strided view of the padded map."""
 
     def _setup(self) -> None:
-        kernel, stride, padding = self.node.kernel, self.node.stride, self.node.padding
+        kernel, (down, along), (above, left) = self.node.sides
         channels, height, width = self.inlets["x"].shape
         _, out_height, out_width = self.outlets["y"]
-        padded = np.zeros((channels, height + 2 * padding, width + 2 * padding), self.dtype)
-        self.interior = padded[:, padding : padding + height, padding : padding + width]
+        padded = np.zeros((channels, height + 2 * above, width + 2 * left), self.dtype)
+        self.interior = padded[:, above : above + height, left : left + width]
         self.taps = [
-            padded[:, i : i + stride * out_height : stride, j : j + stride * out_width : stride]
-            for i in range(kernel)
-            for j in range(kernel)
+            padded[:, i : i + down * out_height : down, j : j + along * out_width : along]
+            for i, j in np.ndindex(kernel)
         ]
 
     def _compute(self, x: Array) -> Array:

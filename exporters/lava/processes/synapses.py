@@ -9,6 +9,7 @@ from stas_neuro.exporters.lava.lava_api import CPU, LoihiProtocol, implements, r
 from stas_neuro.exporters.lava.processes.base import NodeModel, NodeProcess
 from stas_neuro.exporters.lava.processes.integers import SIGN, current, shifted
 from stas_neuro.ir import Array, Shape
+from stas_neuro.ir.ops.windows import Sides
 
 
 class Linear(NodeProcess):
@@ -105,18 +106,17 @@ class Conv2dModel(NodeModel):
 
     def _setup(self) -> None:
         weight = self.tensors["weight"]
-        groups, kernel = self.node.groups, self.node.kernel
-        stride, padding = self.node.stride, self.node.padding
+        groups, (kernel, stride, (above, left)) = self.node.groups, self.node.sides
         in_channels, height, width = self.inlets["x"].shape
         self.matrix = weight.reshape(groups, len(weight) // groups, -1)
-        padded = np.zeros((in_channels, height + 2 * padding, width + 2 * padding), self.dtype)
-        self.interior = padded[:, padding : padding + height, padding : padding + width]
-        windows = sliding_window_view(padded, (kernel, kernel), (1, 2))[:, ::stride, ::stride]  # type: ignore[call-overload]
-        self.windows = windows.transpose(0, 3, 4, 1, 2)  # (Cin, k, k, H', W'), a view of the padded map
+        padded = np.zeros((in_channels, height + 2 * above, width + 2 * left), self.dtype)
+        self.interior = padded[:, above : above + height, left : left + width]
+        windows = sliding_window_view(padded, kernel, (1, 2))[:, :: stride[0], :: stride[1]]  # type: ignore[call-overload]
+        self.windows = windows.transpose(0, 3, 4, 1, 2)  # (Cin, kh, kw, H', W'), a view of the padded map
         self.columns = np.empty(self.windows.shape, self.dtype)
         members = self.place.members()  # (pieces, Cout, H', W')
         held = members.reshape(len(members), groups, -1, *members.shape[2:]).sum(axis=2)
-        reach = _reached(held, (height, width), kernel, stride, padding)
+        reach = _reached(held, (height, width), self.node.sides)
         # (pieces, groups * H * W): synapses that one input drives
         self.fan_out = reach.reshape(*self.place.axes, -1)
         self.by_group = groups, in_channels // groups, height, width
@@ -185,12 +185,12 @@ class PyConv2dModelFixed(Conv2dModel):
             super()._count(x)
 
 
-def _reached(neurons: Array, size: Shape, kernel: int, stride: int, padding: int) -> Array:
+def _reached(neurons: Array, size: Shape, sides: Sides) -> Array:
     """How many of `neurons` (..., H', W') at each output place an input at each of (..., H, W) reaches."""
     height, width = size
     rows, columns = neurons.shape[-2:]
-    reached = np.zeros((*neurons.shape[:-2], height + 2 * padding, width + 2 * padding), np.int64)
-    for i in range(kernel):
-        for j in range(kernel):
-            reached[..., i : i + stride * rows : stride, j : j + stride * columns : stride] += neurons
-    return reached[..., padding : padding + height, padding : padding + width]
+    kernel, (down, along), (above, left) = sides
+    reached = np.zeros((*neurons.shape[:-2], height + 2 * above, width + 2 * left), np.int64)
+    for i, j in np.ndindex(kernel):
+        reached[..., i : i + down * rows : down, j : j + along * columns : along] += neurons
+    return reached[..., above : above + height, left : left + width]

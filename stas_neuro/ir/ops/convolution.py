@@ -9,18 +9,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from stas_neuro.ir.limits import KERNEL_LIMIT
 from stas_neuro.ir.ops.base import (
-    AT_LEAST_0,
     MAP,
     AttributeRange,
     BoundContext,
     TypeContext,
     Wanted,
-    within,
 )
 from stas_neuro.ir.ops.synapses import INTEGER_RANGES, FixedSynaptic, Synaptic, bound_synapses
-from stas_neuro.ir.ops.windows import check_padding, in_windows, output_size
+from stas_neuro.ir.ops.windows import Side, Windowed, in_windows, output_size
 from stas_neuro.ir.problems import Problems
 from stas_neuro.ir.ranges import BIAS_LIMIT, Range
 from stas_neuro.ir.types import Array, Kind, Shape, ValueType
@@ -29,26 +26,25 @@ __all__ = ["Conv2d", "FixedConv2d"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conv2d(Synaptic):
-    """Cross-correlation with square kernel, zero padding: x (Cin, H, W) -> y (Cout, H', W').
+class Conv2d(Windowed, Synaptic):
+    """Cross-correlation with zero padding: x (Cin, H, W) -> y (Cout, H', W').
 
     Channels are in `groups` of equal size, in order: outputs of a group take the inputs of the same group.
     """
 
     in_channels: int
     out_channels: int
-    kernel: int
-    stride: int
-    padding: int
+    kernel: Side
+    stride: Side
+    padding: Side
     bias: bool
     groups: int = 1
 
-    RANGES: ClassVar[dict[str, AttributeRange]] = {"kernel": within(1, KERNEL_LIMIT), "padding": AT_LEAST_0}
     LATER: ClassVar[frozenset[str]] = frozenset({"groups"})
 
     def check(self, problems: Problems) -> None:
         """Note padding that reaches the kernel, and groups that do not divide channels."""
-        check_padding(self, problems)
+        super().check(problems)
         for name in ("in_channels", "out_channels"):
             if (channels := getattr(self, name)) % self.groups:
                 what = f"{self.groups} groups do not divide {name}, which is {channels}"
@@ -57,7 +53,7 @@ class Conv2d(Synaptic):
     @property
     def weight_shape(self) -> Shape:
         """Shape of the weights, (Cout, Cin / groups, rows, columns)."""
-        return self.out_channels, self.in_channels // self.groups, self.kernel, self.kernel
+        return self.out_channels, self.in_channels // self.groups, *self.sides.kernel
 
     def params(self, time_steps: int) -> dict[str, Shape]:
         """Return the shapes of the tensors, by parameter name."""
@@ -81,11 +77,13 @@ class Conv2d(Synaptic):
 
     def taps(self, entering: Shape, leaving: Shape) -> Array:
         """All inputs of a group in a window, without those beyond the border, for each window."""
-        sides = []
-        for size, windows in zip(entering[1:], leaving[1:], strict=True):
-            inside = np.arange(windows)[:, None] * self.stride - self.padding + np.arange(self.kernel)
-            sides.append(((inside >= 0) & (inside < size)).sum(axis=1))
-        taps: Array = self.weight_shape[1] * np.outer(*sides).astype(np.int64).reshape(-1)
+        along = []
+        for size, windows, kernel, stride, padding in zip(
+            entering[1:], leaving[1:], *self.sides, strict=True
+        ):
+            inside = np.arange(windows)[:, None] * stride - padding + np.arange(kernel)
+            along.append(((inside >= 0) & (inside < size)).sum(axis=1))
+        taps: Array = self.weight_shape[1] * np.outer(*along).astype(np.int64).reshape(-1)
         return taps
 
     def needs(self, wanted: Wanted, shapes: Mapping[str, Shape]) -> dict[str, Wanted]:

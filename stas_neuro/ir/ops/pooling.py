@@ -6,21 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from stas_neuro.ir.limits import KERNEL_LIMIT
 from stas_neuro.ir.ops.base import (
-    AT_LEAST_0,
     MAP,
-    AttributeRange,
     BoundContext,
-    Node,
     Traits,
     TypeContext,
     Wanted,
     no_memory,
-    within,
 )
-from stas_neuro.ir.ops.windows import check_padding, in_windows, output_size
-from stas_neuro.ir.problems import Problems
+from stas_neuro.ir.ops.windows import Side, Windowed, in_windows, output_size
 from stas_neuro.ir.ranges import Range
 from stas_neuro.ir.types import Kind, Shape, ValueType
 
@@ -28,12 +22,12 @@ __all__ = ["SpikeMaxPool"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpikeMaxPool(Node):
+class SpikeMaxPool(Windowed):
     """Max pool of spikes, which is their OR: x (C, H, W) -> y (C, H', W')."""
 
-    kernel: int
-    stride: int
-    padding: int
+    kernel: Side
+    stride: Side
+    padding: Side
 
     TRAITS: ClassVar[Traits] = Traits(
         counts_events=False,
@@ -55,12 +49,7 @@ class SpikeMaxPool(Node):
         state="",
     )
 
-    RANGES: ClassVar[dict[str, AttributeRange]] = {"kernel": within(1, KERNEL_LIMIT), "padding": AT_LEAST_0}
     memory = no_memory
-
-    def check(self, problems: Problems) -> None:
-        """Note padding that reaches the kernel."""
-        check_padding(self, problems)
 
     def infer(self, at: TypeContext) -> dict[str, ValueType]:
         """Type a map of spikes."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from support.lava_support import stepped
 
 from stas_neuro.exporters.lava.schedule import DELAYED, HELD
+from stas_neuro.ir.ops.windows import Pair
 
 Array = np.ndarray
 
@@ -54,14 +55,19 @@ def test_linear_counts_graded_spikes_once_and_by_value_and_currents_as_multiplic
 
 @pytest.mark.parametrize(
     ("kernel", "stride", "padding", "bias", "groups"),
-    [(3, 1, 1, True, 1), (2, 2, 1, False, 3), (3, 2, 0, True, 1)],
+    [
+        ((3, 3), (1, 1), (1, 1), True, 1),
+        ((2, 2), (2, 2), (1, 1), False, 3),
+        ((3, 3), (2, 2), (0, 0), True, 1),
+        ((1, 3), (1, 2), (0, 2), True, 3),
+    ],
 )
 def test_convolution_is_torchs_and_counts_true_fan_out(
-    kernel: int, stride: int, padding: int, bias: bool, groups: int
+    kernel: Pair, stride: Pair, padding: Pair, bias: bool, groups: int
 ) -> None:
     torch = pytest.importorskip("torch")
     x = np.random.default_rng(0).integers(0, 3, (2, 2, 3, 5, 6)).astype(float)
-    tensors = {"weight": normal(1, 6, 3 // groups, kernel, kernel)} | ({"bias": normal(2, 6)} if bias else {})
+    tensors = {"weight": normal(1, 6, 3 // groups, *kernel)} | ({"bias": normal(2, 6)} if bias else {})
     conv = {"kernel": kernel, "stride": stride, "padding": padding, "groups": groups}
     wanted = torch.nn.functional.conv2d(
         torch.tensor(x).flatten(0, 1), *map(torch.tensor, tensors.values()),
@@ -79,7 +85,8 @@ def test_convolution_is_torchs_and_counts_true_fan_out(
         taps = [
             (a, b)
             for a, b in product(range(height), range(width))
-            if 0 <= i + padding - a * stride < kernel and 0 <= j + padding - b * stride < kernel
+            if 0 <= i + padding[0] - a * stride[0] < kernel[0]
+            and 0 <= j + padding[1] - b * stride[1] < kernel[1]
         ]
         once[image, step] += (x[image, step, c, i, j] > 0) * len(taps) * 6 // groups
         by_value[image, step] += x[image, step, c, i, j] * len(taps) * 6 // groups
