@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from enum import Enum
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
@@ -70,7 +71,7 @@ def _check_typed(item: Node | Edge, where: str, problems: Problems) -> None:
             problems.add(where, f"{attribute} is {value!r}", f"it must be {_words(hint)}")
         elif hint is int and own_range is None and value < least:
             problems.add(where, f"{attribute} is {value}", f"it must be at least {least}")
-        elif hint is float and not _is_moderate(value):
+        elif hint is float and not (_is_moderate(value) or _is_infinite(item, attribute)):
             problems.add(where, f"{attribute} is {value}", f"it must be at most {FLOAT_LIMIT:g}")
         elif not in_range(value):
             problems.add(where, f"{attribute} is {value}", remedy)
@@ -78,6 +79,11 @@ def _check_typed(item: Node | Edge, where: str, problems: Problems) -> None:
 
 def _is_moderate(value: float) -> bool:
     return abs(value) <= FLOAT_LIMIT  # neither is NaN
+
+
+def _is_infinite(item: Node | Edge, attribute: str) -> bool:
+    """Tell whether an attribute that may be infinite is."""
+    return isinstance(item, Node) and attribute in item.INFINITE and getattr(item, attribute) == math.inf
 
 
 def _range_of(cls: type, attribute: str) -> AttributeRange | None:

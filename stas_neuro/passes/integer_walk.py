@@ -79,14 +79,15 @@ class LayerUnits:
     """What a layer's integers stand for.
 
     `column_unit` (in,) or (out, in) is that of its inputs, of an image in normalised units; `offset` what an
-    input of 0 stands for, of an image by channel in `black` (Cin,). `tau` is that of the neurons it drives.
+    input of 0 stands for, of an image by channel in `black` (Cin,). The neurons that it drives divide their
+    input by `divisor`.
     """
 
     scale: LayerScale
     column_unit: Array
     offset: float
     black: Array | None
-    tau: float
+    divisor: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +152,7 @@ class IntegerWalk:
             column_unit=self._layer(node).column_unit,
             offset=self.offset.get(key, 0.0),
             black=self._black() if key in self.images else None,
-            tau=self.groups[node.name].tau,
+            divisor=self.groups[node.name].divisor,
         )
 
     def _black(self) -> Array:
@@ -219,7 +220,7 @@ class IntegerWalk:
             bias_exp = _exponent_of(float(np.abs(currents).max()))
         reach = self.reach[self._source(node, "x")]
         y = synaptic_ranges(weight, exponents, np.rint(currents).astype(np.int64), reach)[1]
-        self._value(node, scale.unit * group.tau, y.with_zero())
+        self._value(node, scale.unit * group.divisor, y.with_zero())
         return _Integers(weight, exponents, currents, bias_exp, y)
 
     def _linear(self, node: Linear) -> None:
@@ -271,13 +272,14 @@ class IntegerWalk:
             and any(self._source(source, "x") in self.images for source in group.sources),
         )
         threshold = group.lifs[0].threshold if group.lifs else None
-        self.scales.update(zip(names, fit_group(layers, group.tau, threshold, limits), strict=True))
+        longest = group.longest(self.graph.time_steps)
+        self.scales.update(zip(names, fit_group(layers, longest, threshold, limits), strict=True))
 
     def _layer(self, node: Synaptic) -> Synapses:
-        """Describe a layer as a matrix whose output drives membranes: it brings 1/tau of its sum."""
-        tau = self.groups[node.name].tau
+        """Describe a layer as a matrix whose output drives membranes, which divide its sum."""
+        divisor = self.groups[node.name].divisor
         weight = self.graph.tensor(node, "weight")
-        matrix = weight.reshape(len(weight), -1) / tau
+        matrix = weight.reshape(len(weight), -1) / divisor
         key = self._source(node, "x")
         # What is not reached yet is a spike: only the layers of one residual stream come before their inputs.
         unit, reach = self.unit.get(key, 1.0), self.reach.get(key, Range(0, 1))
@@ -305,7 +307,7 @@ class IntegerWalk:
         """Give the part of that which is a layer's bias, float (out,)."""
         if not node.bias:
             return np.zeros(len(self.graph.tensor(node, "weight")))
-        own: Array = self.graph.tensor(node, "bias") / self.groups[node.name].tau
+        own: Array = self.graph.tensor(node, "bias") / self.groups[node.name].divisor
         return own
 
     def _bias(self, node: Synaptic, matrix: Array) -> Array:
@@ -353,16 +355,17 @@ class IntegerWalk:
 
     def _product(self, node: Node, cls: type[Node], scale: float) -> None:
         """Choose the exponent by which counts of coincidences meet the threshold of their LIF exactly."""
-        lifs = self.groups[node.name].lifs
-        if not lifs:
+        group = self.groups[node.name]
+        if not group.lifs:
             raise InputError("its output drives no neurons", "put a LIF behind it")
-        lif, most = lifs[0], self.graph.types[node.name, "y"].bound
+        longest = group.longest(self.graph.time_steps)
+        lif, most = group.lifs[0], self.graph.types[node.name, "y"].bound
         assert most is not None  # the largest count, before the scale
-        exact = lif.threshold * lif.tau / scale  # the number that reaches the threshold, in a step from rest
-        fitting = [e for e in range(8) if lif.tau * (most << (ALIGN + e)) <= self.limit]
+        exact = lif.threshold * lif.divisor / scale  # the number that reaches the threshold, from rest
+        fitting = [e for e in range(8) if longest * (most << (ALIGN + e)) <= self.limit]
         if not fitting:
             raise InputError(
-                f"membranes can reach {round(lif.tau * (most << ALIGN))}, a core holds {self.limit}",
+                f"membranes can reach {round(longest * (most << ALIGN))}, a core holds {self.limit}",
                 "use fewer tokens or more heads",
             )
         # ">=" is ">" of a threshold one step lower: steps must be finer than what halving leaves of a count.
@@ -373,7 +376,7 @@ class IntegerWalk:
         self._value(node, scale / 2 ** (exponent + ALIGN), Range(0, most << (exponent + ALIGN)))
 
     def _lif(self, node: LIF) -> None:
-        unit = self.unit[self._source(node, "x")] / node.tau
+        unit = self.unit[self._source(node, "x")] / node.divisor
         vth = round(node.threshold / unit / 2**ALIGN) - (node.fire == ">=")
         self._emit(FixedLIF, node, dv=min(round(4096 / node.tau), 4095), vth=max(vth, 0))
         self._value(node, 1.0, Range(0, 1))

@@ -121,9 +121,9 @@ class Limits:
 
 
 def fit_group(
-    group: Sequence[Synapses], tau: float, threshold: float | None, limits: Limits
+    group: Sequence[Synapses], longest: float, threshold: float | None, limits: Limits
 ) -> list[LayerScale]:
-    """Choose the scale of each layer of a group.
+    """Choose the scale of each layer of a group, whose membranes hold the input of `longest` steps at most.
 
     The weights decide where in an octave the threshold lies and how far apart the layers' exponents are; then
     the highest octave is taken in which every integer fits, which rounds biases and membranes least. Without
@@ -176,7 +176,7 @@ def fit_group(
                 unfit = unfit or _too_small(group, lowered, faint, threshold)
                 break
             given_up |= faint.keys()
-        unfit = _misfit(group, scales, tau, limits)
+        unfit = _misfit(group, scales, longest, limits)
         if unfit is None:
             return scales
     problem = unfit or biased
@@ -239,7 +239,7 @@ def _bias_misfit(group: Sequence[Synapses], scales: Sequence[LayerScale]) -> Pro
 
 
 def _misfit(
-    group: Sequence[Synapses], scales: Sequence[LayerScale], tau: float, limits: Limits
+    group: Sequence[Synapses], scales: Sequence[LayerScale], longest: float, limits: Limits
 ) -> Problem | None:
     """Give what does not fit, if anything, biases alone aside."""
     total, biases, parts = 0, 0, []
@@ -262,7 +262,7 @@ def _misfit(
         total += largest * synapses.repeats
         biases += bias * synapses.repeats
         parts.append((largest * synapses.repeats, synapses.name))
-    most = math.ceil(tau * total)  # a membrane that keeps 1 - 1/tau of itself never holds more
+    most = math.ceil(longest * total)  # a membrane that keeps 1 - 1/tau of itself never holds more
     if most <= limits.state:
         return None
     worst = max(parts)[1]

@@ -94,13 +94,13 @@ class IntegerLayer(nn.Module):
         image_shape: Shape,
     ) -> None:
         super().__init__()
-        self.node, self.unit, self.tau, self.offset = node, units.scale.unit, units.tau, units.offset
+        self.node, self.unit, self.divisor, self.offset = node, units.scale.unit, units.divisor, units.offset
         self.weight = nn.Parameter(torch.from_numpy(weight.astype(np.float32)))
         self.bias = nn.Parameter(torch.from_numpy(bias.astype(np.float32)))
         self.exponents = torch.tensor(units.scale.exponents)
         # Float64, so that rounding is the same as in the Quantise pass.
         columns = torch.from_numpy(units.column_unit)
-        per_row = self.unit * self.tau * 2.0 ** (self.exponents + ALIGN)
+        per_row = self.unit * self.divisor * 2.0 ** (self.exponents + ALIGN)
         self.steps = (columns / per_row.double()[:, None]).reshape(weight.shape)
         self.background = None
         if units.black is not None:
@@ -113,8 +113,8 @@ class IntegerLayer(nn.Module):
         largest = 255 if grain == 1 else 256 - grain
         steps = (self.weight.double() * self.steps).clamp(-256, largest)
         mantissas = _straight((steps / grain).round() * grain, steps)
-        held = mantissas / self.steps / self.tau
-        bias = self.bias.double() / self.tau
+        held = mantissas / self.steps / self.divisor
+        bias = self.bias.double() / self.divisor
         if self.offset:
             bias = bias + held.sum(1) * self.offset
         if self.background is not None:
@@ -132,7 +132,10 @@ class IntegerLayer(nn.Module):
         mantissas, bias = self.integers()
         # A bias that includes a background or an offset is rounded together with these.
         alone = self.background is None and not self.offset
-        return mantissas.double() / self.steps, bias.double() * self.unit * self.tau if alone else self.bias
+        return (
+            mantissas.double() / self.steps,
+            bias.double() * self.unit * self.divisor if alone else self.bias,
+        )
 
     def current(self, x: Tensor, mantissas: Tensor) -> Tensor:
         """Return the synaptic input without the bias: (shift(W x, weight_exp) << 6)."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import re
 import struct
 from pathlib import Path
@@ -102,6 +103,9 @@ def test_what_networks_of_before_do_not_have_is_not_written():
     assert "kernel=3, stride=1, padding=1, bias=True) x=" in print_graph(graph)
     assert "kernel=(3, 5), stride=(2, 1), padding=(1, 2)) x=" in print_graph(build(Recipe(oblong=True)))
     assert "padding=1, bias=True, groups=2) x=" in print_graph(build(Recipe(groups=2)))
+    assert "= LIF(tau=2.0, threshold=1.0, fire='>=') x=" in print_graph(graph)
+    without_leak = print_graph(build(Recipe(tau=math.inf, decay_input=False)))
+    assert "= LIF(tau=None, threshold=1.0, fire='>=', decay_input=False) x=" in without_leak
 
 
 def test_names_of_classes_may_hold_anything():

@@ -119,16 +119,20 @@ def test_attention(form: str):
     np.testing.assert_array_equal(columns, np.einsum("bnd,bnd->bd", k, v))
 
 
-@pytest.mark.parametrize("fire", [">", ">="])
-def test_neuron_step_by_step(fire: str):
-    node = LIF(tau=3.0, threshold=1.0, fire=fire, **AT)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("fire", "decay_input", "tau"),
+    [(">", True, 3.0), (">=", True, 3.0), (">", False, 3.0), (">=", False, math.inf)],
+)
+def test_neuron_step_by_step(fire: str, decay_input: bool, tau: float):
+    node = LIF(tau=tau, threshold=1.0, fire=fire, decay_input=decay_input, **AT)  # type: ignore[arg-type]
     site = NodeContext({}, steps=4, skip=True)
-    # The first step lands exactly on the threshold: 0 + (3 - 0) / 3.
-    drive = [3.0, 0.9, 2.9, 7.0, -1.0]
+    # The first step lands exactly on the threshold: 0 + (3 - 0) / 3, and 0 + 1.
+    drive = [3.0, 0.9, 2.9, 7.0, -1.0] if decay_input else [1.0, 0.5, 0.4, 0.3, -1.0, 0.8, 1.3]
     v = 0.0
     for x in drive:
         spikes = OPERATORS[LIF](node, {"x": np.array([[[x]]])}, site)["s"]
-        v = v + (x - v) / 3.0
+        leak = 0.0 if tau == math.inf else v / tau
+        v = v + (x - v) / tau if decay_input else v - leak + x
         fired = v >= 1.0 if fire == ">=" else v > 1.0
         v = 0.0 if fired else v
         assert spikes.item() == fired

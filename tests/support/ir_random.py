@@ -92,6 +92,8 @@ class Recipe:
     alpha: float = 0.7
     beta: float = -1.0
     tau: float = 2.0
+    decay_input: bool = True
+    """An infinite tau has none."""
     dtype: str = "float64"
 
     @property
@@ -124,10 +126,10 @@ def recipes(draw: st.DrawFn, **fixed: Any) -> Recipe:
         "epsilon": st.sampled_from((0.0, 0.01, 0.3)),
         "alpha": st.sampled_from((0.3, 1.0)),
         "beta": st.sampled_from((-3.0, -1.0, 0.5)),
-        "tau": st.sampled_from((1.0, 2.0, 3.0)),
+        "tau": st.sampled_from((1.0, 2.0, 3.0, math.inf)),
         "dtype": st.sampled_from(("float32", "float64")),
     }
-    for name in ("events", "membrane", "sdsa", "norm", "bias", "pool", "oblong"):
+    for name in ("events", "membrane", "sdsa", "norm", "bias", "pool", "oblong", "decay_input"):
         choices[name] = st.booleans()
     return Recipe(
         **{name: fixed[name] if name in fixed else draw(choice) for name, choice in choices.items()}
@@ -208,7 +210,11 @@ class _Draft:
         self, name: str, x: Value, phase: Phase, scope: str, mask: Edge | None = None, at: float = 1.0
     ) -> Value:
         recipe = self.recipe
-        node = LIF(name=name, phase=phase, scope=scope, tau=recipe.tau, threshold=at, fire=recipe.fire)  # type: ignore[arg-type]
+        fire: Any = recipe.fire
+        node = LIF(
+            name=name, phase=phase, scope=scope, tau=recipe.tau, threshold=at, fire=fire,
+            decay_input=recipe.decay_input and recipe.tau < math.inf,
+        )  # fmt: skip
         return self.add(node, mask, x=x)
 
 

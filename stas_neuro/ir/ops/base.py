@@ -139,6 +139,8 @@ class Node:
 
     LATER: ClassVar[frozenset[str]] = frozenset()
     """Attributes that files and text leave out at their defaults: they are newer than the operation."""
+    INFINITE: ClassVar[frozenset[str]] = frozenset()
+    """Floats that may be infinite, for which files and text have None: neither has a word for infinity."""
 
     ABSTRACT: ClassVar[bool] = True
     INTEGERS_OF: ClassVar[type[Node] | None] = None
@@ -153,6 +155,11 @@ class Node:
             if not hasattr(cls, needed):
                 raise TypeError(f"operation {cls.__name__} lacks {needed}")
 
+    def __post_init__(self) -> None:
+        for name in self.INFINITE:
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, math.inf)
+
     @property
     def traits(self) -> Traits:
         """What the operation is like."""
@@ -162,7 +169,7 @@ class Node:
         """Return the attributes as files and text hold them, in order."""
         values = {part.name: (getattr(self, part.name), part.default) for part in fields(self)}
         return {
-            name: value
+            name: None if name in self.INFINITE and value == math.inf else value
             for name, (value, default) in values.items()
             if name not in self.LATER or value != default
         }

@@ -74,6 +74,7 @@ class Windowed(Node, abstract=True):
         padding: Side
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in Sides._fields:
             value = getattr(self, name)
             if isinstance(value, tuple) and list(map(type, value)) == [int, int] and value[0] == value[1]:

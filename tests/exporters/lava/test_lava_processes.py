@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import product
 
 import numpy as np
@@ -101,21 +102,24 @@ def test_convolution_is_torchs_and_counts_true_fan_out(
 
 
 @pytest.mark.parametrize("fire", [">", ">="])
-@pytest.mark.parametrize("tau", [1.0, 2.0, 3.0])
-def test_lif_steps_resets_and_starts_anew_for_each_image(fire: str, tau: float) -> None:
+@pytest.mark.parametrize(
+    ("tau", "decay_input"), [(1.0, True), (2.0, True), (3.0, True), (2.0, False), (math.inf, False)]
+)
+def test_lif_steps_resets_and_starts_anew_for_each_image(fire: str, tau: float, decay_input: bool) -> None:
     x = np.random.default_rng(0).choice([0.0, 0.5, 1.0, 2.0, -1.0], (3, 4, 5, 2))
     out, record = stepped(
         "LIF",
         {"x": x},
         {"s": (5, 2)},
-        params={"tau": tau, "threshold": 1.0, "fire": fire},
+        params={"tau": tau, "threshold": 1.0, "fire": fire, "decay_input": decay_input},
         record_spikes=True,
     )
     fired = np.zeros_like(x)
     for image, i, j in np.ndindex(3, 5, 2):
         v = 0.0
         for step in range(4):
-            v = v + (x[image, step, i, j] - v) / tau
+            leak = 0.0 if tau == math.inf else v / tau
+            v = v + (x[image, step, i, j] - v) / tau if decay_input else v - leak + x[image, step, i, j]
             if v > 1.0 or (fire == ">=" and v == 1.0):
                 fired[image, step, i, j], v = 1.0, 0.0
     np.testing.assert_array_equal(out["s"], fired)
