@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,6 +91,10 @@ class Recipe:
     width: int = 6
     kernel: int = 3
     stride: int = 1
+    groups: int = 1
+    """Of convolutions whose channels it divides; of others its largest divisor that does."""
+    oblong: bool = False
+    """Windows that are two columns wider than high, and move by one column."""
     pool: bool = True
     shrink: bool = False
     """Tokens become a map and then fewer tokens: before the last of several blocks, or before all."""
@@ -102,6 +107,8 @@ class Recipe:
     alpha: float = 0.7
     beta: float = -1.0
     tau: float = 2.0
+    decay_input: bool = True
+    """An infinite tau has none."""
     dtype: str = "float64"
 
     @property
@@ -133,16 +140,18 @@ def recipes(draw: st.DrawFn, **fixed: Any) -> Recipe:
         "width": st.integers(3, 6),
         "kernel": st.sampled_from((1, 2, 3)),
         "stride": st.sampled_from((1, 2)),
+        "groups": st.sampled_from((1, 2, 3, 6)),
         "heads": small,
         "head_dim": small,
         "classes": small,
         "epsilon": st.sampled_from((0.0, 0.01, 0.3)),
         "alpha": st.sampled_from((0.3, 1.0)),
         "beta": st.sampled_from((-3.0, -1.0, 0.5)),
-        "tau": st.sampled_from((1.0, 2.0, 3.0)),
+        "tau": st.sampled_from((1.0, 2.0, 3.0, math.inf)),
         "dtype": st.sampled_from(("float32", "float64")),
     }
-    for name in ("events", "membrane", "sdsa", "qk", "iand", "norm", "bias", "pool", "shrink"):
+    names = ("events", "membrane", "sdsa", "qk", "iand", "norm", "bias", "pool", "shrink", "oblong")
+    for name in (*names, "decay_input"):
         choices[name] = st.booleans()
     return Recipe(
         **{name: fixed[name] if name in fixed else draw(choice) for name, choice in choices.items()}
@@ -201,11 +210,17 @@ class _Draft:
         self.size = self.recipe.height, self.recipe.width
         """Of the map at work, or of the grid of tokens."""
 
-    def windows(self, kernel: int, stride: int, padding: int) -> dict[str, int]:
+    def windows(self, kernel: int, stride: int, padding: int) -> dict[str, Any]:
         """Attributes of a window that slides over the map at work, whose size becomes that of the result."""
-        height, width = self.size
-        self.size = tuple((side + 2 * padding - kernel) // stride + 1 for side in (height, width))
-        return {"kernel": kernel, "stride": stride, "padding": padding}
+        sides = ((kernel,) * 2, (stride,) * 2, (padding,) * 2)
+        if self.recipe.oblong:
+            sides = ((kernel, kernel + 2), (stride, 1), (padding, padding + 1))
+        height, width = (
+            (length + 2 * around - long) // step + 1
+            for length, long, step, around in zip(self.size, *sides, strict=True)
+        )
+        self.size = height, width
+        return dict(zip(("kernel", "stride", "padding"), sides, strict=True))
 
     def add(self, node: Node, masked_by: Edge | None = None, **inputs: Value) -> Value:
         """Add a node with its inputs and its mask; gives its first output."""
@@ -239,7 +254,11 @@ class _Draft:
         self, name: str, x: Value, phase: Phase, scope: str, mask: Edge | None = None, at: float = 1.0
     ) -> Value:
         recipe = self.recipe
-        node = LIF(name=name, phase=phase, scope=scope, tau=recipe.tau, threshold=at, fire=recipe.fire)  # type: ignore[arg-type]
+        fire: Any = recipe.fire
+        node = LIF(
+            name=name, phase=phase, scope=scope, tau=recipe.tau, threshold=at, fire=fire,
+            decay_input=recipe.decay_input and recipe.tau < math.inf,
+        )  # fmt: skip
         return self.add(node, mask, x=x)
 
 
@@ -306,8 +325,9 @@ def _shrink(draft: _Draft, x: Value, phase: Phase, scope: str) -> Value:
     if not recipe.membrane:
         # Of the sums of spikes the largest too: a residual that the spikes of fewer tokens are added to.
         side = draft.add(Map(name="shrink.side_map", **where, height=height, width=width), x=x)
-        side = draft.add(MaxPool(name="shrink.side_pool", **where, **window), x=side)
-        y = draft.add(Add(name="shrink.add", **where), a=side, b=draft.lif("shrink.out_lif", y, **where))
+        pool = SpikeMaxPool if recipe.ands else MaxPool
+        side = draft.add(pool(name="shrink.side_pool", **where, **window), x=side)
+        y = _residual(draft, "shrink.add", side, draft.lif("shrink.out_lif", y, **where), phase, scope)
     return draft.add(Tokens(name="shrink.tokens", **where), x=y)
 
 
@@ -333,6 +353,7 @@ def _conv(
     node = Conv2d(
         name=name, **where, in_channels=into, out_channels=out,
         **draft.windows(kernel, stride, kernel // 2), bias=draft.recipe.bias,
+        groups=math.gcd(draft.recipe.groups, into, out),
     )  # fmt: skip
     return draft.norm(name.replace("conv", "bn"), draft.add(node, x=x), out, **where)
 
