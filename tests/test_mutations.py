@@ -21,7 +21,7 @@ from stas_neuro.exporters.lava.network import Layer, Network
 from stas_neuro.ir import LIF, FixedLIF, FixedSpikeMatMul, Graph, HaltAccumulate, IRError, Output, Phase
 from stas_neuro.passes.quantise import Quantise
 from stas_neuro.reference import run_reference
-from stas_neuro.verifier import Verification, everywhere, verify
+from stas_neuro.verifier import Verification, driver, verify
 
 Array = np.ndarray
 Fault = Callable[[Network, np.random.Generator], tuple[Network, str] | None]
@@ -272,7 +272,7 @@ def test_a_fault_that_shows_is_placed_by_what_neurons_do_alone(
     assert shows_at in seen_at(GRAPH, layer)
     images = pixels(GRAPH, 3, 0)
     (failed,) = check(GRAPH, network, layer, images).part("fixed").failures
-    monkeypatch.setattr(everywhere, "differences", lambda graph, network: [])
+    monkeypatch.setattr(driver, "differences", lambda graph, network: [])
     assert verify(GRAPH, images).passed
     blind = verify(GRAPH, images, lava_network=network)
     assert blind.part("fixed").failures == (failed,) and not blind.part("fixed").structure

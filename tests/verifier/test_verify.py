@@ -23,7 +23,7 @@ from stas_neuro.errors import CheckFailed, InputError
 from stas_neuro.ir import LIF, Phase
 from stas_neuro.models.config import ACCUMULATIONS
 from stas_neuro.trace import Trace
-from stas_neuro.verifier import TOLERANCE, Agreement, Divergence, Verification, everywhere, runs, verify
+from stas_neuro.verifier import TOLERANCE, Agreement, Divergence, Verification, driver, runs, verify
 
 PROMISED = ["reference, not folded", "torch, masking", "torch, skipping", "Lava, in-process"]
 
@@ -150,7 +150,7 @@ def changed_lava(monkeypatch: pytest.MonkeyPatch) -> Callable[[Change, int], Non
             return dataclasses.replace(trace, **change(trace)) if calls[dtype] == batch else trace
 
         monkeypatch.setattr(runs, "run_lava", changed)
-        monkeypatch.setattr(everywhere, "CHUNK", 2)
+        monkeypatch.setattr(driver, "CHUNK", 2)
 
     return use
 
@@ -330,7 +330,7 @@ def test_a_changed_class_is_counted_but_float32_promises_nothing(
 def test_progress_counts_images(
     checkpoint: Path, images: LabelledImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(everywhere, "CHUNK", 2)
+    monkeypatch.setattr(driver, "CHUNK", 2)
     told: list[tuple[int, int]] = []
     verify(checkpoint, images, limit=3, progress=lambda done, total: told.append((done, total)))
     assert told == [(2, 3), (3, 3)]

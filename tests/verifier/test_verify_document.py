@@ -22,7 +22,7 @@ from stas_neuro.data import LabelledImages, load_data
 from stas_neuro.errors import CheckFailed, InputError
 from stas_neuro.exporters.lava.network import Network
 from stas_neuro.ir import Graph
-from stas_neuro.verifier import check_certificate, everywhere, verify
+from stas_neuro.verifier import check_certificate, driver, verify
 
 DOCS = (ROOT / "docs" / "verify.md").read_text()
 
@@ -132,7 +132,7 @@ def test_the_command_shows_integers_beside_floats(home: Path) -> None:
 
 
 def test_the_command_fails_where_integers_differ(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    own = everywhere.build_network
+    own = driver.build_network
 
     def faulty(graph: Graph) -> Network:
         network = own(graph)
@@ -142,7 +142,7 @@ def test_the_command_fails_where_integers_differ(home: Path, monkeypatch: pytest
         changed = replace(layer, params={**layer.params, "vth": layer.params["vth"] // 2})
         return replace(network, layers=tuple(changed if each is layer else each for each in network.layers))
 
-    monkeypatch.setattr(everywhere, "build_network", faulty)
+    monkeypatch.setattr(driver, "build_network", faulty)
     done = stas("verify", home / "b", "--data", home / "data.npz", "--limit", "1", "-o", home / "failed")
     assert done.code == 1 and done.err.count("\n") == 1
     assert "Lava's fixed network is not the graph's: blocks.0.k_lif: vth is " in done.err

@@ -23,7 +23,7 @@ from stas_neuro.ir import LIF, STATE_LIMIT, FixedLIF, FixedReadout, Graph, Node
 from stas_neuro.passes.quantise import Quantise
 from stas_neuro.reference import run_reference
 from stas_neuro.trace import Trace
-from stas_neuro.verifier import Divergence, everywhere, runs, verify
+from stas_neuro.verifier import Divergence, driver, runs, verify
 
 RECIPE = Recipe(norm=False, halting="raster", height=6, seed=1, alpha=1.0, beta=-3.0, epsilon=0.3)
 FLOAT = build(RECIPE)
@@ -42,7 +42,7 @@ def bundle(quantised: Graph | None = FIXED) -> Bundle:
 
 
 def test_both_networks_are_compared_and_with_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(everywhere, "CHUNK", 2)
+    monkeypatch.setattr(driver, "CHUNK", 2)
     images = noise(5, labels=True)
     result = verify(bundle(), images)
     result.require()
