@@ -19,6 +19,7 @@ from numpy.typing import DTypeLike, NDArray
 from stas_neuro.activity import Origin, hash_images
 from stas_neuro.backends import BACKENDS, RUNTIMES, RunOptions
 from stas_neuro.bundle import Bundle, Provenance, hash_network
+from stas_neuro.choices import DTYPES as DTYPES
 from stas_neuro.data import LabelledImages, check_pixels, normalise
 from stas_neuro.energy import GATINGS
 from stas_neuro.errors import InputError
@@ -33,8 +34,7 @@ from stas_neuro.trace import Trace
 if TYPE_CHECKING:
     from stas_neuro.models.stas import StasModel
 
-_PRECISIONS: dict[str, type[np.floating[Any]]] = {"float64": np.float64, "float32": np.float32}
-DTYPES = tuple(_PRECISIONS)
+_PRECISIONS: dict[str, type[np.floating[Any]]] = dict(zip(DTYPES, (np.float64, np.float32), strict=True))
 CHECKPOINT_FILES = ("config.json", "model.safetensors")
 PassRecord = AnyMapping[str, str | int | float | bool]
 """A pass by its name and arguments, as a bundle records it."""

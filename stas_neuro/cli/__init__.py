@@ -1,6 +1,7 @@
 """The command line. Each command is a module of this package, imported only when it is called.
 
-``stas-export --help`` needs click alone: torch, Lava, numpy and pydantic wait until a command uses them.
+A help text needs click alone: command modules import what does the work in the functions that do it, and the
+words of their options from ``stas_neuro.choices``.
 """
 
 from __future__ import annotations

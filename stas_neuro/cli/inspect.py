@@ -5,28 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from stas_neuro.bundle import load_bundle
-from stas_neuro.chips import load_profile
-from stas_neuro.chips.profile import list_profiles
 from stas_neuro.cli.common import PATH, emit, emit_json, emit_table, halting_words, stas_command, summary
 from stas_neuro.errors import CheckFailed, InputError
-from stas_neuro.exporters.lava.portability import (
-    NOTES,
-    SOURCES,
-    Portability,
-    kinds_of,
-    portability,
-    used_sources,
-)
-from stas_neuro.ir import Graph, Node
-from stas_neuro.ir.text import print_graph
-from stas_neuro.mapping import Mapping
-from stas_neuro.placement import Utilisation, utilisation
-from stas_neuro.report.placement import utilisation_report
+
+if TYPE_CHECKING:
+    from stas_neuro.exporters.lava.portability import Portability
+    from stas_neuro.ir import Graph, Node
+    from stas_neuro.mapping import Mapping
+    from stas_neuro.placement import Utilisation
 
 
 @stas_command(
@@ -56,6 +46,13 @@ def command(
     A bound is the largest integer that a value can take; hardware has to hold it. Exit code 1 where its cores
     hold more than those of --profile can.
     """
+    from stas_neuro.bundle import load_bundle
+    from stas_neuro.chips import load_profile
+    from stas_neuro.exporters.lava.portability import SOURCES, portability, used_sources
+    from stas_neuro.ir.text import print_graph
+    from stas_neuro.placement import utilisation
+    from stas_neuro.report.placement import utilisation_report
+
     content = load_bundle(bundle)
     graph, origin = content.graph, content.provenance
     if text and not as_json:
@@ -129,6 +126,8 @@ def command(
 
 def _why_unknown(mapping: Mapping) -> str | None:
     """Say why a bundle cannot be held against the profile it was placed by: it keeps none of a file."""
+    from stas_neuro.chips.profile import list_profiles
+
     if mapping.profile in list_profiles():
         return None
     return (
@@ -168,6 +167,8 @@ def _utilisation(use: Utilisation) -> dict[str, Any]:
 
 def _show(processes: Sequence[Portability]) -> None:
     """Print where Lava processes would run, each kind once."""
+    from stas_neuro.exporters.lava.portability import NOTES, SOURCES, kinds_of, used_sources
+
     rows = [
         (row.kind, number, row.runs_on, row.statement, ", ".join(row.sources))
         for row, number in kinds_of(processes)

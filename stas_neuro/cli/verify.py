@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from stas_neuro.choices import ARITHMETICS
 from stas_neuro.cli.common import (
     PATH,
     data_option,
@@ -17,30 +19,19 @@ from stas_neuro.cli.common import (
     progress,
     stas_command,
 )
-from stas_neuro.data import data_path, load_data
 from stas_neuro.errors import InputError
 from stas_neuro.files import Output, check_outputs, json_object, read_bytes
-from stas_neuro.verifier import (
-    BASELINE,
-    CHOICES,
-    FORMAT,
-    INTEGER_BASELINE,
-    TOLERANCE,
-    Agreement,
-    ArithmeticCheck,
-    LayerAgreement,
-    Saturation,
-    Verification,
-    verify,
-)
+
+if TYPE_CHECKING:
+    from stas_neuro.verifier import Agreement, ArithmeticCheck, LayerAgreement, Saturation, Verification
 
 NETWORKS = {"float": "float network", "fixed": "integer program"}
 PROMISES = {
-    "float": f"""\
-Independent programs, each against {BASELINE}. Promised in float64: every spike, visit and count of events
-equal, logits within {TOLERANCE:g}. In float32 the order of a sum decides close to thresholds: no promise.""",
-    "fixed": f"""\
-Lava in fixed point against {INTEGER_BASELINE}, which share no arithmetic. Promised: every spike, membrane,
+    "float": """\
+Independent programs, each against {baseline}. Promised in float64: every spike, visit and count of events
+equal, logits within {tolerance:g}. In float32 the order of a sum decides close to thresholds: no promise.""",
+    "fixed": """\
+Lava in fixed point against {baseline}, which share no arithmetic. Promised: every spike, membrane,
 halting score, visit, count of events and logit equal, to the last bit.""",
 }
 LISTED = 8
@@ -63,7 +54,7 @@ LISTED = 8
 )
 @click.option(
     "--arithmetic",
-    type=click.Choice(CHOICES),
+    type=click.Choice(("all", *ARITHMETICS)),
     default="all",
     show_default=True,
     help="Compare only the float network, or only the integer program of a bundle compiled with --bits.",
@@ -96,6 +87,9 @@ def command(
     order of a sum can flip a spike, and with it all that follows; so can rounding to integers. There the
     agreement is reported, not promised.
     """
+    from stas_neuro.data import data_path, load_data
+    from stas_neuro.verifier import verify
+
     certificate = None
     if output is not None:
         certificate = Output(
@@ -124,6 +118,8 @@ def command(
 
 
 def _is_certificate(path: Path) -> bool:
+    from stas_neuro.verifier import FORMAT
+
     try:
         return bool(json_object(read_bytes(path), str(path), "").get("format") == FORMAT)
     except InputError:
@@ -146,6 +142,8 @@ def show(result: Verification) -> None:
 
 
 def _show_part(part: ArithmeticCheck, images: int) -> None:
+    from stas_neuro.verifier import BASELINE, INTEGER_BASELINE, TOLERANCE
+
     columns = ("against " + part.baseline, "dtype", "spikes differing")
     states = ("membranes, scores",) if part.arithmetic == "fixed" else ()
     title = (
@@ -154,7 +152,9 @@ def _show_part(part: ArithmeticCheck, images: int) -> None:
     if part.visits_skipped is not None:
         title += f", {part.visits_skipped} visits skipped"
     rows = [_row(agreement) for agreement in part.agreements]
-    click.echo(f"{title}\n{PROMISES[part.arithmetic]}")
+    baseline = BASELINE if part.arithmetic == "float" else INTEGER_BASELINE
+    promise = PROMISES[part.arithmetic].format(baseline=baseline, tolerance=TOLERANCE)
+    click.echo(f"{title}\n{promise}")
     emit_table((*columns, *states, "visits", "events", "logits", "top-1", ""), rows)
     for agreement in part.agreements:
         if agreement.first is None:

@@ -6,16 +6,14 @@ from dataclasses import dataclass
 
 from stas_neuro.backends import BACKENDS
 from stas_neuro.chips import Profile
+from stas_neuro.choices import DEFAULT_PROFILE as DEFAULT_PROFILE
+from stas_neuro.choices import PROFILE_IMAGES as PROFILE_IMAGES
 from stas_neuro.data import LabelledImages
 from stas_neuro.errors import InputError
 from stas_neuro.ir import Encoding
 from stas_neuro.passes import SCHEDULES
 from stas_neuro.placement import OBJECTIVES, STRATEGIES, Objective, Strategy
 
-DEFAULT_PROFILE = "loihi2"
-"""The chip whose integers and cores a program is made for, unless another is named."""
-PROFILE_IMAGES = 2000
-"""Images of a profiling run, unless told: the choice of groups has settled by then."""
 Images = LabelledImages | str
 """Images, or what names them as ``--data`` does: a file, or a known data set."""
 

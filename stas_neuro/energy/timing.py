@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from stas_neuro.activity import PHASES, Activity, Layer
+from stas_neuro.choices import SCHEDULES as SCHEDULES
+from stas_neuro.choices import Schedule as Schedule
 from stas_neuro.errors import InputError
-
-Schedule = Literal["raster", "pipelined", "pipelined-stale"]
-SCHEDULES: dict[Schedule, str] = {
-    "raster": "one spiking stage of one model step after another; neurons keep their state while others work",
-    "pipelined": "model steps follow each other one hardware step apart, all stages at work",
-    "pipelined-stale": "model steps begin before the one before has ended: halting decides by the scores "
-    "that have arrived, as it did in this run",
-}
-"""What each schedule means, as reports tell it."""
-
 
 STEPS_LIMIT = 1 << 14
 """Hardware steps of an inference: 32 model steps of a network of 24 blocks take less than 5000."""

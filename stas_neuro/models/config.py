@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from stas_neuro.errors import InputError
-from stas_neuro.ir.limits import BLOCKS_LIMIT, STEPS_LIMIT
+from stas_neuro.limits import BLOCKS_LIMIT, STEPS_LIMIT
 
 BACKBONES = ("spikformer", "spikingformer")
 ATTENTIONS = ("ssa", "sdsa")

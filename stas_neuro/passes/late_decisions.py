@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from stas_neuro.activity import layers_of
+from stas_neuro.choices import SCHEDULES as SCHEDULES
 from stas_neuro.errors import InputError
 from stas_neuro.ir import Graph, HaltAccumulate
-
-SCHEDULES = ("raster", "pipelined", "pipelined-stale")
-"""When model steps start: after the one before; one hardware step apart; the same with late decisions."""
 
 
 def spiking_stages(graph: Graph) -> int:

@@ -7,12 +7,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from stas_neuro.ir.limits import KERNEL_LIMIT
 from stas_neuro.ir.ops.base import MAP, AttributeRange, BoundContext, TypeContext, within
 from stas_neuro.ir.ops.synapses import INTEGER_RANGES, FixedSynaptic, Synaptic, bound_synapses
 from stas_neuro.ir.ops.windows import output_size
 from stas_neuro.ir.ranges import BIAS_LIMIT, Range
 from stas_neuro.ir.types import Array, Kind, Shape, ValueType
+from stas_neuro.limits import KERNEL_LIMIT
 
 
 @dataclass(frozen=True, kw_only=True)

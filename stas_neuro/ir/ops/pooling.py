@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from stas_neuro.ir.limits import KERNEL_LIMIT
 from stas_neuro.ir.ops.base import MAP, AttributeRange, BoundContext, Node, Traits, TypeContext, within
 from stas_neuro.ir.ops.windows import output_size
 from stas_neuro.ir.ranges import Range
 from stas_neuro.ir.types import Kind, ValueType
+from stas_neuro.limits import KERNEL_LIMIT
 
 
 @dataclass(frozen=True, kw_only=True)

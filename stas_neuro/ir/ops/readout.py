@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from stas_neuro.ir.limits import BLOCKS_LIMIT
 from stas_neuro.ir.ops.base import TOKENS, AttributeRange, BoundContext, Node, Traits, TypeContext, within
 from stas_neuro.ir.ops.halting import FixedHaltAccumulate
 from stas_neuro.ir.ranges import STATE_LIMIT, WORD_LIMIT, Range
 from stas_neuro.ir.types import Kind, Phase, ValueType
+from stas_neuro.limits import BLOCKS_LIMIT
 
 ReadoutMode = Literal["mean-field", "last-state", "rate"]
 
