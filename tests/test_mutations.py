@@ -175,7 +175,7 @@ passes = st.builds(
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-@settings(max_examples=4)
+@settings(max_examples=6)
 @given(recipe=recipes(norm=False), lowering=passes, seed=st.integers(0, 2**16))
 def test_a_fault_in_a_random_model_is_named(
     fault: Fault, recipe: Recipe, lowering: Quantise, seed: int
