@@ -8,7 +8,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from stas_neuro.ir.limits import KERNEL_LIMIT
 from stas_neuro.ir.ops.base import (
     AT_LEAST_0,
     MAP,
@@ -24,6 +23,7 @@ from stas_neuro.ir.ops.windows import check_padding, in_windows, output_size
 from stas_neuro.ir.problems import Problems
 from stas_neuro.ir.ranges import BIAS_LIMIT, Range
 from stas_neuro.ir.types import Array, Kind, Shape, ValueType
+from stas_neuro.limits import KERNEL_LIMIT
 
 __all__ = ["Conv2d", "FixedConv2d"]
 

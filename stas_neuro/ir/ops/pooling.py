@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from stas_neuro.ir.limits import KERNEL_LIMIT
 from stas_neuro.ir.ops.base import (
     AT_LEAST_0,
     MAP,
@@ -23,6 +22,7 @@ from stas_neuro.ir.ops.windows import check_padding, in_windows, output_size
 from stas_neuro.ir.problems import Problems
 from stas_neuro.ir.ranges import Range
 from stas_neuro.ir.types import Kind, Shape, ValueType
+from stas_neuro.limits import KERNEL_LIMIT
 
 __all__ = ["SpikeMaxPool"]
 
