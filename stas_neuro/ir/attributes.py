@@ -9,11 +9,11 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from stas_neuro.ir.edges import Edge
-from stas_neuro.ir.limits import FLOAT_LIMIT, STD_LEAST, STEPS_LIMIT
 from stas_neuro.ir.ops import NODE_TYPES
 from stas_neuro.ir.ops.base import AttributeRange, Node
 from stas_neuro.ir.problems import Problems
 from stas_neuro.ir.types import Stage
+from stas_neuro.limits import FLOAT_LIMIT, STD_LEAST, STEPS_LIMIT
 
 if TYPE_CHECKING:
     from stas_neuro.ir.graph import Graph

@@ -358,7 +358,7 @@ def test_weights_of_a_token_sum_to_one():
 # Options give the same result -----------------------------------------------------------------------------
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(recipes(), st.integers(0, 99))
 def test_skipping_and_chunks_change_nothing(recipe: Recipe, seed: int):
     graph = build(recipe)

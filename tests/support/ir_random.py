@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -169,6 +170,7 @@ def images_for(graph: Graph, count: int, seed: int = 0) -> Array:
     return np.random.default_rng(seed).normal(0.5, 1.0, (count, *frames, *graph.input.shape))
 
 
+@lru_cache(maxsize=256)  # graphs are frozen
 def build(recipe: Recipe) -> Graph:
     """Make the graph of a recipe, weights drawn from its seed."""
     draft = _Draft(recipe)

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stas_neuro.ir.limits import VALUES_LIMIT
 from stas_neuro.ir.problems import Problems
 from stas_neuro.ir.ranges import Range
 from stas_neuro.ir.types import VALUES, Array, Kind, Phase, Shape, ValueType
+from stas_neuro.limits import VALUES_LIMIT
 
 if TYPE_CHECKING:
     from stas_neuro.ir.graph import Graph

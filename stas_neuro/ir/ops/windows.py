@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
-from stas_neuro.ir.limits import KERNEL_LIMIT
 from stas_neuro.ir.ops.base import AT_LEAST_0, AttributeRange, Node, TypeContext, Untypable, Wanted, within
 from stas_neuro.ir.problems import Problems
 from stas_neuro.ir.types import Shape
+from stas_neuro.limits import KERNEL_LIMIT
 
 Pair = tuple[int, int]
 """Of rows and of columns."""
