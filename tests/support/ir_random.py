@@ -46,6 +46,7 @@ from stas_neuro.ir import (
 
 HALTING = ("off", *POLICIES)
 READOUTS = ("mean-field", "last-state", "rate")
+SHRINKS = ("no", "stride", "pool")
 HEADS = ("tokens", "mean", "mean-first")
 STEMS = (
     "one-step",
@@ -97,8 +98,8 @@ class Recipe:
     oblong: bool = False
     """Windows that are two columns wider than high, and move by one column."""
     pool: bool = True
-    shrink: bool = False
-    """Tokens become a map and then fewer tokens: before the last of several blocks, or before all."""
+    shrink: str = "no"
+    """How tokens become a map and then fewer tokens: before the last of several blocks, or before all."""
     head: str = "tokens"
     """What the readout reads where none halts: tokens, or spikes of a layer after or before their mean."""
     heads: int = 2
@@ -131,6 +132,7 @@ def recipes(draw: st.DrawFn, **fixed: Any) -> Recipe:
         "halting": st.sampled_from(HALTING),
         "readout": st.sampled_from(READOUTS),
         "stem": st.sampled_from(STEMS),
+        "shrink": st.sampled_from(SHRINKS),
         "head": st.sampled_from(HEADS),
         "form": st.sampled_from(("Q(K^TV)", "(QK^T)V")),
         "fire": st.sampled_from((">", ">=")),
@@ -151,8 +153,8 @@ def recipes(draw: st.DrawFn, **fixed: Any) -> Recipe:
         "tau": st.sampled_from((1.0, 2.0, 3.0, math.inf)),
         "dtype": st.sampled_from(("float32", "float64")),
     }
-    names = ("events", "membrane", "sdsa", "qk", "iand", "norm", "bias", "pool", "shrink", "oblong")
-    for name in (*names, "decay_input"):
+    names = ("events", "membrane", "sdsa", "qk", "iand", "norm", "bias", "pool", "oblong", "decay_input")
+    for name in names:
         choices[name] = st.booleans()
     return Recipe(
         **{name: fixed[name] if name in fixed else draw(choice) for name, choice in choices.items()}
@@ -177,11 +179,11 @@ def build(recipe: Recipe) -> Graph:
     z, phase = _stem(draft)
     # Blocks that halt have the same number of tokens.
     shrinks = recipe.blocks - 1 if recipe.halting == "off" else 0
-    if recipe.shrink and not shrinks:
+    if recipe.shrink != "no" and not shrinks:
         z = _shrink(draft, z, phase, "stem")
     states = []
     for block in range(recipe.blocks):
-        if recipe.shrink and shrinks and block == shrinks:
+        if recipe.shrink != "no" and shrinks and block == shrinks:
             z = _shrink(draft, z, Phase.STEP, f"block{block}")
         z = _block(draft, block, z)
         states.append(z)
@@ -320,16 +322,20 @@ def _shrink(draft: _Draft, x: Value, phase: Phase, scope: str) -> Value:
     y = draft.lif("shrink.fc_lif", y, **where)
     y = draft.add(Slice(name="shrink.spikes", **where, start=0, stop=dim), x=y)
     y = draft.add(Map(name="shrink.map", **where, height=height, width=width), x=y)
-    y = _conv(draft, "shrink.conv", y, dim, dim + 1, where, 1, kernel=3)
+    pools = recipe.shrink == "pool"
+    y = _conv(draft, "shrink.conv", y, dim, dim + 1, where, 1 if pools else 2, kernel=3)
     y = draft.add(Slice(name="shrink.channels", **where, start=1, stop=dim + 1), x=y)
-    window = draft.windows(3, 2, 1)
-    y = draft.add(MaxPool(name="shrink.pool", **where, **window), x=y)
+    window = draft.windows(3, 2, 1) if pools else {}
+    if pools:
+        y = draft.add(MaxPool(name="shrink.pool", **where, **window), x=y)
     if not recipe.membrane:
+        y = draft.lif("shrink.out_lif", y, **where)
+    if pools and not recipe.membrane:
         # Of the sums of spikes the largest too: a residual that the spikes of fewer tokens are added to.
         side = draft.add(Map(name="shrink.side_map", **where, height=height, width=width), x=x)
         pool = SpikeMaxPool if recipe.ands else MaxPool
         side = draft.add(pool(name="shrink.side_pool", **where, **window), x=side)
-        y = _residual(draft, "shrink.add", side, draft.lif("shrink.out_lif", y, **where), phase, scope)
+        y = _residual(draft, "shrink.add", side, y, phase, scope)
     return draft.add(Tokens(name="shrink.tokens", **where), x=y)
 
 
