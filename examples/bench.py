@@ -10,7 +10,7 @@ the largest process. These are wall-clock times of a simulation on a CPU, unrela
 
 Every figure is also given as a ratio to the same figure of a named baseline in the same run, so that commits
 and machines can be compared: for backends the baseline is torch with masked tokens, for the start of
-``stas-export --help`` it is Python with click.
+``stas-export --help``, and of the help of each command, it is Python with click.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from numpy.typing import NDArray
 
 import stas_neuro
 from stas_neuro.assets import HALTING_MODEL, IMAGES, asset
+from stas_neuro.cli import COMMANDS
 
 CHUNK = 32  # batch size, if a backend is batched
 BACKENDS = {
@@ -174,6 +175,11 @@ def startup(what: str, command: Sequence[str], repeats: int) -> Figure:
     return Figure.of(what, "cpu_s", seconds[1:])  # the first one fills the file cache
 
 
+def helps() -> list[str]:
+    """Command lines of the help of the program and of each command."""
+    return [STARTUP, *(f"stas-export {name} --help" for name in COMMANDS)]
+
+
 def bench(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure everything; returns plain data for JSON."""
     # numpy and torch read these when child processes import them.
@@ -198,7 +204,9 @@ def bench(arguments: argparse.Namespace) -> dict[str, Any]:
             )
             with _child() as child:
                 figures += child.submit(measure, task).result()
-    figures.append(startup(STARTUP, ["-m", "stas_neuro.cli", "--help"], arguments.repeats))
+    for what in helps():
+        command = ["-m", "stas_neuro.cli", *what.split()[1:]]
+        figures.append(startup(what, command, arguments.repeats))
     figures.append(startup(BARE, ["-c", "import click"], arguments.repeats))
     rivals = {each.quantity: each for each in figures if each.what in (BASELINE, BARE)}
     return {
@@ -274,12 +282,14 @@ def show(result: dict[str, Any]) -> None:
     console = Console(highlight=False)
     console.print(table)
     start = figures[STARTUP, "cpu_s"]
+    slowest = max((figures[what, "cpu_s"] for what in helps()), key=lambda figure: figure["value"])
     for line in (
         f"Medians of {settings['repeats']} calls; x torch: ratio to {BASELINE}.",
         "One image: a call with one image. Peak memory: of the largest single process, including imports.",
         f"{result['machine']}, {settings['threads']} thread(s), Python {result['versions']['python']}, "
         f"load average {result['load_average']:.1f}: wall-clock time of this CPU, not of any chip.",
-        f"{STARTUP}: {start['value']:.2f} CPU seconds, {start['ratio']:.1f} x {BARE}.",
+        f"{STARTUP}: {start['value']:.2f} CPU seconds, {start['ratio']:.1f} x {BARE}; the slowest help: "
+        f"{slowest['what']}, {slowest['value']:.2f}.",
     ):
         console.print(line)
 

@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 from stas_neuro.activity import Origin, hash_images
 from stas_neuro.backends import BACKENDS, RUNTIMES, RunOptions
 from stas_neuro.bundle import Bundle, hash_network
+from stas_neuro.choices import DTYPES as DTYPES
 from stas_neuro.data import LabelledImages, check_pixels, normalise
 from stas_neuro.energy import GATINGS
 from stas_neuro.errors import InputError
@@ -21,8 +22,7 @@ from stas_neuro.mapping import Mapping, check_mapping
 from stas_neuro.passes import ComputeHalted
 from stas_neuro.trace import Trace
 
-_PRECISIONS: dict[str, type[np.floating[Any]]] = {"float64": np.float64, "float32": np.float32}
-DTYPES = tuple(_PRECISIONS)
+_PRECISIONS: dict[str, type[np.floating[Any]]] = dict(zip(DTYPES, (np.float64, np.float32), strict=True))
 Progress = Callable[[int, int], None]
 """Called with the number of finished images and the total number of images."""
 TrainReport = Callable[[dict[str, Any]], None]

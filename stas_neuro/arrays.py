@@ -1,7 +1,8 @@
-"""Arrays of .npz files, checked before memory is given to them. Needs numpy and the standard library alone.
+"""Safe reading of arrays from .npz files. Needs only numpy and the standard library.
 
-numpy's own reader believes what a file says: how large an array is, how it is compressed, what Python its
-header is. Here a header has one form, a size is that of the data, and how far data may unpack is limited.
+numpy's own reader trusts a file: the size of an array, its compression, and the Python expression in its
+header. This reader accepts a single form of header, requires that sizes match the data, and limits the
+unpacked size, before it allocates memory.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from stas_neuro.documents import BadDocument, open_file, reason, shown
 Array = npt.NDArray[Any]
 
 UNPACKED, RATIO, DEFLATED = 1 << 28, 100, 1032
-"""Bytes that a compressed file may unpack to, or so many times its own size; and how many times zlib can."""
+"""Limit of the unpacked size: bytes, or a multiple of the file size if larger; largest ratio of zlib."""
 HEADER_LIMIT, MOST_AXES = 4096, 32
 _MAGIC = b"\x93NUMPY"
 _VALUE = r"""(?:'[^']*'|"[^"]*"|True|False|\([0-9L, ]*\))"""
@@ -37,27 +38,28 @@ _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 ZIP_DAMAGE = (
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, OverflowError, ValueError, OSError,
 )  # fmt: skip
-"""What zipfile raises where an archive is damaged."""
+"""Exceptions that zipfile raises for a damaged archive."""
 
 
 class Readable(Protocol):
     """A stream of bytes."""
 
     def read(self, size: int, /) -> bytes:
-        """Give at most `size` of the next bytes, none at the end."""
+        """Return at most `size` of the next bytes; none at the end."""
 
 
 def read_npz(path: Path, names: Collection[str] | None = None) -> dict[str, Array]:
-    """Read arrays of an .npz file: those of `names` that are there, or all, and nothing else may be in it.
+    """Read arrays of an .npz file: those of `names` that it has, or else all.
 
-    They hold bools, numbers or texts, in the byte order of this machine. Nothing is unpickled.
+    Arrays are of bools, numbers or strings, and are returned in native byte order. Nothing is unpickled.
 
     Raises
     ------
     BadDocument
-        Where the file or an array is damaged or of another kind, or is larger than what it holds.
+        When the file or an array is damaged or of another kind, a size does not match the data, or, without
+        `names`, the file has members other than arrays.
     OSError
-        Where the file cannot be opened.
+        When the file cannot be opened.
     """
     with open_file(path) as stream:
         size = stream.seek(0, 2)
@@ -74,14 +76,14 @@ def read_npz(path: Path, names: Collection[str] | None = None) -> dict[str, Arra
 
 
 def check_unpacked(unpacked: int, size: int) -> None:
-    """Raise BadDocument where a file of `size` bytes says that it unpacks to more than it can, or may."""
+    """Raise BadDocument where a file of `size` bytes cannot, or must not, unpack to `unpacked` bytes."""
     most = min(DEFLATED * size, max(UNPACKED, RATIO * size))
     if unpacked > most:
-        raise BadDocument(f"is to unpack to {unpacked} bytes, a file of {size} to at most {most}")
+        raise BadDocument(f"unpacks to {unpacked} bytes, the limit for a file of {size} bytes is {most}")
 
 
 def read_values(stream: Readable, count: int) -> npt.NDArray[np.uint8]:
-    """Read so many bytes; raises BadDocument where there are fewer."""
+    """Read `count` bytes; raises BadDocument where there are fewer."""
     values = np.empty(count, np.uint8)
     filled = 0
     while filled < count:
@@ -101,11 +103,11 @@ def _members(archive: zipfile.ZipFile, names: Collection[str] | None) -> dict[st
         if names is not None and (name == info.filename or name not in names):
             continue
         if name == info.filename:
-            raise BadDocument(f"holds {shown(name)!r}, which is no array (.npy)")
+            raise BadDocument(f"has {shown(name)!r}, which is not an array (.npy)")
         if found[info.filename] > 1:
-            raise BadDocument(f"holds {shown(name)!r} {found[info.filename]} times")
+            raise BadDocument(f"has {shown(name)!r} {found[info.filename]} times")
         if info.compress_type not in _COMPRESSIONS or info.flag_bits & 1:
-            raise BadDocument(f"{shown(name)!r} is encrypted, or compressed as numpy does not")
+            raise BadDocument(f"{shown(name)!r} is encrypted, or compressed unlike numpy's files")
         members[name] = info
     return members
 
@@ -119,7 +121,7 @@ def _array(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> Array:
 
 
 def _read(stream: Readable, size: int) -> Array:
-    """Read an array from `size` bytes."""
+    """Read an array from a stream of `size` bytes."""
     header, start = _header(stream)
     dtype, fortran_order, shape = _described(header)
     wanted = math.prod(shape) * dtype.itemsize
@@ -127,23 +129,23 @@ def _read(stream: Readable, size: int) -> Array:
         raise BadDocument(f"has shape {shown(str(shape))} of {dtype}, and {size - start} bytes of data")
     content = read_values(stream, wanted)
     array: Array = content.view(dtype) if wanted else np.empty(0, dtype)
-    # Neither numpy nor Python expects other values of these.
+    # Larger values are invalid for these dtypes, and not handled by numpy or Python.
     codes, last = {"U": (np.uint32, sys.maxunicode), "b": (np.uint8, 1)}.get(dtype.kind, (np.uint8, 255))
     if wanted and content.view(np.dtype(codes).newbyteorder(dtype.byteorder)).max() > last:
-        raise BadDocument(f"holds values that are none of {dtype}")
+        raise BadDocument(f"has values that are invalid for {dtype}")
     array = array.reshape(shape[::-1]).T if fortran_order else array.reshape(shape)
     return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
 
 
 def _header(stream: Readable) -> tuple[str, int]:
-    """Give the text that describes an array, and where its data begin."""
+    """Return the header text of an array, and the offset of its data."""
     start = stream.read(len(_MAGIC) + 2)
     if start[: len(_MAGIC)] != _MAGIC or start[len(_MAGIC) :] not in (b"\1\0", b"\2\0", b"\3\0"):
-        raise BadDocument("is no array of numpy")
+        raise BadDocument("is not a numpy array")
     width = 2 if start[len(_MAGIC)] == 1 else 4
     length = int.from_bytes(stream.read(width), "little")
     if length > HEADER_LIMIT:
-        raise BadDocument(f"has a header of {length} bytes, at most {HEADER_LIMIT} are read")
+        raise BadDocument(f"has a header of {length} bytes, the limit is {HEADER_LIMIT}")
     text = stream.read(length)
     if len(text) < length:
         raise BadDocument("ends within its header")
@@ -151,21 +153,21 @@ def _header(stream: Readable) -> tuple[str, int]:
 
 
 def _described(header: str) -> tuple[np.dtype[Any], bool, tuple[int, ...]]:
-    """Give the dtype of an array, whether it is in Fortran order, and its shape."""
+    """Return the dtype of an array, whether it is in Fortran order, and its shape."""
     fields = re.findall(_FIELD, header, re.ASCII) if _HEADER.fullmatch(header) else []
     if sorted(key for key, _ in fields) != ["descr", "fortran_order", "shape"]:
-        raise BadDocument("has a header that is none of a plain array")
+        raise BadDocument("has a header that is not that of a plain array")
     by_key = dict(fields)
     descr = _DESCR.fullmatch(by_key["descr"])
     if descr is None:
-        raise BadDocument(f"holds {shown(by_key['descr'])!r}, and no bools, numbers or texts")
+        raise BadDocument(f"has dtype {shown(by_key['descr'])!r}, which is not bool, a number or text")
     try:
         dtype = np.dtype(descr[1] + descr[2])
     except (TypeError, ValueError) as error:
-        raise BadDocument(f"holds {by_key['descr']}, which numpy does not know") from error
+        raise BadDocument(f"has dtype {by_key['descr']}, which numpy does not support") from error
     axes = [_AXIS.fullmatch(axis.strip()) for axis in by_key["shape"][1:-1].split(",") if axis.strip()]
     if by_key["shape"][0] != "(" or None in axes or len(axes) > MOST_AXES:
-        raise BadDocument(f"has shape {shown(by_key['shape'])!r}, which is none")
+        raise BadDocument(f"has shape {shown(by_key['shape'])!r}, which is not valid")
     if by_key["fortran_order"] not in ("True", "False"):
         raise BadDocument(f"has fortran_order {shown(by_key['fortran_order'])!r}")
     return dtype, by_key["fortran_order"] == "True", tuple(int(axis[1]) for axis in axes if axis)

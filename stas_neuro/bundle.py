@@ -25,6 +25,7 @@ from safetensors.numpy import save as format_safetensors
 from stas_neuro import __version__
 from stas_neuro.analysis import beside_cores
 from stas_neuro.arrays import ZIP_DAMAGE, check_unpacked
+from stas_neuro.choices import ARITHMETICS as ARITHMETICS
 from stas_neuro.documents import BadDocument, open_file, shown
 from stas_neuro.errors import InputError
 from stas_neuro.files import SIZE_LIMIT, Output, check_outputs, json_object, parse_json, read_bytes
@@ -39,8 +40,6 @@ MANIFEST, GRAPH, TENSORS = "manifest.json", "graph.json", "tensors.safetensors"
 QUANTISED, INTEGERS = "quantised.json", "quantised.safetensors"
 MAPPING = "mapping.json"
 _FILES = (MANIFEST, GRAPH, TENSORS, QUANTISED, INTEGERS, MAPPING)
-
-ARITHMETICS = ("float", "fixed")
 
 _RESTORE = "copy the bundle again, or compile it again"
 

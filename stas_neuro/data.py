@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from stas_neuro.arrays import Readable, check_unpacked, read_npz, read_values
 from stas_neuro.documents import BadDocument, open_file, reason
 from stas_neuro.errors import InputError
-from stas_neuro.ir.limits import FLOAT_LIMIT
+from stas_neuro.limits import FLOAT_LIMIT
 
 FASHION_MNIST_DIRECTORIES = ("/usr/share/datasets/fashion-mnist", "~/.cache/fashion-mnist")
 FASHION_MNIST_CLASSES = (

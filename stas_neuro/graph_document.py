@@ -24,7 +24,7 @@ def graph_document(graph: Graph) -> Document:
         "time_steps": graph.time_steps,
         "classes": graph.classes,
         "preprocessing": dataclasses.asdict(graph.preprocessing),
-        "nodes": [{"type": type(node).__name__} | dataclasses.asdict(node) for node in graph.nodes],
+        "nodes": [{"type": type(node).__name__} | node.written() for node in graph.nodes],
         "edges": [dataclasses.asdict(edge) for edge in graph.edges],
     }
 

@@ -19,11 +19,13 @@ LIBRARY = "stas_neuro"
 MODULES = (
     "analysis/*.py",
     "arrays.py",
+    "choices.py",
     "data.py",
     "documents.py",
     "errors.py",
     "graph_document.py",
     "labels.py",
+    "limits.py",
     "pickling.py",
     "exporters/__init__.py",
     "exporters/lava/__init__.py",

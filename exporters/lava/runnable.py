@@ -45,7 +45,7 @@ def _held(graph: Graph) -> Iterator[tuple[str, Shape]]:
     """Give what processes hold beside their inputs, outputs and tensors, which the IR limits."""
     for conv in graph.of_type(Conv2d):
         sides = graph.types[conv.name, "y"].shape[1:]
-        yield conv.name, (conv.in_channels, conv.kernel, conv.kernel, *sides)
+        yield conv.name, (conv.in_channels, *conv.sides.kernel, *sides)
     for product in graph.of_type(SpikeMatMul):
         if product.form == "(QK^T)V":
             tokens = graph.types[product.name, "y"].shape[0]

@@ -185,10 +185,10 @@ def _conv2d(at: At, nir: Any, dt: float) -> dict[str, Any]:
         node.name: nir.Conv2d(
             input_shape=at.shape("x")[1:],
             weight=at.tensor("weight"),
-            stride=node.stride,
-            padding=node.padding,
+            stride=node.sides.stride,
+            padding=node.sides.padding,
             dilation=1,
-            groups=1,
+            groups=node.groups,
             # A bias is not optional in NIR.
             bias=at.tensor("bias") if node.bias else np.zeros(node.out_channels),
         )

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from stas_neuro.choices import RUNTIMES as RUNTIMES
 from stas_neuro.errors import InputError
 from stas_neuro.ir import Graph, Stage
 from stas_neuro.mapping import Mapping
@@ -17,7 +18,6 @@ from stas_neuro.trace import Trace
 
 Progress = Callable[[int, int], None]
 """Called with the number of finished images and of all images."""
-RUNTIMES = ("in-process", "multiprocess")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 
 from stas_neuro.checker.findings import Deployment
@@ -93,7 +94,7 @@ def processor(deployment: Deployment) -> Iterator[Finding]:
     for node in deployment.graph.nodes:
         if isinstance(node, FixedConv2d) and node.off_core:
             outputs = deployment.graph.types[node.name, "y"].shape
-            operations = outputs[0] * outputs[1] * outputs[2] * node.in_channels * node.kernel**2
+            operations = math.prod(outputs) * node.fan_in
             avoid = ON_THE_CORES
         elif isinstance(node, FixedReadout) and node.divides:
             last = deployment.graph.source_type(deployment.graph.inputs(node)[f"z{node.blocks - 1}"])

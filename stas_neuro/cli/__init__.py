@@ -1,6 +1,7 @@
 """The command line. Each command is a module of this package, imported only when it is called.
 
-``stas-export --help`` imports only click; commands import torch, Lava, numpy and pydantic when they run.
+Help texts load no other library than click: command modules import the packages that do the work inside their
+functions, and the values of options from ``stas_neuro.choices``.
 """
 
 from __future__ import annotations

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from stas_neuro.chips.entries import UNITS
-from stas_neuro.chips.profile import profile_path
 from stas_neuro.cli.common import PATH, emit_json, emit_table, force_option, stas_command
-from stas_neuro.energy.calibrated import Calibration, Error, Fit, fitted_output
-from stas_neuro.energy.calibration import calibrate
-from stas_neuro.energy.result import Interval
 from stas_neuro.errors import InputError
 from stas_neuro.files import check_outputs
+
+if TYPE_CHECKING:
+    from stas_neuro.energy.calibrated import Calibration, Error, Fit
+    from stas_neuro.energy.result import Interval
 
 _UNITS = {"energy": "pJ", "time": "ns", "power": "mW"}
 
@@ -53,6 +53,10 @@ def command(
     runs, and which entries the runs cannot distinguish. The output extends the profile, and can be used
     wherever a profile can.
     """
+    from stas_neuro.chips.profile import profile_path
+    from stas_neuro.energy.calibrated import fitted_output
+    from stas_neuro.energy.calibration import calibrate
+
     if output.suffix != ".toml":
         raise InputError(f"{output} does not end in .toml", "give the output a name that ends in .toml")
     check_outputs([fitted_output(output, force=force)], reads=[measurements, profile_path(profile)])
@@ -108,6 +112,8 @@ def _show(fit: Fit, result: Calibration) -> None:
 
 
 def _cells(entry: str, interval: Interval) -> tuple[str, str]:
+    from stas_neuro.chips.entries import UNITS
+
     section = entry.split(".")[0]
     size = UNITS[section][_UNITS[section]]
     return f"{interval.value / size:.4g}", f"{interval.low / size:.4g} to {interval.high / size:.4g}"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from stas_neuro.checker import RESOURCES, Finding, Preflight, Verdict, check
 from stas_neuro.cli.common import PATH, emit_json, emit_table, stas_command, weight_bits_option
+
+if TYPE_CHECKING:
+    from stas_neuro.checker import Finding, Preflight, Verdict
 
 
 @stas_command(
@@ -33,6 +36,8 @@ def command(network: Path, profile: str, bits: int | None, as_json: bool) -> Non
     Lists missing features, exceeded limits, and operations whose results may differ on the chip, each with
     its layer and a remedy. Exit code 1 if a requested chip cannot run the network.
     """
+    from stas_neuro.checker import check
+
     result = check(network, None if profile == "all" else [profile], bits=bits)
     if as_json:
         emit_json(result.to_json())
@@ -43,6 +48,8 @@ def command(network: Path, profile: str, bits: int | None, as_json: bool) -> Non
 
 def show(result: Preflight) -> None:
     """Print the verdict and the findings of each chip."""
+    from stas_neuro.checker import RESOURCES
+
     for verdict in result.verdicts:
         click.echo(_line(verdict))
         if verdict.findings:

@@ -5,42 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from stas_neuro.activity import Activity
-from stas_neuro.chips import CannotRun, MissingEntry, Profile, list_profiles, load_profile
-from stas_neuro.chips.profile import profile_path
+from stas_neuro.choices import SCHEDULES
 from stas_neuro.cli.common import PATH, emit, emit_json, emit_table, force_option, stas_command
 from stas_neuro.cli.pricing import pricing_options
-from stas_neuro.cli.runs import read_run
-from stas_neuro.energy import (
-    SCHEDULES,
-    Estimate,
-    Gating,
-    Interval,
-    Schedule,
-    check_alike,
-    check_same_network,
-    compare,
-    compare_schedules,
-    disclaimer_of,
-    estimate,
-)
 from stas_neuro.errors import InputError
 from stas_neuro.files import check_outputs
-from stas_neuro.report import (
-    comparison_csv,
-    comparison_report,
-    csv_output,
-    picture_output,
-    schedules_report,
-    si,
-    what_if_lines,
-    write_savings_chart,
-)
-from stas_neuro.report.tables import disclaimer, interval_cells, lines
+
+if TYPE_CHECKING:
+    from stas_neuro.activity import Activity
+    from stas_neuro.chips import Profile
+    from stas_neuro.energy import Estimate, Gating, Interval, Schedule
 
 
 @stas_command(
@@ -100,6 +78,21 @@ def command(
     stage 1, or of the same weights compiled with --accumulate off. The report attributes the saving to its
     causes, and gives the share of the saving in the operation count that remains. All figures are estimated.
     """
+    from stas_neuro.chips import list_profiles, load_profile
+    from stas_neuro.chips.profile import profile_path
+    from stas_neuro.cli.runs import read_run
+    from stas_neuro.energy import check_alike, check_same_network, compare, compare_schedules
+    from stas_neuro.report import (
+        comparison_csv,
+        comparison_report,
+        csv_output,
+        picture_output,
+        schedules_report,
+        what_if_lines,
+        write_savings_chart,
+    )
+    from stas_neuro.report.tables import lines
+
     named = list_profiles() if profiles == "all" else [name.strip() for name in profiles.split(",")]
     table = None if csv_file is None else csv_output(csv_file, force=force)
     drawing = None if picture is None else picture_output(picture, force=force)
@@ -159,6 +152,8 @@ def command(
 
 def _labelled(given: Sequence[str], taken: Mapping[str, Activity]) -> dict[str, Activity]:
     """Read runs by label, by default the name of their file or directory; `taken` labels are refused."""
+    from stas_neuro.cli.runs import read_run
+
     runs: dict[str, Activity] = {}
     for text in given:
         label, _, path = text.rpartition("=")
@@ -177,6 +172,9 @@ def price_each(
     weight_bits: int,
 ) -> tuple[list[Estimate], dict[str, str]]:
     """Price on every chip, the cheapest first, those without a total last; and why others have no price."""
+    from stas_neuro.chips import CannotRun, MissingEntry
+    from stas_neuro.energy import estimate
+
     priced, lacking = [], {}
     for profile in profiles:
         try:
@@ -199,6 +197,10 @@ def _hint(priced: Sequence[Estimate], profiles: Sequence[Profile]) -> None:
 
 def show_side_by_side(priced: Sequence[Estimate], lacking: dict[str, str]) -> None:
     """Print one row for each chip."""
+    from stas_neuro.energy import disclaimer_of
+    from stas_neuro.report import si
+    from stas_neuro.report.tables import disclaimer, interval_cells
+
     columns = ("profile", "energy", "low", "high", "dynamic", "for\nhalting", "static", "latency", "cores")
     rows = [
         (
@@ -224,4 +226,6 @@ def show_side_by_side(priced: Sequence[Estimate], lacking: dict[str, str]) -> No
 
 
 def _value(interval: Interval | None, unit: str) -> str:
+    from stas_neuro.report import si
+
     return "-" if interval is None else si(interval.value, unit)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from stas_neuro.analysis import beside_cores
-from stas_neuro.bundle import Bundle, bundle_output, load_bundle, save_bundle
-from stas_neuro.checker import Verdict, check
-from stas_neuro.chips import MissingEntry, load_profile
-from stas_neuro.chips.profile import profile_path
+from stas_neuro.choices import (
+    ACCUMULATIONS,
+    DEFAULT_PROFILE,
+    OBJECTIVES,
+    PROFILE_IMAGES,
+    SCHEDULES,
+    STRATEGIES,
+    Objective,
+    Strategy,
+)
 from stas_neuro.cli.common import (
     PATH,
     emit,
@@ -23,18 +29,15 @@ from stas_neuro.cli.common import (
     summary,
     weight_bits_option,
 )
-from stas_neuro.cli.imports import Given, imported_files, open_named
 from stas_neuro.cli.weights_options import weights_options
-from stas_neuro.compiler import DEFAULT_PROFILE, PROFILE_IMAGES, Compilation, CompileOptions, Compiler
-from stas_neuro.data import data_path
 from stas_neuro.files import check_outputs
-from stas_neuro.importers.weights import WeightsOptions
-from stas_neuro.ir import Encoding
-from stas_neuro.models.config import ACCUMULATIONS, READOUTS
-from stas_neuro.passes import SCHEDULES
-from stas_neuro.placement import OBJECTIVES, STRATEGIES, Objective, Strategy, utilisation
-from stas_neuro.report import cannot_take
-from stas_neuro.report.placement import utilisation_report
+from stas_neuro.models.config import READOUTS
+
+if TYPE_CHECKING:
+    from stas_neuro.bundle import Bundle
+    from stas_neuro.checker import Verdict
+    from stas_neuro.importers.weights import WeightsOptions
+    from stas_neuro.ir import Encoding
 
 LOST = {
     "zero weights": "all weights of {used} of {limit} output channels are 0",
@@ -200,6 +203,16 @@ def command(
     requires numpy, and Lava for the Lava backends, but not torch. With --bits it also contains the integer
     program that a chip would run.
     """
+    from stas_neuro.analysis import beside_cores
+    from stas_neuro.bundle import bundle_output, load_bundle, save_bundle
+    from stas_neuro.chips import load_profile
+    from stas_neuro.chips.profile import profile_path
+    from stas_neuro.cli.imports import Given, imported_files, open_named
+    from stas_neuro.compiler import Compilation, CompileOptions, Compiler
+    from stas_neuro.data import data_path
+    from stas_neuro.placement import utilisation
+    from stas_neuro.report.placement import utilisation_report
+
     given = Given(weights=weights, example=example, released=released, dt=dt, time_steps=time_steps)
     files = imported_files(model, given)
     reads = [*files, data_path(calibrate), data_path(profile_run), profile_path(profile)]
@@ -277,6 +290,9 @@ def command(
 
 def _judge(bundle: Bundle, chip: str) -> tuple[Verdict | None, str | None]:
     """Check whether the chip that a bundle was compiled for can run it; or return why that is unknown."""
+    from stas_neuro.checker import check
+    from stas_neuro.chips import MissingEntry
+
     try:
         (verdict,) = check(bundle, [chip]).verdicts
     except MissingEntry as error:
@@ -286,6 +302,8 @@ def _judge(bundle: Bundle, chip: str) -> tuple[Verdict | None, str | None]:
 
 def _show(verdict: Verdict, where: str) -> None:
     """Print that the chip cannot run the network, if so, and which layers lost weights in quantisation."""
+    from stas_neuro.report import cannot_take
+
     if errors := [finding for finding in verdict.findings if finding.severity == "error"]:
         refused = cannot_take(verdict.profile, "this network", errors)
         click.echo(f"{refused}; runs and prices for it are a what-if; {where}")

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import click
 
-from stas_neuro.bundle import ARITHMETICS, load_bundle
+from stas_neuro.choices import ARITHMETICS
 from stas_neuro.cli.common import PATH, emit_json, force_option, stas_command
 from stas_neuro.files import check_outputs
-from stas_neuro.targets import convert, find_target
 
 
 @stas_command(
@@ -60,6 +59,9 @@ def command(
     lava: a directory whose run.py runs the network on Lava. It requires numpy and lava-nc, not stas-neuro.
     nir: a file of the neuromorphic intermediate representation, for networks without attention.
     """
+    from stas_neuro.bundle import load_bundle
+    from stas_neuro.targets import convert, find_target
+
     check_outputs([find_target(target, dt).output(output, force=force)], reads=[bundle])
     convert(load_bundle(bundle), target, output, arithmetic=arithmetic, force=force, dt=dt)
     if as_json:

@@ -7,14 +7,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from stas_neuro import api
 from stas_neuro.assets import HALTING_MODEL, IMAGES, ONE_STEP_MODEL, asset
-from stas_neuro.bundle import load_bundle, save_bundle
-from stas_neuro.chips import list_profiles, load_profile
 from stas_neuro.cli.common import (
     PATH,
     emit,
@@ -25,18 +22,13 @@ from stas_neuro.cli.common import (
     progress,
     stas_command,
 )
-from stas_neuro.cli.runs import run_document, write_run
-from stas_neuro.cli.verify import show as show_certificate
-from stas_neuro.compiler import compile
-from stas_neuro.data import LabelledImages, load_data
-from stas_neuro.energy import Comparison, Estimate, Saving, compare, disclaimer_of
-from stas_neuro.energy.pricing import OP_COUNT
 from stas_neuro.files import Output
-from stas_neuro.labels import match_classes
-from stas_neuro.report import comparison_what_if, predictions_table, si, write_halting_map
-from stas_neuro.report.tables import disclaimer
-from stas_neuro.trace import Trace
-from stas_neuro.verifier import Verification, verify
+
+if TYPE_CHECKING:
+    from stas_neuro.data import LabelledImages
+    from stas_neuro.energy import Comparison, Estimate, Saving
+    from stas_neuro.trace import Trace
+    from stas_neuro.verifier import Verification
 
 VERIFIED = 8
 """Number of images that the demo compares spike by spike."""
@@ -83,6 +75,8 @@ class _Demonstration:
 
     def accuracy(self, label: str) -> float | None:
         """Return the share of the images that a model classifies correctly."""
+        from stas_neuro import api
+
         return api.accuracy(self.traces[label], self.images, self.images.classes)
 
 
@@ -118,6 +112,14 @@ def command(output: Path | None, images: int, force: bool, as_json: bool) -> Non
 
 
 def _demonstrate(directory: Path, count: int, force: bool) -> _Demonstration:
+    from stas_neuro.bundle import load_bundle
+    from stas_neuro.chips import list_profiles, load_profile
+    from stas_neuro.data import load_data
+    from stas_neuro.energy import compare
+    from stas_neuro.labels import match_classes
+    from stas_neuro.report import write_halting_map
+    from stas_neuro.verifier import verify
+
     begun = time.perf_counter()
     with Output.marked(directory, PICTURE, force=force).filled() as fresh:
         data = load_data(str(asset(IMAGES))).select(slice(0, count))
@@ -146,6 +148,11 @@ def _run(
     model: _Model, data: LabelledImages, fresh: Path, directory: Path, backend: str = "reference"
 ) -> Trace:
     """Compile a model and run it; write both to `fresh`, which becomes `directory`."""
+    from stas_neuro import api
+    from stas_neuro.bundle import load_bundle, save_bundle
+    from stas_neuro.cli.runs import run_document, write_run
+    from stas_neuro.compiler import compile
+
     checkpoint, path = asset(model.checkpoint), fresh / f"{model.name}.stas"
     bits = BITS if model is HALTING else None
     made = compile(checkpoint, accumulate=model.accumulate, bits=bits)
@@ -186,6 +193,12 @@ def _document(done: _Demonstration) -> dict[str, Any]:
 
 
 def _show(done: _Demonstration) -> None:
+    from stas_neuro.cli.verify import show as show_certificate
+    from stas_neuro.energy import disclaimer_of
+    from stas_neuro.energy.pricing import OP_COUNT
+    from stas_neuro.report import comparison_what_if, predictions_table
+    from stas_neuro.report.tables import disclaimer
+
     halting = done.traces[HALTING.label]
     click.echo(f"1. The model {HALTING_MODEL}, compiled and run on Lava:")
     emit(predictions_table(halting, done.images.labels, done.images.classes, limit=LISTED))
@@ -243,6 +256,8 @@ def _by_baseline(comparison: Comparison) -> list[list[Saving]]:
 
 
 def _energy(cost: Estimate | None) -> str:
+    from stas_neuro.report import si
+
     if cost is None or cost.dynamic_energy_j is None:
         return "-"  # not priced, or no event has a price
     if cost.energy_j is None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from stas_neuro.chips import load_profile
 from stas_neuro.cli.common import PATH, emit, emit_json, stas_command
 from stas_neuro.cli.pricing import pricing_options
-from stas_neuro.cli.runs import read_run
-from stas_neuro.energy import Gating, Schedule, estimate
-from stas_neuro.report import estimate_report
+
+if TYPE_CHECKING:
+    from stas_neuro.energy import Gating, Schedule
 
 
 @stas_command(
@@ -38,6 +38,11 @@ def command(
     RUN is a directory written by run, or an activity file, which may contain counts measured elsewhere
     (format: docs/activity.md). All figures are estimated, not measured.
     """
+    from stas_neuro.chips import load_profile
+    from stas_neuro.cli.runs import read_run
+    from stas_neuro.energy import estimate
+    from stas_neuro.report import estimate_report
+
     cost = estimate(read_run(run), load_profile(profile), gating, schedule=schedule, weight_bits=weight_bits)
     if as_json:
         emit_json(cost.to_json())

@@ -5,28 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from stas_neuro.bundle import load_bundle
-from stas_neuro.chips import load_profile
-from stas_neuro.chips.profile import list_profiles
 from stas_neuro.cli.common import PATH, emit, emit_json, emit_table, halting_words, stas_command, summary
 from stas_neuro.errors import CheckFailed, InputError
-from stas_neuro.exporters.lava.portability import (
-    NOTES,
-    SOURCES,
-    Portability,
-    kinds_of,
-    portability,
-    used_sources,
-)
-from stas_neuro.ir import Graph, Node
-from stas_neuro.ir.text import print_graph
-from stas_neuro.mapping import Mapping
-from stas_neuro.placement import Utilisation, utilisation
-from stas_neuro.report.placement import utilisation_report
+
+if TYPE_CHECKING:
+    from stas_neuro.exporters.lava.portability import Portability
+    from stas_neuro.ir import Graph, Node
+    from stas_neuro.mapping import Mapping
+    from stas_neuro.placement import Utilisation
 
 
 @stas_command(
@@ -56,6 +46,13 @@ def command(
     A bound is the largest integer that a value can take, which hardware must be able to store. Exit code 1 if
     the cores of the bundle exceed the limits of --profile.
     """
+    from stas_neuro.bundle import load_bundle
+    from stas_neuro.chips import load_profile
+    from stas_neuro.exporters.lava.portability import SOURCES, portability, used_sources
+    from stas_neuro.ir.text import print_graph
+    from stas_neuro.placement import utilisation
+    from stas_neuro.report.placement import utilisation_report
+
     content = load_bundle(bundle)
     graph, origin = content.graph, content.provenance
     if text and not as_json:
@@ -132,6 +129,8 @@ def _why_unknown(mapping: Mapping) -> str | None:
 
     A bundle stores only the name of its profile, so one that was a file cannot be found again.
     """
+    from stas_neuro.chips.profile import list_profiles
+
     if mapping.profile in list_profiles():
         return None
     return (
@@ -171,6 +170,8 @@ def _utilisation(use: Utilisation) -> dict[str, Any]:
 
 def _show(processes: Sequence[Portability]) -> None:
     """Print where the Lava processes would run, one row for each kind."""
+    from stas_neuro.exporters.lava.portability import NOTES, SOURCES, kinds_of, used_sources
+
     rows = [
         (row.kind, number, row.runs_on, row.statement, ", ".join(row.sources))
         for row, number in kinds_of(processes)

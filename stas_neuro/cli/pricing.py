@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import click
 
-from stas_neuro.energy import GATINGS, SCHEDULES
+from stas_neuro.choices import GATINGS, SCHEDULES
 
 
 def pricing_options(function: Callable[..., None]) -> Callable[..., None]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
-from stas_neuro.chips import Capability, Entry, Profile, list_profiles, load_profile
 from stas_neuro.cli.common import emit_json, emit_table, stas_command, with_examples
 from stas_neuro.errors import CheckFailed
+
+if TYPE_CHECKING:
+    from stas_neuro.chips import Capability, Entry, Profile
 
 _EXAMPLES = (
     "stas-export profiles list",
@@ -33,6 +36,8 @@ def command() -> None:
 @stas_command(_EXAMPLES[0], name="list")
 def listing(as_json: bool) -> None:
     """List the profiles of the catalogue, and the basis of their numbers."""
+    from stas_neuro.chips import list_profiles, load_profile
+
     profiles = [load_profile(name) for name in list_profiles()]
     if as_json:
         emit_json([_summary(profile) for profile in profiles])
@@ -67,6 +72,8 @@ def _bases(profile: Profile) -> str:
 @click.argument("profile", metavar="NAME|FILE")
 def show(profile: str, as_json: bool) -> None:
     """Show every number of a profile with its interval, basis, source and the profile that defines it."""
+    from stas_neuro.chips import load_profile
+
     loaded = load_profile(profile)
     if as_json:
         emit_json(asdict(loaded))
@@ -110,6 +117,8 @@ def validate(profile: str, as_json: bool) -> None:
 
     Exit code 1 if entries are neither; their names are printed. Runs that need them cannot be priced.
     """
+    from stas_neuro.chips import load_profile
+
     loaded = load_profile(profile)
     missing = loaded.missing()
     if as_json:

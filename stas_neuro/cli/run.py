@@ -7,9 +7,7 @@ from pathlib import Path
 
 import click
 
-from stas_neuro import api
-from stas_neuro.backends import BACKENDS, RUNTIMES
-from stas_neuro.bundle import ARITHMETICS, load_bundle
+from stas_neuro.choices import ARITHMETICS, DTYPES, GATINGS, RUNTIMES
 from stas_neuro.cli.common import (
     PATH,
     data_option,
@@ -20,10 +18,6 @@ from stas_neuro.cli.common import (
     progress,
     stas_command,
 )
-from stas_neuro.cli.runs import run_document, run_output, write_run
-from stas_neuro.compiler import is_checkpoint
-from stas_neuro.data import data_path, load_data
-from stas_neuro.energy import GATINGS
 from stas_neuro.errors import InputError
 from stas_neuro.files import check_outputs
 
@@ -44,7 +38,7 @@ from stas_neuro.files import check_outputs
 )
 @click.option(
     "--dtype",
-    type=click.Choice(api.DTYPES),
+    type=click.Choice(DTYPES),
     default="float64",
     show_default=True,
     help="Precision of float arithmetic.",
@@ -113,6 +107,13 @@ def command(
     The record has the predictions, which tokens visited which block in which step, and every event count that
     a price depends on. `estimate` and `compare` read it.
     """
+    from stas_neuro import api
+    from stas_neuro.backends import BACKENDS
+    from stas_neuro.bundle import load_bundle
+    from stas_neuro.cli.runs import run_document, run_output, write_run
+    from stas_neuro.compiler import is_checkpoint
+    from stas_neuro.data import data_path, load_data
+
     written = None if output is None else run_output(output, force=force)
     check_outputs([written], reads=[bundle, data_path(data)])
     if is_checkpoint(bundle):

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from stas_neuro import __version__, api
-from stas_neuro.activity import Activity, neurobench_metrics, read_activity, write_activity
-from stas_neuro.bundle import Bundle
-from stas_neuro.data import LabelledImages
+from stas_neuro import __version__
 from stas_neuro.errors import InputError
 from stas_neuro.files import Output
-from stas_neuro.labels import bias_of_first, match_classes
-from stas_neuro.trace import Trace
+
+if TYPE_CHECKING:
+    from stas_neuro.activity import Activity
+    from stas_neuro.bundle import Bundle
+    from stas_neuro.data import LabelledImages
+    from stas_neuro.trace import Trace
 
 RUN_FILE, OUTPUTS_FILE, ACTIVITY_FILE = "run.json", "outputs.npz", "activity.json"
 FORMAT, SCHEMA_VERSION = "stas-neuro run", 1
@@ -32,6 +31,12 @@ def run_document(
     dtype: str,
 ) -> dict[str, Any]:
     """Return inputs and results of a run as plain data. The trace covers the first images of `data`."""
+    import numpy as np
+
+    from stas_neuro import api
+    from stas_neuro.activity import neurobench_metrics
+    from stas_neuro.labels import bias_of_first
+
     bias = bias_of_first(data, trace.images)
     graph = bundle.of(arithmetic)
     neurobench = neurobench_metrics(graph, trace.activity, value_bytes=np.dtype(dtype).itemsize)
@@ -67,6 +72,11 @@ def write_run(
     force: bool,
 ) -> None:
     """Write a run completely or not at all; InputError if something else is there or writing fails."""
+    import numpy as np
+
+    from stas_neuro.activity import write_activity
+    from stas_neuro.labels import match_classes
+
     arrays: dict[str, Any] = {"logits": trace.logits, "visits": trace.visits}
     labels = match_classes(data, bundle.graph.classes).labels
     if labels is not None:
@@ -79,6 +89,8 @@ def write_run(
 
 def read_run(path: Path) -> Activity:
     """Read the activity of a run directory, or an activity file by itself."""
+    from stas_neuro.activity import read_activity
+
     if path.is_dir() and not (path / ACTIVITY_FILE).is_file():
         raise InputError(
             f"{path} has no {ACTIVITY_FILE}", "give a directory written by run, or an activity file"

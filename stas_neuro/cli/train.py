@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from stas_neuro.choices import SCALES_FILE
 from stas_neuro.cli.common import (
     PATH,
     data_option,
@@ -22,17 +23,15 @@ from stas_neuro.cli.common import (
     stas_command,
     weight_bits_option,
 )
-from stas_neuro.compiler import CHECKPOINT_FILES, load_model
-from stas_neuro.compiler.integers import SCALES_FILE
-from stas_neuro.data import LabelledImages, data_path, load_data
 from stas_neuro.errors import InputError
 from stas_neuro.extras import needs
 from stas_neuro.files import Output, check_outputs
-from stas_neuro.labels import sample
 from stas_neuro.models.config import ACCUMULATIONS, ATTENTIONS, FIRES, PRESETS, READOUTS, STEMS, StasConfig
 from stas_neuro.models.config import preset as named_preset
-from stas_neuro.training.finetuning import fine_tune
 from stas_neuro.training.options import TrainOptions
+
+if TYPE_CHECKING:
+    from stas_neuro.data import LabelledImages
 
 MODEL_HELP = {
     "attention": "SSA, or the spike-driven SDSA.",
@@ -161,6 +160,11 @@ def command(  # noqa: C901 - one branch for each way to start a training
     Writes a checkpoint to DIR, that of stage 1 to DIR/stage1, and one line for each epoch to DIR/log.jsonl.
     After each epoch the state is saved, so that --resume can continue from it.
     """
+    from stas_neuro.compiler import CHECKPOINT_FILES, load_model
+    from stas_neuro.data import data_path, load_data
+    from stas_neuro.labels import sample
+    from stas_neuro.training.finetuning import fine_tune
+
     changes = {name: options[name] for name in MODEL_HELP if options[name] is not None}
     if qat is not None and (init is None or preset is not None or changes):
         what = "--qat fine-tunes the model of --init without changes to it"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from stas_neuro.choices import ARITHMETICS
 from stas_neuro.cli.common import (
     PATH,
     data_option,
@@ -16,30 +18,18 @@ from stas_neuro.cli.common import (
     progress,
     stas_command,
 )
-from stas_neuro.data import data_path, load_data
-from stas_neuro.exporters.lava.saved import load_network
 from stas_neuro.files import check_outputs
-from stas_neuro.verifier import (
-    BASELINE,
-    CHOICES,
-    INTEGER_BASELINE,
-    TOLERANCE,
-    Agreement,
-    ArithmeticCheck,
-    LayerAgreement,
-    Saturation,
-    Verification,
-    certificate_output,
-    verify,
-)
+
+if TYPE_CHECKING:
+    from stas_neuro.verifier import Agreement, ArithmeticCheck, LayerAgreement, Saturation, Verification
 
 NETWORKS = {"float": "float network", "fixed": "integer program"}
 PROMISES = {
-    "float": f"""\
-Independent programs, each compared with {BASELINE}. Required in float64: equal spikes, visits and event
-counts, logits within {TOLERANCE:g}. Not required in float32: near thresholds the order of a sum matters.""",
-    "fixed": f"""\
-Lava in fixed point compared with {INTEGER_BASELINE}; they share no arithmetic. Required: equal spikes,
+    "float": """\
+Independent programs, each compared with {baseline}. Required in float64: equal spikes, visits and event
+counts, logits within {tolerance:g}. Not required in float32: near thresholds the order of a sum matters.""",
+    "fixed": """\
+Lava in fixed point compared with {baseline}; they share no arithmetic. Required: equal spikes,
 membranes, halting scores, visits, event counts and logits, bit by bit.""",
 }
 LISTED = 8
@@ -62,7 +52,7 @@ LISTED = 8
 )
 @click.option(
     "--arithmetic",
-    type=click.Choice(CHOICES),
+    type=click.Choice(("all", *ARITHMETICS)),
     default="all",
     show_default=True,
     help="Compare only the float network, or only the integer program of a bundle compiled with --bits.",
@@ -103,6 +93,10 @@ def command(
     is available. In float32 the order of a sum can change a spike and everything after it, and so can
     rounding to integers: this agreement is reported, not required.
     """
+    from stas_neuro.data import data_path, load_data
+    from stas_neuro.exporters.lava.saved import load_network
+    from stas_neuro.verifier import certificate_output, verify
+
     certificate = None if output is None else certificate_output(output, force=force)
     check_outputs([certificate], reads=[network, data_path(data), model, lava_package])
     with progress("comparing") as report:
@@ -145,6 +139,8 @@ def show(result: Verification, *, packaged: bool = False) -> None:
 
 
 def _show_part(part: ArithmeticCheck, images: int) -> None:
+    from stas_neuro.verifier import BASELINE, INTEGER_BASELINE, TOLERANCE
+
     columns = ("compared with " + part.baseline, "dtype", "spikes differing")
     states = ("membranes, scores",) if part.arithmetic == "fixed" else ()
     title = (
@@ -153,7 +149,9 @@ def _show_part(part: ArithmeticCheck, images: int) -> None:
     if part.visits_skipped is not None:
         title += f", {part.visits_skipped} visits skipped"
     rows = [_row(agreement) for agreement in part.agreements]
-    click.echo(f"{title}\n{PROMISES[part.arithmetic]}")
+    baseline = BASELINE if part.arithmetic == "float" else INTEGER_BASELINE
+    promise = PROMISES[part.arithmetic].format(baseline=baseline, tolerance=TOLERANCE)
+    click.echo(f"{title}\n{promise}")
     emit_table((*columns, *states, "visits", "events", "logits", "top-1", ""), rows)
     for agreement in part.agreements:
         if agreement.first is None:

@@ -9,17 +9,21 @@ from typing import Any
 import click
 
 from stas_neuro.errors import InputError
-from stas_neuro.importers.weights import ARCHITECTURES, WeightsOptions, parse_numbers
+from stas_neuro.models.config import BACKBONES
 
 
 def _numbers(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[float, ...]:
-    return () if text is None else parse_numbers(text)
+    if text is None:
+        return ()
+    from stas_neuro.importers.weights import parse_numbers
+
+    return parse_numbers(text)
 
 
 _OPTIONS = (
     click.option(
         "--arch",
-        type=click.Choice(ARCHITECTURES),
+        type=click.Choice(tuple(BACKBONES)),
         help="MODEL is a file of released weights (.pth, .pt, .pth.tar, .safetensors) of this architecture.",
     ),
     click.option(
@@ -63,7 +67,6 @@ _OPTIONS = (
         help="What attention is multiplied with.  [default: 0.125; events of Spikformer 0.25]",
     ),
 )
-_NAMES = tuple(each for each in WeightsOptions.__dataclass_fields__ if each != "arch")
 
 
 def weights_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -74,8 +77,10 @@ def weights_options(function: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(function)
     def gathered(**words: Any) -> None:
+        from stas_neuro.importers.weights import WeightsOptions
+
         arch = words.pop("arch")
-        own = {name: words.pop(name) for name in _NAMES}
+        own = {name: words.pop(name) for name in WeightsOptions.__dataclass_fields__ if name != "arch"}
         words["time_steps"] = own["time_steps"] if arch is None else None
         given = [
             name for name, value in own.items() if value not in (None, False, ()) and name != "time_steps"

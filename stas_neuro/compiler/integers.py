@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from stas_neuro import api
 from stas_neuro.chips import Arithmetic
+from stas_neuro.choices import SCALES_FILE as SCALES_FILE
 from stas_neuro.data import LabelledImages
 from stas_neuro.errors import InputError
 from stas_neuro.files import parse_json, read_bytes, write_atomically
@@ -19,8 +20,8 @@ from stas_neuro.ir import Encoding, FixedSynaptic, Graph
 from stas_neuro.passes import WIDEST_STATE, LayerScale, Quantise, run_passes
 from stas_neuro.reference.statistics import Sample, sample_statistics
 
-SCALES_FILE, SCALES_LIMIT = "quantisation.json", 1 << 24
-"""Name of the file, and its largest size in bytes: a channel takes 10."""
+SCALES_LIMIT = 1 << 24
+"""Largest size of SCALES_FILE in bytes: a channel takes 10."""
 SAMPLE_IMAGES = 128
 """Number of images of a sample that are used; more do not change the scales."""
 

@@ -6,16 +6,14 @@ from dataclasses import dataclass
 
 from stas_neuro.backends import BACKENDS
 from stas_neuro.chips import Profile
+from stas_neuro.choices import DEFAULT_PROFILE as DEFAULT_PROFILE
+from stas_neuro.choices import PROFILE_IMAGES as PROFILE_IMAGES
 from stas_neuro.data import LabelledImages
 from stas_neuro.errors import InputError
 from stas_neuro.ir import Encoding
 from stas_neuro.passes import SCHEDULES
 from stas_neuro.placement import OBJECTIVES, STRATEGIES, Objective, Strategy
 
-DEFAULT_PROFILE = "loihi2"
-"""The default chip, for which integers are chosen and on which networks are placed."""
-PROFILE_IMAGES = 2000
-"""Default number of images of a profiling run: with more, the choice of groups no longer changes."""
 Images = LabelledImages | str
 """Images, or a source as for ``--data``: a file, or the name of a known data set."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,19 +13,13 @@ from stas_neuro.activity import KINDS, Activity
 from stas_neuro.analysis import neuron_rows, record_halts
 from stas_neuro.chips.errors import CannotRun
 from stas_neuro.chips.profile import Profile
+from stas_neuro.choices import GATINGS as GATINGS
+from stas_neuro.choices import Gating as Gating
 from stas_neuro.energy.timing import HardwareStep, phase_of
 from stas_neuro.errors import InputError
 
-Gating = Literal["silent", "none", "core", "power"]
 Flags = npt.NDArray[np.bool_]
 
-GATINGS: Mapping[Gating, str] = {
-    "silent": "halted tokens send nothing; their neurons are still stepped, as idle ones are: today's Loihi",
-    "none": "halted tokens are computed and discarded",
-    "core": "a core without work, or whose tokens at work have all halted, is not stepped",
-    "power": "as core, and a core that is not stepped draws only the static power of a gated core",
-}
-"""Meaning of each gating mode, as shown in reports."""
 ESTIMATED_NONE = (
     "estimate of gating none: the run did not compute halted tokens, so all their neurons are taken as "
     "active, each with as many synaptic operations as a live one in the layer's busiest step, and no "

@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from stas_neuro.activity import PHASES, Activity, Layer
+from stas_neuro.choices import SCHEDULES as SCHEDULES
+from stas_neuro.choices import Schedule as Schedule
 from stas_neuro.errors import InputError
-
-Schedule = Literal["raster", "pipelined", "pipelined-stale"]
-SCHEDULES: dict[Schedule, str] = {
-    "raster": "one spiking stage of one model step at a time; neurons keep their state while others work",
-    "pipelined": "model steps start one hardware step apart, with all stages at work",
-    "pipelined-stale": "model steps start before the previous one has ended: halting decides with the scores "
-    "that have arrived, as it did in this run",
-}
-"""Meaning of each schedule, as shown in reports."""
-
 
 STEPS_LIMIT = 1 << 14
 """Largest number of hardware steps of an inference: 32 model steps of 24 blocks take less than 5000."""

@@ -150,7 +150,7 @@ class _Counter:
 
     def _conv2d(self, node: ir.Conv2d) -> None:
         x = self.inputs[node.name]
-        ones = x.new_ones(1, 1, node.kernel, node.kernel)
+        ones = x.new_ones(1, 1, *node.sides.kernel)
         # The fan-out of an input is the number of windows that contain it: fewer at a border.
         met = nn.functional.conv2d(
             torch.ones_like(x[:1, 0, :1]), ones, stride=node.stride, padding=node.padding
@@ -160,9 +160,9 @@ class _Counter:
             ones,
             stride=node.stride,
             padding=node.padding,
-            output_padding=_lost(x.shape[-1], node),
+            output_padding=_lost(x.shape[-2:], node),
         )
-        self._synaptic(node, x, fan_out * node.out_channels)
+        self._synaptic(node, x, fan_out * (node.out_channels // node.groups))
 
     def _linear(self, node: ir.Linear) -> None:
         self._synaptic(node, self.inputs[node.name], torch.tensor(float(node.out_features)))
@@ -268,6 +268,9 @@ def _total(x: Tensor) -> Counts:
     return total
 
 
-def _lost(size: int, node: ir.Conv2d) -> int:
-    """Return the number of rows at the far border that no window reaches."""
-    return (size + 2 * node.padding - node.kernel) % node.stride
+def _lost(size: ir.Shape, node: ir.Conv2d) -> ir.Shape:
+    """Return the number of rows and columns at the far border that no window reaches."""
+    return tuple(
+        (length + 2 * padding - kernel) % stride
+        for length, kernel, stride, padding in zip(size, *node.sides, strict=True)
+    )

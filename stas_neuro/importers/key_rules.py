@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stas_neuro.documents import shown
-from stas_neuro.ir.limits import BLOCKS_LIMIT
+from stas_neuro.limits import BLOCKS_LIMIT
 from stas_neuro.models.checkpoint import COUNTER
 
 _NORM = ("weight", "bias", "running_mean", "running_var")

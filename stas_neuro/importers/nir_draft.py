@@ -136,13 +136,6 @@ class Place:
         rows, columns = np.broadcast_to(values.reshape(-1), 2)
         return int(rows), int(columns)
 
-    def square(self, field: str, least: int) -> int:
-        """Return a number that rows and columns share; raises Refused where they have two."""
-        rows, columns = self.sizes(field, least)
-        if rows != columns:
-            raise Refused(f"{field} differs for rows and columns ({rows}, {columns})", "use square windows")
-        return rows
-
     def where(self, x: Value) -> dict[str, Any]:
         """Return the name, phase and scope of a node whose input is `x`."""
         return {"name": self.name, "phase": x.phase, "scope": "stem" if x.phase == Phase.ONCE else SCOPE}

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
 from stas_neuro.importers.nir_draft import Place, Refused, Value, as_step
 from stas_neuro.importers.nir_time import HOW, steps_of
 from stas_neuro.ir import LIF, Array, Conv2d, Linear, Tokens
-from stas_neuro.ir.limits import KERNEL_LIMIT, VALUES_LIMIT
+from stas_neuro.limits import VALUES_LIMIT
 
 Rule = Callable[[Place, Value], Value]
 
@@ -47,25 +48,11 @@ def _keep(at: Place, weight: Array, bias: Array | None) -> None:
 
 
 def _covering(at: Place, x: Value, weight: Array, bias: Array | None) -> Value:
-    """Make a convolution with one window: square, over the whole map (C, H, W) and zeros beside it."""
-    channels, height, width = x.shape
-    padding = abs(height - width)
-    kernel = max(height, width) + padding
+    """Make a convolution whose one window covers the map (C, H, W)."""
     if weight.shape[1] != prod(x.shape):
         what = f"takes {weight.shape[1]} features, the flattened map {x.shape} has {prod(x.shape)}"
         raise Refused(what, "make them equal")
-    if kernel > KERNEL_LIMIT or len(weight) * channels * kernel**2 > VALUES_LIMIT:
-        what = f"takes a flattened map {x.shape}, which is a convolution of kernel {kernel}"
-        raise Refused(what, "reduce the map first, by strides or pooling")
-    windows = np.zeros((len(weight), channels, kernel, kernel))
-    inside = slice(padding, padding + height), slice(padding, padding + width)
-    windows[:, :, inside[0], inside[1]] = weight.reshape(len(weight), channels, height, width)
-    node = Conv2d(
-        **at.where(x), in_channels=channels, out_channels=len(weight), kernel=kernel, stride=padding + 1,
-        padding=padding, bias=bias is not None,
-    )  # fmt: skip
-    y = at.draft.add(node, (len(weight), 1, 1), x=x)
-    _keep(at, windows, bias)
+    y = _convolution(at, x, weight.reshape(-1, *x.shape), bias, _Window((1, 1), (0, 0)))
     return replace(_tokens(at, y, at.draft.new_name(f"{at.name}.tokens")), layer=at.name)
 
 
@@ -74,57 +61,56 @@ def _tokens(at: Place, x: Value, name: str) -> Value:
     return at.draft.add(Tokens(**at.where(x) | {"name": name}), (height * width, channels), x=x)
 
 
+class _Window(NamedTuple):
+    """Distance from a window to the next, and zeros at each border, for rows and columns; groups."""
+
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    groups: int = 1
+
+
 def _conv2d(at: Place, x: Value) -> Value:
     if len(x.shape) != 3 or x.flat:
         raise Refused(f"takes a map, its input has shape {x.shape}", "connect a map (C, H, W)")
     weight = at.array("weight").astype(np.float64)
-    if weight.ndim != 4 or weight.shape[2] != weight.shape[3] or not weight.size:
-        raise Refused(f"weight has shape {weight.shape}, not (out, in, k, k)", "use square windows")
-    if at.square("dilation", 1) != 1:
+    if weight.ndim != 4 or not weight.size:
+        raise Refused(f"weight has shape {weight.shape}, not (out, in, rows, columns)", "write four axes")
+    if at.sizes("dilation", 1) != (1, 1):
         raise Refused("has a dilation", "use a dilation of 1")
-    kernel, stride = weight.shape[2], at.square("stride", 1)
-    weight = _ungrouped(at, weight, at.square("groups", 1))
-    bias = at.array("bias").astype(np.float64).reshape(-1)
-    return _convolution(at, x, weight, bias, stride, _padding(at, kernel, stride))
+    stride, groups = at.sizes("stride", 1), at.sizes("groups", 1)[0]
+    window = _Window(stride, _padding(at, weight.shape[2:], stride), groups)
+    return _convolution(at, x, weight, at.array("bias").astype(np.float64).reshape(-1), window)
 
 
-def _padding(at: Place, kernel: int, stride: int) -> int:
+def _padding(at: Place, kernel: tuple[int, ...], stride: tuple[int, int]) -> tuple[int, int]:
     padding = at.nir.fields.get("padding")
     word = str(padding) if padding is not None and padding.dtype.kind == "U" and padding.shape == () else ""
     if word == "valid":
-        return 0
-    if word == "same" and stride == 1 and kernel % 2:
-        return kernel // 2
+        return 0, 0
+    rows, columns = kernel
+    if word == "same" and stride == (1, 1) and rows % 2 and columns % 2:
+        return rows // 2, columns // 2
     if word:
         raise Refused(f"padding is {word!r:.80} with kernel {kernel} and stride {stride}", "give numbers")
-    return at.square("padding", 0)
+    return at.sizes("padding", 0)
 
 
-def _ungrouped(at: Place, weight: Array, groups: int) -> Array:
-    """Return weights of all input channels, with zeros between groups of channels."""
-    out, each, kernel, _ = weight.shape
-    if groups == 1:
-        return weight
-    if out % groups or out * each * groups * kernel**2 > VALUES_LIMIT:
-        raise Refused(f"has {groups} groups of {out} channels", "use fewer groups, which divide the channels")
-    dense = np.zeros((out, each * groups, kernel, kernel))
-    rows = out // groups
-    for group in range(groups):
-        part = slice(group * rows, (group + 1) * rows)
-        dense[part, group * each : (group + 1) * each] = weight[part]
-    at.draft.note("groups of channels are stored as one convolution, with zeros between the groups")
-    return dense
-
-
-def _convolution(at: Place, x: Value, weight: Array, bias: Array | None, stride: int, padding: int) -> Value:
-    out, channels, kernel, _ = weight.shape
-    shape = (out, *((side + 2 * padding - kernel) // stride + 1 for side in x.shape[1:]))
-    if padding >= kernel or min(shape) < 1 or prod(shape) > VALUES_LIMIT:
-        what = f"makes a map {shape} of {x.shape}, with kernel {kernel}, stride {stride}, padding {padding}"
+def _convolution(at: Place, x: Value, weight: Array, bias: Array | None, window: _Window) -> Value:
+    out, kernel = weight.shape[0], (weight.shape[2], weight.shape[3])
+    sides = (
+        (side + 2 * padding - width) // stride + 1
+        for side, width, stride, padding in zip(
+            x.shape[1:], kernel, window.stride, window.padding, strict=True
+        )
+    )
+    shape = (out, *sides)
+    # The graph checks the rest; these would let later nodes make arrays of any size.
+    if min(shape) < 1 or prod(shape) > VALUES_LIMIT:
+        what = f"makes a map {shape} of {x.shape}"
         raise Refused(what, f"use windows that touch the map, and at most {VALUES_LIMIT} values")
     node = Conv2d(
-        **at.where(x), in_channels=channels, out_channels=out, kernel=kernel, stride=stride, padding=padding,
-        bias=bias is not None,
+        **at.where(x), in_channels=x.shape[0], out_channels=out, kernel=kernel, stride=window.stride,
+        padding=window.padding, bias=bias is not None, groups=window.groups,
     )  # fmt: skip
     y = at.draft.add(node, shape, x=x)
     _keep(at, weight, bias)
@@ -132,20 +118,18 @@ def _convolution(at: Place, x: Value, weight: Array, bias: Array | None, stride:
 
 
 def _pool(at: Place, x: Value) -> Value:
-    """Make a convolution of a sum or average, or leave that over the whole map to the readout."""
+    """Make a convolution of each channel by itself, or leave the average of the whole map to the readout."""
     if len(x.shape) != 3 or x.flat:
         raise Refused(f"takes a map, its input has shape {x.shape}", "connect a map (C, H, W)")
-    average = at.nir.kind == "AvgPool2d"
-    whole = at.sizes("kernel_size", 1) == x.shape[1:] and at.sizes("padding", 0) == (0, 0)
-    if average and whole and at.to_readout:
+    average, kernel = at.nir.kind == "AvgPool2d", at.sizes("kernel_size", 1)
+    window = _Window(at.sizes("stride", 1), at.sizes("padding", 0), groups=x.shape[0])
+    if average and at.to_readout and kernel == x.shape[1:] and window.padding == (0, 0):
         return replace(x, pooled=True)
-    kernel, channels = at.square("kernel_size", 1), x.shape[0]
-    if kernel > KERNEL_LIMIT or channels**2 * kernel**2 > VALUES_LIMIT:
-        raise Refused(f"pools {channels} channels by windows of {kernel}", "use smaller windows")
-    weight = np.zeros((channels, channels, kernel, kernel))
-    weight[np.arange(channels), np.arange(channels)] = 1 / kernel**2 if average else 1.0
+    if x.shape[0] * prod(kernel) > VALUES_LIMIT:
+        raise Refused(f"has windows of {kernel}", "use smaller windows")
     at.draft.note("pooling by sum or average is stored as a convolution with fixed weights")
-    return _convolution(at, x, weight, None, at.square("stride", 1), at.square("padding", 0))
+    weight = np.full((x.shape[0], 1, *kernel), 1 / prod(kernel) if average else 1.0)
+    return _convolution(at, x, weight, None, window)
 
 
 def _flatten(at: Place, x: Value) -> Value:

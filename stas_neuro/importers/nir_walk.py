@@ -11,7 +11,7 @@ from stas_neuro.importers.nir_draft import SCOPE, Draft, Place, Refused, Value
 from stas_neuro.importers.nir_file import NirNetwork
 from stas_neuro.importers.nir_nodes import RULES, refused
 from stas_neuro.ir import LIF, Add, Input, Linear, Output, Phase, Problems, Readout, Shape, Tokens
-from stas_neuro.ir.limits import VALUES_LIMIT
+from stas_neuro.limits import VALUES_LIMIT
 
 LAYERS = ("Affine", "Linear")
 

@@ -16,9 +16,8 @@ from stas_neuro.documents import BadDocument, open_file, parse_number
 from stas_neuro.errors import InputError
 from stas_neuro.extras import needs
 from stas_neuro.ir import Graph
-from stas_neuro.models.config import BACKBONES
+from stas_neuro.models.config import BACKBONES as ARCHITECTURES
 
-ARCHITECTURES = BACKBONES
 _COUNTER = re.compile(r"^.*\.(?=(num_batches_tracked|act_func?\.alpha)$)")
 _NUMBER = re.compile(r"(?<=\.)[0-9]+(?=\.)")
 """What is left out of keys to say them together: whose counter or slope it is, and the number of a block."""

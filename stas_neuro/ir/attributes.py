@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from enum import Enum
+from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from stas_neuro.ir.edges import Edge
-from stas_neuro.ir.limits import FLOAT_LIMIT, STD_LEAST, STEPS_LIMIT
 from stas_neuro.ir.ops import NODE_TYPES
 from stas_neuro.ir.ops.base import AttributeRange, Node
 from stas_neuro.ir.problems import Problems
 from stas_neuro.ir.types import Stage
+from stas_neuro.limits import FLOAT_LIMIT, STD_LEAST, STEPS_LIMIT
 
 if TYPE_CHECKING:
     from stas_neuro.ir.graph import Graph
@@ -69,7 +71,7 @@ def _check_typed(item: Node | Edge, where: str, problems: Problems) -> None:
             problems.add(where, f"{attribute} is {value!r}", f"it must be {_words(hint)}")
         elif hint is int and own_range is None and value < least:
             problems.add(where, f"{attribute} is {value}", f"it must be at least {least}")
-        elif hint is float and not _is_moderate(value):
+        elif hint is float and not (_is_moderate(value) or _is_infinite(item, attribute)):
             problems.add(where, f"{attribute} is {value}", f"it must be at most {FLOAT_LIMIT:g}")
         elif not in_range(value):
             problems.add(where, f"{attribute} is {value}", remedy)
@@ -77,6 +79,11 @@ def _check_typed(item: Node | Edge, where: str, problems: Problems) -> None:
 
 def _is_moderate(value: float) -> bool:
     return abs(value) <= FLOAT_LIMIT  # neither is NaN
+
+
+def _is_infinite(item: Node | Edge, attribute: str) -> bool:
+    """Tell whether an attribute that may be infinite is."""
+    return isinstance(item, Node) and attribute in item.INFINITE and getattr(item, attribute) == math.inf
 
 
 def _range_of(cls: type, attribute: str) -> AttributeRange | None:
@@ -89,8 +96,13 @@ def _is(value: object, hint: Any) -> bool:
     """Tell whether `value` has the annotated type; an int may stand for a float, a bool for neither."""
     if get_origin(hint) is Literal:
         return isinstance(value, str) and value in get_args(hint)
+    if get_origin(hint) is UnionType:
+        return any(_is(value, each) for each in get_args(hint))
     if get_origin(hint) is tuple:
-        return isinstance(value, tuple) and all(_is(item, get_args(hint)[0]) for item in value)
+        each, *others = get_args(hint)
+        if not isinstance(value, tuple) or not all(_is(item, each) for item in value):
+            return False
+        return others == [...] or len(value) == 1 + len(others)
     if hint in (int, float):
         # Exactly these: bools are no numbers here, and numpy's scalars would print as something else.
         return type(value) in ((int, float) if hint is float else (int,))
@@ -102,6 +114,10 @@ def _words(hint: Any) -> str:
         return "one of " + ", ".join(get_args(hint))
     if isinstance(hint, type) and issubclass(hint, Enum):
         return "one of " + ", ".join(map(str, hint))
+    if get_origin(hint) is UnionType:
+        return " or ".join(map(_words, get_args(hint)))
     if get_origin(hint) is tuple:
-        return f"a tuple of {get_args(hint)[0].__name__}"
+        each, *others = get_args(hint)
+        count = "" if others == [...] else f"{1 + len(others)} "
+        return f"a tuple of {count}{each.__name__}"
     return {int: "a Python int", float: "a Python float", bool: "True or False"}.get(hint, "a text")

@@ -1,8 +1,8 @@
 """Halting policies: all that is not arithmetic, one entry each; docs/adr/0002-ir.md has the arithmetic.
 
 Accumulators decide on halting. A policy says how many there are, in which order decisions are handed on, and
-what the weights of a token add up to. A new policy is a word of `HaltMode` and an entry of `POLICIES`; tables
-by policy are made by `per_policy`, which fails at import where one is missing.
+what the weights of a token add up to. A new policy is a word of `HaltMode` (stas_neuro/choices.py) and an
+entry of `POLICIES`; tables by policy are made by `per_policy`, which fails at import where one is missing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeVar, get_args
 
-HaltMode = Literal["raster", "rectangular", "block", "time"]
+from stas_neuro.choices import HaltMode as HaltMode
 
 
 class Link(NamedTuple):

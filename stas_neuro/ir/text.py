@@ -29,7 +29,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stas_neuro.documents import shown
-from stas_neuro.ir.attributes import ATTRIBUTES
 from stas_neuro.ir.edges import Edge
 from stas_neuro.ir.graph import Graph
 from stas_neuro.ir.ops import NODE_TYPES, Node
@@ -65,7 +64,7 @@ def print_graph(graph: Graph) -> str:
 
 def _print_node(graph: Graph, node: Node) -> list[str]:
     attributes = ", ".join(
-        f"{name}={getattr(node, name)!r}" for name in ATTRIBUTES[type(node)] if name not in _COMMON
+        f"{name}={value!r}" for name, value in node.written().items() if name not in _COMMON
     )
     inputs = "".join(
         f" {port}=%{edge.src}:{edge.src_port}{'@-1' if edge.delay else ''}"

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeVar
 
+from stas_neuro.choices import ACCUMULATIONS as ACCUMULATIONS
 from stas_neuro.errors import InputError
-from stas_neuro.ir.limits import BLOCKS_LIMIT, STEPS_LIMIT
-from stas_neuro.ir.policies import POLICIES
+from stas_neuro.limits import BLOCKS_LIMIT, STEPS_LIMIT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,6 @@ ATTENTIONS = ("ssa", "sdsa")
 EARLY_STEMS = ("max", "mean", "sum", "learned")
 LATE_STEMS = ("late-max", "late-mean", "late-sum", "late-learned")
 STEMS = ("one-step", *EARLY_STEMS, *LATE_STEMS, "sps")
-ACCUMULATIONS = (*POLICIES, "off")
 READOUTS = ("mean-field", "last-state", "rate")
 FIRES = (">", ">=")
 STEM_STAGES = 4  # spiking convolution stages of both backbones' stems; at most one halving pool each

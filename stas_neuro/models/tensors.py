@@ -14,7 +14,7 @@ from torch import Tensor
 
 from stas_neuro.documents import BadDocument, open_file, reason
 from stas_neuro.errors import InputError
-from stas_neuro.ir.limits import FLOAT_LIMIT
+from stas_neuro.limits import FLOAT_LIMIT
 
 _DTYPES = {True: ("F64", "F32", "F16", "BF16"), False: ("I64", "I32")}
 """Dtypes in a file that are accepted for float tensors (True) and for integer tensors (False)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from stas_neuro.ir import (
@@ -20,9 +21,14 @@ class UnitGroup:
     lifs: tuple[LIF, ...]
 
     @property
-    def tau(self) -> float:
-        """Time constant of its neurons; 1 where it drives none."""
-        return self.lifs[0].tau if self.lifs else 1.0
+    def divisor(self) -> float:
+        """What the input of its neurons is divided by; 1 where it drives none."""
+        return self.lifs[0].divisor if self.lifs else 1.0
+
+    def longest(self, steps: int) -> float:
+        """Largest number of times that its membranes hold the input of a step, in a run of `steps`."""
+        tau = self.lifs[0].tau if self.lifs else 1.0
+        return steps if tau == math.inf else tau
 
 
 def unit_groups(graph: Graph, problems: Problems) -> tuple[UnitGroup, ...]:
@@ -58,6 +64,9 @@ def _group(nodes: list[Node], problems: Problems) -> UnitGroup:
         if lif.tau != lifs[0].tau:
             what = f"tau is {lif.tau:g}; {lifs[0].name}, which shares its input, has {lifs[0].tau:g}"
             problems.add(lif.name, what, "use one time constant for neurons that share input")
+        if lif.decay_input != lifs[0].decay_input:
+            what = f"decay_input is {lif.decay_input}; {lifs[0].name}, which shares its input, has another"
+            problems.add(lif.name, what, "use one kind of neurons where they share input")
     if len(sources) > 1:
         for source in sources:
             if not source.traits.stores_weights:  # else its integers can be chosen to fit

@@ -87,15 +87,16 @@ HEADROOM = 2
 class LayerUnits:
     """What a layer's integers stand for.
 
-    `column_unit` (in,) is that of its inputs, of an image in normalised units; `offset` what an input of 0
-    stands for, of an image by channel in `black` (Cin,). `tau` is that of the neurons it drives.
+    `column_unit` (in,) or (out, in) is that of its inputs, of an image in normalised units; `offset` what an
+    input of 0 stands for, of an image by channel in `black` (Cin,). The neurons that it drives divide their
+    input by `divisor`.
     """
 
     scale: LayerScale
     column_unit: Array
     offset: float
     black: Array | None
-    tau: float
+    divisor: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +163,7 @@ class IntegerWalk:
             column_unit=self._layer(node).column_unit,
             offset=self.offset.get(key, 0.0),
             black=self._black() if key in self.images else None,
-            tau=self.groups[node.name].tau,
+            divisor=self.groups[node.name].divisor,
         )
 
     def _black(self) -> Array:
@@ -221,7 +222,7 @@ class IntegerWalk:
         bias = self._bias(node, held)
         if synapses.statistics is not None:
             # What rounding the weights does to the output on average, the bias takes back.
-            correction = (synapses.weight - held) @ synapses.statistics.mean
+            correction = synapses.statistics.mean_output(synapses.weight - held)
             bias = bias + correction.reshape(-1, *[1] * (bias.ndim - 1))
         weight = matrix.reshape(self.graph.tensor(node, "weight").shape)
         exponents, currents = np.array(scale.exponents), bias / scale.unit
@@ -232,7 +233,7 @@ class IntegerWalk:
             bias_exp = _exponent_of(float(np.abs(currents).max()))
         reach = self.reach[self._source(node, "x")]
         y = synaptic_ranges(weight, exponents, np.rint(currents).astype(np.int64), reach)[1]
-        self._value(node, scale.unit * group.tau, y.with_zero())
+        self._value(node, scale.unit * group.divisor, y.with_zero())
         return _Integers(weight, exponents, currents, bias_exp, y)
 
     def _linear(self, node: Linear) -> None:
@@ -285,19 +286,23 @@ class IntegerWalk:
             highest_threshold=self._highest_threshold(group),
         )
         threshold = group.lifs[0].threshold if group.lifs else None
-        self.scales.update(zip(names, fit_group(layers, group.tau, threshold, limits), strict=True))
+        longest = group.longest(self.graph.time_steps)
+        self.scales.update(zip(names, fit_group(layers, longest, threshold, limits), strict=True))
 
     def _layer(self, node: Synaptic) -> Synapses:
-        """Describe a layer as a matrix whose output drives membranes: it brings 1/tau of its sum."""
-        tau = self.groups[node.name].tau
+        """Describe a layer as a matrix whose output drives membranes, which divide its sum."""
+        divisor = self.groups[node.name].divisor
         weight = self.graph.tensor(node, "weight")
-        matrix = weight.reshape(len(weight), -1) / tau
+        matrix = weight.reshape(len(weight), -1) / divisor
         key = self._source(node, "x")
         # What is not reached yet is a spike: only the layers of one residual stream come before their inputs.
         unit, reach = self.unit.get(key, 1.0), self.reach.get(key, Range(0, 1))
         columns = np.full(matrix.shape[1], unit)
         if key in self.images:
-            columns = np.repeat(unit / np.array(self.graph.preprocessing.std), weight[0, 0].size)
+            assert isinstance(node, Conv2d)
+            of_channel = unit / np.array(self.graph.preprocessing.std)
+            of_group = np.repeat(of_channel, weight[0, 0].size).reshape(node.groups, -1)
+            columns = np.repeat(of_group, node.out_channels // node.groups, axis=0)
         return Synapses(
             name=node.name,
             weight=matrix,
@@ -315,7 +320,7 @@ class IntegerWalk:
         """Give the part of that which is a layer's bias, float (out,)."""
         if not node.bias:
             return np.zeros(len(self.graph.tensor(node, "weight")))
-        own: Array = self.graph.tensor(node, "bias") / self.groups[node.name].tau
+        own: Array = self.graph.tensor(node, "bias") / self.groups[node.name].divisor
         return own
 
     def _bias(self, node: Synaptic, matrix: Array) -> Array:
@@ -328,12 +333,17 @@ class IntegerWalk:
         # A black pixel is 0 here and -mean/std in the float network, whose padding is 0: the border differs.
         shape = self.graph.types[key].shape
         background = np.broadcast_to(self._black()[:, None, None], shape)
-        padded = np.pad(background, ((0, 0), *[(node.padding, node.padding)] * 2))
-        window = (node.kernel, node.kernel)
-        windows = np.lib.stride_tricks.sliding_window_view(padded, window, (1, 2))  # type: ignore[call-overload]
-        windows = windows[:, :: node.stride, :: node.stride]
-        kernels = matrix.reshape(-1, shape[0], node.kernel, node.kernel)
-        bias: Array = own[:, None, None] + np.einsum("ochw,cyxhw->oyx", kernels, windows, optimize=True)
+        kernel, stride, padding = node.sides
+        padded = np.pad(background, ((0, 0), *zip(padding, padding, strict=True)))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, (1, 2))  # type: ignore[call-overload]
+        windows = windows[:, :: stride[0], :: stride[1]]
+        groups = zip(
+            np.split(matrix.reshape(node.weight_shape), node.groups),
+            np.split(windows, node.groups),
+            strict=True,
+        )
+        border = [np.einsum("ochw,cyxhw->oyx", *group, optimize=True) for group in groups]
+        bias: Array = own[:, None, None] + np.concatenate(border)
         uniform = np.allclose(bias, bias[:, :1, :1], rtol=0, atol=1e-12)
         return bias[:, 0, 0] if uniform else bias
 
@@ -355,18 +365,19 @@ class IntegerWalk:
 
     def _product(self, node: Node, cls: type[Node], scale: float) -> None:
         """Choose the exponent by which counts of spikes meet the threshold of their LIF exactly."""
-        lifs = self.groups[node.name].lifs
-        if not lifs:
+        group = self.groups[node.name]
+        if not group.lifs:
             raise InputError("its output drives no neurons", "put a LIF behind it")
-        lif, most = lifs[0], self.graph.types[node.name, "y"].bound
+        longest = group.longest(self.graph.time_steps)
+        lif, most = group.lifs[0], self.graph.types[node.name, "y"].bound
         assert most is not None  # the largest count, before the scale
         added = self.sums.added[node.name]
         # The number that reaches the threshold, in a step from rest.
-        exact = lif.threshold * lif.tau / scale / self.sums.factor[node.name]
-        fitting = [e for e in range(8) if lif.tau * (most * added << (ALIGN + e)) <= self.limit]
+        exact = lif.threshold * lif.divisor / scale / self.sums.factor[node.name]
+        fitting = [e for e in range(8) if longest * (most * added << (ALIGN + e)) <= self.limit]
         if not fitting:
             raise InputError(
-                f"membranes can reach {round(lif.tau * (most * added << ALIGN))}, a core holds {self.limit}",
+                f"membranes can reach {round(longest * (most * added << ALIGN))}, a core holds {self.limit}",
                 "use fewer tokens or more heads",
             )
         # ">=" is ">" of a threshold one step lower: steps must be finer than what halving leaves of a count.
@@ -377,7 +388,7 @@ class IntegerWalk:
         self._value(node, scale / 2 ** (exponent + ALIGN), Range(0, most << (exponent + ALIGN)))
 
     def _lif(self, node: LIF) -> None:
-        unit = self.unit[self._source(node, "x")] / node.tau
+        unit = self.unit[self._source(node, "x")] / node.divisor
         vth = round(node.threshold / unit / 2**ALIGN) - (node.fire == ">=")
         self._emit(FixedLIF, node, dv=min(round(4096 / node.tau), 4095), vth=max(vth, 0))
         self._value(node, 1.0, Range(0, 1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 from stas_neuro.analysis import spiking_stages, stages_of
+from stas_neuro.choices import SCHEDULES as SCHEDULES
 from stas_neuro.errors import InputError
 from stas_neuro.ir import (
     POLICIES,
@@ -15,9 +16,6 @@ from stas_neuro.ir import (
     LateHaltAccumulate,
     Node,
 )
-
-SCHEDULES = ("raster", "pipelined", "pipelined-stale")
-"""When model steps start: after the one before; one hardware step apart; the same with late decisions."""
 
 
 @dataclass(frozen=True)

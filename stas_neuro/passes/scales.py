@@ -27,13 +27,24 @@ _SMALLER_BIASES = "lower its biases, or the shift or mean of its normalisation, 
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """What a layer has seen on a sample: (in,) mean and (in, in) second moment of its inputs, float64.
+    """What a layer has seen on a sample: mean (groups, in) and second moment (groups, in, in), float64.
 
-    `in` are the columns of the weights as a matrix (out, in): of a convolution, the taps of all channels.
+    `in` are the columns of the weights as a matrix (out, in): of a convolution, the taps of all channels of a
+    group. Other layers have one group.
     """
 
     mean: Array
     second: Array
+
+    def mean_output(self, weight: Array) -> Array:
+        """Give the mean of what weights (out, in) make of the inputs, (out,)."""
+        parts = zip(np.split(weight, len(self.mean)), self.mean, strict=True)
+        return np.concatenate([part @ mean for part, mean in parts])
+
+    def square_output(self, weight: Array) -> Array:
+        """Give the mean square of what weights (out, in) make of the inputs, (out,)."""
+        parts = zip(np.split(weight, len(self.second)), self.second, strict=True)
+        return np.concatenate([((part @ second) * part).sum(1) for part, second in parts])
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +52,8 @@ class Synapses:
     """One layer's weights (out, in) onto membranes, and the integers that come in.
 
     `bias` is of any shape (out, ...): `own_bias` (out,), and what the weights make of the value that an input
-    of 0 stands for. `column_unit` (in,) is what one unit of an integer input stands for, `lowest` and
-    `highest` its ends. `factor` is how often the layer's unit fits into that of its group,
+    of 0 stands for. `column_unit` (in,) or (out, in) is what one unit of an integer input stands for,
+    `lowest` and `highest` its ends. `factor` is how often the layer's unit fits into that of its group,
     `repeats` how many of its outputs are added up.
     """
 
@@ -112,9 +123,9 @@ class Limits:
 
 
 def fit_group(
-    group: Sequence[Synapses], tau: float, threshold: float | None, limits: Limits
+    group: Sequence[Synapses], longest: float, threshold: float | None, limits: Limits
 ) -> list[LayerScale]:
-    """Choose the scale of each layer of a group.
+    """Choose the scale of each layer of a group, whose membranes hold the input of `longest` steps at most.
 
     The weights decide where in an octave the threshold lies and how far apart the layers' exponents are; then
     the highest octave is taken in which every integer fits, which rounds biases and membranes least. Without
@@ -170,7 +181,7 @@ def fit_group(
                 unfit = unfit or _too_small(group, lowered, faint, threshold)
                 break
             given_up |= faint.keys()
-        unfit = _misfit(group, scales, tau, limits)
+        unfit = _misfit(group, scales, longest, limits)
         if unfit is None:
             return scales
     problem = unfit or biased
@@ -238,7 +249,7 @@ def _bias_misfit(group: Sequence[Synapses], scales: Sequence[LayerScale]) -> Pro
 
 
 def _misfit(
-    group: Sequence[Synapses], scales: Sequence[LayerScale], tau: float, limits: Limits
+    group: Sequence[Synapses], scales: Sequence[LayerScale], longest: float, limits: Limits
 ) -> Problem | None:
     """Give what does not fit, if anything, biases alone aside."""
     total, biases, parts = 0, 0, []
@@ -261,7 +272,7 @@ def _misfit(
         total += largest * synapses.repeats
         biases += bias * synapses.repeats
         parts.append((largest * synapses.repeats, synapses.name))
-    most = math.ceil(tau * total)  # a membrane that keeps 1 - 1/tau of itself never holds more
+    most = math.ceil(longest * total)  # a membrane that keeps 1 - 1/tau of itself never holds more
     if most <= limits.state:
         return None
     worst = max(parts)[1]
@@ -301,7 +312,7 @@ def _best_exponents(synapses: Synapses, unit: float, limits: Limits) -> tuple[Ar
         if synapses.statistics is None:
             error: Array = (difference**2).sum(1)
         else:
-            error = ((difference @ synapses.statistics.second) * difference).sum(1)
+            error = synapses.statistics.square_output(difference)
         if not limits.per_channel:
             error[:] = error.sum() / len(error)
         better = error < best

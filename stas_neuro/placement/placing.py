@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal, get_args
 
 from stas_neuro.activity import SAME_NETWORK, Activity, Origin, builder_for, check_facts
 from stas_neuro.bundle import hash_network
 from stas_neuro.chips import Profile
+from stas_neuro.choices import OBJECTIVES as OBJECTIVES
+from stas_neuro.choices import STRATEGIES as STRATEGIES
+from stas_neuro.choices import Objective
+from stas_neuro.choices import Strategy as Strategy
 from stas_neuro.errors import InputError
 from stas_neuro.ir import Graph, Stage, block_of
 from stas_neuro.mapping import Mapping, Piece
@@ -19,7 +22,6 @@ from stas_neuro.placement.packing import Packer, whole
 from stas_neuro.placement.reasons import DoesNotFit, Reason
 from stas_neuro.placement.strategies import (
     Block,
-    Objective,
     by_features,
     by_tokens,
     fewest_cores,
@@ -27,10 +29,6 @@ from stas_neuro.placement.strategies import (
 )
 from stas_neuro.placement.tiles import chips_of, near_sites
 from stas_neuro.placement.traffic import traffic_between
-
-Strategy = Literal["channel-major", "token-major", "halting-aware"]
-STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
-OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 
 
 def place(

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from stas_neuro.activity import Visits
+from stas_neuro.choices import Objective as Objective
 from stas_neuro.placement.demands import LayerDemand
 from stas_neuro.placement.groups import CoHalting, Groups, candidates, scan_groups
 from stas_neuro.placement.packing import Axis, Core, Packer, Region, equal_parts, whole
-
-Objective = Literal["core-steps", "neuron-updates"]
 
 Cutting = Callable[[LayerDemand], list[Region | None]]
 """Returns the region of a layer in each group, in the order of groups; None for a group without one."""

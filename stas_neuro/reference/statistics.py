@@ -43,7 +43,7 @@ def sample_statistics(graph: Graph, images: NDArray[np.floating]) -> Sample:
 
 @dataclass
 class _Gathering:
-    """Sums over the run: rows seen, their sum (in,), the sum of their products (in, in)."""
+    """Sums over the run: rows seen, their sum (groups, in), the sum of their products (groups, in, in)."""
 
     sums: dict[str, tuple[int, Array, Array]] = field(default_factory=dict)
     largest_output: float = 0.0
@@ -55,26 +55,28 @@ class _Gathering:
             outputs = (np.abs(value).max() for port, value in inputs.items() if port.startswith("z"))
             self.largest_output = max(self.largest_output, *map(float, outputs))
 
-    def _add(self, name: str, rows: Array) -> None:
+    def _add(self, name: str, groups: Array) -> None:
         count, total, second = self.sums.get(name, (0, 0.0, 0.0))
-        if len(rows):
-            self.sums[name] = count + len(rows), total + rows.sum(0), second + rows.T @ rows
+        if groups.shape[1]:
+            products = np.stack([rows.T @ rows for rows in groups])
+            self.sums[name] = count + groups.shape[1], total + groups.sum(1), second + products
 
 
 def _conv2d(node: Conv2d, inputs: Inputs) -> Array:
-    # (taps, B, Cin, H', W') to rows of (Cin, taps), which is how a kernel lies in memory
+    # (taps, B, Cin, H', W') to rows of (Cin / groups, taps), which is how a kernel lies in memory
     windows = np.stack([taps for _, _, taps in taps_of(inputs["x"], node)])
-    rows: Array = windows.transpose(1, 3, 4, 2, 0).reshape(-1, node.in_channels * node.kernel**2)
+    groups = windows.reshape(*windows.shape[:2], node.groups, -1, *windows.shape[3:])
+    rows: Array = groups.transpose(2, 1, 4, 5, 3, 0).reshape(node.groups, -1, node.fan_in)
     return rows
 
 
 def _linear(node: Linear, inputs: Inputs) -> Array:
     x, alive = inputs["x"], inputs.get("alive")
-    return (x if alive is None else x[alive != 0]).reshape(-1, node.in_features)
+    return (x if alive is None else x[alive != 0]).reshape(1, -1, node.in_features)
 
 
 _ROWS: Mapping[type[Node], Callable[[Any, Inputs], Array]] = per_op(
-    "what a layer sees of its inputs, (rows, columns of its weights)",
+    "what a layer sees of its inputs, (groups, rows, columns of its weights)",
     {Conv2d: _conv2d, Linear: _linear},
     of=[op for op in OPERATIONS if op.TRAITS.stores_weights],
 )

@@ -72,6 +72,10 @@ def _floor(x: Tensor, bits: int) -> Tensor:
     return _straight(exact.floor(), exact)
 
 
+def _convolve(node: FixedConv2d, x: Tensor, weight: Tensor) -> Tensor:
+    return nn.functional.conv2d(x, weight, None, node.stride, node.padding, groups=node.groups)
+
+
 class IntegerLayer(nn.Module):
     """Float weights of a Conv2d or Linear, rounded to mantissas whenever they are used.
 
@@ -96,13 +100,13 @@ class IntegerLayer(nn.Module):
         image_shape: Shape,
     ) -> None:
         super().__init__()
-        self.node, self.unit, self.tau, self.offset = node, units.scale.unit, units.tau, units.offset
+        self.node, self.unit, self.divisor, self.offset = node, units.scale.unit, units.divisor, units.offset
         self.weight = nn.Parameter(torch.from_numpy(weight.astype(np.float32)))
         self.bias = nn.Parameter(torch.from_numpy(bias.astype(np.float32)))
         self.exponents = torch.tensor(units.scale.exponents)
         # Float64, so that rounding is the same as in the Quantise pass.
         columns = torch.from_numpy(units.column_unit)
-        per_row = self.unit * self.tau * 2.0 ** (self.exponents + ALIGN)
+        per_row = self.unit * self.divisor * 2.0 ** (self.exponents + ALIGN)
         self.steps = (columns / per_row.double()[:, None]).reshape(weight.shape)
         self.background = None
         if units.black is not None:
@@ -115,13 +119,13 @@ class IntegerLayer(nn.Module):
         largest = 255 if grain == 1 else 256 - grain
         steps = (self.weight.double() * self.steps).clamp(-256, largest)
         mantissas = _straight((steps / grain).round() * grain, steps)
-        held = mantissas / self.steps / self.tau
-        bias = self.bias.double() / self.tau
+        held = mantissas / self.steps / self.divisor
+        bias = self.bias.double() / self.divisor
         if self.offset:
             bias = bias + held.sum(1) * self.offset
         if self.background is not None:
             assert isinstance(self.node, FixedConv2d)
-            border = nn.functional.conv2d(self.background, held, None, self.node.stride, self.node.padding)
+            border = _convolve(self.node, self.background, held)
             bias = bias.reshape(-1, 1, 1) + border[0]
             bias = bias if self.node.bias_map else bias[:, 0, 0]
         exact = (bias / self.unit / 2**self.node.bias_exp).clamp(-BIAS_LIMIT, BIAS_LIMIT)
@@ -134,12 +138,15 @@ class IntegerLayer(nn.Module):
         mantissas, bias = self.integers()
         # A bias that includes a background or an offset is rounded together with these.
         alone = self.background is None and not self.offset
-        return mantissas.double() / self.steps, bias.double() * self.unit * self.tau if alone else self.bias
+        return (
+            mantissas.double() / self.steps,
+            bias.double() * self.unit * self.divisor if alone else self.bias,
+        )
 
     def current(self, x: Tensor, mantissas: Tensor) -> Tensor:
         """Return the synaptic input without the bias: (shift(W x, weight_exp) << 6)."""
         if isinstance(self.node, FixedConv2d):
-            sums = nn.functional.conv2d(x, mantissas, None, self.node.stride, self.node.padding)
+            sums = _convolve(self.node, x, mantissas)
             powers = (2.0**self.exponents).float().reshape(-1, 1, 1)
         else:
             sums, powers = x @ mantissas.T, (2.0**self.exponents).float()

@@ -35,7 +35,7 @@ def _by_layer(activity: Activity, kind: str) -> dict[str, np.ndarray]:
     return sums
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.data())
 def test_pieces_add_up_to_the_layers(data: st.DataObject) -> None:
     graph = data.draw(graphs())

@@ -108,7 +108,13 @@ def test_channels_found_silent_never_fire_and_constant_ones_always_do(recipe: Re
                 assert fired.all(), (node.name, channel, steps)
 
 
-@pytest.mark.parametrize("name", ["fashion-spikformer", "fashion-spikingformer", "fashion-t1"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "fashion-spikformer",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("fashion-spikingformer", "fashion-t1")),
+    ],
+)
 def test_shipped_models_pass_on_loihi_2_and_not_on_loihi_1(name: str) -> None:
     first, second = check(asset(f"models/{name}"), ["loihi2", "loihi1"]).verdicts
     assert first.fits, [finding for finding in first.findings if finding.severity == "error"]

@@ -164,6 +164,6 @@ def test_our_own_mistakes_are_not_hidden(home: Path, monkeypatch: pytest.MonkeyP
     def broken(path: Path) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("stas_neuro.cli.inspect.load_bundle", broken)
+    monkeypatch.setattr("stas_neuro.bundle.load_bundle", broken)
     with pytest.raises(ZeroDivisionError):
         stas("inspect", "bundle")

@@ -38,7 +38,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         raise AssertionError("the work has begun")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("stas_neuro.cli.demo.load_data", work)
+    monkeypatch.setattr("stas_neuro.data.load_data", work)
     return tmp_path
 
 
@@ -143,14 +143,14 @@ def appear(path: Path) -> None:
 @pytest.mark.parametrize(
     ("work", "arguments"),
     [
-        ("stas_neuro.cli.compile.Compilation", ("compile", "checkpoint", "-o", "new")),
-        ("stas_neuro.cli.compile.Compilation", ("compile", "checkpoint", "-o", "new.zip")),
-        ("stas_neuro.cli.run.run_document", ("run", "halting.stas", "--data", "data.npz", "-o", "new")),
-        ("stas_neuro.cli.verify.verify", ("verify", "halting.stas", "--data", "data.npz", "-o", "new")),
-        ("stas_neuro.cli.convert.load_bundle", ("convert", "halting.stas", "--to", "lava", "-o", "new")),
-        ("stas_neuro.cli.compare.compare", ("compare", "halting", "--baseline", "without", "--csv", "new")),
+        ("stas_neuro.compiler.Compilation", ("compile", "checkpoint", "-o", "new")),
+        ("stas_neuro.compiler.Compilation", ("compile", "checkpoint", "-o", "new.zip")),
+        ("stas_neuro.cli.runs.run_document", ("run", "halting.stas", "--data", "data.npz", "-o", "new")),
+        ("stas_neuro.verifier.verify", ("verify", "halting.stas", "--data", "data.npz", "-o", "new")),
+        ("stas_neuro.bundle.load_bundle", ("convert", "halting.stas", "--to", "lava", "-o", "new")),
+        ("stas_neuro.energy.compare", ("compare", "halting", "--baseline", "without", "--csv", "new")),
         (
-            "stas_neuro.cli.compare.compare",
+            "stas_neuro.energy.compare",
             ("compare", "halting", "--baseline", "without", "--picture", "new"),
         ),
     ],

@@ -51,7 +51,7 @@ class Target:
     read: Callable[[Path, Path], None]
     mend: Callable[[Files, Random], Files] = _unchanged
     errors: tuple[type[Exception], ...] = (StasError,)
-    quick: int = 150
+    quick: int = 50
 
     @cached_property
     def seeds(self) -> Sequence[Files]:

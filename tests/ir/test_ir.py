@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import pickle
 import random
 from collections.abc import Callable
@@ -226,14 +227,32 @@ INVALID: dict[str, tuple[Callable[[Graph], object], str, str]] = {
     "text for a phase": (lambda g: with_node(g, "score0", phase="step"), "score0", "phase is 'step'"),
     "unknown choice": (lambda g: with_node(g, "halt0", mode="always"), "halt0", "mode is 'always'"),
     "stride 0": (lambda g: with_node(g, "stem.conv0", stride=0), "stem.conv0", "stride is 0"),
+    "groups": (
+        lambda g: with_node(g, "stem.conv0", groups=2),
+        "stem.conv0", "2 groups do not divide out_channels, which is 3",
+    ),
     "padding": (
         lambda g: with_node(g, "stem.conv0", padding=3),
         "stem.conv0", "padding 3 reaches the kernel 3",
+    ),
+    "padding of a side": (
+        lambda g: with_node(g, "stem.conv0", kernel=(3, 2), padding=(0, 2)),
+        "stem.conv0", "padding (0, 2) reaches the kernel (3, 2)",
+    ),
+    "a side of 0": (lambda g: with_node(g, "stem.pool", stride=(2, 0)), "stem.pool", "stride is (2, 0)"),
+    "three sides": (
+        lambda g: with_node(g, "stem.conv0", kernel=(3, 3, 3)),
+        "stem.conv0", "kernel is (3, 3, 3)",
     ),
     "epsilon 1": (lambda g: with_node(g, "halt0", epsilon=1.0), "halt0", "epsilon is 1.0"),
     "epsilon below 0": (lambda g: with_node(g, "halt0", epsilon=-0.1), "halt0", "epsilon is -0.1"),
     "alpha": (lambda g: with_node(g, "score0", alpha=np.inf), "score0", "alpha is inf"),
     "tau": (lambda g: with_node(g, "stem.lif0", tau=0.5), "stem.lif0", "tau is 0.5"),
+    "infinite tau": (lambda g: with_node(g, "stem.lif0", tau=math.inf), "stem.lif0", "tau is infinite"),
+    "soft reset": (
+        lambda g: with_node(g, "stem.lif0", reset="subtract"),
+        "stem.lif0", "reset is 'subtract', a LIF of a core sets its membrane to 0",
+    ),
     "threshold": (lambda g: with_node(g, "stem.lif0", threshold=0.0), "stem.lif0", "threshold is 0.0"),
     "eps": (lambda g: with_node(g, "stem.bn0", eps=0.0), "stem.bn0", "eps is 0.0"),
     "scale": (lambda g: with_node(g, "blocks.0.attn", scale=-1.0), "blocks.0.attn", "scale is -1.0"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import re
 import struct
 from pathlib import Path
@@ -92,6 +93,19 @@ def test_text_round_trip(graph: Graph):
     again = parse_graph(text, graph.tensors)
     assert again == graph
     assert print_graph(again) == text
+
+
+def test_what_networks_of_before_do_not_have_is_not_written():
+    graph = build(Recipe(kernel=3))
+    pool = dataclasses.replace(graph.node("stem.pool"), kernel=(3, 3), stride=(2, 2), padding=(1, 1))  # type: ignore[call-arg]
+    assert pool == graph.node("stem.pool")
+    assert "%stem.pool = SpikeMaxPool(kernel=3, stride=2, padding=1) x=" in print_graph(graph)
+    assert "kernel=3, stride=1, padding=1, bias=True) x=" in print_graph(graph)
+    assert "kernel=(3, 5), stride=(2, 1), padding=(1, 2)) x=" in print_graph(build(Recipe(oblong=True)))
+    assert "padding=1, bias=True, groups=2) x=" in print_graph(build(Recipe(groups=2)))
+    assert "= LIF(tau=2.0, threshold=1.0, fire='>=') x=" in print_graph(graph)
+    without_leak = print_graph(build(Recipe(tau=math.inf, decay_input=False)))
+    assert "= LIF(tau=None, threshold=1.0, fire='>=', decay_input=False) x=" in without_leak
 
 
 def test_names_of_classes_may_hold_anything():

@@ -18,7 +18,7 @@ from stas_neuro.reference.ops.base import NodeContext
 
 
 def shrinking(**changes: Any) -> Graph:
-    return build(Recipe(norm=False, halting="off", shrink=True, blocks=1, **changes))
+    return build(Recipe(norm=False, halting="off", shrink="pool", blocks=1, **changes))
 
 
 def rewired(graph: Graph, node: str, source: tuple[str, str]) -> Graph:

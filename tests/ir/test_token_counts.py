@@ -17,7 +17,7 @@ from stas_neuro.placement.demands import tokens_by_block
 
 
 def shrinking(**changes: object) -> Graph:
-    return build(dataclasses.replace(Recipe(norm=False, shrink=True, height=6), **changes))  # type: ignore[arg-type]
+    return build(dataclasses.replace(Recipe(norm=False, shrink="pool", height=6), **changes))  # type: ignore[arg-type]
 
 
 def test_a_map_has_the_type_of_its_tokens() -> None:

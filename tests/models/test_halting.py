@@ -180,7 +180,7 @@ def scored(draw: st.DrawFn) -> tuple[Array, float, int]:
 @pytest.mark.parametrize("skip", [False, True])
 @pytest.mark.parametrize("readout", READOUTS)
 @pytest.mark.parametrize("accumulate", ACCUMULATIONS)
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(scored())
 def test_visits_ponder_and_feature(
     accumulate: str, readout: str, skip: bool, drawn: tuple[Array, float, int]

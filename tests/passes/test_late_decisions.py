@@ -98,7 +98,7 @@ def check_against_arrivals(graph: Graph, share: float, images: Array) -> Trace:
     return run.trace
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(recipe=chained(norm=False), share=SHARES)
 def test_decisions_are_those_of_simulated_arrival(recipe: Recipe, share: float) -> None:
     graph = build(recipe)
@@ -113,7 +113,7 @@ def test_many_decisions_are_those_of_simulated_arrival(recipe: Recipe, share: fl
     check_against_arrivals(graph, share, images_for(graph, 3, recipe.seed))
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(data=st.data(), share=SHARES)
 def test_decisions_of_integers_are_those_of_simulated_arrival(data: st.DataObject, share: float) -> None:
     graph = data.draw(fixed_graphs(halting=data.draw(CHAINED)))

@@ -56,6 +56,15 @@ def test_values_keep_the_bounds_that_exactness_rests_on(graph: Graph, seed: int)
         assert low <= trace.states[node.name].min() <= trace.states[node.name].max() <= high
 
 
+@pytest.mark.parametrize("halting", ["raster", "rectangular"])
+def test_a_total_is_bounded_by_the_scores_of_all_blocks(halting: str):
+    graph = quantised_at_random(build(Recipe(norm=False, halting=halting)), 0)
+    silent = np.zeros_like(graph.tensors["score1/table"])
+    graph = dataclasses.replace(graph, tensors={**graph.tensors, "score1/table": silent})
+    assert graph.tensors["score0/table"].any()
+    assert graph.types["halt1", "total"].bound == graph.types["halt0", "total"].bound
+
+
 def wide(features: int, weight: Array, weight_exp: int) -> Graph:
     """One step of one Linear, which takes pixels and gives the logits, halved."""
     where: Any = {"phase": Phase.ONCE, "scope": "stem"}

@@ -30,6 +30,7 @@ from stas_neuro.ir import (
     SpikeMatMul,
     SpikeMaxPool,
 )
+from stas_neuro.ir.ops.windows import Pair
 from stas_neuro.reference import run_reference
 from stas_neuro.reference.ops import OPERATORS
 from stas_neuro.reference.ops.base import NodeContext
@@ -56,38 +57,50 @@ def same_run(a: Trace, b: Trace, atol: float = 1e-9) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kernel", "stride", "padding"), [(1, 1, 0), (3, 1, 1), (3, 2, 1), (2, 2, 0), (3, 3, 2), (4, 1, 3)]
+    ("kernel", "stride", "padding", "groups"),
+    [
+        ((1, 1), (1, 1), (0, 0), 1),
+        ((3, 3), (1, 1), (1, 1), 2),
+        ((3, 3), (2, 2), (1, 1), 1),
+        ((2, 2), (2, 2), (0, 0), 4),
+        ((3, 3), (3, 3), (2, 2), 1),
+        ((4, 4), (1, 1), (3, 3), 1),
+        ((1, 5), (1, 2), (0, 4), 1),
+        ((3, 2), (2, 1), (0, 1), 2),
+    ],
 )
-def test_convolution_and_pool(kernel: int, stride: int, padding: int):
-    rng = np.random.default_rng(kernel)
+def test_convolution_and_pool(kernel: Pair, stride: Pair, padding: Pair, groups: int):
+    rng = np.random.default_rng(kernel[1])
     x, weight, bias = (
-        rng.normal(size=(2, 3, 5, 7)),
-        rng.normal(size=(4, 3, kernel, kernel)),
-        rng.normal(size=4),
+        rng.normal(size=(2, 4, 5, 7)),
+        rng.normal(size=(8, 4 // groups, *kernel)),
+        rng.normal(size=8),
     )
     spikes = (x > 0.8).astype(float)
     window = {"kernel": kernel, "stride": stride, "padding": padding}
     y = compute(
-        Conv2d(in_channels=3, out_channels=4, bias=True, **window, **AT), {"x": x}, weight=weight, bias=bias
-    )
+        Conv2d(in_channels=4, out_channels=8, bias=True, groups=groups, **window, **AT),
+        {"x": x}, weight=weight, bias=bias,
+    )  # fmt: skip
     pooled = compute(SpikeMaxPool(**window, **AT), {"x": spikes})
-    height, width = ((size + 2 * padding - kernel) // stride + 1 for size in (5, 7))
-    assert y.shape == (2, 4, height, width)
-    assert pooled.shape == (2, 3, height, width)
+    height, width = ((size + 2 * padding[i] - kernel[i]) // stride[i] + 1 for i, size in enumerate((5, 7)))
+    assert y.shape == (2, 8, height, width)
+    assert pooled.shape == (2, 4, height, width)
     for image, row, column in itertools.product(range(2), range(height), range(width)):
         taps = [
-            (i, j, row * stride + i - padding, column * stride + j - padding)
-            for i, j in itertools.product(range(kernel), repeat=2)
+            (i, j, row * stride[0] + i - padding[0], column * stride[1] + j - padding[1])
+            for i, j in np.ndindex(kernel)
         ]
         inside = [(i, j, r, c) for i, j, r, c in taps if 0 <= r < 5 and 0 <= c < 7]
-        for out in range(4):
+        for out in range(8):
+            first = out * groups // 8 * (4 // groups)
             expected = bias[out] + sum(
-                weight[out, channel, i, j] * x[image, channel, r, c]
-                for channel in range(3)
+                weight[out, channel, i, j] * x[image, first + channel, r, c]
+                for channel in range(4 // groups)
                 for i, j, r, c in inside
             )
             assert y[image, out, row, column] == pytest.approx(expected, abs=1e-12)
-        for channel in range(3):
+        for channel in range(4):
             fired = any(spikes[image, channel, r, c] for _, _, r, c in inside)
             assert pooled[image, channel, row, column] == fired
 
@@ -164,16 +177,20 @@ def test_gates_by_the_axis_of_their_mask():
             assert y[image, token, channel] == x[image, token, channel] * mask[image][own]
 
 
-@pytest.mark.parametrize("fire", [">", ">="])
-def test_neuron_step_by_step(fire: str):
-    node = LIF(tau=3.0, threshold=1.0, fire=fire, **AT)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("fire", "decay_input", "tau"),
+    [(">", True, 3.0), (">=", True, 3.0), (">", False, 3.0), (">=", False, math.inf)],
+)
+def test_neuron_step_by_step(fire: str, decay_input: bool, tau: float):
+    node = LIF(tau=tau, threshold=1.0, fire=fire, decay_input=decay_input, **AT)  # type: ignore[arg-type]
     site = NodeContext({}, steps=4, skip=True)
-    # The first step lands exactly on the threshold: 0 + (3 - 0) / 3.
-    drive = [3.0, 0.9, 2.9, 7.0, -1.0]
+    # The first step lands exactly on the threshold: 0 + (3 - 0) / 3, and 0 + 1.
+    drive = [3.0, 0.9, 2.9, 7.0, -1.0] if decay_input else [1.0, 0.5, 0.4, 0.3, -1.0, 0.8, 1.3]
     v = 0.0
     for x in drive:
         spikes = OPERATORS[LIF](node, {"x": np.array([[[x]]])}, site)["s"]
-        v = v + (x - v) / 3.0
+        leak = 0.0 if tau == math.inf else v / tau
+        v = v + (x - v) / tau if decay_input else v - leak + x
         fired = v >= 1.0 if fire == ">=" else v > 1.0
         v = 0.0 if fired else v
         assert spikes.item() == fired
@@ -341,7 +358,7 @@ def test_weights_of_a_token_sum_to_one():
 # Options give the same result -----------------------------------------------------------------------------
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(recipes(), st.integers(0, 99))
 def test_skipping_and_chunks_change_nothing(recipe: Recipe, seed: int):
     graph = build(recipe)

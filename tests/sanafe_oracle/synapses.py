@@ -33,7 +33,7 @@ def synapses_of(graph: Graph, node: FixedSynaptic) -> Synapses:
     if isinstance(node, FixedLinear):
         return _linear(weight, extent(graph, node)[0])
     assert isinstance(node, FixedConv2d)  # the other layer with weights
-    return _conv2d(node, weight, graph.source_type(graph.inputs(node)["x"]).shape)
+    return _conv2d(graph, node, weight)
 
 
 def _linear(weight: NDArray[np.float64], positions: int) -> Synapses:
@@ -48,16 +48,18 @@ def _linear(weight: NDArray[np.float64], positions: int) -> Synapses:
     )
 
 
-def _conv2d(node: FixedConv2d, weight: NDArray[np.float64], shape: tuple[int, ...]) -> Synapses:
-    height, width = shape[1:]
-    rows, columns = ((size + 2 * node.padding - node.kernel) // node.stride + 1 for size in (height, width))
+def _conv2d(graph: Graph, node: FixedConv2d, weight: NDArray[np.float64]) -> Synapses:
+    height, width = graph.source_type(graph.inputs(node)["x"]).shape[1:]
+    rows, columns = graph.types[node.name, "y"].shape[1:]
+    kernel, stride, padding = node.sides
     row, column, target, source, ky, kx = np.meshgrid(
-        *map(np.arange, (rows, columns, *weight.shape[:2], node.kernel, node.kernel)), indexing="ij"
+        *map(np.arange, (rows, columns, *weight.shape[:2], *kernel)), indexing="ij"
     )
-    y, x = row * node.stride + ky - node.padding, column * node.stride + kx - node.padding
+    source += target // (node.out_channels // node.groups) * weight.shape[1]
+    y, x = row * stride[0] + ky - padding[0], column * stride[1] + kx - padding[1]
     inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
     return Synapses(
         ((y * width + x) * node.in_channels + source)[inside],
         ((row * columns + column) * node.out_channels + target)[inside],
-        weight[target, source, ky, kx][inside],
+        weight[target, source % weight.shape[1], ky, kx][inside],
     )

@@ -38,6 +38,19 @@ def shift(value: int, bits: int) -> int:
     return value << bits if bits > 0 else value >> -bits
 
 
+def covered(node: Any, row: int, column: int) -> list[tuple[int, int]]:
+    """Give the first row and column of a window, which may lie beyond the border, each with its end."""
+    ends = []
+    for side, place in enumerate((row, column)):
+        kernel, stride, padding = (
+            value[side] if isinstance(value, tuple) else value
+            for value in (node.kernel, node.stride, node.padding)
+        )
+        first = place * stride - padding
+        ends.append((first, first + kernel))
+    return ends
+
+
 class _Oracle:
     def __init__(self, graph: Graph, image: Array) -> None:
         self.graph = graph
@@ -156,17 +169,21 @@ class _Oracle:
         channels, height, width = self.graph.types[node.name, "y"].shape
         weight, bias = self.tensor(node, "weight"), self.tensor(node, "bias")
         y = np.zeros((channels, height, width), np.int64)
+        inputs, outputs = node.in_channels // node.groups, channels // node.groups
         touched: list[int] = []
         for row, column in itertools.product(range(height), range(width)):
-            top, left = row * node.stride - node.padding, column * node.stride - node.padding
+            (top, bottom), (left, right) = covered(node, row, column)
             taps = [
                 (i, j)
-                for i, j in itertools.product(range(node.kernel), repeat=2)
+                for i, j in itertools.product(range(bottom - top), range(right - left))
                 if 0 <= top + i < x.shape[1] and 0 <= left + j < x.shape[2]
             ]
-            window = np.array([x[:, top + i, left + j] for i, j in taps]).reshape(len(taps), x.shape[0])
-            touched += channels * window.ravel().tolist()
             for out in range(channels):
+                first = out // outputs * inputs
+                own = range(first, first + inputs)
+                window = np.array([[x[c, top + i, left + j] for c in own] for i, j in taps])
+                window = window.reshape(len(taps), inputs)
+                touched += window.ravel().tolist()
                 mantissas = np.array([weight[out, :, i, j] for i, j in taps]).reshape(window.shape)
                 total = int((mantissas * window).sum())
                 own_bias = int(bias[out, row, column] if node.bias_map else bias[out])
@@ -214,9 +231,7 @@ class _Oracle:
     def spikemaxpool(self, node: Any, x: Array) -> Array:
         y = np.zeros(self.graph.types[node.name, "y"].shape, np.int64)
         for channel, row, column in np.ndindex(y.shape):
-            top, left = row * node.stride - node.padding, column * node.stride - node.padding
-            rows = slice(max(top, 0), max(top + node.kernel, 0))
-            columns = slice(max(left, 0), max(left + node.kernel, 0))
+            rows, columns = (slice(max(a, 0), max(b, 0)) for a, b in covered(node, row, column))
             y[channel, row, column] = x[channel, rows, columns].any()
         return y
 

@@ -115,6 +115,7 @@ class _Draft:
                 return self.synapses(node, values)
             case LIF():
                 dv = 2048 if rng.random() < 0.5 else int(rng.integers(0, 4096))
+                dv = 0 if node.tau == math.inf else dv
                 return FixedLIF(**values, dv=dv, vth=0)
             case Add():
                 a_weight = int(rng.integers(1, 4)) if node.scope in ("stem", "block0") else 1

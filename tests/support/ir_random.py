@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -44,6 +46,7 @@ from stas_neuro.ir import (
 
 HALTING = ("off", *POLICIES)
 READOUTS = ("mean-field", "last-state", "rate")
+SHRINKS = ("no", "stride", "pool")
 HEADS = ("tokens", "mean", "mean-first")
 STEMS = (
     "one-step",
@@ -90,9 +93,13 @@ class Recipe:
     width: int = 6
     kernel: int = 3
     stride: int = 1
+    groups: int = 1
+    """Of convolutions whose channels it divides; of others its largest divisor that does."""
+    oblong: bool = False
+    """Windows that are two columns wider than high, and move by one column."""
     pool: bool = True
-    shrink: bool = False
-    """Tokens become a map and then fewer tokens: before the last of several blocks, or before all."""
+    shrink: str = "no"
+    """How tokens become a map and then fewer tokens: before the last of several blocks, or before all."""
     head: str = "tokens"
     """What the readout reads where none halts: tokens, or spikes of a layer after or before their mean."""
     heads: int = 2
@@ -102,6 +109,8 @@ class Recipe:
     alpha: float = 0.7
     beta: float = -1.0
     tau: float = 2.0
+    decay_input: bool = True
+    """An infinite tau has none."""
     dtype: str = "float64"
 
     @property
@@ -123,6 +132,7 @@ def recipes(draw: st.DrawFn, **fixed: Any) -> Recipe:
         "halting": st.sampled_from(HALTING),
         "readout": st.sampled_from(READOUTS),
         "stem": st.sampled_from(STEMS),
+        "shrink": st.sampled_from(SHRINKS),
         "head": st.sampled_from(HEADS),
         "form": st.sampled_from(("Q(K^TV)", "(QK^T)V")),
         "fire": st.sampled_from((">", ">=")),
@@ -133,16 +143,18 @@ def recipes(draw: st.DrawFn, **fixed: Any) -> Recipe:
         "width": st.integers(3, 6),
         "kernel": st.sampled_from((1, 2, 3)),
         "stride": st.sampled_from((1, 2)),
+        "groups": st.sampled_from((1, 2, 3, 6)),
         "heads": small,
         "head_dim": small,
         "classes": small,
         "epsilon": st.sampled_from((0.0, 0.01, 0.3)),
         "alpha": st.sampled_from((0.3, 1.0)),
         "beta": st.sampled_from((-3.0, -1.0, 0.5)),
-        "tau": st.sampled_from((1.0, 2.0, 3.0)),
+        "tau": st.sampled_from((1.0, 2.0, 3.0, math.inf)),
         "dtype": st.sampled_from(("float32", "float64")),
     }
-    for name in ("events", "membrane", "sdsa", "qk", "iand", "norm", "bias", "pool", "shrink"):
+    names = ("events", "membrane", "sdsa", "qk", "iand", "norm", "bias", "pool", "oblong", "decay_input")
+    for name in names:
         choices[name] = st.booleans()
     return Recipe(
         **{name: fixed[name] if name in fixed else draw(choice) for name, choice in choices.items()}
@@ -160,17 +172,18 @@ def images_for(graph: Graph, count: int, seed: int = 0) -> Array:
     return np.random.default_rng(seed).normal(0.5, 1.0, (count, *frames, *graph.input.shape))
 
 
+@lru_cache(maxsize=256)  # graphs are frozen
 def build(recipe: Recipe) -> Graph:
     """Make the graph of a recipe, weights drawn from its seed."""
     draft = _Draft(recipe)
     z, phase = _stem(draft)
     # Blocks that halt have the same number of tokens.
     shrinks = recipe.blocks - 1 if recipe.halting == "off" else 0
-    if recipe.shrink and not shrinks:
+    if recipe.shrink != "no" and not shrinks:
         z = _shrink(draft, z, phase, "stem")
     states = []
     for block in range(recipe.blocks):
-        if recipe.shrink and shrinks and block == shrinks:
+        if recipe.shrink != "no" and shrinks and block == shrinks:
             z = _shrink(draft, z, Phase.STEP, f"block{block}")
         z = _block(draft, block, z)
         states.append(z)
@@ -201,11 +214,17 @@ class _Draft:
         self.size = self.recipe.height, self.recipe.width
         """Of the map at work, or of the grid of tokens."""
 
-    def windows(self, kernel: int, stride: int, padding: int) -> dict[str, int]:
+    def windows(self, kernel: int, stride: int, padding: int) -> dict[str, Any]:
         """Attributes of a window that slides over the map at work, whose size becomes that of the result."""
-        height, width = self.size
-        self.size = tuple((side + 2 * padding - kernel) // stride + 1 for side in (height, width))
-        return {"kernel": kernel, "stride": stride, "padding": padding}
+        sides = ((kernel,) * 2, (stride,) * 2, (padding,) * 2)
+        if self.recipe.oblong:
+            sides = ((kernel, kernel + 2), (stride, 1), (padding, padding + 1))
+        height, width = (
+            (length + 2 * around - long) // step + 1
+            for length, long, step, around in zip(self.size, *sides, strict=True)
+        )
+        self.size = height, width
+        return dict(zip(("kernel", "stride", "padding"), sides, strict=True))
 
     def add(self, node: Node, masked_by: Edge | None = None, **inputs: Value) -> Value:
         """Add a node with its inputs and its mask; gives its first output."""
@@ -239,7 +258,11 @@ class _Draft:
         self, name: str, x: Value, phase: Phase, scope: str, mask: Edge | None = None, at: float = 1.0
     ) -> Value:
         recipe = self.recipe
-        node = LIF(name=name, phase=phase, scope=scope, tau=recipe.tau, threshold=at, fire=recipe.fire)  # type: ignore[arg-type]
+        fire: Any = recipe.fire
+        node = LIF(
+            name=name, phase=phase, scope=scope, tau=recipe.tau, threshold=at, fire=fire,
+            decay_input=recipe.decay_input and recipe.tau < math.inf,
+        )  # fmt: skip
         return self.add(node, mask, x=x)
 
 
@@ -299,15 +322,20 @@ def _shrink(draft: _Draft, x: Value, phase: Phase, scope: str) -> Value:
     y = draft.lif("shrink.fc_lif", y, **where)
     y = draft.add(Slice(name="shrink.spikes", **where, start=0, stop=dim), x=y)
     y = draft.add(Map(name="shrink.map", **where, height=height, width=width), x=y)
-    y = _conv(draft, "shrink.conv", y, dim, dim + 1, where, 1, kernel=3)
+    pools = recipe.shrink == "pool"
+    y = _conv(draft, "shrink.conv", y, dim, dim + 1, where, 1 if pools else 2, kernel=3)
     y = draft.add(Slice(name="shrink.channels", **where, start=1, stop=dim + 1), x=y)
-    window = draft.windows(3, 2, 1)
-    y = draft.add(MaxPool(name="shrink.pool", **where, **window), x=y)
+    window = draft.windows(3, 2, 1) if pools else {}
+    if pools:
+        y = draft.add(MaxPool(name="shrink.pool", **where, **window), x=y)
     if not recipe.membrane:
+        y = draft.lif("shrink.out_lif", y, **where)
+    if pools and not recipe.membrane:
         # Of the sums of spikes the largest too: a residual that the spikes of fewer tokens are added to.
         side = draft.add(Map(name="shrink.side_map", **where, height=height, width=width), x=x)
-        side = draft.add(MaxPool(name="shrink.side_pool", **where, **window), x=side)
-        y = draft.add(Add(name="shrink.add", **where), a=side, b=draft.lif("shrink.out_lif", y, **where))
+        pool = SpikeMaxPool if recipe.ands else MaxPool
+        side = draft.add(pool(name="shrink.side_pool", **where, **window), x=side)
+        y = _residual(draft, "shrink.add", side, y, phase, scope)
     return draft.add(Tokens(name="shrink.tokens", **where), x=y)
 
 
@@ -333,6 +361,7 @@ def _conv(
     node = Conv2d(
         name=name, **where, in_channels=into, out_channels=out,
         **draft.windows(kernel, stride, kernel // 2), bias=draft.recipe.bias,
+        groups=math.gcd(draft.recipe.groups, into, out),
     )  # fmt: skip
     return draft.norm(name.replace("conv", "bn"), draft.add(node, x=x), out, **where)
 

@@ -39,6 +39,8 @@ from stas_neuro.ir import (
 from stas_neuro.mapping import CoreLocation, Mapping, Piece
 from stas_neuro.reference import run_reference
 
+from .fixed_oracle import covered
+
 Key = tuple[str, str, str, int]
 Way = tuple[str, Phase, int | None]
 """Node that takes a value, phase it does so in, and block of the first gate before it."""
@@ -233,15 +235,13 @@ def _spread(graph: Graph, node: Node, port: str, mark: Any) -> Any:
     """Which outputs hang on the marked inputs, by computing with weights and other inputs of 1."""
     match node:
         case Conv2d() | MaxPool() | SpikeMaxPool():
-            channels = node.out_channels if isinstance(node, Conv2d) else mark.shape[0]
             shape = graph.types[node.name, "y"].shape
+            groups = node.groups if isinstance(node, Conv2d) else shape[0]
             out = np.zeros(shape)
             for row, column in np.ndindex(shape[1:]):
-                top, left = row * node.stride - node.padding, column * node.stride - node.padding
-                rows = slice(max(top, 0), max(top + node.kernel, 0))
-                window = mark[:, rows, max(left, 0) : max(left + node.kernel, 0)].sum(axis=(1, 2))
-                out[:, row, column] = window.sum() if isinstance(node, Conv2d) else window
-            assert channels == out.shape[0]
+                rows, columns = (slice(max(a, 0), max(b, 0)) for a, b in covered(node, row, column))
+                window = mark[:, rows, columns].sum(axis=(1, 2))
+                out[:, row, column] = np.repeat(window.reshape(groups, -1).sum(axis=1), shape[0] // groups)
             return out
         case Linear():
             return mark @ np.ones((node.in_features, node.out_features))

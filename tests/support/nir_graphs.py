@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -72,21 +73,21 @@ def nir_graphs(draw: st.DrawFn) -> Graph:
         threshold = draw(st.floats(0.05, 2))
         return draft.add(LIF(name=name, **STEP, tau=tau, threshold=threshold, fire=">"))
 
-    def conv(name: str, into: int, out: int, kernel: int, where: dict[str, Any], source: Node) -> Node:
-        bias = draw(booleans)
+    def conv(name: str, into: int, out: int, where: dict[str, Any], source: Node) -> Node:
+        kernel, padding = draw(st.sampled_from(((1, 0), (3, 1), ((3, 1), (1, 0)), ((1, 3), (0, 1)))))
         node = Conv2d(
-            name=name, **where, in_channels=into, out_channels=out, kernel=kernel, stride=1,
-            padding=kernel // 2, bias=bias,
+            name=name, **where, in_channels=into, out_channels=out, kernel=kernel, stride=1, padding=padding,
+            bias=draw(booleans), groups=draw(st.sampled_from((1, math.gcd(into, out)))),
         )  # fmt: skip
         return draft.add(node, source)
 
     x = draft.add(Input(name="pixels", phase=entry, scope="stem", shape=(channels, height, width)))
     first: dict[str, Any] = {"phase": draw(st.sampled_from((entry, Phase.STEP))), "scope": "stem"}
     features = draw(small)
-    conv("stem.conv", channels, features, draw(st.sampled_from((1, 3))), first, x)
+    conv("stem.conv", channels, features, first, x)
     x = lif("stem.lif")
     if draw(booleans):
-        conv("side", features, features, 3, STEP, x)
+        conv("side", features, features, STEP, x)
         side = lif("side-lif")
         x = draft.add(Add(name="sum", **STEP), *((x, side) if draw(booleans) else (side, x)))
     layers = draw(booleans)

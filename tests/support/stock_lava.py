@@ -36,6 +36,7 @@ from stas_neuro.exporters.lava.processes import (
 )
 from stas_neuro.exporters.lava.schedule import EACH, Window
 from stas_neuro.ir import Kind, Node, Shape, op_of
+from stas_neuro.ir.ops.windows import Pair
 from support.lava_support import node_of
 
 Array = np.ndarray
@@ -85,9 +86,10 @@ def stock_dense(
 
 
 def stock_conv(
-    messages: Array, weight: Array, neurons: Neurons, *, stride: int, padding: int, message_bits: int = 0
-) -> States:
-    """Conv and LIF: messages (T, Cin, H, W), weight (Cout, Cin, k, k) as of a cross-correlation.
+    messages: Array, weight: Array, neurons: Neurons,
+    *, stride: Pair, padding: Pair, groups: int = 1, message_bits: int = 0,
+) -> States:  # fmt: skip
+    """Conv and LIF: messages (T, Cin, H, W), weight (Cout, Cin / groups, kh, kw) as of a cross-correlation.
 
     Lava's maps are (W, H, C), and it convolves: its kernels are mirrored.
     """
@@ -95,8 +97,9 @@ def stock_conv(
     conv = Conv(
         weight=weight[:, :, ::-1, ::-1].transpose(0, 3, 2, 1),
         input_shape=messages.shape[1:],
-        stride=stride,
-        padding=padding,
+        stride=stride[::-1],
+        padding=padding[::-1],
+        groups=groups,
         num_message_bits=message_bits,
     )
     bias = np.broadcast_to(neurons.bias, conv.a_out.shape)
@@ -166,12 +169,17 @@ def our_linear(
     return _ours(messages, node, (len(weight),), weight, exponents, neurons)
 
 
-def our_conv(messages: Array, weight: Array, neurons: Neurons, *, stride: int, padding: int) -> States:
+def our_conv(
+    messages: Array, weight: Array, neurons: Neurons, *, stride: Pair, padding: Pair, groups: int = 1
+) -> States:
     """Conv2d and LIF, with the delay of Lava's."""
-    out, _, kernel, _ = weight.shape
-    height, width = ((size + 2 * padding - kernel) // stride + 1 for size in messages.shape[2:])
-    window = {"kernel": kernel, "stride": stride, "padding": padding}
-    node = node_of("FixedConv2d", "synapses", bias_exp=neurons.bias_exp, **window)
+    out, _, *kernel = weight.shape
+    height, width = (
+        (size + 2 * around - side) // step + 1
+        for size, around, side, step in zip(messages.shape[2:], padding, kernel, stride, strict=True)
+    )
+    window = {"kernel": tuple(kernel), "stride": stride, "padding": padding}
+    node = node_of("FixedConv2d", "synapses", bias_exp=neurons.bias_exp, groups=groups, **window)
     return _ours(messages, node, (out, height, width), weight, np.zeros(out, np.int64), neurons)
 
 

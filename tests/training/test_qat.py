@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from stas_neuro.ir import FixedHaltingScore
 from stas_neuro.models.config import StasConfig
 from stas_neuro.models.folding import set_folded
 from stas_neuro.models.stas import StasModel
+from stas_neuro.passes import Quantise
 from stas_neuro.reference import run_reference
 from stas_neuro.training.integers import program_of
 
@@ -54,6 +56,27 @@ def test_so_it_does_with_operations_that_no_torch_model_here_has() -> None:
     trace = run_reference(program.graph, api.preprocess(program.graph, images), record_spikes=True)
     assert trace.spikes["blocks.0.head_lif"].any()
     output = program(torch.from_numpy(api.preprocess(graph, images)))
+    assert np.array_equal(output.visits.numpy(), trace.visits)
+    unit = program.graph.output.unit  # type: ignore[attr-defined]
+    assert np.array_equal(np.rint(output.logits.detach().numpy() / unit), np.rint(trace.logits / unit))
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(norm=False, channels=2, groups=6, oblong=True, stem="sum"),
+        Recipe(norm=False, channels=3, groups=3, tau=math.inf, decay_input=False),
+        Recipe(norm=False, oblong=True, tau=3.0, decay_input=False, membrane=True),
+    ],
+)
+def test_the_program_computes_what_only_models_of_others_have(recipe: Recipe) -> None:
+    graph, config = build(recipe), random_config(DESIGN[0], 0)
+    pixels = np.random.default_rng(0).integers(0, 256, (6, *graph.input.shape))
+    images = (pixels / 255 - 0.5) / 0.25
+    program = program_of(config, graph, Quantise(5))
+    trace = run_reference(program.graph, pixels, record_spikes=True)
+    assert all(spikes.any() for name, spikes in trace.spikes.items() if name.startswith("stem."))
+    output = program(torch.from_numpy(images))
     assert np.array_equal(output.visits.numpy(), trace.visits)
     unit = program.graph.output.unit  # type: ignore[attr-defined]
     assert np.array_equal(np.rint(output.logits.detach().numpy() / unit), np.rint(trace.logits / unit))

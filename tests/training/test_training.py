@@ -43,7 +43,7 @@ def one_thread():
 # Learning -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["tiny", "tiny-spikingformer"])
+@pytest.mark.parametrize("name", ["tiny", pytest.param("tiny-spikingformer", marks=pytest.mark.slow)])
 def test_the_loss_falls(tmp_path: Path, name: str):
     events: list[dict[str, Any]] = []
     options = TrainOptions(
@@ -73,12 +73,13 @@ def test_the_loss_falls(tmp_path: Path, name: str):
 def test_ponder_weight_shortens_visits(tmp_path: Path):
     """The same stage 1, then stage 2 without and with much weight on ponder."""
     config, data = preset("tiny").replace(beta=-1.5), digits(256)
-    train(config, data, OPTIONS, tmp_path / "base")
+    stage1 = TrainOptions(**OPTIONS.to_json() | {"stage2_epochs": 0})
+    train(config, data, stage1, tmp_path / "base")
     ratios = []
     for weight in (0.0, 1.0):
         changes = {"stage1_epochs": 0, "stage2_epochs": 3, "stage2_rate": 0.02, "ponder_ramp": 0.0}
         options = TrainOptions(**OPTIONS.to_json() | changes | {"ponder_weight": weight})
-        train(config, data, options, tmp_path / str(weight), init=tmp_path / "base" / "stage1")
+        train(config, data, options, tmp_path / str(weight), init=tmp_path / "base")
         ratios.append(log_of(tmp_path / str(weight))[-1]["token_ratio"])
     assert ratios[1] < ratios[0] - 0.1
 

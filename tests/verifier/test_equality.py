@@ -225,7 +225,7 @@ def test_all_tokens_may_halt_at_once():
 def test_float32_agrees_closely():
     visits: list[float] = []
     spikes: list[float] = []
-    for number in range(0, len(DESIGN), 2):
+    for number in range(0, len(DESIGN), 4):
         model, images = model_and_images(number)
         single = copy.deepcopy(model).float()
         model = copy.deepcopy(single).double()  # the same weights: both hold the rounded ones
@@ -265,7 +265,7 @@ def real_images(model: StasModel, count: int) -> Images:
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_models_are_equal_everywhere(name: str):
     model = shipped(name)
-    images = real_images(model, 64)
+    images = real_images(model, 16)
     base = trace(model, images)
     assert base.visits.all() == (model.config.accumulate == "off")
     assert min(float(spikes.mean()) for spikes in base.spikes.values()) > 0
@@ -276,7 +276,7 @@ def test_shipped_models_are_equal_everywhere(name: str):
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_models_agree_closely_in_float32(name: str):
     model = shipped(name)
-    images = real_images(model, 64)
+    images = real_images(model, 16)
     base = trace(model, images)
     single = trace(copy.deepcopy(model).float(), images)
     assert min(agreement(base, single)) >= FLOAT32_AGREEMENT

@@ -73,7 +73,7 @@ def test_a_certificate_is_written_and_replaces_only_another_one_if_told(home: Pa
         result.write(tmp_path / "c")
     result.write(tmp_path / "c", force=True)
     (tmp_path / "other").write_text("{}")
-    with pytest.raises(InputError, match="other exists and is no certificate"):
+    with pytest.raises(InputError, match="other exists and is not a certificate"):
         result.write(tmp_path / "other", force=True)
     assert (tmp_path / "other").read_text() == "{}"
 

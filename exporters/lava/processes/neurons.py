@@ -15,6 +15,7 @@ from stas_neuro.ir import Array
 class LIF(NodeProcess):
     """v = v + (x - v) / tau, s = v > threshold (or >=), v = 0 where it fired.
 
+    Without `decay_input`: v = v - v / tau + x.
     Fixed: v = decay(v) + x, s = v > (vth << 6), decay(v) = sign(v) * ((|v| * (4096 - dv)) >> 12).
     A dead token has no input and leaks, and `alive` only tells gated updates from inactive ones in the
     counts. On a gated core that has no live token it is not stepped, and leaks when the core wakes.
@@ -116,7 +117,7 @@ class LIFModel(NodeModel):
 @requires(CPU)
 @tag("floating_pt")
 class PyLIFModelFloat(LIFModel):
-    """Moves the membranes towards their input, by 1 / tau of the way."""
+    """Moves the membranes towards their input by 1 / tau of the way, or towards 0, and adds the input."""
 
     def _threshold(self) -> float:
         return float(self.node.threshold)
@@ -125,9 +126,13 @@ class PyLIFModelFloat(LIFModel):
         return {">": np.greater, ">=": np.greater_equal}[self.node.fire]
 
     def _integrate(self, v: Array, x: Array) -> None:
-        change = x - v
-        change /= self.node.tau
-        v += change
+        if self.node.decay_input:
+            change = x - v
+            change /= self.node.tau
+            v += change
+        else:
+            v -= v / self.node.tau
+            v += x
 
 
 @implements(proc=LIF, protocol=LoihiProtocol)
@@ -151,15 +156,14 @@ class PoolModel(NodeModel):
     """Largest of the kernel's taps, each a strided view of the padded map."""
 
     def _setup(self) -> None:
-        kernel, stride, padding = self.node.kernel, self.node.stride, self.node.padding
+        kernel, (down, along), (above, left) = self.node.sides
         channels, height, width = self.inlets["x"].shape
         _, out_height, out_width = self.outlets["y"]
-        padded = np.full((channels, height + 2 * padding, width + 2 * padding), self._outside(), self.dtype)
-        self.interior = padded[:, padding : padding + height, padding : padding + width]
+        padded = np.full((channels, height + 2 * above, width + 2 * left), self._outside(), self.dtype)
+        self.interior = padded[:, above : above + height, left : left + width]
         self.taps = [
-            padded[:, i : i + stride * out_height : stride, j : j + stride * out_width : stride]
-            for i in range(kernel)
-            for j in range(kernel)
+            padded[:, i : i + down * out_height : down, j : j + along * out_width : along]
+            for i, j in np.ndindex(kernel)
         ]
 
     def _outside(self) -> float:

@@ -9,6 +9,7 @@ from stas_neuro.exporters.lava.lava_api import CPU, LoihiProtocol, implements, r
 from stas_neuro.exporters.lava.processes.base import NodeModel, NodeProcess
 from stas_neuro.exporters.lava.processes.integers import SIGN, current, shifted
 from stas_neuro.ir import Array, Shape
+from stas_neuro.ir.ops.windows import Sides
 
 
 class Linear(NodeProcess):
@@ -99,41 +100,49 @@ class Conv2d(NodeProcess):
 
 
 class Conv2dModel(NodeModel):
-    """All windows of the padded map as columns, then one matrix product."""
+    """All windows of the padded map as columns, then one matrix product for each group of channels."""
 
     EVENTS = ("synops", "synops_unary", "macs", "cpu_operations")
 
     def _setup(self) -> None:
         weight = self.tensors["weight"]
-        out_channels, in_channels, kernel, _ = weight.shape
-        stride, padding = self.node.stride, self.node.padding
-        _, height, width = self.inlets["x"].shape
-        self.matrix = weight.reshape(out_channels, -1)
-        padded = np.zeros((in_channels, height + 2 * padding, width + 2 * padding), self.dtype)
-        self.interior = padded[:, padding : padding + height, padding : padding + width]
-        windows = sliding_window_view(padded, (kernel, kernel), (1, 2))[:, ::stride, ::stride]  # type: ignore[call-overload]
-        self.windows = windows.transpose(0, 3, 4, 1, 2)  # (Cin, k, k, H', W'), a view of the padded map
+        groups, (kernel, stride, (above, left)) = self.node.groups, self.node.sides
+        in_channels, height, width = self.inlets["x"].shape
+        self.matrix = weight.reshape(groups, len(weight) // groups, -1)
+        padded = np.zeros((in_channels, height + 2 * above, width + 2 * left), self.dtype)
+        self.interior = padded[:, above : above + height, left : left + width]
+        windows = sliding_window_view(padded, kernel, (1, 2))[:, :: stride[0], :: stride[1]]  # type: ignore[call-overload]
+        self.windows = windows.transpose(0, 3, 4, 1, 2)  # (Cin, kh, kw, H', W'), a view of the padded map
         self.columns = np.empty(self.windows.shape, self.dtype)
-        held = self.place.members().sum(axis=1)  # (pieces, H', W')
-        reach = _reached(held, (height, width), kernel, stride, padding)
-        self.fan_out = reach.reshape(*self.place.axes, -1)  # (pieces, H * W): synapses that one input drives
+        members = self.place.members()  # (pieces, Cout, H', W')
+        held = members.reshape(len(members), groups, -1, *members.shape[2:]).sum(axis=2)
+        reach = _reached(held, (height, width), self.node.sides)
+        # (pieces, groups * H * W): synapses that one input drives
+        self.fan_out = reach.reshape(*self.place.axes, -1)
+        self.by_group = groups, in_channels // groups, height, width
         self.input_kind = self.inlets["x"].kind
 
     def _compute(self, x: Array) -> Array:
         self._count(x)
         self.interior[...] = x
         self.columns[...] = self.windows
-        return self._map(self.columns.reshape(self.matrix.shape[1], -1)).reshape(self.outlets["y"])
+        columns = self.columns.reshape(len(self.matrix), self.matrix.shape[2], -1)
+        return self._map(columns).reshape(self.outlets["y"])
 
     def _map(self, columns: Array) -> Array:
-        """The output map as (Cout, places), from its windows as columns."""
+        """The output map as (groups, Cout / groups, places), from its windows as columns of each group."""
         raise NotImplementedError
 
     def _count(self, x: Array) -> None:
-        driven = self.fan_out @ np.count_nonzero(x, axis=0).ravel()
+        driven = self._driven(x)
         graded = self.input_kind == "graded"
-        unary = self.fan_out @ x.sum(axis=0, dtype=float).ravel() if graded else driven
+        unary = self.fan_out @ x.reshape(self.by_group).sum(axis=1, dtype=float).ravel() if graded else driven
         self.count_synapses(self.input_kind, driven, unary)
+
+    def _driven(self, x: Array) -> Array:
+        """Count the synapses, of each piece, that take an input which is not 0."""
+        driven: Array = self.fan_out @ np.count_nonzero(x.reshape(self.by_group), axis=1).ravel()
+        return driven
 
 
 @implements(proc=Conv2d, protocol=LoihiProtocol)
@@ -145,7 +154,7 @@ class PyConv2dModelFloat(Conv2dModel):
     def _map(self, columns: Array) -> Array:
         y: Array = self.matrix @ columns
         if "bias" in self.tensors:
-            y += self.tensors["bias"][:, None]
+            y += self.tensors["bias"].reshape(*self.matrix.shape[:2], 1)
         return y
 
 
@@ -157,12 +166,13 @@ class PyConv2dModelFixed(Conv2dModel):
 
     def _setup(self) -> None:
         super()._setup()
-        self.exponents = self.tensors["weight_exp"][:, None]
+        by_feature = (*self.matrix.shape[:2], -1)
+        self.exponents = self.tensors["weight_exp"].reshape(by_feature)
         self.bias_exp = self.node.bias_exp
-        self.bias = self.tensors["bias"].reshape(len(self.matrix), -1) << self.bias_exp
+        self.bias = self.tensors["bias"].reshape(by_feature) << self.bias_exp
 
     def _map(self, columns: Array) -> Array:
-        sums = shifted(np.einsum("oi,ip->op", self.matrix, columns), self.exponents)
+        sums = shifted(np.einsum("goi,gip->gop", self.matrix, columns), self.exponents)
         y: Array = current(((sums + SIGN) & (2 * SIGN - 1)) - SIGN) + self.bias
         if self.node.off_core:
             y = (y >> self.bias_exp) << self.bias_exp
@@ -170,17 +180,17 @@ class PyConv2dModelFixed(Conv2dModel):
 
     def _count(self, x: Array) -> None:
         if self.node.off_core:
-            self.count("cpu_operations", self.fan_out @ np.count_nonzero(x, axis=0).ravel())
+            self.count("cpu_operations", self._driven(x))
         else:
             super()._count(x)
 
 
-def _reached(neurons: Array, size: Shape, kernel: int, stride: int, padding: int) -> Array:
+def _reached(neurons: Array, size: Shape, sides: Sides) -> Array:
     """How many of `neurons` (..., H', W') at each output place an input at each of (..., H, W) reaches."""
     height, width = size
     rows, columns = neurons.shape[-2:]
-    reached = np.zeros((*neurons.shape[:-2], height + 2 * padding, width + 2 * padding), np.int64)
-    for i in range(kernel):
-        for j in range(kernel):
-            reached[..., i : i + stride * rows : stride, j : j + stride * columns : stride] += neurons
-    return reached[..., padding : padding + height, padding : padding + width]
+    kernel, (down, along), (above, left) = sides
+    reached = np.zeros((*neurons.shape[:-2], height + 2 * above, width + 2 * left), np.int64)
+    for i, j in np.ndindex(kernel):
+        reached[..., i : i + down * rows : down, j : j + along * columns : along] += neurons
+    return reached[..., above : above + height, left : left + width]

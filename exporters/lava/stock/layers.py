@@ -45,9 +45,10 @@ class Layers:
         weight = self._tensor(node, "weight")
         rows, columns, taps = window(node, x.index.shape, shape[1:])
         places, area = shape[1] * shape[2], x.index.shape[1] * x.index.shape[2]
-        out, into = (
+        out, of_group = (
             axis[:, :, None] for axis in np.meshgrid(*map(np.arange, weight.shape[:2]), indexing="ij")
         )
+        into = out // (node.out_channels // node.groups) * weight.shape[1] + of_group
         matrix = weight.reshape(*weight.shape[:2], -1)[:, :, taps]
         wires = self._by_exponent(
             node,
@@ -164,9 +165,10 @@ def window(
     node: Conv2d | SpikeMaxPool, size: tuple[int, ...], out: tuple[int, ...]
 ) -> tuple[Array, Array, Array]:
     """List the pairs of output and input place of a window, and which of its taps each is."""
-    y, x, i, j = np.ogrid[: out[0], : out[1], : node.kernel, : node.kernel]
-    row, column = y * node.stride - node.padding + i, x * node.stride - node.padding + j
+    kernel, (down, along), (above, left) = node.sides
+    y, x, i, j = np.ogrid[: out[0], : out[1], : kernel[0], : kernel[1]]
+    row, column = y * down - above + i, x * along - left + j
     inside = (row >= 0) & (row < size[1]) & (column >= 0) & (column < size[2])
-    places = np.broadcast_arrays(y * out[1] + x, row * size[2] + column, i * node.kernel + j)
+    places = np.broadcast_arrays(y * out[1] + x, row * size[2] + column, i * kernel[1] + j)
     rows, columns, taps = (array[inside] for array in places)
     return rows, columns, taps

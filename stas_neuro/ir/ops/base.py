@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stas_neuro.ir.limits import VALUES_LIMIT
 from stas_neuro.ir.problems import Problems
 from stas_neuro.ir.ranges import Range
 from stas_neuro.ir.types import VALUES, Array, Kind, Phase, Shape, ValueType
+from stas_neuro.limits import VALUES_LIMIT
 
 if TYPE_CHECKING:
     from stas_neuro.ir.graph import Graph
@@ -138,6 +138,11 @@ class Node:
     RANGES: ClassVar[Mapping[str, AttributeRange]] = {}
     """Ranges of attributes; without one an integer is at least 1."""
 
+    LATER: ClassVar[frozenset[str]] = frozenset()
+    """Attributes that files and text leave out at their defaults: they are newer than the operation."""
+    INFINITE: ClassVar[frozenset[str]] = frozenset()
+    """Floats that may be infinite, for which files and text have None: neither has a word for infinity."""
+
     ABSTRACT: ClassVar[bool] = True
     INTEGERS_OF: ClassVar[type[Node] | None] = None
     """The operation that an integer twin stands for."""
@@ -151,10 +156,24 @@ class Node:
             if not hasattr(cls, needed):
                 raise TypeError(f"operation {cls.__name__} lacks {needed}")
 
+    def __post_init__(self) -> None:
+        for name in self.INFINITE:
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, math.inf)
+
     @property
     def traits(self) -> Traits:
         """What the operation is like."""
         return self.TRAITS
+
+    def written(self) -> dict[str, Any]:
+        """Return the attributes as files and text hold them, in order."""
+        values = {part.name: (getattr(self, part.name), part.default) for part in fields(self)}
+        return {
+            name: None if name in self.INFINITE and value == math.inf else value
+            for name, (value, default) in values.items()
+            if name not in self.LATER or value != default
+        }
 
     @property
     def off_core(self) -> bool:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from stas_neuro.ir.limits import KERNEL_LIMIT
 from stas_neuro.ir.ops.base import (
-    AT_LEAST_0,
     MAP,
     AttributeRange,
     BoundContext,
     TypeContext,
     Wanted,
-    anywhere,
-    within,
 )
 from stas_neuro.ir.ops.synapses import INTEGER_RANGES, FixedSynaptic, Synaptic, bound_synapses
-from stas_neuro.ir.ops.windows import check_padding, in_windows, output_size
+from stas_neuro.ir.ops.windows import Side, Windowed, in_windows, output_size
 from stas_neuro.ir.problems import Problems
 from stas_neuro.ir.ranges import BIAS_LIMIT, Range
 from stas_neuro.ir.types import Array, Kind, Shape, ValueType
@@ -29,26 +26,38 @@ __all__ = ["Conv2d", "FixedConv2d"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conv2d(Synaptic):
-    """Cross-correlation with square kernel, zero padding: x (Cin, H, W) -> y (Cout, H', W')."""
+class Conv2d(Windowed, Synaptic):
+    """Cross-correlation with zero padding: x (Cin, H, W) -> y (Cout, H', W').
+
+    Channels are in `groups` of equal size, in order: outputs of a group take the inputs of the same group.
+    """
 
     in_channels: int
     out_channels: int
-    kernel: int
-    stride: int
-    padding: int
+    kernel: Side
+    stride: Side
+    padding: Side
     bias: bool
+    groups: int = 1
 
-    RANGES: ClassVar[dict[str, AttributeRange]] = {"kernel": within(1, KERNEL_LIMIT), "padding": AT_LEAST_0}
+    LATER: ClassVar[frozenset[str]] = frozenset({"groups"})
 
     def check(self, problems: Problems) -> None:
-        """Note padding that reaches the kernel."""
-        check_padding(self, problems)
+        """Note padding that reaches the kernel, and groups that do not divide channels."""
+        super().check(problems)
+        for name in ("in_channels", "out_channels"):
+            if (channels := getattr(self, name)) % self.groups:
+                what = f"{self.groups} groups do not divide {name}, which is {channels}"
+                problems.add(self.name, what, "use a number of groups that does")
+
+    @property
+    def weight_shape(self) -> Shape:
+        """Shape of the weights, (Cout, Cin / groups, rows, columns)."""
+        return self.out_channels, self.in_channels // self.groups, *self.sides.kernel
 
     def params(self, time_steps: int) -> dict[str, Shape]:
         """Return the shapes of the tensors, by parameter name."""
-        weight = (self.out_channels, self.in_channels, self.kernel, self.kernel)
-        return {"weight": weight} | ({"bias": (self.out_channels,)} if self.bias else {})
+        return {"weight": self.weight_shape} | ({"bias": (self.out_channels,)} if self.bias else {})
 
     def infer(self, at: TypeContext) -> dict[str, ValueType]:
         """Type a map of currents."""
@@ -64,21 +73,23 @@ class Conv2d(Synaptic):
     @property
     def fan_in(self) -> int:
         """Weights of one output value, taps beyond the border included."""
-        return self.in_channels * self.kernel**2
+        return math.prod(self.weight_shape[1:])
 
     def taps(self, entering: Shape, leaving: Shape) -> Array:
-        """All inputs in a window, without those beyond the border, for each window."""
-        sides = []
-        for size, windows in zip(entering[1:], leaving[1:], strict=True):
-            inside = np.arange(windows)[:, None] * self.stride - self.padding + np.arange(self.kernel)
-            sides.append(((inside >= 0) & (inside < size)).sum(axis=1))
-        taps: Array = self.in_channels * np.outer(*sides).astype(np.int64).reshape(-1)
+        """All inputs of a group in a window, without those beyond the border, for each window."""
+        along = []
+        for size, windows, kernel, stride, padding in zip(
+            entering[1:], leaving[1:], *self.sides, strict=True
+        ):
+            inside = np.arange(windows)[:, None] * stride - padding + np.arange(kernel)
+            along.append(((inside >= 0) & (inside < size)).sum(axis=1))
+        taps: Array = self.weight_shape[1] * np.outer(*along).astype(np.int64).reshape(-1)
         return taps
 
     def needs(self, wanted: Wanted, shapes: Mapping[str, Shape]) -> dict[str, Wanted]:
-        """Take the windows of all channels."""
-        positions = in_windows(self, anywhere(wanted, axis=1), shapes["x"])
-        return {"x": np.repeat(positions, self.in_channels, axis=1)}
+        """Take the windows of all channels of the group."""
+        of_group: Wanted = np.any(wanted.reshape(len(wanted), self.groups, -1), axis=2)
+        return {"x": np.repeat(in_windows(self, of_group, shapes["x"]), self.weight_shape[1], axis=1)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +112,7 @@ class FixedConv2d(Conv2d, FixedSynaptic, integers_of=Conv2d):
     def params(self, time_steps: int) -> dict[str, Shape]:
         """Return the shapes of the tensors, by parameter name."""
         return {
-            "weight": (self.out_channels, self.in_channels, self.kernel, self.kernel),
+            "weight": self.weight_shape,
             "weight_exp": (self.out_channels,),
             "bias": (self.out_channels, *self.bias_map),
         }

@@ -171,12 +171,11 @@ class FixedHaltAccumulate(HaltAccumulate, integers_of=HaltAccumulate):
 
     def bound(self, at: BoundContext) -> dict[str, Range]:
         """Bound the sum of all scores that a token can collect."""
-        one, h = 1 << self.score_bits, at.inputs["score"].high
         self.check_scores(at)
         if POLICIES[self.mode].fills == "visit":
-            total, p = everything(at), h
-        else:
-            total, p = self.limit + h, one
+            total, p = everything(at), at.inputs["score"].high
+        else:  # whichever block's score it was that reached the limit
+            total, p = self.limit + max(largest_scores(at)), 1 << self.score_bits
         at.fits("its total", Range(0, total), STATE_LIMIT, "use fewer score bits")
         return {"alive": Range(0, 1), "total": Range(0, total), "p": Range(0, p)}
 
@@ -191,7 +190,13 @@ class FixedHaltAccumulate(HaltAccumulate, integers_of=HaltAccumulate):
 
 def everything(at: BoundContext) -> int:
     """Bound the sum of the scores of all visits."""
-    return at.inputs["score"].high * at.graph.time_steps * len(at.graph.accumulators)
+    return sum(largest_scores(at)) * at.graph.time_steps
+
+
+def largest_scores(at: BoundContext) -> list[int]:
+    """Give the largest score of each accumulator, which a total gathers whichever block it is at."""
+    scores = (at.graph.node(at.graph.inputs(node)["score"].src) for node in at.graph.accumulators)
+    return [int(at.graph.tensor(score, "table").max()) for score in scores]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,5 +237,5 @@ class FixedLateHaltAccumulate(LateHaltAccumulate, FixedHaltAccumulate, integers_
         self.check_scores(at)
         # A token may have visited all before the news that it had to halt arrives.
         at.fits("its total", Range(0, everything(at)), STATE_LIMIT, "use fewer score bits")
-        scores = Range(0, at.inputs["score"].high)
+        scores = Range(0, max(largest_scores(at)))
         return {"alive": Range(0, 1), "total": scores, "p": Range(0, 1 << self.score_bits)}

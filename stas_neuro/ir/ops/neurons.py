@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -15,6 +16,7 @@ from stas_neuro.ir.ops.base import (
     same_values,
     within,
 )
+from stas_neuro.ir.problems import Problems
 from stas_neuro.ir.ranges import ALIGN, STATE_LIMIT, VTH_LIMIT, Range
 from stas_neuro.ir.types import Kind, Phase, ValueType
 
@@ -24,12 +26,14 @@ if TYPE_CHECKING:
     from stas_neuro.ir.graph import Graph
 
 Fire = Literal[">", ">="]
+Reset = Literal["zero", "subtract"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LIF(Node):
     """v = v + (x - v) / tau; s = v `fire` threshold; v = 0 where it fired.
 
+    Without `decay_input` v = v - v / tau + x, where tau may be infinite: a neuron that does not leak.
     `alive` is a gating hint and changes no result: a dead token has x = 0, so it only leaks.
     In phase once it runs one step from v = 0; the state starts at 0 for each image.
     """
@@ -37,6 +41,8 @@ class LIF(Node):
     tau: float = 2.0
     threshold: float
     fire: Fire
+    decay_input: bool = True
+    reset: Reset = "zero"
 
     OPTIONAL: ClassVar[tuple[str, ...]] = ("alive",)
     OUTPUTS: ClassVar[tuple[str, ...]] = ("s",)
@@ -65,6 +71,22 @@ class LIF(Node):
         "tau": (lambda tau: tau >= 1, "a membrane time constant is at least 1 step"),
         "threshold": (lambda threshold: threshold > 0, "a threshold is above 0, the reset value"),
     }
+    LATER: ClassVar[frozenset[str]] = frozenset({"decay_input", "reset"})
+    INFINITE: ClassVar[frozenset[str]] = frozenset({"tau"})
+
+    @property
+    def divisor(self) -> float:
+        """What its input is divided by before it is added to the membrane."""
+        return self.tau if self.decay_input else 1.0
+
+    def check(self, problems: Problems) -> None:
+        """Note an input that is divided by infinity, and a reset that no core has."""
+        if self.divisor == math.inf:
+            what = "tau is infinite, and its input would be divided by it"
+            problems.add(self.name, what, "give a neuron without leak decay_input=False")
+        if self.reset == "subtract":
+            what = "reset is 'subtract', a LIF of a core sets its membrane to 0"
+            problems.add(self.name, what, "train it with a hard reset")
 
     def infer(self, at: TypeContext) -> dict[str, ValueType]:
         """Type spikes of the shape of the input."""

@@ -6,21 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from stas_neuro.ir.limits import KERNEL_LIMIT
 from stas_neuro.ir.ops.base import (
-    AT_LEAST_0,
     MAP,
-    AttributeRange,
     BoundContext,
-    Node,
     Traits,
     TypeContext,
     Wanted,
     no_memory,
-    within,
 )
-from stas_neuro.ir.ops.windows import check_padding, in_windows, output_size
-from stas_neuro.ir.problems import Problems
+from stas_neuro.ir.ops.windows import Side, Windowed, in_windows, output_size
 from stas_neuro.ir.ranges import Range
 from stas_neuro.ir.types import VALUES, Kind, Shape, ValueType
 
@@ -28,19 +22,14 @@ __all__ = ["MaxPool", "SpikeMaxPool"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Pool(Node, abstract=True):
+class _Pool(Windowed, abstract=True):
     """Window over a map."""
 
-    kernel: int
-    stride: int
-    padding: int
+    kernel: Side
+    stride: Side
+    padding: Side
 
-    RANGES: ClassVar[dict[str, AttributeRange]] = {"kernel": within(1, KERNEL_LIMIT), "padding": AT_LEAST_0}
     memory = no_memory
-
-    def check(self, problems: Problems) -> None:
-        """Note padding that reaches the kernel."""
-        check_padding(self, problems)
 
     def needs(self, wanted: Wanted, shapes: Mapping[str, Shape]) -> dict[str, Wanted]:
         """Take the window of the same channel."""

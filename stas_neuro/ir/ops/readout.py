@@ -8,7 +8,6 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from stas_neuro.ir.limits import BLOCKS_LIMIT
 from stas_neuro.ir.ops.base import (
     TOKENS,
     AttributeRange,
@@ -26,6 +25,7 @@ from stas_neuro.ir.ops.halting import FixedHaltAccumulate
 from stas_neuro.ir.policies import POLICIES
 from stas_neuro.ir.ranges import STATE_LIMIT, WORD_LIMIT, Range
 from stas_neuro.ir.types import Kind, Phase, Shape, ValueType
+from stas_neuro.limits import BLOCKS_LIMIT
 
 __all__ = ["FixedReadout", "Readout"]
 

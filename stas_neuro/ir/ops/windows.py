@@ -2,38 +2,106 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
-from stas_neuro.ir.ops.base import TypeContext, Untypable, Wanted
+from stas_neuro.ir.ops.base import AT_LEAST_0, AttributeRange, Node, TypeContext, Untypable, Wanted, within
 from stas_neuro.ir.problems import Problems
 from stas_neuro.ir.types import Shape
+from stas_neuro.limits import KERNEL_LIMIT
+
+Pair = tuple[int, int]
+"""Of rows and of columns."""
+Side = int | Pair
+"""A number for both sides, or one for rows and another for columns."""
+
+
+class Sides(NamedTuple):
+    """Size of a window, distance from a window to the next, zeros at each border of the map."""
+
+    kernel: Pair
+    stride: Pair
+    padding: Pair
 
 
 class Window(Protocol):
-    """A square window with zero padding."""
+    """A window with zero padding."""
 
     @property
     def name(self) -> str:
         """Name of the node."""
 
     @property
-    def kernel(self) -> int:
-        """Side of the window."""
+    def kernel(self) -> Side:
+        """Size of the window."""
 
     @property
-    def stride(self) -> int:
+    def stride(self) -> Side:
         """Distance from a window to the next."""
 
     @property
-    def padding(self) -> int:
-        """Zeros around the map."""
+    def padding(self) -> Side:
+        """Zeros at each border of the map."""
 
 
-def output_size(window: Window, at: TypeContext, shape: Shape) -> tuple[int, int]:
+def sides(window: Window) -> Sides:
+    """Give the numbers of a window for rows and columns."""
+    return Sides(*map(_pair, (window.kernel, window.stride, window.padding)))
+
+
+def _pair(side: Side) -> Pair:
+    return (side, side) if isinstance(side, int) else side
+
+
+def _on_sides(rule: AttributeRange) -> AttributeRange:
+    holds, words = rule
+    return lambda side: all(map(holds, _pair(side))), words
+
+
+class Windowed(Node, abstract=True):
+    """An operation with windows; two equal numbers of a side are kept as one."""
+
+    RANGES: ClassVar[dict[str, AttributeRange]] = {
+        "kernel": _on_sides(within(1, KERNEL_LIMIT)),
+        "stride": _on_sides((lambda stride: stride >= 1, "it must be at least 1")),
+        "padding": _on_sides(AT_LEAST_0),
+    }
+
+    if TYPE_CHECKING:  # fields, whose order is that of each operation
+        kernel: Side
+        stride: Side
+        padding: Side
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in Sides._fields:
+            value = getattr(self, name)
+            if isinstance(value, tuple) and list(map(type, value)) == [int, int] and value[0] == value[1]:
+                object.__setattr__(self, name, value[0])
+
+    @property
+    def sides(self) -> Sides:
+        """The window's numbers for rows and columns."""
+        return sides(self)
+
+    def check(self, problems: Problems) -> None:
+        """Note padding that reaches the kernel."""
+        check_padding(self, problems)
+
+
+def windows_over(window: Window, size: Shape) -> Pair:
+    """Count the windows along the rows and columns of a map of a size (H, W); below 1 if it is too small."""
+    rows, columns = (
+        (length + 2 * padding - kernel) // stride + 1
+        for length, kernel, stride, padding in zip(size, *sides(window), strict=True)
+    )
+    return rows, columns
+
+
+def output_size(window: Window, at: TypeContext, shape: Shape) -> Pair:
     """Give the height and width of the map of all windows over a map (C, H, W)."""
-    height, width = ((size + 2 * window.padding - window.kernel) // window.stride + 1 for size in shape[1:])
+    height, width = windows_over(window, shape[1:])
     if height < 1 or width < 1:
         remedy = f"kernel {window.kernel} with padding {window.padding} needs a larger map"
         at.refuse("x", f"has shape {shape}", remedy)
@@ -43,7 +111,8 @@ def output_size(window: Window, at: TypeContext, shape: Shape) -> tuple[int, int
 
 def check_padding(window: Window, problems: Problems) -> None:
     """Note padding in which a window would lie wholly."""
-    if window.padding >= window.kernel:
+    kernel, _, padding = sides(window)
+    if padding[0] >= kernel[0] or padding[1] >= kernel[1]:
         what = f"padding {window.padding} reaches the kernel {window.kernel}"
         problems.add(window.name, what, "a window must touch the map: padding < kernel")
 
@@ -51,12 +120,11 @@ def check_padding(window: Window, problems: Problems) -> None:
 def in_windows(window: Window, wanted: Wanted, shape: Shape) -> Wanted:
     """Find the positions (H*W, features) of a map (C, H, W) that lie in the windows of wanted outputs."""
     height, width = shape[1:]
-    pad, stride = window.padding, window.stride
-    rows, columns = ((size + 2 * pad - window.kernel) // stride + 1 for size in (height, width))
+    kernel, stride, (above, left) = sides(window)
+    rows, columns = windows_over(window, shape[1:])
     outputs = wanted.reshape(rows, columns, -1)
-    padded = np.zeros((height + 2 * pad, width + 2 * pad, outputs.shape[2]), np.bool_)
-    for row in range(window.kernel):
-        for column in range(window.kernel):
-            ends = row + (rows - 1) * stride + 1, column + (columns - 1) * stride + 1
-            padded[row : ends[0] : stride, column : ends[1] : stride] |= outputs
-    return padded[pad : pad + height, pad : pad + width].reshape(height * width, -1)
+    padded = np.zeros((height + 2 * above, width + 2 * left, outputs.shape[2]), np.bool_)
+    for row, column in np.ndindex(kernel):
+        ends = row + (rows - 1) * stride[0] + 1, column + (columns - 1) * stride[1] + 1
+        padded[row : ends[0] : stride[0], column : ends[1] : stride[1]] |= outputs
+    return padded[above : above + height, left : left + width].reshape(height * width, -1)

@@ -15,7 +15,7 @@ def _lif(node: LIF, inputs: Inputs, context: NodeContext) -> Outputs:
     # elementwise operations it would save.
     x = inputs["x"]
     v = context.state.get("v", np.zeros_like(x))
-    v = v + (x - v) / node.tau
+    v = v + (x - v) / node.tau if node.decay_input else v - v / node.tau + x
     fired = v > node.threshold if node.fire == ">" else v >= node.threshold
     v[fired] = 0
     context.state["v"] = v

@@ -27,11 +27,16 @@ from stas_neuro.reference.ops.windows import taps_of
 
 def convolve(node: Conv2d, x: Values, weight: Values) -> Values:
     """Cross-correlate maps (B, Cin, H, W) to (B, Cout, H', W')."""
+    groups = zip(np.split(x, node.groups, axis=1), np.split(weight, node.groups), strict=True)
+    return np.concatenate([_convolve_group(node, *group) for group in groups]).swapaxes(0, 1)
+
+
+def _convolve_group(node: Conv2d, x: Values, weight: Values) -> Values:
     # One product a tap: needs no matrix of all windows in memory.
     y: Values = sum(  # type: ignore[assignment]
         np.tensordot(weight[:, :, row, column], taps, axes=(1, 1)) for row, column, taps in taps_of(x, node)
     )
-    return y.swapaxes(0, 1)
+    return y
 
 
 def _conv2d(node: Conv2d, inputs: Inputs, context: NodeContext) -> Outputs:
@@ -101,17 +106,18 @@ def _weighted(graph: Graph, node: Node, size: Mapping[str, int]) -> int:
 
 
 def _windows(node: Conv2d, x: Each) -> Each:
-    """Sum values (B, H, W) over the window of each output position, (B, H'*W', 1)."""
-    summed: Each = sum(taps for _, _, taps in taps_of(x[:, None], node))  # type: ignore[assignment]
-    return summed.reshape(len(x), -1, 1)
+    """Sum values (B, groups, H, W) over windows: (B, H'*W', Cout), of a single group (B, H'*W', 1)."""
+    summed = by_position(sum(taps for _, _, taps in taps_of(x, node)))  # type: ignore[arg-type]
+    return summed if node.groups == 1 else summed.repeat(node.out_channels // node.groups, axis=2)
 
 
 def _count_conv2d(node: Conv2d, inputs: Inputs, outputs: Inputs, kinds: Kinds) -> Counted:
-    x = inputs["x"]
-    events = _windows(node, np.count_nonzero(x, axis=1))
+    maps = inputs["x"]
+    x = maps.reshape(len(maps), node.groups, -1, *maps.shape[2:])
+    events = _windows(node, np.count_nonzero(x, axis=2))
     if isinstance(node, FixedConv2d) and node.off_core:
         return [("cpu_operations", events)]
-    return synaptic_events(events, lambda: _windows(node, x.sum(axis=1, dtype=np.float64)), kinds["x"])
+    return synaptic_events(events, lambda: _windows(node, x.sum(axis=2, dtype=np.float64)), kinds["x"])
 
 
 def _count_linear(node: Linear, inputs: Inputs, outputs: Inputs, kinds: Kinds) -> Counted:

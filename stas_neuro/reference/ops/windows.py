@@ -6,17 +6,21 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from stas_neuro.ir.ops.windows import Window
+from stas_neuro.ir.ops.windows import Windowed
 from stas_neuro.reference.ops.base import Values
 
 
-def taps_of(x: Values, window: Window, outside: float = 0.0) -> Iterator[tuple[int, int, Values]]:
+def taps_of(x: Values, window: Windowed, outside: float = 0.0) -> Iterator[tuple[int, int, Values]]:
     """Shift a map, padded with `outside`, to each place (row, column) of a window: views (B, C, H', W')."""
-    pad, stride, height, width = window.padding, window.stride, *x.shape[2:]
-    padded = np.full((*x.shape[:2], height + 2 * pad, width + 2 * pad), outside, x.dtype)
-    padded[:, :, pad : pad + height, pad : pad + width] = x
+    kernel, stride, (above, left) = window.sides
+    height, width = x.shape[2:]
+    padded = np.full((*x.shape[:2], height + 2 * above, width + 2 * left), outside, x.dtype)
+    padded[:, :, above : above + height, left : left + width] = x
     # The last input that the last window's first place can have, plus one.
-    ends = [size + 2 * pad - window.kernel + 1 for size in (height, width)]
-    for row in range(window.kernel):
-        for column in range(window.kernel):
-            yield row, column, padded[:, :, row : row + ends[0] : stride, column : column + ends[1] : stride]
+    ends = height + 2 * above - kernel[0] + 1, width + 2 * left - kernel[1] + 1
+    for row, column in np.ndindex(kernel):
+        rows, columns = (
+            slice(first, first + end, step)
+            for first, end, step in zip((row, column), ends, stride, strict=True)
+        )
+        yield row, column, padded[:, :, rows, columns]

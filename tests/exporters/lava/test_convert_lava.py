@@ -137,25 +137,29 @@ def test_what_the_package_imports_is_in_it_but_for_numpy_and_lava(package: Path)
                     assert root in wanted, (path, name)
 
 
-def test_float_images_labels_and_limits(package: Path, images: Path, tmp_path: Path) -> None:
+def test_float_images_labels_and_limits(
+    package: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "floats.npz"
     np.savez(path, images=np.load(images)["images"] / 255.0)
-    of_bytes = run(package, images, "--limit", 2)
-    of_floats = run(package, path, "--limit", 2)
-    assert of_floats.returncode == 0
-    assert of_floats.stdout.splitlines()[:2] == of_bytes.stdout.splitlines()[:2]
-    assert len(of_floats.stdout.splitlines()) == 3  # no labels, no accuracy
+    printed = []
+    for pixels in (images, path):
+        assert main(package, [str(pixels), "--limit", "2"]) == 0
+        printed.append(capsys.readouterr().out.splitlines())
+    assert printed[1][:2] == printed[0][:2]
+    assert len(printed[1]) == 3  # no labels, no accuracy
 
 
-def test_bad_input_is_one_line_and_exit_code_2(package: Path, tmp_path: Path) -> None:
+def test_bad_input_is_one_line_and_exit_code_2(
+    package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     missing = run(package, tmp_path / "none.npz")
     assert missing.returncode == 2
     assert missing.stderr.startswith("error: ") and len(missing.stderr.splitlines()) == 1
     path = tmp_path / "small.npz"
     np.savez(path, images=np.zeros((2, 2, 3, 3), np.uint8))
-    small = run(package, path)
-    assert small.returncode == 2
-    assert "images have shape (2, 2, 3, 3), the network takes (B, 2, 4, 6)" in small.stderr
+    assert main(package, [str(path)]) == 2
+    assert "images have shape (2, 2, 3, 3), the network takes (B, 2, 4, 6)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

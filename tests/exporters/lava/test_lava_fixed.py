@@ -85,7 +85,7 @@ passes = st.builds(
 )
 
 
-@settings(max_examples=100)
+@settings(max_examples=40)
 @given(recipe=recipes(norm=False), lowering=passes)
 def test_lava_is_the_integer_reference_on_random_models(recipe: Recipe, lowering: Quantise) -> None:
     check(lowering(build(recipe)), count=2, seed=recipe.seed)

@@ -61,7 +61,7 @@ def test_convolution_adds_a_map_of_biases_and_rounds_off_the_cores(
         "Conv2d",
         {"x": x},
         {"y": (3, 3, 2)},
-        params={"stride": 2, "padding": 1, "bias_exp": 5, "off_core": off_core},
+        params={"kernel": 3, "stride": 2, "padding": 1, "bias_exp": 5, "off_core": off_core},
         tensors={"weight": weight, "weight_exp": exponents, "bias": bias},
         kinds={"x": "graded"},
     )

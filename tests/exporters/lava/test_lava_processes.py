@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import product
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from support.lava_support import stepped
 
 from stas_neuro.exporters.lava.schedule import DELAYED, HELD
+from stas_neuro.ir.ops.windows import Pair
 
 Array = np.ndarray
 
@@ -53,18 +55,25 @@ def test_linear_counts_graded_spikes_once_and_by_value_and_currents_as_multiplic
 
 
 @pytest.mark.parametrize(
-    ("kernel", "stride", "padding", "bias"), [(3, 1, 1, True), (2, 2, 1, False), (3, 2, 0, True)]
+    ("kernel", "stride", "padding", "bias", "groups"),
+    [
+        ((3, 3), (1, 1), (1, 1), True, 1),
+        ((2, 2), (2, 2), (1, 1), False, 3),
+        ((3, 3), (2, 2), (0, 0), True, 1),
+        ((1, 3), (1, 2), (0, 2), True, 3),
+    ],
 )
 def test_convolution_is_torchs_and_counts_true_fan_out(
-    kernel: int, stride: int, padding: int, bias: bool
+    kernel: Pair, stride: Pair, padding: Pair, bias: bool, groups: int
 ) -> None:
     torch = pytest.importorskip("torch")
     x = np.random.default_rng(0).integers(0, 3, (2, 2, 3, 5, 6)).astype(float)
-    tensors = {"weight": normal(1, 4, 3, kernel, kernel)} | ({"bias": normal(2, 4)} if bias else {})
-    conv = {"kernel": kernel, "stride": stride, "padding": padding}
+    tensors = {"weight": normal(1, 6, 3 // groups, *kernel)} | ({"bias": normal(2, 6)} if bias else {})
+    conv = {"kernel": kernel, "stride": stride, "padding": padding, "groups": groups}
     wanted = torch.nn.functional.conv2d(
-        torch.tensor(x).flatten(0, 1), *map(torch.tensor, tensors.values()), stride=stride, padding=padding
-    )
+        torch.tensor(x).flatten(0, 1), *map(torch.tensor, tensors.values()),
+        stride=stride, padding=padding, groups=groups,
+    )  # fmt: skip
     shape = tuple(wanted.shape[1:])
     out, record = stepped(
         "Conv2d", {"x": x}, {"y": shape}, params=conv, tensors=tensors, kinds={"x": "graded"}
@@ -77,10 +86,11 @@ def test_convolution_is_torchs_and_counts_true_fan_out(
         taps = [
             (a, b)
             for a, b in product(range(height), range(width))
-            if 0 <= i + padding - a * stride < kernel and 0 <= j + padding - b * stride < kernel
+            if 0 <= i + padding[0] - a * stride[0] < kernel[0]
+            and 0 <= j + padding[1] - b * stride[1] < kernel[1]
         ]
-        once[image, step] += (x[image, step, c, i, j] > 0) * len(taps) * 4
-        by_value[image, step] += x[image, step, c, i, j] * len(taps) * 4
+        once[image, step] += (x[image, step, c, i, j] > 0) * len(taps) * 6 // groups
+        by_value[image, step] += x[image, step, c, i, j] * len(taps) * 6 // groups
     np.testing.assert_array_equal(record["synops"], once)
     np.testing.assert_array_equal(record["synops_unary"], by_value)
     _, real = stepped("Conv2d", {"x": x}, {"y": shape}, params=conv, tensors=tensors, kinds={"x": "current"})
@@ -92,21 +102,24 @@ def test_convolution_is_torchs_and_counts_true_fan_out(
 
 
 @pytest.mark.parametrize("fire", [">", ">="])
-@pytest.mark.parametrize("tau", [1.0, 2.0, 3.0])
-def test_lif_steps_resets_and_starts_anew_for_each_image(fire: str, tau: float) -> None:
+@pytest.mark.parametrize(
+    ("tau", "decay_input"), [(1.0, True), (2.0, True), (3.0, True), (2.0, False), (math.inf, False)]
+)
+def test_lif_steps_resets_and_starts_anew_for_each_image(fire: str, tau: float, decay_input: bool) -> None:
     x = np.random.default_rng(0).choice([0.0, 0.5, 1.0, 2.0, -1.0], (3, 4, 5, 2))
     out, record = stepped(
         "LIF",
         {"x": x},
         {"s": (5, 2)},
-        params={"tau": tau, "threshold": 1.0, "fire": fire},
+        params={"tau": tau, "threshold": 1.0, "fire": fire, "decay_input": decay_input},
         record_spikes=True,
     )
     fired = np.zeros_like(x)
     for image, i, j in np.ndindex(3, 5, 2):
         v = 0.0
         for step in range(4):
-            v = v + (x[image, step, i, j] - v) / tau
+            leak = 0.0 if tau == math.inf else v / tau
+            v = v + (x[image, step, i, j] - v) / tau if decay_input else v - leak + x[image, step, i, j]
             if v > 1.0 or (fire == ">=" and v == 1.0):
                 fired[image, step, i, j], v = 1.0, 0.0
     np.testing.assert_array_equal(out["s"], fired)

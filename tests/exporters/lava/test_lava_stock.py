@@ -98,7 +98,7 @@ def assert_equal(network: StockNetwork, images: Array) -> Trace:
         {"seed": 0, "stem": "sps", "events": True, "readout": "rate", "blocks": 1},
         {"seed": 2, "halting": "block", "readout": "rate"},
         {"seed": 5, "halting": "block", "sdsa": True, "blocks": 3, "readout": "last-state"},
-        {"seed": 1, "halting": "rectangular", "blocks": 3, "beta": -2.5},
+        {"seed": 1, "halting": "rectangular", "beta": -2.5},
         {"seed": 10, "halting": "rectangular", "stem": "sps", "sdsa": True, "beta": -2.5},
         {"seed": 3, "halting": "block", "qk": True, "head_dim": 3},
         {"seed": 4, "halting": "block", "iand": True},
@@ -117,7 +117,7 @@ def test_spikes_visits_and_logits_are_those_of_the_graph(changes: dict[str, Any]
 @given(
     recipes(norm=False, membrane=False, height=4, width=3, heads=2, head_dim=2, events=False)
     .filter(lambda recipe: recipe.halting in ("off", "block", "rectangular") and recipe.blocks < 3)
-    .filter(lambda recipe: recipe.stem in ("one-step", "sps")),
+    .filter(lambda recipe: recipe.stem in ("one-step", "sps") and recipe.shrink != "pool"),
     st.integers(0, 2**16),
 )
 def test_so_are_those_of_random_integers(recipe: Recipe, seed: int) -> None:
@@ -128,7 +128,7 @@ def test_so_are_those_of_random_integers(recipe: Recipe, seed: int) -> None:
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     recipes(norm=False, membrane=False, height=4, width=3)
-    .filter(lambda recipe: recipe.halting in ("off", "block", "rectangular"))
+    .filter(lambda recipe: recipe.halting in ("off", "block", "rectangular") and recipe.shrink != "pool")
     .filter(lambda recipe: recipe.stem == "sps" or (recipe.stem == "one-step" and not recipe.events)),
     st.integers(0, 2**16),
 )
@@ -167,7 +167,7 @@ def test_residual_currents_and_trained_shapes_go_too(choices: dict[str, Any]) ->
     assert trace.token_ratio < 1 or config.accumulate == "off" or config.backbone == "spikformer"
 
 
-@pytest.mark.parametrize("halting", ["block", "rectangular"])
+@pytest.mark.parametrize("halting", ["block", pytest.param("rectangular", marks=pytest.mark.slow)])
 def test_a_token_halts_at_the_limit_and_not_just_below(halting: str) -> None:
     graph = lively(replace(SMALL, seed=2, halting=halting))
     scores = graph.of_type(FixedHaltingScore)[0]
@@ -206,7 +206,7 @@ def test_a_black_image_and_what_comes_before_it_leave_no_spike_behind() -> None:
 
 
 def test_an_image_runs_the_same_alone_and_in_a_stream() -> None:
-    graph = lively(replace(SMALL, halting="rectangular", seed=3))
+    graph = lively(replace(SMALL, halting="rectangular", seed=3, blocks=1))
     network, images = lower_stock(graph), pixels_for(graph, 2)
     heard: list[tuple[int, int]] = []
     alone = run_stock(network, images, chunk=1, progress=lambda done, total: heard.append((done, total)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,13 +62,15 @@ def test_linear_and_lif_are_lavas_dense_and_lif(data: st.DataObject) -> None:
 @settings(max_examples=100)
 @given(st.data())
 def test_conv_and_lif_are_lavas_conv_and_lif(data: st.DataObject) -> None:
-    kernel = data.draw(st.integers(1, 3))
+    kernel = data.draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
     seed, bits = data.draw(st.integers(0, 9999)), data.draw(st.sampled_from((0, 8, 12)))
-    into, out = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3))
-    weight = np.random.default_rng(seed).integers(-300, 301, (out, into, kernel, kernel))
-    after = data.draw(neurons((out,)))
-    x = messages(seed, bits, into, *data.draw(st.tuples(st.integers(3, 6), st.integers(3, 6))))
-    options = {"stride": data.draw(st.integers(1, 2)), "padding": data.draw(st.integers(0, kernel - 1))}
+    into, out, groups = (data.draw(st.integers(1, 3)) for _ in range(3))
+    weight = np.random.default_rng(seed).integers(-300, 301, (groups * out, into, *kernel))
+    after = data.draw(neurons((groups * out,)))
+    x = messages(seed, bits, groups * into, *data.draw(st.tuples(st.integers(3, 6), st.integers(3, 6))))
+    stride = data.draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
+    padding = data.draw(st.tuples(*(st.integers(0, side - 1) for side in kernel)))
+    options: Any = {"stride": stride, "padding": padding, "groups": groups}
     assert_same(
         our_conv(x, weight, after, **options), stock_conv(x, weight, after, message_bits=bits, **options)
     )
@@ -105,8 +108,8 @@ def test_the_comparison_reaches_every_overflow_of_conv() -> None:
     x, weight = messages(0, 12, 3, 1, 1), np.random.default_rng(0).integers(-(2**12), 2**12, (8, 3, 1, 1))
     sums = np.einsum("tixy,oiab->toxy", x[:-1], weight)
     assert (np.abs(sums) > LIMIT).any(), "no sum wraps at 24 bits"
-    stock = stock_conv(x, weight, after, stride=1, padding=0, message_bits=12)
-    assert_same(our_conv(x, weight, after, stride=1, padding=0), stock)
+    stock = stock_conv(x, weight, after, stride=(1, 1), padding=(0, 0), message_bits=12)
+    assert_same(our_conv(x, weight, after, stride=(1, 1), padding=(0, 0)), stock)
     assert (np.abs(stock.u) > LIMIT).any() and (np.abs(stock.v) == LIMIT - 1).any()
     assert stock.s.any() and not stock.s.all()
 

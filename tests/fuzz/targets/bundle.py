@@ -83,7 +83,8 @@ def check_it(bundle: Bundle, arithmetic: str, arguments: Sequence[str | Path], o
 
 
 def run_it(bundle: Bundle, arithmetic: str, arguments: Sequence[str | Path], output: Path) -> None:
-    trace = api.run(bundle, pixels(bundle.graph, 1), arithmetic=arithmetic)
+    dtype = pick(api.DTYPES, repr(bundle.sha256))[0]
+    trace = api.run(bundle, pixels(bundle.graph, 1), arithmetic=arithmetic, dtype=dtype)
     estimate(trace.activity, known("loihi2"))
 
 

@@ -1,0 +1,49 @@
+"""Values of options and their descriptions. Help texts import them, so this module imports no library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, get_args
+
+Gating = Literal["silent", "none", "core", "power"]
+GATINGS: Mapping[Gating, str] = {
+    "silent": "halted tokens send nothing; their neurons are still stepped, as idle ones are: today's Loihi",
+    "none": "halted tokens are computed and discarded",
+    "core": "a core without work, or whose tokens at work have all halted, is not stepped",
+    "power": "as core, and a core that is not stepped draws only the static power of a gated core",
+}
+"""Meaning of each gating mode, as shown in reports."""
+
+Schedule = Literal["raster", "pipelined", "pipelined-stale"]
+SCHEDULES: Mapping[Schedule, str] = {
+    "raster": "one spiking stage of one model step at a time; neurons keep their state while others work",
+    "pipelined": "model steps start one hardware step apart, with all stages at work",
+    "pipelined-stale": "model steps start before the previous one has ended: halting decides with the scores "
+    "that have arrived, as it did in this run",
+}
+"""Meaning of each schedule, as shown in reports."""
+
+HaltMode = Literal["raster", "rectangular", "block", "time"]
+ACCUMULATIONS = (*get_args(HaltMode), "off")
+"""Accumulation modes of halting scores; off: no halting."""
+
+Strategy = Literal["channel-major", "token-major", "halting-aware"]
+STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
+"""How placement divides a block among cores."""
+Objective = Literal["core-steps", "neuron-updates"]
+OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
+"""What halting-aware placement minimises."""
+
+ARITHMETICS = ("float", "fixed")
+"""The networks of a bundle."""
+DTYPES = ("float64", "float32")
+"""Precisions of a float network."""
+RUNTIMES = ("in-process", "multiprocess")
+"""Runtimes of the backend lava."""
+
+DEFAULT_PROFILE = "loihi2"
+"""The default chip, for which integers are chosen and on which networks are placed."""
+PROFILE_IMAGES = 2000
+"""Default number of images of a profiling run: with more, the choice of groups no longer changes."""
+SCALES_FILE = "quantisation.json"
+"""Name of the file with the scales of a checkpoint that was fine-tuned to integers."""
