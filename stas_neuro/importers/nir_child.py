@@ -20,6 +20,7 @@ import numpy as np
 
 from stas_neuro.arrays import check_unpacked
 from stas_neuro.documents import BadDocument, open_file, reason
+from stas_neuro.errors import InputError
 from stas_neuro.extras import needs
 from stas_neuro.ir import Array
 
@@ -146,22 +147,27 @@ def _limit_memory(size: int) -> None:
 
 def main(path: Path) -> int:
     """Write the names and arrays of a file to standard output, as npz, or why it was refused, as JSON."""
-    with needs("nir"):
-        import h5py  # noqa: F401  # before memory is limited by what the process has
-    _limit_memory(2 * FILE_LIMIT)
     try:
+        with needs("nir"):
+            import h5py  # noqa: F401  # before memory is limited by what the process has
+        _limit_memory(2 * FILE_LIMIT)
         arrays = read_arrays(path)
         stream = io.BytesIO()
         # Names of members would have to be names of files: they go in an array of their own, the first.
         np.savez(stream, np.array(list(arrays), dtype=np.str_), *arrays.values())
+    except InputError as error:
+        return _refuse(error.what, error.remedy)
     except BadDocument as error:
-        sys.stdout.write(json.dumps([str(error), _REMEDY]))
-        return REFUSED
+        return _refuse(str(error), _REMEDY)
     except MemoryError:
-        sys.stdout.write(json.dumps(["asks for more memory than such a file needs", _REMEDY]))
-        return REFUSED
+        return _refuse("asks for more memory than such a file needs", _REMEDY)
     sys.stdout.buffer.write(stream.getvalue())
     return 0
+
+
+def _refuse(what: str, remedy: str) -> int:
+    sys.stdout.write(json.dumps([what, remedy]))
+    return REFUSED
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from stas_neuro.ir import Array
 
 DEADLINE = 120.0
 """Seconds that reading a file may take."""
+_ROOT = Path(__file__).parents[2]
 _REMEDY = "use a file that nir.write wrote, of one network"
 
 
@@ -67,7 +68,8 @@ def read_network(path: Path) -> NirNetwork:
         raise InputError(f"{path}: {error.strerror or error}", "use a readable file") from error
     command = [sys.executable, "-m", "stas_neuro.importers.nir_child", str(path.resolve())]
     try:
-        done = subprocess.run(command, capture_output=True, check=False, timeout=DEADLINE)
+        # Its working directory comes first where it looks for modules: this package's, not the user's.
+        done = subprocess.run(command, cwd=_ROOT, capture_output=True, check=False, timeout=DEADLINE)
     except subprocess.TimeoutExpired as error:
         raise InputError(f"{path}: reading it takes more than {DEADLINE:g} s", _REMEDY) from error
     if done.returncode == REFUSED and done.stdout:

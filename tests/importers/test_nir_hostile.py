@@ -171,6 +171,15 @@ def test_the_child_tells_why(change: Callable[[Any, Path], None], tmp_path: Path
         read_network(write(tmp_path / "a.nir", change))
 
 
+def test_the_child_runs_no_code_of_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a.nir")
+    (tmp_path / "h5py.py").write_text("raise SystemExit('code was run')")
+    monkeypatch.chdir(tmp_path)
+    assert read_network(Path(path.name)).edges == (("input", "output"),)
+
+
 def test_a_child_that_takes_too_long_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nir_file, "DEADLINE", 0.01)
     with pytest.raises(InputError, match=r"reading it takes more than 0\.01 s"):
