@@ -37,8 +37,8 @@ class NirOptions:
         The time step, in the unit of the file's time constants.
     time_steps : int, optional
         T, model steps of an inference.
-    static : bool
-        The input is one image, which is held for all steps, instead of a frame a step.
+    static : bool, optional
+        The input is one image, which is held for all steps, instead of a frame a step. Default: a frame.
     fire : ">" or ">="
         When neurons fire. NIR says >; some libraries (SpikingJelly, sinabs) compute >=.
     classes : sequence of str, optional
@@ -49,7 +49,7 @@ class NirOptions:
 
     dt: float | None = None
     time_steps: int | None = None
-    static: bool = False
+    static: bool | None = None
     fire: Literal[">", ">="] = ">"
     classes: Sequence[str] | None = None
     mean: Sequence[float] | None = None
@@ -111,8 +111,8 @@ def graph_of(network: NirNetwork, options: NirOptions) -> tuple[Graph, tuple[str
         tensors=draft.tensors,
         classes=tuple(options.classes or (origin.classes if origin else map(str, range(classes)))),
         preprocessing=Preprocessing(
-            tuple(options.mean or (origin.mean if origin else (0.0,) * channels)),
-            tuple(options.std or (origin.std if origin else (1.0,) * channels)),
+            tuple(map(float, options.mean or (origin.mean if origin else (0.0,) * channels))),
+            tuple(map(float, options.std or (origin.std if origin else (1.0,) * channels))),
         ),
     )
     return graph, tuple(draft.notes)
@@ -121,10 +121,13 @@ def graph_of(network: NirNetwork, options: NirOptions) -> tuple[Graph, tuple[str
 def _walk(network: NirNetwork, dt: float, options: NirOptions, origin: Origin | None) -> Walk:
     names = name_nodes(network.nodes)
     if origin is None:
-        return Walk(network, names, dt, options.fire, options.static, find_head=True)
+        return Walk(network, names, dt, options.fire, bool(options.static), find_head=True)
     phases = {node.name: node.phase for node in origin.nodes}
     head = [name for name, node in network.nodes.items() if node.kind in LAYERS and phases.get(name) == "end"]
     static = any(phases.get(name) == "once" for name, node in network.nodes.items() if node.kind == "Input")
+    if options.static not in (None, static):
+        what = f"the file says that {'one image is' if static else 'a frame a step is'} its input"
+        raise InputError(what, "leave out the axes")
     return Walk(network, names, dt, options.fire, static, find_head=False, head=head[0] if head else None)
 
 

@@ -10,8 +10,8 @@ from stas_neuro.importers.base import Imported, ImportOptions, is_nir, refuse_un
 from stas_neuro.importers.nir_graph import NirOptions, read_nir
 
 _USED = ("axes", "classes", "dt", "fire", "mean", "std", "time_steps")
-_STATIC = {None: False, "BTCHW": False, "BCHW": True}
-"""Whether inputs are one image each, by their axes; a frame a step unless told otherwise."""
+_STATIC = {None: None, "BTCHW": False, "BCHW": True}
+"""Whether inputs are one image each, by their axes."""
 
 
 class NirFile:

@@ -82,6 +82,8 @@ class Walk:
                 self._visit(name)
             elif name == begin:
                 self._begin(name)
+        if self.find_head and self.head is not None:
+            self._put_head_before_readout(self.head)
         self.problems.raise_if_any()
         return self._end(end, last, readout, scope, blocks)
 
@@ -115,12 +117,14 @@ class Walk:
         if self.network.nodes[last].kind not in LAYERS or len(self._sources[last]) != 1:
             return None
         (before,) = self._sources[last]
-        through = self.network.nodes[before]
-        if through.kind == "Flatten" and len(self._sources[before]) == 1:
-            # Behind a map of several positions it is a convolution, which the readout follows.
-            (pool,) = self._sources[before]
-            return last if self.network.nodes[pool].kind == "AvgPool2d" else None
-        return last if through.kind == "LIF" else None
+        return last if self.network.nodes[before].kind in ("LIF", "Flatten") else None
+
+    def _put_head_before_readout(self, head: str) -> None:
+        """Make the layer at the end a convolution, which the readout follows, where it takes all of a map."""
+        x = self._values.get(self._sources[head][0])
+        if x is not None and x.flat and prod(x.shape[1:]) > 1:
+            self.head = None
+            self._visit(head)
 
     def _refuse(self, name: str, why: Refused) -> None:
         self.problems.add(f"{name} ({self.network.nodes[name].kind})", why.what, why.remedy)

@@ -255,6 +255,27 @@ def test_a_layer_at_the_end_is_applied_to_the_mean(tmp_path: Path) -> None:
     assert isinstance(graph.node("head"), Linear)
 
 
+@pytest.mark.parametrize("pool", [2, 4])
+def test_an_average_before_the_last_layer(pool: int, tmp_path: Path) -> None:
+    # Over the whole map it is the readout's mean over positions; else a layer takes all that is left.
+    rng = np.random.default_rng(7)
+    sizes, left = np.array([pool, pool]), 4 // pool
+    nodes = {
+        "input": entry(2, 4, 4), "conv": conv(rng, 2, 3, 3, padding=1), "lif": neurons((3, 4, 4), 2.0),
+        "pool": nir.AvgPool2d(kernel_size=sizes, stride=sizes, padding=np.array([0, 0])),
+        "flatten": nir.Flatten(input_type={"input": np.array([3, left, left])}, start_dim=0, end_dim=-1),
+        "head": affine(rng, 3 * left**2, 2), "output": leaving(2),
+    }  # fmt: skip
+    graph, _ = read(written(tmp_path / "a.nir", nodes))
+    assert graph.node("head").phase == (Phase.END if left == 1 else Phase.STEP)
+    trace = run_reference(graph, frames((2, 4, 4)), record_spikes=True)
+    spikes = np.asarray(trace.spikes["lif"]).reshape(STEPS, 3, left, pool, left, pool)
+    mean = spikes.mean(axis=(0, 3, 5)).reshape(-1)
+    head = nodes["head"]
+    assert spikes.any()
+    assert np.allclose(trace.logits[0], head.weight.astype(np.float64) @ mean + head.bias, atol=1e-12)
+
+
 def test_names_that_a_graph_cannot_have_are_changed(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     nodes = {"input": entry(4), "fc 1": affine(rng, 4, 3), "fc_1": neurons((3,), 2.0), "ß": leaving(3)}
@@ -334,6 +355,8 @@ def test_a_file_is_a_model_to_open_and_to_compile(tmp_path: Path) -> None:
     # Its float program goes back out as it came in.
     fine("convert", tmp_path / "a.stas", "--to", "nir", "-o", tmp_path / "b.nir", "--dt", "1e-3")
     assert open_model(tmp_path / "b.nir") == graph
+    with pytest.raises(InputError, match="the file says that a frame a step is its input"):
+        open_model(tmp_path / "b.nir", axes="BCHW")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from support.nir_graphs import nir_graphs, small_graph
 
 from stas_neuro.bundle import Provenance, load_bundle, save_bundle
 from stas_neuro.errors import InputError
+from stas_neuro.exporters.nir.origin import KEY
 from stas_neuro.exporters.nir.write import refusals, write_nir
 from stas_neuro.importers.nir_file import read_network_here
 from stas_neuro.importers.nir_graph import NirOptions, graph_of
@@ -149,3 +151,23 @@ def test_another_dt_is_another_network(scratch: Path) -> None:
     graph = small_graph()
     halved = round_trip(graph, scratch, dt=1e-3, options=NirOptions(dt=5e-4))
     assert halved.of_type(LIF)[0].tau == 4.0
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"schema_version": 2}, "metadata stas_neuro: schema_version is 2, this version supports 1"),
+        ({"dt": 0.0}, "dt is 0.0; give the seconds of a step"),
+        ({"blocks": 10**9}, "blocks is 1000000000"),
+        ({"time_steps": 10**9}, "time_steps is 1000000000"),
+        ({"nodes": [{"name": "lif", "op": "LIF", "phase": "stem", "scope": "x"}]}, "nodes.0.phase"),
+        ({"nodes": [{"name": "lif", "op": "LIF", "phase": "end", "scope": "x"}]}, "goes from phase"),
+    ],
+)
+def test_what_a_file_says_of_its_origin_is_checked(change: dict[str, Any], text: str, scratch: Path) -> None:
+    scratch.unlink(missing_ok=True)
+    write_nir(small_graph(), scratch)
+    network = read_network_here(scratch)
+    document = json.loads(network.metadata[KEY]) | change
+    with pytest.raises(InputError, match=text):
+        graph_of(replace(network, metadata={KEY: json.dumps(document)}), NirOptions())
