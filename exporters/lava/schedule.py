@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from stas_neuro.ir import Edge, Graph, HaltingScore, Integrate, Node, Phase
+from stas_neuro.ir import Edge, Graph, HaltingScore, ImageScore, Integrate, Node, Phase
 
 EACH = "each"
 """A message in every step of the receiver's window."""
@@ -66,7 +66,9 @@ def connections(graph: Graph) -> tuple[Edge, ...]:
     With that mask the process of a score counts lookups of visited tokens only; it changes no result.
     """
     accumulators = (
-        (score, edge.dst) for score in graph.of_type(HaltingScore) for edge in graph.consumers(score)
+        (score, edge.dst)
+        for score in (*graph.of_type(HaltingScore), *graph.of_type(ImageScore))
+        for edge in graph.consumers(score)
     )
     masks = ((score, graph.inputs(accumulator).get("alive")) for score, accumulator in accumulators)
     return graph.edges + tuple(replace(mask, dst=score.name) for score, mask in masks if mask is not None)

@@ -87,7 +87,8 @@ FOLDED = {op.__name__ for op in OPERATIONS if not op.FOLDED_AWAY}
 
 def test_random_graphs_have_every_operation() -> None:
     raster = build(Recipe(stem="max"))
-    graphs = (raster, build(Recipe(sdsa=True)), DelayDecisions(1)(raster))
+    image = build(Recipe(halting="image"))
+    graphs = (raster, build(Recipe(sdsa=True)), image, DelayDecisions(1)(raster))
     assert {type(node) for graph in graphs for node in graph.nodes} == set(OPERATIONS)
 
 

@@ -17,6 +17,7 @@ from stas_neuro.ir import (
     Graph,
     HaltAccumulate,
     HaltingScore,
+    ImageScore,
     Input,
     Integrate,
     Linear,
@@ -180,9 +181,10 @@ def _arrive(graph: Graph, edge: Edge, mark: Any, way: Any, reached: Any, home: A
             block = _block(graph, graph.inputs(node)["mask"])
         if taker is None:
             tokens = tokens | {int(n) for n in np.argwhere(mark)[:, 0]}
-    events = isinstance(
-        node, Conv2d | Linear | SpikeMatMul | MaskedColumnSum | LIF | HaltingScore | HaltAccumulate | Readout
-    ) or (isinstance(node, Gate) and node.axis == "channel")
+    synapses = Conv2d | Linear | SpikeMatMul | MaskedColumnSum
+    events = isinstance(node, synapses | LIF | HaltingScore | ImageScore | HaltAccumulate | Readout) or (
+        isinstance(node, Gate) and node.axis == "channel"
+    )
     if events and taker is None:
         taker = node.name
     out = (_spread(graph, node, port, mark) != 0).astype(float)
@@ -241,6 +243,8 @@ def _spread(graph: Graph, node: Node, port: str, mark: Any) -> Any:
             return mark if port == "x" else np.repeat(mark[None], tokens, axis=0)
         case HaltingScore():
             return mark[:, 0]
+        case ImageScore():
+            return np.full(len(mark), mark.sum())
         case Readout():
             features = graph.types[node.name, "y"].shape[0]
             return mark.sum(axis=0) if port.startswith("z") else np.full(features, mark.sum())

@@ -15,6 +15,7 @@ from stas_neuro.ir import (
     Graph,
     HaltAccumulate,
     HaltingScore,
+    ImageScore,
     Input,
     Integrate,
     LateHaltAccumulate,
@@ -137,6 +138,10 @@ _FORMS: Mapping[type[Node], Form | Refused | OnHost] = per_op(
         LateHaltAccumulate: Refused(
             "its late decisions (mode raster or time) need the scores of a whole model step",
             "compile with --accumulate block, rectangular or off, and the schedule pipelined",
+        ),
+        ImageScore: Refused(
+            "it needs the sums of all classes before the next model step can start",
+            "compile with --halting or --accumulate block or rectangular, or without halting",
         ),
         Integrate: Refused(
             "it integrates over steps before the model steps, and the stream of model steps has no room for "

@@ -173,8 +173,9 @@ class FixedHaltAccumulate(HaltAccumulate, integers_of=HaltAccumulate):
         """Bound the sum of all scores that a token can collect."""
         one, h = 1 << self.score_bits, at.inputs["score"].high
         self.check_scores(at)
-        if POLICIES[self.mode].fills == "visit":
-            total, p = everything(at), h
+        policy = POLICIES[self.mode]
+        if policy.fills == "visit":
+            total, p = everything(at), one if policy.by_image else h
         else:
             total, p = self.limit + h, one
         at.fits("its total", Range(0, total), STATE_LIMIT, "use fewer score bits")

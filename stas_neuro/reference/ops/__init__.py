@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from stas_neuro.ir import FLOAT_OF, OPERATIONS, QUANTISED, Input, Node, Output, per_op
-from stas_neuro.reference.ops import attention, halting, layout, neurons, readout, synapses
+from stas_neuro.reference.ops import attention, halting, image_score, layout, neurons, readout, synapses
 from stas_neuro.reference.ops.base import Operator, Rules
 
 _ENDS = (Input, Output)
@@ -15,6 +15,7 @@ RULES: Mapping[type[Node], Rules] = per_op(
     {
         **attention.RULES,
         **halting.RULES,
+        **image_score.RULES,
         **layout.RULES,
         **neurons.RULES,
         **readout.RULES,
