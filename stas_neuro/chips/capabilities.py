@@ -124,7 +124,9 @@ def program_needs(layers: Sequence[Layer]) -> Iterator[Need]:
     """Yield the needs of halting scores, their accumulation, and the readout weighted by them."""
     halts = any(layer.kind == "HaltAccumulate" for layer in layers)
     for layer in layers:
-        if layer.kind in ("HaltingScore", "HaltAccumulate") or (layer.kind == "Readout" and halts):
+        if layer.kind in ("HaltingScore", "ImageScore", "HaltAccumulate") or (
+            layer.kind == "Readout" and halts
+        ):
             avoid = "compile with --accumulate off"
             yield Need(layer=layer.name, resource="neuron programs", used="needed", avoid=avoid)
 

@@ -11,7 +11,7 @@ from stas_neuro.errors import InputError
 
 _SIZES = ("neurons_per_core", "synaptic_memory_per_core", "cores_per_chip")
 """Limits that determine how many cores and chips a network occupies."""
-_HALTING = ("HaltingScore", "HaltAccumulate")
+_HALTING = ("HaltingScore", "ImageScore", "HaltAccumulate")
 
 
 def check_alike(runs: Mapping[str, Activity]) -> tuple[str, ...]:

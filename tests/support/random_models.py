@@ -71,7 +71,7 @@ def random_config(choice: Choice, seed: int) -> StasConfig:
         alpha=float(rng.uniform(0.5, 1.2)),
         beta=float(rng.uniform(-2.0, 0.0)),
         epsilon=float(rng.choice([0.0, 0.01, 0.1, 0.3])),
-        margin=float(rng.choice([0.5, 1.0, 2.0])),
+        margin=float(rng.choice([0.3, 0.8, 1.5])),
         **choice,
     )
 
