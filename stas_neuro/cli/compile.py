@@ -17,17 +17,18 @@ from stas_neuro.cli.common import (
     emit_json,
     force_option,
     halting_words,
+    parse_share,
     progress,
     stas_command,
     summary,
     weight_bits_option,
 )
 from stas_neuro.cli.weights_options import weights_options
-from stas_neuro.compiler import DEFAULT_PROFILE, PROFILE_IMAGES, CompileOptions, compile
+from stas_neuro.compiler import DEFAULT_PROFILE, PROFILE_IMAGES, CompileOptions, HaltingChoice, compile
 from stas_neuro.data import data_path
 from stas_neuro.files import check_outputs
 from stas_neuro.importers.weights import Weights, WeightsOptions, open_weights
-from stas_neuro.ir import Encoding
+from stas_neuro.ir import POLICIES, Encoding, HaltMode
 from stas_neuro.models.config import ACCUMULATIONS, READOUTS
 from stas_neuro.passes import SCHEDULES
 from stas_neuro.placement import OBJECTIVES, STRATEGIES, Objective, Strategy, utilisation
@@ -48,6 +49,7 @@ LISTED = 8
     "stas-export compile runs/digits --bits 8 --calibrate digits --profile loihi2 -o digits-8bit.stas",
     "stas-export compile weights.pth --arch spikformer --heads 12 --bits 8 -o spikformer.stas",
     "stas-export compile runs/digits --accumulate off -o digits-without-halting.stas",
+    "stas-export compile runs/digits --halting image --calibrate digits -o digits-early.stas",
     "stas-export compile runs/digits --placement halting-aware --profile-run digits -o digits-on-cores.stas",
 )
 @click.argument("model", type=PATH)
@@ -69,6 +71,29 @@ LISTED = 8
 )
 @click.option(
     "--readout", type=click.Choice(READOUTS), help="Override the trained readout, the input of the head."
+)
+@click.option(
+    "--halting",
+    type=click.Choice(tuple(POLICIES)),
+    help="Add this halting to a network trained without, or instead of the trained one; its parameters are "
+    "chosen on the images of --calibrate.",
+)
+@click.option(
+    "--max-drop",
+    callback=parse_share,
+    metavar="X",
+    help="Largest loss of accuracy with --halting, as 1% or 0.01; of agreement with the network without "
+    "halting if there are no labels.  [default: 1%]",
+)
+@click.option(
+    "--alpha", type=float, metavar="A", help="Slope of the score of --halting, instead of choosing."
+)
+@click.option("--beta", type=float, metavar="B", help="With --halting: offset of the score, not chosen.")
+@click.option(
+    "--margin",
+    type=float,
+    metavar="M",
+    help="With --halting image: the lead of the largest logit at which an image stops, not chosen.",
 )
 @weight_bits_option(
     "--bits",
@@ -147,6 +172,11 @@ def command(
     accumulate: str | None,
     epsilon: float | None,
     readout: str | None,
+    halting: HaltMode | None,
+    max_drop: float | None,
+    alpha: float | None,
+    beta: float | None,
+    margin: float | None,
     bits: int | None,
     calibrate: str | None,
     profile: str | None,
@@ -175,6 +205,11 @@ def command(
         accumulate=accumulate,
         epsilon=epsilon,
         readout=readout,
+        halting=halting,
+        max_drop=max_drop,
+        alpha=alpha,
+        beta=beta,
+        margin=margin,
         bits=bits,
         calibrate=calibrate,
         profile=profile,
@@ -189,9 +224,10 @@ def command(
         limit=limit,
     )
     notes: list[str] = []
+    choices: list[HaltingChoice] = []
     with progress("profiling run") as report:
         opened = model if weights is None else open_weights(model, weights)
-        made = compile(opened, options, note=notes.append, progress=report)
+        made = compile(opened, options, note=notes.append, progress=report, chosen=choices.append)
     save_bundle(
         made.graph, output, made.provenance, quantised=made.quantised, mapping=made.mapping, force=force
     )
@@ -216,6 +252,7 @@ def command(
             "check": None if verdict is None else asdict(verdict),
             "check_unknown": unknown,
             "weights": asdict(opened.report) if isinstance(opened, Weights) else None,
+            "halting_choice": choices[0].to_json() if choices else None,
         }
         emit_json(document | facts)
         return
@@ -226,6 +263,8 @@ def command(
     )
     for sentence in opened.report.sentences() if isinstance(opened, Weights) else ():
         click.echo(f"weights: {sentence}")
+    for choice in choices:
+        click.echo(choice.sentence())
     for note in notes:
         click.echo(f"note: {note}")
     if quantised is not None:

@@ -13,6 +13,7 @@ from stas_neuro import api
 from stas_neuro.backends import BACKENDS
 from stas_neuro.bundle import Bundle, Provenance
 from stas_neuro.chips import Profile, load_profile
+from stas_neuro.compiler.halting import HALTING_IMAGES, MAX_DROP, HaltingChoice, choose_halting
 from stas_neuro.compiler.integers import SAMPLE_IMAGES, load_scales, quantiser
 from stas_neuro.compiler.options import PROFILE_IMAGES, CompileOptions, Images
 from stas_neuro.data import LabelledImages, load_data
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 Note = Callable[[str], None]
 """Called with remarks for the user about the given images."""
+Chosen = Callable[[HaltingChoice], None]
 
 
 def compile(
@@ -37,6 +39,7 @@ def compile(
     *,
     note: Note | None = None,
     progress: api.Progress | None = None,
+    chosen: Chosen | None = None,
     **words: Any,
 ) -> Bundle:
     """Compile a trained model.
@@ -51,6 +54,8 @@ def compile(
         Called with a sentence if the given images are not a random sample.
     progress : callable, optional
         Called with the number of finished images and the total number of images of a profiling run.
+    chosen : callable, optional
+        Called with the `HaltingChoice` if parameters of halting are chosen.
 
     Returns
     -------
@@ -67,8 +72,10 @@ def compile(
         options = CompileOptions(**words)
     elif words:
         raise InputError("options are given twice", "give CompileOptions, or keywords")
-    work = _Compilation(model, options, note or (lambda sentence: None), progress)
-    folded = work.fold()
+    work = _Compilation(
+        model, options, note or (lambda sentence: None), progress, chosen or (lambda choice: None)
+    )
+    folded = work.halt(work.fold())
     network = work.schedule(folded)
     quantised = work.quantise(folded)
     mapping = work.place(quantised or network)
@@ -102,6 +109,7 @@ class _Compilation:
     options: CompileOptions
     note: Note
     progress: api.Progress | None
+    chosen: Chosen
     passes: list[dict[str, Any]] = field(default_factory=list)
     used: dict[str, Any] = field(default_factory=dict)
     """Options that took effect."""
@@ -109,12 +117,32 @@ class _Compilation:
     def fold(self) -> Graph:
         """Load the model, lower it to a graph, and fold its normalisations."""
         words = {name: getattr(self.options, name) for name in ("accumulate", "epsilon", "readout")}
+        if self.options.halting is not None:
+            words |= {"accumulate": "off", "epsilon": None}
         if isinstance(self.model, Weights):
-            if given := [name for name, value in words.items() if value is not None]:
+            if given := [name for name, value in words.items() if value not in (None, "off")]:
                 raise InputError(f"{self.model.path} has no halting to override", f"leave out {given[0]}")
             return self._apply(self.model.graph, FoldBatchNorm())
         self.used |= words
         return self._apply(api.lower(self.model, **words), FoldBatchNorm())
+
+    def halt(self, folded: Graph) -> Graph:
+        """Add halting, with the given parameters or those that the images allow."""
+        options = self.options
+        if options.halting is None:
+            return folded
+        added = options.added_halting
+        if added is None:
+            images = self._images(options.calibrate, "calibrate", HALTING_IMAGES)
+            assert images is not None  # the options require it
+            max_drop = MAX_DROP if options.max_drop is None else options.max_drop
+            choice = choose_halting(folded, options.halting, images, max_drop=max_drop)
+            self.chosen(choice)
+            added = choice.halting
+        self.used.pop("accumulate", None)
+        parameters = {name: getattr(added, name) for name in ("alpha", "beta", "epsilon", "margin")}
+        self.used |= {"halting": added.mode, **parameters}
+        return self._apply(folded, added)
 
     def schedule(self, folded: Graph) -> Graph:
         """Change halting to use the scores that are available in the schedule."""
