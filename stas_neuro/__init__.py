@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from stas_neuro.bundle import load_bundle, save_bundle
     from stas_neuro.checker import check
     from stas_neuro.chips import list_profiles, load_profile
-    from stas_neuro.compiler import CompileOptions, compile, quantise, replay
+    from stas_neuro.compiler import CompileOptions, choose_halting, compile, quantise, replay
     from stas_neuro.data import load_data
     from stas_neuro.energy import compare, estimate
     from stas_neuro.energy.calibration import calibrate
@@ -36,6 +36,7 @@ _PUBLIC = {
     "WeightsOptions": "importers.weights",
     "calibrate": "energy.calibration",
     "check": "checker",
+    "choose_halting": "compiler",
     "compare": "energy",
     "compile": "compiler",
     "estimate": "energy",
@@ -65,6 +66,7 @@ __all__ = [
     "WeightsOptions",
     "calibrate",
     "check",
+    "choose_halting",
     "compare",
     "compile",
     "estimate",
