@@ -220,7 +220,7 @@ def test_a_core_stands_still_when_all_its_tokens_have_halted() -> None:
         assert np.array_equal(silent.counts[kind], run.activity.counts[kind])
 
 
-@pytest.mark.parametrize("halting", ["raster", "rectangular", "time"])
+@pytest.mark.parametrize("halting", ["raster", "rectangular", "time", "image"])
 def test_prices_let_those_cores_stand_still_that_did(halting: str) -> None:
     graph = build(Recipe(norm=False, halting=halting, beta=0.5, seed=1, time_steps=4, height=6))
     mapping = place(graph, load_profile("loihi2"), strategy="token-major", groups=3)
