@@ -51,7 +51,8 @@ class AddHalting:
     Raises
     ------
     InputError
-        When the graph halts already, is quantised, or its blocks are not as described, with what is not.
+        When the graph halts already, is quantised, its blocks are not as described or have different tokens,
+        or the readout reads other values than the tokens of the last block; with what is not so.
     """
 
     mode: HaltMode
@@ -87,6 +88,7 @@ class _Rewrite:
         last = graph.inputs(graph.readout)[f"z{self.blocks - 1}"]
         self.outputs = [*self.entries[1:], last]
         """An edge out of each block, by which its value leaves."""
+        self._check_tokens(last)
 
     def graph(self) -> Graph:
         nodes: list[Node] = []
@@ -132,6 +134,21 @@ class _Rewrite:
             what = f"block{block} takes {', '.join(sources) or 'nothing'} from outside"
             raise InputError(what, "give each block one value (N, D), which halting can mask")
         return entering[0]
+
+    def _check_tokens(self, last: Edge) -> None:
+        """Refuse blocks with different tokens, and a readout of other values than the last block's tokens."""
+        first, *others = (self.old.source_type(entry).shape[0] for entry in self.entries)
+        for block, tokens in enumerate(others, 1):
+            if tokens != first:
+                raise InputError(
+                    f"block{block} takes {tokens} tokens, and block0 takes {first}",
+                    "use blocks with the same tokens: a token halts in all of them",
+                )
+        if (tokens := self.old.source_type(last).shape[0]) != first:
+            raise InputError(
+                f"the readout reads {_count(tokens)}, and block0 takes {first}",
+                "let it read the tokens of the last block: it averages them itself",
+            )
 
     def _rank(self, node: Node) -> int:
         return len(self.old.types[node.name, node.OUTPUTS[0]].shape)
@@ -223,6 +240,10 @@ class _Rewrite:
             yield replace(self.outputs[block], dst=readout, dst_port=f"z{block}")
             if mask := self._mask(block):
                 yield replace(mask, dst=readout, dst_port=f"alive{block}")
+
+
+def _count(tokens: int) -> str:
+    return "1 token" if tokens == 1 else f"{tokens} tokens"
 
 
 def _gate(block: int) -> Gate:

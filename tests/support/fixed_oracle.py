@@ -238,9 +238,7 @@ class _Oracle:
     def maxpool(self, node: Any, x: Array) -> Array:
         y = np.zeros(self.graph.types[node.name, "y"].shape, np.int64)
         for channel, row, column in np.ndindex(y.shape):
-            top, left = row * node.stride - node.padding, column * node.stride - node.padding
-            rows = slice(max(top, 0), max(top + node.kernel, 0))
-            columns = slice(max(left, 0), max(left + node.kernel, 0))
+            rows, columns = (slice(max(a, 0), max(b, 0)) for a, b in covered(node, row, column))
             y[channel, row, column] = max(x[channel, rows, columns].ravel().tolist())
         return y
 
