@@ -15,8 +15,9 @@ from support.random_models import random_config, random_model
 
 from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.run import run_lava
+from stas_neuro.exporters.lava.stock.lower import lower_stock
 from stas_neuro.frontend.torch_model import lower
-from stas_neuro.ir import POLICIES, HaltMode, block_of
+from stas_neuro.ir import POLICIES, HaltMode, IRError, block_of
 from stas_neuro.models.config import BACKBONES
 from stas_neuro.passes import AddHalting, FoldBatchNorm, Quantise
 from stas_neuro.reference import run_reference
@@ -78,6 +79,12 @@ def test_last_state_is_kept_and_every_other_readout_becomes_rate() -> None:
     for readout, kept in (("mean-field", "rate"), ("rate", "rate"), ("last-state", "last-state")):
         graph = build(Recipe(halting="off", readout=readout))
         assert AddHalting(mode="time")(graph).readout.mode == kept
+
+
+def test_stock_processes_refuse_halting_by_image() -> None:
+    graph = AddHalting(mode="image")(build(Recipe(norm=False, halting="off")))
+    with pytest.raises(IRError, match=r"halting\.1\.score: it needs the sums of all classes"):
+        lower_stock(Quantise()(graph))
 
 
 def refusal(graph: Any, **options: Any) -> str:
