@@ -163,11 +163,13 @@ def _last_block(graph: Graph, node: Readout) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class ImageScorePlan:
-    """What `FixedImageScore` holds beside what it shares with the readout."""
+    """What `FixedImageScore` holds beside the score bits, which it shares with the readout."""
 
     weight: Array
     bias: Array
     weight_bits: int
+    z_shift: int
+    z_limit: int
     shift: int
     bias_exp: int
     threshold: int
@@ -178,6 +180,8 @@ def plan_image_score(
 ) -> ImageScorePlan:
     """Fit the sums of the classes into a state; `unit` and `reach` are those of the last block's output.
 
+    Outputs are shifted as for the readout, or further where their products would not fit a word.
+
     Raises
     ------
     InputError
@@ -185,15 +189,19 @@ def plan_image_score(
     """
     tokens, steps = graph.tokens, graph.time_steps
     weight = graph.tensor(node, "weight").astype(np.float64)
-    # Shifted to the right, z is half a step too low on average.
-    bias = graph.tensor(node, "bias") + weight.sum(1) * unit * (2**readout.z_shift - 1) / 2
     delta = float(np.abs(weight).max()) / (2 ** (bits - 1) - 1) or 1.0
     integers = np.rint(weight / delta).astype(np.int64)
-    z = min(reach.shifted(readout.z_shift).magnitude, readout.z_limit)
-    product = tokens * z * int(np.abs(integers).sum(1).max())
+    per_value = tokens * int(np.abs(integers).sum(1).max())
+    z_shift, z_limit = readout.z_shift, readout.z_limit
+    while z_limit > 1 and per_value * min(reach.shifted(z_shift).magnitude, z_limit) > WORD_LIMIT:
+        z_shift, z_limit = z_shift + 1, z_limit // 2
+    z = min(reach.shifted(z_shift).magnitude, z_limit)
+    product = per_value * z
+    # Shifted to the right, z is half a step too low on average.
+    bias = graph.tensor(node, "bias") + weight.sum(1) * unit * (2**z_shift - 1) / 2
     for shift in range(32 if product <= WORD_LIMIT else 0):
         # What one unit of a sum stands for, of logits that are summed over tokens.
-        real = delta * unit * 2.0 ** (readout.z_shift + shift)
+        real = delta * unit * 2.0 ** (z_shift + shift)
         biases = bias * tokens / real
         bias_exp = next((e for e in range(8) if np.abs(np.rint(biases / 2**e)).max() <= BIAS_LIMIT), None)
         if bias_exp is None:
@@ -204,7 +212,7 @@ def plan_image_score(
             continue
         # Sums of t steps differ by at most 2 t times `each`: a threshold above that is never reached.
         threshold = math.ceil(min(node.margin * tokens / real, 2.0 * each + 1))
-        return ImageScorePlan(integers, held, bits, shift, bias_exp, threshold)
+        return ImageScorePlan(integers, held, bits, z_shift, z_limit, shift, bias_exp, threshold)
     raise InputError(
         f"the sums of its classes over {tokens} tokens, each up to {z}, do not fit a state of "
         f"{STATE_LIMIT.bit_length() + 1} bits",

@@ -495,9 +495,8 @@ class IntegerWalk:
         reach = self.reach[key] if self.graph.types[key].kind in EVENTS else self._any_current()
         plan = plan_image_score(self.graph, node, self.unit[key], reach, readout, self.options.bits)
         held = {name: value for name, value in vars(plan).items() if name not in ("weight", "bias")}
-        shared = {name: getattr(readout, name) for name in ("z_shift", "z_limit", "score_bits")}
         tensors = {"weight": plan.weight, "bias": plan.bias}
-        self._emit(FixedImageScore, node, tensors, **held, **shared)
+        self._emit(FixedImageScore, node, tensors, **held, score_bits=readout.score_bits)
 
 
 def _exponent_of(largest: float) -> int:

@@ -61,8 +61,9 @@ def test_what_never_halts_changes_no_bit(recipe: Recipe, mode: HaltMode) -> None
 
 @pytest.mark.parametrize("mode", POLICIES)
 @pytest.mark.parametrize("fixed", (False, True))
-def test_what_halts_runs_alike_on_lava(mode: HaltMode, fixed: bool) -> None:
-    graph = build(Recipe(norm=False, halting="off", height=6, seed=1, blocks=3))
+@pytest.mark.parametrize("membrane", (False, True))
+def test_what_halts_runs_alike_on_lava(mode: HaltMode, fixed: bool, membrane: bool) -> None:
+    graph = build(Recipe(norm=False, halting="off", height=6, seed=1, blocks=3, membrane=membrane))
     halting = AddHalting(mode=mode, alpha=1.0, beta=-3.0, epsilon=0.3, margin=4.0)(graph)
     images: Any = images_for(graph, 3)
     if fixed:
