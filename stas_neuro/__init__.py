@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from stas_neuro.chips import list_profiles, load_profile
     from stas_neuro.compiler import (
         CompileOptions,
+        choose_halting,
         compile,
         fold,
         load_model,
@@ -46,6 +47,7 @@ _PUBLIC = {
     "WeightsOptions": "importers.weights",
     "calibrate": "energy.calibration",
     "check": "checker",
+    "choose_halting": "compiler",
     "compare": "energy",
     "compile": "compiler",
     "estimate": "energy",
@@ -76,6 +78,7 @@ __all__ = [
     "WeightsOptions",
     "calibrate",
     "check",
+    "choose_halting",
     "compare",
     "compile",
     "estimate",

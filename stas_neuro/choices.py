@@ -23,8 +23,10 @@ SCHEDULES: Mapping[Schedule, str] = {
 }
 """Meaning of each schedule, as shown in reports."""
 
-HaltMode = Literal["raster", "rectangular", "block", "time"]
-ACCUMULATIONS = (*get_args(HaltMode), "off")
+HaltMode = Literal["raster", "rectangular", "block", "time", "image"]
+HALT_MODES: tuple[HaltMode, ...] = get_args(HaltMode)
+"""Halting policies."""
+ACCUMULATIONS = (*HALT_MODES, "off")
 """Accumulation modes of halting scores; off: no halting."""
 
 Strategy = Literal["channel-major", "token-major", "halting-aware"]

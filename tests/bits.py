@@ -42,7 +42,9 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 MODELS = ("fashion-spikformer", "fashion-spikformer/stage1", "fashion-spikingformer", "fashion-t1")
 RANDOM_NETWORKS = 100
 CHOICES: dict[str, tuple[Any, ...]] = {
-    "halting": HALTING, "readout": READOUTS, "stem": STEMS, "form": ("Q(K^TV)", "(QK^T)V"),
+    # Drawn by number: a policy that is added would change the networks of all others.
+    "halting": tuple(name for name in HALTING if name != "image"),
+    "readout": READOUTS, "stem": STEMS, "form": ("Q(K^TV)", "(QK^T)V"),
     "fire": (">", ">="), "time_steps": (1, 2, 3), "blocks": (1, 2, 3), "channels": (1, 2),
     "height": (3, 4, 6), "width": (3, 5), "kernel": (1, 2, 3), "stride": (1, 2), "heads": (1, 2),
     "head_dim": (1, 2, 3),

@@ -57,6 +57,16 @@ def _rectangular(accumulator: Accumulator, visit: Visit) -> Sent:
     return {"alive": visit.alive * (summed < accumulator.limit), "total": summed, "p": weight}
 
 
+def _image(accumulator: Accumulator, visit: Visit) -> Sent:
+    """Stop where the image's score has come; each visit made has the same weight."""
+    stops = visit.total + visit.score >= accumulator.limit
+    return {
+        "alive": visit.alive * (1 - stops.astype(visit.alive.dtype)),
+        "total": visit.total + visit.alive * visit.score,
+        "p": visit.alive * accumulator.one,
+    }
+
+
 def _sum_up(accumulator: Accumulator, visit: Visit, *, forced: bool) -> Sent:
     score, alive, total = visit.score, visit.alive, visit.total
     halts = np.ones_like(score) if forced else (total + score >= accumulator.limit).astype(score.dtype)
@@ -69,5 +79,6 @@ POLICIES: Mapping[str, Callable[[Accumulator, Visit], Sent]] = {
     "time": _raster,
     "block": _block,
     "rectangular": _rectangular,
+    "image": _image,
 }
 """By the mode of an accumulator."""

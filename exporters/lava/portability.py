@@ -24,6 +24,7 @@ from stas_neuro.ir import (
     HaltAccumulate,
     HaltingScore,
     HeadSum,
+    ImageScore,
     Input,
     Integrate,
     LateHaltAccumulate,
@@ -232,6 +233,13 @@ _CLAIMS: Mapping[type[Node], Mapping[str, Claim]] = per_op(
         },
         HaltAccumulate: {
             "": Claim("microcode", "adds scores up and compares; no stock neuron does both", ("brief",)),
+        },
+        ImageScore: {
+            "": Claim(
+                "microcode",
+                "synapses add up the classes as in a stock Dense; a program compares the two largest sums",
+                ("brief",),
+            ),
         },
         LateHaltAccumulate: {
             "": Claim("microcode", "keeps scores, adds up those that have arrived, and compares", ("brief",)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from stas_neuro.analysis import score_mask
-from stas_neuro.ir import Edge, Graph, HaltingScore, Integrate, Node, Phase
+from stas_neuro.ir import Edge, Graph, HaltingScore, ImageScore, Integrate, Node, Phase
 
 EACH = "each"
 """A message in every step of the receiver's window."""
@@ -66,7 +66,11 @@ def connections(graph: Graph) -> tuple[Edge, ...]:
 
     With that mask the process of a score counts lookups of visited tokens only; it changes no result.
     """
-    masks = ((score, score_mask(graph, score)) for score in graph.of_type(HaltingScore))
+    scores: tuple[HaltingScore | ImageScore, ...] = (
+        *graph.of_type(HaltingScore),
+        *graph.of_type(ImageScore),
+    )
+    masks = ((score, score_mask(graph, score)) for score in scores)
     return graph.edges + tuple(replace(mask, dst=score.name) for score, mask in masks if mask is not None)
 
 

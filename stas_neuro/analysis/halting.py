@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stas_neuro.ir import POLICIES, Edge, Graph, HaltAccumulate, HaltingScore, Node
+from stas_neuro.ir import POLICIES, Edge, Graph, HaltAccumulate, HaltingScore, ImageScore, Node
 
 Mask = tuple[str, str, int]
 """Source of a mask of tokens: node, port, and delay in model steps."""
@@ -29,7 +29,7 @@ def visit_mask(graph: Graph, block: int) -> Edge | None:
     return None if accumulator is None else graph.inputs(accumulator).get("alive")
 
 
-def score_mask(graph: Graph, score: HaltingScore) -> Edge | None:
+def score_mask(graph: Graph, score: HaltingScore | ImageScore) -> Edge | None:
     """Return the edge with the mask of the visits that a score belongs to; None if all tokens visit."""
     for edge in graph.consumers(score):
         if (mask := graph.inputs(edge.dst).get("alive")) is not None:

@@ -33,7 +33,7 @@ class Row(Protocol):
         """Number of spiking stages before it, if known."""
 
 
-HALTING_KINDS = ("HaltingScore", "HaltAccumulate")
+HALTING_KINDS = ("HaltingScore", "ImageScore", "HaltAccumulate")
 """Operations that decide which tokens halt."""
 
 

@@ -80,6 +80,19 @@ def _options_of_all() -> list[click.Parameter]:
     ]
 
 
+def parse_share(context: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
+    """Read a share, as 1% or 0.01."""
+    if text is None:
+        return None
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share < 1:
+        raise click.BadParameter(f"{text!r} is no share of at least 0 and below 1, such as 1% or 0.01")
+    return share
+
+
 def emit_json(document: Any) -> None:
     """Print a document. Numpy numbers become plain ones; a NaN is a bug and raises ValueError."""
     click.echo(json.dumps(document, indent=1, allow_nan=False, default=lambda number: number.item()))

@@ -11,10 +11,12 @@ import click
 from stas_neuro.choices import (
     ACCUMULATIONS,
     DEFAULT_PROFILE,
+    HALT_MODES,
     OBJECTIVES,
     PROFILE_IMAGES,
     SCHEDULES,
     STRATEGIES,
+    HaltMode,
     Objective,
     Strategy,
 )
@@ -24,6 +26,7 @@ from stas_neuro.cli.common import (
     emit_json,
     force_option,
     halting_words,
+    parse_share,
     progress,
     stas_command,
     summary,
@@ -55,6 +58,7 @@ LISTED = 8
     "stas-export compile net.py:make --weights net.pth --example images.npz -o net.stas",
     "stas-export compile net.nir --dt 1e-4 --time-steps 25 -o net.stas",
     "stas-export compile runs/digits --accumulate off -o digits-without-halting.stas",
+    "stas-export compile runs/digits --halting image --calibrate digits -o digits-early.stas",
     "stas-export compile runs/digits --placement halting-aware --profile-run digits -o digits-on-cores.stas",
 )
 @click.argument("model", type=PATH)
@@ -76,6 +80,29 @@ LISTED = 8
 )
 @click.option(
     "--readout", type=click.Choice(READOUTS), help="Override the trained readout, the input of the head."
+)
+@click.option(
+    "--halting",
+    type=click.Choice(HALT_MODES),
+    help="Add this halting to a network trained without, or instead of the trained one; its parameters are "
+    "chosen on the images of --calibrate.",
+)
+@click.option(
+    "--max-drop",
+    callback=parse_share,
+    metavar="X",
+    help="Largest loss of accuracy with --halting, as 1% or 0.01; of agreement with the network without "
+    "halting if there are no labels.  [default: 1%]",
+)
+@click.option(
+    "--alpha", type=float, metavar="A", help="Slope of the score of --halting, instead of choosing."
+)
+@click.option("--beta", type=float, metavar="B", help="With --halting: offset of the score, not chosen.")
+@click.option(
+    "--margin",
+    type=float,
+    metavar="M",
+    help="With --halting image: the lead of the largest logit at which an image stops, not chosen.",
 )
 @weight_bits_option(
     "--bits",
@@ -173,6 +200,11 @@ def command(
     accumulate: str | None,
     epsilon: float | None,
     readout: str | None,
+    halting: HaltMode | None,
+    max_drop: float | None,
+    alpha: float | None,
+    beta: float | None,
+    margin: float | None,
     bits: int | None,
     calibrate: str | None,
     profile: str | None,
@@ -221,6 +253,11 @@ def command(
         accumulate=accumulate,
         epsilon=epsilon,
         readout=readout,
+        halting=halting,
+        max_drop=max_drop,
+        alpha=alpha,
+        beta=beta,
+        margin=margin,
         bits=bits,
         calibrate=calibrate,
         profile=profile,
@@ -238,7 +275,8 @@ def command(
     with progress("profiling run") as report:
         opened = open_named(model, given)
         notes += opened.notes
-        made = Compilation(Compiler(opened, note=notes.append, progress=report), options).bundle()
+        work = Compilation(Compiler(opened, note=notes.append, progress=report), options)
+        made = work.bundle()
     save_bundle(
         made.graph, output, made.provenance, quantised=made.quantised, mapping=made.mapping, force=force
     )
@@ -263,6 +301,7 @@ def command(
             "check": None if verdict is None else asdict(verdict),
             "check_unknown": unknown,
             "weights": asdict(opened.weights.report) if opened.weights else None,
+            "halting_choice": work.choice.to_json() if work.choice else None,
         }
         emit_json(document | facts)
         return
@@ -273,6 +312,8 @@ def command(
     )
     for sentence in opened.weights.report.sentences() if opened.weights else ():
         click.echo(f"weights: {sentence}")
+    if work.choice is not None:
+        click.echo(work.choice.sentence())
     for note in notes:
         click.echo(f"note: {note}")
     if quantised is not None:

@@ -48,6 +48,7 @@ MODEL_HELP = {
     "alpha": "Slope of the halting score.",
     "beta": "Offset of the halting score.",
     "epsilon": "A token halts when its accumulated score reaches 1 - epsilon.",
+    "margin": "With accumulate image: an image stops when its largest mean logit leads by this much.",
 }
 MODEL_CHOICES = {
     "attention": ATTENTIONS,
@@ -120,7 +121,7 @@ def _flag(name: str) -> str:
 @click.option(
     "--preset",
     type=click.Choice(list(PRESETS)),
-    help="The model; the options up to --epsilon change it. Required unless --qat is given.",
+    help="The model; the options up to --margin change it. Required unless --qat is given.",
 )
 @_model_options
 @_train_options

@@ -2,6 +2,7 @@
 
 from stas_neuro.compiler.compilation import Compilation
 from stas_neuro.compiler.driver import compile, replay
+from stas_neuro.compiler.halting import HaltingChoice, HaltingEffect, choose_halting
 from stas_neuro.compiler.integers import choose_scales, load_scales, quantise, save_scales
 from stas_neuro.compiler.model import CHECKPOINT_FILES, fold, is_checkpoint, load_model, lower, provenance
 from stas_neuro.compiler.opened import Opened, open_model, open_network, open_source
@@ -16,8 +17,11 @@ __all__ = [
     "Compilation",
     "CompileOptions",
     "Compiler",
+    "HaltingChoice",
+    "HaltingEffect",
     "Opened",
     "attempt",
+    "choose_halting",
     "choose_scales",
     "compile",
     "fold",

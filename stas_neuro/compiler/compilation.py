@@ -13,6 +13,7 @@ from stas_neuro.activity import Activity
 from stas_neuro.backends import BACKENDS, Backend
 from stas_neuro.bundle import Bundle
 from stas_neuro.chips import Arithmetic, Profile, load_profile
+from stas_neuro.compiler.halting import HALTING_IMAGES, MAX_DROP, HaltingChoice, choose_halting
 from stas_neuro.compiler.integers import SAMPLE_IMAGES, check_bits, look_at, quantiser
 from stas_neuro.compiler.model import FOLDING, fold
 from stas_neuro.compiler.options import PROFILE_IMAGES, CompileOptions, Images
@@ -21,7 +22,7 @@ from stas_neuro.data import LabelledImages
 from stas_neuro.errors import InputError
 from stas_neuro.ir import Graph, Stage
 from stas_neuro.mapping import Mapping
-from stas_neuro.passes import DelayDecisions, Pass, Quantise, decisions_of, run_passes
+from stas_neuro.passes import AddHalting, DelayDecisions, Pass, Quantise, decisions_of, run_passes
 from stas_neuro.placement import DEFAULT_BITS, place
 from stas_neuro.placement.limits import limits_of
 
@@ -69,6 +70,8 @@ class Compilation:
         if self._chosen_bits is not None:
             check_bits(self._chosen_bits, self._arithmetic)
             self._load(options.calibrate)
+        if options.chooses_halting:
+            self._load(options.calibrate)
         if options.placement is not None:
             limits_of(self.chip)
             self._load(options.learnt_from)
@@ -76,11 +79,11 @@ class Compilation:
     # Steps --------------------------------------------------------------------------------------------------
 
     def fold(self) -> Graph:
-        """Lower the network to a graph, and fold its normalisations."""
-        if self.opened.network is None:
-            raise InputError("the graph is quantised already", "give the folded graph")
-        network, words = self.opened.network, {name: getattr(self.options, name) for name in _HALTING}
-        return self.compiler.once(self._folding, lambda: fold(network, **words))
+        """Lower the network to a graph, fold its normalisations, and add halting if requested."""
+        added = self._added
+        if added is None:
+            return self._folded()
+        return self.compiler.once(self._folding, lambda: run_passes(self._folded(), [added]))
 
     def schedule(self) -> Graph:
         """Fold, and change halting to use the scores that are available in the schedule."""
@@ -150,9 +153,51 @@ class Compilation:
     def _backend(self) -> Backend | None:
         return None if self.options.backend is None else BACKENDS.get(self.options.backend)
 
+    @cached_property
+    def choice(self) -> HaltingChoice | None:
+        """Halting whose parameters are chosen on images; None if it is given, or not added."""
+        options, images = self.options, self.options.calibrate
+        if not options.chooses_halting:
+            return None
+        assert options.halting is not None and images is not None  # the options require them
+        mode, max_drop = options.halting, MAX_DROP if options.max_drop is None else options.max_drop
+        return self.compiler.once(
+            ("choose", *self._lowering, mode, max_drop, key_of(images)),
+            lambda: choose_halting(
+                self._folded(),
+                mode,
+                self.compiler.images(images, "calibrate", HALTING_IMAGES),
+                max_drop=max_drop,
+            ),
+        )
+
+    @property
+    def _added(self) -> AddHalting | None:
+        """The pass that adds halting, if requested."""
+        return self.options.added_halting if self.choice is None else self.choice.halting
+
+    @property
+    def _overrides(self) -> dict[str, Any]:
+        """Options with which the model is lowered; halting that is added replaces the trained one."""
+        words = {name: getattr(self.options, name) for name in _HALTING}
+        if self.options.halting is None:
+            return words
+        trained = None if isinstance(self.opened.network, Graph) else "off"
+        return words | {"accumulate": trained, "epsilon": None}
+
+    @property
+    def _lowering(self) -> tuple[object, ...]:
+        return ("lower", *self._overrides.values())
+
     @property
     def _folding(self) -> tuple[object, ...]:
-        return ("fold", *(getattr(self.options, name) for name in _HALTING))
+        return ("fold", *self._lowering, self._added)
+
+    def _folded(self) -> Graph:
+        network = self.opened.network
+        if network is None:
+            raise InputError("the graph is quantised already", "give the folded graph")
+        return self.compiler.once(self._lowering, lambda: fold(network, **self._overrides))
 
     def _load(self, images: Images | None) -> None:
         if images is not None:
@@ -216,15 +261,16 @@ class Compilation:
 
     def _check_options(self) -> None:
         options, opened = self.options, self.opened
-        halting = [name for name in _HALTING if getattr(options, name) is not None]
+        halting = [name for name, value in self._overrides.items() if value is not None]
         if opened.weights is not None and halting:
             what = f"{opened.weights.path} has no halting to override"
             raise InputError(what, f"leave out {halting[0]}")
         if opened.network is None and options.bits is not None:
             what = f"bits {options.bits}: the graph is quantised already"
             raise InputError(what, "give the folded graph, or no bits")
-        if opened.quantised is not None and options.bits is None and (options.schedule or options.backend):
-            what = "the network has an integer program already, and a schedule or backend is given"
+        changed = options.halting or options.schedule or options.backend
+        if opened.quantised is not None and options.bits is None and changed:
+            what = "the network has an integer program already, and halting, a schedule or a backend is given"
             raise InputError(what, "give bits too, to quantise it again")
         if options.bits is None and options.of_integers:
             what = f"{options.of_integers[0]} affects the integer program, and no bits are given"
@@ -238,7 +284,11 @@ class Compilation:
     def _used(self) -> dict[str, Any]:
         """Return the options that took effect."""
         options = self.options
-        used = {name: getattr(options, name) for name in (*_HALTING, "schedule")}
+        used = self._overrides | {"schedule": options.schedule}
+        if (added := self._added) is not None:
+            del used["accumulate"]
+            parameters = ("alpha", "beta", "epsilon", "margin")
+            used |= {"halting": added.mode, **{name: getattr(added, name) for name in parameters}}
         if self._decided is not None:
             used["late"] = self._decided.late
         if self._tuned is not None:
@@ -267,7 +317,7 @@ class Compilation:
         network = self.opened.network
         folded = isinstance(network, Graph) and network.stage == Stage.FOLDED
         ran: list[Pass] = [] if folded else [*FOLDING]
-        ran += [] if self._decided is None else [self._decided]
+        ran += [each for each in (self._added, self._decided) if each is not None]
         return ran if self._quantise is None else [*ran, *self._integer_passes]
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stas_neuro import api
 from stas_neuro.bundle import Bundle
 from stas_neuro.compiler.compilation import Compilation
+from stas_neuro.compiler.halting import HaltingChoice
 from stas_neuro.compiler.opened import open_trained
 from stas_neuro.compiler.options import CompileOptions
 from stas_neuro.compiler.shared import Compiler, Note
@@ -19,6 +21,8 @@ from stas_neuro.ir import Graph
 if TYPE_CHECKING:
     from stas_neuro.models.stas import StasModel
 
+Chosen = Callable[[HaltingChoice], None]
+
 
 def compile(
     model: StasModel | Weights | Graph | str | Path,
@@ -26,6 +30,7 @@ def compile(
     *,
     note: Note | None = None,
     progress: api.Progress | None = None,
+    chosen: Chosen | None = None,
     **words: Any,
 ) -> Bundle:
     """Compile a trained model.
@@ -40,6 +45,8 @@ def compile(
         Called with a sentence if the given images are not a random sample.
     progress : callable, optional
         Called with the number of finished images and the total number of images of a profiling run.
+    chosen : callable, optional
+        Called with the `HaltingChoice` if parameters of halting are chosen.
 
     Returns
     -------
@@ -56,7 +63,11 @@ def compile(
         options = CompileOptions(**words)
     elif words:
         raise InputError("options are given twice", "give CompileOptions, or keywords")
-    return Compilation(Compiler(open_trained(model), note=note, progress=progress), options).bundle()
+    work = Compilation(Compiler(open_trained(model), note=note, progress=progress), options)
+    bundle = work.bundle()
+    if chosen is not None and work.choice is not None:
+        chosen(work.choice)
+    return bundle
 
 
 def replay(bundle: Bundle) -> Bundle:

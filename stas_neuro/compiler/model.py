@@ -36,8 +36,11 @@ def load_model(
     accumulate: str | None = None,
     epsilon: float | None = None,
     readout: str | None = None,
+    **parameters: float,
 ) -> StasModel:
     """Load a checkpoint directory, or copy a model, and optionally override its trained halting.
+
+    `parameters` are alpha, beta or margin.
 
     A copy shares its weights with the given model, which is not changed.
 
@@ -50,7 +53,7 @@ def load_model(
         with needs("torch"):
             from stas_neuro.models.checkpoint import load_checkpoint
         model = load_checkpoint(Path(model))
-    options = {"accumulate": accumulate, "epsilon": epsilon, "readout": readout}
+    options = {"accumulate": accumulate, "epsilon": epsilon, "readout": readout, **parameters}
     changes = {name: value for name, value in options.items() if value is not None}
     if changes:
         model = copy.copy(model)

@@ -10,8 +10,8 @@ from stas_neuro.choices import DEFAULT_PROFILE as DEFAULT_PROFILE
 from stas_neuro.choices import PROFILE_IMAGES as PROFILE_IMAGES
 from stas_neuro.data import LabelledImages
 from stas_neuro.errors import InputError
-from stas_neuro.ir import Encoding
-from stas_neuro.passes import SCHEDULES
+from stas_neuro.ir import POLICIES, Encoding, HaltMode
+from stas_neuro.passes import SCHEDULES, AddHalting
 from stas_neuro.placement import OBJECTIVES, STRATEGIES, Objective, Strategy
 
 Images = LabelledImages | str
@@ -27,11 +27,19 @@ class CompileOptions:
     accumulate, epsilon, readout : optional
         Override the trained accumulation mode, halting threshold (1 - epsilon) and readout;
         ``accumulate="off"`` ignores halting.
+    halting : str, optional
+        Add this halting policy to a network that was trained without, instead of the trained halting.
+    max_drop : float, optional
+        Largest loss of accuracy, as a share, by which the parameters of `halting` are chosen on the images of
+        `calibrate` (`choose_halting`). Default: 0.01.
+    alpha, beta, margin : float, optional
+        Parameters of `halting`, with `epsilon`: if one is given, none is chosen.
     bits : int, optional
         Also make the integer program, with weights of 2 to 9 bits. A model fine-tuned to integers is compiled
         with the bits and scales it was trained with if this and the next three options are not given.
     calibrate : images, optional
-        Choose scales with these images; the training images of a known data set are used.
+        Choose scales, and the parameters of `halting`, with these images; the training images of a known data
+        set are used.
     profile : Profile or str, optional
         The chip for the integer program and for `placement`. Default: loihi2.
     input_encoding : "graded" or "bias", optional
@@ -66,6 +74,11 @@ class CompileOptions:
     accumulate: str | None = None
     epsilon: float | None = None
     readout: str | None = None
+    halting: HaltMode | None = None
+    max_drop: float | None = None
+    alpha: float | None = None
+    beta: float | None = None
+    margin: float | None = None
     bits: int | None = None
     calibrate: Images | None = None
     profile: Profile | str | None = None
@@ -81,6 +94,7 @@ class CompileOptions:
 
     def __post_init__(self) -> None:
         choices = (
+            ("halting", tuple(POLICIES)),
             ("backend", BACKENDS.names()),
             ("schedule", SCHEDULES),
             ("placement", STRATEGIES),
@@ -90,6 +104,7 @@ class CompileOptions:
             value = getattr(self, name)
             if value is not None and value not in known:
                 raise InputError(f"no {name} is called {value!r}", f"use one of {', '.join(known)}")
+        self._check_halting()
         if self.late is not None and self.schedule != "pipelined-stale":
             raise InputError(
                 f"late ({self.late}) requires the schedule pipelined-stale",
@@ -107,6 +122,38 @@ class CompileOptions:
         if self.limit is not None and self.learnt_from is None:
             raise InputError("limit requires a profile-run", "give the images of a profiling run too")
 
+    def _check_halting(self) -> None:
+        parameters = [name for name in ("alpha", "beta", "margin") if getattr(self, name) is not None]
+        if self.halting is None:
+            for name in (*parameters, *(["max_drop"] if self.max_drop is not None else [])):
+                raise InputError(f"{_option(name)} is of halting that is added", "give halting too")
+            return
+        if self.accumulate is not None:
+            raise InputError(
+                f"halting {self.halting} replaces the trained halting, and accumulate is {self.accumulate}",
+                "give one of the two",
+            )
+        if self.chooses_halting:
+            if self.calibrate is None:
+                what = f"the parameters of halting {self.halting} are chosen on images, and none are given"
+                raise InputError(what, "give calibrate, or alpha and beta (image: margin)")
+        elif self.max_drop is not None:
+            raise InputError(
+                "max-drop chooses the parameters of halting, and some are given", "leave out one of the two"
+            )
+
+    @property
+    def added_halting(self) -> AddHalting | None:
+        """Halting with the given parameters; None without, or if they are to be chosen."""
+        names = ("alpha", "beta", "epsilon", "margin")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return AddHalting(mode=self.halting, **given) if self.halting is not None and given else None
+
+    @property
+    def chooses_halting(self) -> bool:
+        """Whether the parameters of halting that is added are to be chosen."""
+        return self.halting is not None and self.added_halting is None
+
     @property
     def chip(self) -> Profile | str:
         """The chip for which the program is compiled."""
@@ -122,7 +169,7 @@ class CompileOptions:
         """Names of the given options that affect quantisation."""
         asks_chip = self.profile is not None and (self.placement is None or self.bits is not None)
         given = {
-            "calibrate": self.calibrate is not None,
+            "calibrate": self.calibrate is not None and (self.bits is not None or not self.chooses_halting),
             "profile": asks_chip,
             "input_encoding": self.input_encoding is not None,
         }

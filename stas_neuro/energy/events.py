@@ -52,6 +52,8 @@ PRICES: tuple[Price, ...] = (
     Price("output_messages", "io_message", "processor", visit=False),
     Price("score_lookups", "score_lookup", "neuron", halting=True),
     Price("halt_accumulations", "neuron_update_active", "neuron", halting=True),
+    Price("score_synops", "synaptic_operation", "synapse", halting=True),
+    Price("score_macs", "multiply_accumulate", "synapse", halting=True),
     Price("gate_messages", "spike_message", "message", halting=True),
     Price("gate_synops", "synaptic_operation", "synapse", halting=True),
     Price("core_gates", "gate_message", "message", halting=True, visit=False),
@@ -127,6 +129,10 @@ def count_events(
     divides = np.array([halting and row.kind == "Readout" for row in activity.layers], dtype=np.bool_)
     counts["readout_divisions"] = activity.counts["cpu_operations"] * divides[:, None]
     counts["cpu_operations"] = activity.counts["cpu_operations"] * ~divides[:, None]
+    scores = np.array([row.kind == "ImageScore" for row in activity.layers], dtype=np.bool_)[:, None]
+    for work in ("synops", "macs"):
+        counts[f"score_{work}"] = counts[work] * scores
+        counts[work] = counts[work] * ~scores
     counts["halt_accumulations"] = activity.counts["score_lookups"]
     turn = np.full(zero.shape[1:], -1) if ticks is None else turns(activity, ticks)
     gated = mapped and ticks is not None and gating in ("core", "power")

@@ -27,6 +27,7 @@ from stas_neuro.ir import (
     HaltAccumulate,
     HaltingScore,
     HaltMode,
+    ImageScore,
     Input,
     Integrate,
     Linear,
@@ -34,6 +35,7 @@ from stas_neuro.ir import (
     Node,
     Output,
     Phase,
+    Policy,
     Preprocessing,
     Problem,
     Problems,
@@ -266,13 +268,6 @@ class _Lowering:
             outputs.append(z)
             if self.policy is None or l not in self.policy.scored_blocks(config.depth):
                 continue
-            score = HaltingScore(
-                name=f"halting.{l}.score",
-                phase=Phase.STEP,
-                scope="halting",
-                alpha=config.alpha,
-                beta=config.beta,
-            )
             accumulate = HaltAccumulate(
                 name=f"halting.{l}",
                 phase=Phase.STEP,
@@ -281,11 +276,24 @@ class _Lowering:
                 epsilon=config.epsilon,
                 last_block=l == depth - 1,
             )
-            ports: dict[str, Value | Edge] = {"score": self._add(score, z=z)}
+            ports: dict[str, Value | Edge] = {"score": self._score(l, z, self.policy)}
             if alive is not None:
                 ports |= {"alive": alive, "total": _port_of(alive, "total")}
             self._add(accumulate, inputs=ports)
         return self._readout(outputs, masks)
+
+    def _score(self, l: int, z: Value, policy: Policy) -> Value:
+        """Score the tokens after block ``l``, or the image."""
+        config = self.config
+        where: Any = {"name": f"halting.{l}.score", "phase": Phase.STEP, "scope": "halting"}
+        if not policy.by_image:
+            return self._add(HaltingScore(**where, alpha=config.alpha, beta=config.beta), z=z)
+        head = self._module("head", nn.Linear)
+        if head is None:
+            return z
+        node = ImageScore(**where, features=head.in_features, classes=head.out_features, margin=config.margin)
+        bias = torch.zeros_like(head.weight[:, 0]) if head.bias is None else head.bias
+        return self._add(node, tensors={"weight": head.weight, "bias": bias}, z=z)
 
     def _alive(self, l: int) -> Edge | None:
         """Return the mask of block ``l``, its destination still open; None where every token visits it."""

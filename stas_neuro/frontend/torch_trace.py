@@ -81,6 +81,8 @@ class _Recorder:
         for name, module in self.model.named_modules():
             if isinstance(module, Block):
                 handles.append(module.register_forward_pre_hook(self._enter_block))
+                if self.graph.of_type(ir.ImageScore):
+                    handles.append(module.register_forward_hook(self._leave_block(name)))
             elif isinstance(module, LIF | nn.Conv2d | nn.Linear):
                 handles.append(module.register_forward_hook(self._note(name)))
         try:
@@ -103,6 +105,12 @@ class _Recorder:
 
     def _enter_block(self, module: nn.Module, args: tuple[Tensor, Visit]) -> None:
         self.packing = args[1].packing
+
+    def _leave_block(self, name: str) -> Any:
+        def hook(module: nn.Module, args: tuple[Tensor, Visit], out: Tensor) -> None:
+            self.inputs.setdefault(name, []).append(self._dense(name, module, out))
+
+        return hook
 
     def _note(self, name: str) -> Any:
         def hook(module: nn.Module, args: tuple[Tensor, ...], out: Any) -> None:
@@ -175,9 +183,19 @@ class _Counter:
         sent = _total(self._sent(node, "x"))
         self._add(node, synops=sent, synops_unary=sent)
 
-    def _scores(self, node: ir.HaltingScore) -> None:
+    def _scores(self, node: ir.HaltingScore | ir.ImageScore) -> None:
         block = int(node.name.split(".")[1])
         self._add(node, score_lookups=self.visits[:, :, block].sum(-1).numpy())
+
+    def _image_scores(self, node: ir.ImageScore) -> None:
+        self._scores(node)
+        z = self.inputs[f"blocks.{node.name.split('.')[1]}"]
+        visited = self.visits[:, :, -1].unsqueeze(-1)
+        driven, unary = (_total(x * visited * node.classes) for x in ((z != 0), z))
+        if self.graph.source_type(self.graph.inputs(node)["z"]).kind == ir.Kind.CURRENT:
+            self._add(node, macs=driven)
+        else:
+            self._add(node, synops=driven, synops_unary=unary)
 
     def _accumulate(self, node: ir.HaltAccumulate) -> None:
         """Count nothing: there is one accumulation per score, which is counted."""
@@ -254,6 +272,7 @@ _COUNTERS: Mapping[type[Node], Callable[[_Counter, Any], None]] = ir.per_op(
         ir.Gate: _Counter._spike_gate,
         ir.HaltingScore: _Counter._scores,
         ir.HaltAccumulate: _Counter._accumulate,
+        ir.ImageScore: _Counter._image_scores,
         ir.Readout: _Counter._readout,
     },
     of=[op for op in ir.OPERATIONS if op.TRAITS.counts_events or op is ir.Gate],

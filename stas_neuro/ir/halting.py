@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from stas_neuro.ir.ops import HaltAccumulate, HaltingScore, LateHaltAccumulate, Node
+from stas_neuro.ir.ops import HaltAccumulate, HaltingScore, ImageScore, LateHaltAccumulate, Node
 from stas_neuro.ir.policies import POLICIES
 from stas_neuro.ir.problems import Problems
 
@@ -82,9 +82,11 @@ def _check_link(graph: Graph, index: int, problems: Problems) -> None:
             remedy = f"in mode {node.mode} it must be {_words(wanted)}"
             problems.add(f"{node.name}:{port}", f"is {_words(actual)}", remedy)
     score = graph.node(graph.inputs(node)["score"].src)
-    if not isinstance(score, HaltingScore):
+    wanted_score = ImageScore if policy.by_image else HaltingScore
+    if not isinstance(score, wanted_score):
         what = f"comes from {score.name}, a {type(score).__name__}"
-        problems.add(f"{node.name}:score", what, "connect a HaltingScore")
+        remedy = f"connect a {wanted_score.__name__}" + (f" in mode {node.mode}" if policy.by_image else "")
+        problems.add(f"{node.name}:score", what, remedy)
 
 
 def _check_readout(graph: Graph, problems: Problems) -> None:

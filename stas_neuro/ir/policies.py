@@ -38,6 +38,9 @@ class Policy:
         A token that does not visit a block does not visit it in later model steps.
     may_be_late : bool
         Decisions may rest on the scores that have arrived (`LateHaltAccumulate`).
+    by_image : bool
+        The image halts as a whole, by its running prediction (`ImageScore`); else each token by its own
+        score (`HaltingScore`).
     """
 
     per_block: bool
@@ -45,6 +48,7 @@ class Policy:
     fills: Literal["run", "step", "visit"]
     for_good: bool
     may_be_late: bool
+    by_image: bool
 
     def accumulators(self, blocks: int) -> int:
         """Count the accumulators of a network."""
@@ -92,9 +96,20 @@ def per_policy(what: str, rules: Mapping[str, R], *, without: Collection[str] = 
 POLICIES: Mapping[str, Policy] = per_policy(
     "halting policies",
     {
-        "raster": Policy(per_block=True, carried=True, fills="run", for_good=True, may_be_late=True),
-        "rectangular": Policy(per_block=True, carried=False, fills="visit", for_good=True, may_be_late=False),
-        "block": Policy(per_block=True, carried=False, fills="step", for_good=False, may_be_late=False),
-        "time": Policy(per_block=False, carried=True, fills="run", for_good=True, may_be_late=True),
+        "raster": Policy(
+            per_block=True, carried=True, fills="run", for_good=True, may_be_late=True, by_image=False
+        ),
+        "rectangular": Policy(
+            per_block=True, carried=False, fills="visit", for_good=True, may_be_late=False, by_image=False
+        ),
+        "block": Policy(
+            per_block=True, carried=False, fills="step", for_good=False, may_be_late=False, by_image=False
+        ),
+        "time": Policy(
+            per_block=False, carried=True, fills="run", for_good=True, may_be_late=True, by_image=False
+        ),
+        "image": Policy(
+            per_block=False, carried=True, fills="visit", for_good=True, may_be_late=False, by_image=True
+        ),
     },
 )

@@ -73,7 +73,8 @@ class StasConfig:
 
     ``alpha``, ``beta`` and ``epsilon`` parametrise halting: score ``sigmoid(alpha * z_0 + beta)``, a token
     halts when its accumulated score reaches ``1 - epsilon``. The paper does not specify them; the defaults
-    suit the small integers in a Spikformer residual stream.
+    suit the small integers in a Spikformer residual stream. ``margin`` is for halting by image: the
+    difference between the two largest logits, averaged over the steps so far, at which an image halts.
 
     Raises
     ------
@@ -98,6 +99,7 @@ class StasConfig:
     alpha: float = 1.0
     beta: float = -3.0
     epsilon: float = 0.01
+    margin: float = 1.0
     fire: str = ">"
     event_input: bool = False
     mean: tuple[float, ...] = ()
@@ -138,7 +140,7 @@ class StasConfig:
             most = _LIMITS.get(field, LARGEST)
             if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
                 out.append(f"{field}={value!r} is not a positive integer of at most {most}")
-        for field in ("mlp_ratio", "alpha", "beta", "epsilon", "mean", "std"):
+        for field in ("mlp_ratio", "alpha", "beta", "epsilon", "margin", "mean", "std"):
             value = getattr(self, field)
             if not all(_is_finite(number) for number in (value if isinstance(value, tuple) else (value,))):
                 out.append(f"{field}={value!r} is not finite")
@@ -163,6 +165,10 @@ class StasConfig:
             out.append(f"mlp_ratio={self.mlp_ratio} results in no hidden channels, or too many")
         if not 0 <= self.epsilon < 1:
             out.append(f"epsilon={self.epsilon} is outside [0, 1)")
+        if self.margin < 0:
+            out.append(f"margin={self.margin} is negative")
+        if self.accumulate == "image" and self.num_classes < 2:
+            out.append("accumulate='image' compares classes, num_classes is 1")
         for field in ("mean", "std"):
             values = getattr(self, field)
             if values and len(values) != self.in_channels:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stas_neuro.ir import POLICIES, per_policy
 from stas_neuro.models.config import StasConfig
@@ -19,7 +19,11 @@ class Halting:
     the model's dtype; masks have the values 0 and 1. The accumulation modes are our interpretations of
     arXiv 2508.14138 Eq. 4, see docs/method.md: ``raster`` (over all visits in order), ``rectangular`` (over
     earlier steps and lower blocks), ``block`` (within a step), ``time`` (at the last block only).
+    ``image`` is not of the paper: all tokens halt together, once the running prediction of `head` is clear.
     """
+
+    head: nn.Linear | None = None
+    """Classifies the mean over tokens; halting by image requires it."""
 
     def __init__(self, config: StasConfig, like: Tensor) -> None:
         self.config = config
@@ -30,6 +34,7 @@ class Halting:
         """Remainder R of the ponder loss; the gradient flows through it."""
         self.visits: list[Tensor] = []
         """Masks of all visits so far."""
+        self._logits: Tensor | None = None
         self._block_totals = [torch.zeros_like(like) for _ in range(config.depth)]
 
     def open(self, step: int, block: int) -> Tensor:
@@ -45,8 +50,21 @@ class Halting:
         config = self.config
         if block not in self.policy.scored_blocks(config.depth):
             return None
-        h = torch.sigmoid(config.alpha * z[..., 0] + config.beta) * self.live
+        score = self._image_score(step, z) if self.policy.by_image else self._token_score(z)
+        h = score * self.live
         return _POLICIES[config.accumulate](self, step, block, h)
+
+    def _token_score(self, z: Tensor) -> Tensor:
+        return torch.sigmoid(self.config.alpha * z[..., 0] + self.config.beta)
+
+    def _image_score(self, step: int, z: Tensor) -> Tensor:
+        """Return 1 (B, 1) for images whose logits, summed over the steps so far, are clear, else 0."""
+        assert self.head is not None  # the model gives it
+        # Not a call of the module: hooks on the head note the final classification.
+        logits = nn.functional.linear(z.mean(1), self.head.weight, self.head.bias)
+        self._logits = logits if self._logits is None else self._logits + logits
+        first, second = self._logits.topk(2, dim=1).values.unbind(1)
+        return (first - second >= (step + 1) * self.config.margin).to(z).unsqueeze(1)
 
     def _raster(self, step: int, block: int, h: Tensor) -> Tensor:
         config = self.config
@@ -55,6 +73,13 @@ class Halting:
 
     def _block(self, step: int, block: int, h: Tensor) -> Tensor:
         return self._summed_up(h, forced=block == self.config.depth - 1) / self.config.time_steps
+
+    def _image(self, step: int, block: int, h: Tensor) -> Tensor:
+        """Halt with the image; visits weigh alike, and nothing remains of a weight of 1."""
+        p = self.live
+        self.total = self.total + h
+        self.live = self.live * (self.total < 1 - self.config.epsilon)
+        return p
 
     def _rectangular(self, step: int, block: int, h: Tensor) -> Tensor:
         config = self.config
@@ -86,6 +111,7 @@ _POLICIES: Mapping[str, Callable[[Halting, int, int, Tensor], Tensor]] = per_pol
         "time": Halting._raster,
         "block": Halting._block,
         "rectangular": Halting._rectangular,
+        "image": Halting._image,
     },
 )
 

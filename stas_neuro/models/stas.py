@@ -94,6 +94,7 @@ class StasModel(nn.Module):
     def _halting_visits(self, tokens: Tensor, skip: bool) -> Output:
         config = self.config
         halting = self.make_halting(config, tokens[0, ..., 0])
+        halting.head = self.head
         readout = Readout(config, tokens[0])
         visited = _skipping if skip else _masking
         states = [_BlockState() for _ in self.blocks]

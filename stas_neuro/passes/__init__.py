@@ -1,5 +1,6 @@
 """Rewrites of graphs, each a small named pass, and the driver that runs them."""
 
+from stas_neuro.passes.add_halting import AddHalting
 from stas_neuro.passes.compute_halted import ComputeHalted
 from stas_neuro.passes.driver import Pass, PassError, run_passes
 from stas_neuro.passes.fold import FoldBatchNorm
@@ -16,6 +17,7 @@ from stas_neuro.passes.scales import LayerScale, Statistics
 __all__ = [
     "SCHEDULES",
     "WIDEST_STATE",
+    "AddHalting",
     "ComputeHalted",
     "DelayDecisions",
     "FoldBatchNorm",

@@ -8,7 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from stas_neuro.errors import InputError
-from stas_neuro.ir import POLICIES, WORD_LIMIT, Array, Graph, HaltingScore, Range, Readout
+from stas_neuro.ir import (
+    BIAS_LIMIT,
+    POLICIES,
+    STATE_LIMIT,
+    WORD_LIMIT,
+    Array,
+    Graph,
+    HaltingScore,
+    ImageScore,
+    Range,
+    Readout,
+)
 
 SCORE_BITS = 12
 """Bits of a halting score, where the readout's sums leave room for them."""
@@ -148,3 +159,62 @@ def plan_readout(
 def _last_block(graph: Graph, node: Readout) -> tuple[str, str]:
     edge = graph.inputs(node)[f"z{node.blocks - 1}"]
     return edge.src, edge.src_port
+
+
+@dataclass(frozen=True)
+class ImageScorePlan:
+    """What `FixedImageScore` holds beside the score bits, which it shares with the readout."""
+
+    weight: Array
+    bias: Array
+    weight_bits: int
+    z_shift: int
+    z_limit: int
+    shift: int
+    bias_exp: int
+    threshold: int
+
+
+def plan_image_score(
+    graph: Graph, node: ImageScore, unit: float, reach: Range, readout: ReadoutPlan, bits: int
+) -> ImageScorePlan:
+    """Fit the sums of the classes into a state; `unit` and `reach` are those of the last block's output.
+
+    Outputs are shifted as for the readout, or further where their products would not fit a word.
+
+    Raises
+    ------
+    InputError
+        When the sums do not fit however coarse their unit is.
+    """
+    tokens, steps = graph.tokens, graph.time_steps
+    weight = graph.tensor(node, "weight").astype(np.float64)
+    delta = float(np.abs(weight).max()) / (2 ** (bits - 1) - 1) or 1.0
+    integers = np.rint(weight / delta).astype(np.int64)
+    per_value = tokens * int(np.abs(integers).sum(1).max())
+    z_shift, z_limit = readout.z_shift, readout.z_limit
+    while z_limit > 1 and per_value * min(reach.shifted(z_shift).magnitude, z_limit) > WORD_LIMIT:
+        z_shift, z_limit = z_shift + 1, z_limit // 2
+    z = min(reach.shifted(z_shift).magnitude, z_limit)
+    product = per_value * z
+    # Shifted to the right, z is half a step too low on average.
+    bias = graph.tensor(node, "bias") + weight.sum(1) * unit * (2**z_shift - 1) / 2
+    for shift in range(32 if product <= WORD_LIMIT else 0):
+        # What one unit of a sum stands for, of logits that are summed over tokens.
+        real = delta * unit * 2.0 ** (z_shift + shift)
+        biases = bias * tokens / real
+        bias_exp = next((e for e in range(8) if np.abs(np.rint(biases / 2**e)).max() <= BIAS_LIMIT), None)
+        if bias_exp is None:
+            continue
+        held = np.rint(biases / 2**bias_exp).astype(np.int64)
+        each = (product >> shift) + 1 + (int(np.abs(held).max()) << bias_exp)
+        if each * steps > STATE_LIMIT:
+            continue
+        # Sums of t steps differ by at most 2 t times `each`: a threshold above that is never reached.
+        threshold = math.ceil(min(node.margin * tokens / real, 2.0 * each + 1))
+        return ImageScorePlan(integers, held, bits, z_shift, z_limit, shift, bias_exp, threshold)
+    raise InputError(
+        f"the sums of its classes over {tokens} tokens, each up to {z}, do not fit a state of "
+        f"{STATE_LIMIT.bit_length() + 1} bits",
+        "use fewer bits, or lower the biases of the head",
+    )

@@ -27,6 +27,7 @@ from stas_neuro.ir import (
     FixedHaltAccumulate,
     FixedHaltingScore,
     FixedHeadSum,
+    FixedImageScore,
     FixedInput,
     FixedIntegrate,
     FixedLateHaltAccumulate,
@@ -42,6 +43,7 @@ from stas_neuro.ir import (
     HaltAccumulate,
     HaltingScore,
     HeadSum,
+    ImageScore,
     Input,
     Integrate,
     IRError,
@@ -70,7 +72,7 @@ from stas_neuro.ir import (
     synaptic_ranges,
 )
 from stas_neuro.passes.groups import UnitGroup, unit_groups
-from stas_neuro.passes.halting_integers import plan_readout, score_table
+from stas_neuro.passes.halting_integers import ReadoutPlan, plan_image_score, plan_readout, score_table
 from stas_neuro.passes.scales import LayerScale, Limits, Synapses, fit_group, mantissas
 from stas_neuro.passes.sums import sums_of
 
@@ -460,6 +462,8 @@ class IntegerWalk:
         plan = plan_readout(self.graph, node, unit, reach, needed, is_events, self.limit)
         for score in self.graph.of_type(HaltingScore):
             self._score(score, plan.score_bits)
+        for image_score in self.graph.of_type(ImageScore):
+            self._image_score(image_score, plan)
         for accumulator in self.graph.accumulators:
             limit = math.ceil((1 - accumulator.epsilon) * 2**plan.score_bits)
             late = isinstance(accumulator, LateHaltAccumulate)
@@ -485,6 +489,14 @@ class IntegerWalk:
             low=scores.low,
             entries=len(scores.table),
         )
+
+    def _image_score(self, node: ImageScore, readout: ReadoutPlan) -> None:
+        key = self._source(node, "z")
+        reach = self.reach[key] if self.graph.types[key].kind in EVENTS else self._any_current()
+        plan = plan_image_score(self.graph, node, self.unit[key], reach, readout, self.options.bits)
+        held = {name: value for name, value in vars(plan).items() if name not in ("weight", "bias")}
+        tensors = {"weight": plan.weight, "bias": plan.bias}
+        self._emit(FixedImageScore, node, tensors, **held, score_bits=readout.score_bits)
 
 
 def _exponent_of(largest: float) -> int:
@@ -514,6 +526,7 @@ _RULES: Mapping[type[Node], Callable[[IntegerWalk, Any], None]] = per_op(
         Gate: IntegerWalk._as_it_is,
         HaltingScore: IntegerWalk._halting,
         HaltAccumulate: IntegerWalk._halting,
+        ImageScore: IntegerWalk._halting,
         LateHaltAccumulate: IntegerWalk._halting,
         Readout: IntegerWalk._readout,
         Output: IntegerWalk._output,

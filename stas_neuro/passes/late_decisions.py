@@ -42,7 +42,13 @@ class DelayDecisions:
 
     def __call__(self, graph: Graph) -> Graph:
         """Return the graph with late decisions, of the same stage."""
-        if not (graph.accumulators and POLICIES[graph.halting].may_be_late):
+        policy = POLICIES.get(graph.halting)
+        if policy is not None and policy.by_image:
+            raise InputError(
+                f"halting is {graph.halting}: the whole image waits for its prediction, which is never late",
+                "use the schedule raster",
+            )
+        if policy is None or not policy.may_be_late:
             raise InputError(
                 f"halting is {graph.halting}, whose decisions are exact when pipelined: there is nothing to "
                 "delay",
@@ -96,9 +102,11 @@ def decisions_of(graph: Graph, schedule: str, late: int | None = None) -> DelayD
     if late is not None:
         what = f"in the schedule {schedule} no decision is late, {late} hardware steps are asked for"
         raise InputError(what, "use the schedule pipelined-stale")
-    if schedule == "pipelined" and graph.accumulators and POLICIES[graph.halting].carried:
+    policy = POLICIES.get(graph.halting)
+    if schedule == "pipelined" and policy is not None and policy.carried:
         what = f"{graph.halting} halting needs the scores of a model step before the next one can start"
-        raise InputError(what, "use the schedule pipelined-stale, or halting rectangular or block")
+        other = "the schedule pipelined-stale" if policy.may_be_late else "the schedule raster"
+        raise InputError(what, f"use {other}, or halting rectangular or block")
     return None
 
 

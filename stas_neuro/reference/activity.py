@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stas_neuro.activity import Activity, ActivityBuilder, builder_for
 from stas_neuro.analysis import score_mask, works_in
-from stas_neuro.ir import Graph, HaltingScore, Node, Phase, op_of
+from stas_neuro.ir import Graph, HaltingScore, ImageScore, Node, Phase, op_of
 from stas_neuro.mapping import Mapping
 from stas_neuro.reference.cores import Events, Messages, Standstill, parts_of
 from stas_neuro.reference.ops import RULES
@@ -71,7 +71,7 @@ class ActivityCounter:
         if not node.traits.counts_events:
             return
         graph = self._run.graph
-        if isinstance(node, HaltingScore) and (mask := self._visit_mask(node, step)) is not None:
+        if isinstance(node, HaltingScore | ImageScore) and (mask := self._visit_mask(node, step)) is not None:
             inputs = {**inputs, "alive": mask}
         kinds = {port: graph.source_type(edge).kind for port, edge in graph.inputs(node).items()}
         count = RULES[op_of(node)].count
@@ -108,7 +108,7 @@ class ActivityCounter:
         for kind, row, counts in events:
             self._builder.add(kind, row, label, counts)
 
-    def _visit_mask(self, node: HaltingScore, step: int) -> Values | None:
+    def _visit_mask(self, node: HaltingScore | ImageScore, step: int) -> Values | None:
         """Give the mask of the visit that a score belongs to: what its accumulator takes."""
         mask = score_mask(self._run.graph, node)
         return None if mask is None else self._alive(mask.dst, step)

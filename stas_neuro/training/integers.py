@@ -13,10 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stas_neuro.errors import InputError
 from stas_neuro.ir import (
     ALIGN,
     BIAS_LIMIT,
     PIXEL_LIMIT,
+    POLICIES,
     QUANTISED,
     Array,
     FixedAdd,
@@ -24,6 +26,7 @@ from stas_neuro.ir import (
     FixedHaltAccumulate,
     FixedHaltingScore,
     FixedHeadSum,
+    FixedImageScore,
     FixedInput,
     FixedIntegrate,
     FixedLateHaltAccumulate,
@@ -210,7 +213,18 @@ class IntegerProgram(nn.Module):
 def program_of(
     config: StasConfig, folded: Graph, quantise: Quantise, *, fuse: bool = False
 ) -> IntegerProgram:
-    """Return the program of a folded graph at given scales; ``fuse`` compiles the neurons' arithmetic."""
+    """Return the program of a folded graph at given scales; ``fuse`` compiles the neurons' arithmetic.
+
+    Raises
+    ------
+    InputError
+        If the graph halts by image, whose decisions have no gradient and follow the head while it trains.
+    """
+    if folded.accumulators and POLICIES[folded.halting].by_image:
+        raise InputError(
+            f"halting {folded.halting} is not fine-tuned: its decisions come from the head, without gradient",
+            "fine-tune the model with accumulate off, then compile it with --halting image",
+        )
     graph, units = quantise.explained(folded)
     layers = {
         node.name: IntegerLayer(
@@ -440,6 +454,7 @@ _POLICIES: Mapping[str, Callable[[_Pass, FixedHaltAccumulate, Tensor, Tensor, Te
         "block": _Pass._block,
         "rectangular": _Pass._rectangular,
     },
+    without=("image",),  # which needs no training: `program_of` refuses it
 )
 _OPERATORS: Mapping[type[Node], Callable[[Any, Any, Inputs], State]] = per_op(
     "operators of training with integers",
@@ -467,5 +482,8 @@ _OPERATORS: Mapping[type[Node], Callable[[Any, Any, Inputs], State]] = per_op(
         FixedOutput: _Pass._logits,
     },
     of=QUANTISED,
-    without=(FixedLateHaltAccumulate,),  # decisions are delayed after training
+    without=(
+        FixedImageScore,  # as the policy image
+        FixedLateHaltAccumulate,  # decisions are delayed after training
+    ),
 )

@@ -53,8 +53,7 @@ def torch_side(
         return None
     options: dict[str, Any] = {}
     if isinstance(network, Bundle):
-        known = ("accumulate", "epsilon", "readout")
-        options = {name: network.provenance.options.get(name) for name in known}
+        options = _halting_options(network)
     elif model is None:
         left_out["torch"] = "a graph does not name the model it was compiled from"
         return None
@@ -76,6 +75,16 @@ def torch_side(
         left_out["torch"] = error.what
         return None
     return source
+
+
+def _halting_options(bundle: Bundle) -> dict[str, Any]:
+    """Return the options with which a model halts as a bundle was compiled to, also where that was added."""
+    used = bundle.provenance.options
+    known = ["accumulate", "epsilon", "readout"]
+    if "halting" not in used:
+        return {name: used.get(name) for name in known}
+    added = {name: used[name] for name in ("alpha", "beta", "epsilon", "margin")}
+    return added | {"accumulate": used["halting"], "readout": bundle.graph.readout.mode}
 
 
 def lava_runtimes(multiprocess: bool, left_out: dict[str, str]) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from stas_neuro.chips import load_profile
 from stas_neuro.energy.gating import stepping, turns
 from stas_neuro.energy.timing import hardware_steps
 from stas_neuro.errors import InputError
-from stas_neuro.ir import LIF, Graph, Linear, Phase, SpikeMatMul
+from stas_neuro.ir import LIF, Graph, ImageScore, Linear, Phase, SpikeMatMul
 from stas_neuro.mapping import CoreLocation, Mapping, Piece
 from stas_neuro.placement import place
 from stas_neuro.reference import run_reference
@@ -46,12 +46,17 @@ def test_pieces_add_up_to_the_layers(data: st.DataObject) -> None:
     assert np.array_equal(whole.logits, mapped.logits)
     assert np.array_equal(whole.visits, mapped.visits)
     products = {node.name for node in graph.of_type(SpikeMatMul)}
+    of_images = {node.name for node in graph.of_type(ImageScore)}
     for kind in set(KINDS) - set(MAPPED_KINDS):
         parts = _by_layer(mapped.activity, kind)
         for row, layer in enumerate(whole.activity.layers):
             expected = whole.activity.counts[kind][:, row]
             if layer.name in products:
                 assert (parts[layer.name] >= expected).all()
+            elif layer.name in of_images and kind != "score_lookups":
+                # Each core that decides for tokens adds up all classes.
+                cores = sum(row.network_layer == layer.name for row in mapped.activity.layers)
+                assert np.array_equal(parts[layer.name], cores * expected)
             else:
                 assert np.array_equal(parts[layer.name], expected), (kind, layer.name)
 
@@ -220,7 +225,7 @@ def test_a_core_stands_still_when_all_its_tokens_have_halted() -> None:
         assert np.array_equal(silent.counts[kind], run.activity.counts[kind])
 
 
-@pytest.mark.parametrize("halting", ["raster", "rectangular", "time"])
+@pytest.mark.parametrize("halting", ["raster", "rectangular", "time", "image"])
 def test_prices_let_those_cores_stand_still_that_did(halting: str) -> None:
     graph = build(Recipe(norm=False, halting=halting, beta=0.5, seed=1, time_steps=4, height=6))
     mapping = place(graph, load_profile("loihi2"), strategy="token-major", groups=3)

@@ -28,6 +28,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 CASES: dict[str, dict[str, Any]] = {
     "plain": {},
     "other halting": {"accumulate": "rectangular", "epsilon": 0.2, "readout": "rate"},
+    "chosen image halting": {"halting": "image", "calibrate": "images.npz", "max_drop": 0.2, "bits": 8},
+    "given halting": {"halting": "time", "alpha": 0.5, "beta": -1.0, "readout": "last-state"},
     "late": {"schedule": "pipelined-stale", "late": 2},
     "integers": {"bits": 6, "calibrate": "images.npz", "profile": "loihi2", "input_encoding": "bias"},
     "stock": {"accumulate": "off", "bits": 8, "backend": "lava-stock"},
@@ -92,6 +94,12 @@ def test_a_model_in_memory_is_compiled_and_cannot_be_replayed(home: Path) -> Non
         ({"placement": "token-major", "minimise": "core-steps"}, "minimise requires halting-aware placement"),
         ({"placement": "token-major", "limit": 3}, "limit requires a profile-run"),
         ({"backend": "other"}, "no backend is called 'other'"),
+        ({"beta": 1.0}, "beta is of halting that is added; give halting too"),
+        ({"max_drop": 0.1}, "max-drop is of halting that is added"),
+        ({"halting": "often"}, "no halting is called 'often'; use one of raster"),
+        ({"halting": "time", "accumulate": "off"}, "replaces the trained halting, and accumulate is off"),
+        ({"halting": "time"}, "the parameters of halting time are chosen on images, and none are given"),
+        ({"halting": "time", "beta": 0.0, "max_drop": 0.1}, "max-drop chooses the parameters of halting"),
     ],
 )
 def test_options_that_do_not_fit_are_refused_before_any_work(words: dict[str, Any], message: str) -> None:

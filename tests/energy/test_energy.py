@@ -424,3 +424,18 @@ def test_what_has_no_price_is_not_free() -> None:
     assert cost.dynamic_energy_per_image_j is None
     assert (cost.events, cost.layers, cost.steps, cost.cores_breakdown, cost.tokens) == ((),) * 5
     assert cost.op_count_energy_j == free.op_count_energy_j and free.dynamic_energy_j is not None
+
+
+@pytest.mark.parametrize("membrane", [False, True])
+def test_the_running_logits_of_an_image_are_a_cost_of_halting(membrane: bool) -> None:
+    recipe = ir_random.Recipe(norm=False, halting="image", readout="rate", membrane=membrane, margin=100.0)
+    graph = ir_random.build(recipe)
+    activity = run_reference(graph, ir_random.images_for(graph, 2)).activity
+    kind = "macs" if membrane else "synops"
+    row = [layer.kind for layer in activity.layers].index("ImageScore")
+    of_score = activity.counts[kind][:, row].sum() / 2
+    estimated = estimate(activity, load_profile("loihi2"))
+    events = {event.event: event for event in estimated.events}
+    assert of_score > 0 and events[f"score_{kind}"].count == of_score and events[f"score_{kind}"].halting
+    assert events[kind].count == activity.total(kind) / 2 - of_score and not events[kind].halting
+    assert events["score_lookups"].count == activity.total("score_lookups") / 2 == 3 * graph.tokens

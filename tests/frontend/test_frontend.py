@@ -22,6 +22,7 @@ from stas_neuro.ir import (
     Gate,
     HaltAccumulate,
     HaltingScore,
+    ImageScore,
     Integrate,
     Linear,
     MaskedColumnSum,
@@ -151,10 +152,14 @@ def test_attention_forms():
 @pytest.mark.parametrize("readout", READOUTS)
 def test_halting_and_readout(accumulate: str, readout: str):
     config = {"accumulate": accumulate, "readout": readout, "alpha": 0.7, "beta": -2.0, "epsilon": 0.2}
-    graph = lower(tiny(**config, fire=">="))
+    graph = lower(tiny(**config, margin=0.3, fire=">="))
     accumulators = graph.of_type(HaltAccumulate)
-    count = {"off": 0, "time": 1}.get(accumulate, 2)
-    assert len(accumulators) == len(graph.of_type(HaltingScore)) == count
+    count = {"off": 0, "time": 1, "image": 1}.get(accumulate, 2)
+    of_images = graph.of_type(ImageScore)
+    assert len(accumulators) == len(graph.of_type(HaltingScore)) + len(of_images) == count
+    assert len(of_images) == (accumulate == "image") and all(node.margin == 0.3 for node in of_images)
+    for node in of_images:
+        np.testing.assert_array_equal(graph.tensor(node, "weight"), graph.tensor("head", "weight"))
     assert all((node.alpha, node.beta) == (0.7, -2.0) for node in graph.of_type(HaltingScore))
     assert all((node.mode, node.epsilon) == (accumulate, 0.2) for node in accumulators)
     assert {node.fire for node in graph.of_type(LIF)} == {">="}
@@ -162,7 +167,7 @@ def test_halting_and_readout(accumulate: str, readout: str):
     first = set() if accumulate in ("block", "rectangular") else {"blocks.0.gate"}
     assert gates == (set() if accumulate == "off" else first | {"blocks.1.gate"})
     assert (graph.readout.mode, graph.readout.blocks) == (readout, 2)
-    assert graph.readout.normalise == (accumulate == "rectangular" and readout == "mean-field")
+    assert graph.readout.normalise == (accumulate in ("rectangular", "image") and readout == "mean-field")
 
 
 def test_what_the_graph_takes_from_the_configuration():

@@ -91,6 +91,7 @@ def test_random_graphs_have_every_operation() -> None:
         build(Recipe(sdsa=True, shrink="pool")),
         build(Recipe(halting="off", head="mean")),
         build(Recipe(qk=True, iand=True)),
+        build(Recipe(halting="image")),
     )
     graphs = (raster, *others, DelayDecisions(1)(raster))
     assert {type(node) for graph in graphs for node in graph.nodes} == set(OPERATIONS)

@@ -57,16 +57,18 @@ def test_the_documents_name_every_policy_and_backbone() -> None:
         ("rectangular", [None, Link(0, 0), Link(1, 0)]),
         ("block", [None, Link(0, 0), Link(1, 0)]),
         ("time", [Link(0, 1)] * 3),
+        ("image", [Link(0, 1)] * 3),
     ],
 )
 def test_decisions_are_handed_on(mode: str, masks: list[Link | None]) -> None:
     policy = POLICIES[mode]
     assert [policy.mask_of(block, 3) for block in range(3)] == masks
-    assert len(policy.scored_blocks(3)) == policy.accumulators(3) == (1 if mode == "time" else 3)
+    assert len(policy.scored_blocks(3)) == policy.accumulators(3) == (1 if mode in ("time", "image") else 3)
 
 
 @pytest.mark.parametrize(
-    ("mode", "most"), [("raster", 64), ("time", 64), ("block", 256), ("rectangular", 4 * 50)]
+    ("mode", "most"),
+    [("raster", 64), ("time", 64), ("block", 256), ("rectangular", 4 * 50), ("image", 4 * 50)],
 )
 def test_weights_of_a_token_are_bounded(mode: str, most: int) -> None:
     assert POLICIES[mode].largest_weight(64, [20, 30], 4) == most

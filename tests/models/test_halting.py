@@ -25,7 +25,8 @@ from stas_neuro.models.stas import Output, StasModel
 from stas_neuro.passes import FoldBatchNorm
 from stas_neuro.reference import run_reference
 
-HALTING = tuple(POLICIES)
+HALTING = tuple(name for name, policy in POLICIES.items() if not policy.by_image)
+"""Policies by which each token halts by its own scores."""
 Array = NDArray[np.float64]
 
 
@@ -110,6 +111,7 @@ def off(h: Array, epsilon: float) -> Token:
 
 
 ORACLES = {"raster": raster, "rectangular": rectangular, "block": block, "time": time, "off": off}
+assert ORACLES.keys() | {"image"} == set(ACCUMULATIONS), "image decides by images: its oracle is below"
 
 
 def feature(token: Token, z: Array, readout: str) -> Array:
@@ -179,7 +181,7 @@ def scored(draw: st.DrawFn) -> tuple[Array, float, int]:
 
 @pytest.mark.parametrize("skip", [False, True])
 @pytest.mark.parametrize("readout", READOUTS)
-@pytest.mark.parametrize("accumulate", ACCUMULATIONS)
+@pytest.mark.parametrize("accumulate", ORACLES)
 @settings(max_examples=10)
 @given(scored())
 def test_visits_ponder_and_feature(
@@ -199,6 +201,27 @@ def test_visits_ponder_and_feature(
     np.testing.assert_allclose(float(output.ponder), np.mean([token.ponder for token in tokens]), atol=1e-12)
     share = np.mean([len(token.visited) for token in tokens]) / math.prod(scores.shape[:2])
     assert output.token_ratio == pytest.approx(share)
+
+
+@pytest.mark.parametrize("skip", [False, True])
+@pytest.mark.parametrize("readout", READOUTS)
+@settings(max_examples=10)
+@given(scored(), st.sampled_from([0.0, 0.2, 0.7, 50.0]))
+def test_an_image_stops_when_its_running_prediction_is_clear(
+    readout: str, skip: bool, drawn: tuple[Array, float, int], margin: float
+):
+    scores, epsilon, seed = drawn
+    z = outputs(scores, seed)
+    steps, depth = scores.shape[:2]
+    config = StasConfig(accumulate="image", readout=readout, epsilon=epsilon, margin=margin)
+    output = run(config, z, skip)
+    running = [z[0, : t + 1, -1].mean(axis=(0, 1)) for t in range(steps)]  # the head shows what it sees
+    gaps = [np.sort(logits)[-1] - np.sort(logits)[-2] for logits in running]
+    last = next((t for t, gap in enumerate(gaps) if gap >= margin), steps - 1)
+    assert output.visits[0, : last + 1].all() and not output.visits[0, last + 1 :].any()
+    seen = z[0, last, -1].mean(axis=0) if readout == "last-state" else running[last]
+    np.testing.assert_allclose(output.logits[0].numpy(), seen, rtol=0, atol=1e-12)
+    assert float(output.ponder) == (last + 1) * depth
 
 
 def test_images_of_a_batch_do_not_meet():

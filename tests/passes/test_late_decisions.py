@@ -329,3 +329,12 @@ def test_text_and_bundles_keep_late_decisions(
     loaded = load_bundle(path)
     assert loaded.graph == delayed
     assert loaded.quantised == quantised
+
+
+def test_halting_by_image_is_neither_late_nor_pipelined() -> None:
+    graph = build(Recipe(norm=False, halting="image"))
+    with pytest.raises(InputError, match=r"the whole image waits .* use the schedule raster"):
+        schedule_decisions(graph, "pipelined-stale")
+    with pytest.raises(InputError, match="use the schedule raster, or halting rectangular or block"):
+        schedule_decisions(graph, "pipelined")
+    assert schedule_decisions(graph, "raster") == graph

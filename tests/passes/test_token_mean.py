@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from stas_neuro.mapping.neurons import placed_with
 from support.ir_random import Recipe, build, images_for
 from support.random_mappings import one_core
 
-from stas_neuro.analysis import neuron_layers
+from stas_neuro.analysis import neuron_layers, placed_with
 from stas_neuro.ir import ALIGN, FixedLIF, Graph, Kind
 from stas_neuro.mapping import needed
 from stas_neuro.passes import Quantise

@@ -23,6 +23,7 @@ from stas_neuro.ir import (
     HaltAccumulate,
     HaltingScore,
     HeadSum,
+    ImageScore,
     Linear,
     MaskedColumnSum,
     Phase,
@@ -221,7 +222,8 @@ def test_score_of_far_values_neither_overflows_nor_vanishes_early():
 class Token:
     """One token's way through all visits, by the rules of accumulation alone."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, steps_of_image: int) -> None:
+        self.steps_of_image = steps_of_image
         first = graph.accumulators[0] if graph.accumulators else None
         self.mode = first.mode if first else "off"
         self.limit = 1 - first.epsilon if first else math.inf
@@ -233,6 +235,8 @@ class Token:
     def enters(self, t: int, l: int) -> bool:
         if l == 0 and self.mode in ("block", "rectangular"):
             self.halted, self.sum = False, 0.0
+        if self.mode == "image":
+            return t < self.steps_of_image
         return not self.halted
 
     def leaves(self, t: int, l: int, h: float) -> float | None:
@@ -240,6 +244,8 @@ class Token:
         last_block, last_step = l == self.blocks - 1, t == self.steps - 1
         if self.mode == "off":
             return 1 / self.steps if last_block else None
+        if self.mode == "image":
+            return 1.0 if last_block else None
         if self.mode == "rectangular":
             self.scores[t, l] = h
             area = sum(score for (s, b), score in self.scores.items() if s <= t and b <= l)
@@ -255,6 +261,21 @@ class Token:
         return weight / self.steps if self.mode == "block" else weight
 
 
+def steps_of_image(graph: Graph, stem: Array, spikes: dict[str, Array]) -> int:
+    """Steps until the logits of the mean over them are far enough apart; all of them for other policies."""
+    sums = np.zeros(graph.types["head", "y"].shape)
+    for score in graph.of_type(ImageScore):
+        for t in range(graph.time_steps):
+            z = stem + sum(
+                spikes[f"blocks.{l}.{part}_lif"][t] for l in range(graph.blocks) for part in ("proj", "out")
+            )
+            sums += graph.tensor(score, "weight") @ z.mean(axis=0) + graph.tensor(score, "bias")
+            second, first = sorted(sums / (t + 1))[-2:]
+            if first - second >= score.margin:
+                return t + 1
+    return graph.time_steps
+
+
 def replay(graph: Graph, trace: Trace, image: int) -> tuple[Array, Array]:
     """Visits (T, L, N) and logits of an image, from the recorded spikes and the rules for single tokens.
 
@@ -265,7 +286,8 @@ def replay(graph: Graph, trace: Trace, image: int) -> tuple[Array, Array]:
     stem = side.reshape(side.shape[0], -1).T
     score = graph.of_type(HaltingScore)
     visits = np.zeros((graph.time_steps, graph.blocks, graph.tokens), bool)
-    tokens = [Token(graph) for _ in range(graph.tokens)]
+    exit_after = steps_of_image(graph, stem, spikes)
+    tokens = [Token(graph, exit_after) for _ in range(graph.tokens)]
     features = np.zeros((graph.tokens, stem.shape[1]))
     for n, token in enumerate(tokens):
         weighted, weights, last, by_step = [], [], None, []
@@ -283,13 +305,13 @@ def replay(graph: Graph, trace: Trace, image: int) -> tuple[Array, Array]:
                 if weight is not None:
                     weighted.append(weight * z)
                     weights.append(weight)
-                # Off and time read the last block only.
-                if token.mode not in ("off", "time") or l == graph.blocks - 1:
+                # Off, time and image read the last block only.
+                if token.mode not in ("off", "time", "image") or l == graph.blocks - 1:
                     last = in_step = z
             if in_step is not None:
                 by_step.append(in_step)
         if graph.readout.mode == "mean-field":
-            features[n] = sum(weighted) / (sum(weights) if token.mode == "rectangular" else 1)
+            features[n] = sum(weighted) / (sum(weights) if token.mode in ("rectangular", "image") else 1)
         else:
             features[n] = last if graph.readout.mode == "last-state" else np.mean(by_step, axis=0)
     y = features.mean(axis=0)
@@ -309,6 +331,7 @@ def test_halting_and_readout_token_by_token(halting: str, readout: str):
             blocks=3,
             beta=-2.5,
             epsilon=0.1,
+            margin=2.0,
         )
         graph = build(recipe)
         trace = run_reference(graph, images_for(graph, 2), record_spikes=True)
@@ -503,7 +526,8 @@ def test_column_sums_and_channel_gates():
 def test_scores_and_weights_are_counted_for_visited_tokens(halting: str):
     graph = build(Recipe(halting=halting, time_steps=3, blocks=2, beta=-2.0))
     trace = run_reference(graph, images_for(graph, 3))
-    scored = {"off": 0, "time": trace.visits[:, :, 1:].sum()}.get(halting, trace.visits.sum())
+    last = trace.visits[:, :, 1:].sum()
+    scored = {"off": 0, "time": last, "image": last}.get(halting, trace.visits.sum())
     assert trace.activity.total("score_lookups") == scored
     assert trace.activity.total("readout_macs") == scored * 6
     assert trace.activity.total("macs") > 0

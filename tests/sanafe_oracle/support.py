@@ -27,6 +27,7 @@ _CANNOT = {
     "HeadSum": "sums spikes without weights, synapses there are those of a layer with weights",
     "Gate": "gates values, nothing there can",
     "HaltingScore": "looks a score up, no unit has tables",
+    "ImageScore": "compares sums of classes, no unit does",
     "HaltAccumulate": "decides on halting, no unit can",
     "LateHaltAccumulate": "decides on halting, no unit can",
     "SpikeMaxPool": "is an OR of spikes in the step of its input, a neuron would take a step more",

@@ -111,7 +111,7 @@ class _Oracle:
         for block in range(self.graph.blocks):
             if not accumulators:
                 continue
-            node = accumulators[0] if accumulators[0].mode == "time" else accumulators[block]
+            node = accumulators[0] if accumulators[0].mode in ("time", "image") else accumulators[block]
             if "alive" in self.graph.inputs(node):
                 self.result.visits[step, block] = self.value(node, "alive", step) == 1
 
@@ -238,9 +238,7 @@ class _Oracle:
     def maxpool(self, node: Any, x: Array) -> Array:
         y = np.zeros(self.graph.types[node.name, "y"].shape, np.int64)
         for channel, row, column in np.ndindex(y.shape):
-            top, left = row * node.stride - node.padding, column * node.stride - node.padding
-            rows = slice(max(top, 0), max(top + node.kernel, 0))
-            columns = slice(max(left, 0), max(left + node.kernel, 0))
+            rows, columns = (slice(max(a, 0), max(b, 0)) for a, b in covered(node, row, column))
             y[channel, row, column] = max(x[channel, rows, columns].ravel().tolist())
         return y
 
@@ -348,6 +346,23 @@ class _Oracle:
         places = [min(max(int(x) >> node.shift, node.low), node.low + node.entries - 1) for x in z[:, 0]]
         return np.array([table[place - node.low] for place in places])
 
+    def imagescore(self, node: Any, z: Array) -> Array:
+        accumulator = self.graph.node(self.graph.consumers(node)[0].dst)
+        mask = self.value(accumulator, "alive", self.step)
+        self.count("score_lookups", node, mask.sum())
+        self.count_synapses(node, node.classes * z[mask != 0].ravel().tolist(), "z")
+        weight, bias = self.tensor(node, "weight"), self.tensor(node, "bias")
+        sums = self.columns.setdefault(node.name, np.zeros(node.classes, np.int64))
+        for label in range(node.classes):
+            total = 0
+            for n, channel in np.ndindex(z.shape):
+                value = min(max(int(z[n, channel]) >> node.z_shift, -node.z_limit), node.z_limit)
+                total += int(weight[label, channel]) * value
+            sums[label] += (total >> node.shift) + (int(bias[label]) << node.bias_exp)
+        second, first = sorted(sums.tolist())[-2:]
+        clear = first - second >= (self.step + 1) * node.threshold
+        return np.full(len(z), (1 << node.score_bits) if clear else 0)
+
     def haltaccumulate(
         self, node: Any, score: Array, alive: Array | None = None, total: Array | None = None
     ) -> dict[str, Array]:
@@ -369,6 +384,9 @@ class _Oracle:
                 continue
             new_total[n] = before + h
             last = node.last_block and (node.mode == "block" or self.step == self.graph.time_steps - 1)
+            if node.mode == "image":
+                open_after[n], p[n] = before + h < node.limit, 1 << node.score_bits
+                continue
             open_after[n] = before + h < node.limit and not last
             p[n] = h if open_after[n] else (1 << node.score_bits) - before
         self.result.states.setdefault(node.name, []).append(new_total.copy())

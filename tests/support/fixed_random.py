@@ -23,6 +23,7 @@ from stas_neuro.ir import (
     FixedHaltAccumulate,
     FixedHaltingScore,
     FixedHeadSum,
+    FixedImageScore,
     FixedInput,
     FixedIntegrate,
     FixedLIF,
@@ -36,6 +37,7 @@ from stas_neuro.ir import (
     HaltAccumulate,
     HaltingScore,
     HeadSum,
+    ImageScore,
     Input,
     Integrate,
     IRError,
@@ -106,7 +108,7 @@ class _Draft:
         nodes = tuple(self.node(node) for node in folded.nodes)
         return dataclasses.replace(folded, stage=Stage.QUANTISED, nodes=nodes, tensors=self.tensors)
 
-    def node(self, node: Node) -> Node:
+    def node(self, node: Node) -> Node:  # noqa: C901
         rng, values = self.rng, dataclasses.asdict(node)
         match node:
             case Input():
@@ -129,6 +131,8 @@ class _Draft:
                 return FixedIntegrate(**values, shift=int(rng.integers(4, 10)) if learned else 0)
             case HaltingScore():
                 return self.score(node, values)
+            case ImageScore():
+                return self.image_score(node, values)
             case HaltAccumulate():
                 return FixedHaltAccumulate(**values, score_bits=self.score_bits, limit=self.limit)
             case Readout():
@@ -167,6 +171,23 @@ class _Draft:
         table = self.int16(0, int(one * rng.uniform(0.2, 1)) + 1, (entries,))
         self.tensors[f"{node.name}/table"] = table
         return FixedHaltingScore(**values, shift=0, low=int(rng.integers(-8, 3)), entries=entries)
+
+    def image_score(self, node: ImageScore, values: dict[str, Any]) -> Node:
+        rng = self.rng
+        bits = int(rng.integers(2, 10))
+        most = 2 ** (bits - 1)
+        self.tensors[f"{node.name}/weight"] = self.int16(-most, most, (node.classes, node.features))
+        self.tensors[f"{node.name}/bias"] = self.int16(-4095, 4096, (node.classes,))
+        return FixedImageScore(
+            **values,
+            weight_bits=bits,
+            z_shift=int(rng.integers(0, 2)),
+            z_limit=int(rng.integers(1, 20)),
+            shift=int(rng.integers(0, 5)),
+            bias_exp=int(rng.integers(0, 3)),
+            threshold=int(rng.choice((0, rng.integers(0, 400), 2**20))),
+            score_bits=self.score_bits,
+        )
 
 
 def _scaled(timid: Graph, rng: np.random.Generator) -> Graph:

@@ -24,6 +24,7 @@ from stas_neuro.ir import (
     HaltAccumulate,
     HaltingScore,
     HeadSum,
+    ImageScore,
     Input,
     Integrate,
     Linear,
@@ -45,6 +46,8 @@ from stas_neuro.ir import (
 )
 
 HALTING = ("off", *POLICIES)
+LAST_BLOCK = ("time", "image")
+"""Policies whose only accumulator follows the last block."""
 READOUTS = ("mean-field", "last-state", "rate")
 SHRINKS = ("no", "stride", "pool")
 HEADS = ("tokens", "mean", "mean-first")
@@ -106,6 +109,7 @@ class Recipe:
     head_dim: int = 3
     classes: int = 3
     epsilon: float = 0.05
+    margin: float = 0.5
     alpha: float = 0.7
     beta: float = -1.0
     tau: float = 2.0
@@ -148,6 +152,7 @@ def recipes(draw: st.DrawFn, **fixed: Any) -> Recipe:
         "head_dim": small,
         "classes": small,
         "epsilon": st.sampled_from((0.0, 0.01, 0.3)),
+        "margin": st.sampled_from((0.0, 0.3, 1.0, 100.0)),
         "alpha": st.sampled_from((0.3, 1.0)),
         "beta": st.sampled_from((-3.0, -1.0, 0.5)),
         "tau": st.sampled_from((1.0, 2.0, 3.0, math.inf)),
@@ -156,9 +161,11 @@ def recipes(draw: st.DrawFn, **fixed: Any) -> Recipe:
     names = ("events", "membrane", "sdsa", "qk", "iand", "norm", "bias", "pool", "oblong", "decay_input")
     for name in names:
         choices[name] = st.booleans()
-    return Recipe(
+    drawn = Recipe(
         **{name: fixed[name] if name in fixed else draw(choice) for name, choice in choices.items()}
     )
+    # The margin of a prediction is between classes.
+    return dataclasses.replace(drawn, classes=max(2, drawn.classes)) if drawn.halting == "image" else drawn
 
 
 def graphs(**fixed: Any) -> st.SearchStrategy[Graph]:
@@ -373,8 +380,8 @@ def _integrate(draft: _Draft, x: Value) -> Value:
 
 def _mask(recipe: Recipe, block: int, port: str = "alive", output: str = "alive") -> Edge | None:
     """The edge that brings a visit of `block` its mask (or total)."""
-    last = "halt0" if recipe.halting == "time" else f"halt{recipe.blocks - 1}"
-    if recipe.halting == "time" or (recipe.halting == "raster" and block == 0):
+    last = "halt0" if recipe.halting in LAST_BLOCK else f"halt{recipe.blocks - 1}"
+    if recipe.halting in LAST_BLOCK or (recipe.halting == "raster" and block == 0):
         return Edge(last, output, "", port, delay=1)
     if recipe.halting == "off" or block == 0:
         return None
@@ -429,11 +436,16 @@ def _block(draft: _Draft, block: int, x: Value) -> Value:
 def _halt(draft: _Draft, block: int, z: Value) -> None:
     recipe = draft.recipe
     last = block == recipe.blocks - 1
-    if recipe.halting == "off" or (recipe.halting == "time" and not last):
+    if recipe.halting == "off" or (recipe.halting in LAST_BLOCK and not last):
         return
-    index = 0 if recipe.halting == "time" else block
+    index = 0 if recipe.halting in LAST_BLOCK else block
     where: dict[str, Any] = {"phase": Phase.STEP, "scope": "halting"}
-    score = draft.add(HaltingScore(name=f"score{index}", **where, alpha=recipe.alpha, beta=recipe.beta), z=z)
+    of_score: Node = HaltingScore(name=f"score{index}", **where, alpha=recipe.alpha, beta=recipe.beta)
+    if recipe.halting == "image":
+        of_score = ImageScore(
+            name=f"score{index}", **where, features=recipe.dim, classes=recipe.classes, margin=recipe.margin
+        )
+    score = draft.add(of_score, z=z)
     mode: Any = recipe.halting
     node = HaltAccumulate(name=f"halt{index}", **where, mode=mode, epsilon=recipe.epsilon, last_block=last)
     draft.add(node, _mask(recipe, block), score=score)
@@ -466,10 +478,10 @@ def _head(draft: _Draft, states: list[Value]) -> None:
     mode: Any = recipe.readout
     node = Readout(
         name="readout", **where, mode=mode, blocks=recipe.blocks,
-        normalise=weighted and recipe.halting == "rectangular",
+        normalise=weighted and recipe.halting in ("rectangular", "image"),
     )  # fmt: skip
     y = draft.add(node)
-    by_block = recipe.halting not in ("off", "time")
+    by_block = recipe.halting not in ("off", *LAST_BLOCK)
     for block in range(recipe.blocks) if by_block else (recipe.blocks - 1,):
         draft.edges.append(Edge(*states[block], "readout", f"z{block}"))
         mask = _mask(recipe, block, f"alive{block}")

@@ -19,6 +19,7 @@ from stas_neuro.ir import (
     HaltAccumulate,
     HaltingScore,
     HeadSum,
+    ImageScore,
     Input,
     Integrate,
     Linear,
@@ -189,19 +190,9 @@ def _arrive(graph: Graph, edge: Edge, mark: Any, way: Any, reached: Any, home: A
             block = _block(graph, graph.inputs(node)["mask"])
         if taker is None:
             tokens = tokens | {int(n) for n in np.argwhere(mark)[:, 0]}
-    events = isinstance(
-        node,
-        Conv2d
-        | Linear
-        | SpikeMatMul
-        | MaskedColumnSum
-        | HeadSum
-        | SpikeAnd
-        | LIF
-        | HaltingScore
-        | HaltAccumulate
-        | Readout,
-    ) or (isinstance(node, Gate) and node.axis != "token")
+    synapses = Conv2d | Linear | SpikeMatMul | MaskedColumnSum | HeadSum
+    others = SpikeAnd | LIF | HaltingScore | ImageScore | HaltAccumulate | Readout
+    events = isinstance(node, synapses | others) or (isinstance(node, Gate) and node.axis != "token")
     if events and taker is None:
         taker = node.name
     out = (_spread(graph, node, port, mark) != 0).astype(float)
@@ -256,6 +247,8 @@ def _spread(graph: Graph, node: Node, port: str, mark: Any) -> Any:
             return np.repeat(mark[None], tokens, axis=0)
         case HaltingScore():
             return mark[:, 0]
+        case ImageScore():
+            return np.full(len(mark), mark.sum())
         case Readout():
             features = graph.types[node.name, "y"].shape[0]
             return mark.sum(axis=0) if port.startswith("z") else np.full(features, mark.sum())

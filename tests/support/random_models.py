@@ -43,7 +43,9 @@ def covering() -> list[Choice]:
     rest = [dict(zip(others, values, strict=True)) for values in itertools.product(*map(FACTORS.get, others))]
     covered: set[tuple[Any, ...]] = set()
     design = []
-    for number, (a, b) in enumerate(itertools.product(FACTORS[largest], FACTORS[second])):
+    pairs = itertools.product(FACTORS[largest], FACTORS[second])
+    # Models are drawn by number: those of a policy that was added later come last.
+    for number, (a, b) in enumerate(sorted(pairs, key=lambda pair: pair[1] == "image")):
         candidates = [{largest: a, second: b, **rest[(i + number) % len(rest)]} for i in range(len(rest))]
         best = max(candidates, key=lambda choice: len(pairs_of(choice) - covered))
         covered |= pairs_of(best)
@@ -69,6 +71,7 @@ def random_config(choice: Choice, seed: int) -> StasConfig:
         alpha=float(rng.uniform(0.5, 1.2)),
         beta=float(rng.uniform(-2.0, 0.0)),
         epsilon=float(rng.choice([0.0, 0.01, 0.1, 0.3])),
+        margin=float(rng.choice([0.3, 0.8, 1.5])),
         **choice,
     )
 

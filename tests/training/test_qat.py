@@ -17,6 +17,7 @@ from stas_neuro import api, compiler
 from stas_neuro.bundle import load_bundle
 from stas_neuro.compiler.integers import choose_scales, save_scales
 from stas_neuro.data import LabelledImages, load_data
+from stas_neuro.errors import InputError
 from stas_neuro.ir import FixedHaltingScore
 from stas_neuro.models.config import StasConfig
 from stas_neuro.models.folding import set_folded
@@ -36,7 +37,10 @@ def images_of(model: StasModel, count: int, seed: int) -> LabelledImages:
     return LabelledImages(pixels, None, source="random")
 
 
-@pytest.mark.parametrize("seed", range(0, len(DESIGN), 3))
+TUNED = [number for number, choice in enumerate(DESIGN) if choice["accumulate"] != "image"]
+
+
+@pytest.mark.parametrize("seed", TUNED[::3])
 def test_the_program_computes_what_the_integer_reference_does(seed: int) -> None:
     model = random_model(random_config(DESIGN[seed], seed), seed, torch.float64)
     graph, images = compiler.fold(model), images_of(model, 6, seed)
@@ -80,6 +84,13 @@ def test_the_program_computes_what_only_models_of_others_have(recipe: Recipe) ->
     assert np.array_equal(output.visits.numpy(), trace.visits)
     unit = program.graph.output.unit  # type: ignore[attr-defined]
     assert np.array_equal(np.rint(output.logits.detach().numpy() / unit), np.rint(trace.logits / unit))
+
+
+def test_halting_by_image_is_not_fine_tuned() -> None:
+    model = random_model(random_config(DESIGN[1] | {"accumulate": "image"}, 1), 1)
+    graph = compiler.fold(model)
+    with pytest.raises(InputError, match=r"halting image is not fine-tuned: .* with --halting image"):
+        program_of(model.config, graph, choose_scales(graph, images_of(model, 4, 1), bits=6))
 
 
 def test_gradients_reach_every_layer() -> None:

@@ -35,6 +35,11 @@ from stas_neuro.exporters.lava.processes.halting import (
     PyLateHaltAccumulateModelFixed,
     PyLateHaltAccumulateModelFloat,
 )
+from stas_neuro.exporters.lava.processes.image_score import (
+    ImageScore,
+    PyImageScoreModelFixed,
+    PyImageScoreModelFloat,
+)
 from stas_neuro.exporters.lava.processes.neurons import (
     LIF,
     Integrate,
@@ -97,6 +102,7 @@ _FORMS = ir.per_op(
         ir.SpikeAnd: (SpikeAnd, PySpikeAndModel, PySpikeAndModel),
         ir.HaltingScore: (HaltingScore, PyHaltingScoreModelFloat, PyHaltingScoreModelFixed),
         ir.HaltAccumulate: (HaltAccumulate, PyHaltAccumulateModelFloat, PyHaltAccumulateModelFixed),
+        ir.ImageScore: (ImageScore, PyImageScoreModelFloat, PyImageScoreModelFixed),
         ir.LateHaltAccumulate: (
             LateHaltAccumulate,
             PyLateHaltAccumulateModelFloat,

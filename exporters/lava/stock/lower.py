@@ -16,6 +16,7 @@ from stas_neuro.ir import (
     HaltAccumulate,
     HaltingScore,
     HeadSum,
+    ImageScore,
     Input,
     Integrate,
     LateHaltAccumulate,
@@ -152,6 +153,10 @@ _FORMS: Mapping[type[Node], Form | Refused | OnHost] = per_op(
         MaxPool: Refused(
             "it takes the largest of its inputs, which stock neurons add up",
             "pool spikes, behind the LIF, or keep the network's own processes (convert --to lava)",
+        ),
+        ImageScore: Refused(
+            "it needs the sums of all classes before the next model step can start",
+            "compile with --halting or --accumulate block or rectangular, or without halting",
         ),
         Integrate: Refused(
             "it integrates over steps before the model steps, and the stream of model steps has no room for "

@@ -16,6 +16,7 @@ from stas_neuro.ir.ops.convolution import *  # noqa: F403
 from stas_neuro.ir.ops.ends import *  # noqa: F403
 from stas_neuro.ir.ops.gates import *  # noqa: F403
 from stas_neuro.ir.ops.halting import *  # noqa: F403
+from stas_neuro.ir.ops.image_score import *  # noqa: F403
 from stas_neuro.ir.ops.layout import *  # noqa: F403
 from stas_neuro.ir.ops.linear import *  # noqa: F403
 from stas_neuro.ir.ops.neurons import *  # noqa: F403

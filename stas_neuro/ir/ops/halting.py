@@ -172,10 +172,11 @@ class FixedHaltAccumulate(HaltAccumulate, integers_of=HaltAccumulate):
     def bound(self, at: BoundContext) -> dict[str, Range]:
         """Bound the sum of all scores that a token can collect."""
         self.check_scores(at)
-        if POLICIES[self.mode].fills == "visit":
-            total, p = everything(at), at.inputs["score"].high
+        policy, one = POLICIES[self.mode], 1 << self.score_bits
+        if policy.fills == "visit":
+            total, p = everything(at), one if policy.by_image else at.inputs["score"].high
         else:  # whichever block's score it was that reached the limit
-            total, p = self.limit + max(largest_scores(at)), 1 << self.score_bits
+            total, p = self.limit + max(largest_scores(at)), one
         at.fits("its total", Range(0, total), STATE_LIMIT, "use fewer score bits")
         return {"alive": Range(0, 1), "total": Range(0, total), "p": Range(0, p)}
 
@@ -195,6 +196,8 @@ def everything(at: BoundContext) -> int:
 
 def largest_scores(at: BoundContext) -> list[int]:
     """Give the largest score of each accumulator, which a total gathers whichever block it is at."""
+    if len(at.graph.accumulators) == 1:
+        return [at.inputs["score"].high]
     scores = (at.graph.node(at.graph.inputs(node)["score"].src) for node in at.graph.accumulators)
     return [int(at.graph.tensor(score, "table").max()) for score in scores]
 

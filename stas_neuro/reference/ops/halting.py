@@ -85,9 +85,21 @@ def _rectangular(node: HaltAccumulate, visit: _Visit, context: NodeContext) -> O
     return {"alive": alive * (total < visit.limit), "total": total, "p": alive * h}
 
 
+def _image(node: HaltAccumulate, visit: _Visit, context: NodeContext) -> Outputs:
+    """Halt with the image, whose score is 0 or 1; visits weigh alike."""
+    decided = _sum_up(visit, forced=False)
+    return decided | {"p": visit.alive * visit.one}
+
+
 _POLICIES: Mapping[str, Callable[[HaltAccumulate, _Visit, NodeContext], Outputs]] = per_policy(
     "decisions of the reference",
-    {"raster": _raster, "time": _raster, "block": _block, "rectangular": _rectangular},
+    {
+        "raster": _raster,
+        "time": _raster,
+        "block": _block,
+        "rectangular": _rectangular,
+        "image": _image,
+    },
 )
 
 

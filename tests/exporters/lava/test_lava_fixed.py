@@ -61,13 +61,13 @@ def test_lava_is_the_integer_reference_in_every_halting_mode_and_readout(halting
     # A network in which tokens halt apart in every mode and every neuron layer fires.
     recipe = Recipe(
         norm=False, halting=halting, readout=readout, blocks=3, height=6, seed=1,
-        alpha=1.0, beta=-3.0, epsilon=0.3,
+        alpha=1.0, beta=-3.0, epsilon=0.3, margin=4.0,
     )  # fmt: skip
     trace = check(Quantise()(build(recipe)))
     assert (len(np.unique(trace.visits.sum((1, 2)))) > 1) == (halting != "off")
     assert all(spikes.any() for spikes in trace.spikes.values())
     assert (trace.activity.total("cpu_operations") > 0) == (
-        readout == "rate" or (readout == "mean-field" and halting == "rectangular")
+        readout == "rate" or (readout == "mean-field" and halting in ("rectangular", "image"))
     )
 
 

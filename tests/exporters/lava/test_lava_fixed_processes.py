@@ -143,7 +143,20 @@ def test_halting_score_is_looked_up_and_saturates() -> None:
     assert record["score_lookups"].tolist() == [[10]]
 
 
-@pytest.mark.parametrize("mode", ["raster", "block", "time", "rectangular"])
+def test_an_image_is_clear_by_integers() -> None:
+    # z' is 2 and -2 (clipped), then 3 >> 1 = 1 and 0: sums over tokens are 0 and 1.
+    z = np.array([[[[9], [-9]], [[3], [0]]]])
+    params = {"z_shift": 1, "z_limit": 2, "shift": 1, "bias_exp": 2, "score_bits": 3}
+    tensors = {"weight": np.array([[7], [-7]]), "bias": np.array([1, 0])}
+    # First 4 and 0; then 7 >> 1 = 3 and -7 >> 1 = -4 are added, with the bias: 11 and -4.
+    for threshold, clear in ((4, [8, 8]), (5, [0, 8]), (7, [0, 8]), (8, [0, 0])):
+        out, _ = fixed(
+            "ImageScore", {"z": z}, {"h": (2,)}, params=params | {"threshold": threshold}, tensors=tensors
+        )
+        assert out["h"].tolist() == [[[each] * 2 for each in clear]]
+
+
+@pytest.mark.parametrize("mode", ["raster", "block", "time", "rectangular", "image"])
 @pytest.mark.parametrize("last", [False, True])
 def test_accumulation_in_integers(mode: str, last: bool) -> None:
     images, steps, tokens = 2, 3, 40
@@ -165,8 +178,10 @@ def test_accumulation_in_integers(mode: str, last: bool) -> None:
                 column += a * h
                 wanted = [a * (before + column < 160), before + column, a * h]
             else:
-                halts = before + h >= 160 or (last and (mode == "block" or step == steps - 1))
-                wanted = [a * (not halts), before + a * h, a * (256 - before if halts else h)]
+                forced = last and (mode == "block" or step == steps - 1) and mode != "image"
+                halts = before + h >= 160 or forced
+                p = 256 if mode == "image" else 256 - before if halts else h
+                wanted = [a * (not halts), before + a * h, a * p]
             assert [out[port][image, step, token] for port in ("alive", "total", "p")] == wanted
     np.testing.assert_array_equal(record["states"], out["total"])
     np.testing.assert_array_equal(record["visits"], alive > 0)

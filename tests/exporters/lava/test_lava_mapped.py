@@ -18,7 +18,7 @@ from stas_neuro.chips.profile import load_profile
 from stas_neuro.compiler import fold
 from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.run import run_lava
-from stas_neuro.ir import Graph, SpikeMatMul
+from stas_neuro.ir import Graph, ImageScore, SpikeMatMul
 from stas_neuro.mapping import Mapping
 from stas_neuro.passes.compute_halted import ComputeHalted
 from stas_neuro.passes.late_decisions import DelayDecisions
@@ -48,7 +48,7 @@ def check_equal(graph: Graph, mapping: Mapping, images: Array, gating: str = "co
 
 def check_conserved(graph: Graph, mapped: Activity, whole: Activity) -> None:
     """Pieces sum to their layer, but for what several cores compute each for itself."""
-    repeated = {node.name for node in graph.of_type(SpikeMatMul)}
+    repeated = {node.name for node in (*graph.of_type(SpikeMatMul), *graph.of_type(ImageScore))}
     for index, layer in enumerate(whole.layers):
         rows = [row for row, piece in enumerate(mapped.layers) if piece.network_layer == layer.name]
         for kind, counts in whole.counts.items():

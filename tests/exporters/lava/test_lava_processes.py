@@ -287,7 +287,27 @@ def test_halting_score_is_the_sigmoid_also_far_out() -> None:
     assert record["score_lookups"].tolist() == [[4]]
 
 
-@pytest.mark.parametrize("mode", ["raster", "block", "time", "rectangular"])
+def test_an_image_is_clear_when_its_best_class_leads_in_the_mean_over_steps() -> None:
+    # Means over both tokens are (1, 0), (1, 0) and (3, 0): the first class leads by 1, 2 and 5 in sum.
+    z = np.array([[[[2, 0], [0, 0]], [[1, 0], [1, 0]], [[6, 0], [0, 0]]]], np.float64)
+    tensors = {"weight": np.array([[1.0, 7.0], [0.0, 7.0], [-9.0, 0.0]]), "bias": np.array([0.25, 0.25, 0])}
+    alive = np.array([[[1.0, 1.0], [1.0, 0.0], [1.0, 1.0]]])
+    for margin, clear in ((0.0, [1, 1, 1]), (1.0, [1, 1, 1]), (1.5, [0, 0, 1]), (1.7, [0, 0, 0])):
+        out, record = stepped(
+            "ImageScore",
+            {"z": z, "alive": alive},
+            {"h": (2,)},
+            params={"margin": margin},
+            tensors=tensors,
+            kinds={"z": "graded"},
+        )
+        assert out["h"].tolist() == [[[each] * 2 for each in clear]]
+        assert record["score_lookups"].tolist() == [[2, 1, 2]]
+        # Only tokens that visit are counted, each nonzero value once for each class.
+        assert record["synops"].tolist() == [[3, 3, 3]] and record["synops_unary"].tolist() == [[6, 3, 18]]
+
+
+@pytest.mark.parametrize("mode", ["raster", "block", "time", "rectangular", "image"])
 @pytest.mark.parametrize("last", [False, True])
 def test_accumulation_follows_its_definition(mode: str, last: bool) -> None:
     images, steps, tokens, epsilon = 2, 3, 40, 0.1
@@ -310,10 +330,11 @@ def test_accumulation_follows_its_definition(mode: str, last: bool) -> None:
                 after, p = before + column, a * h
                 goes_on = a * (after < 1 - epsilon)
             else:
-                forced = last and (mode == "block" or step == steps - 1)
+                forced = last and (mode == "block" or step == steps - 1) and mode != "image"
                 halts = forced or before + h >= 1 - epsilon
                 after, goes_on = before + a * h, a * (not halts)
                 p = a * (1 - before if halts else h) / (steps if mode == "block" else 1)
+                p = a if mode == "image" else p
             got = [out[port][image, step, k] for port in ("alive", "total", "p")]
             np.testing.assert_allclose(got, [goes_on, after, p], atol=1e-15)
     np.testing.assert_array_equal(record["visits"], alive > 0)

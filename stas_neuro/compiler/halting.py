@@ -1,0 +1,202 @@
+"""Choice of the parameters of halting that is added without training, and what it costs and saves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stas_neuro import api
+from stas_neuro.data import LabelledImages
+from stas_neuro.errors import InputError
+from stas_neuro.ir import POLICIES, Graph, HaltMode
+from stas_neuro.labels import match_classes
+from stas_neuro.passes import AddHalting
+from stas_neuro.reference import run_reference
+
+HALTING_IMAGES = 512
+"""Number of images that parameters are chosen and measured on, half of them for each."""
+MAX_DROP = 0.01
+"""Default of the largest loss of accuracy."""
+EPSILON = 0.01
+"""Scores only have to reach a fixed sum: alpha and beta decide when they do."""
+_ALPHAS = (1.0, 0.5, -0.5, -1.0)
+_BETAS = tuple(np.linspace(-10.0, 8.0, 37).tolist())
+_MARGINS = 64
+"""Number of margins, quantiles of those of the network without halting."""
+
+
+@dataclass(frozen=True)
+class HaltingEffect:
+    """What halting changes on some images.
+
+    Parameters
+    ----------
+    images : int
+    accuracy_without, accuracy : float or None
+        Share of correct predictions without and with halting; None without labels.
+    agreement : float
+        Share of predictions that are those of the network without halting.
+    visits : float
+        Share of the visits that are made.
+    """
+
+    images: int
+    accuracy_without: float | None
+    accuracy: float | None
+    agreement: float
+    visits: float
+
+    @property
+    def drop(self) -> float:
+        """Loss of accuracy, or of agreement without labels."""
+        if self.accuracy is None or self.accuracy_without is None:
+            return 1 - self.agreement
+        return self.accuracy_without - self.accuracy
+
+
+@dataclass(frozen=True)
+class HaltingChoice:
+    """Chosen halting: the pass that adds it, the limit, and the effect on two halves of the images.
+
+    `chosen_on` has the images by which it was chosen, so its effect there is too good; `reported_on` has the
+    others.
+    """
+
+    halting: AddHalting
+    max_drop: float
+    chosen_on: HaltingEffect
+    reported_on: HaltingEffect
+
+    @property
+    def parameters(self) -> dict[str, float]:
+        """The parameters that the policy uses, by name."""
+        by_image = POLICIES[self.halting.mode].by_image
+        names = ("margin",) if by_image else ("alpha", "beta", "epsilon")
+        return {name: getattr(self.halting, name) for name in names}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        effects = {"chosen_on": self.chosen_on, "reported_on": self.reported_on}
+        return {
+            "mode": self.halting.mode,
+            "parameters": self.parameters,
+            "max_drop": self.max_drop,
+            "measure": "agreement" if self.chosen_on.accuracy is None else "accuracy",
+            **{name: asdict(effect) | {"drop": effect.drop} for name, effect in effects.items()},
+        }
+
+    def sentence(self) -> str:
+        """Say what was chosen, and its effect on the images that did not decide."""
+        chosen, seen = self.chosen_on, self.reported_on
+        given = ", ".join(f"{name} {value:.4g}" for name, value in self.parameters.items())
+        effect = f"agreement with the network without halting {seen.agreement:.1%}"
+        if seen.accuracy is not None:
+            effect = f"accuracy {seen.accuracy:.1%} instead of {seen.accuracy_without:.1%}"
+        return (
+            f"halting {self.halting.mode}: {given}, chosen on {chosen.images} images for a loss of at most "
+            f"{self.max_drop:.2%} ({chosen.drop:.2%} there); on {seen.images} other images {effect}, "
+            f"{seen.visits:.1%} of visits"
+        )
+
+
+Measure = Callable[[AddHalting], HaltingEffect]
+
+
+def choose_halting(
+    graph: Graph,
+    mode: HaltMode,
+    images: LabelledImages | NDArray[Any],
+    *,
+    max_drop: float = MAX_DROP,
+    limit: int = HALTING_IMAGES,
+) -> HaltingChoice:
+    """Choose alpha and beta, or the margin, with which a network without halting makes the fewest visits.
+
+    Parameters
+    ----------
+    graph : Graph
+        A traced or folded graph without halting.
+    mode : HaltMode
+        Halting policy.
+    images : LabelledImages or array
+        As for :func:`stas_neuro.run`; the first `limit` are used. Every second one decides, and the others
+        measure the effect.
+    max_drop : float
+        Largest loss of accuracy on the images that decide; of agreement with the network without halting if
+        there are no labels.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than 2 images or these do not fit, halting cannot be added (`AddHalting`), or no
+        tried parameters keep to `max_drop`.
+    """
+    if not 0 <= max_drop < 1:
+        raise InputError(f"max-drop is {max_drop}", "use a share of at least 0 and below 1, such as 0.01")
+    AddHalting(mode=mode)(graph)  # refuses a graph before any image is run
+    data = images if isinstance(images, LabelledImages) else LabelledImages(images, None)
+    pixels = api.preprocess(graph, data, limit).astype(np.float32)
+    if len(pixels) < 2:
+        raise InputError("halting is chosen with 1 image", "give at least 2: half of them measure the effect")
+    labels = match_classes(data, graph.classes).labels
+    plain = run_reference(graph, pixels, dtype=np.float32, count=False)
+
+    def measure_on(half: slice) -> Measure:
+        known = None if labels is None else labels[: len(pixels)][half]
+        before = plain.predictions[half]
+
+        def measure(halting: AddHalting) -> HaltingEffect:
+            trace = run_reference(halting(graph), pixels[half], dtype=np.float32, count=False)
+            return HaltingEffect(
+                images=trace.images,
+                accuracy_without=None if known is None else float((before == known).mean()),
+                accuracy=None if known is None else float((trace.predictions == known).mean()),
+                agreement=float((trace.predictions == before).mean()),
+                visits=float(trace.visits.mean()),
+            )
+
+        return measure
+
+    first, second = slice(0, None, 2), slice(1, None, 2)
+    best: tuple[AddHalting, HaltingEffect] | None = None
+    for series in _series(mode, plain.logits[first]):
+        found = _strongest(series, measure_on(first), max_drop)
+        if found is not None and (best is None or found[1].visits < best[1].visits):
+            best = found
+    if best is None:
+        raise InputError(
+            f"no parameters of {mode} halting keep the loss within {max_drop:.2%}", "allow more (--max-drop)"
+        )
+    return HaltingChoice(best[0], max_drop, best[1], measure_on(second)(best[0]))
+
+
+def _series(mode: HaltMode, logits: NDArray[Any]) -> list[list[AddHalting]]:
+    """List parameters to try, in series from the weakest halting to the strongest."""
+    if POLICIES[mode].by_image:
+        ordered = np.sort(logits, axis=1)
+        leads = ordered[:, -1] - ordered[:, -2]
+        # With twice the largest lead of the full run hardly an image halts early.
+        margins = [2 * float(leads.max()), *np.quantile(leads, np.linspace(1, 0, _MARGINS)).tolist(), 0.0]
+        return [[AddHalting(mode=mode, margin=margin) for margin in margins]]
+    with_beta = AddHalting(mode=mode, epsilon=EPSILON)
+    return [[replace(with_beta, alpha=alpha, beta=beta) for beta in _BETAS] for alpha in _ALPHAS]
+
+
+def _strongest(
+    series: Sequence[AddHalting], measure: Measure, max_drop: float
+) -> tuple[AddHalting, HaltingEffect] | None:
+    """Find by bisection the strongest halting of a series that keeps to the loss, and its effect."""
+    best = None
+    low, high = 0, len(series)
+    while low < high:
+        middle = (low + high) // 2
+        effect = measure(series[middle])
+        if effect.drop <= max_drop:
+            best, low = (series[middle], effect), middle + 1
+        else:
+            high = middle
+    return best

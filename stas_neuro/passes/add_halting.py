@@ -1,0 +1,258 @@
+"""Halting for a network that was trained without: scores, accumulators, and masks of its blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from stas_neuro.errors import InputError
+from stas_neuro.ir import (
+    POLICIES,
+    Array,
+    BatchNorm,
+    Edge,
+    Gate,
+    Graph,
+    HaltAccumulate,
+    HaltingScore,
+    HaltMode,
+    ImageScore,
+    Linear,
+    Node,
+    Output,
+    Phase,
+    Policy,
+    Stage,
+    block_of,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddHalting:
+    """Let a network halt without training: what `StasModel` with `mode` for `accumulate` would be lowered to.
+
+    Blocks are the scopes block0, block1, ...; each takes one value (N, D) from outside. The readout becomes
+    `rate`, or stays `last-state`: other weights than those of the network without halting would change what
+    the head sees although no token halts.
+
+    Parameters
+    ----------
+    mode : HaltMode
+        Halting policy.
+    alpha, beta : float
+        Of the score of a token, sigmoid(alpha * z_0 + beta); unused by `image`.
+    epsilon : float
+        A token halts where its sum of scores reaches 1 - epsilon; unused by `image`.
+    margin : float
+        The image halts where its running logits lead by this much; used by `image` alone.
+
+    Raises
+    ------
+    InputError
+        When the graph halts already, is quantised, its blocks are not as described or have different tokens,
+        or the readout reads other values than the tokens of the last block; with what is not so.
+    """
+
+    mode: HaltMode
+    alpha: float = 1.0
+    beta: float = -3.0
+    epsilon: float = 0.0
+    margin: float = 1.0
+
+    def __call__(self, graph: Graph) -> Graph:
+        """Return the rewritten graph, of the same stage."""
+        if self.mode not in POLICIES:
+            raise InputError(
+                f"no halting policy is called {self.mode!r}", f"use one of {', '.join(POLICIES)}"
+            )
+        if graph.accumulators:
+            raise InputError(f"the network halts already ({graph.halting})", "lower it with accumulate off")
+        if graph.stage == Stage.QUANTISED:
+            raise InputError("the network is quantised", "add halting to the folded graph, then quantise it")
+        return _Rewrite(self, graph).graph()
+
+
+class _Rewrite:
+    """One graph on its way to halting."""
+
+    def __init__(self, options: AddHalting, graph: Graph) -> None:
+        self.options, self.old = options, graph
+        self.policy: Policy = POLICIES[options.mode]
+        self.blocks = graph.blocks
+        self.members = [
+            [node for node in graph.nodes if block_of(node.scope) == block] for block in range(self.blocks)
+        ]
+        self.entries = [self._entry(block) for block in range(self.blocks)]
+        last = graph.inputs(graph.readout)[f"z{self.blocks - 1}"]
+        self.outputs = [*self.entries[1:], last]
+        """An edge out of each block, by which its value leaves."""
+        self._check_tokens(last)
+
+    def graph(self) -> Graph:
+        nodes: list[Node] = []
+        edges: dict[tuple[str, str], Edge] = {(edge.dst, edge.dst_port): edge for edge in self.old.edges}
+        added: list[Edge] = []
+        first = {members[0].name: block for block, members in enumerate(self.members)}
+        final = {members[-1].name: block for block, members in enumerate(self.members)}
+        for node in self.old.nodes:
+            if node.name in first and (mask := self._mask(first[node.name])):
+                gate = _gate(first[node.name])
+                nodes.append(gate)
+                added += self._gated(first[node.name], gate, mask, edges)
+            nodes.append(self._readout() if node == self.old.readout else node)
+            if (block := final.get(node.name)) in self.policy.scored_blocks(self.blocks):
+                assert block is not None
+                score, accumulate = self._score(block), self._accumulate(block)
+                nodes += [score, accumulate]
+                z = self.outputs[block]
+                added.append(Edge(z.src, z.src_port, score.name, "z"))
+                added.append(Edge(score.name, "h", accumulate.name, "score"))
+                if mask := self._mask(block):
+                    added.append(replace(mask, dst=accumulate.name, dst_port="alive"))
+                    added.append(replace(mask, src_port="total", dst=accumulate.name, dst_port="total"))
+        added += self._read()
+        edges |= {(edge.dst, edge.dst_port): edge for edge in added}
+        tensors = {**self.old.tensors, **self._weights()}
+        return replace(self.old, nodes=tuple(nodes), edges=tuple(edges.values()), tensors=tensors)
+
+    def _entry(self, block: int) -> Edge:
+        """Find the one value that a block takes from outside."""
+        graph, members = self.old, self.members[block]
+        if not members:
+            raise InputError(f"no node has the scope block{block}", f"give the {self.blocks} blocks scopes")
+        if maps := [node.name for node in members if self._rank(node) == 3]:
+            raise InputError(
+                f"{maps[0]} of block{block} gives maps, of which no token can be masked",
+                "use blocks that work on tokens (N, D)",
+            )
+        names = {node.name for node in members}
+        entering = [edge for node in members for edge in graph.inputs(node).values() if edge.src not in names]
+        sources = sorted({f"{edge.src}:{edge.src_port}" for edge in entering})
+        if len(sources) != 1 or self._rank(graph.node(entering[0].src)) != 2:
+            what = f"block{block} takes {', '.join(sources) or 'nothing'} from outside"
+            raise InputError(what, "give each block one value (N, D), which halting can mask")
+        return entering[0]
+
+    def _check_tokens(self, last: Edge) -> None:
+        """Refuse blocks with different tokens, and a readout of other values than the last block's tokens."""
+        first, *others = (self.old.source_type(entry).shape[0] for entry in self.entries)
+        for block, tokens in enumerate(others, 1):
+            if tokens != first:
+                raise InputError(
+                    f"block{block} takes {tokens} tokens, and block0 takes {first}",
+                    "use blocks with the same tokens: a token halts in all of them",
+                )
+        if (tokens := self.old.source_type(last).shape[0]) != first:
+            raise InputError(
+                f"the readout reads {_count(tokens)}, and block0 takes {first}",
+                "let it read the tokens of the last block: it averages them itself",
+            )
+
+    def _rank(self, node: Node) -> int:
+        return len(self.old.types[node.name, node.OUTPUTS[0]].shape)
+
+    def _mask(self, block: int) -> Edge | None:
+        """Give the mask of a block's visits, its destination still open."""
+        link = self.policy.mask_of(block, self.blocks)
+        if link is None:
+            return None
+        decider = self.policy.scored_blocks(self.blocks)[link.accumulator]
+        return Edge(_accumulator(decider), "alive", "", "", link.delay)
+
+    def _gated(
+        self, block: int, gate: Gate, mask: Edge, edges: dict[tuple[str, str], Edge]
+    ) -> Iterator[Edge]:
+        """Mask what enters a block, and what its halted tokens would add."""
+        entry = self.entries[block]
+        yield Edge(entry.src, entry.src_port, gate.name, "x")
+        yield replace(mask, dst=gate.name, dst_port="mask")
+        for node in self.members[block]:
+            for port, edge in self.old.inputs(node).items():
+                if (edge.src, edge.src_port) == (entry.src, entry.src_port):
+                    yield replace(edge, src=gate.name, src_port="y", dst_port=port)
+            if node.traits.masks_tokens and self._rank(node) == 2 and self._adds(node):
+                yield replace(mask, dst=node.name, dst_port="alive")
+
+    def _adds(self, node: Node) -> bool:
+        """Whether a node itself adds to halted tokens: a Linear only a bias that no BatchNorm follows."""
+        if not isinstance(node, Linear):
+            return True
+        followers = (self.old.node(edge.dst) for edge in self.old.consumers(node))
+        return node.bias and not any(isinstance(follower, BatchNorm) for follower in followers)
+
+    def _score(self, block: int) -> Node:
+        options, name = self.options, _score(block)
+        if not self.policy.by_image:
+            return HaltingScore(
+                name=name, phase=Phase.STEP, scope="halting", alpha=options.alpha, beta=options.beta
+            )
+        head = self._head()
+        return ImageScore(
+            name=name,
+            phase=Phase.STEP,
+            scope="halting",
+            features=head.in_features,
+            classes=head.out_features,
+            margin=options.margin,
+        )
+
+    def _accumulate(self, block: int) -> Node:
+        return HaltAccumulate(
+            name=_accumulator(block),
+            phase=Phase.STEP,
+            scope="halting",
+            mode=self.options.mode,
+            epsilon=self.options.epsilon,
+            last_block=block == self.blocks - 1,
+        )
+
+    def _weights(self) -> dict[str, Array]:
+        """Give the image's score the weights of the head."""
+        if not self.policy.by_image:
+            return {}
+        head, name = self._head(), _score(self.blocks - 1)
+        weight = self.old.tensor(head, "weight")
+        bias = self.old.tensor(head, "bias") if head.bias else np.zeros(head.out_features, weight.dtype)
+        return {f"{name}/weight": weight, f"{name}/bias": bias}
+
+    def _head(self) -> Linear:
+        """Find the layer that makes the readout's vector the logits."""
+        for edge in self.old.consumers(self.old.readout):
+            head = self.old.node(edge.dst)
+            if isinstance(head, Linear) and any(
+                isinstance(self.old.node(after.dst), Output) for after in self.old.consumers(head)
+            ):
+                return head
+        raise InputError(
+            "no single Linear makes logits of the readout, so there are no running logits to halt by",
+            "use another halting policy, or one Linear as head",
+        )
+
+    def _readout(self) -> Node:
+        readout = self.old.readout
+        return replace(readout, mode="last-state" if readout.mode == "last-state" else "rate")
+
+    def _read(self) -> Iterator[Edge]:
+        readout = self.old.readout.name
+        for block in self.policy.scored_blocks(self.blocks):
+            yield replace(self.outputs[block], dst=readout, dst_port=f"z{block}")
+            if mask := self._mask(block):
+                yield replace(mask, dst=readout, dst_port=f"alive{block}")
+
+
+def _count(tokens: int) -> str:
+    return "1 token" if tokens == 1 else f"{tokens} tokens"
+
+
+def _gate(block: int) -> Gate:
+    return Gate(name=f"blocks.{block}.gate", phase=Phase.STEP, scope=f"block{block}", axis="token")
+
+
+def _accumulator(block: int) -> str:
+    return f"halting.{block}"
+
+
+def _score(block: int) -> str:
+    return f"halting.{block}.score"

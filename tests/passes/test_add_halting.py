@@ -1,0 +1,120 @@
+"""Halting added to networks without: the graph of a model that was built with it, and no change by itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.ir_random import Recipe, build, images_for, recipes
+from support.random_models import random_config, random_model
+
+from stas_neuro.errors import InputError
+from stas_neuro.exporters.lava.run import run_lava
+from stas_neuro.exporters.lava.stock.lower import lower_stock
+from stas_neuro.frontend.torch_model import lower
+from stas_neuro.ir import POLICIES, HaltMode, IRError, block_of
+from stas_neuro.models.config import BACKBONES
+from stas_neuro.passes import AddHalting, FoldBatchNorm, Quantise
+from stas_neuro.reference import run_reference
+
+NEVER: dict[str, float] = {"alpha": 0.0, "beta": -1000.0, "epsilon": 0.0, "margin": 1e9}
+"""Scores of 0, and a margin that no logits have."""
+
+
+@pytest.mark.parametrize("mode", POLICIES)
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("attention", ("ssa", "sdsa"))
+@pytest.mark.parametrize("fold", (False, True))
+def test_it_is_the_graph_of_a_model_with_halting(
+    mode: HaltMode, backbone: str, attention: str, fold: bool
+) -> None:
+    config = random_config(
+        {"backbone": backbone, "attention": attention, "accumulate": "off", "readout": "rate"}, 3
+    ).replace(depth=3)
+    without = random_model(config, 3)
+    halting = random_model(config.replace(accumulate=mode), 3)
+    options = {name: getattr(config, name) for name in ("alpha", "beta", "epsilon", "margin")}
+    graphs = [lower(without), lower(halting)]
+    if fold:
+        graphs = list(map(FoldBatchNorm(), graphs))
+    assert AddHalting(mode=mode, **options)(graphs[0]) == graphs[1]
+
+
+@settings(max_examples=60)
+@given(recipe=recipes(halting="off", head="tokens", shrink="no"), mode=st.sampled_from(tuple(POLICIES)))
+def test_what_never_halts_changes_no_bit(recipe: Recipe, mode: HaltMode) -> None:
+    recipe = dataclasses.replace(recipe, classes=max(2, recipe.classes))
+    graph = build(recipe)
+    halting = AddHalting(mode=mode, **NEVER)(graph)
+    images = images_for(graph, 3, recipe.seed)
+    before, after = (run_reference(each, images, record_spikes=True) for each in (graph, halting))
+    assert before.logits.tobytes() == after.logits.tobytes()
+    assert after.visits.all()
+    for name, spikes in before.spikes.items():
+        np.testing.assert_array_equal(after.spikes[name], spikes)
+
+
+@pytest.mark.parametrize("mode", POLICIES)
+@pytest.mark.parametrize("fixed", (False, True))
+@pytest.mark.parametrize("membrane", (False, True))
+def test_what_halts_runs_alike_on_lava(mode: HaltMode, fixed: bool, membrane: bool) -> None:
+    graph = build(Recipe(norm=False, halting="off", height=6, seed=1, blocks=3, membrane=membrane))
+    halting = AddHalting(mode=mode, alpha=1.0, beta=-3.0, epsilon=0.3, margin=4.0)(graph)
+    images: Any = images_for(graph, 3)
+    if fixed:
+        halting = Quantise()(halting)
+        images = np.random.default_rng(0).integers(0, 256, images.shape)
+    ours, theirs = run_reference(halting, images), run_lava(halting, images)
+    np.testing.assert_allclose(ours.logits, theirs.logits, rtol=0, atol=0 if fixed else 1e-9)
+    np.testing.assert_array_equal(ours.visits, theirs.visits)
+    assert ours.activity == theirs.activity
+    assert not ours.visits.all()
+
+
+def test_last_state_is_kept_and_every_other_readout_becomes_rate() -> None:
+    for readout, kept in (("mean-field", "rate"), ("rate", "rate"), ("last-state", "last-state")):
+        graph = build(Recipe(halting="off", readout=readout))
+        assert AddHalting(mode="time")(graph).readout.mode == kept
+
+
+def test_stock_processes_refuse_halting_by_image() -> None:
+    graph = AddHalting(mode="image")(build(Recipe(norm=False, halting="off")))
+    with pytest.raises(IRError, match=r"halting\.1\.score: it needs the sums of all classes"):
+        lower_stock(Quantise()(graph))
+
+
+def refusal(graph: Any, **options: Any) -> str:
+    with pytest.raises(InputError) as caught:
+        AddHalting(**{"mode": "time", **options})(graph)
+    return str(caught.value)
+
+
+def test_refusals() -> None:
+    graph = build(Recipe(norm=False, halting="off"))
+    assert "no halting policy is called 'often'; use one of raster" in refusal(graph, mode="often")
+    assert "the network halts already (block)" in refusal(build(Recipe(halting="block")))
+    assert "add halting to the folded graph" in refusal(Quantise()(graph))
+    elsewhere = tuple(
+        dataclasses.replace(node, scope="trunk") if block_of(node.scope) == 1 else node
+        for node in graph.nodes
+    )
+    assert "no node has the scope block1" in refusal(dataclasses.replace(graph, nodes=elsewhere))
+    moved = tuple(
+        dataclasses.replace(node, scope="trunk") if node.name == "blocks.1.q_lif" else node
+        for node in graph.nodes
+    )
+    said = refusal(dataclasses.replace(graph, nodes=moved))
+    assert re.search(r"block1 takes blocks.0.add1:y, blocks.1.q_lif:s from outside", said)
+    mapped = tuple(
+        dataclasses.replace(node, scope="block0") if node.name == "stem.conv1" else node
+        for node in graph.nodes
+    )
+    assert "stem.conv1 of block0 gives maps" in refusal(dataclasses.replace(graph, nodes=mapped))
+    assert "the readout reads 1 token, and block0 takes 6" in refusal(
+        build(Recipe(halting="off", head="mean"))
+    )
