@@ -10,6 +10,7 @@ from stas_neuro.ir import (
     Add,
     BatchNorm,
     Conv2d,
+    HeadSum,
     Linear,
     MaskedColumnSum,
     Phase,
@@ -36,7 +37,7 @@ def _blocks(builder: Builder) -> list[str]:
     """Return the paths of blocks, in order: modules of a list that contain an attention."""
     found: dict[str, None] = {}
     for node in builder.nodes.values():
-        if isinstance(node, SpikeMatMul | MaskedColumnSum):
+        if isinstance(node, SpikeMatMul | MaskedColumnSum | HeadSum):
             parts = node.name.split(".")[:-1]
             numbered = [index for index, part in enumerate(parts) if part.isdecimal()]
             # If blocks are not in a list: the module that contains the attention.
@@ -65,7 +66,8 @@ def _tokens_behind_a_step(builder: Builder) -> Tokens | None:
             continue
         source = builder.nodes[builder.inputs[node.name]["x"][0]]
         pointwise = isinstance(source, LIF | Add | BatchNorm) or (
-            isinstance(source, Conv2d) and (source.kernel, source.stride, source.padding) == (1, 1, 0)
+            isinstance(source, Conv2d)
+            and (source.kernel, source.stride, source.padding, source.groups) == (1, 1, 0, 1)
         )
         alone = builder.consumers(source.name) == [node.name]
         if pointwise and alone and block_of(source.scope) is not None:

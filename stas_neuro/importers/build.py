@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from stas_neuro.importers.values import Source
-from stas_neuro.ir import Array, Edge, Graph, Node, Phase, Preprocessing, Stage
+from stas_neuro.importers.values import Head, Source
+from stas_neuro.ir import Array, Edge, Graph, Input, Linear, Node, Output, Phase, Preprocessing, Stage
 
 _FOREIGN = re.compile(r"[^A-Za-z0-9_.\-]+")
 
@@ -61,16 +62,52 @@ class Builder:
             unique = f"{base}-{count}"
         return unique
 
+    def linear_layers(self, source: Source) -> tuple[list[Head], Source]:
+        """Return the linear layers in each step that end in a value, in order, and what the first reads."""
+        found: list[Head] = []
+        while isinstance(node := self.nodes[source[0]], Linear) and node.phase == Phase.STEP:
+            weight, bias = (self.tensors.get(f"{node.name}/{param}") for param in ("weight", "bias"))
+            assert weight is not None
+            head = Head(node.name, torch.from_numpy(weight), None if bias is None else torch.from_numpy(bias))
+            found.insert(0, head)
+            source = self.inputs[node.name]["x"]
+        return found, source
+
+    def prune(self) -> None:
+        """Remove nodes that nothing reads."""
+        while unread := [
+            name
+            for name, node in self.nodes.items()
+            if not isinstance(node, Input | Output) and not self.consumers(name)
+        ]:
+            for name in unread:
+                self.remove(name)
+
+    def remove(self, name: str) -> None:
+        """Remove a node that nothing reads."""
+        del self.inputs[name], self.nodes[name]
+        self.tensors = {key: it for key, it in self.tensors.items() if key.rpartition("/")[0] != name}
+        self._made = {key: made for key, made in self._made.items() if made != name}
+
+    def insert(
+        self, node: Node, *, before: str, inputs: Mapping[str, Source], tensors: Mapping[str, Array]
+    ) -> None:
+        """Add a node before another in the order."""
+        order: dict[str, Node] = {}
+        for name, each in self.nodes.items():
+            order |= {node.name: node, name: each} if name == before else {name: each}
+        self.nodes = order
+        self.inputs[node.name] = dict(inputs)
+        self.tensors |= {f"{node.name}/{param}": array for param, array in tensors.items()}
+
     def consumers(self, name: str) -> list[str]:
         """Return the nodes that read an output of a node."""
         return [dst for dst, ports in self.inputs.items() if name in (src for src, _ in ports.values())]
 
     def replace(self, name: str, source: Source) -> None:
         """Remove a node; its consumers read `source` instead."""
-        node = self.nodes.pop(name)
-        output = (name, node.OUTPUTS[0])
-        del self.inputs[name]
-        self._made = {key: made for key, made in self._made.items() if made != name}
+        output = (name, self.nodes[name].OUTPUTS[0])
+        self.remove(name)
         for ports in self.inputs.values():
             ports.update({port: source for port, taken in ports.items() if taken == output})
 

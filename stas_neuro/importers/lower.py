@@ -18,6 +18,7 @@ from stas_neuro.importers.rules import Call, Rule, Weights
 from stas_neuro.importers.trace import Traced, operation, place_of
 from stas_neuro.importers.values import (
     Coincidences,
+    Inverse,
     Membrane,
     Pooled,
     Product,
@@ -25,11 +26,11 @@ from stas_neuro.importers.values import (
     Unknown,
     Value,
 )
-from stas_neuro.ir import Input, Output, Phase, Problem, Problems, Tokens
+from stas_neuro.ir import Input, Map, Output, Phase, Problem, Problems, Tokens
 
 _DESCRIBED: Mapping[type, str] = {
     Product: "an attention product that lacks an operand",
-    Coincidences: "k * v before its sum over tokens",
+    Inverse: "1 - spikes, not multiplied by spikes",
     Membrane: "the membrane of a neuron",
     Weights: "a constant",
 }
@@ -71,6 +72,8 @@ class Lowering:
     builder: Builder = field(default_factory=Builder)
     spikes: dict[int, list[Spikes]] = field(default_factory=dict)
     """By index of the neuron, in the order of its calls."""
+    split: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Neurons that are split by channels, each with its parts."""
     time_steps: int = 1
     classes: int = 0
     _constants: dict[fx.Node, Weights] = field(default_factory=dict)
@@ -187,6 +190,10 @@ class Lowering:
             given = rules_readout.pooled(given, self.time_steps)
         if isinstance(given, Pooled) and rules_readout.is_finished(given, self.time_steps):
             return rules_readout.finish(given, call)
+        if isinstance(given, Pooled) and given.reduced == {"H", "W"}:
+            return rules_readout.in_each_step(given, call)
+        if isinstance(given, Coincidences):
+            return rules_attention.both(given, call)
         if isinstance(given, Pooled):
             left = " and ".join(sorted(rules_readout.ALL - given.reduced))
             raise Refused(f"reads a mean that is not over {left}", _MEAN)
@@ -199,6 +206,17 @@ class Lowering:
         name = f"{value.source[0]}.tokens"
         source = self.builder.emit(Tokens, name, {"x": value.source}, phase=self.phase(value))
         return replace(value, source=source, form="tokens")
+
+    def map(self, value: Value) -> Value:
+        """Convert tokens to a map."""
+        if value.form == "map":
+            return value
+        if value.form == "vector":
+            raise Refused("reads a value without tokens as a map", "use a linear layer")
+        height, width = value.sizes["H"], value.sizes["W"]
+        name, inputs = f"{value.source[0]}.map", {"x": value.source}
+        source = self.builder.emit(Map, name, inputs, phase=self.phase(value), height=height, width=width)
+        return replace(value, source=source, form="map")
 
     def phase(self, *values: Value) -> Phase:
         """Return the phase of a node that reads these values."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -22,7 +23,7 @@ class Neuron:
     Parameters
     ----------
     tau : float, optional
-        Membrane time constant in steps; None: no leak.
+        Membrane time constant in steps; None: no leak, and the input is not divided.
     threshold : float
         Relative to rest.
     fire : ">=" or ">"
@@ -51,8 +52,6 @@ class Neuron:
     def attributes(self) -> dict[str, Any]:
         """Return the attributes of the LIF that computes the same.
 
-        Without ``decay_input`` its membrane is v / tau, and so is its threshold.
-
         Raises
         ------
         Refused
@@ -64,13 +63,16 @@ class Neuron:
             raise missing("a neuron with soft reset (reset by subtraction)", stand_in)
         if self.reset == "none":
             raise missing("a neuron without reset", stand_in)
-        if self.tau is None:
-            raise missing("a neuron without leak (IF)", stand_in)
-        if self.tau < 1 or self.threshold <= 0:
-            what = f"tau is {self.tau:g} and threshold {self.threshold:g} above rest"
+        tau = math.inf if self.tau is None else self.tau
+        if tau < 1 or self.threshold <= 0:
+            what = f"tau is {tau:g} and threshold {self.threshold:g} above rest"
             raise Refused(what, "a LIF has tau >= 1 and a threshold above rest", stand_in)
-        threshold = self.threshold if self.decay_input else self.threshold / self.tau
-        return {"tau": self.tau, "threshold": threshold, "fire": self.fire}
+        return {
+            "tau": tau,
+            "threshold": self.threshold,
+            "fire": self.fire,
+            "decay_input": self.decay_input and tau != math.inf,
+        }
 
 
 Reader = Callable[[Any], Neuron]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, fx
 
+from stas_neuro.importers.axes import kinds_of, merge, named
 from stas_neuro.importers.errors import Refused
 from stas_neuro.importers.trace import path_of
 from stas_neuro.importers.values import Value
@@ -59,3 +60,17 @@ def refuse_unless(condition: bool, what: str, remedy: str) -> None:
     """Refuse a call if a condition does not hold."""
     if not condition:
         raise Refused(what, remedy)
+
+
+def require_layout(x: Value, *wanted: tuple[str, ...]) -> None:
+    """Require a layout: the last dimensions are these whole axes, the first has only images and steps."""
+    last = [merge(dim) for dim in x.dims[-len(wanted) :]]
+    first = kinds_of(x.dims[: -len(wanted)])
+    if last != [x.whole(*kinds) for kinds in wanted] or not first <= {"B", "T"}:
+        order = ", ".join(" ".join(kinds) for kinds in wanted)
+        raise Refused(f"reads {named(x.dims)}", f"it must be (images and steps, {order})")
+
+
+def require_map(x: Value) -> None:
+    """Require the layout (images and steps, C, H, W)."""
+    require_layout(x, ("C",), ("H",), ("W",))

@@ -12,9 +12,9 @@ from torch import Tensor
 from stas_neuro.importers import recurrence, rules_readout
 from stas_neuro.importers.axes import axis, kinds_of, merge, named
 from stas_neuro.importers.errors import Refused, missing
-from stas_neuro.importers.rules import Call, Rule, Weights, refuse_unless
-from stas_neuro.importers.values import Head, Pooled, StepSum, Value
-from stas_neuro.ir import Add, BatchNorm, Conv2d, Linear, SpikeMaxPool
+from stas_neuro.importers.rules import Call, Rule, Weights, refuse_unless, require_layout, require_map
+from stas_neuro.importers.values import Head, Inverse, Pooled, StepSum, Value
+from stas_neuro.ir import Add, BatchNorm, Conv2d, Linear, MaxPool, SpikeMaxPool
 
 # Layers with weights ----------------------------------------------------------------------------------------
 
@@ -39,66 +39,68 @@ class Window:
             refuse_unless(not odd, "pads more on one side", "use an odd kernel")
             padding = [each // 2 if padding == "same" else 0 for each in reach]
 
-        def sides(given: Sequence[int]) -> tuple[int, ...]:
+        def both(given: Sequence[int]) -> tuple[int, ...]:
             return tuple(given) * (count // len(given))
 
-        return cls(sides(kernel), sides(stride or kernel), sides(padding), sides(dilation))
+        return cls(both(kernel), both(stride or kernel), both(padding), both(dilation))
 
     @property
     def is_point(self) -> bool:
         """Whether it contains one position."""
         return set(self.kernel) == set(self.stride) == {1} and set(self.padding) == {0}
 
-    def square(self, result: Value) -> dict[str, Any]:
-        """Return its attributes; refuse windows that are dilated or differ between directions."""
+    def sides(self, result: Value) -> dict[str, Any]:
+        """Return its attributes, rows and columns; refuse windows that are dilated."""
         if set(self.dilation) != {1}:
             raise missing("dilated windows", result)
-        if any(len(set(each)) > 1 for each in (self.kernel, self.stride, self.padding)):
-            raise missing("rectangular kernels, strides or padding", result)
-        return {"kernel": self.kernel[0], "stride": self.stride[0], "padding": self.padding[0]}
+        return {name: tuple(map(int, getattr(self, name))) for name in ("kernel", "stride", "padding")}
 
 
 def _conv2d(call: Call, x: Any, weight: Weights, bias: Weights | None = None, *_: object) -> object:
     x = call.value(x)
-    _want(x, ("C",), ("H",), ("W",))
+    require_map(x)
     out, height, width = call.shape[-3:]
     dims = (x.dims[0], axis("C", out), axis("H", height), axis("W", width))
     sizes = {"C": out, "H": height, "W": width}
     result = replace(x, dims=dims, sizes=sizes, spikes=False)
     window = Window.of(call, weight.tensor.shape[2:])
-    if call.given["groups"] != 1:
-        raise missing("grouped convolution", result)
-    if window.is_point and x.form == "tokens":
+    if window.is_point and x.form == "tokens" and call.given["groups"] == 1:
         return replace(_linear_of(call, x, weight, bias), dims=dims, sizes=sizes)
-    sides = window.square(result)
-    if x.form != "map":
-        raise missing("tokens to map (a convolution behind attention)", replace(result, form="map"))
-    source = call.lowering.builder.emit(
+    return replace(_convolved(call, x, weight, bias, window.sides(result)), dims=dims, sizes=sizes)
+
+
+def _convolved(
+    call: Call, x: Value, weight: Weights, bias: Weights | None, sides: Mapping[str, Any]
+) -> Value:
+    lowering, groups = call.lowering, int(call.given["groups"])
+    x = lowering.map(x)
+    source = lowering.builder.emit(
         Conv2d,
         _layer_name(call, weight),
         {"x": x.source},
-        phase=call.lowering.phase(x),
+        phase=lowering.phase(x),
         tensors=_tensors(weight, bias),
-        in_channels=weight.tensor.shape[1],
-        out_channels=out,
+        in_channels=weight.tensor.shape[1] * groups,
+        out_channels=int(weight.tensor.shape[0]),
         **sides,
         bias=bias is not None,
+        groups=groups,
     )
-    return replace(result, source=source)
+    return replace(x, source=source, spikes=False)
 
 
 def _conv1d(call: Call, x: Any, weight: Weights, bias: Weights | None = None, *_: object) -> object:
     x = call.value(x)
-    _want(x, ("C",), ("H", "W"))
+    require_layout(x, ("C",), ("H", "W"))
     out = call.shape[1]
-    result = replace(
-        x, dims=(x.dims[0], axis("C", out), x.dims[2]), sizes={**x.sizes, "C": out}, spikes=False
-    )
+    dims, sizes = (x.dims[0], axis("C", out), x.dims[2]), {**x.sizes, "C": out}
     if not Window.of(call, weight.tensor.shape[2:]).is_point:
         raise missing("a convolution along tokens")
-    if call.given["groups"] != 1:
-        raise missing("grouped convolution", result)
-    return replace(_linear_of(call, x, weight, bias), dims=result.dims, sizes=result.sizes)
+    if call.given["groups"] == 1:
+        return replace(_linear_of(call, x, weight, bias), dims=dims, sizes=sizes)
+    point = replace(weight, tensor=weight.tensor[..., None])
+    sides = {"kernel": 1, "stride": 1, "padding": 0}
+    return replace(_convolved(call, x, point, bias, sides), dims=dims, sizes=sizes)
 
 
 def _linear(call: Call, x: Any, weight: Weights, bias: Weights | None = None) -> object:
@@ -168,38 +170,30 @@ def _layer_name(call: Call, weight: Weights) -> str:
     return call.path or weight.name.removesuffix(".weight")
 
 
-def _want(x: Value, *wanted: tuple[str, ...]) -> None:
-    """Require a layout: the last dimensions are these whole axes, the first has only images and steps."""
-    last = [merge(dim) for dim in x.dims[-len(wanted) :]]
-    first = kinds_of(x.dims[: -len(wanted)])
-    if last != [x.whole(*kinds) for kinds in wanted] or not first <= {"B", "T"}:
-        order = ", ".join(" ".join(kinds) for kinds in wanted)
-        raise Refused(f"reads {named(x.dims)}", f"it must be (images and steps, {order})")
-
-
 # Pooling and sums -------------------------------------------------------------------------------------------
 
 
 def _max_pool2d(call: Call, x: Any, kernel: Sequence[int], *_: object) -> object:
     x = call.value(x)
-    _want(x, ("C",), ("H",), ("W",))
+    require_map(x)
     height, width = call.shape[-2:]
     result = replace(
         x,
         dims=(*x.dims[:-2], axis("H", height), axis("W", width)),
         sizes={**x.sizes, "H": height, "W": width},
     )
-    if not x.spikes:
-        raise missing("max-pool of currents or of sums of spikes", result)
     if call.given["ceil_mode"]:
         raise Refused("pools with ceil_mode", "pad the map instead", result)
-    sides = Window.of(call, kernel).square(result)
-    if x.form != "map":
-        raise missing("tokens to map (pooling behind attention)", replace(result, form="map"))
+    sides = Window.of(call, kernel).sides(result)
+    x = call.lowering.map(x)
     source = call.lowering.builder.emit(
-        SpikeMaxPool, call.path or "pool", {"x": x.source}, phase=call.lowering.phase(x), **sides
+        SpikeMaxPool if x.spikes else MaxPool,
+        call.path or "pool",
+        {"x": x.source},
+        phase=call.lowering.phase(x),
+        **sides,
     )
-    return replace(result, source=source)
+    return replace(result, source=source, form="map")
 
 
 def _max_pool3d(call: Call, x: Any, *_: object, **__: object) -> object:
@@ -242,8 +236,18 @@ def _sum(call: Call, a: Value, b: Value) -> Value:
     )
 
 
-def _subtract(call: Call, a: object, b: object, **_: object) -> object:
-    raise missing("a difference (1 - spikes, AND-NOT)", a if isinstance(a, Value) else b)
+def _subtract(call: Call, a: object, b: object, *, alpha: float = 1) -> object:
+    if isinstance(a, Weights) and a.tensor.numel() == 1:
+        a = float(a.tensor)
+    if a == 1 == alpha and isinstance(b, Inverse):
+        return b.spikes.laid_out(b.dims)
+    if a == 1 == alpha and (spikes := call.value(b)).spikes:
+        return Inverse(dims=spikes.dims, sizes=spikes.sizes, spikes=spikes, step=spikes.step)
+    raise missing("a difference other than 1 - spikes", a if isinstance(a, Value) else b)
+
+
+def _subtract_from(call: Call, b: object, a: object, alpha: float = 1) -> object:
+    return _subtract(call, a, b, alpha=alpha)
 
 
 RULES: Mapping[str, Rule] = {
@@ -254,5 +258,6 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("max_pool2d", "max_pool2d_with_indices"), _max_pool2d),
     **dict.fromkeys(("max_pool3d", "max_pool3d_with_indices", "max_pool1d"), _max_pool3d),
     "add": _add,
-    **dict.fromkeys(("sub", "rsub"), _subtract),
+    "sub": _subtract,
+    "rsub": _subtract_from,
 }

@@ -7,12 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from stas_neuro.importers import recurrence, rules_readout
-from stas_neuro.importers.axes import axis, kinds_of, named, regroup, shape_of
-from stas_neuro.importers.errors import Refused, missing
+from stas_neuro.importers.axes import axis, kinds_of, named, regroup, shape_of, size_of
+from stas_neuro.importers.errors import Refused
 from stas_neuro.importers.rules import Call, Rule
 from stas_neuro.importers.values import Pooled, Several, Shaped, StepSum, Value
-
-SLICES = "channel slices (of fused q, k and v)"
+from stas_neuro.ir import Slice
 
 
 def shaped(call: Call, given: object) -> Any:
@@ -93,29 +92,20 @@ def _refuse_copies(x: Value, dim: object, count: int, call: Call) -> None:
 
 def _select(call: Call, x: Any, dimension: int, index: int) -> object:
     x = shaped(call, x)
-    return _one_of(x, dimension % len(x.dims), index)
+    return _one_of(call, x, dimension % len(x.dims), index)
 
 
 def _unbind(call: Call, x: Any, dimension: int = 0) -> object:
     x = shaped(call, x)
     count = len(call.node.meta["val"])
-    if kinds_of((x.dims[dimension],)) == {"C"}:
-        raise missing(SLICES, Several((_without(x, dimension),) * count))
-    return Several(tuple(recurrence.select(x, dimension % len(x.dims), index) for index in range(count)))
+    return Several(tuple(_one_of(call, x, dimension % len(x.dims), index) for index in range(count)))
 
 
-def _one_of(x: Any, dimension: int, index: int) -> object:
-    if kinds_of((x.dims[dimension],)) == {"C"}:
-        raise missing(SLICES, _without(x, dimension))
-    return recurrence.select(x, dimension, index)
-
-
-def _without(x: Any, dimension: int) -> Value:
-    """Return one part along a dimension of channels."""
-    part = _part_of(x, dimension, 1)
-    return part.laid_out(
-        tuple(dim for index, dim in enumerate(part.dims) if index != dimension % len(x.dims))
-    )
+def _one_of(call: Call, x: Any, dimension: int, index: int) -> object:
+    if kinds_of((x.dims[dimension],)) != {"C"}:
+        return recurrence.select(x, dimension, index)
+    part = _part_of(call, x, dimension, index % size_of(x.dims[dimension]), 1)
+    return part.laid_out(tuple(dim for place, dim in enumerate(part.dims) if place != dimension))
 
 
 def _getitem(call: Call, several: object, index: int) -> object:
@@ -144,30 +134,47 @@ def _join(call: Call, parts: Sequence[object], dimension: int) -> object:
     return recurrence.stack(values, dimension, call.lowering.time_steps)
 
 
-def _slice(call: Call, x: Any, dimension: int = 0, *_: object) -> object:
+def _slice(call: Call, x: Any, dimension: int = 0, start: int | None = 0, *_: object, **__: object) -> object:
     x = shaped(call, x)
     if call.shape == shape_of(x.dims):
         return x
-    part = _part_of(x, dimension, call.shape[dimension])
-    raise missing(SLICES, part)
+    if call.given.get("step", 1) != 1:
+        raise Refused("selects every other value", "select neighbouring channels")
+    length = size_of(x.dims[dimension])
+    first = slice(start, None).indices(length)[0]
+    return _part_of(call, x, dimension % len(x.dims), first, call.shape[dimension])
 
 
-def _parts(call: Call, x: Any, *_: object) -> object:
-    dimension = call.given["dim"]
+def _parts(call: Call, x: Any, *_: object, **__: object) -> object:
     x = shaped(call, x)
-    parts = [_part_of(x, dimension, each.shape[dimension]) for each in call.node.meta["val"]]
-    raise missing(SLICES, Several(tuple(parts)))
+    dimension = call.given["dim"] % len(x.dims)
+    parts, start = [], 0
+    for each in call.node.meta["val"]:
+        size = int(each.shape[dimension])
+        parts.append(_part_of(call, x, dimension, start, size))
+        start += size
+    return Several(tuple(parts))
 
 
-def _part_of(x: Any, dimension: int, size: int) -> Value:
-    """Return a stand-in for a part of the channels, to check operations behind it; refuse other parts."""
+def _part_of(call: Call, x: Any, dimension: int, start: int, size: int) -> Value:
+    """Return a part of the channels; refuse parts of other axes."""
     dim = x.dims[dimension]
     outermost = len(dim) == 1 and dim[0].kind == "C" and dim[0].stride * dim[0].size == x.sizes["C"]
-    if not outermost or not isinstance(x, Value):
+    if not outermost or isinstance(x, Pooled):
         raise Refused(f"selects a part of {named((dim,))}", "use all of it")
-    dims = list(x.dims)
+    value, width = call.value(x), dim[0].stride
+    first, last = start * width, (start + size) * width
+    source = call.lowering.builder.emit(
+        Slice,
+        f"{value.source[0]}-channels-{first}-{last}",
+        {"x": value.source},
+        phase=call.lowering.phase(value),
+        start=first,
+        stop=last,
+    )
+    dims = list(value.dims)
     dims[dimension] = (replace(dim[0], size=size),) if size > 1 else ()
-    return replace(x, dims=tuple(dims), sizes={**x.sizes, "C": dim[0].stride * size})
+    return replace(value, source=source, dims=tuple(dims), sizes={**value.sizes, "C": last - first})
 
 
 RULES: Mapping[str, Rule] = {

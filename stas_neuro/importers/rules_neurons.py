@@ -6,18 +6,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from stas_neuro.importers import recurrence
+from stas_neuro.importers import recurrence, rules_readout
 from stas_neuro.importers.axes import axis, named
-from stas_neuro.importers.errors import Refused, missing
+from stas_neuro.importers.errors import Refused
 from stas_neuro.importers.rules import Call, Rule, Weights
 from stas_neuro.importers.values import Membrane, Pooled, Several, Value
 from stas_neuro.ir import LIF, Phase
 
 
 def _spikes(call: Call, x: Any, neuron: int) -> object:
-    if isinstance(x, Pooled):
-        raise missing("the mean over tokens in each step, before a neuron")
-    x = call.value(x)
+    x = rules_readout.in_each_step(x, call) if isinstance(x, Pooled) else call.value(x)
     if x.dims[0] != axis("T", call.lowering.time_steps):
         what = f"the neuron's first axis is {named(x.dims[:1])}, not time, in {named(x.dims)}"
         raise Refused(what, "give it (T, ...), and the axes of the example")
@@ -31,9 +29,7 @@ def _rest(call: Call, x: Any) -> object:
 
 
 def _step(call: Call, x: Any, state: object, neuron: int) -> object:
-    if isinstance(x, Pooled):
-        raise missing("the mean over tokens in each step, before a neuron")
-    x = call.value(x)
+    x = rules_readout.in_each_step(x, call) if isinstance(x, Pooled) else call.value(x)
     if isinstance(state, Weights) and not state.tensor.any():
         state = Membrane()
     node, step = recurrence.next_step(state, x)

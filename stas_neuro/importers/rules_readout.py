@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
+
+import torch
 
 from stas_neuro.importers import recurrence
 from stas_neuro.importers.axes import axis, kinds_of, merge, named, size_of
 from stas_neuro.importers.errors import Refused, missing
-from stas_neuro.importers.rules import Call, Rule, refuse_unless
-from stas_neuro.importers.values import Head, Pooled, StepSum, Value
-from stas_neuro.ir import Linear, Phase, Readout
+from stas_neuro.importers.rules import Call, Rule, refuse_unless, require_map
+from stas_neuro.importers.values import Head, Pooled, Source, StepSum, Value
+from stas_neuro.ir import Conv2d, Linear, Phase, Readout, TokenMean
 
 ALL = frozenset("THW")
 
@@ -29,22 +32,45 @@ def finish(mean: Pooled, call: Call) -> Value:
         raise Refused(f"computes {mean.scale:g} times a mean", "divide by the number of terms of the sum")
     if mean.tokens.static:
         raise Refused("averages values behind no neuron", "place a neuron before it")
-    tokens = lowering.tokens(mean.tokens)
+    before, tokens = lowering.builder.linear_layers(lowering.tokens(mean.tokens).source)
     source = lowering.builder.emit(
-        Readout, "readout", {"z0": tokens.source}, phase=Phase.END, mode="mean-field", blocks=1
+        Readout, "readout", {"z0": tokens}, phase=Phase.END, mode="mean-field", blocks=1
     )
-    for head in mean.heads:
-        source = lowering.builder.emit(
+    source = _with_heads((*before, *mean.heads), source, Phase.END, call)
+    return Value(source=source, form="vector", dims=mean.dims, sizes=mean.sizes, at_end=True)
+
+
+def in_each_step(mean: Pooled, call: Call) -> Value:
+    """Make the nodes of a mean over tokens, but not over time: one token, then its linear layers."""
+    lowering = call.lowering
+    if mean.reduced != {"H", "W"}:
+        over = " and ".join(sorted(mean.reduced)) or "nothing"
+        raise Refused(f"reads a mean over {over} in each step", "average over H and W, all tokens")
+    if mean.scale != 1:
+        raise Refused(f"computes {mean.scale:g} times a mean", "divide by the number of terms of the sum")
+    if mean.tokens.form == "vector":
+        raise Refused("averages a value without tokens", "average values of tokens")
+    tokens = lowering.tokens(mean.tokens)
+    phase = lowering.phase(tokens)
+    source = lowering.builder.emit(TokenMean, call.named("mean"), {"x": tokens.source}, phase=phase)
+    source = _with_heads(mean.heads, source, phase, call)
+    sizes = {**mean.sizes, "H": 1, "W": 1}
+    return replace(tokens, source=source, dims=mean.dims, sizes=sizes, spikes=False, step=mean.step)
+
+
+def _with_heads(heads: Sequence[Head], source: Source, phase: Phase, call: Call) -> Source:
+    for head in heads:
+        source = call.lowering.builder.emit(
             Linear,
             head.name,
             {"x": source},
-            phase=Phase.END,
+            phase=phase,
             tensors=head.tensors(),
             in_features=head.weight.shape[1],
             out_features=head.weight.shape[0],
             bias=head.bias is not None,
         )
-    return Value(source=source, form="vector", dims=mean.dims, sizes=mean.sizes, at_end=True)
+    return source
 
 
 def pooled(x: Value | Pooled | StepSum, steps: int) -> Pooled:
@@ -118,8 +144,31 @@ def _averaged(call: Call, x: Value | Pooled, averaged: set[int], keepdim: bool) 
     return replace(whole, dims=kept, reduced=whole.reduced | spatial)
 
 
+def _averages(call: Call, x: Value, kernel: Sequence[int], **sides: Any) -> Value:
+    """Average windows, as a convolution of each channel by itself."""
+    lowering = call.lowering
+    x = lowering.map(x)
+    channels, (rows, columns) = x.sizes["C"], kernel
+    # Of float64 whatever the dtype of the module: a ninth in float32 is another number.
+    weight = torch.full((channels, 1, rows, columns), 1 / (rows * columns), dtype=torch.float64)
+    source = lowering.builder.emit(
+        Conv2d,
+        call.path or "pool",
+        {"x": x.source},
+        phase=lowering.phase(x),
+        tensors={"weight": weight},
+        in_channels=channels,
+        out_channels=channels,
+        kernel=(rows, columns),
+        **sides,
+        bias=False,
+        groups=channels,
+    )
+    return replace(_smaller(call, x), source=source)
+
+
 def _smaller(call: Call, x: Value) -> Value:
-    """Return a stand-in for the result of pooling, to check operations behind it."""
+    """Return the layout of the result of pooling."""
     height, width = call.shape[-2:]
     dims = (*x.dims[:-2], axis("H", height), axis("W", width))
     return replace(x, dims=dims, sizes={**x.sizes, "H": height, "W": width}, spikes=False)
@@ -127,16 +176,34 @@ def _smaller(call: Call, x: Value) -> Value:
 
 def _adaptive_avg_pool2d(call: Call, x: object, size: Sequence[int]) -> object:
     x = call.value(x)
-    if tuple(size) != (1, 1):
-        raise missing("average pooling", _smaller(call, x))
-    return _averaged(call, x, {len(x.dims) - 2, len(x.dims) - 1}, keepdim=True)
+    if tuple(size) == (1, 1):
+        return _averaged(call, x, {len(x.dims) - 2, len(x.dims) - 1}, keepdim=True)
+    require_map(x)
+    if x.sizes["H"] % size[0] or x.sizes["W"] % size[1]:
+        what = f"averages windows of several sizes, {named(x.dims)} to {tuple(size)}"
+        raise Refused(what, "average to a size that divides H and W", _smaller(call, x))
+    kernel = (x.sizes["H"] // size[0], x.sizes["W"] // size[1])
+    return _averages(call, x, kernel, stride=kernel, padding=(0, 0))
 
 
 def _avg_pool2d(call: Call, x: object, kernel: Sequence[int], *_: object, **__: object) -> object:
     x = call.value(x)
-    if tuple(call.shape[-2:]) != (1, 1) or [x.sizes["H"], x.sizes["W"]] != list(kernel) * (2 // len(kernel)):
-        raise missing("average pooling", _smaller(call, x))
-    return _averaged(call, x, {len(x.dims) - 2, len(x.dims) - 1}, keepdim=True)
+    if tuple(call.shape[-2:]) == (1, 1) and (x.sizes["H"], x.sizes["W"]) == _both(kernel):
+        return _averaged(call, x, {len(x.dims) - 2, len(x.dims) - 1}, keepdim=True)
+    require_map(x)
+    stride, padding = _both(call.given["stride"] or kernel), _both(call.given["padding"])
+    divides_evenly = call.given["count_include_pad"] or not any(padding)
+    if not divides_evenly or call.given["ceil_mode"] or call.given["divisor_override"] is not None:
+        raise Refused(
+            "divides the sums of windows by other numbers than that of their values",
+            "use neither ceil_mode, nor divisor_override, nor padding without count_include_pad",
+            _smaller(call, x),
+        )
+    return _averages(call, x, _both(kernel), stride=stride, padding=padding)
+
+
+def _both(given: Sequence[int]) -> tuple[int, ...]:
+    return tuple(map(int, given)) * (2 // len(given))
 
 
 RULES: Mapping[str, Rule] = {

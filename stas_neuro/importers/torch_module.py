@@ -17,6 +17,7 @@ from stas_neuro.importers.factory import make_module
 from stas_neuro.importers.lower import Lowering
 from stas_neuro.importers.neurons import FoundNeuron, find_neurons
 from stas_neuro.importers.recurrence import steps_of
+from stas_neuro.importers.slices import split_layers
 from stas_neuro.importers.trace import BATCHES, Traced, trace
 from stas_neuro.ir import Graph, IRError, Preprocessing, Problems
 from stas_neuro.passes import FoldBatchNorm
@@ -66,7 +67,7 @@ class TorchModule:
         if problems.found:
             raise CannotImport(*problems.found)
         graph, folded = _graphs(lowering, options)
-        agreement = verify.compare(module, example, axes, folded, found, lowering.spikes)
+        agreement = verify.compare(module, example, axes, folded, found, lowering)
         return Imported(graph, (str(agreement),))
 
 
@@ -112,6 +113,8 @@ def _traced(
 
 def _graphs(lowering: Lowering, options: ImportOptions) -> tuple[Graph, Graph]:
     """Return the traced graph, and the folded graph, which backends run."""
+    lowering.builder.prune()
+    lowering.split = split_layers(lowering.builder)
     arrange(lowering.builder)
     channels = next(node.shape[0] for node in lowering.builder.nodes.values() if hasattr(node, "shape"))
     classes = options.classes or [str(index) for index in range(lowering.classes)]

@@ -87,10 +87,18 @@ class Product(Shaped):
 
 @dataclass(frozen=True, kw_only=True)
 class Coincidences(Shaped):
-    """k * v of spikes, before the sum over tokens."""
+    """k * v of spikes, before a sum over tokens if there is one."""
 
     k: Value
     v: Value
+    step: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inverse(Shaped):
+    """1 - spikes, before a product with spikes."""
+
+    spikes: Value
     step: int | None = None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from stas_neuro.errors import InputError
 from stas_neuro.importers.axes import Piece
 from stas_neuro.importers.errors import ImportDiffers
-from stas_neuro.importers.lower import Spikes
+from stas_neuro.importers.lower import Lowering, Spikes
 from stas_neuro.importers.neurons import FoundNeuron
 from stas_neuro.ir import Array, Graph
 from stas_neuro.reference import run_reference
@@ -57,7 +57,7 @@ def compare(
     axes: str,
     graph: Graph,
     found: Sequence[FoundNeuron],
-    spikes: Mapping[int, Sequence[Spikes]],
+    lowering: Lowering,
 ) -> Agreement:
     """Run a module and its graph on the example.
 
@@ -71,14 +71,20 @@ def compare(
     ran = run_reference(graph, images, record_spikes=True, count=False)
     compared = 0
     order = {node.name: index for index, node in enumerate(graph.nodes)}
-    for index, calls in sorted(spikes.items(), key=lambda each: order[each[1][0].node]):
+    # Neurons whose spikes nothing uses are not in the graph.
+    spikes = {
+        index: calls for index, calls in lowering.spikes.items() if _parts(calls[0], lowering)[0] in order
+    }
+    for index, calls in sorted(spikes.items(), key=lambda each: order[_parts(each[1][0], lowering)[0]]):
         path = found[index].path
         if len(own[path]) != len(calls):
             what = f"{path} is called {len(own[path])} times in a run and {len(calls)} times in the trace"
             raise ImportDiffers(what, "compute the same on every input")
         for call, theirs in zip(calls, own[path], strict=True):
-            wanted = _in_order(theirs, call, graph)
-            ours = ran.spikes[call.node]
+            parts = _parts(call, lowering)
+            on_map = len(graph.types[parts[0], "s"].shape) == 3
+            wanted = _in_order(theirs, call, on_map)
+            ours = np.concatenate([ran.spikes[part] for part in parts], axis=2 if on_map else -1)
             ours = ours if call.value.step is None else ours[:, call.value.step]
             wrong = int((ours.reshape(wanted.shape) != wanted).sum())
             if wrong:
@@ -141,13 +147,17 @@ def _noting(spikes: list[Array]) -> Any:
     return hook
 
 
-def _in_order(spikes: Array, call: Spikes, graph: Graph) -> Array:
+def _parts(call: Spikes, lowering: Lowering) -> Sequence[str]:
+    """Return the neurons of a call: one, or several of some channels each."""
+    return lowering.split.get(call.node, (call.node,))
+
+
+def _in_order(spikes: Array, call: Spikes, on_map: bool) -> Array:
     """Reorder spikes of a module as in a trace: (B, T, ...), without T for those of one step."""
     dims = call.value.dims
     pieces = [piece for dim in dims for piece in dim]
     images = spikes.size // int(np.prod([piece.size for piece in pieces if piece.kind != "B"]))
     flat = spikes.reshape([images if piece.kind == "B" else piece.size for piece in pieces])
-    on_map = len(graph.types[call.node, "s"].shape) == 3
     kinds = "BTCHW" if on_map else "BTHWC"
     order = sorted(range(len(pieces)), key=lambda index: _key(pieces[index], kinds))
     ordered: Array = flat.transpose(order)

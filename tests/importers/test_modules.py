@@ -317,35 +317,43 @@ def _windows(net: Network, x: Tensor) -> Tensor:
 
 REFUSALS: dict[str, tuple[Callable[[Network, Tensor], Any], list[str]]] = {
     "scrambled": (_scrambled, ["reshape of (T=3, B=13, H=4 W=4, C=8) to (3, 13, 8, 16) cuts across axes"]),
-    "currents pooled": (
-        lambda net, x: _map(net, net.neurons[1](net.each(net.pool, net.each(net.conv2, x)))),
-        ["requires max-pool of currents or of sums of spikes, which is not in the IR"],
+    "dilated": (
+        lambda net, x: _map(net, nn.functional.max_pool2d(x.flatten(0, 1), 2, dilation=2)[:, None]),
+        ["requires dilated windows, which is not in the IR"],
     ),
     "position": (lambda net, x: _map(net, net.neurons[1](x + net.table)), ["requires adding a constant"]),
     "softmax": (
         lambda net, x: net.head((net.qkv(x)[0] @ net.qkv(x)[1].mT).softmax(-1).mean((0, 2))[:, :WIDTH]),
         ["no rule for the operation aten.softmax.int"],
     ),
-    "difference": (lambda net, x: _map(net, 1 - x), ["requires a difference (1 - spikes, AND-NOT)"]),
-    "product": (lambda net, x: _map(net, x * x), ["reads k * v before its sum over tokens"]),
-    "token mean in a neuron": (
-        lambda net, x: net.head(net.neurons[1](x.mean((3, 4))).mean(0)),
-        ["requires the mean over tokens in each step, before a neuron"],
+    "difference": (lambda net, x: _map(net, 2 - x), ["requires a difference other than 1 - spikes"]),
+    "inverse": (lambda net, x: _map(net, 1 - x), ["reads 1 - spikes, not multiplied by spikes"]),
+    "product of currents": (
+        lambda net, x: _map(net, net.neurons[1]((1 - x) * net.each(net.conv2, x))),
+        ["multiplies values that are not spikes"],
+    ),
+    "time mean in a neuron": (
+        lambda net, x: _map(net, net.neurons[1](net.conv2(x.mean(0)).expand(STEPS, -1, -1, -1, -1))),
+        ["reads a mean that is not over H and W"],
     ),
     "average pooling": (
-        lambda net, x: _map(net, net.each(nn.AvgPool2d(2), x) - 1),
-        ["requires average pooling", "requires a difference"],
+        lambda net, x: _map(net, net.each(nn.AvgPool2d(3, ceil_mode=True), x) - 1),
+        ["use neither ceil_mode", "requires a difference"],
+    ),
+    "average to a size": (
+        lambda net, x: _map(net, net.each(nn.AdaptiveAvgPool2d(3), x)),
+        ["average to a size that divides H and W"],
     ),
     "dropout": (
         lambda net, x: _map(net, nn.functional.dropout(x, 0.5, training=True)),
         ["drops values at random"],
     ),
     "a part of the map": (lambda net, x: _map(net, x[..., :2]), ["selects a part of (W=4)"]),
-    "slices": (
-        lambda net, x: _map(net, torch.chunk(x, 2, 2)[0].repeat(1, 1, 2, 1, 1)),
-        ["requires channel slices"],
+    "every other channel": (
+        lambda net, x: _map(net, x[:, :, ::2].repeat(1, 1, 2, 1, 1)),
+        ["selects every other value; select neighbouring channels"],
     ),
-    "no mean": (lambda net, x: net.head(x.mean((3, 4))), ["reads a mean that is not over T"]),
+    "no mean": (lambda net, x: net.head(x.mean((3, 4))), ["its output still has time or tokens"]),
     "a window of tokens": (
         lambda net, x: _windows(net, net.qkv(x)[0].unflatten(2, (4, -1))),
         ["heads are blocks of channels, and each attends to all tokens"],
@@ -365,15 +373,15 @@ def test_all_problems_are_listed_at_once_with_module_and_line() -> None:
     class Several(Network):
         def forward(self, x: Tensor) -> Tensor:
             y = self.neurons[0](self.conv(x).unsqueeze(0).repeat(STEPS, 1, 1, 1, 1))
-            y = self.each(self.pool, self.each(self.conv2, y))
+            y = self.each(nn.MaxPool2d(2, ceil_mode=True), self.each(self.conv2, y))
             y = self.neurons[1](self.gelu(y))
-            return _map(self, 1 - y)
+            return _map(self, 2 - y)
 
     with pytest.raises(CannotImport) as caught:
         stas_neuro.open_model(Several(_map).eval().double(), example=IMAGES)
     problems = [*map(str, caught.value.problems)]
     assert [problem.partition(": ")[0].partition(" (")[0] for problem in problems] == [
-        "pool",
+        "module",
         "gelu",
         "module",
     ]

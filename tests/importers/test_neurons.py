@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -54,9 +55,10 @@ def lif_of(neuron: nn.Module, network: type[OneLayer] = OneLayer, **options: Any
     [
         (foreign.MultiStepLIFNode(tau=2.0, v_threshold=0.75), 2.0, 0.75, ">="),
         (foreign.LIFNode(tau=3.0, step_mode="m"), 3.0, 1.0, ">="),
-        (foreign.LIFNode(tau=4 / 3, v_threshold=0.5, decay_input=False, step_mode="m"), 4 / 3, 0.375, ">="),
+        (foreign.LIFNode(tau=4 / 3, v_threshold=0.5, decay_input=False, step_mode="m"), 4 / 3, 0.5, ">="),
         (foreign.LIFNode(v_reset=-0.5, step_mode="m"), 2.0, 1.5, ">="),
-        (foreign.LIFNode(v_reset=0.25, decay_input=False, step_mode="m"), 2.0, 0.375, ">="),
+        (foreign.LIFNode(v_reset=0.25, decay_input=False, step_mode="m"), 2.0, 0.75, ">="),
+        (foreign.IFNode(step_mode="m"), math.inf, 1.0, ">="),
         (foreign.ParametricLIFNode(0.0, step_mode="m"), 2.0, 1.0, ">="),
         (foreign.LIFNode(v_threshold=nn.Parameter(torch.tensor(0.5)), step_mode="m"), 2.0, 0.5, ">="),
     ],
@@ -70,8 +72,9 @@ def test_a_neuron_of_all_steps(neuron: nn.Module, tau: float, threshold: float, 
     ("neuron", "tau", "threshold", "fire"),
     [
         (foreign.LIFNode(tau=3.0, step_mode="s"), 3.0, 1.0, ">="),
-        (foreign.Leaky(0.5, threshold=2.0, init_hidden=True), 2.0, 1.0, ">"),
-        (foreign.Leaky(0.75, init_hidden=True), 4.0, 0.25, ">"),
+        (foreign.Leaky(0.5, threshold=2.0, init_hidden=True), 2.0, 2.0, ">"),
+        (foreign.Leaky(0.75, init_hidden=True), 4.0, 1.0, ">"),
+        (foreign.Leaky(1.0, init_hidden=True), math.inf, 1.0, ">"),
     ],
 )
 def test_a_neuron_of_single_steps(neuron: nn.Module, tau: float, threshold: float, fire: str) -> None:
@@ -83,7 +86,6 @@ def test_a_neuron_of_single_steps(neuron: nn.Module, tau: float, threshold: floa
     ("neuron", "reason"),
     [
         (foreign.LIFNode(v_reset=None, step_mode="m"), "requires a neuron with soft reset"),
-        (foreign.IFNode(step_mode="m"), r"requires a neuron without leak \(IF\)"),
         (foreign.KLIFNode(step_mode="m"), "KLIFNode of spikingjelly is not a supported neuron"),
         (foreign.LIFNode(v_threshold=-1.0, step_mode="m"), "threshold -1 above rest"),
         (
@@ -91,7 +93,6 @@ def test_a_neuron_of_single_steps(neuron: nn.Module, tau: float, threshold: floa
             "neuron: v_threshold has 4 values",
         ),
         (foreign.Leaky(0.5, init_hidden=True, reset_mechanism="subtract"), "soft reset"),
-        (foreign.Leaky(1.0, init_hidden=True), r"without leak \(IF\)"),
     ],
 )
 def test_a_neuron_that_no_graph_has_is_refused_with_the_reason(neuron: nn.Module, reason: str) -> None:

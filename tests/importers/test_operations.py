@@ -1,0 +1,209 @@
+"""Operations beside those of a plain transformer: the graph computes the module, its integers run on Lava."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from support.foreign_neurons import IFNode, LIFNode, MultiStepLIFNode
+from torch import Tensor, nn
+
+import stas_neuro
+from stas_neuro.exporters.lava.run import run_lava
+from stas_neuro.ir import (
+    LIF,
+    Conv2d,
+    Gate,
+    Graph,
+    HeadSum,
+    Map,
+    MaxPool,
+    Node,
+    Readout,
+    Slice,
+    SpikeAnd,
+    SpikeMatMul,
+    TokenMean,
+)
+from stas_neuro.passes import FoldBatchNorm, Quantise
+from stas_neuro.reference import run_reference
+
+STEPS, WIDTH = 3, 8
+IMAGES = torch.from_numpy(np.random.default_rng(3).integers(0, 256, (2, 2, 6, 6)) / 255)
+
+
+class Network(nn.Module):
+    """Spikes (T, B, C, 6, 6), `middle` on them, and a head."""
+
+    def __init__(self, middle: Callable[[Network, Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        self.first, self.head = nn.Conv2d(2, WIDTH, 3, padding=1), nn.Linear(WIDTH, 4)
+        self.layers = nn.ModuleDict(
+            {
+                "conv": nn.Conv2d(WIDTH, WIDTH, 3, padding=1),
+                "depthwise": nn.Conv2d(WIDTH, WIDTH, 3, padding=1, groups=WIDTH),
+                "groups": nn.Conv1d(WIDTH, WIDTH, 1, groups=2),
+                "oblong": nn.Conv2d(WIDTH, WIDTH, (1, 3), stride=(1, 2), padding=(0, 1)),
+                "halve": nn.Conv2d(WIDTH, WIDTH, 2, stride=2),
+                "pool": nn.MaxPool2d(3, 2, 1),
+                "mean": nn.AvgPool2d(2),
+                "linear": nn.Linear(WIDTH, WIDTH),
+                "qkv": nn.Linear(WIDTH, 3 * WIDTH),
+                "fused": nn.Conv2d(WIDTH, 2 * WIDTH, 3, padding=1),
+                "norm": nn.BatchNorm1d(3 * WIDTH),
+            }
+        )
+        self.layers["norm"].running_var.uniform_(0.1, 0.5)
+        self.neurons = nn.ModuleList(MultiStepLIFNode(v_threshold=0.2) for _ in range(6))
+        self.without_leak = IFNode(v_threshold=0.5, step_mode="m")
+        self.undivided = LIFNode(tau=3.0, v_threshold=0.5, decay_input=False, step_mode="m")
+        self.middle = middle
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.neurons[0](self.first(x).unsqueeze(0).repeat(STEPS, 1, 1, 1, 1))
+        return self.middle(self, y)
+
+    def each(self, layer: str, x: Tensor) -> Tensor:
+        """Apply a layer to all steps."""
+        return self.layers[layer](x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+    def fire(self, neuron: int, x: Tensor) -> Tensor:
+        return self.neurons[neuron](x)
+
+    def tokens(self, neuron: int, x: Tensor) -> Tensor:
+        """Spikes (T, B, N, C) of a linear layer."""
+        return self.fire(neuron, self.layers["linear"](x.flatten(3).mT))
+
+    def read(self, x: Tensor) -> Tensor:
+        """Logits of maps."""
+        return self.head(x.flatten(3).mean((0, 3)))
+
+
+def imported(middle: Callable[[Network, Tensor], Tensor]) -> Graph:
+    """Import a network, which compares spikes and logits; run its integers on Lava."""
+    graph = stas_neuro.open_model(Network(middle).eval().double(), example=IMAGES)
+    assert isinstance(graph, Graph)
+    integers = Quantise(bits=8)(FoldBatchNorm()(graph))
+    images = np.rint(IMAGES.numpy() * 255).astype(np.int64)
+    ours = run_reference(integers, images, record_spikes=True)
+    lava = run_lava(integers, images, record_spikes=True)
+    np.testing.assert_array_equal(ours.logits, lava.logits)
+    for name, spikes in ours.spikes.items():
+        np.testing.assert_array_equal(spikes, lava.spikes[name], name)
+    assert ours.spikes and all(spikes.any() for spikes in ours.spikes.values())
+    return graph
+
+
+def _heads(x: Tensor) -> Tensor:
+    return x.unflatten(-1, (2, -1)).transpose(2, 3)
+
+
+def _attend(net: Network, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    y = (_heads(q) @ _heads(k).mT @ _heads(v)).transpose(2, 3).flatten(3)
+    return net.head(net.fire(4, y).mean((0, 2)))
+
+
+def _qkv(net: Network, x: Tensor) -> Tensor:
+    """Currents (T, B, N, 3 C) of one layer."""
+    y = net.layers["qkv"](x.flatten(3).mT)
+    return net.layers["norm"](y.flatten(0, 1).mT).mT.unflatten(0, x.shape[:2])
+
+
+def _fused(net: Network, x: Tensor) -> Tensor:
+    q, k, v = (net.fire(1 + index, part) for index, part in enumerate(_qkv(net, x).chunk(3, -1)))
+    return _attend(net, q, k, v)
+
+
+def _fused_before_neurons(net: Network, x: Tensor) -> Tensor:
+    q, k, v = net.fire(1, _qkv(net, x)).unflatten(-1, (3, -1)).unbind(3)
+    return _attend(net, q, k, v)
+
+
+def _fused_convolution(net: Network, x: Tensor) -> Tensor:
+    y = net.fire(1, net.each("fused", x))
+    return net.read(y[:, :, :WIDTH] * y.narrow(2, WIDTH, WIDTH))
+
+
+def _sliced(net: Network, x: Tensor) -> Tensor:
+    y = net.fire(1, net.each("fused", x))
+    return net.read(net.fire(2, net.each("conv", y[:, :, 4:12])) + y.split([WIDTH, WIDTH], 2)[1])
+
+
+def _token_attention(net: Network, x: Tensor) -> Tensor:
+    q, k = (net.tokens(index, x).mT.unflatten(2, (2, -1)) for index in (1, 2))
+    mask = net.fire(3, q.sum(3, keepdim=True))
+    return net.read((mask * k).flatten(2, 3))
+
+
+def _token_attention_with_one_head(net: Network, x: Tensor) -> Tensor:
+    q, k = net.tokens(1, x), net.tokens(2, x)
+    return net.head((k * net.fire(3, q.sum(-1, keepdim=True))).mean((0, 2)))
+
+
+CASES: dict[str, tuple[Callable[[Network, Tensor], Tensor], list[type[Node]]]] = {
+    "without leak": (lambda net, x: net.read(net.without_leak(net.each("conv", x))), [LIF]),
+    "input not divided": (lambda net, x: net.read(net.undivided(net.each("conv", x))), [LIF]),
+    "depthwise": (lambda net, x: net.read(net.fire(1, net.each("depthwise", x))), [Conv2d]),
+    "groups of channels": (
+        lambda net, x: net.read(net.fire(1, net.each("groups", x.flatten(3)))),
+        [Conv2d],
+    ),
+    "oblong": (lambda net, x: net.read(net.fire(1, net.each("oblong", x))), [Conv2d]),
+    "currents pooled": (
+        lambda net, x: net.read(net.fire(1, net.each("pool", net.each("conv", x)))),
+        [MaxPool],
+    ),
+    "sums pooled": (
+        lambda net, x: net.read(
+            net.fire(2, net.each("conv", net.each("pool", x + net.fire(1, net.each("conv", x)))))
+        ),
+        [MaxPool],
+    ),
+    "stages": (
+        lambda net, x: net.read(
+            net.fire(2, net.each("halve", net.tokens(1, x).mT.unflatten(3, x.shape[3:])))
+        ),
+        [Map],
+    ),
+    "mean of tokens": (
+        lambda net, x: net.head(net.fire(1, net.layers["linear"](x.mean((3, 4))))).mean(0),
+        [TokenMean],
+    ),
+    "mean after a layer": (
+        lambda net, x: net.head(net.fire(1, net.layers["linear"](x.flatten(3).mT).mean(2))).mean(0),
+        [TokenMean],
+    ),
+    "head of tokens in each step": (lambda net, x: net.head(net.tokens(1, x)).mean((0, 2)), [Readout]),
+    "average of windows": (
+        lambda net, x: net.read(net.fire(1, net.each("mean", x))),
+        [Conv2d],
+    ),
+    "average to a size": (
+        lambda net, x: net.read(
+            net.fire(1, nn.functional.adaptive_avg_pool2d(x.flatten(0, 1), (2, 3)).unflatten(0, x.shape[:2]))
+        ),
+        [Conv2d],
+    ),
+    "fused": (_fused, [SpikeMatMul]),
+    "fused, one neuron": (_fused_before_neurons, [SpikeMatMul]),
+    "fused convolution": (_fused_convolution, [SpikeAnd]),
+    "a slice of what is used whole": (_sliced, [Slice]),
+    "attention of tokens": (_token_attention, [HeadSum, Gate]),
+    "attention of tokens with one head": (_token_attention_with_one_head, [HeadSum, Gate]),
+    "both": (lambda net, x: net.read(x * net.fire(1, net.each("conv", x))), [SpikeAnd]),
+    "one without the other": (
+        lambda net, x: net.read((1 - net.fire(1, net.each("conv", x))) * x),
+        [SpikeAnd],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_graph_and_integers_compute_the_same(case: str) -> None:
+    middle, operations = CASES[case]
+    graph = imported(middle)
+    for operation in operations:
+        assert graph.of_type(operation), graph.nodes
