@@ -28,6 +28,7 @@ NEED_A_FRAMEWORK = (
     "importers.rules_layout",
     "importers.rules_neurons",
     "importers.rules_readout",
+    "importers.slices",
     "importers.torch_module",
     "importers.trace",
     "importers.values",
