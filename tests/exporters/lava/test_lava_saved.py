@@ -174,7 +174,7 @@ def test_integers_are_those_of_a_core(key: str, value: object, message: str, tmp
         (FLOAT, "head/weight", lambda w: np.full(w.shape, "a"), "is <U1 in a folded graph"),
         (FLOAT, "head/weight", lambda w: w * np.nan, "18 of 18 values are NaN or infinite"),
         (FLOAT, "head/weight", lambda w: w * 1e40, r"the largest allowed is 1e\+12"),
-        (FLOAT, "head/weight", lambda w: w.astype(object), r"'head/weight': holds .*O"),
+        (FLOAT, "head/weight", lambda w: w.astype(object), r"'head/weight': has dtype .*O"),
         (FIXED, "head/weight", lambda w: w + np.int16(600), r"head/weight: .*-256\.\.255"),
         (FIXED, "head/weight_exp", lambda e: e + np.int16(30), r"head/weight_exp: .*-8\.\.7"),
         (FIXED, "head/bias", lambda b: b.astype(np.int64), "is int64 in a quantised graph"),
@@ -252,7 +252,7 @@ IMAGES = np.zeros((2, 2, 4, 6), np.uint8)
         ({"images": IMAGES[:, :1]}, (), r"images have shape \(2, 1, 4, 6\), the network takes"),
         ({"images": IMAGES * np.nan}, (), "NaN or infinite values; remove them"),
         ({"images": np.full((2, 3, 2, 4, 6), 1e300)}, (), r"pixels are beyond 1e\+12; scale"),
-        ({"images": IMAGES.astype(object)}, (), r"'images': holds .*O.*; write it with numpy\.savez"),
+        ({"images": IMAGES.astype(object)}, (), r"'images': has dtype .*O.*; write it with numpy\.savez"),
         (
             {"images": IMAGES, "labels": np.zeros(3, int)},
             (),
