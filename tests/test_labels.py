@@ -258,7 +258,7 @@ def test_the_lava_package_matches_names(
         ),
         ({"classes": ["two", "one", "two"]}, "classes occur more than once"),
         ({"labels": arrays["labels"][:3]}, "labels are int64 of shape (3,) for 12 images"),
-        ({"labels": arrays["labels"] + 1}, "is 3, outside 0..2, and so are 3 more; count the model"),
+        ({"labels": arrays["labels"] + 1}, "is 3, outside 0..2, and so are 3 more; number the model"),
     ):
         np.savez(other, **unnamed | changes)
         error = printed(other, 2)

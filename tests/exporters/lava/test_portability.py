@@ -41,6 +41,7 @@ def test_every_process_has_its_statement_and_every_statement_its_process() -> No
         program(sdsa=True),
         program(membrane=True),
         program(shrink="pool"),
+        program(qk=True, iand=True),
         program(halting="off", head="mean"),
         DelayDecisions(1)(program()),
         Quantise(encoding="bias")(build(Recipe(norm=False, blocks=1, time_steps=2))),
