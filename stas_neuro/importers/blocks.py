@@ -13,6 +13,7 @@ from stas_neuro.ir import (
     HeadSum,
     Linear,
     MaskedColumnSum,
+    Node,
     Phase,
     Readout,
     SpikeMatMul,
@@ -65,14 +66,21 @@ def _tokens_behind_a_step(builder: Builder) -> Tokens | None:
         if not isinstance(node, Tokens):
             continue
         source = builder.nodes[builder.inputs[node.name]["x"][0]]
-        pointwise = isinstance(source, LIF | Add | BatchNorm) or (
-            isinstance(source, Conv2d)
-            and (source.kernel, source.stride, source.padding, source.groups) == (1, 1, 0, 1)
+        # A normalisation stays directly behind its layer.
+        layer = (
+            builder.nodes[builder.inputs[source.name]["x"][0]] if isinstance(source, BatchNorm) else source
         )
+        pointwise = isinstance(layer, LIF | Add) or _is_point(layer)
         alone = builder.consumers(source.name) == [node.name]
         if pointwise and alone and block_of(source.scope) is not None:
             return node
     return None
+
+
+def _is_point(node: Node) -> bool:
+    """Return whether a node is a convolution that a linear layer computes as well."""
+    window = (1, 1, 0, 1)
+    return isinstance(node, Conv2d) and (node.kernel, node.stride, node.padding, node.groups) == window
 
 
 def _move_before(builder: Builder, tokens: Tokens) -> None:

@@ -9,7 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from stas_neuro.importers import rules_attention, rules_layers, rules_layout, rules_neurons, rules_readout
+from stas_neuro.importers import (
+    gates,
+    rules_attention,
+    rules_layers,
+    rules_layout,
+    rules_neurons,
+    rules_readout,
+)
 from stas_neuro.importers.axes import axis, shape_of
 from stas_neuro.importers.build import Builder
 from stas_neuro.importers.errors import CannotImport, Refused
@@ -193,7 +200,7 @@ class Lowering:
         if isinstance(given, Pooled) and given.reduced == {"H", "W"}:
             return rules_readout.in_each_step(given, call)
         if isinstance(given, Coincidences):
-            return rules_attention.both(given, call)
+            return gates.both(given, call)
         if isinstance(given, Pooled):
             left = " and ".join(sorted(rules_readout.ALL - given.reduced))
             raise Refused(f"reads a mean that is not over {left}", _MEAN)
