@@ -197,7 +197,7 @@ class Lowering:
             given = rules_readout.pooled(given, self.time_steps)
         if isinstance(given, Pooled) and rules_readout.is_finished(given, self.time_steps):
             return rules_readout.finish(given, call)
-        if isinstance(given, Pooled) and given.reduced == {"H", "W"}:
+        if isinstance(given, Pooled) and "T" not in given.reduced:
             return rules_readout.in_each_step(given, call)
         if isinstance(given, Coincidences):
             return gates.both(given, call)

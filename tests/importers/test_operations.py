@@ -53,6 +53,7 @@ class Network(nn.Module):
                 "linear": nn.Linear(WIDTH, WIDTH),
                 "qkv": nn.Linear(WIDTH, 3 * WIDTH),
                 "fused": nn.Conv2d(WIDTH, 2 * WIDTH, 3, padding=1),
+                "norm2d": nn.BatchNorm2d(WIDTH),
                 "norm": nn.BatchNorm1d(3 * WIDTH),
             }
         )
@@ -133,14 +134,24 @@ def _sliced(net: Network, x: Tensor) -> Tensor:
 
 
 def _token_attention(net: Network, x: Tensor) -> Tensor:
+    return net.read(_masked(net, x).flatten(3))
+
+
+def _masked(net: Network, x: Tensor) -> Tensor:
+    """Map of spikes behind QK attention with two heads."""
     q, k = (net.tokens(index, x).mT.unflatten(2, (2, -1)) for index in (1, 2))
     mask = net.fire(3, q.sum(3, keepdim=True))
-    return net.read((mask * k).flatten(2, 3))
+    return (mask * k).flatten(2, 3).unflatten(3, x.shape[3:])
 
 
 def _token_attention_with_one_head(net: Network, x: Tensor) -> Tensor:
     q, k = net.tokens(1, x), net.tokens(2, x)
     return net.head((k * net.fire(3, q.sum(-1, keepdim=True))).mean((0, 2)))
+
+
+def _block(net: Network, x: Tensor) -> Tensor:
+    y = net.fire(5, net.each("norm2d", net.each("conv", _masked(net, x))))
+    return net.head(net.tokens(4, y).mean((0, 2)))
 
 
 CASES: dict[str, tuple[Callable[[Network, Tensor], Tensor], list[type[Node]]]] = {
@@ -191,8 +202,13 @@ CASES: dict[str, tuple[Callable[[Network, Tensor], Tensor], list[type[Node]]]] =
     "fused, one neuron": (_fused_before_neurons, [SpikeMatMul]),
     "fused convolution": (_fused_convolution, [SpikeAnd]),
     "a slice of what is used whole": (_sliced, [Slice]),
+    "normalised, in a block": (_block, [HeadSum]),
     "attention of tokens": (_token_attention, [HeadSum, Gate]),
     "attention of tokens with one head": (_token_attention_with_one_head, [HeadSum, Gate]),
+    "attention of tokens, heads of one channel": (
+        lambda net, x: net.read(net.fire(2, net.each("conv", x)).unflatten(2, (WIDTH, 1)).sum(3) * x),
+        [SpikeAnd],
+    ),
     "both": (lambda net, x: net.read(x * net.fire(1, net.each("conv", x))), [SpikeAnd]),
     "one without the other": (
         lambda net, x: net.read((1 - net.fire(1, net.each("conv", x))) * x),
