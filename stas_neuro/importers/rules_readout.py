@@ -32,11 +32,11 @@ def finish(mean: Pooled, call: Call) -> Value:
         raise Refused(f"computes {mean.scale:g} times a mean", "divide by the number of terms of the sum")
     if mean.tokens.static:
         raise Refused("averages values behind no neuron", "place a neuron before it")
-    before, tokens = lowering.builder.linear_layers(lowering.tokens(mean.tokens).source)
+    tokens = lowering.tokens(mean.tokens)
     source = lowering.builder.emit(
-        Readout, "readout", {"z0": tokens}, phase=Phase.END, mode="mean-field", blocks=1
+        Readout, "readout", {"z0": tokens.source}, phase=Phase.END, mode="mean-field", blocks=1
     )
-    source = _with_heads((*before, *mean.heads), source, Phase.END, call)
+    source = _with_heads(mean.heads, source, Phase.END, call)
     return Value(source=source, form="vector", dims=mean.dims, sizes=mean.sizes, at_end=True)
 
 
