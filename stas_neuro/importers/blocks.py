@@ -1,4 +1,4 @@
-"""Finds the blocks of a network, and converts maps to tokens where a block begins."""
+"""Finds the blocks of a network, converts maps to tokens where one begins, and averages before the head."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from stas_neuro.ir import (
     HeadSum,
     Linear,
     MaskedColumnSum,
+    Node,
     Phase,
     Readout,
     SpikeMatMul,
@@ -22,7 +23,9 @@ from stas_neuro.ir import (
 
 
 def arrange(builder: Builder) -> None:
-    """Set scopes and the block of the readout, and move conversions to tokens to the start of blocks."""
+    """Set scopes and the block of the readout; move linear heads behind it, and conversions forward."""
+    for node in [node for node in builder.nodes.values() if isinstance(node, Readout)]:
+        _move_heads(builder, node)
     blocks = _blocks(builder)
     _assign_scopes(builder, blocks)
     for node in [node for node in builder.nodes.values() if isinstance(node, Readout)]:
@@ -31,6 +34,21 @@ def arrange(builder: Builder) -> None:
         builder.inputs[node.name] = {f"z{count - 1}": builder.inputs[node.name]["z0"]}
     while (behind := _tokens_behind_a_step(builder)) is not None:
         _move_before(builder, behind)
+
+
+def _move_heads(builder: Builder, readout: Readout) -> None:
+    """Average before a linear layer, not behind it: once instead of in each step and for each token."""
+    output = (readout.name, readout.OUTPUTS[0])
+    while True:
+        source = builder.inputs[readout.name]["z0"]
+        head = builder.nodes[source[0]]
+        if not isinstance(head, Linear) or builder.consumers(head.name) != [readout.name]:
+            return
+        for ports in builder.inputs.values():
+            ports.update({port: source for port, taken in ports.items() if taken == output})
+        builder.inputs[readout.name] = {"z0": builder.inputs[head.name]["x"]}
+        builder.inputs[head.name] = {"x": output}
+        builder.nodes[head.name] = replace(head, phase=Phase.END)
 
 
 def _blocks(builder: Builder) -> list[str]:
@@ -65,14 +83,21 @@ def _tokens_behind_a_step(builder: Builder) -> Tokens | None:
         if not isinstance(node, Tokens):
             continue
         source = builder.nodes[builder.inputs[node.name]["x"][0]]
-        pointwise = isinstance(source, LIF | Add | BatchNorm) or (
-            isinstance(source, Conv2d)
-            and (source.kernel, source.stride, source.padding, source.groups) == (1, 1, 0, 1)
+        # A normalisation stays directly behind its layer.
+        layer = (
+            builder.nodes[builder.inputs[source.name]["x"][0]] if isinstance(source, BatchNorm) else source
         )
+        pointwise = isinstance(layer, LIF | Add) or _is_point(layer)
         alone = builder.consumers(source.name) == [node.name]
         if pointwise and alone and block_of(source.scope) is not None:
             return node
     return None
+
+
+def _is_point(node: Node) -> bool:
+    """Return whether a node is a convolution that a linear layer computes as well."""
+    window = (1, 1, 0, 1)
+    return isinstance(node, Conv2d) and (node.kernel, node.stride, node.padding, node.groups) == window
 
 
 def _move_before(builder: Builder, tokens: Tokens) -> None:

@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from stas_neuro.importers.values import Head, Source
-from stas_neuro.ir import Array, Edge, Graph, Input, Linear, Node, Output, Phase, Preprocessing, Stage
+from stas_neuro.importers.values import Source
+from stas_neuro.ir import Array, Edge, Graph, Input, Node, Output, Phase, Preprocessing, Stage
 
 _FOREIGN = re.compile(r"[^A-Za-z0-9_.\-]+")
 
@@ -61,17 +60,6 @@ class Builder:
             count += 1
             unique = f"{base}-{count}"
         return unique
-
-    def linear_layers(self, source: Source) -> tuple[list[Head], Source]:
-        """Return the linear layers in each step that end in a value, in order, and what the first reads."""
-        found: list[Head] = []
-        while isinstance(node := self.nodes[source[0]], Linear) and node.phase == Phase.STEP:
-            weight, bias = (self.tensors.get(f"{node.name}/{param}") for param in ("weight", "bias"))
-            assert weight is not None
-            head = Head(node.name, torch.from_numpy(weight), None if bias is None else torch.from_numpy(bias))
-            found.insert(0, head)
-            source = self.inputs[node.name]["x"]
-        return found, source
 
     def prune(self) -> None:
         """Remove nodes that nothing reads."""

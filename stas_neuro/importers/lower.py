@@ -9,7 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from stas_neuro.importers import rules_attention, rules_layers, rules_layout, rules_neurons, rules_readout
+from stas_neuro.importers import (
+    gates,
+    rules_attention,
+    rules_layers,
+    rules_layout,
+    rules_neurons,
+    rules_readout,
+)
 from stas_neuro.importers.axes import axis, shape_of
 from stas_neuro.importers.build import Builder
 from stas_neuro.importers.errors import CannotImport, Refused
@@ -190,10 +197,10 @@ class Lowering:
             given = rules_readout.pooled(given, self.time_steps)
         if isinstance(given, Pooled) and rules_readout.is_finished(given, self.time_steps):
             return rules_readout.finish(given, call)
-        if isinstance(given, Pooled) and given.reduced == {"H", "W"}:
+        if isinstance(given, Pooled) and "T" not in given.reduced:
             return rules_readout.in_each_step(given, call)
         if isinstance(given, Coincidences):
-            return rules_attention.both(given, call)
+            return gates.both(given, call)
         if isinstance(given, Pooled):
             left = " and ".join(sorted(rules_readout.ALL - given.reduced))
             raise Refused(f"reads a mean that is not over {left}", _MEAN)

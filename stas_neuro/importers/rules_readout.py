@@ -32,29 +32,37 @@ def finish(mean: Pooled, call: Call) -> Value:
         raise Refused(f"computes {mean.scale:g} times a mean", "divide by the number of terms of the sum")
     if mean.tokens.static:
         raise Refused("averages values behind no neuron", "place a neuron before it")
-    before, tokens = lowering.builder.linear_layers(lowering.tokens(mean.tokens).source)
+    tokens = lowering.tokens(mean.tokens)
     source = lowering.builder.emit(
-        Readout, "readout", {"z0": tokens}, phase=Phase.END, mode="mean-field", blocks=1
+        Readout, "readout", {"z0": tokens.source}, phase=Phase.END, mode="mean-field", blocks=1
     )
-    source = _with_heads((*before, *mean.heads), source, Phase.END, call)
+    source = _with_heads(mean.heads, source, Phase.END, call)
     return Value(source=source, form="vector", dims=mean.dims, sizes=mean.sizes, at_end=True)
 
 
 def in_each_step(mean: Pooled, call: Call) -> Value:
-    """Make the nodes of a mean over tokens, but not over time: one token, then its linear layers."""
+    """Make the nodes of a mean over tokens, but not over time: one token, then its linear layers.
+
+    A mean over axes of size 1 alone is the value itself.
+    """
     lowering = call.lowering
-    if mean.reduced != {"H", "W"}:
-        over = " and ".join(sorted(mean.reduced)) or "nothing"
+    several = {kind for kind in "HW" if mean.sizes[kind] > 1}
+    averaged = mean.reduced & several
+    if "T" in mean.reduced or averaged not in (several, set()):
+        over = " and ".join(sorted(mean.reduced))
         raise Refused(f"reads a mean over {over} in each step", "average over H and W, all tokens")
     if mean.scale != 1:
         raise Refused(f"computes {mean.scale:g} times a mean", "divide by the number of terms of the sum")
     if mean.tokens.form == "vector":
         raise Refused("averages a value without tokens", "average values of tokens")
+    if not averaged and not mean.heads:
+        return replace(mean.tokens, dims=mean.dims, step=mean.step)
     tokens = lowering.tokens(mean.tokens)
-    phase = lowering.phase(tokens)
-    source = lowering.builder.emit(TokenMean, call.named("mean"), {"x": tokens.source}, phase=phase)
+    phase, source, sizes = lowering.phase(tokens), tokens.source, mean.sizes
+    if averaged:
+        source = lowering.builder.emit(TokenMean, call.named("mean"), {"x": source}, phase=phase)
+        sizes = {**mean.sizes, "H": 1, "W": 1}
     source = _with_heads(mean.heads, source, phase, call)
-    sizes = {**mean.sizes, "H": 1, "W": 1}
     return replace(tokens, source=source, dims=mean.dims, sizes=sizes, spikes=False, step=mean.step)
 
 

@@ -21,6 +21,7 @@ from stas_neuro.ir import (
     Map,
     MaxPool,
     Node,
+    Phase,
     Readout,
     Slice,
     SpikeAnd,
@@ -32,6 +33,21 @@ from stas_neuro.reference import run_reference
 
 STEPS, WIDTH = 3, 8
 IMAGES = torch.from_numpy(np.random.default_rng(3).integers(0, 256, (2, 2, 6, 6)) / 255)
+
+
+class Block(nn.Module):
+    """QK attention, a convolution with normalisation, and a linear layer: (T, B, C, H, W) to (T, B, N, C)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(WIDTH, WIDTH, 3, padding=1), nn.BatchNorm2d(WIDTH)
+        self.linear = nn.Linear(WIDTH, WIDTH)
+        self.neurons = nn.ModuleList(MultiStepLIFNode(v_threshold=0.2) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x * self.neurons[0](x.sum(2, keepdim=True) * 1)
+        y = self.neurons[1](self.norm(self.conv(y.flatten(0, 1))).unflatten(0, x.shape[:2]))
+        return self.neurons[2](self.linear(y.flatten(3).mT))
 
 
 class Network(nn.Module):
@@ -60,7 +76,7 @@ class Network(nn.Module):
         self.neurons = nn.ModuleList(MultiStepLIFNode(v_threshold=0.2) for _ in range(6))
         self.without_leak = IFNode(v_threshold=0.5, step_mode="m")
         self.undivided = LIFNode(tau=3.0, v_threshold=0.5, decay_input=False, step_mode="m")
-        self.middle = middle
+        self.middle, self.blocks = middle, nn.ModuleList([Block()])
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.neurons[0](self.first(x).unsqueeze(0).repeat(STEPS, 1, 1, 1, 1))
@@ -133,9 +149,14 @@ def _sliced(net: Network, x: Tensor) -> Tensor:
 
 
 def _token_attention(net: Network, x: Tensor) -> Tensor:
+    return net.read(_masked(net, x).flatten(3))
+
+
+def _masked(net: Network, x: Tensor) -> Tensor:
+    """Map of spikes behind QK attention with two heads."""
     q, k = (net.tokens(index, x).mT.unflatten(2, (2, -1)) for index in (1, 2))
     mask = net.fire(3, q.sum(3, keepdim=True))
-    return net.read((mask * k).flatten(2, 3))
+    return (mask * k).flatten(2, 3).unflatten(3, x.shape[3:])
 
 
 def _token_attention_with_one_head(net: Network, x: Tensor) -> Tensor:
@@ -191,8 +212,13 @@ CASES: dict[str, tuple[Callable[[Network, Tensor], Tensor], list[type[Node]]]] =
     "fused, one neuron": (_fused_before_neurons, [SpikeMatMul]),
     "fused convolution": (_fused_convolution, [SpikeAnd]),
     "a slice of what is used whole": (_sliced, [Slice]),
+    "a convolution in a block": (lambda net, x: net.head(net.blocks[0](x).mean((0, 2))), [HeadSum]),
     "attention of tokens": (_token_attention, [HeadSum, Gate]),
     "attention of tokens with one head": (_token_attention_with_one_head, [HeadSum, Gate]),
+    "attention of tokens, heads of one channel": (
+        lambda net, x: net.read(net.fire(2, net.each("conv", x)).unflatten(2, (WIDTH, 1)).sum(3) * x),
+        [SpikeAnd],
+    ),
     "both": (lambda net, x: net.read(x * net.fire(1, net.each("conv", x))), [SpikeAnd]),
     "one without the other": (
         lambda net, x: net.read((1 - net.fire(1, net.each("conv", x))) * x),
@@ -207,3 +233,40 @@ def test_graph_and_integers_compute_the_same(case: str) -> None:
     graph = imported(middle)
     for operation in operations:
         assert graph.of_type(operation), graph.nodes
+
+
+class Loop(nn.Module):
+    """Fused layers and a mean over tokens in a loop over steps in the module's own code."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(5)
+        self.conv, self.fused = nn.Conv2d(2, WIDTH, 3), nn.Conv2d(WIDTH, 2 * WIDTH, 1)
+        self.linear, self.head = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, 4)
+        self.neurons = nn.ModuleList(LIFNode(v_threshold=0.2, step_mode="s") for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = []
+        for _ in range(STEPS):
+            a, b = self.neurons[1](self.fused(self.neurons[0](self.conv(x)))).chunk(2, 1)
+            mean = self.linear((a * (1 - b)).mean((2, 3)))
+            logits.append(self.head(self.neurons[2](mean)))
+        return torch.stack(logits).mean(0)
+
+
+def test_the_same_in_a_loop_over_time() -> None:
+    graph = stas_neuro.open_model(Loop().eval().double(), example=IMAGES)
+    assert isinstance(graph, Graph)
+    names = [node.name for node in graph.nodes]
+    assert len(graph.of_type(LIF)) == 4 and not graph.of_type(Slice)
+    assert {"fused-0-8", "fused-8-16", "neurons.1-0-8", "neurons.1-8-16", "and", "linear", "head"} <= {*names}
+    (head,) = (node for node in graph.nodes if node.name == "head")
+    assert head.phase == Phase.END
+
+
+def test_neurons_that_nothing_reads_are_left_out() -> None:
+    def unread(net: Network, x: Tensor) -> Tensor:
+        net.fire(1, x)
+        return net.read(net.fire(2, net.each("conv", x)))
+
+    assert [lif.name for lif in imported(unread).of_type(LIF)] == ["neurons.0", "neurons.2"]
