@@ -9,7 +9,7 @@ from support.ir_random import Recipe, build, images_for, recipes
 from stas_neuro import analysis
 from stas_neuro.activity import layers_of
 from stas_neuro.exporters.lava.schedule import connections
-from stas_neuro.ir import Graph, HaltingScore, Node, block_of, scope_of
+from stas_neuro.ir import Graph, HaltingScore, ImageScore, Node, block_of, scope_of
 from stas_neuro.passes import FoldBatchNorm, Quantise
 from stas_neuro.reference import run_reference
 
@@ -31,9 +31,9 @@ def test_facts_of_halting_agree_with_what_a_run_visits(recipe: Recipe) -> None:
         block = analysis.own_block(graph, accumulator)
         assert analysis.accumulator_of(graph, block) is accumulator
         score = graph.node(graph.inputs(accumulator)["score"].src)
-        assert isinstance(score, HaltingScore)
+        assert isinstance(score, HaltingScore | ImageScore)
         assert analysis.score_mask(graph, score) == graph.inputs(accumulator).get("alive")
-    if recipe.halting == "time":  # so that its first block stands for all of them
+    if recipe.halting in ("time", "image"):  # so that the first block stands for all of them
         assert (visits == visits[:, :, :1]).all()
 
 

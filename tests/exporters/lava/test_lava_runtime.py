@@ -38,9 +38,9 @@ def check(graph: Graph, count: int = 3, seed: int = 0) -> Trace:
 
 @pytest.mark.parametrize(("halting", "readout"), list(product(HALTING, READOUTS)))
 def test_lava_is_the_reference_in_every_halting_mode_and_readout(halting: str, readout: str) -> None:
-    # A network in which tokens halt apart in every mode and every neuron layer fires.
+    # A network in which tokens, or images, halt apart in every mode and every neuron layer fires.
     recipe = Recipe(norm=False, halting=halting, readout=readout, blocks=3, height=6, seed=1)
-    trace = check(build(replace(recipe, alpha=1.0, beta=-3.0, epsilon=0.3)))
+    trace = check(build(replace(recipe, alpha=1.0, beta=-3.0, epsilon=0.3, margin=7.5)))
     assert (len(np.unique(trace.visits.sum((1, 2)))) > 1) == (halting != "off")
     assert all(spikes.any() for spikes in trace.spikes.values())
 
