@@ -17,6 +17,7 @@ NEED_A_FRAMEWORK = (
     "importers.blocks",
     "importers.build",
     "importers.factory",
+    "importers.gates",
     "importers.key_rules",
     "importers.libraries",
     "importers.lower",
