@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stas_neuro.ir import Array
+from stas_neuro.ir import Array, per_policy
 
 
 @dataclass
@@ -74,11 +74,14 @@ def _sum_up(accumulator: Accumulator, visit: Visit, *, forced: bool) -> Sent:
     return {"alive": alive * (1 - halts), "total": total + alive * score, "p": weight}
 
 
-POLICIES: Mapping[str, Callable[[Accumulator, Visit], Sent]] = {
-    "raster": _raster,
-    "time": _raster,
-    "block": _block,
-    "rectangular": _rectangular,
-    "image": _image,
-}
+POLICIES: Mapping[str, Callable[[Accumulator, Visit], Sent]] = per_policy(
+    "Lava's accumulators",
+    {
+        "raster": _raster,
+        "time": _raster,
+        "block": _block,
+        "rectangular": _rectangular,
+        "image": _image,
+    },
+)
 """By the mode of an accumulator."""
