@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from stas_neuro.activity.layers import layers_of
-from stas_neuro.activity.record import Activity, Layer, step_labels
-from stas_neuro.ir import Graph, Stage, Synaptic
+from stas_neuro.activity.record import Activity, Layer
+from stas_neuro.ir import FixedSynaptic, Graph, Stage, Synaptic
 
 
 def neurobench_metrics(graph: Graph, activity: Activity, *, value_bytes: int = 8) -> dict[str, Any] | None:
@@ -52,7 +52,8 @@ def neurobench_metrics(graph: Graph, activity: Activity, *, value_bytes: int = 8
         "ConnectionSparsity": zeros / total if total else 0.0,
         "ActivationSparsity": _activation_sparsity(activity),
         "SynapticOperations": {
-            "Effective_MACs": _per_image(activity, synaptic, "macs") + _on_processor(activity, synaptic),
+            "Effective_MACs": _per_image(activity, synaptic, "macs")
+            + _per_image(activity, synaptic, "cpu_operations"),  # by a processor outside the cores
             "Effective_ACs": _per_image(activity, synaptic, "synops"),
             "Dense": _dense(graph),
         },
@@ -65,9 +66,12 @@ def _footprint(graph: Graph, value_bytes: int) -> int:
         return sum(tensor.size for tensor in graph.tensors.values()) * value_bytes
     bits = 0
     for name, tensor in graph.tensors.items():
-        node, param = graph.node(name.rpartition("/")[0]), name.rpartition("/")[2]
-        weight_bits = getattr(node, "weight_bits", None) if param == "weight" else None
-        bits += tensor.size * (weight_bits or 8 * tensor.itemsize)
+        owner, _, param = name.rpartition("/")
+        node = graph.node(owner)
+        if isinstance(node, FixedSynaptic) and param == "weight":
+            bits += tensor.size * node.weight_bits
+        else:
+            bits += tensor.size * tensor.itemsize * 8
     return -(-bits // 8)
 
 
@@ -85,22 +89,13 @@ def _per_image(activity: Activity, nodes: set[str], kind: str) -> float:
     return int(activity.counts[kind][:, rows].sum()) / activity.images
 
 
-def _on_processor(activity: Activity, nodes: set[str]) -> float:
-    """Return the products of layers that a processor outside the cores computes."""
-    return _per_image(activity, nodes, "cpu_operations")
-
-
 def _node_of(layer: Layer) -> str:
     return layer.of or layer.name
 
 
 def _dense(graph: Graph) -> float:
     """Count the synapses of all Conv2d and Linear, each in every step in which its input is supplied."""
-    steps = step_labels(graph.time_steps, stem=True)
-    times = {
-        phase: sum(label.rstrip("0123456789") == phase for label in steps)
-        for phase in ("once", "stem", "step", "end")
-    }
+    times = {"once": 1, "stem": graph.time_steps, "step": graph.time_steps, "end": 1}
     phases = {layer.name: layer.phase for layer in layers_of(graph)}
     operations = 0
     for node in graph.nodes:
