@@ -81,7 +81,9 @@ def of_prices(activity: Activity) -> str:
             del cost["assumptions"]
             cost["unavailable"] = sorted(cost["unavailable"])  # names without reasons
             for finding in cost["what_if"] or ():
-                del finding["remedy"], finding["limit"]  # a limit can be words, too
+                del finding["remedy"]
+                if not isinstance(finding["limit"], int):  # in words
+                    del finding["limit"]
             found.append(json.dumps(cost, sort_keys=True))
         except StasError as error:
             found.append(type(error).__name__)
