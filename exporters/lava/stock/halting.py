@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from stas_neuro.ir import Array, FixedHaltAccumulate, FixedHaltingScore, Graph, Node, Range
+from stas_neuro.ir import Array, FixedHaltAccumulate, FixedHaltingScore, Graph, Node, Range, per_policy
 
 from .netlist import Graded, Lif, Netlist, NeuronGroup, Signal, Wire, one_to_one, to_all, weighted
 from .units import unit_of
@@ -124,8 +124,11 @@ class HaltingForm:
     stops_at_limit: bool
 
 
-HALTING_FORMS: Mapping[str, HaltingForm] = {
-    "block": HaltingForm(Halting.block, _rest_of_one, stops_at_limit=True),
-    "rectangular": HaltingForm(Halting.rectangular, _scores_themselves, stops_at_limit=False),
-}
-"""Of the policies that have one; others are refused."""
+HALTING_FORMS: Mapping[str, HaltingForm] = per_policy(
+    "halting in stock processes",
+    {
+        "block": HaltingForm(Halting.block, _rest_of_one, stops_at_limit=True),
+        "rectangular": HaltingForm(Halting.rectangular, _scores_themselves, stops_at_limit=False),
+    },
+    without=("image", "raster", "time"),  # which are refused
+)
