@@ -16,7 +16,7 @@ from stas_neuro.choices import DTYPES as DTYPES
 from stas_neuro.data import LabelledImages, check_pixels, normalise
 from stas_neuro.energy import GATINGS
 from stas_neuro.errors import InputError
-from stas_neuro.ir import PIXEL_LIMIT, FixedSynaptic, Graph, Phase, Stage
+from stas_neuro.ir import PIXEL_LIMIT, FixedSynaptic, Graph, Stage
 from stas_neuro.labels import match_classes
 from stas_neuro.mapping import Mapping, check_mapping
 from stas_neuro.passes import ComputeHalted
@@ -166,7 +166,7 @@ def preprocess(graph: Graph, images: LabelledImages | NDArray[Any], limit: int |
     if limit is not None and limit < 1:
         raise InputError(f"limit is {limit}", "run at least 1 image")
     data = images if isinstance(images, LabelledImages) else LabelledImages(images, None, source="the images")
-    wanted = graph.input.shape if graph.input.phase == Phase.ONCE else (graph.time_steps, *graph.input.shape)
+    wanted = graph.image_shape
     if data.images.shape[1:] != wanted or not len(data):
         what = f"{data.source}: {len(data)} images of shape {data.images.shape[1:]}"
         raise InputError(f"{what}, the model requires {wanted}", "give images of the shape it was trained on")

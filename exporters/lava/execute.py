@@ -11,7 +11,7 @@ import numpy as np
 from stas_neuro.exporters.lava.failure import LavaRunError
 from stas_neuro.exporters.lava.runnable import check_stage
 from stas_neuro.exporters.lava.schedule import Schedule
-from stas_neuro.ir import Array, FixedOutput, Graph, Phase, Shape, Stage
+from stas_neuro.ir import Array, FixedOutput, Graph, Stage
 
 RUNTIMES = ("in-process", "multiprocess")
 Progress = Callable[[int, int], None]
@@ -88,15 +88,9 @@ def run_network(  # noqa: PLR0913
     return _result(network, images, records)
 
 
-def image_shape(network: Graph) -> Shape:
-    """Give the shape of one image that a network takes: (C, H, W), or (T, C, H, W) for event data."""
-    frames = () if network.input.phase == Phase.ONCE else (network.time_steps,)
-    return (*frames, *network.input.shape)
-
-
 def check_shape(network: Graph, images: Array) -> None:
     """Raise LavaRunError unless there are images, (B, *image_shape)."""
-    wanted = image_shape(network)
+    wanted = network.image_shape
     if len(images.shape) == 0 or len(images) == 0 or images.shape[1:] != wanted:
         raise LavaRunError(
             f"images have shape {images.shape}, the network takes (B, {', '.join(map(str, wanted))})",

@@ -8,7 +8,6 @@ from pathlib import Path
 import stas_neuro
 from stas_neuro import __version__
 from stas_neuro.errors import InputError
-from stas_neuro.exporters.lava.execute import image_shape
 from stas_neuro.exporters.lava.runnable import check_size, check_stage
 from stas_neuro.exporters.lava.saved import NETWORK_FILE, save_network
 from stas_neuro.files import Output, check_outputs
@@ -137,7 +136,7 @@ def _write(graph: Graph, directory: Path) -> None:
         nodes=len(graph.nodes),
         steps=graph.time_steps,
         classes=", ".join(graph.classes),
-        shape=f"(n, {', '.join(map(str, image_shape(graph)))})",
+        shape=f"(n, {', '.join(map(str, graph.image_shape))})",
     )
     (directory / "README.md").write_text(readme, encoding="utf-8")
     save_network(graph, directory)

@@ -12,7 +12,7 @@ import numpy as np
 
 from stas_neuro.ir.edges import Edge
 from stas_neuro.ir.ops import HaltAccumulate, Input, LateHaltAccumulate, Node, Output, Readout
-from stas_neuro.ir.types import Array, Preprocessing, Stage, ValueType
+from stas_neuro.ir.types import Array, Phase, Preprocessing, Shape, Stage, ValueType
 from stas_neuro.ir.verify import verify, verify_attributes
 from stas_neuro.pickling import MadeAnew
 
@@ -118,6 +118,12 @@ class Graph(MadeAnew):
     def input(self) -> Input:
         """The one Input."""
         return self.of_type(Input)[0]
+
+    @property
+    def image_shape(self) -> Shape:
+        """Shape of one image: (C, H, W), or (T, C, H, W) for event data."""
+        frames = () if self.input.phase == Phase.ONCE else (self.time_steps,)
+        return (*frames, *self.input.shape)
 
     @property
     def output(self) -> Output:

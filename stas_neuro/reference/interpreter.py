@@ -129,8 +129,7 @@ def run_reference(  # noqa: PLR0913
 
 
 def _check_images(graph: Graph, images: NDArray[Any]) -> None:
-    by_step = graph.input.phase != Phase.ONCE
-    wanted = ((graph.time_steps,) if by_step else ()) + graph.input.shape
+    wanted = graph.image_shape
     if images.shape[1:] != wanted or not len(images):
         axes = ", ".join(map(str, wanted))
         raise InputError(f"images have shape {images.shape}", f"give (images, {axes}), at least 1 image")

@@ -67,8 +67,7 @@ def run_stock(
 
 def _check_images(network: StockNetwork, images: Array) -> None:
     graph = network.graph
-    frames = () if graph.input.phase == Phase.ONCE else (graph.time_steps,)
-    wanted = (*frames, *graph.input.shape)
+    wanted = graph.image_shape
     if images.shape[1:] != wanted or not len(images):
         axes = ", ".join(map(str, wanted))
         raise InputError(f"images have shape {images.shape}", f"give (images, {axes}), at least 1 image")
