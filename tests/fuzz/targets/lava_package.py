@@ -17,7 +17,7 @@ from support.ir_random import Recipe, build
 from fuzz.files import Files, read_files
 from fuzz.mutators import mutate_tree
 from fuzz.target import Target
-from stas_neuro.exporters.lava.execute import image_shape, run_network
+from stas_neuro.exporters.lava.execute import run_network
 from stas_neuro.exporters.lava.saved import NETWORK_FILE, load_network, save_network
 from stas_neuro.exporters.lava.standalone import _prepared, _read
 from stas_neuro.ir import Graph
@@ -31,7 +31,7 @@ SMALL = Recipe(norm=False, blocks=1, time_steps=2, head_dim=2, height=3, width=3
 def files_of(graph: Graph) -> Files:
     rng = np.random.default_rng(0)
     stream = io.BytesIO()
-    images = rng.integers(0, 256, (1, *image_shape(graph)), np.uint8)
+    images = rng.integers(0, 256, (1, *graph.image_shape), np.uint8)
     np.savez(stream, images=images, labels=np.zeros(1, np.int64))
     with tempfile.TemporaryDirectory() as directory:
         save_network(graph, Path(directory))
@@ -45,7 +45,7 @@ def make_seeds() -> Sequence[Files]:
         Quantise()(DelayDecisions(2)(build(replace(SMALL, blocks=2)))),
         Quantise(encoding="bias")(build(replace(SMALL, stem="late-mean", halting="block", readout="rate"))),
     ]
-    run_network(graphs[0], np.zeros((1, *image_shape(graphs[0]))))  # networkx compiles code when first called
+    run_network(graphs[0], np.zeros((1, *graphs[0].image_shape)))  # networkx compiles code when first called
     return [files_of(graph) for graph in graphs]
 
 
