@@ -39,6 +39,8 @@ SCHEMA_VERSION = 2
 MANIFEST, GRAPH, TENSORS = "manifest.json", "graph.json", "tensors.safetensors"
 QUANTISED, INTEGERS = "quantised.json", "quantised.safetensors"
 MAPPING = "mapping.json"
+FINE_TUNING = "fine-tuning"
+"""Name of the entry of `Provenance.passes` that records a training of the graph."""
 _FILES = (MANIFEST, GRAPH, TENSORS, QUANTISED, INTEGERS, MAPPING)
 
 _RESTORE = "copy the bundle again, or compile it again"
@@ -75,6 +77,11 @@ class Provenance:
     passes: tuple[Mapping[str, str | int | float | bool], ...] = ()
     tool_version: str = __version__
     created: str = field(default_factory=_now)
+
+    @property
+    def training(self) -> Mapping[str, str | int | float | bool] | None:
+        """The record of fine-tuning, after which the weights are no longer those of `source`; else None."""
+        return next((each for each in self.passes if each.get("pass") == FINE_TUNING), None)
 
 
 @dataclass(frozen=True)
@@ -154,6 +161,11 @@ def save_bundle(
     with output.filled() as fresh:
         for name, content in contents.items():
             (fresh / name).write_bytes(content)
+
+
+def is_bundle(path: Path | str) -> bool:
+    """Return whether a path has the form of a bundle: a zip, or a directory with a manifest."""
+    return Path(path).suffix == ".zip" or (Path(path) / MANIFEST).is_file()
 
 
 def bundle_output(path: Path, *, force: bool) -> Output:

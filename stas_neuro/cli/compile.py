@@ -32,7 +32,7 @@ from stas_neuro.cli.common import (
     summary,
     weight_bits_option,
 )
-from stas_neuro.cli.weights_options import weights_options
+from stas_neuro.cli.weights_options import module_options, weights_options
 from stas_neuro.files import check_outputs
 from stas_neuro.models.config import READOUTS
 
@@ -173,25 +173,7 @@ LISTED = 8
     metavar="N",
     help=f"Use the first N images of --profile-run.  [default: {PROFILE_IMAGES}]",
 )
-@click.option(
-    "--weights",
-    type=PATH,
-    metavar="FILE",
-    help="Weights for the module of file.py:function: its state_dict, written by torch.save or safetensors.",
-)
-@click.option(
-    "--example",
-    type=PATH,
-    metavar="FILE",
-    help="An .npz whose array example contains inputs of that module (normalised images); the imported graph "
-    "is compared with the module on them. It may also contain axes, classes, mean and std.",
-)
-@click.option(
-    "--dt",
-    type=float,
-    metavar="DT",
-    help="Time step of a NIR file, which does not say it: 1e-4 of snnTorch and SpikingJelly, 1 of sinabs.",
-)
+@module_options
 @weights_options
 @force_option
 def command(
@@ -227,7 +209,7 @@ def command(
 ) -> None:
     """Compile MODEL to a bundle.
 
-    MODEL is a checkpoint directory, with --arch a file of released weights, a NIR file (.nir), or
+    MODEL is a checkpoint directory, a bundle, with --arch a file of released weights, a NIR file (.nir), or
     file.py:function: the code of file.py is executed, and the function returns a torch module. No other MODEL
     is executed.
 

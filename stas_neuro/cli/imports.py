@@ -1,4 +1,4 @@
-"""Opening of the model that ``compile`` is given."""
+"""Opening of the model that ``compile`` or ``train`` is given."""
 
 from __future__ import annotations
 
@@ -39,6 +39,15 @@ class Given:
     dt: float | None = None
     time_steps: int | None = None
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The given options."""
+        return tuple(
+            {"released": "--arch"}.get(name, f"--{name.replace('_', '-')}")
+            for name, value in vars(self).items()
+            if value is not None
+        )
+
 
 def imported_files(model: Path, given: Given) -> list[Path]:
     """Return the files or the directory that MODEL is read from.
@@ -71,7 +80,7 @@ def _kind_of(model: Path) -> tuple[str, tuple[str, ...]]:
 
 
 def open_named(model: Path, given: Given) -> Opened:
-    """Open a checkpoint directory, a file of released weights, a NIR file, or file.py:function."""
+    """Open a checkpoint directory, a bundle, a file of released weights, a NIR file, or file.py:function."""
     if given.released is not None:
         return open_trained(open_weights(model, given.released))
     if is_nir(model):

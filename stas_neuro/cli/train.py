@@ -7,13 +7,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from stas_neuro.choices import SCALES_FILE
+from stas_neuro.choices import HALT_MODES, HaltMode
 from stas_neuro.cli.common import (
     PATH,
     data_option,
@@ -23,15 +23,18 @@ from stas_neuro.cli.common import (
     stas_command,
     weight_bits_option,
 )
+from stas_neuro.cli.weights_options import module_options, weights_options
 from stas_neuro.errors import InputError
-from stas_neuro.extras import needs
-from stas_neuro.files import Output, check_outputs
+from stas_neuro.files import check_outputs
 from stas_neuro.models.config import ACCUMULATIONS, ATTENTIONS, FIRES, PRESETS, READOUTS, STEMS, StasConfig
 from stas_neuro.models.config import preset as named_preset
-from stas_neuro.training.options import TrainOptions
+from stas_neuro.training.options import Target, TrainOptions
 
 if TYPE_CHECKING:
+    from stas_neuro.cli.imports import Given
     from stas_neuro.data import LabelledImages
+    from stas_neuro.importers.weights import WeightsOptions
+    from stas_neuro.training.driver import Job
 
 MODEL_HELP = {
     "attention": "SSA, or the spike-driven SDSA.",
@@ -74,9 +77,6 @@ TRAIN_HELP = {
     "bfloat16": "Multiply matrices in bfloat16.",
     "compile": "Fuse the neurons' arithmetic with torch.compile; requires a C++ compiler.",
 }
-_HOLDOUT = 5000
-_OUTPUTS = ("config.json", "model.safetensors", "last.safetensors", "log.jsonl", SCALES_FILE)
-_STAGE1 = "stage1"
 
 
 def _model_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -111,25 +111,48 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+_HALTING = ("alpha", "beta", "epsilon", "margin", "readout")
+"""Options of a new model that also apply to halting that is added to a network."""
+
+
+def _weights_options(function: Callable[..., None]) -> Callable[..., None]:
+    return weights_options(function, own=("heads", "time_steps"))
+
+
 @stas_command(
     "stas-export train --data digits --preset tiny -o runs/digits",
     "stas-export train --data fashion-mnist --preset fashion -o runs/fashion --resume",
     "stas-export train --data digits --init runs/digits --qat 4 --stage2-epochs 2 -o runs/digits-4bit",
+    "stas-export train --data digits --init net.stas --halting raster -o runs/net",
+    "stas-export train --data cifar.npz --init weights.pth --arch spikformer --heads 12 -o runs/cifar",
     "torchrun --nproc-per-node 2 -m stas_neuro.cli train --data digits --preset tiny -o runs/two",
 )
 @data_option
 @click.option(
     "--preset",
     type=click.Choice(list(PRESETS)),
-    help="The model; the options up to --margin change it. Required unless --qat is given.",
+    help="A new model; the options up to --margin change it. Without it the network of --init is fine-tuned.",
 )
 @_model_options
 @_train_options
-@click.option("--init", type=PATH, metavar="CHECKPOINT", help="Initialise the weights from CHECKPOINT.")
+@click.option(
+    "--init",
+    type=PATH,
+    metavar="MODEL",
+    help="With --preset: initialise the weights from a checkpoint. Else fine-tune MODEL, as stage 2: a "
+    "bundle, a NIR file, file.py:function, with --arch a file of released weights, with --qat also a "
+    "checkpoint.",
+)
+@click.option(
+    "--halting",
+    type=click.Choice(HALT_MODES),
+    help="Add this halting to the network of --init, with --alpha, --beta, --epsilon, --margin and "
+    "--readout.",
+)
 @weight_bits_option(
     "--qat",
     metavar="BITS",
-    text="Fine-tune the model of --init, as stage 2, to weights of 2 to 9 bits in integer arithmetic.",
+    text="Fine-tune the network of --init to weights of 2 to 9 bits in integer arithmetic.",
 )
 @click.option(
     "--limit",
@@ -139,104 +162,151 @@ def _flag(name: str) -> str:
 )
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Number of threads of torch.")
 @click.option(
-    "-o", "--output", required=True, type=PATH, metavar="DIR", help="Directory of the checkpoint to write."
+    "-o",
+    "--output",
+    required=True,
+    type=PATH,
+    metavar="DIR",
+    help="Directory to write: a checkpoint, or of a fine-tuned network the bundle trained.zip.",
 )
 @click.option("--resume", is_flag=True, help="Continue an interrupted training from its last finished epoch.")
+@module_options
+@_weights_options
 @force_option
-def command(  # noqa: C901 - one branch for each way to start a training
+def command(
     data: str,
     preset: str | None,
     init: Path | None,
+    halting: HaltMode | None,
     qat: int | None,
     limit: int | None,
     threads: int | None,
     output: Path,
     resume: bool,
+    weights: Path | None,
+    example: Path | None,
+    dt: float | None,
+    released: WeightsOptions | None,
     force: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Train a model in two stages, first without halting, then with it.
+    """Train a model in two stages, first without halting, then with it; or fine-tune a network.
 
     Writes a checkpoint to DIR, that of stage 1 to DIR/stage1, and one line for each epoch to DIR/log.jsonl.
-    After each epoch the state is saved, so that --resume can continue from it.
+    A network that is fine-tuned is written as the bundle DIR/trained.zip. After each epoch the state is
+    saved, so that --resume can continue from it.
     """
-    from stas_neuro.compiler import CHECKPOINT_FILES, load_model
+    from stas_neuro.cli.imports import Given
     from stas_neuro.data import data_path, load_data
     from stas_neuro.labels import sample
-    from stas_neuro.training.finetuning import fine_tune
+    from stas_neuro.training.driver import RESULT, clear, default_holdout, training_output
 
-    changes = {name: options[name] for name in MODEL_HELP if options[name] is not None}
-    if qat is not None and (init is None or preset is not None or changes):
-        what = "--qat fine-tunes the model of --init without changes to it"
-        raise InputError(what, "give --init, and neither --preset nor an option of the model")
-    if qat is None and preset is None:
-        raise InputError("no --preset is given", f"choose one of {', '.join(PRESETS)}")
+    request = _Request(
+        preset=preset,
+        changes={name: options[name] for name in MODEL_HELP if options[name] is not None},
+        init=init,
+        halting=halting,
+        bits=qat,
+        given=Given(weights=weights, example=example, released=released, dt=dt),
+    )
+    reads = request.files()
     if _is_first():
-        # A model fine-tuned to integers may be inside the directory of the one it starts from.
-        start = () if init is None else (init / name for name in CHECKPOINT_FILES)
-        check_outputs([_training(output, resume=resume, force=force)], reads=[data_path(data), *start])
+        check_outputs([training_output(output, resume=resume, force=force)], reads=[data_path(data), *reads])
     images = load_data(data, "train")
     if limit is not None:
         images = sample(images, limit, options["seed"])
     if options["holdout"] is None:
-        options["holdout"] = min(_HOLDOUT, max(1, len(images) // 10))
+        options["holdout"] = default_holdout(images)
     settings = TrainOptions(**{field.name: options[field.name] for field in fields(TrainOptions)})
     if threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(threads)  # torch reads it at import
-    with needs("torch"):
-        from stas_neuro.training.train import classes_of, fit, train
-    if qat is not None:
-        assert init is not None
-        config = load_model(init).config
-    else:
-        assert preset is not None
-        config = named_preset(preset).replace(**changes)
+    job = request.job()
     # Report what does not fit before an earlier training is removed.
-    fitted = fit(config, images, settings, classes_of(init))
+    classes = job.check(images, settings)
 
     def prepare() -> None:
         # Check again, now that the directory is locked.
-        _training(output, resume=resume, force=force).check_free()
+        training_output(output, resume=resume, force=force).check_free()
         if not resume:
-            _clear(output)
+            clear(output)
 
     epochs: list[dict[str, Any]] = []
-    notes: list[str] = []
+    notes: list[str] = [] if job.opened is None else [*job.opened.notes]
     with _reporting(epochs, notes) as report:
-        if qat is not None and init is not None:
-            fine_tune(init, images, qat, settings, output, resume=resume, prepare=prepare, report=report)
-        else:
-            train(config, images, settings, output, init=init, resume=resume, prepare=prepare, report=report)
+        job.run(images, settings, Target(directory=output, resume=resume, prepare=prepare, report=report))
     if _is_first():
-        guessing = math.log(fitted.num_classes)
+        guessing = math.log(len(classes))
         if epochs and (loss := epochs[-1]["cross_entropy"]) > guessing:
             notes.append(f"the loss on held-out images is {loss:.3g}, above that of guessing, {guessing:.3g}")
-        _tell(output, images, settings, epochs, notes, as_json)
+        result = output if job.opened is None else output / RESULT
+        _tell(result, images, settings, epochs, notes, as_json)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Request:
+    """What the options say is trained."""
+
+    preset: str | None
+    changes: dict[str, Any]
+    init: Path | None
+    halting: HaltMode | None
+    bits: int | None
+    given: Given
+
+    def files(self) -> list[Path]:
+        """Return the files that weights are read from; InputError where options do not go together."""
+        from stas_neuro.cli.imports import imported_files
+        from stas_neuro.compiler import CHECKPOINT_FILES, is_checkpoint
+
+        self._check()
+        if self.init is None:
+            return []
+        if self.preset is not None or is_checkpoint(self.init):
+            # A model fine-tuned to integers may be inside the directory of the one it starts from.
+            return [self.init / name for name in CHECKPOINT_FILES]
+        return imported_files(self.init, self._of_network)
+
+    def job(self) -> Job:
+        """Open what is trained."""
+        from stas_neuro.cli.imports import open_named
+        from stas_neuro.compiler import is_checkpoint
+        from stas_neuro.passes import AddHalting
+        from stas_neuro.training.driver import job_of
+
+        if self.preset is not None:
+            return job_of(named_preset(self.preset).replace(**self.changes), init=self.init)
+        assert self.init is not None
+        words = {name: value for name, value in self.changes.items() if name in _HALTING}
+        added = None if self.halting is None else AddHalting(mode=self.halting, **words)
+        network = self.init if is_checkpoint(self.init) else open_named(self.init, self._of_network)
+        return job_of(network, halting=added, bits=self.bits)
+
+    @property
+    def _of_network(self) -> Given:
+        """Options of the network of --init; --time-steps is also one of a new model."""
+        return replace(self.given, time_steps=self.changes.get("time_steps"))
+
+    def _check(self) -> None:
+        asked = {"--halting": self.halting, "--qat": self.bits}
+        of_network = [name for name, value in asked.items() if value is not None]
+        if self.preset is not None:
+            if of_network := [*of_network, *self.given.names]:
+                what = f"{', '.join(of_network)} is of a network that exists, and --preset makes a new model"
+                raise InputError(what, "leave one of them out")
+            return
+        if self.init is None:
+            what = f"{of_network[0]} is of a network that exists" if of_network else "no --preset is given"
+            raise InputError(what, f"give the network as --init, or choose one of {', '.join(PRESETS)}")
+        allowed = {"time_steps", *(_HALTING if self.halting is not None else ())}
+        if extra := [_flag(name) for name in self.changes if name not in allowed]:
+            what = f"{', '.join(extra)} is of a new model, and the network of --init is fine-tuned as it is"
+            raise InputError(what, "give neither --preset nor an option of the model, or give --halting too")
 
 
 def _is_first() -> bool:
     """Whether this is the first process of torch's launcher, the only one that prints and checks files."""
     return os.environ.get("RANK", "0") == "0"
-
-
-def _training(output: Path, *, resume: bool, force: bool) -> Output:
-    """Return the output of a training; a resumed training continues in the same directory."""
-    return Output(
-        path=output,
-        is_earlier=lambda found: any((found / name).is_file() for name in ("log.jsonl", "last.safetensors")),
-        otherwise="is not the directory of a training",
-        force=force or resume,
-        is_directory=True,
-        in_place=True,
-        instead="--resume it, or --force to start again",
-    )
-
-
-def _clear(output: Path) -> None:
-    """Remove an earlier training, so that none of its files is mistaken for one of the new training."""
-    for name in (*_OUTPUTS, *(f"{_STAGE1}/{name}" for name in _OUTPUTS)):
-        (output / name).unlink(missing_ok=True)
 
 
 @contextmanager

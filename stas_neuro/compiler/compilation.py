@@ -59,7 +59,7 @@ class Compilation:
         mapping = self.place(quantised or network)
         options = {name: value for name, value in self._used().items() if value is not None}
         passes: list[dict[str, Any]] = []
-        for each in map(_recorded, self._passes()):
+        for each in map(recorded, self._passes()):
             if each not in passes:  # late decisions apply to both networks; record them once
                 passes.append(each)
         return Bundle(network, self.opened.provenance(passes, options), {}, quantised, mapping)
@@ -328,7 +328,7 @@ def _name(given: Images | Profile | None) -> str | None:
     return given.source if isinstance(given, LabelledImages) else given.name
 
 
-def _recorded(rewrite: Pass) -> dict[str, Any]:
+def recorded(rewrite: Pass) -> dict[str, Any]:
     """Return the name of a pass and those of its arguments that are strings or numbers."""
     arguments = {each.name: getattr(rewrite, each.name) for each in fields(rewrite)}  # type: ignore[arg-type]
     plain = {name: value for name, value in arguments.items() if isinstance(value, str | int | float)}

@@ -80,6 +80,9 @@ def replay(bundle: Bundle) -> Bundle:
     """
     if not bundle.provenance.source:
         raise InputError("the bundle was compiled from a model in memory", "compile that model again")
+    if bundle.provenance.training is not None:
+        what = f"the bundle was fine-tuned from {bundle.provenance.source}, which compiling does not do again"
+        raise InputError(what, "train it again, or compile the bundle itself")
     if is_factory(bundle.provenance.source):
         what = f"the bundle was imported from {bundle.provenance.source}, whose code is not executed again"
         raise InputError(what, "import and compile it again")

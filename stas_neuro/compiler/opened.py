@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping as AnyMapping
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stas_neuro.bundle import MANIFEST, Bundle, Provenance, load_bundle
+from stas_neuro.bundle import MANIFEST, Bundle, Provenance, is_bundle, load_bundle
 from stas_neuro.compiler.integers import load_scales
 from stas_neuro.compiler.model import PassRecord, is_checkpoint, load_model, provenance
 from stas_neuro.errors import InputError
@@ -44,9 +44,11 @@ class Opened:
     weights : Weights or None
         The released weights that the graph was made from.
     files : tuple of Path
-        The files that it was imported from.
+        The files that it was imported from, or that identify its bundle.
     notes : tuple of str
         What its importer reports.
+    training : mapping or None
+        What its bundle records of fine-tuning.
     """
 
     network: StasModel | Graph | None
@@ -57,6 +59,7 @@ class Opened:
     weights: Weights | None = None
     files: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
+    training: AnyMapping[str, Any] | None = None
 
     @property
     def bits(self) -> int | None:
@@ -160,8 +163,8 @@ def open_model(source: Any, *, importer: str | None = None, **options: Any) -> S
 
 
 def open_trained(model: StasModel | Weights | Graph | str | Path) -> Opened:
-    """Open a model to compile: as `open_source`, but a path names a checkpoint or file.py:function."""
-    if isinstance(model, str | Path) and not is_factory(model):
+    """Open a model to compile: a path names a checkpoint, a bundle, or file.py:function."""
+    if isinstance(model, str | Path) and not is_factory(model) and not is_bundle(model):
         return _open_checkpoint(Path(model))
     return open_source(model)
 
@@ -178,11 +181,13 @@ def _open_own(source: Any) -> Opened | None:
     if isinstance(source, str | Path):
         if is_checkpoint(source):
             return _open_checkpoint(Path(source))
-        if Path(source).suffix != ".zip" and not (Path(source) / MANIFEST).is_file():
+        if not is_bundle(source):
             return None
-        source = load_bundle(source)
+        path, opened = Path(source), _of_bundle(load_bundle(source))
+        file = path / MANIFEST if path.is_dir() else path
+        return replace(opened, source=_absolute(path), files=(file,))
     if isinstance(source, Bundle):
-        return Opened(network=source.graph, quantised=source.quantised, mapping=source.mapping)
+        return _of_bundle(source)
     if isinstance(source, Weights):
         return Opened(network=source.graph, weights=source)
     if isinstance(source, Graph):
@@ -191,6 +196,15 @@ def _open_own(source: Any) -> Opened | None:
     with needs("torch"):
         from stas_neuro.models.stas import StasModel
     return Opened(network=source) if isinstance(source, StasModel) else None
+
+
+def _of_bundle(bundle: Bundle) -> Opened:
+    return Opened(
+        network=bundle.graph,
+        quantised=bundle.quantised,
+        mapping=bundle.mapping,
+        training=bundle.provenance.training,
+    )
 
 
 def _open_checkpoint(directory: Path) -> Opened:

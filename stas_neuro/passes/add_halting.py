@@ -1,4 +1,4 @@
-"""Halting for a network that was trained without: scores, accumulators, and masks of its blocks."""
+"""Adds halting to a graph without."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from stas_neuro.ir import (
     Output,
     Phase,
     Policy,
+    Readout,
     Stage,
     block_of,
 )
+from stas_neuro.ir.ops.readout import ReadoutMode
 
 
 @dataclass(frozen=True, kw_only=True)
 class AddHalting:
-    """Let a network halt without training: what `StasModel` with `mode` for `accumulate` would be lowered to.
+    """Add halting to a network without: scores, accumulators, and masks of its blocks.
 
-    Blocks are the scopes block0, block1, ...; each takes one value (N, D) from outside. The readout becomes
-    `rate`, or stays `last-state`: other weights than those of the network without halting would change what
-    the head sees although no token halts.
+    Blocks are the scopes block0, block1, ...; each takes one value (N, D) from outside.
 
     Parameters
     ----------
@@ -47,6 +47,9 @@ class AddHalting:
         A token halts where its sum of scores reaches 1 - epsilon; unused by `image`.
     margin : float
         The image halts where its running logits lead by this much; used by `image` alone.
+    readout : ReadoutMode, optional
+        How the head reads visits. By default `rate`, or `last-state` if it is that already: other weights
+        would change what the head sees although no token halts.
 
     Raises
     ------
@@ -60,6 +63,7 @@ class AddHalting:
     beta: float = -3.0
     epsilon: float = 0.0
     margin: float = 1.0
+    readout: ReadoutMode | None = None
 
     def __call__(self, graph: Graph) -> Graph:
         """Return the rewritten graph, of the same stage."""
@@ -230,16 +234,20 @@ class _Rewrite:
             "use another halting policy, or one Linear as head",
         )
 
-    def _readout(self) -> Node:
-        readout = self.old.readout
-        return replace(readout, mode="last-state" if readout.mode == "last-state" else "rate")
+    def _readout(self) -> Readout:
+        old = self.old.readout
+        mode = self.options.readout or ("last-state" if old.mode == "last-state" else "rate")
+        weighs = mode == "mean-field"
+        return replace(old, mode=mode, normalise=weighs and self.policy.fills == "visit")
 
     def _read(self) -> Iterator[Edge]:
-        readout = self.old.readout.name
+        readout = self._readout()
         for block in self.policy.scored_blocks(self.blocks):
-            yield replace(self.outputs[block], dst=readout, dst_port=f"z{block}")
-            if mask := self._mask(block):
-                yield replace(mask, dst=readout, dst_port=f"alive{block}")
+            yield replace(self.outputs[block], dst=readout.name, dst_port=f"z{block}")
+            if readout.mode == "mean-field":
+                yield Edge(_accumulator(block), "p", readout.name, f"p{block}")
+            elif mask := self._mask(block):
+                yield replace(mask, dst=readout.name, dst_port=f"alive{block}")
 
 
 def _count(tokens: int) -> str:

@@ -6,13 +6,14 @@ has a straight-through gradient (Bengio et al., arXiv 1308.3432), and a spike th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stas_neuro.bundle import hash_network
 from stas_neuro.errors import InputError
 from stas_neuro.ir import (
     ALIGN,
@@ -38,33 +39,23 @@ from stas_neuro.ir import (
     FixedSpikeMatMul,
     FixedSynaptic,
     FixedTokenMean,
-    Gate,
     Graph,
-    Map,
-    MaxPool,
-    Node,
-    Phase,
     Shape,
-    Slice,
-    SpikeAnd,
-    SpikeMaxPool,
-    Tokens,
-    neutral,
     per_op,
-    per_policy,
 )
-from stas_neuro.models.config import StasConfig
 from stas_neuro.models.lif import SURROGATE_SLOPE
 from stas_neuro.models.stas import Output
 from stas_neuro.passes import LayerUnits, Quantise
-
-State = dict[str, Tensor]
-Inputs = Mapping[str, Tensor]
-
-
-def _straight(rounded: Tensor, exact: Tensor) -> Tensor:
-    """Return exactly `rounded`, with the gradient of `exact`."""
-    return rounded.detach() + (exact - exact.detach())
+from stas_neuro.training.execution import (
+    MOVES,
+    GraphModule,
+    Inputs,
+    Operators,
+    Run,
+    State,
+    attend,
+    straight,
+)
 
 
 def _floor(x: Tensor, bits: int) -> Tensor:
@@ -72,7 +63,7 @@ def _floor(x: Tensor, bits: int) -> Tensor:
     if not bits:
         return x
     exact = x / 2**bits
-    return _straight(exact.floor(), exact)
+    return straight(exact.floor(), exact)
 
 
 def _convolve(node: FixedConv2d, x: Tensor, weight: Tensor) -> Tensor:
@@ -89,7 +80,7 @@ class IntegerLayer(nn.Module):
     units
         Units of its integers.
     weight, bias
-        Parameters of the folded layer, which are trained in float32.
+        Parameters of the folded layer, which are trained in float32; a layer without a bias gets none.
     image_shape : (C, H, W)
         Shape of the image; used by the first convolution, which includes the normalisation of the image.
     """
@@ -99,13 +90,17 @@ class IntegerLayer(nn.Module):
         node: FixedSynaptic,
         units: LayerUnits,
         weight: Array,
-        bias: Array,
+        bias: Array | None,
         image_shape: Shape,
     ) -> None:
         super().__init__()
         self.node, self.unit, self.divisor, self.offset = node, units.scale.unit, units.divisor, units.offset
         self.weight = nn.Parameter(torch.from_numpy(weight.astype(np.float32)))
-        self.bias = nn.Parameter(torch.from_numpy(bias.astype(np.float32)))
+        self.bias: Tensor
+        if bias is None:  # a bias that was learnt would reach halted tokens
+            self.register_buffer("bias", torch.zeros(len(weight)))
+        else:
+            self.bias = nn.Parameter(torch.from_numpy(bias.astype(np.float32)))
         self.exponents = torch.tensor(units.scale.exponents)
         # Float64, so that rounding is the same as in the Quantise pass.
         columns = torch.from_numpy(units.column_unit)
@@ -121,7 +116,7 @@ class IntegerLayer(nn.Module):
         grain = 1 << (9 - self.node.weight_bits)
         largest = 255 if grain == 1 else 256 - grain
         steps = (self.weight.double() * self.steps).clamp(-256, largest)
-        mantissas = _straight((steps / grain).round() * grain, steps)
+        mantissas = straight((steps / grain).round() * grain, steps)
         held = mantissas / self.steps / self.divisor
         bias = self.bias.double() / self.divisor
         if self.offset:
@@ -132,7 +127,7 @@ class IntegerLayer(nn.Module):
             bias = bias.reshape(-1, 1, 1) + border[0]
             bias = bias if self.node.bias_map else bias[:, 0, 0]
         exact = (bias / self.unit / 2**self.node.bias_exp).clamp(-BIAS_LIMIT, BIAS_LIMIT)
-        rounded = _straight(exact.round(), exact) * 2**self.node.bias_exp
+        rounded = straight(exact.round(), exact) * 2**self.node.bias_exp
         return mantissas.float(), rounded.float()
 
     @torch.no_grad()
@@ -154,7 +149,7 @@ class IntegerLayer(nn.Module):
         else:
             sums, powers = x @ mantissas.T, (2.0**self.exponents).float()
         exact = sums * powers
-        y: Tensor = _straight(exact.floor(), exact) * 2**ALIGN  # an integer already unless shifted right
+        y: Tensor = straight(exact.floor(), exact) * 2**ALIGN  # an integer already unless shifted right
         return y
 
 
@@ -165,31 +160,45 @@ def _surrogate_lif(v: Tensor, x: Tensor, keep: int, vth: Tensor, real: float) ->
     """
     # Float64 unless the decay is a halving: the product has 24 + 12 bits.
     exact = v * 0.5 if keep == 2048 else v.double() * (keep / 4096)
-    v = _straight(exact.trunc(), exact).float() + x
+    v = straight(exact.trunc(), exact).float() + x
     threshold = vth * 2**ALIGN
     spikes = (v > threshold).to(v)
     away = SURROGATE_SLOPE * real * (v / threshold.clamp(min=1.0) - 1)
     smooth = torch.tanh(away) / SURROGATE_SLOPE  # its derivative is 1 - tanh(away)^2
-    spikes = _straight(spikes, smooth)
+    spikes = straight(spikes, smooth)
     return spikes, v * (1 - spikes.detach())
 
 
-class IntegerProgram(nn.Module):
+class IntegerProgram(GraphModule):
     """A trainable quantised graph; it computes the same as the integer reference.
 
     Images are normalised as for a `StasModel`, which it replaces in training.
+
+    Parameters
+    ----------
+    graph, folded
+        The quantised graph, and the float graph that it was made from.
+    layers
+        The layers by name.
+    fuse
+        Whether torch.compile fuses the neurons' arithmetic.
     """
 
     def __init__(
-        self, config: StasConfig, graph: Graph, layers: Mapping[str, IntegerLayer], *, fuse: bool = False
+        self, graph: Graph, folded: Graph, layers: Mapping[str, IntegerLayer], *, fuse: bool = False
     ) -> None:
-        super().__init__()
-        self.config, self.graph = config, graph
+        super().__init__(graph)
+        self.folded = folded
         self.names = {name: name.replace(".", "/") for name in layers}  # module names must not have dots
         self.layers = nn.ModuleDict({self.names[name]: layer for name, layer in layers.items()})
         self.lif = torch.compile(_surrogate_lif, dynamic=False) if fuse else _surrogate_lif
         mean, std = (torch.tensor(getattr(graph.preprocessing, key)) for key in ("mean", "std"))
         self.mean, self.std = mean.reshape(-1, 1, 1), std.reshape(-1, 1, 1)
+
+    @property
+    def identity(self) -> str:
+        """A hash of the integers that it starts with, and of the weights that they were rounded from."""
+        return hash_network(self.graph) + hash_network(self.folded)
 
     def layer(self, name: str) -> IntegerLayer:
         """Return the layer of a node."""
@@ -201,18 +210,21 @@ class IntegerProgram(nn.Module):
         """Return the weight and bias of the folded layer that the integers of each layer represent."""
         return {name: self.layer(name).held() for name in self.names}
 
-    def commit_statistics(self) -> None:
-        """Do nothing: folding has removed all normalisations."""
+    def trained(self) -> Graph:
+        """Return the float graph with the weights that the integers represent, float64."""
+        tensors = dict(self.folded.tensors)
+        for name, (weight, bias) in self.held().items():
+            held = {f"{name}/weight": weight, f"{name}/bias": bias}
+            tensors |= {key: held[key].double().numpy() for key in held if key in tensors}
+        return dataclasses.replace(self.folded, tensors=tensors)
 
     def forward(self, images: Tensor, *, skip: bool = False) -> Output:
         """Classify (B, C, H, W), or (B, T, C, H, W); halted tokens are computed and masked, `skip` or not."""
         pixels = ((images.float() * self.std + self.mean) * PIXEL_LIMIT).round()
-        return _Pass(self, pixels).output()
+        return _Run(self, pixels).output()
 
 
-def program_of(
-    config: StasConfig, folded: Graph, quantise: Quantise, *, fuse: bool = False
-) -> IntegerProgram:
+def program_of(folded: Graph, quantise: Quantise, *, fuse: bool = False) -> IntegerProgram:
     """Return the program of a folded graph at given scales; ``fuse`` compiles the neurons' arithmetic.
 
     Raises
@@ -222,8 +234,9 @@ def program_of(
     """
     if folded.accumulators and POLICIES[folded.halting].by_image:
         raise InputError(
-            f"halting {folded.halting} is not fine-tuned: its decisions come from the head, without gradient",
-            "fine-tune the model with accumulate off, then compile it with --halting image",
+            f"halting {folded.halting} is not fine-tuned to integers: its decisions come from the head, "
+            "without gradient",
+            "fine-tune the model without halting, then compile it with --halting image",
         )
     graph, units = quantise.explained(folded)
     layers = {
@@ -231,78 +244,22 @@ def program_of(
             node,
             units[node.name],
             folded.tensor(node.name, "weight"),
-            folded.tensor(node.name, "bias"),
+            folded.tensors.get(f"{node.name}/bias"),
             folded.input.shape,
         )
         for node in graph.nodes
         if isinstance(node, FixedSynaptic)
     }
-    return IntegerProgram(config, graph, layers, fuse=fuse)
+    return IntegerProgram(graph, folded, layers, fuse=fuse)
 
 
-class _Pass:
-    """One forward pass, with values by output port and states by node."""
+class _Run(Run):
+    """One forward pass, with the integers of all layers."""
 
     def __init__(self, program: IntegerProgram, pixels: Tensor) -> None:
-        self.program, self.graph, self.pixels = program, program.graph, pixels
+        super().__init__(program.graph, pixels, _OPERATORS)
+        self.program = program
         self.integers = {name: program.layer(name).integers() for name in program.names}
-        self.values: dict[tuple[str, str], Tensor] = {}
-        self.previous: dict[tuple[str, str], Tensor] = {}
-        self.stem: dict[tuple[str, str], list[Tensor]] = {}
-        self.state: dict[str, State] = {}
-        self.step = 0
-        self.masks: list[Tensor] = []
-        self.ponder = pixels.new_zeros(())
-
-    def output(self) -> Output:
-        graph = self.graph
-        by_phase: dict[Phase, list[Node]] = {phase: [] for phase in Phase}
-        for node in graph.nodes:
-            # The readout gathers during the steps, and has its output at their end.
-            by_phase[Phase.STEP if node.traits.gathers else node.phase].append(node)
-        entry = by_phase[Phase.ONCE]
-        integrated = next((i for i, node in enumerate(entry) if node.traits.stacks), len(entry))
-        self._all(entry[:integrated])
-        for self.step in range(graph.time_steps if by_phase[Phase.STEM] else 0):
-            self._all(by_phase[Phase.STEM])
-            for node in by_phase[Phase.STEM]:
-                for port in node.OUTPUTS:
-                    self.stem.setdefault((node.name, port), []).append(self.values[node.name, port])
-        self._all(entry[integrated:])
-        for self.step in range(graph.time_steps):
-            self.previous = dict(self.values)
-            self._all(by_phase[Phase.STEP])
-        self._all(by_phase[Phase.END])
-        logits = self.values[graph.output.name, "x"]
-        shape = (len(logits), graph.time_steps, graph.blocks, graph.tokens)
-        visits = torch.ones(shape, dtype=torch.bool)
-        if self.masks:
-            stacked = torch.stack(self.masks, 1).bool().unflatten(1, (graph.time_steps, -1))
-            visits = stacked.expand(shape) if stacked.shape[2] == 1 else stacked
-        return Output(logits, visits, self.ponder)
-
-    def _all(self, nodes: list[Node]) -> None:
-        for node in nodes:
-            inputs = {port: self._input(node, port) for port in self.graph.inputs(node)}
-            outputs = _OPERATORS[type(node)](self, node, inputs)
-            self.values.update({(node.name, port): value for port, value in outputs.items()})
-
-    def _input(self, node: Node, port: str) -> Tensor:
-        edge = self.graph.inputs(node)[port]
-        key = edge.src, edge.src_port
-        if node.traits.stacks:
-            return torch.stack(self.stem[key])
-        if edge.delay:
-            if self.step == 0:
-                shape = (len(self.pixels), *self.graph.types[key].shape)
-                return torch.full(shape, neutral(port))
-            return self.previous[key]
-        return self.values[key]
-
-    # Operators ----------------------------------------------------------------------------------------------
-
-    def _frame(self, node: FixedInput, inputs: Inputs) -> State:
-        return {"y": self.pixels if node.phase == Phase.ONCE else self.pixels[:, self.step]}
 
     def _synapses(self, node: FixedSynaptic, inputs: Inputs) -> State:
         mantissas, bias = self.integers[node.name]
@@ -319,9 +276,6 @@ class _Pass:
         spikes, state["v"] = self.program.lif(state["v"], x, 4096 - node.dv, vth, node.threshold)
         return {"s": spikes}
 
-    def _pool(self, node: SpikeMaxPool | MaxPool, inputs: Inputs) -> State:
-        return {"y": nn.functional.max_pool2d(inputs["x"], node.kernel, node.stride, node.padding)}
-
     def _integrate(self, node: FixedIntegrate, inputs: Inputs) -> State:
         x = inputs["x"]
         if node.mode == "max":
@@ -332,16 +286,6 @@ class _Pass:
         weights = torch.from_numpy(self.graph.tensor(node, "weights").astype(np.float64))
         return {"y": _floor(torch.tensordot(weights, x.double(), dims=1), node.shift).float()}
 
-    def _tokens(self, node: Tokens, inputs: Inputs) -> State:
-        return {"y": inputs["x"].flatten(2).transpose(1, 2)}
-
-    def _map(self, node: Map, inputs: Inputs) -> State:
-        return {"y": inputs["x"].transpose(1, 2).unflatten(2, (node.height, node.width))}
-
-    def _slice(self, node: Slice, inputs: Inputs) -> State:
-        x = inputs["x"]
-        return {"y": x.narrow(1 if x.ndim == 4 else -1, node.start, node.stop - node.start)}
-
     def _token_mean(self, node: FixedTokenMean, inputs: Inputs) -> State:
         return {"y": inputs["x"].sum(1, keepdim=True)}
 
@@ -349,25 +293,13 @@ class _Pass:
         return {"y": node.a_weight * inputs["a"] + node.b_weight * inputs["b"]}
 
     def _attention(self, node: FixedSpikeMatMul, inputs: Inputs) -> State:
-        q, k, v = (inputs[port].unflatten(-1, (node.heads, -1)).transpose(1, 2) for port in "qkv")
-        y = (q @ (k.transpose(2, 3) @ v)).transpose(1, 2).flatten(2)
-        return {"y": y * 2 ** (ALIGN + node.exponent)}
+        return {"y": attend(inputs, node.heads) * 2 ** (ALIGN + node.exponent)}
 
     def _columns(self, node: FixedMaskedColumnSum, inputs: Inputs) -> State:
         return {"y": (inputs["k"] * inputs["v"]).sum(1) * 2 ** (ALIGN + node.exponent)}
 
     def _head_sum(self, node: FixedHeadSum, inputs: Inputs) -> State:
         return {"y": inputs["x"].unflatten(-1, (node.heads, -1)).sum(-1) * 2 ** (ALIGN + node.exponent)}
-
-    def _gate(self, node: Gate, inputs: Inputs) -> State:
-        x, mask = inputs["x"], inputs["mask"]
-        if node.axis == "head":
-            return {"y": x * mask.repeat_interleave(x.shape[-1] // mask.shape[-1], dim=-1)}
-        return {"y": x * (mask[:, :, None] if node.axis == "token" else mask[:, None, :])}
-
-    def _spike_and(self, node: SpikeAnd, inputs: Inputs) -> State:
-        a, b = inputs["a"], inputs["b"]
-        return {"y": a * (1 - b) if node.invert else a * b}
 
     def _score(self, node: FixedHaltingScore, inputs: Inputs) -> State:
         z = inputs["z"][:, :, 0]
@@ -376,69 +308,24 @@ class _Pass:
         # The gradient is the slope between the neighbouring entries of the table.
         right, left = (index + 1).clamp(max=node.entries - 1), (index - 1).clamp(min=0)
         rise = (table[right.long()] - table[left.long()]) / 2 / 2**node.shift
-        return {"h": _straight(table[index.long()], (z * rise.detach()))}
+        return {"h": straight(table[index.long()], (z * rise.detach()))}
 
     def _accumulate(self, node: FixedHaltAccumulate, inputs: Inputs) -> State:
-        h = inputs["score"]
-        alive, total = inputs.get("alive", torch.ones_like(h)), inputs.get("total", torch.zeros_like(h))
-        self.masks.append(alive)
-        return _POLICIES[node.mode](self, node, h, alive, total)
-
-    def _rectangular(self, node: FixedHaltAccumulate, h: Tensor, alive: Tensor, total: Tensor) -> State:
-        state = self.state.setdefault(node.name, {"column": torch.zeros_like(h)})
-        state["column"] = state["column"] + alive * h
-        total = total + state["column"]
-        self.ponder = self.ponder + alive.mean()
-        return {"alive": alive * (total < node.limit), "total": total, "p": alive * h}
-
-    def _raster(self, node: FixedHaltAccumulate, h: Tensor, alive: Tensor, total: Tensor) -> State:
-        forced = node.last_block and self.step == self.graph.time_steps - 1
-        return self._summed_up(node, h, alive, total, forced=forced)
-
-    def _block(self, node: FixedHaltAccumulate, h: Tensor, alive: Tensor, total: Tensor) -> State:
-        return self._summed_up(node, h, alive, total, forced=node.last_block)
-
-    def _summed_up(
-        self, node: FixedHaltAccumulate, h: Tensor, alive: Tensor, total: Tensor, *, forced: bool
-    ) -> State:
-        """Halt where the sum of scores reaches the limit, or everywhere."""
-        one = 1 << node.score_bits
-        halts = torch.ones_like(h) if forced else (total + h >= node.limit).to(h)
-        rest = alive * halts * (one - total)
-        self.ponder = self.ponder + (alive + rest / one).mean()
-        return {
-            "alive": alive * (1 - halts),
-            "total": total + alive * h,
-            "p": alive * (1 - halts) * h + rest,
-        }
+        return self.decide(node, inputs, node.limit, 1 << node.score_bits)
 
     def _readout(self, node: FixedReadout, inputs: Inputs) -> State:
-        ports = [l for l in range(node.blocks) if f"z{l}" in inputs]
-        values = {l: _floor(inputs[f"z{l}"], node.z_shift).clamp(-node.z_limit, node.z_limit) for l in ports}
-        like = values[ports[-1]]
-        ones = torch.ones_like(like[:, :, :1])
-        zeros = torch.zeros_like(like)
-        start = {"sum": zeros, "last": zeros, "weight": torch.zeros_like(ones)}
-        state = self.state.setdefault(node.name, start)
-        entered = torch.zeros_like(ones)
-        for l in ports:
-            z = values[l]
-            if node.mode == "mean-field":
-                p = inputs[f"p{l}"][:, :, None] if f"p{l}" in inputs else ones
-                state["sum"], state["weight"] = state["sum"] + p * z, state["weight"] + p
-                continue
-            visited = inputs[f"alive{l}"][:, :, None] if f"alive{l}" in inputs else ones
-            state["last"] = torch.where(visited > 0, z, state["last"])
-            entered = torch.maximum(entered, visited)
-        if node.mode == "rate":
-            state["sum"], state["weight"] = state["sum"] + entered * state["last"], state["weight"] + entered
-        if self.step < self.graph.time_steps - 1:
+        z = {
+            block: _floor(inputs[f"z{block}"], node.z_shift).clamp(-node.z_limit, node.z_limit)
+            for block in range(node.blocks)
+            if f"z{block}" in inputs
+        }
+        tokens, weight = self.gather(node, z, inputs)
+        if not self.last_step:
             return {}
-        tokens = state["last"] if node.mode == "last-state" else state["sum"]
         if node.divides:
             # Float64, because a dividend may reach 2^31.
-            exact = tokens.double() * 2**node.divide_bits / state["weight"].clamp(min=1).double()
-            tokens = _straight(exact.trunc(), exact)
+            exact = tokens.double() * 2**node.divide_bits / weight.clamp(min=1).double()
+            tokens = straight(exact.trunc(), exact)
         y = tokens.double().sum(1)
         return {"y": _floor(y, node.y_shift).float()}
 
@@ -446,44 +333,28 @@ class _Pass:
         return {"x": inputs["x"] * node.unit}
 
 
-_POLICIES: Mapping[str, Callable[[_Pass, FixedHaltAccumulate, Tensor, Tensor, Tensor], State]] = per_policy(
-    "decisions in training with integers",
-    {
-        "raster": _Pass._raster,
-        "time": _Pass._raster,
-        "block": _Pass._block,
-        "rectangular": _Pass._rectangular,
-    },
-    without=("image",),  # which needs no training: `program_of` refuses it
-)
-_OPERATORS: Mapping[type[Node], Callable[[Any, Any, Inputs], State]] = per_op(
+_OPERATORS: Operators = per_op(
     "operators of training with integers",
     {
-        FixedInput: _Pass._frame,
-        FixedConv2d: _Pass._synapses,
-        FixedLinear: _Pass._synapses,
-        FixedLIF: _Pass._lif,
-        SpikeMaxPool: _Pass._pool,
-        MaxPool: _Pass._pool,
-        FixedIntegrate: _Pass._integrate,
-        Tokens: _Pass._tokens,
-        Map: _Pass._map,
-        Slice: _Pass._slice,
-        FixedTokenMean: _Pass._token_mean,
-        FixedAdd: _Pass._add,
-        FixedSpikeMatMul: _Pass._attention,
-        FixedMaskedColumnSum: _Pass._columns,
-        FixedHeadSum: _Pass._head_sum,
-        Gate: _Pass._gate,
-        SpikeAnd: _Pass._spike_and,
-        FixedHaltingScore: _Pass._score,
-        FixedHaltAccumulate: _Pass._accumulate,
-        FixedReadout: _Pass._readout,
-        FixedOutput: _Pass._logits,
+        **MOVES,
+        FixedInput: _Run.frame,
+        FixedConv2d: _Run._synapses,
+        FixedLinear: _Run._synapses,
+        FixedLIF: _Run._lif,
+        FixedIntegrate: _Run._integrate,
+        FixedTokenMean: _Run._token_mean,
+        FixedAdd: _Run._add,
+        FixedSpikeMatMul: _Run._attention,
+        FixedMaskedColumnSum: _Run._columns,
+        FixedHeadSum: _Run._head_sum,
+        FixedHaltingScore: _Run._score,
+        FixedHaltAccumulate: _Run._accumulate,
+        FixedReadout: _Run._readout,
+        FixedOutput: _Run._logits,
     },
     of=QUANTISED,
     without=(
-        FixedImageScore,  # as the policy image
+        FixedImageScore,  # halting by image: `program_of` refuses it
         FixedLateHaltAccumulate,  # decisions are delayed after training
     ),
 )

@@ -3,10 +3,36 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from stas_neuro.errors import InputError
+
+if TYPE_CHECKING:
+    from stas_neuro.api import TrainReport
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Where a training writes, and whom it tells.
+
+    Parameters
+    ----------
+    directory : Path
+    resume : bool
+        Continue after the last finished epoch of an earlier training there.
+    prepare : callable
+        Called before anything is written, while the directory is locked against other trainings.
+    report : callable
+        Called with each event; see `stas_neuro.training.train`.
+    """
+
+    directory: Path
+    resume: bool = False
+    prepare: Callable[[], None] = lambda: None
+    report: TrainReport = lambda event: None
 
 
 @dataclass(frozen=True, kw_only=True)

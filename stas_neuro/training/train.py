@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 
+from stas_neuro import api
 from stas_neuro.data import LabelledImages, normalise
 from stas_neuro.errors import CheckFailed, InputError
 from stas_neuro.files import locked_directory, write_atomically
+from stas_neuro.ir import Graph
 from stas_neuro.labels import absent_classes, check_every_class_occurs, draw, listing, match_classes
 from stas_neuro.models.checkpoint import (
     TrainingRecord,
@@ -31,8 +33,8 @@ from stas_neuro.models.checkpoint import (
 from stas_neuro.models.config import StasConfig
 from stas_neuro.models.lif import LIF
 from stas_neuro.models.stas import StasModel
-from stas_neuro.training.integers import IntegerProgram
-from stas_neuro.training.options import TrainOptions
+from stas_neuro.training.execution import GraphModule
+from stas_neuro.training.options import Target, TrainOptions
 from stas_neuro.training.state import Moments, Progress, State, read_state, write_state
 
 Report = Callable[[dict[str, Any]], None]
@@ -55,6 +57,31 @@ class _Workers:
     @property
     def writes(self) -> bool:
         return self.rank == 0
+
+
+@dataclass(frozen=True)
+class Task:
+    """Classes of a network, and the mean and standard deviation with which its images are normalised."""
+
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, model: StasModel | GraphModule) -> Task:
+        """Return the task of a model or a graph."""
+        if isinstance(model, StasModel):
+            return cls(model.config.class_names, model.config.mean, model.config.std)
+        graph = model.graph
+        return cls(graph.classes, graph.preprocessing.mean, graph.preprocessing.std)
+
+
+@dataclass(frozen=True)
+class Start:
+    """Name of the network that a training starts from, and the record of its own training, if it has one."""
+
+    name: str
+    record: TrainingRecord | None
 
 
 @contextmanager
@@ -146,51 +173,54 @@ def train(
     """
     config = fit(config, data, options, classes_of(init))
     with _alone(directory), _workers() as workers:
-        if options.batch_size % workers.count:
-            raise InputError(
-                f"batch_size={options.batch_size} is not a multiple of {workers.count} processes",
-                remedy="use a batch size that is",
-            )
-        run = _Run(config, data, options, directory, workers, report)
+        _check_batch(options, workers)
+        torch.manual_seed(options.seed)
+        run = _Run(StasModel(config), data, options, directory, workers, report)
         if init is not None:
             run.start_from(init)
         if workers.writes:
             prepare()
-            run.report_limits(init)
+            if init is not None:
+                run.report_limits(str(init), load_training(init))
         run.run(resume)
         assert isinstance(run.model, StasModel)
         return run.model.eval()
 
 
-def train_program(  # noqa: PLR0913 - the subject of a training, and its callbacks
-    program: IntegerProgram,
+def train_graph(
+    module: GraphModule,
     data: LabelledImages,
     options: TrainOptions,
-    directory: Path,
-    init: Path,
-    origin: bytes,
-    *,
+    target: Target,
+    start: Start,
     save: Callable[[TrainingRecord], None],
-    resume: bool = False,
-    prepare: Callable[[], None] = lambda: None,
-    report: Report = lambda event: None,
-) -> None:
-    """Train an integer program, like stage 2 of :func:`train`.
+) -> TrainingRecord:
+    """Train a graph, like stage 2 of :func:`train`, and return the record of the training.
 
-    ``init`` is the checkpoint that the program was made from, and ``origin`` identifies its initial weights.
-    ``save`` must write the checkpoint. It is called at the end, in the process that writes files, with the
-    training record of the checkpoint. Raises InputError and CheckFailed as :func:`train` does.
+    ``save`` must write the result. It is called with the record at the end, in the process that writes files,
+    while the directory is still locked. Raises InputError and CheckFailed as :func:`train` does.
     """
-    fit(program.config, data, options, program.config.class_names)
-    with _alone(directory), _workers() as workers:
-        run = _Run(program.config, data, options, directory, workers, report, program)
-        run.origin.update(origin)
+    fit_graph(module.graph, data, options)
+    options = replace(options, stage1_epochs=0)
+    with _alone(target.directory), _workers() as workers:
+        _check_batch(options, workers)
+        run = _Run(module, data, options, target.directory, workers, target.report)
         if workers.writes:
-            prepare()
-            run.report_limits(init)
-        run.run(resume)
+            target.prepare()
+            run.report_limits(start.name, start.record)
+        run.run(target.resume)
         if workers.writes:
             save(run.record)
+        return run.record
+
+
+def _check_batch(options: TrainOptions, workers: _Workers) -> None:
+    """Refuse a batch that processes cannot divide equally."""
+    if options.batch_size % workers.count:
+        raise InputError(
+            f"batch_size={options.batch_size} is not a multiple of {workers.count} processes",
+            remedy="use a batch size that is",
+        )
 
 
 def _alone(directory: Path) -> AbstractContextManager[None]:
@@ -219,6 +249,21 @@ def fit(
 ) -> StasConfig:
     """Return the result of `fit_config`; raise InputError where there are too few images to train on."""
     config = fit_config(config, data, classes)
+    _check_counts(data, options)
+    return config
+
+
+def fit_graph(graph: Graph, data: LabelledImages, options: TrainOptions) -> None:
+    """Raise InputError where images or their number do not fit the training of a graph."""
+    if data.labels is None:
+        raise InputError(f"{data.source}: has no labels", remedy="add an array named labels")
+    if len(graph.classes) == 1:
+        raise InputError(f"the network has a single class, {graph.classes[0]}", "start from another one")
+    api.preprocess(graph, data, 1)  # refuses images of another shape, and labels of other classes
+    _check_counts(data, options)
+
+
+def _check_counts(data: LabelledImages, options: TrainOptions) -> None:
     if len(data) <= options.holdout:
         raise InputError(
             f"{data.source}: with holdout={options.holdout} of {len(data)} images, none are left to train on",
@@ -236,19 +281,17 @@ def fit(
             f"{classes_present} classes have none to train on",
             remedy="lower the holdout",
         )
-    return config
 
 
-def evaluate(
-    model: StasModel | IntegerProgram, data: LabelledImages, batch_size: int = 500
-) -> dict[str, float]:
+def evaluate(model: StasModel | GraphModule, data: LabelledImages, batch_size: int = 500) -> dict[str, float]:
     """Return accuracy and halting statistics on labelled images.
 
     Keys are ``accuracy``, ``cross_entropy`` (nats per image), ``token_ratio``, ``visits_std`` (standard
     deviation over all tokens) and ``visits_std_within`` (mean over images of the standard deviation over an
     image's tokens). Labels are matched with the model's classes (`match_classes`).
     """
-    data = match_classes(data, model.config.class_names)
+    task = Task.of(model)
+    data = match_classes(data, task.classes)
     assert data.labels is not None
     dtype = next(model.parameters()).dtype
     was_training = model.training
@@ -259,8 +302,9 @@ def evaluate(
         for start in range(0, len(data), batch_size):
             part = data.select(slice(start, start + batch_size))
             assert part.labels is not None
-            x = torch.from_numpy(normalise(part.images, model.config.mean, model.config.std)).to(dtype)
+            x = torch.from_numpy(normalise(part.images, task.mean, task.std)).to(dtype)
             output = model(x, skip=True)
+            visits_per_token = output.visits[0, ..., 0].numel()
             right += int((output.logits.argmax(1).numpy() == part.labels).sum())
             labels = torch.from_numpy(part.labels)
             entropy += float(nn.functional.cross_entropy(output.logits.double(), labels, reduction="sum"))
@@ -270,7 +314,7 @@ def evaluate(
     return {
         "accuracy": right / len(data),
         "cross_entropy": entropy / len(data),
-        "token_ratio": float(visits.mean()) / (model.config.time_steps * model.config.depth),
+        "token_ratio": float(visits.mean()) / visits_per_token,
         "visits_std": float(visits.std()),
         "visits_std_within": float(visits.std(axis=1).mean()),
     }
@@ -279,21 +323,21 @@ def evaluate(
 class _Run:
     def __init__(
         self,
-        config: StasConfig,
+        model: StasModel | GraphModule,
         data: LabelledImages,
         options: TrainOptions,
         directory: Path,
         workers: _Workers,
         report: Report,
-        program: IntegerProgram | None = None,
     ) -> None:
-        self.config, self.options, self.directory = config, options, directory
+        self.model, self.task, self.options, self.directory = model, Task.of(model), options, directory
+        self.config = model.config if isinstance(model, StasModel) else None
         self.workers, self.report = workers, report
         self.log: list[str] = []
         """Lines of the log; the state file has them, too, so that it and the log cannot disagree."""
-        data = match_classes(data, config.class_names)
+        data = match_classes(data, self.task.classes)
         kept, self.holdout = split(data, options)
-        self.images = torch.from_numpy(normalise(kept.images, config.mean, config.std)).float()
+        self.images = torch.from_numpy(normalise(kept.images, self.task.mean, self.task.std)).float()
         self.labels = torch.from_numpy(kept.labels)
         held_out = hashlib.sha256(self.holdout.images.tobytes() + np.asarray(self.holdout.labels).tobytes())
         self.source, self.absent = data.source, absent_classes(data)
@@ -307,8 +351,6 @@ class _Run:
         self.moved_by: int | None = None
         """Stage of the last step that changed weights."""
         self.origin = hashlib.sha256(data.images.tobytes() + np.asarray(data.labels).tobytes())
-        torch.manual_seed(options.seed)
-        self.model: StasModel | IntegerProgram = StasModel(config) if program is None else program
         if options.compile:
             torch._dynamo.config.recompile_limit = 64  # one per shape, stage and precision
             for module in self.model.modules():
@@ -326,14 +368,11 @@ class _Run:
             )
         self.model.load_state_dict(weights)
 
-    def report_limits(self, init: Path | None) -> None:
-        """Report what limits the meaning of the accuracy on held-out images."""
-        if init is None:
-            return
+    def report_limits(self, init: str, record: TrainingRecord | None) -> None:
+        """Report what limits the meaning of the accuracy on held-out images, for weights of `init`."""
         if self.absent:
             text = f"{self.source} has no images of {listing(self.absent)}, which the model may forget"
             self.report({"event": "note", "text": text})
-        record = load_training(init)
         if record is None or record.held_out_sha256 != self.record.held_out_sha256:
             text = f"{init} may have been trained on images held out here: accuracy may be too high"
             if record is not None:
@@ -353,9 +392,13 @@ class _Run:
             self._stage(stage, first, epochs, done.moments if first and done else None)
         if self.workers.writes and isinstance(self.model, StasModel):
             # Without stage 2 the model has not learned to halt.
-            halts = self.options.stage2_epochs > 0
-            self.model.config = self.config if halts else self.config.replace(accumulate="off")
+            self.model.config = self._config(2 if self.options.stage2_epochs else 1)
             save_checkpoint(self.model, self.directory, self.record)
+
+    def _config(self, stage: int) -> StasConfig:
+        """Return the configuration of a model in a stage."""
+        assert self.config is not None  # which a graph does not have
+        return self.config if stage == 2 else self.config.replace(accumulate="off")
 
     def _stage(  # noqa: PLR0915 - one loop, read from top to bottom
         self, stage: int, first: int, epochs: int, moments: Moments | None
@@ -363,9 +406,7 @@ class _Run:
         options = self.options
         model = self.model
         if isinstance(model, StasModel):
-            model.config = model.stem.config = (
-                self.config if stage == 2 else self.config.replace(accumulate="off")
-            )
+            model.config = model.stem.config = self._config(stage)
         optimiser = torch.optim.AdamW(_groups(model, options.weight_decay))
         if moments is not None:
             optimiser.load_state_dict(optimiser.state_dict() | {"state": moments})
@@ -434,7 +475,7 @@ class _Run:
 
     def _check(self, what: str, value: float, place: str, rate: float, limit: float | None = None) -> None:
         """Raise CheckFailed for a value that is not finite or not below `limit` (default: that of a loss)."""
-        guessing = math.log(self.config.num_classes)
+        guessing = math.log(len(self.task.classes))
         if limit is None:
             limit = DIVERGED * guessing
         if value < limit:
@@ -473,7 +514,8 @@ class _Run:
         write_atomically(self.directory / LOG, "".join(line + "\n" for line in self.log).encode())
 
     def _key(self) -> str:
-        parts = [self.config.to_json(), self.options.to_json(), self.origin.hexdigest()]
+        network = self.model.identity if isinstance(self.model, GraphModule) else self._config(2).to_json()
+        parts = [network, self.options.to_json(), self.origin.hexdigest()]
         return json.dumps(parts, sort_keys=True)
 
     def _restore(self) -> State:

@@ -11,7 +11,7 @@ import numpy as np
 
 from stas_neuro import api
 from stas_neuro.backends import RUNTIMES
-from stas_neuro.bundle import Bundle
+from stas_neuro.bundle import Bundle, is_bundle
 from stas_neuro.compiler import fold, load_model, lower
 from stas_neuro.data import LabelledImages
 from stas_neuro.errors import InputError
@@ -59,8 +59,10 @@ def torch_side(
         return None
     if model is None and isinstance(network, Bundle):
         origin = network.provenance.source
-        if not origin or is_factory(origin) or is_nir(origin):
-            left_out["torch"] = f"the bundle was compiled from {origin or 'a model in memory'}"
+        trained = network.provenance.training is not None
+        if not origin or trained or is_factory(origin) or is_nir(origin) or is_bundle(origin):
+            made = "fine-tuned" if trained else "compiled"
+            left_out["torch"] = f"the bundle was {made} from {origin or 'a model in memory'}"
             return None
     given = Path(network.provenance.source) if model is None and isinstance(network, Bundle) else model
     assert given is not None

@@ -1,0 +1,100 @@
+"""A graph in torch: every spike of the float reference, and the gradients of the torch models."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from support.ir_random import Recipe, build, images_for, recipes
+from support.random_models import covering, random_config, random_model
+
+from stas_neuro import compiler
+from stas_neuro.errors import InputError
+from stas_neuro.ir import Graph, ImageScore
+from stas_neuro.models.stas import Output, StasModel
+from stas_neuro.passes import FoldBatchNorm
+from stas_neuro.reference import run_reference
+from stas_neuro.training import floats
+from stas_neuro.training.floats import TrainableGraph
+
+
+def spikes_of(module: TrainableGraph, images: np.ndarray) -> tuple[Output, dict[str, np.ndarray]]:
+    """Run a module, and give the spikes of each node of the run: (B, steps, ...)."""
+    run = floats._Run(module, torch.from_numpy(images))
+    seen: dict[str, list[torch.Tensor]] = {}
+
+    def noting(operator):
+        def noted(run, node, inputs):
+            outputs = operator(run, node, inputs)
+            if node.traits.fires and "s" in outputs:
+                seen.setdefault(node.name, []).append(outputs["s"].detach())
+            return outputs
+
+        return noted
+
+    run.operators = {op: noting(operator) for op, operator in run.operators.items()}
+    output = run.output()
+    return output, {name: torch.stack(steps, 1).numpy() for name, steps in seen.items()}
+
+
+def assert_is_the_reference(graph: Graph, seed: int) -> None:
+    images = images_for(graph, 3, seed)
+    trace = run_reference(graph, images, record_spikes=True)
+    output, spikes = spikes_of(TrainableGraph(graph, torch.float64), images)
+    assert spikes.keys() == trace.spikes.keys()
+    for name, expected in trace.spikes.items():
+        np.testing.assert_array_equal(spikes[name], expected, err_msg=name)
+    np.testing.assert_array_equal(output.visits.numpy(), trace.visits)
+    np.testing.assert_allclose(output.logits.detach().numpy(), trace.logits, rtol=1e-9, atol=1e-9)
+
+
+def folded(recipe: Recipe) -> Graph:
+    """Build a folded graph; its image halts by the head, as in every network that is trained."""
+    graph = build(recipe)
+    graph = FoldBatchNorm()(graph) if recipe.norm else graph
+    scores = [node.name for node in graph.of_type(ImageScore)]
+    copies = {
+        f"{name}/{param}": graph.tensor("head", param) for name in scores for param in ("weight", "bias")
+    }
+    return dataclasses.replace(graph, tensors={**graph.tensors, **copies})
+
+
+@settings(max_examples=60)
+@given(recipe=recipes())
+def test_it_computes_what_the_float_reference_does(recipe: Recipe) -> None:
+    assert_is_the_reference(folded(recipe), recipe.seed)
+
+
+DESIGN = [choice for choice in covering() if not choice["event_input"] or choice["stem"] != "one-step"]
+
+
+@pytest.mark.parametrize("number", range(0, len(DESIGN), 5))
+def test_gradients_are_those_of_the_torch_model(number: int) -> None:
+    """The models' neurons are norse's; logits and the ponder loss have the same gradients in both."""
+    config = random_config(DESIGN[number], number)
+    model = random_model(config, number, torch.float64)
+    graph = compiler.fold(model)
+    module = TrainableGraph(graph, torch.float64)
+    images = torch.from_numpy(images_for(graph, 4, number))
+    for network in (model, module):
+        output = network(images)
+        factors = torch.linspace(-1, 1, output.logits.numel(), dtype=torch.float64)
+        ((output.logits.flatten() * factors).sum() + output.ponder).backward()
+    outputs = model(images), module(images)
+    torch.testing.assert_close(outputs[0].ponder, outputs[1].ponder)
+    head = module.weights["head/weight"]
+    torch.testing.assert_close(head.grad, model.head.weight.grad)
+    layers = dict(model.named_modules())
+    compared = 0
+    for key, name in module.names.items():
+        node, _, param = key.rpartition("/")
+        # A folded bias has the gradient of the shift of its normalisation.
+        parent, _, own = node.rpartition(".")
+        norm = layers.get(f"{parent}.{own.replace('conv', 'bn') if own.startswith('conv') else own + '_bn'}")
+        if param == "bias" and norm is not None:
+            torch.testing.assert_close(module.weights[name].grad, norm.bias.grad, rtol=1e-7, atol=1e-9)
+            compared += bool(norm.bias.grad.abs().max() > 0)
+    assert compared > 5
