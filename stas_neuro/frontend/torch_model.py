@@ -16,7 +16,6 @@ from torch import nn
 from stas_neuro.errors import InputError
 from stas_neuro.ir import (
     LIF,
-    POLICIES,
     Add,
     Array,
     BatchNorm,
@@ -24,10 +23,7 @@ from stas_neuro.ir import (
     Edge,
     Gate,
     Graph,
-    HaltAccumulate,
-    HaltingScore,
     HaltMode,
-    ImageScore,
     Input,
     Integrate,
     Linear,
@@ -35,7 +31,6 @@ from stas_neuro.ir import (
     Node,
     Output,
     Phase,
-    Policy,
     Preprocessing,
     Problem,
     Problems,
@@ -52,6 +47,7 @@ from stas_neuro.models import lif as torch_lif
 from stas_neuro.models import stem as torch_stem
 from stas_neuro.models.config import ATTENTION_SCALE, EARLY_STEMS, LATE_STEMS, TAU, per_backbone
 from stas_neuro.models.stas import StasModel
+from stas_neuro.passes import AddHalting
 
 M = TypeVar("M", bound=nn.Module)
 CONTAINERS = (StasModel, torch_stem.Stem, torch_block.Block, nn.ModuleList)
@@ -101,7 +97,6 @@ class _Lowering:
     def __init__(self, model: StasModel) -> None:
         self.model = model
         self.config = model.config
-        self.policy = POLICIES.get(model.config.accumulate)
         self.nodes: list[Node] = []
         self.edges: list[Edge] = []
         self.tensors: dict[str, Array] = {}
@@ -119,7 +114,7 @@ class _Lowering:
                 self.problems.add(name, f"{type(module).__name__} is not part of the graph", "remove it")
         if self.problems.found:
             raise LoweringError(*self.problems.found)
-        return Graph(
+        graph = Graph(
             stage=Stage.TRACED,
             time_steps=config.time_steps,
             nodes=tuple(self.nodes),
@@ -130,6 +125,18 @@ class _Lowering:
                 config.mean or (0.0,) * config.in_channels, config.std or (1.0,) * config.in_channels
             ),
         )
+        return graph if config.accumulate == "off" else self._halting(graph)
+
+    def _halting(self, graph: Graph) -> Graph:
+        config = self.config
+        return AddHalting(
+            mode=cast(HaltMode, config.accumulate),
+            readout=cast(ReadoutMode, config.readout),
+            alpha=config.alpha,
+            beta=config.beta,
+            epsilon=config.epsilon,
+            margin=config.margin,
+        )(graph)
 
     def _refuse_foreign(self, model: StasModel) -> None:
         if "make_halting" in vars(model):
@@ -255,81 +262,17 @@ class _Lowering:
             self.problems.add(
                 "blocks", f"{depth}, not the configuration's {config.depth}", "build the model again"
             )
-        outputs: list[Value] = []
-        masks: list[Edge | None] = []  # alive of each block, without a destination yet
         for l in range(depth):
-            alive = self._alive(l)
-            masks.append(alive)
-            if alive is not None:
-                gate = f"blocks.{l}.gate"
-                node = Gate(name=gate, phase=Phase.STEP, scope=scope_of(l), axis="token")
-                z = self._add(node, x=z, mask=alive)
-            z = self._block(l, z, alive)
-            outputs.append(z)
-            if self.policy is None or l not in self.policy.scored_blocks(config.depth):
-                continue
-            accumulate = HaltAccumulate(
-                name=f"halting.{l}",
-                phase=Phase.STEP,
-                scope="halting",
-                mode=cast(HaltMode, config.accumulate),
-                epsilon=config.epsilon,
-                last_block=l == depth - 1,
-            )
-            ports: dict[str, Value | Edge] = {"score": self._score(l, z, self.policy)}
-            if alive is not None:
-                ports |= {"alive": alive, "total": _port_of(alive, "total")}
-            self._add(accumulate, inputs=ports)
-        return self._readout(outputs, masks)
+            z = self._block(l, z)
+        mode = cast(ReadoutMode, config.readout)
+        readout = Readout(name="readout", phase=Phase.END, scope="head", mode=mode, blocks=depth)
+        return self._add(readout, inputs={f"z{depth - 1}": z})
 
-    def _score(self, l: int, z: Value, policy: Policy) -> Value:
-        """Score the tokens after block ``l``, or the image."""
-        config = self.config
-        where: Any = {"name": f"halting.{l}.score", "phase": Phase.STEP, "scope": "halting"}
-        if not policy.by_image:
-            return self._add(HaltingScore(**where, alpha=config.alpha, beta=config.beta), z=z)
-        head = self._module("head", nn.Linear)
-        if head is None:
-            return z
-        node = ImageScore(**where, features=head.in_features, classes=head.out_features, margin=config.margin)
-        bias = torch.zeros_like(head.weight[:, 0]) if head.bias is None else head.bias
-        return self._add(node, tensors={"weight": head.weight, "bias": bias}, z=z)
-
-    def _alive(self, l: int) -> Edge | None:
-        """Return the mask of block ``l``, its destination still open; None where every token visits it."""
-        link = self.policy.mask_of(l, self.config.depth) if self.policy else None
-        if self.policy is None or link is None:
-            return None
-        block = self.policy.scored_blocks(self.config.depth)[link.accumulator]
-        return Edge(f"halting.{block}", "alive", "", "", link.delay)
-
-    def _readout(self, outputs: list[Value], masks: list[Edge | None]) -> Value:
-        config = self.config
-        policy, depth = self.policy, len(outputs)
-        mean_field = config.readout == "mean-field"
-        ports: dict[str, Value | Edge] = {}
-        for l in policy.scored_blocks(depth) if policy else [depth - 1]:
-            ports[f"z{l}"] = outputs[l]
-            mask = masks[l]
-            if mean_field and policy:
-                ports[f"p{l}"] = (f"halting.{l}", "p")
-            elif mask is not None and not mean_field:
-                ports[f"alive{l}"] = mask
-        node = Readout(
-            name="readout",
-            phase=Phase.END,
-            scope="head",
-            mode=cast(ReadoutMode, config.readout),
-            blocks=depth,
-            normalise=mean_field and policy is not None and policy.fills == "visit",
-        )
-        return self._add(node, inputs=ports)
-
-    def _block(self, l: int, x: Value, alive: Edge | None) -> Value:
+    def _block(self, l: int, x: Value) -> Value:
         block = self._module(f"blocks.{l}", torch_block.Block)
         if block is None:
             return x
-        return _BLOCKS[block.backbone](_BlockParts(self, block, f"blocks.{l}", scope_of(l), alive), x)
+        return _BLOCKS[block.backbone](_BlockParts(self, block, f"blocks.{l}", scope_of(l)), x)
 
     def _attention(self, name: str, scope: str, q: Value, k: Value, v: Value) -> Value:
         module = self._module(name, torch_block.SpikingAttention)
@@ -358,7 +301,7 @@ class _Lowering:
         )
         return self._add(node, tensors={"weight": module.weight, "bias": module.bias}, x=x)
 
-    def _norm(self, name: str, x: Value, phase: Phase, scope: str, alive: Edge | None = None) -> Value:
+    def _norm(self, name: str, x: Value, phase: Phase, scope: str) -> Value:
         kind = torch_lif.TokenBatchNorm if scope != "stem" else nn.BatchNorm2d
         module: Any = self._module(name, kind)
         if module is None:
@@ -373,15 +316,15 @@ class _Lowering:
             "mean": module.running_mean,
             "var": module.running_var,
         }
-        return self._add(node, tensors=tensors, x=x, alive=alive)
+        return self._add(node, tensors=tensors, x=x)
 
-    def _lif(self, name: str, x: Value, phase: Phase, scope: str, alive: Edge | None = None) -> Value:
+    def _lif(self, name: str, x: Value, phase: Phase, scope: str) -> Value:
         module = self._module(name, torch_lif.LIF)
         if module is None:
             return x
         fire: Any = module.fire
         node = LIF(name=name, phase=phase, scope=scope, tau=TAU, threshold=module.threshold, fire=fire)
-        return self._add(node, x=x, alive=alive)
+        return self._add(node, x=x)
 
     def _module(self, name: str, kind: type[M]) -> M | None:
         self.read.add(name)
@@ -409,8 +352,8 @@ class _Lowering:
         node: Node,
         *,
         tensors: Mapping[str, torch.Tensor | None] | None = None,
-        inputs: dict[str, Value | Edge] | None = None,
-        **more: Value | Edge | None,
+        inputs: dict[str, Value] | None = None,
+        **more: Value,
     ) -> Value:
         self.nodes.append(node)
         for param, tensor in (tensors or {}).items():
@@ -420,16 +363,8 @@ class _Lowering:
                 self.tensors[f"{node.name}/{param}"] = (
                     numbers.float() if numbers.dtype == torch.bfloat16 else numbers
                 ).numpy()
-        for port, source in ((inputs or {}) | more).items():
-            if isinstance(source, Edge):
-                self.edges.append(Edge(source.src, source.src_port, node.name, port, source.delay))
-            elif source is not None:
-                self.edges.append(Edge(*source, node.name, port))
+        self.edges += [Edge(*source, node.name, port) for port, source in ((inputs or {}) | more).items()]
         return node.name, node.OUTPUTS[0] if node.OUTPUTS else ""
-
-
-def _port_of(edge: Edge, port: str) -> Edge:
-    return Edge(edge.src, port, "", "", edge.delay)
 
 
 @dataclass(frozen=True, eq=False)
@@ -440,14 +375,13 @@ class _BlockParts:
     block: torch_block.Block
     name: str
     scope: str
-    alive: Edge | None
 
     def linear(self, part: str, value: Value) -> Value:
         y = self.lowering._linear(f"{self.name}.{part}", value, Phase.STEP, self.scope)
-        return self.lowering._norm(f"{self.name}.{part}_bn", y, Phase.STEP, self.scope, self.alive)
+        return self.lowering._norm(f"{self.name}.{part}_bn", y, Phase.STEP, self.scope)
 
     def lif(self, part: str, value: Value) -> Value:
-        return self.lowering._lif(f"{self.name}.{part}_lif", value, Phase.STEP, self.scope, self.alive)
+        return self.lowering._lif(f"{self.name}.{part}_lif", value, Phase.STEP, self.scope)
 
     def spike(self, part: str, value: Value) -> Value:
         return self.lif(part, self.linear(part, value))
@@ -462,7 +396,6 @@ class _BlockParts:
         if not self.block.sdsa:
             return self.lif("attn", lowering._attention(f"{name}.attn", scope, q, k, v))
         columns = MaskedColumnSum(name=f"{name}.kv", phase=Phase.STEP, scope=scope)
-        # Its neurons belong to the image, not to a token that halts.
         mask = lowering._lif(f"{name}.mask_lif", lowering._add(columns, k=k, v=v), Phase.STEP, scope)
         gate = Gate(name=f"{name}.mask", phase=Phase.STEP, scope=scope, axis="channel")
         return lowering._add(gate, x=q, mask=mask)
