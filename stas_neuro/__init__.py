@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from stas_neuro.importers.weights import WeightsOptions, open_weights
     from stas_neuro.passes import schedule_decisions
     from stas_neuro.placement import place
+    from stas_neuro.training.driver import train
     from stas_neuro.verifier import verify
 
 _PUBLIC = {
@@ -68,6 +69,7 @@ _PUBLIC = {
     "run": "api",
     "save_bundle": "bundle",
     "schedule_decisions": "passes",
+    "train": "training.driver",
     "verify": "verifier",
     "write_activity": "activity",
 }
@@ -99,6 +101,7 @@ __all__ = [
     "run",
     "save_bundle",
     "schedule_decisions",
+    "train",
     "verify",
     "write_activity",
 ]

@@ -174,8 +174,8 @@ def job_of(
         network = preset(network)
     if isinstance(network, StasConfig):
         if halting is not None or bits is not None:
-            what = "halting is added to, and integers are trained of, a network that exists"
-            raise InputError(what, "give accumulate in the configuration; fine-tune the result to integers")
+            what = "a new model is trained in floats, with the halting of its configuration"
+            raise InputError(what, "leave halting and bits out, and fine-tune the result to integers")
         return Job(config=network, init=init)
     if init is not None:
         raise InputError("init is of a new model, and a network is given", "leave one of them out")

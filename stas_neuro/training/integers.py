@@ -138,7 +138,7 @@ class IntegerLayer(nn.Module):
         alone = self.background is None and not self.offset
         return (
             mantissas.double() / self.steps,
-            bias.double() * self.unit * self.divisor if alone else self.bias,
+            bias.double() * self.unit * self.divisor if alone else self.bias.detach(),
         )
 
     def current(self, x: Tensor, mantissas: Tensor) -> Tensor:

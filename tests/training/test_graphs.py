@@ -12,9 +12,8 @@ from support.ir_random import Recipe, build, images_for, recipes
 from support.random_models import covering, random_config, random_model
 
 from stas_neuro import compiler
-from stas_neuro.errors import InputError
 from stas_neuro.ir import Graph, ImageScore
-from stas_neuro.models.stas import Output, StasModel
+from stas_neuro.models.stas import Output
 from stas_neuro.passes import FoldBatchNorm
 from stas_neuro.reference import run_reference
 from stas_neuro.training import floats

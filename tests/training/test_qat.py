@@ -19,7 +19,6 @@ from stas_neuro.compiler.integers import choose_scales, save_scales
 from stas_neuro.data import LabelledImages, load_data
 from stas_neuro.errors import InputError
 from stas_neuro.ir import FixedHaltingScore
-from stas_neuro.models.config import StasConfig
 from stas_neuro.models.folding import set_folded
 from stas_neuro.models.stas import StasModel
 from stas_neuro.passes import Quantise
@@ -44,7 +43,7 @@ TUNED = [number for number, choice in enumerate(DESIGN) if choice["accumulate"] 
 def test_the_program_computes_what_the_integer_reference_does(seed: int) -> None:
     model = random_model(random_config(DESIGN[seed], seed), seed, torch.float64)
     graph, images = compiler.fold(model), images_of(model, 6, seed)
-    program = program_of(model.config, graph, choose_scales(graph, images, bits=2 + seed % 8))
+    program = program_of(graph, choose_scales(graph, images, bits=2 + seed % 8))
     trace = run_reference(program.graph, api.preprocess(program.graph, images))
     output = program(torch.from_numpy(api.preprocess(graph, images)))
     assert np.array_equal(output.visits.numpy(), trace.visits)
@@ -56,7 +55,7 @@ def test_so_it_does_with_operations_that_no_torch_model_here_has() -> None:
     graph = build(Recipe(qk=True, iand=True, norm=False, blocks=1, seed=3))
     pixels = np.random.default_rng(0).integers(0, 256, (6, *graph.input.shape), dtype=np.uint8)
     images = LabelledImages(pixels, None, source="random")
-    program = program_of(StasConfig(time_steps=graph.time_steps), graph, choose_scales(graph, images, bits=8))
+    program = program_of(graph, choose_scales(graph, images, bits=8))
     trace = run_reference(program.graph, api.preprocess(program.graph, images), record_spikes=True)
     assert trace.spikes["blocks.0.head_lif"].any()
     output = program(torch.from_numpy(api.preprocess(graph, images)))
@@ -74,10 +73,10 @@ def test_so_it_does_with_operations_that_no_torch_model_here_has() -> None:
     ],
 )
 def test_the_program_computes_what_only_models_of_others_have(recipe: Recipe) -> None:
-    graph, config = build(recipe), random_config(DESIGN[0], 0)
+    graph = build(recipe)
     pixels = np.random.default_rng(0).integers(0, 256, (6, *graph.input.shape))
     images = (pixels / 255 - 0.5) / 0.25
-    program = program_of(config, graph, Quantise(5))
+    program = program_of(graph, Quantise(5))
     trace = run_reference(program.graph, pixels, record_spikes=True)
     assert all(spikes.any() for name, spikes in trace.spikes.items() if name.startswith("stem."))
     output = program(torch.from_numpy(images))
@@ -89,14 +88,16 @@ def test_the_program_computes_what_only_models_of_others_have(recipe: Recipe) ->
 def test_halting_by_image_is_not_fine_tuned() -> None:
     model = random_model(random_config(DESIGN[1] | {"accumulate": "image"}, 1), 1)
     graph = compiler.fold(model)
-    with pytest.raises(InputError, match=r"halting image is not fine-tuned: .* with --halting image"):
-        program_of(model.config, graph, choose_scales(graph, images_of(model, 4, 1), bits=6))
+    with pytest.raises(
+        InputError, match=r"halting image is not fine-tuned to integers: .* with --halting image"
+    ):
+        program_of(graph, choose_scales(graph, images_of(model, 4, 1), bits=6))
 
 
 def test_gradients_reach_every_layer() -> None:
     model = random_model(random_config(DESIGN[1] | {"accumulate": "raster", "readout": "mean-field"}, 1), 1)
     graph, images = compiler.fold(model), images_of(model, 8, 1)
-    program = program_of(model.config, graph, choose_scales(graph, images, bits=6))
+    program = program_of(graph, choose_scales(graph, images, bits=6))
     output = program(torch.from_numpy(api.preprocess(graph, images)))
     loss = torch.nn.functional.cross_entropy(output.logits, torch.zeros(8, dtype=torch.long))
     (loss + output.ponder).backward()
@@ -120,7 +121,7 @@ def test_what_was_trained_is_what_compiles(tmp_path: Path) -> None:
     before = compiler.fold(tmp_path / "model")
     data = load_data(str(tmp_path / "data.npz"))
     chosen = choose_scales(before, data, bits=4)
-    program = program_of(compiler.load_model(tmp_path / "model").config, before, chosen)
+    program = program_of(before, chosen)
     state = _state(tmp_path / "tuned")
     program.load_state_dict({name: state[name] for name in program.state_dict()})
     first = state[f"layers.{program.names['stem.conv0']}.weight"]
@@ -158,7 +159,7 @@ def test_the_plan_does_not_move_with_the_weights(backbone: str, stem: str) -> No
     model = random_model(random_config(choice, 5), 5, torch.float32)
     graph, images = compiler.fold(model), images_of(model, 8, 5)
     chosen = choose_scales(graph, images, bits=6)
-    program = program_of(model.config, graph, chosen)
+    program = program_of(graph, chosen)
     with torch.no_grad():
         for parameter in program.parameters():
             parameter *= 0.8
@@ -177,11 +178,11 @@ def test_the_plan_does_not_move_with_the_weights(backbone: str, stem: str) -> No
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("--qat", "4"), "--qat fine-tunes the model of --init without changes to it; give --init"),
+        (("--qat", "4"), "--qat is of a network that exists; give the network as --init"),
         (("--qat", "4", "--init", "model", "--depth", "3"), "neither --preset nor an option of the model"),
         (
             ("--qat", "4", "--init", "model", "--bfloat16", *TUNE),
-            "bfloat16 cannot represent the integers of a program; remove",
+            "bfloat16 cannot represent the values of a graph; remove",
         ),
         ((), "no --preset is given; choose one of"),
     ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def test_the_program_is_the_reference(head: str, membrane: bool) -> None:
     recipe: Any = Recipe(norm=False, halting="off", shrink="pool", head=head, membrane=membrane, seed=2)
     folded = build(recipe)
     graph = Quantise()(folded)
-    program = program_of(cast(Any, None), folded, Quantise())  # the graph says all that it computes with
+    program = program_of(folded, Quantise())  # the graph says all that it computes with
     pixels = pixels_for(graph, 4)
     images = (torch.from_numpy(pixels / 255).float() - program.mean) / program.std
     logits = program(images).logits
