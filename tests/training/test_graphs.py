@@ -12,9 +12,10 @@ from support.ir_random import Recipe, build, images_for, recipes
 from support.random_models import covering, random_config, random_model
 
 from stas_neuro import compiler
+from stas_neuro.errors import InputError
 from stas_neuro.ir import Graph, ImageScore
 from stas_neuro.models.stas import Output
-from stas_neuro.passes import FoldBatchNorm
+from stas_neuro.passes import AddHalting, FoldBatchNorm, schedule_decisions
 from stas_neuro.reference import run_reference
 from stas_neuro.training import floats
 from stas_neuro.training.floats import TrainableGraph
@@ -97,3 +98,59 @@ def test_gradients_are_those_of_the_torch_model(number: int) -> None:
             torch.testing.assert_close(module.weights[name].grad, norm.bias.grad, rtol=1e-7, atol=1e-9)
             compared += bool(norm.bias.grad.abs().max() > 0)
     assert compared > 5
+
+
+def test_gradients_are_the_slopes_of_what_is_smooth() -> None:
+    """Behind the last neurons, logits and the ponder loss are smooth while the same tokens halt."""
+    recipe = Recipe(membrane=True, norm=False, blocks=1, halting="rectangular", alpha=0.2, beta=-2.0, seed=4)
+    graph = build(recipe)
+    module = TrainableGraph(graph, torch.float64)
+    images = torch.from_numpy(images_for(graph, 3))
+    factors = torch.linspace(-1, 1, 3 * recipe.classes, dtype=torch.float64)
+
+    def loss() -> torch.Tensor:
+        output = module(images)
+        return (output.logits.flatten() * factors).sum() + output.ponder
+
+    loss().backward()
+    for key in ("blocks.0.fc2/bias", "blocks.0.fc2/weight", "head/weight", "head/bias"):
+        parameter = module.weights[module.names[key]]
+        slopes = torch.zeros_like(parameter).flatten()
+        for index in range(len(slopes)):
+            values = []
+            for step in (1e-6, -1e-6):
+                with torch.no_grad():
+                    parameter.view(-1)[index] += step
+                    values.append(loss().item())
+                    parameter.view(-1)[index] -= step
+            slopes[index] = (values[0] - values[1]) / 2e-6
+        torch.testing.assert_close(parameter.grad.flatten(), slopes, rtol=1e-5, atol=1e-6)
+        assert parameter.grad.abs().max() > 0
+
+
+def test_an_image_halts_by_the_head_as_it_is_learnt() -> None:
+    graph = AddHalting(mode="image", margin=0.3)(build(Recipe(norm=False, halting="off")))
+    module = TrainableGraph(graph, torch.float64)
+    with torch.no_grad():
+        module.weights[module.names["head/weight"]] *= 0.02
+    trained = module.trained()
+    np.testing.assert_array_equal(
+        trained.tensor("halting.1.score", "weight"), trained.tensor("head", "weight")
+    )
+    images = images_for(graph, 5)
+    visits = [run_reference(each, images).visits for each in (graph, trained)]
+    np.testing.assert_array_equal(module(torch.from_numpy(images)).visits.numpy(), visits[1])
+    assert visits[1].sum() > visits[0].sum()
+
+
+def test_refusals() -> None:
+    for graph, said in (
+        (build(Recipe()), "the graph is traced; train the folded graph"),
+        (schedule_decisions(build(Recipe(norm=False)), "pipelined-stale", 2), "are 2 hardware steps late"),
+        (
+            build(Recipe(norm=False, halting="image")),
+            "score0 has other weights than the layer behind the readout",
+        ),
+    ):
+        with pytest.raises(InputError, match=said):
+            TrainableGraph(graph)
