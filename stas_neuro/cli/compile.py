@@ -254,7 +254,7 @@ def command(
         limit=limit,
     )
     notes: list[str] = []
-    with progress("profiling run") as report:
+    with progress("images run") as report:
         opened = open_named(model, given)
         notes += opened.notes
         work = Compilation(Compiler(opened, note=notes.append, progress=report), options)

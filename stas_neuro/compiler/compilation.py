@@ -168,6 +168,7 @@ class Compilation:
                 mode,
                 self.compiler.images(images, "calibrate", HALTING_IMAGES),
                 max_drop=max_drop,
+                progress=self.compiler.progress,
             ),
         )
 

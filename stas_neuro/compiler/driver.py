@@ -44,7 +44,8 @@ def compile(
     note : callable, optional
         Called with a sentence if the given images are not a random sample.
     progress : callable, optional
-        Called with the number of finished images and the total number of images of a profiling run.
+        Called with the number of finished images and of all images, of a profiling run and of the search for
+        parameters of halting.
     chosen : callable, optional
         Called with the `HaltingChoice` if parameters of halting are chosen.
 

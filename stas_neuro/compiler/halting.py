@@ -113,6 +113,7 @@ def choose_halting(
     *,
     max_drop: float = MAX_DROP,
     limit: int = HALTING_IMAGES,
+    progress: api.Progress | None = None,
 ) -> HaltingChoice:
     """Choose alpha and beta, or the margin, with which a network without halting makes the fewest visits.
 
@@ -128,6 +129,8 @@ def choose_halting(
     max_drop : float
         Largest loss of accuracy on the images that decide; of agreement with the network without halting if
         there are no labels.
+    progress : callable, optional
+        Called with the number of images that were run, and of those that the search runs at most.
 
     Raises
     ------
@@ -143,14 +146,18 @@ def choose_halting(
     if len(pixels) < 2:
         raise InputError("halting is chosen with 1 image", "give at least 2: half of them measure the effect")
     labels = match_classes(data, graph.classes).labels
-    plain = run_reference(graph, pixels, dtype=np.float32, count=False)
+    first, second = slice(0, None, 2), slice(1, None, 2)
+    ran = _Ran(progress, len(pixels) + _most_runs(mode) * len(pixels[first]) + len(pixels[second]))
+    plain = run_reference(graph, pixels, dtype=np.float32, count=False, progress=ran.part)
 
     def measure_on(half: slice) -> Measure:
         known = None if labels is None else labels[: len(pixels)][half]
         before = plain.predictions[half]
 
         def measure(halting: AddHalting) -> HaltingEffect:
-            trace = run_reference(halting(graph), pixels[half], dtype=np.float32, count=False)
+            trace = run_reference(
+                halting(graph), pixels[half], dtype=np.float32, count=False, progress=ran.part
+            )
             return HaltingEffect(
                 images=trace.images,
                 accuracy_without=None if known is None else float((before == known).mean()),
@@ -161,7 +168,6 @@ def choose_halting(
 
         return measure
 
-    first, second = slice(0, None, 2), slice(1, None, 2)
     best: tuple[AddHalting, HaltingEffect] | None = None
     for series in _series(mode, plain.logits[first]):
         found = _strongest(series, measure_on(first), max_drop)
@@ -171,7 +177,37 @@ def choose_halting(
         raise InputError(
             f"no parameters of {mode} halting keep the loss within {max_drop:.2%}", "allow more (--max-drop)"
         )
-    return HaltingChoice(best[0], max_drop, best[1], measure_on(second)(best[0]))
+    effect = measure_on(second)(best[0])
+    ran.end()
+    return HaltingChoice(best[0], max_drop, best[1], effect)
+
+
+def _most_runs(mode: HaltMode) -> int:
+    """Count the runs that the search makes at most: a bisection of n takes n.bit_length()."""
+    if POLICIES[mode].by_image:
+        return (_MARGINS + 2).bit_length()
+    return len(_ALPHAS) * len(_BETAS).bit_length()
+
+
+class _Ran:
+    """Counts the images of several runs, and reports them as those of one."""
+
+    def __init__(self, report: api.Progress | None, total: int) -> None:
+        self.report, self.total = report, total
+        self.before = self.now = 0
+
+    def part(self, done: int, images: int) -> None:
+        """Take the progress of one run."""
+        self.now = self.before + done
+        if done == images:
+            self.before = self.now
+        if self.report is not None:
+            self.report(self.now, self.total)
+
+    def end(self) -> None:
+        """Report the end, which a search may reach with fewer images than it could have needed."""
+        if self.report is not None:
+            self.report(self.total, self.total)
 
 
 def _series(mode: HaltMode, logits: NDArray[Any]) -> list[list[AddHalting]]:

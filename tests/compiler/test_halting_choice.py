@@ -36,7 +36,12 @@ def data_for(graph: Graph, count: int, *, labels: bool = True) -> LabelledImages
 @pytest.mark.parametrize("mode", POLICIES)
 def test_the_choice_keeps_to_the_loss_and_reports_other_images(graph: Graph, mode: HaltMode) -> None:
     data = data_for(graph, 24)
-    choice = choose_halting(graph, mode, data, max_drop=0.1, limit=20)
+    seen: list[tuple[int, int]] = []
+    choice = choose_halting(
+        graph, mode, data, max_drop=0.1, limit=20, progress=lambda done, images: seen.append((done, images))
+    )
+    assert seen == sorted(seen) and len({images for _, images in seen}) == 1
+    assert seen[0][0] < seen[-1][0] == seen[-1][1]
     assert choice.chosen_on.drop <= 0.1
     pixels = api.preprocess(graph, data, 20).astype(np.float32)
     before = run_reference(graph, pixels, dtype=np.float32).predictions
