@@ -157,9 +157,10 @@ class Graph(MadeAnew):
 
     @property
     def tokens(self) -> int:
-        """N, the number of tokens that the readout takes, which are those that halt."""
-        edge = self.inputs(self.readout)[f"z{self.blocks - 1}"]
-        return self.source_type(edge).shape[0]
+        """N, the number of tokens that halt, or without halting of those that the readout takes."""
+        if self.accumulators:
+            return self.types[self.accumulators[0].name, "alive"].shape[0]
+        return self.source_type(self.inputs(self.readout)[f"z{self.blocks - 1}"]).shape[0]
 
 
 def topological_order(nodes: Sequence[Node], edges: Sequence[Edge]) -> tuple[Node, ...]:

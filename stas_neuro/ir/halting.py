@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from stas_neuro.ir.ops import HaltAccumulate, HaltingScore, ImageScore, LateHaltAccumulate, Node
 from stas_neuro.ir.policies import POLICIES
 from stas_neuro.ir.problems import Problems
+from stas_neuro.ir.types import ValueType
 
 if TYPE_CHECKING:
     from stas_neuro.ir.graph import Graph
+
+Types = Mapping[tuple[str, str], ValueType]
 
 
 class _Place(NamedTuple):
@@ -20,7 +24,7 @@ class _Place(NamedTuple):
     delay: int
 
 
-def check_halting(graph: Graph, problems: Problems) -> None:
+def check_halting(graph: Graph, types: Types, problems: Problems) -> None:
     """Add a problem for each accumulator off the chain and each port of Readout that disagrees with it."""
     accumulators = graph.accumulators
     if accumulators:
@@ -29,7 +33,7 @@ def check_halting(graph: Graph, problems: Problems) -> None:
             return
     for index in range(len(accumulators)):
         _check_link(graph, index, problems)
-    _check_readout(graph, problems)
+    _check_readout(graph, types, problems)
 
 
 def _check_alike(graph: Graph, accumulators: tuple[HaltAccumulate, ...], problems: Problems) -> None:
@@ -89,11 +93,11 @@ def _check_link(graph: Graph, index: int, problems: Problems) -> None:
         problems.add(f"{node.name}:score", what, remedy)
 
 
-def _check_readout(graph: Graph, problems: Problems) -> None:
+def _check_readout(graph: Graph, types: Types, problems: Problems) -> None:
     readout = graph.readout
-    policy = POLICIES.get(graph.halting)
+    policy = None if _reads_means(graph, types) else POLICIES.get(graph.halting)
     context = f"with readout {readout.mode} and halting {graph.halting}"
-    wanted = _readout_places(graph)
+    wanted = _readout_places(graph, by_visit=policy is not None)
     connected = graph.inputs(readout)
     for port in readout.input_ports:
         actual = _place(graph, readout, port)
@@ -111,11 +115,21 @@ def _check_readout(graph: Graph, problems: Problems) -> None:
         problems.add(readout.name, what, f"only mean-field over {able} halting does")
 
 
-def _readout_places(graph: Graph) -> dict[str, _Place | None]:
+def _reads_means(graph: Graph, types: Types) -> bool:
+    """Tell whether Readout reads what each step makes of all tokens, so that no visit is left to weigh."""
+    accumulators, readout = graph.accumulators, graph.readout
+    edge = graph.inputs(readout).get(f"z{readout.blocks - 1}")
+    if not accumulators or edge is None:
+        return False
+    halting = types[accumulators[0].name, "alive"].shape[0]
+    return types[edge.src, edge.src_port].shape[0] != halting
+
+
+def _readout_places(graph: Graph, *, by_visit: bool) -> dict[str, _Place | None]:
     """Give the ports of Readout that must be connected, and what to (None: anything)."""
     readout, accumulators = graph.readout, graph.accumulators
     last = readout.blocks - 1
-    if not accumulators:
+    if not by_visit:
         return {f"z{last}": None}
     places: dict[str, _Place | None] = {}
     scored = POLICIES[graph.halting].scored_blocks(readout.blocks)

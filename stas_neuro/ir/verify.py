@@ -58,7 +58,7 @@ def verify(graph: Graph) -> dict[tuple[str, str], ValueType]:
     _check_tensors(graph, problems)
     types = infer_types(graph, problems)
     problems.raise_if_any()
-    check_halting(graph, problems)
+    check_halting(graph, types, problems)
     problems.raise_if_any()
     if graph.stage == Stage.QUANTISED:
         types = infer_bounds(graph, types, problems)

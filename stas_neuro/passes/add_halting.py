@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from stas_neuro.errors import InputError
 from stas_neuro.ir import (
     POLICIES,
+    Add,
     Array,
     BatchNorm,
     Edge,
@@ -25,7 +26,9 @@ from stas_neuro.ir import (
     Phase,
     Policy,
     Readout,
+    SpikeAnd,
     Stage,
+    TokenMean,
     block_of,
 )
 from stas_neuro.ir.ops.readout import ReadoutMode
@@ -35,7 +38,9 @@ from stas_neuro.ir.ops.readout import ReadoutMode
 class AddHalting:
     """Add halting to a network without: scores, accumulators, and masks of its blocks.
 
-    Blocks are the scopes block0, block1, ...; each takes one value (N, D) from outside.
+    Blocks are the scopes block0, block1, ...; each takes one value (N, D) from outside. Where the head reads
+    a mean over tokens in each step, the last block's scores come from the residual stream before it, and the
+    readout stays as it is: halted tokens add nothing to later means.
 
     Parameters
     ----------
@@ -55,7 +60,7 @@ class AddHalting:
     ------
     InputError
         When the graph halts already, is quantised, its blocks are not as described or have different tokens,
-        or the readout reads other values than the tokens of the last block; with what is not so.
+        or the readout reads neither the tokens of the last block nor means over them; with what is not so.
     """
 
     mode: HaltMode
@@ -89,10 +94,13 @@ class _Rewrite:
             [node for node in graph.nodes if block_of(node.scope) == block] for block in range(self.blocks)
         ]
         self.entries = [self._entry(block) for block in range(self.blocks)]
-        last = graph.inputs(graph.readout)[f"z{self.blocks - 1}"]
-        self.outputs = [*self.entries[1:], last]
+        self.tokens = self._tokens(self.entries[0])
+        read = graph.inputs(graph.readout)[f"z{self.blocks - 1}"]
+        self.of_mean = self._tokens(read) != self.tokens
+        """Whether the readout reads a mean over tokens."""
+        self.outputs = [*self.entries[1:], self._before_mean(read) if self.of_mean else read]
         """An edge out of each block, by which its value leaves."""
-        self._check_tokens(last)
+        self._check_tokens()
 
     def graph(self) -> Graph:
         nodes: list[Node] = []
@@ -105,7 +113,7 @@ class _Rewrite:
                 gate = _gate(first[node.name])
                 nodes.append(gate)
                 added += self._gated(first[node.name], gate, mask, edges)
-            nodes.append(self._readout() if node == self.old.readout else node)
+            nodes.append(self._readout() if node == self.old.readout and not self.of_mean else node)
             if (block := final.get(node.name)) in self.policy.scored_blocks(self.blocks):
                 assert block is not None
                 score, accumulate = self._score(block), self._accumulate(block)
@@ -116,7 +124,7 @@ class _Rewrite:
                 if mask := self._mask(block):
                     added.append(replace(mask, dst=accumulate.name, dst_port="alive"))
                     added.append(replace(mask, src_port="total", dst=accumulate.name, dst_port="total"))
-        added += self._read()
+        added += [] if self.of_mean else self._read()
         edges |= {(edge.dst, edge.dst_port): edge for edge in added}
         tensors = {**self.old.tensors, **self._weights()}
         return replace(self.old, nodes=tuple(nodes), edges=tuple(edges.values()), tensors=tensors)
@@ -139,20 +147,43 @@ class _Rewrite:
             raise InputError(what, "give each block one value (N, D), which halting can mask")
         return entering[0]
 
-    def _check_tokens(self, last: Edge) -> None:
-        """Refuse blocks with different tokens, and a readout of other values than the last block's tokens."""
-        first, *others = (self.old.source_type(entry).shape[0] for entry in self.entries)
-        for block, tokens in enumerate(others, 1):
-            if tokens != first:
+    def _before_mean(self, read: Edge) -> Edge:
+        """Find the tokens before the mean that is read: the residual stream, else what is averaged."""
+        averaged = self._back(read, lambda node: isinstance(node, TokenMean))
+        if averaged is None:
+            raise InputError(
+                f"the readout reads {_count(self._tokens(read))}, and block0 takes {self.tokens}",
+                "let it read the tokens of the last block, or a mean over them",
+            )
+        if self.policy.by_image or self.options.readout is not None:
+            option = f"readout {self.options.readout}" if self.options.readout else self.options.mode
+            what = f"the readout reads a mean over tokens, and {option} halting weighs the tokens themselves"
+            raise InputError(what, "halt tokens by another policy, with the readout as it is")
+        (tokens,) = self.old.inputs(averaged.src).values()
+        stream = self._back(tokens, lambda node: isinstance(node, Add | SpikeAnd))
+        return tokens if stream is None else stream
+
+    def _back(self, edge: Edge, wanted: Callable[[Node], bool]) -> Edge | None:
+        """Follow a value back through nodes with one input; return the edge out of a wanted node."""
+        while not wanted(self.old.node(edge.src)):
+            inputs = self.old.inputs(edge.src)
+            if len(inputs) != 1:
+                return None
+            (edge,) = inputs.values()
+        return edge
+
+    def _check_tokens(self) -> None:
+        """Refuse blocks with different tokens."""
+        for block, edge in enumerate([*self.entries[1:], self.outputs[-1]], 1):
+            if (tokens := self._tokens(edge)) != self.tokens:
+                place = f"block{block} takes" if block < self.blocks else "the last block makes"
                 raise InputError(
-                    f"block{block} takes {tokens} tokens, and block0 takes {first}",
+                    f"{place} {_count(tokens)}, and block0 takes {self.tokens}",
                     "use blocks with the same tokens: a token halts in all of them",
                 )
-        if (tokens := self.old.source_type(last).shape[0]) != first:
-            raise InputError(
-                f"the readout reads {_count(tokens)}, and block0 takes {first}",
-                "let it read the tokens of the last block: it averages them itself",
-            )
+
+    def _tokens(self, edge: Edge) -> int:
+        return self.old.source_type(edge).shape[0]
 
     def _rank(self, node: Node) -> int:
         return len(self.old.types[node.name, node.OUTPUTS[0]].shape)
@@ -176,8 +207,13 @@ class _Rewrite:
             for port, edge in self.old.inputs(node).items():
                 if (edge.src, edge.src_port) == (entry.src, entry.src_port):
                     yield replace(edge, src=gate.name, src_port="y", dst_port=port)
-            if node.traits.masks_tokens and self._rank(node) == 2 and self._adds(node):
+            if node.traits.masks_tokens and self._is_masked(node) and self._adds(node):
                 yield replace(mask, dst=node.name, dst_port="alive")
+
+    def _is_masked(self, node: Node) -> bool:
+        """Whether a node works on the tokens that halt."""
+        shape = self.old.types[node.name, node.OUTPUTS[0]].shape
+        return len(shape) == 2 and shape[0] == self.tokens
 
     def _adds(self, node: Node) -> bool:
         """Whether a node itself adds to halted tokens: a Linear only a bias that no BatchNorm follows."""

@@ -76,6 +76,55 @@ def test_what_halts_runs_alike_on_lava(mode: HaltMode, fixed: bool, membrane: bo
     assert not ours.visits.all()
 
 
+TOKENWISE = tuple(mode for mode in POLICIES if not POLICIES[mode].by_image)
+
+
+@settings(max_examples=40)
+@given(
+    recipe=recipes(halting="off", head="mean", shrink="no"),
+    head=st.sampled_from(("mean", "mean-first")),
+    mode=st.sampled_from(TOKENWISE),
+)
+def test_behind_a_mean_over_tokens_too_nothing_changes_unless_it_halts(
+    recipe: Recipe, head: str, mode: HaltMode
+) -> None:
+    graph = build(dataclasses.replace(recipe, head=head))
+    halting = AddHalting(mode=mode, **NEVER)(graph)
+    images = images_for(graph, 3, recipe.seed)
+    before, after = (run_reference(each, images, record_spikes=True) for each in (graph, halting))
+    assert before.logits.tobytes() == after.logits.tobytes()
+    assert after.visits.all() and after.visits.shape[-1] == halting.tokens
+    for name, spikes in before.spikes.items():
+        np.testing.assert_array_equal(after.spikes[name], spikes)
+
+
+@pytest.mark.parametrize("mode", TOKENWISE)
+@pytest.mark.parametrize("fixed", (False, True))
+@pytest.mark.parametrize(("head", "membrane"), [("mean", False), ("mean", True), ("mean-first", False)])
+def test_what_halts_before_a_mean_runs_alike_on_lava(
+    mode: HaltMode, fixed: bool, head: str, membrane: bool
+) -> None:
+    graph = build(Recipe(norm=False, halting="off", head=head, membrane=membrane, seed=1, blocks=2))
+    if not membrane:  # importers give what follows a block its scope
+        necks = {node.name for node in graph.nodes if node.name.startswith("neck.")}
+        nodes = (dataclasses.replace(n, scope="block1") if n.name in necks else n for n in graph.nodes)
+        graph = dataclasses.replace(graph, nodes=tuple(nodes))
+    halting = AddHalting(mode=mode, alpha=1.0, beta=0.0, epsilon=0.5)(graph)
+    assert ("alive" in halting.inputs("neck.lif")) is False
+    # Scores come from the stream, and the readout is what it was.
+    score = halting.inputs("halting.1.score")["z"]
+    assert score.src == "blocks.1.add1" and halting.readout == graph.readout
+    images: Any = images_for(graph, 3)
+    if fixed:
+        halting = Quantise()(halting)
+        images = np.random.default_rng(0).integers(0, 256, images.shape)
+    ours, theirs = run_reference(halting, images), run_lava(halting, images)
+    np.testing.assert_allclose(ours.logits, theirs.logits, rtol=0, atol=0 if fixed else 1e-9)
+    np.testing.assert_array_equal(ours.visits, theirs.visits)
+    assert ours.activity == theirs.activity
+    assert not ours.visits.all()
+
+
 def test_last_state_is_kept_and_every_other_readout_becomes_rate() -> None:
     for readout, kept in (("mean-field", "rate"), ("rate", "rate"), ("last-state", "last-state")):
         graph = build(Recipe(halting="off", readout=readout))
@@ -115,6 +164,14 @@ def test_refusals() -> None:
         for node in graph.nodes
     )
     assert "stem.conv1 of block0 gives maps" in refusal(dataclasses.replace(graph, nodes=mapped))
-    assert "the readout reads 1 token, and block0 takes 6" in refusal(
-        build(Recipe(halting="off", head="mean"))
+    behind_mean = build(Recipe(halting="off", head="mean"))
+    assert "reads a mean over tokens, and image halting weighs the tokens" in refusal(
+        behind_mean, mode="image"
     )
+    assert "and readout rate halting weighs" in refusal(behind_mean, readout="rate")
+    fewer = build(Recipe(halting="off", shrink="pool", blocks=1, width=9))
+    moved = tuple(
+        dataclasses.replace(node, scope="block0") if node.name.startswith("shrink") else node
+        for node in fewer.nodes
+    )
+    assert refusal(dataclasses.replace(fewer, nodes=moved))

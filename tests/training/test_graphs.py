@@ -129,10 +129,10 @@ def test_gradients_are_the_slopes_of_what_is_smooth() -> None:
 
 
 def test_an_image_halts_by_the_head_as_it_is_learnt() -> None:
-    graph = AddHalting(mode="image", margin=0.3)(build(Recipe(norm=False, halting="off")))
+    graph = AddHalting(mode="image", margin=4.0)(build(Recipe(norm=False, halting="off")))
     module = TrainableGraph(graph, torch.float64)
     with torch.no_grad():
-        module.weights[module.names["head/weight"]] *= 0.02
+        module.weights[module.names["head/weight"]] *= 0.05
     trained = module.trained()
     np.testing.assert_array_equal(
         trained.tensor("halting.1.score", "weight"), trained.tensor("head", "weight")

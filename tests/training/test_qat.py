@@ -184,7 +184,7 @@ def test_the_plan_does_not_move_with_the_weights(backbone: str, stem: str) -> No
             ("--qat", "4", "--init", "model", "--bfloat16", *TUNE),
             "bfloat16 cannot represent the values of a graph; remove",
         ),
-        ((), "no --preset is given; choose one of"),
+        ((), "no --preset is given; give the network as --init, or choose one of"),
     ],
 )
 def test_what_fine_tuning_asks_for(
