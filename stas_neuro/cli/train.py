@@ -288,6 +288,8 @@ class _Request:
         return replace(self.given, time_steps=self.changes.get("time_steps"))
 
     def _check(self) -> None:
+        from stas_neuro.compiler import is_checkpoint
+
         asked = {"--halting": self.halting, "--qat": self.bits}
         of_network = [name for name, value in asked.items() if value is not None]
         if self.preset is not None:
@@ -302,6 +304,10 @@ class _Request:
         if extra := [_flag(name) for name in self.changes if name not in allowed]:
             what = f"{', '.join(extra)} is of a new model, and the network of --init is fine-tuned as it is"
             raise InputError(what, "give neither --preset nor an option of the model, or give --halting too")
+        imported = [*self.given.names, *map(_flag, self.changes)]
+        if imported and is_checkpoint(self.init):
+            what = f"{', '.join(imported)} is of a network that is imported, and {self.init} is a checkpoint"
+            raise InputError(what, "leave it out")
 
 
 def _is_first() -> bool:

@@ -1,1 +1,1 @@
-"""Two-stage training of STAS models."""
+"""Training of STAS models in two stages, and fine-tuning of graphs."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.cli_support import fine, stas
+from support.cli_support import fine, make_checkpoint, stas
 from support.foreign_models import STYLES, Foreign
 from support.ir_random import Recipe, build
 from torch import nn
@@ -52,6 +52,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network.train()(torch.from_numpy(data.images / 255).float())
     torch.save(network.state_dict(), directory / "weights.pth")
     np.savez(directory / "data.npz", images=data.images, labels=data.labels)
+    make_checkpoint(directory / "model")
     return directory
 
 
@@ -226,6 +227,9 @@ def test_a_module_is_tuned_from_its_file(home: Path, tmp_path: Path) -> None:
         (("--init", "weights.pth", "--depth", "3"), "--depth is of a new model"),
         (("--init", "weights.pth", "--beta", "-1"), "--beta is of a new model"),
         (("--init", "nothing.zip"), "nothing.zip"),
+        (("--init", "model", "--qat", "4", "--arch", "spikformer"), "--arch is of a network that"),
+        (("--init", "model", "--qat", "4", "--time-steps", "3"), "--time-steps is of a network that is"),
+        (("--init", "model", "--halting", "raster"), "is a checkpoint, which is fine-tuned only to integers"),
         (("--init", "weights.pth"), "open released weights with --arch"),
         (("--init", "weights.pth", "--dt", "1"), "--dt is given, and weights.pth is not"),
     ],

@@ -13,7 +13,7 @@ from support.random_models import covering, random_config, random_model
 
 from stas_neuro import compiler
 from stas_neuro.errors import InputError
-from stas_neuro.ir import Graph, ImageScore
+from stas_neuro.ir import Graph, HaltMode, ImageScore
 from stas_neuro.models.stas import Output
 from stas_neuro.passes import AddHalting, FoldBatchNorm, schedule_decisions
 from stas_neuro.reference import run_reference
@@ -66,6 +66,13 @@ def folded(recipe: Recipe) -> Graph:
 @given(recipe=recipes())
 def test_it_computes_what_the_float_reference_does(recipe: Recipe) -> None:
     assert_is_the_reference(folded(recipe), recipe.seed)
+
+
+@pytest.mark.parametrize("mode", ["raster", "rectangular", "block", "time"])
+@pytest.mark.parametrize("head", ["mean", "mean-first"])
+def test_so_it_does_where_tokens_halt_before_a_mean(head: str, mode: HaltMode) -> None:
+    graph = folded(Recipe(halting="off", head=head, norm=False, seed=1))
+    assert_is_the_reference(AddHalting(mode=mode, beta=0.0, epsilon=0.5)(graph), 1)
 
 
 DESIGN = [choice for choice in covering() if not choice["event_input"] or choice["stem"] != "one-step"]

@@ -107,6 +107,20 @@ def test_gradients_reach_every_layer() -> None:
         assert layer.weight.grad.abs().max() > 0, name
 
 
+@pytest.mark.parametrize("mode", ["raster", "rectangular", "block", "time"])
+def test_the_ponder_loss_is_that_of_the_model_and_has_a_gradient(mode: str) -> None:
+    choice = DESIGN[1] | {"accumulate": mode, "readout": "rate", "stem": "one-step", "event_input": False}
+    model = random_model(random_config(choice, 1), 1, torch.float64)
+    graph, images = compiler.fold(model), images_of(model, 8, 1)
+    program = program_of(graph, choose_scales(graph, images, bits=9))
+    output = program(torch.from_numpy(api.preprocess(graph, images)))
+    # Scores have fewer bits, and some tokens halt elsewhere.
+    expected = model(torch.from_numpy(api.preprocess(graph, images))).ponder.item()
+    assert output.ponder.item() == pytest.approx(expected, rel=0.1)
+    output.ponder.backward()
+    assert any((gradient := each.grad) is not None and gradient.any() for each in program.parameters())
+
+
 TUNE = ("--stage2-epochs", "2", "--stage2-rate", "0.01", "--batch-size", "8", "--holdout", "8")
 
 
