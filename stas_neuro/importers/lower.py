@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from stas_neuro.importers import (
+    chains,
     gates,
     rules_attention,
     rules_layers,
@@ -24,8 +25,8 @@ from stas_neuro.importers.recurrence import steps_of
 from stas_neuro.importers.rules import Call, Rule, Weights
 from stas_neuro.importers.trace import Traced, operation, place_of
 from stas_neuro.importers.values import (
+    Chain,
     Coincidences,
-    Inverse,
     Membrane,
     Pooled,
     Product,
@@ -37,7 +38,6 @@ from stas_neuro.ir import Input, Map, Output, Phase, Problem, Problems, Tokens
 
 _DESCRIBED: Mapping[type, str] = {
     Product: "an attention product that lacks an operand",
-    Inverse: "1 - spikes, not multiplied by spikes",
     Membrane: "the membrane of a neuron",
     Weights: "a constant",
 }
@@ -83,6 +83,8 @@ class Lowering:
     """Neurons that are split by channels, each with its parts."""
     time_steps: int = 1
     classes: int = 0
+    chains: dict[str, Value] = field(default_factory=dict)
+    """Chains of linear operations that have layers, by what they compute."""
     _constants: dict[fx.Node, Weights] = field(default_factory=dict)
     _values: dict[fx.Node, object] = field(default_factory=dict)
 
@@ -161,8 +163,13 @@ class Lowering:
         return fx.node.map_arg(arguments, of)
 
     def _evaluate(self, node: fx.Node) -> Tensor:
-        """Compute a call that depends only on parameters."""
-        taken = fx.node.map_arg((node.args, node.kwargs), lambda each: self._constants[each].tensor)
+        """Compute a call that depends only on parameters, in float64: the module is compared in it."""
+
+        def of(each: fx.Node) -> Tensor:
+            tensor = self._constants[each].tensor.detach()
+            return tensor.double() if tensor.is_floating_point() else tensor
+
+        taken = fx.node.map_arg((node.args, node.kwargs), of)
         with torch.no_grad():
             result: Tensor = node.target(*taken[0], **taken[1])  # type: ignore[operator]
         return result
@@ -187,10 +194,24 @@ class Lowering:
 
     # Functions for rules ------------------------------------------------------------------------------------
 
+    def constant(self, node: fx.Node) -> Tensor | None:
+        """Return the constant that a call computes, None if it reads the input."""
+        return self._constants[node].tensor if node in self._constants else None
+
+    def lowered(self, node: fx.Node) -> object:
+        """Return what a call was lowered to."""
+        return self._values.get(node)
+
+    def value_of(self, node: fx.Node) -> Value:
+        """Return what a call was lowered to as the value of a node."""
+        return self.value(self._values[node], Call(self, node, {}))
+
     def value(self, given: object, call: Call) -> Value:
         """Return an operand as the value of a node; a finished product or mean becomes one."""
         if isinstance(given, Value):
             return given
+        if isinstance(given, Chain):
+            return chains.finish(given, call)
         if isinstance(given, Product) and given.is_finished:
             return rules_attention.finish(given, call)
         if isinstance(given, StepSum):
