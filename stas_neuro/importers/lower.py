@@ -68,7 +68,8 @@ class Lowering:
     ----------
     traced : Traced
     axes : str
-        Axes of the module's input, one letter for each: "BCHW", "BTCHW" or "TBCHW".
+        Axes of the module's input, one letter for each: "BCHW", "BTCHW" or "TBCHW", or these without H for
+        sequences, which are maps of one row.
     problems : Problems
         Calls that cannot be lowered are added here.
     """
@@ -106,7 +107,7 @@ class Lowering:
 
     def _input(self, node: fx.Node) -> Value:
         shape = node.meta["val"].shape
-        sizes = dict(zip(self.axes, map(int, shape), strict=True))
+        sizes = {"H": 1} | dict(zip(self.axes, map(int, shape), strict=True))
         timed = "T" in sizes
         if timed and sizes["T"] != self.time_steps:
             ran = f"{self.time_steps} steps" if self.time_steps != sizes["B"] else "as many steps as images"

@@ -22,7 +22,7 @@ from stas_neuro.importers.rules import (
     require_layout,
     require_map,
 )
-from stas_neuro.importers.values import Chain, Head, Inverse, Pooled, StepSum, Value
+from stas_neuro.importers.values import Chain, Head, Inverse, Pooled, Shaped, StepSum, Value
 from stas_neuro.ir import Add, BatchNorm, Conv2d, Linear, MaxPool, SpikeMaxPool
 
 # Layers with weights ----------------------------------------------------------------------------------------
@@ -58,6 +58,11 @@ class Window:
     def is_point(self) -> bool:
         """Whether it contains one position."""
         return set(self.kernel) == set(self.stride) == {1} and set(self.padding) == {0}
+
+    @property
+    def row(self) -> Window:
+        """A window along W as that of a map with one row."""
+        return Window((1, *self.kernel), (1, *self.stride), (0, *self.padding), (1, *self.dilation))
 
     @property
     def sides(self) -> dict[str, Any]:
@@ -102,17 +107,26 @@ def _convolved(
 def _conv1d(call: Call, x: Any, weight: Weights, bias: Weights | None = None, *_: object) -> object:
     x = call.linear(x)
     require_layout(x, ("C",), ("H", "W"))
-    out = call.shape[1]
-    dims, sizes = (x.dims[0], axis("C", out), x.dims[2]), {**x.sizes, "C": out}
-    if not Window.of(call, weight.tensor.shape[2:]).is_point:
-        raise missing("a convolution along tokens")
+    out, length = call.shape[1:]
+    window = Window.of(call, weight.tensor.shape[2:])
+    dims, changed = (x.dims[0], axis("C", out), x.dims[2]), {"C": out}
+    if not window.is_point:
+        _require_one_row(x)
+        dims, changed = (*dims[:2], axis("W", length)), {"C": out, "W": length}
     if continues(call.lowering, x):
-        return chains.extend(call, x, dims, C=out)
-    if call.given["groups"] == 1:
-        return replace(_linear_of(call, x, weight, bias), dims=dims, sizes=sizes)
-    point = replace(weight, tensor=weight.tensor[..., None])
-    sides = {"kernel": 1, "stride": 1, "padding": 0}
-    return replace(_convolved(call, x, point, bias, sides), dims=dims, sizes=sizes)
+        return chains.extend(call, x, dims, **changed)
+    assert isinstance(x, Value)
+    if window.is_point and call.given["groups"] == 1:
+        made = _linear_of(call, x, weight, bias)
+    else:
+        row = replace(weight, tensor=weight.tensor[:, :, None])
+        made = _convolved(call, x, row, bias, window.row.sides)
+    return replace(made, dims=dims, sizes={**x.sizes, **changed})
+
+
+def _require_one_row(x: Shaped) -> None:
+    if x.sizes["H"] > 1:
+        raise missing("a window along the tokens of a map")
 
 
 def linear(call: Call, x: Any, weight: Weights, bias: Weights | None = None) -> object:
@@ -217,14 +231,24 @@ def _max_pool2d(call: Call, x: Any, kernel: Sequence[int], *_: object) -> object
     x = call.value(x)
     require_map(x)
     height, width = call.shape[-2:]
-    result = replace(
-        x,
-        dims=(*x.dims[:-2], axis("H", height), axis("W", width)),
-        sizes={**x.sizes, "H": height, "W": width},
-    )
+    dims, sizes = (*x.dims[:-2], axis("H", height), axis("W", width)), {"H": height, "W": width}
+    result = replace(x, dims=dims, sizes={**x.sizes, **sizes})
+    return _max_pooled(call, x, result, Window.of(call, kernel))
+
+
+def _max_pool1d(call: Call, x: Any, kernel: Sequence[int], *_: object) -> object:
+    x = call.value(x)
+    require_layout(x, ("C",), ("H", "W"))
+    _require_one_row(x)
+    width = call.shape[-1]
+    result = replace(x, dims=(*x.dims[:-1], axis("W", width)), sizes={**x.sizes, "W": width})
+    return _max_pooled(call, x, result, Window.of(call, kernel).row)
+
+
+def _max_pooled(call: Call, x: Value, result: Value, window: Window) -> Value:
     if call.given["ceil_mode"]:
         raise Refused("pools with ceil_mode", "pad the map instead", result)
-    sides = Window.of(call, kernel).sides
+    sides = window.sides
     x = call.lowering.map(x)
     source = call.lowering.builder.emit(
         SpikeMaxPool if x.spikes else MaxPool,
@@ -301,7 +325,8 @@ RULES: Mapping[str, Rule] = {
     "linear": linear,
     "batch_norm": _batch_norm,
     **dict.fromkeys(("max_pool2d", "max_pool2d_with_indices"), _max_pool2d),
-    **dict.fromkeys(("max_pool3d", "max_pool3d_with_indices", "max_pool1d"), _max_pool3d),
+    "max_pool1d": _max_pool1d,
+    **dict.fromkeys(("max_pool3d", "max_pool3d_with_indices"), _max_pool3d),
     "add": _add,
     "sub": _subtract,
     "rsub": _subtract_from,

@@ -214,6 +214,33 @@ def test_the_same_in_a_loop_over_time() -> None:
     assert len([node for node in graph.nodes if isinstance(node, Synaptic)]) == 3
 
 
+@pytest.mark.parametrize("axes", ["BCW", "BTCW"])
+def test_sequences_are_maps_of_one_row(axes: str) -> None:
+    class Sequence(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(2)
+            self.first, self.norm = nn.Conv1d(3, WIDTH, 3, padding=1), nn.BatchNorm1d(WIDTH)
+            self.second = nn.Conv1d(WIDTH, WIDTH, 3, stride=2, dilation=2, groups=2)
+            self.pool, self.point = nn.MaxPool1d(2, 1), nn.Conv1d(WIDTH, WIDTH, 1)
+            self.neurons = nn.ModuleList(MultiStepLIFNode(v_threshold=0.1) for _ in range(2))
+            self.flat = nn.Linear(4 * WIDTH, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = x.transpose(0, 1) if axes == "BTCW" else x.expand(STEPS, *x.shape)
+            y = self.norm(self.first(x.flatten(0, 1)))
+            y = self.pool(self.neurons[0](y.unflatten(0, x.shape[:2])).flatten(0, 1))
+            y = self.neurons[1](self.point(self.second(y)).unflatten(0, x.shape[:2]))
+            return self.flat(y.flatten(2)).mean(0)
+
+    steps = (STEPS,) if axes == "BTCW" else ()
+    example = torch.rand(2, *steps, 3, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    graph = stas_neuro.open_model(Sequence().eval().double(), example=example, axes=axes)
+    assert isinstance(graph, Graph) and graph.input.shape == (3, 1, 12)
+    (grouped,) = [node for node in graph.of_type(Conv2d) if node.sides.dilation == (1, 2)]
+    assert grouped.sides.kernel == (1, 3) and Quantise(bits=8)(FoldBatchNorm()(graph))
+
+
 def _of_steps(net: Network, x: Tensor) -> Tensor:
     return net.each(x, "conv") + torch.arange(STEPS).reshape(-1, 1, 1, 1, 1) / 2
 
