@@ -32,6 +32,7 @@ NEED_A_FRAMEWORK = (
     "importers.rules_layout",
     "importers.rules_neurons",
     "importers.rules_readout",
+    "importers.rules_sums",
     "importers.slices",
     "importers.torch_module",
     "importers.trace",

@@ -17,6 +17,7 @@ from stas_neuro.importers import (
     rules_layout,
     rules_neurons,
     rules_readout,
+    rules_sums,
 )
 from stas_neuro.importers.axes import axis, shape_of
 from stas_neuro.importers.build import Builder
@@ -48,6 +49,7 @@ RULES: Mapping[str, Rule] = {
     **rules_layers.RULES,
     **rules_attention.RULES,
     **rules_readout.RULES,
+    **rules_sums.RULES,
 }
 """Rules by operation, without namespace, overload and the suffix of in-place operations."""
 
