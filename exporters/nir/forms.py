@@ -180,6 +180,11 @@ def _output(at: At, nir: Any, dt: float) -> dict[str, Any]:
     return {at.node.name: nir.Output(output_type={"output": np.array(at.shape("x"))})}
 
 
+def _biases_of_positions(at: At) -> Iterator[tuple[str, str]]:
+    if at.node.bias_map:
+        yield "each position has its own bias, a Conv2d of NIR has one for each channel", _ANOTHER
+
+
 def _conv2d(at: At, nir: Any, dt: float) -> dict[str, Any]:
     node: Conv2d = at.node
     return {
@@ -188,7 +193,7 @@ def _conv2d(at: At, nir: Any, dt: float) -> dict[str, Any]:
             weight=at.tensor("weight"),
             stride=node.sides.stride,
             padding=node.sides.padding,
-            dilation=1,
+            dilation=node.sides.dilation,
             groups=node.groups,
             # A bias is not optional in NIR.
             bias=at.tensor("bias") if node.bias else np.zeros(node.out_channels),
@@ -239,7 +244,7 @@ FORMS: Mapping[type[Node], Form] = per_op(
     {
         Add: Form(_refuse_add, _add),
         BatchNorm: _never("is a normalisation that was not folded", "compile the network"),
-        Conv2d: Form(_nothing, _conv2d),
+        Conv2d: Form(_biases_of_positions, _conv2d),
         Gate: _never("multiplies by a mask: NIR has no product of two values"),
         HaltAccumulate: _never("decides on halting: NIR cannot stop a neuron", _NO_HALTING),
         HaltingScore: _never("scores tokens for halting", _NO_HALTING),

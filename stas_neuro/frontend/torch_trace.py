@@ -160,15 +160,13 @@ class _Counter:
         x = self.inputs[node.name]
         ones = x.new_ones(1, 1, *node.sides.kernel)
         # The fan-out of an input is the number of windows that contain it: fewer at a border.
-        met = nn.functional.conv2d(
-            torch.ones_like(x[:1, 0, :1]), ones, stride=node.stride, padding=node.padding
-        )
+        window: dict[str, Any] = {"stride": node.stride, "padding": node.padding, "dilation": node.dilation}
+        met = nn.functional.conv2d(torch.ones_like(x[:1, 0, :1]), ones, **window)
         fan_out = nn.functional.conv_transpose2d(
             torch.ones_like(met),
             ones,
-            stride=node.stride,
-            padding=node.padding,
             output_padding=_lost(x.shape[-2:], node),
+            **window,
         )
         self._synaptic(node, x, fan_out * (node.out_channels // node.groups))
 
@@ -290,6 +288,8 @@ def _total(x: Tensor) -> Counts:
 def _lost(size: ir.Shape, node: ir.Conv2d) -> ir.Shape:
     """Return the number of rows and columns at the far border that no window reaches."""
     return tuple(
-        (length + 2 * padding - kernel) % stride
-        for length, kernel, stride, padding in zip(size, *node.sides, strict=True)
+        (length + 2 * padding - extent) % stride
+        for length, extent, stride, padding in zip(
+            size, node.sides.extent, node.sides.stride, node.sides.padding, strict=True
+        )
     )

@@ -36,7 +36,7 @@ class ImportOptions:
         Inputs of the model (normalised images), on which the graph is compared with the model.
     axes : str, optional
         Axes of the example, one letter for each: B images, T steps, C channels, H, W. Default: "BCHW" for
-        four, "BTCHW" for five.
+        four, "BTCHW" for five, "BCW" for three: sequences have no H.
     weights : Path, optional
         A file of weights to load into the model.
     classes : sequence of str, optional

@@ -96,8 +96,9 @@ def _tokens_behind_a_step(builder: Builder) -> Tokens | None:
 
 def _is_point(node: Node) -> bool:
     """Return whether a node is a convolution that a linear layer computes as well."""
-    window = (1, 1, 0, 1)
-    return isinstance(node, Conv2d) and (node.kernel, node.stride, node.padding, node.groups) == window
+    if not isinstance(node, Conv2d) or node.bias_map:
+        return False
+    return (node.kernel, node.stride, node.padding, node.groups) == (1, 1, 0, 1)
 
 
 def _move_before(builder: Builder, tokens: Tokens) -> None:

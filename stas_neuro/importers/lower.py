@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, fx
 
 from stas_neuro.importers import (
+    chains,
     gates,
     rules_attention,
     rules_layers,
     rules_layout,
     rules_neurons,
     rules_readout,
+    rules_sums,
 )
 from stas_neuro.importers.axes import axis, shape_of
 from stas_neuro.importers.build import Builder
@@ -24,8 +26,8 @@ from stas_neuro.importers.recurrence import steps_of
 from stas_neuro.importers.rules import Call, Rule, Weights
 from stas_neuro.importers.trace import Traced, operation, place_of
 from stas_neuro.importers.values import (
+    Chain,
     Coincidences,
-    Inverse,
     Membrane,
     Pooled,
     Product,
@@ -37,7 +39,6 @@ from stas_neuro.ir import Input, Map, Output, Phase, Problem, Problems, Tokens
 
 _DESCRIBED: Mapping[type, str] = {
     Product: "an attention product that lacks an operand",
-    Inverse: "1 - spikes, not multiplied by spikes",
     Membrane: "the membrane of a neuron",
     Weights: "a constant",
 }
@@ -48,6 +49,7 @@ RULES: Mapping[str, Rule] = {
     **rules_layers.RULES,
     **rules_attention.RULES,
     **rules_readout.RULES,
+    **rules_sums.RULES,
 }
 """Rules by operation, without namespace, overload and the suffix of in-place operations."""
 
@@ -68,7 +70,8 @@ class Lowering:
     ----------
     traced : Traced
     axes : str
-        Axes of the module's input, one letter for each: "BCHW", "BTCHW" or "TBCHW".
+        Axes of the module's input, one letter for each: "BCHW", "BTCHW" or "TBCHW", or these without H for
+        sequences, which are maps of one row.
     problems : Problems
         Calls that cannot be lowered are added here.
     """
@@ -83,6 +86,8 @@ class Lowering:
     """Neurons that are split by channels, each with its parts."""
     time_steps: int = 1
     classes: int = 0
+    chains: dict[str, Value] = field(default_factory=dict)
+    """Chains of linear operations that have layers, by what they compute."""
     _constants: dict[fx.Node, Weights] = field(default_factory=dict)
     _values: dict[fx.Node, object] = field(default_factory=dict)
 
@@ -104,7 +109,7 @@ class Lowering:
 
     def _input(self, node: fx.Node) -> Value:
         shape = node.meta["val"].shape
-        sizes = dict(zip(self.axes, map(int, shape), strict=True))
+        sizes = {"H": 1} | dict(zip(self.axes, map(int, shape), strict=True))
         timed = "T" in sizes
         if timed and sizes["T"] != self.time_steps:
             ran = f"{self.time_steps} steps" if self.time_steps != sizes["B"] else "as many steps as images"
@@ -161,8 +166,13 @@ class Lowering:
         return fx.node.map_arg(arguments, of)
 
     def _evaluate(self, node: fx.Node) -> Tensor:
-        """Compute a call that depends only on parameters."""
-        taken = fx.node.map_arg((node.args, node.kwargs), lambda each: self._constants[each].tensor)
+        """Compute a call that depends only on parameters, in float64: the module is compared in it."""
+
+        def of(each: fx.Node) -> Tensor:
+            tensor = self._constants[each].tensor.detach()
+            return tensor.double() if tensor.is_floating_point() else tensor
+
+        taken = fx.node.map_arg((node.args, node.kwargs), of)
         with torch.no_grad():
             result: Tensor = node.target(*taken[0], **taken[1])  # type: ignore[operator]
         return result
@@ -187,10 +197,24 @@ class Lowering:
 
     # Functions for rules ------------------------------------------------------------------------------------
 
+    def constant(self, node: fx.Node) -> Tensor | None:
+        """Return the constant that a call computes, None if it reads the input."""
+        return self._constants[node].tensor if node in self._constants else None
+
+    def lowered(self, node: fx.Node) -> object:
+        """Return what a call was lowered to."""
+        return self._values.get(node)
+
+    def value_of(self, node: fx.Node) -> Value:
+        """Return what a call was lowered to as the value of a node."""
+        return self.value(self._values[node], Call(self, node, {}))
+
     def value(self, given: object, call: Call) -> Value:
         """Return an operand as the value of a node; a finished product or mean becomes one."""
         if isinstance(given, Value):
             return given
+        if isinstance(given, Chain):
+            return chains.finish(given, call)
         if isinstance(given, Product) and given.is_finished:
             return rules_attention.finish(given, call)
         if isinstance(given, StepSum):

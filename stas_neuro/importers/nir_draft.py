@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -87,6 +87,12 @@ class Draft:
                 tensor = self.tensors[key]
                 self.tensors[key] = tensor * gain.reshape(-1, *(1,) * (tensor.ndim - 1))
 
+    def shift_rows(self, layer: str, offset: Array) -> None:
+        """Add a number each to the outputs of a layer, offset (out,)."""
+        key = f"{layer}/bias"
+        self.tensors[key] = self.tensors.get(key, np.zeros(len(offset))) + offset
+        self.nodes[layer] = replace(self.nodes[layer], bias=True)  # type: ignore[call-arg]
+
     def note(self, text: str) -> None:
         """Keep a note, once."""
         if text not in self.notes:
@@ -139,6 +145,10 @@ class Place:
     def where(self, x: Value) -> dict[str, Any]:
         """Return the name, phase and scope of a node whose input is `x`."""
         return {"name": self.name, "phase": x.phase, "scope": "stem" if x.phase == Phase.ONCE else SCOPE}
+
+
+Rule = Callable[[Place, Value], Value]
+"""Makes of a NIR node and its input the nodes of a graph; raises Refused where none do."""
 
 
 def name_nodes(names: Collection[str]) -> Mapping[str, str]:

@@ -89,13 +89,17 @@ def graph_of(network: NirNetwork, options: NirOptions) -> tuple[Graph, tuple[str
     text = network.metadata.get(KEY)
     origin = None if text is None else Origin.from_json(text, f"metadata {KEY}")
     taus = [
-        node.fields["tau"] for node in network.nodes.values() if node.kind == "LIF" and "tau" in node.fields
+        node.fields[name]
+        for node in network.nodes.values()
+        for name in ("tau", "tau_mem", "tau_syn")
+        if name in node.fields
     ]
     dt = need_dt(origin.dt if options.dt is None and origin else options.dt, taus)
     steps = origin.time_steps if options.time_steps is None and origin else options.time_steps
     if steps is None:
         raise InputError("T, the model steps of an inference, is not in the file", "give --time-steps")
     walk = _walk(network, dt, options, origin)
+    walk.time_steps = steps
     classes = walk.run(*_readout_of(origin))
     draft = walk.draft
     if origin is None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
 from typing import NamedTuple
 
 import numpy as np
 
-from stas_neuro.importers.nir_draft import Place, Refused, Value, as_step
-from stas_neuro.importers.nir_time import HOW, steps_of
-from stas_neuro.ir import LIF, Array, Conv2d, Linear, Tokens
+from stas_neuro.importers import nir_neurons
+from stas_neuro.importers.nir_draft import Place, Refused, Rule, Value
+from stas_neuro.ir import Array, Conv2d, Linear, Tokens
 from stas_neuro.limits import VALUES_LIMIT
-
-Rule = Callable[[Place, Value], Value]
 
 
 def _layer(at: Place, x: Value) -> Value:
@@ -62,11 +60,12 @@ def _tokens(at: Place, x: Value, name: str) -> Value:
 
 
 class _Window(NamedTuple):
-    """Distance from a window to the next, and zeros at each border, for rows and columns; groups."""
+    """Distance to the next window, zeros at each border, distance of taps, by rows and columns; groups."""
 
     stride: tuple[int, int]
     padding: tuple[int, int]
     groups: int = 1
+    dilation: tuple[int, int] = (1, 1)
 
 
 def _conv2d(at: Place, x: Value) -> Value:
@@ -75,11 +74,30 @@ def _conv2d(at: Place, x: Value) -> Value:
     weight = at.array("weight").astype(np.float64)
     if weight.ndim != 4 or not weight.size:
         raise Refused(f"weight has shape {weight.shape}, not (out, in, rows, columns)", "write four axes")
-    if at.sizes("dilation", 1) != (1, 1):
-        raise Refused("has a dilation", "use a dilation of 1")
-    stride, groups = at.sizes("stride", 1), at.sizes("groups", 1)[0]
-    window = _Window(stride, _padding(at, weight.shape[2:], stride), groups)
+    dilation, stride = at.sizes("dilation", 1), at.sizes("stride", 1)
+    reach = _reach(weight.shape[2:], dilation)
+    window = _Window(stride, _padding(at, reach, stride), at.sizes("groups", 1)[0], dilation)
     return _convolution(at, x, weight, at.array("bias").astype(np.float64).reshape(-1), window)
+
+
+def _conv1d(at: Place, x: Value) -> Value:
+    """Make a convolution of a map with one row."""
+    if len(x.shape) != 3 or x.flat or x.shape[1] != 1:
+        raise Refused(f"takes a sequence, its input has shape {x.shape}", "connect (C, L)")
+    weight = at.array("weight").astype(np.float64)
+    if weight.ndim != 3 or not weight.size:
+        raise Refused(f"weight has shape {weight.shape}, not (out, in, taps)", "write three axes")
+    dilation, stride = (1, at.sizes("dilation", 1)[1]), (1, at.sizes("stride", 1)[1])
+    reach = _reach((1, weight.shape[2]), dilation)
+    padding = (0, _padding(at, reach, stride)[1])
+    window = _Window(stride, padding, at.sizes("groups", 1)[0], dilation)
+    bias = at.array("bias").astype(np.float64).reshape(-1)
+    return _convolution(at, x, weight[:, :, None], bias, window)
+
+
+def _reach(kernel: tuple[int, ...], dilation: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the rows and columns from the first tap to the last."""
+    return tuple((taps - 1) * step + 1 for taps, step in zip(kernel, dilation, strict=True))
 
 
 def _padding(at: Place, kernel: tuple[int, ...], stride: tuple[int, int]) -> tuple[int, int]:
@@ -100,7 +118,7 @@ def _convolution(at: Place, x: Value, weight: Array, bias: Array | None, window:
     sides = (
         (side + 2 * padding - width) // stride + 1
         for side, width, stride, padding in zip(
-            x.shape[1:], kernel, window.stride, window.padding, strict=True
+            x.shape[1:], _reach(kernel, window.dilation), window.stride, window.padding, strict=True
         )
     )
     shape = (out, *sides)
@@ -110,7 +128,7 @@ def _convolution(at: Place, x: Value, weight: Array, bias: Array | None, window:
         raise Refused(what, f"use windows that touch the map, and at most {VALUES_LIMIT} values")
     node = Conv2d(
         **at.where(x), in_channels=x.shape[0], out_channels=out, kernel=kernel, stride=window.stride,
-        padding=window.padding, bias=bias is not None, groups=window.groups,
+        padding=window.padding, bias=bias is not None, groups=window.groups, dilation=window.dilation,
     )  # fmt: skip
     y = at.draft.add(node, shape, x=x)
     _keep(at, weight, bias)
@@ -144,81 +162,22 @@ def _flatten(at: Place, x: Value) -> Value:
     return replace(x, flat=True)
 
 
-def _scale(at: Place, x: Value) -> Value:
-    scale = at.array("scale").astype(np.float64)
-    if (scale == 1).all():
-        return x
-    _scale_features(at, x, "scale", scale)
-    return x
-
-
-def _scale_features(at: Place, x: Value, field: str, gain: Array) -> None:
-    """Let the layer before do what a number for each of its outputs does."""
-    channels = x.shape[0] if len(x.shape) == 3 else x.shape[1]
-    if not (x.layer and at.alone):
-        what = f"{field} differs from neuron to neuron, or from 1, and is not behind a layer of its own"
-        raise Refused(what, "move it into the weights of a layer")
-    by_channel = _by_feature(gain, x.shape).reshape(channels, -1)
-    if (by_channel != by_channel[:, :1]).any():
-        raise Refused(f"{field} differs within a channel", "use one number for each channel")
-    at.draft.scale_rows(x.layer, by_channel[:, 0])
-    at.draft.note("numbers of their own for each neuron are in the weights of the layers before")
-
-
-def _by_feature(values: Array, shape: tuple[int, ...]) -> Array:
-    if values.size not in (1, prod(shape)):
-        what = f"has {values.size} values for a value of shape {shape}"
-        raise Refused(what, "give one, or one for each neuron")
-    return np.broadcast_to(values.reshape(-1), prod(shape))
-
-
-def _lif(at: Place, x: Value) -> Value:
-    tau, gain, threshold = at.array("tau"), at.array("r"), at.array("v_threshold")
-    for field in ("v_leak", "v_reset"):
-        if field in at.nir.fields and at.array(field).any():
-            raise Refused(f"{field} is not 0", "shift the membrane in the model before exporting it")
-    if not tau.size or (tau != tau.flat[0]).any():
-        raise Refused("tau differs from neuron to neuron", "use one time constant for each layer")
-    if not gain.size or not threshold.size or gain.min() <= 0 or threshold.min() <= 0:
-        raise Refused(
-            "r or v_threshold is not above 0", "use thresholds above the reset value, and r above 0"
-        )
-    steps = steps_of(tau.reshape(-1)[0], at.dt)
-    if steps < 1:
-        what = f"tau {float(tau.flat[0]):g} is {steps:g} of dt {at.dt:g}, a neuron needs at least 1"
-        raise Refused(what, f"give --dt, {HOW}")
-    wide_gain, wide_threshold = gain.astype(np.float64), threshold.astype(np.float64)
-    level = float(wide_threshold.flat[0] / wide_gain.flat[0])
-    if (gain != gain.flat[0]).any() or (threshold != threshold.flat[0]).any():
-        relative = _by_feature(wide_gain, x.shape) / _by_feature(wide_threshold, x.shape)
-        _scale_features(at, x, "r or v_threshold", relative * level)
-    step = as_step(x)
-    # v / r is kept in place of v, so that x enters as it is.
-    node = LIF(**at.where(step), tau=steps, threshold=level, fire=at.fire)
-    return replace(x, node=at.draft.add(node, x.shape, x=x).node, port="s", phase=step.phase, layer="")
-
-
 RULES: Mapping[str, Rule] = {
     "Affine": _layer,
     "AvgPool2d": _pool,
+    "Conv1d": _conv1d,
     "Conv2d": _conv2d,
     "Flatten": _flatten,
-    "LIF": _lif,
     "Linear": _layer,
-    "Scale": _scale,
     "SumPool2d": _pool,
+    **nir_neurons.RULES,
 }
-_STATES = "retrain it with LIF neurons"
+_READOUTS = "end in a layer of weights, or in I behind one"
 _REFUSED: Mapping[str, tuple[str, str]] = {
-    "Conv1d": ("is a one-dimensional convolution", "make it a Conv2d with one row"),
-    "CubaLI": ("has a synaptic current with a time constant of its own", _STATES),
-    "CubaLIF": ("has a synaptic current with a time constant of its own", _STATES),
-    "Delay": ("delays its input by seconds", "remove it"),
-    "I": ("integrates without a leak", _STATES),
-    "IF": ("integrates without a leak", _STATES),
-    "LI": ("has a membrane that leaks but does not fire", "read out a layer of weights, or LIF neurons"),
+    "CubaLI": ("weighs earlier steps less, a readout weighs all steps alike", _READOUTS),
+    "I": ("integrates without firing, which only the last node may", _READOUTS),
+    "LI": ("weighs earlier steps less, a readout weighs all steps alike", _READOUTS),
     "NIRGraph": ("is a network inside the network", "export one network without parts"),
-    "Threshold": ("fires without a membrane", _STATES),
 }
 
 

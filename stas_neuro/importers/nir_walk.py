@@ -7,6 +7,9 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
+import numpy as np
+
+from stas_neuro.importers import nir_neurons
 from stas_neuro.importers.nir_draft import SCOPE, Draft, Place, Refused, Value
 from stas_neuro.importers.nir_file import NirNetwork
 from stas_neuro.importers.nir_nodes import RULES, refused
@@ -14,6 +17,7 @@ from stas_neuro.ir import LIF, Add, Input, Linear, Output, Phase, Problems, Read
 from stas_neuro.limits import VALUES_LIMIT
 
 LAYERS = ("Affine", "Linear")
+NEURONS = ("CubaLIF", "IF", "LIF", "Threshold")
 
 
 @dataclass
@@ -40,6 +44,7 @@ class Walk:
     static: bool
     find_head: bool
     head: str | None = None
+    time_steps: int = 1
     draft: Draft = field(init=False)
     problems: Problems = field(default_factory=Problems)
     _values: dict[str, Value] = field(default_factory=dict)
@@ -62,7 +67,7 @@ class Walk:
         """
         begin, end = (self._only(kind) for kind in ("Input", "Output"))
         for name, node in self.network.nodes.items():
-            if node.kind not in (*RULES, "Input", "Output"):
+            if node.kind not in (*RULES, "Input", "Output") and not self._integrates(name):
                 self._refuse(name, refused(node.kind))
             elif not self._sources[name] and node.kind != "Input":
                 self.problems.add(name, "no edge ends there", "remove it, or connect it")
@@ -70,22 +75,50 @@ class Walk:
                 self.problems.add(name, "no edge begins there", "remove it, or connect it")
         self.problems.raise_if_any()
         order = self._order()
-        (last,) = self._sources[end] if len(self._sources[end]) == 1 else (None,)
-        if last is None:
-            self.problems.add(end, "several edges end there", "join them in a node before it")
-        self.problems.raise_if_any()
-        assert last is not None
+        last, integrator = self._last(end)
         if self.find_head:
             self.head = self._head(last)
         for name in order:
-            if name not in (begin, end, self.head):
+            if name not in (begin, end, self.head, integrator):
                 self._visit(name)
             elif name == begin:
                 self._begin(name)
         if self.find_head and self.head is not None:
             self._put_head_before_readout(self.head)
         self.problems.raise_if_any()
-        return self._end(end, last, readout, scope, blocks)
+        classes = self._end(end, last, readout, scope, blocks)
+        if integrator is not None:
+            self._integrate(integrator, last)
+            self.problems.raise_if_any()
+        return classes
+
+    def _last(self, end: str) -> tuple[str, str | None]:
+        """Return the last node before the output, or before an integrator there, and that integrator."""
+        if len(self._sources[end]) != 1:
+            self.problems.add(end, "several edges end there", "join them in a node before it")
+            self.problems.raise_if_any()
+        (last,) = self._sources[end]
+        return (self._sources[last][0], last) if self._integrates(last) else (last, None)
+
+    def _integrates(self, name: str) -> bool:
+        """Return whether a node is an integrator at the end, behind one layer."""
+        ends = self._targets[name] and all(
+            self.network.nodes[target].kind == "Output" for target in self._targets[name]
+        )
+        return self.network.nodes[name].kind == "I" and bool(ends) and len(self._sources[name]) == 1
+
+    def _integrate(self, name: str, layer: str) -> None:
+        """Scale the layer before an integrator: its last membrane is r * dt * T times the mean over steps."""
+        try:
+            place = self._place(name)
+            gain = place.array("r").astype(np.float64).reshape(-1) * (self.dt * self.time_steps)
+            weight = self.draft.tensors.get(f"{self.names[layer]}/weight")
+            if weight is None or not place.alone or gain.size not in (1, len(weight)):
+                raise Refused("is not behind a layer of its own", "place a layer of weights before it")
+            self.draft.scale_rows(self.names[layer], np.broadcast_to(gain, len(weight)))
+            self.draft.note("logits are the membranes of the last integrators after the last step")
+        except Refused as why:
+            self._refuse(name, why)
 
     def _only(self, kind: str) -> str:
         found = [name for name, node in self.network.nodes.items() if node.kind == kind]
@@ -117,7 +150,7 @@ class Walk:
         if self.network.nodes[last].kind not in LAYERS or len(self._sources[last]) != 1:
             return None
         (before,) = self._sources[last]
-        return last if self.network.nodes[before].kind in ("LIF", "Flatten") else None
+        return last if self.network.nodes[before].kind in (*NEURONS, "Flatten") else None
 
     def _put_head_before_readout(self, head: str) -> None:
         """Make the layer at the end a convolution, which the readout follows, where it takes all of a map."""
@@ -136,7 +169,10 @@ class Walk:
         """
         place = self._place(name)
         try:
-            shape = _input_shape(tuple(int(side) for side in place.array("shape").reshape(-1)))
+            sides = tuple(int(side) for side in place.array("shape").reshape(-1))
+            if self._counts_steps(name, sides):
+                sides = sides[2:]
+            shape = _sequence_shape(sides) if self._is_sequence(name) else _input_shape(sides)
         except Refused as why:
             self._refuse(name, why)
             return
@@ -146,15 +182,33 @@ class Walk:
         x = self.draft.add(Input(name=place.name, phase=phase, scope="stem", shape=full), full)
         self._values[name] = replace(x, flat=vector)
 
+    def _counts_steps(self, name: str, shape: Shape) -> bool:
+        """Return whether a shape is (1, T, features): layers of weights take its last axis."""
+        if len(shape) != 3 or not all(
+            self.network.nodes[target].kind in LAYERS for target in self._targets[name]
+        ):
+            return False
+        if shape[:2] != (1, self.time_steps):
+            what = f"has shape {shape}, and layers of weights take one axis"
+            remedy = f"if its axes are images, steps and features, give --time-steps {shape[1]}"
+            raise Refused(what, remedy)
+        return True
+
+    def _is_sequence(self, name: str) -> bool:
+        return any(self.network.nodes[target].kind == "Conv1d" for target in self._targets[name])
+
     def _visit(self, name: str) -> None:
-        """Make what a node becomes; behind a refused one nothing can be said."""
+        """Make what a node becomes; nodes behind a neuron that is refused are checked without it."""
         if not all(source in self._values for source in self._sources[name]):
             return
+        kind, x = self.network.nodes[name].kind, None
         try:
             x = self._sum(name)
-            self._values[name] = RULES[self.network.nodes[name].kind](self._place(name), x)
+            self._values[name] = RULES[kind](self._place(name), x)
         except Refused as why:
             self._refuse(name, why)
+            if x is not None and kind in nir_neurons.RULES:
+                self._values[name] = replace(x, layer="")
 
     def _place(self, name: str) -> Place:
         sources = self._sources[name]
@@ -231,3 +285,12 @@ def _input_shape(shape: Shape) -> Shape:
     if len(shape) not in (1, 3) or min(shape) < 1 or prod(shape) > VALUES_LIMIT:
         raise Refused(f"has shape {shape}", "use (C, H, W) or (features,), with a batch axis of 1 at most")
     return shape
+
+
+def _sequence_shape(shape: Shape) -> Shape:
+    """Return (C, 1, L) of the shape of a sequence, which can have a batch axis; raises Refused for others."""
+    if len(shape) == 3 and shape[0] == 1:
+        shape = shape[1:]
+    if len(shape) != 2 or min(shape) < 1 or prod(shape) > VALUES_LIMIT:
+        raise Refused(f"has shape {shape}", "use (C, L), with a batch axis of 1 at most")
+    return shape[0], 1, shape[1]

@@ -15,7 +15,7 @@ from torch import fx
 from stas_neuro.importers.axes import Piece, axis, named
 from stas_neuro.importers.errors import Refused
 from stas_neuro.importers.trace import operation
-from stas_neuro.importers.values import Membrane, Pooled, Product, StepSum, Value
+from stas_neuro.importers.values import Chain, Membrane, Pooled, Product, StepSum, Value
 
 MIXED = "use in each step only values of that step; only neurons have state"
 
@@ -34,7 +34,7 @@ def steps_of(calls: Sequence[fx.Node]) -> int | None:
     return max(chain.values(), default=None)
 
 
-def common_step(*values: Value | Pooled | Product) -> int | None:
+def common_step(*values: Value | Chain | Pooled | Product) -> int | None:
     """Return the step of values; refuse values of several steps."""
     steps = {value.step for value in values} - {None}
     if len(steps) > 1:

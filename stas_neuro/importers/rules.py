@@ -11,7 +11,7 @@ from torch import Tensor, fx
 from stas_neuro.importers.axes import kinds_of, merge, named
 from stas_neuro.importers.errors import Refused
 from stas_neuro.importers.trace import path_of
-from stas_neuro.importers.values import Value
+from stas_neuro.importers.values import Chain, Shaped, Value
 
 if TYPE_CHECKING:
     from stas_neuro.importers.lower import Lowering
@@ -55,6 +55,10 @@ class Call:
         """Return an operand as the value of a node."""
         return self.lowering.value(given, self)
 
+    def linear(self, given: object) -> Value | Chain:
+        """Return an operand of a linear operation, which may continue a chain of them."""
+        return given if isinstance(given, Chain) else self.value(given)
+
 
 def refuse_unless(condition: bool, what: str, remedy: str) -> None:
     """Refuse a call if a condition does not hold."""
@@ -62,7 +66,7 @@ def refuse_unless(condition: bool, what: str, remedy: str) -> None:
         raise Refused(what, remedy)
 
 
-def require_layout(x: Value, *wanted: tuple[str, ...]) -> None:
+def require_layout(x: Shaped, *wanted: tuple[str, ...]) -> None:
     """Require a layout: the last dimensions are these whole axes, the first has only images and steps."""
     last = [merge(dim) for dim in x.dims[-len(wanted) :]]
     first = kinds_of(x.dims[: -len(wanted)])
@@ -71,6 +75,14 @@ def require_layout(x: Value, *wanted: tuple[str, ...]) -> None:
         raise Refused(f"reads {named(x.dims)}", f"it must be (images and steps, {order})")
 
 
-def require_map(x: Value) -> None:
+def require_alike(a: Shaped, b: Shaped, does: str) -> None:
+    """Require the same axes in the same order."""
+    if [merge(dim) for dim in a.dims] != [merge(dim) for dim in b.dims]:
+        raise Refused(
+            f"{does} {named(a.dims)} and {named(b.dims)}", "both must have the same axes in the same order"
+        )
+
+
+def require_map(x: Shaped) -> None:
     """Require the layout (images and steps, C, H, W)."""
     require_layout(x, ("C",), ("H",), ("W",))

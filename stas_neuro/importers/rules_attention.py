@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from stas_neuro.importers import gates, recurrence, rules_readout
+from stas_neuro.importers import chains, gates, recurrence, rules_layers, rules_readout
 from stas_neuro.importers.axes import kinds_of, merge, named, shape_of, size_of
 from stas_neuro.importers.errors import Refused
 from stas_neuro.importers.gates import SPIKES_ONLY
@@ -14,10 +14,15 @@ from stas_neuro.importers.values import Coincidences, Inverse, Pooled, Product, 
 from stas_neuro.ir import MaskedColumnSum, Phase, SpikeMatMul
 
 
-def _matmul(call: Call, a: object, b: object) -> Product:
+def _matmul(call: Call, a: object, b: object) -> object:
+    if isinstance(b, Weights) and b.tensor.ndim == 2 and not isinstance(a, Weights):
+        return rules_layers.linear(call, a, Weights(b.name, b.tensor.T))
     if isinstance(a, Weights) or isinstance(b, Weights):
-        raise Refused("multiplies by a constant matrix", "use a linear layer")
-    left, right = _operand(call, a), _operand(call, b)
+        raise Refused("multiplies by a constant matrix from the left", "use a linear layer")
+    return _product(call, _operand(call, a), _operand(call, b))
+
+
+def _product(call: Call, left: Value | Product, right: Value | Product) -> Product:
     refuse_unless(
         merge(left.dims[-1]) == merge(right.dims[-2])
         and [merge(dim) for dim in left.dims[:-2]] == [merge(dim) for dim in right.dims[:-2]],
@@ -65,7 +70,7 @@ def _einsum(call: Call, equation: str, operands: Sequence[object], **_: object) 
     )
     left = _relaid(_operand(call, operands[0]), first, batch + rows + over)
     right = _relaid(_operand(call, operands[1]), second, batch + over + columns)
-    return _relaid(_matmul(call, left, right), batch + rows + columns, out)
+    return _relaid(_product(call, left, right), batch + rows + columns, out)
 
 
 def _relaid(value: Value | Product, have: Sequence[str], wanted: Sequence[str]) -> Value | Product:
@@ -153,7 +158,7 @@ def _mul(call: Call, a: object, b: object) -> object:
     if isinstance(b, float | int):
         return _scaled(call, a, float(b))
     if isinstance(b, Weights):
-        raise Refused("multiplies by a constant tensor", "fold it into the weights of the layer before", a)
+        return chains.elementwise(call, a)
     if isinstance(a, Inverse):
         a, b = b, a
     left = call.value(a)
@@ -174,6 +179,8 @@ def _mul(call: Call, a: object, b: object) -> object:
 def _div(call: Call, a: object, b: object, **_: object) -> object:
     if isinstance(b, Weights) and b.tensor.numel() == 1:
         b = float(b.tensor)
+    if isinstance(b, Weights) and not isinstance(a, Weights | float | int):
+        return chains.elementwise(call, a)
     if not isinstance(b, float | int):
         raise Refused("divides by a value", "divide by a constant")
     return _scaled(call, a, 1 / float(b))
@@ -186,7 +193,7 @@ def _scaled(call: Call, x: object, factor: float) -> object:
         return x
     if isinstance(x, Product):
         return replace(x, scale=x.scale * factor)
-    raise Refused(f"multiplies by {factor:g}", "fold the factor into the weights of the next layer", x)
+    return chains.elementwise(call, x)
 
 
 def _sum(call: Call, x: object, dims: Sequence[int] = (), keepdim: bool = False, **_: object) -> object:
@@ -215,5 +222,6 @@ RULES: Mapping[str, Rule] = {
     "einsum": _einsum,
     "mul": _mul,
     "div": _div,
+    "neg": lambda call, x: chains.elementwise(call, x),
     "sum": _sum,
 }

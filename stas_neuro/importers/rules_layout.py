@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from stas_neuro.importers import recurrence, rules_readout
+from stas_neuro.importers import chains, recurrence, rules_readout
 from stas_neuro.importers.axes import axis, kinds_of, named, regroup, shape_of, size_of
 from stas_neuro.importers.errors import Refused
-from stas_neuro.importers.rules import Call, Rule
-from stas_neuro.importers.values import Pooled, Several, Shaped, StepSum, Value
+from stas_neuro.importers.rules import Call, Rule, Weights
+from stas_neuro.importers.values import Chain, Pooled, Several, Shaped, StepSum, Value
 from stas_neuro.ir import Slice
 
 
@@ -103,6 +103,7 @@ def _unbind(call: Call, x: Any, dimension: int = 0) -> object:
 
 def _one_of(call: Call, x: Any, dimension: int, index: int) -> object:
     if kinds_of((x.dims[dimension],)) != {"C"}:
+        x = call.value(x) if isinstance(x, Chain) else x
         return recurrence.select(x, dimension, index)
     part = _part_of(call, x, dimension, index % size_of(x.dims[dimension]), 1)
     return part.laid_out(tuple(dim for place, dim in enumerate(part.dims) if place != dimension))
@@ -123,10 +124,52 @@ def _cat(call: Call, parts: Sequence[object], dimension: int = 0) -> object:
     first = laid[0]
     dimension %= len(first.dims)
     if any(part.dims[dimension] for part in laid):
-        raise Refused(f"joins parts of {named(first.dims)} along dimension {dimension}", "join steps only")
+        return _channels(call, laid, dimension)
     kept = [index for index in range(len(first.dims)) if index != dimension]
     dropped = [part.laid_out(tuple(part.dims[index] for index in kept)) for part in laid]
     return _join(call, dropped, dimension)
+
+
+def _channels(call: Call, parts: Sequence[Shaped], dimension: int) -> Chain:
+    """Join channels: a layer behind it is a sum of layers that read one part each."""
+    first, sizes = parts[0], [part.sizes["C"] for part in parts]
+    others = [(*part.dims[:dimension], *part.dims[dimension + 1 :]) for part in parts]
+    whole = all(part.dims[dimension] == part.whole("C") for part in parts)
+    if not whole or others != [others[0]] * len(parts):
+        joined = ", ".join(named(part.dims) for part in parts)
+        raise Refused(f"joins {joined} along dimension {dimension}", "join steps, or all channels")
+    values = [call.linear(part) for part in parts]
+    dims = (*first.dims[:dimension], axis("C", sum(sizes)), *first.dims[dimension + 1 :])
+    step = recurrence.common_step(*values)
+    return replace(chains.extend(call, values[0], dims, C=sum(sizes)), step=step)
+
+
+def _pad(call: Call, x: Any, sides: Sequence[int], mode: str = "constant", *_: object) -> object:
+    if mode != "constant":
+        raise Refused(f"pads by {mode}", "pad with zeros")
+    return _resized(call, x)
+
+
+def _resized(call: Call, x: Any) -> Chain:
+    """Return a map with a part of the rows and columns, or with more of them."""
+    x = call.linear(x)
+    dims, sizes = list(x.dims), {}
+    for place, size in enumerate(call.shape):
+        if size == size_of(x.dims[place]):
+            continue
+        kinds = kinds_of((x.dims[place],))
+        if kinds not in ({"H"}, {"W"}) or x.dims[place] != x.whole(*kinds):
+            raise Refused(f"resizes {named(x.dims)} to {call.shape}", "change the size of H and W alone")
+        (kind,) = kinds
+        dims[place], sizes[kind] = axis(kind, size), size
+    return chains.extend(call, x, tuple(dims), **sizes)
+
+
+def _copy(call: Call, x: Any, source: object, *_: object) -> object:
+    """Write a constant to a part of a value; chains find such calls by the memory that they write to."""
+    if not isinstance(x, Chain) or not isinstance(source, Weights):
+        raise Refused("writes to a part of a value", "write constants, between linear operations")
+    return chains.elementwise(call, x)
 
 
 def _join(call: Call, parts: Sequence[object], dimension: int) -> object:
@@ -138,6 +181,8 @@ def _slice(call: Call, x: Any, dimension: int = 0, start: int | None = 0, *_: ob
     x = shaped(call, x)
     if call.shape == shape_of(x.dims):
         return x
+    if kinds_of((x.dims[dimension],)) in ({"H"}, {"W"}):
+        return _resized(call, x)
     if call.given.get("step", 1) != 1:
         raise Refused("selects every other value", "select neighbouring channels")
     length = size_of(x.dims[dimension])
@@ -217,6 +262,8 @@ RULES: Mapping[str, Rule] = {
     "select": _select,
     "unbind": _unbind,
     "getitem": _getitem,
+    **dict.fromkeys(("pad", "constant_pad_nd"), _pad),
+    "copy": _copy,
     "stack": _stack,
     **dict.fromkeys(("cat", "concat"), _cat),
     **dict.fromkeys(("slice", "narrow"), _slice),

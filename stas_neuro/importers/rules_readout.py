@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 
-from stas_neuro.importers import recurrence
+from stas_neuro.importers import chains, recurrence
 from stas_neuro.importers.axes import axis, kinds_of, merge, named, size_of
 from stas_neuro.importers.errors import Refused, missing
+from stas_neuro.importers.region import continues
 from stas_neuro.importers.rules import Call, Rule, refuse_unless, require_map
-from stas_neuro.importers.values import Head, Pooled, Source, StepSum, Value
+from stas_neuro.importers.values import Chain, Head, Pooled, S, Source, StepSum, Value
 from stas_neuro.ir import Conv2d, Linear, Phase, Readout, TokenMean
 
 ALL = frozenset("THW")
@@ -152,9 +153,13 @@ def _averaged(call: Call, x: Value | Pooled, averaged: set[int], keepdim: bool) 
     return replace(whole, dims=kept, reduced=whole.reduced | spatial)
 
 
-def _averages(call: Call, x: Value, kernel: Sequence[int], **sides: Any) -> Value:
+def _averages(call: Call, x: Value | Chain, kernel: Sequence[int], **sides: Any) -> Value | Chain:
     """Average windows, as a convolution of each channel by itself."""
     lowering = call.lowering
+    if continues(lowering, x):
+        smaller = _smaller(call, x)
+        return chains.extend(call, smaller, smaller.dims)
+    assert isinstance(x, Value)
     x = lowering.map(x)
     channels, (rows, columns) = x.sizes["C"], kernel
     # Of float64 whatever the dtype of the module: a ninth in float32 is another number.
@@ -172,20 +177,20 @@ def _averages(call: Call, x: Value, kernel: Sequence[int], **sides: Any) -> Valu
         bias=False,
         groups=channels,
     )
-    return replace(_smaller(call, x), source=source)
+    return replace(_smaller(call, x), source=source, spikes=False)
 
 
-def _smaller(call: Call, x: Value) -> Value:
-    """Return the layout of the result of pooling."""
+def _smaller(call: Call, x: S) -> S:
+    """Return a value with the layout of the result of pooling."""
     height, width = call.shape[-2:]
     dims = (*x.dims[:-2], axis("H", height), axis("W", width))
-    return replace(x, dims=dims, sizes={**x.sizes, "H": height, "W": width}, spikes=False)
+    return replace(x, dims=dims, sizes={**x.sizes, "H": height, "W": width})
 
 
 def _adaptive_avg_pool2d(call: Call, x: object, size: Sequence[int]) -> object:
-    x = call.value(x)
+    x = call.linear(x)
     if tuple(size) == (1, 1):
-        return _averaged(call, x, {len(x.dims) - 2, len(x.dims) - 1}, keepdim=True)
+        return _averaged(call, call.value(x), {len(x.dims) - 2, len(x.dims) - 1}, keepdim=True)
     require_map(x)
     if x.sizes["H"] % size[0] or x.sizes["W"] % size[1]:
         what = f"averages windows of several sizes, {named(x.dims)} to {tuple(size)}"
@@ -195,9 +200,9 @@ def _adaptive_avg_pool2d(call: Call, x: object, size: Sequence[int]) -> object:
 
 
 def _avg_pool2d(call: Call, x: object, kernel: Sequence[int], *_: object, **__: object) -> object:
-    x = call.value(x)
+    x = call.linear(x)
     if tuple(call.shape[-2:]) == (1, 1) and (x.sizes["H"], x.sizes["W"]) == _both(kernel):
-        return _averaged(call, x, {len(x.dims) - 2, len(x.dims) - 1}, keepdim=True)
+        return _averaged(call, call.value(x), {len(x.dims) - 2, len(x.dims) - 1}, keepdim=True)
     require_map(x)
     stride, padding = _both(call.given["stride"] or kernel), _both(call.given["padding"])
     divides_evenly = call.given["count_include_pad"] or not any(padding)

@@ -22,7 +22,7 @@ from stas_neuro.importers.trace import BATCHES, Traced, trace
 from stas_neuro.ir import Graph, IRError, Preprocessing, Problems
 from stas_neuro.passes import FoldBatchNorm
 
-AXES = {4: "BCHW", 5: "BTCHW"}
+AXES = {3: "BCW", 4: "BCHW", 5: "BTCHW"}
 """Axes of an example, by their number."""
 _USED = ("axes", "classes", "example", "mean", "neurons", "std", "weights")
 
@@ -86,10 +86,13 @@ def _check_module(module: nn.Module) -> None:
 
 def _axes_of(example: Tensor, options: ImportOptions) -> str:
     axes = options.axes or AXES.get(example.ndim, "")
-    if sorted(axes) not in ([*"BCHW"], [*"BCHTW"]) or not axes.endswith("CHW"):
+    first, last = axes.partition("C")[::2]
+    if first not in ("B", "BT", "TB") or last not in ("W", "HW"):
         what = f"axes are {axes!r}" if axes else f"the example has {example.ndim} axes"
         raise InputError(
-            what, "give images (B, C, H, W), or with axes BTCHW or TBCHW one frame for each step"
+            what,
+            "give images (B, C, H, W) or sequences (B, C, W), or with axes BTCHW, TBCHW, BTCW or TBCW one "
+            "frame for each step",
         )
     if len(axes) != example.ndim:
         what = f"the example has shape {tuple(example.shape)}, axes are {axes}"

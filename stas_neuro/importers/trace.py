@@ -9,6 +9,7 @@ import types
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,31 @@ class Traced:
     program: torch.export.ExportedProgram
     neurons: Sequence[FoundNeuron]
 
-    @property
+    @cached_property
     def calls(self) -> Sequence[fx.Node]:
         """All nodes, in order."""
         return tuple(self.program.graph.nodes)
+
+    @cached_property
+    def order(self) -> Mapping[fx.Node, int]:
+        """Place of each node."""
+        return {node: index for index, node in enumerate(self.calls)}
+
+    @cached_property
+    def writes(self) -> Mapping[fx.Node, Sequence[fx.Node]]:
+        """Calls that write to the memory of a call's result, through views of it."""
+        memory: dict[fx.Node, fx.Node] = {}
+        writes: dict[fx.Node, list[fx.Node]] = {}
+        for node in self.calls:
+            schema = getattr(node.target, "_schema", None)
+            first = node.args[0] if node.args else None
+            alias = schema.arguments[0].alias_info if schema is not None and schema.arguments else None
+            if alias is None or not isinstance(first, fx.Node):
+                continue
+            memory[node] = memory.get(first, first)
+            if alias.is_write:
+                writes.setdefault(memory[node], []).append(node)
+        return writes
 
     def constants(self) -> dict[fx.Node, tuple[str, Tensor]]:
         """Return the name and value of each parameter, buffer and constant that the calls read."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
-from torch import Tensor
+from torch import Tensor, fx
 
 from stas_neuro.importers.axes import Dim, Dims, axis
 
@@ -95,11 +95,27 @@ class Coincidences(Shaped):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inverse(Shaped):
-    """1 - spikes, before a product with spikes."""
+class Chain(Shaped):
+    """What several linear operations make of values, before `chains` makes layers of it.
+
+    Parameters
+    ----------
+    made : fx.Node
+        The last linear call.
+    made_dims : Dims
+        Layout of its result.
+    """
+
+    made: fx.Node
+    made_dims: Dims
+    step: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inverse(Chain):
+    """1 - spikes, which may be multiplied by spikes."""
 
     spikes: Value
-    step: int | None = None
 
 
 def _one(factor: float) -> float:

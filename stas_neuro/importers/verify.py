@@ -68,6 +68,8 @@ def compare(
     """
     logits, own = run_module(module, example, found)
     images = np.moveaxis(example.double().numpy(), axes.index("B"), 0)
+    if "H" not in axes:
+        images = images[..., None, :]
     ran = run_reference(graph, images, record_spikes=True, count=False)
     compared = 0
     order = {node.name: index for index, node in enumerate(graph.nodes)}

@@ -81,6 +81,7 @@ def _folded(graph: Graph, target: str, norm: BatchNorm) -> tuple[Array, Array]:
     scale = gamma / np.sqrt(var + norm.eps)
     weight = graph.tensor(target, "weight").astype(np.float64)
     bias = graph.tensors.get(f"{target}/bias", np.zeros(norm.features)).astype(np.float64)
+    scale, mean, beta = (each.reshape(-1, *[1] * (bias.ndim - 1)) for each in (scale, mean, beta))
     return weight * scale.reshape(-1, *[1] * (weight.ndim - 1)), (bias - mean) * scale + beta
 
 

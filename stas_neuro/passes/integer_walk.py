@@ -225,7 +225,7 @@ class IntegerWalk:
         if synapses.statistics is not None:
             # What rounding the weights does to the output on average, the bias takes back.
             correction = synapses.statistics.mean_output(synapses.weight - held)
-            bias = bias + correction.reshape(-1, *[1] * (bias.ndim - 1))
+            bias = bias + _by_channel(correction, bias)
         weight = matrix.reshape(self.graph.tensor(node, "weight").shape)
         exponents, currents = np.array(scale.exponents), bias / scale.unit
         if np.abs(currents).max() > WORD_LIMIT:
@@ -319,7 +319,7 @@ class IntegerWalk:
         )
 
     def _own_bias(self, node: Synaptic) -> Array:
-        """Give the part of that which is a layer's bias, float (out,)."""
+        """Give the part of that which is a layer's bias, float (out,) or (out, H', W')."""
         if not node.bias:
             return np.zeros(len(self.graph.tensor(node, "weight")))
         own: Array = self.graph.tensor(node, "bias") / self.groups[node.name].divisor
@@ -329,23 +329,24 @@ class IntegerWalk:
         """Give what a layer's neurons receive without any spike, float (out,) or (out, H', W')."""
         own, key = self._own_bias(node), self._source(node, "x")
         if key not in self.images:
-            total: Array = own + matrix.sum(1) * self.offset.get(key, 0.0)
+            total: Array = own + _by_channel(matrix.sum(1), own) * self.offset.get(key, 0.0)
             return total
         assert isinstance(node, Conv2d)
         # A black pixel is 0 here and -mean/std in the float network, whose padding is 0: the border differs.
         shape = self.graph.types[key].shape
         background = np.broadcast_to(self._black()[:, None, None], shape)
-        kernel, stride, padding = node.sides
+        _, stride, padding, dilation = node.sides
         padded = np.pad(background, ((0, 0), *zip(padding, padding, strict=True)))
-        windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, (1, 2))  # type: ignore[call-overload]
-        windows = windows[:, :: stride[0], :: stride[1]]
+        windows = np.lib.stride_tricks.sliding_window_view(padded, node.sides.extent, (1, 2))  # type: ignore[call-overload]
+        windows = windows[:, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
         groups = zip(
             np.split(matrix.reshape(node.weight_shape), node.groups),
             np.split(windows, node.groups),
             strict=True,
         )
         border = [np.einsum("ochw,cyxhw->oyx", *group, optimize=True) for group in groups]
-        bias: Array = own[:, None, None] + np.concatenate(border)
+        bias: Array = np.concatenate(border)
+        bias = bias + _by_channel(own, bias)
         uniform = np.allclose(bias, bias[:, :1, :1], rtol=0, atol=1e-12)
         return bias[:, 0, 0] if uniform else bias
 
@@ -497,6 +498,13 @@ class IntegerWalk:
         held = {name: value for name, value in vars(plan).items() if name not in ("weight", "bias")}
         tensors = {"weight": plan.weight, "bias": plan.bias}
         self._emit(FixedImageScore, node, tensors, **held, score_bits=readout.score_bits)
+
+
+def _by_channel(values: Array, bias: Array) -> Array:
+    """Return values (out,) or (out, H', W') with as many axes as biases (out,) or (out, H', W')."""
+    if values.ndim == bias.ndim:
+        return values
+    return values.reshape(-1, *[1] * (bias.ndim - 1))
 
 
 def _exponent_of(largest: float) -> int:

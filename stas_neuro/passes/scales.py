@@ -51,10 +51,10 @@ class Statistics:
 class Synapses:
     """One layer's weights (out, in) onto membranes, and the integers that come in.
 
-    `bias` is of any shape (out, ...): `own_bias` (out,), and what the weights make of the value that an input
-    of 0 stands for. `column_unit` (in,) or (out, in) is what one unit of an integer input stands for,
-    `lowest` and `highest` its ends. `factor` is how often the layer's unit fits into that of its group,
-    `repeats` how many of its outputs are added up.
+    `bias` is of any shape (out, ...): `own_bias`, the layer's own, and what the weights make of the value
+    that an input of 0 stands for. `column_unit` (in,) or (out, in) is what one unit of an integer input
+    stands for, `lowest` and `highest` its ends. `factor` is how often the layer's unit fits into that of its
+    group, `repeats` how many of its outputs are added up.
     """
 
     name: str

@@ -67,7 +67,7 @@ def _floor(x: Tensor, bits: int) -> Tensor:
 
 
 def _convolve(node: FixedConv2d, x: Tensor, weight: Tensor) -> Tensor:
-    return nn.functional.conv2d(x, weight, None, node.stride, node.padding, groups=node.groups)
+    return nn.functional.conv2d(x, weight, None, node.stride, node.padding, node.dilation, node.groups)
 
 
 class IntegerLayer(nn.Module):
@@ -120,11 +120,11 @@ class IntegerLayer(nn.Module):
         held = mantissas / self.steps / self.divisor
         bias = self.bias.double() / self.divisor
         if self.offset:
-            bias = bias + held.sum(1) * self.offset
+            bias = bias + held.sum(1).reshape(-1, *[1] * (bias.ndim - 1)) * self.offset
         if self.background is not None:
             assert isinstance(self.node, FixedConv2d)
             border = _convolve(self.node, self.background, held)
-            bias = bias.reshape(-1, 1, 1) + border[0]
+            bias = bias.reshape(len(bias), *(bias.shape[1:] or (1, 1))) + border[0]
             bias = bias if self.node.bias_map else bias[:, 0, 0]
         exact = (bias / self.unit / 2**self.node.bias_exp).clamp(-BIAS_LIMIT, BIAS_LIMIT)
         rounded = straight(exact.round(), exact) * 2**self.node.bias_exp

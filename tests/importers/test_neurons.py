@@ -164,7 +164,7 @@ def test_what_is_given_beside_a_module_is_checked_first() -> None:
     for options, reason in (
         ({"example": IMAGES}, "the module is in training mode; call its eval"),
         ({}, "no example is given"),
-        ({"example": IMAGES[0]}, "the example has 3 axes"),
+        ({"example": IMAGES[0, 0]}, "the example has 2 axes"),
         ({"example": IMAGES, "axes": "TBCHW"}, r"the example has shape \(3, 2, 6, 6\), axes are TBCHW"),
         ({"example": IMAGES, "axes": "CHWB"}, "axes are 'CHWB'"),
         ({"examples": IMAGES}, "examples: not an option of an importer"),

@@ -233,6 +233,21 @@ def test_convolutions_pooling_and_flattened_maps(sides: tuple[int, int], pool: s
         assert np.array_equal(np.asarray(spikes["out"])[0, t].reshape(3), o)
 
 
+def test_an_input_that_counts_batch_and_steps(tmp_path: Path) -> None:
+    # Rockpool writes the shape of a whole example, and layers of weights on its last axis.
+    rng = np.random.default_rng(0)
+    nodes = {
+        "input": entry(1, STEPS, 4),
+        "fc": affine(rng, 4, 3),
+        "lif": neurons((3,), 2.0),
+        "out": leaving(3),
+    }
+    path = written(tmp_path / "a.nir", nodes)
+    assert read(path)[0].input.shape == (4, 1, 1)
+    with pytest.raises(InputError, match="if its axes are images, steps and features, give --time-steps 6"):
+        read(path, time_steps=5)
+
+
 def test_edges_that_meet_are_added(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     nodes = {
@@ -283,20 +298,120 @@ def test_names_that_a_graph_cannot_have_are_changed(tmp_path: Path) -> None:
     assert {node.name for node in graph.nodes} == {"input", "fc_1_2", "fc_1_2.tokens", "fc_1", "readout", "_"}
 
 
-def cuba(shape: tuple[int, ...]) -> Any:
-    one = np.ones(shape)
-    return nir.CubaLIF(tau_syn=one, tau_mem=one, r=one, v_leak=one, v_threshold=one)
+def cuba(tau_syn: float, **fields: float) -> Any:
+    values = {"tau_mem": 2.0, "r": 2.0, "v_leak": 0.0, "v_threshold": 0.5, "v_reset": 0.0, "w_in": 1.0}
+    values |= fields | {"tau_syn": tau_syn}
+    return nir.CubaLIF(**{name: np.full(3, value) for name, value in values.items()})
+
+
+def one_node(node: Any, path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    return written(path, {"input": entry(4), "layer": affine(rng, 4, 3), "x": node, "output": leaving(3)})
+
+
+def euler(node: Any, x: Array, dt: float) -> Array:
+    """Spikes (T, 3) of a neuron of NIR on its input (T, 3), by Euler's method from the reset value."""
+    kind = type(node).__name__
+    reset = getattr(node, "v_reset", np.zeros(3))
+    v, current, spikes = np.array(reset, np.float64), np.zeros(3), []
+    for now in x:
+        if kind == "IF":
+            v = v + dt * node.r * now
+        elif kind == "LIF":
+            v = v + dt / node.tau * (node.v_leak - v + node.r * now)
+        elif kind == "CubaLIF":
+            current = current + dt / node.tau_syn * (-current + node.w_in * now)
+            v = v + dt / node.tau_mem * (node.v_leak - v + node.r * current)
+        else:
+            v = np.array(now)
+        fired = v > (node.threshold if kind == "Threshold" else node.v_threshold)
+        v = np.where(fired, reset, v)
+        spikes.append(fired)
+    return np.array(spikes)
+
+
+NEURONS: dict[str, tuple[Any, float]] = {
+    "IF": (nir.IF(r=np.full(3, 8.0), v_threshold=np.array([0.5, 1.0, 2.0])), 0.25),
+    "IF with a reset value": (
+        nir.IF(r=np.full(3, 4.0), v_threshold=np.full(3, 0.75), v_reset=np.full(3, -0.25)), 0.25
+    ),
+    "Threshold": (nir.Threshold(threshold=np.array([0.125, 0.25, 0.5])), 1.0),
+    "CubaLIF": (cuba(0.5, tau_mem=1.0, w_in=2.0), 0.5),
+    "CubaLIF with a leak": (cuba(0.5, tau_mem=2.0, v_leak=0.25), 0.5),
+    "LIF that leaks to its reset value": (neurons((3,), 2.0, v_leak=-0.5, v_reset=-0.5, threshold=0.25), 1.0),
+    "LIF that leaks to another value": (neurons((3,), 2.0, v_leak=0.25, v_reset=-0.5, threshold=0.5), 1.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NEURONS)
+def test_neurons_compute_what_eulers_method_does(name: str, tmp_path: Path) -> None:
+    node, dt = NEURONS[name]
+    graph, _ = read(one_node(node, tmp_path / "a.nir"), dt=dt)
+    x = frames((4,), 6)
+    layer = nir.read(tmp_path / "a.nir").nodes["layer"]
+    for image, spikes in zip(
+        x, run_reference(graph, x[..., None, None], record_spikes=True).spikes["x"], strict=True
+    ):
+        entering = image @ layer.weight.astype(np.float64).T + layer.bias
+        wanted = euler(node, entering, dt)
+        assert wanted.any()
+        np.testing.assert_array_equal(spikes.reshape(wanted.shape) != 0, wanted)
+
+
+def test_an_integrator_at_the_end_gives_its_last_membrane(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    head = affine(rng, 3, 2)
+    nodes = {
+        "input": entry(4), "layer": affine(rng, 4, 3), "lif": neurons((3,), 2.0, threshold=0.25),
+        "head": head,
+        "sum": nir.I(r=np.array([2.0, 4.0])), "output": leaving(2),
+    }  # fmt: skip
+    graph, notes = read(written(tmp_path / "a.nir", nodes), dt=0.5)
+    assert any("after the last step" in note for note in notes)
+    x = frames((4, 1, 1), 2)
+    trace = run_reference(graph, x, record_spikes=True)
+    for logits, spikes in zip(trace.logits, trace.spikes["lif"], strict=True):
+        v = np.zeros(2)
+        for now in spikes.reshape(-1, 3):
+            v += 0.5 * np.array([2.0, 4.0]) * (head.weight.astype(np.float64) @ now + head.bias)
+        assert spikes.any()
+        np.testing.assert_allclose(logits, v, atol=1e-12)
+
+
+@pytest.mark.parametrize("batch", [(), (1,)])
+def test_convolutions_of_sequences(batch: tuple[int, ...], tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    weight, bias = rng.normal(0.2, 0.5, (6, 1, 3)), rng.normal(0, 0.1, 6)
+    layer = nir.Conv1d(input_shape=9, weight=weight, stride=2, padding=2, dilation=2, groups=3, bias=bias)
+    nodes = {
+        "input": entry(*batch, 3, 9), "conv": layer, "lif": neurons((6, 5), 2.0, threshold=0.3),
+        "flatten": nir.Flatten(input_type={"input": np.array([6, 5])}, start_dim=0, end_dim=-1),
+        "fc": affine(rng, 30, 2), "out": neurons((2,), 2.0, threshold=0.3), "output": leaving(2),
+    }  # fmt: skip
+    graph, _ = read(written(tmp_path / "a.nir", nodes))
+    assert graph.input.shape == (3, 1, 9)
+    x = frames((3, 9), 2)
+    spikes = run_reference(graph, x[:, :, :, None], record_spikes=True).spikes["lif"]
+    v = np.zeros((1, 6, 5))
+    for t in range(STEPS):
+        padded = np.pad(x[:, t], ((0, 0), (0, 0), (2, 2)))
+        current = np.zeros((1, 6, 5))
+        for out, place, tap in np.ndindex(6, 5, 3):
+            current[:, out, place] += padded[:, out // 2, 2 * place + 2 * tap] * weight[out, 0, tap]
+        v += (current + bias[:, None] - v) / 2
+        fired = v > np.float64(F(0.3))
+        v[fired] = 0
+        np.testing.assert_array_equal(np.asarray(spikes)[:, t].reshape(fired.shape) != 0, fired)
+    assert np.asarray(spikes).any()
 
 
 ONE, ZERO, TWO = np.ones(3), np.zeros(3), np.array([2, 2])
 REFUSED: dict[str, tuple[Any, str]] = {
-    "cuba": (cuba((3,)), r"x \(CubaLIF\): has a synaptic current"),
-    "if": (nir.IF(r=ONE, v_threshold=ONE), r"x \(IF\): integrates without a leak"),
-    "li": (nir.LI(tau=ONE, r=ONE, v_leak=ZERO), r"x \(LI\): has a membrane that leaks"),
-    "delay": (nir.Delay(delay=ONE), r"x \(Delay\)"),
-    "threshold": (nir.Threshold(threshold=ONE), r"x \(Threshold\)"),
-    "leak": (neurons((3,), 2.0, v_leak=0.1), "v_leak is not 0"),
-    "reset": (neurons((3,), 2.0, v_reset=-0.1), "v_reset is not 0"),
+    "cuba": (cuba(3.0), r"x \(CubaLIF\): its synaptic current lasts 3 steps of dt 1"),
+    "if": (nir.IF(r=ONE, v_threshold=ZERO), r"x \(IF\): a threshold is not above the reset value"),
+    "li": (nir.LI(tau=ONE, r=ONE, v_leak=ZERO), r"x \(LI\): weighs earlier steps less"),
+    "delay": (nir.Delay(delay=ONE), r"x \(Delay\): delays by 1 steps of dt 1"),
+    "threshold": (nir.Threshold(threshold=-ONE), r"x \(Threshold\): a threshold is not above"),
     "taus": (neurons((3,), [1.0, 2.0, 3.0]), "tau differs from neuron to neuron"),
     "nan": (neurons((3,), np.nan), "tau has values that are NaN"),
     "threshold of 0": (neurons((3,), 2.0, threshold=0.0), "is not above 0"),

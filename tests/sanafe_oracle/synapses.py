@@ -51,12 +51,13 @@ def _linear(weight: NDArray[np.float64], positions: int) -> Synapses:
 def _conv2d(graph: Graph, node: FixedConv2d, weight: NDArray[np.float64]) -> Synapses:
     height, width = graph.source_type(graph.inputs(node)["x"]).shape[1:]
     rows, columns = graph.types[node.name, "y"].shape[1:]
-    kernel, stride, padding = node.sides
+    kernel, stride, padding, dilation = node.sides
     row, column, target, source, ky, kx = np.meshgrid(
         *map(np.arange, (rows, columns, *weight.shape[:2], *kernel)), indexing="ij"
     )
     source += target // (node.out_channels // node.groups) * weight.shape[1]
-    y, x = row * stride[0] + ky - padding[0], column * stride[1] + kx - padding[1]
+    y = row * stride[0] + ky * dilation[0] - padding[0]
+    x = column * stride[1] + kx * dilation[1] - padding[1]
     inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
     return Synapses(
         ((y * width + x) * node.in_channels + source)[inside],

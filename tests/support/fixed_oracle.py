@@ -38,17 +38,22 @@ def shift(value: int, bits: int) -> int:
     return value << bits if bits > 0 else value >> -bits
 
 
-def covered(node: Any, row: int, column: int) -> list[tuple[int, int]]:
-    """Give the first row and column of a window, which may lie beyond the border, each with its end."""
-    ends = []
+def covered(node: Any, row: int, column: int) -> list[list[int]]:
+    """List the rows and the columns of a window's taps, which may lie beyond the border."""
+    places = []
     for side, place in enumerate((row, column)):
-        kernel, stride, padding = (
+        kernel, stride, padding, dilation = (
             value[side] if isinstance(value, tuple) else value
-            for value in (node.kernel, node.stride, node.padding)
+            for value in (node.kernel, node.stride, node.padding, node.dilation)
         )
-        first = place * stride - padding
-        ends.append((first, first + kernel))
-    return ends
+        places.append([place * stride - padding + tap * dilation for tap in range(kernel)])
+    return places
+
+
+def inside(node: Any, row: int, column: int, size: Any) -> Any:
+    """Index the taps of a window that lie on a map of a size (H, W)."""
+    ends = zip(covered(node, row, column), size, strict=True)
+    return np.ix_(*([place for place in places if 0 <= place < end] for places, end in ends))
 
 
 class _Oracle:
@@ -172,16 +177,16 @@ class _Oracle:
         inputs, outputs = node.in_channels // node.groups, channels // node.groups
         touched: list[int] = []
         for row, column in itertools.product(range(height), range(width)):
-            (top, bottom), (left, right) = covered(node, row, column)
+            down, along = covered(node, row, column)
             taps = [
                 (i, j)
-                for i, j in itertools.product(range(bottom - top), range(right - left))
-                if 0 <= top + i < x.shape[1] and 0 <= left + j < x.shape[2]
+                for i, j in itertools.product(range(len(down)), range(len(along)))
+                if 0 <= down[i] < x.shape[1] and 0 <= along[j] < x.shape[2]
             ]
             for out in range(channels):
                 first = out // outputs * inputs
                 own = range(first, first + inputs)
-                window = np.array([[x[c, top + i, left + j] for c in own] for i, j in taps])
+                window = np.array([[x[c, down[i], along[j]] for c in own] for i, j in taps])
                 window = window.reshape(len(taps), inputs)
                 touched += window.ravel().tolist()
                 mantissas = np.array([weight[out, :, i, j] for i, j in taps]).reshape(window.shape)
@@ -231,15 +236,14 @@ class _Oracle:
     def spikemaxpool(self, node: Any, x: Array) -> Array:
         y = np.zeros(self.graph.types[node.name, "y"].shape, np.int64)
         for channel, row, column in np.ndindex(y.shape):
-            rows, columns = (slice(max(a, 0), max(b, 0)) for a, b in covered(node, row, column))
-            y[channel, row, column] = x[channel, rows, columns].any()
+            y[channel, row, column] = x[channel][inside(node, row, column, x.shape[1:])].any()
         return y
 
     def maxpool(self, node: Any, x: Array) -> Array:
         y = np.zeros(self.graph.types[node.name, "y"].shape, np.int64)
         for channel, row, column in np.ndindex(y.shape):
-            rows, columns = (slice(max(a, 0), max(b, 0)) for a, b in covered(node, row, column))
-            y[channel, row, column] = max(x[channel, rows, columns].ravel().tolist())
+            window = x[channel][inside(node, row, column, x.shape[1:])]
+            y[channel, row, column] = max(window.ravel().tolist())
         return y
 
     def integrate(self, node: Any, steps: list[Array]) -> Array:

@@ -154,7 +154,7 @@ class _Draft:
             off_core = self.off_core and node.name == "stem.conv0"
             values["bias_exp"] = 7 if off_core else values["bias_exp"]
             bias_map = tuple(size) if rng.random() < 0.4 else ()
-            made = FixedConv2d(**values, off_core=off_core, bias_map=bias_map)
+            made = FixedConv2d(**values | {"off_core": off_core, "bias_map": bias_map})
         else:
             made = FixedLinear(**values)
         shapes = made.params(self.folded.time_steps)

@@ -100,6 +100,10 @@ class Recipe:
     """Of convolutions whose channels it divides; of others its largest divisor that does."""
     oblong: bool = False
     """Windows that are two columns wider than high, and move by one column."""
+    dilated: bool = False
+    """Odd windows with taps two rows apart."""
+    biases: bool = False
+    """A bias for each position, where convolutions have biases."""
     pool: bool = True
     shrink: str = "no"
     """How tokens become a map and then fewer tokens: before the last of several blocks, or before all."""
@@ -159,6 +163,7 @@ def recipes(draw: st.DrawFn, **fixed: Any) -> Recipe:
         "dtype": st.sampled_from(("float32", "float64")),
     }
     names = ("events", "membrane", "sdsa", "qk", "iand", "norm", "bias", "pool", "oblong", "decay_input")
+    names += ("dilated", "biases")
     for name in names:
         choices[name] = st.booleans()
     drawn = Recipe(
@@ -223,15 +228,18 @@ class _Draft:
 
     def windows(self, kernel: int, stride: int, padding: int) -> dict[str, Any]:
         """Attributes of a window that slides over the map at work, whose size becomes that of the result."""
-        sides = ((kernel,) * 2, (stride,) * 2, (padding,) * 2)
+        # With taps two rows apart and twice the padding, an odd kernel gives a map of the same size.
+        apart = 2 if self.recipe.dilated and kernel == 2 * padding + 1 else 1
+        sides = ((kernel,) * 2, (stride,) * 2, (padding * apart, padding))
         if self.recipe.oblong:
-            sides = ((kernel, kernel + 2), (stride, 1), (padding, padding + 1))
+            sides = ((kernel, kernel + 2), (stride, 1), (padding * apart, padding + 1))
+        dilation = (apart, 1)
         height, width = (
-            (length + 2 * around - long) // step + 1
-            for length, long, step, around in zip(self.size, *sides, strict=True)
+            (length + 2 * around - (long - 1) * between - 1) // step + 1
+            for length, long, step, around, between in zip(self.size, *sides, dilation, strict=True)
         )
         self.size = height, width
-        return dict(zip(("kernel", "stride", "padding"), sides, strict=True))
+        return dict(zip(("kernel", "stride", "padding", "dilation"), (*sides, dilation), strict=True))
 
     def add(self, node: Node, masked_by: Edge | None = None, **inputs: Value) -> Value:
         """Add a node with its inputs and its mask; gives its first output."""
@@ -365,10 +373,12 @@ def _conv(
     kernel: int = 0,
 ) -> Value:
     kernel = kernel or draft.recipe.kernel
+    window = draft.windows(kernel, stride, kernel // 2)
+    recipe = draft.recipe
     node = Conv2d(
-        name=name, **where, in_channels=into, out_channels=out,
-        **draft.windows(kernel, stride, kernel // 2), bias=draft.recipe.bias,
-        groups=math.gcd(draft.recipe.groups, into, out),
+        name=name, **where, in_channels=into, out_channels=out, **window, bias=recipe.bias,
+        groups=math.gcd(recipe.groups, into, out),
+        bias_map=draft.size if recipe.bias and recipe.biases else (),
     )  # fmt: skip
     return draft.norm(name.replace("conv", "bn"), draft.add(node, x=x), out, **where)
 

@@ -40,7 +40,7 @@ from stas_neuro.ir import (
 from stas_neuro.mapping import CoreLocation, Mapping, Piece
 from stas_neuro.reference import run_reference
 
-from .fixed_oracle import covered
+from .fixed_oracle import inside
 
 Key = tuple[str, str, str, int]
 Way = tuple[str, Phase, int | None]
@@ -230,8 +230,8 @@ def _spread(graph: Graph, node: Node, port: str, mark: Any) -> Any:
             groups = node.groups if isinstance(node, Conv2d) else shape[0]
             out = np.zeros(shape)
             for row, column in np.ndindex(shape[1:]):
-                rows, columns = (slice(max(a, 0), max(b, 0)) for a, b in covered(node, row, column))
-                window = mark[:, rows, columns].sum(axis=(1, 2))
+                taps = inside(node, row, column, mark.shape[1:])
+                window = np.array([channel[taps].sum() for channel in mark])
                 out[:, row, column] = np.repeat(window.reshape(groups, -1).sum(axis=1), shape[0] // groups)
             return out
         case Linear():

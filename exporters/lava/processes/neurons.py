@@ -156,14 +156,14 @@ class PoolModel(NodeModel):
     """Largest of the kernel's taps, each a strided view of the padded map."""
 
     def _setup(self) -> None:
-        kernel, (down, along), (above, left) = self.node.sides
+        kernel, (down, along), (above, left), (rows, columns) = self.node.sides
         channels, height, width = self.inlets["x"].shape
         _, out_height, out_width = self.outlets["y"]
         padded = np.full((channels, height + 2 * above, width + 2 * left), self._outside(), self.dtype)
         self.interior = padded[:, above : above + height, left : left + width]
         self.taps = [
             padded[:, i : i + down * out_height : down, j : j + along * out_width : along]
-            for i, j in np.ndindex(kernel)
+            for i, j in ((row * rows, column * columns) for row, column in np.ndindex(kernel))
         ]
 
     def _outside(self) -> float:

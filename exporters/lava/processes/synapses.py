@@ -106,12 +106,13 @@ class Conv2dModel(NodeModel):
 
     def _setup(self) -> None:
         weight = self.tensors["weight"]
-        groups, (kernel, stride, (above, left)) = self.node.groups, self.node.sides
+        groups, (_, stride, (above, left), dilation) = self.node.groups, self.node.sides
         in_channels, height, width = self.inlets["x"].shape
         self.matrix = weight.reshape(groups, len(weight) // groups, -1)
         padded = np.zeros((in_channels, height + 2 * above, width + 2 * left), self.dtype)
         self.interior = padded[:, above : above + height, left : left + width]
-        windows = sliding_window_view(padded, kernel, (1, 2))[:, :: stride[0], :: stride[1]]  # type: ignore[call-overload]
+        windows = sliding_window_view(padded, self.node.sides.extent, (1, 2))  # type: ignore[call-overload]
+        windows = windows[:, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
         self.windows = windows.transpose(0, 3, 4, 1, 2)  # (Cin, kh, kw, H', W'), a view of the padded map
         self.columns = np.empty(self.windows.shape, self.dtype)
         members = self.place.members()  # (pieces, Cout, H', W')
@@ -189,8 +190,9 @@ def _reached(neurons: Array, size: Shape, sides: Sides) -> Array:
     """How many of `neurons` (..., H', W') at each output place an input at each of (..., H, W) reaches."""
     height, width = size
     rows, columns = neurons.shape[-2:]
-    kernel, (down, along), (above, left) = sides
+    kernel, (down, along), (above, left), dilation = sides
     reached = np.zeros((*neurons.shape[:-2], height + 2 * above, width + 2 * left), np.int64)
-    for i, j in np.ndindex(kernel):
+    for row, column in np.ndindex(kernel):
+        i, j = row * dilation[0], column * dilation[1]
         reached[..., i : i + down * rows : down, j : j + along * columns : along] += neurons
     return reached[..., above : above + height, left : left + width]

@@ -165,9 +165,9 @@ def window(
     node: Conv2d | SpikeMaxPool, size: tuple[int, ...], out: tuple[int, ...]
 ) -> tuple[Array, Array, Array]:
     """List the pairs of output and input place of a window, and which of its taps each is."""
-    kernel, (down, along), (above, left) = node.sides
+    kernel, (down, along), (above, left), dilation = node.sides
     y, x, i, j = np.ogrid[: out[0], : out[1], : kernel[0], : kernel[1]]
-    row, column = y * down - above + i, x * along - left + j
+    row, column = y * down - above + i * dilation[0], x * along - left + j * dilation[1]
     inside = (row >= 0) & (row < size[1]) & (column >= 0) & (column < size[2])
     places = np.broadcast_arrays(y * out[1] + x, row * size[2] + column, i * kernel[1] + j)
     rows, columns, taps = (array[inside] for array in places)

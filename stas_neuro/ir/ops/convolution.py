@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -30,6 +30,7 @@ class Conv2d(Windowed, Synaptic):
     """Cross-correlation with zero padding: x (Cin, H, W) -> y (Cout, H', W').
 
     Channels are in `groups` of equal size, in order: outputs of a group take the inputs of the same group.
+    The bias is (Cout,), or with `bias_map` (H', W') one of each position, (Cout, H', W').
     """
 
     in_channels: int
@@ -39,12 +40,17 @@ class Conv2d(Windowed, Synaptic):
     padding: Side
     bias: bool
     groups: int = 1
+    dilation: Side = 1
+    bias_map: Shape = ()
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"groups"})
+    LATER: ClassVar[frozenset[str]] = frozenset({"groups", "dilation", "bias_map"})
 
     def check(self, problems: Problems) -> None:
-        """Note padding that reaches the kernel, and groups that do not divide channels."""
+        """Note padding that reaches the kernel, groups that do not divide channels, a map that is none."""
         super().check(problems)
+        if self.bias_map and (len(self.bias_map) != 2 or "bias" not in self.params(1)):
+            what = f"bias_map is {self.bias_map}" + ("" if self.bias else " without biases")
+            problems.add(self.name, what, "give a layer with biases the height and width of its output")
         for name in ("in_channels", "out_channels"):
             if (channels := getattr(self, name)) % self.groups:
                 what = f"{self.groups} groups do not divide {name}, which is {channels}"
@@ -57,13 +63,17 @@ class Conv2d(Windowed, Synaptic):
 
     def params(self, time_steps: int) -> dict[str, Shape]:
         """Return the shapes of the tensors, by parameter name."""
-        return {"weight": self.weight_shape} | ({"bias": (self.out_channels,)} if self.bias else {})
+        bias = (self.out_channels, *self.bias_map)
+        return {"weight": self.weight_shape} | ({"bias": bias} if self.bias else {})
 
     def infer(self, at: TypeContext) -> dict[str, ValueType]:
         """Type a map of currents."""
         x = at.take("x", ranks=MAP)
         at.require("x", "the number of channels", x.shape[0], self.in_channels, "in_channels")
-        return {"y": at.made(Kind.CURRENT, (self.out_channels, *output_size(self, at, x.shape)))}
+        size = output_size(self, at, x.shape)
+        if self.bias_map:
+            at.require("x", "the size of the map of biases", self.bias_map, size, "that of the output")
+        return {"y": at.made(Kind.CURRENT, (self.out_channels, *size))}
 
     @property
     def width(self) -> int:
@@ -78,10 +88,10 @@ class Conv2d(Windowed, Synaptic):
     def taps(self, entering: Shape, leaving: Shape) -> Array:
         """All inputs of a group in a window, without those beyond the border, for each window."""
         along = []
-        for size, windows, kernel, stride, padding in zip(
+        for size, windows, kernel, stride, padding, dilation in zip(
             entering[1:], leaving[1:], *self.sides, strict=True
         ):
-            inside = np.arange(windows)[:, None] * stride - padding + np.arange(kernel)
+            inside = np.arange(windows)[:, None] * stride - padding + np.arange(kernel) * dilation
             along.append(((inside >= 0) & (inside < size)).sum(axis=1))
         taps: Array = self.weight_shape[1] * np.outer(*along).astype(np.int64).reshape(-1)
         return taps
@@ -104,10 +114,16 @@ class FixedConv2d(Conv2d, FixedSynaptic, integers_of=Conv2d):
 
     weight_bits: int
     bias_exp: int
-    bias_map: Shape = ()
     off_core: bool = False
 
+    LATER: ClassVar[frozenset[str]] = frozenset({"groups", "dilation"})
     RANGES: ClassVar[dict[str, AttributeRange]] = INTEGER_RANGES
+
+    def written(self) -> dict[str, Any]:
+        """Return the attributes in the order that files have always had."""
+        values = super().written()
+        last = {name: values.pop(name) for name in ("bias_map", "off_core")}
+        return values | last
 
     def params(self, time_steps: int) -> dict[str, Shape]:
         """Return the shapes of the tensors, by parameter name."""

@@ -28,6 +28,7 @@ class _Pool(Windowed, abstract=True):
     kernel: Side
     stride: Side
     padding: Side
+    dilation: Side = 1
 
     memory = no_memory
 

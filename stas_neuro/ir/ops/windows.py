@@ -18,11 +18,18 @@ Side = int | Pair
 
 
 class Sides(NamedTuple):
-    """Size of a window, distance from a window to the next, zeros at each border of the map."""
+    """Of a window: its taps, distance to the next window, zeros at each border, distance between taps."""
 
     kernel: Pair
     stride: Pair
     padding: Pair
+    dilation: Pair
+
+    @property
+    def extent(self) -> Pair:
+        """Rows and columns from the first tap to the last."""
+        rows, columns = ((taps - 1) * step + 1 for taps, step in zip(self.kernel, self.dilation, strict=True))
+        return rows, columns
 
 
 class Window(Protocol):
@@ -44,10 +51,14 @@ class Window(Protocol):
     def padding(self) -> Side:
         """Zeros at each border of the map."""
 
+    @property
+    def dilation(self) -> Side:
+        """Distance from a tap to the next."""
+
 
 def sides(window: Window) -> Sides:
     """Give the numbers of a window for rows and columns."""
-    return Sides(*map(_pair, (window.kernel, window.stride, window.padding)))
+    return Sides(*map(_pair, (window.kernel, window.stride, window.padding, window.dilation)))
 
 
 def _pair(side: Side) -> Pair:
@@ -66,12 +77,15 @@ class Windowed(Node, abstract=True):
         "kernel": _on_sides(within(1, KERNEL_LIMIT)),
         "stride": _on_sides((lambda stride: stride >= 1, "it must be at least 1")),
         "padding": _on_sides(AT_LEAST_0),
+        "dilation": _on_sides(within(1, KERNEL_LIMIT)),
     }
+    LATER: ClassVar[frozenset[str]] = frozenset({"dilation"})
 
     if TYPE_CHECKING:  # fields, whose order is that of each operation
         kernel: Side
         stride: Side
         padding: Side
+        dilation: Side
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -92,9 +106,10 @@ class Windowed(Node, abstract=True):
 
 def windows_over(window: Window, size: Shape) -> Pair:
     """Count the windows along the rows and columns of a map of a size (H, W); below 1 if it is too small."""
+    own = sides(window)
     rows, columns = (
-        (length + 2 * padding - kernel) // stride + 1
-        for length, kernel, stride, padding in zip(size, *sides(window), strict=True)
+        (length + 2 * padding - extent) // stride + 1
+        for length, extent, stride, padding in zip(size, own.extent, own.stride, own.padding, strict=True)
     )
     return rows, columns
 
@@ -111,8 +126,8 @@ def output_size(window: Window, at: TypeContext, shape: Shape) -> Pair:
 
 def check_padding(window: Window, problems: Problems) -> None:
     """Note padding in which a window would lie wholly."""
-    kernel, _, padding = sides(window)
-    if padding[0] >= kernel[0] or padding[1] >= kernel[1]:
+    extent, padding = sides(window).extent, sides(window).padding
+    if padding[0] >= extent[0] or padding[1] >= extent[1]:
         what = f"padding {window.padding} reaches the kernel {window.kernel}"
         problems.add(window.name, what, "a window must touch the map: padding < kernel")
 
@@ -120,11 +135,12 @@ def check_padding(window: Window, problems: Problems) -> None:
 def in_windows(window: Window, wanted: Wanted, shape: Shape) -> Wanted:
     """Find the positions (H*W, features) of a map (C, H, W) that lie in the windows of wanted outputs."""
     height, width = shape[1:]
-    kernel, stride, (above, left) = sides(window)
+    kernel, stride, (above, left), dilation = sides(window)
     rows, columns = windows_over(window, shape[1:])
     outputs = wanted.reshape(rows, columns, -1)
     padded = np.zeros((height + 2 * above, width + 2 * left, outputs.shape[2]), np.bool_)
-    for row, column in np.ndindex(kernel):
+    for tap in np.ndindex(kernel):
+        row, column = (place * step for place, step in zip(tap, dilation, strict=True))
         ends = row + (rows - 1) * stride[0] + 1, column + (columns - 1) * stride[1] + 1
         padded[row : ends[0] : stride[0], column : ends[1] : stride[1]] |= outputs
     return padded[above : above + height, left : left + width].reshape(height * width, -1)

@@ -41,7 +41,12 @@ def _convolve_group(node: Conv2d, x: Values, weight: Values) -> Values:
 
 def _conv2d(node: Conv2d, inputs: Inputs, context: NodeContext) -> Outputs:
     y = convolve(node, inputs["x"], context.tensors["weight"])
-    return {"y": y + context.tensors["bias"][:, None, None] if node.bias else y}
+    return {"y": y + _on_map(node, context.tensors["bias"]) if node.bias else y}
+
+
+def _on_map(node: Conv2d, bias: Values) -> Values:
+    """Return biases as (Cout, H', W'), or (Cout, 1, 1)."""
+    return bias.reshape(len(bias), *(node.bias_map or (1, 1)))
 
 
 def live_rows(function: Callable[[Values], Values], inputs: Inputs, skip: bool) -> Values:
@@ -88,7 +93,7 @@ def _fixed_conv2d(node: FixedConv2d, inputs: Inputs, context: NodeContext) -> Ou
     sums = convolve(node, inputs["x"], context.tensors["weight"])
     y = _synaptic_input(sums.swapaxes(1, 3), context).swapaxes(1, 3)
     bias = context.tensors["bias"] * 2**node.bias_exp
-    y = y + bias.reshape(len(bias), *(node.bias_map or (1, 1)))
+    y = y + _on_map(node, bias)
     return {"y": shifted_right(y, node.bias_exp) * 2**node.bias_exp if node.off_core else y}
 
 
