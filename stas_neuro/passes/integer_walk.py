@@ -37,6 +37,7 @@ from stas_neuro.ir import (
     FixedOutput,
     FixedReadout,
     FixedSpikeMatMul,
+    FixedSynapticCurrent,
     FixedTokenMean,
     Gate,
     Graph,
@@ -65,8 +66,10 @@ from stas_neuro.ir import (
     SpikeMaxPool,
     Stage,
     Synaptic,
+    SynapticCurrent,
     TokenMean,
     Tokens,
+    current_range,
     op_of,
     per_op,
     synaptic_ranges,
@@ -395,6 +398,22 @@ class IntegerWalk:
         self._emit(FixedLIF, node, dv=min(round(4096 / node.tau), 4095), vth=max(vth, 0))
         self._value(node, 1.0, Range(0, 1))
 
+    def _current(self, node: SynapticCurrent) -> None:
+        key = self._source(node, "x")
+        unit = self.unit[key]
+        currents = self.graph.tensor(node, "bias") / unit if node.bias else np.zeros(1)
+        bias_exp = _exponent_of(float(np.abs(currents).max()))
+        biases = np.clip(np.rint(currents / 2**bias_exp), -BIAS_LIMIT, BIAS_LIMIT)
+        tensors = {"bias": biases} if node.bias else {}
+        self._emit(
+            FixedSynapticCurrent, node, tensors, du=max(round(4096 / node.tau) - 1, 0), bias_exp=bias_exp
+        )
+        made = self.nodes[-1]
+        assert isinstance(made, FixedSynapticCurrent)
+        u = current_range(made, self.reach[key], self.graph.time_steps)
+        y = biases.astype(np.int64) << bias_exp
+        self._value(node, unit, Range(u.low + int(y.min()), u.high + int(y.max())))
+
     def _add(self, node: Add) -> None:
         keys = [self._source(node, port) for port in "ab"]
         finest = min(self.unit[key] for key in keys)
@@ -514,6 +533,7 @@ _RULES: Mapping[type[Node], Callable[[IntegerWalk, Any], None]] = per_op(
         MaskedColumnSum: IntegerWalk._column_sum,
         HeadSum: IntegerWalk._head_sum,
         LIF: IntegerWalk._lif,
+        SynapticCurrent: IntegerWalk._current,
         Add: IntegerWalk._add,
         Integrate: IntegerWalk._integrate,
         SpikeAnd: IntegerWalk._spike_and,

@@ -37,6 +37,7 @@ from stas_neuro.ir import (
     FixedReadout,
     FixedSpikeMatMul,
     FixedSynaptic,
+    FixedSynapticCurrent,
     FixedTokenMean,
     Gate,
     Graph,
@@ -319,6 +320,16 @@ class _Pass:
         spikes, state["v"] = self.program.lif(state["v"], x, 4096 - node.dv, vth, node.threshold)
         return {"s": spikes}
 
+    def _current(self, node: FixedSynapticCurrent, inputs: Inputs) -> State:
+        x = inputs["x"]
+        state = self.state.setdefault(node.name, {"u": torch.zeros_like(x)})
+        exact = state["u"].double() * ((4095 - node.du) / 4096)
+        u = state["u"] = _straight(exact.trunc(), exact).float() + x
+        if node.bias:
+            bias = torch.from_numpy(self.graph.tensor(node, "bias").astype(np.float32)) * 2**node.bias_exp
+            u = u + (bias[:, None, None] if x.ndim == 4 else bias)
+        return {"y": u}
+
     def _pool(self, node: SpikeMaxPool | MaxPool, inputs: Inputs) -> State:
         return {"y": nn.functional.max_pool2d(inputs["x"], node.kernel, node.stride, node.padding)}
 
@@ -463,6 +474,7 @@ _OPERATORS: Mapping[type[Node], Callable[[Any, Any, Inputs], State]] = per_op(
         FixedConv2d: _Pass._synapses,
         FixedLinear: _Pass._synapses,
         FixedLIF: _Pass._lif,
+        FixedSynapticCurrent: _Pass._current,
         SpikeMaxPool: _Pass._pool,
         MaxPool: _Pass._pool,
         FixedIntegrate: _Pass._integrate,

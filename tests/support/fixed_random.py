@@ -32,6 +32,7 @@ from stas_neuro.ir import (
     FixedOutput,
     FixedReadout,
     FixedSpikeMatMul,
+    FixedSynapticCurrent,
     FixedTokenMean,
     Graph,
     HaltAccumulate,
@@ -49,6 +50,7 @@ from stas_neuro.ir import (
     Readout,
     SpikeMatMul,
     Stage,
+    SynapticCurrent,
     TokenMean,
 )
 from support.ir_random import build, recipes
@@ -108,7 +110,7 @@ class _Draft:
         nodes = tuple(self.node(node) for node in folded.nodes)
         return dataclasses.replace(folded, stage=Stage.QUANTISED, nodes=nodes, tensors=self.tensors)
 
-    def node(self, node: Node) -> Node:  # noqa: C901
+    def node(self, node: Node) -> Node:  # noqa: C901, PLR0912
         rng, values = self.rng, dataclasses.asdict(node)
         match node:
             case Input():
@@ -118,7 +120,9 @@ class _Draft:
             case LIF():
                 dv = 2048 if rng.random() < 0.5 else int(rng.integers(0, 4096))
                 dv = 0 if node.tau == math.inf else dv
-                return FixedLIF(**values, dv=dv, vth=0)
+                return FixedLIF(**values, dv=dv, vth=0, clips=bool(rng.random() < 0.3))
+            case SynapticCurrent():
+                return self.current(node, values)
             case Add():
                 a_weight = int(rng.integers(1, 4)) if node.scope in ("stem", "block0") else 1
                 return FixedAdd(**values, a_weight=a_weight, b_weight=int(rng.integers(1, 3)))
@@ -164,6 +168,12 @@ class _Draft:
         self.tensors[f"{node.name}/weight_exp"] = np.full(shapes["weight_exp"], -8, np.int16)
         self.tensors[f"{node.name}/bias"] = self.int16(-min(4095, most), min(4095, most) + 1, shapes["bias"])
         return made
+
+    def current(self, node: SynapticCurrent, values: dict[str, Any]) -> Node:
+        if node.bias:
+            self.tensors[f"{node.name}/bias"] = self.int16(-4095, 4096, (node.features,))
+        values |= {"du": int(self.rng.integers(512, 4096)), "bias_exp": int(self.rng.integers(0, 4))}
+        return FixedSynapticCurrent(**values)
 
     def score(self, node: HaltingScore, values: dict[str, Any]) -> Node:
         rng, one = self.rng, 2**self.score_bits

@@ -41,6 +41,7 @@ from stas_neuro.ir import (
     SpikeMatMul,
     SpikeMaxPool,
     Stage,
+    SynapticCurrent,
     TokenMean,
     Tokens,
 )
@@ -88,6 +89,8 @@ class Recipe:
     """Traced, with BatchNorms, instead of folded."""
     bias: bool = True
     form: str = "Q(K^TV)"
+    outlast: bool = False
+    """Synaptic input of the stem's last neurons outlasts a step."""
     fire: str = ">="
     time_steps: int = 3
     blocks: int = 2
@@ -158,8 +161,20 @@ def recipes(draw: st.DrawFn, **fixed: Any) -> Recipe:
         "tau": st.sampled_from((1.0, 2.0, 3.0, math.inf)),
         "dtype": st.sampled_from(("float32", "float64")),
     }
-    names = ("events", "membrane", "sdsa", "qk", "iand", "norm", "bias", "pool", "oblong", "decay_input")
-    for name in names:
+    names = (
+        "events",
+        "membrane",
+        "sdsa",
+        "qk",
+        "iand",
+        "norm",
+        "bias",
+        "pool",
+        "oblong",
+        "decay_input",
+        "outlast",
+    )
+    for name in (*names, "outlast"):
         choices[name] = st.booleans()
     drawn = Recipe(
         **{name: fixed[name] if name in fixed else draw(choice) for name, choice in choices.items()}
@@ -298,6 +313,12 @@ def _stem(draft: _Draft) -> tuple[Value, Phase]:
     if recipe.stem in ("max", "mean", "sum", "learned"):
         x, phase = _integrate(draft, x), Phase.ONCE
     x = _conv(draft, "stem.conv1", x, 3, recipe.dim, stem(phase), 1)
+    if recipe.outlast:
+        current = SynapticCurrent(
+            name="stem.current", **stem(phase), tau=recipe.tau if recipe.tau < math.inf else 1.5,
+            features=recipe.dim, bias=recipe.bias,
+        )  # fmt: skip
+        x = draft.add(current, x=x)
     x = draft.lif("stem.lif1", x, phase, "stem")
     if recipe.pool:
         x = draft.add(
