@@ -26,6 +26,7 @@ from stas_neuro.cli.common import (
     emit_json,
     force_option,
     halting_words,
+    parse_shape,
     parse_share,
     progress,
     stas_command,
@@ -57,6 +58,7 @@ LISTED = 8
     "stas-export compile weights.pth --arch spikformer --heads 12 --bits 8 -o spikformer.stas",
     "stas-export compile net.py:make --weights net.pth --example images.npz -o net.stas",
     "stas-export compile net.nir --dt 1e-4 --time-steps 25 -o net.stas",
+    "stas-export compile net.net --time-steps 25 -o net.stas",
     "stas-export compile runs/digits --accumulate off -o digits-without-halting.stas",
     "stas-export compile runs/digits --halting image --calibrate digits -o digits-early.stas",
     "stas-export compile runs/digits --placement halting-aware --profile-run digits -o digits-on-cores.stas",
@@ -192,6 +194,12 @@ LISTED = 8
     metavar="DT",
     help="Time step of a NIR file, which does not say it: 1e-4 of snnTorch and SpikingJelly, 1 of sinabs.",
 )
+@click.option(
+    "--input-shape",
+    callback=parse_shape,
+    metavar="C,H,W",
+    help="Shape of the input of a netx file, which does not say it before a convolution with a stride.",
+)
 @weights_options
 @force_option
 def command(
@@ -221,15 +229,16 @@ def command(
     example: Path | None,
     dt: float | None,
     time_steps: int | None,
+    input_shape: tuple[int, ...] | None,
     force: bool,
     as_json: bool,
     released: WeightsOptions | None,
 ) -> None:
     """Compile MODEL to a bundle.
 
-    MODEL is a checkpoint directory, with --arch a file of released weights, a NIR file (.nir), or
-    file.py:function: the code of file.py is executed, and the function returns a torch module. No other MODEL
-    is executed.
+    MODEL is a checkpoint directory, with --arch a file of released weights, a NIR file (.nir), a netx file
+    of lava-dl (.net), or file.py:function: the code of file.py is executed, and the function returns a torch
+    module. No other MODEL is executed.
 
     A bundle contains the graph with every normalisation folded, its weights, and their origin. Running it
     requires numpy, and Lava for the Lava backends, but not torch. With --bits it also contains the integer
@@ -245,7 +254,14 @@ def command(
     from stas_neuro.placement import utilisation
     from stas_neuro.report.placement import utilisation_report
 
-    given = Given(weights=weights, example=example, released=released, dt=dt, time_steps=time_steps)
+    given = Given(
+        weights=weights,
+        example=example,
+        released=released,
+        dt=dt,
+        time_steps=time_steps,
+        input_shape=input_shape,
+    )
     files = imported_files(model, given)
     reads = [*files, data_path(calibrate), data_path(profile_run), profile_path(profile)]
     check_outputs([bundle_output(output, force=force)], reads=reads)
@@ -287,7 +303,11 @@ def command(
     if quantised is not None or mapping is not None:
         verdict, unknown = _judge(bundle, chip)
     beside = beside_cores(quantised) if quantised else []
-    facts = summary(graph) | {"bits": origin.options.get("bits"), "off_core": beside, "notes": notes}
+    facts = summary(graph) | {
+        "bits": origin.options.get("bits", opened.bits),
+        "off_core": beside,
+        "notes": notes,
+    }
     if mapping is not None:
         facts |= {"cores": len(mapping.cores), "chips": mapping.chips, "groups": mapping.groups}
     if as_json:

@@ -129,7 +129,7 @@ def _neurons(layer: NetxLayer) -> Neurons:
     if kind not in ("CUBA", "LOIHI"):
         raise Unreadable(f"has neurons of type {kind!r:.40}", "use CUBA neurons: other ones are no LIFs")
     numbers = []
-    for name, least, most in (("iDecay", 1, 4096), ("vDecay", 0, 4096), ("vThMant", 1, VTH_LIMIT)):
+    for name, least, most in (("iDecay", 1, 4096), ("vDecay", 0, 4096), ("vThMant", 0, VTH_LIMIT)):
         numbers.append(value := layer.integer(f"neuron/{name}"))
         if not least <= value <= most:
             raise Unreadable(f"neuron/{name} is {value}", f"a core holds {least}..{most}")

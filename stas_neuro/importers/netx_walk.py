@@ -224,7 +224,7 @@ class Walk:
         if neurons.outlasting:
             self._current(f"{name}.current", neurons, held.bias)
         values = _where(f"{name}.neuron", Phase.STEP) | {
-            "tau": neurons.tau, "threshold": float(neurons.threshold), "fire": ">", "decay_input": False
+            "tau": neurons.tau, "threshold": max(neurons.threshold, 0.5), "fire": ">", "decay_input": False
         }  # fmt: skip
         self.integers.add(FixedLIF(**values, dv=neurons.v_decay, vth=neurons.threshold, clips=True))
         self.real.add(LIF(**values))

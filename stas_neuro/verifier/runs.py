@@ -17,7 +17,7 @@ from stas_neuro.data import LabelledImages
 from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.run import run_lava
 from stas_neuro.extras import needs
-from stas_neuro.importers import is_factory, is_nir
+from stas_neuro.importers import is_factory, is_netx, is_nir
 from stas_neuro.ir import Graph
 from stas_neuro.reference import run_reference
 from stas_neuro.reference.interpreter import Observe
@@ -59,7 +59,7 @@ def torch_side(
         return None
     if model is None and isinstance(network, Bundle):
         origin = network.provenance.source
-        if not origin or is_factory(origin) or is_nir(origin):
+        if not origin or is_factory(origin) or is_nir(origin) or is_netx(origin):
             left_out["torch"] = f"the bundle was compiled from {origin or 'a model in memory'}"
             return None
     given = Path(network.provenance.source) if model is None and isinstance(network, Bundle) else model
