@@ -59,7 +59,7 @@ def write_netx(graph: Graph, path: Path, *, force: bool = False) -> None:
     InputError
         When `path` exists or cannot be written, or h5py is missing.
     """
-    with needs("lava-dl"):
+    with needs("netx"):
         import h5py
     stream = io.BytesIO()
     with h5py.File(stream, "w") as file:

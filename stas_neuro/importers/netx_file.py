@@ -14,7 +14,7 @@ from stas_neuro.exporters.netx.origin import KEY
 from stas_neuro.importers.hdf5_file import Format, read_hdf5, read_hdf5_here
 from stas_neuro.ir import Array
 
-NETX = Format("lava-dl", "use a file that export_hdf5 of lava-dl's slayer wrote")
+NETX = Format("netx", "use a file that export_hdf5 of lava-dl's slayer wrote")
 
 
 class Unreadable(Exception):
