@@ -73,7 +73,7 @@ def _walk(h5py: Any, file: Any) -> Iterator[tuple[str, Any]]:
         # Iterating by name reads no link; `get(getlink=True)` tells the kind of one without following it.
         for key in group:
             where = f"{place}/{key}".lstrip("/")
-            if not key.isprintable():
+            if isinstance(key, bytes) or not key.isprintable():  # bytes: no UTF-8
                 raise BadDocument("a name has characters that cannot be printed", (where,))
             link = group.get(key, getlink=True)
             if type(link) is not h5py.HardLink:
