@@ -57,7 +57,7 @@ Reasons = Iterator[tuple[str, str]]
 _ANOTHER = "convert the network to another target (lava)"
 _NO_HALTING = "compile with halting off"
 _LAST = "let neurons be the last layer"
-_SCALE = "scale weights, bias and threshold of the layer together, so that it has no exponents"
+_SCALE = "compile it with --exponents none"
 
 
 def effective(graph: Graph, node: FixedConv2d | FixedLinear) -> Array | None:
@@ -104,7 +104,7 @@ def _never(what: str, remedy: str = _ANOTHER) -> Callable[[Graph, Any], Reasons]
 
 def _refuse_input(graph: Graph, node: Any) -> Reasons:
     if node.encoding == "graded":
-        yield "sends pixels as graded spikes", "use spikes as input, or biases of input neurons"
+        yield "sends pixels as graded spikes", "compile with --input-encoding spikes, for frames of 0 and 1"
     elif node.encoding == "spikes" and node.phase != Phase.STEP:
         yield "is held for all steps", "use a frame of spikes in each step"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -124,9 +124,14 @@ LISTED = 8
 )
 @click.option(
     "--input-encoding",
-    type=click.Choice(("graded", "bias")),
+    type=click.Choice(("graded", "bias", "spikes")),
     help="graded: send pixels to the cores as graded spikes; bias: compute the first layer on the processor "
-    "and send its output as biases.  [default: graded]",
+    "and send its output as biases; spikes: the input is 0 or 1.  [default: graded]",
+)
+@click.option(
+    "--exponents",
+    type=click.Choice(("none",)),
+    help="none: give weights no exponents, for convert --to netx.  [default: those of the chip]",
 )
 @click.option(
     "--backend",
@@ -217,6 +222,7 @@ def command(
     calibrate: str | None,
     profile: str | None,
     input_encoding: Encoding | None,
+    exponents: Literal["none"] | None,
     backend: str | None,
     schedule: str | None,
     late: int | None,
@@ -278,6 +284,7 @@ def command(
         calibrate=calibrate,
         profile=profile,
         input_encoding=input_encoding,
+        exponents=exponents,
         backend=backend,
         schedule=schedule,
         late=late,

@@ -76,7 +76,16 @@ from stas_neuro.ir import (
 )
 from stas_neuro.passes.groups import UnitGroup, unit_groups
 from stas_neuro.passes.halting_integers import ReadoutPlan, plan_image_score, plan_readout, score_table
-from stas_neuro.passes.scales import LayerScale, Limits, Synapses, fit_group, mantissas
+from stas_neuro.passes.scales import (
+    EXPONENT_LIMIT,
+    PLAIN_BIAS_EXP,
+    LayerScale,
+    Limits,
+    Synapses,
+    fit_group,
+    mantissas,
+    without_exponents,
+)
 from stas_neuro.passes.sums import sums_of
 
 if TYPE_CHECKING:
@@ -179,7 +188,8 @@ class IntegerWalk:
 
     def _input(self, node: Input) -> None:
         self._emit(FixedInput, node, encoding=self.options.encoding)
-        self._value(node, 1 / PIXEL_LIMIT, Range(0, PIXEL_LIMIT))
+        largest = 1 if self.options.encoding == "spikes" else PIXEL_LIMIT
+        self._value(node, 1 / largest, Range(0, largest))
         self.images.add((node.name, "y"))
 
     def _output(self, node: Output) -> None:
@@ -288,11 +298,15 @@ class IntegerWalk:
             state=self.limit,
             bias_current=self.options.encoding == "bias"
             and any(self._source(source, "x") in self.images for source in group.sources),
+            highest_exponent=0 if self.options.exponents == "none" else EXPONENT_LIMIT,
             highest_threshold=self._highest_threshold(group),
         )
         threshold = group.lifs[0].threshold if group.lifs else None
         longest = group.longest(self.graph.time_steps)
-        self.scales.update(zip(names, fit_group(layers, longest, threshold, limits), strict=True))
+        scales = fit_group(layers, longest, threshold, limits)
+        if self.options.exponents == "none":
+            scales = [without_exponents(layer, scale) for layer, scale in zip(layers, scales, strict=True)]
+        self.scales.update(zip(names, scales, strict=True))
 
     def _layer(self, node: Synaptic) -> Synapses:
         """Describe a layer as a matrix whose output drives membranes, which divide its sum."""
@@ -403,6 +417,8 @@ class IntegerWalk:
         unit = self.unit[key]
         currents = self.graph.tensor(node, "bias") / unit if node.bias else np.zeros(1)
         bias_exp = _exponent_of(float(np.abs(currents).max()))
+        if self.options.exponents == "none":
+            bias_exp = max(bias_exp, PLAIN_BIAS_EXP)
         biases = np.clip(np.rint(currents / 2**bias_exp), -BIAS_LIMIT, BIAS_LIMIT)
         tensors = {"bias": biases} if node.bias else {}
         self._emit(

@@ -17,7 +17,6 @@ from stas_neuro.errors import InputError
 from stas_neuro.ir import (
     ALIGN,
     BIAS_LIMIT,
-    PIXEL_LIMIT,
     POLICIES,
     QUANTISED,
     Array,
@@ -191,6 +190,9 @@ class IntegerProgram(nn.Module):
         self.lif = torch.compile(_surrogate_lif, dynamic=False) if fuse else _surrogate_lif
         mean, std = (torch.tensor(getattr(graph.preprocessing, key)) for key in ("mean", "std"))
         self.mean, self.std = mean.reshape(-1, 1, 1), std.reshape(-1, 1, 1)
+        image = graph.input
+        assert isinstance(image, FixedInput)  # of a quantised graph
+        self.largest = image.largest
 
     def layer(self, name: str) -> IntegerLayer:
         """Return the layer of a node."""
@@ -207,7 +209,7 @@ class IntegerProgram(nn.Module):
 
     def forward(self, images: Tensor, *, skip: bool = False) -> Output:
         """Classify (B, C, H, W), or (B, T, C, H, W); halted tokens are computed and masked, `skip` or not."""
-        pixels = ((images.float() * self.std + self.mean) * PIXEL_LIMIT).round()
+        pixels = ((images.float() * self.std + self.mean) * self.largest).round()
         return _Pass(self, pixels).output()
 
 

@@ -21,7 +21,7 @@ from stas_neuro.ir.types import Kind, Phase, Shape, ValueType
 
 __all__ = ["Encoding", "FixedInput", "FixedOutput", "Input", "Output"]
 
-Encoding = Literal["graded", "bias"]
+Encoding = Literal["graded", "bias", "spikes"]
 """How the integer program of a float network takes its image."""
 
 _BESIDE_THE_CORES = Traits(
@@ -84,7 +84,7 @@ class FixedInput(Input, integers_of=Input):
     cores and enters as bias currents. `spikes`: the integers are 0 or 1, plain spikes.
     """
 
-    encoding: Literal["graded", "bias", "spikes"]
+    encoding: Encoding
 
     @property
     def largest(self) -> int:

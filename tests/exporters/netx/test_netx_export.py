@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import h5py
@@ -13,13 +14,31 @@ from support.fixed_random import quantised_at_random
 from support.ir_random import Recipe, build
 from support.netx_graphs import inputs_for, netx_graph
 
+import stas_neuro
 from stas_neuro.bundle import Bundle, Provenance
 from stas_neuro.errors import InputError
 from stas_neuro.exporters.netx.origin import KEY
 from stas_neuro.exporters.netx.write import refusals, write_netx
 from stas_neuro.importers.netx_file import read_netx_here
 from stas_neuro.importers.netx_graph import NetxOptions, graphs_of
-from stas_neuro.ir import FixedLIF, FixedLinear, Graph
+from stas_neuro.ir import (
+    LIF,
+    Conv2d,
+    Edge,
+    FixedLIF,
+    FixedLinear,
+    Graph,
+    Input,
+    IRError,
+    Output,
+    Phase,
+    Preprocessing,
+    Readout,
+    Stage,
+    SynapticCurrent,
+    Tokens,
+)
+from stas_neuro.passes.scales import LayerScale, Synapses, without_exponents
 from stas_neuro.reference import run_reference
 from stas_neuro.targets import CannotExpress, convert
 from stas_neuro.trace import Trace
@@ -149,3 +168,61 @@ def test_heads_become_neurons_that_add_up(tmp_path: Path) -> None:
         assert (neuron["vDecay"][()], neuron["iDecay"][()], neuron["vThMant"][()]) == (0, 4096, 131071)
         np.testing.assert_array_equal(last["weight"][()], graph.tensors["head/weight"])
     assert len(graph.of_type(FixedLIF)) > 1 and graph.of_type(FixedLinear)
+
+
+def test_a_network_of_real_numbers_is_compiled_for_netx(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    where = {"phase": Phase.STEP, "scope": "block0"}
+    nodes = (
+        Input(name="input", phase=Phase.STEP, scope="stem", shape=(2, 5, 5)),
+        Conv2d(name="conv", **where, in_channels=2, out_channels=4, kernel=3, stride=2, padding=1, bias=True),
+        LIF(name="conv_lif", **where, threshold=0.5, fire=">="),
+        Conv2d(name="fc", **where, in_channels=4, out_channels=6, kernel=3, stride=1, padding=0, bias=True),
+        Tokens(name="tokens", **where),
+        SynapticCurrent(name="u", **where, tau=1.5, features=6, bias=True),
+        LIF(name="lif", **where, tau=3.0, threshold=0.7, fire=">", decay_input=False),
+        Readout(name="readout", phase=Phase.END, scope="head", mode="mean-field", blocks=1),
+        Output(name="output", phase=Phase.END, scope="head"),
+    )  # fmt: skip
+    tensors = {
+        f"{node.name}/{param}": rng.normal(0.05, 0.3, shape)
+        for node in nodes
+        for param, shape in node.params(6).items()
+    }
+    tensors["fc/bias"] = np.zeros(6)
+    folded = Graph(
+        stage=Stage.FOLDED,
+        time_steps=6,
+        nodes=nodes,
+        edges=tuple(Edge(a.name, a.OUTPUTS[0], b.name, b.input_ports[0]) for a, b in pairwise(nodes)),
+        tensors=tensors,
+        classes=tuple("abcdef"),
+        preprocessing=Preprocessing((0.0, 0.0), (1.0, 1.0)),
+    )
+    assert refusals(stas_neuro.compile(folded, bits=8, input_encoding="spikes").of("fixed"))
+    bundle = stas_neuro.compile(folded, bits=8, exponents="none", input_encoding="spikes")
+    assert bundle.provenance.options["exponents"] == "none"
+    fixed = bundle.of("fixed")
+    convert(bundle, "netx", tmp_path / "a.net", arithmetic="fixed")
+    again = graphs_of(read_netx_here(tmp_path / "a.net"), NetxOptions()).quantised
+    images = (rng.random((8, 6, 2, 5, 5)) < 0.4).astype(np.float64)
+    ours, theirs = (traced(graph, images.astype(np.int64)) for graph in (fixed, again))
+    np.testing.assert_array_equal(ours.logits, theirs.logits)
+    np.testing.assert_array_equal(ours.states["lif"], theirs.states["lif"])
+    with_exponents = stas_neuro.compile(folded, bits=8, input_encoding="spikes").of("fixed")
+    usual = traced(with_exponents, images.astype(np.int64))
+    real = run_reference(folded, images, record_spikes=True)
+    for name, spikes in ours.spikes.items():
+        assert 0.02 < spikes.mean() < 0.98
+        equal, known = ((each == real.spikes[name]).mean() for each in (spikes, usual.spikes[name]))
+        assert equal > max(0.95, known - 0.01)
+
+
+def test_a_layer_that_needs_exponents_is_named() -> None:
+    scale = LayerScale(1.0, (-1, -1))
+    one = np.ones((2, 1))
+    synapses = Synapses("fc", one, one[:, 0], one[:, 0], np.ones(1), 0, 1, None)
+    with pytest.raises(IRError, match="fc: its weights need an exponent of -1, and are to have none"):
+        without_exponents(synapses, scale)
+    with pytest.raises(IRError, match=r"fc: a bias is 1e\+06, beside .* 262080 at most"):
+        without_exponents(replace(synapses, bias=1e6 * one[:, 0]), replace(scale, exponents=(0, 0)))
