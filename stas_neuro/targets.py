@@ -50,8 +50,8 @@ TARGETS: Registry[Target] = Registry(
     GROUP,
     {
         "lava": "stas_neuro.targets:LavaPackage",
-        "netx": "stas_neuro.targets:NetxFile",
         "nir": "stas_neuro.targets:NirFile",
+        "netx": "stas_neuro.targets:NetxFile",
     },
 )
 

@@ -29,8 +29,8 @@ IMPORTERS: Registry[Importer] = Registry(
     "importer",
     GROUP,
     {
-        "netx": "stas_neuro.importers.netx_importer:NetxFile",
         "nir": "stas_neuro.importers.nir_importer:NirFile",
+        "netx": "stas_neuro.importers.netx_importer:NetxFile",
         "torch": "stas_neuro.importers.torch_module:TorchModule",
     },
 )
