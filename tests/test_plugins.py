@@ -76,7 +76,7 @@ def test_a_target_of_another_package_writes_or_refuses_node_by_node(home: Path, 
         convert(bundle, "layer-list", tmp_path / "list.json")
     assert [problem.where for problem in caught.value.problems] == ["block1"]
     done = stas("convert", home / "b.stas", "--to", "nothing", "-o", tmp_path / "x")
-    assert done.code == 2 and "there is no target 'nothing'; use one of lava, nir, layer-list" in done.err
+    assert done.code == 2 and "there is no target 'nothing'; use one of lava, nir, netx, layer-list" in done.err
 
 
 def test_a_profile_of_another_package_is_in_the_catalogue(home: Path, tmp_path: Path) -> None:
