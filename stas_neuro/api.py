@@ -16,7 +16,7 @@ from stas_neuro.choices import DTYPES as DTYPES
 from stas_neuro.data import LabelledImages, check_pixels, normalise
 from stas_neuro.energy import GATINGS
 from stas_neuro.errors import InputError
-from stas_neuro.ir import PIXEL_LIMIT, FixedSynaptic, Graph, Stage
+from stas_neuro.ir import FixedInput, FixedSynaptic, Graph, Stage
 from stas_neuro.labels import match_classes
 from stas_neuro.mapping import Mapping, check_mapping
 from stas_neuro.passes import ComputeHalted
@@ -160,7 +160,8 @@ def _cores_of(
 def preprocess(graph: Graph, images: LabelledImages | NDArray[Any], limit: int | None = None) -> NDArray[Any]:
     """Check images against a graph and convert them to its input.
 
-    Returns float64 of the same shape, normalised as in training; int64 in 0..255 for a quantised graph.
+    Returns float64 of the same shape, normalised as in training; int64 in 0..255, or of spikes 0 or 1, for a
+    quantised graph.
     Raises InputError if shape, values or labels do not fit the graph.
     """
     if limit is not None and limit < 1:
@@ -173,11 +174,11 @@ def preprocess(graph: Graph, images: LabelledImages | NDArray[Any], limit: int |
     match_classes(data, graph.classes)
     pixels = data.images[:limit]
     check_pixels(pixels, data.source)
-    if graph.stage == Stage.QUANTISED:
+    if isinstance(graph.input, FixedInput):
         if pixels.dtype != np.uint8 and pixels.max() > 1:
             what = f"{data.source}: frames contain {pixels.max():g}, an integer program requires 0..1"
             raise InputError(what, "scale them to 0..1 and train on that")
-        whole = pixels if pixels.dtype == np.uint8 else np.rint(pixels * float(PIXEL_LIMIT))
+        whole = pixels if pixels.dtype == np.uint8 else np.rint(pixels * float(graph.input.largest))
         return whole.astype(np.int64)
     return normalise(pixels, graph.preprocessing.mean, graph.preprocessing.std)
 

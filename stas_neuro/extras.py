@@ -9,6 +9,12 @@ from contextlib import contextmanager
 
 from stas_neuro.errors import InputError
 
+_LAVA = {
+    "lava": ("asteval networkx scipy", "lava-nc==0.10.0"),
+    "lava-dl": ("asteval h5py matplotlib networkx scipy torch", "lava-nc==0.10.0 lava-dl==0.6.0"),
+}
+"""What pip has to install first, and what it has to install without looking at the versions it declares."""
+
 
 @contextmanager
 def needs(part: str) -> Iterator[None]:
@@ -27,11 +33,9 @@ def needs(part: str) -> Iterator[None]:
 
 def _installation(part: str) -> str:
     """Return the command that installs an optional part; Lava declares no Python version above 3.10."""
-    if part == "lava" and sys.version_info >= (3, 11):
-        command = (
-            "pip install asteval networkx scipy && "
-            "pip install --no-deps --ignore-requires-python lava-nc==0.10.0"
-        )
+    if part in _LAVA and sys.version_info >= (3, 11):
+        needed, pinned = _LAVA[part]
+        command = f"pip install {needed} && pip install --no-deps --ignore-requires-python {pinned}"
     else:
         command = f"pip install 'stas-neuro[{part}]'"
     return f"{command} (in a checkout: uv sync --all-extras)"

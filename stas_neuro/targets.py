@@ -48,7 +48,11 @@ class Timed(Target, Protocol):
 TARGETS: Registry[Target] = Registry(
     "target",
     GROUP,
-    {"lava": "stas_neuro.targets:LavaPackage", "nir": "stas_neuro.targets:NirFile"},
+    {
+        "lava": "stas_neuro.targets:LavaPackage",
+        "nir": "stas_neuro.targets:NirFile",
+        "netx": "stas_neuro.targets:NetxFile",
+    },
 )
 
 
@@ -112,6 +116,30 @@ class NirFile:
         from stas_neuro.exporters.nir.write import write_nir
 
         write_nir(bundle.of(arithmetic), path, dt=self.dt, force=force)
+
+
+class NetxFile:
+    """A file of lava-dl's netx."""
+
+    summary = "a netx file of lava-dl (.net); integer programs that are a chain of layers"
+
+    def output(self, path: Path, *, force: bool) -> Output:
+        """Return the file."""
+        from stas_neuro.exporters.netx.write import netx_output
+
+        return netx_output(path, force=force)
+
+    def refusals(self, bundle: Bundle, arithmetic: str) -> Sequence[Problem]:
+        """Return a problem for each node that netx has no words for."""
+        from stas_neuro.exporters.netx.write import refusals
+
+        return refusals(bundle.of(arithmetic))
+
+    def write(self, bundle: Bundle, arithmetic: str, path: Path, *, force: bool) -> None:
+        """Write the file."""
+        from stas_neuro.exporters.netx.write import write_netx
+
+        write_netx(bundle.of(arithmetic), path, force=force)
 
 
 class CannotExpress(InputError):

@@ -39,6 +39,7 @@ from stas_neuro.ir import (
     SpikeAnd,
     SpikeMatMul,
     SpikeMaxPool,
+    SynapticCurrent,
     TokenMean,
     Tokens,
     op_of,
@@ -157,6 +158,9 @@ _CLAIMS: Mapping[type[Node], Mapping[str, Claim]] = per_op(
                 "steps of a raster schedule the neuron has to stand still",
                 ("lif", "brief"),
             ),
+        },
+        SynapticCurrent: {
+            "": Claim("neurocore", "the current u of a stock LIF, the same arithmetic", ("release", "lif")),
         },
         SpikeMaxPool: {
             "": Claim(

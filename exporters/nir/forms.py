@@ -40,6 +40,7 @@ from stas_neuro.ir import (
     SpikeAnd,
     SpikeMatMul,
     SpikeMaxPool,
+    SynapticCurrent,
     TokenMean,
     Tokens,
     op_of,
@@ -264,6 +265,9 @@ FORMS: Mapping[type[Node], Form] = per_op(
         SpikeAnd: _never("multiplies spikes by spikes: NIR has no product of two values"),
         SpikeMatMul: _never("multiplies spikes by spikes: NIR has no product of two values"),
         SpikeMaxPool: _never("is max pooling: NIR has sums and averages", _STRIDES),
+        SynapticCurrent: _never(
+            "is a current with a time constant of its own", "use LIF neurons without one"
+        ),
         TokenMean: _never("averages tokens: NIR has no axis of tokens", "leave the mean to the readout"),
         Tokens: Form(_refuse_tokens, _tokens),
     },

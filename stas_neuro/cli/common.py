@@ -93,6 +93,18 @@ def parse_share(context: click.Context, parameter: click.Parameter, text: str | 
     return share
 
 
+def parse_shape(
+    context: click.Context, parameter: click.Parameter, text: str | None
+) -> tuple[int, ...] | None:
+    """Read a shape, as 2,34,34."""
+    if text is None:
+        return None
+    sides = [int(side) if side.isascii() and side.isdigit() else 0 for side in text.split(",")]
+    if len(sides) != 3 or min(sides) < 1:
+        raise click.BadParameter(f"{text!r} is no shape (channels, rows, columns), such as 2,34,34")
+    return tuple(sides)
+
+
 def emit_json(document: Any) -> None:
     """Print a document. Numpy numbers become plain ones; a NaN is a bug and raises ValueError."""
     click.echo(json.dumps(document, indent=1, allow_nan=False, default=lambda number: number.item()))

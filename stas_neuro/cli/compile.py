@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -57,6 +57,7 @@ LISTED = 8
     "stas-export compile weights.pth --arch spikformer --heads 12 --bits 8 -o spikformer.stas",
     "stas-export compile net.py:make --weights net.pth --example images.npz -o net.stas",
     "stas-export compile net.nir --dt 1e-4 --time-steps 25 -o net.stas",
+    "stas-export compile net.net --time-steps 25 -o net.stas",
     "stas-export compile runs/digits --accumulate off -o digits-without-halting.stas",
     "stas-export compile runs/digits --halting image --calibrate digits -o digits-early.stas",
     "stas-export compile runs/digits --placement halting-aware --profile-run digits -o digits-on-cores.stas",
@@ -122,9 +123,14 @@ LISTED = 8
 )
 @click.option(
     "--input-encoding",
-    type=click.Choice(("graded", "bias")),
+    type=click.Choice(("graded", "bias", "spikes")),
     help="graded: send pixels to the cores as graded spikes; bias: compute the first layer on the processor "
-    "and send its output as biases.  [default: graded]",
+    "and send its output as biases; spikes: the input is 0 or 1.  [default: graded]",
+)
+@click.option(
+    "--exponents",
+    type=click.Choice(("none",)),
+    help="none: give weights no exponents, for convert --to netx.  [default: those of the chip]",
 )
 @click.option(
     "--backend",
@@ -191,6 +197,7 @@ def command(
     calibrate: str | None,
     profile: str | None,
     input_encoding: Encoding | None,
+    exponents: Literal["none"] | None,
     backend: str | None,
     schedule: str | None,
     late: int | None,
@@ -203,15 +210,16 @@ def command(
     example: Path | None,
     dt: float | None,
     time_steps: int | None,
+    input_shape: tuple[int, ...] | None,
     force: bool,
     as_json: bool,
     released: WeightsOptions | None,
 ) -> None:
     """Compile MODEL to a bundle.
 
-    MODEL is a checkpoint directory, a bundle, with --arch a file of released weights, a NIR file (.nir), or
-    file.py:function: the code of file.py is executed, and the function returns a torch module. No other MODEL
-    is executed.
+    MODEL is a checkpoint directory, a bundle, with --arch a file of released weights, a NIR file (.nir), a
+    netx file of lava-dl (.net), or file.py:function: the code of file.py is executed, and the function
+    returns a torch module. No other MODEL is executed.
 
     A bundle contains the graph with every normalisation folded, its weights, and their origin. Running it
     requires numpy, and Lava for the Lava backends, but not torch. With --bits it also contains the integer
@@ -227,7 +235,14 @@ def command(
     from stas_neuro.placement import utilisation
     from stas_neuro.report.placement import utilisation_report
 
-    given = Given(weights=weights, example=example, released=released, dt=dt, time_steps=time_steps)
+    given = Given(
+        weights=weights,
+        example=example,
+        released=released,
+        dt=dt,
+        time_steps=time_steps,
+        input_shape=input_shape,
+    )
     files = imported_files(model, given)
     reads = [*files, data_path(calibrate), data_path(profile_run), profile_path(profile)]
     check_outputs([bundle_output(output, force=force)], reads=reads)
@@ -244,6 +259,7 @@ def command(
         calibrate=calibrate,
         profile=profile,
         input_encoding=input_encoding,
+        exponents=exponents,
         backend=backend,
         schedule=schedule,
         late=late,
@@ -269,7 +285,11 @@ def command(
     if quantised is not None or mapping is not None:
         verdict, unknown = _judge(bundle, chip)
     beside = beside_cores(quantised) if quantised else []
-    facts = summary(graph) | {"bits": origin.options.get("bits"), "off_core": beside, "notes": notes}
+    facts = summary(graph) | {
+        "bits": origin.options.get("bits", opened.bits),
+        "off_core": beside,
+        "notes": notes,
+    }
     if mapping is not None:
         facts |= {"cores": len(mapping.cores), "chips": mapping.chips, "groups": mapping.groups}
     if as_json:

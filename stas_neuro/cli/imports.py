@@ -9,7 +9,7 @@ from stas_neuro.arrays import read_npz
 from stas_neuro.compiler.opened import Opened, open_source, open_trained
 from stas_neuro.documents import BadDocument
 from stas_neuro.errors import InputError
-from stas_neuro.importers import ImportOptions, file_of, is_factory, is_nir
+from stas_neuro.importers import ImportOptions, file_of, is_factory, is_netx, is_nir
 from stas_neuro.importers.weights import WeightsOptions, open_weights
 
 EXAMPLE = ("example", "axes", "classes", "mean", "std")
@@ -30,7 +30,9 @@ class Given:
     dt : float, optional
         With a NIR file.
     time_steps : int, optional
-        With a NIR file; None if `released` has it.
+        With a NIR or netx file; None if `released` has it.
+    input_shape : tuple of int, optional
+        With a netx file.
     """
 
     weights: Path | None = None
@@ -38,6 +40,7 @@ class Given:
     released: WeightsOptions | None = None
     dt: float | None = None
     time_steps: int | None = None
+    input_shape: tuple[int, ...] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -58,7 +61,7 @@ def imported_files(model: Path, given: Given) -> list[Path]:
         If options do not apply to this kind of MODEL.
     """
     kind, uses = _kind_of(model)
-    for name in ("weights", "example", "dt", "time_steps"):
+    for name in ("weights", "example", "dt", "time_steps", "input_shape"):
         if getattr(given, name) is not None and name not in uses:
             option = f"--{name.replace('_', '-')}"
             raise InputError(f"{option} is given, and {model} is {kind}", f"leave {option} out")
@@ -76,15 +79,19 @@ def _kind_of(model: Path) -> tuple[str, tuple[str, ...]]:
         return "file.py:function", ("weights", "example")
     if is_nir(model):
         return "a NIR file", ("dt", "time_steps")
-    return "not file.py:function or a NIR file", ()
+    if is_netx(model):
+        return "a netx file", ("time_steps", "input_shape")
+    return "not file.py:function, a NIR or a netx file", ()
 
 
 def open_named(model: Path, given: Given) -> Opened:
-    """Open a checkpoint directory, a bundle, a file of released weights, a NIR file, or file.py:function."""
+    """Open a checkpoint, a bundle, released weights, a NIR or netx file, or file.py:function."""
     if given.released is not None:
         return open_trained(open_weights(model, given.released))
     if is_nir(model):
         return open_source(model, ImportOptions(dt=given.dt, time_steps=given.time_steps))
+    if is_netx(model):
+        return open_source(model, ImportOptions(time_steps=given.time_steps, input_shape=given.input_shape))
     if not is_factory(model):
         return open_trained(model)
     if given.example is None:

@@ -103,6 +103,7 @@ class Compilation:
         key: tuple[object, ...] = (*self._folding, options.schedule, options.late, options.backend)
         if self._chosen_bits is not None:
             key += (self._chosen_bits, key_of(options.calibrate), self._arithmetic, options.input_encoding)
+            key += (options.exponents,)
         return self.compiler.once(("quantise", *key), self._quantised)
 
     def place(self, graph: Graph) -> Mapping | None:
@@ -226,6 +227,7 @@ class Compilation:
             bits=self._chosen_bits,
             arithmetic=self._arithmetic,
             encoding=options.input_encoding or "graded",
+            exponents=options.exponents,
         )
 
     @cached_property
@@ -300,6 +302,7 @@ class Compilation:
                 "calibrate": _name(options.calibrate),
                 "profile": _name(options.chip),
                 "input_encoding": options.input_encoding or "graded",
+                "exponents": options.exponents,
             }
         used["backend"] = options.backend
         if options.placement is not None:

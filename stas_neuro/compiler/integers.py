@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -17,7 +17,7 @@ from stas_neuro.data import LabelledImages
 from stas_neuro.errors import InputError
 from stas_neuro.files import parse_json, read_bytes, write_atomically
 from stas_neuro.ir import Encoding, FixedSynaptic, Graph
-from stas_neuro.passes import WIDEST_STATE, LayerScale, Quantise, run_passes
+from stas_neuro.passes import WIDEST_STATE, Exponents, LayerScale, Quantise, run_passes
 from stas_neuro.reference.statistics import Sample, sample_statistics
 
 SCALES_LIMIT = 1 << 24
@@ -90,13 +90,23 @@ def look_at(graph: Graph, sample: LabelledImages | NDArray[Any]) -> Sample:
 
 
 def quantiser(
-    seen: Sample | None, *, bits: int, arithmetic: Arithmetic | None = None, encoding: Encoding = "graded"
+    seen: Sample | None,
+    *,
+    bits: int,
+    arithmetic: Arithmetic | None = None,
+    encoding: Encoding = "graded",
+    exponents: Exponents | None = None,
 ) -> Quantise:
-    """Return the pass that quantises a folded graph with the statistics of a sample; see :func:`quantise`."""
+    """Return the pass that quantises a folded graph with the statistics of a sample; see :func:`quantise`.
+
+    `exponents` are those of the arithmetic if not given.
+    """
     chosen = Quantise(bits=bits, encoding=encoding)
     if arithmetic is not None:
         bits_of_state = min(arithmetic.state_bits, WIDEST_STATE)
         chosen = replace(chosen, exponents=arithmetic.exponents, state_bits=bits_of_state)
+    if exponents is not None:
+        chosen = replace(chosen, exponents=exponents)
     if seen is not None:
         chosen = replace(chosen, statistics=seen.statistics, largest_output=seen.largest_output)
     return chosen
@@ -107,7 +117,7 @@ class _Document:
     """The contents of `quantisation.json` of a fine-tuned checkpoint."""
 
     bits: int
-    exponents: Literal["layer", "channel"]
+    exponents: Exponents
     state_bits: int
     encoding: Encoding
     largest_output: float | None

@@ -15,7 +15,7 @@ from stas_neuro.compiler.model import PassRecord, is_checkpoint, load_model, pro
 from stas_neuro.errors import InputError
 from stas_neuro.extras import needs
 from stas_neuro.files import read_bytes
-from stas_neuro.importers import IMPORTERS, ImportOptions, file_of, is_factory, is_nir
+from stas_neuro.importers import IMPORTERS, ImportOptions, file_of, is_factory, is_netx, is_nir
 from stas_neuro.importers.weights import Weights
 from stas_neuro.ir import FixedSynaptic, Graph, Stage
 from stas_neuro.mapping import Mapping
@@ -40,7 +40,7 @@ class Opened:
     tuned : Quantise or None
         The pass that the model was fine-tuned with.
     source : str or None
-        Its checkpoint directory, file.py:function or NIR file, if it was read from one.
+        Its checkpoint directory, file.py:function, NIR or netx file, if it was read from one.
     weights : Weights or None
         The released weights that the graph was made from.
     files : tuple of Path
@@ -118,33 +118,41 @@ def open_source(source: Any, options: ImportOptions | None = None, *, importer: 
             imported = reader.read(source, options)
             files = _files_of(source, options)
             origin = _absolute(source) if files else None
-            return Opened(network=imported.graph, source=origin, files=files, notes=imported.notes)
+            return Opened(
+                network=imported.graph,
+                quantised=imported.quantised,
+                source=origin,
+                files=files,
+                notes=imported.notes,
+            )
     what = (
         repr(str(source)) if isinstance(source, str | Path) else f"an object of type {type(source).__name__}"
     )
-    remedy = "give a checkpoint directory, a bundle, a NIR file, a torch module, or file.py:function"
+    remedy = "give a checkpoint directory, a bundle, a NIR or netx file, a torch module, or file.py:function"
     raise InputError(f"no importer ({', '.join(names)}) reads {what}", remedy)
 
 
-def open_model(source: Any, *, importer: str | None = None, **options: Any) -> StasModel | Graph:
+def open_model(source: Any, *, importer: str | None = None, **options: Any) -> StasModel | Graph | Bundle:
     """Open a model in any known form, for :func:`stas_neuro.compile`.
 
     Parameters
     ----------
     source : torch.nn.Module, Graph, str or Path
-        A module in evaluation mode, a checkpoint directory, a bundle, a NIR file, or ``"file.py:function"``,
-        whose code is executed.
+        A module in evaluation mode, a checkpoint directory, a bundle, a NIR or netx file, or
+        ``"file.py:function"``, whose code is executed.
     importer : str, optional
         Name of the importer to use (`stas_neuro.importers`). Default: the first that accepts the source.
     **options
         Fields of `stas_neuro.importers.ImportOptions`: `example`, `axes`, `weights`, `classes`, `mean`,
-        `std`, `neurons`, and of NIR files `dt`, `time_steps`, `fire`. A module requires an example.
+        `std`, `neurons`, of NIR files `dt`, `time_steps`, `fire`, and of netx files `time_steps` and
+        `input_shape`. A module requires an example.
 
     Returns
     -------
-    StasModel or Graph
-        A StasModel for a checkpoint of stas-neuro, with its halting; else a float graph. The graph of a
-        module computes the same spikes and logits as the module in float64 on the example.
+    StasModel, Graph or Bundle
+        A StasModel for a checkpoint of stas-neuro, with its halting; a Bundle for a netx file, of its integer
+        program and the same network in real numbers; else a float graph. The graph of a module computes the
+        same spikes and logits as the module in float64 on the example.
 
     Raises
     ------
@@ -156,10 +164,13 @@ def open_model(source: Any, *, importer: str | None = None, **options: Any) -> S
     if unknown := [name for name in options if name not in ImportOptions.__dataclass_fields__]:
         known = ", ".join(ImportOptions.__dataclass_fields__)
         raise InputError(f"{', '.join(unknown)}: not an option of an importer", f"use {known}")
-    network = open_source(source, ImportOptions(**options), importer=importer).network
-    if network is None:
+    opened = open_source(source, ImportOptions(**options), importer=importer)
+    if opened.network is None:
         raise InputError("the graph is quantised already", "give the float graph that it was made from")
-    return network
+    if opened.files and opened.quantised is not None:
+        assert isinstance(opened.network, Graph)  # which importers make
+        return Bundle(opened.network, opened.provenance((), {}), {}, opened.quantised)
+    return opened.network
 
 
 def open_trained(model: StasModel | Weights | Graph | str | Path) -> Opened:
@@ -212,8 +223,8 @@ def _open_checkpoint(directory: Path) -> Opened:
 
 
 def _files_of(source: Any, options: ImportOptions) -> tuple[Path, ...]:
-    """Return the NIR file, or the files of code and weights of file.py:function; none for other sources."""
-    if is_nir(source):
+    """Return the NIR or netx file, or code and weights of file.py:function; none for other sources."""
+    if is_nir(source) or is_netx(source):
         return (Path(source),)
     if not is_factory(source):
         return ()

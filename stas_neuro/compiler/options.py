@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from stas_neuro.backends import BACKENDS
 from stas_neuro.chips import Profile
@@ -42,7 +43,9 @@ class CompileOptions:
         set are used.
     profile : Profile or str, optional
         The chip for the integer program and for `placement`. Default: loihi2.
-    input_encoding : "graded" or "bias", optional
+    exponents : "none", optional
+        Give weights no exponents, as `convert --to netx` needs it. Default: those of the chip.
+    input_encoding : "graded", "bias" or "spikes", optional
         Send pixels to the cores as graded spikes (default), or compute the first layer on the processor and
         send its output as biases.
     backend : str, optional
@@ -83,6 +86,7 @@ class CompileOptions:
     calibrate: Images | None = None
     profile: Profile | str | None = None
     input_encoding: Encoding | None = None
+    exponents: Literal["none"] | None = None
     backend: str | None = None
     schedule: str | None = None
     late: int | None = None
@@ -172,6 +176,7 @@ class CompileOptions:
             "calibrate": self.calibrate is not None and (self.bits is not None or not self.chooses_halting),
             "profile": asks_chip,
             "input_encoding": self.input_encoding is not None,
+            "exponents": self.exponents is not None,
         }
         return tuple(_option(name) for name, is_given in given.items() if is_given)
 

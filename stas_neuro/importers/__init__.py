@@ -1,7 +1,7 @@
 """Importers: networks in other formats, converted to graphs.
 
-`IMPORTERS` has importers by name: NIR files, torch modules, and those of other packages, which register them
-by entry points in ``pyproject.toml``::
+`IMPORTERS` has importers by name: NIR files, netx files of lava-dl, torch modules, and those of other
+packages, which register them by entry points in ``pyproject.toml``::
 
     [project.entry-points."stas_neuro.importers"]
     mine = "my_package:MyImporter"
@@ -13,7 +13,15 @@ Released weights without code are read by the names of their tensors: `stas_neur
 
 from __future__ import annotations
 
-from stas_neuro.importers.base import Imported, Importer, ImportOptions, file_of, is_factory, is_nir
+from stas_neuro.importers.base import (
+    Imported,
+    Importer,
+    ImportOptions,
+    file_of,
+    is_factory,
+    is_netx,
+    is_nir,
+)
 from stas_neuro.plugins import Registry
 
 GROUP = "stas_neuro.importers"
@@ -22,8 +30,19 @@ IMPORTERS: Registry[Importer] = Registry(
     GROUP,
     {
         "nir": "stas_neuro.importers.nir_importer:NirFile",
+        "netx": "stas_neuro.importers.netx_importer:NetxFile",
         "torch": "stas_neuro.importers.torch_module:TorchModule",
     },
 )
 
-__all__ = ["GROUP", "IMPORTERS", "ImportOptions", "Imported", "Importer", "file_of", "is_factory", "is_nir"]
+__all__ = [
+    "GROUP",
+    "IMPORTERS",
+    "ImportOptions",
+    "Imported",
+    "Importer",
+    "file_of",
+    "is_factory",
+    "is_netx",
+    "is_nir",
+]

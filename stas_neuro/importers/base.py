@@ -21,6 +21,11 @@ def is_nir(source: object) -> bool:
     return isinstance(source, str | Path) and Path(source).suffix == ".nir"
 
 
+def is_netx(source: object) -> bool:
+    """Return whether a source is the path of a netx file."""
+    return isinstance(source, str | Path) and Path(source).suffix == ".net"
+
+
 def file_of(factory: str | Path) -> Path:
     """Return the file of "file.py:function"."""
     return Path(str(factory).rpartition(":")[0])
@@ -49,7 +54,9 @@ class ImportOptions:
     dt : float, optional
         Time step of a NIR file, in the unit of its time constants.
     time_steps : int, optional
-        T of a NIR file.
+        T of a NIR file or a netx file.
+    input_shape : tuple of int, optional
+        (C, H, W) of the input of a netx file.
     fire : ">" or ">=", optional
         When the neurons of a NIR file fire. Default: ">", as NIR says.
     """
@@ -63,6 +70,7 @@ class ImportOptions:
     neurons: Mapping[type, Any] = field(default_factory=dict)
     dt: float | None = None
     time_steps: int | None = None
+    input_shape: Sequence[int] | None = None
     fire: str | None = None
 
     @property
@@ -80,10 +88,11 @@ def refuse_unused(options: ImportOptions, used: Collection[str], what: str) -> N
 
 @dataclass(frozen=True)
 class Imported:
-    """A traced or folded graph, and remarks for the user."""
+    """A traced or folded graph, and remarks for the user; `quantised` is its integer program, if given."""
 
     graph: Graph
     notes: tuple[str, ...] = ()
+    quantised: Graph | None = None
 
 
 class Importer(Protocol):

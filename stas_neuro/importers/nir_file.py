@@ -1,29 +1,17 @@
-"""NIR files as plain nodes and edges; `nir_graph` gives them a meaning.
-
-HDF5 is read by `nir_child`, in a process with a deadline: a damaged file can crash or occupy its library.
-"""
+"""NIR files as plain nodes and edges; `nir_graph` gives them a meaning."""
 
 from __future__ import annotations
 
-import io
-import json
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from stas_neuro.documents import BadDocument, open_file, shown
+from stas_neuro.documents import BadDocument, shown
 from stas_neuro.errors import InputError
-from stas_neuro.importers.nir_child import FILE_LIMIT, REFUSED, read_arrays
+from stas_neuro.importers.hdf5_file import Format, read_hdf5, read_hdf5_here
 from stas_neuro.ir import Array
 
-DEADLINE = 120.0
-"""Seconds that reading a file may take."""
-_ROOT = Path(__file__).parents[2]
-_REMEDY = "use a file that nir.write wrote, of one network"
+NIR = Format("nir", "use a file that nir.write wrote, of one network")
 
 
 @dataclass(frozen=True)
@@ -53,43 +41,13 @@ class NirNetwork:
 
 
 def read_network(path: Path) -> NirNetwork:
-    """Read a NIR file in a child process.
-
-    Raises
-    ------
-    InputError
-        When it is missing, is no NIR file, exceeds a limit of `nir_child`, or takes longer than `DEADLINE`.
-    """
-    try:
-        open_file(path, FILE_LIMIT).close()  # says what is wrong without starting a process
-    except BadDocument as error:
-        raise InputError(f"{path}: {error}", _REMEDY) from error
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}", "use a readable file") from error
-    command = [sys.executable, "-m", "stas_neuro.importers.nir_child", str(path.resolve())]
-    try:
-        # Its working directory comes first where it looks for modules: this package's, not the user's.
-        done = subprocess.run(command, cwd=_ROOT, capture_output=True, check=False, timeout=DEADLINE)
-    except subprocess.TimeoutExpired as error:
-        raise InputError(f"{path}: reading it takes more than {DEADLINE:g} s", _REMEDY) from error
-    if done.returncode == REFUSED and done.stdout:
-        what, remedy = json.loads(done.stdout)
-        raise InputError(f"{path}: {what}", remedy)
-    if done.returncode != 0:
-        last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        how = f"exit code {done.returncode}" if done.returncode > 0 else f"signal {-done.returncode}"
-        raise InputError(f"{path}: its reader ended with {how} ({shown(last, 200)})", _REMEDY)
-    with np.load(io.BytesIO(done.stdout), allow_pickle=False) as members:
-        arrays = {str(name): members[f"arr_{1 + index}"] for index, name in enumerate(members["arr_0"])}
-    return _parsed(path, arrays)
+    """Read a NIR file in a child process; raises InputError as `read_hdf5`, or when it is no NIR file."""
+    return _parsed(path, read_hdf5(path, NIR))
 
 
 def read_network_here(path: Path) -> NirNetwork:
     """As `read_network`, in this process: for tests with many files."""
-    try:
-        return _parsed(path, read_arrays(path))
-    except BadDocument as error:
-        raise InputError(f"{path}: {error}", _REMEDY) from error
+    return _parsed(path, read_hdf5_here(path, NIR))
 
 
 def _parsed(path: Path, arrays: Mapping[str, Array]) -> NirNetwork:
@@ -116,7 +74,7 @@ def _parsed(path: Path, arrays: Mapping[str, Array]) -> NirNetwork:
         }
         return NirNetwork(nodes, _edges(arrays, nodes), metadata)
     except BadDocument as error:
-        raise InputError(f"{path}: {error}", _REMEDY) from error
+        raise InputError(f"{path}: {error}", NIR.remedy) from error
 
 
 def _edges(arrays: Mapping[str, Array], nodes: Mapping[str, NirNode]) -> tuple[tuple[str, str], ...]:

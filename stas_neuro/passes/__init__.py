@@ -11,7 +11,7 @@ from stas_neuro.passes.late_decisions import (
     decisions_of,
     schedule_decisions,
 )
-from stas_neuro.passes.quantise import WIDEST_STATE, Quantise
+from stas_neuro.passes.quantise import WIDEST_STATE, Exponents, Quantise
 from stas_neuro.passes.scales import LayerScale, Statistics
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "AddHalting",
     "ComputeHalted",
     "DelayDecisions",
+    "Exponents",
     "FoldBatchNorm",
     "LayerScale",
     "LayerUnits",

@@ -10,6 +10,7 @@ from stas_neuro.ir import (
     Graph,
     Node,
     Problems,
+    SynapticCurrent,
 )
 
 
@@ -19,6 +20,7 @@ class UnitGroup:
 
     sources: tuple[Node, ...]
     lifs: tuple[LIF, ...]
+    currents: tuple[SynapticCurrent, ...] = ()
 
     @property
     def divisor(self) -> float:
@@ -28,7 +30,10 @@ class UnitGroup:
     def longest(self, steps: int) -> float:
         """Largest number of times that its membranes hold the input of a step, in a run of `steps`."""
         tau = self.lifs[0].tau if self.lifs else 1.0
-        return steps if tau == math.inf else tau
+        times = steps if tau == math.inf else tau
+        for current in self.currents:
+            times *= current.tau
+        return times
 
 
 def unit_groups(graph: Graph, problems: Problems) -> tuple[UnitGroup, ...]:
@@ -50,7 +55,7 @@ def unit_groups(graph: Graph, problems: Problems) -> tuple[UnitGroup, ...]:
                         current.add(node.name)
     members: dict[str, list[Node]] = {}
     for node in graph.nodes:
-        if node.traits.makes_current or isinstance(node, LIF):
+        if node.traits.makes_current or isinstance(node, LIF | SynapticCurrent):
             members.setdefault(find(node.name), []).append(node)
     return tuple(_group(nodes, problems) for nodes in members.values())
 
@@ -59,7 +64,7 @@ def _group(nodes: list[Node], problems: Problems) -> UnitGroup:
     sources = tuple(node for node in nodes if node.traits.makes_current)
     lifs = tuple(node for node in nodes if isinstance(node, LIF))
     if not sources:
-        problems.add(lifs[0].name, "its input comes from no synapses", "put a Linear before it")
+        problems.add(nodes[0].name, "its input comes from no synapses", "put a Linear before it")
     for lif in lifs[1:]:
         if lif.tau != lifs[0].tau:
             what = f"tau is {lif.tau:g}; {lifs[0].name}, which shares its input, has {lifs[0].tau:g}"
@@ -72,4 +77,5 @@ def _group(nodes: list[Node], problems: Problems) -> UnitGroup:
             if not source.traits.stores_weights:  # else its integers can be chosen to fit
                 what = f"{type(source).__name__} is added to the output of other layers"
                 problems.add(source.name, what, "give it neurons of its own")
-    return UnitGroup(sources, lifs)
+    currents = tuple(node for node in nodes if isinstance(node, SynapticCurrent))
+    return UnitGroup(sources, lifs, currents)

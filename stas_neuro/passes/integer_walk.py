@@ -37,6 +37,7 @@ from stas_neuro.ir import (
     FixedOutput,
     FixedReadout,
     FixedSpikeMatMul,
+    FixedSynapticCurrent,
     FixedTokenMean,
     Gate,
     Graph,
@@ -65,15 +66,26 @@ from stas_neuro.ir import (
     SpikeMaxPool,
     Stage,
     Synaptic,
+    SynapticCurrent,
     TokenMean,
     Tokens,
+    current_range,
     op_of,
     per_op,
     synaptic_ranges,
 )
 from stas_neuro.passes.groups import UnitGroup, unit_groups
 from stas_neuro.passes.halting_integers import ReadoutPlan, plan_image_score, plan_readout, score_table
-from stas_neuro.passes.scales import LayerScale, Limits, Synapses, fit_group, mantissas
+from stas_neuro.passes.scales import (
+    EXPONENT_LIMIT,
+    PLAIN_BIAS_EXP,
+    LayerScale,
+    Limits,
+    Synapses,
+    fit_group,
+    mantissas,
+    without_exponents,
+)
 from stas_neuro.passes.sums import sums_of
 
 if TYPE_CHECKING:
@@ -176,7 +188,8 @@ class IntegerWalk:
 
     def _input(self, node: Input) -> None:
         self._emit(FixedInput, node, encoding=self.options.encoding)
-        self._value(node, 1 / PIXEL_LIMIT, Range(0, PIXEL_LIMIT))
+        largest = 1 if self.options.encoding == "spikes" else PIXEL_LIMIT
+        self._value(node, 1 / largest, Range(0, largest))
         self.images.add((node.name, "y"))
 
     def _output(self, node: Output) -> None:
@@ -285,11 +298,15 @@ class IntegerWalk:
             state=self.limit,
             bias_current=self.options.encoding == "bias"
             and any(self._source(source, "x") in self.images for source in group.sources),
+            highest_exponent=0 if self.options.exponents == "none" else EXPONENT_LIMIT,
             highest_threshold=self._highest_threshold(group),
         )
         threshold = group.lifs[0].threshold if group.lifs else None
         longest = group.longest(self.graph.time_steps)
-        self.scales.update(zip(names, fit_group(layers, longest, threshold, limits), strict=True))
+        scales = fit_group(layers, longest, threshold, limits)
+        if self.options.exponents == "none":
+            scales = [without_exponents(layer, scale) for layer, scale in zip(layers, scales, strict=True)]
+        self.scales.update(zip(names, scales, strict=True))
 
     def _layer(self, node: Synaptic) -> Synapses:
         """Describe a layer as a matrix whose output drives membranes, which divide its sum."""
@@ -395,6 +412,24 @@ class IntegerWalk:
         vth = round(node.threshold / unit / 2**ALIGN) - (node.fire == ">=")
         self._emit(FixedLIF, node, dv=min(round(4096 / node.tau), 4095), vth=max(vth, 0))
         self._value(node, 1.0, Range(0, 1))
+
+    def _current(self, node: SynapticCurrent) -> None:
+        key = self._source(node, "x")
+        unit = self.unit[key]
+        currents = self.graph.tensor(node, "bias") / unit if node.bias else np.zeros(1)
+        bias_exp = _exponent_of(float(np.abs(currents).max()))
+        if self.options.exponents == "none":
+            bias_exp = max(bias_exp, PLAIN_BIAS_EXP)
+        biases = np.clip(np.rint(currents / 2**bias_exp), -BIAS_LIMIT, BIAS_LIMIT)
+        tensors = {"bias": biases} if node.bias else {}
+        self._emit(
+            FixedSynapticCurrent, node, tensors, du=max(round(4096 / node.tau) - 1, 0), bias_exp=bias_exp
+        )
+        made = self.nodes[-1]
+        assert isinstance(made, FixedSynapticCurrent)
+        u = current_range(made, self.reach[key], self.graph.time_steps)
+        y = biases.astype(np.int64) << bias_exp
+        self._value(node, unit, Range(u.low + int(y.min()), u.high + int(y.max())))
 
     def _add(self, node: Add) -> None:
         keys = [self._source(node, port) for port in "ab"]
@@ -522,6 +557,7 @@ _RULES: Mapping[type[Node], Callable[[IntegerWalk, Any], None]] = per_op(
         MaskedColumnSum: IntegerWalk._column_sum,
         HeadSum: IntegerWalk._head_sum,
         LIF: IntegerWalk._lif,
+        SynapticCurrent: IntegerWalk._current,
         Add: IntegerWalk._add,
         Integrate: IntegerWalk._integrate,
         SpikeAnd: IntegerWalk._spike_and,

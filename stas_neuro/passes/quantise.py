@@ -19,6 +19,7 @@ from stas_neuro.ir import (
 from stas_neuro.passes.integer_walk import IntegerWalk, LayerUnits
 from stas_neuro.passes.scales import LayerScale, Statistics
 
+Exponents = Literal["layer", "channel", "none"]
 WIDEST_STATE = 24
 """Bits of state that a program uses at most, also on a chip with more."""
 
@@ -31,11 +32,12 @@ class Quantise:
     ----------
     bits : int
         Of a weight, 2 to 9. A signed weight of 1 bit is -1 or 0: every positive one would become 0.
-    exponents : "layer" or "channel"
-        Whether the weights of a layer share one exponent, or those of an output channel.
+    exponents : "layer", "channel" or "none"
+        Whether the weights of a layer share one exponent, or those of an output channel; or all are 0 and
+        biases multiples of 64, as netx has them.
     state_bits : int
         Of a membrane or a synaptic input, with sign; up to 24.
-    encoding : "graded" or "bias"
+    encoding : "graded", "bias" or "spikes"
         How the image enters, see `FixedInput`.
     statistics : mapping of Conv2d and Linear names to Statistics
         Of the layers' inputs on a sample of images: scales are chosen for the least error of the layers'
@@ -53,7 +55,7 @@ class Quantise:
     """
 
     bits: int = 8
-    exponents: Literal["layer", "channel"] = "layer"
+    exponents: Exponents = "layer"
     state_bits: int = WIDEST_STATE
     encoding: Encoding = "graded"
     statistics: Mapping[str, Statistics] = field(default_factory=dict)

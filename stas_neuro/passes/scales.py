@@ -16,6 +16,10 @@ _LARGEST_OCTAVE = 16
 _FREE_OCTAVES = range(-63, 301)
 """Octaves of a layer that drives no neurons, whose unit no threshold binds."""
 _EXPONENTS = range(-8, 8)
+EXPONENT_LIMIT = _EXPONENTS[-1]
+"""Largest exponent of weights."""
+PLAIN_BIAS_EXP = 6
+"""Of biases beside weights without exponents."""
 _MOST_CLIPPED = 3
 """Octaves of the range of weights that may be clipped: all but an eighth."""
 _NEGLIGIBLE = 1 / 4
@@ -118,6 +122,7 @@ class Limits:
     """Largest magnitude of synaptic input and membranes."""
     bias_current: bool = False
     """Whether the layer's whole output has to fit a bias current."""
+    highest_exponent: int = EXPONENT_LIMIT
     highest_threshold: float = 1.0
     """Largest threshold of the group's neurons, as a multiple of that which the scales are chosen by."""
 
@@ -189,6 +194,26 @@ def fit_group(
     raise IRError(problem)
 
 
+def without_exponents(synapses: Synapses, scale: LayerScale) -> LayerScale:
+    """Return a scale whose exponents are 0, with biases that are multiples of 64.
+
+    Raises
+    ------
+    IRError
+        When the layer needs exponents below 0, or its biases are too large.
+    """
+    if any(scale.exponents):
+        what = f"its weights need an exponent of {min(scale.exponents)}, and are to have none"
+        raise IRError(Problem(synapses.name, what, "use fewer inputs a neuron, or larger weights"))
+    bias = float(np.abs(synapses.bias).max()) / scale.unit
+    if bias > BIAS_LIMIT << PLAIN_BIAS_EXP:
+        what = (
+            f"a bias is {bias:.6g}, beside weights without exponents {BIAS_LIMIT << PLAIN_BIAS_EXP} at most"
+        )
+        raise IRError(Problem(synapses.name, what, _SMALLER_BIASES))
+    return LayerScale(scale.unit, scale.exponents, PLAIN_BIAS_EXP)
+
+
 def _require_moderate(synapses: Synapses, coarsest: float) -> None:
     """Refuse weights and biases that no octave holds; `coarsest` is `unit * 2**ALIGN` of the lowest one."""
     weight = float(np.abs(synapses.weight * synapses.column_unit).max()) * synapses.factor
@@ -255,7 +280,7 @@ def _misfit(
     total, biases, parts = 0, 0, []
     for synapses, scale in zip(group, scales, strict=True):
         exponents = np.array(scale.exponents)
-        if exponents.max() > _EXPONENTS[-1]:
+        if exponents.max() > limits.highest_exponent:
             return _too_large(synapses, int(exponents.max()))
         bias = int(np.abs(synapses.bias).max() / scale.unit)
         matrix = mantissas(synapses, scale, limits.bits)

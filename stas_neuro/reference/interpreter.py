@@ -12,7 +12,7 @@ from stas_neuro.activity import Activity
 from stas_neuro.analysis import visit_mask
 from stas_neuro.errors import InputError
 from stas_neuro.ir import (
-    PIXEL_LIMIT,
+    FixedInput,
     FixedOutput,
     Graph,
     Input,
@@ -133,9 +133,10 @@ def _check_images(graph: Graph, images: NDArray[Any]) -> None:
     if images.shape[1:] != wanted or not len(images):
         axes = ", ".join(map(str, wanted))
         raise InputError(f"images have shape {images.shape}", f"give (images, {axes}), at least 1 image")
-    if graph.stage == Stage.QUANTISED:
-        if images.dtype.kind not in "iu" or images.min() < 0 or images.max() > PIXEL_LIMIT:
-            what = f"images ({images.dtype}) are not integers 0..{PIXEL_LIMIT}"
+    if isinstance(graph.input, FixedInput):
+        largest = graph.input.largest
+        if images.dtype.kind not in "iu" or images.min() < 0 or images.max() > largest:
+            what = f"images ({images.dtype}) are not integers 0..{largest}"
             raise InputError(what, "give a quantised graph the pixels as they are stored")
     elif images.dtype.kind != "f" or not np.isfinite(images).all():
         raise InputError(f"images ({images.dtype}) are not finite floats", "preprocess them and remove NaN")

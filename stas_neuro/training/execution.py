@@ -227,9 +227,9 @@ _POLICIES: Mapping[str, Callable[[Run, HaltAccumulate, Visit], State]] = per_pol
 
 
 def _pool(run: Run, node: SpikeMaxPool | MaxPool, inputs: Inputs) -> State:
-    kernel, stride, (above, left) = node.sides
+    kernel, stride, (above, left), dilation = node.sides
     padded = nn.functional.pad(inputs["x"], (left, left, above, above), value=-math.inf)
-    return {"y": nn.functional.max_pool2d(padded, kernel, stride)}
+    return {"y": nn.functional.max_pool2d(padded, kernel, stride, dilation=dilation)}
 
 
 def _tokens(run: Run, node: Tokens, inputs: Inputs) -> State:

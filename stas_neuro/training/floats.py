@@ -33,6 +33,7 @@ from stas_neuro.ir import (
     Readout,
     SpikeMatMul,
     Stage,
+    SynapticCurrent,
     TokenMean,
     per_op,
 )
@@ -150,9 +151,14 @@ class _Run(Run):
         self.module = module
 
     def _conv2d(self, node: Conv2d, inputs: Inputs) -> State:
-        _, stride, padding = node.sides
-        layer = self.module.layer(node)
-        return {"y": nn.functional.conv2d(inputs["x"], *layer, stride, padding, groups=node.groups)}
+        own = node.sides
+        weight, bias = self.module.layer(node)
+        y = nn.functional.conv2d(
+            inputs["x"], weight, None, own.stride, own.padding, own.dilation, node.groups
+        )
+        if bias is None:
+            return {"y": y}
+        return {"y": y + (bias if node.bias_map else bias[:, None, None])}
 
     def _linear(self, node: Linear, inputs: Inputs) -> State:
         y = nn.functional.linear(inputs["x"], *self.module.layer(node))
@@ -164,6 +170,15 @@ class _Run(Run):
         options = node.tau, node.threshold, node.decay_input, node.fire == ">="
         spikes, state["v"] = self.module.lif(state["v"], x, *options)
         return {"s": spikes}
+
+    def _current(self, node: SynapticCurrent, inputs: Inputs) -> State:
+        x = inputs["x"]
+        state = self.state.setdefault(node.name, {"u": torch.zeros_like(x)})
+        u = state["u"] = state["u"] - state["u"] / node.tau + x
+        if not node.bias:
+            return {"y": u}
+        bias = self.module.tensor(node, "bias")
+        return {"y": u + (bias[:, None, None] if x.ndim == 4 else bias)}
 
     def _integrate(self, node: Integrate, inputs: Inputs) -> State:
         x = inputs["x"]
@@ -239,6 +254,7 @@ _OPERATORS: Operators = per_op(
         Input: _Run.frame,
         Integrate: _Run._integrate,
         LIF: _Run._lif,
+        SynapticCurrent: _Run._current,
         Linear: _Run._linear,
         MaskedColumnSum: _Run._columns,
         Output: _Run._logits,

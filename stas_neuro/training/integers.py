@@ -18,7 +18,6 @@ from stas_neuro.errors import InputError
 from stas_neuro.ir import (
     ALIGN,
     BIAS_LIMIT,
-    PIXEL_LIMIT,
     POLICIES,
     QUANTISED,
     Array,
@@ -38,6 +37,7 @@ from stas_neuro.ir import (
     FixedReadout,
     FixedSpikeMatMul,
     FixedSynaptic,
+    FixedSynapticCurrent,
     FixedTokenMean,
     Graph,
     Shape,
@@ -194,6 +194,9 @@ class IntegerProgram(GraphModule):
         self.lif = torch.compile(_surrogate_lif, dynamic=False) if fuse else _surrogate_lif
         mean, std = (torch.tensor(getattr(graph.preprocessing, key)) for key in ("mean", "std"))
         self.mean, self.std = mean.reshape(-1, 1, 1), std.reshape(-1, 1, 1)
+        image = graph.input
+        assert isinstance(image, FixedInput)  # of a quantised graph
+        self.largest = image.largest
 
     @property
     def identity(self) -> str:
@@ -220,7 +223,7 @@ class IntegerProgram(GraphModule):
 
     def forward(self, images: Tensor, *, skip: bool = False) -> Output:
         """Classify (B, C, H, W), or (B, T, C, H, W); halted tokens are computed and masked, `skip` or not."""
-        pixels = ((images.float() * self.std + self.mean) * PIXEL_LIMIT).round()
+        pixels = ((images.float() * self.std + self.mean) * self.largest).round()
         return _Run(self, pixels).output()
 
 
@@ -275,6 +278,16 @@ class _Run(Run):
         vth = torch.tensor(float(node.vth))
         spikes, state["v"] = self.program.lif(state["v"], x, 4096 - node.dv, vth, node.threshold)
         return {"s": spikes}
+
+    def _current(self, node: FixedSynapticCurrent, inputs: Inputs) -> State:
+        x = inputs["x"]
+        state = self.state.setdefault(node.name, {"u": torch.zeros_like(x)})
+        exact = state["u"].double() * ((4095 - node.du) / 4096)
+        u = state["u"] = straight(exact.trunc(), exact).float() + x
+        if node.bias:
+            bias = torch.from_numpy(self.graph.tensor(node, "bias").astype(np.float32)) * 2**node.bias_exp
+            u = u + (bias[:, None, None] if x.ndim == 4 else bias)
+        return {"y": u}
 
     def _integrate(self, node: FixedIntegrate, inputs: Inputs) -> State:
         x = inputs["x"]
@@ -341,6 +354,7 @@ _OPERATORS: Operators = per_op(
         FixedConv2d: _Run._synapses,
         FixedLinear: _Run._synapses,
         FixedLIF: _Run._lif,
+        FixedSynapticCurrent: _Run._current,
         FixedIntegrate: _Run._integrate,
         FixedTokenMean: _Run._token_mean,
         FixedAdd: _Run._add,

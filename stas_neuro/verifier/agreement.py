@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stas_neuro.activity import KINDS
-from stas_neuro.ir import LIF, Graph, HaltAccumulate, Node, Output, Phase
+from stas_neuro.ir import Graph, HaltAccumulate, Node, Output, Phase
 from stas_neuro.trace import Trace
 
 TOLERANCE = 1e-9
@@ -51,7 +51,7 @@ class Divergence:
     image: int
     layer: str
     quantity: str
-    """`spike` or `membrane` of a LIF, `score` or `visit` from an accumulator, `logit` of the output."""
+    """`spike`, `membrane` or `current` of neurons, `score` or `visit` of accumulators, `logit` at the end."""
     step: int
     place: Mapping[str, int]
     """`token` and `channel` in a token layer; `channel`, `row` and `column` in a map; the `class` of a logit;
@@ -209,7 +209,7 @@ class Tally:
             if node.name in base.spikes:
                 yield node, "spike", base.spikes[node.name] != other.spikes[node.name]
             if node.name in base.states:
-                quantity = "membrane" if isinstance(node, LIF) else "score"
+                quantity = {"v": "membrane", "u": "current"}.get(node.traits.state, "score")
                 yield node, quantity, base.states[node.name] != other.states[node.name]
         for block, accumulator in enumerate(self.graph.accumulators):
             mask = self.graph.inputs(accumulator).get("alive")

@@ -100,6 +100,8 @@ class Watch:
             v = np.sign(v) * ((np.abs(v) * (4096 - lif.dv)) >> 12) + x
         else:
             v = x.copy()
+        if lif.clips:
+            v = v.clip(-STATE_LIMIT, STATE_LIMIT)
         self.observed[lif.name] += 1
         self.largest[lif.name] = max(self.largest[lif.name], int(np.abs(v).max()))
         v[v > lif.vth << ALIGN] = 0

@@ -13,8 +13,8 @@ import pytest
 
 from stas_neuro.documents import BadDocument
 from stas_neuro.errors import InputError
-from stas_neuro.importers import nir_child, nir_file
-from stas_neuro.importers.nir_child import read_arrays
+from stas_neuro.importers import hdf5_child, hdf5_file
+from stas_neuro.importers.hdf5_child import read_arrays
 from stas_neuro.importers.nir_file import read_network, read_network_here
 
 SECRET = b"not for others "
@@ -87,12 +87,12 @@ def deep(nodes: Any, secret: Path) -> None:
 
 
 def many(nodes: Any, secret: Path) -> None:
-    for index in range(nir_child.OBJECTS_LIMIT):
+    for index in range(hdf5_child.OBJECTS_LIMIT):
         nodes.create_group(f"g{index}")
 
 
 def many_texts(nodes: Any, secret: Path) -> None:
-    nodes.create_dataset("texts", (nir_child.STRINGS_LIMIT,), h5py.string_dtype())
+    nodes.create_dataset("texts", (hdf5_child.STRINGS_LIMIT,), h5py.string_dtype())
 
 
 def compound(nodes: Any, secret: Path) -> None:
@@ -156,9 +156,9 @@ def test_hostile_files_are_refused_before_they_are_read(
     change: Callable[[Any, Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if change is many:
-        monkeypatch.setattr(nir_child, "OBJECTS_LIMIT", 50)
+        monkeypatch.setattr(hdf5_child, "OBJECTS_LIMIT", 50)
     path = write(tmp_path / "a.nir", change)
-    text = HOSTILE[change].replace("50000", str(nir_child.OBJECTS_LIMIT))
+    text = HOSTILE[change].replace("50000", str(hdf5_child.OBJECTS_LIMIT))
     start = time.process_time()
     with pytest.raises(BadDocument, match=text):
         read_arrays(path)
@@ -167,7 +167,7 @@ def test_hostile_files_are_refused_before_they_are_read(
 
 @pytest.mark.parametrize("change", [external, huge], ids=lambda change: change.__name__)
 def test_the_child_tells_why(change: Callable[[Any, Path], None], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=f"a.nir: .*{HOSTILE[change]}.*; write it again"):
+    with pytest.raises(InputError, match=f"a.nir: .*{HOSTILE[change]}.*; use a file that nir.write wrote"):
         read_network(write(tmp_path / "a.nir", change))
 
 
@@ -181,7 +181,7 @@ def test_the_child_runs_no_code_of_the_working_directory(
 
 
 def test_a_child_that_takes_too_long_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nir_file, "DEADLINE", 0.01)
+    monkeypatch.setattr(hdf5_file, "DEADLINE", 0.01)
     with pytest.raises(InputError, match=r"reading it takes more than 0\.01 s"):
         read_network(write(tmp_path / "a.nir"))
 

@@ -88,7 +88,7 @@ FOLDED = {op.__name__ for op in OPERATIONS if not op.FOLDED_AWAY}
 def test_random_graphs_have_every_operation() -> None:
     raster = build(Recipe(stem="max"))
     others = (
-        build(Recipe(sdsa=True, shrink="pool")),
+        build(Recipe(sdsa=True, shrink="pool", outlast=True)),
         build(Recipe(halting="off", head="mean")),
         build(Recipe(qk=True, iand=True)),
         build(Recipe(halting="image")),

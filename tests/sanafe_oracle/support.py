@@ -32,6 +32,7 @@ _CANNOT = {
     "LateHaltAccumulate": "decides on halting, no unit can",
     "SpikeMaxPool": "is an OR of spikes in the step of its input, a neuron would take a step more",
     "MaxPool": "takes the largest value, a neuron there adds up",
+    "SynapticCurrent": "outlasts a step, in units of its own that no neuron there has",
     "Slice": "takes some channels of a value, its connections are those of whole layers",
     "TokenMean": "sums the values of all tokens, spikes in one place arrive as one",
     "Integrate": "waits for all steps, neurons send in each",

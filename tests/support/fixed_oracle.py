@@ -65,6 +65,7 @@ class _Oracle:
         self.by_step: dict[Key, list[Array]] = {}
         """Values of stem nodes, all steps."""
         self.membranes: dict[str, Array] = {}
+        self.currents: dict[str, Array] = {}
         self.columns: dict[str, Array] = {}
         """Of rectangular accumulators: the sum of their own scores over steps, by name."""
         self.visited: list[dict[str, Array]] = []
@@ -220,6 +221,8 @@ class _Oracle:
             old = int(v[place])
             decayed = (abs(old) * (4096 - node.dv)) >> 12
             new = (decayed if old > 0 else -decayed) + int(x[place])
+            if node.clips:
+                new = max(-(2**23) + 1, min(new, 2**23 - 1))
             spikes[place] = new > (node.vth << 6)
             v[place] = 0 if spikes[place] else new
             if alive is not None and not alive[place[0]]:
@@ -232,6 +235,19 @@ class _Oracle:
         self.result.spikes.setdefault(node.name, []).append(spikes)
         self.result.states.setdefault(node.name, []).append(v.copy())
         return spikes
+
+    def synapticcurrent(self, node: Any, x: Array) -> Array:
+        u = self.currents.setdefault(node.name, np.zeros(x.shape, np.int64))
+        y = np.zeros(x.shape, np.int64)
+        for place in np.ndindex(x.shape):
+            old = int(u[place])
+            left = (abs(old) * (4096 - (node.du + 1))) // 4096
+            u[place] = (left if old > 0 else -left) + int(x[place])
+            feature = place[0] if x.ndim == 3 else place[1]
+            bias = int(self.graph.tensor(node, "bias")[feature]) << node.bias_exp if node.bias else 0
+            y[place] = u[place] + bias
+        self.result.states.setdefault(node.name, []).append(u.copy())
+        return y
 
     def spikemaxpool(self, node: Any, x: Array) -> Array:
         y = np.zeros(self.graph.types[node.name, "y"].shape, np.int64)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from stas_neuro.ir import (
     FixedOutput,
     FixedReadout,
     FixedSpikeMatMul,
+    FixedSynapticCurrent,
     FixedTokenMean,
     Graph,
     HaltAccumulate,
@@ -49,6 +51,7 @@ from stas_neuro.ir import (
     Readout,
     SpikeMatMul,
     Stage,
+    SynapticCurrent,
     TokenMean,
 )
 from support.ir_random import build, recipes
@@ -108,17 +111,24 @@ class _Draft:
         nodes = tuple(self.node(node) for node in folded.nodes)
         return dataclasses.replace(folded, stage=Stage.QUANTISED, nodes=nodes, tensors=self.tensors)
 
-    def node(self, node: Node) -> Node:  # noqa: C901
+    def node(self, node: Node) -> Node:
         rng, values = self.rng, dataclasses.asdict(node)
+        makers: dict[type[Node], Callable[[Any, dict[str, Any]], Node]] = {
+            Conv2d: self.synapses,
+            HaltingScore: self.score,
+            ImageScore: self.image_score,
+            Linear: self.synapses,
+            SynapticCurrent: self.current,
+        }
+        if type(node) in makers:
+            return makers[type(node)](node, values)
         match node:
             case Input():
                 return FixedInput(**values, encoding="bias" if self.off_core else "graded")
-            case Conv2d() | Linear():
-                return self.synapses(node, values)
             case LIF():
                 dv = 2048 if rng.random() < 0.5 else int(rng.integers(0, 4096))
                 dv = 0 if node.tau == math.inf else dv
-                return FixedLIF(**values, dv=dv, vth=0)
+                return FixedLIF(**values, dv=dv, vth=0, clips=bool(rng.random() < 0.3))
             case Add():
                 a_weight = int(rng.integers(1, 4)) if node.scope in ("stem", "block0") else 1
                 return FixedAdd(**values, a_weight=a_weight, b_weight=int(rng.integers(1, 3)))
@@ -129,10 +139,6 @@ class _Draft:
                 if learned:
                     self.tensors[f"{node.name}/weights"] = self.int16(-255, 256, (self.folded.time_steps,))
                 return FixedIntegrate(**values, shift=int(rng.integers(4, 10)) if learned else 0)
-            case HaltingScore():
-                return self.score(node, values)
-            case ImageScore():
-                return self.image_score(node, values)
             case HaltAccumulate():
                 return FixedHaltAccumulate(**values, score_bits=self.score_bits, limit=self.limit)
             case Readout():
@@ -164,6 +170,12 @@ class _Draft:
         self.tensors[f"{node.name}/weight_exp"] = np.full(shapes["weight_exp"], -8, np.int16)
         self.tensors[f"{node.name}/bias"] = self.int16(-min(4095, most), min(4095, most) + 1, shapes["bias"])
         return made
+
+    def current(self, node: SynapticCurrent, values: dict[str, Any]) -> Node:
+        if node.bias:
+            self.tensors[f"{node.name}/bias"] = self.int16(-4095, 4096, (node.features,))
+        values |= {"du": int(self.rng.integers(512, 4096)), "bias_exp": int(self.rng.integers(0, 4))}
+        return FixedSynapticCurrent(**values)
 
     def score(self, node: HaltingScore, values: dict[str, Any]) -> Node:
         rng, one = self.rng, 2**self.score_bits

@@ -41,6 +41,7 @@ from stas_neuro.ir import (
     SpikeMatMul,
     SpikeMaxPool,
     Stage,
+    SynapticCurrent,
     TokenMean,
     Tokens,
 )
@@ -88,6 +89,8 @@ class Recipe:
     """Traced, with BatchNorms, instead of folded."""
     bias: bool = True
     form: str = "Q(K^TV)"
+    outlast: bool = False
+    """Synaptic input of the stem's last neurons outlasts a step."""
     fire: str = ">="
     time_steps: int = 3
     blocks: int = 2
@@ -163,7 +166,7 @@ def recipes(draw: st.DrawFn, **fixed: Any) -> Recipe:
         "dtype": st.sampled_from(("float32", "float64")),
     }
     names = ("events", "membrane", "sdsa", "qk", "iand", "norm", "bias", "pool", "oblong", "decay_input")
-    names += ("dilated", "biases")
+    names += ("dilated", "biases", "outlast")
     for name in names:
         choices[name] = st.booleans()
     drawn = Recipe(
@@ -306,6 +309,12 @@ def _stem(draft: _Draft) -> tuple[Value, Phase]:
     if recipe.stem in ("max", "mean", "sum", "learned"):
         x, phase = _integrate(draft, x), Phase.ONCE
     x = _conv(draft, "stem.conv1", x, 3, recipe.dim, stem(phase), 1)
+    if recipe.outlast:
+        current = SynapticCurrent(
+            name="stem.current", **stem(phase), tau=recipe.tau if recipe.tau < math.inf else 1.5,
+            features=recipe.dim, bias=recipe.bias,
+        )  # fmt: skip
+        x = draft.add(current, x=x)
     x = draft.lif("stem.lif1", x, phase, "stem")
     if recipe.pool:
         x = draft.add(

@@ -34,6 +34,7 @@ from stas_neuro.ir import (
     SpikeAnd,
     SpikeMatMul,
     SpikeMaxPool,
+    SynapticCurrent,
     TokenMean,
     Tokens,
 )
@@ -252,7 +253,10 @@ def _spread(graph: Graph, node: Node, port: str, mark: Any) -> Any:
         case Readout():
             features = graph.types[node.name, "y"].shape[0]
             return mark.sum(axis=0) if port.startswith("z") else np.full(features, mark.sum())
-        case Add() | SpikeAnd() | BatchNorm() | Gate() | HaltAccumulate() | Integrate() | LIF() | Output():
+        case (
+            Add() | SpikeAnd() | BatchNorm() | Gate() | HaltAccumulate() | Integrate() | LIF()
+            | SynapticCurrent() | Output()
+        ):  # fmt: skip
             return mark
         case _:
             raise TypeError(f"{type(node).__name__} needs a case here")

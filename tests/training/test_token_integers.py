@@ -18,7 +18,10 @@ from stas_neuro.training.integers import program_of
 @pytest.mark.parametrize("membrane", [False, True])
 @pytest.mark.parametrize("head", HEADS)
 def test_the_program_is_the_reference(head: str, membrane: bool) -> None:
-    recipe: Any = Recipe(norm=False, halting="off", shrink="pool", head=head, membrane=membrane, seed=2)
+    recipe: Any = Recipe(
+        norm=False, halting="off", stem="sps", shrink="pool", head=head, membrane=membrane, seed=2,
+        outlast=membrane,
+    )  # fmt: skip
     folded = build(recipe)
     graph = Quantise()(folded)
     program = program_of(folded, Quantise())  # the graph says all that it computes with

@@ -51,7 +51,10 @@ from stas_neuro.exporters.lava.processes.neurons import (
     PyMaxPoolModelFixed,
     PyMaxPoolModelFloat,
     PySpikeMaxPoolModel,
+    PySynapticCurrentModelFixed,
+    PySynapticCurrentModelFloat,
     SpikeMaxPool,
+    SynapticCurrent,
 )
 from stas_neuro.exporters.lava.processes.readout import PyReadoutModelFixed, PyReadoutModelFloat, Readout
 from stas_neuro.exporters.lava.processes.shaping import (
@@ -87,6 +90,7 @@ _FORMS = ir.per_op(
         ir.Conv2d: (Conv2d, PyConv2dModelFloat, PyConv2dModelFixed),
         ir.Linear: (Linear, PyLinearModelFloat, PyLinearModelFixed),
         ir.LIF: (LIF, PyLIFModelFloat, PyLIFModelFixed),
+        ir.SynapticCurrent: (SynapticCurrent, PySynapticCurrentModelFloat, PySynapticCurrentModelFixed),
         ir.SpikeMaxPool: (SpikeMaxPool, PySpikeMaxPoolModel, PySpikeMaxPoolModel),
         ir.MaxPool: (MaxPool, PyMaxPoolModelFloat, PyMaxPoolModelFixed),
         ir.Integrate: (Integrate, PyIntegrateModelFloat, PyIntegrateModelFixed),

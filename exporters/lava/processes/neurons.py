@@ -152,6 +152,73 @@ class PyLIFModelFixed(LIFModel):
         v[...] = (np.where(v < 0, -kept, kept) + x).clip(1 - SIGN, SIGN - 1)
 
 
+class SynapticCurrent(NodeProcess):
+    """u = u - u / tau + x, y = u + bias.
+
+    Fixed: u = decay(u) + x, y = u + (bias << bias_exp), decay(u) = sign(u) * ((|u| * (4095 - du)) >> 12).
+    """
+
+
+class SynapticCurrentModel(NodeModel):
+    """Keeps the currents of one image; may record those of all."""
+
+    def _setup(self) -> None:
+        shape = self.inlets["x"].shape
+        self.u = np.zeros(shape, self.dtype)
+        self.bias: Array = np.zeros((), self.dtype)
+        if self.node.bias:
+            self.bias = self._bias().reshape(-1, 1, 1) if len(shape) == 3 else self._bias()
+        if self.run_spec.record_states:
+            self.record["states"] = np.zeros((self.run_spec.images, self.window.steps, *shape), self.dtype)
+
+    def _reset(self) -> None:
+        self.u[...] = 0
+
+    def _compute(self, x: Array) -> Array:
+        self._decay()
+        self.u += x
+        if "states" in self.record:
+            self.record["states"][self.now.image, self.now.step] = self.u
+        y: Array = self.u + self.bias
+        return y
+
+    def _bias(self) -> Array:
+        """What the bias adds, in the unit of currents."""
+        raise NotImplementedError
+
+    def _decay(self) -> None:
+        """Bring currents, in place, to what is left of them after a step."""
+        raise NotImplementedError
+
+
+@implements(proc=SynapticCurrent, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class PySynapticCurrentModelFloat(SynapticCurrentModel):
+    """Loses 1 / tau."""
+
+    def _bias(self) -> Array:
+        return self.tensors["bias"]
+
+    def _decay(self) -> None:
+        self.u -= self.u / self.node.tau
+
+
+@implements(proc=SynapticCurrent, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PySynapticCurrentModelFixed(SynapticCurrentModel):
+    """As the current u of Lava's LIF."""
+
+    def _bias(self) -> Array:
+        bias: Array = self.tensors["bias"] << self.node.bias_exp
+        return bias
+
+    def _decay(self) -> None:
+        kept = (np.abs(self.u).astype(np.int64) * (4095 - self.node.du)) >> 12
+        self.u[...] = np.where(self.u < 0, -kept, kept)
+
+
 class PoolModel(NodeModel):
     """Largest of the kernel's taps, each a strided view of the padded map."""
 

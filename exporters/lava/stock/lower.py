@@ -34,6 +34,7 @@ from stas_neuro.ir import (
     SpikeMatMul,
     SpikeMaxPool,
     Stage,
+    SynapticCurrent,
     TokenMean,
     Tokens,
     op_of,
@@ -136,6 +137,10 @@ _FORMS: Mapping[type[Node], Form | Refused | OnHost] = per_op(
         MaskedColumnSum: Form(check_product, Lowering.driver, Layers.column_sum),
         HeadSum: Form(check_product, Lowering.driver, Layers.head_sum),
         LIF: Form(check_lif, Lowering.lif),
+        SynapticCurrent: Refused(
+            "its synaptic input outlasts a step",
+            "keep the network's own processes (convert --to lava)",
+        ),
         SpikeMaxPool: Form(accept, Lowering.pool),
         Tokens: Form(accept, Lowering.tokens),
         Map: Form(accept, Lowering.map),

@@ -9,14 +9,13 @@ import numpy as np
 from stas_neuro.analysis import visit_mask
 from stas_neuro.ir import (
     ALIGN,
-    PIXEL_LIMIT,
     FixedAdd,
     FixedHaltAccumulate,
+    FixedInput,
     FixedLIF,
     FixedTokenMean,
     Gate,
     Graph,
-    Input,
     Map,
     Node,
     Phase,
@@ -118,13 +117,13 @@ class Lowering:
 
     # Nodes --------------------------------------------------------------------------------------------------
 
-    def input(self, node: Input) -> None:
+    def input(self, node: FixedInput) -> None:
         """Give the image to the host to send: in every step where the first neurons run in every step."""
         consumers = (self.graph.consumers(edge.dst) for edge in self.graph.consumers(node))
         phases = {self.graph.node(edge.dst).phase for edges in consumers for edge in edges}
         held = node.phase != Phase.ONCE or Phase.STEP in phases
         size = int(np.prod(node.shape))
-        group = self.netlist.source(IMAGE, size, Range(0, PIXEL_LIMIT), per_step=held)
+        group = self.netlist.source(IMAGE, size, Range(0, node.largest), per_step=held)
         self.keep(node, Signal(group, np.arange(size).reshape(node.shape)))
 
     def lif(self, node: FixedLIF) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from stas_neuro.errors import InputError
-from stas_neuro.ir import PIXEL_LIMIT, Array, Phase
+from stas_neuro.ir import Array, FixedInput, Phase
 from stas_neuro.trace import Trace
 
 from .activity import record_activity
@@ -71,8 +71,10 @@ def _check_images(network: StockNetwork, images: Array) -> None:
     if images.shape[1:] != wanted or not len(images):
         axes = ", ".join(map(str, wanted))
         raise InputError(f"images have shape {images.shape}", f"give (images, {axes}), at least 1 image")
-    if images.dtype.kind not in "iu" or images.min() < 0 or images.max() > PIXEL_LIMIT:
-        what = f"images ({images.dtype}) are not integers 0..{PIXEL_LIMIT}"
+    assert isinstance(graph.input, FixedInput)  # only integer programs are lowered
+    largest = graph.input.largest
+    if images.dtype.kind not in "iu" or images.min() < 0 or images.max() > largest:
+        what = f"images ({images.dtype}) are not integers 0..{largest}"
         raise InputError(what, "give the pixels as they are stored")
 
 

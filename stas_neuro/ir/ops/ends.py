@@ -21,7 +21,8 @@ from stas_neuro.ir.types import Kind, Phase, Shape, ValueType
 
 __all__ = ["Encoding", "FixedInput", "FixedOutput", "Input", "Output"]
 
-Encoding = Literal["graded", "bias"]
+Encoding = Literal["graded", "bias", "spikes"]
+"""How the integer program of a float network takes its image."""
 
 _BESIDE_THE_CORES = Traits(
     counts_events=False,
@@ -80,19 +81,25 @@ class FixedInput(Input, integers_of=Input):
     """The image as integers 0..255, not normalised: the first convolution holds the normalisation.
 
     `graded`: a pixel is a graded spike. `bias`: what the first convolution makes of it is computed off the
-    cores and enters as bias currents.
+    cores and enters as bias currents. `spikes`: the integers are 0 or 1, plain spikes.
     """
 
     encoding: Encoding
 
+    @property
+    def largest(self) -> int:
+        """Largest integer that it takes."""
+        return 1 if self.encoding == "spikes" else PIXEL_LIMIT
+
     def infer(self, at: TypeContext) -> dict[str, ValueType]:
-        """Type an image of 8-bit integers."""
+        """Type an image of 8-bit integers, or spikes."""
         self._check_preprocessing(at)
-        return {"y": at.made(Kind.NUMBER, self.shape, PIXEL_LIMIT)}
+        kind = Kind.SPIKE if self.encoding == "spikes" else Kind.NUMBER
+        return {"y": at.made(kind, self.shape, self.largest)}
 
     def bound(self, at: BoundContext) -> dict[str, Range]:
         """Bound pixels."""
-        return {"y": Range(0, PIXEL_LIMIT)}
+        return {"y": Range(0, self.largest)}
 
 
 @dataclass(frozen=True, kw_only=True)

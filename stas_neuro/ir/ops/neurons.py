@@ -1,9 +1,9 @@
-"""Leaky integrate-and-fire neurons."""
+"""Leaky integrate-and-fire neurons, and synaptic currents that outlast a step."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from stas_neuro.ir.ops.base import (
@@ -17,10 +17,18 @@ from stas_neuro.ir.ops.base import (
     within,
 )
 from stas_neuro.ir.problems import Problems
-from stas_neuro.ir.ranges import ALIGN, STATE_LIMIT, VTH_LIMIT, Range
-from stas_neuro.ir.types import Kind, Phase, ValueType
+from stas_neuro.ir.ranges import ALIGN, BIAS_LIMIT, STATE_LIMIT, VTH_LIMIT, Range
+from stas_neuro.ir.types import Kind, Phase, Shape, ValueType
 
-__all__ = ["LIF", "FixedLIF", "membrane_bound", "membrane_range"]
+__all__ = [
+    "LIF",
+    "FixedLIF",
+    "FixedSynapticCurrent",
+    "SynapticCurrent",
+    "current_range",
+    "membrane_bound",
+    "membrane_range",
+]
 
 if TYPE_CHECKING:
     from stas_neuro.ir.graph import Graph
@@ -98,13 +106,16 @@ class FixedLIF(LIF, integers_of=LIF):
     """v = decay(v) + x; s = v > (vth << 6); v = 0 where it fired.
 
     decay(v) = sign(v) * ((|v| * (4096 - dv)) >> 12). The synaptic current decays fully within a step (du =
-    4095). `tau`, `threshold` and `fire` are those of the float neuron, which weights and vth stand for.
+    4095). `tau`, `threshold` and `fire` are those of the float neuron, which weights and vth stand for. With
+    `clips`, v is clipped to 24 bits before it is compared, as a core does; without, it must never get there.
     """
 
     dv: int
     vth: int
+    clips: bool = False
 
-    RANGES: ClassVar[dict[str, AttributeRange]] = {"dv": within(0, 4095), "vth": within(0, VTH_LIMIT)}
+    LATER: ClassVar[frozenset[str]] = LIF.LATER | {"clips"}
+    RANGES: ClassVar[dict[str, AttributeRange]] = {"dv": within(0, 4096), "vth": within(0, VTH_LIMIT)}
 
     def bound(self, at: BoundContext) -> dict[str, Range]:
         """Bound spikes; the membrane must fit."""
@@ -123,7 +134,7 @@ def membrane_range(node: FixedLIF, x: Range, steps: int) -> Range:
         low = min(low, x.low - ((-low * keep) >> 12))
         # A membrane that is kept is not above the threshold.
         high = max(high, x.high + ((min(high, node.vth << ALIGN) * keep) >> 12))
-    return Range(low, high)
+    return Range(max(low, -STATE_LIMIT), min(high, STATE_LIMIT)) if node.clips else Range(low, high)
 
 
 def membrane_bound(graph: Graph, lif: FixedLIF) -> int:
@@ -132,3 +143,85 @@ def membrane_bound(graph: Graph, lif: FixedLIF) -> int:
     assert x.bound is not None  # a quantised graph is not made without
     steps = 1 if lif.phase == Phase.ONCE else graph.time_steps
     return membrane_range(lif, Range(x.low, x.bound), steps).magnitude
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynapticCurrent(Node):
+    """u = u - u / tau + x; y = u + bias: input that reaches the neurons behind it over several steps.
+
+    x and y are maps (C, H, W) or tokens (N, D), u is 0 before the first step of an image. The bias
+    (features,) enters the neurons and not u, so that it does not add up.
+    """
+
+    tau: float
+    features: int
+    bias: bool
+
+    TRAITS: ClassVar[Traits] = replace(
+        LIF.TRAITS,
+        counts_events=False,
+        fires=False,
+        keeps_neurons=False,
+        passes_current=True,
+        in_place=True,
+        masks_tokens=False,
+        state="u",
+    )
+    needs = same_values
+    memory = no_memory
+    RANGES: ClassVar[dict[str, AttributeRange]] = {
+        "tau": (lambda tau: tau >= 1, "a time constant of currents is at least 1 step")
+    }
+
+    def params(self, time_steps: int) -> dict[str, Shape]:
+        """Return the shapes of the tensors, by parameter name."""
+        return {"bias": (self.features,)} if self.bias else {}
+
+    def infer(self, at: TypeContext) -> dict[str, ValueType]:
+        """Type currents of the shape of the input."""
+        x = at.take("x", {Kind.CURRENT}, ranks=(2, 3))
+        at.require(
+            "x", "the number of features", x.shape[0 if len(x.shape) == 3 else 1], self.features, "features"
+        )
+        for edge in at.graph.consumers(self):
+            if "alive" in at.graph.inputs(at.graph.node(edge.dst)):
+                what = f"its current outlasts a step, and {edge.dst} is gated by halting"
+                at.problems.add(self.name, what, "leave out halting: a halted token must have no input")
+        return {"y": at.made(Kind.CURRENT, x.shape)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedSynapticCurrent(SynapticCurrent, integers_of=SynapticCurrent):
+    """u = decay(u) + x; y = u + (bias << bias_exp).
+
+    decay(u) = sign(u) * ((|u| * (4095 - du)) >> 12): a core adds 1 to the decay of currents.
+    """
+
+    du: int
+    bias_exp: int
+
+    RANGES: ClassVar[dict[str, AttributeRange]] = {"du": within(0, 4095), "bias_exp": within(0, 7)}
+
+    def bound(self, at: BoundContext) -> dict[str, Range]:
+        """Bound currents; they and what the neurons get must fit."""
+        steps = 1 if self.phase == Phase.ONCE else at.graph.time_steps
+        remedy = "lower the weight_exp of the layers before it, or use fewer steps"
+        u = current_range(self, at.inputs["x"], steps)
+        at.fits("its current", u, STATE_LIMIT, remedy)
+        if not self.bias:
+            return {"y": u}
+        bias = at.tensor("bias")
+        at.fits("a bias", Range(int(bias.min()), int(bias.max())), BIAS_LIMIT, "raise its bias_exp")
+        bias <<= self.bias_exp
+        y = Range(u.low + int(bias.min()), u.high + int(bias.max()))
+        at.fits("its output", y, STATE_LIMIT, remedy)
+        return {"y": y}
+
+
+def current_range(node: FixedSynapticCurrent, x: Range, steps: int) -> Range:
+    """Range of a current over `steps` steps from 0 with inputs in `x`."""
+    keep = 4095 - node.du
+    low = high = 0
+    for _ in range(steps):
+        low, high = min(low, x.low - ((-low * keep) >> 12)), max(high, x.high + ((high * keep) >> 12))
+    return Range(low, high)

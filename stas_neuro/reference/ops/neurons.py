@@ -1,4 +1,4 @@
-"""Leaky integrate-and-fire neurons."""
+"""Leaky integrate-and-fire neurons, and synaptic currents that outlast a step."""
 
 from __future__ import annotations
 
@@ -6,8 +6,27 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from stas_neuro.ir import ALIGN, LIF, FixedLIF, Graph, Node, membrane_bound
-from stas_neuro.reference.ops.base import Counted, Inputs, Kinds, NodeContext, Outputs, Rules, by_position
+from stas_neuro.ir import (
+    ALIGN,
+    LIF,
+    STATE_LIMIT,
+    FixedLIF,
+    FixedSynapticCurrent,
+    Graph,
+    Node,
+    SynapticCurrent,
+    membrane_bound,
+)
+from stas_neuro.reference.ops.base import (
+    Counted,
+    Inputs,
+    Kinds,
+    NodeContext,
+    Outputs,
+    Rules,
+    Values,
+    by_position,
+)
 
 
 def _lif(node: LIF, inputs: Inputs, context: NodeContext) -> Outputs:
@@ -26,6 +45,8 @@ def _fixed_lif(node: FixedLIF, inputs: Inputs, context: NodeContext) -> Outputs:
     x = inputs["x"]
     # sign(v) * ((|v| * keep) >> 12) rounds towards 0.
     v = np.trunc(context.state.get("v", np.zeros_like(x)) * ((4096 - node.dv) / 4096)) + x
+    if node.clips:
+        v = v.clip(-STATE_LIMIT, STATE_LIMIT)
     fired = v > node.vth << ALIGN
     v[fired] = 0
     context.state["v"] = v
@@ -33,9 +54,39 @@ def _fixed_lif(node: FixedLIF, inputs: Inputs, context: NodeContext) -> Outputs:
 
 
 def _kept(graph: Graph, node: FixedLIF, size: Mapping[str, int]) -> int:
-    # |v| * (4096 - dv) / 4096 is a whole number of small parts: as many as in lowest terms.
-    keep = 4096 - node.dv
-    return membrane_bound(graph, node) * (keep // (keep & -keep))
+    return _parts(membrane_bound(graph, node), 4096 - node.dv) + size["x"]
+
+
+def _parts(value: int, keep: int) -> int:
+    """Bound value * keep / 4096 as a whole number of small parts: as many as in lowest terms."""
+    return value * (keep // (keep & -keep)) if keep else 0
+
+
+def _current(node: SynapticCurrent, inputs: Inputs, context: NodeContext) -> Outputs:
+    x = inputs["x"]
+    u = context.state.get("u", np.zeros_like(x))
+    u = u - u / node.tau + x
+    context.state["u"] = u
+    return {"y": u + _by_feature(context.tensors["bias"], x) if node.bias else u}
+
+
+def _fixed_current(node: FixedSynapticCurrent, inputs: Inputs, context: NodeContext) -> Outputs:
+    x = inputs["x"]
+    # sign(u) * ((|u| * keep) >> 12) rounds towards 0.
+    u = np.trunc(context.state.get("u", np.zeros_like(x)) * ((4095 - node.du) / 4096)) + x
+    context.state["u"] = u
+    bias = _by_feature(context.tensors["bias"], x) * 2**node.bias_exp if node.bias else 0
+    return {"y": u + bias}
+
+
+def _by_feature(tensor: Values, x: Values) -> Values:
+    """Shape a tensor (features,) to be added to maps (B, C, H, W) or tokens (B, N, D)."""
+    return tensor[:, None, None] if x.ndim == 4 else tensor
+
+
+def _outlasting(graph: Graph, node: FixedSynapticCurrent, size: Mapping[str, int]) -> int:
+    # u is y without its bias, which both fit the width of a state.
+    return _parts(2 * STATE_LIMIT, 4095 - node.du)
 
 
 def _count_lif(node: LIF, inputs: Inputs, outputs: Inputs, kinds: Kinds) -> Counted:
@@ -55,4 +106,5 @@ def _count_lif(node: LIF, inputs: Inputs, outputs: Inputs, kinds: Kinds) -> Coun
 
 RULES: Mapping[type[Node], Rules] = {
     LIF: Rules(floats=_lif, integers=_fixed_lif, between=_kept, count=_count_lif),
+    SynapticCurrent: Rules(floats=_current, integers=_fixed_current, between=_outlasting, count=None),
 }

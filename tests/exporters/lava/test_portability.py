@@ -38,7 +38,7 @@ def test_every_process_has_its_statement_and_every_statement_its_process() -> No
     graphs = [
         *(program(halting=mode, readout=readout) for mode in HALTING for readout in READOUTS),
         *(program(stem=stem) for stem in STEMS),
-        program(sdsa=True),
+        program(sdsa=True, outlast=True),
         program(membrane=True),
         program(shrink="pool"),
         program(qk=True, iand=True),

@@ -1,14 +1,13 @@
-"""Reads the arrays of a NIR file, in a process of its own: `python -m stas_neuro.importers.nir_child FILE`.
+"""Reads the arrays of an HDF5 file in a process: `python -m stas_neuro.importers.hdf5_child FILE`.
 
-NIR files are HDF5, whose library opens other files on a link's word, and reserves what a header declares.
-So links, external storage and virtual datasets are refused before anything is read, sizes are compared with
-the length of the file, and `nir_file` gives this process a deadline; it limits its own memory.
+HDF5's library opens other files on a link's word, and reserves what a header declares. So links, external
+storage and virtual datasets are refused before anything is read, sizes are compared with the length of the
+file, and `hdf5_file` gives this process a deadline; it limits its own memory.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import os
 import resource
 import sys
@@ -20,16 +19,14 @@ import numpy as np
 
 from stas_neuro.arrays import check_unpacked
 from stas_neuro.documents import BadDocument, open_file, reason
-from stas_neuro.errors import InputError
-from stas_neuro.extras import needs
 from stas_neuro.ir import Array
 
 FILE_LIMIT = 1 << 30
 """Largest file in bytes."""
 OBJECTS_LIMIT = 50_000
-"""Groups and datasets of a file; a node of NIR has about eight."""
+"""Groups and datasets of a file; a node of a network has about eight."""
 DEPTH_LIMIT = 6
-"""Groups inside groups: node, nodes, the node's own, its metadata."""
+"""Groups inside groups; those of a NIR file are node, nodes, the node's own, its metadata."""
 STRINGS_LIMIT = 100_000
 """Texts in a file: two for each edge, one for each node."""
 MEMORY = 1 << 30
@@ -37,25 +34,22 @@ MEMORY = 1 << 30
 REFUSED = 2
 """Exit code: the file was refused, and standard output says why."""
 _DEFLATE, _SHUFFLE = 1, 2
-_REMEDY = "write it again with nir.write"
 
 
 def read_arrays(path: Path) -> dict[str, Array]:
-    """Read all datasets of a NIR file, by path ("node/nodes/0/weight").
+    """Read all datasets of a file, by path ("node/nodes/0/weight").
 
     Numbers keep their dtype; texts become arrays of dtype U.
 
     Raises
     ------
     BadDocument
-        When it cannot be opened, is no HDF5 file, holds what a NIR file does not need (links, external
+        When it cannot be opened, is no HDF5 file, holds what a network does not need (links, external
         storage, virtual datasets, other filters or types), or declares more than its length can hold. Names
         the place.
-    InputError
-        When h5py is missing.
     """
-    with needs("nir"):
-        import h5py
+    import h5py
+
     try:
         with open_file(path, FILE_LIMIT) as stream:
             size = os.fstat(stream.fileno()).st_size
@@ -79,7 +73,7 @@ def _walk(h5py: Any, file: Any) -> Iterator[tuple[str, Any]]:
         # Iterating by name reads no link; `get(getlink=True)` tells the kind of one without following it.
         for key in group:
             where = f"{place}/{key}".lstrip("/")
-            if not key.isprintable():
+            if isinstance(key, bytes) or not key.isprintable():  # bytes: no UTF-8
                 raise BadDocument("a name has characters that cannot be printed", (where,))
             link = group.get(key, getlink=True)
             if type(link) is not h5py.HardLink:
@@ -146,27 +140,25 @@ def _limit_memory(size: int) -> None:
 
 
 def main(path: Path) -> int:
-    """Write the names and arrays of a file to standard output, as npz, or why it was refused, as JSON."""
+    """Write the names and arrays of a file to standard output, as npz, or why it was refused, as text."""
     try:
-        with needs("nir"):
-            import h5py  # noqa: F401  # before memory is limited by what the process has
+        import h5py  # noqa: F401  # before memory is limited by what the process has
+
         _limit_memory(2 * FILE_LIMIT)
         arrays = read_arrays(path)
         stream = io.BytesIO()
         # Names of members would have to be names of files: they go in an array of their own, the first.
         np.savez(stream, np.array(list(arrays), dtype=np.str_), *arrays.values())
-    except InputError as error:
-        return _refuse(error.what, error.remedy)
     except BadDocument as error:
-        return _refuse(str(error), _REMEDY)
+        return _refuse(str(error))
     except MemoryError:
-        return _refuse("asks for more memory than such a file needs", _REMEDY)
+        return _refuse("asks for more memory than such a file needs")
     sys.stdout.buffer.write(stream.getvalue())
     return 0
 
 
-def _refuse(what: str, remedy: str) -> int:
-    sys.stdout.write(json.dumps([what, remedy]))
+def _refuse(what: str) -> int:
+    sys.stdout.buffer.write(what.encode())
     return REFUSED
 
 

@@ -1,0 +1,1 @@
+"""Integer programs as files of lava-dl's netx (HDF5)."""
