@@ -180,6 +180,12 @@ LISTED = 8
     help=f"Use the first N images of --profile-run.  [default: {PROFILE_IMAGES}]",
 )
 @module_options
+@click.option(
+    "--input-shape",
+    callback=parse_shape,
+    metavar="C,H,W",
+    help="Shape of the input of a netx file, which does not say it before a convolution with a stride.",
+)
 @weights_options
 @force_option
 def command(

@@ -186,7 +186,6 @@ def command(
     weights: Path | None,
     example: Path | None,
     dt: float | None,
-    input_shape: tuple[int, ...] | None,
     released: WeightsOptions | None,
     force: bool,
     as_json: bool,
@@ -209,7 +208,7 @@ def command(
         init=init,
         halting=halting,
         bits=qat,
-        given=Given(weights=weights, example=example, released=released, dt=dt, input_shape=input_shape),
+        given=Given(weights=weights, example=example, released=released, dt=dt),
     )
     reads = request.files()
     if _is_first():

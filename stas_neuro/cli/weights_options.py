@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from stas_neuro.cli.common import PATH, parse_shape
+from stas_neuro.cli.common import PATH
 from stas_neuro.errors import InputError
 from stas_neuro.models.config import BACKBONES
 
@@ -74,7 +74,7 @@ _OPTIONS = {
 
 
 def module_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of file.py:function, and of NIR and netx files."""
+    """Add the options of file.py:function and of NIR files."""
     options = (
         click.option(
             "--weights",
@@ -97,13 +97,6 @@ def module_options(function: Callable[..., None]) -> Callable[..., None]:
             metavar="DT",
             help="Time step of a NIR file, which does not say it: 1e-4 of snnTorch and SpikingJelly, 1 of "
             "sinabs.",
-        ),
-        click.option(
-            "--input-shape",
-            callback=parse_shape,
-            metavar="C,H,W",
-            help="Shape of the input of a netx file, which does not say it before a convolution with a "
-            "stride.",
         ),
     )
     for option in reversed(options):
