@@ -26,6 +26,7 @@ from stas_neuro.cli.common import (
     emit_json,
     force_option,
     halting_words,
+    parse_shape,
     parse_share,
     progress,
     stas_command,
