@@ -270,6 +270,7 @@ def command(
         verdict, unknown = _judge(bundle, chip)
     beside = beside_cores(quantised) if quantised else []
     facts = summary(graph) | {"bits": origin.options.get("bits"), "off_core": beside, "notes": notes}
+    facts |= {"warnings": opened.warnings}
     if mapping is not None:
         facts |= {"cores": len(mapping.cores), "chips": mapping.chips, "groups": mapping.groups}
     if as_json:
@@ -298,6 +299,8 @@ def command(
         click.echo(work.choice.sentence())
     for note in notes:
         click.echo(f"note: {note}")
+    for text in opened.warnings:
+        click.echo(f"warning: {text}")
     if quantised is not None:
         click.echo(
             f"integer program with {facts['bits']}-bit weights; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Mapping as AnyMapping
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -49,6 +50,8 @@ class Opened:
         What its importer reports.
     training : mapping or None
         What its bundle records of fine-tuning.
+    warnings : tuple of str
+        In which way the model computes something else than the graph.
     """
 
     network: StasModel | Graph | None
@@ -60,6 +63,7 @@ class Opened:
     files: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
     training: AnyMapping[str, Any] | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def bits(self) -> int | None:
@@ -118,7 +122,13 @@ def open_source(source: Any, options: ImportOptions | None = None, *, importer: 
             imported = reader.read(source, options)
             files = _files_of(source, options)
             origin = _absolute(source) if files else None
-            return Opened(network=imported.graph, source=origin, files=files, notes=imported.notes)
+            return Opened(
+                network=imported.graph,
+                source=origin,
+                files=files,
+                notes=imported.notes,
+                warnings=imported.warnings,
+            )
     what = (
         repr(str(source)) if isinstance(source, str | Path) else f"an object of type {type(source).__name__}"
     )
@@ -146,6 +156,11 @@ def open_model(source: Any, *, importer: str | None = None, **options: Any) -> S
         A StasModel for a checkpoint of stas-neuro, with its halting; else a float graph. The graph of a
         module computes the same spikes and logits as the module in float64 on the example.
 
+    Warns
+    -----
+    UserWarning
+        If the module computes something else for several images than for one at a time.
+
     Raises
     ------
     InputError
@@ -156,10 +171,12 @@ def open_model(source: Any, *, importer: str | None = None, **options: Any) -> S
     if unknown := [name for name in options if name not in ImportOptions.__dataclass_fields__]:
         known = ", ".join(ImportOptions.__dataclass_fields__)
         raise InputError(f"{', '.join(unknown)}: not an option of an importer", f"use {known}")
-    network = open_source(source, ImportOptions(**options), importer=importer).network
-    if network is None:
+    opened = open_source(source, ImportOptions(**options), importer=importer)
+    if opened.network is None:
         raise InputError("the graph is quantised already", "give the float graph that it was made from")
-    return network
+    for text in opened.warnings:
+        warnings.warn(text, UserWarning, stacklevel=2)
+    return opened.network
 
 
 def open_trained(model: StasModel | Weights | Graph | str | Path) -> Opened:

@@ -80,10 +80,11 @@ def refuse_unused(options: ImportOptions, used: Collection[str], what: str) -> N
 
 @dataclass(frozen=True)
 class Imported:
-    """A traced or folded graph, and remarks for the user."""
+    """A traced or folded graph, remarks for the user, and in which way the model computes something else."""
 
     graph: Graph
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class Importer(Protocol):

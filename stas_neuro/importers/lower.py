@@ -82,6 +82,8 @@ class Lowering:
     builder: Builder = field(default_factory=Builder)
     spikes: dict[int, list[Spikes]] = field(default_factory=dict)
     """By index of the neuron, in the order of its calls."""
+    batched: list[str] = field(default_factory=list)
+    """Paths of neurons that step over the images of a batch as if they were steps."""
     split: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Neurons that are split by channels, each with its parts."""
     time_steps: int = 1
@@ -93,7 +95,7 @@ class Lowering:
 
     def run(self) -> None:
         """Lower all calls; fills `builder`, `spikes`, `time_steps` and `classes`."""
-        found = steps_of(self.traced.calls)
+        found = steps_of(self.traced.calls, self.traced.images)
         if found is None:
             remedy = "name its classes of neurons in the option `neurons`"
             self.problems.add("module", "has no known neuron", remedy)
@@ -112,7 +114,7 @@ class Lowering:
         sizes = {"H": 1} | dict(zip(self.axes, map(int, shape), strict=True))
         timed = "T" in sizes
         if timed and sizes["T"] != self.time_steps:
-            ran = f"{self.time_steps} steps" if self.time_steps != sizes["B"] else "as many steps as images"
+            ran = f"{self.time_steps} steps" if self.time_steps > 1 else "as many steps as images, or one"
             what = f"the example has {sizes['T']} steps as axes {self.axes}, the neurons run {ran}"
             raise CannotImport(Problem("module", what, "give the axes of the example in their order"))
         source = self.builder.emit(

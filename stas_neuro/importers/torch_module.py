@@ -16,7 +16,7 @@ from stas_neuro.importers.errors import CannotImport
 from stas_neuro.importers.factory import make_module
 from stas_neuro.importers.lower import Lowering
 from stas_neuro.importers.neurons import FoundNeuron, find_neurons
-from stas_neuro.importers.recurrence import steps_of
+from stas_neuro.importers.recurrence import sequences_of
 from stas_neuro.importers.slices import split_layers
 from stas_neuro.importers.trace import BATCHES, Traced, trace
 from stas_neuro.ir import Graph, IRError, Preprocessing, Problems
@@ -68,7 +68,7 @@ class TorchModule:
             raise CannotImport(*problems.found)
         graph, folded = _graphs(lowering, options)
         agreement = verify.compare(module, example, axes, folded, found, lowering)
-        return Imported(graph, (str(agreement),))
+        return Imported(graph, (str(agreement),), _warnings(lowering))
 
 
 def _check_module(module: nn.Module) -> None:
@@ -106,12 +106,25 @@ def _traced(
     """Trace with a number of images that differs from the number of steps and the other sizes."""
     traced = None
     for batch in BATCHES:
-        shape = [batch if kind == "B" else size for kind, size in zip(axes, example.shape, strict=True)]
+        shape = {**dict(zip(axes, map(int, example.shape), strict=True)), "B": batch}
         traced = trace(module, shape, dtype, found)
-        if batch not in (steps_of(traced.calls), *example.shape):
+        # If sequences are multiples of both numbers, they have images in the axis of steps.
+        multiples = [size for size in sequences_of(traced.calls) if size % batch == 0]
+        if batch not in example.shape and not multiples:
             break
     assert traced is not None
     return traced
+
+
+def _warnings(lowering: Lowering) -> tuple[str, ...]:
+    """Return a sentence about neurons that step over the images of a batch."""
+    if not lowering.batched:
+        return ()
+    return (
+        f"{', '.join(dict.fromkeys(lowering.batched))}: the first axis has the images of a batch beside the "
+        "steps, so in the module the result of an image depends on the images before it in its batch; the "
+        "graph computes what the module computes for one image at a time, and was compared in this way",
+    )
 
 
 def _graphs(lowering: Lowering, options: ImportOptions) -> tuple[Graph, Graph]:
