@@ -203,6 +203,7 @@ def command(
     example: Path | None,
     dt: float | None,
     time_steps: int | None,
+    ema: bool | None,
     force: bool,
     as_json: bool,
     released: WeightsOptions | None,
@@ -227,7 +228,9 @@ def command(
     from stas_neuro.placement import utilisation
     from stas_neuro.report.placement import utilisation_report
 
-    given = Given(weights=weights, example=example, released=released, dt=dt, time_steps=time_steps)
+    given = Given(
+        weights=weights, ema=ema or None, example=example, released=released, dt=dt, time_steps=time_steps
+    )
     files = imported_files(model, given)
     reads = [*files, data_path(calibrate), data_path(profile_run), profile_path(profile)]
     check_outputs([bundle_output(output, force=force)], reads=reads)

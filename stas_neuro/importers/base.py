@@ -39,6 +39,8 @@ class ImportOptions:
         four, "BTCHW" for five, "BCW" for three: sequences have no H.
     weights : Path, optional
         A file of weights to load into the model.
+    ema : bool
+        Take the moving average of the weights that the file also contains.
     classes : sequence of str, optional
         Names of the classes. Default: "0", "1", ...
     mean, std : sequence of float, optional
@@ -57,6 +59,7 @@ class ImportOptions:
     example: Any = None
     axes: str | None = None
     weights: Path | None = None
+    ema: bool = False
     classes: Sequence[str] | None = None
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
@@ -68,8 +71,10 @@ class ImportOptions:
     @property
     def given(self) -> tuple[str, ...]:
         """Names of the options that are given."""
-        empty = ("neurons",) if not self.neurons else ()
-        return tuple(name for name, value in vars(self).items() if value is not None and name not in empty)
+        unset = ("neurons", "ema")
+        return tuple(
+            name for name, value in vars(self).items() if (value if name in unset else value is not None)
+        )
 
 
 def refuse_unused(options: ImportOptions, used: Collection[str], what: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from stas_neuro.passes import FoldBatchNorm
 
 AXES = {3: "BCW", 4: "BCHW", 5: "BTCHW"}
 """Axes of an example, by their number."""
-_USED = ("axes", "classes", "example", "mean", "neurons", "std", "weights")
+_USED = ("axes", "classes", "ema", "example", "mean", "neurons", "std", "weights")
 
 
 class TorchModule:
@@ -49,7 +50,7 @@ class TorchModule:
             If the graph does not compute the module's spikes and logits on the example.
         """
         refuse_unused(options, _USED, "a module")
-        module, options = make_module(source, options)
+        module, options, report = make_module(source, options)
         _check_module(module)
         if options.example is None:
             raise InputError(
@@ -62,13 +63,18 @@ class TorchModule:
         if problems.found:
             raise CannotImport(*problems.found)
         dtype = next((each.dtype for each in module.parameters()), torch.float32)
-        lowering = Lowering(_traced(module, example, axes, dtype, found), axes, problems)
+        traced = _traced(module, example, axes, dtype, found)
+        lowering = Lowering(traced, axes, problems)
         lowering.run()
         if problems.found:
             raise CannotImport(*problems.found)
         graph, folded = _graphs(lowering, options)
         agreement = verify.compare(module, example, axes, folded, found, lowering)
-        return Imported(graph, (str(agreement),), _warnings(lowering))
+        notes = [str(agreement)]
+        if report is not None:
+            report = replace(report, unused=tuple(traced.unused()))
+            notes += [f"weights: {sentence}" for sentence in report.sentences()]
+        return Imported(graph, tuple(notes), _warnings(lowering))
 
 
 def _check_module(module: nn.Module) -> None:

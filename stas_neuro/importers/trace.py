@@ -71,6 +71,15 @@ class Traced:
                 writes.setdefault(memory[node], []).append(node)
         return writes
 
+    def unused(self) -> list[str]:
+        """Return the names of parameters and buffers that neither calls nor neurons read."""
+        neurons = tuple(f"{each.path}." for each in self.neurons)
+        return [
+            name
+            for node, (name, _) in self.constants().items()
+            if not node.users and not name.startswith(neurons)
+        ]
+
     def constants(self) -> dict[fx.Node, tuple[str, Tensor]]:
         """Return the name and value of each parameter, buffer and constant that the calls read."""
         signature = self.program.graph_signature
