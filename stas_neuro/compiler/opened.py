@@ -159,7 +159,8 @@ def open_model(source: Any, *, importer: str | None = None, **options: Any) -> S
     Warns
     -----
     UserWarning
-        If the module computes something else for several images than for one at a time.
+        If the module computes something else for several images than for one at a time, or returns logits of
+        each step.
 
     Raises
     ------

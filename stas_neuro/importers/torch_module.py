@@ -123,14 +123,20 @@ def _traced(
 
 
 def _warnings(lowering: Lowering) -> tuple[str, ...]:
-    """Return a sentence about neurons that step over the images of a batch."""
-    if not lowering.batched:
-        return ()
-    return (
-        f"{', '.join(dict.fromkeys(lowering.batched))}: the first axis has the images of a batch beside the "
-        "steps, so in the module the result of an image depends on the images before it in its batch; the "
-        "graph computes what the module computes for one image at a time, and was compared in this way",
-    )
+    """Return in which way the module computes something else than the graph."""
+    texts = []
+    if lowering.batched:
+        texts.append(
+            f"{', '.join(dict.fromkeys(lowering.batched))}: the first axis has the images of a batch beside "
+            "the steps, so in the module the result of an image depends on those before it in its batch; "
+            "the graph computes what the module computes for one image at a time, and was compared so"
+        )
+    if lowering.averaged is not None:
+        texts.append(
+            "the module returns logits of each step; the graph returns their mean over the steps, and was "
+            "compared with that"
+        )
+    return tuple(texts)
 
 
 def _graphs(lowering: Lowering, options: ImportOptions) -> tuple[Graph, Graph]:

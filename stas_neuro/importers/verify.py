@@ -68,7 +68,9 @@ def compare(
     """
     batches = example.split(1, axes.index("B")) if lowering.batched else (example,)
     runs = [run_module(module, batch, found) for batch in batches]
-    logits = np.concatenate([each for each, _ in runs])
+    logits = np.concatenate(
+        [each if lowering.averaged is None else each.mean(lowering.averaged) for each, _ in runs]
+    )
     images = np.moveaxis(example.double().numpy(), axes.index("B"), 0)
     if "H" not in axes:
         images = images[..., None, :]
@@ -111,7 +113,7 @@ def compare(
 def run_module(
     module: nn.Module, example: Tensor, found: Sequence[FoundNeuron]
 ) -> tuple[Array, dict[str, list[Array]]]:
-    """Run a copy of a module in float64; return logits (B, classes), and by path the spikes of each call.
+    """Run a copy of a module in float64; return its output, and by path the spikes of each call.
 
     Raises
     ------

@@ -182,6 +182,20 @@ def test_a_module_and_its_graph_compute_the_same(middle: Callable[[Network, Tens
     np.testing.assert_allclose(logits, own.numpy(), rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("images_first", [False, True])
+def test_logits_of_each_step_are_averaged(images_first: bool) -> None:
+    def middle(net: Network, x: Tensor) -> Tensor:
+        logits = net.head(x.flatten(3).mean(-1))
+        return logits.transpose(0, 1) if images_first else logits
+
+    with pytest.warns(UserWarning, match="returns logits of each step; the graph returns their mean"):
+        graph = graph_of(middle)
+    with torch.no_grad():
+        own = Network(middle).eval().double()(IMAGES).mean(1 if images_first else 0)
+    logits = run_reference(graph, IMAGES.numpy(), count=False).logits
+    np.testing.assert_allclose(logits, own.numpy(), rtol=0, atol=1e-9)
+
+
 def test_attention_keeps_its_order_heads_and_scale() -> None:
     (scores,) = graph_of(_scores_first).of_type(SpikeMatMul)
     assert (scores.form, scores.heads, scores.scale) == ("(QK^T)V", 2, 0.5)
@@ -345,7 +359,7 @@ REFUSALS: dict[str, tuple[Callable[[Network, Tensor], Any], list[str]]] = {
         lambda net, x: _map(net, x[:, :, ::2].repeat(1, 1, 2, 1, 1)),
         ["selects every other value; select neighbouring channels"],
     ),
-    "no mean": (lambda net, x: net.head(x.mean((3, 4))), ["its output still has time or tokens"]),
+    "no mean": (lambda net, x: net.head(x.movedim(2, 4)), ["reads a mean that is not over H and W"]),
     "a window of tokens": (
         lambda net, x: _windows(net, net.qkv(x)[0].unflatten(2, (4, -1))),
         ["heads are blocks of channels, and each attends to all tokens"],
