@@ -14,7 +14,7 @@ from stas_neuro.importers.errors import Refused, missing
 from stas_neuro.importers.region import continues
 from stas_neuro.importers.rules import Call, Rule, refuse_unless, require_map
 from stas_neuro.importers.values import Chain, Head, Pooled, S, Source, StepSum, Value
-from stas_neuro.ir import Conv2d, Linear, Phase, Readout, TokenMean
+from stas_neuro.ir import Conv2d, Linear, MaskedColumnSum, Phase, Readout, TokenMean
 
 ALL = frozenset("THW")
 
@@ -52,10 +52,12 @@ def in_each_step(mean: Pooled, call: Call) -> Value:
     if "T" in mean.reduced or over_tokens not in (several, set()):
         over = " and ".join(sorted(mean.reduced))
         raise Refused(f"reads a mean over {over} in each step", "average over H and W, all tokens")
-    if mean.scale != 1:
-        raise Refused(f"computes {mean.scale:g} times a mean", "divide by the number of terms of the sum")
     if mean.tokens.form == "vector":
         raise Refused("averages a value without tokens", "average values of tokens")
+    if mean.scale == mean.sizes["H"] * mean.sizes["W"] != 1 and mean.tokens.spikes and over_tokens == several:
+        return _counted(mean, call)
+    if mean.scale != 1:
+        raise Refused(f"computes {mean.scale:g} times a mean", "divide by the number of terms of the sum")
     if not over_tokens and not mean.heads:
         return replace(mean.tokens, dims=mean.dims, step=mean.step)
     tokens = lowering.tokens(mean.tokens)
@@ -65,6 +67,15 @@ def in_each_step(mean: Pooled, call: Call) -> Value:
         sizes = {**mean.sizes, "H": 1, "W": 1}
     source = _with_heads(mean.heads, source, phase, call)
     return replace(tokens, source=source, dims=mean.dims, sizes=sizes, spikes=False, step=mean.step)
+
+
+def _counted(mean: Pooled, call: Call) -> Value:
+    """Make the node of the sum of spikes over all tokens: of spikes times themselves, which is exact."""
+    spikes = call.lowering.tokens(mean.tokens)
+    inputs = {"k": spikes.source, "v": spikes.source}
+    source = call.lowering.builder.emit(MaskedColumnSum, call.named("sum"), inputs, phase=Phase.STEP)
+    sizes = {**mean.sizes, "H": 1, "W": 1}
+    return Value(source=source, form="vector", dims=mean.dims, sizes=sizes, step=mean.step)
 
 
 def _with_heads(heads: Sequence[Head], source: Source, phase: Phase, call: Call) -> Source:

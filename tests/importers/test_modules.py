@@ -159,6 +159,11 @@ def _point_on_tokens(net: Network, x: Tensor) -> Tensor:
     return _map(net, net.neurons[5](y))
 
 
+def _moved(net: Network, x: Tensor) -> Tensor:
+    y = net.q(x.movedim(2, -1).moveaxis((2, 3), (3, 2)))
+    return net.head(net.neurons[1](y).mean((0, 2, 3)))
+
+
 def _steps_apart(net: Network, x: Tensor) -> Tensor:
     y = torch.stack([net.conv2(step) for step in x.unbind(0)])
     y = net.neurons[1](torch.cat([y[index].unsqueeze(0) for index in range(STEPS)]))
@@ -170,7 +175,7 @@ def _steps_apart(net: Network, x: Tensor) -> Tensor:
     [
         _map, _conversions, _time_first, _head_in_each_step, _sums, _sum_into_head, _adaptive_pool, _layers,
         _scores_first, _values_first, _turned_scores, _turned_values, _einsums, _one_head_in_batches,
-        _columns, _point_on_tokens, _steps_apart,
+        _columns, _point_on_tokens, _moved, _steps_apart,
     ],
 )  # fmt: skip
 def test_a_module_and_its_graph_compute_the_same(middle: Callable[[Network, Tensor], Tensor]) -> None:
