@@ -3,9 +3,9 @@
     python examples/models_table.py FILE.py[:NAME,...] [--profile NAME] [--images N] [--limit-s S] [--figures]
 
 FILE.py has a dictionary `MODELS`: names, each with how the network is made and its images, as `zoo.py` has.
-Its code is executed. Each stage runs in a process of its own, so that the time and the peak memory that
-`--figures` adds are its own. A stage that fails gives the reason below the table; those that need it are not
-run. Images are random: the table says what is exact and what fits, not how well a network classifies.
+Its code is executed. With `--figures` each stage runs in a process of its own, and the table has its time and
+its peak memory. A stage that fails gives the reason below the table; those that need it are not run. Images
+are random: the table says what is exact and what fits, not how well a network classifies.
 """
 
 from __future__ import annotations
@@ -184,41 +184,48 @@ STAGES: Mapping[str, tuple[Callable[[Task], Facts], str | None]] = {
 """What a stage does, and the stage whose result it needs."""
 
 
-def _run_stage(stage: str, task: Task) -> None:
-    """Run a stage in this process and print what came out as one line of JSON."""
+def _run_stage(stage: str, task: Task) -> Facts:
+    """Run a stage in this process."""
     start = time.perf_counter()
     try:
         result = {"done": True, **STAGES[stage][0](task)}
     except Exception as error:
         result = {"done": False, "told": " ".join(str(error).split()) or type(error).__name__}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({**result, "seconds": time.perf_counter() - start, "peak_mb": peak}))
+    return {**result, "seconds": time.perf_counter() - start, "peak_mb": peak}
 
 
 # The table --------------------------------------------------------------------------------------------------
 
 
-def _results(task: Task, limit_s: float) -> dict[str, Facts]:
-    """Run all stages of a network in processes of their own."""
+def _results(task: Task, run: Callable[[str, Task], Facts]) -> dict[str, Facts]:
+    """Run all stages of a network."""
     results: dict[str, Facts] = {}
     for stage, (_, needed) in STAGES.items():
-        if needed is not None and not results.get(needed, {}).get("done"):
-            continue
+        if needed is None or results.get(needed, {}).get("done"):
+            results[stage] = run(stage, task)
+            print(task.name, stage, results[stage], file=sys.stderr, flush=True)
+    return results
+
+
+def _in_a_process(limit_s: float) -> Callable[[str, Task], Facts]:
+    """Return what runs a stage in a process of its own."""
+
+    def run(stage: str, task: Task) -> Facts:
         command = [sys.executable, __file__, task.file, "--stage", stage, "--name", task.name]
         command += ["--work", str(task.work), "--profile", task.profile, "--images", str(task.images)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)
         except subprocess.TimeoutExpired:
-            results[stage] = {"done": False, "told": f"not finished in {limit_s:g} s", "seconds": limit_s}
-            continue
+            return {"done": False, "told": f"not finished in {limit_s:g} s"}
         lines = done.stdout.splitlines()
         if done.returncode or not lines:
             last = (done.stderr.splitlines() or ["no message"])[-1]
-            results[stage] = {"done": False, "told": f"exit {done.returncode}: {last}"}
-        else:
-            results[stage] = json.loads(lines[-1])
-        print(task.name, stage, results[stage], file=sys.stderr, flush=True)
-    return results
+            return {"done": False, "told": f"exit {done.returncode}: {last}"}
+        facts: Facts = json.loads(lines[-1])
+        return facts
+
+    return run
 
 
 def _cell(facts: Facts | None, figures: bool) -> str:
@@ -250,21 +257,22 @@ def main() -> None:
     parser.add_argument("source", metavar="FILE.py[:NAME,...]")
     parser.add_argument("--profile", default="loihi2")
     parser.add_argument("--images", type=int, default=1, help="images that are run and compared")
-    parser.add_argument("--limit-s", type=float, default=1800, help="longest time of a stage")
+    parser.add_argument("--limit-s", type=float, default=1800, help="longest time of a stage, with --figures")
     parser.add_argument("--figures", action="store_true", help="add the time and peak memory of each stage")
     for hidden in ("--stage", "--name", "--work"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.stage is not None:
         task = Task(given.source, given.name, Path(given.work), given.profile, given.images)
-        _run_stage(given.stage, task)
+        print(json.dumps(_run_stage(given.stage, task)))
         return
     file, colon, names = given.source.partition(".py:")
     file = f"{file}.py" if colon else file
+    run = _in_a_process(given.limit_s) if given.figures else _run_stage
     table = {}
     for name in names.split(",") if colon else _models(file):
         with tempfile.TemporaryDirectory() as work:
-            table[name] = _results(Task(file, name, Path(work), given.profile, given.images), given.limit_s)
+            table[name] = _results(Task(file, name, Path(work), given.profile, given.images), run)
     _show(table, given.figures)
 
 
