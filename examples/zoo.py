@@ -92,8 +92,6 @@ def _library(name: str) -> Any:
 def _in_layers(module: str, name: str, steps: int | None, **settings: Any) -> nn.Module:
     """Return a network whose neurons are given, for still images repeated in `steps` or for frames."""
     neuron = getattr(_library("neuron"), settings.pop("neuron", "LIFNode"))
-    if "block" in settings:
-        settings |= {"block": getattr(_library(f"model.{module}"), settings["block"]), "layers": [1, 1, 1, 1]}
     network = _of(module, name, spiking_neuron=neuron, **settings)
     return network if steps is None else Repeated(network, steps)
 
@@ -103,8 +101,30 @@ def _parametric(name: str, steps: int | None = 4) -> Callable[[], nn.Module]:
     return partial(_in_layers, "parametric_lif_net", name, steps, **settings)
 
 
-_sew = partial(_in_layers, "sew_resnet", "SEWResNet", 4, neuron="IFNode", num_classes=10)
-_resnet = partial(_in_layers, "spiking_resnet", "SpikingResNet", 4, num_classes=10)
+def _narrow(module: str, name: str, block: str, neuron: str = "IFNode", **settings: Any) -> nn.Module:
+    """Return a ResNet with one block a stage and an eighth of the channels, which its class fixes."""
+    library, layer = _library(f"model.{module}"), _library("layer")
+    base: Any = getattr(library, name)
+
+    class Narrow(base):
+        def _make_layer(self, block: Any, planes: int, *arguments: Any, **words: Any) -> nn.Module:
+            if planes == 64:
+                self.inplanes = 8
+                self.conv1 = layer.Conv2d(3, 8, 7, stride=2, padding=3, bias=False)
+                self.bn1 = layer.BatchNorm2d(8)
+            made: nn.Module = super()._make_layer(block, planes // 8, *arguments, **words)
+            return made
+
+    torch.manual_seed(0)
+    blocks, node = getattr(library, block), getattr(_library("neuron"), neuron)
+    network = Narrow(blocks, [1, 1, 1, 1], spiking_neuron=node, **settings)
+    network.fc = layer.Linear(64 * blocks.expansion, 10)
+    _library("functional").set_step_mode(network, "m")
+    return Repeated(network)
+
+
+_sew = partial(_narrow, "sew_resnet", "SEWResNet")
+_resnet = partial(_narrow, "spiking_resnet", "SpikingResNet", neuron="LIFNode")
 
 
 def _vgg() -> nn.Module:
