@@ -5,7 +5,7 @@ RUN := $(UV) run --no-sync
 WORKERS := -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all coverage fuzz lint validate oracle bench bench-compare train
+.PHONY: help install demo test zoo test-all coverage fuzz lint validate oracle bench bench-compare train
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -23,7 +23,10 @@ demo: install  ## the shipped model: compile, run on Lava, verify, price on ever
 test: install  ## the tests that a change must pass, in a few minutes; PYTEST_ADDOPTS adds options
 	OMP_NUM_THREADS=1 $(RUN) pytest $(WORKERS)
 
-test-all: install oracle  ## also the slow tests, and the shipped model on every supported Python
+zoo: install  ## libraries whose networks are imported in slow tests, in .venv too
+	$(UV) sync --frozen --all-extras --group zoo
+
+test-all: zoo oracle  ## also the slow tests, and the shipped model on every supported Python
 	OMP_NUM_THREADS=1 $(RUN) pytest $(WORKERS) -m "slow or not slow"
 
 coverage: export PYTEST_ADDOPTS := --cov --cov-report=term $(PYTEST_ADDOPTS)

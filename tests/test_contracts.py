@@ -23,6 +23,7 @@ NEED_A_FRAMEWORK = (
     "importers.libraries",
     "importers.lower",
     "importers.measure",
+    "importers.module_weights",
     "importers.neurons",
     "importers.recurrence",
     "importers.region",

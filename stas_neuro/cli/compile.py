@@ -218,6 +218,7 @@ def command(
     dt: float | None,
     time_steps: int | None,
     input_shape: tuple[int, ...] | None,
+    ema: bool | None,
     force: bool,
     as_json: bool,
     released: WeightsOptions | None,
@@ -244,6 +245,7 @@ def command(
 
     given = Given(
         weights=weights,
+        ema=ema or None,
         example=example,
         released=released,
         dt=dt,
@@ -297,6 +299,7 @@ def command(
         "off_core": beside,
         "notes": notes,
     }
+    facts |= {"warnings": opened.warnings}
     if mapping is not None:
         facts |= {"cores": len(mapping.cores), "chips": mapping.chips, "groups": mapping.groups}
     if as_json:
@@ -325,6 +328,8 @@ def command(
         click.echo(work.choice.sentence())
     for note in notes:
         click.echo(f"note: {note}")
+    for text in opened.warnings:
+        click.echo(f"warning: {text}")
     if quantised is not None:
         click.echo(
             f"integer program with {facts['bits']}-bit weights; "

@@ -25,6 +25,8 @@ class Given:
     ----------
     weights, example : Path, optional
         With file.py:function.
+    ema : bool, optional
+        With file.py:function and weights; None if `released` has it.
     released : WeightsOptions, optional
         With a file of released weights.
     dt : float, optional
@@ -36,6 +38,7 @@ class Given:
     """
 
     weights: Path | None = None
+    ema: bool | None = None
     example: Path | None = None
     released: WeightsOptions | None = None
     dt: float | None = None
@@ -61,7 +64,7 @@ def imported_files(model: Path, given: Given) -> list[Path]:
         If options do not apply to this kind of MODEL.
     """
     kind, uses = _kind_of(model)
-    for name in ("weights", "example", "dt", "time_steps", "input_shape"):
+    for name in ("weights", "ema", "example", "dt", "time_steps", "input_shape"):
         if getattr(given, name) is not None and name not in uses:
             option = f"--{name.replace('_', '-')}"
             raise InputError(f"{option} is given, and {model} is {kind}", f"leave {option} out")
@@ -76,7 +79,7 @@ def imported_files(model: Path, given: Given) -> list[Path]:
 def _kind_of(model: Path) -> tuple[str, tuple[str, ...]]:
     """Return the kind of MODEL in words, and which options of `Given` but `released` apply to it."""
     if is_factory(model):
-        return "file.py:function", ("weights", "example")
+        return "file.py:function", ("weights", "ema", "example")
     if is_nir(model):
         return "a NIR file", ("dt", "time_steps")
     if is_netx(model):
@@ -96,11 +99,11 @@ def open_named(model: Path, given: Given) -> Opened:
         return open_trained(model)
     if given.example is None:
         raise InputError("no example is given", "give --example, an .npz whose array example contains images")
-    opened = open_source(model, _read_options(given.weights, given.example))
+    opened = open_source(model, _read_options(given, given.example))
     return replace(opened, files=(*opened.files, given.example))
 
 
-def _read_options(weights: Path | None, example: Path) -> ImportOptions:
+def _read_options(given: Given, example: Path) -> ImportOptions:
     try:
         arrays = read_npz(example, EXAMPLE)
     except (BadDocument, OSError) as error:
@@ -109,4 +112,6 @@ def _read_options(weights: Path | None, example: Path) -> ImportOptions:
         raise InputError(f"{example} has no array named example", _SAVE)
     lists = {name: arrays[name].tolist() for name in ("classes", "mean", "std") if name in arrays}
     axes = str(arrays["axes"]) if "axes" in arrays else None
-    return ImportOptions(example=arrays["example"], axes=axes, weights=weights, **lists)
+    return ImportOptions(
+        example=arrays["example"], axes=axes, weights=given.weights, ema=bool(given.ema), **lists
+    )

@@ -208,7 +208,7 @@ def command(
         init=init,
         halting=halting,
         bits=qat,
-        given=Given(weights=weights, example=example, released=released, dt=dt),
+        given=Given(weights=weights, ema=options["ema"] or None, example=example, released=released, dt=dt),
     )
     reads = request.files()
     if _is_first():

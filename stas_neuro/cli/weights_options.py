@@ -107,10 +107,10 @@ def module_options(function: Callable[..., None]) -> Callable[..., None]:
 def weights_options(function: Callable[..., None], own: tuple[str, ...] = ()) -> Callable[..., None]:
     """Add the options of a file of weights; the command gets them as `released`, None without an arch.
 
-    `time_steps` is also an option of other models: without an arch the command gets it by itself. So are
+    `time_steps` and `ema` are also options of other models: without an arch the command gets them. So are
     those in `own`, names of options that the command has already.
     """
-    shared = {"time_steps", *own}
+    shared = {"time_steps", "ema", *own}
 
     @wraps(function)
     def gathered(**words: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Mapping as AnyMapping
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -49,6 +50,8 @@ class Opened:
         What its importer reports.
     training : mapping or None
         What its bundle records of fine-tuning.
+    warnings : tuple of str
+        In which way the model computes something else than the graph.
     """
 
     network: StasModel | Graph | None
@@ -60,6 +63,7 @@ class Opened:
     files: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
     training: AnyMapping[str, Any] | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def bits(self) -> int | None:
@@ -124,6 +128,7 @@ def open_source(source: Any, options: ImportOptions | None = None, *, importer: 
                 source=origin,
                 files=files,
                 notes=imported.notes,
+                warnings=imported.warnings,
             )
     what = (
         repr(str(source)) if isinstance(source, str | Path) else f"an object of type {type(source).__name__}"
@@ -154,6 +159,12 @@ def open_model(source: Any, *, importer: str | None = None, **options: Any) -> S
         program and the same network in real numbers; else a float graph. The graph of a module computes the
         same spikes and logits as the module in float64 on the example.
 
+    Warns
+    -----
+    UserWarning
+        If the module computes something else for several images than for one at a time, or returns logits of
+        each step.
+
     Raises
     ------
     InputError
@@ -167,6 +178,8 @@ def open_model(source: Any, *, importer: str | None = None, **options: Any) -> S
     opened = open_source(source, ImportOptions(**options), importer=importer)
     if opened.network is None:
         raise InputError("the graph is quantised already", "give the float graph that it was made from")
+    for text in opened.warnings:
+        warnings.warn(text, UserWarning, stacklevel=2)
     if opened.files and opened.quantised is not None:
         assert isinstance(opened.network, Graph)  # which importers make
         return Bundle(opened.network, opened.provenance((), {}), {}, opened.quantised)

@@ -44,6 +44,8 @@ class ImportOptions:
         four, "BTCHW" for five, "BCW" for three: sequences have no H.
     weights : Path, optional
         A file of weights to load into the model.
+    ema : bool
+        Take the moving average of the weights that the file also contains.
     classes : sequence of str, optional
         Names of the classes. Default: "0", "1", ...
     mean, std : sequence of float, optional
@@ -64,6 +66,7 @@ class ImportOptions:
     example: Any = None
     axes: str | None = None
     weights: Path | None = None
+    ema: bool = False
     classes: Sequence[str] | None = None
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
@@ -76,8 +79,10 @@ class ImportOptions:
     @property
     def given(self) -> tuple[str, ...]:
         """Names of the options that are given."""
-        empty = ("neurons",) if not self.neurons else ()
-        return tuple(name for name, value in vars(self).items() if value is not None and name not in empty)
+        unset = ("neurons", "ema")
+        return tuple(
+            name for name, value in vars(self).items() if (value if name in unset else value is not None)
+        )
 
 
 def refuse_unused(options: ImportOptions, used: Collection[str], what: str) -> None:
@@ -88,10 +93,14 @@ def refuse_unused(options: ImportOptions, used: Collection[str], what: str) -> N
 
 @dataclass(frozen=True)
 class Imported:
-    """A traced or folded graph, and remarks for the user; `quantised` is its integer program, if given."""
+    """What an importer returns: a traced or folded graph, and its integer program, if given.
+
+    `notes` are remarks for the user, `warnings` say in which way the model computes something else.
+    """
 
     graph: Graph
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     quantised: Graph | None = None
 
 

@@ -8,22 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from stas_neuro.errors import InputError
 from stas_neuro.importers.base import ImportOptions, file_of, is_factory
+from stas_neuro.importers.module_weights import load_weights
+from stas_neuro.importers.weights import FileReport
 
 NEURONS = "NEURONS"
 """Name of a dictionary in the file: its own classes of neurons, as the option `neurons`."""
-WRAPPED = ("state_dict", "model")
-"""Keys under which training scripts save weights, beside other state."""
-
-_SAVE = "save model.state_dict() with torch.save"
 
 
-def make_module(source: Any, options: ImportOptions) -> tuple[nn.Module, ImportOptions]:
-    """Return a module with its weights; the neurons that the file names are added to the options.
+def make_module(source: Any, options: ImportOptions) -> tuple[nn.Module, ImportOptions, FileReport | None]:
+    """Return a module, what was taken from its file of weights, and the options with the neurons of its file.
 
     Raises
     ------
@@ -35,9 +32,10 @@ def make_module(source: Any, options: ImportOptions) -> tuple[nn.Module, ImportO
     else:
         module, neurons = _run(source)
         options = replace(options, neurons={**neurons, **options.neurons})
-    if options.weights is not None:
-        _load(module, options.weights)
-    return module, options
+    if options.ema and options.weights is None:
+        raise InputError("ema is given, and no weights", "give the file of weights, or leave ema out")
+    report = None if options.weights is None else load_weights(module, Path(options.weights), options.ema)
+    return module, options, report
 
 
 def _run(source: str | Path) -> tuple[nn.Module, dict[type, Any]]:
@@ -67,29 +65,3 @@ def _run(source: str | Path) -> tuple[nn.Module, dict[type, Any]]:
         what = f"{source} returns a {type(module).__name__}"
         raise InputError(what, "return a torch.nn.Module")
     return module.eval(), dict(getattr(code, NEURONS, {}))
-
-
-def _load(module: nn.Module, path: Path) -> None:
-    """Load all weights by their names; no code is executed."""
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            held: Any = load_file(path)
-        else:
-            held = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise InputError(f"{path} not found", "give a file of weights") from error
-    except Exception as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} cannot be read: {first}", _SAVE) from error
-    for key in WRAPPED:
-        held = held.get(key, held) if isinstance(held, dict) else held
-    if not isinstance(held, dict) or not all(isinstance(each, Tensor) for each in held.values()):
-        raise InputError(f"{path} does not contain a dict of tensors", _SAVE)
-    weights = {name.removeprefix("module."): tensor for name, tensor in held.items()}
-    try:
-        module.load_state_dict(weights)
-    except RuntimeError as error:
-        what = f"{path} does not fit the module: {' '.join(str(error).split())}"
-        raise InputError(what, "give weights of this module") from error

@@ -12,6 +12,7 @@ from torch import Tensor, fx
 from stas_neuro.importers import (
     chains,
     gates,
+    recurrence,
     rules_attention,
     rules_layers,
     rules_layout,
@@ -19,10 +20,9 @@ from stas_neuro.importers import (
     rules_readout,
     rules_sums,
 )
-from stas_neuro.importers.axes import axis, shape_of
+from stas_neuro.importers.axes import axis, kinds_of, shape_of
 from stas_neuro.importers.build import Builder
 from stas_neuro.importers.errors import CannotImport, Refused
-from stas_neuro.importers.recurrence import steps_of
 from stas_neuro.importers.rules import Call, Rule, Weights
 from stas_neuro.importers.trace import Traced, operation, place_of
 from stas_neuro.importers.values import (
@@ -82,6 +82,10 @@ class Lowering:
     builder: Builder = field(default_factory=Builder)
     spikes: dict[int, list[Spikes]] = field(default_factory=dict)
     """By index of the neuron, in the order of its calls."""
+    batched: list[str] = field(default_factory=list)
+    """Paths of neurons that step over the images of a batch as if they were steps."""
+    averaged: int | None = None
+    """The dimension of the module's output that has its steps; the graph outputs their mean."""
     split: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Neurons that are split by channels, each with its parts."""
     time_steps: int = 1
@@ -93,7 +97,7 @@ class Lowering:
 
     def run(self) -> None:
         """Lower all calls; fills `builder`, `spikes`, `time_steps` and `classes`."""
-        found = steps_of(self.traced.calls)
+        found = recurrence.steps_of(self.traced.calls, self.traced.images)
         if found is None:
             remedy = "name its classes of neurons in the option `neurons`"
             self.problems.add("module", "has no known neuron", remedy)
@@ -112,7 +116,7 @@ class Lowering:
         sizes = {"H": 1} | dict(zip(self.axes, map(int, shape), strict=True))
         timed = "T" in sizes
         if timed and sizes["T"] != self.time_steps:
-            ran = f"{self.time_steps} steps" if self.time_steps != sizes["B"] else "as many steps as images"
+            ran = f"{self.time_steps} steps" if self.time_steps > 1 else "as many steps as images, or one"
             what = f"the example has {sizes['T']} steps as axes {self.axes}, the neurons run {ran}"
             raise CannotImport(Problem("module", what, "give the axes of the example in their order"))
         source = self.builder.emit(
@@ -185,8 +189,12 @@ class Lowering:
             self.problems.add("module", what, "return the logits alone")
         if isinstance(logits, Unknown):
             return
+        call = Call(self, node, {})
         try:
-            value = self.value(logits, Call(self, node, {}))
+            if isinstance(logits, Value | Pooled) and recurrence.has_time(logits):
+                self.averaged = next(i for i, dim in enumerate(logits.dims) if "T" in kinds_of((dim,)))
+                logits = rules_readout.averaged(logits, {self.averaged}, call)
+            value = self.value(logits, call)
             if not value.at_end:
                 raise Refused("its output still has time or tokens", _MEAN)
         except Refused as refused:

@@ -32,4 +32,4 @@ class NetxFile:
                 classes=options.classes,
             ),
         )
-        return Imported(made.real, made.notes, made.quantised)
+        return Imported(made.real, made.notes, quantised=made.quantised)

@@ -20,11 +20,19 @@ from stas_neuro.importers.values import Chain, Membrane, Pooled, Product, StepSu
 MIXED = "use in each step only values of that step; only neurons have state"
 
 
-def steps_of(calls: Sequence[fx.Node]) -> int | None:
-    """Return the steps T: of the shortest sequence, or the longest chain of states; None without neurons."""
-    sequences = [int(node.meta["val"].shape[0]) for node in calls if operation(node) == "stas::spikes"]
-    if sequences:
-        return min(sequences)  # a longer one contains images as well, and is refused there
+def sequences_of(calls: Sequence[fx.Node]) -> list[int]:
+    """Return the sizes of the first axis of neurons that receive all steps at once."""
+    return [int(node.meta["val"].shape[0]) for node in calls if operation(node) == "stas::spikes"]
+
+
+def steps_of(calls: Sequence[fx.Node], images: int) -> int | None:
+    """Return the steps T: of the shortest sequence, or the longest chain of states; None without neurons.
+
+    A sequence whose size is a multiple of the number of images has steps and images in one axis.
+    """
+    if sequences := sequences_of(calls):
+        steps = [size // images if size % images == 0 else size for size in sequences]
+        return min([each for each in steps if each > 1], default=1)
     chain: dict[fx.Node, int] = {}
     for node in calls:
         if operation(node) == "stas::step":

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from stas_neuro.importers import chains, rules_readout
-from stas_neuro.importers.axes import Dims, axis, merge, named, size_of
+from stas_neuro.importers.axes import Dims, axis, kinds_of, merge, named, size_of
 from stas_neuro.importers.errors import Refused, missing
 from stas_neuro.importers.region import continues
 from stas_neuro.importers.rules import (
@@ -263,6 +263,18 @@ def _max_pool3d(call: Call, x: Any, *_: object, **__: object) -> object:
     raise missing("max-pool along other axes than H and W")
 
 
+def _avg_pool1d(call: Call, x: Any, kernel: Sequence[int], *_: object, **__: object) -> object:
+    """Average groups of neighbouring channels, as votes for a class: a linear layer."""
+    x = rules_readout.pooled(x, call.lowering.time_steps) if isinstance(x, StepSum) else x
+    x = x if isinstance(x, Pooled) else call.linear(x)
+    channels, count = size_of(x.dims[-1]), call.shape[-1]
+    plain = list(call.given["stride"] or kernel) == list(kernel) and not any(call.given["padding"])
+    if kinds_of(x.dims[-1:]) != {"C"} or not plain or channels != count * kernel[0]:
+        raise Refused(f"averages windows of {named(x.dims)}", "average groups of channels side by side")
+    matrix = torch.eye(count, dtype=torch.float64).repeat_interleave(kernel[0], 1) / kernel[0]
+    return linear(call, x, Weights(call.named("votes"), matrix))
+
+
 RULES: Mapping[str, Rule] = {
     "conv2d": _conv2d,
     "conv1d": _conv1d,
@@ -270,5 +282,6 @@ RULES: Mapping[str, Rule] = {
     "batch_norm": _batch_norm,
     **dict.fromkeys(("max_pool2d", "max_pool2d_with_indices"), _max_pool2d),
     "max_pool1d": _max_pool1d,
+    "avg_pool1d": _avg_pool1d,
     **dict.fromkeys(("max_pool3d", "max_pool3d_with_indices"), _max_pool3d),
 }

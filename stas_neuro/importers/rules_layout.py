@@ -35,6 +35,20 @@ def _permute(call: Call, x: Any, order: Sequence[int]) -> object:
     return x.laid_out(tuple(x.dims[index] for index in order))
 
 
+def _movedim(call: Call, x: Any, source: Sequence[int] | int, target: Sequence[int] | int) -> object:
+    x = shaped(call, x)
+    count = len(x.dims)
+    moved, places = ([each % count for each in _listed(given)] for given in (source, target))
+    order = [index for index in range(count) if index not in moved]
+    for place, index in sorted(zip(places, moved, strict=True)):
+        order.insert(place, index)
+    return x.laid_out(tuple(x.dims[index] for index in order))
+
+
+def _listed(given: Sequence[int] | int) -> Sequence[int]:
+    return [given] if isinstance(given, int) else given
+
+
 def _transpose(call: Call, x: Any, a: int, b: int) -> object:
     x = shaped(call, x)
     dims = list(x.dims)
@@ -238,6 +252,7 @@ RULES: Mapping[str, Rule] = {
         _reshape,
     ),
     "permute": _permute,
+    **dict.fromkeys(("movedim", "moveaxis"), _movedim),
     **dict.fromkeys(("transpose", "swapaxes", "swapdims"), _transpose),
     **dict.fromkeys(("t", "numpy_T"), _reversed),
     **dict.fromkeys(("mT", "adjoint"), _last_two_swapped),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from stas_neuro.importers import recurrence, rules_readout
-from stas_neuro.importers.axes import axis, named
+from stas_neuro.importers.axes import axis, kinds_of, named
 from stas_neuro.importers.errors import Refused
 from stas_neuro.importers.rules import Call, Rule, Weights
 from stas_neuro.importers.values import Membrane, Pooled, Several, Value
@@ -16,11 +16,14 @@ from stas_neuro.ir import LIF, Phase
 
 def _spikes(call: Call, x: Any, neuron: int) -> object:
     x = rules_readout.in_each_step(x, call) if isinstance(x, Pooled) else call.value(x)
-    if x.dims[0] != axis("T", call.lowering.time_steps):
+    lowering = call.lowering
+    if tuple(piece for piece in x.dims[0] if piece.kind != "B") != axis("T", lowering.time_steps):
         what = f"the neuron's first axis is {named(x.dims[:1])}, not time, in {named(x.dims)}"
         raise Refused(what, "give it (T, ...), and the axes of the example")
+    if kinds_of(x.dims[:1]) >= {"B"}:
+        lowering.batched.append(lowering.traced.neurons[neuron].path)  # right for one image at a time
     result = _fire(call, x, neuron, "")
-    call.lowering.note_spikes(neuron, result)
+    lowering.note_spikes(neuron, result)
     return result
 
 

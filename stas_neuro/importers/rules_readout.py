@@ -14,7 +14,7 @@ from stas_neuro.importers.errors import Refused, missing
 from stas_neuro.importers.region import continues
 from stas_neuro.importers.rules import Call, Rule, refuse_unless, require_map
 from stas_neuro.importers.values import Chain, Head, Pooled, S, Source, StepSum, Value
-from stas_neuro.ir import Conv2d, Linear, Phase, Readout, TokenMean
+from stas_neuro.ir import Conv2d, Linear, MaskedColumnSum, Phase, Readout, TokenMean
 
 ALL = frozenset("THW")
 
@@ -48,23 +48,34 @@ def in_each_step(mean: Pooled, call: Call) -> Value:
     """
     lowering = call.lowering
     several = {kind for kind in "HW" if mean.sizes[kind] > 1}
-    averaged = mean.reduced & several
-    if "T" in mean.reduced or averaged not in (several, set()):
+    over_tokens = mean.reduced & several
+    if "T" in mean.reduced or over_tokens not in (several, set()):
         over = " and ".join(sorted(mean.reduced))
         raise Refused(f"reads a mean over {over} in each step", "average over H and W, all tokens")
-    if mean.scale != 1:
-        raise Refused(f"computes {mean.scale:g} times a mean", "divide by the number of terms of the sum")
     if mean.tokens.form == "vector":
         raise Refused("averages a value without tokens", "average values of tokens")
-    if not averaged and not mean.heads:
+    if mean.scale == mean.sizes["H"] * mean.sizes["W"] != 1 and mean.tokens.spikes and over_tokens == several:
+        return _counted(mean, call)
+    if mean.scale != 1:
+        raise Refused(f"computes {mean.scale:g} times a mean", "divide by the number of terms of the sum")
+    if not over_tokens and not mean.heads:
         return replace(mean.tokens, dims=mean.dims, step=mean.step)
     tokens = lowering.tokens(mean.tokens)
     phase, source, sizes = lowering.phase(tokens), tokens.source, mean.sizes
-    if averaged:
+    if over_tokens:
         source = lowering.builder.emit(TokenMean, call.named("mean"), {"x": source}, phase=phase)
         sizes = {**mean.sizes, "H": 1, "W": 1}
     source = _with_heads(mean.heads, source, phase, call)
     return replace(tokens, source=source, dims=mean.dims, sizes=sizes, spikes=False, step=mean.step)
+
+
+def _counted(mean: Pooled, call: Call) -> Value:
+    """Make the node of the sum of spikes over all tokens: of spikes times themselves, which is exact."""
+    spikes = call.lowering.tokens(mean.tokens)
+    inputs = {"k": spikes.source, "v": spikes.source}
+    source = call.lowering.builder.emit(MaskedColumnSum, call.named("sum"), inputs, phase=Phase.STEP)
+    sizes = {**mean.sizes, "H": 1, "W": 1}
+    return Value(source=source, form="vector", dims=mean.dims, sizes=sizes, step=mean.step)
 
 
 def _with_heads(heads: Sequence[Head], source: Source, phase: Phase, call: Call) -> Source:
@@ -116,7 +127,7 @@ def summed(call: Call, x: Value | Pooled, dims: Sequence[int], keepdim: bool) ->
     """Sum over tokens or time."""
     over = {index % len(x.dims) for index in dims}
     count = size_of(tuple(piece for index in over for piece in x.dims[index]))
-    return _averaged(call, x, over, keepdim).times(count)
+    return averaged(x, over, call, keepdim).times(count)
 
 
 def averageable(call: Call, x: object) -> Value | Pooled:
@@ -128,27 +139,26 @@ def averageable(call: Call, x: object) -> Value | Pooled:
 
 def _mean(call: Call, x: object, dims: Sequence[int] = (), keepdim: bool = False, **_: object) -> object:
     x = averageable(call, x)
-    averaged = {index % len(x.dims) for index in dims or range(len(x.dims))}
-    return _averaged(call, x, averaged, keepdim)
+    over = {index % len(x.dims) for index in dims or range(len(x.dims))}
+    return averaged(x, over, call, keepdim)
 
 
-def _averaged(call: Call, x: Value | Pooled, averaged: set[int], keepdim: bool) -> Pooled:
-    over = kinds_of(x.dims[index] for index in averaged)
-    pieces = [piece for index in sorted(averaged) for piece in merge(x.dims[index])]
+def averaged(x: Value | Pooled, dims: set[int], call: Call, keepdim: bool = False) -> Pooled:
+    """Return the mean over dimensions that consist of all tokens, or of time."""
+    over = kinds_of(x.dims[index] for index in dims)
+    pieces = [piece for index in sorted(dims) for piece in merge(x.dims[index])]
     known = recurrence.has_time(x)
     full = {piece.kind: piece.size for piece in pieces}
     sizes = {**x.sizes, **({"T": known.size} if known else {})}
     if not over <= ALL or any(full[kind] != sizes.get(kind) for kind in over):
         raise Refused(
-            f"averages {named(tuple(x.dims[d] for d in sorted(averaged)))} of {named(x.dims)}",
+            f"averages {named(tuple(x.dims[d] for d in sorted(dims)))} of {named(x.dims)}",
             "average over all tokens, or over time",
         )
     whole = pooled(x, call.lowering.time_steps)
     spatial = {kind for kind in "HW" if x.sizes[kind] == 1} | over  # an axis of size 1 has no piece
     kept = tuple(
-        () if index in averaged else dim
-        for index, dim in enumerate(x.dims)
-        if keepdim or index not in averaged
+        () if index in dims else dim for index, dim in enumerate(x.dims) if keepdim or index not in dims
     )
     return replace(whole, dims=kept, reduced=whole.reduced | spatial)
 
@@ -190,7 +200,7 @@ def _smaller(call: Call, x: S) -> S:
 def _adaptive_avg_pool2d(call: Call, x: object, size: Sequence[int]) -> object:
     x = call.linear(x)
     if tuple(size) == (1, 1):
-        return _averaged(call, call.value(x), {len(x.dims) - 2, len(x.dims) - 1}, keepdim=True)
+        return averaged(call.value(x), {len(x.dims) - 2, len(x.dims) - 1}, call, keepdim=True)
     require_map(x)
     if x.sizes["H"] % size[0] or x.sizes["W"] % size[1]:
         what = f"averages windows of several sizes, {named(x.dims)} to {tuple(size)}"
@@ -202,7 +212,7 @@ def _adaptive_avg_pool2d(call: Call, x: object, size: Sequence[int]) -> object:
 def _avg_pool2d(call: Call, x: object, kernel: Sequence[int], *_: object, **__: object) -> object:
     x = call.linear(x)
     if tuple(call.shape[-2:]) == (1, 1) and (x.sizes["H"], x.sizes["W"]) == _both(kernel):
-        return _averaged(call, call.value(x), {len(x.dims) - 2, len(x.dims) - 1}, keepdim=True)
+        return averaged(call.value(x), {len(x.dims) - 2, len(x.dims) - 1}, call, keepdim=True)
     require_map(x)
     stride, padding = _both(call.given["stride"] or kernel), _both(call.given["padding"])
     divides_evenly = call.given["count_include_pad"] or not any(padding)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from stas_neuro.importers.errors import CannotImport
 from stas_neuro.importers.factory import make_module
 from stas_neuro.importers.lower import Lowering
 from stas_neuro.importers.neurons import FoundNeuron, find_neurons
-from stas_neuro.importers.recurrence import steps_of
+from stas_neuro.importers.recurrence import sequences_of
 from stas_neuro.importers.slices import split_layers
 from stas_neuro.importers.trace import BATCHES, Traced, trace
 from stas_neuro.ir import Graph, IRError, Preprocessing, Problems
@@ -24,7 +25,7 @@ from stas_neuro.passes import FoldBatchNorm
 
 AXES = {3: "BCW", 4: "BCHW", 5: "BTCHW"}
 """Axes of an example, by their number."""
-_USED = ("axes", "classes", "example", "mean", "neurons", "std", "weights")
+_USED = ("axes", "classes", "ema", "example", "mean", "neurons", "std", "weights")
 
 
 class TorchModule:
@@ -49,7 +50,7 @@ class TorchModule:
             If the graph does not compute the module's spikes and logits on the example.
         """
         refuse_unused(options, _USED, "a module")
-        module, options = make_module(source, options)
+        module, options, report = make_module(source, options)
         _check_module(module)
         if options.example is None:
             raise InputError(
@@ -62,13 +63,18 @@ class TorchModule:
         if problems.found:
             raise CannotImport(*problems.found)
         dtype = next((each.dtype for each in module.parameters()), torch.float32)
-        lowering = Lowering(_traced(module, example, axes, dtype, found), axes, problems)
+        traced = _traced(module, example, axes, dtype, found)
+        lowering = Lowering(traced, axes, problems)
         lowering.run()
         if problems.found:
             raise CannotImport(*problems.found)
         graph, folded = _graphs(lowering, options)
         agreement = verify.compare(module, example, axes, folded, found, lowering)
-        return Imported(graph, (str(agreement),))
+        notes = [str(agreement)]
+        if report is not None:
+            report = replace(report, unused=tuple(traced.unused()))
+            notes += [f"weights: {sentence}" for sentence in report.sentences()]
+        return Imported(graph, tuple(notes), _warnings(lowering))
 
 
 def _check_module(module: nn.Module) -> None:
@@ -106,12 +112,31 @@ def _traced(
     """Trace with a number of images that differs from the number of steps and the other sizes."""
     traced = None
     for batch in BATCHES:
-        shape = [batch if kind == "B" else size for kind, size in zip(axes, example.shape, strict=True)]
+        shape = {**dict(zip(axes, map(int, example.shape), strict=True)), "B": batch}
         traced = trace(module, shape, dtype, found)
-        if batch not in (steps_of(traced.calls), *example.shape):
+        # If sequences are multiples of both numbers, they have images in the axis of steps.
+        multiples = [size for size in sequences_of(traced.calls) if size % batch == 0]
+        if batch not in example.shape and not multiples:
             break
     assert traced is not None
     return traced
+
+
+def _warnings(lowering: Lowering) -> tuple[str, ...]:
+    """Return in which way the module computes something else than the graph."""
+    texts = []
+    if lowering.batched:
+        texts.append(
+            f"{', '.join(dict.fromkeys(lowering.batched))}: the first axis has the images of a batch beside "
+            "the steps, so in the module the result of an image depends on those before it in its batch; "
+            "the graph computes what the module computes for one image at a time, and was compared so"
+        )
+    if lowering.averaged is not None:
+        texts.append(
+            "the module returns logits of each step; the graph returns their mean over the steps, and was "
+            "compared with that"
+        )
+    return tuple(texts)
 
 
 def _graphs(lowering: Lowering, options: ImportOptions) -> tuple[Graph, Graph]:

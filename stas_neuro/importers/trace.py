@@ -42,6 +42,8 @@ class Traced:
 
     program: torch.export.ExportedProgram
     neurons: Sequence[FoundNeuron]
+    images: int
+    """Number of images that it was traced with."""
 
     @cached_property
     def calls(self) -> Sequence[fx.Node]:
@@ -69,6 +71,15 @@ class Traced:
                 writes.setdefault(memory[node], []).append(node)
         return writes
 
+    def unused(self) -> list[str]:
+        """Return the names of parameters and buffers that neither calls nor neurons read."""
+        neurons = tuple(f"{each.path}." for each in self.neurons)
+        return [
+            name
+            for node, (name, _) in self.constants().items()
+            if not node.users and not name.startswith(neurons)
+        ]
+
     def constants(self) -> dict[fx.Node, tuple[str, Tensor]]:
         """Return the name and value of each parameter, buffer and constant that the calls read."""
         signature = self.program.graph_signature
@@ -86,9 +97,9 @@ class Traced:
 
 
 def trace(
-    module: nn.Module, shape: Sequence[int], dtype: torch.dtype, found: Sequence[FoundNeuron]
+    module: nn.Module, shape: Mapping[str, int], dtype: torch.dtype, found: Sequence[FoundNeuron]
 ) -> Traced:
-    """Trace a module on an input of a shape.
+    """Trace a module on an input of a shape, by axis.
 
     Raises
     ------
@@ -97,13 +108,13 @@ def trace(
     """
     try:
         with _patched(found), _quiet(), torch.no_grad():
-            program = torch.export.export(module, (torch.zeros(*shape, dtype=dtype),), strict=False)
+            program = torch.export.export(module, (torch.zeros(*shape.values(), dtype=dtype),), strict=False)
     except Exception as error:
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         what = f"torch.export cannot trace it: {first.strip()}"
         remedy = "remove control flow that depends on tensor values, and accept any batch size"
         raise CannotImport(Problem(_place_of_error(error), what, remedy)) from error
-    return Traced(program, found)
+    return Traced(program, found, shape["B"])
 
 
 @contextmanager

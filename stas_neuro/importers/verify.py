@@ -59,14 +59,18 @@ def compare(
     found: Sequence[FoundNeuron],
     lowering: Lowering,
 ) -> Agreement:
-    """Run a module and its graph on the example.
+    """Run a module and its graph on the example; one image at a time if neurons step over images.
 
     Raises
     ------
     ImportDiffers
         If a spike or a logit differs; it names the first layer of neurons that does.
     """
-    logits, own = run_module(module, example, found)
+    batches = example.split(1, axes.index("B")) if lowering.batched else (example,)
+    runs = [run_module(module, batch, found) for batch in batches]
+    logits = np.concatenate(
+        [each if lowering.averaged is None else each.mean(lowering.averaged) for each, _ in runs]
+    )
     images = np.moveaxis(example.double().numpy(), axes.index("B"), 0)
     if "H" not in axes:
         images = images[..., None, :]
@@ -79,13 +83,14 @@ def compare(
     }
     for index, calls in sorted(spikes.items(), key=lambda each: order[_parts(each[1][0], lowering)[0]]):
         path = found[index].path
-        if len(own[path]) != len(calls):
-            what = f"{path} is called {len(own[path])} times in a run and {len(calls)} times in the trace"
+        own = [spikes[path] for _, spikes in runs]
+        if len(own[0]) != len(calls):
+            what = f"{path} is called {len(own[0])} times in a run and {len(calls)} times in the trace"
             raise ImportDiffers(what, "compute the same on every input")
-        for call, theirs in zip(calls, own[path], strict=True):
+        for call, *theirs in zip(calls, *own, strict=True):
             parts = _parts(call, lowering)
             on_map = len(graph.types[parts[0], "s"].shape) == 3
-            wanted = _in_order(theirs, call, on_map)
+            wanted = np.concatenate([_in_order(each, call, on_map) for each in theirs])
             ours = np.concatenate([ran.spikes[part] for part in parts], axis=2 if on_map else -1)
             ours = ours if call.value.step is None else ours[:, call.value.step]
             wrong = int((ours.reshape(wanted.shape) != wanted).sum())
@@ -97,14 +102,18 @@ def compare(
     if worst > TOLERANCE * max(1.0, float(np.abs(logits).max())):
         what = f"logits differ from those of the module by {worst:g}, spikes do not"
         raise ImportDiffers(what, "check the module's head, and report the module")
-    silent = [found[index].path for index in spikes if not any(each.any() for each in own[found[index].path])]
+    silent = [
+        found[index].path
+        for index in spikes
+        if not any(each.any() for _, own in runs for each in own[found[index].path])
+    ]
     return Agreement(len(images), len(spikes), compared, worst, tuple(silent))
 
 
 def run_module(
     module: nn.Module, example: Tensor, found: Sequence[FoundNeuron]
 ) -> tuple[Array, dict[str, list[Array]]]:
-    """Run a copy of a module in float64; return logits (B, classes), and by path the spikes of each call.
+    """Run a copy of a module in float64; return its output, and by path the spikes of each call.
 
     Raises
     ------

@@ -101,7 +101,7 @@ def parse_numbers(text: str) -> tuple[float, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WeightsReport:
+class FileReport:
     """What was taken from a file, and what was not.
 
     Parameters
@@ -118,12 +118,8 @@ class WeightsReport:
         Those of them that are moving averages of the weights.
     removed : tuple of str
         What names of tensors began with, or wrappers had put into them.
-    naming : str
-        The published class that the names are of.
     unused : tuple of str
         Tensors that the network does not use.
-    assumed : mapping
-        Options that were not given, and what was taken for them.
     """
 
     kind: str
@@ -132,13 +128,11 @@ class WeightsReport:
     beside: tuple[str, ...]
     averages: tuple[str, ...]
     removed: tuple[str, ...]
-    naming: str
-    unused: tuple[str, ...]
-    assumed: Mapping[str, str | int | float]
+    unused: tuple[str, ...] = ()
 
     def sentences(self) -> tuple[str, ...]:
         """Say it in words, keys that are alike together."""
-        taken = f"took {self.entry or 'the file'} ({self.kind}), named as {self.naming}"
+        taken = f"took {self.entry or 'the file'} ({self.kind}){self._named()}"
         if self.averaged:
             taken += ", the moving average (EMA)"
         elif self.averages:
@@ -146,12 +140,35 @@ class WeightsReport:
         alike = Counter(_NUMBER.sub("*", _COUNTER.sub("*.", key)) for key in self.unused)
         unused = tuple(f"{key} ({count})" if count > 1 else key for key, count in alike.items())
         lists = (("removed from names", self.removed), ("not read", self.beside), ("not used", unused))
+        return (taken, *(f"{what}: {', '.join(keys)}" for what, keys in lists if keys))
+
+    def _named(self) -> str:
+        return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsReport(FileReport):
+    """What was taken from a file whose tensors have the names of a published class.
+
+    Parameters
+    ----------
+    naming : str
+        The published class that the names are of.
+    assumed : mapping
+        Options that were not given, and what was taken for them.
+    """
+
+    naming: str
+    assumed: Mapping[str, str | int | float]
+
+    def sentences(self) -> tuple[str, ...]:
+        """Say it in words, keys that are alike together."""
         assumed = ", ".join(f"{name.replace('_', '-')} {value}" for name, value in self.assumed.items())
-        return (
-            taken,
-            *(f"{what}: {', '.join(keys)}" for what, keys in lists if keys),
-            *([f"not given, taken from the published class: {assumed}"] if assumed else []),
-        )
+        more = [f"not given, taken from the published class: {assumed}"] if assumed else []
+        return (*super().sentences(), *more)
+
+    def _named(self) -> str:
+        return f", named as {self.naming}"
 
 
 @dataclass(frozen=True)

@@ -26,12 +26,15 @@ from stas_neuro.documents import BadDocument, open_file, parse_json, reason, sho
 from stas_neuro.errors import InputError
 from stas_neuro.importers.weights_machine import DAMAGE, Limited, Table
 from stas_neuro.importers.weights_pickle import Form, Pickled, RunsCode
+from stas_neuro.importers.weights_unwrap import AVERAGED, Taken, take
 from stas_neuro.models.tensors import HEADER_LIMIT, open_tensors
 
 Place = tuple[str, ...]
 """Keys of dicts within each other."""
 _ZIP, _LEGACY = b"PK\3\4", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _LEGACY_VERSION = 1001
+FLOATS = ("float64", "float32", "float16", "bfloat16")
+"""Dtypes of weights, as torch calls them."""
 DIRECTORY_LIMIT = 1 << 24
 """Bytes of the directory of a zip: an entry takes 70."""
 _SAFETENSORS_DTYPES = {
@@ -92,6 +95,27 @@ def describe(path: Path) -> WeightsFile:
         raise InputError(f"{path}: {error}", _AGAIN) from error
     except ZIP_DAMAGE as error:
         raise InputError(f"{path}: damaged or truncated ({reason(error)})", _AGAIN) from error
+
+
+def open_state(path: Path, averaged: bool) -> tuple[WeightsFile, Taken]:
+    """Describe a file, and find the state_dict in it, or with `averaged` the moving average of one.
+
+    Raises
+    ------
+    InputError
+        As `describe`; or if there is no such dict of tensors, or several.
+    """
+    file = describe(path)
+    try:
+        taken = take(file.content, averaged)
+    except BadDocument as error:
+        raise InputError(
+            f"{path}: {error}", "write the weights of the network to a file of their own"
+        ) from error
+    if averaged and not taken.averaged:
+        names = ", ".join(AVERAGED)
+        raise InputError(f"{path}: holds no moving average of weights (EMA) under {names}", "leave ema out")
+    return file, taken
 
 
 def _described(content: object) -> Table:

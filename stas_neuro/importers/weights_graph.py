@@ -10,13 +10,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from stas_neuro.documents import BadDocument, shown
+from stas_neuro.documents import shown
 from stas_neuro.errors import InputError
 from stas_neuro.frontend.torch_model import lower
 from stas_neuro.importers.key_rules import THRESHOLD, Match, match
 from stas_neuro.importers.weights import WeightsOptions, WeightsReport
-from stas_neuro.importers.weights_file import WeightsFile, describe
-from stas_neuro.importers.weights_unwrap import AVERAGED, Taken, heads_of_args, take
+from stas_neuro.importers.weights_file import FLOATS, WeightsFile, open_state
+from stas_neuro.importers.weights_unwrap import Taken, heads_of_args
 from stas_neuro.ir import LIF, Graph, SpikeMatMul
 from stas_neuro.models.checkpoint import COUNTER
 from stas_neuro.models.config import ATTENTION_THRESHOLD, StasConfig
@@ -24,7 +24,6 @@ from stas_neuro.models.config import THRESHOLD as USUAL_THRESHOLD
 from stas_neuro.models.stas import StasModel
 from stas_neuro.models.tensors import unfit
 
-_FLOATS = ("float64", "float32", "float16", "bfloat16")
 _SHOWN = 5
 
 
@@ -40,16 +39,7 @@ class _Facts:
 
 def build(path: Path, options: WeightsOptions) -> tuple[Graph, WeightsReport]:
     """Make the graph of a checkpoint, and report what was taken; errors as `weights.open_weights`."""
-    file = describe(path)
-    try:
-        taken = take(file.content, options.ema)
-    except BadDocument as error:
-        raise InputError(
-            f"{path}: {error}", "write the weights of the network to a file of their own"
-        ) from error
-    if options.ema and not taken.averaged:
-        names = ", ".join(AVERAGED)
-        raise InputError(f"{path}: holds no moving average of weights (EMA) under {names}", "leave ema out")
+    file, taken = open_state(path, options.ema)
     found = match({name: form.shape for name, form in taken.forms.items()}, options.arch)
     if not found.fits:
         raise _unmatched(path, options.arch, found)
@@ -172,11 +162,11 @@ def _check_forms(path: Path, model: StasModel, taken: Taken, found: Match) -> No
         # A convolution over tokens with kernels of 1 is a linear layer.
         if form.shape[:axes] != wanted or any(length != 1 for length in form.shape[axes:]):
             problems.append(f"{theirs} has shape {form.shape}, not {wanted}")
-        elif form.dtype not in _FLOATS:
-            problems.append(f"{theirs} is {form.dtype}, not one of {', '.join(_FLOATS)}")
+        elif form.dtype not in FLOATS:
+            problems.append(f"{theirs} is {form.dtype}, not one of {', '.join(FLOATS)}")
     for theirs in found.thresholds.values():
         form = taken.forms[theirs]
-        if math.prod(form.shape) != 1 or form.dtype not in _FLOATS:
+        if math.prod(form.shape) != 1 or form.dtype not in FLOATS:
             problems.append(f"{theirs} is {form.dtype} of shape {form.shape}, not one number")
     _refuse(path, problems)
 

@@ -92,12 +92,17 @@ def _renamed(table: Table) -> tuple[dict[str, str], tuple[str, ...]]:
     for key in table:
         parts = key.split(".")
         removed.update(f"{part}." for part in parts if part in WRAPPERS)
-        _put(names, ".".join(part for part in parts if part not in WRAPPERS), key)
+        _put(names, unwrapped(key), key)
     start = os.path.commonprefix(list(names))  # noqa: RUF071 - it is cut at a dot
     prefix = start[: start.rfind(".") + 1]
     if prefix:
         removed.add(prefix)
     return {name.removeprefix(prefix): key for name, key in names.items()}, tuple(sorted(removed))
+
+
+def unwrapped(key: str) -> str:
+    """Return a name without the parts that torch's wrappers put into it."""
+    return ".".join(part for part in key.split(".") if part not in WRAPPERS)
 
 
 def _put(names: dict[str, str], name: str, key: str) -> None:

@@ -159,6 +159,11 @@ def _point_on_tokens(net: Network, x: Tensor) -> Tensor:
     return _map(net, net.neurons[5](y))
 
 
+def _moved(net: Network, x: Tensor) -> Tensor:
+    y = net.q(x.movedim(2, -1).moveaxis((2, 3), (3, 2)))
+    return net.head(net.neurons[1](y).mean((0, 2, 3)))
+
+
 def _steps_apart(net: Network, x: Tensor) -> Tensor:
     y = torch.stack([net.conv2(step) for step in x.unbind(0)])
     y = net.neurons[1](torch.cat([y[index].unsqueeze(0) for index in range(STEPS)]))
@@ -170,7 +175,7 @@ def _steps_apart(net: Network, x: Tensor) -> Tensor:
     [
         _map, _conversions, _time_first, _head_in_each_step, _sums, _sum_into_head, _adaptive_pool, _layers,
         _scores_first, _values_first, _turned_scores, _turned_values, _einsums, _one_head_in_batches,
-        _columns, _point_on_tokens, _steps_apart,
+        _columns, _point_on_tokens, _moved, _steps_apart,
     ],
 )  # fmt: skip
 def test_a_module_and_its_graph_compute_the_same(middle: Callable[[Network, Tensor], Tensor]) -> None:
@@ -179,6 +184,20 @@ def test_a_module_and_its_graph_compute_the_same(middle: Callable[[Network, Tens
     logits = run_reference(graph, IMAGES.numpy(), count=False).logits
     with torch.no_grad():
         own = Network(middle).eval().double()(IMAGES)
+    np.testing.assert_allclose(logits, own.numpy(), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("images_first", [False, True])
+def test_logits_of_each_step_are_averaged(images_first: bool) -> None:
+    def middle(net: Network, x: Tensor) -> Tensor:
+        logits = net.head(x.flatten(3).mean(-1))
+        return logits.transpose(0, 1) if images_first else logits
+
+    with pytest.warns(UserWarning, match="returns logits of each step; the graph returns their mean"):
+        graph = graph_of(middle)
+    with torch.no_grad():
+        own = Network(middle).eval().double()(IMAGES).mean(1 if images_first else 0)
+    logits = run_reference(graph, IMAGES.numpy(), count=False).logits
     np.testing.assert_allclose(logits, own.numpy(), rtol=0, atol=1e-9)
 
 
@@ -345,7 +364,7 @@ REFUSALS: dict[str, tuple[Callable[[Network, Tensor], Any], list[str]]] = {
         lambda net, x: _map(net, x[:, :, ::2].repeat(1, 1, 2, 1, 1)),
         ["selects every other value; select neighbouring channels"],
     ),
-    "no mean": (lambda net, x: net.head(x.mean((3, 4))), ["its output still has time or tokens"]),
+    "no mean": (lambda net, x: net.head(x.movedim(2, 4)), ["reads a mean that is not over H and W"]),
     "a window of tokens": (
         lambda net, x: _windows(net, net.qkv(x)[0].unflatten(2, (4, -1))),
         ["heads are blocks of channels, and each attends to all tokens"],

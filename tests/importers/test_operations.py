@@ -18,7 +18,9 @@ from stas_neuro.ir import (
     Gate,
     Graph,
     HeadSum,
+    Linear,
     Map,
+    MaskedColumnSum,
     MaxPool,
     Node,
     Phase,
@@ -164,6 +166,18 @@ def _token_attention_with_one_head(net: Network, x: Tensor) -> Tensor:
     return net.head((k * net.fire(3, q.sum(-1, keepdim=True))).mean((0, 2)))
 
 
+def _channel_attention(net: Network, x: Tensor) -> Tensor:
+    """Mask channels by the number of tokens at which q fires."""
+    q, k = net.tokens(1, x), net.tokens(2, x)
+    return net.head((k * net.fire(3, q.sum(2, keepdim=True) * 1)).mean((0, 2)))
+
+
+def _votes(net: Network, x: Tensor) -> Tensor:
+    """Classes are averages of four neurons each."""
+    y = net.fire(1, net.layers["linear"](x.mean((3, 4)))).flatten(0, 1)
+    return nn.functional.avg_pool1d(y.unsqueeze(1), 4, 4).squeeze(1).unflatten(0, x.shape[:2]).mean(0)
+
+
 CASES: dict[str, tuple[Callable[[Network, Tensor], Tensor], list[type[Node]]]] = {
     "without leak": (lambda net, x: net.read(net.without_leak(net.each("conv", x))), [LIF]),
     "input not divided": (lambda net, x: net.read(net.undivided(net.each("conv", x))), [LIF]),
@@ -218,6 +232,12 @@ CASES: dict[str, tuple[Callable[[Network, Tensor], Tensor], list[type[Node]]]] =
     "attention of tokens, heads of one channel": (
         lambda net, x: net.read(net.fire(2, net.each("conv", x)).unflatten(2, (WIDTH, 1)).sum(3) * x),
         [SpikeAnd],
+    ),
+    "attention of channels": (_channel_attention, [MaskedColumnSum, Gate]),
+    "votes": (_votes, [Linear]),
+    "votes of the head": (
+        lambda net, x: nn.functional.avg_pool1d(net.read(x).unsqueeze(1), 2).squeeze(1),
+        [Linear],
     ),
     "both": (lambda net, x: net.read(x * net.fire(1, net.each("conv", x))), [SpikeAnd]),
     "one without the other": (

@@ -1,0 +1,88 @@
+"""Networks of SpikingJelly 2.0's zoo at small sizes: imported, as integers, and on Lava (`--group zoo`)."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+from support.paths import EXAMPLES
+
+import stas_neuro
+from stas_neuro.data import LabelledImages
+from stas_neuro.importers.errors import CannotImport
+from stas_neuro.ir import Graph
+from stas_neuro.passes.driver import PassError
+
+pytestmark = pytest.mark.slow
+WHOLE_MAP = "requires a linear layer over a whole map"
+REFUSED = {
+    "spiking_vgg": WHOLE_MAP,
+    "mnist_net": WHOLE_MAP,
+    "fashion_mnist_net": WHOLE_MAP,
+    "nmnist_net": WHOLE_MAP,
+    "cifar10_net": WHOLE_MAP,
+    "cifar10_dvs_net": WHOLE_MAP,
+    "dvs_gesture_net": WHOLE_MAP,
+    "masnn": "no rule for the operation aten.sigmoid",
+    "att_ms_resnet": "no rule for the operation aten.sigmoid",
+}
+"""What cannot be imported, and why."""
+FLOATS_ONLY = ("maxformer", "ms_resnet", "max_resnet")
+"""Networks with layers that read sums of currents: their weights need smaller exponents than a core has."""
+NAMES = (
+    "spikformer", "spikformer_cifar10", "qkformer_token", "qkformer_channel", "maxformer", "maxformer_cifar",
+    "spike_driven_transformer", "ms_resnet", "max_resnet", "sew_resnet_add", "sew_resnet_and",
+    "sew_resnet_iand", "sew_resnext", "spiking_resnet",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def zoo() -> Any:
+    pytest.importorskip("spikingjelly")
+    sys.path.insert(0, str(EXAMPLES))
+    try:
+        import zoo
+    finally:
+        sys.path.remove(str(EXAMPLES))
+    assert {*zoo.SMALL} == {*NAMES, *REFUSED}
+    return zoo
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_float_graph_integers_and_lava(zoo: Any, name: str) -> None:
+    model = zoo.SMALL[name]
+    with warnings.catch_warnings():  # most of them return the logits of each step
+        warnings.filterwarnings("ignore", message="the module returns logits of each step")
+        graph = stas_neuro.open_model(model.make(), example=model.images(), axes=model.axes)
+    assert isinstance(graph, Graph)
+    images = model.images(2).movedim(model.axes.index("B"), 0).numpy()
+    calibrate = LabelledImages(images, None)
+    if name in FLOATS_ONLY:
+        with pytest.raises(PassError, match=r"its weights need exponents .*, a core has -8\.\.7"):
+            stas_neuro.compile(graph, bits=8, calibrate=calibrate)
+    bundle = stas_neuro.compile(graph, bits=None if name in FLOATS_ONLY else 8, calibrate=calibrate)
+    for arithmetic in ("float",) if name in FLOATS_ONLY else ("float", "fixed"):
+        ours, lava = (
+            stas_neuro.run(
+                bundle, images, backend=backend, arithmetic=arithmetic, limit=1, record_spikes=True
+            )
+            for backend in ("reference", "lava")
+        )
+        assert ours.spikes is not None and lava.spikes is not None
+        for layer, spikes in ours.spikes.items():
+            np.testing.assert_array_equal(spikes, lava.spikes[layer], err_msg=f"{arithmetic} {layer}")
+        np.testing.assert_allclose(
+            ours.logits, lava.logits, rtol=0, atol=1e-9 if arithmetic == "float" else 0
+        )
+        fires = [layer for layer, spikes in ours.spikes.items() if spikes.any()]
+        assert len(fires) > 0.8 * len(ours.spikes)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused_says_why(zoo: Any, name: str) -> None:
+    model = zoo.SMALL[name]
+    with pytest.raises(CannotImport, match=REFUSED[name]):
+        stas_neuro.open_model(model.make(), example=model.images(), axes=model.axes)
