@@ -15,7 +15,7 @@ from support.rendering import shown
 
 from stas_neuro.chips import list_profiles, load_profile
 from stas_neuro.cli.common import emit
-from stas_neuro.energy import Comparison, Split, compare, compare_schedules, estimate
+from stas_neuro.energy import Comparison, Deployment, Split, compare, compare_schedules, estimate
 from stas_neuro.errors import InputError
 from stas_neuro.report import (
     comparison_csv,
@@ -240,7 +240,7 @@ def test_schedules_are_told_with_their_steps_and_what_late_decisions_change() ->
     ]
     for row in rows:
         assert row.profile == "loihi1"  # the other has no time
-        cost = estimate(runs[row.run], "loihi1", schedule=row.schedule)  # type: ignore[arg-type]
+        cost = estimate(runs[row.run], "loihi1", Deployment(schedule=row.schedule))  # type: ignore[arg-type]
         assert (row.latency_s, row.energy_j) == (cost.latency_s, cost.energy_j)
     text = shown(schedules_report(rows))
     assert (

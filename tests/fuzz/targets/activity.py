@@ -19,7 +19,7 @@ from fuzz.target import Target, may_refuse, pick
 from stas_neuro.activity import Activity, write_activity
 from stas_neuro.chips import load_profile
 from stas_neuro.cli.runs import read_run
-from stas_neuro.energy import GATINGS, SCHEDULES, compare, compare_schedules, estimate
+from stas_neuro.energy import GATINGS, SCHEDULES, Deployment, compare, compare_schedules, estimate
 from stas_neuro.report import (
     comparison_csv,
     comparison_report,
@@ -51,7 +51,7 @@ def read(inputs: Path, output: Path) -> None:
     ways = list(product(PROFILES, (None, *GATINGS), (None, *SCHEDULES)))
     for name, gating, schedule in pick(ways, content, 3):
         with may_refuse():
-            cost = estimate(activity, known(name), gating, schedule=schedule)
+            cost = estimate(activity, known(name), Deployment(gating=gating, schedule=schedule))
             json.dumps(cost.to_json(), allow_nan=False)
     with may_refuse():
         pick((show, compare_all, compare_with_itself, write), content)[0](activity, output)
