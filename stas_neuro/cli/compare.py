@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -191,7 +191,7 @@ def show_side_by_side(priced: Sequence[Estimate], lacking: dict[str, str]) -> No
     """Print one row for each chip."""
     from stas_neuro.energy import disclaimer_of
     from stas_neuro.report import si
-    from stas_neuro.report.tables import disclaimer, interval_cells
+    from stas_neuro.report.tables import deployed, disclaimer, interval_cells
 
     columns = ("profile", "energy", "low", "high", "dynamic", "for\nhalting", "static", "latency", "cores")
     rows = [
@@ -207,9 +207,9 @@ def show_side_by_side(priced: Sequence[Estimate], lacking: dict[str, str]) -> No
         for cost in priced
     ]
     if priced:
-        one = priced[0]  # the schedule and the operation count are those of the run on every chip
+        one = priced[0]  # the options but the copies, and the operation count, are those on every chip
         count = si(one.op_count_energy_j.value, "J")
-        title = f"Per inference, mean of {one.images} images, {one.schedule} schedule, gating {one.gating}"
+        title = f"Per inference, mean of {one.images} images, {deployed(replace(one, replicas=1))}"
         emit_table(columns, rows, f"{title}; 45 nm operation count {count}")
     for name, reason in lacking.items():
         click.echo(f"{name} was not priced: {reason}")

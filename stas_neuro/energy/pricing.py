@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 
 from stas_neuro.activity import Activity
-from stas_neuro.chips.capabilities import shortfalls
+from stas_neuro.chips.capabilities import Need, shortfalls
 from stas_neuro.chips.profile import Corners, Profile, load_profile
 from stas_neuro.energy.assumptions import assumptions_of
 from stas_neuro.energy.core_assignment import CoreAssignment
@@ -64,7 +64,7 @@ def estimate(
     totals = cost.totals()
     steps = None if flow is None else _steps_an_image(cost.events, flow)
     core_steps = _core_steps(cost.events, flow, placement, unavailable)
-    what_if, unknown = shortfalls(activity, profile)
+    what_if, unknown = shortfalls(activity, profile, _needs(deployment))
     if what_if is None:
         unavailable["what_if"] = unknown
     return Estimate(
@@ -134,6 +134,14 @@ def op_count(activity: Activity, gating: Gating | None = None) -> Interval:
     running = Running(flow=None, gating=gating_of(activity, gating))
     events = count_events(activity, running, profile.graded_spikes)
     return interval(price_events(activity, events, profile, {}).per_image.mean(axis=0))
+
+
+def _needs(deployment: Deployment) -> tuple[Need, ...]:
+    """Return what a deployment needs of a chip beyond the network."""
+    if deployment.contexts == 1:
+        return ()
+    used = f"{deployment.contexts} contexts"
+    return (Need(layer="", resource="neuron programs", used=used, avoid="use one context"),)
 
 
 def _used(activity: Activity, profile: Profile, cost: Cost) -> list[str]:

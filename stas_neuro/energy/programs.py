@@ -8,10 +8,9 @@ import numpy as np
 
 from stas_neuro.activity import Activity
 from stas_neuro.analysis import HALTING_KINDS, neuron_rows
+from stas_neuro.chips.capabilities import PRODUCT_KINDS
 from stas_neuro.energy.gating import Flags
 from stas_neuro.energy.timing import Flow, phase_of
-
-_PRODUCTS = ("SpikeMatMul", "MaskedColumnSum", "Gate", "SpikeAnd")
 
 
 def program_rows(activity: Activity, flow: Flow) -> Flags:
@@ -29,6 +28,6 @@ def program_rows(activity: Activity, flow: Flow) -> Flags:
     for row, layer in enumerate(activity.layers):
         sends_again = layer.phase == "once" and activity.counts["axon_messages"][:, row, in_steps].any()
         stepwise = waits and layer.phase in ("stem", "step")
-        if layer.kind in (*HALTING_KINDS, *_PRODUCTS) or sends_again or stepwise:
+        if layer.kind in (*HALTING_KINDS, *PRODUCT_KINDS) or sends_again or stepwise:
             needed[[row, owners[row]]] = True
     return needed[owners]

@@ -94,7 +94,7 @@ def predictions_table(
 
 def estimate_report(cost: Estimate, *, details: bool = True) -> RenderableType:
     """Tabulate energy and latency per inference; with `details` also by event, layer, step and core."""
-    title = f"{cost.profile_title} ({cost.profile}), {_deployed(cost)}, {cost.images} images"
+    title = f"{cost.profile_title} ({cost.profile}), {deployed(cost)}, {cost.images} images"
     totals = new_table("per inference", "value", "low", "high", "median", "p99", "worst")
     spreads = {
         "energy_j": cost.energy_per_image_j,
@@ -125,7 +125,7 @@ def estimate_report(cost: Estimate, *, details: bool = True) -> RenderableType:
     return Group(*(piece for part in parts for piece in (part, Text())))
 
 
-def _deployed(cost: Estimate) -> str:
+def deployed(cost: Estimate) -> str:
     """Name the gating and the schedule, and the other options where they are not the defaults."""
     parts = [f"gating {cost.gating}", cost.schedule]
     parts += [cost.mode] if cost.mode != "single" else []

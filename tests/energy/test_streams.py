@@ -10,14 +10,27 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import ir_random
 from support.energy_runs import check_conservation, run
 from support.mapped_runs import CHIP, HALTED, run_on_cores
 
 from stas_neuro.activity import Activity, ActivityBuilder, Layer, step_labels
 from stas_neuro.chips import CannotRun, load_profile
-from stas_neuro.energy import Deployment, Estimate, compare, compare_schedules, estimate, price
+from stas_neuro.energy import (
+    GATINGS,
+    SCHEDULES,
+    Deployment,
+    Estimate,
+    compare,
+    compare_schedules,
+    estimate,
+    price,
+)
+from stas_neuro.energy.early_end import executed_steps
+from stas_neuro.energy.timing import hardware_steps
 from stas_neuro.errors import InputError
 from stas_neuro.mapping import CoreLocation
+from stas_neuro.reference import run_reference
 
 LOIHI = load_profile("loihi1")
 _IO = replace(LOIHI.time["io_message"], value=0.0, low=0.0)
@@ -410,3 +423,49 @@ def test_options_that_contradict_each_other_are_refused_together(
 def test_what_a_run_does_not_allow_is_refused(options: dict[str, Any], problem: str) -> None:
     with pytest.raises(InputError, match=problem):
         estimate(run(halting=False), "loihi2", Deployment(**options))
+
+
+@pytest.mark.parametrize("halting", ["raster", "rectangular", "time", "image"])
+def test_an_early_end_follows_the_visits(halting: str) -> None:
+    """On random networks: a step without visits ends at once, one that visits the last block does not."""
+    recipe = ir_random.Recipe(halting=halting, blocks=2, time_steps=3, epsilon=0.4, beta=-0.5)
+    graph = ir_random.build(recipe)
+    activity = run_reference(graph, ir_random.images_for(graph, 6)).activity
+    assert activity.visits is not None
+    ticks = hardware_steps(activity, "raster")
+    executed = executed_steps(activity, ticks)
+    live = activity.visits.any(axis=3)
+    assert live.any() and (halting == "image" or not live.all())
+    for step in range(3):
+        at = activity.step_index(f"step{step + 1}")
+        own = executed[:, [number for number, tick in enumerate(ticks) if tick.step == at]]
+        assert (own[:, :-1] >= own[:, 1:]).all()  # it only ends
+        assert not own[~live[:, step].any(axis=1)].any()
+        assert own[live[:, step, -1]].all()
+    cost = estimate(activity, "loihi2", Deployment(early_end=True, schedule="raster"))
+    assert cost.hardware_steps_per_image == pytest.approx(executed.sum(axis=1).mean())
+    check_conservation(cost)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.data())
+def test_every_deployment_is_priced_or_refused(data: st.DataObject) -> None:
+    options = {
+        "gating": data.draw(st.sampled_from((None, *GATINGS))),
+        "schedule": data.draw(st.sampled_from((None, *SCHEDULES))),
+        "mode": data.draw(st.sampled_from(("single", "stream"))),
+        "contexts": data.draw(st.sampled_from((1, 1, 2, 5))),
+        "replicas": data.draw(st.sampled_from((1, 2, "fill"))),
+        "early_end": data.draw(st.booleans()),
+        "stem": data.draw(st.sampled_from(("shared", "apart", "folded"))),
+        "microcode": data.draw(st.booleans()),
+        "idle_update": data.draw(st.sampled_from((None, "stepped", "skipped"))),
+    }
+    record = data.draw(st.sampled_from((run(), run(halting=False), HALTED, chain(2, 2, 3, feedback=True))))
+    chip = data.draw(st.sampled_from((CHIP, LOIHI, load_profile("spinnaker2"))))
+    try:
+        cost = estimate(record, chip, Deployment(**options))
+    except InputError:
+        return
+    check_conservation(cost)
+    assert price(record, chip, Deployment(**options)).energy_j == cost.energy_j

@@ -92,6 +92,23 @@ def test_an_estimate_shows_its_numbers_basis_sources_and_disclaimer(profile: str
     assert "Sources" not in short and "not measured" in short
 
 
+def test_an_estimate_shows_its_options_and_both_totals_where_idle_neurons_are_unknown() -> None:
+    options = Deployment(mode="stream", contexts=2, microcode=True, replicas=2, stem="apart")
+    cost = estimate(run(), "loihi2", options)
+    text = shown(estimate_report(cost))
+    assert "gating silent, raster, stream, 2 contexts, 2 replicas, stem apart, microcode, 1 images" in text
+    assert "4 hardware steps, 2 from image to image" in text
+    assert cost.idle_skipped is not None and cost.idle_skipped.energy_j is not None
+    (line,) = [line for line in text.splitlines() if line.startswith("if idle neurons are skipped: energy")]
+    assert si(cost.idle_skipped.energy_j.value, "J") in line
+    assert "if idle neurons" not in shown(estimate_report(estimate(run(), "loihi1")))
+    row = compare(run(), {"off": run(halting=False)}, [load_profile("loihi2")]).rows[0]
+    text = shown(comparison_report(compare(run(), {"off": run(halting=False)}, [load_profile("loihi2")])))
+    _, told = text.split("Saved if neurons without work are not updated")
+    assert row.idle_skipped is not None and row.idle_skipped.energy_saving is not None
+    assert f"{row.idle_skipped.energy_saving.value:+.1%}" in told
+
+
 def test_a_comparison_shows_savings_and_what_is_missing() -> None:
     profiles = [load_profile(name) for name in ("cmos45", "loihi1", "loihi2")]
     profiles.append(replace(without(load_profile("loihi1"), "energy.score_lookup"), name="holey"))
