@@ -145,8 +145,11 @@ class Deployment:
             ("microcode", "neuron_programs", self.microcode, "leave it out: all of its neurons are stock"),
         ):
             word = f"capabilities.{needs}"
-            if able and (profile.reason(word) is not None or profile.capability(needs) == "no"):
-                raise CannotRun(f"{name} on profile {profile.name}, whose {word} is no", remedy)
+            lacks = profile.reason(word) if able else None
+            if able and lacks is None and profile.capability(needs) == "no":
+                lacks = "no"
+            if lacks is not None:
+                raise CannotRun(f"{name} on profile {profile.name}, whose {word} is: {lacks}", remedy)
 
     def _problems_of(self, activity: Activity, schedule: Schedule) -> Iterator[tuple[str, str]]:
         if self.contexts > 1 and schedule == "pipelined":

@@ -138,6 +138,7 @@ class _Chunk:
     def _run(self, loads: npt.NDArray[np.float64]) -> None:
         """Add the durations of the hardware steps in which an image is, and of those from image to image."""
         flow, stepping = self.flow, self.events.stepping
+        again = flow.starts > 1 and len(flow.ticks) * self.row_share.shape[1] <= _CHUNK
         of_tick: dict[int, npt.NDArray[np.float64]] = {}
         durations = []
         before = None if stepping is None else self._stepped(list(flow.meeting())[-1]) & flow.overlaps
@@ -146,7 +147,7 @@ class _Chunk:
             for number in numbers:
                 if number not in of_tick:
                     of_tick[number] = self._at_work(loads, number, flow.ticks[number])
-                seconds += of_tick[number] if flow.starts > 1 else of_tick.pop(number)
+                seconds += of_tick[number] if again else of_tick.pop(number)
             if self.events.idles:
                 idle = self.events.idle(numbers, flow, self.row_core).astype(np.float64)
                 seconds[_UNITS.index("neuron")] += self._idle(np.maximum(idle, 0))

@@ -95,8 +95,10 @@ def _allowed(activity: Activity) -> tuple[Schedule, ...]:
 
 
 def _options(activity: Activity, deployment: Deployment, schedule: Schedule) -> Deployment:
-    gating = None if computed_halted(activity) else deployment.gating
-    early = deployment.early_end and schedule == "raster" and record_halts(activity.layers)
+    computed = computed_halted(activity)
+    gating = None if computed else deployment.gating
+    halts = record_halts(activity.layers) and not computed
+    early = deployment.early_end and schedule == "raster" and halts
     contexts = 1 if schedule == "pipelined" else deployment.contexts
     return replace(deployment, schedule=schedule, gating=gating, early_end=early, contexts=contexts)
 

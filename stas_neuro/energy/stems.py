@@ -11,6 +11,10 @@ from stas_neuro.energy.core_assignment import CoreAssignment, in_stem
 from stas_neuro.energy.gating import turns
 from stas_neuro.energy.packing import folded_layers
 from stas_neuro.energy.timing import Flow, phase_of
+from stas_neuro.errors import InputError
+
+_SHARES_LIMIT = 1 << 27
+"""Largest number of (layer, hardware step) pairs; each takes one float64 in memory."""
 
 
 def stem_steps(
@@ -25,6 +29,9 @@ def stem_steps(
     """
     if stem == "shared":
         return None
+    if len(activity.layers) * len(flow.ticks) > _SHARES_LIMIT:
+        what = f"a stem {stem} from {len(activity.layers)} layers in {len(flow.ticks)} hardware steps"
+        raise InputError(what, f"price it shared: the limit is {_SHARES_LIMIT} pairs")
     rows = np.array([in_stem(layer) for layer in activity.layers])
     in_pass = np.array([phase_of(activity.steps[tick.step]) == "once" for tick in flow.ticks])
     if stem == "apart":

@@ -54,9 +54,8 @@ class Flow:
     def meeting(self) -> Iterator[tuple[int, ...]]:
         """Yield, for each hardware step of a period, the ticks of the images that are executed in it."""
         for place in range(self.period):
-            yield tuple(
-                number for number in range(len(self.ticks)) if (place - number) % self.period < self.starts
-            )
+            first = [(place - start) % self.period for start in range(self.starts)]
+            yield tuple(sorted(n for at in first for n in range(at, len(self.ticks), self.period)))
 
 
 def alone(activity: Activity, schedule: Schedule) -> Flow:

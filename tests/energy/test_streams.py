@@ -247,7 +247,7 @@ def test_an_early_end_skips_steps_without_a_live_token() -> None:
     second = record.restrict([1])
     assert estimate(second, CHIP, Deployment(early_end=True)).energy_j == estimate(second, CHIP).energy_j
     assert "exit_messages" not in whole_told
-    with pytest.raises(CannotRun, match=r"early_end on profile speck, whose capabilities.processor is no"):
+    with pytest.raises(CannotRun, match=r"early_end on profile speck, whose capabilities.processor is: no"):
         estimate(record, "speck", Deployment(early_end=True))
 
 
@@ -289,7 +289,7 @@ def test_neurons_with_a_program_take_its_time() -> None:
     assert latency and seconds(piped) == latency.high
     assert seconds(piped, schedule="raster") > latency.high
     with pytest.raises(
-        CannotRun, match=r"microcode on profile loihi1, whose capabilities.neuron_programs is no"
+        CannotRun, match=r"microcode on profile loihi1, whose capabilities.neuron_programs is: no"
     ):
         estimate(HALTED, "loihi1", Deployment(microcode=True))
 
