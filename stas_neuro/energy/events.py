@@ -307,7 +307,7 @@ def _idle(activity: Activity, events: Events, flow: Flow) -> EventCounts:
     counted: EventCounts = np.zeros_like(activity.counts["synops"])
     shared = flow.overlaps or events.present is not None
     counted = counted.astype(np.float64) if shared else counted
-    ticks = np.bincount([tick.step for tick in flow.ticks], minlength=len(activity.steps)) / len(flow.ticks)
+    ticks = np.bincount([tick.step for tick in flow.ticks], minlength=len(activity.steps))
     for place, numbers in enumerate(flow.meeting()):
         idle = events.idle(numbers, flow, cores)
         if idle.size and idle.min() < 0:
@@ -317,7 +317,7 @@ def _idle(activity: Activity, events: Events, flow: Flow) -> EventCounts:
                 "correct the counts: it has one hardware step in each step of the record",
             )
         if flow.overlaps:
-            counted += (idle / flow.starts)[:, :, None] * ticks
+            counted += (idle / flow.starts)[:, :, None] * (ticks / len(flow.ticks))
         else:
             counted[:, :, flow.ticks[place].step] += np.asarray(idle, dtype=counted.dtype)
     return counted

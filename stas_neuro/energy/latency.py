@@ -141,7 +141,10 @@ class _Chunk:
         again = flow.starts > 1 and len(flow.ticks) * self.row_share.shape[1] <= _CHUNK
         of_tick: dict[int, npt.NDArray[np.float64]] = {}
         durations = []
-        before = None if stepping is None else self._stepped(list(flow.meeting())[-1]) & flow.overlaps
+        before: Flags = np.zeros((len(self.gated), self.row_share.shape[1]), dtype=np.bool_)
+        if stepping is not None and flow.overlaps:
+            *_, last = flow.meeting()
+            before = self._stepped(last)
         for numbers in flow.meeting():
             seconds = np.zeros((len(_UNITS), len(self.gated), self.row_share.shape[1], 3))
             for number in numbers:
@@ -154,7 +157,7 @@ class _Chunk:
             wake = None
             if stepping is not None:
                 stepped = self._stepped(numbers)
-                wake, before = self._waking(stepped & ~np.asarray(before)), stepped
+                wake, before = self._waking(stepped & ~before), stepped
             duration, core, work = _duration(seconds, wake, self.barrier, self.profile)
             if self.events.executed is not None:
                 taken = self.events.executed[:, numbers[0], None]
