@@ -22,7 +22,7 @@ from stas_neuro.activity import Activity
 from stas_neuro.chips import Profile, list_profiles, load_profile
 from stas_neuro.compiler import fold
 from stas_neuro.data import LabelledImages, load_data
-from stas_neuro.energy import Comparison, Gating, compare
+from stas_neuro.energy import Comparison, Deployment, Gating, compare
 from stas_neuro.errors import InputError
 from stas_neuro.files import check_outputs
 from stas_neuro.ir import Graph
@@ -113,7 +113,7 @@ def compare_on_chips(
         gating = gating_of(profile)
         if gating == "power" and not ours.cores:
             gating = "core"
-        found.append(compare(ours, runs, [profile], gating))
+        found.append(compare(ours, runs, [profile], Deployment(gating=gating)))
     return replace(found[0], rows=tuple(row for result in found for row in result.rows))
 
 

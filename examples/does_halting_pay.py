@@ -19,7 +19,7 @@ from rich.console import Console
 
 from stas_neuro.analysis import spiking_stages
 from stas_neuro.chips import Profile, list_profiles, load_profile
-from stas_neuro.energy import Comparison, Gating, Saving, compare, compare_schedules
+from stas_neuro.energy import Comparison, Deployment, Gating, Saving, compare, compare_schedules
 from stas_neuro.energy.pricing import OP_COUNT
 from stas_neuro.files import check_outputs
 from stas_neuro.ir import POLICIES, Graph
@@ -74,7 +74,9 @@ def price(runner: Runner, profiles: list[Profile]) -> dict[str, Comparison]:
             can = "no" if profile.name == OP_COUNT else profile.capability("core_gating")
             for gating in MODES[can]:
                 without = {f"{label}, {gating}": runs["stage 1"]}
-                found.setdefault(label, []).append(compare(runs[label], without, [profile], gating))
+                found.setdefault(label, []).append(
+                    compare(runs[label], without, [profile], Deployment(gating=gating))
+                )
     return {label: joined(results) for label, results in found.items()}
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         replay,
     )
     from stas_neuro.data import load_data
-    from stas_neuro.energy import compare, estimate
+    from stas_neuro.energy import Deployment, compare, estimate
     from stas_neuro.energy.calibration import calibrate
     from stas_neuro.importers.weights import WeightsOptions, open_weights
     from stas_neuro.passes import schedule_decisions
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 _PUBLIC = {
     "CompileOptions": "compiler",
+    "Deployment": "energy",
     "WeightsOptions": "importers.weights",
     "calibrate": "energy.calibration",
     "check": "checker",
@@ -77,6 +78,7 @@ _PUBLIC = {
 
 __all__ = [
     "CompileOptions",
+    "Deployment",
     "WeightsOptions",
     "calibrate",
     "check",

@@ -23,6 +23,30 @@ SCHEDULES: Mapping[Schedule, str] = {
 }
 """Meaning of each schedule, as shown in reports."""
 
+Mode = Literal["single", "stream"]
+MODES: Mapping[Mode, str] = {
+    "single": "one image at a time: its energy includes all static power until it is classified",
+    "stream": "images follow each other as closely as the schedule allows, and share static power and steps",
+}
+"""Meaning of each mode, as shown in reports."""
+
+Stem = Literal["shared", "apart", "folded"]
+STEMS: Mapping[Stem, str] = {
+    "shared": "the neurons of a stem that is computed once are stepped with all others",
+    "apart": "the cores of a stem that is computed once are stepped only while it works or sends: they are a "
+    "partition of the chip with steps of its own, which is assumed to be possible and to cost nothing",
+    "folded": "neurons of a stem that is computed once are reused for blocks after its pass, and the weights "
+    "of both are on the same cores; the cost of giving neurons new parameters is unpublished, and not priced",
+}
+"""Meaning of each place of a stem, as shown in reports."""
+
+IdleUpdate = Literal["stepped", "skipped"]
+IDLE_UPDATES: Mapping[IdleUpdate, str] = {
+    "stepped": "a neuron is updated in every hardware step, also without work",
+    "skipped": "a neuron without work (its layer waits, or its token has halted) is not updated",
+}
+"""What happens to a neuron without work, as shown in reports."""
+
 HaltMode = Literal["raster", "rectangular", "block", "time", "image"]
 HALT_MODES: tuple[HaltMode, ...] = get_args(HaltMode)
 """Halting policies."""
@@ -34,7 +58,10 @@ STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 """How placement divides a block among cores."""
 Objective = Literal["core-steps", "neuron-updates"]
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
-"""What halting-aware placement minimises."""
+"""What halting-aware placement minimises in the choice of groups."""
+Spread = Literal["cores", "energy", "latency"]
+SPREADS: tuple[Spread, ...] = get_args(Spread)
+"""What placement minimises in the choice of the number of cores."""
 
 ARITHMETICS = ("float", "fixed")
 """The networks of a bundle."""

@@ -22,9 +22,10 @@ from stas_neuro.activity import Activity, read_activity
 from stas_neuro.chips import load_profile
 from stas_neuro.chips.profile import parse_profile
 from stas_neuro.energy import compare_schedules, estimate
-from stas_neuro.energy.core_assignment import CORES_LIMIT, Core, core_of, cut_group, pack
+from stas_neuro.energy.core_assignment import Core, core_of
 from stas_neuro.energy.dynamic import CORES_LISTED
 from stas_neuro.energy.measurements import read_measurements
+from stas_neuro.energy.packing import CORES_LIMIT, cut_group, pack
 from stas_neuro.energy.timing import STEPS_LIMIT, hardware_steps
 from stas_neuro.errors import InputError, StasError
 from stas_neuro.ir import BatchNorm

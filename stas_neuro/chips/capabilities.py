@@ -15,6 +15,8 @@ from stas_neuro.analysis import HALTING_KINDS, record_halts
 from stas_neuro.chips.profile import MissingEntry, Profile
 
 Severity = Literal["error", "warning", "info"]
+PRODUCT_KINDS = ("SpikeMatMul", "MaskedColumnSum", "Gate", "SpikeAnd")
+"""Operations that multiply two spikes."""
 AS_BIASES = "compile --input-encoding bias: pixels then enter as bias currents"
 ON_THE_CORES = "compile --input-encoding graded keeps it on the cores"
 NO_DIVISION = "a raster or block mean-field readout does not divide"
@@ -117,7 +119,7 @@ def product_needs(layers: Sequence[Layer]) -> Iterator[Need]:
     """Yield the needs of attention, and of gates by spikes (token gates are not layers)."""
     avoid = "use another chip, or (at a high cost) a neuron for each pair of spikes that can coincide"
     for layer in layers:
-        if layer.kind in ("SpikeMatMul", "MaskedColumnSum", "Gate", "SpikeAnd"):
+        if layer.kind in PRODUCT_KINDS:
             yield Need(layer=layer.name, resource="spike products", used="needed", avoid=avoid)
 
 
@@ -162,8 +164,12 @@ def needs_of(activity: Activity) -> Iterator[Need]:
             yield Need(layer=layer.name, resource="processor", used=most, avoid=avoid)
 
 
-def shortfalls(activity: Activity, profile: Profile) -> tuple[tuple[Finding, ...] | None, str]:
+def shortfalls(
+    activity: Activity, profile: Profile, further: Sequence[Need] = ()
+) -> tuple[tuple[Finding, ...] | None, str]:
     """Find the reasons why a chip does not support the network of a run, as far as the record shows them.
+
+    `further` are needs of the way in which it is run.
 
     Returns
     -------
@@ -175,7 +181,7 @@ def shortfalls(activity: Activity, profile: Profile) -> tuple[tuple[Finding, ...
     if (reason := profile.no_arithmetic) is not None:
         return None, reason
     found, unknown = [], ""
-    for need in needs_of(activity):
+    for need in (*needs_of(activity), *further):
         try:
             finding = answer(need, profile)
         except MissingEntry as error:

@@ -19,6 +19,7 @@ _EVENTS = {
     "multiply_accumulate": "one number (a pixel) through one synapse",
     "neuron_update_active": "one stepped neuron that has input or fires",
     "neuron_update_inactive": "one stepped neuron without input that does not fire",
+    "neuron_update_microcode": "one stepped neuron that has a program of its own",
     "spike_message": "one spike sent by a neuron",
     "hop_x": "one message over one tile hop, east or west",
     "hop_y": "one message over one tile hop, north or south",
@@ -60,6 +61,7 @@ ENTRIES: Mapping[str, str] = {
     "capabilities.neuron_programs": "whether the neurons of a core can be programmed",
     "capabilities.core_gating": "whether a core can stop stepping, or be powered down, while a network runs",
     "capabilities.weight_sharing": "whether positions on one core share weights",
+    "capabilities.idle_update": "whether a neuron is stepped in a hardware step that gives it no work",
     "capabilities.processor": "whether a processor outside the cores can execute operations that they cannot",
 }
 """Every entry that a profile can have, "section.name", with its meaning."""
@@ -69,6 +71,7 @@ CAPABILITIES: Mapping[str, tuple[str, ...]] = {
     "neuron_programs": ("yes", "no"),
     "core_gating": ("no", "core", "power"),
     "weight_sharing": ("yes", "no"),
+    "idle_update": ("stepped", "skipped", "unknown"),
     "processor": ("yes", "no"),
 }
 """Allowed values of each entry of the section `capabilities`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from stas_neuro.files import check_outputs
 if TYPE_CHECKING:
     from stas_neuro.activity import Activity
     from stas_neuro.chips import Profile
-    from stas_neuro.energy import Estimate, Gating, Interval, Schedule
+    from stas_neuro.energy import Deployment, Estimate, Interval, Schedule
 
 
 @stas_command(
@@ -62,9 +62,7 @@ def command(
     run: Path,
     profiles: str,
     baselines: tuple[str, ...],
-    gating: Gating | None,
-    schedule: Schedule | None,
-    weight_bits: int,
+    deployment: Deployment,
     baseline_schedule: Schedule | None,
     stale: tuple[str, ...],
     csv_file: Path | None,
@@ -109,7 +107,7 @@ def command(
     without = _labelled(baselines, late)
     runs = late | without
     unchecked = dict.fromkeys((*check_alike(runs), *check_same_network(late)))
-    priced, lacking = price_each(activity, loaded, gating, schedule, weight_bits)
+    priced, lacking = price_each(activity, loaded, deployment)
     if not priced:
         reasons = " ".join(f"{name}: {reason}." for name, reason in lacking.items())
         raise InputError(f"no profile could price {run}. {reasons[:-1]}", "choose other --profiles")
@@ -119,10 +117,8 @@ def command(
             activity,
             without,
             loaded,
-            gating,
-            schedule=schedule,
-            baseline_schedule=baseline_schedule,
-            weight_bits=weight_bits,
+            deployment,
+            baseline=deployment.without_halting(baseline_schedule),
             label=label,
         )
         reported = dict.fromkeys(reason for row in saved.rows for reason in row.unchecked)
@@ -131,7 +127,7 @@ def command(
             table.write(comparison_csv(saved).encode())
         if drawing is not None:
             write_savings_chart(drawing.path, saved, force=force)
-    schedules = compare_schedules(runs, loaded, gating, weight_bits)
+    schedules = compare_schedules(runs, loaded, deployment)
     if as_json:
         document: dict[str, Any] = {"estimates": [cost.to_json() for cost in priced], "missing": lacking}
         document |= {"comparison": None if saved is None else saved.to_json()}
@@ -165,11 +161,7 @@ def _labelled(given: Sequence[str], taken: Mapping[str, Activity]) -> dict[str, 
 
 
 def price_each(
-    activity: Activity,
-    profiles: Sequence[Profile],
-    gating: Gating | None,
-    schedule: Schedule | None,
-    weight_bits: int,
+    activity: Activity, profiles: Sequence[Profile], deployment: Deployment
 ) -> tuple[list[Estimate], dict[str, str]]:
     """Price on every chip, the cheapest first, those without a total last; and why others have no price."""
     from stas_neuro.chips import CannotRun, MissingEntry
@@ -178,7 +170,7 @@ def price_each(
     priced, lacking = [], {}
     for profile in profiles:
         try:
-            priced.append(estimate(activity, profile, gating, schedule=schedule, weight_bits=weight_bits))
+            priced.append(estimate(activity, profile, deployment))
         except (MissingEntry, CannotRun) as error:
             lacking[profile.name] = str(error)
     priced.sort(key=lambda cost: cost.energy_j.value if cost.energy_j else float("inf"))
@@ -199,7 +191,7 @@ def show_side_by_side(priced: Sequence[Estimate], lacking: dict[str, str]) -> No
     """Print one row for each chip."""
     from stas_neuro.energy import disclaimer_of
     from stas_neuro.report import si
-    from stas_neuro.report.tables import disclaimer, interval_cells
+    from stas_neuro.report.tables import deployed, disclaimer, interval_cells
 
     columns = ("profile", "energy", "low", "high", "dynamic", "for\nhalting", "static", "latency", "cores")
     rows = [
@@ -215,9 +207,9 @@ def show_side_by_side(priced: Sequence[Estimate], lacking: dict[str, str]) -> No
         for cost in priced
     ]
     if priced:
-        one = priced[0]  # the schedule and the operation count are those of the run on every chip
+        one = priced[0]  # the options but the copies, and the operation count, are those on every chip
         count = si(one.op_count_energy_j.value, "J")
-        title = f"Per inference, mean of {one.images} images, {one.schedule} schedule, gating {one.gating}"
+        title = f"Per inference, mean of {one.images} images, {deployed(replace(one, replicas=1))}"
         emit_table(columns, rows, f"{title}; 45 nm operation count {count}")
     for name, reason in lacking.items():
         click.echo(f"{name} was not priced: {reason}")

@@ -12,12 +12,16 @@ from stas_neuro.choices import (
     ACCUMULATIONS,
     DEFAULT_PROFILE,
     HALT_MODES,
+    MODES,
     OBJECTIVES,
     PROFILE_IMAGES,
     SCHEDULES,
+    SPREADS,
     STRATEGIES,
     HaltMode,
+    Mode,
     Objective,
+    Spread,
     Strategy,
 )
 from stas_neuro.cli.common import (
@@ -165,8 +169,28 @@ LISTED = 8
 )
 @click.option(
     "--minimise",
-    type=click.Choice(OBJECTIVES),
-    help="What halting-aware placement minimises.  [default: core-steps]",
+    type=click.Choice((*SPREADS, *OBJECTIVES)),
+    help="What --placement minimises: the number of cores, or the energy or latency of an image of "
+    "--profile-run; halting-aware groups also core-steps or neuron-updates.  [default: cores, core-steps]",
+)
+@click.option(
+    "--cores",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Largest number of cores, over which --placement spreads the network.  [default: the fewest, or "
+    "those of the chip]",
+)
+@click.option(
+    "--mode",
+    type=click.Choice(list(MODES)),
+    help="Whether --minimise is of an image alone, or in a stream of images.  [default: single; stream with "
+    "--contexts]",
+)
+@click.option(
+    "--contexts",
+    type=click.IntRange(min=1),
+    metavar="C",
+    help="Images that share each neuron, with a membrane each, which the cores must hold.  [default: 1]",
 )
 @click.option(
     "--profile-run",
@@ -210,7 +234,10 @@ def command(
     late: int | None,
     placement: Strategy | None,
     groups: int | None,
-    minimise: Objective | None,
+    minimise: Objective | Spread | None,
+    cores: int | None,
+    mode: Mode | None,
+    contexts: int | None,
     profile_run: str | None,
     limit: int | None,
     weights: Path | None,
@@ -275,6 +302,9 @@ def command(
         placement=placement,
         groups=groups,
         minimise=minimise,
+        cores=cores,
+        mode=mode,
+        contexts=contexts,
         profile_run=profile_run,
         limit=limit,
     )

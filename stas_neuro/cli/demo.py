@@ -115,7 +115,7 @@ def _demonstrate(directory: Path, count: int, force: bool) -> _Demonstration:
     from stas_neuro.bundle import load_bundle
     from stas_neuro.chips import list_profiles, load_profile
     from stas_neuro.data import load_data
-    from stas_neuro.energy import compare
+    from stas_neuro.energy import Deployment, compare
     from stas_neuro.labels import match_classes
     from stas_neuro.report import write_halting_map
     from stas_neuro.verifier import verify
@@ -139,7 +139,7 @@ def _demonstrate(directory: Path, count: int, force: bool) -> _Demonstration:
         traces={HALTING.label: halting, **without},
         certificate=certificate,
         fastest=compare(halting.activity, baselines, profiles),
-        raster=compare(halting.activity, stage1, profiles, baseline_schedule="raster"),
+        raster=compare(halting.activity, stage1, profiles, baseline=Deployment(schedule="raster")),
         wall_time_s=time.perf_counter() - begun,
     )
 

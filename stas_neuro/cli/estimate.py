@@ -11,7 +11,7 @@ from stas_neuro.cli.common import PATH, emit, emit_json, stas_command
 from stas_neuro.cli.pricing import pricing_options
 
 if TYPE_CHECKING:
-    from stas_neuro.energy import Gating, Schedule
+    from stas_neuro.energy import Deployment
 
 
 @stas_command(
@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 def command(
     run: Path,
     profile: str,
-    gating: Gating | None,
-    schedule: Schedule | None,
-    weight_bits: int,
+    deployment: Deployment,
     brief: bool,
     as_json: bool,
 ) -> None:
@@ -43,7 +41,7 @@ def command(
     from stas_neuro.energy import estimate
     from stas_neuro.report import estimate_report
 
-    cost = estimate(read_run(run), load_profile(profile), gating, schedule=schedule, weight_bits=weight_bits)
+    cost = estimate(read_run(run), load_profile(profile), deployment)
     if as_json:
         emit_json(cost.to_json())
     else:

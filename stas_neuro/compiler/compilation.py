@@ -118,7 +118,9 @@ class Compilation:
             strategy=options.placement,
             groups=options.groups,
             seen=self._seen(graph),
-            minimise=options.minimise or "core-steps",
+            minimise=options.minimise or "cores",
+            cores=options.cores,
+            deployment=options.deployed,
             bits=DEFAULT_BITS if bits is None else bits,
         )
 
@@ -314,6 +316,9 @@ class Compilation:
                 "profile_run": _name(options.learnt_from),
                 "limit": options.limit,
             }
+            # Records of bundles without these options stay as they are.
+            further = {name: getattr(options, name) for name in ("cores", "mode", "contexts")}
+            used |= {name: given for name, given in further.items() if given is not None}
         return used
 
     def _passes(self) -> list[Pass]:

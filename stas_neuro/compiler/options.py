@@ -8,8 +8,10 @@ from typing import Literal
 from stas_neuro.backends import BACKENDS
 from stas_neuro.chips import Profile
 from stas_neuro.choices import DEFAULT_PROFILE as DEFAULT_PROFILE
+from stas_neuro.choices import MODES, SPREADS, Mode, Spread
 from stas_neuro.choices import PROFILE_IMAGES as PROFILE_IMAGES
 from stas_neuro.data import LabelledImages
+from stas_neuro.energy import Deployment
 from stas_neuro.errors import InputError
 from stas_neuro.ir import POLICIES, Encoding, HaltMode
 from stas_neuro.passes import SCHEDULES, AddHalting
@@ -62,7 +64,14 @@ class CompileOptions:
         Number of groups into which `placement` divides each block. Default: the number that needs the fewest
         cores.
     minimise : str, optional
-        What "halting-aware" placement minimises. Default: core-steps.
+        What placement minimises: the number of "cores" (default), or the "energy" or "latency" of an image of
+        `profile_run`; "core-steps" (default) or "neuron-updates" are objectives of "halting-aware" groups.
+    cores : int, optional
+        Largest number of cores of `placement`, over which the network is spread.
+    mode : "single" or "stream", optional
+        Whether `minimise` is of an image alone (default) or in a stream of images.
+    contexts : int, optional
+        Images that share each neuron, with a membrane each, which cores must hold. Default: 1.
     profile_run : images, optional
         Images from which placement learns which tokens halt together. Default: those of `calibrate`.
     limit : int, optional
@@ -92,7 +101,10 @@ class CompileOptions:
     late: int | None = None
     placement: Strategy | None = None
     groups: int | None = None
-    minimise: Objective | None = None
+    minimise: Objective | Spread | None = None
+    cores: int | None = None
+    mode: Mode | None = None
+    contexts: int | None = None
     profile_run: Images | None = None
     limit: int | None = None
 
@@ -102,7 +114,8 @@ class CompileOptions:
             ("backend", BACKENDS.names()),
             ("schedule", SCHEDULES),
             ("placement", STRATEGIES),
-            ("minimise", OBJECTIVES),
+            ("minimise", (*SPREADS, *OBJECTIVES)),
+            ("mode", tuple(MODES)),
         )
         for name, known in choices:
             value = getattr(self, name)
@@ -115,14 +128,17 @@ class CompileOptions:
                 "give that schedule, or leave late out",
             )
         if self.placement is None:
-            for name in ("groups", "minimise", "profile_run", "limit"):
+            for name in ("groups", "minimise", "cores", "mode", "contexts", "profile_run", "limit"):
                 if getattr(self, name) is not None:
                     raise InputError(f"{_option(name)} requires a placement", "give a placement too")
-        if self.minimise is not None and self.placement != "halting-aware":
+        if self.minimise in OBJECTIVES and self.placement != "halting-aware":
             raise InputError(
-                f"minimise requires halting-aware placement, the placement is {self.placement}",
+                f"minimise {self.minimise} requires halting-aware placement, and it is {self.placement}",
                 "leave it out, or place with halting-aware",
             )
+        if self.cores is not None and self.cores < 1:
+            raise InputError(f"cores is {self.cores}", "give at least 1")
+        self.deployed  # noqa: B018 - checks mode and contexts
         if self.limit is not None and self.learnt_from is None:
             raise InputError("limit requires a profile-run", "give the images of a profiling run too")
 
@@ -162,6 +178,12 @@ class CompileOptions:
     def chip(self) -> Profile | str:
         """The chip for which the program is compiled."""
         return self.profile or DEFAULT_PROFILE
+
+    @property
+    def deployed(self) -> Deployment:
+        """How the network will run, as far as its placement depends on that."""
+        contexts = 1 if self.contexts is None else self.contexts
+        return Deployment(mode=self.mode or ("stream" if contexts > 1 else "single"), contexts=contexts)
 
     @property
     def learnt_from(self) -> Images | None:

@@ -1,7 +1,9 @@
 """Energy and latency of a run on a chip, from its activity and a hardware profile."""
 
 from stas_neuro.energy.comparable import check_alike, check_same_network
-from stas_neuro.energy.compare import Comparison, Saving, compare
+from stas_neuro.energy.compare import Comparison, Saving, SkippedSavings, compare
+from stas_neuro.energy.costs import price
+from stas_neuro.energy.deployment import Deployment
 from stas_neuro.energy.events import PRICES, Price
 from stas_neuro.energy.figures import disclaimer_of
 from stas_neuro.energy.gating import GATINGS, Gating
@@ -15,6 +17,7 @@ from stas_neuro.energy.result import (
     Spread,
     StepCost,
     TokenCost,
+    Totals,
 )
 from stas_neuro.energy.savings import Split
 from stas_neuro.energy.schedule_times import ScheduleCost, compare_schedules
@@ -26,6 +29,7 @@ __all__ = [
     "SCHEDULES",
     "Comparison",
     "CoreCost",
+    "Deployment",
     "Estimate",
     "EventCost",
     "Gating",
@@ -35,10 +39,12 @@ __all__ = [
     "Saving",
     "Schedule",
     "ScheduleCost",
+    "SkippedSavings",
     "Split",
     "Spread",
     "StepCost",
     "TokenCost",
+    "Totals",
     "check_alike",
     "check_same_network",
     "compare",
@@ -47,4 +53,5 @@ __all__ = [
     "estimate",
     "fastest",
     "op_count",
+    "price",
 ]

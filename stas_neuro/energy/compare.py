@@ -13,15 +13,25 @@ from stas_neuro.activity import Activity
 from stas_neuro.chips.errors import CannotRun
 from stas_neuro.chips.profile import MissingEntry, Profile
 from stas_neuro.energy.comparable import check_baselines
+from stas_neuro.energy.deployment import DEFAULT, Deployment
 from stas_neuro.energy.figures import disclaimer_of
-from stas_neuro.energy.gating import Gating, computed_halted
+from stas_neuro.energy.gating import computed_halted
 from stas_neuro.energy.pricing import estimate, op_count
 from stas_neuro.energy.result import Estimate, Interval
 from stas_neuro.energy.savings import Split, at_every_step, held_to, split
-from stas_neuro.energy.timing import Schedule, fastest
+from stas_neuro.energy.timing import Schedule
 
 Refusal = MissingEntry | CannotRun
 _NOTHING = "the run without halting costs nothing"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkippedSavings:
+    """The savings of a `Saving` if neurons without work are not updated."""
+
+    energy_saving: Interval | None
+    dynamic_energy_saving: Interval | None
+    latency_saving: Interval | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +52,7 @@ class Saving:
     energy_saving: Interval | None
     dynamic_energy_saving: Interval | None
     latency_saving: Interval | None
+    idle_skipped: SkippedSavings | None
     op_count_saving: float | None
     savings_survival: Interval | None
     break_even_token_ratio: Interval | None
@@ -78,11 +89,9 @@ def compare(
     activity: Activity,
     baselines: Mapping[str, Activity],
     profiles: Sequence[Profile],
-    gating: Gating | None = None,
+    deployment: Deployment = DEFAULT,
     *,
-    schedule: Schedule | None = None,
-    baseline_schedule: Schedule | None = None,
-    weight_bits: int = 8,
+    baseline: Deployment | None = None,
     label: str = "the halting run",
 ) -> Comparison:
     """Price a halting run and runs without halting on several chips.
@@ -96,11 +105,13 @@ def compare(
         time step, or the same weights with halting ignored. A run that computed halted tokens qualifies, too.
     profiles : sequence of Profile
         Chips. If a profile lacks an entry, its rows name the entry.
-    gating : one of `GATINGS`, optional
-        As for `estimate`. A baseline that computed halted tokens is always priced with gating `none`.
-    schedule, baseline_schedule : one of `SCHEDULES`, optional
-        Schedules of the halting run and of the baselines. Default: the fastest that each run allows. Raster
-        and time halting rule out pipelining, so a baseline on their schedule would overstate the saving.
+    deployment : Deployment
+        How the halting run is deployed.
+    baseline : Deployment, optional
+        How the baselines are. Default: as the halting run, on the fastest schedule that each allows, with one
+        context and without an early end. Raster and time halting rule out pipelining, so a baseline on their
+        schedule would overstate the saving. A baseline that computed halted tokens is always priced with
+        gating `none`.
     label : str
         Name of the run with halting in errors and in `unchecked`.
 
@@ -111,30 +122,33 @@ def compare(
         does; or as for `estimate`.
     """
     unchecked = check_baselines(label, activity, baselines)
-    own = schedule or fastest(activity)
-    ours = op_count(activity, gating).value
+    own = deployment.schedule_of(activity)
+    ours = op_count(activity, deployment.gating).value
+    theirs = baseline or deployment.without_halting()
     rows = []
     for profile in profiles:
-        halting = _try(activity, profile, gating, own, weight_bits)
-        for name, baseline in baselines.items():
-            other = baseline_schedule or fastest(baseline)
-            kind = None if computed_halted(baseline) else gating
-            held = held_to(baseline, own, activity.late)
-            without, every_step, kept = (
-                _try(record, profile, kind, taken, weight_bits)
-                for record, taken in ((baseline, other), (at_every_step(baseline), other), held)
-            )
-            counted = ours, op_count(baseline, kind).value
-            row = _saving(profile.name, name, (own, other), halting, without, counted)
-            rows.append(replace(_explain(row, every_step, kept), unchecked=unchecked[name]))
+        halting = _try(activity, profile, deployment)
+        for name, record in baselines.items():
+            kind = None if computed_halted(record) else theirs.gating
+            other = replace(theirs, gating=kind, schedule=theirs.schedule_of(record))
+            held, taken = held_to(record, own, activity.late)
+            kept = replace(deployment.on_schedule(taken), gating=kind, early_end=False)
+            without, every_step = (_try(each, profile, other) for each in (record, at_every_step(record)))
+            counted = ours, op_count(record, kind).value
+            row = _saving(profile.name, name, (own, other.schedule_of(record)), halting, without, counted)
+            row = _explain(row, every_step, _try(held, profile, kept))
+            skipped = None
+            if deployment.prices_both(profile):
+                ways = (replace(way, idle_update="skipped") for way in (deployment, other))
+                pair = (_try(run, profile, way) for run, way in zip((activity, record), ways, strict=True))
+                skipped = SkippedSavings(**_savings(*pair))
+            rows.append(replace(row, unchecked=unchecked[name], idle_skipped=skipped))
     return Comparison(rows=tuple(rows))
 
 
-def _try(
-    activity: Activity, profile: Profile, gating: Gating | None, schedule: Schedule, weight_bits: int
-) -> Estimate | Refusal:
+def _try(activity: Activity, profile: Profile, deployment: Deployment) -> Estimate | Refusal:
     try:
-        return estimate(activity, profile, gating, schedule=schedule, weight_bits=weight_bits)
+        return estimate(activity, profile, deployment)
     except (MissingEntry, CannotRun) as refusal:
         return refusal
 
@@ -148,20 +162,14 @@ def _saving(
     operations: tuple[float, float],
 ) -> Saving:
     unavailable: dict[str, str] = {}
-    energy = dynamic = latency = None
     counted = 1 - operations[0] / operations[1] if operations[1] else None
-    if isinstance(halting, Estimate) and isinstance(without, Estimate):
-        dynamic = _energy_saving(halting, without, total=False)
-        if halting.energy_j and without.energy_j:
-            energy = _energy_saving(halting, without, total=True)
-        if halting.latency_s and without.latency_s:
-            latency = _latency_saving(halting.latency_s, without.latency_s)
-    results = {"energy_saving": energy, "dynamic_energy_saving": dynamic, "latency_saving": latency}
+    results = _savings(halting, without)
     for name in (name for name, result in results.items() if result is None):
         unavailable[name] = _reason(name, halting, without)
     if counted is None:
         unavailable["op_count_saving"] = _NOTHING
-    survival = _survival(energy or dynamic, counted, unavailable)
+    best = results["energy_saving"] or results["dynamic_energy_saving"]
+    survival = _survival(best, counted, unavailable)
     missing: dict[str, None] = {}
     for name, side in (("halting", halting), ("without", without)):
         if not isinstance(side, Estimate):
@@ -173,9 +181,8 @@ def _saving(
         baseline=baseline,
         schedule=schedules[0],
         baseline_schedule=schedules[1],
-        energy_saving=energy,
-        dynamic_energy_saving=dynamic,
-        latency_saving=latency,
+        **results,
+        idle_skipped=None,
         op_count_saving=counted,
         savings_survival=survival,
         break_even_token_ratio=None,
@@ -186,6 +193,18 @@ def _saving(
         unavailable=unavailable,
         unchecked=(),
     )
+
+
+def _savings(halting: Estimate | Refusal, without: Estimate | Refusal) -> dict[str, Interval | None]:
+    """Return the savings of total and dynamic energy and of latency; None where one is unknown."""
+    energy = dynamic = latency = None
+    if isinstance(halting, Estimate) and isinstance(without, Estimate):
+        dynamic = _energy_saving(halting, without, total=False)
+        if halting.energy_j and without.energy_j:
+            energy = _energy_saving(halting, without, total=True)
+        if halting.latency_s and without.latency_s:
+            latency = _latency_saving(halting.latency_s, without.latency_s)
+    return {"energy_saving": energy, "dynamic_energy_saving": dynamic, "latency_saving": latency}
 
 
 def _explain(row: Saving, every_step: Estimate | Refusal, held: Estimate | Refusal) -> Saving:

@@ -86,7 +86,7 @@ def price_events(
         counts = events.counts[price.event]
         if not counts.any():
             continue
-        name = f"energy.{price.entry}"
+        name = price.priced_by(profile, "energy")
         if (reason := profile.reason(name)) is not None:
             unavailable[price.event] = reason
             continue

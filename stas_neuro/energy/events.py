@@ -11,11 +11,17 @@ import numpy.typing as npt
 
 from stas_neuro.activity import Activity, Counts
 from stas_neuro.analysis import neuron_rows, record_halts
+from stas_neuro.chips.profile import Profile
+from stas_neuro.choices import IdleUpdate
+from stas_neuro.energy.early_end import executed_steps, exit_messages
 from stas_neuro.energy.gate_messages import Sent, alive_spikes, core_gates
-from stas_neuro.energy.gating import Gating, Stepping, stepping, turns
-from stas_neuro.energy.timing import HardwareStep
+from stas_neuro.energy.gating import Flags, Gating, Stepping, stepping, turns
+from stas_neuro.energy.programs import program_rows
+from stas_neuro.energy.timing import Flow, HardwareStep
 from stas_neuro.errors import InputError
 
+MICROCODE = "neuron_update_microcode"
+"""Entry of the update of a neuron that has a program."""
 EventCounts = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 
 
@@ -26,7 +32,8 @@ class Price:
     `event` is priced by the entries `energy.<entry>` and `time.<entry>`. `unit` is the part of a core that
     the event keeps busy (under step law max the parts overlap), or the processor outside the cores, which the
     cores wait for, or the network between cores, whose time is not priced. `halting` marks events that only
-    halting causes, `visit` those that occur with token visits if they occur in a block.
+    halting causes, `visit` those that occur with token visits if they occur in a block. `stock` is the entry
+    of an update by a stock neuron, which prices those of neurons with a program on a chip without a figure.
     """
 
     event: str
@@ -34,6 +41,13 @@ class Price:
     unit: Literal["synapse", "neuron", "message", "processor", "network"]
     halting: bool = False
     visit: bool = True
+    stock: str = ""
+
+    def priced_by(self, profile: Profile, section: str) -> str:
+        """Return the name of the entry of a section, `energy` or `time`, that prices this event."""
+        if self.stock and profile.reason(f"{section}.{self.entry}") is not None:
+            return f"{section}.{self.stock}"
+        return f"{section}.{self.entry}"
 
 
 PRICES: tuple[Price, ...] = (
@@ -63,8 +77,44 @@ PRICES: tuple[Price, ...] = (
     Price("readout_macs", "multiply_accumulate", "synapse", halting=True),
     Price("readout_divisions", "cpu_operation", "processor", halting=True),
     Price("cpu_operations", "cpu_operation", "processor"),
+    Price("exit_messages", "io_message", "processor", halting=True, visit=False),
+    Price("program_active", MICROCODE, "neuron", stock="neuron_update_active"),
+    Price("program_inactive", MICROCODE, "neuron", visit=False, stock="neuron_update_inactive"),
+    Price("program_idle", MICROCODE, "neuron", visit=False, stock="neuron_update_inactive"),
+    Price("program_accumulations", MICROCODE, "neuron", halting=True, stock="neuron_update_active"),
 )
 """The price list; docs/energy.md defines how each event is counted."""
+_PROGRAMS = {
+    "updates_active": "program_active",
+    "updates_inactive": "program_inactive",
+    "updates_idle": "program_idle",
+    "halt_accumulations": "program_accumulations",
+}
+"""Updates of stock neurons, and the same of neurons with a program."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """How a chip runs a network, as far as it determines what happens; see `Deployment`.
+
+    Parameters
+    ----------
+    flow : Flow or None
+        Hardware steps; None, for a profile without, counts only the work of the network, not what a chip
+        adds: idle neurons, resets and gate messages.
+    gating : Gating
+    idle : "stepped" or "skipped"
+    early_end, microcode : bool
+    present : float (rows, ticks), optional
+        Share of a row's neurons that are stepped in each hardware step of an image. Default: all.
+    """
+
+    flow: Flow | None
+    gating: Gating
+    idle: IdleUpdate = "stepped"
+    early_end: bool = False
+    microcode: bool = False
+    present: npt.NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +135,14 @@ class Events:
         Whether neurons without work are stepped.
     stepping : Stepping or None
         Which cores are stepped; None where all cores are stepped in every hardware step.
+    present : float (rows, ticks) or None
+        Share of a row's neurons that are stepped; None where all are.
+    executed : bool (images, ticks) or None
+        Which hardware steps an image takes; None where it takes all.
+    programs : bool (rows,) or None
+        Rows whose neurons have a program; None where none are priced as such.
+    unplaced_gates : bool
+        Whether cores are gated, and it is unknown which layers they hold.
     """
 
     counts: Mapping[str, EventCounts]
@@ -93,27 +151,34 @@ class Events:
     keeps: npt.NDArray[np.int64]
     idles: bool
     stepping: Stepping | None
+    present: npt.NDArray[np.float64] | None = None
+    executed: Flags | None = None
+    programs: Flags | None = None
+    unplaced_gates: bool = False
 
-    def idle(self, number: int, tick: HardwareStep, cores: npt.NDArray[np.intp]) -> EventCounts:
+    def idle(self, numbers: Sequence[int], flow: Flow, cores: npt.NDArray[np.intp]) -> EventCounts:
         """Count the neurons that are stepped without work in a hardware step, (images, rows).
 
-        `cores` has the core of each row; -1 is outside the cores.
+        `numbers` are the ticks of the images in flight that are executed in it, and `cores` has the core of
+        each row; -1 is outside the cores.
         """
         idle = np.broadcast_to(self.keeps, self.updated.shape[:2])
         if self.stepping is not None:
-            idle = idle * (self.stepping.stepped[:, cores, number] & (cores >= 0))
-        for step in {step for step, _ in tick.work}:
-            idle = idle - self.updated[:, :, step] * (self.turn[:, step] == number)
+            needed = np.asarray(self.stepping.stepped[:, :, list(numbers)].any(axis=2))
+            idle = idle * (needed[:, cores] & (cores >= 0))
+        if self.present is not None:
+            idle = idle * self.present[:, list(numbers)].max(axis=1, initial=0.0)
+        for number in numbers:
+            for step in {step for step, _ in flow.ticks[number].work}:
+                idle = idle - self.updated[:, :, step] * (self.turn[:, step] == number)
+        if self.executed is not None:
+            (number,) = numbers
+            idle = idle * self.executed[:, number, None]
         return idle
 
 
-def count_events(
-    activity: Activity, gating: Gating, graded_spikes: bool, ticks: Sequence[HardwareStep] | None
-) -> Events:
+def count_events(activity: Activity, running: Running, graded_spikes: bool) -> Events:
     """Count every event of `PRICES`.
-
-    `ticks` are the hardware steps of an inference. None, for a profile without hardware steps, counts only
-    the work of the network, not what a chip adds: idle neurons, resets and gate messages.
 
     Raises
     ------
@@ -121,6 +186,7 @@ def count_events(
         When halting is priced without visits, or a layer has more updates than its neurons allow.
     """
     mapped, halting = bool(activity.cores), record_halts(activity.layers)
+    flow, gating = running.flow, running.gating
     zero = np.zeros_like(activity.counts["synops"])
     counts: dict[str, EventCounts] = {price.event: activity.counts.get(price.event, zero) for price in PRICES}
     counts["synops"] = activity.counts["synops" if graded_spikes else "synops_unary"]
@@ -134,23 +200,41 @@ def count_events(
         counts[f"score_{work}"] = counts[work] * scores
         counts[work] = counts[work] * ~scores
     counts["halt_accumulations"] = activity.counts["score_lookups"]
-    turn = np.full(zero.shape[1:], -1) if ticks is None else turns(activity, ticks)
-    gated = mapped and ticks is not None and gating in ("core", "power")
-    steps = stepping(activity, ticks) if gated and ticks is not None else None
-    _count_gated(activity, gating, counts, turn, steps)
-    idles = ticks is not None and (mapped or gating != "core")
-    events = Events(counts, turn, _updated(activity, counts), _keeps(activity), idles, steps)
-    if ticks is None:
+    turn = np.full(zero.shape[1:], -1) if flow is None else turns(activity, flow.ticks)
+    gated = mapped and gating in ("core", "power")
+    steps = stepping(activity, flow.ticks) if gated and flow is not None else None
+    executed = executed_steps(activity, flow.ticks) if running.early_end and flow is not None else None
+    _count_gated(activity, running, counts, turn, executed, steps)
+    idles = flow is not None and running.idle == "stepped" and (mapped or gating != "core")
+    events = Events(
+        counts,
+        turn,
+        _updated(activity, counts),
+        _keeps(activity),
+        idles,
+        steps,
+        running.present,
+        executed,
+        program_rows(activity, flow) if running.microcode and flow is not None else None,
+        gating == "core" and not mapped,
+    )
+    if flow is None:
         return events
     if idles:
-        counts["updates_idle"] = _idle(activity, events, ticks)
+        counts["updates_idle"] = _idle(activity, events, flow)
     if any(row.phase == "end" for row in activity.layers):
         counts["state_resets"] = _at_the_end(zero, events.keeps)
         outputs = [row.network_layer == activity.layers[-1].network_layer for row in activity.layers]
         if mapped:
             counts["output_messages"] = _at_the_end(zero, events.keeps * np.array(outputs))
     if halting and gating != "none":
-        _count_gates(activity, counts, ticks, steps)
+        _count_gates(activity, counts, flow.ticks, steps)
+    if events.executed is not None:
+        counts["exit_messages"] = exit_messages(activity, flow.ticks, events.executed)
+    if events.programs is not None:
+        for event, of_programs in _PROGRAMS.items():
+            counts[of_programs] = counts[event] * events.programs[:, None]
+            counts[event] = counts[event] * ~events.programs[:, None]
     return events
 
 
@@ -161,13 +245,18 @@ def row_cores(activity: Activity) -> npt.NDArray[np.intp]:
 
 def _count_gated(
     activity: Activity,
-    gating: Gating,
+    running: Running,
     counts: dict[str, EventCounts],
     turn: npt.NDArray[np.intp],
+    executed: Flags | None,
     steps: Stepping | None,
 ) -> None:
     """Add the updates and synaptic operations of halted tokens' neurons, as the gating mode treats them."""
-    held = activity.counts["updates_gated"]
+    held, gating = activity.counts["updates_gated"], running.gating
+    if running.idle == "skipped" and gating != "none":
+        held = np.zeros_like(held)
+    if executed is not None:
+        held = held * (executed[:, turn] | (turn < 0))
     if gating == "none":
         counts["updates_active"] = counts["updates_active"] + held
         if held.any():
@@ -209,19 +298,28 @@ def _thrown_away(activity: Activity, synops: EventCounts) -> npt.NDArray[np.floa
     return np.asarray(counts["updates_gated"][:, rows] * busiest[:, None], dtype=np.float64)
 
 
-def _idle(activity: Activity, events: Events, ticks: Sequence[HardwareStep]) -> Counts:
-    """Count the updates of idle neurons: a mapped neuron is stepped in every hardware step."""
+def _idle(activity: Activity, events: Events, flow: Flow) -> EventCounts:
+    """Count the updates of idle neurons for each image: a mapped neuron is stepped in every hardware step.
+
+    Those of images in flight are shared by them, and attributed to steps by their numbers of hardware steps.
+    """
     cores = row_cores(activity)
-    counted = np.zeros_like(activity.counts["synops"])
-    for number, tick in enumerate(ticks):
-        idle = events.idle(number, tick, cores)
+    counted: EventCounts = np.zeros_like(activity.counts["synops"])
+    shared = flow.overlaps or events.present is not None
+    counted = counted.astype(np.float64) if shared else counted
+    ticks = np.bincount([tick.step for tick in flow.ticks], minlength=len(activity.steps))
+    for place, numbers in enumerate(flow.meeting()):
+        idle = events.idle(numbers, flow, cores)
         if idle.size and idle.min() < 0:
-            row, step = activity.layers[int(np.argwhere(idle < 0)[0][1])], activity.steps[tick.step]
+            row, step = activity.layers[int(np.argwhere(idle < 0)[0][1])], flow.ticks[numbers[0]].step
             raise InputError(
-                f"layer {row.name} updates more than its {row.neurons} neurons in {step}",
+                f"layer {row.name} updates more than its {row.neurons} neurons in {activity.steps[step]}",
                 "correct the counts: it has one hardware step in each step of the record",
             )
-        counted[:, :, tick.step] += np.asarray(idle, dtype=np.int64)
+        if flow.overlaps:
+            counted += (idle / flow.starts)[:, :, None] * (ticks / len(flow.ticks))
+        else:
+            counted[:, :, flow.ticks[place].step] += np.asarray(idle, dtype=counted.dtype)
     return counted
 
 

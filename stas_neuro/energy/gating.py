@@ -140,7 +140,7 @@ def stepping(activity: Activity, ticks: Sequence[HardwareStep]) -> Stepping:
     This uses counts only; `placement.steps.core_steps` derives it from visits, and a test compares both.
     """
     turn = turns(activity, ticks)
-    live = _live(activity)
+    alive = live(activity)
     stepped = np.zeros((activity.images, len(activity.cores), len(ticks)), dtype=np.bool_)
     at_work = np.zeros(stepped.shape[1:], dtype=np.bool_)
     for row, layer in enumerate(activity.layers):
@@ -148,12 +148,12 @@ def stepping(activity: Activity, ticks: Sequence[HardwareStep]) -> Stepping:
             continue
         for step, number in enumerate(turn[row]):
             if number >= 0:
-                stepped[:, layer.core, number] |= live[:, row, step]
+                stepped[:, layer.core, number] |= alive[:, row, step]
                 at_work[layer.core, number] |= phase_of(activity.steps[step]) == layer.phase
     return Stepping(stepped, at_work)
 
 
-def _live(activity: Activity) -> Flags:
+def live(activity: Activity) -> Flags:
     """Return whether each row has a live token in each step, bool (images, rows, steps)."""
     counts, owner = activity.counts, neuron_rows(activity.layers)
     updated = (counts["updates_active"] + counts["updates_inactive"])[:, owner]

@@ -6,7 +6,7 @@ Cores wait while the processor outside the cores works.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +15,10 @@ from stas_neuro.chips.profile import Corners, Profile
 from stas_neuro.energy.core_assignment import CoreAssignment
 from stas_neuro.energy.events import PRICES, EventCounts, Events
 from stas_neuro.energy.gating import Flags, Stepping
-from stas_neuro.energy.timing import HardwareStep
+from stas_neuro.energy.timing import Flow, HardwareStep
 
 _UNITS = ("synapse", "neuron", "message")
-_APART = ("updates_idle", "state_resets")
+_APART = ("updates_idle", "program_idle", "state_resets")
 """Events that do not occur in a row's turn."""
 _CHUNK = 1 << 19  # images x rows x steps at once, which bounds the memory
 
@@ -30,19 +30,19 @@ class Latency:
     Parameters
     ----------
     per_image : float (images, 3)
-        Latency.
+        Latency. With images in flight, each hardware step takes as long as the busiest core for all of them.
     per_step : float (steps, 3)
         Mean over images, each hardware step attributed to one step of the record.
     spacing : float (images, 3)
-        From one image to the next, if images are pipelined through the stages; else the same as `per_image`.
+        From one image to the next; the same as `per_image` for one image at a time.
     gated : float (images, 3)
-        Sum over cores of the time in which they are not stepped.
+        Sum over cores of the time in which they are not stepped, per image.
     busy : float (cores,)
-        Fraction of the latency in which each core works.
+        Fraction of the time in which each core works.
     busiest : tuple of str
         Layers with neurons on the busiest core: the one that determines the duration for the longest time.
     busiest_share : float
-        Fraction of the latency in which this core determines the duration.
+        Fraction of the time in which this core determines the duration.
     """
 
     per_image: Corners
@@ -54,21 +54,17 @@ class Latency:
     busiest_share: float
 
 
-def needed_times(events: Events, placement: CoreAssignment) -> list[str]:
+def needed_times(events: Events, placement: CoreAssignment, profile: Profile) -> list[str]:
     """Return the names of the profile entries that the latency of these events depends on."""
     priced = [price for price in PRICES if price.unit != "network" and events.counts[price.event].any()]
-    entries = [f"time.{price.entry}" for price in priced]
+    entries = [price.priced_by(profile, "time") for price in priced]
     if events.stepping is not None:
         entries.append("time.wake")
     return list(dict.fromkeys([*entries, _barrier(placement)]))
 
 
 def price_latency(
-    events: Events,
-    ticks: Sequence[HardwareStep],
-    placement: CoreAssignment,
-    profile: Profile,
-    stream: int = 0,
+    events: Events, flow: Flow, placement: CoreAssignment, profile: Profile, copies: int = 1
 ) -> Latency:
     """Compute the duration of every hardware step, and the latency from these.
 
@@ -76,11 +72,10 @@ def price_latency(
     `sum` it does so sequentially, followed by the barrier. Under `max` synapses, neurons, messages and the
     barrier overlap, and the slowest determines the duration: a lower bound, so the high end is their sum.
     Under both laws, the time of the processor outside the cores is added, because cores wait for its results
-    or it waits for theirs; so is the reset of neurons after an image.
+    or it waits for theirs, and it serves all `copies` of the network on its chip; so is the reset of neurons
+    after an image.
 
-    `stream` is the number of hardware steps from one image to the next if images are pipelined through the
-    stages; 0 if the next image waits for the end of the previous one. In a pipeline, a core also works for
-    the images before and after in each of these hardware steps; they are taken to be the same as this image.
+    In each hardware step a core works for all images in flight, which are taken to be the same as this image.
 
     Raises MissingEntry where one of `needed_times` is missing.
     """
@@ -90,19 +85,20 @@ def price_latency(
         # Cores with the same shares take the same time: one core of each kind is enough.
         share, kinds = np.unique(share, axis=1, return_inverse=True)
         cores = kinds.reshape(-1)[cores]
-    size = max(1, _CHUNK // max(rows * steps, 1))
+    each = max(rows * steps, share.shape[1] * len(flow.ticks) if flow.overlaps else 0, 1)
+    size = max(1, _CHUNK // each)
     parts = [
-        _Chunk(events, slice(start, start + size), ticks, share, placement, profile, stream)
+        _Chunk(events, slice(start, start + size), flow, share, placement, profile, copies)
         for start in range(0, images, size)
     ]
-    per_image = np.concatenate([part.per_image for part in parts])
+    spacing = np.concatenate([part.spacing for part in parts])
     decided, busy = sum(part.decided for part in parts), sum(part.busy for part in parts)
-    total = float(per_image[:, 1].sum())
+    total = float(spacing[:, 1].sum())
     busiest = int(np.argmax(decided))
     return Latency(
-        per_image=per_image,
+        per_image=np.concatenate([part.per_image for part in parts]),
         per_step=np.asarray(sum(part.per_step for part in parts)) / images,
-        spacing=np.concatenate([part.spacing for part in parts]),
+        spacing=spacing,
         gated=np.concatenate([part.gated for part in parts]),
         busy=(np.asarray(busy) / total if total else np.zeros(share.shape[1]))[cores],
         busiest=tuple(placement.neuron_layers[row] for row in np.flatnonzero(share[:, busiest])),
@@ -117,19 +113,19 @@ class _Chunk:
         self,
         events: Events,
         images: slice,
-        ticks: Sequence[HardwareStep],
+        flow: Flow,
         share: npt.NDArray[np.float64],
         placement: CoreAssignment,
         profile: Profile,
-        stream: int,
+        copies: int,
     ) -> None:
-        self.events, self.profile = _of_images(events, images), profile
+        self.events, self.flow, self.profile = _of_images(events, images), flow, profile
         self.row_share = share[placement.group]
         self.row_core = np.where(self.row_share.any(axis=1), self.row_share.argmax(axis=1), -1)
         self.barrier = profile.corners(_barrier(placement))
         counts = self.events.counts
         many = len(counts["synops"])
-        loads, processor = _loads(counts, profile), _processor_time(counts, profile)
+        processor = _processor_time(counts, profile) * copies
         reset = self._reset(counts["state_resets"])
         self.per_image = processor.sum(axis=1) + reset
         self.per_step = processor.sum(axis=0)
@@ -137,42 +133,51 @@ class _Chunk:
         self.spacing = self.per_image.copy()
         self.gated = np.zeros((many, 3))
         self.decided, self.busy = np.zeros(share.shape[1]), np.zeros(share.shape[1])
-        folded = np.zeros((stream, len(_UNITS), many, share.shape[1], 3))
-        resting = np.broadcast_to(self.events.keeps.astype(np.float64), (stream, many, len(self.row_share)))
-        resting = resting.copy()
-        stepped = np.zeros((stream, many, share.shape[1]), dtype=np.bool_)
-        for number, tick in enumerate(ticks):
-            seconds = self._at_work(loads, number, tick)
-            if stream:
-                folded[number % stream] += seconds
-                for step in {step for step, _ in tick.work}:
-                    done = self.events.updated[:, :, step] * (self.events.turn[:, step] == number)
-                    resting[number % stream] -= done
-                if self.events.stepping is not None:
-                    stepped[number % stream] |= self.events.stepping.stepped[:, :, number]
+        self._run(_loads(counts, profile))
+
+    def _run(self, loads: npt.NDArray[np.float64]) -> None:
+        """Add the durations of the hardware steps in which an image is, and of those from image to image."""
+        flow, stepping = self.flow, self.events.stepping
+        again = flow.starts > 1 and len(flow.ticks) * self.row_share.shape[1] <= _CHUNK
+        of_tick: dict[int, npt.NDArray[np.float64]] = {}
+        durations = []
+        before: Flags = np.zeros((len(self.gated), self.row_share.shape[1]), dtype=np.bool_)
+        if stepping is not None and flow.overlaps:
+            *_, last = flow.meeting()
+            before = self._stepped(last)
+        for numbers in flow.meeting():
+            seconds = np.zeros((len(_UNITS), len(self.gated), self.row_share.shape[1], 3))
+            for number in numbers:
+                if number not in of_tick:
+                    of_tick[number] = self._at_work(loads, number, flow.ticks[number])
+                seconds += of_tick[number] if again else of_tick.pop(number)
             if self.events.idles:
-                seconds[_UNITS.index("neuron")] += self._idle(
-                    self.events.idle(number, tick, self.row_core).astype(np.float64)
-                )
-            wake = self._wake(number)
-            duration, core, work = _duration(seconds, wake, self.barrier, profile)
-            self.per_image += duration
-            self.per_step[tick.step] += duration.sum(axis=0)
-            self.busy += work.sum(axis=0)
-            np.add.at(self.decided, core, duration[:, 1])
-            if self.events.stepping is not None:
-                still = (~self.events.stepping.stepped[:, :, number]).sum(axis=1)
-                self.gated += still[:, None] * duration
-        if not stream:
-            self.spacing = self.per_image
-        for number, (seconds, rest) in enumerate(zip(folded, resting, strict=True)):
+                idle = self.events.idle(numbers, flow, self.row_core).astype(np.float64)
+                seconds[_UNITS.index("neuron")] += self._idle(np.maximum(idle, 0))
             wake = None
-            if self.events.stepping is not None:
-                rest = rest * (stepped[number][:, self.row_core] & (self.row_core >= 0))
-                wake = self._waking(stepped[number] & ~stepped[number - 1])
-            if self.events.idles:
-                seconds[_UNITS.index("neuron")] += self._idle(np.maximum(rest, 0))
-            self.spacing = self.spacing + _duration(seconds, wake, self.barrier, profile)[0]
+            if stepping is not None:
+                stepped = self._stepped(numbers)
+                wake, before = self._waking(stepped & ~before), stepped
+            duration, core, work = _duration(seconds, wake, self.barrier, self.profile)
+            if self.events.executed is not None:
+                taken = self.events.executed[:, numbers[0], None]
+                duration, work = duration * taken, work * taken
+            durations.append(duration)
+            self.spacing += duration / flow.starts
+            self.busy += work.sum(axis=0) / flow.starts
+            np.add.at(self.decided, core, duration[:, 1] / flow.starts)
+            if stepping is not None:
+                self.gated += (~stepped).sum(axis=1)[:, None] * duration / flow.starts
+        for start in range(flow.starts):
+            for number, tick in enumerate(flow.ticks):
+                duration = durations[(number + start) % flow.period] / flow.starts
+                self.per_image += duration
+                self.per_step[tick.step] += duration.sum(axis=0)
+
+    def _stepped(self, numbers: Sequence[int]) -> Flags:
+        """Return which cores are stepped for any of the ticks that meet, bool (images, cores)."""
+        assert self.events.stepping is not None
+        return np.asarray(self.events.stepping.stepped[:, :, list(numbers)].any(axis=2))
 
     def _at_work(
         self, loads: npt.NDArray[np.float64], number: int, tick: HardwareStep
@@ -188,10 +193,15 @@ class _Chunk:
 
     def _idle(self, neurons: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return the time in s for stepping idle `neurons`, (images, rows), as (images, cores, 3)."""
-        if not self.events.counts["updates_idle"].any():
-            return np.zeros((len(neurons), self.row_share.shape[1], 3))
-        each = self.profile.corners("time.neuron_update_inactive")
-        return np.asarray((neurons @ self.row_share)[:, :, None] * each)
+        seconds = np.zeros((len(neurons), self.row_share.shape[1], 3))
+        for price in PRICES:
+            if price.event in ("updates_idle", "program_idle") and self.events.counts[price.event].any():
+                own = neurons
+                if self.events.programs is not None:
+                    own = neurons * (self.events.programs == bool(price.stock))
+                each = self.profile.corners(price.priced_by(self.profile, "time"))
+                seconds += (own @ self.row_share)[:, :, None] * each
+        return seconds
 
     def _reset(self, resets: EventCounts) -> Corners:
         """Return the time in s to reset all neurons of the core with the most neurons, (images, 3)."""
@@ -199,12 +209,6 @@ class _Chunk:
             return np.zeros((len(resets), 3))
         fullest = (resets.sum(axis=2) @ self.row_share).max(axis=1)
         return np.asarray(fullest[:, None] * self.profile.corners("time.state_reset"))
-
-    def _wake(self, number: int) -> Corners | None:
-        """Return the time in s that woken cores take to wake up, (images, cores, 3)."""
-        if self.events.stepping is None:
-            return None
-        return self._waking(self.events.stepping.woken[:, :, number])
 
     def _waking(self, woken: Flags) -> Corners:
         return np.asarray(woken[:, :, None] * self.profile.corners("time.wake"))
@@ -215,7 +219,8 @@ def _of_images(events: Events, images: slice) -> Events:
     if events.stepping is not None:
         kept = Stepping(events.stepping.stepped[images], events.stepping.at_work)
     counts = {event: counted[images] for event, counted in events.counts.items()}
-    return Events(counts, events.turn, events.updated[images], events.keeps, events.idles, kept)
+    taken = None if events.executed is None else events.executed[images]
+    return replace(events, counts=counts, updated=events.updated[images], stepping=kept, executed=taken)
 
 
 def _barrier(placement: CoreAssignment) -> str:
@@ -229,7 +234,7 @@ def _processor_time(counts: Mapping[str, EventCounts], profile: Profile) -> Corn
     for price in PRICES:
         if price.unit == "processor" and counts[price.event].any():
             done = counts[price.event].sum(axis=1)
-            seconds += done[..., None] * profile.corners(f"time.{price.entry}")
+            seconds += done[..., None] * profile.corners(price.priced_by(profile, "time"))
     return seconds
 
 
@@ -238,7 +243,7 @@ def _loads(counts: Mapping[str, EventCounts], profile: Profile) -> npt.NDArray[n
     loads = np.zeros((len(_UNITS), *counts["synops"].shape, 3))
     for price in PRICES:
         if price.event not in _APART and price.unit in _UNITS and counts[price.event].any():
-            each = profile.corners(f"time.{price.entry}")
+            each = profile.corners(price.priced_by(profile, "time"))
             loads[_UNITS.index(price.unit)] += counts[price.event][..., None] * each
     return loads
 

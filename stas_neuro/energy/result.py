@@ -92,6 +92,16 @@ class TokenCost:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Totals:
+    """Totals of a price under another assumption."""
+
+    energy_j: Interval | None
+    dynamic_energy_j: Interval | None
+    latency_s: Interval | None
+    throughput_images_per_s: Interval | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Estimate:
     """Cost of one inference, mean over the images unless the field name says otherwise.
 
@@ -107,6 +117,14 @@ class Estimate:
     profile_title: str
     gating: str
     schedule: str
+    mode: str
+    contexts: int
+    replicas: int
+    early_end: bool
+    stem: str
+    microcode: bool
+    idle_update: str
+    idle_update_of_chip: str
     weight_bits: int
     images: int
     token_ratio: float | None
@@ -118,6 +136,7 @@ class Estimate:
     static_energy_j: Interval | None
     management_energy_j: Interval | None
     latency_s: Interval | None
+    idle_skipped: Totals | None
     energy_delay_product_js: Interval | None
     throughput_images_per_s: Interval | None
     static_power_w: Interval | None
@@ -127,6 +146,7 @@ class Estimate:
     dynamic_energy_per_image_j: Spread | None
     latency_per_image_s: Spread | None
     hardware_steps: int | None
+    hardware_steps_per_image: float | None
     cores: int | None
     chips: int | None
     core_steps: float | None

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stas_neuro.activity import Activity
 from stas_neuro.analysis import record_halts
 from stas_neuro.chips.errors import CannotRun
 from stas_neuro.chips.profile import MissingEntry, Profile
 from stas_neuro.energy.comparable import check_alike
-from stas_neuro.energy.gating import Gating, computed_halted
+from stas_neuro.energy.deployment import DEFAULT, Deployment
+from stas_neuro.energy.gating import computed_halted
 from stas_neuro.energy.pricing import estimate
 from stas_neuro.energy.result import Interval
 from stas_neuro.energy.timing import Schedule, fastest
@@ -30,7 +31,10 @@ class ScheduleCost:
     schedule: str
     late: int
     visits_changed: float | None
+    mode: str
+    contexts: int
     hardware_steps: int
+    hardware_steps_per_image: float
     latency_s: Interval
     throughput_images_per_s: Interval
     energy_j: Interval | None
@@ -40,12 +44,12 @@ class ScheduleCost:
 def compare_schedules(
     runs: Mapping[str, Activity],
     profiles: Sequence[Profile],
-    gating: Gating | None = None,
-    weight_bits: int = 8,
+    deployment: Deployment = DEFAULT,
 ) -> tuple[ScheduleCost, ...]:
     """Price runs of the same images on every schedule they allow, on all chips whose latency is known.
 
     Other runs are compared with the first. Runs that computed halted tokens are priced with gating `none`.
+    The schedule of the deployment is ignored, and an early end applies to runs that halt, in raster order.
 
     Raises
     ------
@@ -58,10 +62,9 @@ def compare_schedules(
     rows = []
     for profile in profiles:
         for label, activity in runs.items():
-            own = None if computed_halted(activity) else gating
             for schedule in _allowed(activity):
                 try:
-                    cost = estimate(activity, profile, own, schedule=schedule, weight_bits=weight_bits)
+                    cost = estimate(activity, profile, _options(activity, deployment, schedule), both=False)
                 except (MissingEntry, CannotRun):
                     continue
                 if cost.latency_s is None or cost.throughput_images_per_s is None or not cost.hardware_steps:
@@ -73,7 +76,10 @@ def compare_schedules(
                         schedule=schedule,
                         late=activity.late,
                         visits_changed=_changed(runs[first], activity),
+                        mode=cost.mode,
+                        contexts=cost.contexts,
                         hardware_steps=cost.hardware_steps,
+                        hardware_steps_per_image=cost.hardware_steps_per_image or 0.0,
                         latency_s=cost.latency_s,
                         throughput_images_per_s=cost.throughput_images_per_s,
                         energy_j=cost.energy_j,
@@ -86,6 +92,15 @@ def compare_schedules(
 def _allowed(activity: Activity) -> tuple[Schedule, ...]:
     best = fastest(activity)
     return (best,) if best != "pipelined" else ("raster", "pipelined")
+
+
+def _options(activity: Activity, deployment: Deployment, schedule: Schedule) -> Deployment:
+    computed = computed_halted(activity)
+    gating = None if computed else deployment.gating
+    halts = record_halts(activity.layers) and not computed
+    early = deployment.early_end and schedule == "raster" and halts
+    contexts = 1 if schedule == "pipelined" else deployment.contexts
+    return replace(deployment, schedule=schedule, gating=gating, early_end=early, contexts=contexts)
 
 
 def _changed(first: Activity, other: Activity) -> float | None:

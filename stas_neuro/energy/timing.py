@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from stas_neuro.activity import PHASES, Activity, Layer
@@ -15,10 +16,68 @@ STEPS_LIMIT = 1 << 14
 
 @dataclass(frozen=True)
 class HardwareStep:
-    """One tick: `work` has the (step index, stage) pairs executed in it; its cost is attributed to `step`."""
+    """One tick: `work` has the (step index, stage) pairs executed in it; its cost is attributed to `step`.
+
+    Without work an image waits until its context has its turn again.
+    """
 
     step: int
     work: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Flow:
+    """How images follow each other: `starts` of them, one hardware step apart, in every `period` steps.
+
+    Parameters
+    ----------
+    ticks : tuple of HardwareStep
+        The hardware steps of one image.
+    period, starts : int
+        An image alone has as many steps as a period.
+    """
+
+    ticks: tuple[HardwareStep, ...]
+    period: int
+    starts: int = 1
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether several images are in flight."""
+        return self.starts > 1 or self.period < len(self.ticks)
+
+    @property
+    def steps_an_image(self) -> float:
+        """Hardware steps from one image to the next."""
+        return self.period / self.starts
+
+    def meeting(self) -> Iterator[tuple[int, ...]]:
+        """Yield, for each hardware step of a period, the ticks of the images that are executed in it."""
+        for place in range(self.period):
+            first = [(place - start) % self.period for start in range(self.starts)]
+            yield tuple(sorted(n for at in first for n in range(at, len(self.ticks), self.period)))
+
+
+def alone(activity: Activity, schedule: Schedule) -> Flow:
+    """Return the hardware steps of one image at a time."""
+    ticks = hardware_steps(activity, schedule)
+    return Flow(ticks, len(ticks))
+
+
+def stream(activity: Activity, schedule: Schedule, contexts: int = 1) -> Flow:
+    """Return the hardware steps of images that follow each other as closely as possible.
+
+    Pipelined, the next image enters a stage when the previous one has left it: after as many hardware steps
+    as a phase has steps. On other schedules an image occupies all neurons, or one of their `contexts`, until
+    it is classified. In hardware step h a neuron serves context h mod `contexts`, so model steps begin a
+    multiple of `contexts` apart, and each of `contexts` images returns to a stage when its turn comes:
+    interleaving of independent streams in one loop, as in C-slow retiming (Leiserson and Saxe 1991).
+    """
+    ticks = hardware_steps(activity, schedule, contexts)
+    if schedule == "pipelined":
+        phases = [phase_of(label) for label in activity.steps]
+        return Flow(ticks, max(phases.count(layer.phase) for layer in activity.layers))
+    return Flow(ticks, contexts * -(-len(ticks) // contexts), contexts)
 
 
 def phase_of(label: str) -> str:
@@ -33,12 +92,13 @@ def fastest(activity: Activity) -> Schedule:
     return "raster" if any(layer.feedback for layer in activity.layers) else "pipelined"
 
 
-def hardware_steps(activity: Activity, schedule: Schedule) -> tuple[HardwareStep, ...]:
+def hardware_steps(activity: Activity, schedule: Schedule, contexts: int = 1) -> tuple[HardwareStep, ...]:
     """List the hardware steps of one inference, in order.
 
     Phases (`once`, the `stem` steps, the model steps, `end`) follow each other. T steps of S spiking stages
     take S + (T - 1) * interval hardware steps, where `interval` is the distance between the starts of two
-    steps: S in raster order, 1 if pipelined, S - late with late decisions (model steps only).
+    steps: S in raster order, 1 if pipelined, S - late with late decisions (model steps only), each rounded up
+    to a multiple of `contexts`.
 
     Raises
     ------
@@ -67,6 +127,7 @@ def hardware_steps(activity: Activity, schedule: Schedule) -> tuple[HardwareStep
                 what = f"decisions are {activity.late} hardware steps late, a model step has {stages}"
                 raise InputError(what, "set late to 0, or to fewer steps than that")
             interval -= activity.late
+        interval = contexts * -(-interval // contexts)
         if len(ticks) + stages + (len(steps) - 1) * interval > STEPS_LIMIT:
             what = f"{len(steps)} steps of phase {phase} with {stages} stages each"
             raise InputError(what, f"use fewer: an inference may take at most {STEPS_LIMIT} hardware steps")
@@ -85,5 +146,6 @@ def _phase(steps: list[int], stages: int, interval: int) -> list[HardwareStep]:
     for tick in range(stages + (len(steps) - 1) * interval if steps and stages else 0):
         begun = ((step, tick - t * interval) for t, step in enumerate(steps))
         work = tuple((step, stage) for step, stage in begun if 0 <= stage < stages)
-        ticks.append(HardwareStep(work[0][0], work))
+        step = work[0][0] if work else steps[tick // interval]
+        ticks.append(HardwareStep(step, work))
     return ticks

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stas_neuro.chips import Profile
 from stas_neuro.errors import InputError
@@ -47,6 +47,23 @@ class Limits:
     mesh: tuple[int, int, int] | None
     weight_sharing: bool
     unchecked: Mapping[str, str]
+
+
+def with_contexts(limits: Limits, contexts: int) -> Limits:
+    """Return the limits of cores on which each neuron has several membranes, and takes the place of as many.
+
+    Raises
+    ------
+    InputError
+        When a core does not hold one such neuron.
+    """
+    neurons = limits.core.get("neurons")
+    if neurons is None or contexts == 1:
+        return limits
+    if contexts > neurons:
+        what = f"a neuron with {contexts} contexts takes the place of as many, a core has {neurons} neurons"
+        raise InputError(what, f"use at most {neurons} contexts")
+    return replace(limits, core={**limits.core, "neurons": neurons // contexts})
 
 
 def limits_of(profile: Profile) -> Limits:

@@ -2,44 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from stas_neuro.activity import SAME_NETWORK, Activity, Origin, builder_for, check_facts
 from stas_neuro.bundle import hash_network
 from stas_neuro.chips import Profile
 from stas_neuro.choices import OBJECTIVES as OBJECTIVES
+from stas_neuro.choices import SPREADS as SPREADS
 from stas_neuro.choices import STRATEGIES as STRATEGIES
-from stas_neuro.choices import Objective
+from stas_neuro.choices import Objective, Spread
 from stas_neuro.choices import Strategy as Strategy
+from stas_neuro.energy import Deployment
+from stas_neuro.energy.deployment import DEFAULT
 from stas_neuro.errors import InputError
-from stas_neuro.ir import Graph, Stage, block_of
-from stas_neuro.mapping import Mapping, Piece
-from stas_neuro.placement.demands import DEFAULT_BITS, LayerDemand, demands_of, tokens_by_block, weight_bits
-from stas_neuro.placement.groups import scan_groups
-from stas_neuro.placement.limits import Limits, limits_of
-from stas_neuro.placement.packing import Packer, whole
-from stas_neuro.placement.reasons import DoesNotFit, Reason
-from stas_neuro.placement.strategies import (
-    Block,
-    by_features,
-    by_tokens,
-    fewest_cores,
-    pack_layers,
-)
-from stas_neuro.placement.tiles import chips_of, near_sites
+from stas_neuro.ir import Graph, Stage
+from stas_neuro.mapping import Mapping
+from stas_neuro.placement.demands import DEFAULT_BITS, demands_of, tokens_by_block, weight_bits
+from stas_neuro.placement.limits import limits_of, with_contexts
+from stas_neuro.placement.spreading import cheapest, spread_over
+from stas_neuro.placement.task import Task
+from stas_neuro.placement.tiles import near_sites
 from stas_neuro.placement.traffic import traffic_between
 
 
-def place(
+def place(  # noqa: PLR0913
     graph: Graph,
     profile: Profile,
     *,
     strategy: Strategy = "token-major",
     groups: int | None = None,
     seen: Activity | None = None,
-    minimise: Objective = "core-steps",
+    minimise: Objective | Spread = "cores",
+    cores: int | None = None,
     bits: int = DEFAULT_BITS,
+    deployment: Deployment = DEFAULT,
 ) -> Mapping:
     """Place a network on the cores of one or more chips (docs/placement.md).
 
@@ -57,48 +53,40 @@ def place(
         needs the fewest cores if cut token-major; the largest such number.
     seen : Activity, optional
         Record of a run of this network on representative images. Its visits determine which tokens halt
-        together (for halting-aware), its spikes the traffic between cores. For an integer program, the record
-        may be of a float run.
-    minimise : "core-steps" or "neuron-updates"
-        Objective of halting-aware.
+        together (for halting-aware), its spikes the traffic between cores, and its counts the energy and
+        latency on a number of cores. For an integer program, the record may be of a float run.
+    minimise : "cores", "energy", "latency", "core-steps" or "neuron-updates"
+        The first three choose the number of cores: the fewest, or those on which an image of `seen` (without
+        it, of neurons that all fire in every step) costs the least as deployed. The last two are objectives
+        of the groups of halting-aware, on the fewest cores; the others imply core-steps.
+    cores : int, optional
+        Use at most this number of cores; with "cores" and the last two, spread the network over them.
     bits : int
         Bits of a weight, for a graph that is not quantised.
+    deployment : Deployment
+        How the network will run: neurons have its `contexts`, and energy and latency are those it gives.
 
     Raises
     ------
     DoesNotFit
         When the network does not fit the chip, with all reasons.
     InputError
-        When options contradict the network, `seen` is a run of another network, or the profile has no cores.
+        When options contradict the network, `seen` is a run of another network, the profile has no cores, or
+        energy or latency is unknown on every number of cores.
     """
     _check_options(graph, strategy, groups, seen)
-    limits = limits_of(profile)
+    limits = with_contexts(limits_of(profile), deployment.contexts)
     demands = demands_of(graph, weight_bits(graph, bits, profile))
-    packer = Packer(graph, limits)
-    for demand in demands:
-        packer.check(demand)
-    if packer.reasons:
-        raise DoesNotFit(profile.name, packer.reasons)
-    tokens_of = tokens_by_block(graph)
-    for scope, layers in _scopes(demands):
-        block = block_of(scope)
-        if block is None:
-            pack_layers(packer, scope, layers, lambda demand: [whole(demand)], "positions")
-            continue
-        tokens = tokens_of[scope]
-        if groups is None:
-            groups = fewest_cores(packer, scope, layers, tokens)
-        if strategy == "channel-major":
-            pack_layers(packer, scope, layers, by_features(groups), "features")
-            continue
-        parts = min(groups, tokens)
-        cut = scan_groups(tokens, parts)
-        learns = strategy == "halting-aware" and tokens == graph.tokens
-        if learns and seen is not None and seen.visits is not None:
-            visits = seen.visits[:, :, block]
-            cut = Block(packer, scope, layers, tokens, minimise).learned(parts, visits)
-        pack_layers(packer, scope, layers, by_tokens(cut), "positions")
-    return _mapping(graph, profile, strategy, groups, limits, demands, packer, seen)
+    task = Task(graph, profile, demands, strategy, groups, seen, minimise)
+    task.check(limits)
+    if minimise in ("energy", "latency"):
+        packing = cheapest(task, limits, cores, deployment)
+    elif cores is not None:
+        packing = spread_over(task, limits, cores)
+    else:
+        packing = task.pack(limits)
+    traffic = traffic_between(graph, demands, packing.cores, seen)
+    return packing.mapping(near_sites(packing.chips, traffic, limits))
 
 
 def _check_options(graph: Graph, strategy: str, groups: int | None, seen: Activity | None) -> None:
@@ -131,46 +119,3 @@ def _check_network(graph: Graph, seen: Activity) -> None:
         check_facts({"the run to learn from": seen, "the network": own}, SAME_NETWORK)
     except InputError as error:
         raise InputError(error.what, "give a run of this network") from error
-
-
-def _scopes(demands: Sequence[LayerDemand]) -> list[tuple[str, list[LayerDemand]]]:
-    """Group the layers by the part of the network that they belong to, the last part first."""
-    scopes = list(dict.fromkeys(demand.scope for demand in reversed(demands)))
-    return [(scope, [demand for demand in demands if demand.scope == scope]) for scope in scopes]
-
-
-def _mapping(
-    graph: Graph,
-    profile: Profile,
-    strategy: str,
-    groups: int | None,
-    limits: Limits,
-    demands: Sequence[LayerDemand],
-    packer: Packer,
-    seen: Activity | None,
-) -> Mapping:
-    reasons = [*packer.reasons, *packer.overfull()]
-    rank = {demand.name: index for index, demand in enumerate(demands)}
-    first = {core.domain: len(rank) for core in packer.cores}
-    for core in packer.cores:
-        first[core.domain] = min(first[core.domain], *(rank[name] for name in core.pieces))
-    cores = sorted(packer.cores, key=lambda core: (first[core.domain], core.domain))
-    chips = chips_of([core.domain for core in cores], limits.cores_per_chip)
-    if limits.chips is not None and cores and chips[-1] >= limits.chips:
-        reasons.append(Reason("", "chips", chips[-1] + 1, limits.chips))
-    if reasons:
-        raise DoesNotFit(profile.name, reasons)
-    pieces = [
-        Piece(layer=name, core=number, positions=region.positions, features=region.features)
-        for number, core in enumerate(cores)
-        for name, region in core.pieces.items()
-    ]
-    pieces.sort(key=lambda piece: (rank[piece.layer], piece.core))
-    traffic = traffic_between(graph, demands, cores, seen)
-    return Mapping(
-        profile=profile.name,
-        strategy=strategy,
-        cores=near_sites(chips, traffic, limits),
-        pieces=tuple(pieces),
-        groups=groups,
-    )

@@ -64,6 +64,9 @@ def comparison_report(result: Comparison) -> RenderableType:
     reasons = _reasons(result)
     if reasons:
         parts.append(lines("Unknown", reasons))
+    if any(row.idle_skipped is not None for row in result.rows):
+        heading = "Saved if neurons without work are not updated, where that is unknown"
+        parts += [Text(), *_titled(heading, _skipped(result))]
     parts += [Text(line) for line in comparison_what_if(result)]
     unchecked = dict.fromkeys(reason for row in result.rows for reason in row.unchecked)
     if unchecked:
@@ -125,6 +128,7 @@ def _columns(row: Saving) -> dict[str, object]:
             columns |= _ends(f"{prefix}_{name}", getattr(cost, name, None))
     for name in ("energy_saving", "dynamic_energy_saving", "latency_saving"):
         columns |= _ends(name, getattr(row, name))
+        columns |= _ends(f"idle_skipped_{name}", getattr(row.idle_skipped, name, None))
     columns["op_count_saving"] = row.op_count_saving
     columns |= _ends("savings_survival", row.savings_survival)
     columns |= _ends("break_even_token_ratio", row.break_even_token_ratio)
@@ -179,10 +183,26 @@ def _survival(result: Comparison) -> RenderableType:
     return table
 
 
+def _skipped(result: Comparison) -> RenderableType:
+    table = new_table("profile", "relative to", "energy", "low", "high", "latency", "low", "high")
+    for row in result.rows:
+        if row.idle_skipped is not None:
+            both = (row.idle_skipped.energy_saving, row.idle_skipped.latency_saving)
+            cells = [cell for saving in both for cell in _shares(saving)]
+            add_row(table, row.profile, row.baseline, *cells)
+    return table
+
+
+def _shares(saving: Interval | None) -> tuple[str, str, str]:
+    if saving is None:
+        return NONE, NONE, NONE
+    return f"{saving.value:+.1%}", f"{saving.low:+.1%}", f"{saving.high:+.1%}"
+
+
 def _saved(row: Saving, name: str) -> tuple[str, str, str]:
     saving: Interval | None = getattr(row, name)
     if saving is not None:
-        return f"{saving.value:+.1%}", f"{saving.low:+.1%}", f"{saving.high:+.1%}"
+        return _shares(saving)
     if row.missing:
         return f"lacks {', '.join(row.missing)}", "", ""
     refused = row.halting is None or row.without is None

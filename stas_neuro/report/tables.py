@@ -32,6 +32,13 @@ _TOTALS = (
     ("op_count_energy_j", "45 nm operation count", "J"),
 )
 """Fields of an `Estimate`, their names in reports (indented below the sum they belong to), and units."""
+_SKIPPED = (
+    ("energy_j", "if idle neurons are skipped: energy", "J"),
+    ("dynamic_energy_j", "  dynamic", "J"),
+    ("latency_s", "  latency", "s"),
+    ("throughput_images_per_s", "  images per second", ""),
+)
+"""Fields of `Totals`, as `_TOTALS`."""
 _WORDS = {field: name.strip() for field, name, _ in _TOTALS} | {
     "dynamic_energy_j": "dynamic energy",
     "halting_energy_j": "energy for halting",
@@ -87,9 +94,7 @@ def predictions_table(
 
 def estimate_report(cost: Estimate, *, details: bool = True) -> RenderableType:
     """Tabulate energy and latency per inference; with `details` also by event, layer, step and core."""
-    title = (
-        f"{cost.profile_title} ({cost.profile}), gating {cost.gating}, {cost.schedule}, {cost.images} images"
-    )
+    title = f"{cost.profile_title} ({cost.profile}), {deployed(cost)}, {cost.images} images"
     totals = new_table("per inference", "value", "low", "high", "median", "p99", "worst")
     spreads = {
         "energy_j": cost.energy_per_image_j,
@@ -98,6 +103,9 @@ def estimate_report(cost: Estimate, *, details: bool = True) -> RenderableType:
     }
     for field, name, unit in _TOTALS:
         add_row(totals, name, *interval_cells(getattr(cost, field), unit), *_spread(spreads.get(field), unit))
+    if cost.idle_skipped is not None:
+        for field, name, unit in _SKIPPED:
+            add_row(totals, name, *interval_cells(getattr(cost.idle_skipped, field), unit), "", "", "")
     what_if = (Text(line) for line in what_if_lines([("this network", cost)]))
     parts: list[RenderableType] = [Group(Text(title, style="bold"), *what_if, Text(), totals)]
     if cost.hardware_steps is not None:
@@ -115,6 +123,16 @@ def estimate_report(cost: Estimate, *, details: bool = True) -> RenderableType:
         parts.append(lines("Not priced", _by_reason(cost.unavailable)))
     parts.append(disclaimer(cost.disclaimer))
     return Group(*(piece for part in parts for piece in (part, Text())))
+
+
+def deployed(cost: Estimate) -> str:
+    """Name the gating and the schedule, and the other options where they are not the defaults."""
+    parts = [f"gating {cost.gating}", cost.schedule]
+    parts += [cost.mode] if cost.mode != "single" else []
+    parts += [f"{cost.contexts} contexts"] if cost.contexts > 1 else []
+    parts += [f"{cost.replicas} replicas"] if cost.replicas > 1 else []
+    parts += [f"stem {cost.stem}"] if cost.stem != "shared" else []
+    return ", ".join([*parts, *(["early end"] * cost.early_end), *(["microcode"] * cost.microcode)])
 
 
 def _events(cost: Estimate) -> Table:
@@ -139,6 +157,8 @@ def _layers(cost: Estimate) -> Table:
 def _work(cost: Estimate) -> str:
     """Report the numbers of steps and cores, and the busiest core, as far as they are known."""
     parts = [f"{cost.hardware_steps} hardware steps"]
+    if cost.hardware_steps_per_image not in (None, cost.hardware_steps):
+        parts[0] += f", {_mean(cost.hardware_steps_per_image or 0.0)} from image to image"
     if cost.cores is not None:
         parts[0] += f", {cost.cores} {'core' if cost.cores == 1 else 'cores'}"
         if cost.chips is not None:

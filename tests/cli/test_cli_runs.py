@@ -31,7 +31,7 @@ from stas_neuro.activity import read_activity
 from stas_neuro.bundle import load_bundle
 from stas_neuro.chips import list_profiles, load_profile
 from stas_neuro.data import load_data
-from stas_neuro.energy import compare, estimate
+from stas_neuro.energy import Deployment, compare, estimate
 from stas_neuro.ir import LIF
 from stas_neuro.models.checkpoint import load_checkpoint, save_checkpoint
 from stas_neuro.verifier import runs
@@ -111,7 +111,7 @@ def test_estimate_is_what_the_api_says(place: Place) -> None:
     options = ("--gating", "core", "--weight-bits", "4", "--profile", "loihi2-gated-whatif", "--json")
     cost = fine("estimate", place.run, *options).json
     assert (cost["gating"], cost["weight_bits"]) == ("core", 4)
-    gated = estimate(activity, "loihi2-gated-whatif", "core", weight_bits=4)
+    gated = estimate(activity, "loihi2-gated-whatif", Deployment(gating="core", weight_bits=4))
     assert cost == json.loads(json.dumps(gated.to_json()))
     full, brief = (
         fine("estimate", place.run, "--profile", "loihi1", *more).out for more in ((), ("--brief",))

@@ -76,10 +76,14 @@ def test_inspect_tells_how_full_cores_are(place: Place, tmp_path: Path) -> None:
     [
         (("--groups", "2"), "groups requires a placement"),
         (("--minimise", "core-steps"), "minimise requires a placement"),
+        (("--cores", "5"), "cores requires a placement"),
+        (("--placement", "token-major", "--cores", "1"), "cores of loihi2, cores is 1; give at least"),
+        (("--placement", "token-major", "--contexts", "2", "--mode", "single"), "use the mode stream"),
+        (("--placement", "token-major", "--contexts", "9999"), "use 1 to 256"),
         (("--placement", "halting-aware"), "halting-aware learns from visits"),
         (
             ("--placement", "token-major", "--minimise", "core-steps"),
-            "minimise requires halting-aware placement",
+            "minimise core-steps requires halting-aware placement",
         ),
         (("--placement", "token-major", "--limit", "5"), "limit requires a profile-run"),
         (("--placement", "token-major", "--groups", "17"), "17 groups of 16 tokens"),

@@ -33,6 +33,9 @@ CASES: dict[str, dict[str, Any]] = {
     "late": {"schedule": "pipelined-stale", "late": 2},
     "integers": {"bits": 6, "calibrate": "images.npz", "profile": "loihi2", "input_encoding": "bias"},
     "stock": {"accumulate": "off", "bits": 8, "backend": "lava-stock"},
+    "on a number of cores": {
+        "placement": "token-major", "cores": 12, "contexts": 2, "minimise": "latency", "mode": "stream",
+    },
     "late integers on cores": {
         "bits": 8, "schedule": "pipelined-stale", "placement": "halting-aware", "groups": 2,
         "profile_run": "images.npz", "limit": 8, "minimise": "neuron-updates",
@@ -91,7 +94,10 @@ def test_a_model_in_memory_is_compiled_and_cannot_be_replayed(home: Path) -> Non
         ({"late": 2}, r"late \(2\) requires the schedule pipelined-stale"),
         ({"schedule": "pipelined", "late": 2}, "requires the schedule pipelined-stale"),
         ({"groups": 3}, "groups requires a placement"),
-        ({"placement": "token-major", "minimise": "core-steps"}, "minimise requires halting-aware placement"),
+        (
+            {"placement": "token-major", "minimise": "core-steps"},
+            "core-steps requires halting-aware",
+        ),
         ({"placement": "token-major", "limit": 3}, "limit requires a profile-run"),
         ({"backend": "other"}, "no backend is called 'other'"),
         ({"beta": 1.0}, "beta is of halting that is added; give halting too"),

@@ -16,6 +16,7 @@ from support.energy_runs import run, without
 from stas_neuro.activity import Activity, Origin
 from stas_neuro.chips import Profile, load_profile
 from stas_neuro.energy import (
+    Deployment,
     Gating,
     Interval,
     check_alike,
@@ -53,7 +54,9 @@ def test_compare_tells_what_halting_saves() -> None:
 
 @pytest.mark.parametrize("gating", ["silent", "none", "core"])
 def test_the_operation_count_is_that_of_the_estimates(gating: Gating) -> None:
-    (row,) = compare(run(), {"off": run(halting=False)}, [load_profile("loihi2-gated-whatif")], gating).rows
+    (row,) = compare(
+        run(), {"off": run(halting=False)}, [load_profile("loihi2-gated-whatif")], Deployment(gating=gating)
+    ).rows
     assert row.halting is not None and row.without is not None
     ours, theirs = (cost.op_count_energy_j.value for cost in (row.halting, row.without))
     assert row.op_count_saving == pytest.approx(1 - ours / theirs)
@@ -129,15 +132,17 @@ def test_every_run_has_the_fastest_schedule_it_allows_unless_one_is_given() -> N
         counts={kind: np.pad(array, ((0, 0), (0, 1), (0, 0))) for kind, array in BASELINE.counts.items()},
     )
     (row,) = compare(run(), {"off": deep}, [CHIP]).rows
-    (raster,) = compare(run(), {"off": deep}, [CHIP], baseline_schedule="raster").rows
+    (raster,) = compare(run(), {"off": deep}, [CHIP], baseline=Deployment(schedule="raster")).rows
     assert (row.schedule, row.baseline_schedule) == ("raster", "pipelined")
     assert (raster.schedule, raster.baseline_schedule) == ("raster", "raster")
     for each in (row, raster):
-        assert each.without == estimate(deep, CHIP, schedule="raster" if each is raster else "pipelined")
+        assert each.without == estimate(
+            deep, CHIP, Deployment(schedule="raster" if each is raster else "pipelined")
+        )
     assert row.energy_saving is not None and raster.energy_saving is not None
     assert row.energy_saving.value < raster.energy_saving.value
     with pytest.raises(InputError, match="cannot be pipelined"):
-        compare(run(), {"off": deep}, [CHIP], schedule="pipelined")
+        compare(run(), {"off": deep}, [CHIP], Deployment(schedule="pipelined"))
     # What cannot be priced still says how it would have been.
     (lacking,) = compare(run(), {"off": deep}, [without(CHIP, "energy.score_lookup")]).rows
     assert (lacking.schedule, lacking.baseline_schedule) == ("raster", "pipelined")
@@ -174,7 +179,7 @@ def test_the_same_run_saves_nothing() -> None:
 
 def test_a_chip_that_cannot_run_it_does_not_keep_the_others_from_being_compared() -> None:
     chips = [load_profile(name) for name in ("loihi1", "loihi2-gated-whatif")]
-    refused, priced = compare(run(), {"off": BASELINE}, chips, "core").rows
+    refused, priced = compare(run(), {"off": BASELINE}, chips, Deployment(gating="core")).rows
     assert refused.halting is None and refused.missing == ()
     for name in ("halting", "without", "energy_saving", "dynamic_energy_saving", "latency_saving"):
         assert "cores of profile loihi1 do not support gating" in refused.unavailable[name]

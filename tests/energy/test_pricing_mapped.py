@@ -17,7 +17,7 @@ from stas_neuro.activity import Activity
 from stas_neuro.assets import IMAGES, asset
 from stas_neuro.chips import CannotRun, MissingEntry, load_profile
 from stas_neuro.data import load_data
-from stas_neuro.energy import Estimate, Gating, compare, compare_schedules, estimate
+from stas_neuro.energy import Deployment, Estimate, Gating, compare, compare_schedules, estimate
 from stas_neuro.energy.gating import stepping, turns
 from stas_neuro.energy.timing import hardware_steps
 from stas_neuro.errors import InputError
@@ -51,14 +51,14 @@ def test_gate_messages_have_hops() -> None:
     assert (told["gate_messages"], told["gate_synops"]) == (3, 12)
     assert (told["gate_hops_x"], told["gate_hops_y"]) == (1, 2 * 1 + 1)
     # With cores gated the second closes once and opens again for the next image.
-    told = counts(estimate(HALTED, CHIP, "core"))
+    told = counts(estimate(HALTED, CHIP, Deployment(gating="core")))
     assert told["core_gates"] == 2
     assert (told["gate_hops_x"], told["gate_hops_y"]) == (1 + 2, 3 + 2)
     assert "core_gates" not in counts(estimate(HALTED, CHIP))
 
 
 def test_a_core_is_stepped_where_a_token_at_work_on_it_lives() -> None:
-    cost = estimate(HALTED, CHIP, "core")
+    cost = estimate(HALTED, CHIP, Deployment(gating="core"))
     by_core = [core.core_steps for core in cost.cores_breakdown if core.core is not None]
     assert by_core == [2, 1, 2, 1]  # both steps; the first; the halting unit in both; the head
     assert (cost.core_steps, cost.core_steps_gated) == (6, 14)
@@ -70,7 +70,7 @@ def test_a_core_is_stepped_where_a_token_at_work_on_it_lives() -> None:
     check_conservation(cost)
     # A live token on the same core keeps the others' neurons stepped, as idle ones.
     pieces = [replace(row, core=0) if row.core == 1 else row for row in HALTED.layers]
-    shared = counts(estimate(replace(HALTED, layers=tuple(pieces)), CHIP, "core"))
+    shared = counts(estimate(replace(HALTED, layers=tuple(pieces)), CHIP, Deployment(gating="core")))
     assert shared["updates_inactive"] == counts(estimate(HALTED, CHIP))["updates_inactive"]
     assert "core_gates" not in shared
 
@@ -79,12 +79,14 @@ def test_what_reaches_a_core_that_stands_still_is_not_computed() -> None:
     extra = HALTED.counts["synops"].copy()
     extra[0, HALTED.layer_index("fc@1"), HALTED.step_index("step2")] = 7  # keys and values of the other token
     record = replace(HALTED, counts={**HALTED.counts, "synops": extra})
-    silent, core = (counts(estimate(record, CHIP, gating))["synops"] for gating in ("silent", "core"))
+    silent, core = (
+        counts(estimate(record, CHIP, Deployment(gating=gating)))["synops"] for gating in ("silent", "core")
+    )
     assert silent - core == 7
 
 
 def test_power_that_cores_do_not_take_while_they_are_gated() -> None:
-    core, power = (estimate(HALTED, CHIP, gating) for gating in ("core", "power"))
+    core, power = (estimate(HALTED, CHIP, Deployment(gating=gating)) for gating in ("core", "power"))
     assert power.dynamic_energy_j == core.dynamic_energy_j and power.latency_s == core.latency_s
     assert core.static_energy_j and power.static_energy_j and core.latency_s
     # Each hardware step takes as long as the barrier, and 14 of 20 core steps are gated.
@@ -98,7 +100,9 @@ def test_a_core_that_is_stepped_again_takes_time_to_wake() -> None:
     slow = replace(CHIP.time["wake"], value=50.0, low=50.0, high=50.0, unit="us")
     chip = replace(CHIP, time={**CHIP.time, "wake": slow})
     none = replace(CHIP, time={**CHIP.time, "wake": replace(slow, value=0.0, low=0.0, high=0.0)})
-    woken, awake = (estimate(HALTED, profile, "core").latency_s for profile in (chip, none))
+    woken, awake = (
+        estimate(HALTED, profile, Deployment(gating="core")).latency_s for profile in (chip, none)
+    )
     assert woken is not None and awake is not None
     # In each of the five hardware steps a core steps that was not stepped in the one before.
     assert woken.high - awake.high == pytest.approx(5 * 50e-6)
@@ -117,7 +121,7 @@ def test_a_pipeline_of_images_does_not_step_gated_cores_either(wake: float, spac
     }
     chip = replace(CHIP, time=time, step_law="sum")
     for gating, expected in (("silent", 4 + 4), ("core", spacing)):
-        cost = estimate(record, chip, gating)  # type: ignore[arg-type]
+        cost = estimate(record, chip, Deployment(gating=gating))  # type: ignore[arg-type]
         assert cost.schedule == "pipelined" and cost.throughput_images_per_s is not None
         assert 1 / cost.throughput_images_per_s.value == pytest.approx(expected)
 
@@ -140,9 +144,11 @@ def test_a_stretch_of_steps_is_no_inference_and_resets_nothing() -> None:
 
 def test_none_is_exact_for_a_run_that_held_no_token_back() -> None:
     live = run_on_cores([[[1, 1], [1, 1]]], [[[3, 2], [1, 0]]])
-    exact, silent = estimate(live, CHIP, "none"), estimate(live, CHIP)
+    exact, silent = estimate(live, CHIP, Deployment(gating="none")), estimate(live, CHIP)
     assert not any("estimate of" in line for line in exact.assumptions)
-    assert any("estimate of" in line for line in estimate(HALTED, CHIP, "none").assumptions)
+    assert any(
+        "estimate of" in line for line in estimate(HALTED, CHIP, Deployment(gating="none")).assumptions
+    )
     told = counts(silent)
     gates = {name: told.pop(name) for name in list(told) if name.startswith("gate_")}
     assert counts(exact) == told and gates
@@ -153,16 +159,16 @@ def test_a_run_that_computed_halted_tokens_is_priced_as_such_only(gating: Gating
     live = run_on_cores([[[1, 1], [1, 1]]], [[[3, 2], [1, 0]]])
     computed = replace(live, visits=HALTED.visits)
     cost = estimate(computed, CHIP)
-    assert cost == estimate(computed, CHIP, "none") and cost.gating == "none"
+    assert cost == estimate(computed, CHIP, Deployment(gating="none")) and cost.gating == "none"
     assert estimate(HALTED, CHIP).gating == estimate(live, CHIP).gating == "silent"
     with pytest.raises(InputError, match=f"gating is {gating}, .*run --gating none"):
-        estimate(computed, CHIP, gating)
+        estimate(computed, CHIP, Deployment(gating=gating))
     # As a baseline it tells what holding halted tokens back saves.
-    (row,) = compare(HALTED, {"computed": computed}, [CHIP], gating).rows
+    (row,) = compare(HALTED, {"computed": computed}, [CHIP], Deployment(gating=gating)).rows
     assert row.halting is not None and row.halting.gating == gating
     assert row.without is not None and row.without.energy_j == cost.energy_j
     labels = {"halted": HALTED, "computed": computed}
-    assert {row.run for row in compare_schedules(labels, [CHIP], gating)} == set(labels)
+    assert {row.run for row in compare_schedules(labels, [CHIP], Deployment(gating=gating))} == set(labels)
 
 
 def test_tokens_pay_for_their_visits() -> None:
@@ -187,7 +193,7 @@ def runs(draw: st.DrawFn) -> Activity:
 @settings(max_examples=25, deadline=None)
 @given(record=runs(), gating=st.sampled_from(["silent", "none", "core", "power"]))
 def test_counts_and_energies_are_conserved(record: Activity, gating: Gating) -> None:
-    cost = estimate(record, CHIP, gating)
+    cost = estimate(record, CHIP, Deployment(gating=gating))
     check_conservation(cost)
     told = counts(cost)
     stepped = sum(told.get(f"updates_{kind}", 0) for kind in ("active", "inactive", "idle"))
@@ -207,8 +213,8 @@ def test_counts_and_energies_are_conserved(record: Activity, gating: Gating) -> 
 
 def test_images_are_priced_one_by_one() -> None:
     other = run_on_cores([[[1, 1], [1, 1]]], [[[4, 4], [2, 1]]])
-    both = estimate(HALTED + other, CHIP, "power")
-    singles = [estimate(record, CHIP, "power") for record in (HALTED, other)]
+    both = estimate(HALTED + other, CHIP, Deployment(gating="power"))
+    singles = [estimate(record, CHIP, Deployment(gating="power")) for record in (HALTED, other)]
     for name in ("energy_j", "dynamic_energy_j", "latency_s", "static_energy_j"):
         mean = np.mean([getattr(cost, name).value for cost in singles])
         assert getattr(both, name).value == pytest.approx(mean)
@@ -236,7 +242,7 @@ def test_what_is_derived_is_what_a_run_with_gated_cores_executes() -> None:
 def test_power_is_gated_on_cores_only() -> None:
     rows = tuple(replace(row, core=None) for row in HALTED.layers)
     with pytest.raises(InputError, match="gating power requires a run on cores"):
-        estimate(replace(HALTED, layers=rows, cores=()), CHIP, "power")
+        estimate(replace(HALTED, layers=rows, cores=()), CHIP, Deployment(gating="power"))
 
 
 def limited(**values: float) -> Any:
@@ -259,9 +265,9 @@ def test_cores_that_the_chip_does_not_have_are_refused(
     limits: dict[str, float], weight_bits: int, what: str
 ) -> None:
     fits = {name: value * 2 for name, value in limits.items()}
-    assert estimate(HALTED, limited(**fits), weight_bits=weight_bits).cores == 4
+    assert estimate(HALTED, limited(**fits), Deployment(weight_bits=weight_bits)).cores == 4
     with pytest.raises(CannotRun) as refused:
-        estimate(HALTED, limited(**limits), weight_bits=weight_bits)
+        estimate(HALTED, limited(**limits), Deployment(weight_bits=weight_bits))
     assert what in str(refused.value)
     assert "compile with --placement and --profile loihi2-gated-whatif" in str(refused.value)
     assert "run with --no-mapping" in str(refused.value)

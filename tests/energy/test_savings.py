@@ -11,7 +11,7 @@ from support.mapped_runs import CHIP, HALTED, run_on_cores
 
 from stas_neuro.activity import Activity, ActivityBuilder, Layer, Origin
 from stas_neuro.chips import load_profile
-from stas_neuro.energy import Interval, Saving, compare, estimate
+from stas_neuro.energy import Deployment, Interval, Saving, compare, estimate
 from stas_neuro.energy.savings import at_every_step, split
 
 PARTS = ("stem_saved_j", "schedule_saved_j", "operations_saved_j", "gating_saved_j")
@@ -84,7 +84,7 @@ def test_parts_of_a_saving_sum_to_it(profile: str) -> None:
 
 def test_gating_saves_what_is_not_stepped() -> None:
     silent, core, power = (
-        compare(HALTED, {"off": ALL_LIVE}, [CHIP], gating).rows[0].split
+        compare(HALTED, {"off": ALL_LIVE}, [CHIP], Deployment(gating=gating)).rows[0].split
         for gating in ("silent", "core", "power")
     )
     assert silent and core and power

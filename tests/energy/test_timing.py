@@ -7,7 +7,7 @@ import pytest
 from support.energy_runs import run
 
 from stas_neuro.activity import Activity, ActivityBuilder, Layer, step_labels
-from stas_neuro.energy import Schedule, estimate
+from stas_neuro.energy import Deployment, Schedule, estimate
 from stas_neuro.energy.timing import hardware_steps
 from stas_neuro.errors import InputError
 
@@ -23,7 +23,7 @@ def test_schedules() -> None:
         (2, ((2, 1),)),
     ]
     with pytest.raises(InputError, match="layer halt feeds the next model step"):
-        estimate(run(), "loihi1", schedule="pipelined")
+        estimate(run(), "loihi1", Deployment(schedule="pipelined"))
     # L = T = 4 with 5 spiking stages a block behind a stem of 5: the published 85 and 28.
     layers = [
         *(Layer(name=f"s{i}", kind="LIF", scope="stem", neurons=1, phase="once", stage=i) for i in range(5)),
@@ -35,7 +35,7 @@ def test_schedules() -> None:
     assert len(ticks) == 28
     assert ticks[7].work == ((1, 2), (2, 1), (3, 0))
     assert np.bincount([tick.step for tick in ticks]).tolist() == [5, 20, 1, 1, 1]
-    raster, pipelined = (estimate(off, "loihi1", schedule=schedule) for schedule in UNLATE)
+    raster, pipelined = (estimate(off, "loihi1", Deployment(schedule=schedule)) for schedule in UNLATE)
     assert raster.hardware_steps == pipelined.hardware_steps == 2  # one stage: nothing overlaps
     assert [estimate(record, "loihi1").schedule for record in (run(), off)] == ["raster", "pipelined"]
 
@@ -65,21 +65,23 @@ def test_late_decisions_let_a_model_step_begin_before_the_one_before_has_ended(l
 
 def test_a_schedule_that_the_decisions_were_not_made_for_is_refused() -> None:
     with pytest.raises(InputError, match="are 2 hardware steps late, but the schedule is raster"):
-        estimate(deep(2), "loihi1", schedule="raster")
+        estimate(deep(2), "loihi1", Deployment(schedule="raster"))
     with pytest.raises(InputError, match="are 0 hardware steps late, but the schedule is pipelined-stale"):
-        estimate(run(), "loihi1", schedule="pipelined-stale")
+        estimate(run(), "loihi1", Deployment(schedule="pipelined-stale"))
     with pytest.raises(InputError, match="4 hardware steps late, a model step has 4"):
         estimate(deep(4), "loihi1")
 
 
 def test_images_stream_through_a_pipeline_and_wait_for_each_other_elsewhere() -> None:
     record = deep(0)
-    piped, raster = (estimate(record, "loihi1", schedule=schedule) for schedule in ("pipelined", "raster"))
+    piped, raster = (
+        estimate(record, "loihi1", Deployment(schedule=schedule)) for schedule in ("pipelined", "raster")
+    )
     assert raster.latency_s is not None and raster.throughput_images_per_s is not None
     assert raster.throughput_images_per_s.value == pytest.approx(1 / raster.latency_s.value)
     # One core holds the five neurons, each with one turn in the three hardware steps from image to image.
     assert piped.throughput_images_per_s is not None
-    idle = estimate(record, "loihi1", schedule="pipelined").events
+    idle = estimate(record, "loihi1", Deployment(schedule="pipelined")).events
     assert idle[0].event == "updates_idle"
     assert piped.throughput_images_per_s.value == pytest.approx(1 / (3 * (465e-9 + 5 * 5.3e-9)))
     assert piped.energy_delay_product_js is not None and piped.energy_j and piped.latency_s

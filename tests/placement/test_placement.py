@@ -19,6 +19,7 @@ from stas_neuro.activity import Activity, Origin, builder_for
 from stas_neuro.analysis import neuron_layers
 from stas_neuro.bundle import Provenance, load_bundle, save_bundle
 from stas_neuro.chips import Profile, load_profile
+from stas_neuro.energy import Deployment, estimate
 from stas_neuro.energy.gating import stepping
 from stas_neuro.energy.timing import hardware_steps
 from stas_neuro.errors import InputError
@@ -39,6 +40,11 @@ from stas_neuro.reference import run_reference
 
 LOIHI1 = load_profile("loihi1")
 LOIHI2 = load_profile("loihi2")
+_NEURON = dataclasses.replace(LOIHI2.time["neuron_update_active"], value=1.0, low=1.0, high=1.0, unit="us")
+SLOW = dataclasses.replace(
+    LOIHI2, time={**LOIHI2.time, "neuron_update_active": _NEURON, "neuron_update_inactive": _NEURON}
+)
+"""Neurons that take as long as a network with many more of them."""
 SHIPPED = ROOT / "examples" / "models" / "fashion-spikformer"
 
 
@@ -49,6 +55,9 @@ def chip(profile: Profile = LOIHI1, **limits: int) -> Profile:
         unit = "B" if name == "synaptic_memory_per_core" else "1"
         entries[name] = dataclasses.replace(entries[name], value=value, low=value, high=value, unit=unit)
     return dataclasses.replace(profile, limits=entries)
+
+
+SMALL = chip(SLOW, cores_per_chip=20, tiles_x=3, tiles_y=2)
 
 
 def seen_of(graph: Graph, seed: int = 0, images: int = 20) -> Activity:
@@ -304,3 +313,98 @@ def test_a_mapping_of_another_network_is_refused(tmp_path: Path) -> None:
     save_bundle(graph, tmp_path / "net", Provenance(source="x"), mapping=place(other, LOIHI2, groups=1))
     with pytest.raises(InputError, match=r"mapping\.json: the mapping holds"):
         load_bundle(tmp_path / "net")
+
+
+def packed(graph: Graph, profile: Profile, **options: Any) -> tuple[int, int]:
+    """Cores of a placement, and the neurons of the fullest."""
+    mapping = place(graph, profile, **options)
+    check_mapping(graph, mapping)
+    use = utilisation(graph, mapping, profile)
+    assert not use.exceeded()
+    return len(mapping.cores), int(use.used["neurons"].max())
+
+
+def test_a_network_is_spread_over_a_number_of_cores() -> None:
+    graph = FoldBatchNorm()(build(Recipe(blocks=2, height=6, width=6)))
+    fewest, fullest = packed(graph, LOIHI2)
+    for cores in (fewest, fewest + 2, fewest + 6):
+        used, neurons = packed(graph, LOIHI2, cores=cores)
+        assert fewest <= used <= cores and neurons <= fullest
+        # With a neuron less on a core it would need more of them, or not fit.
+        tight = chip(LOIHI2, neurons_per_core=neurons - 1)
+        assert packed(graph, tight)[0] > cores
+    with pytest.raises(
+        InputError, match=f"needs {fewest} cores of loihi2, cores is {fewest - 1}; give at least"
+    ):
+        place(graph, LOIHI2, cores=fewest - 1)
+
+
+def test_contexts_take_the_place_of_neurons() -> None:
+    graph = FoldBatchNorm()(build(Recipe()))
+    small = chip(LOIHI2, neurons_per_core=60)
+    one, two = (
+        place(graph, small, deployment=Deployment(mode="stream", contexts=contexts)) for contexts in (1, 2)
+    )
+    assert max(utilisation(graph, two, small).used["neurons"]) <= 30
+    assert len(two.cores) > len(one.cores)
+    record = run_reference(graph, images_for(graph, 1), mapping=two).activity
+    estimate(record, small, Deployment(mode="stream", contexts=2, schedule="raster"))
+    with pytest.raises(InputError, match=r"61 contexts .* a core has 60 neurons"):
+        place(graph, small, deployment=Deployment(mode="stream", contexts=61))
+
+
+@pytest.mark.parametrize(("minimise", "mode"), [("energy", "single"), ("latency", "stream")])
+def test_the_number_of_cores_is_that_of_the_cheapest_price(minimise: Any, mode: Any) -> None:
+    """Against the price of a run on each number of cores."""
+    graph = FoldBatchNorm()(build(Recipe(blocks=2, height=6, width=6, heads=2, head_dim=2)))
+    images = images_for(graph, 3)
+    seen = run_reference(graph, images).activity
+    options = Deployment(mode=mode)
+    chosen = place(graph, SMALL, seen=seen, minimise=minimise, deployment=options)
+
+    def cost(mapping: Mapping) -> float:
+        found = estimate(run_reference(graph, images, mapping=mapping).activity, SMALL, options)
+        total = found.energy_j if minimise == "energy" else found.latency_s
+        assert total is not None
+        return total.value
+
+    fewest = place(graph, SMALL, seen=seen)
+    assert len(chosen.cores) > len(fewest.cores)
+    best = cost(chosen)
+    assert best < 0.8 * cost(fewest)
+    others = [
+        cost(place(graph, SMALL, seen=seen, cores=cores))
+        for cores in (2, 4, 8, 16)
+        if cores >= len(fewest.cores)
+    ]
+    assert best <= 1.1 * min(others)
+    # At most this number.
+    limited = place(
+        graph, SMALL, seen=seen, minimise=minimise, deployment=options, cores=len(chosen.cores) - 1
+    )
+    assert len(limited.cores) < len(chosen.cores)
+    # Without a run all neurons are taken to fire.
+    assert len(place(graph, SMALL, minimise=minimise, deployment=options).cores) > len(fewest.cores)
+
+
+def test_equal_prices_take_the_fewer_cores_and_unknown_ones_are_refused() -> None:
+    graph = FoldBatchNorm()(build(Recipe()))
+    flat = {
+        name: dataclasses.replace(entry, value=0.0, low=0.0)
+        if name.startswith(("neuron", "state"))
+        else entry
+        for name, entry in SLOW.time.items()
+    }
+    barrier = dataclasses.replace(flat["barrier"], value=1.0, low=1.0, high=1.0, unit="s")
+    chip = dataclasses.replace(SLOW, time={**flat, "barrier": barrier})
+    # Every hardware step takes as long as the barrier.
+    assert place(graph, chip, minimise="latency") == place(graph, chip)
+    rest = {name: entry for name, entry in SLOW.power.items() if name != "static"}
+    unknown = dataclasses.replace(
+        SLOW, power=rest, unavailable={**SLOW.unavailable, "power.static": "nobody measured it"}
+    )
+    with pytest.raises(InputError, match=r"energy cannot be minimised on loihi2: .*nobody measured it"):
+        place(graph, unknown, minimise="energy")
+    record = run_reference(graph, images_for(graph, 1), mapping=place(graph, SLOW)).activity
+    with pytest.raises(InputError, match="learns from a run without cores"):
+        place(graph, SLOW, seen=record, minimise="energy")

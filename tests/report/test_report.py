@@ -15,7 +15,7 @@ from support.rendering import shown
 
 from stas_neuro.chips import list_profiles, load_profile
 from stas_neuro.cli.common import emit
-from stas_neuro.energy import Comparison, Split, compare, compare_schedules, estimate
+from stas_neuro.energy import Comparison, Deployment, Split, compare, compare_schedules, estimate
 from stas_neuro.errors import InputError
 from stas_neuro.report import (
     comparison_csv,
@@ -90,6 +90,23 @@ def test_an_estimate_shows_its_numbers_basis_sources_and_disclaimer(profile: str
         assert " ".join(sentence.split()) in flowing
     short = shown(estimate_report(cost, details=False))
     assert "Sources" not in short and "not measured" in short
+
+
+def test_an_estimate_shows_its_options_and_both_totals_where_idle_neurons_are_unknown() -> None:
+    options = Deployment(mode="stream", contexts=2, microcode=True, replicas=2, stem="apart")
+    cost = estimate(run(), "loihi2", options)
+    text = shown(estimate_report(cost))
+    assert "gating silent, raster, stream, 2 contexts, 2 replicas, stem apart, microcode, 1 images" in text
+    assert "4 hardware steps, 2 from image to image" in text
+    assert cost.idle_skipped is not None and cost.idle_skipped.energy_j is not None
+    (line,) = [line for line in text.splitlines() if line.startswith("if idle neurons are skipped: energy")]
+    assert si(cost.idle_skipped.energy_j.value, "J") in line
+    assert "if idle neurons" not in shown(estimate_report(estimate(run(), "loihi1")))
+    row = compare(run(), {"off": run(halting=False)}, [load_profile("loihi2")]).rows[0]
+    text = shown(comparison_report(compare(run(), {"off": run(halting=False)}, [load_profile("loihi2")])))
+    _, told = text.split("Saved if neurons without work are not updated")
+    assert row.idle_skipped is not None and row.idle_skipped.energy_saving is not None
+    assert f"{row.idle_skipped.energy_saving.value:+.1%}" in told
 
 
 def test_a_comparison_shows_savings_and_what_is_missing() -> None:
@@ -240,7 +257,7 @@ def test_schedules_are_told_with_their_steps_and_what_late_decisions_change() ->
     ]
     for row in rows:
         assert row.profile == "loihi1"  # the other has no time
-        cost = estimate(runs[row.run], "loihi1", schedule=row.schedule)  # type: ignore[arg-type]
+        cost = estimate(runs[row.run], "loihi1", Deployment(schedule=row.schedule))  # type: ignore[arg-type]
         assert (row.latency_s, row.energy_j) == (cost.latency_s, cost.energy_j)
     text = shown(schedules_report(rows))
     assert (

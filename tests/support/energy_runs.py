@@ -99,8 +99,9 @@ def check_conservation(cost: Estimate) -> None:
             steps = sum(getattr(step.latency_s, corner) for step in cost.steps)
             assert steps == pytest.approx(getattr(cost.latency_s, corner), rel=1e-9)
     if cost.core_steps is not None:
-        assert cost.core_steps_gated is not None and cost.cores is not None and cost.hardware_steps
-        assert cost.core_steps + cost.core_steps_gated == pytest.approx(cost.cores * cost.hardware_steps)
+        assert cost.core_steps_gated is not None and cost.cores is not None and cost.hardware_steps_per_image
+        every = cost.cores * cost.hardware_steps_per_image
+        assert cost.core_steps + cost.core_steps_gated == pytest.approx(every)
         by_core = sum(core.core_steps or 0 for core in cost.cores_breakdown)
         assert by_core == pytest.approx(cost.core_steps)
     if cost.hardware_steps is not None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import cache
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from support.energy_runs import run
@@ -19,7 +20,7 @@ from fuzz.target import Target, may_refuse, pick
 from stas_neuro.activity import Activity, write_activity
 from stas_neuro.chips import load_profile
 from stas_neuro.cli.runs import read_run
-from stas_neuro.energy import GATINGS, SCHEDULES, compare, compare_schedules, estimate
+from stas_neuro.energy import GATINGS, SCHEDULES, Deployment, compare, compare_schedules, estimate
 from stas_neuro.report import (
     comparison_csv,
     comparison_report,
@@ -30,6 +31,15 @@ from stas_neuro.report import (
 
 known = cache(load_profile)
 PROFILES = ("loihi2-gated-whatif", "loihi1", "gpu")
+
+
+DEPLOYED: list[dict[str, Any]] = [
+    {},
+    {"mode": "stream", "contexts": 3, "stem": "apart"},
+    {"mode": "stream", "replicas": "fill", "microcode": True},
+    {"early_end": True, "idle_update": "skipped"},
+    {"stem": "folded", "replicas": 2},
+]
 
 
 def make_seeds() -> Sequence[Files]:
@@ -51,7 +61,8 @@ def read(inputs: Path, output: Path) -> None:
     ways = list(product(PROFILES, (None, *GATINGS), (None, *SCHEDULES)))
     for name, gating, schedule in pick(ways, content, 3):
         with may_refuse():
-            cost = estimate(activity, known(name), gating, schedule=schedule)
+            options = pick(DEPLOYED, content)[0]
+            cost = estimate(activity, known(name), Deployment(gating=gating, schedule=schedule, **options))
             json.dumps(cost.to_json(), allow_nan=False)
     with may_refuse():
         pick((show, compare_all, compare_with_itself, write), content)[0](activity, output)

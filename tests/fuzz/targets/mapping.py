@@ -13,7 +13,7 @@ from fuzz.target import Target, may_refuse, pick
 from fuzz.targets.bundle import known
 from stas_neuro import api
 from stas_neuro.bundle import MAPPING
-from stas_neuro.energy import GATINGS, estimate
+from stas_neuro.energy import GATINGS, Deployment, estimate
 from stas_neuro.files import read_bytes
 from stas_neuro.mapping import check_mapping, parse_mapping
 from stas_neuro.placement import utilisation
@@ -37,7 +37,9 @@ def read(inputs: Path, output: Path) -> None:
         trace = api.run(placed, pixels(graph, 1), arithmetic="fixed", gating=gating)
         for priced in pick(list(GATINGS), content, 2):
             with may_refuse():
-                json.dumps(estimate(trace.activity, gated, priced).to_json(), allow_nan=False)
+                json.dumps(
+                    estimate(trace.activity, gated, Deployment(gating=priced)).to_json(), allow_nan=False
+                )
 
 
 TARGET = Target("mapping", make_seeds, read)

@@ -21,7 +21,7 @@ from stas_neuro.activity import Activity
 from stas_neuro.checker import check
 from stas_neuro.chips import load_profile
 from stas_neuro.compiler.integers import quantise
-from stas_neuro.energy import GATINGS, compare, estimate
+from stas_neuro.energy import GATINGS, Deployment, compare, estimate
 from stas_neuro.placement import place
 
 OWN, ABOVE = "mine.toml", "above.toml"
@@ -67,7 +67,7 @@ def read(inputs: Path, output: Path) -> None:
     content = path.read_bytes()
     for activity, gating in pick(list(product(runs(), GATINGS)), content, 3):
         with may_refuse():
-            json.dumps(estimate(activity, profile, gating).to_json(), allow_nan=False)
+            json.dumps(estimate(activity, profile, Deployment(gating=gating)).to_json(), allow_nan=False)
     graph = bundles()[1].graph
     shown = (("show", path), ("show", path, "--json"), ("validate", path))
     uses: tuple[Callable[[], object], ...] = (
