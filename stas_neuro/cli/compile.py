@@ -88,6 +88,12 @@ LISTED = 8
     "--readout", type=click.Choice(READOUTS), help="Override the trained readout, the input of the head."
 )
 @click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    metavar="T",
+    help="Run only the first T model steps, with the same weights.  [default: all]",
+)
+@click.option(
     "--halting",
     type=click.Choice(HALT_MODES),
     help="Add this halting to a network trained without, or instead of the trained one; its parameters are "
@@ -219,6 +225,7 @@ def command(
     accumulate: str | None,
     epsilon: float | None,
     readout: str | None,
+    steps: int | None,
     halting: HaltMode | None,
     max_drop: float | None,
     alpha: float | None,
@@ -286,6 +293,7 @@ def command(
         accumulate=accumulate,
         epsilon=epsilon,
         readout=readout,
+        steps=steps,
         halting=halting,
         max_drop=max_drop,
         alpha=alpha,

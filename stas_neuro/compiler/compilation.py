@@ -22,7 +22,7 @@ from stas_neuro.data import LabelledImages
 from stas_neuro.errors import InputError
 from stas_neuro.ir import Graph, Stage
 from stas_neuro.mapping import Mapping
-from stas_neuro.passes import AddHalting, DelayDecisions, Pass, Quantise, decisions_of, run_passes
+from stas_neuro.passes import AddHalting, DelayDecisions, FewerSteps, Pass, Quantise, decisions_of, run_passes
 from stas_neuro.placement import DEFAULT_BITS, place
 from stas_neuro.placement.limits import limits_of
 
@@ -79,7 +79,7 @@ class Compilation:
     # Steps --------------------------------------------------------------------------------------------------
 
     def fold(self) -> Graph:
-        """Lower the network to a graph, fold its normalisations, and add halting if requested."""
+        """Lower the network, fold its normalisations, and cut its steps and add halting if requested."""
         added = self._added
         if added is None:
             return self._folded()
@@ -191,7 +191,7 @@ class Compilation:
 
     @property
     def _lowering(self) -> tuple[object, ...]:
-        return ("lower", *self._overrides.values())
+        return ("lower", *self._overrides.values(), self.options.steps)
 
     @property
     def _folding(self) -> tuple[object, ...]:
@@ -201,7 +201,12 @@ class Compilation:
         network = self.opened.network
         if network is None:
             raise InputError("the graph is quantised already", "give the folded graph")
-        return self.compiler.once(self._lowering, lambda: fold(network, **self._overrides))
+        cut: list[Pass] = [] if self._cut is None else [self._cut]
+        return self.compiler.once(self._lowering, lambda: run_passes(fold(network, **self._overrides), cut))
+
+    @property
+    def _cut(self) -> FewerSteps | None:
+        return None if self.options.steps is None else FewerSteps(self.options.steps)
 
     def _load(self, images: Images | None) -> None:
         if images is not None:
@@ -289,7 +294,7 @@ class Compilation:
     def _used(self) -> dict[str, Any]:
         """Return the options that took effect."""
         options = self.options
-        used = self._overrides | {"schedule": options.schedule}
+        used = self._overrides | {"steps": options.steps, "schedule": options.schedule}
         if (added := self._added) is not None:
             del used["accumulate"]
             parameters = ("alpha", "beta", "epsilon", "margin")
@@ -326,7 +331,7 @@ class Compilation:
         network = self.opened.network
         folded = isinstance(network, Graph) and network.stage == Stage.FOLDED
         ran: list[Pass] = [] if folded else [*FOLDING]
-        ran += [each for each in (self._added, self._decided) if each is not None]
+        ran += [each for each in (self._cut, self._added, self._decided) if each is not None]
         return ran if self._quantise is None else [*ran, *self._integer_passes]
 
 

@@ -36,9 +36,10 @@ def load_model(
     accumulate: str | None = None,
     epsilon: float | None = None,
     readout: str | None = None,
+    time_steps: int | None = None,
     **parameters: float,
 ) -> StasModel:
-    """Load a checkpoint directory, or copy a model, and optionally override its trained halting.
+    """Load a checkpoint directory, or copy a model, and optionally override its halting and model steps.
 
     `parameters` are alpha, beta or margin.
 
@@ -53,12 +54,24 @@ def load_model(
         with needs("torch"):
             from stas_neuro.models.checkpoint import load_checkpoint
         model = load_checkpoint(Path(model))
-    options = {"accumulate": accumulate, "epsilon": epsilon, "readout": readout, **parameters}
+    if time_steps is not None:
+        model = _with_steps(model, time_steps)
+    options: dict[str, Any] = {"accumulate": accumulate, "epsilon": epsilon, "readout": readout, **parameters}
     changes = {name: value for name, value in options.items() if value is not None}
     if changes:
         model = copy.copy(model)
         model.config = model.config.replace(**changes)
     return model
+
+
+def _with_steps(model: StasModel, time_steps: int) -> StasModel:
+    """Build the model again for another number of steps: its stem repeats tokens or averages over them."""
+    if model.config.stem == "late-learned" and time_steps != model.config.time_steps:
+        what = f"the stem has a weight for each of the {model.config.time_steps} model steps"
+        raise InputError(what, "train a model with this number of steps")
+    built = type(model)(model.config.replace(time_steps=time_steps))
+    built.load_state_dict(model.state_dict(), assign=True)
+    return built.train(model.training)
 
 
 def fold(

@@ -30,6 +30,8 @@ class CompileOptions:
     accumulate, epsilon, readout : optional
         Override the trained accumulation mode, halting threshold (1 - epsilon) and readout;
         ``accumulate="off"`` ignores halting.
+    steps : int, optional
+        Run only the first model steps of the network. Default: all.
     halting : str, optional
         Add this halting policy to a network that was trained without, instead of the trained halting.
     max_drop : float, optional
@@ -86,6 +88,7 @@ class CompileOptions:
     accumulate: str | None = None
     epsilon: float | None = None
     readout: str | None = None
+    steps: int | None = None
     halting: HaltMode | None = None
     max_drop: float | None = None
     alpha: float | None = None

@@ -3,6 +3,7 @@
 from stas_neuro.passes.add_halting import AddHalting
 from stas_neuro.passes.compute_halted import ComputeHalted
 from stas_neuro.passes.driver import Pass, PassError, run_passes
+from stas_neuro.passes.fewer_steps import FewerSteps
 from stas_neuro.passes.fold import FoldBatchNorm
 from stas_neuro.passes.integer_walk import LayerUnits
 from stas_neuro.passes.late_decisions import (
@@ -21,6 +22,7 @@ __all__ = [
     "ComputeHalted",
     "DelayDecisions",
     "Exponents",
+    "FewerSteps",
     "FoldBatchNorm",
     "LayerScale",
     "LayerUnits",

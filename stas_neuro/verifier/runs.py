@@ -53,7 +53,7 @@ def torch_side(
         return None
     options: dict[str, Any] = {}
     if isinstance(network, Bundle):
-        options = _halting_options(network)
+        options = _halting_options(network) | {"time_steps": network.provenance.options.get("steps")}
     elif model is None:
         left_out["torch"] = "a graph does not name the model it was compiled from"
         return None
