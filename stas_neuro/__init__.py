@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from stas_neuro.energy import Deployment, compare, estimate
     from stas_neuro.energy.calibration import calibrate
     from stas_neuro.importers.weights import WeightsOptions, open_weights
+    from stas_neuro.optimise import optimise
     from stas_neuro.passes import schedule_decisions
     from stas_neuro.placement import place
     from stas_neuro.training.driver import train
@@ -62,6 +63,7 @@ _PUBLIC = {
     "lower": "compiler",
     "open_model": "compiler",
     "open_weights": "importers.weights",
+    "optimise": "optimise",
     "place": "placement",
     "provenance": "compiler",
     "quantise": "compiler",
@@ -95,6 +97,7 @@ __all__ = [
     "lower",
     "open_model",
     "open_weights",
+    "optimise",
     "place",
     "provenance",
     "quantise",

@@ -63,6 +63,15 @@ Spread = Literal["cores", "energy", "latency"]
 SPREADS: tuple[Spread, ...] = get_args(Spread)
 """What placement minimises in the choice of the number of cores."""
 
+Goal = Literal["energy", "latency", "edp", "throughput"]
+GOALS: Mapping[Goal, str] = {
+    "energy": "energy of an image",
+    "latency": "time of an image",
+    "edp": "energy x time of an image",
+    "throughput": "images per second",
+}
+"""What a search of deployments minimises, or for throughput maximises."""
+
 ARITHMETICS = ("float", "fixed")
 """The networks of a bundle."""
 DTYPES = ("float64", "float32")

@@ -11,7 +11,7 @@ from stas_neuro.files import Output
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_KEY, _OURS = "Software", "stas-neuro"
+_KEY, SOFTWARE = "Software", "stas-neuro"
 
 
 def as_png(picture: Image) -> bytes:
@@ -19,7 +19,7 @@ def as_png(picture: Image) -> bytes:
     from PIL.PngImagePlugin import PngInfo
 
     mark, content = PngInfo(), io.BytesIO()
-    mark.add_text(_KEY, _OURS)
+    mark.add_text(_KEY, SOFTWARE)
     picture.save(content, format="PNG", pnginfo=mark)
     return content.getvalue()
 
@@ -31,4 +31,4 @@ def picture_output(path: Path, *, force: bool) -> Output:
 
 def _is_ours(path: Path) -> bool:
     """Search for the mark, which precedes the pixels."""
-    return path.is_file() and f"tEXt{_KEY}\0{_OURS}".encode() in path.read_bytes()[:1024]
+    return path.is_file() and f"tEXt{_KEY}\0{SOFTWARE}".encode() in path.read_bytes()[:1024]

@@ -1,0 +1,169 @@
+"""``stas-export optimise``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stas_neuro.choices import DEFAULT_PROFILE, GOALS, HALT_MODES, MODES
+from stas_neuro.cli.common import (
+    PATH,
+    data_option,
+    emit,
+    emit_json,
+    force_option,
+    limit_option,
+    parse_share,
+    progress,
+    stas_command,
+)
+from stas_neuro.errors import InputError
+from stas_neuro.files import Output, check_outputs
+
+if TYPE_CHECKING:
+    from stas_neuro.choices import Goal, Mode
+
+IMAGES = 512
+"""Default number of images: half of them to choose with, half to report."""
+
+
+@stas_command(
+    "stas-export optimise runs/digits --data digits --profile loihi2 -o best",
+    "stas-export optimise runs/digits --data digits --rival stage1=runs/digits/stage1 --mode stream -o best",
+)
+@click.argument("model", metavar="MODEL", type=PATH)
+@data_option
+@click.option("-o", "--output", required=True, type=PATH, metavar="DIR", help="Directory to write.")
+@click.option("--profile", default=DEFAULT_PROFILE, show_default=True, metavar="NAME|FILE", help="The chip.")
+@click.option(
+    "--objective",
+    type=click.Choice(list(GOALS)),
+    default="energy",
+    show_default=True,
+    help="What the best deployment is chosen by, among those that are accurate enough.",
+)
+@click.option(
+    "--mode",
+    type=click.Choice(list(MODES)),
+    default="single",
+    show_default=True,
+    help="Price an image alone, or in a stream of images.",
+)
+@click.option(
+    "--min-accuracy", callback=parse_share, metavar="A", help="Least accuracy of the best, as 90% or 0.9."
+)
+@click.option(
+    "--max-drop",
+    callback=parse_share,
+    metavar="X",
+    help="Largest loss of accuracy of the best, relative to the network without halting.  [default: 1%]",
+)
+@click.option(
+    "--rival",
+    "rivals",
+    multiple=True,
+    metavar="LABEL=MODEL",
+    help="Another model to search beside, such as that of stage 1 or of one time step; can be repeated.",
+)
+@click.option(
+    "--policies",
+    metavar="A,B,...",
+    help=f"Halting policies to try.  [default: {','.join(HALT_MODES)}]",
+)
+@click.option("--bits", default="8", show_default=True, metavar="A,B,...", help="Widths of weights to try.")
+@click.option(
+    "--calibrate",
+    metavar="DATA",
+    help="Images to choose the scales of integers with.  [default: those that deployments are chosen on]",
+)
+@click.option(
+    "--assumed",
+    is_flag=True,
+    help="Also try what no publication describes: model steps that end early.",
+)
+@click.option(
+    "--points",
+    type=click.IntRange(min=1),
+    default=16,
+    show_default=True,
+    metavar="N",
+    help="Compile and run at most N points of the frontier.",
+)
+@limit_option
+@force_option
+def command(
+    model: Path,
+    data: str,
+    output: Path,
+    profile: str,
+    objective: Goal,
+    mode: Mode,
+    min_accuracy: float | None,
+    max_drop: float | None,
+    rivals: tuple[str, ...],
+    policies: str | None,
+    bits: str,
+    calibrate: str | None,
+    assumed: bool,
+    points: int,
+    limit: int | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Search the deployments of MODEL on a chip for those that no other beats.
+
+    Tries halting policies and their parameters, fewer model steps, image exit, placements, schedules,
+    contexts and replicas. Half of the images are used to choose, half to report. The frontier of accuracy,
+    energy and latency is compiled, run and priced; beside it are the rivals that do not halt tokens. Writes
+    frontier.json, frontier.png and a bundle for each point. All figures are estimated.
+    """
+    from stas_neuro.chips.profile import profile_path
+    from stas_neuro.data import data_path, load_data
+    from stas_neuro.optimise import Space, optimise
+    from stas_neuro.report.frontier import frontier_png, frontier_report
+
+    written = Output.marked(output, "frontier.json", force=force)
+    others = dict(_rival(text) for text in rivals)
+    reads = [model, *others.values(), data_path(data), data_path(calibrate), profile_path(profile)]
+    check_outputs([written], reads=reads)
+    words: dict[str, Any] = {"assumed": assumed, "bits": tuple(map(int, _words(bits)))}
+    if policies is not None:
+        words["policies"] = _words(policies)
+    images = load_data(data)
+    with written.filled() as folder, progress("deployments") as report:
+        result = optimise(
+            model,
+            images.select(slice(0, IMAGES if limit is None else limit)),
+            profile=profile,
+            objective=objective,
+            mode=mode,
+            min_accuracy=min_accuracy,
+            max_drop=max_drop,
+            calibrate=calibrate,
+            rivals=others,
+            space=Space(**words),
+            points=points,
+            folder=folder,
+            report=lambda what, done, total: report(done, total),
+        )
+        (folder / "frontier.json").write_text(json.dumps(result.to_json(), indent=1, allow_nan=False))
+        (folder / "frontier.png").write_bytes(frontier_png(result))
+    if as_json:
+        emit_json(result.to_json())
+        return
+    emit(frontier_report(result))
+    click.echo(f"{output} has a bundle for each point, frontier.json and frontier.png")
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(","))
+
+
+def _rival(text: str) -> tuple[str, Path]:
+    label, found, path = text.partition("=")
+    if not found or not label:
+        raise InputError(f"--rival {text} has no label", "use LABEL=MODEL")
+    return label, Path(path)

@@ -1,0 +1,167 @@
+"""Accuracy and activity of a network, each measured once for all deployments that share them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stas_neuro import api
+from stas_neuro.activity import Activity
+from stas_neuro.compiler import Compilation, CompileOptions, Compiler
+from stas_neuro.data import LabelledImages
+from stas_neuro.errors import InputError
+from stas_neuro.ir import Graph
+from stas_neuro.labels import match_classes
+from stas_neuro.mapping import Mapping
+from stas_neuro.optimise.space import FULL, Placing, Variant
+from stas_neuro.reference import run_reference
+
+FULL_BITS = 8
+"""Bits of the network without halting that others are tested against."""
+SAMPLE = 16
+"""Number of images whose activity on cores is priced."""
+PROFILED = 64
+"""Number of images from which placement learns traffic, and which tokens halt together."""
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Labelled images in two parts: deployments are chosen with one, and reported on the other."""
+
+    chosen_on: LabelledImages
+    reported_on: LabelledImages
+
+    @staticmethod
+    def halves(data: LabelledImages) -> Images:
+        """Split images into those with even and with odd numbers.
+
+        Raises InputError without labels, or with fewer than 2 x `SAMPLE` images.
+        """
+        if data.labels is None:
+            raise InputError(f"{data.source} has no labels", "give labelled images: accuracy is measured")
+        if len(data) < 2 * SAMPLE:
+            what = f"{data.source} has {len(data)} images"
+            raise InputError(what, f"give at least {2 * SAMPLE}: deployments are chosen on a half of them")
+        return Images(data.select(slice(0, None, 2)), data.select(slice(1, None, 2)))
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A network that was made and run.
+
+    Parameters
+    ----------
+    variant : Variant
+    graph : Graph
+        Its integer program.
+    accuracy : float
+        Share of the images of the first part that are classified correctly.
+    visits : float
+        Share of the visits of all model steps, blocks and tokens that are made; of a network with fewer steps
+        relative to its own.
+    sample : int (SAMPLE,)
+        Images, of the first part, that stand for all: at even ranks by their synaptic operations.
+    """
+
+    variant: Variant
+    graph: Graph
+    accuracy: float
+    visits: float
+    sample: NDArray[np.intp]
+
+
+class Bench:
+    """Makes networks of one model, and runs them.
+
+    Parameters
+    ----------
+    label : str
+        Label of the model; empty for the model that is optimised.
+    compiler : Compiler
+    images : Images
+    options : dict
+        Fields of `CompileOptions` of every network: profile, calibrate.
+    """
+
+    def __init__(self, label: str, compiler: Compiler, images: Images, options: dict[str, Any]) -> None:
+        self.label, self.compiler, self.images, self.options = label, compiler, images, options
+        self._placed: dict[tuple[object, ...], Mapping] = {}
+
+    def compilation(self, variant: Variant, placing: Placing | None = None) -> Compilation:
+        """Return the compilation that makes a network, and places it if asked to."""
+        words = self.options | dict(variant.options)
+        if placing is not None:
+            words |= {"placement": placing.strategy, "groups": placing.groups}
+            words |= {"profile_run": self.images.chosen_on, "limit": PROFILED}
+        return Compilation(self.compiler, CompileOptions(**words))
+
+    def margins(self, quantiles: tuple[float, ...]) -> tuple[float, ...]:
+        """Return quantiles of the lead of the largest logit, at the end of all model steps."""
+        graph = self.compilation(self.full()).fold()
+        pixels = self._pixels(graph, self.images.chosen_on).astype(np.float32)
+        logits = np.sort(run_reference(graph, pixels, dtype=np.float32, count=False).logits, axis=1)
+        leads = logits[:, -1] - logits[:, -2]
+        return tuple(float(each) for each in np.quantile(leads, quantiles))
+
+    def full(self) -> Variant:
+        """Return the network without halting, with all model steps."""
+        off = {} if isinstance(self.compiler.opened.network, Graph) else {"accumulate": "off"}
+        return Variant(model=self.label, family=FULL, options={**off, "bits": FULL_BITS})
+
+    def measure(self, variant: Variant) -> Measured:
+        """Make the integer program of a network and classify the images of the first part.
+
+        Raises InputError, or what compiling raises, where the network cannot be made.
+        """
+        graph = self.compilation(variant).quantise()
+        assert graph is not None  # each variant has bits
+        trace = run_reference(graph, self._pixels(graph, self.images.chosen_on))
+        correct = trace.predictions == labels_of(graph, self.images.chosen_on)
+        work = trace.activity.per_image("synops")
+        ranks = np.linspace(0, len(work) - 1, SAMPLE).round().astype(np.intp)
+        return Measured(
+            variant=variant,
+            graph=graph,
+            accuracy=float(correct.mean()),
+            visits=float(trace.visits.mean()) if trace.visits.size else 1.0,
+            sample=np.argsort(work, kind="stable")[ranks],
+        )
+
+    def place(self, measured: Measured, placing: Placing) -> Mapping:
+        """Place a network; networks that differ in no layer share placements that are not learned."""
+        variant = measured.variant
+        learned = variant.name if placing.strategy == "halting-aware" else ""
+        layers = tuple(node.name for node in measured.graph.nodes)
+        key = (placing, learned, layers, variant.options["bits"])
+        if key not in self._placed:
+            mapping = self.compilation(variant, placing).place(measured.graph)
+            assert mapping is not None  # the compilation has a placement
+            self._placed[key] = mapping
+        return self._placed[key]
+
+    def activity(self, measured: Measured, mapping: Mapping, gating: str) -> Activity:
+        """Count the events of the sample on the cores of a mapping."""
+        images = self.images.chosen_on.select(measured.sample)
+        ran = api.run(measured.graph, images, arithmetic="fixed", mapping=mapping, gating=gating)
+        return ran.activity
+
+    def _pixels(self, graph: Graph, images: LabelledImages) -> NDArray[Any]:
+        return api.preprocess(graph, first_frames(graph, images))
+
+
+def first_frames(graph: Graph, images: LabelledImages) -> LabelledImages:
+    """Return images with the frames that a network with fewer steps takes."""
+    frames, *_ = shape = graph.image_shape
+    if len(shape) == 3 or images.images.ndim != 5:
+        return images
+    return LabelledImages(images.images[:, :frames], images.labels, images.classes, images.source)
+
+
+def labels_of(graph: Graph, images: LabelledImages) -> NDArray[np.int64]:
+    """Return the labels of images as numbers of the network's classes."""
+    labels = match_classes(images, graph.classes).labels
+    assert labels is not None  # `Images` has labels
+    return labels

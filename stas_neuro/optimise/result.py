@@ -1,0 +1,135 @@
+"""Data classes of a search, with SI units in the field names. docs/optimise.md defines every field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from stas_neuro.choices import Goal
+from stas_neuro.energy import Deployment, Estimate, Interval
+from stas_neuro.optimise.space import Placing, Variant
+
+FRONTIER, BEST = "frontier", "best"
+"""Roles of points."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Price:
+    """What a deployment costs; None where the chip's figures do not say."""
+
+    energy_j: Interval
+    latency_s: Interval
+    throughput_images_per_s: Interval
+    energy_delay_product_js: Interval
+
+    @staticmethod
+    def of(cost: Estimate) -> Price | None:
+        """Take the prices of an estimate; None if one of them is unknown."""
+        found = {each.name: getattr(cost, each.name) for each in fields(Price)}
+        return None if None in found.values() else Price(**found)
+
+    def cost(self, objective: Goal) -> float:
+        """Return the number that the objective makes small."""
+        if objective == "throughput":
+            return -self.throughput_images_per_s.value
+        if objective == "latency":
+            return self.latency_s.value
+        return (self.energy_j if objective == "energy" else self.energy_delay_product_js).value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A deployment as predicted, from the images that deployments are chosen on."""
+
+    variant: Variant
+    placing: Placing
+    deployment: Deployment
+    accuracy: float
+    visits: float
+    cores: int
+    price: Price
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """A candidate that was compiled, run on the images of the other part, and priced.
+
+    `roles` are why it is a point: `frontier`, `best`, and the kinds of rivals that it is the best of.
+    `accuracy_low` and `accuracy_high` are the 95 % interval of accuracy (Wilson). `errors` is predicted /
+    priced - 1 by field. `p_value` is that of McNemar's exact test of equal accuracy with the full network of
+    the same model, None for itself. `bundle` is the path of the bundle, if it was written.
+    """
+
+    candidate: Candidate
+    roles: tuple[str, ...]
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    p_value: float | None
+    price: Price
+    estimate: Estimate = field(repr=False)
+    errors: Mapping[str, float]
+    bundle: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain dicts and lists for `json.dumps`."""
+        known, what_if = self.candidate, self.estimate.what_if
+        return {
+            "roles": list(self.roles),
+            "network": known.variant.name,
+            "model": known.variant.model,
+            "family": known.variant.family,
+            "compile_options": dict(known.variant.options) | asdict(known.placing),
+            "deployment": asdict(known.deployment),
+            "cores": known.cores,
+            "chips": self.estimate.chips,
+            "visits": known.visits,
+            "accuracy_chosen": known.accuracy,
+            "accuracy": self.accuracy,
+            "accuracy_interval": [self.accuracy_low, self.accuracy_high],
+            "p_value": self.p_value,
+            "predicted": asdict(known.price),
+            "price": asdict(self.price),
+            "errors": dict(self.errors),
+            "what_if": None if what_if is None else [asdict(each) for each in what_if],
+            "assumptions": list(self.estimate.assumptions),
+            "disclaimer": self.estimate.disclaimer,
+            "bundle": self.bundle,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimised:
+    """Result of a search.
+
+    `points` are those of the frontier, which no other deployment beats in accuracy, energy and latency as
+    predicted, in the order of energy; then the best rivals that are not among them. `refused` counts networks
+    and deployments that cannot be, by reason; `left_out` points of the frontier that were not compiled.
+    """
+
+    profile: str
+    mode: str
+    objective: Goal
+    least_accuracy: float
+    images: tuple[int, int]
+    networks: int
+    deployments: int
+    refused: Mapping[str, int]
+    seconds: float
+    points: tuple[Point, ...]
+    left_out: int
+
+    @property
+    def best(self) -> Point | None:
+        """The point that the objective prefers, among those that are accurate enough; None without any."""
+        return next((point for point in self.points if BEST in point.roles), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain dicts and lists for `json.dumps`."""
+        kept = {each.name: getattr(self, each.name) for each in fields(self)}
+        return kept | {
+            "images": list(self.images),
+            "refused": dict(self.refused),
+            "points": [point.to_json() for point in self.points],
+        }

@@ -1,0 +1,203 @@
+"""What a search combines: networks made from a model, their placements, and deployments of these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+from stas_neuro.chips import Profile
+from stas_neuro.choices import HALT_MODES, STRATEGIES, Gating, HaltMode, Mode, Strategy
+from stas_neuro.energy import Deployment
+from stas_neuro.errors import InputError
+from stas_neuro.ir import POLICIES
+
+FULL, STATIC = "full", "static"
+"""Families of networks without halting: all model steps, and fewer."""
+EPSILONS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
+"""Thresholds 1 - epsilon of trained halting."""
+ALPHAS, BETAS = (1.0, -1.0), (-8.0, -6.0, -4.0, -2.0, 0.0)
+"""Parameters of scores, sigmoid(alpha z_0 + beta), for a network that was trained without halting."""
+LEADS = (0.9, 0.7, 0.5, 0.3, 0.1)
+"""Quantiles of the lead of the largest logit: margins at which an image stops."""
+CONTEXTS = (1, 2, 4, 8, 16, 32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Space:
+    """What is combined; each field is one axis of the search.
+
+    Parameters
+    ----------
+    policies : tuple of str
+        Halting policies; networks without halting, with all and with fewer model steps, are always included.
+    epsilons, alphas, betas, leads : tuple of float
+        Parameters of halting: `epsilons` of a model trained with halting, `alphas` and `betas` of one trained
+        without, `leads` (quantiles on the images) of policy `image`.
+    bits : tuple of int
+        Bits of weights.
+    strategies : tuple of str
+        How blocks are cut for cores.
+    groups : tuple of int
+        Into how many parts each block is cut.
+    contexts : tuple of int
+        Images on the same neurons, for mode stream.
+    assumed : bool
+        Whether deployments are included that need abilities no publication describes: model steps that end
+        early, and a stem whose cores are stepped apart.
+    """
+
+    policies: tuple[HaltMode, ...] = HALT_MODES
+    epsilons: tuple[float, ...] = EPSILONS
+    alphas: tuple[float, ...] = ALPHAS
+    betas: tuple[float, ...] = BETAS
+    leads: tuple[float, ...] = LEADS
+    bits: tuple[int, ...] = (8,)
+    strategies: tuple[Strategy, ...] = STRATEGIES
+    groups: tuple[int, ...] = (1, 4, 16)
+    contexts: tuple[int, ...] = CONTEXTS
+    assumed: bool = False
+
+    def __post_init__(self) -> None:
+        known: tuple[tuple[str, Sequence[str]], ...] = (
+            ("policies", tuple(POLICIES)),
+            ("strategies", STRATEGIES),
+        )
+        for name, allowed in known:
+            if unknown := [each for each in getattr(self, name) if each not in allowed]:
+                raise InputError(f"{name}: no {unknown[0]!r} is known", f"use some of {', '.join(allowed)}")
+        for name in ("bits", "strategies", "groups", "contexts"):
+            if not getattr(self, name):
+                raise InputError(f"{name}: nothing to try", "give at least one value")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A network to try.
+
+    Parameters
+    ----------
+    model : str
+        Label of the model it is made from; empty for the model that is optimised.
+    family : str
+        `full`, `static` (fewer model steps), or a halting policy; with ` late` if decisions are late.
+    options : mapping
+        Fields of `CompileOptions` that make it.
+    """
+
+    model: str = ""
+    family: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The model, the family and what distinguishes the network in it."""
+        shown = ("steps", "epsilon", "alpha", "beta", "margin", "bits")
+        words = [self.model, self.family]
+        words += [f"{name}={self.options[name]:.3g}" for name in shown if name in self.options]
+        return " ".join(filter(None, words))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placing:
+    """How a network is placed: options of `CompileOptions`."""
+
+    strategy: Strategy
+    groups: int
+
+
+def variants(
+    space: Space, *, model: str, steps: int, trained: HaltMode | None, fixed: bool, margins: Sequence[float]
+) -> Iterator[Variant]:
+    """List the networks that can be made from a model.
+
+    Parameters
+    ----------
+    space : Space
+    model : str
+        Its label.
+    steps : int
+        Its model steps.
+    trained : str or None
+        The halting that it was trained with.
+    fixed : bool
+        Whether this halting cannot be changed, as in a graph.
+    margins : sequence of float
+        Leads at which an image stops.
+    """
+    if trained is not None and fixed:
+        yield from (Variant(model=model, family=trained, options={"bits": bits}) for bits in space.bits)
+        return
+    without = {"accumulate": "off"} if trained is not None else {}
+    for bits in space.bits:
+        own = {"bits": bits}
+        yield Variant(model=model, family=FULL, options=without | own)
+        for fewer in range(1, steps):
+            yield Variant(model=model, family=STATIC, options={**without, "steps": fewer, **own})
+        if "image" in space.policies and steps > 1:
+            caps = sorted({steps, max(steps // 2, 2)} & set(range(2, steps + 1)))
+            for margin, cap in product(margins, caps):
+                cut = {} if cap == steps else {"steps": cap}
+                options = {"halting": "image", "margin": margin, **cut, **own}
+                yield Variant(model=model, family="image", options=options)
+        for policy in space.policies:
+            if not POLICIES[policy].by_image:
+                yield from _by_token(space, model, policy, trained, own)
+
+
+def _by_token(
+    space: Space, model: str, policy: HaltMode, trained: HaltMode | None, own: Mapping[str, Any]
+) -> Iterator[Variant]:
+    parameters: list[dict[str, Any]]
+    if trained is not None:
+        parameters = [{"accumulate": policy, "epsilon": epsilon} for epsilon in space.epsilons]
+    else:
+        pairs = product(space.alphas, space.betas)
+        parameters = [{"halting": policy, "alpha": alpha, "beta": beta} for alpha, beta in pairs]
+    for options in parameters:
+        yield Variant(model=model, family=policy, options={**options, **own})
+        if POLICIES[policy].may_be_late:
+            late = {**options, "schedule": "pipelined-stale", **own}
+            yield Variant(model=model, family=f"{policy} late", options=late)
+
+
+def placings(space: Space, profile: Profile, tokens: int, *, halts: bool) -> list[Placing]:
+    """List the placements to try of a network with this number of tokens.
+
+    Which tokens halt together matters only on a chip whose cores can be gated.
+    """
+    learns = halts and len(_gatings(profile)) > 1
+    strategies = [each for each in space.strategies if learns or each != "halting-aware"]
+    groups = sorted({min(each, tokens) for each in space.groups})
+    return [Placing(strategy=strategy, groups=each) for strategy in strategies for each in groups]
+
+
+def _gatings(profile: Profile) -> tuple[Gating, ...]:
+    """Return the gating modes of a chip that do not compute halted tokens."""
+    able: dict[str, tuple[Gating, ...]] = {
+        "no": ("silent",),
+        "core": ("silent", "core"),
+        "power": ("silent", "core", "power"),
+    }
+    unknown = profile.reason("capabilities.core_gating") is not None
+    return able["no" if unknown else profile.capability("core_gating")]
+
+
+def deployments(space: Space, profile: Profile, mode: Mode, *, halts: bool) -> list[Deployment]:
+    """List the deployments to try on a chip; which of them a run allows is found when it is priced."""
+    gatings = _gatings(profile) if halts else ("silent",)
+    contexts = space.contexts if mode == "stream" else (1,)
+    ends = (False, True) if halts and space.assumed else (False,)
+    return [
+        Deployment(
+            gating=gating,
+            mode=mode,
+            contexts=many,
+            schedule="raster" if many > 1 or early else None,
+            replicas=replicas,
+            early_end=early,
+        )
+        for gating, many, early, replicas in product(gatings, contexts, ends, (1, "fill"))
+        if not (early and many > 1)
+    ]

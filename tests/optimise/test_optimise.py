@@ -1,0 +1,108 @@
+"""A search on a small model: its points, predictions and prices against runs of their bundles."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.random_models import random_config, random_model
+
+from stas_neuro import api
+from stas_neuro.bundle import load_bundle
+from stas_neuro.data import LabelledImages
+from stas_neuro.energy import estimate
+from stas_neuro.errors import InputError
+from stas_neuro.models.stas import StasModel
+from stas_neuro.optimise import Optimised, Space, optimise
+
+SPACE = Space(
+    policies=("raster", "image"),
+    epsilons=(0.1, 0.4),
+    leads=(0.5,),
+    strategies=("token-major",),
+    groups=(1, 2),
+)
+
+
+@pytest.fixture(scope="module")
+def model() -> StasModel:
+    return random_model(random_config({"accumulate": "raster", "stem": "sps"}, 7).replace(time_steps=3), 7)
+
+
+@pytest.fixture(scope="module")
+def data(model: StasModel) -> LabelledImages:
+    config, rng = model.config, np.random.default_rng(1)
+    shape = (40, config.in_channels, config.image_size, config.image_size)
+    images = rng.integers(0, 256, shape).astype(np.uint8)
+    return LabelledImages(images, rng.integers(0, config.num_classes, 40))
+
+
+@pytest.fixture(scope="module")
+def found(model: StasModel, data: LabelledImages, tmp_path_factory: pytest.TempPathFactory) -> Optimised:
+    folder = tmp_path_factory.mktemp("points")
+    result = optimise(model, data, rivals={"other": model}, space=SPACE, min_accuracy=0.0, folder=folder)
+    return replace(
+        result,
+        points=tuple(replace(point, bundle=str(folder / str(point.bundle))) for point in result.points),
+    )
+
+
+def test_a_point_is_what_a_run_of_its_bundle_costs(found: Optimised, data: LabelledImages) -> None:
+    odd = data.select(slice(1, None, 2))
+    for point in found.points:
+        bundle = load_bundle(Path(str(point.bundle)))
+        trace = api.run(bundle, odd, arithmetic="fixed")
+        cost = estimate(trace.activity, "loihi2", point.candidate.deployment)
+        assert cost.energy_j == point.price.energy_j and cost.latency_s == point.price.latency_s
+        assert (trace.predictions == odd.labels).mean() == point.accuracy
+        assert point.accuracy_low <= point.accuracy <= point.accuracy_high
+
+
+def test_predictions_are_of_the_same_size(found: Optimised) -> None:
+    for point in found.points:
+        predicted, price = point.candidate.price.energy_j.value, point.price.energy_j.value
+        assert point.errors["energy_j"] == predicted / price - 1
+        assert abs(point.errors["energy_j"]) < 0.2
+
+
+def test_no_point_of_the_frontier_beats_another(found: Optimised) -> None:
+    points = [each.candidate for each in found.points if "frontier" in each.roles]
+    costs = np.array(
+        [(each.price.energy_j.value, each.price.latency_s.value, -each.accuracy) for each in points]
+    )
+    for row in costs:
+        assert not ((costs <= row).all(axis=1) & (costs < row).any(axis=1)).any()
+    assert found.left_out == 0
+
+
+def test_rivals_and_the_best_are_always_shown(found: Optimised) -> None:
+    roles = {role for point in found.points for role in point.roles}
+    assert roles == {"frontier", "best", "full network", "one step", "fewer steps", "image exit", "other"}
+    best = found.best
+    assert best is not None
+    assert best.candidate.price.energy_j.value == min(
+        point.candidate.price.energy_j.value for point in found.points
+    )
+    full = next(point for point in found.points if point.candidate.variant.family == "full")
+    assert full.p_value is None
+
+
+def test_every_combination_is_priced_or_refused(found: Optimised) -> None:
+    # full, 1 and 2 steps, image at 2 and 3 steps, raster and raster late at 2 epsilons; twice
+    assert found.networks + sum("network" in reason for reason in found.refused) >= 18 - 2
+    assert found.deployments >= found.networks * 4
+    document = found.to_json()
+    assert len(document["points"]) == len(found.points)
+
+
+def test_what_cannot_be_searched_is_refused(model: StasModel, data: LabelledImages) -> None:
+    with pytest.raises(InputError, match="has no labels"):
+        optimise(model, LabelledImages(data.images, None))
+    with pytest.raises(InputError, match="give at least 32"):
+        optimise(model, data.select(slice(0, 10)))
+    with pytest.raises(InputError, match="both limit the accuracy"):
+        optimise(model, data, min_accuracy=0.5, max_drop=0.1)
+    with pytest.raises(InputError, match="no objective is called 'heat'"):
+        optimise(model, data, objective="heat")  # type: ignore[arg-type]

@@ -1,0 +1,71 @@
+"""What a search combines."""
+
+from __future__ import annotations
+
+import pytest
+
+from stas_neuro.chips import load_profile
+from stas_neuro.compiler import CompileOptions
+from stas_neuro.errors import InputError
+from stas_neuro.optimise import Space
+from stas_neuro.optimise.space import deployments, placings, variants
+
+
+def test_trained_halting_is_varied_and_taken_off() -> None:
+    space = Space(policies=("raster", "rectangular", "image"), epsilons=(0.1, 0.2), bits=(8, 4))
+    found = list(variants(space, model="", steps=4, trained="raster", fixed=False, margins=(1.0, 2.0)))
+    families = [each.family for each in found]
+    assert {each: families.count(each) for each in families} == {
+        "full": 2,
+        "static": 6,
+        "image": 8,  # two margins, ends at 2 and 4 steps, two widths
+        "raster": 4,
+        "raster late": 4,
+        "rectangular": 4,
+    }
+    assert len({each.name for each in found}) == len(found)
+    for each in found:
+        assert CompileOptions(**each.options, calibrate="digits").bits in (8, 4)
+    assert all(each.options["accumulate"] == "off" for each in found if each.family in ("full", "static"))
+
+
+def test_halting_is_added_to_a_network_without() -> None:
+    space = Space(policies=("block",), alphas=(1.0,), betas=(-2.0, 0.0))
+    found = list(variants(space, model="x", steps=1, trained=None, fixed=False, margins=()))
+    assert [each.family for each in found] == ["full", "block", "block"]
+    assert [each.options.get("beta") for each in found] == [None, -2.0, 0.0]
+    assert found[0].name == "x full bits=8"
+
+
+def test_the_halting_of_a_graph_stays() -> None:
+    (only,) = variants(Space(), model="", steps=4, trained="time", fixed=True, margins=())
+    assert only.family == "time" and only.options == {"bits": 8}
+
+
+def test_placements_have_at_most_a_group_for_each_token() -> None:
+    space = Space(strategies=("token-major", "halting-aware"), groups=(1, 4, 16))
+    found = placings(space, load_profile("loihi2"), 9, halts=True)
+    assert [each.groups for each in found] == [1, 4, 9]
+    gated = load_profile("loihi2-gated-whatif")
+    assert len(placings(space, gated, 9, halts=True)) == 6
+    assert len(placings(space, gated, 9, halts=False)) == 3
+
+
+@pytest.mark.parametrize(("profile", "gatings"), [("loihi2", 1), ("loihi2-gated-whatif", 3)])
+def test_deployments_are_those_that_a_chip_can(profile: str, gatings: int) -> None:
+    chip = load_profile(profile)
+    single = deployments(Space(), chip, "single", halts=True)
+    assert len({each.gating for each in single}) == gatings
+    assert len(single) == 2 * gatings  # one copy, or as many as fill a chip
+    assert {each.gating for each in deployments(Space(), chip, "single", halts=False)} == {"silent"}
+    stream = deployments(Space(contexts=(1, 4)), chip, "stream", halts=True)
+    assert {(each.contexts, each.schedule) for each in stream} == {(1, None), (4, "raster")}
+    assumed = deployments(Space(assumed=True), chip, "single", halts=True)
+    assert {each.early_end for each in assumed} == {False, True}
+
+
+def test_an_axis_needs_known_values() -> None:
+    with pytest.raises(InputError, match="policies: no 'rasta' is known"):
+        Space(policies=("rasta",))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="groups: nothing to try"):
+        Space(groups=())
