@@ -109,7 +109,7 @@ def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     differ, fewer = only_first + only_second, min(only_first, only_second)
     tail = sum(math.comb(differ, k) for k in range(fewer + 1)) / 2**differ
-    return min(1.0, 2 * tail)
+    return min(1.0, 2.0 * float(tail))
 
 
 def _price(cost: Estimate) -> Price:

@@ -112,7 +112,7 @@ def optimise(  # noqa: PLR0913
     drop = MAX_DROP if max_drop is None else max_drop
     least = full - drop if min_accuracy is None else min_accuracy
     frontier = frontier_of(found)
-    shown = [frontier[index] for index in spread(np.arange(len(frontier)), points)]
+    shown = [frontier[index] for index in spread(len(frontier), points)]
     confirmer = Confirmer({each.label: each for each in (main, *others)}, chip, folder)
     chosen = best_of(found, objective, least)
     wanted = [(FRONTIER, each) for each in shown] + [*rivals_of(found, objective, least).items()]

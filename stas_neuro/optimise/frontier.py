@@ -28,8 +28,7 @@ def pareto(costs: NDArray[np.float64]) -> NDArray[np.intp]:
     return np.array(kept, np.intp)
 
 
-def spread(values: NDArray[np.float64], count: int) -> NDArray[np.intp]:
-    """Return the indices of at most `count` values, evenly spread in rank, with the first and the last."""
-    if len(values) <= count:
-        return np.arange(len(values))
-    return np.unique(np.linspace(0, len(values) - 1, count).round().astype(np.intp))
+def spread(total: int, count: int) -> list[int]:
+    """Return at most `count` of the numbers below `total`, evenly spread, with the first and the last."""
+    chosen = np.linspace(0, total - 1, min(total, count)).round().astype(np.intp)
+    return [int(each) for each in chosen]

@@ -60,7 +60,7 @@ class Search:
                 continue
             self.networks += 1
             halts = bool(measured.graph.accumulators)
-            for placing in placings(self.space, self.profile, measured.graph.tokens, halts=halts):
+            for placing in placings(self.space, self.profile, halts=halts):
                 self.found += self._priced(bench, measured, placing)
         self.report("networks", len(tasks), len(tasks))
 
@@ -69,7 +69,7 @@ class Search:
         if network is None:
             raise InputError("the network is quantised already", "give the model that it was compiled from")
         graph = bench.compilation(Variant(family="as given", options={"bits": self.space.bits[0]})).fold()
-        trained = graph.halting if graph.accumulators else None
+        trained = graph.accumulators[0].mode if graph.accumulators else None
         fixed = trained is not None and isinstance(network, Graph)
         by_image = any(POLICIES[policy].by_image for policy in self.space.policies)
         return variants(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 from stas_neuro.chips import Profile
 from stas_neuro.choices import HALT_MODES, STRATEGIES, Gating, HaltMode, Mode, Strategy
@@ -39,8 +39,8 @@ class Space:
         Bits of weights.
     strategies : tuple of str
         How blocks are cut for cores.
-    groups : tuple of int
-        Into how many parts each block is cut.
+    fill : tuple of float
+        Shares of a chip's cores that a network is spread over; 0 for the fewest cores.
     contexts : tuple of int
         Images on the same neurons, for mode stream.
     assumed : bool
@@ -55,7 +55,7 @@ class Space:
     leads: tuple[float, ...] = LEADS
     bits: tuple[int, ...] = (8,)
     strategies: tuple[Strategy, ...] = STRATEGIES
-    groups: tuple[int, ...] = (1, 4, 16)
+    fill: tuple[float, ...] = (0.0, 0.25, 0.5, 1.0)
     contexts: tuple[int, ...] = CONTEXTS
     assumed: bool = False
 
@@ -67,7 +67,7 @@ class Space:
         for name, allowed in known:
             if unknown := [each for each in getattr(self, name) if each not in allowed]:
                 raise InputError(f"{name}: no {unknown[0]!r} is known", f"use some of {', '.join(allowed)}")
-        for name in ("bits", "strategies", "groups", "contexts"):
+        for name in ("bits", "strategies", "fill", "contexts"):
             if not getattr(self, name):
                 raise InputError(f"{name}: nothing to try", "give at least one value")
 
@@ -104,7 +104,7 @@ class Placing:
     """How a network is placed: options of `CompileOptions`."""
 
     strategy: Strategy
-    groups: int
+    cores: int | None
 
 
 def variants(
@@ -162,15 +162,16 @@ def _by_token(
             yield Variant(model=model, family=f"{policy} late", options=late)
 
 
-def placings(space: Space, profile: Profile, tokens: int, *, halts: bool) -> list[Placing]:
-    """List the placements to try of a network with this number of tokens.
+def placings(space: Space, profile: Profile, *, halts: bool) -> list[Placing]:
+    """List the placements to try on a chip.
 
     Which tokens halt together matters only on a chip whose cores can be gated.
     """
     learns = halts and len(_gatings(profile)) > 1
     strategies = [each for each in space.strategies if learns or each != "halting-aware"]
-    groups = sorted({min(each, tokens) for each in space.groups})
-    return [Placing(strategy=strategy, groups=each) for strategy in strategies for each in groups]
+    chip = profile.limit("cores_per_chip")
+    cores = [round(share * chip) or None for share in space.fill]
+    return [Placing(strategy=strategy, cores=each) for strategy in strategies for each in cores]
 
 
 def _gatings(profile: Profile) -> tuple[Gating, ...]:
@@ -188,6 +189,7 @@ def deployments(space: Space, profile: Profile, mode: Mode, *, halts: bool) -> l
     """List the deployments to try on a chip; which of them a run allows is found when it is priced."""
     gatings = _gatings(profile) if halts else ("silent",)
     contexts = space.contexts if mode == "stream" else (1,)
+    copies: tuple[int | Literal["fill"], ...] = (1, "fill")
     ends = (False, True) if halts and space.assumed else (False,)
     return [
         Deployment(
@@ -198,6 +200,6 @@ def deployments(space: Space, profile: Profile, mode: Mode, *, halts: bool) -> l
             replicas=replicas,
             early_end=early,
         )
-        for gating, many, early, replicas in product(gatings, contexts, ends, (1, "fill"))
+        for gating, many, early, replicas in product(gatings, contexts, ends, copies)
         if not (early and many > 1)
     ]

@@ -82,7 +82,7 @@ def _table(result: Optimised) -> RenderableType:
 def deployment_words(point: Point) -> str:
     """Name the placement, and what of the deployment is not the default."""
     known, placing = point.candidate.deployment, point.candidate.placing
-    words = [f"{placing.strategy} {placing.groups}", point.estimate.schedule]
+    words = [placing.strategy, point.estimate.schedule]
     if point.estimate.gating != "silent":
         words.append(f"gating {point.estimate.gating}")
     if known.contexts > 1:

@@ -27,8 +27,8 @@ def test_the_frontier_has_the_rows_that_no_other_beats(rows: np.ndarray) -> None
 
 
 def test_a_spread_has_both_ends() -> None:
-    assert spread(np.arange(5.0), 9).tolist() == [0, 1, 2, 3, 4]
-    assert spread(np.arange(11.0), 3).tolist() == [0, 5, 10]
+    assert spread(5, 9) == [0, 1, 2, 3, 4]
+    assert spread(11, 3) == [0, 5, 10]
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 10), (10, 10), (7, 10), (230, 256)])

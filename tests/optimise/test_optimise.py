@@ -22,7 +22,7 @@ SPACE = Space(
     epsilons=(0.1, 0.4),
     leads=(0.5,),
     strategies=("token-major",),
-    groups=(1, 2),
+    fill=(0.0, 0.1),
 )
 
 

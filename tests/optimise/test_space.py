@@ -42,13 +42,13 @@ def test_the_halting_of_a_graph_stays() -> None:
     assert only.family == "time" and only.options == {"bits": 8}
 
 
-def test_placements_have_at_most_a_group_for_each_token() -> None:
-    space = Space(strategies=("token-major", "halting-aware"), groups=(1, 4, 16))
-    found = placings(space, load_profile("loihi2"), 9, halts=True)
-    assert [each.groups for each in found] == [1, 4, 9]
+def test_placements_fill_shares_of_a_chip() -> None:
+    space = Space(strategies=("token-major", "halting-aware"), fill=(0.0, 0.5, 1.0))
+    found = placings(space, load_profile("loihi2"), halts=True)
+    assert [each.cores for each in found] == [None, 60, 120]
     gated = load_profile("loihi2-gated-whatif")
-    assert len(placings(space, gated, 9, halts=True)) == 6
-    assert len(placings(space, gated, 9, halts=False)) == 3
+    assert len(placings(space, gated, halts=True)) == 6
+    assert len(placings(space, gated, halts=False)) == 3
 
 
 @pytest.mark.parametrize(("profile", "gatings"), [("loihi2", 1), ("loihi2-gated-whatif", 3)])
@@ -67,5 +67,5 @@ def test_deployments_are_those_that_a_chip_can(profile: str, gatings: int) -> No
 def test_an_axis_needs_known_values() -> None:
     with pytest.raises(InputError, match="policies: no 'rasta' is known"):
         Space(policies=("rasta",))  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="groups: nothing to try"):
-        Space(groups=())
+    with pytest.raises(InputError, match="fill: nothing to try"):
+        Space(fill=())
