@@ -24,7 +24,7 @@ FLOATS_ONLY = {
     "max_resnet": SCALES,
     "spiking_resnet": "adds values whose integers stand for .*; add values of one layer kind",
 }
-"""Networks without an integer program, and why: layers that read sums of currents, sums of these and spikes."""
+"""Networks without an integer program, and why: layers read sums of currents, or currents and spikes add."""
 NAMES = (
     "spikformer", "spikformer_cifar10", "qkformer_token", "qkformer_channel", "maxformer", "maxformer_cifar",
     "spike_driven_transformer", "ms_resnet", "max_resnet", "sew_resnet_add", "sew_resnet_and",
