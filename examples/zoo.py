@@ -90,9 +90,15 @@ def _library(name: str) -> Any:
 
 
 def _in_layers(module: str, name: str, steps: int | None, **settings: Any) -> nn.Module:
-    """Return a network whose neurons are given, for still images repeated in `steps` or for frames."""
+    """Return a network whose neurons are given, for still images repeated in `steps` or for frames.
+
+    Its linear layers, which no normalisation follows, get larger weights, so that neurons behind them fire.
+    """
     neuron = getattr(_library("neuron"), settings.pop("neuron", "LIFNode"))
     network = _of(module, name, spiking_neuron=neuron, **settings)
+    for each in network.modules():
+        if isinstance(each, nn.Linear):
+            each.weight.data.mul_(8)
     return network if steps is None else Repeated(network, steps)
 
 
@@ -133,6 +139,8 @@ def _vgg() -> nn.Module:
     made: Any = _in_layers("spiking_vgg", "SpikingVGG", 4, cfg=widths, batch_norm=True)
     layer = _library("layer")
     layers = (layer.Linear(32 * 49, 32), node(), layer.Linear(32, 32), node(), layer.Linear(32, 10))
+    for each in layers[::2]:
+        each.weight.data.mul_(8)
     made.network.classifier = nn.Sequential(*layers)
     _library("functional").set_step_mode(made, "m")
     return made
