@@ -91,17 +91,16 @@ def _batch_norm(body: Body) -> dict[str, Value]:
     return {"y": _if_alive(body, y)}
 
 
-def _largest_sum(body: Body) -> int:
-    """Bound the sum of magnitudes of products with the weights."""
-    weight = np.abs(body.graph.tensor(body.node, "weight").astype(np.int64))
-    return int(weight.reshape(len(weight), -1).sum(axis=1).max()) * body.range("x").magnitude
-
-
 def _in_bytes(body: Body) -> bool:
-    """Tell whether bytes are proved to hold inputs and mantissas, and an int32 the sums of their products."""
-    low, high = body.range("x")
+    """Tell whether bytes are proved to hold inputs and mantissas.
+
+    An int32 holds their sums: a graph is refused if these reach 2^26, which is 2^24 shifted by -8 and 6.
+    """
     node: FixedSynaptic = body.node
-    return low >= 0 and high <= 255 and node.weight_bits <= 8 and _largest_sum(body) <= INT32_LIMIT
+    weight = np.abs(body.graph.tensor(node, "weight").astype(np.int64)).reshape(-1, node.fan_in)
+    low, high = body.range("x")
+    assert weight.sum(axis=1).max() * max(high, -low) <= INT32_LIMIT
+    return low >= 0 and high <= 255 and node.weight_bits <= 8
 
 
 def _byte_weights(body: Body) -> tuple[Value, int]:
@@ -115,40 +114,37 @@ def _zero_points(body: Body) -> tuple[Value, Value]:
 
 
 def _fixed_conv2d(body: Body) -> dict[str, Value]:
-    node, x, wide = body.node, body["x"], body.wide(_largest_sum(body))
+    node, x = body.node, body["x"]
     if _in_bytes(body):
         weight, unit = _byte_weights(body)
         operands = x.cast(np.uint8), weight, *_zero_points(body)
         attributes = _window_attributes(node)
         sums = body.add("ConvInteger", *operands, dtype=np.int32, group=node.groups, **attributes) * unit
     else:
-        sums = _convolved_windows(body, x.cast(wide), body.param("weight", wide))
+        sums = _convolved_windows(body, x, body.param("weight"))
     bias = body.param("bias") * 2**node.bias_exp
     y = _synaptic_input(body, sums, (-1, 1, 1)) + (bias if node.bias_map else bias.reshape(-1, 1, 1))
     return {"y": y.shifted_right(node.bias_exp) * 2**node.bias_exp if node.off_core else y}
 
 
 def _fixed_linear(body: Body) -> dict[str, Value]:
-    node, x, wide = body.node, body["x"], body.wide(_largest_sum(body))
+    node, x = body.node, body["x"]
     if _in_bytes(body):
         weight, unit = _byte_weights(body)
         operands = x.cast(np.uint8), weight.transpose(1, 0), *_zero_points(body)
         sums = body.add("MatMulInteger", *operands, dtype=np.int32) * unit
     else:
-        sums = x.cast(wide) @ body.param("weight", wide).transpose(1, 0)
+        sums = x @ body.param("weight").transpose(1, 0)
     y = _synaptic_input(body, sums, (-1,)) + body.param("bias") * 2**node.bias_exp
     return {"y": _if_alive(body, y)}
 
 
 def _synaptic_input(body: Body, sums: Value, features: tuple[int, ...]) -> Value:
-    """Shift sums of products by the exponents of their features, and up to the unit of membranes: int32."""
+    """Shift sums of products by the exponents of their features, and up to the unit of membranes."""
     exponents = body.param("weight_exp").reshape(*features)
     zero, two = body.constant(0, np.int32), body.constant(2, np.int32)
-    up, down = (
-        two.apply("Pow", exponent.apply("Max", zero)).cast(sums.dtype)
-        for exponent in (exponents, zero - exponents)
-    )
-    return (sums * up).divided(down).cast(np.int32) * (1 << ALIGN)
+    up, down = (two.apply("Pow", exponent.apply("Max", zero)) for exponent in (exponents, zero - exponents))
+    return (sums * up).divided(down) * (1 << ALIGN)
 
 
 def _max_pool(body: Body) -> dict[str, Value]:

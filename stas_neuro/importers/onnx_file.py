@@ -72,8 +72,18 @@ def _scan(descriptor: Any, content: bytes) -> None:
             parts += length // 8 if packed else 1
             if parts > PARTS_LIMIT:
                 raise BadDocument(f"has more than {PARTS_LIMIT} parts")
+            if field.type == field.TYPE_STRING:
+                _check_text(content[place - length : place])
             if inside is not None and wire == _BYTES:
                 waiting.append((inside, place - length, place, depth + 1))
+
+
+def _check_text(content: bytes) -> None:
+    """Refuse what is no text: Protobuf gives it as bytes."""
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        raise BadDocument(f"has a text that is not UTF-8 ({error})") from error
 
 
 def _skipped(content: bytes, place: int, end: int, wire: int) -> tuple[int, int]:

@@ -77,8 +77,10 @@ def _tensors(model: onnx.ModelProto) -> dict[str, Array]:
             raise BadDocument(
                 f"has the data type {tensor.data_type}, not that of weights", ("initializer", name)
             )
+        if min(shape, default=0) < 0:
+            raise BadDocument(f"has the shape {shape}", ("initializer", name))
         size = np.dtype(dtype).itemsize * math.prod(shape)
-        if min(shape, default=1) < 0 or len(tensor.raw_data) != size:
+        if len(tensor.raw_data) != size:
             what = f"has {len(tensor.raw_data)} bytes of raw_data, its shape {shape} takes {size}"
             raise BadDocument(what, ("initializer", name))
         tensors[name] = np.frombuffer(tensor.raw_data, dtype).reshape(shape)

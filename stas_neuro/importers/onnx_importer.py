@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from stas_neuro.errors import InputError
+from stas_neuro.exporters.onnx.origin import KEY
 from stas_neuro.importers.base import Imported, ImportOptions, is_onnx, refuse_unused
 from stas_neuro.importers.onnx_file import read_model
 from stas_neuro.importers.onnx_graph import graph_of, is_ours
+from stas_neuro.ir import Graph
 
 
 class OnnxFile:
@@ -26,15 +28,25 @@ class OnnxFile:
         Raises
         ------
         InputError
-            As `read_model` and `graph_of`; for a file that stas-neuro did not write; for any option.
+            As `read_onnx`; for any option.
         """
         refuse_unused(options, (), "an ONNX file of stas-neuro")
-        path = Path(source)
-        model = read_model(path)
-        if not is_ours(model):
-            what = f"{path}: was not written by stas-neuro (it has no metadata stas_neuro)"
-            raise InputError(what, "give the model itself, as file.py:function or a NIR file")
-        try:
-            return Imported(graph_of(model))
-        except InputError as error:
-            raise InputError(f"{path}: {error.what}", error.remedy) from error
+        return Imported(read_onnx(Path(source)))
+
+
+def read_onnx(path: Path) -> Graph:
+    """Read an ONNX file of stas-neuro to the graph that it was written from, floats or integers.
+
+    Raises
+    ------
+    InputError
+        As `read_model` and `graph_of`; for a file that stas-neuro did not write.
+    """
+    model = read_model(path)
+    if not is_ours(model):
+        what = f"{path}: was not written by stas-neuro (it has no metadata {KEY})"
+        raise InputError(what, "give the model itself, as file.py:function or a NIR file")
+    try:
+        return graph_of(model)
+    except InputError as error:
+        raise InputError(f"{path}: {error.what}", error.remedy) from error

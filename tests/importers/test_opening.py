@@ -164,7 +164,7 @@ def test_the_help_says_when_code_is_run() -> None:
 
 
 def test_what_nobody_reads_is_refused() -> None:
-    assert IMPORTERS.names()[:2] == ("nir", "torch")
+    assert IMPORTERS.names()[:3] == ("nir", "onnx", "torch")
     for source, what in (("nothing.onnx", "'nothing.onnx'"), (3, "an object of type int")):
         with pytest.raises(InputError, match=re.escape(f"reads {what}; give a checkpoint directory")):
             stas_neuro.open_model(source)
