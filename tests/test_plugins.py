@@ -59,7 +59,7 @@ def test_another_package_cannot_replace_a_backend_of_ours() -> None:
 
 
 def test_an_importer_of_another_package_opens_what_it_accepts(home: Path, tmp_path: Path) -> None:
-    assert IMPORTERS.names() == ("nir", "netx", "torch", "graph-text")
+    assert IMPORTERS.names() == ("nir", "netx", "onnx", "torch", "graph-text")
     graph = stas_neuro.load_bundle(home / "b.stas").graph
     (tmp_path / "net.ir").write_text(print_graph(graph))
     np.savez(tmp_path / "net.npz", **graph.tensors)

@@ -94,7 +94,8 @@ def _batch_norm(body: Body) -> dict[str, Value]:
 def _in_bytes(body: Body) -> bool:
     """Tell whether bytes are proved to hold inputs and mantissas.
 
-    An int32 holds their sums: a graph is refused if these reach 2^26, which is 2^24 shifted by -8 and 6.
+    An int32 holds sums of their products: a graph is not made if these, shifted by -8 or more and by 6 to the
+    left, can pass 2^23 in either direction.
     """
     node: FixedSynaptic = body.node
     weight = np.abs(body.graph.tensor(node, "weight").astype(np.int64)).reshape(-1, node.fan_in)
