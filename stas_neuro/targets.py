@@ -51,8 +51,8 @@ TARGETS: Registry[Target] = Registry(
     {
         "lava": "stas_neuro.targets:LavaPackage",
         "nir": "stas_neuro.targets:NirFile",
-        "onnx": "stas_neuro.targets:OnnxFile",
         "netx": "stas_neuro.targets:NetxFile",
+        "onnx": "stas_neuro.targets:OnnxFile",
     },
 )
 

@@ -165,8 +165,8 @@ def test_the_help_says_when_code_is_run() -> None:
 
 def test_what_nobody_reads_is_refused() -> None:
     assert IMPORTERS.names()[:3] == ("nir", "onnx", "torch")
-    for source, what in (("nothing.onnx", "'nothing.onnx'"), (3, "an object of type int")):
+    for source, what in (("nothing.pb", "'nothing.pb'"), (3, "an object of type int")):
         with pytest.raises(InputError, match=re.escape(f"reads {what}; give a checkpoint directory")):
             stas_neuro.open_model(source)
-    with pytest.raises(InputError, match="there is no importer 'onyx'; use one of nir, torch"):
+    with pytest.raises(InputError, match="there is no importer 'onyx'; use one of nir, onnx, torch"):
         stas_neuro.open_model("nothing.onnx", importer="onyx")
