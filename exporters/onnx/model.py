@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -85,6 +86,8 @@ class _Writer:
         self.outputs: list[onnx.ValueInfoProto] = []
         self.functions: dict[bytes, onnx.FunctionProto] = {}
         """By what they hold but their name."""
+        self.kinds: Counter[str] = Counter()
+        """How many functions are named after a kind of node."""
 
     def model(self) -> onnx.ModelProto:
         graph, integers = self.graph, self.graph.stage == Stage.QUANTISED
@@ -214,11 +217,14 @@ class _Writer:
         )
 
     def _function(self, function: Function, kind: str) -> str:
-        """Add a function, unless there is an equal one; gives its name, after the kind of its node."""
+        """Add a function, unless there is an equal one; gives its name, after the kind of its node.
+
+        ONNX's evaluator would take `MaxPool` or `Slice_1` for an operator of its own.
+        """
         content = kind.encode() + function.proto("").SerializeToString(deterministic=True)
         if content not in self.functions:
-            alike = sum(made.name.partition("_")[0] == kind for made in self.functions.values())
-            self.functions[content] = function.proto(f"{kind}_{alike + 1}" if alike else kind)
+            self.kinds[kind] += 1
+            self.functions[content] = function.proto(f"{kind}_form{self.kinds[kind]}")
         return str(self.functions[content].name)
 
     def _gives_spikes(self, node: Node) -> bool:

@@ -116,7 +116,7 @@ def scan(model: onnx.ModelProto) -> onnx.NodeProto:
 
 def constant(model: onnx.ModelProto) -> None:
     """Change the threshold of neurons."""
-    for node in function(model, "LIF").node:
+    for node in function(model, "LIF_form1").node:
         for each in node.attribute:
             if each.name == "value" and each.t.raw_data == np.float64(0.7).tobytes():
                 each.t.CopyFrom(numpy_helper.from_array(np.float64(0.8)))
@@ -142,28 +142,31 @@ def negative(model: onnx.ModelProto) -> None:
 
 
 DISAGREES: dict[str, tuple[Change, str]] = {
-    "a threshold": (constant, "function LIF: computes something else than the metadata stas_neuro say"),
+    "a threshold": (constant, "function LIF_form1: computes something else than the metadata stas_neuro say"),
     "an operator": (
-        lambda m: setattr(function(m, "Add").node[0], "op_type", "Sub"),
-        "function Add: computes something else",
+        lambda m: setattr(function(m, "Add_form1").node[0], "op_type", "Sub"),
+        "function Add_form1: computes something else",
     ),
     "a function too many": (
         lambda m: m.functions.append(helper.make_function("stas_neuro", "Odd", ["x"], ["x"], [], [])),
         "function Odd: is none that",
     ),
     "the function of a node": (
-        lambda m: setattr(scan(m).attribute[0].g.node[1], "op_type", "LIF_2"),
+        lambda m: setattr(scan(m).attribute[0].g.node[1], "op_type", "LIF_form2"),
         "node blocks.0.q: computes something else",
     ),
     "a node too few": (lambda m: m.graph.node.pop(), "node output: is missing"),
     "an output": (lambda m: m.graph.output.pop(), "inputs, outputs or versions are not what"),
     "a version": (lambda m: setattr(m, "ir_version", 9), "inputs, outputs or versions are not what"),
-    "tau in the metadata": (attribute("LIF", "tau", 3.0), "function LIF: computes something else"),
+    "tau in the metadata": (attribute("LIF", "tau", 3.0), "function LIF_form1: computes something else"),
     "steps in the metadata": (
         document(lambda d: d["graph"].update(time_steps=3)),  # type: ignore[attr-defined]
         "node steps: computes something else",
     ),
-    "a dtype in the metadata": (document(lambda d: d.update(dtype="float32")), "function Conv2d: computes"),
+    "a dtype in the metadata": (
+        document(lambda d: d.update(dtype="float32")),
+        "function Conv2d_form1: computes",
+    ),
 }
 
 
@@ -212,7 +215,7 @@ DAMAGED: dict[str, tuple[Change, str]] = {
     ),
     "external data in a function": (
         lambda m: (
-            next(n for n in function(m, "LIF").node if n.op_type == "Constant")
+            next(n for n in function(m, "LIF_form1").node if n.op_type == "Constant")
             .attribute[0]
             .t.external_data.add(key="location", value="/etc/passwd")
         ),
