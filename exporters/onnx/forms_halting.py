@@ -216,7 +216,7 @@ def _answer(body: Body) -> dict[str, Value]:
     value = body.gathered("latest" if node.mode == "last-state" else "total")
     if divides:
         value = value / _nonzero_weight(body)
-    return {"y": value.sum(1) / body.graph.tokens}
+    return {"y": value.sum(1) / body.shape(f"z{node.blocks - 1}")[0]}
 
 
 def _fixed_answer(body: Body) -> dict[str, Value]:

@@ -19,6 +19,7 @@ from stas_neuro.exporters.onnx.function import Value, where
 from stas_neuro.ir import (
     ALIGN,
     LIF,
+    STATE_LIMIT,
     BatchNorm,
     Conv2d,
     FixedSynaptic,
@@ -26,6 +27,8 @@ from stas_neuro.ir import (
     MaxPool,
     Node,
     SpikeMaxPool,
+    SynapticCurrent,
+    current_range,
     membrane_bound,
 )
 from stas_neuro.ir.ops.windows import Windowed, windows_over
@@ -36,19 +39,24 @@ _ZERO_POINT = 128
 def _windows(body: Body, x: Value, outside: float = 0) -> Value:
     """Gather the windows over maps: (B, C, H, W) to (B, C, kernel rows, H', kernel columns, W')."""
     node: Windowed = body.node
-    kernel, stride, (above, left) = node.sides
+    kernel, stride, (above, left), dilation = node.sides
     counts = windows_over(node, body.shape("x")[1:])
     if above or left:
         around = body.whole([above, left, above, left])
         x = x.apply("Pad", around, body.constant(outside, x.dtype), body.whole([2, 3]))
-    for axis, size, step, count in zip((2, 4), kernel, stride, counts, strict=True):
-        x = x.take(body.count(size).reshape(-1, 1) + body.count(count, step), axis)
+    for axis, size, apart, step, count in zip((2, 4), kernel, dilation, stride, counts, strict=True):
+        x = x.take(body.count(size, apart).reshape(-1, 1) + body.count(count, step), axis)
     return x
 
 
 def _window_attributes(node: Windowed) -> dict[str, Any]:
-    kernel, stride, padding = node.sides
-    return {"kernel_shape": list(kernel), "strides": list(stride), "pads": [*padding, *padding]}
+    kernel, stride, padding, dilation = node.sides
+    return {
+        "dilations": list(dilation),
+        "kernel_shape": list(kernel),
+        "pads": [*padding, *padding],
+        "strides": list(stride),
+    }
 
 
 def _convolved_windows(body: Body, x: Value, weight: Value) -> Value:
@@ -70,7 +78,12 @@ def _conv2d(body: Body) -> dict[str, Value]:
         y = x.apply("Conv", weight, group=node.groups, **_window_attributes(node))
     else:
         y = _convolved_windows(body, x, weight)
-    return {"y": y + body.param("bias").reshape(-1, 1, 1) if node.bias else y}
+    return {"y": y + _on_map(body, body.param("bias")) if node.bias else y}
+
+
+def _on_map(body: Body, bias: Value) -> Value:
+    """Give biases as (Cout, H', W') or (Cout, 1, 1)."""
+    return bias if body.node.bias_map else bias.reshape(-1, 1, 1)
 
 
 def _linear(body: Body) -> dict[str, Value]:
@@ -124,7 +137,7 @@ def _fixed_conv2d(body: Body) -> dict[str, Value]:
     else:
         sums = _convolved_windows(body, x, body.param("weight"))
     bias = body.param("bias") * 2**node.bias_exp
-    y = _synaptic_input(body, sums, (-1, 1, 1)) + (bias if node.bias_map else bias.reshape(-1, 1, 1))
+    y = _synaptic_input(body, sums, (-1, 1, 1)) + _on_map(body, bias)
     return {"y": y.shifted_right(node.bias_exp) * 2**node.bias_exp if node.off_core else y}
 
 
@@ -166,12 +179,42 @@ def _lif(body: Body) -> dict[str, Value]:
 def _fixed_lif(body: Body) -> dict[str, Value]:
     node, x = body.node, body["x"]
     v = body.state("v", body.shape("x"), x)
-    keep = 4096 - node.dv  # of 4096: in lowest terms, the product is as small as can be
-    part = keep & -keep
-    wide = body.wide(membrane_bound(body.graph, node) * (keep // part))
-    size = (abs(v).cast(wide) * (keep // part)).shifted_right(13 - part.bit_length())
-    v = v.apply("Sign") * size.cast(np.int32) + x
+    v = _kept(body, v, 4096 - node.dv, membrane_bound(body.graph, node)) + x
+    if node.clips:
+        v = v.clip(-STATE_LIMIT, STATE_LIMIT)
     return _fires(body, v, v > node.vth << ALIGN)
+
+
+def _kept(body: Body, state: Value, keep: int, largest: int) -> Value:
+    """Keep `keep` of 4096 parts of a state of at most a magnitude, rounded towards 0."""
+    if not keep:
+        return state * 0
+    part = keep & -keep  # in lowest terms, the product is as small as can be
+    size = abs(state).cast(body.wide(largest * (keep // part))) * (keep // part)
+    return state.apply("Sign") * size.shifted_right(13 - part.bit_length()).cast(np.int32)
+
+
+def _current(body: Body) -> dict[str, Value]:
+    x = body["x"]
+    u = body.state("u", body.shape("x"), x)
+    return _outlasts(body, u - u / body.node.tau + x)
+
+
+def _fixed_current(body: Body) -> dict[str, Value]:
+    node, x = body.node, body["x"]
+    u = body.state("u", body.shape("x"), x)
+    steps = body.graph.time_steps if body.repeated else 1
+    largest = current_range(node, body.range("x"), steps).magnitude
+    return _outlasts(body, _kept(body, u, 4095 - node.du, largest) + x, 2**node.bias_exp)
+
+
+def _outlasts(body: Body, u: Value, unit: int = 1) -> dict[str, Value]:
+    """Keep a current, and give it with its biases."""
+    body.keep("u", u)
+    if not body.node.bias:
+        return {"y": u}
+    by_feature = (-1, 1, 1) if len(body.shape("x")) == 3 else (-1,)
+    return {"y": u + body.param("bias").reshape(*by_feature) * unit}
 
 
 def _fires(body: Body, v: Value, fired: Value) -> dict[str, Value]:
@@ -184,6 +227,7 @@ FORMS: Mapping[type[Node], Form] = {
     Conv2d: Form(_conv2d, _fixed_conv2d),
     LIF: Form(_lif, _fixed_lif),
     Linear: Form(_linear, _fixed_linear),
+    SynapticCurrent: Form(_current, _fixed_current),
     MaxPool: Form(_max_pool, _fixed_max_pool),
     SpikeMaxPool: Form(_max_pool, _fixed_max_pool),
 }

@@ -10,7 +10,7 @@ from stas_neuro.exporters.onnx.origin import KEY
 from stas_neuro.importers.base import Imported, ImportOptions, is_onnx, refuse_unused
 from stas_neuro.importers.onnx_file import read_model
 from stas_neuro.importers.onnx_graph import graph_of, is_ours
-from stas_neuro.ir import Graph
+from stas_neuro.ir import Graph, Stage
 
 
 class OnnxFile:
@@ -28,10 +28,14 @@ class OnnxFile:
         Raises
         ------
         InputError
-            As `read_onnx`; for any option.
+            As `read_onnx`; for an integer program; for any option.
         """
         refuse_unused(options, (), "an ONNX file of stas-neuro")
-        return Imported(read_onnx(Path(source)))
+        graph = read_onnx(Path(source))
+        if graph.stage == Stage.QUANTISED:
+            what = f"{source}: the graph is quantised already"
+            raise InputError(what, "give the float network, or use read_onnx")
+        return Imported(graph)
 
 
 def read_onnx(path: Path) -> Graph:

@@ -61,8 +61,10 @@ VARIED = (
     Recipe(norm=False, halting="time", stem="mean", iand=True, qk=True),
     Recipe(norm=False, halting="rectangular", sdsa=True, fire=">", groups=3),
     Recipe(norm=False, halting="block", stem="sum", membrane=True, readout="rate"),
-    Recipe(norm=False, halting="image", stem="sps", membrane=True, form="(QK^T)V"),
-    Recipe(norm=False, halting="off", shrink="pool", head="mean", oblong=True, readout="last-state"),
+    Recipe(norm=False, halting="image", stem="sps", membrane=True, form="(QK^T)V", dilated=True, biases=True),
+    Recipe(
+        norm=False, halting="off", shrink="pool", head="mean", oblong=True, readout="last-state", outlast=True
+    ),
 )
 """Between them every operation but two, every halting policy, and every form of a value."""
 
