@@ -52,6 +52,7 @@ TARGETS: Registry[Target] = Registry(
         "lava": "stas_neuro.targets:LavaPackage",
         "nir": "stas_neuro.targets:NirFile",
         "netx": "stas_neuro.targets:NetxFile",
+        "onnx": "stas_neuro.targets:OnnxFile",
     },
 )
 
@@ -140,6 +141,30 @@ class NetxFile:
         from stas_neuro.exporters.netx.write import write_netx
 
         write_netx(bundle.of(arithmetic), path, force=force)
+
+
+class OnnxFile:
+    """An ONNX file of functions of our own: float64, or the integers of a quantised network."""
+
+    summary = "an ONNX file that onnxruntime runs; it gives logits and spikes"
+
+    def output(self, path: Path, *, force: bool) -> Output:
+        """Return the file."""
+        from stas_neuro.exporters.onnx.write import onnx_output
+
+        return onnx_output(path, force=force)
+
+    def refusals(self, bundle: Bundle, arithmetic: str) -> Sequence[Problem]:
+        """Return a problem for each reason why the network cannot be one file."""
+        from stas_neuro.exporters.onnx.refusals import refusals
+
+        return refusals(bundle.of(arithmetic))
+
+    def write(self, bundle: Bundle, arithmetic: str, path: Path, *, force: bool) -> None:
+        """Write the file."""
+        from stas_neuro.exporters.onnx.write import write_onnx
+
+        write_onnx(bundle.of(arithmetic), path, force=force)
 
 
 class CannotExpress(InputError):

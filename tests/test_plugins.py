@@ -59,7 +59,7 @@ def test_another_package_cannot_replace_a_backend_of_ours() -> None:
 
 
 def test_an_importer_of_another_package_opens_what_it_accepts(home: Path, tmp_path: Path) -> None:
-    assert IMPORTERS.names() == ("nir", "netx", "torch", "graph-text")
+    assert IMPORTERS.names() == ("nir", "netx", "onnx", "torch", "graph-text")
     graph = stas_neuro.load_bundle(home / "b.stas").graph
     (tmp_path / "net.ir").write_text(print_graph(graph))
     np.savez(tmp_path / "net.npz", **graph.tensors)
@@ -68,7 +68,7 @@ def test_an_importer_of_another_package_opens_what_it_accepts(home: Path, tmp_pa
 
 
 def test_a_target_of_another_package_writes_or_refuses_node_by_node(home: Path, tmp_path: Path) -> None:
-    assert TARGETS.names() == ("lava", "nir", "netx", "layer-list")
+    assert TARGETS.names() == ("lava", "nir", "netx", "onnx", "layer-list")
     bundle = stas_neuro.load_bundle(home / "b.stas")
     with pytest.raises(
         CannotExpress, match="layer-list cannot express the network: block1: is one block"
@@ -76,9 +76,8 @@ def test_a_target_of_another_package_writes_or_refuses_node_by_node(home: Path, 
         convert(bundle, "layer-list", tmp_path / "list.json")
     assert [problem.where for problem in caught.value.problems] == ["block1"]
     done = stas("convert", home / "b.stas", "--to", "nothing", "-o", tmp_path / "x")
-    assert (
-        done.code == 2 and "there is no target 'nothing'; use one of lava, nir, netx, layer-list" in done.err
-    )
+    known = "lava, nir, netx, onnx, layer-list"
+    assert done.code == 2 and f"there is no target 'nothing'; use one of {known}" in done.err
 
 
 def test_a_profile_of_another_package_is_in_the_catalogue(home: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from stas_neuro.files import check_outputs
     "target",
     metavar="TARGET",
     required=True,
-    help="The target format: lava, netx, nir, or one that another package adds.",
+    help="The target format: lava, netx, nir, onnx, or one that another package adds.",
 )
 @click.option(
     "-o",
@@ -58,6 +58,7 @@ def command(
 
     lava: a directory whose run.py runs the network on Lava. It requires numpy and lava-nc, not stas-neuro.
     nir: a file of the neuromorphic intermediate representation, for networks without attention.
+    onnx: a file that onnxruntime runs, with logits and spikes; compile reads it back.
     netx: a file of lava-dl, for integer programs (--arithmetic fixed) that are a chain of layers.
     """
     from stas_neuro.bundle import load_bundle

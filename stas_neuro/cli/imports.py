@@ -9,7 +9,7 @@ from stas_neuro.arrays import read_npz
 from stas_neuro.compiler.opened import Opened, open_source, open_trained
 from stas_neuro.documents import BadDocument
 from stas_neuro.errors import InputError
-from stas_neuro.importers import ImportOptions, file_of, is_factory, is_netx, is_nir
+from stas_neuro.importers import ImportOptions, file_of, is_factory, is_netx, is_nir, is_onnx
 from stas_neuro.importers.weights import WeightsOptions, open_weights
 
 EXAMPLE = ("example", "axes", "classes", "mean", "std")
@@ -84,13 +84,17 @@ def _kind_of(model: Path) -> tuple[str, tuple[str, ...]]:
         return "a NIR file", ("dt", "time_steps")
     if is_netx(model):
         return "a netx file", ("time_steps", "input_shape")
+    if is_onnx(model):
+        return "an ONNX file", ()
     return "not file.py:function, a NIR or a netx file", ()
 
 
 def open_named(model: Path, given: Given) -> Opened:
-    """Open a checkpoint, a bundle, released weights, a NIR or netx file, or file.py:function."""
+    """Open a checkpoint, a bundle, released weights, a NIR, netx or ONNX file, or file.py:function."""
     if given.released is not None:
         return open_trained(open_weights(model, given.released))
+    if is_onnx(model):
+        return open_source(model)
     if is_nir(model):
         return open_source(model, ImportOptions(dt=given.dt, time_steps=given.time_steps))
     if is_netx(model):

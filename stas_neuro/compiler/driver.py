@@ -14,7 +14,7 @@ from stas_neuro.compiler.opened import open_trained
 from stas_neuro.compiler.options import CompileOptions
 from stas_neuro.compiler.shared import Compiler, Note
 from stas_neuro.errors import InputError
-from stas_neuro.importers import is_factory, is_netx, is_nir
+from stas_neuro.importers import is_factory, is_netx, is_nir, is_onnx
 from stas_neuro.importers.weights import Weights, WeightsOptions, open_weights
 from stas_neuro.ir import Graph
 
@@ -92,6 +92,9 @@ def replay(bundle: Bundle) -> Bundle:
         raise InputError(what, "import and compile it again")
     if is_netx(bundle.provenance.source):
         what = f"the bundle was imported from {bundle.provenance.source}, whose T it does not record"
+        raise InputError(what, "import and compile it again")
+    if is_onnx(bundle.provenance.source):
+        what = f"the bundle was imported from {bundle.provenance.source}"
         raise InputError(what, "import and compile it again")
     options: dict[str, Any] = dict(bundle.provenance.options)
     if (weights := WeightsOptions.of_words(options)) is not None:

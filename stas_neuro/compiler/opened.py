@@ -16,7 +16,7 @@ from stas_neuro.compiler.model import PassRecord, is_checkpoint, load_model, pro
 from stas_neuro.errors import InputError
 from stas_neuro.extras import needs
 from stas_neuro.files import read_bytes
-from stas_neuro.importers import IMPORTERS, ImportOptions, file_of, is_factory, is_netx, is_nir
+from stas_neuro.importers import IMPORTERS, ImportOptions, file_of, is_factory, is_netx, is_nir, is_onnx
 from stas_neuro.importers.weights import Weights
 from stas_neuro.ir import FixedSynaptic, Graph, Stage
 from stas_neuro.mapping import Mapping
@@ -41,7 +41,7 @@ class Opened:
     tuned : Quantise or None
         The pass that the model was fine-tuned with.
     source : str or None
-        Its checkpoint directory, file.py:function, NIR or netx file, if it was read from one.
+        Its checkpoint directory, file.py:function, NIR, netx or ONNX file, if it was read from one.
     weights : Weights or None
         The released weights that the graph was made from.
     files : tuple of Path
@@ -133,7 +133,8 @@ def open_source(source: Any, options: ImportOptions | None = None, *, importer: 
     what = (
         repr(str(source)) if isinstance(source, str | Path) else f"an object of type {type(source).__name__}"
     )
-    remedy = "give a checkpoint directory, a bundle, a NIR or netx file, a torch module, or file.py:function"
+    remedy = "give a checkpoint directory, a bundle, a NIR, netx or ONNX file, a torch module, "
+    remedy += "or file.py:function"
     raise InputError(f"no importer ({', '.join(names)}) reads {what}", remedy)
 
 
@@ -143,7 +144,7 @@ def open_model(source: Any, *, importer: str | None = None, **options: Any) -> S
     Parameters
     ----------
     source : torch.nn.Module, Graph, str or Path
-        A module in evaluation mode, a checkpoint directory, a bundle, a NIR or netx file, or
+        A module in evaluation mode, a checkpoint directory, a bundle, a NIR, netx or ONNX file, or
         ``"file.py:function"``, whose code is executed.
     importer : str, optional
         Name of the importer to use (`stas_neuro.importers`). Default: the first that accepts the source.
@@ -236,8 +237,8 @@ def _open_checkpoint(directory: Path) -> Opened:
 
 
 def _files_of(source: Any, options: ImportOptions) -> tuple[Path, ...]:
-    """Return the NIR or netx file, or code and weights of file.py:function; none for other sources."""
-    if is_nir(source) or is_netx(source):
+    """Return the NIR, netx or ONNX file, or code and weights of file.py:function; none for other sources."""
+    if is_nir(source) or is_netx(source) or is_onnx(source):
         return (Path(source),)
     if not is_factory(source):
         return ()

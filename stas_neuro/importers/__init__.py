@@ -19,8 +19,10 @@ from stas_neuro.importers.base import (
     ImportOptions,
     file_of,
     is_factory,
+    is_imported,
     is_netx,
     is_nir,
+    is_onnx,
 )
 from stas_neuro.plugins import Registry
 
@@ -31,6 +33,7 @@ IMPORTERS: Registry[Importer] = Registry(
     {
         "nir": "stas_neuro.importers.nir_importer:NirFile",
         "netx": "stas_neuro.importers.netx_importer:NetxFile",
+        "onnx": "stas_neuro.importers.onnx_importer:OnnxFile",
         "torch": "stas_neuro.importers.torch_module:TorchModule",
     },
 )
@@ -43,6 +46,8 @@ __all__ = [
     "Importer",
     "file_of",
     "is_factory",
+    "is_imported",
     "is_netx",
     "is_nir",
+    "is_onnx",
 ]

@@ -26,6 +26,16 @@ def is_netx(source: object) -> bool:
     return isinstance(source, str | Path) and Path(source).suffix == ".net"
 
 
+def is_onnx(source: object) -> bool:
+    """Return whether a source is the path of an ONNX file."""
+    return isinstance(source, str | Path) and Path(source).suffix == ".onnx"
+
+
+def is_imported(source: object) -> bool:
+    """Return whether a source is a text or a path that an importer of stas-neuro reads."""
+    return any(accepts(source) for accepts in (is_factory, is_nir, is_netx, is_onnx))
+
+
 def file_of(factory: str | Path) -> Path:
     """Return the file of "file.py:function"."""
     return Path(str(factory).rpartition(":")[0])
@@ -88,7 +98,8 @@ class ImportOptions:
 def refuse_unused(options: ImportOptions, used: Collection[str], what: str) -> None:
     """Raise InputError for options that an importer, which reads `what`, has no use for."""
     if unused := [name for name in options.given if name not in used]:
-        raise InputError(f"{', '.join(unused)}: not an option for {what}", f"use {', '.join(used)}")
+        remedy = f"use {', '.join(used)}" if used else "leave it out"
+        raise InputError(f"{', '.join(unused)}: not an option for {what}", remedy)
 
 
 @dataclass(frozen=True)

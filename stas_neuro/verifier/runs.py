@@ -17,7 +17,7 @@ from stas_neuro.data import LabelledImages
 from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.run import run_lava
 from stas_neuro.extras import needs
-from stas_neuro.importers import is_factory, is_netx, is_nir
+from stas_neuro.importers import is_imported
 from stas_neuro.ir import Graph
 from stas_neuro.reference import run_reference
 from stas_neuro.reference.interpreter import Observe
@@ -60,14 +60,7 @@ def torch_side(
     if model is None and isinstance(network, Bundle):
         origin = network.provenance.source
         trained = network.provenance.training is not None
-        if (
-            not origin
-            or trained
-            or is_factory(origin)
-            or is_nir(origin)
-            or is_netx(origin)
-            or is_bundle(origin)
-        ):
+        if not origin or trained or is_imported(origin) or is_bundle(origin):
             made = "fine-tuned" if trained else "compiled"
             left_out["torch"] = f"the bundle was {made} from {origin or 'a model in memory'}"
             return None

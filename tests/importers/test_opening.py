@@ -165,9 +165,9 @@ def test_the_help_says_when_code_is_run() -> None:
 
 
 def test_what_nobody_reads_is_refused() -> None:
-    assert IMPORTERS.names()[:2] == ("nir", "torch")
-    for source, what in (("nothing.onnx", "'nothing.onnx'"), (3, "an object of type int")):
+    assert IMPORTERS.names()[:4] == ("nir", "netx", "onnx", "torch")
+    for source, what in (("nothing.pb", "'nothing.pb'"), (3, "an object of type int")):
         with pytest.raises(InputError, match=re.escape(f"reads {what}; give a checkpoint directory")):
             stas_neuro.open_model(source)
-    with pytest.raises(InputError, match="there is no importer 'onyx'; use one of nir, torch"):
+    with pytest.raises(InputError, match="there is no importer 'onyx'; use one of nir, netx, onnx, torch"):
         stas_neuro.open_model("nothing.onnx", importer="onyx")
