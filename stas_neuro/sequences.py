@@ -39,7 +39,8 @@ VOWELS_FRAMES, VOWELS_COEFFICIENTS = 29, 12
 """Frames of the longest utterance, and coefficients of a frame."""
 VOWELS_FULL_SCALE = 2.5
 """Magnitude of a coefficient that a pixel of 255 stands for; the largest of the data set is 2.21."""
-_VOWELS_LIMIT = 1 << 24
+_TS_LIMIT = 1 << 22
+"""Largest size of a .ts file in bytes; those of JapaneseVowels have less than 2^20."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
@@ -165,7 +166,7 @@ def read_ts(path: Path) -> Series:
     OSError
         When it cannot be opened.
     """
-    with open_file(path, _VOWELS_LIMIT) as stream:
+    with open_file(path, _TS_LIMIT) as stream:
         try:
             text = stream.read().decode("utf-8")
         except UnicodeDecodeError as error:
@@ -174,16 +175,17 @@ def read_ts(path: Path) -> Series:
     lines = [(number, line) for number, line in lines if line and not line.startswith("#")]
     begin = next((index for index, (_, line) in enumerate(lines) if line.lower() == "@data"), len(lines))
     classes = _classes([line for _, line in lines[:begin]])
+    numbers = {name: index for index, name in enumerate(classes)}
     cases, labels = [], []
     for number, line in lines[begin + 1 :]:
         *dimensions, name = line.split(":")
-        if name not in classes:
+        if name not in numbers:
             raise BadDocument(f"line {number} has a class that @classLabel does not list")
         values = [_numbers(dimension, number) for dimension in dimensions]
         if not values or len({len(each) for each in values}) > 1:
             raise BadDocument(f"line {number} has no dimensions, or some of different lengths")
         cases.append(np.array(values, np.float64))
-        labels.append(classes.index(name))
+        labels.append(numbers[name])
     if not cases:
         raise BadDocument("has no cases after @data")
     return Series(cases, np.array(labels, np.int64), classes)
