@@ -121,15 +121,8 @@ def shuffled(frames: NDArray[np.uint8], seed: int = 0) -> NDArray[np.uint8]:
 
 def names(task: Task) -> list[str]:
     """Return the names of the trained networks of a seed, in the order of training."""
-    return [
-        STAGE1,
-        *task.policies,
-        STATIC,
-        *(f"first {steps}" for steps in task.steps),
-        FIRST,
-        MEAN,
-        SHUFFLED,
-    ]
+    first = [f"first {steps}" for steps in task.steps]
+    return [STAGE1, *task.policies, STATIC, *first, FIRST, MEAN, *([SHUFFLED] if task.shuffles else [])]
 
 
 def fit(task: str, name: str, seed: int, directory: Path) -> Path:
@@ -157,9 +150,8 @@ def fit(task: str, name: str, seed: int, directory: Path) -> Path:
         if event["event"] == "epoch":
             accuracy, ratio = event["accuracy"], event["token_ratio"]
             place = f"{task}, seed {seed}, {name}, epoch {event['epoch'] + 1} of {event['epochs']}"
-            LOG.print(
-                f"{place}: held-out accuracy {accuracy:.3f}, visits {ratio:.3f}, {event['seconds']:.0f} s"
-            )
+            text = f"held-out accuracy {accuracy:.3f}, visits {ratio:.3f}, {event['seconds']:.0f} s"
+            LOG.print(f"{place}: {text}", soft_wrap=True)
 
     out = place_of(directory, task, seed, name)
     init = None if alone else place_of(directory, task, seed, STAGE1)
