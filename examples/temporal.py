@@ -13,6 +13,7 @@ An interrupted run is continued. Writes ``TASK.json`` and prints a table.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,11 +25,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
-from temporal_report import FIRST, MEAN, Result, summary, table_of, verdict
+from temporal_report import CUT, FIRST, HELD_OUT, MEAN, STATIC, Result, report_of, show
 
 import stas_neuro
 from stas_neuro.api import preprocess
 from stas_neuro.data import LabelledImages
+from stas_neuro.documents import parse_json
 from stas_neuro.energy.pricing import OP_COUNT
 from stas_neuro.files import write_atomically
 from stas_neuro.ir import Graph
@@ -41,7 +43,7 @@ from stas_neuro.training.train import split, train
 
 CONSOLE = Console(width=140, highlight=False, markup=False)
 LOG = Console(stderr=True, highlight=False, markup=False)
-STAGE1, STATIC, SHUFFLED, IMAGE = "stage 1", "static", "trained on shuffled frames", "image, not trained"
+STAGE1, SHUFFLED, IMAGE = "stage 1", "trained on shuffled frames", "image, not trained"
 COUNTED, CHUNK = 400, 100
 """Images whose events are counted, and that run at a time."""
 
@@ -176,6 +178,11 @@ def measured(graph: Graph, images: LabelledImages) -> Result:
     return Result(trace.predictions == images.labels, trace.token_ratio * trace.visits.shape[1], cost)
 
 
+def halting_of(task: str) -> list[str]:
+    """Return the names of the networks with halting."""
+    return [*TASKS[task].policies, IMAGE]
+
+
 def cut(checkpoint: Path, steps: int) -> Graph:
     """Return a network without halting that ends after fewer steps, with the same weights."""
     full = load_checkpoint(checkpoint)
@@ -202,7 +209,28 @@ def graphs_of(task: str, seed: int, directory: Path) -> dict[str, tuple[Graph, s
     for name in (*plan.policies, STATIC):
         found[f"{name}, frames shuffled"] = found[name][0], SHUFFLED
     for steps in range(1, whole):
-        found[f"cut {steps}"] = cut(place[STATIC], steps), f"first {steps}"
+        found[f"{CUT}{steps}"] = cut(place[STATIC], steps), f"first {steps}"
+    return found
+
+
+def results_of(task: str, seed: int, directory: Path) -> dict[str, Result]:
+    """Measure the networks of a seed on the test images, and those with halting also on the held-out ones.
+
+    The results are kept in a file, with the hashes of the networks that they are of.
+    """
+    places = [place_of(directory, task, seed, name) for name in names(TASKS[task])]
+    weights = hashlib.sha256(b"".join((place / "model.safetensors").read_bytes() for place in places))
+    kept = places[0].parent / "results.json"
+    if kept.exists():
+        document = parse_json(kept.read_bytes())
+        if document["weights"] == weights.hexdigest():
+            return {name: Result.from_json(result) for name, result in document["results"].items()}
+    graphs, test = graphs_of(task, seed, directory), data(task, "test")
+    found = {name: measured(graph, view(test, seen)) for name, (graph, seen) in graphs.items()}
+    others = held_out(task, seed, places[0])
+    found |= {f"{name}{HELD_OUT}": measured(graphs[name][0], others) for name in halting_of(task)}
+    results = {name: result.to_json() for name, result in found.items()}
+    write_atomically(kept, json.dumps({"weights": weights.hexdigest(), "results": results}).encode())
     return found
 
 
@@ -216,40 +244,19 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)), help="default: 0 to 4")
     arguments = parser.parse_args()
-    task, directory = arguments.task, arguments.output
-    plan = TASKS[task]
+    task, directory, seeds = arguments.task, arguments.output, sorted(set(arguments.seeds))
+    if len(seeds) < 2:
+        parser.error("one seed shows no significance: give two or more")
     torch.set_num_threads(1)
-    halting = [*plan.policies, IMAGE]
-    held: dict[str, list[float]] = {name: [] for name in halting}
-    results: dict[int, dict[str, Result]] = {}
-    for seed in arguments.seeds:
-        for name in names(plan):
+    results = {}
+    for seed in seeds:
+        for name in names(TASKS[task]):
             fit(task, name, seed, directory)
-        graphs = graphs_of(task, seed, directory)
-        kept = held_out(task, seed, place_of(directory, task, seed, STAGE1))
-        for name in halting:
-            held[name].append(measured(graphs[name][0], kept).accuracy)
-        test = data(task, "test")
-        results[seed] = {name: measured(graph, view(test, seen)) for name, (graph, seen) in graphs.items()}
-    chosen = max(halting, key=lambda name: float(np.mean(held[name])))
-    rows = summary(results, chosen)
-    outcome = verdict(rows, chosen)
-    document = {
-        "task": task,
-        "seeds": arguments.seeds,
-        "held_out": held,
-        "verdict": outcome,
-        "networks": rows,
-    }
+        results[seed] = results_of(task, seed, directory)
+    report = report_of(results, halting_of(task))
+    document = {"task": task, "seeds": seeds, **report}
     write_atomically(directory / f"{task}.json", json.dumps(document, indent=1).encode())
-    CONSOLE.print(table_of([row for row in rows if not row["network"].startswith("cut ")], chosen))
-    curve = ", ".join(f"{row['accuracy']:.1%}" for row in rows if row["network"].startswith("cut "))
-    CONSOLE.print(f"{STATIC}, cut after 1, 2, ... frames: {curve}")
-    for what, worse in outcome["worse"].items():
-        CONSOLE.print(
-            f"{what}, at best {outcome['best'][what]}: {'worse' if worse else 'not worse'} than {chosen}"
-        )
-    CONSOLE.print("accepted" if outcome["accepted"] else "not accepted: quote no saving")
+    show(report, CONSOLE)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from compare_profiles import Runner, compare_on_chips
 from rich.console import Console
-from temporal import STAGE1, STATIC, TASKS, data, graphs_of, held_out, place_of
+from temporal import STAGE1, TASKS, data, graphs_of, held_out, place_of
+from temporal_report import STATIC
 
 from stas_neuro.chips import load_profile
 from stas_neuro.documents import parse_json

@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 from rich.table import Table
 from scipy.stats import binomtest, permutation_test
 
-FIRST, MEAN = "T = 1, first frame", "T = 1, mean of all frames"
+FIRST, MEAN, STATIC = "T = 1, first frame", "T = 1, mean of all frames", "static"
+CUT, HELD_OUT = "cut ", ", held-out images"
+"""Begin of the names of `STATIC` with fewer steps, and end of those of results on other images."""
 ALPHA = 0.05
 """Level of significance."""
 
@@ -32,6 +35,17 @@ class Result:
     def accuracy(self) -> float:
         """Share of the images that are classified correctly."""
         return float(self.right.mean())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data; `from_json` is the reverse."""
+        right = "".join(map(str, self.right.astype(int)))
+        return {"right": right, "steps": self.steps, "op_count_j": self.op_count_j}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Result:
+        """Return the result of `to_json`."""
+        right = np.array(list(document["right"])) == "1"
+        return cls(right, document["steps"], document["op_count_j"])
 
 
 def mcnemar(better: NDArray[np.bool_], worse: NDArray[np.bool_]) -> float:
@@ -56,11 +70,25 @@ def over_seeds(better: Sequence[float], worse: Sequence[float]) -> float:
     return float(test.pvalue)
 
 
+def report_of(results: Mapping[int, Mapping[str, Result]], halting: Sequence[str]) -> dict[str, Any]:
+    """Return the best network with halting by held-out images, all networks compared with it, the verdict.
+
+    Parameters
+    ----------
+    results : results by seed and network
+    halting : names of the networks with halting
+    """
+    held = {name: [found[f"{name}{HELD_OUT}"].accuracy for found in results.values()] for name in halting}
+    chosen = max(halting, key=lambda name: float(np.mean(held[name])))
+    rows = summary(results, chosen)
+    return {"held_out": held, "verdict": verdict(rows, chosen), "networks": rows}
+
+
 def summary(results: Mapping[int, Mapping[str, Result]], chosen: str) -> list[dict[str, Any]]:
-    """Return a row for each network, and how the chosen network compares with it."""
+    """Return a row for each network on the test images, and how the chosen network compares with it."""
     rows = []
     ours = [found[chosen] for found in results.values()]
-    for name in next(iter(results.values())):
+    for name in (name for name in next(iter(results.values())) if not name.endswith(HELD_OUT)):
         theirs = [found[name] for found in results.values()]
         accuracies = [each.accuracy for each in theirs]
         tests = [mcnemar(a.right, b.right) for a, b in zip(ours, theirs, strict=True)]
@@ -68,7 +96,7 @@ def summary(results: Mapping[int, Mapping[str, Result]], chosen: str) -> list[di
             {
                 "network": name,
                 "accuracy": float(np.mean(accuracies)),
-                "std": float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None,
+                "std": float(np.std(accuracies, ddof=1)),
                 "accuracies": accuracies,
                 "steps": float(np.mean([each.steps for each in theirs])),
                 "op_count_j": float(np.mean([each.op_count_j for each in theirs])),
@@ -85,10 +113,10 @@ def verdict(rows: Sequence[Mapping[str, Any]], chosen: str) -> dict[str, Any]:
     The best of them is the one with the highest accuracy on the test images, which favours it.
     """
     by_name = {row["network"]: row for row in rows}
-    cuts = [row for name, row in by_name.items() if name.startswith(("first ", "cut "))]
+    cuts = [row for name, row in by_name.items() if name.startswith(("first ", CUT))]
     cheap = [row for row in cuts if row["op_count_j"] <= by_name[chosen]["op_count_j"]]
     groups = {
-        "T = 1": [by_name[FIRST], by_name[MEAN], by_name["cut 1"]],
+        "T = 1": [by_name[FIRST], by_name[MEAN], by_name[f"{CUT}1"]],
         "static T' < T": cuts,
         "static T' < T, no more operations": cheap,
     }
@@ -103,14 +131,23 @@ def verdict(rows: Sequence[Mapping[str, Any]], chosen: str) -> dict[str, Any]:
     }
 
 
-def table_of(rows: Sequence[Mapping[str, Any]], chosen: str) -> Table:
-    """Lay out the rows."""
+def show(report: Mapping[str, Any], console: Console) -> None:
+    """Print a report."""
+    outcome, rows = report["verdict"], report["networks"]
+    chosen = outcome["network"]
     table = Table("network", "accuracy", "std", "steps", "nJ (45 nm)", f"p ({chosen} better)", "seeds p<.05")
     for row in rows:
+        if row["network"].startswith(CUT):
+            continue
         significant = sum(p < ALPHA for p in row["p_mcnemar"])
-        std = "" if row["std"] is None else f"{row['std']:.2%}"
+        shares = (f"{row['accuracy']:.2%}", f"{row['std']:.2%}", f"{row['steps']:.2f}")
         cost = f"{1e9 * row['op_count_j']:.1f}"
-        p = f"{row['p_over_seeds']:.4f}"
-        cells = (f"{row['accuracy']:.2%}", std, f"{row['steps']:.2f}", cost, p)
-        table.add_row(row["network"], *cells, f"{significant} of {len(row['p_mcnemar'])}")
-    return table
+        of = f"{significant} of {len(row['p_mcnemar'])}"
+        table.add_row(row["network"], *shares, cost, f"{row['p_over_seeds']:.4f}", of)
+    console.print(table)
+    curve = (f"{row['accuracy']:.1%}" for row in rows if row["network"].startswith(CUT))
+    console.print(f"{STATIC}, cut after 1, 2, ... frames: {', '.join(curve)}")
+    for what, worse in outcome["worse"].items():
+        best = outcome["best"][what]
+        console.print(f"{what}, at best {best}: {'worse' if worse else 'not worse'} than {chosen}")
+    console.print("accepted" if outcome["accepted"] else "not accepted: quote no saving")

@@ -13,6 +13,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from support.paths import EXAMPLES
 from support.random_models import random_model
 
@@ -116,15 +117,28 @@ def test_halting_is_accepted_only_where_all_networks_of_fewer_frames_are_worse(
             name: report.Result(np.arange(1000) < 1000 * accuracy + seed, 5.0, costs.get(name, 1e-9))
             for name, accuracy in accuracies.items()
         }
-    rows = report.summary(results, "block")
-    outcome = report.verdict(rows, "block")
-    assert outcome["accepted"] is accepted and outcome["worse"]["T = 1"]
+    for found in results.values():
+        found |= {f"{name}{report.HELD_OUT}": found[name] for name in ("block", "first 9")}
+    told = report.report_of(results, ["first 9", "block"])
+    outcome = told["verdict"]
+    assert outcome["network"] == "block" and outcome["worse"]["T = 1"]
+    assert outcome["accepted"] is accepted
     assert outcome["best"] == {
         "T = 1": report.MEAN,
         "static T' < T": "cut 9",
         "static T' < T, no more operations": "first 9",
     }
-    assert report.table_of(rows, "block").row_count == len(accuracies)
+    console = Console(record=True, width=140)
+    report.show(told, console)
+    assert ("not accepted" in console.export_text()) is not accepted
+
+
+def test_results_are_kept_as_they_are(examples: list[ModuleType]) -> None:
+    report = examples[1]
+    result = report.Result(np.array([True, False, True]), 3.25, 1e-9)
+    again = report.Result.from_json(json.loads(json.dumps(result.to_json())))
+    np.testing.assert_array_equal(again.right, result.right)
+    assert (again.accuracy, again.steps, again.op_count_j) == (2 / 3, 3.25, 1e-9)
 
 
 @pytest.mark.slow
