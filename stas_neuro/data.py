@@ -1,4 +1,4 @@
-"""Labelled images as numpy arrays, from IDX directories, ``.npz`` files and scikit-learn."""
+"""Labelled images as numpy arrays, from IDX directories, ``.npz`` files and named data sets."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from stas_neuro.arrays import Readable, check_unpacked, read_npz, read_values
 from stas_neuro.documents import BadDocument, open_file, reason
 from stas_neuro.errors import InputError
 from stas_neuro.limits import FLOAT_LIMIT
+from stas_neuro.sequences import japanese_vowels, order
 
 FASHION_MNIST_DIRECTORIES = ("/usr/share/datasets/fashion-mnist", "~/.cache/fashion-mnist")
 FASHION_MNIST_CLASSES = (
@@ -88,13 +89,13 @@ class LabelledImages:
 
 
 def load_data(spec: str, split: str = "test") -> LabelledImages:
-    """Load images of ``fashion-mnist``, ``digits``, an ``.npz`` file, or a directory of IDX files.
+    """Load images of a named data set, an ``.npz`` file, or a directory of IDX files.
 
     Parameters
     ----------
     spec
-        Name of a data set, or path. An ``.npz`` file has ``images`` and, optionally, ``labels`` and
-        ``classes``.
+        ``fashion-mnist``, ``digits``, ``order``, ``japanese-vowels``, or a path. An ``.npz`` file has
+        ``images`` and, optionally, ``labels`` and ``classes``.
     split
         ``train`` or ``test``; an ``.npz`` file has no split and is loaded completely.
 
@@ -112,7 +113,7 @@ def load_data(spec: str, split: str = "test") -> LabelledImages:
         return _npz(path)
     raise InputError(
         f"data {spec!r} not found",
-        remedy="use fashion-mnist, digits, a directory of IDX files or an .npz file",
+        remedy=f"use {', '.join(_NAMED)}, a directory of IDX files or an .npz file",
     )
 
 
@@ -305,5 +306,10 @@ def _checked(
     return LabelledImages(images, labels, classes, source)
 
 
-_NAMED: Mapping[str, Callable[[str], LabelledImages]] = {"fashion-mnist": _fashion_mnist, "digits": _digits}
+_NAMED: Mapping[str, Callable[[str], LabelledImages]] = {
+    "fashion-mnist": _fashion_mnist,
+    "digits": _digits,
+    "order": lambda split: LabelledImages(*order(split), "order"),
+    "japanese-vowels": lambda split: LabelledImages(*japanese_vowels(split), "japanese-vowels"),
+}
 """Loaders of the named data sets."""

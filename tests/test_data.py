@@ -157,9 +157,7 @@ def test_digits_without_scikit_learn(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_data_of_no_kind(tmp_path: Path):
-    with pytest.raises(
-        InputError, match=r"^data 'imagenet' not found; use fashion-mnist, digits, a directory"
-    ):
+    with pytest.raises(InputError, match=r"^data 'imagenet' not found; use fashion-mnist, digits, order, "):
         load_data("imagenet")
     with pytest.raises(InputError, match=r"no\.npz not found; use an \.npz"):
         load_data(str(tmp_path / "no.npz"))

@@ -297,6 +297,12 @@ PRESETS: Mapping[str, StasConfig] = {
     ),
     "fashion": StasConfig(mlp_ratio=2.0),
     "fashion-spikingformer": StasConfig(mlp_ratio=2.0, backbone="spikingformer", accumulate="rectangular"),
+    "order": StasConfig(
+        stem="sps", time_steps=10, dim=32, heads=2, image_size=4, patch_size=2, mlp_ratio=2.0
+    ),
+    "japanese-vowels": StasConfig(
+        stem="sps", time_steps=29, dim=64, heads=4, image_size=1, in_channels=24, patch_size=1, mlp_ratio=2.0
+    ),
     "spikformer-2-256-cifar10": _cifar(2, 384).replace(dim=256, heads=8),
     "spikformer-4-384-cifar10": _cifar(4, 384),
     "spikformer-4-384-cifar100": _cifar(4, 384).replace(num_classes=100),
