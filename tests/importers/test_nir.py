@@ -495,12 +495,12 @@ def test_options_that_do_not_apply(options: dict[str, Any], text: str, tmp_path:
         (
             "run",
             ("--dt", "1"),
-            "--dt is given, and run is not file.py:function or a NIR file; leave --dt out",
+            "--dt is given, and run is not file.py:function, a NIR or a netx file; leave --dt out",
         ),
         (
             "run",
             ("--time-steps", "4"),
-            "--time-steps is given, and run is not file.py:function or a NIR file",
+            "--time-steps is given, and run is not file.py:function, a NIR or a netx file",
         ),
         ("a.nir", (), "dt, the time step, is not in the file"),
     ],
