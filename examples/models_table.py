@@ -100,8 +100,8 @@ def _float_on_lava(task: Task) -> Facts:
 
 def _agreement(unequal: int, spikes: int, worst: float, tolerance: float) -> Facts:
     if unequal or worst > tolerance:
-        raise ValueError(f"{unequal} of {spikes} spikes are unequal, logits by {worst:g}")
-    return {"told": f"{spikes} spikes"}
+        raise ValueError(f"{unequal} of {spikes} values of neurons are unequal, logits by {worst:g}")
+    return {"told": f"{spikes} values of neurons"}
 
 
 def _quantise(task: Task) -> Facts:
