@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
-from temporal_report import CUT, FIRST, HELD_OUT, MEAN, STATIC, Result, report_of, show
+from temporal_report import CUT, FIRST, HELD_OUT, MEAN, MOST_LOSS, STATIC, Result, report_of, show
 
 import stas_neuro
 from stas_neuro.api import preprocess
@@ -204,7 +204,9 @@ def graphs_of(task: str, seed: int, directory: Path) -> dict[str, tuple[Graph, s
     place = {name: place_of(directory, task, seed, name) for name in names(plan)}
     found = {name: (stas_neuro.fold(path), name) for name, path in place.items()}
     static = found[STATIC][0]
-    chosen = stas_neuro.choose_halting(static, "image", held_out(task, seed, place[STATIC]), max_drop=0.0)
+    chosen = stas_neuro.choose_halting(
+        static, "image", held_out(task, seed, place[STATIC]), max_drop=MOST_LOSS
+    )
     found[IMAGE] = chosen.halting(static), IMAGE
     for name in (*plan.policies, STATIC):
         found[f"{name}, frames shuffled"] = found[name][0], SHUFFLED
@@ -228,7 +230,7 @@ def results_of(task: str, seed: int, directory: Path) -> dict[str, Result]:
     graphs, test = graphs_of(task, seed, directory), data(task, "test")
     found = {name: measured(graph, view(test, seen)) for name, (graph, seen) in graphs.items()}
     others = held_out(task, seed, places[0])
-    found |= {f"{name}{HELD_OUT}": measured(graphs[name][0], others) for name in halting_of(task)}
+    found |= {f"{name}{HELD_OUT}": measured(graphs[name][0], others) for name in (STATIC, *halting_of(task))}
     results = {name: result.to_json() for name, result in found.items()}
     write_atomically(kept, json.dumps({"weights": weights.hexdigest(), "results": results}).encode())
     return found
