@@ -182,7 +182,9 @@ def is_covering(graph: Graph, node: Node) -> bool:
         return False
     shape = graph.source_type(graph.inputs(node)["x"]).shape
     after = [graph.node(edge.dst) for edge in graph.consumers(node)]
-    return node.sides.kernel == shape[1:] and all(isinstance(node, Tokens) for node in after)
+    return node.sides.extent == shape[1:] == node.sides.kernel and all(
+        isinstance(node, Tokens) for node in after
+    )
 
 
 def _one_token(graph: Graph, node: Node) -> Reasons:

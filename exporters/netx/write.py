@@ -126,7 +126,7 @@ def _head(graph: Graph, layer: FixedLinear) -> Fields:
 
 
 def _conv(graph: Graph, layer: FixedConv2d) -> Fields:
-    kernel, stride, padding = map(np.array, layer.sides)
+    kernel, stride, padding, dilation = map(np.array, layer.sides)
     return {
         "type": "conv",
         "shape": np.array(graph.types[layer.name, "y"].shape),
@@ -135,7 +135,7 @@ def _conv(graph: Graph, layer: FixedConv2d) -> Fields:
         "kernelSize": kernel,
         "stride": stride,
         "padding": padding,
-        "dilation": np.array([1, 1]),
+        "dilation": dilation,
         "groups": layer.groups,
         "weight": _weights(graph, layer),
     }

@@ -68,6 +68,7 @@ class Window:
 
     stride: Pair = (1, 1)
     padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
     groups: int = 1
 
 
@@ -162,11 +163,13 @@ def _kernels(layer: NetxLayer) -> Array:
 
 
 def _window(layer: NetxLayer) -> Window:
-    if layer.pair("dilation", 1) != (1, 1):
-        raise Unreadable("has a dilation", "use a dilation of 1")
-    window = Window(layer.pair("stride", 1), layer.pair("padding", 0), layer.integer("groups", 1))
-    if min(*window.stride, window.groups) < 1:
-        raise Unreadable(f"stride is {window.stride}, groups {window.groups}", "use numbers from 1")
+    stride, padding, dilation = (
+        layer.pair(*each) for each in (("stride", 1), ("padding", 0), ("dilation", 1))
+    )
+    window = Window(stride, padding, dilation, layer.integer("groups", 1))
+    if min(*stride, *dilation, window.groups) < 1:
+        what = f"stride is {stride}, dilation {dilation}, groups {window.groups}"
+        raise Unreadable(what, "use numbers from 1")
     return window
 
 

@@ -184,16 +184,17 @@ class Walk:
     def _conv_node(self, name: str, held: Weights, window: Window, *, off_core: bool = False) -> None:
         out, _, *kernel = held.weight.shape
         sides = [
-            (size + 2 * around - width) // step + 1
-            for size, width, step, around in zip(
-                self.shape[1:], kernel, window.stride, window.padding, strict=True
+            (size + 2 * around - (taps - 1) * apart - 1) // step + 1
+            for size, taps, apart, step, around in zip(
+                self.shape[1:], kernel, window.dilation, window.stride, window.padding, strict=True
             )
         ]
         if min(sides) < 1 or out * prod(sides) > VALUES_LIMIT:
             raise Unreadable(f"makes a map {(out, *sides)} of {self.shape}", "use windows that touch the map")
         values = _where(name, Phase.ONCE if off_core else Phase.STEP) | {
             "in_channels": self.shape[0], "out_channels": out, "kernel": tuple(kernel),
-            "stride": window.stride, "padding": window.padding, "groups": window.groups, "bias": True,
+            "stride": window.stride, "padding": window.padding, "dilation": window.dilation,
+            "groups": window.groups, "bias": True,
         }  # fmt: skip
         made = FixedConv2d(**values, weight_bits=held.bits, bias_exp=_BIAS_EXP, off_core=off_core)
         self._add_layer(made, Conv2d(**values), held)
@@ -308,8 +309,10 @@ def _before(part: Part) -> Shape:
         what = "the shape of the input is not in the file, and the first layer leaves it open"
         raise Unreadable(what, "give it: --input-shape C,H,W")
     sides = (
-        size + width - 1 - 2 * around
-        for size, width, around in zip(part.shape[1:], kernel, part.window.padding, strict=True)
+        size + (taps - 1) * apart - 2 * around
+        for size, taps, apart, around in zip(
+            part.shape[1:], kernel, part.window.dilation, part.window.padding, strict=True
+        )
     )
     return (channels * part.window.groups, *sides)
 

@@ -163,7 +163,7 @@ REFUSED: dict[str, tuple[Sequence[dict[str, Any]], str]] = {
     "real weights": ([DENSE | {"weight": whole(8, 120) / 3}], "weight has values that are not whole numbers"),
     "NaN": ([DENSE | {"weight": np.full((8, 120), np.nan)}], "not whole numbers"),
     "large weights": ([DENSE | {"weight": 20 * whole(8, 120)}], r"netx holds -256\.\.254 with this mix"),
-    "dilation": ([CONV | {"dilation": [2, 2]}], "has a dilation"),
+    "dilation": ([CONV | {"dilation": [0, 2]}], r"dilation \(0, 2\)"),
     "wrong width": ([CONV, FLATTEN, DENSE | {"weight": whole(8, 100)}], "takes 100 features"),
     "no flatten": ([CONV, DENSE], r"takes a map \(4, 5, 6\); put a flatten layer"),
     "flat": ([DENSE, CONV], "its input is flat"),
@@ -183,7 +183,7 @@ def test_what_a_graph_cannot_express_is_refused(name: str, tmp_path: Path) -> No
 
 
 def test_all_layers_that_cannot_be_expressed_are_named_at_once(tmp_path: Path) -> None:
-    bad = [CONV | {"dilation": [2, 2]}, {"type": [b"pool"]}, DENSE | {"neuron": CUBA | {"refDelay": 9}}]
+    bad = [CONV | {"dilation": [0, 2]}, {"type": [b"pool"]}, DENSE | {"neuron": CUBA | {"refDelay": 9}}]
     with pytest.raises(InputError) as error:
         graphs(tmp_path / "a.net", bad)
     assert all(part in str(error.value) for part in ("layer/0 (conv)", "layer/1 (pool)", "layer/2 (dense)"))
@@ -204,6 +204,8 @@ def test_steps_come_from_the_file_where_it_has_them(tmp_path: Path) -> None:
 
 def test_the_shape_of_the_input_can_be_given(tmp_path: Path) -> None:
     strided = CONV | {"stride": [2, 2], "shape": [4, 3, 3]}
+    wide = CONV | {"dilation": [2, 3], "shape": [4, 3, 4]}
+    assert graphs(tmp_path / "a.net", [wide]).quantised.input.shape == (2, 5, 7)
     for shape in ((2, 5, 6), (2, 6, 7)):
         made = graphs(tmp_path / "a.net", [strided], input_shape=shape)
         assert made.quantised.input.shape == shape

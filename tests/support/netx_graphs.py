@@ -146,14 +146,19 @@ def _conv(draft: Draft, name: str, shape: tuple[int, int, int]) -> tuple[int, in
     kernel = tuple(min(int(rng.integers(1, 4)), side) for side in shape[1:])
     stride = int(rng.integers(1, 3)), int(rng.integers(1, 3))
     padding = tuple(int(rng.integers(0, 2)) if side > 1 else 0 for side in kernel)
+    dilation = tuple(
+        int(rng.integers(1, 3)) if 2 * taps - 1 <= side else 1
+        for taps, side in zip(kernel, shape[1:], strict=True)
+    )
     weight = draft.weights(out, shape[0] // groups, *kernel)
     values = draft.layer(name, out, weight, biased=not outlast, **STEP)
     window: dict[str, Any] = {"kernel": kernel, "stride": stride, "padding": padding, "groups": groups}
+    window["dilation"] = dilation
     draft.nodes.append(FixedConv2d(**values, **window, in_channels=shape[0], out_channels=out))
     draft.neurons(name, out, outlast=outlast)
     height, width = (
-        (side + 2 * around - long) // step + 1
-        for side, around, long, step in zip(shape[1:], padding, kernel, stride, strict=True)
+        (side + 2 * around - (taps - 1) * apart - 1) // step + 1
+        for side, around, taps, apart, step in zip(shape[1:], padding, kernel, dilation, stride, strict=True)
     )
     return out, height, width
 
