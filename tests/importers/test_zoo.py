@@ -55,12 +55,14 @@ def test_float_graph_integers_and_lava(zoo: Any, name: str) -> None:
         graph = stas_neuro.open_model(model.make(), example=model.images(), axes=model.axes)
     assert isinstance(graph, Graph)
     images = model.images(2).movedim(model.axes.index("B"), 0).numpy()
-    calibrate = LabelledImages(images, None)
+    calibrate, arithmetics = LabelledImages(images, None), ["float", "fixed"]
     if name in FLOATS_ONLY:
         with pytest.raises(PassError, match=FLOATS_ONLY[name]):
             stas_neuro.compile(graph, bits=8, calibrate=calibrate)
-    bundle = stas_neuro.compile(graph, bits=None if name in FLOATS_ONLY else 8, calibrate=calibrate)
-    for arithmetic in ("float",) if name in FLOATS_ONLY else ("float", "fixed"):
+        bundle, arithmetics = stas_neuro.compile(graph), ["float"]
+    else:
+        bundle = stas_neuro.compile(graph, bits=8, calibrate=calibrate)
+    for arithmetic in arithmetics:
         ours, lava = (
             stas_neuro.run(
                 bundle, images, backend=backend, arithmetic=arithmetic, limit=1, record_spikes=True
