@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +93,9 @@ IMAGES = 512
     metavar="N",
     help="Compile and run at most N points of the frontier.",
 )
+@click.option(
+    "--jobs", type=click.IntRange(min=1), metavar="N", help="Number of processes.  [default: one a processor]"
+)
 @limit_option
 @force_option
 def command(
@@ -109,6 +113,7 @@ def command(
     calibrate: str | None,
     assumed: bool,
     points: int,
+    jobs: int | None,
     limit: int | None,
     force: bool,
     as_json: bool,
@@ -146,6 +151,7 @@ def command(
             rivals=others,
             space=Space(**words),
             points=points,
+            jobs=jobs or os.cpu_count() or 1,
             folder=folder,
             report=lambda what, done, total: report(done, total),
         )

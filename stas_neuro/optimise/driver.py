@@ -17,7 +17,7 @@ from stas_neuro.data import LabelledImages, load_data
 from stas_neuro.errors import InputError
 from stas_neuro.optimise.confirm import Confirmer
 from stas_neuro.optimise.frontier import pareto, spread
-from stas_neuro.optimise.measure import Bench, Images
+from stas_neuro.optimise.measure import CALIBRATED, Bench, Images
 from stas_neuro.optimise.result import BEST, FRONTIER, Candidate, Optimised, Point
 from stas_neuro.optimise.search import Report, Search
 from stas_neuro.optimise.space import FULL, STATIC, Space
@@ -42,6 +42,7 @@ def optimise(  # noqa: PLR0913
     space: Space | None = None,
     points: int = POINTS,
     folder: Path | None = None,
+    jobs: int = 1,
     report: Report | None = None,
 ) -> Optimised:
     """Search the deployments of a model on a chip for those that no other beats.
@@ -56,7 +57,7 @@ def optimise(  # noqa: PLR0913
     model : StasModel, Graph, str or Path
         As for `compile`.
     data : LabelledImages or str
-        Labelled images, or a source as for ``--data``; at least 32.
+        Labelled images, or a source as for ``--data``; at least 16.
     profile : Profile or str
         The chip; it must have cores, times and static power.
     objective : "energy", "latency", "edp" or "throughput"
@@ -67,15 +68,19 @@ def optimise(  # noqa: PLR0913
         Least accuracy of `best`, or its largest loss relative to the network without halting, as shares.
         Default: a loss of 0.01.
     calibrate : LabelledImages or str, optional
-        Images to choose the scales of integers with. Default: those that deployments are chosen on.
+        Images to choose the scales of integers with. Default: 128 of those that deployments are chosen on.
     rivals : mapping, optional
-        Other models by label to search beside, without halting: such as that of stage 1, or of one time step.
+        Other models by label, such as that of stage 1, or of one time step: with all and with fewer model
+        steps, and with image exit.
     space : Space, optional
         What is combined.
     points : int
         Largest number of points of the frontier that are compiled and run.
     folder : Path, optional
         Where to write a bundle for each point.
+    jobs : int
+        Number of processes that price networks. With more than 1, a script needs the usual guard
+        ``if __name__ == "__main__"``.
     report : callable, optional
         Called with what is done, and the number of finished and of all networks or points.
 
@@ -95,19 +100,19 @@ def optimise(  # noqa: PLR0913
     space = space or Space()
     report = report or (lambda what, done, total: None)
     images = Images.halves(load_data(data) if isinstance(data, str) else data)
-    options = {"profile": chip, "calibrate": images.chosen_on if calibrate is None else calibrate}
+    first = images.chosen_on.select(slice(0, CALIBRATED))
+    options = {"profile": chip, "calibrate": first if calibrate is None else calibrate}
 
     def bench(label: str, given: Any) -> Bench:
         return Bench(label, Compiler(open_trained(given)), images, options)
 
     main = bench("", model)
     others = [bench(label, given) for label, given in (rivals or {}).items()]
-    search = Search(chip, mode, space, report)
-    search.explore([main, *others])
-    if not search.found:
-        reasons = "; ".join(what for what, _ in search.refused.most_common(3))
+    explored = Search([main, *others], chip, mode, space).explore(report, jobs)
+    if not explored.found:
+        reasons = "; ".join(what for what, _ in explored.refused.most_common(3))
         raise InputError(f"no deployment on {chip.name} can be priced: {reasons}", "use another profile")
-    found = search.found
+    found = explored.found
     full = max((each.accuracy for each in found if _is_full(each)), default=0.0)
     drop = MAX_DROP if max_drop is None else max_drop
     least = full - drop if min_accuracy is None else min_accuracy
@@ -129,9 +134,9 @@ def optimise(  # noqa: PLR0913
         objective=objective,
         least_accuracy=least,
         images=(len(images.chosen_on), len(images.reported_on)),
-        networks=search.networks,
-        deployments=len(found) + sum(search.refused.values()),
-        refused=dict(search.refused),
+        networks=explored.networks,
+        deployments=len(found),
+        refused=dict(explored.refused),
         seconds=time.monotonic() - started,
         points=tuple(made),
         left_out=len(frontier) - len(shown),

@@ -21,8 +21,10 @@ from stas_neuro.reference import run_reference
 
 FULL_BITS = 8
 """Bits of the network without halting that others are tested against."""
-SAMPLE = 16
+SAMPLE = 8
 """Number of images whose activity on cores is priced."""
+CALIBRATED = 128
+"""Number of images that scales of integers are chosen with, by default."""
 PROFILED = 64
 """Number of images from which placement learns traffic, and which tokens halt together."""
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from stas_neuro.choices import Goal
-from stas_neuro.energy import Deployment, Estimate, Interval
+from stas_neuro.energy import Deployment, Estimate, Interval, Totals
 from stas_neuro.optimise.space import Placing, Variant
 
 FRONTIER, BEST = "frontier", "best"
@@ -16,16 +16,15 @@ FRONTIER, BEST = "frontier", "best"
 
 @dataclass(frozen=True, kw_only=True)
 class Price:
-    """What a deployment costs; None where the chip's figures do not say."""
+    """What a deployment costs; energy x time is the product of the values."""
 
     energy_j: Interval
     latency_s: Interval
     throughput_images_per_s: Interval
-    energy_delay_product_js: Interval
 
     @staticmethod
-    def of(cost: Estimate) -> Price | None:
-        """Take the prices of an estimate; None if one of them is unknown."""
+    def of(cost: Estimate | Totals) -> Price | None:
+        """Take the prices that are searched by; None if one of them is unknown."""
         found = {each.name: getattr(cost, each.name) for each in fields(Price)}
         return None if None in found.values() else Price(**found)
 
@@ -35,7 +34,7 @@ class Price:
             return -self.throughput_images_per_s.value
         if objective == "latency":
             return self.latency_s.value
-        return (self.energy_j if objective == "energy" else self.energy_delay_product_js).value
+        return self.energy_j.value * (self.latency_s.value if objective == "edp" else 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)

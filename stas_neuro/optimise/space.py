@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any, Literal
 
@@ -15,13 +15,13 @@ from stas_neuro.ir import POLICIES
 
 FULL, STATIC = "full", "static"
 """Families of networks without halting: all model steps, and fewer."""
-EPSILONS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
+EPSILONS = (0.01, 0.1, 0.2, 0.35, 0.5)
 """Thresholds 1 - epsilon of trained halting."""
 ALPHAS, BETAS = (1.0, -1.0), (-8.0, -6.0, -4.0, -2.0, 0.0)
 """Parameters of scores, sigmoid(alpha z_0 + beta), for a network that was trained without halting."""
 LEADS = (0.9, 0.7, 0.5, 0.3, 0.1)
 """Quantiles of the lead of the largest logit: margins at which an image stops."""
-CONTEXTS = (1, 2, 4, 8, 16, 32)
+CONTEXTS = (1, 2, 4, 8, 16)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +70,10 @@ class Space:
         for name in ("bits", "strategies", "fill", "contexts"):
             if not getattr(self, name):
                 raise InputError(f"{name}: nothing to try", "give at least one value")
+
+    def without_tokens(self) -> Space:
+        """Return the space without halting of tokens, for rivals."""
+        return replace(self, policies=tuple(each for each in self.policies if POLICIES[each].by_image))
 
 
 @dataclass(frozen=True, kw_only=True)
