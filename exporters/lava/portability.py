@@ -158,6 +158,11 @@ _CLAIMS: Mapping[type[Node], Mapping[str, Claim]] = per_op(
                 "steps of a raster schedule the neuron has to stand still",
                 ("lif", "brief"),
             ),
+            "that subtracts": Claim(
+                "microcode",
+                "stock LIF is set to 0 by a spike, not lowered by its threshold",
+                ("lif", "brief"),
+            ),
         },
         SynapticCurrent: {
             "": Claim("neurocore", "the current u of a stock LIF, the same arithmetic", ("release", "lif")),
@@ -345,6 +350,8 @@ def _variant(graph: Graph, node: Node) -> str:
         return "as bias currents"
     if isinstance(node, Conv2d) and node.off_core:
         return "off the cores"
+    if isinstance(node, LIF) and node.reset == "subtract":
+        return "that subtracts"
     if isinstance(node, LIF) and any(edge.delay for edge in graph.edges):
         return "that waits"
     if isinstance(node, Readout):

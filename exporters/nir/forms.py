@@ -130,6 +130,8 @@ def _refuse_lif(at: At) -> Iterator[tuple[str, str]]:
     yield from _one_token(at)
     if at.node.phase != Phase.STEP:
         yield "fires once and its spikes are held: NIR has one clock", "use a stem that runs in model steps"
+    if at.node.reset != "zero":
+        yield "is reset by subtraction: a neuron of NIR is reset to a value", "use neurons that reset to 0"
     if at.node.fire != ">":
         yield "fires at v >= threshold: a neuron of NIR fires at v > threshold", "use neurons that fire at >"
 

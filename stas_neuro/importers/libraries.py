@@ -70,6 +70,9 @@ def _snntorch_leaky(module: Any) -> Neuron:
     if _number(module, "graded_spikes_factor") != 1:
         raise Refused("its spikes are graded", "use graded_spikes_factor=1")
     beta = min(max(_number(module, "beta"), 0.0), 1.0)
+    if module.reset_mechanism == "subtract" and beta < 1:
+        what = f"it subtracts the threshold after the leak of beta {beta:g}, in the step behind the spike"
+        raise Refused(what, 'use reset_mechanism="zero", or beta=1')
     return Neuron(
         tau=None if beta == 1 else 1 / (1 - beta),
         threshold=_number(module, "threshold"),

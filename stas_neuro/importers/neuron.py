@@ -59,8 +59,6 @@ class Neuron:
         """
         # Operations behind it are checked with this neuron in its place.
         stand_in = {"tau": 2.0, "threshold": 1.0, "fire": self.fire}
-        if self.reset == "subtract":
-            raise missing("a neuron with soft reset (reset by subtraction)", stand_in)
         if self.reset == "none":
             raise missing("a neuron without reset", stand_in)
         tau = math.inf if self.tau is None else self.tau
@@ -72,6 +70,7 @@ class Neuron:
             "threshold": self.threshold,
             "fire": self.fire,
             "decay_input": self.decay_input and tau != math.inf,
+            "reset": self.reset,
         }
 
 

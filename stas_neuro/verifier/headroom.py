@@ -85,7 +85,7 @@ class Watch:
     def __call__(self, node: Node, inputs: Mapping[str, NDArray[Any]]) -> None:
         """Record the inputs of a node in one step."""
         if isinstance(node, FixedLIF):
-            self._step(node, inputs["x"].astype(np.int64))
+            self._step(node, inputs["x"].astype(np.int64), inputs.get("alive"))
         elif isinstance(node, FixedReadout):
             for port, value in inputs.items():
                 if port.startswith("z"):
@@ -93,7 +93,7 @@ class Watch:
                     self.values += kept.size
                     self.clipped += int(np.count_nonzero(~kept))
 
-    def _step(self, lif: FixedLIF, x: NDArray[np.int64]) -> None:
+    def _step(self, lif: FixedLIF, x: NDArray[np.int64], alive: NDArray[Any] | None) -> None:
         """Recompute the membranes, because the reference returns them only after their reset."""
         if self.observed[lif.name] % self.steps[lif.name]:
             v = self.membranes[lif.name]
@@ -104,7 +104,11 @@ class Watch:
             v = v.clip(-STATE_LIMIT, STATE_LIMIT)
         self.observed[lif.name] += 1
         self.largest[lif.name] = max(self.largest[lif.name], int(np.abs(v).max()))
-        v[v > lif.vth << ALIGN] = 0
+        fired = v > lif.vth << ALIGN
+        if lif.reset == "zero":
+            v[fired] = 0
+        else:
+            v[fired if alive is None else fired & (alive[..., None] != 0)] -= lif.subtracted
         self.membranes[lif.name] = v
 
     def saturation(self) -> Saturation:

@@ -85,14 +85,16 @@ def test_a_neuron_of_single_steps(neuron: nn.Module, tau: float, threshold: floa
 @pytest.mark.parametrize(
     ("neuron", "reason"),
     [
-        (foreign.LIFNode(v_reset=None, step_mode="m"), "requires a neuron with soft reset"),
         (foreign.KLIFNode(step_mode="m"), "KLIFNode of spikingjelly is not a supported neuron"),
         (foreign.LIFNode(v_threshold=-1.0, step_mode="m"), "threshold -1 above rest"),
         (
             foreign.LIFNode(v_threshold=nn.Parameter(torch.ones(4)), step_mode="m"),
             "neuron: v_threshold has 4 values",
         ),
-        (foreign.Leaky(0.5, init_hidden=True, reset_mechanism="subtract"), "soft reset"),
+        (
+            foreign.Leaky(0.5, init_hidden=True, reset_mechanism="subtract"),
+            "subtracts the threshold after the leak",
+        ),
     ],
 )
 def test_a_neuron_that_no_graph_has_is_refused_with_the_reason(neuron: nn.Module, reason: str) -> None:

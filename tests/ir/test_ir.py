@@ -249,10 +249,7 @@ INVALID: dict[str, tuple[Callable[[Graph], object], str, str]] = {
     "alpha": (lambda g: with_node(g, "score0", alpha=np.inf), "score0", "alpha is inf"),
     "tau": (lambda g: with_node(g, "stem.lif0", tau=0.5), "stem.lif0", "tau is 0.5"),
     "infinite tau": (lambda g: with_node(g, "stem.lif0", tau=math.inf), "stem.lif0", "tau is infinite"),
-    "soft reset": (
-        lambda g: with_node(g, "stem.lif0", reset="subtract"),
-        "stem.lif0", "reset is 'subtract', a LIF of a core sets its membrane to 0",
-    ),
+    "reset": (lambda g: with_node(g, "stem.lif0", reset="soft"), "stem.lif0", "reset is 'soft'"),
     "threshold": (lambda g: with_node(g, "stem.lif0", threshold=0.0), "stem.lif0", "threshold is 0.0"),
     "eps": (lambda g: with_node(g, "stem.bn0", eps=0.0), "stem.bn0", "eps is 0.0"),
     "scale": (lambda g: with_node(g, "blocks.0.attn", scale=-1.0), "blocks.0.attn", "scale is -1.0"),

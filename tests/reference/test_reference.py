@@ -182,8 +182,9 @@ def test_gates_by_the_axis_of_their_mask():
     ("fire", "decay_input", "tau"),
     [(">", True, 3.0), (">=", True, 3.0), (">", False, 3.0), (">=", False, math.inf)],
 )
-def test_neuron_step_by_step(fire: str, decay_input: bool, tau: float):
-    node = LIF(tau=tau, threshold=1.0, fire=fire, decay_input=decay_input, **AT)  # type: ignore[arg-type]
+@pytest.mark.parametrize("reset", ["zero", "subtract"])
+def test_neuron_step_by_step(reset: str, fire: str, decay_input: bool, tau: float):
+    node = LIF(tau=tau, threshold=1.0, fire=fire, decay_input=decay_input, reset=reset, **AT)  # type: ignore[arg-type]
     site = NodeContext({}, steps=4, skip=True)
     # The first step lands exactly on the threshold: 0 + (3 - 0) / 3, and 0 + 1.
     drive = [3.0, 0.9, 2.9, 7.0, -1.0] if decay_input else [1.0, 0.5, 0.4, 0.3, -1.0, 0.8, 1.3]
@@ -193,7 +194,7 @@ def test_neuron_step_by_step(fire: str, decay_input: bool, tau: float):
         leak = 0.0 if tau == math.inf else v / tau
         v = v + (x - v) / tau if decay_input else v - leak + x
         fired = v >= 1.0 if fire == ">=" else v > 1.0
-        v = 0.0 if fired else v
+        v = (0.0 if reset == "zero" else v - 1.0) if fired else v
         assert spikes.item() == fired
         assert site.state["v"].item() == v
 

@@ -167,9 +167,11 @@ def test_a_convolution_off_the_cores_ends_in_a_bias_current():
     np.testing.assert_array_equal(y, [[[[-128, 0]]]])
 
 
+@pytest.mark.parametrize(("reset", "fire"), [("zero", ">"), ("subtract", ">"), ("subtract", ">=")])
 @pytest.mark.parametrize("dv", [0, 1, 1365, 2048, 4095])
-def test_neuron_step_by_step(dv: int):
-    node = FixedLIF(dv=dv, vth=100, **NEURON, **AT)
+def test_neuron_step_by_step(dv: int, reset: str, fire: str):
+    node = FixedLIF(**{**NEURON, **AT, "dv": dv, "vth": 100, "reset": reset, "fire": fire})
+    spent = 6400 if fire == ">" else 6464
     site = NodeContext({}, steps=9, skip=True)
     v = 0
     # The first step lands on the threshold, which is not above it.
@@ -178,7 +180,7 @@ def test_neuron_step_by_step(dv: int):
         kept = abs(v) * (4096 - dv) // 4096
         v = (kept if v > 0 else -kept) + x
         assert spikes.item() == (v > 6400)
-        v = 0 if v > 6400 else v
+        v = (0 if reset == "zero" else v - spent) if v > 6400 else v
         assert site.state["v"].item() == v
 
 

@@ -101,6 +101,8 @@ def _reason(graph: Graph, node: Node) -> str | None:
     if isinstance(node, FixedLIF):
         if "alive" in graph.inputs(node):
             return "is gated by halting"
+        if node.reset != "zero":
+            return "is reset by subtraction"
         if not isinstance(graph.node(graph.inputs(node)["x"].src), FixedSynaptic):
             return "takes no synaptic input"
     return None

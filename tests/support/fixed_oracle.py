@@ -223,8 +223,10 @@ class _Oracle:
             new = (decayed if old > 0 else -decayed) + int(x[place])
             if node.clips:
                 new = max(-(2**23) + 1, min(new, 2**23 - 1))
-            spikes[place] = new > (node.vth << 6)
-            v[place] = 0 if spikes[place] else new
+            live = alive is None or bool(alive[place[0]])
+            spikes[place] = new > (node.vth << 6) and (live or node.reset == "zero")
+            left = 0 if node.reset == "zero" else new - 64 * (node.vth + (1 if node.fire == ">=" else 0))
+            v[place] = left if spikes[place] else new
             if alive is not None and not alive[place[0]]:
                 self.count("updates_gated", node, 1)
             elif x[place] or spikes[place]:

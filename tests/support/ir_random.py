@@ -122,6 +122,7 @@ class Recipe:
     tau: float = 2.0
     decay_input: bool = True
     """An infinite tau has none."""
+    reset: str = "zero"
     dtype: str = "float64"
 
     @property
@@ -163,6 +164,7 @@ def recipes(draw: st.DrawFn, **fixed: Any) -> Recipe:
         "alpha": st.sampled_from((0.3, 1.0)),
         "beta": st.sampled_from((-3.0, -1.0, 0.5)),
         "tau": st.sampled_from((1.0, 2.0, 3.0, math.inf)),
+        "reset": st.sampled_from(("zero", "subtract")),
         "dtype": st.sampled_from(("float32", "float64")),
     }
     names = ("events", "membrane", "sdsa", "qk", "iand", "norm", "bias", "pool", "oblong", "decay_input")
@@ -277,9 +279,10 @@ class _Draft:
     ) -> Value:
         recipe = self.recipe
         fire: Any = recipe.fire
+        reset: Any = recipe.reset
         node = LIF(
             name=name, phase=phase, scope=scope, tau=recipe.tau, threshold=at, fire=fire,
-            decay_input=recipe.decay_input and recipe.tau < math.inf,
+            decay_input=recipe.decay_input and recipe.tau < math.inf, reset=reset,
         )  # fmt: skip
         return self.add(node, mask, x=x)
 

@@ -13,12 +13,12 @@ from stas_neuro.ir import Array
 
 
 class LIF(NodeProcess):
-    """v = v + (x - v) / tau, s = v > threshold (or >=), v = 0 where it fired.
+    """v = v + (x - v) / tau, s = v > threshold (or >=), v = 0 or v - threshold where it fired.
 
     Without `decay_input`: v = v - v / tau + x.
     Fixed: v = decay(v) + x, s = v > (vth << 6), decay(v) = sign(v) * ((|v| * (4096 - dv)) >> 12).
-    A dead token has no input and leaks, and `alive` only tells gated updates from inactive ones in the
-    counts. On a gated core that has no live token it is not stepped, and leaks when the core wakes.
+    A dead token has no input and leaks. If the reset is to 0, `alive` only tells gated updates from inactive
+    ones in the counts; else it also holds back spikes of what earlier subtractions left. On a gated core that has no live token it is not stepped, and leaks when the core wakes.
     """
 
 
@@ -28,7 +28,7 @@ class LIFModel(NodeModel):
     EVENTS = ("updates_active", "updates_inactive", "updates_gated", "spikes_out")
 
     def _setup(self) -> None:
-        self.threshold = self._threshold()
+        self.threshold, self.spent = self._threshold(), self._spent()
         self.fires = self._comparison()
         self.v = np.zeros(self.inlets["x"].shape, self.dtype)
         self.missed = np.zeros(self.place.axes, np.int64)
@@ -45,10 +45,11 @@ class LIFModel(NodeModel):
         self.missed[...] = 0
 
     def _compute(self, x: Array, alive: Array | None = None) -> Array:
+        held = np.zeros(x.shape, np.bool_) if alive is None else np.repeat(alive[:, None] <= 0, x.shape[1], 1)
         if self.place.wakers is None or alive is None:
-            fired = self._step(self.v, x)
+            fired = self._step(self.v, x, held)
         else:
-            fired = self._step_awake(x, self.place.awake(alive))
+            fired = self._step_awake(x, held, self.place.awake(alive))
         self._count(fired, x, alive)
         for what, values in (("spikes", fired), ("states", self.v)):
             if what in self.record:
@@ -56,23 +57,27 @@ class LIFModel(NodeModel):
         spikes: Array = fired.astype(self.dtype)
         return spikes
 
-    def _step(self, v: Array, x: Array) -> Array:
-        """Step membranes in place; whether they fired."""
+    def _step(self, v: Array, x: Array, held: Array) -> Array:
+        """Step membranes in place; whether they fired. Those of dead tokens are `held`."""
         self._integrate(v, x)
         fired: Array = self.fires(v, self.threshold)
-        v[fired] = 0
+        if self.node.reset == "zero":
+            v[fired] = 0
+        else:
+            fired &= ~held
+            v -= self.spent * fired
         return fired
 
-    def _step_awake(self, x: Array, awake: Array) -> Array:
+    def _step_awake(self, x: Array, held: Array, awake: Array) -> Array:
         """Step the pieces that are `awake` (pieces,); the others neither leak nor fire."""
         self._make_up(awake)
         if awake.all():
-            return self._step(self.v, x)
+            return self._step(self.v, x, held)
         fired = np.zeros(x.shape, np.bool_)
         stepped = awake[self.place.stepped]
         if awake.any():
             v = self.v[stepped]
-            fired[stepped] = self._step(v, x[stepped])
+            fired[stepped] = self._step(v, x[stepped], held[stepped])
             self.v[stepped] = v
         self.count("updates_skipped", self.place.count(~stepped))
         return fired
@@ -89,6 +94,10 @@ class LIFModel(NodeModel):
         self.missed = np.where(awake, 0, self.missed + 1)
 
     def _threshold(self) -> float:
+        raise NotImplementedError
+
+    def _spent(self) -> float:
+        """What a spike takes off the membrane, if it is not reset to 0."""
         raise NotImplementedError
 
     def _comparison(self) -> np.ufunc:
@@ -122,6 +131,9 @@ class PyLIFModelFloat(LIFModel):
     def _threshold(self) -> float:
         return float(self.node.threshold)
 
+    def _spent(self) -> float:
+        return self._threshold()
+
     def _comparison(self) -> np.ufunc:
         return {">": np.greater, ">=": np.greater_equal}[self.node.fire]
 
@@ -143,6 +155,9 @@ class PyLIFModelFixed(LIFModel):
 
     def _threshold(self) -> int:
         return int(self.node.vth) << ALIGN
+
+    def _spent(self) -> int:
+        return (int(self.node.vth) + (self.node.fire == ">=")) << ALIGN
 
     def _comparison(self) -> np.ufunc:
         return np.greater  # all that a core compares by: where the float neuron has >=, vth is one lower

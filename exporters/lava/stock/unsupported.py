@@ -60,7 +60,10 @@ def _stays_silent(lif: FixedLIF, bias: int) -> bool:
 
 
 def check_lif(graph: Graph, node: FixedLIF, problems: Problems) -> None:
-    """Refuse spikes without a synapse."""
+    """Refuse spikes without a synapse, and a reset that stock LIFs do not have."""
+    if node.reset == "subtract":
+        what = "it is reset by subtraction, a stock LIF to 0"
+        problems.add(node.name, what, "keep the network's own processes (convert --to lava)")
     edge = graph.inputs(node)["x"]
     driven = graph.node(edge.src).traits.makes_current
     if not driven and graph.source_type(edge).kind in EVENTS:

@@ -39,10 +39,11 @@ Reset = Literal["zero", "subtract"]
 
 @dataclass(frozen=True, kw_only=True)
 class LIF(Node):
-    """v = v + (x - v) / tau; s = v `fire` threshold; v = 0 where it fired.
+    """v = v + (x - v) / tau; s = v `fire` threshold; v = 0 where it fired, or v - threshold (`reset`).
 
     Without `decay_input` v = v - v / tau + x, where tau may be infinite: a neuron that does not leak.
-    `alive` is a gating hint and changes no result: a dead token has x = 0, so it only leaks.
+    A dead token (`alive`) has x = 0 and only leaks. With `reset` zero this is a gating hint and changes no
+    result; what subtraction leaves may be above the threshold, and does not fire until the token is alive.
     In phase once it runs one step from v = 0; the state starts at 0 for each image.
     """
 
@@ -88,13 +89,10 @@ class LIF(Node):
         return self.tau if self.decay_input else 1.0
 
     def check(self, problems: Problems) -> None:
-        """Note an input that is divided by infinity, and a reset that no core has."""
+        """Note an input that is divided by infinity."""
         if self.divisor == math.inf:
             what = "tau is infinite, and its input would be divided by it"
             problems.add(self.name, what, "give a neuron without leak decay_input=False")
-        if self.reset == "subtract":
-            what = "reset is 'subtract', a LIF of a core sets its membrane to 0"
-            problems.add(self.name, what, "train it with a hard reset")
 
     def infer(self, at: TypeContext) -> dict[str, ValueType]:
         """Type spikes of the shape of the input."""
@@ -103,7 +101,7 @@ class LIF(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class FixedLIF(LIF, integers_of=LIF):
-    """v = decay(v) + x; s = v > (vth << 6); v = 0 where it fired.
+    """v = decay(v) + x; s = v > (vth << 6); v = 0, or v - `subtracted`, where it fired.
 
     decay(v) = sign(v) * ((|v| * (4096 - dv)) >> 12). The synaptic current decays fully within a step (du =
     4095). `tau`, `threshold` and `fire` are those of the float neuron, which weights and vth stand for. With
@@ -117,6 +115,14 @@ class FixedLIF(LIF, integers_of=LIF):
     LATER: ClassVar[frozenset[str]] = LIF.LATER | {"clips"}
     RANGES: ClassVar[dict[str, AttributeRange]] = {"dv": within(0, 4096), "vth": within(0, VTH_LIMIT)}
 
+    @property
+    def subtracted(self) -> int:
+        """What a spike takes off a membrane that is reset by subtraction: the float neuron's threshold.
+
+        That is one step above vth where the float neuron fires at >= (docs/integer.md).
+        """
+        return (self.vth + (self.fire == ">=")) << ALIGN
+
     def bound(self, at: BoundContext) -> dict[str, Range]:
         """Bound spikes; the membrane must fit."""
         steps = 1 if self.phase == Phase.ONCE else at.graph.time_steps
@@ -128,12 +134,15 @@ class FixedLIF(LIF, integers_of=LIF):
 
 def membrane_range(node: FixedLIF, x: Range, steps: int) -> Range:
     """Range of a membrane before its reset, over `steps` steps from rest with inputs in `x`."""
-    keep = 4096 - node.dv
+    keep, threshold = 4096 - node.dv, node.vth << ALIGN
     low = high = 0
     for _ in range(steps):
-        low = min(low, x.low - ((-low * keep) >> 12))
-        # A membrane that is kept is not above the threshold.
-        high = max(high, x.high + ((min(high, node.vth << ALIGN) * keep) >> 12))
+        # A membrane that is kept is not above the threshold, or was above it before a subtraction.
+        least, most = low, min(high, threshold)
+        if node.reset == "subtract" and high > threshold:
+            least, most = min(low, threshold + 1 - node.subtracted), max(most, high - node.subtracted)
+        low = min(low, x.low - ((-least * keep) >> 12))
+        high = max(high, x.high + ((most * keep) >> 12))
     return Range(max(low, -STATE_LIMIT), min(high, STATE_LIMIT)) if node.clips else Range(low, high)
 
 

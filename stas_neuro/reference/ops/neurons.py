@@ -10,6 +10,7 @@ from stas_neuro.ir import (
     ALIGN,
     LIF,
     STATE_LIMIT,
+    Array,
     FixedLIF,
     FixedSynapticCurrent,
     Graph,
@@ -36,9 +37,7 @@ def _lif(node: LIF, inputs: Inputs, context: NodeContext) -> Outputs:
     v = context.state.get("v", np.zeros_like(x))
     v = v + (x - v) / node.tau if node.decay_input else v - v / node.tau + x
     fired = v > node.threshold if node.fire == ">" else v >= node.threshold
-    v[fired] = 0
-    context.state["v"] = v
-    return {"s": fired.astype(x.dtype)}
+    return _reset(node, node.threshold, v, fired, inputs, context)
 
 
 def _fixed_lif(node: FixedLIF, inputs: Inputs, context: NodeContext) -> Outputs:
@@ -47,10 +46,19 @@ def _fixed_lif(node: FixedLIF, inputs: Inputs, context: NodeContext) -> Outputs:
     v = np.trunc(context.state.get("v", np.zeros_like(x)) * ((4096 - node.dv) / 4096)) + x
     if node.clips:
         v = v.clip(-STATE_LIMIT, STATE_LIMIT)
-    fired = v > node.vth << ALIGN
-    v[fired] = 0
+    return _reset(node, node.subtracted, v, v > node.vth << ALIGN, inputs, context)
+
+
+def _reset(node: LIF, amount: float, v: Array, fired: Array, inputs: Inputs, context: NodeContext) -> Outputs:
+    """Reset the membranes that fired, to 0 or by an amount, and return the spikes."""
+    if node.reset == "zero":
+        v[fired] = 0
+    else:
+        if "alive" in inputs:  # what subtraction left may be above the threshold
+            fired &= inputs["alive"][..., None] != 0
+        v[fired] -= amount
     context.state["v"] = v
-    return {"s": fired.astype(x.dtype)}
+    return {"s": fired.astype(v.dtype)}
 
 
 def _kept(graph: Graph, node: FixedLIF, size: Mapping[str, int]) -> int:

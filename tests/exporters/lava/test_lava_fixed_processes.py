@@ -84,11 +84,13 @@ def test_convolution_adds_a_map_of_biases_and_rounds_off_the_cores(
         np.testing.assert_array_equal(record[kind], wanted.get(kind, np.zeros((2, 1))))
 
 
+@pytest.mark.parametrize(("reset", "fire"), [("zero", ">"), ("subtract", ">"), ("subtract", ">=")])
 @pytest.mark.parametrize("dv", [0, 1, 2048, 4095])
-def test_lif_decays_towards_zero_and_fires_above_its_threshold(dv: int) -> None:
+def test_lif_decays_towards_zero_and_fires_above_its_threshold(dv: int, reset: str, fire: str) -> None:
     x = integers(0, -900, 1000, 3, 6, 7, 3)
     x[:, :, 0] = 64 * 10  # meets the threshold exactly
-    params = {"fire": ">", "dv": dv, "vth": 10}
+    params = {"fire": fire, "dv": dv, "vth": 10, "reset": reset}
+    left = {"zero": 0, "subtract": 1}[reset]
     out, record = fixed("LIF", {"x": x}, {"s": (7, 3)}, params=params, record_spikes=True, record_states=True)
     for image, i, j in np.ndindex(3, 7, 3):
         v = 0
@@ -96,7 +98,7 @@ def test_lif_decays_towards_zero_and_fires_above_its_threshold(dv: int) -> None:
             sign = -1 if v < 0 else 1
             v = sign * ((abs(v) * (4096 - dv)) // 4096) + int(x[image, step, i, j])
             fires = v > 640
-            v = 0 if fires else v
+            v = left * (v - (640 if fire == ">" else 704)) if fires else v
             assert out["s"][image, step, i, j] == record["spikes"][image, step, i, j] == fires
             assert record["states"][image, step, i, j] == v
     assert record["states"].dtype == np.int32

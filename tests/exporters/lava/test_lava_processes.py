@@ -105,13 +105,22 @@ def test_convolution_is_torchs_and_counts_true_fan_out(
 @pytest.mark.parametrize(
     ("tau", "decay_input"), [(1.0, True), (2.0, True), (3.0, True), (2.0, False), (math.inf, False)]
 )
-def test_lif_steps_resets_and_starts_anew_for_each_image(fire: str, tau: float, decay_input: bool) -> None:
+@pytest.mark.parametrize("reset", ["zero", "subtract"])
+def test_lif_steps_resets_and_starts_anew_for_each_image(
+    reset: str, fire: str, tau: float, decay_input: bool
+) -> None:
     x = np.random.default_rng(0).choice([0.0, 0.5, 1.0, 2.0, -1.0], (3, 4, 5, 2))
     out, record = stepped(
         "LIF",
         {"x": x},
         {"s": (5, 2)},
-        params={"tau": tau, "threshold": 1.0, "fire": fire, "decay_input": decay_input},
+        params={
+            "tau": tau,
+            "threshold": 1.0,
+            "fire": fire,
+            "decay_input": decay_input,
+            "reset": reset,
+        },
         record_spikes=True,
     )
     fired = np.zeros_like(x)
@@ -121,7 +130,7 @@ def test_lif_steps_resets_and_starts_anew_for_each_image(fire: str, tau: float, 
             leak = 0.0 if tau == math.inf else v / tau
             v = v + (x[image, step, i, j] - v) / tau if decay_input else v - leak + x[image, step, i, j]
             if v > 1.0 or (fire == ">=" and v == 1.0):
-                fired[image, step, i, j], v = 1.0, 0.0
+                fired[image, step, i, j], v = 1.0, 0.0 if reset == "zero" else v - 1.0
     np.testing.assert_array_equal(out["s"], fired)
     np.testing.assert_array_equal(record["spikes"], fired)
     assert record["spikes"].dtype == np.uint8
