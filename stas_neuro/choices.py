@@ -53,6 +53,13 @@ HALT_MODES: tuple[HaltMode, ...] = get_args(HaltMode)
 ACCUMULATIONS = (*HALT_MODES, "off")
 """Accumulation modes of halting scores; off: no halting."""
 
+StemMode = Literal["one-step", "late-mean"]
+STEM_MODES: Mapping[StemMode, str] = {
+    "one-step": "the spikes of its first step, from rest",
+    "late-mean": "the mean of its T steps, as a number",
+}
+"""What follows a stem that runs once for each image, by what it receives in every step."""
+
 Strategy = Literal["channel-major", "token-major", "halting-aware"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 """How placement divides a block among cores."""

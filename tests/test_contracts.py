@@ -14,6 +14,9 @@ from support.paths import ROOT
 NEED_A_FRAMEWORK = (
     "exporters.lava",
     "frontend",
+    "importers.ann",
+    "importers.ann_graph",
+    "importers.ann_units",
     "importers.blocks",
     "importers.build",
     "importers.chains",

@@ -17,6 +17,7 @@ from stas_neuro.choices import (
     PROFILE_IMAGES,
     SCHEDULES,
     SPREADS,
+    STEM_MODES,
     STRATEGIES,
     HaltMode,
     Mode,
@@ -212,6 +213,18 @@ LISTED = 8
 )
 @module_options
 @click.option(
+    "--stem",
+    metavar="MODULE",
+    help="Of a module of ReLUs: the submodule that runs before the others, once for each image.",
+)
+@click.option(
+    "--stem-mode",
+    type=click.Choice(tuple(STEM_MODES)),
+    help="What these receive of it in every step: "
+    + "; ".join(f"{mode}: {words}" for mode, words in STEM_MODES.items())
+    + ".  [default: one-step]",
+)
+@click.option(
     "--input-shape",
     callback=parse_shape,
     metavar="C,H,W",
@@ -250,6 +263,8 @@ def command(
     weights: Path | None,
     example: Path | None,
     dt: float | None,
+    stem: str | None,
+    stem_mode: str | None,
     time_steps: int | None,
     input_shape: tuple[int, ...] | None,
     ema: bool | None,
@@ -285,6 +300,8 @@ def command(
         dt=dt,
         time_steps=time_steps,
         input_shape=input_shape,
+        stem=stem,
+        stem_mode=stem_mode,
     )
     files = imported_files(model, given)
     reads = [*files, data_path(calibrate), data_path(profile_run), profile_path(profile)]

@@ -32,9 +32,11 @@ class Given:
     dt : float, optional
         With a NIR file.
     time_steps : int, optional
-        With a NIR or netx file; None if `released` has it.
+        With a NIR or netx file, or file.py:function that returns a module of ReLUs; None if `released` has it.
     input_shape : tuple of int, optional
         With a netx file.
+    stem, stem_mode : str, optional
+        With such a module.
     """
 
     weights: Path | None = None
@@ -44,6 +46,8 @@ class Given:
     dt: float | None = None
     time_steps: int | None = None
     input_shape: tuple[int, ...] | None = None
+    stem: str | None = None
+    stem_mode: str | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -64,7 +68,7 @@ def imported_files(model: Path, given: Given) -> list[Path]:
         If options do not apply to this kind of MODEL.
     """
     kind, uses = _kind_of(model)
-    for name in ("weights", "ema", "example", "dt", "time_steps", "input_shape"):
+    for name in ("weights", "ema", "example", "dt", "time_steps", "input_shape", "stem", "stem_mode"):
         if getattr(given, name) is not None and name not in uses:
             option = f"--{name.replace('_', '-')}"
             raise InputError(f"{option} is given, and {model} is {kind}", f"leave {option} out")
@@ -79,7 +83,7 @@ def imported_files(model: Path, given: Given) -> list[Path]:
 def _kind_of(model: Path) -> tuple[str, tuple[str, ...]]:
     """Return the kind of MODEL in words, and which options of `Given` but `released` apply to it."""
     if is_factory(model):
-        return "file.py:function", ("weights", "ema", "example")
+        return "file.py:function", ("weights", "ema", "example", "time_steps", "stem", "stem_mode")
     if is_nir(model):
         return "a NIR file", ("dt", "time_steps")
     if is_netx(model):
@@ -103,7 +107,9 @@ def open_named(model: Path, given: Given) -> Opened:
         return open_trained(model)
     if given.example is None:
         raise InputError("no example is given", "give --example, an .npz whose array example contains images")
-    opened = open_source(model, _read_options(given, given.example))
+    read = _read_options(given, given.example)
+    converted = {name: getattr(given, name) for name in ("time_steps", "stem", "stem_mode")}
+    opened = open_source(model, replace(read, **converted))
     return replace(opened, files=(*opened.files, given.example))
 
 

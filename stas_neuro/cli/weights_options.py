@@ -35,7 +35,10 @@ _OPTIONS = {
         "--ema", is_flag=True, help="Take the moving average of the weights (EMA) that the file also holds."
     ),
     "time_steps": click.option(
-        "--time-steps", type=click.IntRange(min=1), metavar="T", help="Time steps.  [default: 4, events 16]"
+        "--time-steps",
+        type=click.IntRange(min=1),
+        metavar="T",
+        help="Time steps.  [default: 4, events 16; a module of ReLUs is converted to so many]",
     ),
     "image_size": click.option(
         "--image-size",

@@ -66,9 +66,12 @@ class ImportOptions:
     dt : float, optional
         Time step of a NIR file, in the unit of its time constants.
     time_steps : int, optional
-        T of a NIR file or a netx file.
+        T of a NIR file or a netx file; of a module of ReLUs, which are then converted to neurons
+        (`stas_neuro.importers.ann`).
     input_shape : tuple of int, optional
         (C, H, W) of the input of a netx file.
+    stem, stem_mode : str, optional
+        Of a module of ReLUs: the submodule that runs before the others, and what these receive.
     fire : ">" or ">=", optional
         When the neurons of a NIR file fire. Default: ">", as NIR says.
     """
@@ -84,6 +87,8 @@ class ImportOptions:
     dt: float | None = None
     time_steps: int | None = None
     input_shape: Sequence[int] | None = None
+    stem: str | None = None
+    stem_mode: str | None = None
     fire: str | None = None
 
     @property

@@ -115,6 +115,10 @@ def _ours(module: Any) -> Neuron:
     )
 
 
+def _converted(module: Any) -> Neuron:
+    return Neuron(tau=None, threshold=module.threshold, fire=">=", reset="subtract")
+
+
 READERS: Mapping[str, Mapping[str, Reader]] = {
     "spikingjelly": {
         "MultiStepLIFNode": _spikingjelly_lif,
@@ -126,7 +130,7 @@ READERS: Mapping[str, Mapping[str, Reader]] = {
     },
     "snntorch": {"Leaky": _snntorch_leaky},
     "norse": {"LIFBoxCell": _norse_lif_box, "LIFCell": _norse_lif, "LIF": _norse_lif},
-    "stas_neuro": {"LIF": _ours},
+    "stas_neuro": {"LIF": _ours, "IntegrateAndFire": _converted},
 }
 """Readers by package and name of the class."""
 UNKNOWN: Mapping[str, Callable[[type], bool]] = {

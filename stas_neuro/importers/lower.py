@@ -99,7 +99,9 @@ class Lowering:
         """Lower all calls; fills `builder`, `spikes`, `time_steps` and `classes`."""
         found = recurrence.steps_of(self.traced.calls, self.traced.images)
         if found is None:
-            remedy = "name its classes of neurons in the option `neurons`"
+            remedy = (
+                "name its classes of neurons in the option `neurons`, or give time_steps to convert its ReLUs"
+            )
             self.problems.add("module", "has no known neuron", remedy)
         self.time_steps = found or 1
         self._constants = {node: Weights(*it) for node, it in self.traced.constants().items()}

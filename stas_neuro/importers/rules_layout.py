@@ -87,7 +87,7 @@ def _repeat(call: Call, x: Any, counts: Sequence[int]) -> object:
 
 
 def _expand(call: Call, x: Any, *_: object, **__: object) -> object:
-    x = call.value(x)
+    x = rules_readout.integrated(x, call) if isinstance(x, Pooled) else call.value(x)
     dims = [()] * (len(call.shape) - len(x.dims)) + list(x.dims)
     for index, size in enumerate(call.shape):
         if not dims[index] and size != 1:

@@ -16,6 +16,10 @@ from stas_neuro.ir import LIF, Phase
 
 def _spikes(call: Call, x: Any, neuron: int) -> object:
     x = rules_readout.in_each_step(x, call) if isinstance(x, Pooled) else call.value(x)
+    if x.dims[0] == () and x.static:  # one step, whose spikes are the same in every later step
+        result = _fire(call, x, neuron, "", Phase.ONCE)
+        call.lowering.note_spikes(neuron, result)
+        return result
     lowering = call.lowering
     if tuple(piece for piece in x.dims[0] if piece.kind != "B") != axis("T", lowering.time_steps):
         what = f"the neuron's first axis is {named(x.dims[:1])}, not time, in {named(x.dims)}"
@@ -43,7 +47,7 @@ def _step(call: Call, x: Any, state: object, neuron: int) -> object:
     return Several((spikes, Membrane(spikes.source[0], step)))
 
 
-def _fire(call: Call, x: Value, neuron: int, known: str) -> Value:
+def _fire(call: Call, x: Value, neuron: int, known: str, phase: Phase = Phase.STEP) -> Value:
     """Return the spikes of the LIF whose membrane continues, or of a new one."""
     lowering = call.lowering
     if known:
@@ -54,8 +58,8 @@ def _fire(call: Call, x: Value, neuron: int, known: str) -> Value:
         found = lowering.traced.neurons[neuron]
         attributes = lowering.attributes(neuron, call)
         inputs = {"x": x.source}
-        source = lowering.builder.emit(LIF, found.path, inputs, phase=Phase.STEP, once=True, **attributes)
-    return replace(x, source=source, spikes=True, static=False)
+        source = lowering.builder.emit(LIF, found.path, inputs, phase=phase, once=True, **attributes)
+    return replace(x, source=source, spikes=True, static=phase == Phase.ONCE)
 
 
 RULES: Mapping[str, Rule] = {

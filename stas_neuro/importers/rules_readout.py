@@ -14,7 +14,7 @@ from stas_neuro.importers.errors import Refused, missing
 from stas_neuro.importers.region import continues
 from stas_neuro.importers.rules import Call, Rule, refuse_unless, require_map
 from stas_neuro.importers.values import Chain, Head, Pooled, S, Source, StepSum, Value
-from stas_neuro.ir import Conv2d, Linear, MaskedColumnSum, Phase, Readout, TokenMean
+from stas_neuro.ir import Conv2d, Integrate, Linear, MaskedColumnSum, Phase, Readout, TokenMean
 
 ALL = frozenset("THW")
 
@@ -76,6 +76,25 @@ def _counted(mean: Pooled, call: Call) -> Value:
     source = call.lowering.builder.emit(MaskedColumnSum, call.named("sum"), inputs, phase=Phase.STEP)
     sizes = {**mean.sizes, "H": 1, "W": 1}
     return Value(source=source, form="vector", dims=mean.dims, sizes=sizes, step=mean.step)
+
+
+def integrated(mean: Pooled, call: Call) -> Value:
+    """Make the node of a mean over time that all steps read: what is before it is a stem that runs first."""
+    refuse_unless(
+        mean.reduced == {"T"} and not mean.heads and mean.scale == 1,
+        "copies a mean that is not over time alone",
+        "copy the mean over all steps of a map or of tokens",
+    )
+    builder = call.lowering.builder
+    before = [mean.tokens.source[0]]
+    for name in before:
+        before += [source for source, _ in builder.inputs[name].values() if source not in before]
+        if builder.nodes[name].phase == Phase.STEP:
+            builder.nodes[name] = replace(builder.nodes[name], phase=Phase.STEM)
+    source = builder.emit(
+        Integrate, call.named("mean"), {"x": mean.tokens.source}, phase=Phase.ONCE, mode="mean"
+    )
+    return replace(mean.tokens, source=source, dims=mean.dims, spikes=False, static=True, step=None)
 
 
 def _with_heads(heads: Sequence[Head], source: Source, phase: Phase, call: Call) -> Source:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stas_neuro.errors import InputError
-from stas_neuro.importers import verify
+from stas_neuro.importers import ann, verify
 from stas_neuro.importers.base import Imported, ImportOptions, is_factory, refuse_unused
 from stas_neuro.importers.blocks import arrange
 from stas_neuro.importers.errors import CannotImport
@@ -25,7 +25,12 @@ from stas_neuro.passes import FoldBatchNorm
 
 AXES = {3: "BCW", 4: "BCHW", 5: "BTCHW"}
 """Axes of an example, by their number."""
-_USED = ("axes", "classes", "ema", "example", "mean", "neurons", "std", "weights")
+COMPARED = 8
+"""Images of the example on which a converted network of ReLUs is compared with its graph."""
+_USED = (
+    *("axes", "classes", "ema", "example", "mean", "neurons", "std", "stem", "stem_mode", "time_steps"),
+    "weights",
+)
 
 
 class TorchModule:
@@ -40,7 +45,8 @@ class TorchModule:
     def read(self, source: Any, options: ImportOptions) -> Imported:
         """Convert a module in evaluation mode to a traced graph.
 
-        Its neurons are reset; the module is not changed otherwise.
+        Its neurons are reset; the module is not changed otherwise. With `time_steps` a module of ReLUs is
+        first converted to neurons, whose thresholds are chosen on the whole example.
 
         Raises
         ------
@@ -62,6 +68,10 @@ class TorchModule:
         found = find_neurons(module, options.neurons, problems)
         if problems.found:
             raise CannotImport(*problems.found)
+        notes: list[str] = []
+        if options.time_steps is not None or options.stem is not None or options.stem_mode is not None:
+            module, notes = _converted(module, example, axes, found, options)
+            found, example = find_neurons(module, {}, problems), example[:COMPARED]
         dtype = next((each.dtype for each in module.parameters()), torch.float32)
         traced = _traced(module, example, axes, dtype, found)
         lowering = Lowering(traced, axes, problems)
@@ -70,11 +80,34 @@ class TorchModule:
             raise CannotImport(*problems.found)
         graph, folded = _graphs(lowering, options)
         agreement = verify.compare(module, example, axes, folded, found, lowering)
-        notes = [str(agreement)]
+        notes = [*notes, str(agreement)]
         if report is not None:
             report = replace(report, unused=tuple(traced.unused()))
             notes += [f"weights: {sentence}" for sentence in report.sentences()]
         return Imported(graph, tuple(notes), _warnings(lowering))
+
+
+
+def _converted(
+    module: nn.Module, example: Tensor, axes: str, found: Sequence[FoundNeuron], options: ImportOptions
+) -> tuple[nn.Module, list[str]]:
+    """Convert a module of ReLUs, and tell how often it predicts the same."""
+    if found:
+        what = f"time_steps, stem: options for a module of ReLUs, and {found[0].path or 'it'} is a neuron"
+        raise InputError(what, "leave them out")
+    if options.time_steps is None:
+        raise InputError("stem is given without time_steps", "give the steps of the converted network too")
+    if axes != "BCHW":
+        raise InputError(f"a module of ReLUs takes still images, axes are {axes}", "use BCHW")
+    example = example.to(next((each.dtype for each in module.parameters()), torch.float32))
+    stem: dict[str, Any] = {"stem": options.stem or "", "mode": options.stem_mode or "one-step"}
+    spiking = ann.convert(module, example, options.time_steps, **stem)
+    with torch.no_grad():
+        parts = example.split(ann.CHUNK)
+        same = sum(int((spiking(part).argmax(1) == module(part).argmax(1)).sum()) for part in parts)
+    steps = f"{options.time_steps} step{'s' * (options.time_steps > 1)}"
+    note = f"converted to {steps}: predicts the same as the ReLUs for {same} of {len(example)} images"
+    return spiking, [note]
 
 
 def _check_module(module: nn.Module) -> None:

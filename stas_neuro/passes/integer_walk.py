@@ -411,7 +411,8 @@ class IntegerWalk:
         unit = self.unit[self._source(node, "x")] / node.divisor
         vth = round(node.threshold / unit / 2**ALIGN) - (node.fire == ">=")
         if node.reset == "subtract" and vth + (node.fire == ">=") < 1:
-            what = f"its threshold {node.threshold:g} is below half a step of the integers, {unit * 2**ALIGN:.3g}"
+            step = unit * 2**ALIGN
+            what = f"its threshold {node.threshold:g} is below half a step of the integers, {step:.3g}"
             raise InputError(what, "raise its threshold, or lower the weights before it")
         self._emit(FixedLIF, node, dv=min(round(4096 / node.tau), 4095), vth=max(vth, 0))
         self._value(node, 1.0, Range(0, 1))

@@ -18,7 +18,8 @@ class LIF(NodeProcess):
     Without `decay_input`: v = v - v / tau + x.
     Fixed: v = decay(v) + x, s = v > (vth << 6), decay(v) = sign(v) * ((|v| * (4096 - dv)) >> 12).
     A dead token has no input and leaks. If the reset is to 0, `alive` only tells gated updates from inactive
-    ones in the counts; else it also holds back spikes of what earlier subtractions left. On a gated core that has no live token it is not stepped, and leaks when the core wakes.
+    ones in the counts; else it also holds back spikes of what earlier subtractions left. On a gated core that
+    has no live token it is not stepped, and leaks when the core wakes.
     """
 
 
@@ -157,7 +158,7 @@ class PyLIFModelFixed(LIFModel):
         return int(self.node.vth) << ALIGN
 
     def _spent(self) -> int:
-        return (int(self.node.vth) + (self.node.fire == ">=")) << ALIGN
+        return (int(self.node.vth) + int(self.node.fire == ">=")) << ALIGN
 
     def _comparison(self) -> np.ufunc:
         return np.greater  # all that a core compares by: where the float neuron has >=, vth is one lower
