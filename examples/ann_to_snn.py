@@ -3,10 +3,10 @@
     python examples/ann_to_snn.py                # three seeds of the small CNN, trained here
 
 Trains networks of `relu_networks.py` on Fashion-MNIST, converts them for each T, and runs each with the
-stem in every step, with the stem's first step alone (one-step), and with the mean of its steps (late-mean). Scales
-are chosen on training images. Similarity is the mean cosine between the tokens behind the stem in one step and
-in the next. p is of McNemar's exact test that the stem is right as often as the stem in every step; the
-largest of the seeds is shown.
+stem in every step, with the stem's first step alone (one-step), and with the mean of its steps (late-mean).
+Scales are chosen on training images. Similarity is the mean cosine between what the tokens behind the stem
+bring to the next neurons in one step and in the next. p is of McNemar's exact test that the stem is right as
+often as the stem in every step; the largest of the seeds is shown.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from stas_neuro.chips.capabilities import (
     program_needs,
 )
 from stas_neuro.ir import (
+    LIF,
     Add,
     FixedConv2d,
     FixedReadout,
@@ -33,6 +34,15 @@ from stas_neuro.ir import (
 def spike_products(deployment: Deployment) -> Iterator[Finding]:
     """Attention, and gates by spikes."""
     yield from _answers(deployment, product_needs(tuple(deployment.layers.values())))
+
+
+def soft_reset(deployment: Deployment) -> Iterator[Finding]:
+    """Neurons that are reset by subtraction."""
+    avoid = "use another chip, or neurons that are reset to 0"
+    for node in deployment.graph.of_type(LIF):
+        if node.reset == "subtract":
+            need = Need(layer=node.name, resource="soft reset", used="needed", avoid=avoid)
+            yield from _answers(deployment, [need])
 
 
 def neuron_programs(deployment: Deployment) -> Iterator[Finding]:

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stas_neuro.bundle import Bundle
-from stas_neuro.checker.capabilities import graded_spikes, neuron_programs, processor, spike_products
+from stas_neuro.checker.capabilities import (
+    graded_spikes,
+    neuron_programs,
+    processor,
+    soft_reset,
+    spike_products,
+)
 from stas_neuro.checker.capacity import PLACED, capacity
 from stas_neuro.checker.findings import Deployment
 from stas_neuro.checker.integers import registers, states
@@ -24,7 +30,7 @@ from stas_neuro.placement import DEFAULT_BITS
 if TYPE_CHECKING:
     from stas_neuro.models.stas import StasModel
 
-_RULES = (spike_products, neuron_programs, graded_spikes, processor)
+_RULES = (spike_products, soft_reset, neuron_programs, graded_spikes, processor)
 _OF_INTEGERS = (registers, states, stock_processes, lost_layers)
 """Rules for a quantised graph only."""
 

@@ -13,6 +13,7 @@ RESOURCES: Mapping[str, str] = {
     "operation": "what a graph cannot say of the model",
     "integers": "what has no integer form that fits the chip",
     "spike products": "products of two spikes, which a core may not compute",
+    "soft reset": "neurons that a spike lowers by the threshold; a plain LIF is set to 0",
     "neuron programs": "what a LIF cannot do: a program for neurons is needed, and none is public",
     "graded spikes": "integers that layers send each other, against what one spike carries",
     "processor": "operations of an inference, at most, that run on a processor beside the cores",

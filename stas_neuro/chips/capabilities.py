@@ -59,7 +59,7 @@ class Need:
     ----------
     layer : str
     resource : str
-        spike products, neuron programs, graded spikes or processor.
+        spike products, soft reset, neuron programs, graded spikes or processor.
     used : int or str
         Amount; for graded spikes the largest value, or a description if it is unknown.
     avoid : str
@@ -67,7 +67,7 @@ class Need:
     """
 
     layer: str
-    resource: Literal["spike products", "neuron programs", "graded spikes", "processor"]
+    resource: Literal["spike products", "soft reset", "neuron programs", "graded spikes", "processor"]
     used: int | str
     avoid: str = "use another chip"
 
@@ -93,8 +93,8 @@ def answer(need: Need, profile: Profile) -> Finding | None:
         )
 
     match need.resource:
-        case "spike products":
-            able = profile.capability("spike_products")
+        case "spike products" | "soft reset":
+            able = profile.capability(need.resource.replace(" ", "_"))
             if able == "microcode":
                 return found("warning", "by neuron programs", "write the program: none is public")
             return found("error", "none", need.avoid) if able == "no" else None

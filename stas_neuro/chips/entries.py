@@ -58,6 +58,7 @@ ENTRIES: Mapping[str, str] = {
     "limits.graded_spike_bits": "bits of a graded spike, if `graded_spikes`",
     "capabilities.weight_exponents": "scope of the power of two that weights are multiplied by",
     "capabilities.spike_products": "whether a core can multiply two spikes, as attention requires",
+    "capabilities.soft_reset": "whether a spike can lower a membrane by the threshold, instead of to 0",
     "capabilities.neuron_programs": "whether the neurons of a core can be programmed",
     "capabilities.core_gating": "whether a core can stop stepping, or be powered down, while a network runs",
     "capabilities.weight_sharing": "whether positions on one core share weights",
@@ -68,6 +69,7 @@ ENTRIES: Mapping[str, str] = {
 CAPABILITIES: Mapping[str, tuple[str, ...]] = {
     "weight_exponents": ("layer", "channel"),
     "spike_products": ("native", "microcode", "no"),
+    "soft_reset": ("native", "microcode", "no"),
     "neuron_programs": ("yes", "no"),
     "core_gating": ("no", "core", "power"),
     "weight_sharing": ("yes", "no"),

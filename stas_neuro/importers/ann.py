@@ -61,7 +61,7 @@ class Rates(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return spikes of the same layout."""
-        steps = x.unflatten(0, (self.time_steps, -1))  # type: ignore[no-untyped-call]
+        steps = x.unflatten(0, (self.time_steps, -1))
         spikes: Tensor = self.neuron(steps)
         return spikes.flatten(0, 1)
 

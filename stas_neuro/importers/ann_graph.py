@@ -29,9 +29,10 @@ def traced(module: nn.Module) -> fx.GraphModule:
         if isinstance(layer, nn.Dropout | nn.Identity):
             node.replace_all_uses_with(node.args[0])
             graph.graph.erase_node(node)
-        elif isinstance(layer, NORMS) and layer.weight is None and layer.running_mean is not None:
-            layer.weight = nn.Parameter(torch.ones_like(layer.running_mean))
-            layer.bias = nn.Parameter(torch.zeros_like(layer.running_mean))
+        elif isinstance(layer, NORMS) and not layer.affine and layer.track_running_stats:
+            mean: Any = layer.running_mean
+            layer.weight = nn.Parameter(torch.ones_like(mean))
+            layer.bias = nn.Parameter(torch.zeros_like(mean))
     return graph
 
 
@@ -125,7 +126,7 @@ def finish(graph: fx.GraphModule, time_steps: int) -> fx.GraphModule:
 
 def average(x: Tensor, time_steps: int) -> Tensor:
     """Return the mean over the steps of a batch of all steps, (T * B, ...)."""
-    steps: Tensor = x.unflatten(0, (time_steps, -1))  # type: ignore[no-untyped-call]
+    steps: Tensor = x.unflatten(0, (time_steps, -1))
     return steps.mean(0)
 
 

@@ -153,6 +153,10 @@ CASES: dict[str, list[Case]] = {
         Case(lambda: of_one(quantised(qk=True), "loihi1"), "blocks.0.head_gate", "error", "another chip"),
         Case(lambda: of_one(quantised(iand=True), "loihi1"), "blocks.0.add0", "error", "another chip"),
     ],
+    "soft reset": [
+        Case(lambda: of_one(quantised(reset="subtract"), "loihi1"), "stem.lif0", "error", "another chip"),
+        Case(lambda: of_one(quantised(reset="subtract")), "stem.lif0", "warning", "program"),
+    ],
     "neuron programs": [
         Case(lambda: of_one(quantised(), "loihi1"), "score0", "error", "--accumulate off"),
         Case(lambda: of_one(quantised(stem="sum"), "loihi1"), "stem.integrate", "error", "another chip"),
