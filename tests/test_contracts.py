@@ -28,6 +28,7 @@ NEED_A_FRAMEWORK = (
     "importers.measure",
     "importers.module_weights",
     "importers.neurons",
+    "importers.onnx_networks",
     "importers.recurrence",
     "importers.region",
     "importers.rules",

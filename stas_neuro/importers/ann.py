@@ -9,7 +9,7 @@ in each step (Deng and Gu, arXiv 2103.00476). A scale is no operation: it goes i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -119,9 +119,10 @@ def convert(
         raise CannotImport(*problems.found)
     single = first if mode == "one-step" else ()
     steps = {node: 1 if node in single else time_steps for node in samples.relus}
-    scales = {
-        node: _scale(torch.cat(values), steps[node], percentile) for node, values in samples.relus.items()
-    }
+    joined: dict[fx.Node, list[tuple[Tensor, int]]] = {}
+    for node, values in samples.relus.items():
+        joined.setdefault(units.group(node), []).append((torch.cat(values), steps[node]))
+    scales = {node: _scale(joined[units.group(node)], percentile) for node in samples.relus}
     unit = units.solve(scales, problems)
     if problems.found:
         raise CannotImport(*problems.found)
@@ -155,21 +156,26 @@ class _Samples(fx.Interpreter):
         return result
 
 
-def _scale(values: Tensor, steps: int, percentile: float | None) -> float:
-    """Choose the scale of a ReLU by its values; 1 for one that is always 0."""
-    positive = values[values > 0]
-    if not len(positive):
+def _scale(given: Sequence[tuple[Tensor, int]], percentile: float | None) -> float:
+    """Choose the scale that ReLUs share, by the values and the steps of each; 1 if all are always 0."""
+    positive = [(values[values > 0], steps) for values, steps in given if (values > 0).any()]
+    if not positive:
         return 1.0
     if percentile is not None:
-        rank = max(1, round(len(positive) * percentile / 100))
-        return float(positive.kthvalue(rank).values)
-    scales = [float(positive.max()) * part for part in _SCALES]
+        ranks = [max(1, round(len(values) * percentile / 100)) for values, _ in positive]
+        return max(
+            float(values.kthvalue(rank).values) for (values, _), rank in zip(positive, ranks, strict=True)
+        )
 
     def error(scale: float) -> float:
-        rounded = (positive * steps / scale + 0.5).floor().clamp(0, steps) * (scale / steps)
-        return float((rounded - positive).square().sum())
+        total = 0.0
+        for values, steps in positive:
+            rounded = (values * steps / scale + 0.5).floor().clamp(0, steps) * (scale / steps)
+            total += float((rounded - values).square().sum())
+        return total
 
-    return min(scales, key=error)
+    largest = max(float(values.max()) for values, _ in positive)
+    return min((largest * part for part in _SCALES), key=error)
 
 
 def _rescale(graph: fx.GraphModule, units: Units, unit: Mapping[fx.Node, float]) -> None:

@@ -130,10 +130,10 @@ class Units:
         self.problems.add(where, what, remedy)
 
     def solve(self, scales: Mapping[fx.Node, float], problems: Problems) -> Mapping[fx.Node, float]:
-        """Return the unit of each value: of spikes that are added, the largest scale of their ReLUs."""
+        """Return the unit of each value, given the scale of each ReLU; those that are added share one."""
         known: dict[fx.Node, float] = {}
         for node, scale in scales.items():
-            known[self.group(node)] = max(scale, known.get(self.group(node), 0.0))
+            known[self.group(node)] = scale
         for node, why in self._fixed.items():
             if self.group(node) in known:
                 what = f"{why}, and has the unit of spikes ({', '.join(map(str, self._of(node, scales)))})"
