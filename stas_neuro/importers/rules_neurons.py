@@ -16,7 +16,8 @@ from stas_neuro.ir import LIF, Phase
 
 def _spikes(call: Call, x: Any, neuron: int) -> object:
     x = rules_readout.in_each_step(x, call) if isinstance(x, Pooled) else call.value(x)
-    if x.dims[0] == () and x.static:  # one step, whose spikes are the same in every later step
+    if x.dims[0] == () and x.static and call.lowering.time_steps > 1:
+        # One step, whose spikes are the same in every step of what follows.
         result = _fire(call, x, neuron, "", Phase.ONCE)
         call.lowering.note_spikes(neuron, result)
         return result

@@ -104,6 +104,25 @@ def test_the_graph_computes_the_spikes_of_the_converted_module(
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
 
+def test_one_step_is_a_network_of_one_step() -> None:
+    network, images = made(Attention)
+    graph = stas_neuro.open_model(network, example=images, time_steps=1, stem="stem")
+    assert isinstance(graph, Graph) and graph.time_steps == 1
+    assert {lif.phase for lif in graph.of_type(LIF)} == {Phase.STEP}
+
+
+def test_options_of_a_conversion_go_together() -> None:
+    network, images = made(Attention)
+    with pytest.raises(InputError, match="stem is given without time_steps"):
+        stas_neuro.open_model(network, example=images, stem="stem")
+    with pytest.raises(InputError, match="stem_mode is 'sum'; use one-step or late-mean"):
+        stas_neuro.open_model(network, example=images, time_steps=4, stem="stem", stem_mode="sum")
+    with pytest.raises(CannotImport, match="or give time_steps to convert its ReLUs"):
+        stas_neuro.open_model(network, example=images)
+    with pytest.raises(InputError, match=r"options for a module of ReLUs, and .*neuron is a neuron"):
+        stas_neuro.open_model(convert(network, images, 4), example=images, time_steps=4)
+
+
 def test_rates_approach_the_activations() -> None:
     """Without rounding of inputs the error of the logits falls with the steps."""
     network, images = made(Residual, seed=1)
