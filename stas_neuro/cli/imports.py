@@ -32,7 +32,7 @@ class Given:
     dt : float, optional
         With a NIR file.
     time_steps : int, optional
-        With a NIR or netx file, or file.py:function that returns a module of ReLUs; None if `released` has it.
+        With a NIR or netx file, or a function that returns a module of ReLUs; None if `released` has it.
     input_shape : tuple of int, optional
         With a netx file.
     stem, stem_mode : str, optional

@@ -87,7 +87,6 @@ class TorchModule:
         return Imported(graph, tuple(notes), _warnings(lowering))
 
 
-
 def _converted(
     module: nn.Module, example: Tensor, axes: str, found: Sequence[FoundNeuron], options: ImportOptions
 ) -> tuple[nn.Module, list[str]]:

@@ -91,6 +91,7 @@ class TrainableGraph(GraphModule):
         if graph.late:
             what = f"halting decisions are {graph.late} hardware steps late, which training does not know"
             raise InputError(what, "train the network as it was before the schedule, then compile it again")
+        refuse_soft_resets(graph)
         self.lif = torch.compile(_surrogate_lif, dynamic=False) if fuse else _surrogate_lif
         self.heads = {score.name: _head_of(graph, score) for score in graph.of_type(ImageScore)}
         """The layer whose weights are those of an image's score, by the name of the score."""
@@ -125,6 +126,13 @@ class TrainableGraph(GraphModule):
     def forward(self, images: Tensor, *, skip: bool = False) -> stas.Output:
         """Classify (B, C, H, W), or (B, T, C, H, W); halted tokens are computed and masked, `skip` or not."""
         return _Run(self, images).output()
+
+
+def refuse_soft_resets(graph: Graph) -> None:
+    """Refuse neurons whose reset training does not know."""
+    if soft := [node.name for node in graph.of_type(LIF) if node.reset != "zero"]:
+        what = f"neurons are reset by subtraction, which training does not know: {', '.join(soft)}"
+        raise InputError(what, "train the network of ReLUs before its conversion")
 
 
 def _head_of(graph: Graph, score: ImageScore) -> Linear:

@@ -153,12 +153,10 @@ class IntegerLayer(nn.Module):
         return y
 
 
-def _surrogate_lif(
-    v: Tensor, x: Tensor, keep: int, vth: Tensor, real: float, subtracted: int | None
-) -> tuple[Tensor, Tensor]:
+def _surrogate_lif(v: Tensor, x: Tensor, keep: int, vth: Tensor, real: float) -> tuple[Tensor, Tensor]:
     """Run one step from membranes v with input x; return spikes and membranes.
 
-    `real` is the float threshold, `subtracted` what a spike takes off; None: all.
+    `real` is the float threshold.
     """
     # Float64 unless the decay is a halving: the product has 24 + 12 bits.
     exact = v * 0.5 if keep == 2048 else v.double() * (keep / 4096)
@@ -168,8 +166,7 @@ def _surrogate_lif(
     away = SURROGATE_SLOPE * real * (v / threshold.clamp(min=1.0) - 1)
     smooth = torch.tanh(away) / SURROGATE_SLOPE  # its derivative is 1 - tanh(away)^2
     spikes = straight(spikes, smooth)
-    fired = spikes.detach()
-    return spikes, v * (1 - fired) if subtracted is None else v - fired * subtracted
+    return spikes, v * (1 - spikes.detach())
 
 
 class IntegerProgram(GraphModule):
@@ -279,8 +276,7 @@ class _Run(Run):
         x = inputs["x"]
         state = self.state.setdefault(node.name, {"v": torch.zeros_like(x)})
         vth = torch.tensor(float(node.vth))
-        subtracted = None if node.reset == "zero" else node.subtracted
-        spikes, state["v"] = self.program.lif(state["v"], x, 4096 - node.dv, vth, node.threshold, subtracted)
+        spikes, state["v"] = self.program.lif(state["v"], x, 4096 - node.dv, vth, node.threshold)
         return {"s": spikes}
 
     def _current(self, node: FixedSynapticCurrent, inputs: Inputs) -> State:
