@@ -56,6 +56,7 @@ from stas_neuro.training.execution import (
     attend,
     straight,
 )
+from stas_neuro.training.floats import refuse_soft_resets
 
 
 def _floor(x: Tensor, bits: int) -> Tensor:
@@ -235,6 +236,7 @@ def program_of(folded: Graph, quantise: Quantise, *, fuse: bool = False) -> Inte
     InputError
         If the graph halts by image, whose decisions have no gradient and follow the head while it trains.
     """
+    refuse_soft_resets(folded)
     if folded.accumulators and POLICIES[folded.halting].by_image:
         raise InputError(
             f"halting {folded.halting} is not fine-tuned to integers: its decisions come from the head, "
