@@ -198,6 +198,8 @@ def _refuse_lif(graph: Graph, node: Any) -> Reasons:
         yield "fires once and its spikes are held: netx has one clock", "use neurons in each step"
     if "alive" in graph.inputs(node):
         yield "is gated by halting", _NO_HALTING
+    if node.reset != "zero":
+        yield "is reset by subtraction, a neuron of netx to 0", "use neurons that are reset to 0"
     source = graph.node(graph.inputs(node)["x"].src)
     while isinstance(source, Tokens | SynapticCurrent):
         source = graph.node(graph.inputs(source)["x"].src)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stas_neuro.ir import Graph, Phase, Problem
+from stas_neuro.ir import LIF, Graph, Phase, Problem
 
 FILE_LIMIT = 2**31 - 1
 """Largest ONNX file in bytes, which is Protobuf's limit."""
@@ -22,6 +22,11 @@ def refusals(graph: Graph) -> list[Problem]:
         )
         for node in graph.nodes
         if node.phase == Phase.STEM and node.name in behind
+    ]
+    problems += [
+        Problem(node.name, "is reset by subtraction, the LIF of these files to 0", "use neurons reset to 0")
+        for node in graph.of_type(LIF)
+        if node.reset != "zero"
     ]
     size = sum(tensor.nbytes for tensor in graph.tensors.values())
     if size > WEIGHTS_LIMIT:
