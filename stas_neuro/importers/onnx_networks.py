@@ -145,8 +145,8 @@ def _conv(made: _Reader, node: Any, name: str, attributes: Mapping[str, Any]) ->
         raise Refused(f"its weights have {weight.ndim} axes", "use two-dimensional convolutions")
     groups, has_bias = int(attributes.get("group", 1)), len(node.input) > 2
     window = _window(attributes, 2) | {"dilation": tuple(attributes.get("dilations", (1, 1)))}
-    out, into, *kernel = weight.shape
-    layer = nn.Conv2d(into * groups, out, tuple(kernel), groups=groups, bias=has_bias, **window)
+    out, into, rows, columns = weight.shape
+    layer = nn.Conv2d(into * groups, out, (rows, columns), groups=groups, bias=has_bias, **window)
     bias = {"bias": made.constant(node.input[2])} if has_bias else {}
     return made.module(name, layer, node.input[0], weight=weight, **bias)
 
@@ -165,7 +165,9 @@ def _matmul(made: _Reader, node: Any, name: str, attributes: Mapping[str, Any]) 
     if node.input[1] not in made.constants:
         return made.fx.call_function(torch.matmul, (made.value(node.input[0]), made.value(node.input[1])))
     weight = made.constant(node.input[1]).T.contiguous()
-    return made.module(name, nn.Linear(*weight.shape[::-1], bias=False), node.input[0], weight=weight)
+    return made.module(
+        name, nn.Linear(weight.shape[1], weight.shape[0], bias=False), node.input[0], weight=weight
+    )
 
 
 def _add(made: _Reader, node: Any, name: str, attributes: Mapping[str, Any]) -> fx.Node:
@@ -173,7 +175,7 @@ def _add(made: _Reader, node: Any, name: str, attributes: Mapping[str, Any]) -> 
     if b not in made.constants:
         return made.fx.call_function(operator.add, (made.value(a), made.value(b)))
     before = made.value(a)
-    layer = made.root.get_submodule(str(before.target)) if before.op == "call_module" else None
+    layer: Any = made.root.get_submodule(str(before.target)) if before.op == "call_module" else None
     if not isinstance(layer, nn.Linear) or layer.bias is not None or before.users:
         raise Refused("adds a constant", "add it in the bias of a layer")
     layer.bias = nn.Parameter(made.constant(b).reshape(-1))
