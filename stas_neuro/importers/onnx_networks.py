@@ -176,7 +176,7 @@ def _add(made: _Reader, node: Any, name: str, attributes: Mapping[str, Any]) -> 
         return made.fx.call_function(operator.add, (made.value(a), made.value(b)))
     before = made.value(a)
     layer: Any = made.root.get_submodule(str(before.target)) if before.op == "call_module" else None
-    if not isinstance(layer, nn.Linear) or layer.bias is not None or before.users:
+    if not isinstance(layer, nn.Linear) or "bias" in dict(layer.named_parameters()) or before.users:
         raise Refused("adds a constant", "add it in the bias of a layer")
     layer.bias = nn.Parameter(made.constant(b).reshape(-1))
     return before
