@@ -22,7 +22,7 @@ from torch import Tensor
 
 from stas_neuro.data import LabelledImages, load_data
 from stas_neuro.errors import InputError
-from stas_neuro.models.checkpoint import load_checkpoint, load_training
+from stas_neuro.models.checkpoint import load_checkpoint, load_config, load_training
 from stas_neuro.models.config import StasConfig
 from stas_neuro.models.halting import Halting
 from stas_neuro.models.stas import StasModel
@@ -109,6 +109,8 @@ def main() -> None:
     for directory in sorted(path.parent for path in arguments.models.rglob("config.json")):
         if (directory / "quantisation.json").exists():
             continue  # examples/evaluate_integers.py measures integer programs
+        if load_config(directory).class_names != images.classes:
+            continue  # examples/temporal.py measures models of other data
         model = load_checkpoint(directory)
         data = images if arguments.split == "test" else held_out(directory, images)
         rows.append({"model": str(directory.relative_to(arguments.models)), **evaluate(model, data)})

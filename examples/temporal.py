@@ -5,8 +5,8 @@
 
 For each seed it trains one network without halting for all T frames (stage 1), and from it, for the same
 number of further epochs: networks with halting, networks without that see the first T' frames only
-(``first 8``), and a control whose frames are in random order. Networks with T = 1, of the first frame and of
-the mean of all frames, are trained from scratch for all epochs. Results are of the test images, in float32.
+(``first 8``), and a control whose frames are in random order. A network with T = 1, of the mean of all
+frames, is trained from scratch for all epochs. Results are of the test images, in float32.
 An interrupted run is continued. Writes ``TASK.json`` and prints a table.
 """
 
@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
-from temporal_report import CUT, FIRST, HELD_OUT, MEAN, MOST_LOSS, STATIC, Result, report_of, show
+from temporal_report import CUT, HELD_OUT, MEAN, MOST_LOSS, STATIC, Result, report_of, show
 
 import stas_neuro
 from stas_neuro.api import preprocess
@@ -69,14 +69,14 @@ TASKS = {
     "order": Task(
         stage1_epochs=11,
         stage2_epochs=4,
-        steps=(9,),
+        steps=(1, 9),
         policies={"block": {"accumulate": "block", "alpha": -4.0, "beta": 6.0, "readout": "rate"}},
         options={"holdout": 400, "batch_size": 64, "ponder_weight": 0.02},
     ),
     "japanese-vowels": Task(
         stage1_epochs=30,
         stage2_epochs=10,
-        steps=(8, 12),
+        steps=(1, 8, 12),
         policies={"raster": {"accumulate": "raster", "alpha": 2.0, "beta": -6.0}},
         options={"holdout": 45, "batch_size": 45, "ponder_weight": 0.001},
         shuffles=True,
@@ -100,8 +100,6 @@ def view(images: LabelledImages, network: str) -> LabelledImages:
         frames = frames.mean(1, keepdims=True) / 255
     elif network == SHUFFLED:
         frames = shuffled(frames)
-    elif network == FIRST:
-        frames = frames[:, :1]
     elif network.startswith("first "):
         frames = frames[:, : int(network.removeprefix("first "))]
     return LabelledImages(frames, images.labels, images.classes, images.source)
@@ -124,7 +122,7 @@ def shuffled(frames: NDArray[np.uint8], seed: int = 0) -> NDArray[np.uint8]:
 def names(task: Task) -> list[str]:
     """Return the names of the trained networks of a seed, in the order of training."""
     first = [f"first {steps}" for steps in task.steps]
-    return [STAGE1, *task.policies, STATIC, *first, FIRST, MEAN, *([SHUFFLED] if task.shuffles else [])]
+    return [STAGE1, *task.policies, STATIC, *first, MEAN, *([SHUFFLED] if task.shuffles else [])]
 
 
 def fit(task: str, name: str, seed: int, directory: Path) -> Path:
@@ -134,7 +132,7 @@ def fit(task: str, name: str, seed: int, directory: Path) -> Path:
     config = config.replace(
         **plan.policies.get(name, {"accumulate": "off"}), time_steps=images.images.shape[1]
     )
-    alone = name in (STAGE1, FIRST, MEAN)
+    alone = name in (STAGE1, MEAN)
     first, second = plan.stage1_epochs, plan.stage2_epochs
     first, second = (first + second * (name != STAGE1), 0) if alone else (0, second)
     options = TrainOptions(

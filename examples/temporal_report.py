@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import binomtest, permutation_test
 
-FIRST, MEAN, STATIC = "T = 1, first frame", "T = 1, mean of all frames", "static"
+MEAN, STATIC = "T = 1, mean of all frames", "static"
 CUT, HELD_OUT = "cut ", ", held-out images"
 """Begin of the names of `STATIC` with fewer steps, and end of those of results on other images."""
 ALPHA = 0.05
@@ -124,7 +124,7 @@ def verdict(rows: Sequence[Mapping[str, Any]], chosen: str) -> dict[str, Any]:
     cuts = [row for name, row in by_name.items() if name.startswith(("first ", CUT))]
     cheap = [row for row in cuts if row["op_count_j"] <= by_name[chosen]["op_count_j"]]
     groups = {
-        "T = 1": [by_name[FIRST], by_name[MEAN], by_name[f"{CUT}1"]],
+        "T = 1": [by_name[name] for name in (MEAN, "first 1", f"{CUT}1")],
         "static T' < T": cuts,
         "static T' < T, no more operations": cheap,
     }

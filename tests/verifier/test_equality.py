@@ -261,7 +261,8 @@ def real_images(model: StasModel, count: int) -> Images:
     path = EXAMPLES / "data" / "fashion-mnist-512.npz"
     if not path.is_file():
         pytest.fail(f"{path} is missing: the shipped images must be there")
-    return normalise(load_data(str(path)).images[:count], model.config.mean, model.config.std)
+    data = load_data("order" if model.config.event_input else str(path))
+    return normalise(data.images[:count], model.config.mean, model.config.std)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
