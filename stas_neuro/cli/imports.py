@@ -24,7 +24,7 @@ class Given:
     Parameters
     ----------
     weights, example : Path, optional
-        With file.py:function.
+        With file.py:function; an example with an ONNX file too.
     ema : bool, optional
         With file.py:function and weights; None if `released` has it.
     released : WeightsOptions, optional
@@ -32,11 +32,12 @@ class Given:
     dt : float, optional
         With a NIR file.
     time_steps : int, optional
-        With a NIR or netx file, or a function that returns a module of ReLUs; None if `released` has it.
+        With a NIR or netx file, or a network of ReLUs (a function that returns its module, or an ONNX file);
+        None if `released` has it.
     input_shape : tuple of int, optional
         With a netx file.
     stem, stem_mode : str, optional
-        With such a module.
+        With such a network.
     """
 
     weights: Path | None = None
@@ -75,9 +76,8 @@ def imported_files(model: Path, given: Given) -> list[Path]:
     if uses and given.released is not None:
         what = f"--arch is given, and {model} is not a file of released weights"
         raise InputError(what, "leave --arch out")
-    if not is_factory(model):
-        return [model]
-    return [each for each in (file_of(model), given.weights, given.example) if each is not None]
+    own = file_of(model) if is_factory(model) else model
+    return [each for each in (own, given.weights, given.example) if each is not None]
 
 
 def _kind_of(model: Path) -> tuple[str, tuple[str, ...]]:
@@ -89,7 +89,7 @@ def _kind_of(model: Path) -> tuple[str, tuple[str, ...]]:
     if is_netx(model):
         return "a netx file", ("time_steps", "input_shape")
     if is_onnx(model):
-        return "an ONNX file", ()
+        return "an ONNX file", ("example", "time_steps", "stem", "stem_mode")
     return "not file.py:function, a NIR or a netx file", ()
 
 
@@ -97,13 +97,13 @@ def open_named(model: Path, given: Given) -> Opened:
     """Open a checkpoint, a bundle, released weights, a NIR, netx or ONNX file, or file.py:function."""
     if given.released is not None:
         return open_trained(open_weights(model, given.released))
-    if is_onnx(model):
-        return open_source(model)
+    if is_onnx(model) and given.example is None:
+        return open_source(model, ImportOptions(time_steps=given.time_steps))
     if is_nir(model):
         return open_source(model, ImportOptions(dt=given.dt, time_steps=given.time_steps))
     if is_netx(model):
         return open_source(model, ImportOptions(time_steps=given.time_steps, input_shape=given.input_shape))
-    if not is_factory(model):
+    if not is_factory(model) and not is_onnx(model):
         return open_trained(model)
     if given.example is None:
         raise InputError("no example is given", "give --example, an .npz whose array example contains images")

@@ -223,7 +223,7 @@ DAMAGED: dict[str, tuple[Change, str]] = {
     ),
     "no metadata": (
         lambda m: m.ClearField("metadata_props"),
-        "was not written by stas-neuro .*; give the model itself",
+        "was not written by stas-neuro .*; use open_model, which converts networks of ReLUs",
     ),
 }
 
@@ -287,7 +287,7 @@ def test_a_file_of_another_program_is_parsed(tmp_path: Path) -> None:
     model = helper.make_model(helper.make_graph([add], "other", ends[:1], ends[1:]))
     onnx.save(model, tmp_path / "a.onnx")
     assert read_model(tmp_path / "a.onnx") == model
-    with pytest.raises(InputError, match=r"a\.onnx: was not written by stas-neuro .*; give the model"):
+    with pytest.raises(InputError, match=r"a\.onnx: was not written .*; give the steps to convert its ReLUs"):
         stas_neuro.open_model(tmp_path / "a.onnx")
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from support.cli_support import stas
 
 import stas_neuro
+from stas_neuro.bundle import load_bundle
+from stas_neuro.compiler import fold
 from stas_neuro.importers.ann import convert
 from stas_neuro.importers.errors import CannotImport
 from stas_neuro.importers.onnx_networks import module_of
@@ -86,3 +90,24 @@ def test_a_window_with_other_sides_is_refused() -> None:
     model.graph.node[0].attribute[0].ints[:] = [1, 0, 0, 1]
     with pytest.raises(CannotImport, match=r"first: pads \(1, 0, 0, 1\)"):
         module_of(model)
+
+
+def test_a_file_is_opened_and_compiled(tmp_path: Path) -> None:
+    path, images = tmp_path / "net.onnx", np.random.default_rng(1).random((5, 1, 6, 6)).astype(np.float32)
+    onnx.save(network(), path)
+    np.savez(tmp_path / "images.npz", example=images)
+    opened = stas_neuro.open_model(path, example=images, time_steps=4)
+    done = stas(
+        "compile", path, "--time-steps", "4", "--example", tmp_path / "images.npz", "-o", tmp_path / "b.stas"
+    )
+    assert done.code == 0, done.err
+    assert load_bundle(tmp_path / "b.stas").graph == fold(opened)
+    assert "converted to 4 steps" in done.out
+
+
+def test_a_file_with_other_operations_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    onnx.save(network(onnx.helper.make_node("Gelu", ["flat"], ["g"], name="act")), path)
+    images = np.zeros((2, 1, 6, 6), np.float32)
+    with pytest.raises(CannotImport, match="act"):
+        stas_neuro.open_model(path, example=images, time_steps=2)
