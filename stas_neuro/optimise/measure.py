@@ -96,7 +96,7 @@ class Bench:
         """Return the compilation that makes a network, and places it if asked to."""
         words = self.options | dict(variant.options)
         if placing is not None:
-            words |= {"placement": placing.strategy, "cores": placing.cores}
+            words |= {"placement": placing.strategy, "cores": placing.cores, "groups": placing.groups}
             words |= {"profile_run": self.images.chosen_on, "limit": PROFILED}
         return Compilation(self.compiler, CompileOptions(**words))
 

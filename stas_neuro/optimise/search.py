@@ -88,7 +88,7 @@ class Search:
             return explored
         explored.networks = 1
         halts = bool(measured.graph.accumulators)
-        for placing in placings(self.space, self.profile, halts=halts):
+        for placing in placings(self.space, self.profile, measured.graph.tokens, halts=halts):
             explored.found += self._priced(self.benches[bench], measured, placing, explored.refused)
         return explored
 

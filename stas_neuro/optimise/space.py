@@ -21,6 +21,8 @@ ALPHAS, BETAS = (1.0, -1.0), (-8.0, -6.0, -4.0, -2.0, 0.0)
 """Parameters of scores, sigmoid(alpha z_0 + beta), for a network that was trained without halting."""
 LEADS = (0.9, 0.7, 0.5, 0.3, 0.1)
 """Quantiles of the lead of the largest logit: margins at which an image stops."""
+GROUPS = 16
+"""Groups that blocks are cut into to be spread: trying all numbers takes longer and finds no better ones."""
 CONTEXTS = (1, 2, 4, 8, 16)
 
 
@@ -109,6 +111,7 @@ class Placing:
 
     strategy: Strategy
     cores: int | None
+    groups: int | None
 
 
 def variants(
@@ -166,7 +169,7 @@ def _by_token(
             yield Variant(model=model, family=f"{policy} late", options=late)
 
 
-def placings(space: Space, profile: Profile, *, halts: bool) -> list[Placing]:
+def placings(space: Space, profile: Profile, tokens: int, *, halts: bool) -> list[Placing]:
     """List the placements to try on a chip.
 
     Which tokens halt together matters only on a chip whose cores can be gated.
@@ -175,7 +178,11 @@ def placings(space: Space, profile: Profile, *, halts: bool) -> list[Placing]:
     strategies = [each for each in space.strategies if learns or each != "halting-aware"]
     chip = profile.limit("cores_per_chip")
     cores = [round(share * chip) or None for share in space.fill]
-    return [Placing(strategy=strategy, cores=each) for strategy in strategies for each in cores]
+    return [
+        Placing(strategy=strategy, cores=each, groups=None if each is None else min(GROUPS, tokens))
+        for strategy in strategies
+        for each in cores
+    ]
 
 
 def _gatings(profile: Profile) -> tuple[Gating, ...]:

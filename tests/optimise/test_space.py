@@ -44,11 +44,12 @@ def test_the_halting_of_a_graph_stays() -> None:
 
 def test_placements_fill_shares_of_a_chip() -> None:
     space = Space(strategies=("token-major", "halting-aware"), fill=(0.0, 0.5, 1.0))
-    found = placings(space, load_profile("loihi2"), halts=True)
+    found = placings(space, load_profile("loihi2"), 9, halts=True)
     assert [each.cores for each in found] == [None, 60, 120]
+    assert [each.groups for each in found] == [None, 9, 9]
     gated = load_profile("loihi2-gated-whatif")
-    assert len(placings(space, gated, halts=True)) == 6
-    assert len(placings(space, gated, halts=False)) == 3
+    assert len(placings(space, gated, 9, halts=True)) == 6
+    assert len(placings(space, gated, 9, halts=False)) == 3
 
 
 @pytest.mark.parametrize(("profile", "gatings"), [("loihi2", 1), ("loihi2-gated-whatif", 3)])
