@@ -280,10 +280,13 @@ def _energy_saving(halting: Estimate, without: Estimate, *, total: bool) -> Inte
     """
     ours, theirs = _parts(halting, total), _parts(without, total)
     zero = Interval(0.0, 0.0, 0.0)
-    pairs = [(ours.get(name, zero), theirs.get(name, zero)) for name in {**ours, **theirs}]
+    names = list({**ours, **theirs})
+    pairs = [(ours.get(name, zero), theirs.get(name, zero)) for name in names]
     table = np.array([[[side.value, side.low, side.high] for side in pair] for pair in pairs])
-    # The first row has all parts at their value; the others are the corners, which include the extremes.
-    corners = np.array([(0,) * len(pairs), *product((1, 2), repeat=len(pairs))], dtype=np.intp)
+    # The first row has all parts at their value; the others are the corners, which include the extremes. Of
+    # a part that is a power times a latency the ratio of both runs changes, so its value is a corner, too.
+    places = [(1, 2) if "." in name else (1, 0, 2) for name in names]
+    corners = np.array([(0,) * len(pairs), *product(*places)], dtype=np.intp)
     sums = np.zeros((2, len(corners)))
     for index, row in enumerate(table):
         sums += row[:, corners[:, index]]

@@ -99,7 +99,7 @@ def test_catalogue() -> None:
         ("cmos45", "energy.multiply_accumulate", 4.6, "pJ", "assumed"),
         ("cmos45", "energy.synaptic_operation", 0.9, "pJ", "assumed"),
         ("loihi1", "energy.cpu_operation", 2.8, "nJ", "assumed"),
-        ("loihi1", "time.management_step", 9.6, "us", "fitted"),
+        ("loihi1", "time.management_step", 9.7, "us", "fitted"),
         ("loihi1", "energy.hop_x", 3.0, "pJ", "simulated"),
         ("loihi1", "energy.hop_y", 4.0, "pJ", "simulated"),
         ("loihi1", "time.hop_x", 4.1, "ns", "simulated"),
