@@ -58,7 +58,13 @@ def estimate(
         deployment, or it computed halted tokens and `gating` is not `none`.
     """
     profile = load_profile(profile) if isinstance(profile, str) else profile
-    cost = cost_of(activity, profile, deployment)
+    return estimate_of(activity, profile, deployment, cost_of(activity, profile, deployment), both=both)
+
+
+def estimate_of(
+    activity: Activity, profile: Profile, deployment: Deployment, cost: Cost, *, both: bool = True
+) -> Estimate:
+    """Return the estimate of a run from the cost of its images; see `estimate`."""
     running, flow, placement, took = cost.running, cost.flow, cost.placement, cost.took
     dynamic, priced, total, unavailable = cost.dynamic, cost.priced, cost.total, cost.unavailable
     totals = cost.totals()
