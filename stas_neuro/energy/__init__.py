@@ -16,8 +16,10 @@ from stas_neuro.energy.result import (
     LayerCost,
     Spread,
     StepCost,
+    StructuralRange,
     TokenCost,
     Totals,
+    Variant,
 )
 from stas_neuro.energy.savings import Split
 from stas_neuro.energy.schedule_times import ScheduleCost, compare_schedules
@@ -43,8 +45,10 @@ __all__ = [
     "Split",
     "Spread",
     "StepCost",
+    "StructuralRange",
     "TokenCost",
     "Totals",
+    "Variant",
     "check_alike",
     "check_same_network",
     "compare",

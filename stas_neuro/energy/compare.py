@@ -156,7 +156,7 @@ def compare(
 
 def _try(activity: Activity, profile: Profile, deployment: Deployment) -> Estimate | Refusal:
     try:
-        return estimate(activity, profile, deployment)
+        return estimate(activity, profile, deployment, variants=False)
     except (MissingEntry, CannotRun) as refusal:
         return refusal
 

@@ -57,9 +57,7 @@ def comparison_report(result: Comparison) -> RenderableType:
         Text("saved: + if halting needs less, - if it needs more; schedules: with / without halting"),
         Text("unknown, refused: reasons below"),
         Text(),
-        *_titled(
-            "Limits of the saving besides the profile (* dynamic energy only)", _limits(result)
-        ),
+        *_titled("Limits of the saving besides the profile (* dynamic energy only)", _limits(result)),
         Text("over images: 95 % of the sets of images drawn from these, both runs with the same images"),
         Text("ceiling: halting that omits every visit, at no cost, on the schedule without halting"),
         Text(),

@@ -84,7 +84,7 @@ def check_loihi(profile: Profile) -> Iterator[Check]:
 def priced_step(neurons: int, cores: int, profile: Profile) -> tuple[Estimate, Estimate]:
     """Price a step in which no neuron, and one in which every neuron, is active."""
     idle, busy = (
-        estimate(stepped_activity(neurons, cores, active=active), profile, both=False)
+        estimate(stepped_activity(neurons, cores, active=active), profile, variants=False)
         for active in (False, True)
     )
     return idle, busy
@@ -165,7 +165,7 @@ def _check_run(run: LoihiRun, profile: Profile) -> Iterator[Check]:
 
 def _check_nearest(measured: Nearest, profile: Profile) -> Iterator[Check]:
     fewest, most = (
-        known(estimate(nearest_activity(measured, synops), profile, both=False).dynamic_energy_j)
+        known(estimate(nearest_activity(measured, synops), profile, variants=False).dynamic_energy_j)
         for synops in measured.synops
     )
     yield Check(
