@@ -83,4 +83,4 @@ def _hull(intervals: list[Interval]) -> Interval:
 
 
 def _inside(interval: Interval, measured: float) -> bool:
-    return interval.low <= measured <= interval.high
+    return bool(interval.low <= measured <= interval.high)

@@ -73,7 +73,7 @@ def _figures(profile: Profile) -> Iterator[tuple[str, str, float]]:
         if run.management_power_w is not None:
             yield MANAGEMENT, run.title, run.management_power_w / run.chips
         if run.step_s is not None and run.neurons is not None:
-            yield STEP, run.title, run.step_s - _step(run.neurons, run.cores, alone)
+            yield STEP, run.title, run.step_s - _step(run.neurons, run.cores if run.neurons else 1, alone)
     search, many = nearest(), quartz()
     yield STATIC, search.title, search.static_power_w / search.cores
     updates = search.neurons * profile.corners(IDLE)[1]

@@ -145,7 +145,7 @@ def _check_quartz(measured: Quartz, profile: Profile) -> Iterator[Check]:
 
 def _check_run(run: LoihiRun, profile: Profile) -> Iterator[Check]:
     if run.neurons is not None and run.step_s is not None:
-        idle, busy = priced_step(run.neurons, run.cores, profile)
+        idle, busy = priced_step(run.neurons, run.cores if run.neurons else 1, profile)
         figures = [("time of a step", "s", _band(idle.latency_s, busy.latency_s), run.step_s)]
         if run.dynamic_power_w is not None:
             energy = _band(idle.dynamic_energy_j, busy.dynamic_energy_j)

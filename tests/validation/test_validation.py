@@ -106,11 +106,11 @@ def test_nearly_all_measurements_are_inside_the_intervals() -> None:
     checks = validate_published()
     energy, time, power, everything = coverage(checks)
     assert [row.kind for row in (energy, time, power, everything)] == ["energy", "time", "power", "all"]
-    assert everything.measurements == energy.measurements + time.measurements + power.measurements == 40
+    assert everything.measurements == energy.measurements + time.measurements + power.measurements == 41
     assert everything.inside >= 0.9 * everything.measurements
-    assert (energy.width, time.width, power.width) < (2, 25, 10)
+    assert (energy.width, time.width, power.width) < (2, 60, 10)
     # Less is inside if the figures of a run are taken out of the profile that prices it.
-    assert 0.7 * everything.measurements <= everything.held_out_inside < everything.inside
+    assert 0.8 * everything.measurements <= everything.held_out_inside < everything.inside
     outside = [check.case for check in checks if not check.inside]
     assert outside == ["Quartz 51 steps"]
 
@@ -135,7 +135,7 @@ def test_ends_of_the_profile_are_those_of_the_evidence() -> None:
         assert (low, high) == pytest.approx(ends(profile, name), rel=0.01, abs=1e-12), name
         known = [number for _, number in evidence(profile)[name]]
         assert all(low <= number * 1.005 and number <= high * 1.005 for number in known)
-    processors = [number for _, number in evidence(profile)["time.management_step"]]
+    processors = [n for run, n in evidence(profile)["time.management_step"] if run != "RelNet"]  # one chip
     mean = np.exp(np.log(processors).mean())
     assert profile.corners("time.management_step")[1] == pytest.approx(mean, rel=0.01)
 
@@ -144,7 +144,8 @@ def test_a_run_left_out_leaves_no_figure_in_the_profile() -> None:
     profile = load_profile("loihi1")
     without = leave_out(profile, "RelNet")
     assert without.corners("power.static")[0] == pytest.approx(29.68e-3 / 128)  # keyword spotting
-    assert without.energy == profile.energy and without.time == profile.time
+    assert without.energy == profile.energy
+    assert without.corners("time.management_step")[2] == pytest.approx(17.16e-6)  # ntidigits
     without = leave_out(profile, "nearest neighbours")
     assert without.corners("energy.synaptic_operation")[0] == pytest.approx(21.12e-12)
     assert without.power["management"] == profile.power["management"]
