@@ -18,7 +18,15 @@ from rich.table import Table
 
 from stas_neuro.errors import StasError
 from stas_neuro.report import si
-from stas_neuro.validation import Check, pilotnet, quartz, validate_published
+from stas_neuro.validation import (
+    Check,
+    coverage,
+    loihi_runs,
+    nearest,
+    pilotnet,
+    quartz,
+    validate_published,
+)
 
 _PROMISES = {"error": "within {:.0%}", "interval": "inside the interval", "none": ""}
 
@@ -30,10 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(width=200)
     published = validate_published()
     console.print(_published_table(published))
-    for measured in (pilotnet(), quartz()):
-        console.print(
-            f"{measured.title}: {measured.source}; {measured.note}", highlight=False, soft_wrap=True
-        )
+    console.print(_coverage_table(published))
+    for measured in (pilotnet(), quartz(), nearest(), *loihi_runs()):
+        note = getattr(measured, "note", "")
+        text = f"{measured.title}: {measured.source}{f'; {note}' if note else ''}"
+        console.print(text, highlight=False, soft_wrap=True)
     missed = [f"{check.case}: {check.quantity}" for check in published if not check.holds]
     for name in missed:
         console.print(f"missed: {name}", style="red")
@@ -44,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _published_table(checks: Sequence[Check]) -> Table:
     table = Table(
-        "run", "quantity", "predicted", "low", "high", "measured", "error", "required", "met", "",
+        "run", "quantity", "predicted", "low", "high", "measured", "error", "inside", "required", "met", "",
         box=box.SIMPLE, title="Published measurements, without fitting",
     )  # fmt: skip
     for check in checks:
@@ -55,9 +64,26 @@ def _published_table(checks: Sequence[Check]) -> Table:
             check.quantity,
             *(si(figure, check.unit) for figure in figures),
             f"{check.error:+.1%}",
+            _word(check.inside),
             _PROMISES[check.promise].format(check.bound),
             "" if check.promise == "none" else _word(check.holds),
             check.note,
+        )
+    return table
+
+
+def _coverage_table(checks: Sequence[Check]) -> Table:
+    table = Table(
+        "measured", "inside", "without figures of the run", "mean high / low", "median error",
+        box=box.SIMPLE, title="Measurements inside the intervals",
+    )  # fmt: skip
+    for row in coverage(checks):
+        table.add_row(
+            f"{row.kind}: {row.measurements}",
+            f"{row.inside} ({row.inside / row.measurements:.0%})",
+            f"{row.held_out_inside} ({row.held_out_inside / row.measurements:.0%})",
+            f"{row.width:.2g}",
+            f"{row.error:.0%}",
         )
     return table
 

@@ -35,6 +35,7 @@ ENTRIES: Mapping[str, str] = {
     **{f"time.{event}": f"time of {what}" for event, what in _EVENTS.items()},
     "time.barrier": "barrier synchronisation that ends a hardware step on one chip",
     "time.barrier_multi_chip": "barrier synchronisation that ends a hardware step on several chips",
+    "time.management_step": "what the processors that manage a chip add to each hardware step",
     "time.wake": "time until a gated core steps again",
     "power.static": "static power of a core or chip (see `static_scope`) that is not gated",
     "power.static_gated": "static power of a gated core",

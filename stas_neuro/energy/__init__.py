@@ -1,7 +1,7 @@
 """Energy and latency of a run on a chip, from its activity and a hardware profile."""
 
 from stas_neuro.energy.comparable import check_alike, check_same_network
-from stas_neuro.energy.compare import Comparison, Saving, SkippedSavings, compare
+from stas_neuro.energy.compare import Comparison, Saving, Savings, compare
 from stas_neuro.energy.costs import price
 from stas_neuro.energy.deployment import Deployment
 from stas_neuro.energy.events import PRICES, Price
@@ -16,8 +16,10 @@ from stas_neuro.energy.result import (
     LayerCost,
     Spread,
     StepCost,
+    StructuralRange,
     TokenCost,
     Totals,
+    Variant,
 )
 from stas_neuro.energy.savings import Split
 from stas_neuro.energy.schedule_times import ScheduleCost, compare_schedules
@@ -37,14 +39,16 @@ __all__ = [
     "LayerCost",
     "Price",
     "Saving",
+    "Savings",
     "Schedule",
     "ScheduleCost",
-    "SkippedSavings",
     "Split",
     "Spread",
     "StepCost",
+    "StructuralRange",
     "TokenCost",
     "Totals",
+    "Variant",
     "check_alike",
     "check_same_network",
     "compare",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from stas_neuro.files import Output, check_outputs
 
 HEADER = "# Written by stas-export calibrate."
 """First line of a calibrated profile; --force replaces only files that begin with it."""
+MANAGEMENT_STEP = "time.management_step"
+BARRIERS = ("time.barrier", "time.barrier_multi_chip")
 _UNIT = {"energy": "pJ", "time": "ns", "power": "mW"}
 """Unit, by section, of an entry that the original profile lacks."""
 _OPEN = "The runs do not determine it: of the equally good fits, this is the closest to the original profile"
@@ -153,6 +155,10 @@ class Calibration:
         for fit in self.fits:
             for entry in fit.entries:
                 lines += ["", *self._entry(entry, fit, key)]
+        fitted = [entry.entry for fit in self.fits for entry in fit.entries]
+        if within := contained(fitted, self.profile):
+            why = "contained in the barrier, which was fitted to whole steps"
+            lines += ["", "[unavailable]", *(f"{_quote(name)} = {_quote(why)}" for name in within)]
         lines += ["", f"[sources.{key}]", f"citation = {_quote(citation)}", "own = true"]
         return "\n".join(lines) + "\n"
 
@@ -185,6 +191,12 @@ class Calibration:
                 line += f"; runs left out of a fit, within {_percent(fit.held_out_error)}"
             notes += [f"{line}.", *fit.warnings]
         return [*notes, *(f"{self.profile.name}: {note}" for note in self.profile.notes)]
+
+
+def contained(fitted: Sequence[str], profile: Profile) -> tuple[str, ...]:
+    """Return the entries that fitted ones include: both occur once in a hardware step, like a barrier."""
+    whole = any(name in BARRIERS for name in fitted) and MANAGEMENT_STEP not in fitted
+    return (MANAGEMENT_STEP,) if whole and profile.reason(MANAGEMENT_STEP) is None else ()
 
 
 def fitted_output(path: Path, *, force: bool) -> Output:

@@ -2,6 +2,8 @@
 
 energy_j = sum of (event count x energy of the event) + static power x latency x cores or chips
 time_s   = sum of (event count on the busiest core x time of the event) + hardware steps x barrier
+
+A fitted barrier contains `time.management_step`: both occur once in each hardware step.
 """
 
 from __future__ import annotations
@@ -12,13 +14,25 @@ from pathlib import Path
 import numpy as np
 
 from stas_neuro.chips.profile import Profile, load_profile
-from stas_neuro.energy.calibrated import Calibration, Error, Fit, FittedEntry, RunResidual
+from stas_neuro.energy.calibrated import (
+    BARRIERS,
+    MANAGEMENT_STEP,
+    Calibration,
+    Error,
+    Fit,
+    FittedEntry,
+    RunResidual,
+    contained,
+)
 from stas_neuro.energy.doubts import Evidence, doubts, require_enough, require_something
 from stas_neuro.energy.events import PRICES
 from stas_neuro.energy.least_squares import Numbers, Problem, condition, inflation, intervals, solve
 from stas_neuro.energy.measurements import BUSIEST, QUANTITIES, Measurements, read_measurements
 from stas_neuro.energy.result import Interval
 from stas_neuro.errors import InputError
+
+_NOT_FITTED = ("power.management", MANAGEMENT_STEP)
+"""Entries that are fitted only if asked for."""
 
 
 def calibrate(
@@ -39,7 +53,7 @@ def calibrate(
         subtracted from the measurements.
     fit : sequence of str, optional
         Entries to fit, such as `energy.synaptic_operation`. Default: all entries for which there are
-        columns, except management power.
+        columns, except management power and `time.management_step`.
     confidence : float
         Confidence level of the intervals, between 0 and 1.
 
@@ -62,7 +76,7 @@ def calibrate(
         if entry not in known:
             remedy = f"add its columns, or fit one of {', '.join(known)}"
             raise InputError(f"{measurements.source} has no columns for {entry}", remedy)
-    wanted = [entry for entry in known if entry != "power.management"] if fit is None else list(fit)
+    wanted = [entry for entry in known if entry not in _NOT_FITTED] if fit is None else list(fit)
     fits = [
         _fit(quantity, columns, wanted, measurements, loaded, confidence)
         for quantity, columns in terms.items()
@@ -116,6 +130,8 @@ def _time_terms(measurements: Measurements, profile: Profile) -> dict[str, Numbe
         for name, where in (("barrier", ~many), ("barrier_multi_chip", many)):
             if where.any():
                 terms[f"time.{name}"] = columns["hardware_steps"] * where
+        if profile.reason(MANAGEMENT_STEP) is None:
+            terms[MANAGEMENT_STEP] = columns["hardware_steps"]
     if terms and "time_s" not in columns:
         raise InputError(f"{measurements.source} has no column time_s", f"add the {QUANTITIES['time_s']}")
     if terms and profile.step_law == "max":
@@ -148,10 +164,11 @@ def _fit(
 ) -> Fit:
     measured, runs = measurements.columns[quantity], len(measurements.runs)
     fitted = [name for name in terms if name in wanted and terms[name].any()]
+    within = contained(fitted, profile)
     kept = {
         name: profile.corners(name)[1] * terms[name]
         for name in terms
-        if name not in wanted and terms[name].any()
+        if name not in (*wanted, *within) and terms[name].any()
     }
     base = sum(kept.values(), np.zeros(runs))
     before = [_before(profile, name) for name in fitted]
@@ -159,7 +176,13 @@ def _fit(
         counts=np.stack([terms[name] for name in fitted], axis=1),
         measured=measured - base,
         deviation=measurements.columns.get(quantity.replace("_", "_std_")),
-        prior=np.array([0.0 if known is None else known.value for known in before]),
+        prior=np.array(
+            [
+                (0.0 if known is None else known.value)
+                + sum(profile.corners(part)[1] for part in within if name in BARRIERS)
+                for name, known in zip(fitted, before, strict=True)
+            ]
+        ),
     )
     evidence = Evidence(
         source=measurements.source,

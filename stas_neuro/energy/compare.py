@@ -12,11 +12,13 @@ import numpy as np
 from stas_neuro.activity import Activity
 from stas_neuro.chips.errors import CannotRun
 from stas_neuro.chips.profile import MissingEntry, Profile
+from stas_neuro.energy.bounds import PerImage, ceiling, costs_of_images, over_images
 from stas_neuro.energy.comparable import check_baselines
+from stas_neuro.energy.costs import cost_of
 from stas_neuro.energy.deployment import DEFAULT, Deployment
 from stas_neuro.energy.figures import disclaimer_of
 from stas_neuro.energy.gating import computed_halted
-from stas_neuro.energy.pricing import estimate, op_count
+from stas_neuro.energy.pricing import estimate, estimate_of, op_count
 from stas_neuro.energy.result import Estimate, Interval
 from stas_neuro.energy.savings import Split, at_every_step, held_to, split
 from stas_neuro.energy.timing import Schedule
@@ -26,8 +28,8 @@ _NOTHING = "the run without halting costs nothing"
 
 
 @dataclass(frozen=True, kw_only=True)
-class SkippedSavings:
-    """The savings of a `Saving` if neurons without work are not updated."""
+class Savings:
+    """The savings of a `Saving` under another assumption."""
 
     energy_saving: Interval | None
     dynamic_energy_saving: Interval | None
@@ -39,7 +41,9 @@ class Saving:
     """Savings on one profile against one baseline.
 
     Savings are fractions: 0.3 means 30 % less with halting, negative values mean more.
-    `schedule` is that of the run with halting.
+    `schedule` is that of the run with halting. `idle_skipped` has the savings if neurons without work are not
+    updated. `over_images` has the interval that comes from the choice of images, and `ceiling` the largest
+    saving of energy that halting can reach (`bounds.py`).
     `unavailable` has the reason for each field that is None, by field name. `missing` lists the entries that
     the profile lacks. `unchecked` lists the facts about the two runs that are unknown; if there are any, it
     is not certain that the runs are comparable.
@@ -52,7 +56,9 @@ class Saving:
     energy_saving: Interval | None
     dynamic_energy_saving: Interval | None
     latency_saving: Interval | None
-    idle_skipped: SkippedSavings | None
+    idle_skipped: Savings | None
+    over_images: Savings | None
+    ceiling: Interval | None
     op_count_saving: float | None
     savings_survival: Interval | None
     break_even_token_ratio: Interval | None
@@ -127,13 +133,14 @@ def compare(
     theirs = baseline or deployment.without_halting()
     rows = []
     for profile in profiles:
-        halting = _try(activity, profile, deployment)
+        halting, each = _try_images(activity, profile, deployment)
         for name, record in baselines.items():
             kind = None if computed_halted(record) else theirs.gating
             other = replace(theirs, gating=kind, schedule=theirs.schedule_of(record))
             held, taken = held_to(record, own, activity.late)
             kept = replace(deployment.on_schedule(taken), gating=kind, early_end=False)
-            without, every_step = (_try(each, profile, other) for each in (record, at_every_step(record)))
+            without, theirs_each = _try_images(record, profile, other)
+            every_step = _try(at_every_step(record), profile, other)
             counted = ours, op_count(record, kind).value
             row = _saving(profile.name, name, (own, other.schedule_of(record)), halting, without, counted)
             row = _explain(row, every_step, _try(held, profile, kept))
@@ -141,16 +148,45 @@ def compare(
             if deployment.prices_both(profile):
                 ways = (replace(way, idle_update="skipped") for way in (deployment, other))
                 pair = (_try(run, profile, way) for run, way in zip((activity, record), ways, strict=True))
-                skipped = SkippedSavings(**_savings(*pair))
-            rows.append(replace(row, unchecked=unchecked[name], idle_skipped=skipped))
+                skipped = Savings(**_savings(*pair))
+            row = replace(row, unchecked=unchecked[name], idle_skipped=skipped)
+            rows.append(_bound(row, each, theirs_each))
     return Comparison(rows=tuple(rows))
 
 
 def _try(activity: Activity, profile: Profile, deployment: Deployment) -> Estimate | Refusal:
     try:
-        return estimate(activity, profile, deployment)
+        return estimate(activity, profile, deployment, variants=False)
     except (MissingEntry, CannotRun) as refusal:
         return refusal
+
+
+def _try_images(
+    activity: Activity, profile: Profile, deployment: Deployment
+) -> tuple[Estimate | Refusal, PerImage | None]:
+    """Return the estimate of a run and the costs of its images."""
+    try:
+        cost = cost_of(activity, profile, deployment)
+        return estimate_of(activity, profile, deployment, cost), costs_of_images(cost)
+    except (MissingEntry, CannotRun) as refusal:
+        return refusal, None
+
+
+def _bound(row: Saving, ours: PerImage | None, theirs: PerImage | None) -> Saving:
+    """Return the row with what limits its saving besides the profile."""
+    reasons, images, most = dict(row.unavailable), None, None
+    if ours is None or theirs is None or row.halting is None or row.without is None:
+        why = row.unavailable["halting" if row.halting is None else "without"]
+        return replace(row, unavailable=reasons | {"over_images": why, "ceiling": why})
+    if row.halting.images < 2:
+        reasons["over_images"] = "the runs have one image"
+    else:
+        images = Savings(**over_images(ours, theirs))
+    if row.halting.gating in ("core", "power") or row.halting.early_end:
+        reasons["ceiling"] = "with gating of cores or an early end halting also saves what needs no visit"
+    elif (most := ceiling(row.without)) is None:
+        reasons["ceiling"] = _reason("ceiling", row.without)
+    return replace(row, over_images=images, ceiling=most, unavailable=reasons)
 
 
 def _saving(
@@ -183,6 +219,8 @@ def _saving(
         baseline_schedule=schedules[1],
         **results,
         idle_skipped=None,
+        over_images=None,
+        ceiling=None,
         op_count_saving=counted,
         savings_survival=survival,
         break_even_token_ratio=None,
@@ -280,10 +318,13 @@ def _energy_saving(halting: Estimate, without: Estimate, *, total: bool) -> Inte
     """
     ours, theirs = _parts(halting, total), _parts(without, total)
     zero = Interval(0.0, 0.0, 0.0)
-    pairs = [(ours.get(name, zero), theirs.get(name, zero)) for name in {**ours, **theirs}]
+    names = list({**ours, **theirs})
+    pairs = [(ours.get(name, zero), theirs.get(name, zero)) for name in names]
     table = np.array([[[side.value, side.low, side.high] for side in pair] for pair in pairs])
-    # The first row has all parts at their value; the others are the corners, which include the extremes.
-    corners = np.array([(0,) * len(pairs), *product((1, 2), repeat=len(pairs))], dtype=np.intp)
+    # The first row has all parts at their value; the others are the corners, which include the extremes. Of
+    # a part that is a power times a latency the ratio of both runs changes, so its value is a corner, too.
+    places = [(1, 2) if "." in name else (1, 0, 2) for name in names]
+    corners = np.array([(0,) * len(pairs), *product(*places)], dtype=np.intp)
     sums = np.zeros((2, len(corners)))
     for index, row in enumerate(table):
         sums += row[:, corners[:, index]]

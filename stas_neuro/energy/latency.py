@@ -1,6 +1,6 @@
 """Latency of an inference: each hardware step takes the time of its busiest core, plus the barrier.
 
-Cores wait while the processor outside the cores works.
+Cores wait while the processor outside the cores works, and for those that manage the chip in each step.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def needed_times(events: Events, placement: CoreAssignment, profile: Profile) ->
     entries = [price.priced_by(profile, "time") for price in priced]
     if events.stepping is not None:
         entries.append("time.wake")
-    return list(dict.fromkeys([*entries, _barrier(placement)]))
+    return list(dict.fromkeys([*entries, _barrier(placement), *_managed(profile)]))
 
 
 def price_latency(
@@ -71,7 +71,8 @@ def price_latency(
     A core does its share of the events of the rows at work, and steps its other neurons. Under step law
     `sum` it does so sequentially, followed by the barrier. Under `max` synapses, neurons, messages and the
     barrier overlap, and the slowest determines the duration: a lower bound, so the high end is their sum.
-    Under both laws, the time of the processor outside the cores is added, because cores wait for its results
+    Under both laws, each hardware step takes `time.management_step` more, if the profile has it, and the time
+    of the processor outside the cores is added, because cores wait for its results
     or it waits for theirs, and it serves all `copies` of the network on its chip; so is the reset of neurons
     after an image.
 
@@ -123,6 +124,7 @@ class _Chunk:
         self.row_share = share[placement.group]
         self.row_core = np.where(self.row_share.any(axis=1), self.row_share.argmax(axis=1), -1)
         self.barrier = profile.corners(_barrier(placement))
+        self.managing = sum((profile.corners(name) for name in _managed(profile)), np.zeros(3))
         counts = self.events.counts
         many = len(counts["synops"])
         processor = _processor_time(counts, profile) * copies
@@ -159,6 +161,7 @@ class _Chunk:
                 stepped = self._stepped(numbers)
                 wake, before = self._waking(stepped & ~before), stepped
             duration, core, work = _duration(seconds, wake, self.barrier, self.profile)
+            duration = duration + self.managing
             if self.events.executed is not None:
                 taken = self.events.executed[:, numbers[0], None]
                 duration, work = duration * taken, work * taken
@@ -225,6 +228,12 @@ def _of_images(events: Events, images: slice) -> Events:
 
 def _barrier(placement: CoreAssignment) -> str:
     return "time.barrier" if placement.chips <= 1 else "time.barrier_multi_chip"
+
+
+def _managed(profile: Profile) -> list[str]:
+    """Return the entry of what processors add to each step; none where a chip has no such time of its own."""
+    name = "time.management_step"
+    return [] if profile.reason(name) is not None else [name]
 
 
 def _processor_time(counts: Mapping[str, EventCounts], profile: Profile) -> Corners:

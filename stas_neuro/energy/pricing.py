@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -12,14 +11,15 @@ from stas_neuro.chips.capabilities import Need, shortfalls
 from stas_neuro.chips.profile import Corners, Profile, load_profile
 from stas_neuro.energy.assumptions import assumptions_of
 from stas_neuro.energy.core_assignment import CoreAssignment
-from stas_neuro.energy.costs import Cost, cost_of, mean, price
+from stas_neuro.energy.costs import Cost, cost_of, mean
 from stas_neuro.energy.deployment import DEFAULT, Deployment, idle_word
 from stas_neuro.energy.dynamic import by_core, by_layer, by_step, by_token, price_events
 from stas_neuro.energy.events import Events, Running, count_events
 from stas_neuro.energy.figures import figures_of
 from stas_neuro.energy.gating import UNMAPPED_CORE, Gating, gating_of
 from stas_neuro.energy.latency import needed_times
-from stas_neuro.energy.result import Estimate, Interval, Spread, Totals, interval
+from stas_neuro.energy.result import Estimate, Interval, Spread, interval
+from stas_neuro.energy.structure import SKIPPED, range_of, variants_of
 from stas_neuro.energy.timing import Flow
 
 OP_COUNT = "cmos45"
@@ -29,7 +29,7 @@ _PACKING = ["limits.neurons_per_core", "limits.synaptic_memory_per_core", "limit
 
 
 def estimate(
-    activity: Activity, profile: Profile | str, deployment: Deployment = DEFAULT, *, both: bool = True
+    activity: Activity, profile: Profile | str, deployment: Deployment = DEFAULT, *, variants: bool = True
 ) -> Estimate:
     """Price a run on a chip.
 
@@ -44,8 +44,8 @@ def estimate(
         A profile, or the name or path of one.
     deployment : Deployment
         How the network is run.
-    both : bool
-        Whether to price idle neurons also as skipped (`idle_skipped`) where the chip's behaviour is unknown.
+    variants : bool
+        Whether to price other structures too: `idle_skipped`, `variants` and `structural_range`.
 
     Raises
     ------
@@ -58,10 +58,19 @@ def estimate(
         deployment, or it computed halted tokens and `gating` is not `none`.
     """
     profile = load_profile(profile) if isinstance(profile, str) else profile
-    cost = cost_of(activity, profile, deployment)
+    return estimate_of(
+        activity, profile, deployment, cost_of(activity, profile, deployment), variants=variants
+    )
+
+
+def estimate_of(
+    activity: Activity, profile: Profile, deployment: Deployment, cost: Cost, *, variants: bool = True
+) -> Estimate:
+    """Return the estimate of a run from the cost of its images; see `estimate`."""
     running, flow, placement, took = cost.running, cost.flow, cost.placement, cost.took
     dynamic, priced, total, unavailable = cost.dynamic, cost.priced, cost.total, cost.unavailable
     totals = cost.totals()
+    others = variants_of(activity, profile, deployment, cost) if variants else ()
     steps = None if flow is None else _steps_an_image(cost.events, flow)
     core_steps = _core_steps(cost.events, flow, placement, unavailable)
     what_if, unknown = shortfalls(activity, profile, _needs(deployment))
@@ -92,7 +101,9 @@ def estimate(
         static_energy_j=mean(cost.static),
         management_energy_j=mean(cost.management),
         latency_s=totals.latency_s,
-        idle_skipped=_skipped(activity, profile, deployment) if both else None,
+        idle_skipped=next((each.totals for each in others if each.change == SKIPPED), None),
+        variants=others,
+        structural_range=range_of(totals, others),
         energy_delay_product_js=None if total is None or took is None else mean(total * took.per_image),
         throughput_images_per_s=totals.throughput_images_per_s,
         static_power_w=_of_power(cost.static_w),
@@ -154,13 +165,6 @@ def _used(activity: Activity, profile: Profile, cost: Cost) -> list[str]:
     used += [f"power.{name}" for name, power in powers.items() if power is not None]
     gated = cost.running.gating == "power" and cost.static is not None
     return [*used, "power.static_gated"] if gated else used
-
-
-def _skipped(activity: Activity, profile: Profile, deployment: Deployment) -> Totals | None:
-    """Return the totals with idle neurons skipped, where it is unknown whether the chip skips them."""
-    if not deployment.prices_both(profile):
-        return None
-    return price(activity, profile, replace(deployment, idle_update="skipped"))
 
 
 def _of_power(watts: Corners | None) -> Interval | None:

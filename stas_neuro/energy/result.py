@@ -102,6 +102,23 @@ class Totals:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Variant:
+    """Totals of a price with another structure; `change` completes "if ..."."""
+
+    change: str
+    totals: Totals
+
+
+@dataclass(frozen=True, kw_only=True)
+class StructuralRange:
+    """Values of a price, with the lowest and highest of its variants; all at the values of the profile."""
+
+    energy_j: Interval | None
+    dynamic_energy_j: Interval | None
+    latency_s: Interval | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Estimate:
     """Cost of one inference, mean over the images unless the field name says otherwise.
 
@@ -137,6 +154,8 @@ class Estimate:
     management_energy_j: Interval | None
     latency_s: Interval | None
     idle_skipped: Totals | None
+    variants: tuple[Variant, ...]
+    structural_range: StructuralRange | None
     energy_delay_product_js: Interval | None
     throughput_images_per_s: Interval | None
     static_power_w: Interval | None

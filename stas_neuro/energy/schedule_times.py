@@ -64,7 +64,9 @@ def compare_schedules(
         for label, activity in runs.items():
             for schedule in _allowed(activity):
                 try:
-                    cost = estimate(activity, profile, _options(activity, deployment, schedule), both=False)
+                    cost = estimate(
+                        activity, profile, _options(activity, deployment, schedule), variants=False
+                    )
                 except (MissingEntry, CannotRun):
                     continue
                 if cost.latency_s is None or cost.throughput_images_per_s is None or not cost.hardware_steps:

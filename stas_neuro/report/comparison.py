@@ -33,6 +33,8 @@ _WORDS = {
     "savings_survival": "survival",
     "break_even_token_ratio": "break-even",
     "split": "causes",
+    "over_images": "choice of images",
+    "ceiling": "ceiling",
     "halting": "with halting",
     "without": "without halting",
 }
@@ -54,6 +56,10 @@ def comparison_report(result: Comparison) -> RenderableType:
         *_titled("Latency with and without halting", latency),
         Text("saved: + if halting needs less, - if it needs more; schedules: with / without halting"),
         Text("unknown, refused: reasons below"),
+        Text(),
+        *_titled("Limits of the saving besides the profile (* dynamic energy only)", _limits(result)),
+        Text("over images: 95 % of the sets of images drawn from these, both runs with the same images"),
+        Text("ceiling: halting that omits every visit, at no cost, on the schedule without halting"),
         Text(),
         *_titled("Causes of the saving (* dynamic energy only)", _waterfall(result)),
         *_titled("Remaining share of the saving in the operation count", _survival(result)),
@@ -129,6 +135,8 @@ def _columns(row: Saving) -> dict[str, object]:
     for name in ("energy_saving", "dynamic_energy_saving", "latency_saving"):
         columns |= _ends(name, getattr(row, name))
         columns |= _ends(f"idle_skipped_{name}", getattr(row.idle_skipped, name, None))
+        columns |= _ends(f"over_images_{name}", getattr(row.over_images, name, None))
+    columns |= _ends("ceiling", row.ceiling)
     columns["op_count_saving"] = row.op_count_saving
     columns |= _ends("savings_survival", row.savings_survival)
     columns |= _ends("break_even_token_ratio", row.break_even_token_ratio)
@@ -169,6 +177,20 @@ def _waterfall(result: Comparison) -> RenderableType:
             name = row.profile + ("" if row.split.of == "energy_j" else " *")
             cells = (si(getattr(row.split, field).value, "J") for field, _ in WATERFALL)
             add_row(table, name, row.baseline, *cells)
+    return table
+
+
+def _limits(result: Comparison) -> RenderableType:
+    headings = ("saved", "over\nimages\nlow", "high", "ceiling", "low", "high")
+    table = new_table("profile", "relative to", *headings)
+    for row in result.rows:
+        if row.over_images is not None or row.ceiling is not None:
+            total = row.energy_saving is not None
+            name = "energy_saving" if total else "dynamic_energy_saving"
+            images = _shares(getattr(row.over_images, name, None) or getattr(row, name))
+            images = images if row.over_images is not None else (images[0], NONE, NONE)
+            label = row.profile + ("" if total else " *")
+            add_row(table, label, row.baseline, *images, *_shares(row.ceiling))
     return table
 
 

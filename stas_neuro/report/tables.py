@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from stas_neuro.energy import Estimate, Interval, Spread
+from stas_neuro.energy import Estimate, Interval, Spread, StructuralRange
 from stas_neuro.errors import InputError
 from stas_neuro.report.what_if import what_if_lines
 from stas_neuro.trace import Trace
@@ -32,8 +32,7 @@ _TOTALS = (
     ("op_count_energy_j", "45 nm operation count", "J"),
 )
 """Fields of an `Estimate`, their names in reports (indented below the sum they belong to), and units."""
-_SKIPPED = (
-    ("energy_j", "if idle neurons are skipped: energy", "J"),
+_VARIANT = (
     ("dynamic_energy_j", "  dynamic", "J"),
     ("latency_s", "  latency", "s"),
     ("throughput_images_per_s", "  images per second", ""),
@@ -103,11 +102,13 @@ def estimate_report(cost: Estimate, *, details: bool = True) -> RenderableType:
     }
     for field, name, unit in _TOTALS:
         add_row(totals, name, *interval_cells(getattr(cost, field), unit), *_spread(spreads.get(field), unit))
-    if cost.idle_skipped is not None:
-        for field, name, unit in _SKIPPED:
-            add_row(totals, name, *interval_cells(getattr(cost.idle_skipped, field), unit), "", "", "")
+    for variant in cost.variants:
+        for field, name, unit in (("energy_j", f"if {variant.change}: energy", "J"), *_VARIANT):
+            add_row(totals, name, *interval_cells(getattr(variant.totals, field), unit), "", "", "")
     what_if = (Text(line) for line in what_if_lines([("this network", cost)]))
     parts: list[RenderableType] = [Group(Text(title, style="bold"), *what_if, Text(), totals)]
+    if cost.structural_range is not None:
+        parts.append(Text(_structure(cost.structural_range)))
     if cost.hardware_steps is not None:
         parts.append(Text(_work(cost)))
     if details:
@@ -170,6 +171,16 @@ def _work(cost: Estimate) -> str:
     if cost.core_steps is not None and cost.core_steps_gated is not None:
         parts.append(f"core steps {_mean(cost.core_steps)}, gated {_mean(cost.core_steps_gated)}")
     return "; ".join(parts)
+
+
+def _structure(found: StructuralRange) -> str:
+    """Return the range over the variants, next to which the intervals of the profile may be narrow."""
+    parts = []
+    for field, unit in (("energy_j", "J"), ("dynamic_energy_j", "J"), ("latency_s", "s")):
+        each: Interval | None = getattr(found, field)
+        if each is not None:
+            parts.append(f"{_WORDS[field]} {si(each.low, unit)} to {si(each.high, unit)}")
+    return f"Over these structures, at the values of the profile: {', '.join(parts)}"
 
 
 def _mean(count: float) -> str:

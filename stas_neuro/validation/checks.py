@@ -28,6 +28,10 @@ class Check:
         Largest magnitude of the relative error, if `promise` is "error"; 0.1 is 10 %.
     note : str
         Remarks.
+    run : str
+        Title of the measured network.
+    held_out : Interval or None
+        The prediction of a profile without the figures that come from this run; None if it is `predicted`.
     """
 
     case: str
@@ -38,6 +42,13 @@ class Check:
     promise: Promise = "none"
     bound: float = 0.0
     note: str = ""
+    run: str = ""
+    held_out: Interval | None = None
+
+    @property
+    def inside(self) -> bool:
+        """Whether the measurement lies in the interval."""
+        return self.predicted.low <= self.measured <= self.predicted.high
 
     @property
     def error(self) -> float:
@@ -50,5 +61,5 @@ class Check:
         if self.promise == "error":
             return abs(self.error) <= self.bound
         if self.promise == "interval":
-            return self.predicted.low <= self.measured <= self.predicted.high
+            return self.inside
         return True

@@ -80,8 +80,55 @@ class Quartz:
     source: str
     note: str
     neurons: int
+    pixels: int
     cores: int
     runs: tuple[Measured, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoihiRun:
+    """A run on Loihi; None where a quantity was not published, and 0 neurons where they were not."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    title: str
+    source: str
+    note: str
+    chips: int
+    cores: int
+    neurons: int | None = None
+    step_s: float | None = None
+    static_power_w: float | None = None
+    dynamic_power_w: float | None = None
+    management_power_w: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nearest:
+    """Search for nearest neighbours on Loihi: counts of an inference, synaptic operations from and to."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    title: str
+    source: str
+    chips: int
+    cores: int
+    neurons: int
+    synops: tuple[int, int]
+    dynamic_energy_j: float
+    static_power_w: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resting:
+    """Power of a chip at rest."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    title: str
+    source: str
+    note: str
+    static_power_w: float
 
 
 @dataclass(frozen=True)
@@ -90,6 +137,9 @@ class _Published:
 
     pilotnet: PilotNet
     quartz: Quartz
+    loihi: tuple[LoihiRun, ...]
+    nearest: Nearest
+    speck: Resting
     sources: dict[str, str]
 
 
@@ -117,6 +167,24 @@ def quartz() -> Quartz:
     published = _published()
     known = published.quartz
     return replace(known, source=published.sources[known.source])
+
+
+def loihi_runs() -> tuple[LoihiRun, ...]:
+    """Return the measured runs on Loihi whose spikes are not published."""
+    published = _published()
+    return tuple(replace(run, source=published.sources[run.source]) for run in published.loihi)
+
+
+def nearest() -> Nearest:
+    """Return the measured search for nearest neighbours."""
+    published = _published()
+    return replace(published.nearest, source=published.sources[published.nearest.source])
+
+
+def speck() -> Resting:
+    """Return the measured power of Speck at rest."""
+    published = _published()
+    return replace(published.speck, source=published.sources[published.speck.source])
 
 
 @cache

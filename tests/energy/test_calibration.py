@@ -236,6 +236,14 @@ def test_time_is_fitted_where_it_is_a_sum(tmp_path: Path) -> None:
     assert written.entry("time.barrier").unit == "ns" and written.entry(
         "time.barrier"
     ).value == pytest.approx(2000)
+    assert "contained in the barrier" in str(written.reason("time.management_step"))
+    # A barrier that is not fitted is subtracted together with the time of the processors.
+    known = columns["busiest_updates_idle"] * 5.3e-9 + columns["hardware_steps"] * (465e-9 + 9.7e-6)
+    whole = columns | {"time_s": columns["busiest_synops"] * 4e-9 + known}
+    kept = calibrate(measured(whole), "loihi1", fit=["time.synaptic_operation"])
+    assert fitted(only(kept)) == pytest.approx({"time.synaptic_operation": 4e-9})
+    assert only(kept).kept == ("time.neuron_update_inactive", "time.barrier", "time.management_step")
+    assert kept.write(tmp_path / "kept.toml").reason("time.management_step") is None
     many = calibrate(measured(columns | {"chips": np.full(8, 2.0)}), "loihi1")
     assert "time.barrier_multi_chip" in fitted(only(many)) and "time.barrier" not in fitted(only(many))
     with pytest.raises(InputError, match="step_law max"):

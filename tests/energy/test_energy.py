@@ -53,20 +53,21 @@ GATE_SYNOPS = GATE_MESSAGES * 4
 
 def test_loihi1_by_hand() -> None:
     cost = estimate(run(), "loihi1")
-    updates = 81 * 7 + 52 * (5 + 4 + IDLE)
-    halting = 104.6 * 3 + 81 * 3 + 1.7 * GATE_MESSAGES + 23.6 * GATE_SYNOPS
-    dynamic = 23.6 * (24 + 8) + updates + 1.7 * 4 + halting
+    updates = 72.3 * 7 + 52 * (5 + 4 + IDLE)
+    halting = 95.9 * 3 + 72.3 * 3 + 18.5 * GATE_MESSAGES + 23.6 * GATE_SYNOPS
+    dynamic = 23.6 * (24 + 8) + updates + 18.5 * 4 + halting
     assert cost.dynamic_energy_j.value == pytest.approx(dynamic * 1e-12)
     assert cost.halting_energy_j.value == pytest.approx(halting * 1e-12)
-    # Everything is on one core, which does all of a hardware step one after another, then the barrier.
-    first = 3.5 * (24 + 8) + 8.4 * 5 + 5.3 * 3 + 2.1 * (3 + 2) + 5.3 * 2
+    # Everything is on one core, which does all of a hardware step one after another, then the barrier, and
+    # the processors that manage the chip.
+    first = 3.5 * (24 + 8) + 8.4 * 5 + 5.3 * 3 + 11.6 * (3 + 2) + 5.3 * 2
     second = (11.9 + 8.4) * 2 + 5.3 * 8
-    third = 3.5 * (8 + 4) + 8.4 * 2 + 5.3 * (2 + 4) + 2.1 * (1 + 1) + 5.3 * 2
+    third = 3.5 * (8 + 4) + 8.4 * 2 + 5.3 * (2 + 4) + 11.6 * (1 + 1) + 5.3 * 2
     fourth = (11.9 + 8.4) * 1 + 5.3 * (1 + 8)
-    seconds = (first + second + third + fourth + 4 * 465) * 1e-9
+    seconds = (first + second + third + fourth + 4 * (465 + 9700)) * 1e-9
     assert (cost.cores, cost.chips, cost.hardware_steps) == (1, 1, 4)
     assert cost.latency_s is not None and cost.latency_s.value == pytest.approx(seconds)
-    assert cost.static_power_w == Interval(0.47e-3, 0.38e-3, 0.82e-3)
+    assert cost.static_power_w == Interval(0.47e-3, pytest.approx(0.064e-3), pytest.approx(1.69e-3))
     assert cost.static_energy_j is not None and cost.static_energy_j.value == pytest.approx(0.47e-3 * seconds)
     total = dynamic * 1e-12 + (0.47e-3 + 22.1e-3) * seconds
     assert cost.energy_j is not None and cost.energy_j.value == pytest.approx(total)
@@ -76,18 +77,19 @@ def test_loihi1_by_hand() -> None:
 def test_loihi2_by_hand() -> None:
     """Graded spikes, so 16 operations in the first step; synapses, neurons, messages and barrier overlap."""
     cost = estimate(run(), "loihi2")
-    dynamic = 23.6 * (16 + 8 + GATE_SYNOPS) + 81 * (7 + 3) + 52 * (5 + 4 + IDLE) + 1.7 * (4 + 3) + 104.6 * 3
+    dynamic = 23.6 * (16 + 8 + GATE_SYNOPS) + 72.3 * (7 + 3) + 52 * (5 + 4 + IDLE)
+    dynamic += 18.5 * (4 + 3) + 95.9 * 3
     assert cost.dynamic_energy_j.value == pytest.approx(dynamic * 1e-12)
     assert cost.latency_s is not None
     assert cost.latency_s.value == pytest.approx(4 * 1.78e-6)  # ten neurons of 4 ns are far below the barrier
     # low: the slower of ten or fewer neurons and a barrier of 200 ns. high: one after another.
     assert cost.latency_s.low == pytest.approx(4 * 200e-9)
-    first = 1.01 * (16 + 8) + 4.2 * (5 + 3 + 2) + 5.11 * (3 + 2)
-    second = (5.21 + 4.2) * 2 + 4.2 * 8
-    third = 1.01 * (8 + 4) + 4.2 * (2 + 6 + 2) + 5.11 * (1 + 1)
-    fourth = (5.21 + 4.2) * 1 + 4.2 * (1 + 8)
-    assert cost.latency_s.high == pytest.approx((first + second + third + fourth + 4 * 1780) * 1e-9)
-    assert cost.static_power_w == Interval(0.285, 0.23, 0.34)
+    first = 1.18 * (16 + 8) + 6.1 * (5 + 3 + 2) + 6.39 * (3 + 2)
+    second = (7.28 + 6.1) * 2 + 6.1 * 8
+    third = 1.18 * (8 + 4) + 6.1 * (2 + 6 + 2) + 6.39 * (1 + 1)
+    fourth = (7.28 + 6.1) * 1 + 6.1 * (1 + 8)
+    assert cost.latency_s.high == pytest.approx((first + second + third + fourth + 4 * 2200) * 1e-9)
+    assert cost.static_power_w == Interval(0.285, 0.23, 0.46)
     assert cost.management_energy_j is None
     assert "not published apart" in cost.unavailable["management_energy_j"]
     assert cost.energy_j is not None and cost.static_energy_j is not None
@@ -114,7 +116,7 @@ def test_what_is_free_is_told(profile: str) -> None:
 
 
 def test_pilotnet_on_loihi2_agrees_with_silicon() -> None:
-    """lava-dl's measured PilotNet LIF: 66.9 to 68.4 uJ a step; 62.3 to 66.9 predicted, nothing was tuned."""
+    """lava-dl's measured PilotNet LIF: 66.9 to 68.4 uJ a step; 62.3 to 65.5 predicted, nothing was tuned."""
     neurons, synops = 158_509, 2_290_000
     layer = Layer(name="net", kind="LIF", scope="net", neurons=neurons, out_features=1, stage=0)
     costs = []
@@ -124,7 +126,7 @@ def test_pilotnet_on_loihi2_agrees_with_silicon() -> None:
         builder.add(kind, "net", "step1", neurons)
         costs.append(estimate(builder.build(), "loihi2").dynamic_energy_j)
     assert costs[0].value == pytest.approx(62.3e-6, rel=1e-3)
-    assert costs[1].value == pytest.approx(66.9e-6, rel=1e-3)
+    assert costs[1].value == pytest.approx(65.5e-6, rel=1e-3)
     assert costs[0].low < 66.9e-6 < 68.4e-6 < costs[1].high
 
 
@@ -260,7 +262,7 @@ def test_several_chips_need_a_barrier_across_chips() -> None:
     assert cost.static_power_w is not None and cost.static_power_w.value == 2 * 0.285
     cost = estimate(builder.build(), "loihi1")
     assert cost.chips == 9 and cost.latency_s is not None
-    assert cost.latency_s.value == pytest.approx(14.3e-6 + 1024 * 5.3e-9)
+    assert cost.latency_s.value == pytest.approx(2.6e-6 + 9.7e-6 + 1024 * 5.3e-9)
 
 
 PROFILES = [load_profile(name) for name in ("cmos45", "loihi1", "loihi2", "loihi2-gated-whatif")]

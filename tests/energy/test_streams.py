@@ -124,7 +124,7 @@ def simulate(activity: Activity, contexts: int, *, pipelined: bool) -> Seen:
                 busy[at] += 3.5 * counted["synops"]
             busy[at] += 5.3 * (layer.neurons - updated)
             idle += (layer.neurons - updated) * (tick in window)
-        seconds[tick] = (max(busy) + 465) * 1e-9
+        seconds[tick] = (max(busy) + 465 + 9700) * 1e-9
     reset = max(layer.neurons for layer in activity.layers) * 5.3e-9
     many = until - first
     latencies = [

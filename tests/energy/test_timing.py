@@ -83,7 +83,7 @@ def test_images_stream_through_a_pipeline_and_wait_for_each_other_elsewhere() ->
     assert piped.throughput_images_per_s is not None
     idle = estimate(record, "loihi1", Deployment(schedule="pipelined")).events
     assert idle[0].event == "updates_idle"
-    assert piped.throughput_images_per_s.value == pytest.approx(1 / (3 * (465e-9 + 5 * 5.3e-9)))
+    assert piped.throughput_images_per_s.value == pytest.approx(1 / (3 * (465e-9 + 9.7e-6 + 5 * 5.3e-9)))
     assert piped.energy_delay_product_js is not None and piped.energy_j and piped.latency_s
     product = piped.energy_j.value * piped.latency_s.value
     assert piped.energy_delay_product_js.value == pytest.approx(product)

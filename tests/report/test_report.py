@@ -116,7 +116,8 @@ def test_a_comparison_shows_savings_and_what_is_missing() -> None:
     text = shown(comparison_report(result))
     energy, rest = text.split("Dynamic energy")
     dynamic, rest = rest.split("Latency")
-    latency, rest = rest.split("Causes of the saving")
+    latency, rest = rest.split("Limits of the saving")
+    limits, rest = rest.split("Causes of the saving")
     parts, rest = rest.split("Remaining share")
     left, reasons = rest.split("Unknown:")
     assert list(rows_of(energy)) == ["cmos45", "loihi1", "loihi2", "holey"]
@@ -128,6 +129,12 @@ def test_a_comparison_shows_savings_and_what_is_missing() -> None:
         assert si(row.halting.energy_j.value, "J") in rows_of(energy)[row.profile]
     assert all("raster / pipelined" in line for line in rows_of(latency).values())
     assert "unknown" in rows_of(energy)["cmos45"] and "unknown" not in rows_of(dynamic)["cmos45"]
+    for row in result.rows[:3]:
+        assert row.ceiling is not None and "holey" not in limits
+        label = row.profile if row.energy_saving is not None else f"{row.profile} *"
+        (line,) = (line for line in limits.splitlines() if line.startswith(f"{label} "))
+        assert line.split()[-3] == f"{row.ceiling.value:+.1%}"
+    assert "loihi1 relative to stage [1], choice of images: the runs have one image" in reasons
     assert "lacks energy.score_lookup" in rows_of(dynamic)["holey"]
     assert "cmos45 relative to stage [1], latency saved: an operation count has no time" in reasons
     assert (

@@ -186,7 +186,7 @@ def test_costs_are_the_profiles() -> None:
     profile = load_profile("loihi1")
     costs = architecture_of(profile)
     assert costs.synapse_j == pytest.approx(23.6e-12)
-    assert (costs.access_j, costs.access_j + costs.update_j) == pytest.approx((52e-12, 81e-12))
+    assert (costs.access_j, costs.access_j + costs.update_j) == pytest.approx((52e-12, 72.3e-12))
     assert (costs.hop_x_j, costs.hop_y_j) == pytest.approx((3e-12, 4e-12))
 
 
