@@ -19,7 +19,6 @@ from temporal import STAGE1, TASKS, data, graphs_of, held_out, place_of
 from temporal_report import STATIC
 
 from stas_neuro.chips import load_profile
-from stas_neuro.documents import parse_json
 from stas_neuro.errors import CheckFailed
 from stas_neuro.report import comparison_report
 
@@ -37,7 +36,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print the comparison as JSON")
     arguments = parser.parse_args()
     task, directory = arguments.task, arguments.output
-    report = parse_json((directory / f"{task}.json").read_bytes())
+    report = json.loads((directory / f"{task}.json").read_bytes())
     name, seed = report["verdict"]["network"], report["seeds"][0]
     if not report["verdict"]["accepted"]:
         what = f"{task}: T = 1 or fewer frames are not significantly worse than {name}"
