@@ -91,8 +91,8 @@ def test_presets_build(name: str):
     assert StasConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
     with torch.device("meta"):
         model = StasModel(config)
-    # 224 pixels in patches of 16, 32 and 28 in patches of 4.
-    assert config.tokens == {224: 196, 32: 64, 28: 49, 8: 16}[config.image_size]
+    # 224 pixels in patches of 16, 32 and 28 in patches of 4, 8 and 4 in patches of 2, and frames of speech.
+    assert config.tokens == {224: 196, 32: 64, 28: 49, 8: 16, 4: 4, 1: 1}[config.image_size]
     assert model.head.out_features == config.num_classes
 
 
