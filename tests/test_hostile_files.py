@@ -107,7 +107,7 @@ PROFILES = {
         b"value = 128\nlow = 128\nhigh = 1e13",
         "high is 1e+13",
     ),
-    "energy": (b"high = 35.5", b"high = 1e308", "energy.synaptic_operation.high: is 1e+308"),
+    "energy": (b"high = 39.8", b"high = 1e308", "energy.synaptic_operation.high: is 1e+308"),
 }
 
 

@@ -155,7 +155,7 @@ class PyConv2dModelFloat(Conv2dModel):
     def _map(self, columns: Array) -> Array:
         y: Array = self.matrix @ columns
         if "bias" in self.tensors:
-            y += self.tensors["bias"].reshape(*self.matrix.shape[:2], 1)
+            y += self.tensors["bias"].reshape(*self.matrix.shape[:2], -1)
         return y
 
 
