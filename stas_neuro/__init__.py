@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from stas_neuro.energy import Deployment, compare, estimate
     from stas_neuro.energy.calibration import calibrate
     from stas_neuro.importers.weights import WeightsOptions, open_weights
-    from stas_neuro.optimise import optimise
+    from stas_neuro.optimiser import optimise
     from stas_neuro.passes import schedule_decisions
     from stas_neuro.placement import place
     from stas_neuro.training.driver import train
@@ -63,7 +63,7 @@ _PUBLIC = {
     "lower": "compiler",
     "open_model": "compiler",
     "open_weights": "importers.weights",
-    "optimise": "optimise",
+    "optimise": "optimiser",
     "place": "placement",
     "provenance": "compiler",
     "quantise": "compiler",

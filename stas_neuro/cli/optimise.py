@@ -127,7 +127,7 @@ def command(
     """
     from stas_neuro.chips.profile import profile_path
     from stas_neuro.data import data_path, load_data
-    from stas_neuro.optimise import Space, optimise
+    from stas_neuro.optimiser import Space, optimise
     from stas_neuro.report.frontier import frontier_png, frontier_report
 
     written = Output.marked(output, "frontier.json", force=force)

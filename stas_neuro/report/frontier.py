@@ -15,7 +15,7 @@ from stas_neuro.report.tables import NONE, add_row, disclaimer, lines, new_table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from stas_neuro.optimise import Optimised, Point
+    from stas_neuro.optimiser import Optimised, Point
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 """Okabe and Ito's colours, which colour-blind readers can distinguish."""

@@ -7,8 +7,8 @@ import pytest
 from stas_neuro.chips import load_profile
 from stas_neuro.compiler import CompileOptions
 from stas_neuro.errors import InputError
-from stas_neuro.optimise import Space
-from stas_neuro.optimise.space import deployments, placings, variants
+from stas_neuro.optimiser import Space
+from stas_neuro.optimiser.space import deployments, placings, variants
 
 
 def test_trained_halting_is_varied_and_taken_off() -> None:

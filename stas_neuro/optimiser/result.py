@@ -8,7 +8,7 @@ from typing import Any
 
 from stas_neuro.choices import Goal
 from stas_neuro.energy import Deployment, Estimate, Interval, Totals
-from stas_neuro.optimise.space import Placing, Variant
+from stas_neuro.optimiser.space import Placing, Variant
 
 FRONTIER, BEST = "frontier", "best"
 """Roles of points."""

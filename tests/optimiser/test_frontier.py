@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from stas_neuro.optimise import mcnemar, pareto, wilson
-from stas_neuro.optimise.frontier import spread
+from stas_neuro.optimiser import mcnemar, pareto, wilson
+from stas_neuro.optimiser.frontier import spread
 
 costs = hnp.arrays(np.float64, st.tuples(st.integers(1, 30), st.integers(1, 3)), elements=st.integers(0, 5))
 

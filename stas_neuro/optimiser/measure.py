@@ -16,7 +16,7 @@ from stas_neuro.errors import InputError
 from stas_neuro.ir import Graph
 from stas_neuro.labels import match_classes
 from stas_neuro.mapping import Mapping
-from stas_neuro.optimise.space import FULL, Placing, Variant
+from stas_neuro.optimiser.space import FULL, Placing, Variant
 from stas_neuro.reference import run_reference
 
 FULL_BITS = 8

@@ -15,12 +15,12 @@ from stas_neuro.compiler import Compiler
 from stas_neuro.compiler.opened import open_trained
 from stas_neuro.data import LabelledImages, load_data
 from stas_neuro.errors import InputError
-from stas_neuro.optimise.confirm import Confirmer
-from stas_neuro.optimise.frontier import pareto, spread
-from stas_neuro.optimise.measure import CALIBRATED, Bench, Images
-from stas_neuro.optimise.result import BEST, FRONTIER, Candidate, Optimised, Point
-from stas_neuro.optimise.search import Report, Search
-from stas_neuro.optimise.space import FULL, STATIC, Space
+from stas_neuro.optimiser.confirm import Confirmer
+from stas_neuro.optimiser.frontier import pareto, spread
+from stas_neuro.optimiser.measure import CALIBRATED, Bench, Images
+from stas_neuro.optimiser.result import BEST, FRONTIER, Candidate, Optimised, Point
+from stas_neuro.optimiser.search import Report, Search
+from stas_neuro.optimiser.space import FULL, STATIC, Space
 
 POINTS = 16
 """Largest number of points of the frontier that are compiled and run."""

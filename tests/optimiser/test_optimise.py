@@ -15,7 +15,7 @@ from stas_neuro.data import LabelledImages
 from stas_neuro.energy import estimate
 from stas_neuro.errors import InputError
 from stas_neuro.models.stas import StasModel
-from stas_neuro.optimise import Optimised, Space, optimise
+from stas_neuro.optimiser import Optimised, Space, optimise
 
 SPACE = Space(
     policies=("raster", "image"),

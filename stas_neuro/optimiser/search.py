@@ -14,9 +14,9 @@ from stas_neuro.choices import Mode
 from stas_neuro.energy import price as totals_of
 from stas_neuro.errors import InputError, StasError
 from stas_neuro.ir import POLICIES, Graph
-from stas_neuro.optimise.measure import Bench, Measured
-from stas_neuro.optimise.result import Candidate, Price
-from stas_neuro.optimise.space import Placing, Space, Variant, deployments, placings, variants
+from stas_neuro.optimiser.measure import Bench, Measured
+from stas_neuro.optimiser.result import Candidate, Price
+from stas_neuro.optimiser.space import Placing, Space, Variant, deployments, placings, variants
 
 Report = Callable[[str, int, int], None]
 """Called with what is done, and the number of finished and of all networks or points."""

@@ -15,9 +15,9 @@ from stas_neuro.bundle import Bundle, save_bundle
 from stas_neuro.chips import Profile
 from stas_neuro.energy import Estimate, estimate
 from stas_neuro.errors import InputError
-from stas_neuro.optimise.measure import Bench, first_frames, labels_of
-from stas_neuro.optimise.result import Candidate, Point, Price
-from stas_neuro.optimise.space import FULL
+from stas_neuro.optimiser.measure import Bench, first_frames, labels_of
+from stas_neuro.optimiser.result import Candidate, Point, Price
+from stas_neuro.optimiser.space import FULL
 from stas_neuro.reference import run_reference
 
 Z95 = 1.959963984540054

@@ -1,0 +1,21 @@
+"""Search of the deployments of a model on a chip, for those that no other beats."""
+
+from stas_neuro.optimiser.confirm import mcnemar, wilson
+from stas_neuro.optimiser.driver import optimise
+from stas_neuro.optimiser.frontier import pareto
+from stas_neuro.optimiser.result import Candidate, Optimised, Point, Price
+from stas_neuro.optimiser.space import Placing, Space, Variant
+
+__all__ = [
+    "Candidate",
+    "Optimised",
+    "Placing",
+    "Point",
+    "Price",
+    "Space",
+    "Variant",
+    "mcnemar",
+    "optimise",
+    "pareto",
+    "wilson",
+]
