@@ -31,6 +31,7 @@ from stas_neuro.ir import (
     Output,
     Phase,
     SpikeMatMul,
+    SynapticCurrent,
 )
 from stas_neuro.passes.quantise import Quantise
 from stas_neuro.reference import run_reference
@@ -161,7 +162,7 @@ def seen_at(graph: Graph, layer: str) -> set[str]:
         name = to_visit.pop()
         node = graph.node(name)
         visited.add(name)
-        if isinstance(node, LIF | HaltAccumulate | Output):
+        if isinstance(node, LIF | SynapticCurrent | HaltAccumulate | Output):
             seen.add(name)
         else:
             to_visit += [edge.dst for edge in graph.consumers(node) if edge.dst not in visited]

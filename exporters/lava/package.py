@@ -26,6 +26,7 @@ MODULES = (
     "labels.py",
     "limits.py",
     "pickling.py",
+    "sequences.py",
     "exporters/__init__.py",
     "exporters/lava/__init__.py",
     "exporters/lava/assemble.py",

@@ -72,7 +72,10 @@ def imported_files(model: Path, given: Given) -> list[Path]:
     for name in ("weights", "ema", "example", "dt", "time_steps", "input_shape", "stem", "stem_mode"):
         if getattr(given, name) is not None and name not in uses:
             option = f"--{name.replace('_', '-')}"
-            raise InputError(f"{option} is given, and {model} is {kind}", f"leave {option} out")
+            remedy = f"leave {option} out" + (
+                "" if uses else ", or give --arch with a file of released weights"
+            )
+            raise InputError(f"{option} is given, and {model} is {kind}", remedy)
     if uses and given.released is not None:
         what = f"--arch is given, and {model} is not a file of released weights"
         raise InputError(what, "leave --arch out")

@@ -201,8 +201,13 @@ class Compilation:
         network = self.opened.network
         if network is None:
             raise InputError("the graph is quantised already", "give the folded graph")
-        cut: list[Pass] = [] if self._cut is None else [self._cut]
-        return self.compiler.once(self._lowering, lambda: run_passes(fold(network, **self._overrides), cut))
+        cut = self._cut
+
+        def lowered() -> Graph:
+            graph = fold(network, **self._overrides)
+            return graph if cut is None else run_passes(graph, [cut])
+
+        return self.compiler.once(self._lowering, lowered)
 
     @property
     def _cut(self) -> FewerSteps | None:

@@ -70,7 +70,7 @@ def test_the_bundle_is_run_and_verified_like_any(home: Path, tmp_path: Path) -> 
             ("w.pth.tar", "--heads", "2"),
             "--heads is of a file of weights, and no --arch is given; give --arch",
         ),
-        (("w.pth.tar", "--ema"), "--ema is of a file of weights, and no --arch is given; give --arch too"),
+        (("w.pth.tar", "--ema"), "leave --ema out, or give --arch with a file of released weights"),
         (("w.pth.tar", "--arch", "spikformer", "--mean", "a,b"), "a part of 'a,b' is 'a', not a number"),
         (
             ("bad.pth", "--arch", "spikformer", "--heads", "2"),

@@ -57,7 +57,7 @@ def _count_image_score(node: ImageScore, inputs: Inputs, outputs: Inputs, kinds:
     z = z * visited[:, :, None]  # where halted tokens are computed and thrown away, theirs is not 0
     driven = Shared(np.count_nonzero(z, axis=(1, 2))[:, None, None] * node.classes)
     counted: Counted = [("score_lookups", visited[:, :, None] != 0)]
-    if kinds["z"] == Kind.CURRENT:
+    if kinds["z"] not in (Kind.SPIKE, Kind.GRADED):
         return [*counted, ("macs", driven)]
     unary = Shared(z.sum(axis=(1, 2), dtype=np.float64)[:, None, None] * node.classes)
     return [*counted, ("synops", driven), ("synops_unary", unary)]

@@ -40,6 +40,7 @@ def test_every_process_has_its_statement_and_every_statement_its_process() -> No
         *(program(stem=stem) for stem in STEMS),
         program(sdsa=True, outlast=True),
         program(membrane=True),
+        program(reset="subtract"),
         program(shrink="pool"),
         program(qk=True, iand=True),
         program(halting="off", head="mean"),
