@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing.connection import wait
 
 from stas_neuro.activity import Activity
 from stas_neuro.chips import Profile
@@ -150,6 +153,15 @@ _search: Search | None = None
 def _start(search: Search) -> None:
     global _search
     _search = search
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this worker when its parent is gone: it would wait for tasks for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # a worker has one
+    wait([parent.sentinel])
+    os._exit(1)
 
 
 def _part(task: tuple[int, Variant]) -> Explored:
