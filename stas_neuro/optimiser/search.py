@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ from stas_neuro.chips import Profile
 from stas_neuro.choices import Mode
 from stas_neuro.energy import price as totals_of
 from stas_neuro.errors import InputError, StasError
+from stas_neuro.extras import needs
 from stas_neuro.ir import POLICIES, Graph
 from stas_neuro.optimiser.measure import Bench, Measured
 from stas_neuro.optimiser.result import Candidate, Price
@@ -78,7 +80,7 @@ class Search:
             return
         # Forked workers could deadlock in the threads of torch, so they start anew.
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(jobs, context, initializer=_start, initargs=(self,)) as pool:
+        with ProcessPoolExecutor(jobs, context, initializer=_start, initargs=(pickle.dumps(self),)) as pool:
             yield from pool.map(_part, tasks)
 
     def part(self, bench: int, variant: Variant) -> Explored:
@@ -150,9 +152,10 @@ _search: Search | None = None
 """The search of a worker process."""
 
 
-def _start(search: Search) -> None:
+def _start(search: bytes) -> None:
     global _search
-    _search = search
+    with needs("torch"):  # a model may be of torch
+        _search = pickle.loads(search)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
