@@ -105,7 +105,7 @@ def by_position(x: Each) -> Each:
     return x if x.ndim == 3 else x[:, None]
 
 
-def synaptic_events(events: Each, values: Callable[[], Each], kind: Kind) -> Counted:
+def synaptic_events(events: Each | Shared, values: Callable[[], Each | Shared], kind: Kind) -> Counted:
     """Count the inputs that are not 0: products of real numbers, or spikes and, of graded ones, values."""
     if kind in (Kind.CURRENT, Kind.NUMBER):
         return [("macs", events)]

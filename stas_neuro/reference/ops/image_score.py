@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from stas_neuro.ir import WORD_LIMIT, FixedImageScore, Graph, ImageScore, Kind, Node
+from stas_neuro.ir import WORD_LIMIT, FixedImageScore, Graph, ImageScore, Node
 from stas_neuro.reference.ops.base import (
     Counted,
     Inputs,
@@ -17,6 +17,7 @@ from stas_neuro.reference.ops.base import (
     Shared,
     Values,
     shifted_right,
+    synaptic_events,
 )
 
 
@@ -56,11 +57,11 @@ def _count_image_score(node: ImageScore, inputs: Inputs, outputs: Inputs, kinds:
     visited = inputs.get("alive", np.ones_like(outputs["h"]))
     z = z * visited[:, :, None]  # where halted tokens are computed and thrown away, theirs is not 0
     driven = Shared(np.count_nonzero(z, axis=(1, 2))[:, None, None] * node.classes)
-    counted: Counted = [("score_lookups", visited[:, :, None] != 0)]
-    if kinds["z"] not in (Kind.SPIKE, Kind.GRADED):
-        return [*counted, ("macs", driven)]
-    unary = Shared(z.sum(axis=(1, 2), dtype=np.float64)[:, None, None] * node.classes)
-    return [*counted, ("synops", driven), ("synops_unary", unary)]
+
+    def unary() -> Shared:
+        return Shared(z.sum(axis=(1, 2), dtype=np.float64)[:, None, None] * node.classes)
+
+    return [("score_lookups", visited[:, :, None] != 0), *synaptic_events(driven, unary, kinds["z"])]
 
 
 RULES: Mapping[type[Node], Rules] = {
