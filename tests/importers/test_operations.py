@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from support.foreign_neurons import IFNode, LIFNode, MultiStepLIFNode
+from support.imported_runs import imported_on_lava
 from torch import Tensor, nn
 
 import stas_neuro
-from stas_neuro.exporters.lava.run import run_lava
 from stas_neuro.ir import (
     LIF,
     Conv2d,
@@ -30,8 +30,6 @@ from stas_neuro.ir import (
     SpikeMatMul,
     TokenMean,
 )
-from stas_neuro.passes import FoldBatchNorm, Quantise
-from stas_neuro.reference import run_reference
 
 STEPS, WIDTH = 3, 8
 IMAGES = torch.from_numpy(np.random.default_rng(3).integers(0, 256, (2, 2, 6, 6)) / 255)
@@ -101,18 +99,7 @@ class Network(nn.Module):
 
 
 def imported(middle: Callable[[Network, Tensor], Tensor]) -> Graph:
-    """Import a network, which compares spikes and logits; run its integers on Lava."""
-    graph = stas_neuro.open_model(Network(middle).eval().double(), example=IMAGES)
-    assert isinstance(graph, Graph)
-    integers = Quantise(bits=8)(FoldBatchNorm()(graph))
-    images = np.rint(IMAGES.numpy() * 255).astype(np.int64)
-    ours = run_reference(integers, images, record_spikes=True)
-    lava = run_lava(integers, images, record_spikes=True)
-    np.testing.assert_array_equal(ours.logits, lava.logits)
-    for name, spikes in ours.spikes.items():
-        np.testing.assert_array_equal(spikes, lava.spikes[name], name)
-    assert ours.spikes and all(spikes.any() for spikes in ours.spikes.values())
-    return graph
+    return imported_on_lava(Network(middle), IMAGES)
 
 
 def _heads(x: Tensor) -> Tensor:
