@@ -15,7 +15,6 @@ import argparse
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from math import comb
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 
 from stas_neuro.data import LabelledImages, load_data, normalise
 from stas_neuro.importers.ann import convert
+from stas_neuro.optimiser import mcnemar
 
 STEMS = {"every step": ("", "one-step"), "one-step": ("stem", "one-step"), "late-mean": ("stem", "late-mean")}
 """Stems by name, with the arguments of `convert`."""
@@ -97,16 +97,6 @@ def rows_of(
             yield Row(seed, count, stem, float(correct.float().mean()), spikes, similarity, correct.tolist())
 
 
-def mcnemar(a: list[bool], b: list[bool]) -> float:
-    """Give the two-sided p of McNemar's exact test that a and b are correct equally often."""
-    only = [
-        sum(x and not y for x, y in zip(a, b, strict=True)),
-        sum(y and not x for x, y in zip(a, b, strict=True)),
-    ]
-    total, least = sum(only), min(only)
-    return min(1.0, 2 * sum(comb(total, k) for k in range(least + 1)) / 2**total)
-
-
 def network_of(seed: int, arguments: argparse.Namespace, data: LabelledImages) -> nn.Module:
     """Load the trained network of a seed, or train it."""
     from relu_networks import NETWORKS
@@ -129,11 +119,13 @@ def show(rows: list[Row], ann: dict[int, list[bool]], console: Console) -> None:
     console.print(f"ReLUs: {np.mean(accuracies):.2%} ({', '.join(f'{each:.2%}' for each in accuracies)})")
     table = Table("T", "stem", "accuracy", "by seed", "loss", "spikes/image", "similarity", "largest p")
     for steps in sorted({row.steps for row in rows}):
-        base = [row.correct for row in rows if (row.steps, row.stem) == (steps, "every step")]
+        base = [np.array(row.correct) for row in rows if (row.steps, row.stem) == (steps, "every step")]
         for stem in STEMS:
             mine = [row for row in rows if (row.steps, row.stem) == (steps, stem)]
             accuracy = [row.accuracy for row in mine]
-            p = max(mcnemar(row.correct, other) for row, other in zip(mine, base, strict=True))
+            p = max(
+                mcnemar(np.array(row.correct), np.array(other)) for row, other in zip(mine, base, strict=True)
+            )
             table.add_row(
                 str(steps), stem, f"{np.mean(accuracy):.2%}", " ".join(f"{each:.1%}" for each in accuracy),
                 f"{np.mean(accuracies) - np.mean(accuracy):.2%}",

@@ -12,6 +12,7 @@ import numpy as np
 from stas_neuro.chips import Profile, load_profile
 from stas_neuro.choices import DEFAULT_PROFILE, GOALS, MODES, Goal, Mode
 from stas_neuro.compiler import Compiler
+from stas_neuro.compiler.halting import MAX_DROP
 from stas_neuro.compiler.opened import open_trained
 from stas_neuro.data import LabelledImages, load_data
 from stas_neuro.errors import InputError
@@ -24,8 +25,6 @@ from stas_neuro.optimiser.space import FULL, STATIC, Space
 
 POINTS = 16
 """Largest number of points of the frontier that are compiled and run."""
-MAX_DROP = 0.01
-"""Default of the largest loss of accuracy."""
 
 
 def optimise(  # noqa: PLR0913
