@@ -17,6 +17,7 @@ from stas_neuro.ir import Graph
 from stas_neuro.labels import match_classes
 from stas_neuro.mapping import Mapping
 from stas_neuro.optimiser.space import FULL, Placing, Variant
+from stas_neuro.placement import place
 from stas_neuro.reference import run_reference
 
 FULL_BITS = 8
@@ -133,15 +134,21 @@ class Bench:
         )
 
     def place(self, measured: Measured, placing: Placing) -> Mapping:
-        """Place a network; networks that differ in no layer share placements that are not learned."""
-        variant = measured.variant
-        learned = variant.name if placing.strategy == "halting-aware" else ""
-        layers = tuple(node.name for node in measured.graph.nodes)
-        key = (placing, learned, layers, variant.options["bits"])
-        if key not in self._placed:
-            mapping = self.compilation(variant, placing).place(measured.graph)
+        """Place a network; networks that differ in no layer share placements that are not learned.
+
+        These are placed without a run, so that they do not depend on which of the networks comes first.
+        """
+        variant, graph = measured.variant, measured.graph
+        if placing.strategy == "halting-aware":
+            mapping = self.compilation(variant, placing).place(graph)
             assert mapping is not None  # the compilation has a placement
-            self._placed[key] = mapping
+            return mapping
+        key = (placing, tuple(node.name for node in graph.nodes), variant.options["bits"])
+        if key not in self._placed:
+            chip = self.compilation(variant).chip
+            self._placed[key] = place(
+                graph, chip, strategy=placing.strategy, groups=placing.groups, cores=placing.cores
+            )
         return self._placed[key]
 
     def activity(self, measured: Measured, mapping: Mapping, gating: str) -> Activity:
