@@ -110,7 +110,7 @@ def test_nearly_all_measurements_are_inside_the_intervals() -> None:
     assert everything.inside >= 0.9 * everything.measurements
     assert (energy.width, time.width, power.width) < (2, 60, 10)
     # Less is inside if the figures of a run are taken out of the profile that prices it.
-    assert 0.8 * everything.measurements <= everything.held_out_inside < everything.inside
+    assert [row.held_out_inside for row in (energy, time, power, everything)] == [9, 9, 15, 33]
     outside = [check.case for check in checks if not check.inside]
     assert outside == ["Quartz 51 steps"]
 
