@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
@@ -148,27 +148,57 @@ def emit(renderable: RenderableType) -> None:
     click.echo("\n".join(line.rstrip() for line in capture.get().split("\n")), nl=False)
 
 
+class Progress(Protocol):
+    """Called with the finished and all parts of a job, and what these are, if that changes."""
+
+    def __call__(self, done: int, total: int, of: str = "") -> None:
+        """Report."""
+
+
 @contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield a function to call with (done, total): it draws a bar or, without a terminal, prints lines."""
+def progress(what: str, *, at_once: bool = False) -> Iterator[Progress]:
+    """Yield a function to report progress with: it draws a bar or, without a terminal, prints lines.
+
+    `at_once` prints the first line without waiting, for jobs that are long in any case.
+    """
     if sys.stderr.isatty():
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
 
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
             bar = bars.add_task(what, total=None)
-            yield lambda done, total: bars.update(bar, completed=done, total=total)
+
+            def draw(done: int, total: int, of: str = "") -> None:
+                bars.update(bar, completed=done, total=total, description=f"{what} {of}".rstrip())
+
+            yield draw
         return
-    printed = time.monotonic()
+    yield _Lines(what, time.monotonic() - PLAIN_INTERVAL_S * at_once)
 
-    def report(done: int, total: int) -> None:
-        nonlocal printed
-        if done < total and time.monotonic() - printed >= PLAIN_INTERVAL_S:
-            printed = time.monotonic()
-            click.echo(f"{what}: {done} of {total}", err=True)
 
-    yield report
+class _Lines:
+    """Prints progress as lines, with the time that is left at the mean speed until then."""
+
+    def __init__(self, what: str, printed: float) -> None:
+        self.what, self.printed = what, printed
+        self.of, self.begun, self.before = "", time.monotonic(), 0
+
+    def __call__(self, done: int, total: int, of: str = "") -> None:
+        now = time.monotonic()
+        if of != self.of:
+            self.of, self.begun, self.before = of, now, done
+        if done >= total or now - self.printed < PLAIN_INTERVAL_S:
+            return
+        self.printed = now
+        left = ""
+        if done > self.before:
+            seconds = (now - self.begun) / (done - self.before) * (total - done)
+            left = (
+                f", about {seconds / 60:.0f} min left" if seconds >= 90 else f", about {seconds:.0f} s left"
+            )
+        click.echo(f"{self.what}: {done} of {total}{of and ' '}{of}{left}", err=True)
 
 
 def summary(graph: Graph) -> dict[str, Any]:

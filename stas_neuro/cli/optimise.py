@@ -38,7 +38,15 @@ IMAGES = 512
 @click.argument("model", metavar="MODEL", type=PATH)
 @data_option
 @click.option("-o", "--output", required=True, type=PATH, metavar="DIR", help="Directory to write.")
-@click.option("--profile", default=DEFAULT_PROFILE, show_default=True, metavar="NAME|FILE", help="The chip.")
+@click.option(
+    "--profile",
+    "profiles",
+    multiple=True,
+    default=(DEFAULT_PROFILE,),
+    show_default=True,
+    metavar="NAME|FILE",
+    help="The chip; can be repeated.",
+)
 @click.option(
     "--objective",
     type=click.Choice(list(GOALS)),
@@ -48,10 +56,12 @@ IMAGES = 512
 )
 @click.option(
     "--mode",
+    "modes",
     type=click.Choice(list(MODES)),
-    default="single",
+    multiple=True,
+    default=("single",),
     show_default=True,
-    help="Price an image alone, or in a stream of images.",
+    help="Price an image alone, or in a stream of images; can be repeated.",
 )
 @click.option(
     "--min-accuracy", callback=parse_share, metavar="A", help="Least accuracy of the best, as 90% or 0.9."
@@ -102,9 +112,9 @@ def command(
     model: Path,
     data: str,
     output: Path,
-    profile: str,
+    profiles: tuple[str, ...],
     objective: Goal,
-    mode: Mode,
+    modes: tuple[Mode, ...],
     min_accuracy: float | None,
     max_drop: float | None,
     rivals: tuple[str, ...],
@@ -123,53 +133,67 @@ def command(
     Tries halting policies and their parameters, fewer model steps, image exit, placements, schedules,
     contexts and replicas. Half of the images are used to choose, half to report. The frontier of accuracy,
     energy and latency is compiled, run and priced; beside it are the rivals that do not halt tokens. Writes
-    frontier.json, frontier.png and a bundle for each point. All figures are estimated.
+    frontier.json, frontier.png and a bundle for each point; with several profiles or modes, in a directory
+    for each. All figures are estimated.
     """
     from stas_neuro.chips.profile import profile_path
     from stas_neuro.data import data_path, load_data
-    from stas_neuro.optimiser import Space, optimise
+    from stas_neuro.optimiser import Choice, Space, optimise_all
     from stas_neuro.report.frontier import frontier_png, frontier_report
 
     written = Output.marked(output, "frontier.json", force=force)
-    others = dict(_rival(text) for text in rivals)
-    reads = [model, *others.values(), data_path(data), data_path(calibrate), profile_path(profile)]
+    others = _labelled(rivals)
+    reads = [model, *others.values(), data_path(data), data_path(calibrate), *map(profile_path, profiles)]
     check_outputs([written], reads=reads)
     words: dict[str, Any] = {"assumed": assumed, "bits": tuple(map(int, _words(bits)))}
     if policies is not None:
         words["policies"] = _words(policies)
     images = load_data(data)
-    with written.filled() as folder, progress("deployments") as report:
-        result = optimise(
+    with written.filled() as folder, progress("searching", at_once=True) as report:
+        results = optimise_all(
             model,
             images.select(slice(0, IMAGES if limit is None else limit)),
-            profile=profile,
-            objective=objective,
-            mode=mode,
-            min_accuracy=min_accuracy,
-            max_drop=max_drop,
+            profiles=profiles,
+            modes=modes,
+            choice=Choice(objective, min_accuracy, max_drop, points),
             calibrate=calibrate,
             rivals=others,
             space=Space(**words),
-            points=points,
             jobs=jobs or os.cpu_count() or 1,
             folder=folder,
-            report=lambda what, done, total: report(done, total),
+            report=lambda what, done, total: report(done, total, what),
         )
-        (folder / "frontier.json").write_text(json.dumps(result.to_json(), indent=1, allow_nan=False))
-        (folder / "frontier.png").write_bytes(frontier_png(result))
+        for result in results:
+            place = folder / result.name if len(results) > 1 else folder
+            (place / "frontier.png").write_bytes(frontier_png(result))
+            (place / "frontier.json").write_text(_json(result.to_json()))
+        if len(results) > 1:
+            (folder / "frontier.json").write_text(_json([result.to_json() for result in results]))
     if as_json:
-        emit_json(result.to_json())
+        documents = [result.to_json() for result in results]
+        emit_json(documents if len(results) > 1 else documents[0])
         return
-    emit(frontier_report(result))
+    for result in results:
+        emit(frontier_report(result))
     click.echo(f"{output} has a bundle for each point, frontier.json and frontier.png")
+
+
+def _json(document: Any) -> str:
+    return json.dumps(document, indent=1, allow_nan=False)
 
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(","))
 
 
-def _rival(text: str) -> tuple[str, Path]:
-    label, found, path = text.partition("=")
-    if not found or not label:
-        raise InputError(f"--rival {text} has no label", "use LABEL=MODEL")
-    return label, Path(path)
+def _labelled(rivals: tuple[str, ...]) -> dict[str, Path]:
+    """Read LABEL=MODEL; a label, too, may contain "=", as T=1 does."""
+    found: dict[str, Path] = {}
+    for text in rivals:
+        label, given, path = text.rpartition("=")
+        if not given or not label:
+            raise InputError(f"--rival {text} has no label", "use LABEL=MODEL")
+        if label in found:
+            raise InputError(f"--rival {label} is given twice", "give each model a label of its own")
+        found[label] = Path(path)
+    return found

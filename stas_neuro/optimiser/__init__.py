@@ -1,13 +1,15 @@
 """Search of the deployments of a model on a chip, for those that no other beats."""
 
+from stas_neuro.optimiser.choice import Choice
 from stas_neuro.optimiser.confirm import mcnemar, wilson
-from stas_neuro.optimiser.driver import optimise
+from stas_neuro.optimiser.driver import optimise, optimise_all
 from stas_neuro.optimiser.frontier import pareto
 from stas_neuro.optimiser.result import Candidate, Optimised, Point, Price
 from stas_neuro.optimiser.space import Placing, Space, Variant
 
 __all__ = [
     "Candidate",
+    "Choice",
     "Optimised",
     "Placing",
     "Point",
@@ -16,6 +18,7 @@ __all__ = [
     "Variant",
     "mcnemar",
     "optimise",
+    "optimise_all",
     "pareto",
     "wilson",
 ]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,81 +16,108 @@ from stas_neuro.bundle import Bundle, save_bundle
 from stas_neuro.chips import Profile
 from stas_neuro.energy import Estimate, estimate
 from stas_neuro.errors import InputError
+from stas_neuro.ir import Graph
 from stas_neuro.optimiser.measure import Bench, first_frames, labels_of
 from stas_neuro.optimiser.result import Candidate, Point, Price
-from stas_neuro.optimiser.space import FULL
+from stas_neuro.optimiser.search import Target
+from stas_neuro.optimiser.space import Variant
 from stas_neuro.reference import run_reference
+from stas_neuro.trace import Trace
 
 Z95 = 1.959963984540054
 """Quantile of the normal distribution for a 95 % interval."""
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """A candidate to be confirmed for a target, and where its bundle is written, if it is."""
+
+    target: Target
+    candidate: Candidate
+    roles: tuple[str, ...]
+    bundle: Path | None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Chosen candidates whose networks share steps of their compilation, as those of a `Task`."""
+
+    bench: int
+    chosen: tuple[Chosen, ...]
+
+
+@dataclass(frozen=True)
 class Confirmer:
-    """Makes points of candidates; what points share is done once.
+    """Makes points of candidates.
 
     Parameters
     ----------
-    benches : dict
-        The models by their labels.
-    profile : Profile
-    folder : Path, optional
-        An existing directory where a bundle is written for each point.
+    benches : sequence of Bench
     """
 
-    def __init__(self, benches: dict[str, Bench], profile: Profile, folder: Path | None) -> None:
-        self.benches, self.profile, self.folder = benches, profile, folder
-        self._bundles: dict[tuple[str, Any], tuple[str, Bundle]] = {}
-        self._correct: dict[str, NDArray[np.bool_]] = {}
+    benches: Sequence[Bench]
+    _full: dict[tuple[str, str], NDArray[np.bool_]] = field(default_factory=dict, compare=False)
+    """Which images of the second part the full network of a model classifies correctly on a chip."""
 
-    def point(self, candidate: Candidate, roles: tuple[str, ...]) -> Point:
-        """Compile a candidate, run it on the images of the second part, and price the run."""
-        bench = self.benches[candidate.variant.model]
-        name, bundle = self._bundle(bench, candidate)
-        images = first_frames(bundle.of("fixed"), bench.images.reported_on)
-        gating = candidate.deployment.gating or "silent"
-        trace = api.run(bundle, images, arithmetic="fixed", gating=gating)
-        cost = estimate(trace.activity, self.profile, candidate.deployment)
-        correct = trace.predictions == labels_of(bundle.graph, images)
+    def points(self, batch: Batch) -> list[Point]:
+        """Compile each candidate, run it on the images of the second part, and price the run."""
+        bench = self.benches[batch.bench]
+        compiler = bench.compiler()
+        bundles: dict[tuple[Any, ...], Bundle] = {}
+        traces: dict[tuple[Any, ...], Trace] = {}
+        written: set[Path] = set()
+        points = []
+        for chosen in batch.chosen:
+            candidate, profile = chosen.candidate, chosen.target.profile
+            key = (profile.name, candidate.variant.name, candidate.placing)
+            if key not in bundles:
+                made = bench.compilation(compiler, candidate.variant, profile, candidate.placing)
+                bundles[key] = made.bundle()
+            if chosen.bundle is not None and chosen.bundle not in written:
+                _save(bundles[key], chosen.bundle)
+                written.add(chosen.bundle)
+            gating = candidate.deployment.gating or "silent"
+            run = (*key, gating)
+            if run not in traces:
+                images = first_frames(bundles[key].of("fixed"), bench.images.reported_on)
+                traces[run] = api.run(bundles[key], images, arithmetic="fixed", gating=gating)
+            points.append(self._point(bench, chosen, bundles[key].of("fixed"), traces[run]))
+        return points
+
+    def _point(self, bench: Bench, chosen: Chosen, graph: Graph, trace: Trace) -> Point:
+        candidate, profile = chosen.candidate, chosen.target.profile
+        cost = estimate(trace.activity, profile, candidate.deployment)
+        correct = trace.predictions == labels_of(graph, bench.images.reported_on)
         low, high = wilson(int(correct.sum()), len(correct))
-        price = _price(cost)
+        price, full = _price(cost), bench.full()
+        itself = candidate.variant == full
         return Point(
             candidate=candidate,
-            roles=roles,
+            roles=chosen.roles,
             accuracy=float(correct.mean()),
             accuracy_low=low,
             accuracy_high=high,
-            p_value=None if candidate.variant.family == FULL else mcnemar(correct, self._full(bench)),
+            p_value=None if itself else mcnemar(correct, self._correct(bench, full, profile)),
             price=price,
             estimate=cost,
             errors=_errors(candidate.price, price),
-            bundle=None if self.folder is None else name,
+            bundle=None if chosen.bundle is None else chosen.bundle.name,
         )
 
-    def _bundle(self, bench: Bench, candidate: Candidate) -> tuple[str, Bundle]:
-        key = candidate.variant.name, candidate.placing
-        if key not in self._bundles:
-            bundle = bench.compilation(candidate.variant, candidate.placing).bundle()
-            name = f"point{len(self._bundles) + 1:02d}.stas"
-            if self.folder is not None:
-                save_bundle(
-                    bundle.graph,
-                    self.folder / name,
-                    bundle.provenance,
-                    quantised=bundle.quantised,
-                    mapping=bundle.mapping,
-                )
-            self._bundles[key] = name, bundle
-        return self._bundles[key]
-
-    def _full(self, bench: Bench) -> NDArray[np.bool_]:
-        """Return which images of the second part the network without halting classifies correctly."""
-        if bench.label not in self._correct:
-            graph = bench.compilation(bench.full()).quantise()
-            assert graph is not None  # `full` has bits
+    def _correct(self, bench: Bench, full: Variant, profile: Profile) -> NDArray[np.bool_]:
+        """Return which images of the second part the full network classifies correctly."""
+        key = bench.label, profile.name
+        if key not in self._full:
+            graph = bench.integers(bench.compiler(), full, profile)
             images = bench.images.reported_on
             ran = run_reference(graph, api.preprocess(graph, images), count=False)
-            self._correct[bench.label] = ran.predictions == labels_of(graph, images)
-        return self._correct[bench.label]
+            self._full[key] = ran.predictions == labels_of(graph, images)
+        return self._full[key]
+
+
+def _save(bundle: Bundle, path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    save_bundle(bundle.graph, path, bundle.provenance, quantised=bundle.quantised, mapping=bundle.mapping)
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-
 from stas_neuro.chips import Profile, load_profile
-from stas_neuro.choices import DEFAULT_PROFILE, GOALS, MODES, Goal, Mode
-from stas_neuro.compiler import Compiler
-from stas_neuro.compiler.halting import MAX_DROP
+from stas_neuro.choices import DEFAULT_PROFILE, MODES, Goal, Mode
 from stas_neuro.compiler.opened import open_trained
 from stas_neuro.data import LabelledImages, load_data
 from stas_neuro.errors import InputError
-from stas_neuro.optimiser.confirm import Confirmer
-from stas_neuro.optimiser.frontier import pareto, spread
+from stas_neuro.optimiser.choice import POINTS, Choice, Picked
+from stas_neuro.optimiser.confirm import Batch, Chosen, Confirmer
 from stas_neuro.optimiser.measure import CALIBRATED, Bench, Images
-from stas_neuro.optimiser.result import BEST, FRONTIER, Candidate, Optimised, Point
-from stas_neuro.optimiser.search import Report, Search
-from stas_neuro.optimiser.space import FULL, STATIC, Space
-
-POINTS = 16
-"""Largest number of points of the frontier that are compiled and run."""
+from stas_neuro.optimiser.placements import Placements
+from stas_neuro.optimiser.result import Optimised, Point
+from stas_neuro.optimiser.search import Report, Search, Target, Task
+from stas_neuro.optimiser.space import Space
+from stas_neuro.optimiser.workers import Doing, doing
 
 
 def optimise(  # noqa: PLR0913
@@ -78,8 +75,7 @@ def optimise(  # noqa: PLR0913
     folder : Path, optional
         Where to write a bundle for each point.
     jobs : int
-        Number of processes that price networks. With more than 1, a script needs the usual guard
-        ``if __name__ == "__main__"``.
+        Number of processes. With more than 1, a script needs the usual guard ``if __name__ == "__main__"``.
     report : callable, optional
         Called with what is done, and the number of finished and of all networks or points.
 
@@ -89,105 +85,142 @@ def optimise(  # noqa: PLR0913
         When data have no labels or too few images, options conflict, the network cannot be compiled, or no
         deployment can be priced on the chip.
     """
-    for name, value, known in (("objective", objective, tuple(GOALS)), ("mode", mode, tuple(MODES))):
-        if value not in known:
-            raise InputError(f"no {name} is called {value!r}", f"use one of {', '.join(known)}")
-    if min_accuracy is not None and max_drop is not None:
-        raise InputError("min-accuracy and max-drop both limit the accuracy", "leave out one of the two")
+    chosen = Choice(objective, min_accuracy, max_drop, points)
+    (found,) = optimise_all(
+        model,
+        data,
+        profiles=(profile,),
+        modes=(mode,),
+        choice=chosen,
+        calibrate=calibrate,
+        rivals=rivals,
+        space=space,
+        folder=folder,
+        jobs=jobs,
+        report=report,
+    )
+    return found
+
+
+def optimise_all(  # noqa: PLR0913
+    model: Any,
+    data: LabelledImages | str,
+    *,
+    profiles: Sequence[Profile | str],
+    modes: Sequence[Mode],
+    choice: Choice | None = None,
+    calibrate: LabelledImages | str | None = None,
+    rivals: Mapping[str, Any] | None = None,
+    space: Space | None = None,
+    folder: Path | None = None,
+    jobs: int = 1,
+    report: Report | None = None,
+) -> tuple[Optimised, ...]:
+    """Search for several chips and modes at once, which share what is measured of the networks.
+
+    Parameters
+    ----------
+    profiles, modes : sequences
+        A frontier is found for each chip in each mode.
+    choice : Choice, optional
+        What `best` is chosen by, and how many points are compiled.
+    folder : Path, optional
+        Where to write bundles: with several chips or modes, in a folder for each, such as `loihi2-stream`.
+
+    Other parameters, and errors, are those of `optimise`.
+
+    Returns
+    -------
+    tuple of Optimised
+        In the order of the profiles, and of the modes of each.
+    """
     started = time.monotonic()
-    chip = load_profile(profile) if isinstance(profile, str) else profile
-    space = space or Space()
-    report = report or (lambda what, done, total: None)
+    choice, report = choice or Choice(), report or (lambda what, done, total: None)
+    targets = _targets(profiles, modes)
     images = Images.halves(load_data(data) if isinstance(data, str) else data)
-    first = images.chosen_on.select(slice(0, CALIBRATED))
-    options = {"profile": chip, "calibrate": first if calibrate is None else calibrate}
-
-    def bench(label: str, given: Any) -> Bench:
-        return Bench(label, Compiler(open_trained(given)), images, options)
-
-    main = bench("", model)
-    others = [bench(label, given) for label, given in (rivals or {}).items()]
-    explored = Search([main, *others], chip, mode, space).explore(report, jobs)
-    if not explored.found:
-        reasons = "; ".join(what for what, _ in explored.refused.most_common(3))
-        raise InputError(f"no deployment on {chip.name} can be priced: {reasons}", "use another profile")
-    found = explored.found
-    full = max((each.accuracy for each in found if _is_full(each)), default=0.0)
-    drop = MAX_DROP if max_drop is None else max_drop
-    least = full - drop if min_accuracy is None else min_accuracy
-    frontier = frontier_of(found)
-    shown = [frontier[index] for index in spread(len(frontier), points)]
-    confirmer = Confirmer({each.label: each for each in (main, *others)}, chip, folder)
-    chosen = best_of(found, objective, least)
-    wanted = [(FRONTIER, each) for each in shown] + [*rivals_of(found, objective, least).items()]
-    wanted += [] if chosen is None else [(BEST, chosen)]
-    made: list[Point] = []
-    roles = _roles(wanted)
-    for number, (candidate, names) in enumerate(roles):
-        report("points", number, len(roles))
-        made.append(confirmer.point(candidate, names))
-    report("points", len(roles), len(roles))
-    return Optimised(
-        profile=chip.name,
-        mode=mode,
-        objective=objective,
-        least_accuracy=least,
-        images=(len(images.chosen_on), len(images.reported_on)),
-        networks=explored.networks,
-        deployments=len(found),
-        refused=dict(explored.refused),
-        seconds=time.monotonic() - started,
-        points=tuple(made),
-        left_out=len(frontier) - len(shown),
+    sample = images.chosen_on.select(slice(0, CALIBRATED)) if calibrate is None else calibrate
+    given = {"": model, **(rivals or {})}
+    benches = [Bench(label, open_trained(each), images, sample) for label, each in given.items()]
+    with TemporaryDirectory(prefix="stas-placements-") as shared:
+        search = Search(benches, targets, space or Space(), Placements(Path(shared)))
+        worker = _Worker(search, Confirmer(benches))
+        with doing(worker, jobs) as do:
+            explored = search.explore(search.tasks(), do, report)
+            picked = [choice.of(part, target) for part, target in zip(explored, targets, strict=True)]
+            points = _confirmed(worker, picked, folder, do, report)
+    return tuple(
+        Optimised(
+            profile=pick.target.profile.name,
+            mode=pick.target.mode,
+            objective=choice.objective,
+            least_accuracy=pick.least,
+            images=(len(images.chosen_on), len(images.reported_on)),
+            networks=part.networks,
+            deployments=len(part.found),
+            refused=dict(part.refused),
+            seconds=time.monotonic() - started,
+            points=tuple(points[number]),
+            left_out=pick.left_out,
+        )
+        for number, (part, pick) in enumerate(zip(explored, picked, strict=True))
     )
 
 
-def _roles(wanted: Iterable[tuple[str, Candidate]]) -> list[tuple[Candidate, tuple[str, ...]]]:
-    """List each candidate once, with all of its roles."""
-    found: list[tuple[Candidate, list[str]]] = []
-    for role, candidate in wanted:
-        same = next((roles for known, roles in found if known is candidate), None)
-        if same is None:
-            found.append((candidate, [role]))
-        else:
-            same.append(role)
-    return [(candidate, tuple(roles)) for candidate, roles in found]
+def _targets(profiles: Sequence[Profile | str], modes: Sequence[Mode]) -> list[Target]:
+    chips = [load_profile(each) if isinstance(each, str) else each for each in profiles]
+    if unknown := [mode for mode in modes if mode not in MODES]:
+        raise InputError(f"no mode is called {unknown[0]!r}", f"use one of {', '.join(MODES)}")
+    targets = [Target(chip, mode) for chip in chips for mode in modes]
+    names = [target.name for target in targets]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"{twice[0]} is given twice", "give each profile and mode once")
+    if not targets:
+        raise InputError("there is nothing to search", "give at least one profile and one mode")
+    return targets
 
 
-def frontier_of(found: list[Candidate]) -> list[Candidate]:
-    """Return the candidates that no other beats in accuracy, energy and latency, in the order of energy."""
-    prices = [(each.price.energy_j.value, each.price.latency_s.value, -each.accuracy) for each in found]
-    costs = np.array(prices)
-    return [found[index] for index in pareto(costs)]
+@dataclass(frozen=True)
+class _Worker:
+    """Does the tasks of a search, and the batches of its points."""
+
+    search: Search
+    confirmer: Confirmer
+
+    def do(self, task: Task | Batch) -> Any:
+        """Do a task or a batch."""
+        return self.search.part(task) if isinstance(task, Task) else self.confirmer.points(task)
 
 
-def best_of(found: Iterable[Candidate], objective: Goal, least: float) -> Candidate | None:
-    """Return the candidate that the objective prefers, among those that are accurate enough."""
-    allowed = [each for each in found if each.accuracy >= least]
-    return min(allowed, key=lambda each: each.price.cost(objective), default=None)
-
-
-def _is_full(candidate: Candidate) -> bool:
-    return candidate.variant.family == FULL and not candidate.variant.model
-
-
-def rivals_of(found: list[Candidate], objective: Goal, least: float) -> dict[str, Candidate]:
-    """Return the best candidate of each way to do without token halting, by name.
-
-    These are the full network, fewer steps, image exit, and each rival model; accurate enough if one is.
-    """
-    kinds: dict[str, Callable[[Candidate], bool]] = {
-        "full network": _is_full,
-        "one step": lambda each: each.variant.options.get("steps") == 1 and not each.variant.model,
-        "fewer steps": lambda each: each.variant.family == STATIC and not each.variant.model,
-        "image exit": lambda each: each.variant.family == "image" and not each.variant.model,
-    }
-    for label in dict.fromkeys(each.variant.model for each in found if each.variant.model):
-        kinds[label] = lambda each, label=label: each.variant.model == label  # type: ignore[misc]
-    chosen: dict[str, Candidate] = {}
-    for name, belongs in kinds.items():
-        own = [each for each in found if belongs(each)]
-        best = best_of(own, objective, least) or max(own, key=lambda each: each.accuracy, default=None)
-        if best is not None:
-            chosen[name] = best
-    return chosen
+def _confirmed(
+    worker: _Worker, picked: Sequence[Picked], folder: Path | None, do: Doing, report: Report
+) -> list[list[Point]]:
+    """Compile and run the picked candidates; return the points of each target in their order."""
+    labels = [bench.label for bench in worker.search.benches]
+    batches: dict[tuple[object, ...], list[tuple[int, int, Chosen]]] = {}
+    for number, pick in enumerate(picked):
+        bundles: dict[tuple[object, ...], str] = {}
+        for place, (candidate, roles) in enumerate(pick.candidates):
+            variant = candidate.variant
+            made = variant.name, candidate.placing
+            name = bundles.setdefault(made, f"point{len(bundles) + 1:02d}.stas")
+            path = None
+            if folder is not None:
+                path = (folder / pick.target.name if len(picked) > 1 else folder) / name
+            chosen = Chosen(pick.target, candidate, roles, path)
+            bench = labels.index(variant.model)
+            batches.setdefault((bench, *variant.recipe), []).append((number, place, chosen))
+    tasks = [
+        Batch(labels.index(members[0][2].candidate.variant.model), tuple(each for *_, each in members))
+        for members in batches.values()
+    ]
+    total, done = sum(len(task.chosen) for task in tasks), 0
+    report("points", 0, total)
+    found: dict[tuple[int, int], Point] = {}
+    for members, points in zip(batches.values(), do(tasks), strict=True):
+        for (number, place, _), point in zip(members, points, strict=True):
+            found[number, place] = point
+        done += len(points)
+        report("points", done, total)
+    return [
+        [found[number, place] for place in range(len(pick.candidates))] for number, pick in enumerate(picked)
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,15 +11,14 @@ from numpy.typing import NDArray
 
 from stas_neuro import api
 from stas_neuro.activity import Activity
-from stas_neuro.compiler import Compilation, CompileOptions, Compiler
+from stas_neuro.chips import Profile
+from stas_neuro.compiler import Compilation, CompileOptions, Compiler, Opened
 from stas_neuro.data import LabelledImages
 from stas_neuro.errors import InputError
 from stas_neuro.ir import Graph
 from stas_neuro.labels import match_classes
-from stas_neuro.mapping import Mapping
 from stas_neuro.optimiser.space import FULL, Placing, Variant
-from stas_neuro.placement import place
-from stas_neuro.reference import run_reference
+from stas_neuro.reference import Counting, count_on_cores, run_reference
 
 FULL_BITS = 8
 """Bits of the network without halting that others are tested against."""
@@ -76,6 +76,7 @@ class Measured:
     sample: NDArray[np.intp]
 
 
+@dataclass(frozen=True, eq=False)
 class Bench:
     """Makes networks of one model, and runs them.
 
@@ -83,45 +84,53 @@ class Bench:
     ----------
     label : str
         Label of the model; empty for the model that is optimised.
-    compiler : Compiler
+    opened : Opened
     images : Images
-    options : dict
-        Fields of `CompileOptions` of every network: profile, calibrate.
+    calibrate : LabelledImages or str
+        Images to choose the scales of integers with.
     """
 
-    def __init__(self, label: str, compiler: Compiler, images: Images, options: dict[str, Any]) -> None:
-        self.label, self.compiler, self.images, self.options = label, compiler, images, options
-        self._placed: dict[tuple[object, ...], Mapping] = {}
+    label: str
+    opened: Opened
+    images: Images
+    calibrate: LabelledImages | str
 
-    def compilation(self, variant: Variant, placing: Placing | None = None) -> Compilation:
-        """Return the compilation that makes a network, and places it if asked to."""
-        words = self.options | dict(variant.options)
+    def compiler(self) -> Compiler:
+        """Return a compiler: what the networks of one `Task` share is done once, and then forgotten."""
+        return Compiler(self.opened)
+
+    def compilation(
+        self, compiler: Compiler, variant: Variant, chip: Profile, placing: Placing | None = None
+    ) -> Compilation:
+        """Return the compilation that makes a network for a chip, and places it if asked to."""
+        words = {"profile": chip, "calibrate": self.calibrate, **variant.options}
         if placing is not None:
             words |= {"placement": placing.strategy, "cores": placing.cores, "groups": placing.groups}
             words |= {"profile_run": self.images.chosen_on, "limit": PROFILED}
-        return Compilation(self.compiler, CompileOptions(**words))
+        return Compilation(compiler, CompileOptions(**words))
 
-    def margins(self, quantiles: tuple[float, ...]) -> tuple[float, ...]:
+    def integers(self, compiler: Compiler, variant: Variant, chip: Profile) -> Graph:
+        """Make the integer program of a network; raises what compiling raises, where it cannot be made."""
+        graph = self.compilation(compiler, variant, chip).quantise()
+        assert graph is not None  # each variant has bits
+        return graph
+
+    def margins(self, chip: Profile, quantiles: tuple[float, ...]) -> tuple[float, ...]:
         """Return quantiles of the lead of the largest logit, at the end of all model steps."""
-        graph = self.compilation(self.full()).fold()
-        pixels = self._pixels(graph, self.images.chosen_on).astype(np.float32)
+        graph = self.compilation(self.compiler(), self.full(), chip).fold()
+        pixels = _pixels(graph, self.images.chosen_on).astype(np.float32)
         logits = np.sort(run_reference(graph, pixels, dtype=np.float32, count=False).logits, axis=1)
         leads = logits[:, -1] - logits[:, -2]
         return tuple(float(each) for each in np.quantile(leads, quantiles))
 
     def full(self) -> Variant:
         """Return the network without halting, with all model steps."""
-        off = {} if isinstance(self.compiler.opened.network, Graph) else {"accumulate": "off"}
+        off = {} if isinstance(self.opened.network, Graph) else {"accumulate": "off"}
         return Variant(model=self.label, family=FULL, options={**off, "bits": FULL_BITS})
 
-    def measure(self, variant: Variant) -> Measured:
-        """Make the integer program of a network and classify the images of the first part.
-
-        Raises InputError, or what compiling raises, where the network cannot be made.
-        """
-        graph = self.compilation(variant).quantise()
-        assert graph is not None  # each variant has bits
-        trace = run_reference(graph, self._pixels(graph, self.images.chosen_on))
+    def measure(self, variant: Variant, graph: Graph) -> Measured:
+        """Classify the images of the first part with the integer program of a network."""
+        trace = run_reference(graph, _pixels(graph, self.images.chosen_on))
         correct = trace.predictions == labels_of(graph, self.images.chosen_on)
         work = trace.activity.per_image("synops")
         ranks = np.linspace(0, len(work) - 1, SAMPLE).round().astype(np.intp)
@@ -133,32 +142,14 @@ class Bench:
             sample=np.argsort(work, kind="stable")[ranks],
         )
 
-    def place(self, measured: Measured, placing: Placing) -> Mapping:
-        """Place a network; networks that differ in no layer share placements that are not learned.
-
-        These are placed without a run, so that they do not depend on which of the networks comes first.
-        """
-        variant, graph = measured.variant, measured.graph
-        if placing.strategy == "halting-aware":
-            mapping = self.compilation(variant, placing).place(graph)
-            assert mapping is not None  # the compilation has a placement
-            return mapping
-        key = (placing, tuple(node.name for node in graph.nodes), variant.options["bits"])
-        if key not in self._placed:
-            chip = self.compilation(variant).chip
-            self._placed[key] = place(
-                graph, chip, strategy=placing.strategy, groups=placing.groups, cores=placing.cores
-            )
-        return self._placed[key]
-
-    def activity(self, measured: Measured, mapping: Mapping, gating: str) -> Activity:
-        """Count the events of the sample on the cores of a mapping."""
+    def activities(self, measured: Measured, countings: Sequence[Counting]) -> list[Activity]:
+        """Count the events of the sample in several ways."""
         images = self.images.chosen_on.select(measured.sample)
-        ran = api.run(measured.graph, images, arithmetic="fixed", mapping=mapping, gating=gating)
-        return ran.activity
+        return count_on_cores(measured.graph, _pixels(measured.graph, images), countings)
 
-    def _pixels(self, graph: Graph, images: LabelledImages) -> NDArray[Any]:
-        return api.preprocess(graph, first_frames(graph, images))
+
+def _pixels(graph: Graph, images: LabelledImages) -> NDArray[Any]:
+    return api.preprocess(graph, first_frames(graph, images))
 
 
 def first_frames(graph: Graph, images: LabelledImages) -> LabelledImages:

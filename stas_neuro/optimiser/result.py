@@ -120,6 +120,11 @@ class Optimised:
     left_out: int
 
     @property
+    def name(self) -> str:
+        """The chip and the mode."""
+        return f"{self.profile}-{self.mode}"
+
+    @property
     def best(self) -> Point | None:
         """The point that the objective prefers, among those that are accurate enough; None without any."""
         return next((point for point in self.points if BEST in point.roles), None)

@@ -2,29 +2,47 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import pickle
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait
 
 from stas_neuro.activity import Activity
 from stas_neuro.chips import Profile
 from stas_neuro.choices import Mode
+from stas_neuro.compiler import Compiler
+from stas_neuro.energy import Deployment
 from stas_neuro.energy import price as totals_of
 from stas_neuro.errors import InputError, StasError
-from stas_neuro.extras import needs
 from stas_neuro.ir import POLICIES, Graph
 from stas_neuro.optimiser.measure import Bench, Measured
+from stas_neuro.optimiser.placements import Placed, Placements
 from stas_neuro.optimiser.result import Candidate, Price
-from stas_neuro.optimiser.space import Placing, Space, Variant, deployments, placings, variants
+from stas_neuro.optimiser.space import Space, Variant, deployments, placings, variants
+from stas_neuro.optimiser.workers import Doing
 
 Report = Callable[[str, int, int], None]
 """Called with what is done, and the number of finished and of all networks or points."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a frontier is for: a chip, and whether images come alone or in a stream."""
+
+    profile: Profile
+    mode: Mode
+
+    @property
+    def name(self) -> str:
+        """The chip and the mode."""
+        return f"{self.profile.name}-{self.mode}"
+
+
+@dataclass(frozen=True)
+class Task:
+    """Networks of one model that share steps of their compilation: they differ in schedule and bits."""
+
+    bench: int
+    variants: tuple[Variant, ...]
 
 
 @dataclass
@@ -44,64 +62,82 @@ class Explored:
 
 @dataclass(frozen=True)
 class Search:
-    """One search over the networks of some models.
+    """One search over the networks of some models, for several targets.
 
     Parameters
     ----------
     benches : sequence of Bench
         The models; the first is the one that is optimised, the others are rivals.
-    profile : Profile
-    mode : "single" or "stream"
+    targets : sequence of Target
     space : Space
+    placements : Placements
     """
 
     benches: Sequence[Bench]
-    profile: Profile
-    mode: Mode
+    targets: Sequence[Target]
     space: Space
+    placements: Placements
 
-    def explore(self, report: Report, jobs: int) -> Explored:
-        """Price every deployment of every network, in `jobs` processes."""
-        tasks = [
-            (number, variant)
-            for number, bench in enumerate(self.benches)
-            for variant in self._variants(bench, rival=number > 0)
-        ]
-        explored = Explored()
-        report("networks", 0, len(tasks))
-        for number, part in enumerate(self._parts(tasks, jobs), 1):
-            explored.add(part)
-            report("networks", number, len(tasks))
+    def tasks(self) -> list[Task]:
+        """List the networks to make; the first of each family first, which others share placements with."""
+        first: dict[str, Task] = {}
+        others: list[Task] = []
+        for number, bench in enumerate(self.benches):
+            shared: dict[object, list[Variant]] = {}
+            for variant in self._variants(bench, rival=number > 0):
+                shared.setdefault(variant.recipe, []).append(variant)
+            for members in shared.values():
+                task = Task(number, tuple(members))
+                if first.setdefault(members[0].family, task) is not task:
+                    others.append(task)
+        return [*first.values(), *others]
+
+    def explore(self, tasks: Sequence[Task], do: Doing, report: Report) -> list[Explored]:
+        """Do tasks, and join what was found for each target."""
+        explored = [Explored() for _ in self.targets]
+        total, done = sum(len(task.variants) for task in tasks), 0
+        report("networks", 0, total)
+        for task, parts in zip(tasks, do(tasks), strict=True):
+            for whole, part in zip(explored, parts, strict=True):
+                whole.add(part)
+            done += len(task.variants)
+            report("networks", done, total)
         return explored
 
-    def _parts(self, tasks: Sequence[tuple[int, Variant]], jobs: int) -> Iterator[Explored]:
-        if jobs == 1:
-            yield from (self.part(*task) for task in tasks)
-            return
-        # Forked workers could deadlock in the threads of torch, so they start anew.
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(jobs, context, initializer=_start, initargs=(pickle.dumps(self),)) as pool:
-            yield from pool.map(_part, tasks)
-
-    def part(self, bench: int, variant: Variant) -> Explored:
-        """Price every deployment of one network."""
-        explored = Explored()
-        try:
-            measured = self.benches[bench].measure(variant)
-        except StasError as error:
-            explored.refused[error.what] += 1
-            return explored
-        explored.networks = 1
-        halts = bool(measured.graph.accumulators)
-        for placing in placings(self.space, self.profile, measured.graph.tokens, halts=halts):
-            explored.found += self._priced(self.benches[bench], measured, placing, explored.refused)
+    def part(self, task: Task) -> list[Explored]:
+        """Price every deployment of the networks of a task, for each target."""
+        bench = self.benches[task.bench]
+        compiler = bench.compiler()
+        explored = [Explored() for _ in self.targets]
+        for variant in task.variants:
+            measured: dict[int, Measured] = {}
+            for profile, numbers in self._chips():
+                parts = {self.targets[number].mode: explored[number] for number in numbers}
+                try:
+                    graph = bench.integers(compiler, variant, profile)
+                except StasError as error:
+                    for part in parts.values():
+                        part.refused[error.what] += 1
+                    continue
+                if id(graph) not in measured:  # chips with the same arithmetic have the same program
+                    measured[id(graph)] = bench.measure(variant, graph)
+                self._price(bench, compiler, measured[id(graph)], profile, parts)
         return explored
+
+    def _chips(self) -> list[tuple[Profile, list[int]]]:
+        """List the chips, and the numbers of the targets of each."""
+        chips: dict[str, tuple[Profile, list[int]]] = {}
+        for number, target in enumerate(self.targets):
+            chips.setdefault(target.profile.name, (target.profile, []))[1].append(number)
+        return list(chips.values())
 
     def _variants(self, bench: Bench, *, rival: bool) -> Iterator[Variant]:
-        network = bench.compiler.opened.network
+        network = bench.opened.network
         if network is None:
             raise InputError("the network is quantised already", "give the model that it was compiled from")
-        graph = bench.compilation(Variant(family="as given", options={"bits": self.space.bits[0]})).fold()
+        chip = self.targets[0].profile
+        given = Variant(family="as given", options={"bits": self.space.bits[0]})
+        graph = bench.compilation(bench.compiler(), given, chip).fold()
         trained = graph.accumulators[0].mode if graph.accumulators else None
         fixed = trained is not None and isinstance(network, Graph)
         by_image = any(POLICIES[policy].by_image for policy in self.space.policies)
@@ -111,62 +147,66 @@ class Search:
             steps=graph.time_steps,
             trained=trained,
             fixed=fixed,
-            margins=bench.margins(self.space.leads) if by_image and not fixed else (),
+            margins=bench.margins(chip, self.space.leads) if by_image and not fixed else (),
         )
 
-    def _priced(
-        self, bench: Bench, measured: Measured, placing: Placing, refused: Counter[str]
-    ) -> Iterator[Candidate]:
-        """Price the deployments of a network on one placement."""
-        options = deployments(self.space, self.profile, self.mode, halts=bool(measured.graph.accumulators))
-        try:
-            mapping = bench.place(measured, placing)
-        except StasError as error:
-            refused[error.what] += len(options)
-            return
-        activities: dict[str, Activity] = {}
-        for deployment in options:
-            gating = deployment.gating or "silent"
+    def _price(
+        self,
+        bench: Bench,
+        compiler: Compiler,
+        measured: Measured,
+        profile: Profile,
+        parts: dict[Mode, Explored],
+    ) -> None:
+        """Price the deployments of a network on one chip, for each mode."""
+        graph, variant = measured.graph, measured.variant
+        halts = bool(graph.accumulators)
+        options = {mode: deployments(self.space, profile, mode, halts=halts) for mode in parts}
+        gated = any(each.gating != "silent" for listed in options.values() for each in listed)
+        gating = "core" if gated else "silent"  # what is counted for it is not priced without it
+        for part in parts.values():
+            part.networks += 1
+        placed: list[Placed] = []
+        for placing in placings(self.space, profile, graph.tokens, halts=halts):
             try:
-                if gating not in activities:
-                    activities[gating] = bench.activity(measured, mapping, gating)
-                price = Price.of(totals_of(activities[gating], self.profile, deployment))
+                if placing.strategy == "halting-aware":
+                    learned = bench.compilation(compiler, variant, profile, placing)
+                    placed.append(Placed.learned(graph, learned, placing, gating))
+                else:
+                    placed.append(self.placements.of(graph, profile, placing, gating))
             except StasError as error:
-                refused[error.what] += 1
-                continue
-            if price is None:
-                refused[f"{self.profile.name} has no total energy or no time"] += 1
-                continue
-            yield Candidate(
-                variant=measured.variant,
-                placing=placing,
-                deployment=deployment,
-                accuracy=measured.accuracy,
-                visits=measured.visits,
-                cores=len(mapping.cores),
-                price=price,
-            )
+                for mode, part in parts.items():
+                    part.refused[error.what] += len(options[mode])
+        activities = bench.activities(measured, [each.counting for each in placed])
+        for on_cores, activity in zip(placed, activities, strict=True):
+            for mode, part in parts.items():
+                part.found += _priced(measured, profile, on_cores, activity, options[mode], part.refused)
 
 
-_search: Search | None = None
-"""The search of a worker process."""
-
-
-def _start(search: bytes) -> None:
-    global _search
-    with needs("torch"):  # a model may be of torch
-        _search = pickle.loads(search)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """End this worker when its parent is gone: it would wait for tasks for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None  # a worker has one
-    wait([parent.sentinel])
-    os._exit(1)
-
-
-def _part(task: tuple[int, Variant]) -> Explored:
-    assert _search is not None  # `_start` sets it
-    return _search.part(*task)
+def _priced(
+    measured: Measured,
+    profile: Profile,
+    placed: Placed,
+    activity: Activity,
+    options: Sequence[Deployment],
+    refused: Counter[str],
+) -> Iterator[Candidate]:
+    """Price the deployments of a network on one placement."""
+    for deployment in options:
+        try:
+            price = Price.of(totals_of(activity, profile, deployment))
+        except StasError as error:
+            refused[error.what] += 1
+            continue
+        if price is None:
+            refused[f"{profile.name} has no total energy or no time"] += 1
+            continue
+        yield Candidate(
+            variant=measured.variant,
+            placing=placed.placing,
+            deployment=deployment,
+            accuracy=measured.accuracy,
+            visits=measured.visits,
+            cores=len(placed.mapping.cores),
+            price=price,
+        )

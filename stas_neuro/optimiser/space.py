@@ -104,6 +104,11 @@ class Variant:
         words += [f"{name}={self.options[name]:.3g}" for name in shown if name in self.options]
         return " ".join(filter(None, words))
 
+    @property
+    def recipe(self) -> tuple[tuple[str, Any], ...]:
+        """The options without schedule and bits: networks that differ in these share their statistics."""
+        return tuple(each for each in self.options.items() if each[0] not in ("bits", "schedule"))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Placing:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -121,11 +121,46 @@ def run_reference(  # noqa: PLR0913
             observe=observe,
         )
         if counting is not None:
-            run.listener = ActivityCounter(counting, run)
+            run.listeners = [ActivityCounter(counting, run)]
         traces.append(run.trace())
         if progress is not None:
             progress(min(start + chunk, len(images)), len(images))
     return Trace.concatenate(traces)
+
+
+def count_on_cores(
+    graph: Graph, images: NDArray[Any], countings: Sequence[Counting], chunk: int = 16
+) -> list[Activity]:
+    """Run a quantised graph once, and count its activity in several ways, such as on several placements.
+
+    Parameters
+    ----------
+    graph : Graph
+        Quantised.
+    images : integers (B, C, H, W), or (B, T, C, H, W)
+        As for `run_reference`.
+    countings : sequence of Counting
+        Plans for this graph, or for one that differs from it in weights and other numbers only.
+    chunk : int
+        Images computed at once.
+
+    Returns
+    -------
+    list of Activity
+        For each plan the record that `run_reference` counts on its mapping; its origin is unknown.
+    """
+    _check_images(graph, images)
+    dtypes = {node.name: exact_dtype(graph, node) for node in graph.nodes}
+    parts: list[list[Activity]] = [[] for _ in countings]
+    for start in range(0, len(images), chunk):
+        batch = images[start : start + chunk].astype(dtypes[graph.input.name])
+        run = Execution(graph, batch, dtypes, spikes=False, states=False, skip=True, observe=None)
+        counters = [ActivityCounter(counting, run) for counting in countings]
+        run.listeners = [*counters]
+        run.trace()
+        for part, counter in zip(parts, counters, strict=True):
+            part.append(counter.activity())
+    return [Activity.concatenate(part) for part in parts]
 
 
 def _check_images(graph: Graph, images: NDArray[Any]) -> None:
@@ -143,7 +178,7 @@ def _check_images(graph: Graph, images: NDArray[Any]) -> None:
 
 
 class Execution:
-    """One batch on its way through the graph; `listener` is told of every node and step."""
+    """One batch on its way through the graph; `listeners` are told of every node and step."""
 
     def __init__(
         self,
@@ -170,7 +205,7 @@ class Execution:
         """The values at the end of the model step before."""
         self.spikes: dict[str, list[NDArray[np.uint8]]] = {}
         self.states: dict[str, list[NDArray[np.int32]]] = {}
-        self.listener: Listener | None = None
+        self.listeners: list[Listener] = []
         self.visits = np.ones((len(images), graph.time_steps, graph.blocks, graph.tokens), np.bool_)
 
     def trace(self) -> Trace:
@@ -192,7 +227,7 @@ class Execution:
         return Trace(
             logits=self._logits(),
             visits=self.visits,
-            counted=None if self.listener is None else self.listener.activity(),
+            counted=self.listeners[0].activity() if self.listeners else None,
             spikes={name: np.stack(steps, axis=1) for name, steps in self.spikes.items()},
             states={name: np.stack(steps, axis=1) for name, steps in self.states.items()},
         )
@@ -236,13 +271,13 @@ class Execution:
                 what = f"{node.name}: {error} in {np.dtype(self.dtypes[node.name])}"
                 raise InputError(what, "run it in float64, or lower its weights") from error
         self.values.update({(node.name, port): value for port, value in outputs.items()})
-        if self.listener is not None:
-            self.listener.computed(node, step, inputs, outputs)
+        for listener in self.listeners:
+            listener.computed(node, step, inputs, outputs)
         self._record(node, context, outputs)
 
     def _step_ended(self, phase: Phase, step: int = 0) -> None:
-        if self.listener is not None:
-            self.listener.step_ended(phase, step)
+        for listener in self.listeners:
+            listener.step_ended(phase, step)
 
     def _record(self, node: Node, context: NodeContext, outputs: Outputs) -> None:
         if self.record_spikes and node.traits.fires:

@@ -1,0 +1,123 @@
+"""Which of the found deployments are shown: the frontier, the best one, and its rivals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stas_neuro.choices import GOALS, Goal
+from stas_neuro.compiler.halting import MAX_DROP
+from stas_neuro.errors import InputError
+from stas_neuro.optimiser.frontier import pareto, spread
+from stas_neuro.optimiser.result import BEST, FRONTIER, Candidate
+from stas_neuro.optimiser.search import Explored, Target
+from stas_neuro.optimiser.space import FULL, STATIC
+
+POINTS = 16
+"""Largest number of points of the frontier that are compiled and run."""
+
+
+@dataclass(frozen=True)
+class Picked:
+    """What is shown of a target: candidates with their roles, the least accuracy of the best, and the rest.
+
+    `left_out` counts the points of the frontier that are not among the candidates.
+    """
+
+    target: Target
+    candidates: tuple[tuple[Candidate, tuple[str, ...]], ...]
+    least: float
+    left_out: int
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is chosen by; fields as the parameters of `optimise`.
+
+    Raises
+    ------
+    InputError
+        When the objective is unknown, or both limits of the accuracy are given.
+    """
+
+    objective: Goal = "energy"
+    min_accuracy: float | None = None
+    max_drop: float | None = None
+    points: int = POINTS
+
+    def __post_init__(self) -> None:
+        if self.objective not in GOALS:
+            raise InputError(f"no objective is called {self.objective!r}", f"use one of {', '.join(GOALS)}")
+        if self.min_accuracy is not None and self.max_drop is not None:
+            raise InputError("min-accuracy and max-drop both limit the accuracy", "leave out one of the two")
+
+    def of(self, explored: Explored, target: Target) -> Picked:
+        """Pick what is shown of a target; raises InputError where no deployment could be priced."""
+        found = explored.found
+        if not found:
+            reasons = "; ".join(what for what, _ in explored.refused.most_common(3))
+            what = f"no deployment on {target.profile.name} can be priced: {reasons}"
+            raise InputError(what, "use another profile")
+        full = max((each.accuracy for each in found if _is_full(each)), default=0.0)
+        drop = MAX_DROP if self.max_drop is None else self.max_drop
+        least = full - drop if self.min_accuracy is None else self.min_accuracy
+        frontier = frontier_of(found)
+        shown = [frontier[index] for index in spread(len(frontier), self.points)]
+        best = best_of(found, self.objective, least)
+        wanted = [(FRONTIER, each) for each in shown]
+        wanted += rivals_of(found, self.objective, least).items()
+        wanted += [] if best is None else [(BEST, best)]
+        return Picked(target, tuple(_with_roles(wanted)), least, len(frontier) - len(shown))
+
+
+def _with_roles(wanted: Iterable[tuple[str, Candidate]]) -> list[tuple[Candidate, tuple[str, ...]]]:
+    """List each candidate once, with all of its roles."""
+    found: list[tuple[Candidate, list[str]]] = []
+    for role, candidate in wanted:
+        same = next((roles for known, roles in found if known is candidate), None)
+        if same is None:
+            found.append((candidate, [role]))
+        else:
+            same.append(role)
+    return [(candidate, tuple(roles)) for candidate, roles in found]
+
+
+def frontier_of(found: Sequence[Candidate]) -> list[Candidate]:
+    """Return the candidates that no other beats in accuracy, energy and latency, in the order of energy."""
+    prices = [(each.price.energy_j.value, each.price.latency_s.value, -each.accuracy) for each in found]
+    costs = np.array(prices)
+    return [found[index] for index in pareto(costs)]
+
+
+def best_of(found: Iterable[Candidate], objective: Goal, least: float) -> Candidate | None:
+    """Return the candidate that the objective prefers, among those that are accurate enough."""
+    allowed = [each for each in found if each.accuracy >= least]
+    return min(allowed, key=lambda each: each.price.cost(objective), default=None)
+
+
+def _is_full(candidate: Candidate) -> bool:
+    return candidate.variant.family == FULL and not candidate.variant.model
+
+
+def rivals_of(found: Sequence[Candidate], objective: Goal, least: float) -> dict[str, Candidate]:
+    """Return the best candidate of each way to do without token halting, by name.
+
+    These are the full network, fewer steps, image exit, and each rival model; accurate enough if one is.
+    """
+    kinds: dict[str, Callable[[Candidate], bool]] = {
+        "full network": _is_full,
+        "one step": lambda each: each.variant.options.get("steps") == 1 and not each.variant.model,
+        "fewer steps": lambda each: each.variant.family == STATIC and not each.variant.model,
+        "image exit": lambda each: each.variant.family == "image" and not each.variant.model,
+    }
+    for label in dict.fromkeys(each.variant.model for each in found if each.variant.model):
+        kinds[label] = lambda each, label=label: each.variant.model == label  # type: ignore[misc]
+    chosen: dict[str, Candidate] = {}
+    for name, belongs in kinds.items():
+        own = [each for each in found if belongs(each)]
+        best = best_of(own, objective, least) or max(own, key=lambda each: each.accuracy, default=None)
+        if best is not None:
+            chosen[name] = best
+    return chosen
