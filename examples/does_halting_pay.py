@@ -10,14 +10,14 @@ pipeline. All gating modes of a chip are priced. Writes ``pay.csv`` and ``pay.pn
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from compare_profiles import MODELS, Runner, network, split_images
+from compare_profiles import MODELS, network, split_images
 from rich.console import Console
 
 from stas_neuro.analysis import spiking_stages
+from stas_neuro.chip_runs import ChipRuns, joined
 from stas_neuro.chips import Profile, list_profiles, load_profile
 from stas_neuro.energy import Comparison, Deployment, Gating, Saving, compare, compare_schedules
 from stas_neuro.energy.pricing import OP_COUNT
@@ -64,7 +64,7 @@ def whole_prices() -> list[Profile]:
     return [profile for profile in profiles if all(profile.reason(name) is None for name in needed)]
 
 
-def price(runner: Runner, profiles: list[Profile]) -> dict[str, Comparison]:
+def price(runner: ChipRuns, profiles: list[Profile]) -> dict[str, Comparison]:
     """Compare each halting network, by label, with its first stage on each chip in all its gating modes."""
     found: dict[str, list[Comparison]] = {}
     for label, (graph, model) in halting_networks().items():
@@ -78,11 +78,6 @@ def price(runner: Runner, profiles: list[Profile]) -> dict[str, Comparison]:
                     compare(runs[label], without, [profile], Deployment(gating=gating))
                 )
     return {label: joined(results) for label, results in found.items()}
-
-
-def joined(results: list[Comparison]) -> Comparison:
-    """Concatenate comparisons."""
-    return replace(results[0], rows=tuple(row for result in results for row in result.rows))
 
 
 def sentence(results: dict[str, Comparison], images: int) -> str:
@@ -120,7 +115,7 @@ def main() -> None:
     table = csv_output(arguments.output / "pay.csv", force=True)
     picture = picture_output(arguments.output / "pay.png", force=True)
     check_outputs([table, picture])
-    runner = Runner(*split_images(arguments.images))
+    runner = ChipRuns(*split_images(arguments.images))
     profiles = whole_prices()
     results = price(runner, [load_profile(OP_COUNT), *profiles])
     result = joined(list(results.values()))

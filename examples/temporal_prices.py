@@ -13,11 +13,11 @@ import argparse
 import json
 from pathlib import Path
 
-from compare_profiles import Runner, compare_on_chips
 from rich.console import Console
 from temporal import STAGE1, TASKS, data, graphs_of, held_out, place_of
 from temporal_report import STATIC
 
+from stas_neuro.chip_runs import ChipRuns, compare_on_chips
 from stas_neuro.chips import load_profile
 from stas_neuro.errors import CheckFailed
 from stas_neuro.report import comparison_report
@@ -44,7 +44,7 @@ def main() -> None:
     graphs = graphs_of(task, seed, directory)
     images = data(task, "test").select(slice(0, arguments.images))
     learnt = held_out(task, seed, place_of(directory, task, seed, STAGE1)).select(slice(0, arguments.images))
-    runner = Runner(images, learnt)
+    runner = ChipRuns(images, learnt)
     profiles = [load_profile(chip) for chip in arguments.chips]
     result = compare_on_chips(runner, (name, graphs[name][0]), {STATIC: graphs[STATIC][0]}, profiles)
     if arguments.json:

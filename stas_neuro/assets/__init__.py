@@ -11,6 +11,7 @@ IMAGES = "data/fashion-mnist-512.npz"
 """512 Fashion-MNIST test images, uint8, with labels and class names."""
 HALTING_MODEL = "fashion-spikformer"
 ONE_STEP_MODEL = "fashion-t1"
+ORDER_MODEL = "order"
 
 
 def asset(name: str) -> Path:

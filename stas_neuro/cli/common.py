@@ -159,7 +159,7 @@ class Progress(Protocol):
 def progress(what: str, *, at_once: bool = False) -> Iterator[Progress]:
     """Yield a function to report progress with: it draws a bar or, without a terminal, prints lines.
 
-    `at_once` prints the first line without waiting, for jobs that are long in any case.
+    `at_once` prints a first line without waiting, for jobs that are long in any case.
     """
     if sys.stderr.isatty():
         from rich.console import Console
@@ -175,15 +175,18 @@ def progress(what: str, *, at_once: bool = False) -> Iterator[Progress]:
 
             yield draw
         return
-    yield _Lines(what, time.monotonic() - PLAIN_INTERVAL_S * at_once)
+    if at_once:
+        click.echo(what, err=True)
+    yield _Lines(what)
 
 
 class _Lines:
     """Prints progress as lines, with the time that is left at the mean speed until then."""
 
-    def __init__(self, what: str, printed: float) -> None:
-        self.what, self.printed = what, printed
-        self.of, self.begun, self.before = "", time.monotonic(), 0
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.of, self.before = "", 0
+        self.begun = self.printed = time.monotonic()
 
     def __call__(self, done: int, total: int, of: str = "") -> None:
         now = time.monotonic()

@@ -165,7 +165,9 @@ def command(
         )
         for result in results:
             place = folder / result.name if len(results) > 1 else folder
-            (place / "frontier.png").write_bytes(frontier_png(result))
+            place.mkdir(exist_ok=True)
+            if result.points:
+                (place / "frontier.png").write_bytes(frontier_png(result))
             (place / "frontier.json").write_text(_json(result.to_json()))
         if len(results) > 1:
             (folder / "frontier.json").write_text(_json([result.to_json() for result in results]))

@@ -148,6 +148,8 @@ def _check_sites(activity: Activity, profile: Profile, refuse: Callable[[str], C
         for name in ("cores_per_chip", "cores_per_tile", "tiles_x", "tiles_y", "chips")
         if profile.reason(f"limits.{name}") is None and f"limits.{name}" in profile.entries()
     }
+    if not {"tiles_x", "tiles_y"} <= limits.keys():
+        limits.pop("cores_per_tile", None)  # without a mesh, placement has all cores on one tile
     on_chip = Counter(site.chip for site in activity.cores)
     on_tile = Counter(activity.cores)
     for number, site in enumerate(activity.cores):

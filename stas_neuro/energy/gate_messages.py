@@ -17,6 +17,8 @@ from stas_neuro.ir import block_of
 from stas_neuro.mapping.routes import distances, places_of
 
 Messages = npt.NDArray[np.int64] | npt.NDArray[np.float64]
+_WAYS = {"gate_hops_x": "hops_x", "gate_hops_y": "hops_y", "gate_crossings": "chip_crossings"}
+"""Events of messages between cores, and the distance of two cores that each counts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,19 +78,19 @@ def core_gates(activity: Activity, stepping: Stepping, ticks: Sequence[HardwareS
 
 def _with_ways(activity: Activity, messages: Messages) -> Sent:
     """Add hops and crossings from the halting unit that decides on a row's block, or else from the last."""
-    ways: dict[str, Messages] = {
-        event: np.zeros_like(messages) for event in ("gate_hops_x", "gate_hops_y", "gate_crossings")
-    }
     units, places = _units(activity), places_of(activity.cores)
+    # The unit before block l decides on it; the last unit of the previous step decides on the first.
+    decided: dict[int, list[tuple[int, int]]] = {}
     for row, layer in enumerate(activity.layers):
-        if layer.core is None or not units:
-            continue
-        # The unit before block l decides on it; the last unit of the previous step decides on the first.
-        unit = units[((block_of(layer.scope) or 0) - 1) % len(units)]
-        passed = distances(places, layer.core).values()
-        for event, number in zip(ways, passed, strict=True):
-            ways[event][:, row] = messages[:, row] * number[unit]
-    return Sent(messages, ways)
+        if layer.core is not None and units:
+            unit = units[((block_of(layer.scope) or 0) - 1) % len(units)]
+            decided.setdefault(unit, []).append((row, layer.core))
+    far = np.zeros((len(_WAYS), len(activity.layers), 1), dtype=np.int64)
+    for unit, members in decided.items():
+        passed = distances(places, unit)
+        rows, cores = map(list, zip(*members, strict=True))
+        far[:, rows, 0] = [passed[way][cores] for way in _WAYS.values()]
+    return Sent(messages, {event: messages * each for event, each in zip(_WAYS, far, strict=True)})
 
 
 def _units(activity: Activity) -> list[int]:

@@ -54,16 +54,12 @@ class Choice:
             raise InputError("min-accuracy and max-drop both limit the accuracy", "leave out one of the two")
 
     def of(self, explored: Explored, target: Target) -> Picked:
-        """Pick what is shown of a target; raises InputError where no deployment could be priced."""
+        """Pick what is shown of a target; nothing where no deployment could be priced."""
         found = explored.found
-        if not found:
-            reasons = "; ".join(what for what, _ in explored.refused.most_common(3))
-            what = f"no deployment on {target.profile.name} can be priced: {reasons}"
-            raise InputError(what, "use another profile")
         full = max((each.accuracy for each in found if _is_full(each)), default=0.0)
         drop = MAX_DROP if self.max_drop is None else self.max_drop
         least = full - drop if self.min_accuracy is None else self.min_accuracy
-        frontier = frontier_of(found)
+        frontier = frontier_of(found) if found else []
         shown = [frontier[index] for index in spread(len(frontier), self.points)]
         best = best_of(found, self.objective, least)
         wanted = [(FRONTIER, each) for each in shown]

@@ -146,6 +146,10 @@ def optimise_all(  # noqa: PLR0913
         worker = _Worker(search, Confirmer(benches))
         with doing(worker, jobs) as do:
             explored = search.explore(search.tasks(), do, report)
+            if not any(part.found for part in explored):
+                reasons = "; ".join(what for what, _ in explored[0].refused.most_common(3))
+                what = f"no deployment on {targets[0].profile.name} can be priced: {reasons}"
+                raise InputError(what, "use another profile")
             picked = [choice.of(part, target) for part, target in zip(explored, targets, strict=True)]
             points = _confirmed(worker, picked, folder, do, report)
     return tuple(

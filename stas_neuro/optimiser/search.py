@@ -14,10 +14,11 @@ from stas_neuro.energy import Deployment
 from stas_neuro.energy import price as totals_of
 from stas_neuro.errors import InputError, StasError
 from stas_neuro.ir import POLICIES, Graph
+from stas_neuro.mapping import Mapping
 from stas_neuro.optimiser.measure import Bench, Measured
 from stas_neuro.optimiser.placements import Placed, Placements
 from stas_neuro.optimiser.result import Candidate, Price
-from stas_neuro.optimiser.space import Space, Variant, deployments, placings, variants
+from stas_neuro.optimiser.space import Placing, Space, Variant, deployments, spreads, strategies, variants
 from stas_neuro.optimiser.workers import Doing
 
 Report = Callable[[str, int, int], None]
@@ -167,7 +168,8 @@ class Search:
         for part in parts.values():
             part.networks += 1
         placed: list[Placed] = []
-        for placing in placings(self.space, profile, graph.tokens, halts=halts):
+
+        def add(placing: Placing) -> Mapping | None:
             try:
                 if placing.strategy == "halting-aware":
                     learned = bench.compilation(compiler, variant, profile, placing)
@@ -177,6 +179,14 @@ class Search:
             except StasError as error:
                 for mode, part in parts.items():
                     part.refused[error.what] += len(options[mode])
+                return None
+            return placed[-1].mapping
+
+        for strategy in strategies(self.space, profile, halts=halts):
+            fewest = add(Placing(strategy=strategy, cores=None, groups=None))
+            if fewest is not None:
+                for placing in spreads(self.space, profile, graph.tokens, fewest, strategy):
+                    add(placing)
         activities = bench.activities(measured, [each.counting for each in placed])
         for on_cores, activity in zip(placed, activities, strict=True):
             for mode, part in parts.items():
@@ -192,7 +202,12 @@ def _priced(
     refused: Counter[str],
 ) -> Iterator[Candidate]:
     """Price the deployments of a network on one placement."""
+    cores = len(placed.mapping.cores)
+    room = profile.limit("cores_per_chip") // cores
     for deployment in options:
+        if (reason := _no_copies(deployment, room)) is not None:
+            refused[reason] += 1
+            continue
         try:
             price = Price.of(totals_of(activity, profile, deployment))
         except StasError as error:
@@ -207,6 +222,14 @@ def _priced(
             deployment=deployment,
             accuracy=measured.accuracy,
             visits=measured.visits,
-            cores=len(placed.mapping.cores),
+            cores=cores,
             price=price,
         )
+
+
+def _no_copies(deployment: Deployment, room: int) -> str | None:
+    """Say why copies are not priced: a chip has not the room, or it is full of another number that is."""
+    copies = deployment.replicas
+    if copies == "fill":
+        return None if room > 1 else "a chip is full of one copy of the network"
+    return None if copies == 1 or copies < room else f"a chip has no room for more copies than {copies}"

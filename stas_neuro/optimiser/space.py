@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from collections.abc import Mapping as AnyMapping
 from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any, Literal
@@ -12,6 +13,7 @@ from stas_neuro.choices import HALT_MODES, STRATEGIES, Gating, HaltMode, Mode, S
 from stas_neuro.energy import Deployment
 from stas_neuro.errors import InputError
 from stas_neuro.ir import POLICIES
+from stas_neuro.mapping import Mapping
 
 FULL, STATIC = "full", "static"
 """Families of networks without halting: all model steps, and fewer."""
@@ -24,6 +26,9 @@ LEADS = (0.9, 0.7, 0.5, 0.3, 0.1)
 GROUPS = 16
 """Groups that blocks are cut into to be spread: trying all numbers takes longer and finds no better ones."""
 CONTEXTS = (1, 2, 4, 8, 16)
+FILL = (0.25, 0.375, 0.5, 0.75, 1.0)
+"""Shares of the cores of a chip."""
+REPLICAS: tuple[int | Literal["fill"], ...] = (1, 2, 4, "fill")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +47,9 @@ class Space:
     strategies : tuple of str
         How blocks are cut for cores.
     fill : tuple of float
-        Shares of a chip's cores that a network is spread over; 0 for the fewest cores.
+        Shares of the cores of the chips it needs that a network is spread over, besides the fewest cores.
+    replicas : tuple of int or "fill"
+        Copies of the network on a chip.
     contexts : tuple of int
         Images on the same neurons, for mode stream.
     assumed : bool
@@ -57,7 +64,8 @@ class Space:
     leads: tuple[float, ...] = LEADS
     bits: tuple[int, ...] = (8,)
     strategies: tuple[Strategy, ...] = STRATEGIES
-    fill: tuple[float, ...] = (0.0, 0.25, 0.5, 1.0)
+    fill: tuple[float, ...] = FILL
+    replicas: tuple[int | Literal["fill"], ...] = REPLICAS
     contexts: tuple[int, ...] = CONTEXTS
     assumed: bool = False
 
@@ -69,7 +77,7 @@ class Space:
         for name, allowed in known:
             if unknown := [each for each in getattr(self, name) if each not in allowed]:
                 raise InputError(f"{name}: no {unknown[0]!r} is known", f"use some of {', '.join(allowed)}")
-        for name in ("bits", "strategies", "fill", "contexts"):
+        for name in ("bits", "strategies", "replicas", "contexts"):
             if not getattr(self, name):
                 raise InputError(f"{name}: nothing to try", "give at least one value")
 
@@ -94,7 +102,7 @@ class Variant:
 
     model: str = ""
     family: str
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: AnyMapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -159,7 +167,7 @@ def variants(
 
 
 def _by_token(
-    space: Space, model: str, policy: HaltMode, trained: HaltMode | None, own: Mapping[str, Any]
+    space: Space, model: str, policy: HaltMode, trained: HaltMode | None, own: AnyMapping[str, Any]
 ) -> Iterator[Variant]:
     parameters: list[dict[str, Any]]
     if trained is not None:
@@ -174,20 +182,23 @@ def _by_token(
             yield Variant(model=model, family=f"{policy} late", options=late)
 
 
-def placings(space: Space, profile: Profile, tokens: int, *, halts: bool) -> list[Placing]:
-    """List the placements to try on a chip.
+def strategies(space: Space, profile: Profile, *, halts: bool) -> list[Strategy]:
+    """List the strategies to try on a chip.
 
     Which tokens halt together matters only on a chip whose cores can be gated.
     """
     learns = halts and len(_gatings(profile)) > 1
-    strategies = [each for each in space.strategies if learns or each != "halting-aware"]
-    chip = profile.limit("cores_per_chip")
-    cores = [round(share * chip) or None for share in space.fill]
-    return [
-        Placing(strategy=strategy, cores=each, groups=None if each is None else min(GROUPS, tokens))
-        for strategy in strategies
-        for each in cores
-    ]
+    return [each for each in space.strategies if learns or each != "halting-aware"]
+
+
+def spreads(
+    space: Space, profile: Profile, tokens: int, fewest: Mapping, strategy: Strategy
+) -> Iterator[Placing]:
+    """List the placements to try that are spread over more cores than the fewest, of as many chips."""
+    cores = profile.limit("cores_per_chip") * fewest.chips
+    for share in space.fill:
+        if len(fewest.cores) < (spread := round(share * cores)):
+            yield Placing(strategy=strategy, cores=spread, groups=min(GROUPS, tokens))
 
 
 def _gatings(profile: Profile) -> tuple[Gating, ...]:
@@ -205,7 +216,6 @@ def deployments(space: Space, profile: Profile, mode: Mode, *, halts: bool) -> l
     """List the deployments to try on a chip; which of them a run allows is found when it is priced."""
     gatings = _gatings(profile) if halts else ("silent",)
     contexts = space.contexts if mode == "stream" else (1,)
-    copies: tuple[int | Literal["fill"], ...] = (1, "fill")
     ends = (False, True) if halts and space.assumed else (False,)
     return [
         Deployment(
@@ -216,6 +226,6 @@ def deployments(space: Space, profile: Profile, mode: Mode, *, halts: bool) -> l
             replicas=replicas,
             early_end=early,
         )
-        for gating, many, early, replicas in product(gatings, contexts, ends, copies)
+        for gating, many, early, replicas in product(gatings, contexts, ends, space.replicas)
         if not (early and many > 1)
     ]

@@ -30,7 +30,7 @@ MODULES = ("temporal", "temporal_report", "temporal_prices")
 def examples(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[ModuleType]]:
     monkeypatch.syspath_prepend(str(EXAMPLES))
     yield [importlib.import_module(name) for name in MODULES]
-    for name in (*MODULES, "compare_profiles"):
+    for name in MODULES:
         sys.modules.pop(name, None)
 
 

@@ -22,7 +22,8 @@ SPACE = Space(
     epsilons=(0.1, 0.4),
     leads=(0.5,),
     strategies=("token-major",),
-    fill=(0.0, 0.1),
+    fill=(0.1,),
+    replicas=(1, "fill"),
 )
 
 

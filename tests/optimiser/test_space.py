@@ -7,8 +7,9 @@ import pytest
 from stas_neuro.chips import load_profile
 from stas_neuro.compiler import CompileOptions
 from stas_neuro.errors import InputError
+from stas_neuro.mapping import CoreLocation, Mapping
 from stas_neuro.optimiser import Space
-from stas_neuro.optimiser.space import deployments, placings, variants
+from stas_neuro.optimiser.space import deployments, spreads, strategies, variants
 
 
 def test_trained_halting_is_varied_and_taken_off() -> None:
@@ -42,14 +43,23 @@ def test_the_halting_of_a_graph_stays() -> None:
     assert only.family == "time" and only.options == {"bits": 8}
 
 
-def test_placements_fill_shares_of_a_chip() -> None:
-    space = Space(strategies=("token-major", "halting-aware"), fill=(0.0, 0.5, 1.0))
-    found = placings(space, load_profile("loihi2"), 9, halts=True)
-    assert [each.cores for each in found] == [None, 60, 120]
-    assert [each.groups for each in found] == [None, 9, 9]
-    gated = load_profile("loihi2-gated-whatif")
-    assert len(placings(space, gated, 9, halts=True)) == 6
-    assert len(placings(space, gated, 9, halts=False)) == 3
+def test_placements_fill_shares_of_the_chips_that_are_needed() -> None:
+    space = Space(strategies=("token-major", "halting-aware"), fill=(0.25, 0.5, 1.0))
+    loihi2, gated = load_profile("loihi2"), load_profile("loihi2-gated-whatif")
+    assert strategies(space, loihi2, halts=True) == ["token-major"]
+    assert strategies(space, gated, halts=True) == ["token-major", "halting-aware"]
+    assert strategies(space, gated, halts=False) == ["token-major"]
+
+    def cores(fewest: int) -> list[int | None]:
+        sites = tuple(CoreLocation(chip=number // 120, x=number % 120) for number in range(fewest))
+        mapping = Mapping(profile="loihi2", strategy="token-major", cores=sites, pieces=())
+        found = list(spreads(space, loihi2, 9, mapping, "token-major"))
+        assert {each.groups for each in found} <= {9}
+        return [each.cores for each in found]
+
+    assert cores(20) == [30, 60, 120]
+    assert cores(60) == [120]
+    assert cores(130) == [240]  # of two chips
 
 
 @pytest.mark.parametrize(("profile", "gatings"), [("loihi2", 1), ("loihi2-gated-whatif", 3)])
@@ -57,7 +67,7 @@ def test_deployments_are_those_that_a_chip_can(profile: str, gatings: int) -> No
     chip = load_profile(profile)
     single = deployments(Space(), chip, "single", halts=True)
     assert len({each.gating for each in single}) == gatings
-    assert len(single) == 2 * gatings  # one copy, or as many as fill a chip
+    assert len(single) == 4 * gatings  # 1, 2 and 4 copies, and as many as fill a chip
     assert {each.gating for each in deployments(Space(), chip, "single", halts=False)} == {"silent"}
     stream = deployments(Space(contexts=(1, 4)), chip, "stream", halts=True)
     assert {(each.contexts, each.schedule) for each in stream} == {(1, None), (4, "raster")}
@@ -68,5 +78,5 @@ def test_deployments_are_those_that_a_chip_can(profile: str, gatings: int) -> No
 def test_an_axis_needs_known_values() -> None:
     with pytest.raises(InputError, match="policies: no 'rasta' is known"):
         Space(policies=("rasta",))  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="fill: nothing to try"):
-        Space(fill=())
+    with pytest.raises(InputError, match="replicas: nothing to try"):
+        Space(replicas=())

@@ -1,0 +1,107 @@
+"""Runs of networks on the cores of chips, each placed on the fewest cores, to compare them on every chip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from stas_neuro import api
+from stas_neuro.activity import Activity
+from stas_neuro.chips import Profile
+from stas_neuro.choices import Gating, Strategy
+from stas_neuro.data import LabelledImages
+from stas_neuro.energy import Comparison, Deployment, compare
+from stas_neuro.errors import InputError
+from stas_neuro.ir import Graph
+from stas_neuro.mapping import Mapping as CoreMapping
+from stas_neuro.placement import place
+
+
+@dataclass
+class ChipRuns:
+    """Runs networks on the cores of chips, each placement once.
+
+    Parameters
+    ----------
+    images : LabelledImages
+        What is run.
+    profiling : LabelledImages, optional
+        Other images, from which placements on chips that can gate cores learn which tokens halt together.
+        Without them these are placed as on other chips.
+    notes : dict
+        Why networks are run without cores; filled by runs.
+    """
+
+    images: LabelledImages
+    profiling: LabelledImages | None = None
+    notes: dict[str, None] = field(default_factory=dict)
+    _done: dict[object, tuple[Graph, Activity]] = field(default_factory=dict)
+    """Activities by the ids of graph and images; the graph is stored to keep its `id` valid."""
+
+    def run(self, networks: Mapping[str, Graph], profile: Profile) -> dict[str, Activity]:
+        """Run networks, by name, on the cores of a chip; without cores if one of them cannot be placed."""
+        mappings = self._place(networks, profile)
+        return {name: self._run(graph, self.images, mappings.get(name)) for name, graph in networks.items()}
+
+    def _place(self, networks: Mapping[str, Graph], profile: Profile) -> dict[str, CoreMapping]:
+        if (why := profile.reason("limits")) is not None:
+            self.notes[f"{profile.name}: priced without a mapping, as {why}"] = None
+            return {}
+        mappings = {}
+        for name, graph in networks.items():
+            # The assignment of tokens to cores matters only if cores can be gated.
+            seen = None
+            if self.profiling is not None and graph.accumulators and gating_of(profile) != "silent":
+                seen = self._run(graph, self.profiling, None)
+            strategy: Strategy = "token-major" if seen is None else "halting-aware"
+            try:
+                mappings[name] = place(graph, profile, strategy=strategy, seen=seen)
+            except InputError as error:
+                note = f"{profile.name}: priced without a mapping, as {name} cannot be placed: {error}"
+                self.notes[note] = None
+                return {}
+        return mappings
+
+    def _run(self, graph: Graph, images: LabelledImages, mapping: CoreMapping | None) -> Activity:
+        key = id(graph), id(images), mapping and (mapping.cores, mapping.pieces)
+        if key not in self._done:
+            self._done[key] = graph, api.run(graph, images, mapping=mapping).activity
+        return self._done[key][1]
+
+
+def gating_of(profile: Profile) -> Gating:
+    """Return the strongest gating that a chip supports; power gating only if its cores are known."""
+    if profile.reason("capabilities.core_gating") is not None:
+        return "silent"
+    can = profile.capability("core_gating")
+    if can == "power" and profile.reason("limits") is None:
+        return "power"
+    return "silent" if can == "no" else "core"
+
+
+def compare_on_chips(
+    runs: ChipRuns,
+    halting: tuple[str, Graph],
+    baselines: Mapping[str, Graph],
+    profiles: Sequence[Profile],
+    baseline: Deployment | None = None,
+) -> Comparison:
+    """Compare a halting network with baselines, by label, placed on each chip.
+
+    `baseline` is how baselines are deployed, as for `compare`.
+    """
+    label, graph = halting
+    found = []
+    for profile in profiles:
+        ran = runs.run({label: graph, **baselines}, profile)
+        ours = ran.pop(label)
+        gating = gating_of(profile)
+        if gating == "power" and not ours.cores:
+            gating = "core"
+        found.append(compare(ours, ran, [profile], Deployment(gating=gating), baseline=baseline))
+    return joined(found)
+
+
+def joined(results: Sequence[Comparison]) -> Comparison:
+    """Concatenate comparisons."""
+    return replace(results[0], rows=tuple(row for result in results for row in result.rows))
