@@ -9,8 +9,11 @@ import click
 
 from stas_neuro.cli.common import PATH, emit, emit_json, stas_command
 from stas_neuro.cli.pricing import pricing_options
+from stas_neuro.errors import InputError
 
 if TYPE_CHECKING:
+    from stas_neuro.activity import Activity
+    from stas_neuro.chips import Profile
     from stas_neuro.energy import Deployment
 
 
@@ -23,11 +26,18 @@ if TYPE_CHECKING:
     "--profile", required=True, metavar="NAME|FILE", help="A profile of the catalogue, or a .toml file."
 )
 @pricing_options
+@click.option(
+    "--scale-width",
+    "widths",
+    metavar="D,D,...",
+    help="Price networks of these widths instead, scaled from RUN at the same rates of spikes.",
+)
 @click.option("--brief", is_flag=True, help="Print only the totals, not each event, layer, step and source.")
 def command(
     run: Path,
     profile: str,
     deployment: Deployment,
+    widths: str | None,
     brief: bool,
     as_json: bool,
 ) -> None:
@@ -41,8 +51,35 @@ def command(
     from stas_neuro.energy import estimate
     from stas_neuro.report import estimate_report
 
-    cost = estimate(read_run(run), load_profile(profile), deployment)
+    chip = load_profile(profile)
+    if widths is not None:
+        _price_widths(read_run(run), chip, deployment, _numbers(widths), as_json)
+        return
+    cost = estimate(read_run(run), chip, deployment)
     if as_json:
         emit_json(cost.to_json())
     else:
         emit(estimate_report(cost, details=not brief))
+
+
+def _price_widths(
+    activity: Activity, chip: Profile, deployment: Deployment, widths: list[int], as_json: bool
+) -> None:
+    from stas_neuro.energy import estimate, scale_width
+    from stas_neuro.report import widths_report
+
+    records = [scale_width(activity, width) for width in widths]
+    costs = [estimate(record, chip, deployment) for record in records]
+    if as_json:
+        emit_json(
+            [{"width": width, "estimate": cost.to_json()} for width, cost in zip(widths, costs, strict=True)]
+        )
+    else:
+        emit(widths_report(list(zip(records, costs, strict=True))))
+
+
+def _numbers(text: str) -> list[int]:
+    words = [word.strip() for word in text.split(",")]
+    if unreadable := [word for word in words if not word.isdecimal()]:
+        raise InputError(f"--scale-width: {unreadable[0]!r} is no width", "give numbers, as 64,128,256")
+    return [int(word) for word in words]

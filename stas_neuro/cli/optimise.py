@@ -138,7 +138,7 @@ def command(
     """
     from stas_neuro.chips.profile import profile_path
     from stas_neuro.data import data_path, load_data
-    from stas_neuro.optimiser import Choice, Space, optimise_all
+    from stas_neuro.optimiser import Choice, Space, optimise_all, targets_of
     from stas_neuro.report.frontier import frontier_png, frontier_report
 
     written = Output.marked(output, "frontier.json", force=force)
@@ -148,14 +148,14 @@ def command(
     words: dict[str, Any] = {"assumed": assumed, "bits": tuple(map(int, _words(bits)))}
     if policies is not None:
         words["policies"] = _words(policies)
+    targets, choice = targets_of(profiles, modes), Choice(objective, min_accuracy, max_drop, points)
     images = load_data(data)
     with written.filled() as folder, progress("searching", at_once=True) as report:
         results = optimise_all(
             model,
             images.select(slice(0, IMAGES if limit is None else limit)),
-            profiles=profiles,
-            modes=modes,
-            choice=Choice(objective, min_accuracy, max_drop, points),
+            targets,
+            choice=choice,
             calibrate=calibrate,
             rivals=others,
             space=Space(**words),

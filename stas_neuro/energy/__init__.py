@@ -24,6 +24,7 @@ from stas_neuro.energy.result import (
 from stas_neuro.energy.savings import Split
 from stas_neuro.energy.schedule_times import ScheduleCost, compare_schedules
 from stas_neuro.energy.timing import SCHEDULES, Schedule, fastest
+from stas_neuro.energy.widths import scale_width, width_of
 
 __all__ = [
     "GATINGS",
@@ -58,4 +59,6 @@ __all__ = [
     "fastest",
     "op_count",
     "price",
+    "scale_width",
+    "width_of",
 ]

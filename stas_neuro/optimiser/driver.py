@@ -89,8 +89,7 @@ def optimise(  # noqa: PLR0913
     (found,) = optimise_all(
         model,
         data,
-        profiles=(profile,),
-        modes=(mode,),
+        targets_of((profile,), (mode,)),
         choice=chosen,
         calibrate=calibrate,
         rivals=rivals,
@@ -105,9 +104,8 @@ def optimise(  # noqa: PLR0913
 def optimise_all(  # noqa: PLR0913
     model: Any,
     data: LabelledImages | str,
+    targets: Sequence[Target],
     *,
-    profiles: Sequence[Profile | str],
-    modes: Sequence[Mode],
     choice: Choice | None = None,
     calibrate: LabelledImages | str | None = None,
     rivals: Mapping[str, Any] | None = None,
@@ -120,8 +118,8 @@ def optimise_all(  # noqa: PLR0913
 
     Parameters
     ----------
-    profiles, modes : sequences
-        A frontier is found for each chip in each mode.
+    targets : sequence of Target
+        The chips and modes, from `targets_of`: a frontier is found for each.
     choice : Choice, optional
         What `best` is chosen by, and how many points are compiled.
     folder : Path, optional
@@ -132,11 +130,10 @@ def optimise_all(  # noqa: PLR0913
     Returns
     -------
     tuple of Optimised
-        In the order of the profiles, and of the modes of each.
+        In the order of the targets.
     """
     started = time.monotonic()
     choice, report = choice or Choice(), report or (lambda what, done, total: None)
-    targets = _targets(profiles, modes)
     images = Images.halves(load_data(data) if isinstance(data, str) else data)
     sample = images.chosen_on.select(slice(0, CALIBRATED)) if calibrate is None else calibrate
     given = {"": model, **(rivals or {})}
@@ -170,7 +167,8 @@ def optimise_all(  # noqa: PLR0913
     )
 
 
-def _targets(profiles: Sequence[Profile | str], modes: Sequence[Mode]) -> list[Target]:
+def targets_of(profiles: Sequence[Profile | str], modes: Sequence[Mode]) -> list[Target]:
+    """Combine profiles, or names or paths of them, and modes; raises InputError where one is given twice."""
     chips = [load_profile(each) if isinstance(each, str) else each for each in profiles]
     if unknown := [mode for mode in modes if mode not in MODES]:
         raise InputError(f"no mode is called {unknown[0]!r}", f"use one of {', '.join(MODES)}")

@@ -6,6 +6,7 @@ from stas_neuro.report.picture import halting_map, write_halting_map
 from stas_neuro.report.png import picture_output
 from stas_neuro.report.tables import estimate_report, predictions_table, si
 from stas_neuro.report.what_if import cannot_take, comparison_what_if, what_if_lines
+from stas_neuro.report.widths import widths_report
 
 __all__ = [
     "cannot_take",
@@ -21,6 +22,7 @@ __all__ = [
     "schedules_report",
     "si",
     "what_if_lines",
+    "widths_report",
     "write_halting_map",
     "write_savings_chart",
 ]

@@ -31,7 +31,7 @@ from stas_neuro.activity import read_activity
 from stas_neuro.bundle import load_bundle
 from stas_neuro.chips import list_profiles, load_profile
 from stas_neuro.data import load_data
-from stas_neuro.energy import Deployment, compare, estimate
+from stas_neuro.energy import Deployment, compare, estimate, scale_width, width_of
 from stas_neuro.ir import LIF
 from stas_neuro.models.checkpoint import load_checkpoint, save_checkpoint
 from stas_neuro.verifier import runs
@@ -118,6 +118,19 @@ def test_estimate_is_what_the_api_says(place: Place) -> None:
     )
     assert "Sources" in full and "Sources" not in brief
     assert "not measured" in full and "not measured" in brief
+
+
+def test_estimate_scales_a_run_to_other_widths(place: Place) -> None:
+    activity = read_activity(place.run / "activity.json")
+    width = width_of(activity)
+    widths = f"{width},{2 * width}"
+    arguments = ("estimate", place.run, "--profile", "loihi2", "--mode", "stream", "--scale-width", widths)
+    found = fine(*arguments, "--json").json
+    wide = estimate(scale_width(activity, 2 * width), "loihi2", Deployment(mode="stream"))
+    assert [each["width"] for each in found] == [width, 2 * width]
+    assert found[1]["estimate"] == json.loads(json.dumps(wide.to_json()))
+    shown = fine(*arguments).out
+    assert re.search(rf"^ *{2 * width} ", shown, re.MULTILINE) and "not measured" in shown
 
 
 def test_compare_ranks_chips_and_tells_what_halting_saves(place: Place, tmp_path: Path) -> None:

@@ -98,6 +98,7 @@ def newer() -> None:
     )
 
 
+OPTIMISE = ("optimise", "checkpoint", "--data", "data.npz", "-o", "best")
 COMPILE = ("compile", "checkpoint", "-o", "new")
 RUN = ("run", "bundle", "--data", "data.npz", "-o", "new")
 TRAIN = ("train", "--data", "data.npz", "--preset", "tiny", "--holdout", "1", "-o", "new")
@@ -345,6 +346,48 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
         nothing,
         ("estimate", "run", "--profile", "loihi2", "--weight-bits", "16"),
         ("weights have 16 bits", "use at most 9, the limit of profile loihi2"),
+    ),
+    "width": (
+        nothing,
+        ("estimate", "run", "--profile", "loihi2", "--scale-width", "64,wide"),
+        ("'wide' is no width", "as 64,128,256"),
+    ),
+    "rival without a label": (
+        nothing,
+        (*OPTIMISE, "--rival", "checkpoint"),
+        ("--rival checkpoint has no label", "use LABEL=MODEL"),
+    ),
+    "two rivals of one label": (
+        nothing,
+        (
+            "optimise",
+            "checkpoint",
+            "--data",
+            "data.npz",
+            "--rival",
+            "T=1=a",
+            "--rival",
+            "T=1=b",
+            "-o",
+            "best",
+        ),
+        ("--rival T=1 is given twice", "a label of its own"),
+    ),
+    "profile given twice": (
+        nothing,
+        (
+            "optimise",
+            "checkpoint",
+            "--data",
+            "data.npz",
+            "--profile",
+            "loihi2",
+            "--profile",
+            "loihi2",
+            "-o",
+            "best",
+        ),
+        ("loihi2-single is given twice", "once"),
     ),
     # what is at the output already
     "output is a file": (write("new", b"mine"), COMPILE, ("new exists", "choose another path")),
