@@ -17,7 +17,7 @@ from compare_profiles import MODELS, network, split_images
 from rich.console import Console
 
 from stas_neuro.analysis import spiking_stages
-from stas_neuro.chip_runs import ChipRuns, joined
+from stas_neuro.chip_runs import ChipRuns, has_total, joined
 from stas_neuro.chips import Profile, list_profiles, load_profile
 from stas_neuro.energy import Comparison, Deployment, Gating, Saving, compare, compare_schedules
 from stas_neuro.energy.pricing import OP_COUNT
@@ -60,8 +60,7 @@ def halting_networks() -> dict[str, tuple[Graph, str]]:
 def whole_prices() -> list[Profile]:
     """Return the chips with a total energy: with cores, times and static power."""
     profiles = [load_profile(name) for name in list_profiles()]
-    needed = ("limits", "time", "power", "power.static")
-    return [profile for profile in profiles if all(profile.reason(name) is None for name in needed)]
+    return [profile for profile in profiles if has_total(profile)]
 
 
 def price(runner: ChipRuns, profiles: list[Profile]) -> dict[str, Comparison]:

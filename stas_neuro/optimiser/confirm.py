@@ -143,7 +143,7 @@ def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
 def _price(cost: Estimate) -> Price:
     price = Price.of(cost)
     if price is None:
-        raise InputError(f"{cost.profile} has no total energy or no time", "use a profile that has them")
+        raise InputError(f"{cost.profile} has no energy or no time", "use a profile that has them")
     return price
 
 

@@ -55,7 +55,7 @@ def optimise(  # noqa: PLR0913
     data : LabelledImages or str
         Labelled images, or a source as for ``--data``; at least 16.
     profile : Profile or str
-        The chip; it must have cores, times and static power.
+        The chip; it must have cores and times. Without static power, energies are those of events only.
     objective : "energy", "latency", "edp" or "throughput"
         What `best` is chosen by.
     mode : "single" or "stream"
@@ -155,6 +155,7 @@ def optimise_all(  # noqa: PLR0913
             mode=pick.target.mode,
             objective=choice.objective,
             least_accuracy=pick.least,
+            events_only=pick.target.profile.reason("power.static"),
             images=(len(images.chosen_on), len(images.reported_on)),
             networks=part.networks,
             deployments=len(part.found),

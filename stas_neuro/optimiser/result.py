@@ -16,7 +16,10 @@ FRONTIER, BEST = "frontier", "best"
 
 @dataclass(frozen=True, kw_only=True)
 class Price:
-    """What a deployment costs; energy x time is the product of the values."""
+    """What a deployment costs; energy x time is the product of the values.
+
+    On a chip whose static power is not published, `energy_j` is that of events only.
+    """
 
     energy_j: Interval
     latency_s: Interval
@@ -25,8 +28,11 @@ class Price:
     @staticmethod
     def of(cost: Estimate | Totals) -> Price | None:
         """Take the prices that are searched by; None if one of them is unknown."""
-        found = {each.name: getattr(cost, each.name) for each in fields(Price)}
-        return None if None in found.values() else Price(**found)
+        energy = cost.dynamic_energy_j if cost.energy_j is None else cost.energy_j
+        latency, rate = cost.latency_s, cost.throughput_images_per_s
+        if energy is None or latency is None or rate is None:
+            return None
+        return Price(energy_j=energy, latency_s=latency, throughput_images_per_s=rate)
 
     def cost(self, objective: Goal) -> float:
         """Return the number that the objective makes small."""
@@ -103,14 +109,16 @@ class Optimised:
     """Result of a search.
 
     `points` are those of the frontier, which no other deployment beats in accuracy, energy and latency as
-    predicted, in the order of energy; then the best rivals that are not among them. `refused` counts networks
-    and deployments that cannot be, by reason; `left_out` points of the frontier that were not compiled.
+    predicted, in the order of energy; then the best rivals that are not among them. `events_only` is why
+    energies are of events only, None where they are whole. `refused` counts networks and deployments that
+    cannot be, by reason; `left_out` points of the frontier that were not compiled.
     """
 
     profile: str
     mode: str
     objective: Goal
     least_accuracy: float
+    events_only: str | None
     images: tuple[int, int]
     networks: int
     deployments: int

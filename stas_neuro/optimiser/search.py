@@ -214,7 +214,7 @@ def _priced(
             refused[error.what] += 1
             continue
         if price is None:
-            refused[f"{profile.name} has no total energy or no time"] += 1
+            refused[f"{profile.name} has no energy or no time"] += 1
             continue
         yield Candidate(
             variant=measured.variant,

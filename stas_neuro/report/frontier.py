@@ -13,6 +13,7 @@ from stas_neuro.report.png import SOFTWARE
 from stas_neuro.report.tables import NONE, add_row, disclaimer, lines, new_table, si
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from stas_neuro.optimiser import Optimised, Point
@@ -22,6 +23,7 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#
 _MARKS = "osD^vP*X"
 """Marks of families, so that they differ without colours too."""
 _REASONS = 8
+_MODE_WORDS = {"single": "one image at a time", "stream": "images in a stream"}
 
 
 def frontier_report(result: Optimised) -> RenderableType:
@@ -33,6 +35,8 @@ def frontier_report(result: Optimised) -> RenderableType:
         f"{result.mode}, in {result.seconds:.0f} s; chosen on {chosen} images, reported on {reported} others"
     )
     parts: list[RenderableType] = [Text(head, style="bold"), Text(), _table(result), Text()]
+    if result.events_only is not None:
+        parts.append(Text(f"energies are those of events only: static power is {result.events_only}"))
     if result.left_out:
         parts.append(Text(f"{result.left_out} more points of the frontier were not compiled (--points)"))
     if best is None:
@@ -102,43 +106,72 @@ def frontier_chart(result: Optimised) -> Figure:
     with needs("plot"):
         from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 5.5), layout="constrained")
+    figure = Figure(figsize=(10, 5.5), layout="constrained")
     axes = figure.add_subplot()
     families = list(dict.fromkeys(_family(point) for point in result.points))
     for number, family in enumerate(families):
+        style = _COLOURS[number % len(_COLOURS)], _MARKS[number % len(_MARKS)]
         for filled in (True, False):
             own = [
                 each
                 for each in result.points
                 if _family(each) == family and ("frontier" in each.roles) == filled
             ]
-            if not own:
-                continue
-            energy = [each.price.energy_j.value * 1e6 for each in own]
-            accuracy = [each.accuracy * 100 for each in own]
-            colour = _COLOURS[number % len(_COLOURS)]
-            low = [each.price.energy_j.low * 1e6 for each in own]
-            high = [each.price.energy_j.high * 1e6 for each in own]
-            axes.hlines(accuracy, low, high, color=colour, linewidth=0.8, alpha=0.35)
-            down = [(each.accuracy - each.accuracy_low) * 100 for each in own]
-            up = [(each.accuracy_high - each.accuracy) * 100 for each in own]
-            axes.errorbar(
-                energy,
-                accuracy,
-                yerr=[down, up],
-                fmt=_MARKS[number % len(_MARKS)],
-                color=colour,
-                markerfacecolor=colour if filled else "white",
-                ecolor=(*_rgb(colour), 0.35),
-                label=family if filled else f"{family} (not on the frontier)",
-            )
+            if own:
+                _draw(axes, own, style, family if filled else f"{family}, not on the frontier", filled=filled)
+    if (best := result.best) is not None:
+        axes.plot(
+            [best.price.energy_j.value * 1e6],
+            [best.accuracy * 100],
+            linestyle="none",
+            marker="o",
+            markersize=15,
+            markerfacecolor="none",
+            color="black",
+            label=f"best {result.objective} of those accurate enough",
+        )
+    parts = "" if result.events_only is None else " of events only"
     axes.set_xscale("log")
-    axes.set_xlabel("energy of an image, estimated (uJ)")
+    axes.set_xlabel(f"energy{parts} of an image (uJ), estimated")
     axes.set_ylabel(f"accuracy on {result.images[1]} images (%)")
-    axes.set_title(f"Deployments on {result.profile}, mode {result.mode}: estimated, not measured")
+    axes.set_title(
+        f"Deployments on {result.profile}, {_MODE_WORDS[result.mode]}: estimated, not measured\n"
+        f"the best of {result.deployments} deployments of {result.networks} networks, compiled and run"
+    )
     axes.grid(visible=True, which="both", linewidth=0.3)
-    axes.legend(title="lines: 95 % of accuracy, interval of energy", fontsize="small", title_fontsize="small")
+    title = "thin lines: 95 % interval of accuracy,\ninterval of published figures of energy"
+    figure.legend(
+        title=title, fontsize="small", title_fontsize="small", loc="outside right upper", alignment="left"
+    )
     return figure
+
+
+def _draw(axes: Axes, points: list[Point], style: tuple[str, str], label: str, *, filled: bool) -> None:
+    """Draw the points of a family, with colour and mark of `style`."""
+    colour, mark = style
+    accuracy = [each.accuracy * 100 for each in points]
+    energies = [each.price.energy_j for each in points]
+    axes.hlines(
+        accuracy,
+        [each.low * 1e6 for each in energies],
+        [each.high * 1e6 for each in energies],
+        color=colour,
+        linewidth=0.8,
+        alpha=0.3,
+    )
+    down = [(each.accuracy - each.accuracy_low) * 100 for each in points]
+    up = [(each.accuracy_high - each.accuracy) * 100 for each in points]
+    axes.errorbar(
+        [each.value * 1e6 for each in energies],
+        accuracy,
+        yerr=[down, up],
+        fmt=mark,
+        color=colour,
+        markerfacecolor=colour if filled else "white",
+        ecolor=(*_rgb(colour), 0.3),
+        elinewidth=0.8,
+        label=label,
+    )
 
 
 def frontier_png(result: Optimised) -> bytes:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from support.random_models import random_config, random_model
 
 from stas_neuro import api
@@ -15,7 +18,8 @@ from stas_neuro.data import LabelledImages
 from stas_neuro.energy import estimate
 from stas_neuro.errors import InputError
 from stas_neuro.models.stas import StasModel
-from stas_neuro.optimiser import Optimised, Space, optimise
+from stas_neuro.optimiser import Optimised, Space, optimise, optimise_all, targets_of
+from stas_neuro.report.frontier import frontier_chart, frontier_report
 
 SPACE = Space(
     policies=("raster", "image"),
@@ -25,6 +29,10 @@ SPACE = Space(
     fill=(0.1,),
     replicas=(1, "fill"),
 )
+
+
+FEW = replace(SPACE, policies=(), bits=(4,), fill=(), replicas=(1,))
+"""Only networks with all and with fewer model steps."""
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +122,72 @@ def test_processes_find_the_same(model: StasModel, data: LabelledImages, found: 
     again = optimise(model, data, rivals={"other": model}, space=SPACE, min_accuracy=0.0, jobs=2)
     assert [point.candidate for point in again.points] == [point.candidate for point in found.points]
     assert [point.price for point in again.points] == [point.price for point in found.points]
+
+
+@pytest.fixture(scope="module")
+def several(model: StasModel, data: LabelledImages, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a search for two chips in both modes, with networks of 4 bits."""
+    folder = tmp_path_factory.mktemp("several")
+    targets = targets_of(("loihi2", "spinnaker2"), ("single", "stream"))
+    found = optimise_all(model, data, targets, space=FEW, folder=folder)
+    (folder / "found.pickle").write_bytes(pickle.dumps(found))
+    return folder
+
+
+def test_several_searches_find_what_each_finds_alone(
+    several: Path, model: StasModel, data: LabelledImages
+) -> None:
+    found = pickle.loads((several / "found.pickle").read_bytes())
+    assert [(each.profile, each.mode) for each in found] == [
+        ("loihi2", "single"), ("loihi2", "stream"), ("spinnaker2", "single"), ("spinnaker2", "stream")
+    ]  # fmt: skip
+    alone = optimise(model, data, mode="stream", space=FEW)
+    assert [point.candidate for point in found[1].points] == [point.candidate for point in alone.points]
+    assert [point.price for point in found[1].points] == [point.price for point in alone.points]
+    for each in found:
+        for point in each.points:
+            bundle = load_bundle(several / each.name / str(point.bundle))
+            assert bundle.mapping is not None and bundle.mapping.profile == each.profile
+
+
+def test_without_static_power_energies_are_of_events_only(several: Path) -> None:
+    *_, found = pickle.loads((several / "found.pickle").read_bytes())
+    assert found.events_only == "not published for the chip"
+    assert all(point.estimate.energy_j is None for point in found.points)
+    assert all(point.price.energy_j == point.estimate.dynamic_energy_j for point in found.points)
+
+
+def test_full_networks_of_other_bits_are_compared_with_that_of_8(several: Path) -> None:
+    found, *_ = pickle.loads((several / "found.pickle").read_bytes())
+    full = next(point for point in found.points if point.candidate.variant.family == "full")
+    assert full.candidate.variant.options["bits"] == 4 and full.p_value is not None
+
+
+def test_pictures_and_tables_name_what_they_show(found: Optimised, several: Path) -> None:
+    *_, events = pickle.loads((several / "found.pickle").read_bytes())
+    for result in (found, events):
+        figure = frontier_chart(result)
+        (axes,), (legend,) = figure.axes, figure.legends
+        assert "estimated, not measured" in axes.get_title() and result.profile in axes.get_title()
+        shown = {text.get_text().split(",")[0] for text in legend.get_texts()}
+        variants = [point.candidate.variant for point in result.points]
+        families = {": ".join(filter(None, (each.model, each.family))) for each in variants}
+        assert families <= shown
+        assert ("of events only" in axes.get_xlabel()) == (result.events_only is not None)
+        with io.StringIO() as file:
+            Console(file=file, width=250).print(frontier_report(result))
+            assert ("of events only" in file.getvalue()) == (result.events_only is not None)
+            assert all(point.candidate.variant.name in file.getvalue() for point in result.points)
+
+
+def test_chips_without_figures_and_repeated_targets_are_refused(
+    model: StasModel, data: LabelledImages
+) -> None:
+    with pytest.raises(InputError, match="no deployment on speck can be priced"):
+        optimise(model, data, profile="speck", space=FEW)
+    with pytest.raises(InputError, match="loihi2-single is given twice"):
+        targets_of(("loihi2", "loihi1", "loihi2"), ("single",))
+    with pytest.raises(InputError, match="no mode is called 'fast'"):
+        targets_of(("loihi2",), ("fast",))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="nothing to search"):
+        targets_of((), ("single",))
