@@ -62,7 +62,7 @@ BASELINES = (
 ORDER = _Model("order", "halting", f"models/{ORDER_MODEL}")
 ORDER_STAGE1 = _Model("order-stage1", STAGE1.label, f"models/{ORDER_MODEL}/stage1")
 PRICED = 16
-"""Number of images that are run on the cores of each chip; on 64, savings differ by less than a point."""
+"""Number of images that are run on the cores of each chip; savings are within 3 points of those on 64."""
 CHIP = "loihi2"
 """The chip that bundles are placed for; prices on other chips place the networks again."""
 
