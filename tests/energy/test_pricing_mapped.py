@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.energy_runs import check_conservation, without
 from support.mapped_runs import BARRIER_S, CHIP, CORES, HALTED, run_on_cores
+from support.random_models import random_config, random_model
 
 from stas_neuro import api, compiler
 from stas_neuro.activity import Activity
@@ -55,6 +56,17 @@ def test_gate_messages_have_hops() -> None:
     assert told["core_gates"] == 2
     assert (told["gate_hops_x"], told["gate_hops_y"]) == (1 + 2, 3 + 2)
     assert "core_gates" not in counts(estimate(HALTED, CHIP))
+
+
+def test_tiles_are_not_checked_on_a_chip_without_a_mesh() -> None:
+    chip = load_profile("spinnaker2")
+    assert chip.reason("limits.tiles_x") is not None and chip.limit("cores_per_tile") == 4
+    graph = compiler.fold(random_model(random_config({"stem": "sps"}, 4), 4))
+    mapping = place(graph, chip)
+    assert len(mapping.cores) > 4 and {(site.x, site.y) for site in mapping.cores} == {(0, 0)}
+    images = np.full((1, *graph.image_shape), 200, np.uint8)
+    cost = estimate(api.run(graph, images, mapping=mapping).activity, chip)
+    assert cost.cores == len(mapping.cores) and cost.latency_s is not None
 
 
 def test_a_core_is_stepped_where_a_token_at_work_on_it_lives() -> None:

@@ -153,7 +153,7 @@ def test_several_searches_find_what_each_finds_alone(
 def test_without_static_power_energies_are_of_events_only(several: Path) -> None:
     *_, found = pickle.loads((several / "found.pickle").read_bytes())
     assert found.events_only == "not published for the chip"
-    assert all(point.estimate.energy_j is None for point in found.points)
+    assert found.points and all(point.estimate.energy_j is None for point in found.points)
     assert all(point.price.energy_j == point.estimate.dynamic_energy_j for point in found.points)
 
 
