@@ -13,7 +13,7 @@ from stas_neuro.errors import InputError
 from stas_neuro.optimiser.frontier import pareto, spread
 from stas_neuro.optimiser.result import BEST, FRONTIER, Candidate
 from stas_neuro.optimiser.search import Explored, Target
-from stas_neuro.optimiser.space import FULL, STATIC
+from stas_neuro.optimiser.space import FULL, STATIC, Variant
 
 POINTS = 16
 """Largest number of points of the frontier that are compiled and run."""
@@ -97,12 +97,18 @@ def _is_full(candidate: Candidate) -> bool:
     return candidate.variant.family == FULL and not candidate.variant.model
 
 
-def rivals_of(found: Sequence[Candidate], objective: Goal, least: float) -> dict[str, Candidate]:
-    """Return the best candidate of each way to do without token halting, by name.
+def _halts_tokens(variant: Variant) -> bool:
+    return not variant.model and variant.family not in (FULL, STATIC, "image")
 
-    These are the full network, fewer steps, image exit, and each rival model; accurate enough if one is.
+
+def rivals_of(found: Sequence[Candidate], objective: Goal, least: float) -> dict[str, Candidate]:
+    """Return the best candidate of each kind, by name; accurate enough if one is.
+
+    Kinds are halting of tokens, and what it competes with: the full network, fewer steps, image exit, and
+    each rival model.
     """
     kinds: dict[str, Callable[[Candidate], bool]] = {
+        "token halting": lambda each: _halts_tokens(each.variant),
         "full network": _is_full,
         "one step": lambda each: each.variant.options.get("steps") == 1 and not each.variant.model,
         "fewer steps": lambda each: each.variant.family == STATIC and not each.variant.model,

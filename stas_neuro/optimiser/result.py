@@ -79,7 +79,7 @@ class Point:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain dicts and lists for `json.dumps`."""
-        known, what_if = self.candidate, self.estimate.what_if
+        known, what_if, structure = self.candidate, self.estimate.what_if, self.estimate.structural_range
         return {
             "roles": list(self.roles),
             "network": known.variant.name,
@@ -97,6 +97,7 @@ class Point:
             "predicted": asdict(known.price),
             "price": asdict(self.price),
             "errors": dict(self.errors),
+            "structural_range": None if structure is None else asdict(structure),
             "what_if": None if what_if is None else [asdict(each) for each in what_if],
             "assumptions": list(self.estimate.assumptions),
             "disclaimer": self.estimate.disclaimer,

@@ -14,7 +14,6 @@ from stas_neuro.energy import Deployment
 from stas_neuro.energy import price as totals_of
 from stas_neuro.errors import InputError, StasError
 from stas_neuro.ir import POLICIES, Graph
-from stas_neuro.mapping import Mapping
 from stas_neuro.optimiser.measure import Bench, Measured
 from stas_neuro.optimiser.placements import Placed, Placements
 from stas_neuro.optimiser.result import Candidate, Price
@@ -160,37 +159,45 @@ class Search:
         parts: dict[Mode, Explored],
     ) -> None:
         """Price the deployments of a network on one chip, for each mode."""
-        graph, variant = measured.graph, measured.variant
-        halts = bool(graph.accumulators)
+        halts = bool(measured.graph.accumulators)
         options = {mode: deployments(self.space, profile, mode, halts=halts) for mode in parts}
         gated = any(each.gating != "silent" for listed in options.values() for each in listed)
         gating = "core" if gated else "silent"  # what is counted for it is not priced without it
         for part in parts.values():
             part.networks += 1
         placed: list[Placed] = []
-
-        def add(placing: Placing) -> Mapping | None:
-            try:
-                if placing.strategy == "halting-aware":
-                    learned = bench.compilation(compiler, variant, profile, placing)
-                    placed.append(Placed.learned(graph, learned, placing, gating))
-                else:
-                    placed.append(self.placements.of(graph, profile, placing, gating))
-            except StasError as error:
-                for mode, part in parts.items():
-                    part.refused[error.what] += len(options[mode])
-                return None
-            return placed[-1].mapping
-
-        for strategy in strategies(self.space, profile, halts=halts):
-            fewest = add(Placing(strategy=strategy, cores=None, groups=None))
-            if fewest is not None:
-                for placing in spreads(self.space, profile, graph.tokens, fewest, strategy):
-                    add(placing)
-        activities = bench.activities(measured, [each.counting for each in placed])
+        for found in self._placements(bench, compiler, measured, profile, gating):
+            if isinstance(found, Placed):
+                placed.append(found)
+                continue
+            for mode, part in parts.items():
+                part.refused[found.what] += len(options[mode])
+        activities = bench.activities(measured, [each.counting for each in placed]) if placed else []
         for on_cores, activity in zip(placed, activities, strict=True):
             for mode, part in parts.items():
                 part.found += _priced(measured, profile, on_cores, activity, options[mode], part.refused)
+
+    def _placements(
+        self, bench: Bench, compiler: Compiler, measured: Measured, profile: Profile, gating: str
+    ) -> Iterator[Placed | StasError]:
+        """Place a network on a chip in all ways, or yield why that cannot be."""
+        graph = measured.graph
+
+        def placed(placing: Placing) -> Placed | StasError:
+            try:
+                if placing.strategy == "halting-aware":
+                    learned = bench.compilation(compiler, measured.variant, profile, placing)
+                    return Placed.learned(graph, learned, placing, gating)
+                return self.placements.of(graph, profile, placing, gating)
+            except StasError as error:
+                return error
+
+        for strategy in strategies(self.space, profile, halts=bool(graph.accumulators)):
+            fewest = placed(Placing(strategy=strategy, cores=None, groups=None))
+            yield fewest
+            if isinstance(fewest, Placed):
+                for placing in spreads(self.space, profile, graph.tokens, fewest.mapping, strategy):
+                    yield placed(placing)
 
 
 def _priced(

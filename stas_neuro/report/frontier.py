@@ -58,7 +58,7 @@ def frontier_report(result: Optimised) -> RenderableType:
 
 def _table(result: Optimised) -> RenderableType:
     table = new_table(
-        "", "network", "accuracy", "95 % interval", "p", "energy", "low", "high", "latency", "images/s",
+        "", "network", "accuracy", "95 % interval", "p", "energy", "low", "high", "other structures", "latency", "images/s",
         "cores", "deployment", "predicted\nenergy", "predicted\nlatency",
     )  # fmt: skip
     for point in result.points:
@@ -73,6 +73,7 @@ def _table(result: Optimised) -> RenderableType:
             si(price.energy_j.value, "J"),
             si(price.energy_j.low, "J"),
             si(price.energy_j.high, "J"),
+            _structures(point),
             si(price.latency_s.value, "s"),
             si(price.throughput_images_per_s.value, ""),
             str(point.candidate.cores),
@@ -81,6 +82,15 @@ def _table(result: Optimised) -> RenderableType:
             f"{point.errors['latency_s']:+.1%}",
         )
     return table
+
+
+def _structures(point: Point) -> str:
+    """Say what energies other structures have: idle neurons skipped, or no messages between cores."""
+    known = point.estimate.structural_range
+    if known is None:
+        return NONE
+    found = known.dynamic_energy_j if known.energy_j is None else known.energy_j
+    return NONE if found is None else f"{si(found.low, 'J')}..{si(found.high, 'J')}"
 
 
 def deployment_words(point: Point) -> str:

@@ -88,7 +88,8 @@ def test_no_point_of_the_frontier_beats_another(found: Optimised) -> None:
 
 def test_rivals_and_the_best_are_always_shown(found: Optimised) -> None:
     roles = {role for point in found.points for role in point.roles}
-    assert roles == {"frontier", "best", "full network", "one step", "fewer steps", "image exit", "other"}
+    rivals = {"full network", "one step", "fewer steps", "image exit", "other"}
+    assert roles == {"frontier", "best", "token halting", *rivals}
     best = found.best
     assert best is not None
     assert best.candidate.price.energy_j.value == min(
