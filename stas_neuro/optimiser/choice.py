@@ -119,7 +119,8 @@ def rivals_of(found: Sequence[Candidate], objective: Goal, least: float) -> dict
     chosen: dict[str, Candidate] = {}
     for name, belongs in kinds.items():
         own = [each for each in found if belongs(each)]
-        best = best_of(own, objective, least) or max(own, key=lambda each: each.accuracy, default=None)
+        most = max((each.accuracy for each in own), default=0.0)
+        best = best_of(own, objective, min(least, most))
         if best is not None:
             chosen[name] = best
     return chosen

@@ -53,7 +53,7 @@ def optimise(  # noqa: PLR0913
     model : StasModel, Graph, str or Path
         As for `compile`.
     data : LabelledImages or str
-        Labelled images, or a source as for ``--data``; at least 16.
+        Labelled images, or a source as for ``--data``; at least 32.
     profile : Profile or str
         The chip; it must have cores and times. Without static power, energies are those of events only.
     objective : "energy", "latency", "edp" or "throughput"

@@ -22,7 +22,7 @@ from stas_neuro.reference import Counting, count_on_cores, run_reference
 
 FULL_BITS = 8
 """Bits of the network without halting that others are tested against."""
-SAMPLE = 8
+SAMPLE = 16
 """Number of images whose activity on cores is priced."""
 CALIBRATED = 128
 """Number of images that scales of integers are chosen with, by default."""

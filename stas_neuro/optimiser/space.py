@@ -26,7 +26,7 @@ LEADS = (0.9, 0.7, 0.5, 0.3, 0.1)
 GROUPS = 16
 """Groups that blocks are cut into to be spread: trying all numbers takes longer and finds no better ones."""
 CONTEXTS = (1, 2, 4, 8, 16)
-FILL = (0.25, 0.375, 0.5, 0.75, 1.0)
+FILL = (0.5, 1.0)
 """Shares of the cores of a chip."""
 REPLICAS: tuple[int | Literal["fill"], ...] = (1, 2, 4, "fill")
 

@@ -22,6 +22,7 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#
 """Okabe and Ito's colours, which colour-blind readers can distinguish."""
 _MARKS = "osD^vP*X"
 """Marks of families, so that they differ without colours too."""
+_FAMILIES = {"full": "no halting", "static": "fewer steps", "image": "image exit"}
 _REASONS = 8
 _MODE_WORDS = {"single": "one image at a time", "stream": "images in a stream"}
 
@@ -58,8 +59,8 @@ def frontier_report(result: Optimised) -> RenderableType:
 
 def _table(result: Optimised) -> RenderableType:
     table = new_table(
-        "", "network", "accuracy", "95 % interval", "p", "energy", "low", "high", "other structures", "latency", "images/s",
-        "cores", "deployment", "predicted\nenergy", "predicted\nlatency",
+        "", "network", "accuracy", "95 % interval", "p", "energy", "low", "high", "other structures",
+        "latency", "images/s", "cores", "deployment", "predicted\nenergy", "predicted\nlatency",
     )  # fmt: skip
     for point in result.points:
         price = point.price
@@ -115,17 +116,18 @@ def frontier_chart(result: Optimised) -> Figure:
     """
     with needs("plot"):
         from matplotlib.figure import Figure
+        from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-    figure = Figure(figsize=(10, 5.5), layout="constrained")
+    figure = Figure(figsize=(11, 5.5), layout="constrained")
     axes = figure.add_subplot()
-    families = list(dict.fromkeys(_family(point) for point in result.points))
+    families = list(dict.fromkeys(family_words(point) for point in result.points))
     for number, family in enumerate(families):
         style = _COLOURS[number % len(_COLOURS)], _MARKS[number % len(_MARKS)]
         for filled in (True, False):
             own = [
                 each
                 for each in result.points
-                if _family(each) == family and ("frontier" in each.roles) == filled
+                if family_words(each) == family and ("frontier" in each.roles) == filled
             ]
             if own:
                 _draw(axes, own, style, family if filled else f"{family}, not on the frontier", filled=filled)
@@ -142,13 +144,16 @@ def frontier_chart(result: Optimised) -> Figure:
         )
     parts = "" if result.events_only is None else " of events only"
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(f"energy{parts} of an image (uJ), estimated")
     axes.set_ylabel(f"accuracy on {result.images[1]} images (%)")
     axes.set_title(
         f"Deployments on {result.profile}, {_MODE_WORDS[result.mode]}: estimated, not measured\n"
         f"the best of {result.deployments} deployments of {result.networks} networks, compiled and run"
     )
-    axes.grid(visible=True, which="both", linewidth=0.3)
+    axes.grid(visible=True, linewidth=0.3)
     title = "thin lines: 95 % interval of accuracy,\ninterval of published figures of energy"
     figure.legend(
         title=title, fontsize="small", title_fontsize="small", loc="outside right upper", alignment="left"
@@ -191,9 +196,12 @@ def frontier_png(result: Optimised) -> bytes:
     return content.getvalue()
 
 
-def _family(point: Point) -> str:
+def family_words(point: Point) -> str:
+    """Name the model of a point, if it is a rival, and how it halts."""
     variant = point.candidate.variant
-    return f"{variant.model}: {variant.family}" if variant.model else variant.family
+    policy, late = variant.family.removesuffix(" late"), variant.family.endswith(" late")
+    how = _FAMILIES.get(policy, f"{policy} halting") + (", late decisions" if late else "")
+    return f"{variant.model}: {how}" if variant.model else how
 
 
 def _rgb(colour: str) -> tuple[float, float, float]:

@@ -19,7 +19,7 @@ from stas_neuro.energy import estimate
 from stas_neuro.errors import InputError
 from stas_neuro.models.stas import StasModel
 from stas_neuro.optimiser import Optimised, Space, optimise, optimise_all, targets_of
-from stas_neuro.report.frontier import frontier_chart, frontier_report
+from stas_neuro.report.frontier import family_words, frontier_chart, frontier_report
 
 SPACE = Space(
     policies=("raster", "image"),
@@ -110,8 +110,8 @@ def test_every_combination_is_priced_or_refused(found: Optimised) -> None:
 def test_what_cannot_be_searched_is_refused(model: StasModel, data: LabelledImages) -> None:
     with pytest.raises(InputError, match="has no labels"):
         optimise(model, LabelledImages(data.images, None))
-    with pytest.raises(InputError, match="give at least 16"):
-        optimise(model, data.select(slice(0, 9)))
+    with pytest.raises(InputError, match="give at least 32"):
+        optimise(model, data.select(slice(0, 31)))
     with pytest.raises(InputError, match="both limit the accuracy"):
         optimise(model, data, min_accuracy=0.5, max_drop=0.1)
     with pytest.raises(InputError, match="no objective is called 'heat'"):
@@ -171,9 +171,7 @@ def test_pictures_and_tables_name_what_they_show(found: Optimised, several: Path
         (axes,), (legend,) = figure.axes, figure.legends
         assert "estimated, not measured" in axes.get_title() and result.profile in axes.get_title()
         shown = {text.get_text().split(",")[0] for text in legend.get_texts()}
-        variants = [point.candidate.variant for point in result.points]
-        families = {": ".join(filter(None, (each.model, each.family))) for each in variants}
-        assert families <= shown
+        assert {family_words(point).split(",")[0] for point in result.points} <= shown
         assert ("of events only" in axes.get_xlabel()) == (result.events_only is not None)
         with io.StringIO() as file:
             Console(file=file, width=250).print(frontier_report(result))
