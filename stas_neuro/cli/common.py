@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stas_neuro.errors import closest
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -30,10 +32,22 @@ def stas_command(*examples: str, name: str | None = None) -> Callable[[Callable[
     def decorate(function: Callable[..., None]) -> click.Command:
         text = with_examples(inspect.getdoc(function) or "", examples)
         command = click.command(name, help=text)(function)
+        for parameter in command.params:
+            if isinstance(parameter.type, click.Choice):
+                parameter.type = _Choice(parameter.type.choices)
         command.params += _options_of_all()
         return command
 
     return decorate
+
+
+class _Choice(click.Choice[Any]):
+    """A choice whose error suggests the value that was probably meant."""
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        message = super().get_invalid_choice_message(value, ctx).rstrip(".")
+        similar = closest(str(value), [str(choice) for choice in self.choices])
+        return message if similar is None else f"{message}; did you mean {similar}?"
 
 
 def with_examples(text: str, examples: Sequence[str]) -> str:
@@ -71,14 +85,14 @@ def weight_bits_option(name: str, *, metavar: str, text: str) -> Callable[[Any],
 
 def _options_of_all() -> list[click.Parameter]:
     def switch(context: click.Context, parameter: click.Parameter, value: bool) -> None:
-        context.obj.debug |= value
+        assert parameter.name is not None
+        setattr(context.obj, parameter.name, value or getattr(context.obj, parameter.name))
 
     json_help = "Print only one JSON document on stdout."
-    debug_help = "Show the traceback of an error."
-    return [
-        click.Option(["--json", "as_json"], is_flag=True, help=json_help),
-        click.Option(["--debug"], is_flag=True, expose_value=False, callback=switch, help=debug_help),
-    ]
+    options: list[click.Parameter] = [click.Option(["--json", "as_json"], is_flag=True, help=json_help)]
+    for flag, text in (("--quiet", "Print no progress."), ("--debug", "Show the traceback of an error.")):
+        options.append(click.Option([flag], is_flag=True, expose_value=False, callback=switch, help=text))
+    return options
 
 
 def parse_share(context: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
@@ -151,6 +165,9 @@ def emit(renderable: RenderableType) -> None:
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """Yield a function to call with (done, total): it draws a bar or, without a terminal, prints lines."""
+    if is_quiet():
+        yield lambda done, total: None
+        return
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -169,6 +186,16 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
             click.echo(f"{what}: {done} of {total}", err=True)
 
     yield report
+
+
+def is_quiet() -> bool:
+    """Whether --quiet was given."""
+    return bool(click.get_current_context().obj.quiet)
+
+
+def if_interrupted(remedy: str) -> None:
+    """Set what the program says after Ctrl-C about how to go on."""
+    click.get_current_context().obj.if_interrupted = remedy
 
 
 def summary(graph: Graph) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeVar
 
 from stas_neuro.choices import ACCUMULATIONS as ACCUMULATIONS
-from stas_neuro.errors import InputError
+from stas_neuro.errors import InputError, unknown
 from stas_neuro.limits import BLOCKS_LIMIT, STEPS_LIMIT
 
 
@@ -323,5 +323,5 @@ def preset(name: str) -> StasConfig:
         If there is no preset of that name.
     """
     if name not in PRESETS:
-        raise InputError(f"no preset named {name!r}", remedy=f"choose one of {', '.join(PRESETS)}")
+        raise unknown("preset", name, PRESETS)
     return PRESETS[name]

@@ -15,7 +15,7 @@ from stas_neuro.compiler import Compiler
 from stas_neuro.compiler.halting import MAX_DROP
 from stas_neuro.compiler.opened import open_trained
 from stas_neuro.data import LabelledImages, load_data
-from stas_neuro.errors import InputError
+from stas_neuro.errors import InputError, unknown
 from stas_neuro.optimiser.confirm import Confirmer
 from stas_neuro.optimiser.frontier import pareto, spread
 from stas_neuro.optimiser.measure import CALIBRATED, Bench, Images
@@ -91,7 +91,7 @@ def optimise(  # noqa: PLR0913
     """
     for name, value, known in (("objective", objective, tuple(GOALS)), ("mode", mode, tuple(MODES))):
         if value not in known:
-            raise InputError(f"no {name} is called {value!r}", f"use one of {', '.join(known)}")
+            raise unknown(name, value, known)
     if min_accuracy is not None and max_drop is not None:
         raise InputError("min-accuracy and max-drop both limit the accuracy", "leave out one of the two")
     started = time.monotonic()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stas_neuro.errors import InputError
+from stas_neuro.errors import InputError, unknown
 from stas_neuro.ir import (
     POLICIES,
     Add,
@@ -73,9 +73,7 @@ class AddHalting:
     def __call__(self, graph: Graph) -> Graph:
         """Return the rewritten graph, of the same stage."""
         if self.mode not in POLICIES:
-            raise InputError(
-                f"no halting policy is called {self.mode!r}", f"use one of {', '.join(POLICIES)}"
-            )
+            raise unknown("halting policy", self.mode, POLICIES)
         if graph.accumulators:
             raise InputError(f"the network halts already ({graph.halting})", "lower it with accumulate off")
         if graph.stage == Stage.QUANTISED:
