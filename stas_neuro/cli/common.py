@@ -188,6 +188,14 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     yield report
 
 
+def duration(seconds: float) -> str:
+    """Format a duration that is an estimate, as about 40 s, about 5 min or about 3 h."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 1.5 * size:
+            return f"about {seconds / size:.0f} {unit}"
+    return f"about {max(1, round(seconds))} s"
+
+
 def is_quiet() -> bool:
     """Whether --quiet was given."""
     return bool(click.get_current_context().obj.quiet)
