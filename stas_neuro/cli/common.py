@@ -126,21 +126,18 @@ def emit_json(document: Any) -> None:
 
 
 def emit_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
-    """Print a table; columns whose cells are all numbers are aligned to the right.
-
-    Cells that are too wide are wrapped, never truncated.
-    """
-    from rich import box
+    """Print a table; columns whose cells are all numbers are aligned to the right."""
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    from stas_neuro.report.word_table import WordTable
+
+    table = WordTable(*columns)
     if title:
         emit(Group(Text(title, style="bold"), Text()))
-    for index, name in enumerate(columns):
-        numbers = all(str(row[index])[:1].isdigit() for row in rows if str(row[index]))
-        table.add_column(name, justify="right" if numbers else "left", overflow="fold")
+    for index, column in enumerate(table.columns):
+        if all(str(row[index])[:1].isdigit() for row in rows if str(row[index])):
+            column.justify = "right"
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     emit(Group(table, Text()))

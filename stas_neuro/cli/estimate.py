@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     "--profile", required=True, metavar="NAME|FILE", help="A profile of the catalogue, or a .toml file."
 )
 @pricing_options
-@click.option("--brief", is_flag=True, help="Print only the totals, not each event, layer, step and source.")
+@click.option("--full", is_flag=True, help="Also print each event, layer, step, core, assumption and source.")
 def command(
     run: Path,
     profile: str,
     deployment: Deployment,
-    brief: bool,
+    full: bool,
     as_json: bool,
 ) -> None:
     """Price RUN on one chip: energy and latency per inference, each with its interval and sources.
@@ -45,4 +45,6 @@ def command(
     if as_json:
         emit_json(cost.to_json())
     else:
-        emit(estimate_report(cost, details=not brief))
+        emit(estimate_report(cost, details=full))
+        if not full:
+            click.echo("--full lists each event, layer, step, core, assumption and source.")

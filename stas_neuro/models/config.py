@@ -284,10 +284,10 @@ def _imagenet(depth: int, dim: int, backbone: str = "spikformer") -> StasConfig:
 
 
 PRESETS: Mapping[str, StasConfig] = {
-    "tiny": StasConfig(dim=16, heads=2, depth=2, image_size=8, patch_size=2, mlp_ratio=2.0),
+    "tiny": StasConfig(dim=32, heads=4, depth=2, image_size=8, patch_size=2, mlp_ratio=2.0),
     "tiny-spikingformer": StasConfig(
-        dim=16,
-        heads=2,
+        dim=32,
+        heads=4,
         depth=2,
         image_size=8,
         patch_size=2,

@@ -93,7 +93,7 @@ class TrainOptions:
         return asdict(self)
 
 
-_SMALL = {"batch_size": 32, "stage1_rate": 3e-2, "stage2_rate": 1e-2}
+_SMALL = {"batch_size": 32, "stage1_rate": 2e-2, "stage2_rate": 1e-2}
 _PICTURES = {"augment": "shift-and-mirror"}
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "tiny": _SMALL,
