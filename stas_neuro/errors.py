@@ -56,7 +56,7 @@ def closest(name: str, known: Collection[str]) -> str | None:
     import difflib  # imported here: only errors need it
 
     folded = {_letters(each): each for each in known}
-    similar = difflib.get_close_matches(_letters(name), folded, n=1, cutoff=0.7)
+    similar = difflib.get_close_matches(_letters(name), folded, n=1)
     return folded[similar[0]] if similar else None
 
 

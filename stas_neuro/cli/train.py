@@ -242,9 +242,7 @@ def command(
             clear(output)
 
     if_interrupted("--resume continues from the last finished epoch")
-    if _is_first() and not is_quiet():
-        click.echo(_plan(images, settings), err=True)
-    with _reporting(settings) as report:
+    with _reporting(_plan(images, settings), settings) as report:
         job.run(images, settings, Target(directory=output, resume=resume, prepare=prepare, report=report))
     if _is_first():
         epochs = report.epochs
@@ -334,7 +332,8 @@ class _Progress:
     On a terminal it draws a bar; elsewhere it prints a line for each epoch, and every `PLAIN_INTERVAL_S`.
     """
 
-    def __init__(self, settings: TrainOptions, bars: Progress | None, *, silent: bool) -> None:
+    def __init__(self, plan: str, settings: TrainOptions, bars: Progress | None, *, silent: bool) -> None:
+        self.plan = plan
         self.epochs: list[dict[str, Any]] = []
         self.notes: list[str] = []
         self._epochs_before = {1: 0, 2: settings.stage1_epochs}
@@ -357,6 +356,7 @@ class _Progress:
         done = self._epochs_before[event["stage"]] + event["epoch"] + (event["step"] + 1) / event["steps"]
         if self._first is None:  # the first step also prepares, and a resumed training starts behind others
             self._first, self._start = done, time.monotonic()
+            self._print(self.plan)
             return
         seconds = time.monotonic() - self._start
         left = seconds / (done - self._first) * (self._epochs_of_all - done)
@@ -378,22 +378,22 @@ class _Progress:
 
 
 @contextmanager
-def _reporting(settings: TrainOptions) -> Iterator[_Progress]:
+def _reporting(plan: str, settings: TrainOptions) -> Iterator[_Progress]:
     """Yield a receiver of training events, which prints progress on stderr."""
     silent = is_quiet() or not _is_first()
     if silent or not sys.stderr.isatty():
-        yield _Progress(settings, None, silent=silent)
+        yield _Progress(plan, settings, None, silent=silent)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     columns = TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn()
     with Progress(*columns, console=Console(stderr=True, highlight=False), transient=True) as bars:
-        yield _Progress(settings, bars, silent=False)
+        yield _Progress(plan, settings, bars, silent=False)
 
 
 def _plan(images: LabelledImages, settings: TrainOptions) -> str:
-    """Say what will be done, before the first step."""
+    """Say what will be done."""
     kept = len(images) - settings.holdout
     epochs = f"{settings.stage1_epochs} + {settings.stage2_epochs} epochs"
     text = f"{epochs} on {kept} images ({settings.holdout} held out), batches of {settings.batch_size}"

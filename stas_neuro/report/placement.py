@@ -13,9 +13,9 @@ from stas_neuro.report.word_table import WordTable
 
 def utilisation_report(use: Utilisation, *, every_core: bool = False) -> RenderableType:
     """Tabulate mean and largest use of each resource, and unchecked limits; `every_core` lists all cores."""
-    parts: list[RenderableType] = [Text(_head(use)), _worst(use)]
+    parts: list[RenderableType] = [Text(_head(use)), Text(), _worst(use), Text()]
     if every_core:
-        parts.append(_cores(use))
+        parts += [_cores(use), Text()]
     parts += [Text(f"not checked: {name} ({why})") for name, why in use.unchecked.items()]
     return Group(*parts)
 

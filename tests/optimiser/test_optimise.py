@@ -104,7 +104,7 @@ def test_what_cannot_be_searched_is_refused(model: StasModel, data: LabelledImag
         optimise(model, data.select(slice(0, 9)))
     with pytest.raises(InputError, match="both limit the accuracy"):
         optimise(model, data, min_accuracy=0.5, max_drop=0.1)
-    with pytest.raises(InputError, match="no objective is called 'heat'"):
+    with pytest.raises(InputError, match="there is no objective 'heat'"):
         optimise(model, data, objective="heat")  # type: ignore[arg-type]
 
 

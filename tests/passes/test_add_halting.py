@@ -145,7 +145,7 @@ def refusal(graph: Any, **options: Any) -> str:
 
 def test_refusals() -> None:
     graph = build(Recipe(norm=False, halting="off"))
-    assert "no halting policy is called 'often'; use one of raster" in refusal(graph, mode="often")
+    assert "there is no halting policy 'often'; use one of raster" in refusal(graph, mode="often")
     assert "the network halts already (block)" in refusal(build(Recipe(halting="block")))
     assert "add halting to the folded graph" in refusal(Quantise()(graph))
     elsewhere = tuple(

@@ -274,7 +274,7 @@ def test_without_weight_sharing_each_position_has_its_own_real_taps() -> None:
 
 def test_options_that_cannot_be_are_refused(spikformer: Graph) -> None:
     cases: list[tuple[dict[str, Any], str]] = [
-        ({"strategy": "row-major"}, "no placement is called 'row-major'"),
+        ({"strategy": "row-major"}, "there is no placement 'row-major'"),
         ({"strategy": "halting-aware"}, "halting-aware learns from visits"),
         ({"groups": 50}, "50 groups of 49 tokens"),
         ({"bits": 10}, "weights have 10 bits, loihi2 holds at most 9"),
