@@ -224,10 +224,10 @@ def command(
     reads = request.files()
     if _is_first():
         check_outputs([training_output(output, resume=resume, force=force)], reads=[data_path(data), *reads])
+    given = {name: options[name] for name in TRAIN_HELP if options[name] is not None}
     images = load_data(data, "train")
     if limit is not None:
-        images = sample(images, limit, options["seed"])
-    given = {name: options[name] for name in TRAIN_HELP if options[name] is not None}
+        images = sample(images, limit, given.get("seed", TrainOptions.seed))
     settings = recipe(preset, **{"holdout": default_holdout(images), **given})
     if threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(threads)  # torch reads it at import

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stas_neuro.errors import InputError, unknown
+from stas_neuro.models.config import PRESETS
 
 if TYPE_CHECKING:
     from stas_neuro.api import TrainReport
@@ -100,11 +101,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     "tiny-spikingformer": _SMALL,
     "fashion": _PICTURES,
     "fashion-spikingformer": _PICTURES,
-    **{
-        f"{backbone}-{size}": _PICTURES
-        for backbone in ("spikformer", "spikingformer")
-        for size in ("2-256-cifar10", "4-384-cifar10", "4-384-cifar100", "8-384-imagenet", "8-512-imagenet")
-    },
+    **{name: _PICTURES for name in PRESETS if name.endswith(("cifar10", "cifar100", "imagenet"))},
 }
 """Options, other than the defaults, with which a preset is trained unless others are given."""
 

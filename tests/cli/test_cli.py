@@ -246,13 +246,20 @@ def test_profiles(tmp_path: Path) -> None:
         (("train", "--preset", "fash"), {"fashion", "fashion-spikingformer"}),
     ],
 )
-def test_a_shell_completes_commands_options_and_values(
-    words: tuple[str, ...], expected: set[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("_STAS_EXPORT_COMPLETE", "bash_complete")
-    monkeypatch.setenv("COMP_WORDS", " ".join(("stas-export", *words)))
-    monkeypatch.setenv("COMP_CWORD", str(len(words)))
-    assert {line.removeprefix("plain,") for line in fine().out.splitlines()} == expected
+def test_a_shell_completes_commands_options_and_values(words: tuple[str, ...], expected: set[str]) -> None:
+    asked = {
+        "_STAS_EXPORT_COMPLETE": "bash_complete",
+        "COMP_WORDS": " ".join(("stas-export", *words)),
+        "COMP_CWORD": str(len(words)),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "stas_neuro"],
+        env=os.environ | asked,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert {line.removeprefix("plain,") for line in done.stdout.splitlines()} == expected
 
 
 def test_completion_prints_code_that_bash_accepts() -> None:

@@ -147,15 +147,16 @@ def test_train_keeps_the_classes_of_the_weights_it_starts_from(tmp_path: Path) -
 
 
 def test_train_has_an_option_for_every_training_option() -> None:
-    defaults = {
-        parameter.name: parameter.default
+    helps = {
+        parameter.name: parameter.help or ""
         for parameter in train_command.params
         if isinstance(parameter, click.Option)
     }
     for field in dataclasses.fields(TrainOptions):
-        assert field.name in defaults
-        if field.name != "holdout":
-            assert defaults[field.name] == field.default
+        shown = (
+            {False: "off", True: "on"}[field.default] if isinstance(field.default, bool) else field.default
+        )
+        assert f"[default: {shown}" in helps[field.name]
 
 
 @pytest.mark.slow
