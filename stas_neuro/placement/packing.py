@@ -147,14 +147,14 @@ class Packer:
         if cores is None or region.neurons > self.limits.core.get("neurons", region.neurons):
             return None
         needed = np.array([self._needs_of(name, demand, region) for name in self._added], dtype=np.int64)
-        fitting = (self._used[cores] + needed <= self._most).all(axis=1)
+        fitting = np.flatnonzero((self._used[cores] + needed <= self._most).all(axis=1)).tolist()
         limit = self.limits.core.get("input axons")
-        for number in (cores[at] for at in np.flatnonzero(fitting)):
+        for number in (cores[at] for at in fitting):
             core = self.cores[number]
             if demand.name in core.pieces:
                 continue
             if limit is None or self._received(demand, region, core) <= limit:
-                return number
+                return int(number)
         return None
 
     def _largest(self, demand: LayerDemand, region: Region, axis: Axis) -> tuple[Region | None, list[Region]]:
