@@ -31,7 +31,7 @@ Axis = Literal["positions", "features"]
 
 @dataclass(frozen=True)
 class Region:
-    """Some positions (ascending) and a range of features of a layer."""
+    """Some positions and a range of features of a layer; it is cut in the order of the positions."""
 
     positions: tuple[int, ...]
     features: tuple[int, int]
@@ -246,7 +246,8 @@ class Packer:
             for source in self._needed(demand, region):
                 new = taken[source] & ~np.asarray(core.taken.get(source, False))
                 self._targets[source] = new + self._targets.get(source, np.int64(0))
-        self.cores[number] = Core(core.domain, {**core.pieces, demand.name: region}, used, taken)
+        held = Region(tuple(sorted(region.positions)), region.features)
+        self.cores[number] = Core(core.domain, {**core.pieces, demand.name: held}, used, taken)
 
 
 def whole(demand: LayerDemand) -> Region:

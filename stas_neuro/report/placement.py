@@ -16,6 +16,8 @@ def utilisation_report(use: Utilisation, *, every_core: bool = False) -> Rendera
     parts: list[RenderableType] = [Text(_head(use)), Text(), _worst(use), Text()]
     if every_core:
         parts += [_cores(use), Text()]
+    if use.cores_unshared is not None:
+        parts.append(Text(f"at least {use.cores_unshared} cores if positions did not share weights"))
     parts += [Text(f"not checked: {name} ({why})") for name, why in use.unchecked.items()]
     return Group(*parts)
 
