@@ -11,7 +11,7 @@ from stas_neuro.activity import Activity
 from stas_neuro.ir import Graph, Phase, block_of
 from stas_neuro.ir.ops.base import Wanted
 from stas_neuro.mapping.reach import Need, Reach, join
-from stas_neuro.mapping.routes import merged
+from stas_neuro.mapping.routes import index_of, merged
 from stas_neuro.placement.demands import LayerDemand
 from stas_neuro.placement.packing import Core
 
@@ -27,6 +27,8 @@ def traffic_between(
         for name, region in core.pieces.items():
             homes[name][region.index] = number
     reach = Reach(graph)
+    sent: dict[tuple[str, bytes], NDArray[np.float64]] = {}
+    """Messages of each core's neurons; many cores need the same values."""
     for number, core in enumerate(cores):
         needs: dict[Need, Wanted] = {}
         for name, region in core.pieces.items():
@@ -34,9 +36,14 @@ def traffic_between(
                 join(needs, need, values)
         taken = merged(needs)
         for name in (each for each in homes if each in taken):
-            home, values = homes[name], taken[name]
-            of_values = np.broadcast_to(rates[name], home.shape)[values]
-            traffic[:, number] += np.bincount(home[values], of_values, len(cores))
+            index, which = index_of(taken[name])
+            if (name, which) not in sent:
+                home = homes[name][index]
+                of_values = np.broadcast_to(rates[name], homes[name].shape)[index]
+                sent[name, which] = np.bincount(home.ravel(), of_values.ravel(), len(cores)).astype(
+                    np.float64
+                )
+            traffic[:, number] += sent[name, which]
     return traffic
 
 
