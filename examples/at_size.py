@@ -44,11 +44,13 @@ class Work:
 
     def put(self, name: str, what: Any) -> None:
         """Keep a result."""
-        (self.folder / name).write_bytes(pickle.dumps(what))
+        with (self.folder / name).open("wb") as stream:
+            pickle.dump(what, stream)
 
     def get(self, name: str) -> Any:
         """Return a result of an earlier stage; the files are this program's own."""
-        return pickle.loads((self.folder / name).read_bytes())
+        with (self.folder / name).open("rb") as stream:
+            return pickle.load(stream)
 
     def pixels(self, graph: Any) -> Any:
         """Return random images that a graph takes, uint8."""
