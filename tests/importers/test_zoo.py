@@ -14,17 +14,8 @@ import stas_neuro
 from stas_neuro.data import LabelledImages
 from stas_neuro.importers.errors import CannotImport
 from stas_neuro.ir import Graph
-from stas_neuro.passes.driver import PassError
 
 pytestmark = pytest.mark.slow
-SCALES = r"its weights need exponents .*, a core has -8\.\.7"
-FLOATS_ONLY = {
-    "maxformer": SCALES,
-    "ms_resnet": SCALES,
-    "max_resnet": SCALES,
-    "spiking_resnet": "adds values whose integers stand for .*; add values of one layer kind",
-}
-"""Networks without an integer program, and why: layers read sums of currents, or currents and spikes add."""
 NAMES = (
     "spikformer", "spikformer_cifar10", "qkformer_token", "qkformer_channel", "maxformer", "maxformer_cifar",
     "spike_driven_transformer", "ms_resnet", "max_resnet", "sew_resnet_add", "sew_resnet_and",
@@ -55,14 +46,8 @@ def test_float_graph_integers_and_lava(zoo: Any, name: str) -> None:
         graph = stas_neuro.open_model(model.make(), example=model.images(), axes=model.axes)
     assert isinstance(graph, Graph)
     images = model.images(2).movedim(model.axes.index("B"), 0).numpy()
-    calibrate, arithmetics = LabelledImages(images, None), ["float", "fixed"]
-    if name in FLOATS_ONLY:
-        with pytest.raises(PassError, match=FLOATS_ONLY[name]):
-            stas_neuro.compile(graph, bits=8, calibrate=calibrate)
-        bundle, arithmetics = stas_neuro.compile(graph), ["float"]
-    else:
-        bundle = stas_neuro.compile(graph, bits=8, calibrate=calibrate)
-    for arithmetic in arithmetics:
+    bundle = stas_neuro.compile(graph, bits=8, calibrate=LabelledImages(images, None))
+    for arithmetic in ("float", "fixed"):
         ours, lava = (
             stas_neuro.run(
                 bundle, images, backend=backend, arithmetic=arithmetic, limit=1, record_spikes=True
