@@ -131,7 +131,11 @@ class _Rewrite:
         """Find the one value that a block takes from outside."""
         graph, members = self.old, self.members[block]
         if not members:
-            raise InputError(f"no node has the scope block{block}", f"give the {self.blocks} blocks scopes")
+            raise InputError(
+                f"no node has the scope block{block}",
+                f"give the {self.blocks} blocks scopes; of imported networks blocks are modules with attention, "
+                "and one without has none to halt",
+            )
         if maps := [node.name for node in members if self._rank(node) == 3]:
             raise InputError(
                 f"{maps[0]} of block{block} gives maps, of which no token can be masked",

@@ -212,6 +212,26 @@ def test_the_same_in_a_loop_over_time() -> None:
     assert len([node for node in graph.nodes if isinstance(node, Synaptic)]) == 3
 
 
+def test_logits_of_a_chain_are_added_up_in_a_loop_over_time() -> None:
+    class Votes(Network):
+        def __init__(self) -> None:
+            super().__init__(lambda net, x: x)
+            self.neurons = nn.ModuleList(LIFNode(v_threshold=0.2, step_mode="s") for _ in range(2))
+            self.votes = nn.AvgPool1d(2, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            current, total = self.first(x), 0.0
+            for _ in range(STEPS):
+                y = self.neurons[1](self.layers["flat"](self.neurons[0](current).flatten(1)))
+                total = total + self.votes(self.layers["linear"](y).unsqueeze(1)).squeeze(1)
+            return total / STEPS
+
+    graph = stas_neuro.open_model(Votes().eval().double(), example=IMAGES)
+    assert isinstance(graph, Graph)
+    layers = [node for node in graph.nodes if isinstance(node, Synaptic)]
+    assert graph.tensor(layers[-1], "weight").shape == (3, WIDTH) and len(layers) == 3
+
+
 @pytest.mark.parametrize("axes", ["BCW", "BTCW"])
 def test_sequences_are_maps_of_one_row(axes: str) -> None:
     class Sequence(nn.Module):
