@@ -133,8 +133,8 @@ class _Rewrite:
         if not members:
             raise InputError(
                 f"no node has the scope block{block}",
-                f"give the {self.blocks} blocks scopes; of imported networks blocks are modules with attention, "
-                "and one without has none to halt",
+                f"give the {self.blocks} blocks scopes; in imported networks blocks are modules with attention: "
+                "one without cannot halt",
             )
         if maps := [node.name for node in members if self._rank(node) == 3]:
             raise InputError(
