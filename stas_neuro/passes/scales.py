@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stas_neuro.ir import ALIGN, BIAS_LIMIT, VTH_LIMIT, Array, IRError, Problem
+from stas_neuro.ir import ALIGN, BIAS_LIMIT, STATE_LIMIT, VTH_LIMIT, Array, IRError, Problem, Range
 from stas_neuro.passes.scale_search import (
     FRACTIONS,
     LARGEST_OCTAVE,
@@ -23,6 +23,8 @@ _FREE_OCTAVES = range(-63, 301)
 _EXPONENTS = range(-8, 8)
 EXPONENT_LIMIT = _EXPONENTS[-1]
 """Largest exponent of weights."""
+LARGEST_SHIFT = STATE_LIMIT.bit_length() - 1
+"""Of values that are rounded before they are sent: at least their sign and one bit are left."""
 PLAIN_BIAS_EXP = 6
 """Of biases beside weights without exponents."""
 _NEGLIGIBLE = 1 / 4
@@ -61,7 +63,8 @@ class Synapses:
     `bias` is of any shape (out, ...): `own_bias`, the layer's own, and what the weights make of the value
     that an input of 0 stands for. `column_unit` (in,) or (out, in) is what one unit of an integer input
     stands for, `lowest` and `highest` its ends. `factor` is how often the layer's unit fits into that of its
-    group, `repeats` how many of its outputs are added up.
+    group, `repeats` how many of its outputs are added up. Where the inputs are currents they may be rounded
+    before they are sent (`rounds`): weights may then be as much smaller.
     """
 
     name: str
@@ -74,28 +77,45 @@ class Synapses:
     statistics: Statistics | None
     factor: float = 1.0
     repeats: int = 1
+    rounds: bool = False
+
+    @property
+    def least_exponent(self) -> int:
+        """Smallest power of two that its weights can be multiplied by."""
+        return _EXPONENTS[0] - (LARGEST_SHIFT if self.rounds else 0)
+
+    def scale(self, unit: float, exponents: Array) -> LayerScale:
+        """Give the scale of exponents (out,), where those that are too small are the smallest."""
+        held = np.maximum(exponents, self.least_exponent)
+        shift = max(0, _EXPONENTS[0] - int(held.min()))
+        return LayerScale(unit, tuple(int(exponent) for exponent in held + shift), x_shift=shift)
 
 
 @dataclass(frozen=True)
 class LayerScale:
-    """`unit` is what one unit of the output stands for; a weight is mantissa * 2^(exponent + 6) * unit."""
+    """`unit` is what one unit of the output stands for; a weight is mantissa * 2^(exponent + 6) * unit.
+
+    If inputs are rounded to multiples of 2^x_shift before they are sent, it is 2^x_shift times smaller.
+    """
 
     unit: float
     exponents: tuple[int, ...]
     """One an output channel."""
     bias_exp: int | None = None
     """Of the biases; None for the finest that holds them."""
+    x_shift: int = 0
 
     @property
     def is_of_core(self) -> bool:
         """Whether a core has such exponents; those that are tried first are others."""
         fits = all(exponent in _EXPONENTS for exponent in self.exponents)
-        return self.unit > 0 and fits and (self.bias_exp is None or 0 <= self.bias_exp <= 7)
+        shifts = 0 <= self.x_shift <= LARGEST_SHIFT
+        return self.unit > 0 and fits and shifts and (self.bias_exp is None or 0 <= self.bias_exp <= 7)
 
     @property
     def deltas(self) -> Array:
         """What a mantissa of 1 stands for in each output channel, float64 (out,)."""
-        return delta_of(self.unit, np.array(self.exponents))
+        return delta_of(self.unit, np.array(self.exponents) - self.x_shift)
 
 
 def mantissas(synapses: Synapses, scale: LayerScale, bits: int) -> Array:
@@ -140,9 +160,8 @@ def fit_group(
     for synapses in group:
         _require_moderate(synapses, (threshold or 1.0) / 2.0 ** octaves[0])
     fraction, exponents = best_exponents(group, threshold or 1.0, limits)
-    least = _EXPONENTS[0]
     largest = max(int(own.max()) for own in exponents)
-    if not threshold and largest < least:  # a finer unit holds weights that are all small
+    if not threshold and largest < _EXPONENTS[0]:  # a finer unit holds weights that are all small
         finest = min(LARGEST_OCTAVE + _EXPONENTS[-1] - largest, _FREE_OCTAVES[-1])
         octaves = range(octaves[0], finest + 1)
     biased: Problem | None = None
@@ -153,8 +172,7 @@ def fit_group(
         unit = threshold / (round(vth) << ALIGN) if threshold else 1 / (vth * 2**ALIGN)
         lowered = [own - (LARGEST_OCTAVE - octave) for own in exponents]
         scales = [
-            LayerScale(unit / synapses.factor, tuple(int(e) for e in np.maximum(own, least)))
-            for synapses, own in zip(group, lowered, strict=True)
+            synapses.scale(unit / synapses.factor, own) for synapses, own in zip(group, lowered, strict=True)
         ]
         if threshold and vth * limits.highest_threshold > VTH_LIMIT:
             unfit = _too_high(group, vth * limits.highest_threshold)
@@ -166,7 +184,7 @@ def fit_group(
             faint = {
                 synapses.name: _moved(synapses, scale, limits.bits) <= _NEGLIGIBLE * threshold
                 for synapses, scale, own in zip(group, scales, lowered, strict=True)
-                if own.max() < least and synapses.name not in given_up
+                if own.max() < synapses.least_exponent and synapses.name not in given_up
             }
             if unfit is not None and unfit.where in faint:
                 break
@@ -273,10 +291,8 @@ def _misfit(
         bias = int(np.abs(synapses.bias).max() / scale.unit)
         matrix = mantissas(synapses, scale, limits.bits)
         positive, negative = np.maximum(matrix, 0).sum(1), np.minimum(matrix, 0).sum(1)
-        reach = np.maximum(
-            positive * synapses.highest + negative * synapses.lowest,
-            -positive * synapses.lowest - negative * synapses.highest,
-        )
+        lowest, highest = Range(synapses.lowest, synapses.highest).rounded(scale.x_shift)
+        reach = np.maximum(positive * highest + negative * lowest, -positive * lowest - negative * highest)
         current = int((np.ceil(reach * 2.0**exponents) + 1).max()) << ALIGN
         largest = current + bias + 1
         if limits.bias_current and largest > BIAS_LIMIT << 7:

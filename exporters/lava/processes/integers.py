@@ -32,6 +32,11 @@ def shifted(x: Array, exponents: Array) -> Array:
     return y
 
 
+def sent(x: Array, bits: int) -> Array:
+    """Values as they are sent: shifted to the right, to the nearest, and up between two."""
+    return x if not bits else ((x >> (bits - 1)) + 1) >> 1
+
+
 def current(sums: Array) -> Array:
     """Synaptic current of int32 sums: aligned, and wrapped once where it leaves 24 bits."""
     u: Array = sums << ALIGN

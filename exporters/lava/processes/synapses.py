@@ -7,7 +7,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from stas_neuro.exporters.lava.lava_api import CPU, LoihiProtocol, implements, requires, tag
 from stas_neuro.exporters.lava.processes.base import NodeModel, NodeProcess
-from stas_neuro.exporters.lava.processes.integers import SIGN, current, product, shifted
+from stas_neuro.exporters.lava.processes.integers import SIGN, current, product, sent, shifted
 from stas_neuro.ir import Array, Shape
 from stas_neuro.ir.ops.windows import Sides
 
@@ -15,7 +15,7 @@ from stas_neuro.ir.ops.windows import Sides
 class Linear(NodeProcess):
     """y = x W^T + alive * bias; x (N, D) or (D,), alive (N,) where it is wired.
 
-    Fixed: y = (shift(x W^T, weight_exp) << 6) + alive * (bias << bias_exp).
+    Fixed: y = (shift(x W^T, weight_exp) << 6) + alive * (bias << bias_exp), of x as it is sent (`x_shift`).
     """
 
 
@@ -90,14 +90,14 @@ class PyLinearModelFixed(LinearModel):
             y = np.zeros((len(x), self.matrix.shape[1]), self.dtype)
             y[awake] = self._synaptic_input(x[awake], None)
             return y
-        return current(shifted(product(x, self.matrix), self.exponents))
+        return current(shifted(product(sent(x, self.node.x_shift), self.matrix), self.exponents))
 
 
 class Conv2d(NodeProcess):
     """Cross-correlation with zero padding: x (Cin, H, W) to y (Cout, H', W').
 
     Fixed: y = (shift(sums, weight_exp) << 6) + (bias << bias_exp), bias (Cout,) or (Cout, H', W'). `off_core`
-    rounds y down to a multiple of 2^bias_exp, as a bias current.
+    rounds y down to a multiple of 2^bias_exp, as a bias current. x is taken as it is sent (`x_shift`).
     """
 
 
@@ -177,6 +177,7 @@ class PyConv2dModelFixed(Conv2dModel):
         self.bias = self.tensors["bias"].reshape(by_feature) << self.bias_exp
 
     def _map(self, columns: Array) -> Array:
+        columns = sent(columns, self.node.x_shift)
         sums = shifted(product(self.matrix, columns), self.exponents)
         y: Array = current(((sums + SIGN) & (2 * SIGN - 1)) - SIGN) + self.bias
         if self.node.off_core:
