@@ -5,7 +5,7 @@ RUN := $(UV) run --no-sync
 WORKERS := -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test zoo test-all coverage fuzz lint validate oracle bench bench-compare train
+.PHONY: help install demo test zoo test-all coverage fuzz lint validate oracle bench bench-size bench-compare train
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -50,6 +50,9 @@ oracle: $(filter .uv/bin/uv,$(UV))  ## SANA-FE, an outside program to check agai
 
 bench: install  ## how fast each backend runs here, kept in bench.json; ARGS="--quick --output old.json"
 	$(RUN) python examples/bench.py --output bench.json $(ARGS)
+
+bench-size: install  ## time and memory of compiling and placing networks of published size
+	$(RUN) python examples/at_size.py $(ARGS)
 
 bench-compare: install  ## two files of bench side by side: A=old.json B=new.json
 	$(RUN) python examples/bench_compare.py $(A) $(B)

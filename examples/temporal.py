@@ -140,7 +140,7 @@ def fit(task: str, name: str, seed: int, directory: Path) -> Path:
         stage2_epochs=second,
         stage1_rate=6e-3,
         stage2_rate=3e-3,
-        augment=False,
+        augment="none",
         label_smoothing=0.0,
         seed=seed,
         **plan.options,

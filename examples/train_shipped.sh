@@ -18,10 +18,10 @@ stage1() { # OUTPUT EPOCHS OPTIONS...
     train -o "$out/$1" --stage1-epochs "$2" --stage2-epochs 0 --stage1-rate 0.006 "${@:3}"
 }
 stage2() { # FROM OUTPUT EPOCHS OPTIONS..., at the same rate with and without halting
-    train --init "$out/$1" -o "$out/$2" --stage1-epochs 0 --stage2-epochs "$3" --stage2-rate 0.002 --no-augment "${@:4}"
+    train --init "$out/$1" -o "$out/$2" --stage1-epochs 0 --stage2-epochs "$3" --stage2-rate 0.002 --augment none "${@:4}"
 }
 tuned() { # MODEL BITS: fine-tune the model to integers, in a subdirectory
-    fit --init "$out/$1" --qat "$2" -o "$out/$1/$2bit" --stage2-epochs 1 --stage2-rate 0.002 --no-augment
+    fit --init "$out/$1" --qat "$2" -o "$out/$1/$2bit" --stage2-epochs 1 --stage2-rate 0.002 --augment none
 }
 with_stage1() { # STAGE1 MODEL: copy the model without halting into a subdirectory of the one with halting
     mkdir -p "$out/$2/stage1"

@@ -15,7 +15,7 @@ from stas_neuro.bundle import Bundle, hash_network
 from stas_neuro.choices import DTYPES as DTYPES
 from stas_neuro.data import LabelledImages, check_pixels, normalise
 from stas_neuro.energy import GATINGS
-from stas_neuro.errors import InputError
+from stas_neuro.errors import InputError, unknown
 from stas_neuro.ir import FixedInput, FixedSynaptic, Graph, Stage
 from stas_neuro.labels import match_classes
 from stas_neuro.mapping import Mapping, check_mapping
@@ -93,7 +93,7 @@ def run(  # noqa: PLR0913
     """
     for what, given, known in (("runtime", runtime, RUNTIMES), ("gating", gating, tuple(GATINGS))):
         if given not in known:
-            raise InputError(f"no {what} is called {given!r}", f"use one of {', '.join(known)}")
+            raise unknown(what, given, known)
     runner = BACKENDS.get(backend)
     precision = _PRECISIONS.get(np.dtype(dtype).name)
     if precision is None:

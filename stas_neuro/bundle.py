@@ -27,7 +27,7 @@ from stas_neuro.analysis import beside_cores
 from stas_neuro.arrays import ZIP_DAMAGE, check_unpacked
 from stas_neuro.choices import ARITHMETICS as ARITHMETICS
 from stas_neuro.documents import BadDocument, open_file, shown
-from stas_neuro.errors import InputError
+from stas_neuro.errors import InputError, unknown
 from stas_neuro.files import SIZE_LIMIT, Output, check_outputs, json_object, parse_json, read_bytes
 from stas_neuro.graph_document import Document, graph_document, read_graph
 from stas_neuro.ir import Array, Graph, IRError
@@ -103,7 +103,7 @@ class Bundle:
             When there is no such arithmetic, or the bundle was not quantised.
         """
         if arithmetic not in ARITHMETICS:
-            raise InputError(f"there is no arithmetic {arithmetic!r}", f"use one of {', '.join(ARITHMETICS)}")
+            raise unknown("arithmetic", arithmetic, ARITHMETICS)
         if arithmetic == "float":
             return self.graph
         if self.quantised is None:

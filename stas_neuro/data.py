@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from stas_neuro.arrays import Readable, check_unpacked, read_npz, read_values
 from stas_neuro.documents import BadDocument, open_file, reason
-from stas_neuro.errors import InputError
+from stas_neuro.errors import InputError, unknown
 from stas_neuro.limits import FLOAT_LIMIT
 from stas_neuro.sequences import japanese_vowels, order
 
@@ -111,10 +111,7 @@ def load_data(spec: str, split: str = "test") -> LabelledImages:
         return _idx_directory(path, split)
     if path.suffix == ".npz" or path.is_file():
         return _npz(path)
-    raise InputError(
-        f"data {spec!r} not found",
-        remedy=f"use {', '.join(_NAMED)}, a directory of IDX files or an .npz file",
-    )
+    raise unknown("data set or file", spec, _NAMED, "a directory of IDX files, or an .npz file")
 
 
 def data_path(spec: str | None) -> Path | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from stas_neuro.documents import one_line
 
 
@@ -47,3 +49,27 @@ class CheckFailed(StasError):
     """A check that ran and failed: a divergence, an exceeded limit (exit code 1)."""
 
     exit_code = 1
+
+
+def closest(name: str, known: Collection[str]) -> str | None:
+    """Return the known name that a mistyped one is most similar to, whatever the case and dashes; or None."""
+    import difflib  # imported here: only errors need it
+
+    folded = {_letters(each): each for each in known}
+    similar = difflib.get_close_matches(_letters(name), folded, n=1)
+    return folded[similar[0]] if similar else None
+
+
+def unknown(kind: str, name: object, known: Collection[str], otherwise: str = "") -> InputError:
+    """Return the error for a name that does not exist: it suggests a similar one, and lists all.
+
+    `otherwise` is what can be given instead of a name.
+    """
+    similar = closest(str(name), known)
+    use = "use one of " if similar is None else f"did you mean {similar}? Use one of "
+    remedy = use + ", ".join(known)
+    return InputError(f"there is no {kind} '{name}'", f"{remedy}, or {otherwise}" if otherwise else remedy)
+
+
+def _letters(name: str) -> str:
+    return "".join(letter for letter in name.casefold() if letter.isalnum())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar
 
-from stas_neuro.errors import InputError
+from stas_neuro.errors import InputError, unknown
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ class Registry(Generic[T]):
         """
         known = self._all()
         if name not in known:
-            raise InputError(f"there is no {self.kind} '{name}'", f"use one of {', '.join(known)}")
+            raise unknown(self.kind, name, known)
         point = known[name]
         if name in self.own:
             made: T = point.load()()

@@ -157,7 +157,9 @@ def test_digits_without_scikit_learn(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_data_of_no_kind(tmp_path: Path):
-    with pytest.raises(InputError, match=r"^data 'imagenet' not found; use fashion-mnist, digits, order, "):
+    with pytest.raises(
+        InputError, match=r"^there is no data set or file 'imagenet'; use one of fashion-mnist, "
+    ):
         load_data("imagenet")
     with pytest.raises(InputError, match=r"no\.npz not found; use an \.npz"):
         load_data(str(tmp_path / "no.npz"))

@@ -163,6 +163,8 @@ def head_bias(graph: Graph, node: Any) -> Array | None:
 
 
 def _refuse_weights(graph: Graph, node: Any) -> Reasons:
+    if node.x_shift:
+        yield "reads a current, which is rounded where it is sent", "put a LIF before it"
     weight = effective(graph, node)
     if weight is None:
         yield "has an exponent below 0 that rounds its sums", _SCALE

@@ -112,7 +112,7 @@ def _in_bytes(body: Body) -> bool:
     """
     node: FixedSynaptic = body.node
     weight = np.abs(body.graph.tensor(node, "weight").astype(np.int64)).reshape(-1, node.fan_in)
-    low, high = body.range("x")
+    low, high = body.range("x").rounded(node.x_shift)
     assert weight.sum(axis=1).max() * max(high, -low) <= INT32_LIMIT
     return low >= 0 and high <= 255 and node.weight_bits <= 8
 
@@ -127,8 +127,14 @@ def _zero_points(body: Body) -> tuple[Value, Value]:
     return body.constant(0, np.uint8), body.constant(_ZERO_POINT, np.uint8)
 
 
+def _sent(body: Body) -> Value:
+    """Round the input to multiples of 2^x_shift, in units of these."""
+    x, shift = body["x"], body.node.x_shift
+    return (x + (1 << (shift - 1))).shifted_right(shift) if shift else x
+
+
 def _fixed_conv2d(body: Body) -> dict[str, Value]:
-    node, x = body.node, body["x"]
+    node, x = body.node, _sent(body)
     if _in_bytes(body):
         weight, unit = _byte_weights(body)
         operands = x.cast(np.uint8), weight, *_zero_points(body)
@@ -142,7 +148,7 @@ def _fixed_conv2d(body: Body) -> dict[str, Value]:
 
 
 def _fixed_linear(body: Body) -> dict[str, Value]:
-    node, x = body.node, body["x"]
+    node, x = body.node, _sent(body)
     if _in_bytes(body):
         weight, unit = _byte_weights(body)
         operands = x.cast(np.uint8), weight.transpose(1, 0), *_zero_points(body)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from stas_neuro.activity.comparable import JOINED, check_facts
 from stas_neuro.activity.origin import UNKNOWN, Origin
-from stas_neuro.errors import InputError
+from stas_neuro.errors import InputError, unknown
 from stas_neuro.ir import block_of
 from stas_neuro.mapping import CoreLocation
 from stas_neuro.pickling import MadeAnew
@@ -281,7 +281,7 @@ class Activity(MadeAnew):
 
     def _of(self, kind: str) -> Counts:
         if kind not in self.counts:
-            raise InputError(f"there is no event kind '{kind}'", f"use one of {', '.join(KINDS)}")
+            raise unknown("event kind", kind, KINDS)
         return self.counts[kind]
 
     def restrict(self, images: ImageChoice) -> Activity:
@@ -377,7 +377,7 @@ class ActivityBuilder:
         Raises InputError where the kind, layer or step is unknown, or `per_image` is not such an array.
         """
         if kind not in self._counts:
-            raise InputError(f"there is no event kind '{kind}'", f"use one of {', '.join(KINDS)}")
+            raise unknown("event kind", kind, KINDS)
         if layer not in self._layer_index:
             raise InputError(f"no layer '{layer}' in this record", "add it to the table of layers")
         at = self._step_index.get(step, -1) if isinstance(step, str) else step

@@ -21,11 +21,13 @@ from stas_neuro.ir import (
     Add,
     FixedConv2d,
     FixedReadout,
+    FixedSynaptic,
     Input,
     Integrate,
     Kind,
     MaxPool,
     Node,
+    Range,
     Synaptic,
     Tokens,
 )
@@ -78,7 +80,10 @@ def integer_input(deployment: Deployment, node: Node) -> int | None:
     if not isinstance(node, Synaptic) or node.off_core:
         return None
     value = deployment.graph.source_type(deployment.graph.inputs(node)["x"])
-    return None if value.bound is None else max(value.bound, -value.low)
+    if value.bound is None:
+        return None
+    shift = node.x_shift if isinstance(node, FixedSynaptic) else 0
+    return Range(value.low, value.bound).rounded(shift).magnitude
 
 
 def _residual(deployment: Deployment, node: Node) -> int | None:

@@ -116,7 +116,7 @@ def channel_ranges(deployment: Deployment, node: FixedLIF) -> list[Range]:
         return [deployment.reaching(node)]
     value = deployment.graph.source_type(deployment.graph.inputs(source)["x"])
     assert value.bound is not None
-    x = Range(value.low, value.bound).with_zero()
+    x = Range(value.low, value.bound).with_zero().rounded(source.x_shift)
     weight, exponents, bias = (
         deployment.graph.tensor(source, name).astype(np.int64) for name in ("weight", "weight_exp", "bias")
     )

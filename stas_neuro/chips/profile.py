@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from stas_neuro.chips.entries import CAPABILITIES, ENTRIES, SECTIONS, UNITS
 from stas_neuro.chips.inheritance import KEY, inherit
-from stas_neuro.errors import InputError
+from stas_neuro.errors import InputError, unknown
 from stas_neuro.files import parse_json, read_bytes, toml_table
 
 SCHEMA_VERSION = 1
@@ -366,10 +366,7 @@ def _read(name_or_path: str | Path) -> tuple[bytes, str]:
         return read_bytes(path), str(name_or_path)
     known = _catalogue()
     if name_or_path not in known:
-        raise InputError(
-            f"there is no profile '{name_or_path}'",
-            f"use {', '.join(sorted(known))} or the path of a .toml file",
-        )
+        raise unknown("profile", name_or_path, sorted(known), "the path of a .toml file")
     resource = known[str(name_or_path)]
     return resource.read_bytes(), str(resource)
 

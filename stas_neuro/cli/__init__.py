@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import click
 
 from stas_neuro import __version__
-from stas_neuro.errors import StasError
+from stas_neuro.errors import StasError, closest
 from stas_neuro.exporters.lava.streams import open_standard_streams
 
 COMMANDS: Mapping[str, str] = {
@@ -34,7 +34,11 @@ COMMANDS: Mapping[str, str] = {
     "inspect": "Show the contents of a bundle.",
     "convert": "Write a network in the format of another tool.",
     "profiles": "List, show and validate hardware profiles.",
+    "completion": "Print the code that lets a shell complete commands and options.",
 }
+PROGRAM = "stas-export"
+COMPLETION = "_STAS_EXPORT_COMPLETE"
+"""Environment variable in which a shell asks for completions."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, the convention of shells."""
 BROKEN_PIPE = 141
@@ -46,6 +50,9 @@ class Settings:
     """Settings of the whole program, which options of any command can set."""
 
     debug: bool = False
+    quiet: bool = False
+    if_interrupted: str = ""
+    """How to go on after Ctrl-C."""
 
 
 class _Commands(click.Group):
@@ -56,7 +63,8 @@ class _Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
-            return None
+            similar = closest(cmd_name, COMMANDS)
+            ctx.fail(f"there is no command '{cmd_name}'" + (f"; did you mean {similar}?" if similar else ""))
         command: click.Command = importlib.import_module(f"{__name__}.{cmd_name}").command
         return command
 
@@ -81,11 +89,13 @@ Exit code 0: success. 1: a check failed. 2: bad input, reported in one line with
 
 
 @click.command(cls=_Commands, help=_HELP, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="stas-export")
+@click.version_option(__version__, prog_name=PROGRAM)
+@click.option("--quiet", is_flag=True, help="Print no progress.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.pass_obj
-def cli(settings: Settings, debug: bool) -> None:
+def cli(settings: Settings, quiet: bool, debug: bool) -> None:
     """Parse the options of the program, which precede a command."""
+    settings.quiet |= quiet
     settings.debug |= debug
 
 
@@ -104,10 +114,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     open_standard_streams()
     settings = Settings()
+    if instruction := os.environ.get(COMPLETION):  # set by the code that `completion` prints
+        from click.shell_completion import shell_complete  # help texts do not need it
+
+        return shell_complete(cli, {"obj": settings}, PROGRAM, COMPLETION, instruction)
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         try:
-            with cli.make_context("stas-export", given, obj=settings) as context:
+            with cli.make_context(PROGRAM, given, obj=settings) as context:
                 cli.invoke(context)
         finally:
             sys.stdout.flush()  # a full disk or a closed pipe shows here, not at exit
@@ -115,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.exceptions.Exit as done:  # after --help and --version
         return done.exit_code
     except (KeyboardInterrupt, click.Abort):
-        _say("interrupted")
+        _say("; ".join(["interrupted", *filter(None, [settings.if_interrupted])]))
         return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at exit
@@ -132,8 +146,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _usage(error: click.ClickException) -> str:
     context = getattr(error, "ctx", None)
-    path = context.command_path if context is not None else "stas-export"
-    return f"{' '.join(error.format_message().split()).rstrip('.')}; see {path} --help"
+    path = context.command_path if context is not None else PROGRAM
+    message = " ".join(error.format_message().split()).rstrip(".")
+    return f"{message} See {path} --help" if message.endswith("?") else f"{message}; see {path} --help"
 
 
 def _fail(error: Exception, line: str, settings: Settings, code: int) -> int:

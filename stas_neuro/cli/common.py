@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
+from stas_neuro.errors import closest
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -30,10 +32,22 @@ def stas_command(*examples: str, name: str | None = None) -> Callable[[Callable[
     def decorate(function: Callable[..., None]) -> click.Command:
         text = with_examples(inspect.getdoc(function) or "", examples)
         command = click.command(name, help=text)(function)
+        for parameter in command.params:
+            if isinstance(parameter.type, click.Choice):
+                parameter.type = _Choice(parameter.type.choices)
         command.params += _options_of_all()
         return command
 
     return decorate
+
+
+class _Choice(click.Choice[Any]):
+    """A choice whose error suggests the value that was probably meant."""
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        message = super().get_invalid_choice_message(value, ctx).rstrip(".")
+        similar = closest(str(value), [str(choice) for choice in self.choices])
+        return message if similar is None else f"{message}; did you mean {similar}?"
 
 
 def with_examples(text: str, examples: Sequence[str]) -> str:
@@ -71,14 +85,14 @@ def weight_bits_option(name: str, *, metavar: str, text: str) -> Callable[[Any],
 
 def _options_of_all() -> list[click.Parameter]:
     def switch(context: click.Context, parameter: click.Parameter, value: bool) -> None:
-        context.obj.debug |= value
+        assert parameter.name is not None
+        setattr(context.obj, parameter.name, value or getattr(context.obj, parameter.name))
 
     json_help = "Print only one JSON document on stdout."
-    debug_help = "Show the traceback of an error."
-    return [
-        click.Option(["--json", "as_json"], is_flag=True, help=json_help),
-        click.Option(["--debug"], is_flag=True, expose_value=False, callback=switch, help=debug_help),
-    ]
+    options: list[click.Parameter] = [click.Option(["--json", "as_json"], is_flag=True, help=json_help)]
+    for flag, text in (("--quiet", "Print no progress."), ("--debug", "Show the traceback of an error.")):
+        options.append(click.Option([flag], is_flag=True, expose_value=False, callback=switch, help=text))
+    return options
 
 
 def parse_share(context: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
@@ -112,21 +126,18 @@ def emit_json(document: Any) -> None:
 
 
 def emit_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
-    """Print a table; columns whose cells are all numbers are aligned to the right.
-
-    Cells that are too wide are wrapped, never truncated.
-    """
-    from rich import box
+    """Print a table; columns whose cells are all numbers are aligned to the right."""
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    from stas_neuro.report.word_table import WordTable
+
+    table = WordTable(*columns)
     if title:
         emit(Group(Text(title, style="bold"), Text()))
-    for index, name in enumerate(columns):
-        numbers = all(str(row[index])[:1].isdigit() for row in rows if str(row[index]))
-        table.add_column(name, justify="right" if numbers else "left", overflow="fold")
+    for index, column in enumerate(table.columns):
+        if all(str(row[index])[:1].isdigit() for row in rows if str(row[index])):
+            column.justify = "right"
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     emit(Group(table, Text()))
@@ -161,6 +172,9 @@ def progress(what: str, *, at_once: bool = False) -> Iterator[Progress]:
 
     `at_once` prints a first line without waiting, for jobs that are long in any case.
     """
+    if is_quiet():
+        yield lambda done, total, of="": None
+        return
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -198,10 +212,26 @@ class _Lines:
         left = ""
         if done > self.before:
             seconds = (now - self.begun) / (done - self.before) * (total - done)
-            left = (
-                f", about {seconds / 60:.0f} min left" if seconds >= 90 else f", about {seconds:.0f} s left"
-            )
+            left = f", {duration(seconds)} left"
         click.echo(f"{self.what}: {done} of {total}{of and ' '}{of}{left}", err=True)
+
+
+def duration(seconds: float) -> str:
+    """Format a duration that is an estimate, as about 40 s, about 5 min or about 3 h."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 1.5 * size:
+            return f"about {seconds / size:.0f} {unit}"
+    return f"about {max(1, round(seconds))} s"
+
+
+def is_quiet() -> bool:
+    """Whether --quiet was given."""
+    return bool(click.get_current_context().obj.quiet)
+
+
+def if_interrupted(remedy: str) -> None:
+    """Set what the program says after Ctrl-C about how to go on."""
+    click.get_current_context().obj.if_interrupted = remedy
 
 
 def summary(graph: Graph) -> dict[str, Any]:

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     "--csv", "csv_file", type=PATH, metavar="FILE", help="Write all comparisons with baselines as CSV."
 )
 @click.option("--picture", type=PATH, metavar="FILE", help="Write a PNG chart of the causes of savings.")
+@click.option("--full", is_flag=True, help="Also print latency, causes of savings, schedules and reasons.")
 @force_option
 def command(
     run: Path,
@@ -67,6 +68,7 @@ def command(
     stale: tuple[str, ...],
     csv_file: Path | None,
     picture: Path | None,
+    full: bool,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -137,11 +139,11 @@ def command(
     show_side_by_side(priced, lacking)
     _hint(priced, loaded)
     if saved is not None:
-        emit(comparison_report(saved))
-    else:
-        for line in what_if_lines(("this network", cost) for cost in priced):
-            click.echo(line)
-    emit(schedules_report(schedules))
+        emit(comparison_report(saved, details=full))
+    for line in [] if saved is not None else what_if_lines(("this network", cost) for cost in priced):
+        click.echo(line)
+    if full or stale:
+        emit(schedules_report(schedules))
     if rest := [reason for reason in unchecked if reason not in reported]:
         emit(lines("Not checked", rest))
 

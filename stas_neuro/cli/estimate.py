@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     metavar="D,D,...",
     help="Price networks of these widths instead, scaled from RUN at the same rates of spikes.",
 )
-@click.option("--brief", is_flag=True, help="Print only the totals, not each event, layer, step and source.")
+@click.option("--full", is_flag=True, help="Also print each event, layer, step, core, assumption and source.")
 def command(
     run: Path,
     profile: str,
     deployment: Deployment,
     widths: str | None,
-    brief: bool,
+    full: bool,
     as_json: bool,
 ) -> None:
     """Price RUN on one chip: energy and latency per inference, each with its interval and sources.
@@ -59,7 +59,9 @@ def command(
     if as_json:
         emit_json(cost.to_json())
     else:
-        emit(estimate_report(cost, details=not brief))
+        emit(estimate_report(cost, details=full))
+        if not full:
+            click.echo("--full lists each event, layer, step, core, assumption and source.")
 
 
 def _price_widths(

@@ -164,6 +164,7 @@ def _utilisation(use: Utilisation) -> dict[str, Any]:
         "worst_core": {resource.replace(" ", "_"): use.worst(resource) for resource in use.used},
         "chips": use.chips,
         "cores_per_chip": use.cores_per_chip,
+        "cores_unshared": use.cores_unshared,
         "unchecked": dict(use.unchecked),
     }
 

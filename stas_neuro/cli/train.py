@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, Field, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,13 @@ import click
 from stas_neuro.choices import HALT_MODES, HaltMode
 from stas_neuro.cli.common import (
     PATH,
+    PLAIN_INTERVAL_S,
     data_option,
+    duration,
     emit_json,
     force_option,
+    if_interrupted,
+    is_quiet,
     percent,
     stas_command,
     weight_bits_option,
@@ -28,9 +33,11 @@ from stas_neuro.errors import InputError
 from stas_neuro.files import check_outputs
 from stas_neuro.models.config import ACCUMULATIONS, ATTENTIONS, FIRES, PRESETS, READOUTS, STEMS, StasConfig
 from stas_neuro.models.config import preset as named_preset
-from stas_neuro.training.options import Target, TrainOptions
+from stas_neuro.training.options import AUGMENTATIONS, RECIPES, Target, TrainOptions, recipe
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from stas_neuro.cli.imports import Given
     from stas_neuro.data import LabelledImages
     from stas_neuro.importers.weights import WeightsOptions
@@ -70,9 +77,8 @@ TRAIN_HELP = {
     "label_smoothing": "Label smoothing.",
     "ponder_weight": "Weight of the ponder loss, which reduces the number of visits.",
     "ponder_ramp": "Share of stage 2 over which that weight rises from 0.",
-    "augment": "Augment images: shift by up to two pixels and mirror.",
-    "holdout": "Number of images held out for evaluation, stratified by class.  [default: 5000, or a tenth "
-    "of fewer than 50000]",
+    "augment": "How training images are augmented: shift, by up to 2 pixels of 28, or also mirror.",
+    "holdout": "Number of images held out for evaluation, stratified by class.",
     "seed": "Seed of initial weights, order of images, and the images that --limit and --holdout draw.",
     "bfloat16": "Multiply matrices in bfloat16.",
     "compile": "Fuse the neurons' arithmetic with torch.compile; requires a C++ compiler.",
@@ -92,19 +98,24 @@ def _train_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add an option for each field of `TrainOptions`."""
     for field in reversed(fields(TrainOptions)):
         assert field.default is not MISSING
-        flag, text = _flag(field.name), TRAIN_HELP[field.name]
+        flag, text = _flag(field.name), f"{TRAIN_HELP[field.name]}  [default: {_default(field)}]"
         if isinstance(field.default, bool):
-            option = click.option(
-                f"{flag}/--no-{flag[2:]}", default=field.default, help=text, show_default=True
-            )
-        elif field.name == "holdout":
-            option = click.option(flag, type=int, help=text)
+            option = click.option(f"{flag}/--no-{flag[2:]}", default=None, help=text)
+        elif field.name == "augment":
+            option = click.option(flag, type=click.Choice(list(AUGMENTATIONS)), help=text)
         else:
-            option = click.option(
-                flag, type=type(field.default), default=field.default, help=text, show_default=True
-            )
+            option = click.option(flag, type=type(field.default), help=text)
         function = option(function)
     return function
+
+
+def _default(field: Field[Any]) -> str:
+    """Describe the default of an option."""
+    if field.name == "holdout":
+        return "5000, or a tenth of fewer than 50000"
+    value = {False: "off", True: "on"}[field.default] if isinstance(field.default, bool) else field.default
+    preset = any(field.name in options for options in RECIPES.values())
+    return f"{value}, or that of the preset" if preset else str(value)
 
 
 def _flag(name: str) -> str:
@@ -213,12 +224,11 @@ def command(
     reads = request.files()
     if _is_first():
         check_outputs([training_output(output, resume=resume, force=force)], reads=[data_path(data), *reads])
+    given = {name: options[name] for name in TRAIN_HELP if options[name] is not None}
     images = load_data(data, "train")
     if limit is not None:
-        images = sample(images, limit, options["seed"])
-    if options["holdout"] is None:
-        options["holdout"] = default_holdout(images)
-    settings = TrainOptions(**{field.name: options[field.name] for field in fields(TrainOptions)})
+        images = sample(images, limit, given.get("seed", TrainOptions.seed))
+    settings = recipe(preset, **{"holdout": default_holdout(images), **given})
     if threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(threads)  # torch reads it at import
     job = request.job()
@@ -231,11 +241,12 @@ def command(
         if not resume:
             clear(output)
 
-    epochs: list[dict[str, Any]] = []
-    notes: list[str] = [] if job.opened is None else [*job.opened.notes]
-    with _reporting(epochs, notes) as report:
+    if_interrupted("--resume continues from the last finished epoch")
+    with _reporting(_plan(images, settings), settings) as report:
         job.run(images, settings, Target(directory=output, resume=resume, prepare=prepare, report=report))
     if _is_first():
+        epochs = report.epochs
+        notes = [*(() if job.opened is None else job.opened.notes), *report.notes]
         guessing = math.log(len(classes))
         if epochs and (loss := epochs[-1]["cross_entropy"]) > guessing:
             notes.append(f"the loss on held-out images is {loss:.3g}, above that of guessing, {guessing:.3g}")
@@ -315,41 +326,78 @@ def _is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+class _Progress:
+    """Receives the events of a training, keeps epochs and notes, and prints progress on stderr.
+
+    On a terminal it draws a bar; elsewhere it prints a line for each epoch, and every `PLAIN_INTERVAL_S`.
+    """
+
+    def __init__(self, plan: str, settings: TrainOptions, bars: Progress | None, *, silent: bool) -> None:
+        self.plan = plan
+        self.epochs: list[dict[str, Any]] = []
+        self.notes: list[str] = []
+        self._epochs_before = {1: 0, 2: settings.stage1_epochs}
+        self._epochs_of_all = settings.stage1_epochs + settings.stage2_epochs
+        self._bars, self._silent = bars, silent
+        self._bar = None if bars is None else bars.add_task("training", total=None)
+        self._start = self._printed = time.monotonic()
+        self._first: float | None = None
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        if event["event"] == "note":
+            self.notes.append(event["text"])
+        elif event["event"] == "epoch":
+            self.epochs.append(event)
+            self._print(_epoch(event))
+        else:
+            self._batch(event)
+
+    def _batch(self, event: dict[str, Any]) -> None:
+        done = self._epochs_before[event["stage"]] + event["epoch"] + (event["step"] + 1) / event["steps"]
+        if self._first is None:  # the first step also prepares, and a resumed training starts behind others
+            self._first, self._start = done, time.monotonic()
+            self._print(self.plan)
+            return
+        seconds = time.monotonic() - self._start
+        left = seconds / (done - self._first) * (self._epochs_of_all - done)
+        text = f"stage {event['stage']} epoch {event['epoch'] + 1} of {event['epochs']}"
+        text += f", loss {event['loss']:.3f}, accuracy {percent(event['accuracy'])}, {duration(left)} left"
+        if self._bars is not None and self._bar is not None:
+            self._bars.update(self._bar, completed=event["step"] + 1, total=event["steps"], description=text)
+        elif time.monotonic() - self._printed >= (PLAIN_INTERVAL_S if self.epochs or seconds > 10 else 3):
+            self._print(text)
+
+    def _print(self, line: str) -> None:
+        self._printed = time.monotonic()
+        if self._silent:
+            return
+        if self._bars is not None:
+            self._bars.console.print(line)
+        else:
+            click.echo(line, err=True)
+
+
 @contextmanager
-def _reporting(epochs: list[dict[str, Any]], notes: list[str]) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Yield a receiver of training events, which stores epochs and notes and prints progress on stderr."""
-    if not sys.stderr.isatty() or not _is_first():
-
-        def note(event: dict[str, Any]) -> None:
-            if event["event"] == "note":
-                notes.append(event["text"])
-            elif event["event"] == "epoch":
-                epochs.append(event)
-                click.echo(_epoch(event), err=True)
-
-        yield note
+def _reporting(plan: str, settings: TrainOptions) -> Iterator[_Progress]:
+    """Yield a receiver of training events, which prints progress on stderr."""
+    silent = is_quiet() or not _is_first()
+    if silent or not sys.stderr.isatty():
+        yield _Progress(plan, settings, None, silent=silent)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    console = Console(stderr=True, highlight=False)
-    with Progress(*columns, console=console, transient=True) as bars:
-        bar = bars.add_task("training", total=None)
+    columns = TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn()
+    with Progress(*columns, console=Console(stderr=True, highlight=False), transient=True) as bars:
+        yield _Progress(plan, settings, bars, silent=False)
 
-        def draw(event: dict[str, Any]) -> None:
-            if event["event"] == "note":
-                notes.append(event["text"])
-                return
-            if event["event"] == "epoch":
-                epochs.append(event)
-                console.print(_epoch(event))
-                return
-            text = f"stage {event['stage']} epoch {event['epoch'] + 1} of {event['epochs']}"
-            text += f"  loss {event['loss']:.3f}  accuracy {percent(event['accuracy'])}"
-            bars.update(bar, completed=event["step"] + 1, total=event["steps"], description=text)
 
-        yield draw
+def _plan(images: LabelledImages, settings: TrainOptions) -> str:
+    """Say what will be done."""
+    kept = len(images) - settings.holdout
+    epochs = f"{settings.stage1_epochs} + {settings.stage2_epochs} epochs"
+    text = f"{epochs} on {kept} images ({settings.holdout} held out), batches of {settings.batch_size}"
+    return f"{text}, augmentation {settings.augment}"
 
 
 def _epoch(event: dict[str, Any]) -> str:

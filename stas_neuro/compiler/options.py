@@ -12,7 +12,7 @@ from stas_neuro.choices import MODES, SPREADS, Mode, Spread
 from stas_neuro.choices import PROFILE_IMAGES as PROFILE_IMAGES
 from stas_neuro.data import LabelledImages
 from stas_neuro.energy import Deployment
-from stas_neuro.errors import InputError
+from stas_neuro.errors import InputError, unknown
 from stas_neuro.ir import POLICIES, Encoding, HaltMode
 from stas_neuro.passes import SCHEDULES, AddHalting
 from stas_neuro.placement import OBJECTIVES, STRATEGIES, Objective, Strategy
@@ -123,7 +123,7 @@ class CompileOptions:
         for name, known in choices:
             value = getattr(self, name)
             if value is not None and value not in known:
-                raise InputError(f"no {name} is called {value!r}", f"use one of {', '.join(known)}")
+                raise unknown(name, value, known)
         self._check_halting()
         if self.late is not None and self.schedule != "pipelined-stale":
             raise InputError(

@@ -25,6 +25,7 @@ from stas_neuro.importers.build import Builder
 from stas_neuro.importers.errors import CannotImport, Refused
 from stas_neuro.importers.rules import Call, Rule, Weights
 from stas_neuro.importers.trace import Traced, operation, place_of
+from stas_neuro.importers.unsupported import unsupported
 from stas_neuro.importers.values import (
     Chain,
     Coincidences,
@@ -141,7 +142,7 @@ class Lowering:
         call = Call(self, node, _bound(node, arguments, keywords))
         try:
             if name not in RULES:
-                raise Refused(f"no rule for the operation {node.target}", "replace it, or train without it")
+                raise unsupported(name, node.target)
             if any(isinstance(each, Unknown) for each in _flat(arguments)):
                 self._values[node] = Unknown()
                 return

@@ -22,10 +22,12 @@ from stas_neuro.importers.axes import Dims, Piece, shape_of
 from stas_neuro.importers.errors import Refused
 from stas_neuro.importers.region import Region
 from stas_neuro.importers.values import Chain, Value
-from stas_neuro.importers.windows import Fit, fit_window, views
+from stas_neuro.importers.windows import Fit, fit_windows, views
 
 TOLERANCE = 1e-9
 """Largest difference between a chain and its layers relative to the largest value, or 1."""
+_MOST_WINDOWS = 64
+"""Windows tried for a layer."""
 _ROUNDING = 1e-12
 """Largest relative difference of numbers that are the same but for rounding."""
 
@@ -156,14 +158,33 @@ Rows = Callable[[Tensor], Tensor]
 
 
 def _layer(base: Value, rows: Rows, shape: tuple[int, ...], region: Region) -> Layer:
-    """Measure the kernel of a base."""
-    size = {kind: base.sizes[kind] for kind in "CHW"}
-    fits = [_fit(rows, shape, along) for along in (0, 1)]
-    if None in fits:
-        count = " x ".join(map(str, shape[2:]))
-        what = f"{region} is no convolution: no window over {size['H']} x {size['W']} gives {count} results"
+    """Measure the kernel of a base, with the window that agrees where several may be."""
+    pairs = product(*(_fits(rows, shape, along) for along in (0, 1)))
+    fits = sorted(pairs, key=lambda pair: pair[0].kernel * pair[1].kernel)[:_MOST_WINDOWS]
+    if not fits:
+        height, width, count = base.sizes["H"], base.sizes["W"], " x ".join(map(str, shape[2:]))
+        what = f"{region} is no convolution: no window over {height} x {width} gives {count} results"
         raise Refused(what, "place a neuron between its layers")
-    down, across = (fit for fit in fits if fit is not None)
+    layers = (_measured(base, rows, shape, down, across) for down, across in fits)
+    first = next(layers)
+    if len(fits) == 1 or _agrees(first, rows, shape):
+        return first
+    return next((layer for layer in layers if _agrees(layer, rows, shape)), first)
+
+
+def _agrees(layer: Layer, rows: Rows, shape: tuple[int, ...]) -> bool:
+    """Tell whether a layer gives the gradients of a chain, for random weights of its outputs."""
+    chosen = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    wanted = rows(chosen)
+    x = torch.zeros_like(wanted, requires_grad=True)
+    with torch.enable_grad():
+        (ours,) = torch.autograd.grad(_convolve(layer, x), x, chosen)
+    return bool((wanted - ours).abs().max() <= TOLERANCE * max(1.0, float(wanted.abs().max())))
+
+
+def _measured(base: Value, rows: Rows, shape: tuple[int, ...], down: Fit, across: Fit) -> Layer:
+    """Measure the kernel of a base in a window."""
+    size = {kind: base.sizes[kind] for kind in "CHW"}
     weight = torch.zeros(shape[1], size["C"], down.kernel, across.kernel, dtype=torch.float64)
     for vertical, horizontal in product(views(down, size["H"], shape[2]), views(across, size["W"], shape[3])):
         places = list(product(range(shape[0]), vertical, horizontal))
@@ -190,8 +211,8 @@ def _apart(used: Tensor) -> int:
     return gcd(last, *used.nonzero().flatten().tolist()) or 1
 
 
-def _fit(rows: Rows, shape: tuple[int, ...], along: int) -> Fit | None:
-    """Find the window along an axis (0: H, 1: W) from the inputs that the outputs along it depend on."""
+def _fits(rows: Rows, shape: tuple[int, ...], along: int) -> list[Fit]:
+    """Find the windows along an axis (0: H, 1: W) from the inputs that the outputs along it depend on."""
     generator = torch.Generator().manual_seed(1)
     count, middle = shape[2 + along], shape[3 - along] // 2
     reached = []
@@ -203,7 +224,7 @@ def _fit(rows: Rows, shape: tuple[int, ...], along: int) -> Fit | None:
             channels.copy_(torch.randn(shape[1], dtype=torch.float64, generator=generator))
         depends = (rows(chosen) != 0).any(dim=1).any(dim=2 - along)
         reached.append(depends[: len(places)].numpy())
-    return fit_window(np.concatenate(reached))
+    return fit_windows(np.concatenate(reached))
 
 
 def _grouped(weight: Tensor) -> tuple[Tensor, int]:

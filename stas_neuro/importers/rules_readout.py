@@ -20,8 +20,10 @@ ALL = frozenset("THW")
 
 
 def is_finished(mean: Pooled, steps: int) -> bool:
-    """Return whether a mean is over all tokens and all steps."""
-    return mean.reduced >= (ALL if steps > 1 else ALL - {"T"})
+    """Return whether a mean is over all tokens and all steps; over one token in several steps anyhow."""
+    if steps == 1:
+        return mean.reduced >= ALL - {"T"}
+    return mean.reduced | {kind for kind in "HW" if mean.sizes[kind] == 1} >= ALL
 
 
 def finish(mean: Pooled, call: Call) -> Value:

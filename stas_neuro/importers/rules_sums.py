@@ -19,6 +19,7 @@ def _add(call: Call, a: object, b: object, *, alpha: float = 1) -> object:
         if not (b.tensor.any() if isinstance(b, Weights) else b):
             return a  # the start of a sum in a loop over time
         return chains.elementwise(call, a)
+    a, b = (call.value(each) if isinstance(each, Chain) else each for each in (a, b))
     total = recurrence.add_step(a, b)
     if total is not None:
         return total

@@ -13,7 +13,7 @@ from typing import Any
 
 from stas_neuro.bundle import Provenance
 from stas_neuro.documents import BadDocument, open_file, parse_number
-from stas_neuro.errors import InputError
+from stas_neuro.errors import InputError, unknown
 from stas_neuro.extras import needs
 from stas_neuro.ir import Graph
 from stas_neuro.models.config import BACKBONES as ARCHITECTURES
@@ -64,7 +64,7 @@ class WeightsOptions:
 
     def __post_init__(self) -> None:
         if self.arch not in ARCHITECTURES:
-            raise InputError(f"no arch is called {self.arch!r}", f"use one of {', '.join(ARCHITECTURES)}")
+            raise unknown("arch", self.arch, ARCHITECTURES)
         for name, least in (("tau", 1), ("threshold", 0), ("attention_threshold", 0), ("attention_scale", 0)):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= least and value > 0):

@@ -17,8 +17,11 @@ class Fit(NamedTuple):
     padding: int
 
 
-def fit_window(depends: Array) -> Fit | None:
-    """Return the smallest window over all inputs that outputs depend on; None if there is none.
+def fit_windows(depends: Array) -> list[Fit]:
+    """Return windows over all inputs that outputs depend on, smaller kernels first; none if there is none.
+
+    Of one output the first is right. Both windows of two may reach beyond a border, and others be right than
+    the smallest; of more, those of the smallest kernel are alike in what outputs depend on.
 
     Parameters
     ----------
@@ -38,7 +41,13 @@ def fit_window(depends: Array) -> Fit | None:
             kernel = max(reach, padding + 1, room - stride + 1)
             if kernel <= room:
                 found.append(Fit(int(kernel), stride, int(padding)))
-    return min(found, default=None)
+    found.sort()
+    match count:
+        case 1:
+            return found[:1]
+        case 2:
+            return found
+    return [fit for fit in found if fit.kernel == found[0].kernel]
 
 
 def views(fit: Fit, size: int, count: int) -> list[list[int]]:

@@ -42,3 +42,8 @@ class Range(NamedTuple):
     def shifted(self, bits: int) -> Range:
         """Shifted to the right, towards minus infinity."""
         return Range(self.low >> bits, self.high >> bits)
+
+    def rounded(self, bits: int) -> Range:
+        """Shifted to the right, to the nearest, and up between two."""
+        half = (1 << bits) >> 1
+        return Range((self.low + half) >> bits, (self.high + half) >> bits)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,10 @@ from stas_neuro.mapping.mapping import CoreLocation, Mapping, Piece
 from stas_neuro.mapping.reach import Need, Reach, join
 
 Steps = NDArray[np.int64]
+Index = tuple[NDArray[np.intp], ...]
+_Key = tuple[str, Phase, int | None]
+"""Of a route: source, phase and block."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,39 +129,78 @@ def routes(graph: Graph, mapping: Mapping) -> Routes:
     check_mapping(graph, mapping)
     reach = Reach(graph)
     homes = {layer: _homes(graph, mapping, layer) for layer in mapping.layers}
-    draft: dict[tuple[str, Phase, int | None], Route] = {}
     arrivals: list[Arrival] = []
     input_axons = np.zeros(len(mapping.cores), np.int64)
+    taken: _Receivers[str] = _Receivers()
+    sent: _Receivers[_Key] = _Receivers()
+    for core, needs in _needs_of_cores(reach, mapping):
+        for source, values in merged(needs).items():
+            if source in homes:
+                taken.add(source, values, core)
+            if not graph.node(source).off_core:
+                input_axons[core] += np.count_nonzero(values)
+        for need, phase, values in _sent(graph, needs):
+            if need.source in homes:
+                sent.add((need.source, phase, need.block), values, core)
+            else:
+                arrivals.append(Arrival(need.source, phase, need.receiver, core, values))
     output_axons = np.zeros(len(mapping.cores), np.int64)
+    for source, index, cores in taken:
+        output_axons += np.bincount(homes[source][index].ravel(), minlength=len(output_axons)) * len(cores)
+    draft: dict[_Key, Route] = {}
+    places = places_of(mapping.cores)
+    for key, index, cores in sent:
+        source, _, block = key
+        if key not in draft:
+            tokens = reach.tokens(source) if block is not None else None
+            draft[key] = _empty_route(graph, *key, tokens)
+        home = homes[source][index]
+        draft[key].copies[index] += len(cores)
+        ways = [distances(places, core) for core in cores]
+        for name in ways[0]:
+            distance = np.sum([way[name] for way in ways], axis=0)
+            getattr(draft[key], name)[index] += distance[home]
+    return Routes(tuple(draft.values()), tuple(arrivals), input_axons, output_axons)
+
+
+def _needs_of_cores(reach: Reach, mapping: Mapping) -> Iterator[tuple[int, dict[Need, Wanted]]]:
+    """Yield each core with the values that its pieces need."""
     held: dict[int, list[Piece]] = {}
     for piece in mapping.pieces:
         held.setdefault(piece.core, []).append(piece)
-    places = places_of(mapping.cores)
     for core, pieces in sorted(held.items()):
         needs: dict[Need, Wanted] = {}
         for piece in pieces:
             for need, values in reach.of(piece.layer, piece.positions, piece.features).items():
                 join(needs, need, values)
-        for source, values in merged(needs).items():
-            if source in homes:
-                output_axons += np.bincount(homes[source][values], minlength=len(output_axons))
-            if not graph.node(source).off_core:
-                input_axons[core] += np.count_nonzero(values)
-        passed = distances(places, core)
-        for need, phase, values in _sent(graph, needs):
-            if need.source not in homes:
-                arrivals.append(Arrival(need.source, phase, need.receiver, core, values))
-                continue
-            key = need.source, phase, need.block
-            if key not in draft:
-                tokens = reach.tokens(need.source) if need.block is not None else None
-                draft[key] = _empty_route(graph, *key, tokens)
-            route = draft[key]
-            route.copies[values] += 1
-            home = homes[need.source][values]
-            for name, distance in passed.items():
-                getattr(route, name)[values] += distance[home]
-    return Routes(tuple(draft.values()), tuple(arrivals), input_axons, output_axons)
+        yield core, needs
+
+
+class _Receivers(Generic[T]):
+    """Cores that need values, by what the values are of; those that need the same values are together."""
+
+    def __init__(self) -> None:
+        self._of: dict[tuple[T, bytes], tuple[Index, list[int]]] = {}
+
+    def add(self, key: T, values: Wanted, core: int) -> None:
+        index, name = index_of(values)
+        self._of.setdefault((key, name), (index, []))[1].append(core)
+
+    def __iter__(self) -> Iterator[tuple[T, Index, list[int]]]:
+        for (key, _), (index, cores) in self._of.items():
+            yield key, index, cores
+
+
+def index_of(values: Wanted) -> tuple[Index, bytes]:
+    """Return the index of the values, in row-major order, and a name that only equal ones have.
+
+    Most are all combinations of some positions and some features, whose index is short.
+    """
+    positions, features = (np.flatnonzero(values.any(axis=axis)) for axis in (1, 0))
+    if len(positions) * len(features) == np.count_nonzero(values):
+        first = np.intp(len(positions)).tobytes()
+        return np.ix_(positions, features), first + positions.tobytes() + features.tobytes()
+    return np.nonzero(values), b"any" + np.packbits(values).tobytes()
 
 
 def _sent(graph: Graph, needs: dict[Need, Wanted]) -> Iterator[tuple[Need, Phase, Wanted]]:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeVar
 
 from stas_neuro.choices import ACCUMULATIONS as ACCUMULATIONS
-from stas_neuro.errors import InputError
+from stas_neuro.errors import InputError, unknown
 from stas_neuro.limits import BLOCKS_LIMIT, STEPS_LIMIT
 
 
@@ -284,10 +284,10 @@ def _imagenet(depth: int, dim: int, backbone: str = "spikformer") -> StasConfig:
 
 
 PRESETS: Mapping[str, StasConfig] = {
-    "tiny": StasConfig(dim=16, heads=2, depth=2, image_size=8, patch_size=2, mlp_ratio=2.0),
+    "tiny": StasConfig(dim=32, heads=4, depth=2, image_size=8, patch_size=2, mlp_ratio=2.0),
     "tiny-spikingformer": StasConfig(
-        dim=16,
-        heads=2,
+        dim=32,
+        heads=4,
         depth=2,
         image_size=8,
         patch_size=2,
@@ -323,5 +323,5 @@ def preset(name: str) -> StasConfig:
         If there is no preset of that name.
     """
     if name not in PRESETS:
-        raise InputError(f"no preset named {name!r}", remedy=f"choose one of {', '.join(PRESETS)}")
+        raise unknown("preset", name, PRESETS)
     return PRESETS[name]

@@ -9,7 +9,7 @@ import numpy as np
 
 from stas_neuro.choices import GOALS, Goal
 from stas_neuro.compiler.halting import MAX_DROP
-from stas_neuro.errors import InputError
+from stas_neuro.errors import InputError, unknown
 from stas_neuro.optimiser.frontier import pareto, spread
 from stas_neuro.optimiser.result import BEST, FRONTIER, Candidate
 from stas_neuro.optimiser.search import Explored, Target
@@ -49,7 +49,7 @@ class Choice:
 
     def __post_init__(self) -> None:
         if self.objective not in GOALS:
-            raise InputError(f"no objective is called {self.objective!r}", f"use one of {', '.join(GOALS)}")
+            raise unknown("objective", self.objective, tuple(GOALS))
         if self.min_accuracy is not None and self.max_drop is not None:
             raise InputError("min-accuracy and max-drop both limit the accuracy", "leave out one of the two")
 

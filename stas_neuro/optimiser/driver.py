@@ -13,7 +13,7 @@ from stas_neuro.chips import Profile, load_profile
 from stas_neuro.choices import DEFAULT_PROFILE, MODES, Goal, Mode
 from stas_neuro.compiler.opened import open_trained
 from stas_neuro.data import LabelledImages, load_data
-from stas_neuro.errors import InputError
+from stas_neuro.errors import InputError, unknown
 from stas_neuro.optimiser.choice import POINTS, Choice, Picked
 from stas_neuro.optimiser.confirm import Batch, Chosen, Confirmer
 from stas_neuro.optimiser.measure import CALIBRATED, Bench, Images
@@ -171,8 +171,8 @@ def optimise_all(  # noqa: PLR0913
 def targets_of(profiles: Sequence[Profile | str], modes: Sequence[Mode]) -> list[Target]:
     """Combine profiles, or names or paths of them, and modes; raises InputError where one is given twice."""
     chips = [load_profile(each) if isinstance(each, str) else each for each in profiles]
-    if unknown := [mode for mode in modes if mode not in MODES]:
-        raise InputError(f"no mode is called {unknown[0]!r}", f"use one of {', '.join(MODES)}")
+    if wrong := [mode for mode in modes if mode not in MODES]:
+        raise unknown("mode", wrong[0], tuple(MODES))
     targets = [Target(chip, mode) for chip in chips for mode in modes]
     names = [target.name for target in targets]
     if twice := [name for name in names if names.count(name) > 1]:

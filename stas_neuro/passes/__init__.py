@@ -5,6 +5,7 @@ from stas_neuro.passes.compute_halted import ComputeHalted
 from stas_neuro.passes.driver import Pass, PassError, run_passes
 from stas_neuro.passes.fewer_steps import FewerSteps
 from stas_neuro.passes.fold import FoldBatchNorm
+from stas_neuro.passes.identity_synapses import with_identity_synapses
 from stas_neuro.passes.integer_walk import LayerUnits
 from stas_neuro.passes.late_decisions import (
     SCHEDULES,
@@ -33,4 +34,5 @@ __all__ = [
     "decisions_of",
     "run_passes",
     "schedule_decisions",
+    "with_identity_synapses",
 ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stas_neuro.errors import InputError
+from stas_neuro.errors import InputError, unknown
 from stas_neuro.ir import (
     POLICIES,
     Add,
@@ -73,9 +73,7 @@ class AddHalting:
     def __call__(self, graph: Graph) -> Graph:
         """Return the rewritten graph, of the same stage."""
         if self.mode not in POLICIES:
-            raise InputError(
-                f"no halting policy is called {self.mode!r}", f"use one of {', '.join(POLICIES)}"
-            )
+            raise unknown("halting policy", self.mode, POLICIES)
         if graph.accumulators:
             raise InputError(f"the network halts already ({graph.halting})", "lower it with accumulate off")
         if graph.stage == Stage.QUANTISED:
@@ -113,7 +111,7 @@ class _Rewrite:
                 gate = _gate(first[node.name])
                 nodes.append(gate)
                 added += self._gated(first[node.name], gate, mask, edges)
-            nodes.append(self._readout() if node == self.old.readout and not self.of_mean else node)
+            nodes.append(self._in_steps(node))
             if (block := final.get(node.name)) in self.policy.scored_blocks(self.blocks):
                 assert block is not None
                 score, accumulate = self._score(block), self._accumulate(block)
@@ -129,11 +127,23 @@ class _Rewrite:
         tensors = {**self.old.tensors, **self._weights()}
         return replace(self.old, nodes=tuple(nodes), edges=tuple(edges.values()), tensors=tensors)
 
+    def _in_steps(self, node: Node) -> Node:
+        """Give a node as it is with halting: what a masked block computes once, it computes in its steps."""
+        if node == self.old.readout and not self.of_mean:
+            return self._readout()
+        block = block_of(node.scope)
+        if node.phase == Phase.ONCE and block is not None and self._mask(block):
+            return replace(node, phase=Phase.STEP)
+        return node
+
     def _entry(self, block: int) -> Edge:
         """Find the one value that a block takes from outside."""
         graph, members = self.old, self.members[block]
         if not members:
-            raise InputError(f"no node has the scope block{block}", f"give the {self.blocks} blocks scopes")
+            raise InputError(
+                f"no node has the scope block{block}",
+                f"give the {self.blocks} blocks scopes; an imported network without attention has no blocks",
+            )
         if maps := [node.name for node in members if self._rank(node) == 3]:
             raise InputError(
                 f"{maps[0]} of block{block} gives maps, of which no token can be masked",

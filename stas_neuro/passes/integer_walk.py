@@ -87,6 +87,7 @@ from stas_neuro.passes.scales import (
     without_exponents,
 )
 from stas_neuro.passes.sums import sums_of
+from stas_neuro.passes.walk_order import sends_current, walk_order
 
 if TYPE_CHECKING:
     from stas_neuro.passes.quantise import Quantise
@@ -122,6 +123,7 @@ class _Integers:
     currents: Array
     bias_exp: int
     y: Range
+    x_shift: int
 
 
 Key = tuple[str, str]
@@ -148,6 +150,7 @@ class IntegerWalk:
         self.scales: dict[str, LayerScale] = {}
         self.groups: dict[str, UnitGroup] = {}
         groups = unit_groups(graph, self.problems)
+        self.order = walk_order(graph, groups, self.problems)
         self.sums = sums_of(graph, groups)
         for group in groups:
             self.groups.update(dict.fromkeys((node.name for node in (*group.sources, *group.lifs)), group))
@@ -155,7 +158,7 @@ class IntegerWalk:
     def quantised(self) -> Graph:
         """Walk the graph once and return its integer form; IRError where something has none."""
         self.problems.raise_if_any()
-        for node in self.graph.nodes:
+        for node in self.order:
             try:
                 _RULES[op_of(node)](self, node)
             except IRError as error:  # which names the layer: of layers with one unit perhaps another
@@ -166,8 +169,15 @@ class IntegerWalk:
                 break  # nothing behind this node can be told: its values have no unit
         self.problems.raise_if_any()
         return dataclasses.replace(
-            self.graph, stage=Stage.QUANTISED, nodes=tuple(self.nodes), tensors=self.tensors
+            self.graph, stage=Stage.QUANTISED, nodes=self._in_order(), tensors=self.tensors
         )
+
+    def _in_order(self) -> tuple[Node, ...]:
+        """Give the nodes in the order of the graph, where they were walked in another."""
+        if self.order == self.graph.nodes:
+            return tuple(self.nodes)
+        place = {node.name: index for index, node in enumerate(self.graph.nodes)}
+        return tuple(sorted(self.nodes, key=lambda node: place[node.name]))
 
     def layer_units(self, node: Synaptic) -> LayerUnits:
         """Tell, after the walk, what the integers of a layer stand for."""
@@ -231,9 +241,7 @@ class IntegerWalk:
             self._scale(group)
         options, scale, synapses = self.options, self.scales[node.name], self._layer(node)
         matrix = mantissas(synapses, scale, options.bits)
-        held = (
-            matrix * (scale.unit * 2.0 ** (np.array(scale.exponents) + ALIGN))[:, None] / synapses.column_unit
-        )
+        held = matrix * scale.deltas[:, None] / synapses.column_unit
         bias = self._bias(node, held)
         if synapses.statistics is not None:
             # What rounding the weights does to the output on average, the bias takes back.
@@ -246,10 +254,10 @@ class IntegerWalk:
         bias_exp = scale.bias_exp
         if bias_exp is None:
             bias_exp = _exponent_of(float(np.abs(currents).max()))
-        reach = self.reach[self._source(node, "x")]
+        reach = self.reach[self._source(node, "x")].rounded(scale.x_shift)
         y = synaptic_ranges(weight, exponents, np.rint(currents).astype(np.int64), reach)[1]
         self._value(node, scale.unit * group.divisor, y.with_zero())
-        return _Integers(weight, exponents, currents, bias_exp, y)
+        return _Integers(weight, exponents, currents, bias_exp, y, scale.x_shift)
 
     def _linear(self, node: Linear) -> None:
         self._emit_synapses(FixedLinear, node, self._synapses(node))
@@ -269,6 +277,7 @@ class IntegerWalk:
         biases = np.clip(np.rint(made.currents / 2**made.bias_exp), -BIAS_LIMIT, BIAS_LIMIT)
         tensors = {"weight": made.weight, "weight_exp": made.exponents, "bias": biases}
         own = {"weight_bits": self.options.bits, "bias": True, "bias_exp": made.bias_exp}
+        own["x_shift"] = made.x_shift
         self._emit(cls, node, tensors, **own, **more)
 
     def _misfit(self, node: Node) -> IRError:
@@ -314,7 +323,7 @@ class IntegerWalk:
         weight = self.graph.tensor(node, "weight")
         matrix = weight.reshape(len(weight), -1) / divisor
         key = self._source(node, "x")
-        # What is not reached yet is a spike: only the layers of one residual stream come before their inputs.
+        # What is not reached yet is a spike: `walk_order` has currents before the layers that read them.
         unit, reach = self.unit.get(key, 1.0), self.reach.get(key, Range(0, 1))
         columns = np.full(matrix.shape[1], unit)
         if key in self.images:
@@ -333,6 +342,7 @@ class IntegerWalk:
             statistics=self.options.statistics.get(node.name),
             factor=self.sums.factor[node.name],
             repeats=self.sums.added[node.name],
+            rounds=bool(self.groups[node.name].lifs) and sends_current(self.graph, node),
         )
 
     def _own_bias(self, node: Synaptic) -> Array:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 
 from stas_neuro.analysis import spiking_stages, stages_of
 from stas_neuro.choices import SCHEDULES as SCHEDULES
-from stas_neuro.errors import InputError
+from stas_neuro.errors import InputError, unknown
 from stas_neuro.ir import (
     POLICIES,
     FixedHaltAccumulate,
@@ -96,7 +96,7 @@ def schedule_decisions(graph: Graph, schedule: str, late: int | None = None) -> 
 def decisions_of(graph: Graph, schedule: str, late: int | None = None) -> DelayDecisions | None:
     """Give the pass that `schedule_decisions` applies, None where a schedule changes no decision."""
     if schedule not in SCHEDULES:
-        raise InputError(f"no schedule is called {schedule!r}", f"use one of {', '.join(SCHEDULES)}")
+        raise unknown("schedule", schedule, SCHEDULES)
     if schedule == "pipelined-stale":
         return DelayDecisions(spiking_stages(graph) - 1 if late is None else late)
     if late is not None:

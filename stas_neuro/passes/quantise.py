@@ -16,6 +16,7 @@ from stas_neuro.ir import (
     Synaptic,
     membrane_bound,
 )
+from stas_neuro.passes.identity_synapses import with_identity_synapses
 from stas_neuro.passes.integer_walk import IntegerWalk, LayerUnits
 from stas_neuro.passes.scales import LayerScale, Statistics
 
@@ -26,7 +27,7 @@ WIDEST_STATE = 24
 
 @dataclass(frozen=True)
 class Quantise:
-    """Replace every node by its integer form.
+    """Replace every node by its integer form, and give spikes that are added to currents synapses.
 
     Parameters
     ----------
@@ -84,6 +85,7 @@ class Quantise:
             raise InputError(
                 f"the graph is {graph.stage}, only a folded one can be quantised", "fold it first"
             )
+        graph = with_identity_synapses(graph)
         walk = IntegerWalk(graph, self)
         quantised = walk.quantised()
         self._check_state(quantised)

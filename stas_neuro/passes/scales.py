@@ -8,20 +8,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stas_neuro.ir import ALIGN, BIAS_LIMIT, VTH_LIMIT, Array, IRError, Problem
+from stas_neuro.ir import ALIGN, BIAS_LIMIT, STATE_LIMIT, VTH_LIMIT, Array, IRError, Problem, Range
+from stas_neuro.passes.scale_search import (
+    FRACTIONS,
+    LARGEST_OCTAVE,
+    MOST_CLIPPED,
+    best_exponents,
+    delta_of,
+    to_mantissas,
+)
 
-_FRACTIONS = 16
-"""Thresholds tried within one octave; between octaves only the exponents differ."""
-_LARGEST_OCTAVE = 16
 _FREE_OCTAVES = range(-63, 301)
 """Octaves of a layer that drives no neurons, whose unit no threshold binds."""
 _EXPONENTS = range(-8, 8)
 EXPONENT_LIMIT = _EXPONENTS[-1]
 """Largest exponent of weights."""
+LARGEST_SHIFT = STATE_LIMIT.bit_length() - 1
+"""Of values that are rounded before they are sent: at least their sign and one bit are left."""
 PLAIN_BIAS_EXP = 6
 """Of biases beside weights without exponents."""
-_MOST_CLIPPED = 3
-"""Octaves of the range of weights that may be clipped: all but an eighth."""
 _NEGLIGIBLE = 1 / 4
 """Part of a threshold that the rounding of a layer's weights may move a membrane by, at worst, when they are
 too small for the exponents of a core."""
@@ -58,7 +63,8 @@ class Synapses:
     `bias` is of any shape (out, ...): `own_bias`, the layer's own, and what the weights make of the value
     that an input of 0 stands for. `column_unit` (in,) or (out, in) is what one unit of an integer input
     stands for, `lowest` and `highest` its ends. `factor` is how often the layer's unit fits into that of its
-    group, `repeats` how many of its outputs are added up.
+    group, `repeats` how many of its outputs are added up. Where the inputs are currents they may be rounded
+    before they are sent (`rounds`): weights may then be as much smaller.
     """
 
     name: str
@@ -71,45 +77,50 @@ class Synapses:
     statistics: Statistics | None
     factor: float = 1.0
     repeats: int = 1
+    rounds: bool = False
+
+    @property
+    def least_exponent(self) -> int:
+        """Smallest power of two that its weights can be multiplied by."""
+        return _EXPONENTS[0] - (LARGEST_SHIFT if self.rounds else 0)
+
+    def scale(self, unit: float, exponents: Array) -> LayerScale:
+        """Give the scale of exponents (out,), where those that are too small are the smallest."""
+        held = np.maximum(exponents, self.least_exponent)
+        shift = max(0, _EXPONENTS[0] - int(held.min()))
+        return LayerScale(unit, tuple(int(exponent) for exponent in held + shift), x_shift=shift)
 
 
 @dataclass(frozen=True)
 class LayerScale:
-    """`unit` is what one unit of the output stands for; a weight is mantissa * 2^(exponent + 6) * unit."""
+    """`unit` is what one unit of the output stands for; a weight is mantissa * 2^(exponent + 6) * unit.
+
+    If inputs are rounded to multiples of 2^x_shift before they are sent, it is 2^x_shift times smaller.
+    """
 
     unit: float
     exponents: tuple[int, ...]
     """One an output channel."""
     bias_exp: int | None = None
     """Of the biases; None for the finest that holds them."""
+    x_shift: int = 0
 
     @property
     def is_of_core(self) -> bool:
         """Whether a core has such exponents; those that are tried first are others."""
         fits = all(exponent in _EXPONENTS for exponent in self.exponents)
-        return self.unit > 0 and fits and (self.bias_exp is None or 0 <= self.bias_exp <= 7)
+        shifts = 0 <= self.x_shift <= LARGEST_SHIFT
+        return self.unit > 0 and fits and shifts and (self.bias_exp is None or 0 <= self.bias_exp <= 7)
 
     @property
     def deltas(self) -> Array:
         """What a mantissa of 1 stands for in each output channel, float64 (out,)."""
-        return _delta(self.unit, np.array(self.exponents))
+        return delta_of(self.unit, np.array(self.exponents) - self.x_shift)
 
 
 def mantissas(synapses: Synapses, scale: LayerScale, bits: int) -> Array:
     """Round weights to mantissas of a width, int64 (out, in)."""
-    return _to_mantissas(synapses.weight * synapses.column_unit / scale.deltas[:, None], bits)
-
-
-def _delta(unit: float, exponents: Array) -> Array:
-    delta: Array = unit * 2.0 ** (exponents + ALIGN)
-    return delta
-
-
-def _to_mantissas(steps: Array, bits: int) -> Array:
-    grain = 1 << (9 - bits)
-    largest = 255 if bits == 9 else 256 - grain
-    rounded: Array = np.clip(np.rint(steps / grain) * grain, -256, largest).astype(np.int64)
-    return rounded
+    return to_mantissas(synapses.weight * synapses.column_unit / scale.deltas[:, None], bits)
 
 
 @dataclass(frozen=True)
@@ -145,28 +156,23 @@ def fit_group(
     IRError
         When not even the lowest octave fits; names the layer that stands in the way.
     """
-    octaves = range(_LARGEST_OCTAVE + 1) if threshold else range(_FREE_OCTAVES[0], _LARGEST_OCTAVE + 1)
+    octaves = range(LARGEST_OCTAVE + 1) if threshold else range(_FREE_OCTAVES[0], LARGEST_OCTAVE + 1)
     for synapses in group:
         _require_moderate(synapses, (threshold or 1.0) / 2.0 ** octaves[0])
-    fraction, exponents = min(
-        (_try_fraction(group, threshold or 1.0, fraction, limits) for fraction in range(_FRACTIONS)),
-        key=lambda tried: tried[0],
-    )[1:]
-    least = _EXPONENTS[0]
+    fraction, exponents = best_exponents(group, threshold or 1.0, limits)
     largest = max(int(own.max()) for own in exponents)
-    if not threshold and largest < least:  # a finer unit holds weights that are all small
-        finest = min(_LARGEST_OCTAVE + _EXPONENTS[-1] - largest, _FREE_OCTAVES[-1])
+    if not threshold and largest < _EXPONENTS[0]:  # a finer unit holds weights that are all small
+        finest = min(LARGEST_OCTAVE + _EXPONENTS[-1] - largest, _FREE_OCTAVES[-1])
         octaves = range(octaves[0], finest + 1)
     biased: Problem | None = None
     unfit: Problem | None = None
     given_up: set[str] = set()
     for octave in reversed(octaves):
-        vth = 2.0 ** (octave + fraction / _FRACTIONS)
+        vth = 2.0 ** (octave + fraction / FRACTIONS)
         unit = threshold / (round(vth) << ALIGN) if threshold else 1 / (vth * 2**ALIGN)
-        lowered = [own - (_LARGEST_OCTAVE - octave) for own in exponents]
+        lowered = [own - (LARGEST_OCTAVE - octave) for own in exponents]
         scales = [
-            LayerScale(unit / synapses.factor, tuple(int(e) for e in np.maximum(own, least)))
-            for synapses, own in zip(group, lowered, strict=True)
+            synapses.scale(unit / synapses.factor, own) for synapses, own in zip(group, lowered, strict=True)
         ]
         if threshold and vth * limits.highest_threshold > VTH_LIMIT:
             unfit = _too_high(group, vth * limits.highest_threshold)
@@ -178,7 +184,7 @@ def fit_group(
             faint = {
                 synapses.name: _moved(synapses, scale, limits.bits) <= _NEGLIGIBLE * threshold
                 for synapses, scale, own in zip(group, scales, lowered, strict=True)
-                if own.max() < least and synapses.name not in given_up
+                if own.max() < synapses.least_exponent and synapses.name not in given_up
             }
             if unfit is not None and unfit.where in faint:
                 break
@@ -218,7 +224,7 @@ def _require_moderate(synapses: Synapses, coarsest: float) -> None:
     """Refuse weights and biases that no octave holds; `coarsest` is `unit * 2**ALIGN` of the lowest one."""
     weight = float(np.abs(synapses.weight * synapses.column_unit).max()) * synapses.factor
     bias = float(np.abs(synapses.bias).max()) * synapses.factor / coarsest * 2**ALIGN
-    if weight > coarsest * 256 * 2.0 ** (_EXPONENTS[-1] + _MOST_CLIPPED):
+    if weight > coarsest * 256 * 2.0 ** (_EXPONENTS[-1] + MOST_CLIPPED):
         raise IRError(_too_large(synapses, math.ceil(math.log2(weight / (coarsest * 256)))))
     if bias > BIAS_LIMIT << 7:
         raise IRError(_biased(synapses, bias))
@@ -285,10 +291,8 @@ def _misfit(
         bias = int(np.abs(synapses.bias).max() / scale.unit)
         matrix = mantissas(synapses, scale, limits.bits)
         positive, negative = np.maximum(matrix, 0).sum(1), np.minimum(matrix, 0).sum(1)
-        reach = np.maximum(
-            positive * synapses.highest + negative * synapses.lowest,
-            -positive * synapses.lowest - negative * synapses.highest,
-        )
+        lowest, highest = Range(synapses.lowest, synapses.highest).rounded(scale.x_shift)
+        reach = np.maximum(positive * highest + negative * lowest, -positive * lowest - negative * highest)
         current = int((np.ceil(reach * 2.0**exponents) + 1).max()) << ALIGN
         largest = current + bias + 1
         if limits.bias_current and largest > BIAS_LIMIT << 7:
@@ -305,41 +309,3 @@ def _misfit(
     beside = f", with {', '.join(others)}," if others else ""
     remedy = _SMALLER_BIASES if 2 * biases > total else "use fewer inputs a neuron or smaller weights"
     return Problem(worst, f"membranes{beside} can reach {most}, a core holds {limits.state}", remedy)
-
-
-def _try_fraction(
-    group: Sequence[Synapses], threshold: float, fraction: int, limits: Limits
-) -> tuple[float, int, list[Array]]:
-    """Give the error, the fraction of an octave, and the exponents of each layer in the largest octave."""
-    unit = threshold / (2.0 ** (_LARGEST_OCTAVE + fraction / _FRACTIONS) * 2**ALIGN)
-    error, exponents = 0.0, []
-    for synapses in group:
-        chosen, lost = _best_exponents(synapses, unit, limits)
-        exponents.append(chosen)
-        error += lost
-    return error, fraction, exponents
-
-
-def _best_exponents(synapses: Synapses, unit: float, limits: Limits) -> tuple[Array, float]:
-    """Find the exponents (out,) that lose least of the output, and that loss in units of the group."""
-    weight = synapses.weight * synapses.column_unit * synapses.factor
-    largest = np.abs(weight).max(1)
-    if not limits.per_channel:
-        largest[:] = largest.max()
-    smallest = largest.max() / 2**16 or 1.0  # what is lost anyhow, or a layer of zeros
-    full = np.ceil(np.log2(np.maximum(largest, smallest) / (unit * 2**ALIGN * 256))).astype(np.int64)
-    if limits.per_channel:
-        full = np.maximum(full, full.max() - 7)  # rows of almost nothing would need exponents of their own
-    best, exponents = np.full(len(weight), np.inf), full.copy()
-    for clipped in range(_MOST_CLIPPED + 1):
-        delta = _delta(unit, full - clipped)[:, None]
-        difference = (weight - _to_mantissas(weight / delta, limits.bits) * delta) / synapses.column_unit
-        if synapses.statistics is None:
-            error: Array = (difference**2).sum(1)
-        else:
-            error = synapses.statistics.square_output(difference)
-        if not limits.per_channel:
-            error[:] = error.sum() / len(error)
-        better = error < best
-        best[better], exponents[better] = error[better], (full - clipped)[better]
-    return exponents, float(best.sum())

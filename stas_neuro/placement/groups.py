@@ -6,7 +6,7 @@ number of these visits, times the cost of a stepped group, which depends on its 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import combinations, product
 
 import numpy as np
@@ -16,6 +16,7 @@ from stas_neuro.errors import InputError
 from stas_neuro.placement.packing import equal_parts
 
 Groups = tuple[tuple[int, ...], ...]
+Bits = NDArray[np.uint16]
 _ONES = np.array([bin(number).count("1") for number in range(1 << 16)], dtype=np.uint8)
 """Number of ones in each 16-bit word (numpy < 2 has no popcount)."""
 
@@ -35,7 +36,7 @@ class CoHalting:
     def __init__(self, visits: NDArray[np.bool_], cores: Sequence[int], prices: Sequence[int]) -> None:
         tokens: int = visits.shape[-1]
         bits = np.packbits(visits.reshape(-1, tokens).T, axis=1)
-        self._bits = np.ascontiguousarray(np.pad(bits, ((0, 0), (0, bits.shape[1] % 2)))).view(np.uint16)
+        self.bits = np.ascontiguousarray(np.pad(bits, ((0, 0), (0, bits.shape[1] % 2)))).view(np.uint16)
         self.tokens = tokens
         self.cores = np.array(cores, dtype=np.intp)
         self.prices = np.array(prices, dtype=np.int64)
@@ -47,8 +48,8 @@ class CoHalting:
 
     def visits(self, group: Sequence[int]) -> int:
         """Count the visits in which any token of a group is live."""
-        together: NDArray[np.uint16] = np.bitwise_or.reduce(self._bits[list(group)], axis=0)
-        return int(_ONES[together].sum(dtype=np.int64))
+        together: Bits = np.bitwise_or.reduce(self.bits[list(group)], axis=0)
+        return int(_ones(together))
 
     def total(self, groups: Sequence[Sequence[int]]) -> int:
         """Return the total cost of groups."""
@@ -66,8 +67,8 @@ class CoHalting:
         """Return the cost of each interval [i, j) of an order, (tokens, tokens + 1); inf if not a group."""
         prices = np.full((self.tokens, self.tokens + 1), np.inf)
         for first in range(self.tokens):
-            run = self._bits[order[first : first + self.largest]]
-            visits = _ONES[np.bitwise_or.accumulate(run, axis=0)].sum(axis=1, dtype=np.int64)
+            run = self.bits[order[first : first + self.largest]]
+            visits = _ones(np.bitwise_or.accumulate(run, axis=0))
             prices[first, first + 1 : first + 1 + len(run)] = visits * self.prices[: len(run)]
         return prices
 
@@ -138,15 +139,64 @@ def local_search(seen: CoHalting, start: Groups) -> Groups:
 def _best_change(
     seen: CoHalting, groups: Sequence[list[int]], pair: tuple[int, int]
 ) -> tuple[int, tuple[list[int], list[int]]]:
-    """Return the change in cost of the best move or swap between two groups, and the resulting groups."""
+    """Return the change in cost of the best move or swap between two groups, and the resulting groups.
+
+    The first of equal changes is taken: swaps before moves from the first group, these before moves from the
+    second.
+    """
     a, b = groups[pair[0]], groups[pair[1]]
-    now, cores = seen.total((a, b)), seen.cores_of((a, b))
-    changes = (
-        (seen.total(changed) - now, changed)
-        for changed in _neighbours(a, b, seen.largest)
-        if seen.cores_of(changed) <= cores
+    to_b, to_a = _moves(seen, a, b), _moves(seen, b, a)
+    costs = np.concatenate([_swaps(seen, a, b), to_b, to_a])
+    best = int(costs.argmin())
+    change = int(costs[best]) - seen.total((a, b))
+    swaps = len(a) * len(b)
+    if best < swaps:
+        i, j = a[best // len(b)], b[best % len(b)]
+        return change, ([*_without(a, i), j], [*_without(b, j), i])
+    if best < swaps + len(to_b):
+        i = a[best - swaps]
+        return change, (_without(a, i), [*b, i])
+    j = b[best - swaps - len(to_b)]
+    return change, ([*a, j], _without(b, j))
+
+
+def _swaps(seen: CoHalting, a: list[int], b: list[int]) -> NDArray[np.int64]:
+    """Return the cost of two groups after each swap of tokens i and j, int64 (a * b,)."""
+    of_a, of_b = seen.bits[a], seen.bits[b]
+    rest_a, rest_b = _or_of_others(of_a), _or_of_others(of_b)
+    price_a, price_b = seen.prices[len(a) - 1], seen.prices[len(b) - 1]
+    return np.concatenate(
+        [_ones(rest_a[i] | of_b) * price_a + _ones(of_a[i] | rest_b) * price_b for i in range(len(a))]
     )
-    return min(changes, key=lambda change: change[0], default=(0, (a, b)))
+
+
+def _moves(seen: CoHalting, group: list[int], other: list[int]) -> NDArray[np.int64]:
+    """Return the cost of two groups after each move of a token of the first, int64 (group,).
+
+    Empty where the first would be empty, the other too large, or both together on more cores.
+    """
+    sizes = len(group) - 1, len(other) + 1
+    if not sizes[0] or sizes[1] > seen.largest:
+        return np.zeros(0, dtype=np.int64)
+    if seen.cores[[size - 1 for size in sizes]].sum() > seen.cores_of((group, other)):
+        return np.zeros(0, dtype=np.int64)
+    bits = seen.bits[group]
+    joined = bits | np.bitwise_or.reduce(seen.bits[other], axis=0)
+    smaller, larger = (seen.prices[size - 1] for size in sizes)
+    return np.asarray(_ones(_or_of_others(bits)) * smaller + _ones(joined) * larger)
+
+
+def _or_of_others(bits: Bits) -> Bits:
+    """Return for each row the OR of all other rows."""
+    before, after = np.zeros_like(bits), np.zeros_like(bits)
+    np.bitwise_or.accumulate(bits[:-1], axis=0, out=before[1:])
+    np.bitwise_or.accumulate(bits[:0:-1], axis=0, out=after[-2::-1])
+    return before | after
+
+
+def _ones(bits: Bits) -> NDArray[np.int64]:
+    """Count the ones of each row."""
+    return np.asarray(_ONES[bits].sum(axis=-1, dtype=np.int64))
 
 
 def candidates(seen: CoHalting, groups: int) -> tuple[Groups, ...]:
@@ -158,16 +208,6 @@ def candidates(seen: CoHalting, groups: int) -> tuple[Groups, ...]:
     starts = [contiguous_groups(seen, groups, seen.cores_of(scan)), greedy_groups(seen, groups), scan]
     found = dict.fromkeys(local_search(seen, start) for start in starts)
     return (*sorted(found, key=seen.total), scan)
-
-
-def _neighbours(a: list[int], b: list[int], largest: int) -> Iterator[tuple[list[int], list[int]]]:
-    """Yield the results of one move or one swap between two groups."""
-    for i, j in product(a, b):
-        yield [*_without(a, i), j], [*_without(b, j), i]
-    if len(a) > 1 and len(b) < largest:
-        yield from ((_without(a, i), [*b, i]) for i in a)
-    if len(b) > 1 and len(a) < largest:
-        yield from (([*a, j], _without(b, j)) for j in b)
 
 
 def _without(group: list[int], token: int) -> list[int]:

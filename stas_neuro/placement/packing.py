@@ -7,7 +7,7 @@ known when the neuron is placed. A region that does not fit an empty core is cut
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import isqrt
@@ -31,7 +31,7 @@ Axis = Literal["positions", "features"]
 
 @dataclass(frozen=True)
 class Region:
-    """Some positions (ascending) and a range of features of a layer."""
+    """Some positions and a range of features of a layer; it is cut in the order of the positions."""
 
     positions: tuple[int, ...]
     features: tuple[int, int]
@@ -47,14 +47,20 @@ class Region:
         return np.array(self.positions, dtype=np.intp), slice(*self.features)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Core:
-    """Contents of a core: its domain, pieces by layer, resources they use, and values they receive."""
+    """Contents of a core: its domain, pieces by layer, resources they use, and values they receive.
+
+    The values are only kept if the axons of a core are limited.
+    """
 
     domain: Domain
-    pieces: dict[str, Region] = field(default_factory=dict)
-    used: dict[str, int] = field(default_factory=dict)
-    taken: dict[str, Wanted] = field(default_factory=dict)
+    pieces: Mapping[str, Region] = field(default_factory=dict)
+    used: Mapping[str, int] = field(default_factory=dict)
+    taken: Mapping[str, Wanted] = field(default_factory=dict)
+
+
+_EMPTY = Core(("", 0))
 
 
 class Packer:
@@ -66,15 +72,23 @@ class Packer:
         self.reasons: list[Reason] = []
         self._graph = graph
         self._reach = Reach(graph)
+        self._counts_axons = bool({"input axons", "output axons"} & limits.core.keys())
         self._needs: dict[tuple[str, Region], dict[str, Wanted]] = {}
         self._targets: dict[str, NDArray[np.int64]] = {}
         """Number of cores that each neuron of a layer sends to, (positions, features)."""
+        self._of_domain: dict[Domain, list[int]] = {}
+        self._added = [name for name in limits.core if name != "input axons"]
+        """Resources of which a core uses the sum of what its pieces need."""
+        self._most = np.array([limits.core[name] for name in self._added], dtype=np.int64)
+        self._used = np.zeros((0, len(self._added)), dtype=np.int64)
+        """Use of each core, and of cores to come."""
 
     def fork(self) -> Packer:
         """Return a packer that continues from the current state and does not change this one."""
         other = copy.copy(self)
-        other.cores, other.reasons = copy.deepcopy(self.cores), list(self.reasons)
-        other._targets = {name: targets.copy() for name, targets in self._targets.items()}
+        other.cores, other.reasons = list(self.cores), list(self.reasons)
+        other._targets, other._used = dict(self._targets), self._used.copy()
+        other._of_domain = {domain: list(cores) for domain, cores in self._of_domain.items()}
         return other
 
     def check(self, demand: LayerDemand) -> None:
@@ -87,7 +101,7 @@ class Packer:
         neurons = [Region((at,), (0, 1)) for at in middle]
         fan_ins = [sum(int(v.sum()) for v in self._needed(demand, neuron).values()) for neuron in neurons]
         most = max(fan_ins)
-        self.reasons += self._broken(demand, neurons[fan_ins.index(most)], Core(("", 0)))
+        self.reasons += self._broken(demand, neurons[fan_ins.index(most)])
         if self.limits.fan_in is not None and most > self.limits.fan_in:
             self.reasons.append(Reason(demand.name, "fan-in", most, self.limits.fan_in))
 
@@ -118,14 +132,29 @@ class Packer:
             fitting, rest = self._largest(demand, whole, axis)
             if fitting is None:
                 return
-            self.cores.append(Core(domain))
-            self._put(demand, fitting, self.cores[-1])
+            self._put(demand, fitting, self._new_core(domain))
             waiting = [*rest, *waiting]
 
-    def _open_core(self, demand: LayerDemand, region: Region, domain: Domain) -> Core | None:
-        for core in self.cores:
-            if core.domain == domain and demand.name not in core.pieces and self._fits(demand, region, core):
-                return core
+    def _new_core(self, domain: Domain) -> int:
+        self._of_domain.setdefault(domain, []).append(len(self.cores))
+        self.cores.append(Core(domain))
+        if len(self.cores) > len(self._used):
+            self._used = np.pad(self._used, ((0, len(self.cores)), (0, 0)))
+        return len(self.cores) - 1
+
+    def _open_core(self, demand: LayerDemand, region: Region, domain: Domain) -> int | None:
+        cores = self._of_domain.get(domain)
+        if cores is None or region.neurons > self.limits.core.get("neurons", region.neurons):
+            return None
+        needed = np.array([self._needs_of(name, demand, region) for name in self._added], dtype=np.int64)
+        fitting = np.flatnonzero((self._used[cores] + needed <= self._most).all(axis=1)).tolist()
+        limit = self.limits.core.get("input axons")
+        for number in (cores[at] for at in fitting):
+            core = self.cores[number]
+            if demand.name in core.pieces:
+                continue
+            if limit is None or self._received(demand, region, core) <= limit:
+                return int(number)
         return None
 
     def _largest(self, demand: LayerDemand, region: Region, axis: Axis) -> tuple[Region | None, list[Region]]:
@@ -134,7 +163,7 @@ class Packer:
         Returns that part and the remaining regions; None, with new `reasons`, where one neuron does not fit.
         """
         neuron = Region(region.positions[:1], (region.features[0], region.features[0] + 1))
-        if broken := list(self._broken(demand, neuron, Core(("", 0)))):
+        if broken := list(self._broken(demand, neuron)):
             self.reasons += broken
             return None, []
         fitting, rest = self._prefix(demand, region, axis)
@@ -155,46 +184,46 @@ class Packer:
 
         Returns that part and the remaining regions; None where one step does not fit.
         """
-        low, high = 0, _size(region, axis)
+        size = _size(region, axis)
+        most = self.limits.core.get("neurons", region.neurons)
+        low, high = 0, min(size, most // (region.neurons // size))
         while low < high:
             middle = (low + high + 1) // 2
-            if self._fits(demand, _split(region, axis, middle)[0], Core(("", 0))):
-                low = middle
-            else:
+            if any(self._broken(demand, _first(region, axis, middle))):
                 high = middle - 1
-        if low == 0:
-            return None, []
-        first, rest = _split(region, axis, low)
-        return first, rest
+            else:
+                low = middle
+        return (None, []) if low == 0 else (_first(region, axis, low), _rest(region, axis, low))
 
-    def _fits(self, demand: LayerDemand, region: Region, core: Core) -> bool:
-        return not any(self._broken(demand, region, core))
-
-    def _broken(self, demand: LayerDemand, region: Region, core: Core) -> Iterator[Reason]:
-        """Yield the limits that a core would exceed with a region; those cheap to compute come first."""
+    def _broken(self, demand: LayerDemand, region: Region) -> Iterator[Reason]:
+        """Yield the limits of an empty core that a region exceeds; those cheap to compute come first."""
         for resource, limit in self.limits.core.items():
-            needed = self._use(resource, demand, region, core)
+            needed = self._needs_of(resource, demand, region)
             if needed > limit:
                 yield Reason(demand.name, resource, needed, limit)
 
-    def _use(self, resource: str, demand: LayerDemand, region: Region, core: Core) -> int:
-        """Return the amount of a resource that a core would use with a region."""
+    def _needs_of(self, resource: str, demand: LayerDemand, region: Region) -> int:
+        """Return the amount of a resource that a region needs on an empty core."""
         if resource == "input axons":
-            return sum(int(values.sum()) for values in self._with(demand, region, core).values())
-        before = core.used.get(resource, 0)
+            return self._received(demand, region, _EMPTY)
         if resource == "neurons":
-            return before + region.neurons
+            return region.neurons
         if resource == "synaptic memory":
-            positions, _ = region.index
             sharing = self.limits.weight_sharing
-            return before + demand.memory(positions, region.features, sharing=sharing)
+            # Positions that share their weights need them once, wherever they are.
+            positions = np.array(() if sharing else region.positions, dtype=np.intp)
+            return demand.memory(positions, region.features, sharing=sharing)
         targets = self._targets.get(demand.name)
-        return before + (0 if targets is None else int(targets[region.index].sum()))
+        return 0 if targets is None else int(targets[region.index].sum())
+
+    def _received(self, demand: LayerDemand, region: Region, core: Core) -> int:
+        """Return the number of values that a core would receive with a region."""
+        return sum(int(values.sum()) for values in self._with(demand, region, core).values())
 
     def _with(self, demand: LayerDemand, region: Region, core: Core) -> dict[str, Wanted]:
         """Return the values that a core would receive with a region."""
         needs = self._needed(demand, region)
-        return core.taken | {name: values | core.taken.get(name, False) for name, values in needs.items()}
+        return {**core.taken, **{name: v | core.taken.get(name, False) for name, v in needs.items()}}
 
     def _needed(self, demand: LayerDemand, region: Region) -> dict[str, Wanted]:
         """Return the values that a region needs; values computed outside the cores have no axons."""
@@ -202,18 +231,23 @@ class Packer:
         if needs is None:
             needs = merged(self._reach.of(demand.name, region.positions, region.features))
             needs = {name: v for name, v in needs.items() if not self._graph.node(name).off_core}
-            self._needs[demand.name, region] = needs
+            self._needs = {(demand.name, region): needs}  # the next question is of the same or a new one
         return needs
 
-    def _put(self, demand: LayerDemand, region: Region, core: Core) -> None:
-        core.used = {resource: self._use(resource, demand, region, core) for resource in self.limits.core}
-        taken = self._with(demand, region, core)
-        for source, values in taken.items():
-            new = values & ~np.asarray(core.taken.get(source, False))
-            self._targets.setdefault(source, np.zeros(values.shape, dtype=np.int64))
-            self._targets[source] += new
-        core.taken = taken
-        core.pieces[demand.name] = region
+    def _put(self, demand: LayerDemand, region: Region, number: int) -> None:
+        core = self.cores[number]
+        added = [self._needs_of(name, demand, region) for name in self._added]
+        self._used[number] += np.array(added, dtype=np.int64)
+        used = dict(zip(self._added, self._used[number].tolist(), strict=True))
+        taken = core.taken
+        if self._counts_axons:
+            taken = self._with(demand, region, core)
+            used["input axons"] = sum(int(values.sum()) for values in taken.values())
+            for source in self._needed(demand, region):
+                new = taken[source] & ~np.asarray(core.taken.get(source, False))
+                self._targets[source] = new + self._targets.get(source, np.int64(0))
+        held = Region(tuple(sorted(region.positions)), region.features)
+        self.cores[number] = Core(core.domain, {**core.pieces, demand.name: held}, used, taken)
 
 
 def whole(demand: LayerDemand) -> Region:
@@ -225,16 +259,22 @@ def _size(region: Region, axis: Axis) -> int:
     return len(region.positions) if axis == "positions" else region.features[1] - region.features[0]
 
 
-def _split(region: Region, axis: Axis, at: int) -> tuple[Region, list[Region]]:
-    """Split a region along an axis into its first `at` steps and the rest, if there is any."""
-    if at == _size(region, axis):
-        return region, []
+def _first(region: Region, axis: Axis, steps: int) -> Region:
+    """Return the first steps of a region along an axis."""
     if axis == "positions":
-        return Region(region.positions[:at], region.features), [
-            Region(region.positions[at:], region.features)
-        ]
+        return Region(region.positions[:steps], region.features)
+    first = region.features[0]
+    return Region(region.positions, (first, first + steps))
+
+
+def _rest(region: Region, axis: Axis, steps: int) -> list[Region]:
+    """Return a region without its first steps along an axis, if any are left."""
+    if steps == _size(region, axis):
+        return []
+    if axis == "positions":
+        return [Region(region.positions[steps:], region.features)]
     first, end = region.features
-    return Region(region.positions, (first, first + at)), [Region(region.positions, (first + at, end))]
+    return [Region(region.positions, (first + steps, end))]
 
 
 def _cut(region: Region, axis: Axis, parts: int) -> Iterator[Region]:

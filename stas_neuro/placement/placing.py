@@ -14,7 +14,7 @@ from stas_neuro.choices import Objective, Spread
 from stas_neuro.choices import Strategy as Strategy
 from stas_neuro.energy import Deployment
 from stas_neuro.energy.deployment import DEFAULT
-from stas_neuro.errors import InputError
+from stas_neuro.errors import InputError, unknown
 from stas_neuro.ir import Graph, Stage
 from stas_neuro.mapping import Mapping
 from stas_neuro.placement.demands import DEFAULT_BITS, demands_of, tokens_by_block, weight_bits
@@ -91,7 +91,7 @@ def place(  # noqa: PLR0913
 
 def _check_options(graph: Graph, strategy: str, groups: int | None, seen: Activity | None) -> None:
     if strategy not in STRATEGIES:
-        raise InputError(f"no placement is called {strategy!r}", f"use one of {', '.join(STRATEGIES)}")
+        raise unknown("placement", strategy, STRATEGIES)
     most = max(tokens_by_block(graph).values(), default=graph.tokens)
     if groups is not None and not 1 <= groups <= most:
         raise InputError(

@@ -72,15 +72,29 @@ class Block:
     def learned(self, groups: int, visits: Visits) -> Groups:
         """Group the tokens by visits, bool (images, T, N): the search result that is cheapest when packed.
 
-        It needs no more cores than scan order, and its cost on these visits is not higher.
+        It needs no more cores than scan order, and its cost on these visits is not higher. The tokens of a
+        single group are put in order: if it needs several cores, tokens next to each other share them.
         """
         scan = scan_groups(self.tokens, groups)
         equal = self._packed(scan)
+        if groups == 1:
+            return self._cheapest(self._orders(visits), scan, equal, CoHalting(visits, [1], [1]))
         sizes = self._sizes(groups, sum(core.domain[1] < groups for core in equal), len(scan[0]))
         prices = [self._price(cores, None) for cores in sizes]
         seen = CoHalting(visits, [len(cores) for cores in sizes], prices)
+        return self._cheapest(candidates(seen, groups), scan, equal, seen)
+
+    def _orders(self, visits: Visits) -> list[Groups]:
+        """Return the tokens in one group, ordered by their visits: those with many first, or last."""
+        order = CoHalting(visits, [1], [1]).order().tolist()
+        return [(tuple(order),), (tuple(reversed(order)),)]
+
+    def _cheapest(
+        self, cuts: Sequence[Groups], scan: Groups, equal: Sequence[Core], seen: CoHalting
+    ) -> Groups:
+        """Return the cheapest cut when packed on no more cores than scan order, or scan order itself."""
         best, least = scan, self._price(equal, seen)
-        for cut in candidates(seen, groups):
+        for cut in cuts:
             cores = self._packed(cut)
             price = self._price(cores, seen)
             if price < least and len(cores) <= len(equal):

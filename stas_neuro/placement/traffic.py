@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from stas_neuro.activity import Activity
 from stas_neuro.ir import Graph, Phase, block_of
+from stas_neuro.ir.ops.base import Wanted
+from stas_neuro.mapping.reach import Need, Reach, join
+from stas_neuro.mapping.routes import index_of, merged
 from stas_neuro.placement.demands import LayerDemand
 from stas_neuro.placement.packing import Core
 
@@ -18,17 +21,29 @@ def traffic_between(
 ) -> NDArray[np.float64]:
     """Return the expected messages per image from each core to each other, float (cores, cores)."""
     traffic = np.zeros((len(cores), len(cores)))
-    for demand in demands:
-        homes = np.zeros((demand.positions, demand.features), dtype=np.intp)
-        for number, core in enumerate(cores):
-            if demand.name in core.pieces:
-                positions, features = core.pieces[demand.name].index
-                homes[positions, features] = number
-        rates = np.broadcast_to(_rates(graph, demand, seen)[:, None], homes.shape)
-        for number, core in enumerate(cores):
-            taken = core.taken.get(demand.name)
-            if taken is not None:
-                traffic[:, number] += np.bincount(homes[taken], rates[taken], len(cores))
+    homes = {each.name: np.zeros((each.positions, each.features), dtype=np.intp) for each in demands}
+    rates = {each.name: _rates(graph, each, seen)[:, None] for each in demands}
+    for number, core in enumerate(cores):
+        for name, region in core.pieces.items():
+            homes[name][region.index] = number
+    reach = Reach(graph)
+    sent: dict[tuple[str, bytes], NDArray[np.float64]] = {}
+    """Messages of each core's neurons; many cores need the same values."""
+    for number, core in enumerate(cores):
+        needs: dict[Need, Wanted] = {}
+        for name, region in core.pieces.items():
+            for need, values in reach.of(name, region.positions, region.features).items():
+                join(needs, need, values)
+        taken = merged(needs)
+        for name in (each for each in homes if each in taken):
+            index, which = index_of(taken[name])
+            if (name, which) not in sent:
+                home = homes[name][index]
+                of_values = np.broadcast_to(rates[name], homes[name].shape)[index]
+                sent[name, which] = np.bincount(home.ravel(), of_values.ravel(), len(cores)).astype(
+                    np.float64
+                )
+            traffic[:, number] += sent[name, which]
     return traffic
 
 

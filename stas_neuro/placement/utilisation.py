@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +14,8 @@ from stas_neuro.ir import Graph
 from stas_neuro.mapping import CoreLocation
 from stas_neuro.mapping import Mapping as CoreMapping
 from stas_neuro.mapping.routes import routes
-from stas_neuro.placement.demands import DEFAULT_BITS, demands_of, weight_bits
-from stas_neuro.placement.limits import limits_of
+from stas_neuro.placement.demands import DEFAULT_BITS, LayerDemand, demands_of, weight_bits
+from stas_neuro.placement.limits import Limits, limits_of
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -45,6 +45,9 @@ class Utilisation:
         Reason why a limit was not checked, by its name.
     weight_bits : int
         Bits of a weight.
+    cores_unshared : int or None
+        Number of cores that synaptic memory would fill at least if positions on a core did not share weights;
+        None where they do not, or the memory of a core is unknown.
     """
 
     profile: str
@@ -59,6 +62,7 @@ class Utilisation:
     most_chips: int | None
     unchecked: Mapping[str, str]
     weight_bits: int
+    cores_unshared: int | None
 
     def worst(self, resource: str) -> int:
         """Return the first of the cores that use the most of a resource."""
@@ -128,4 +132,14 @@ def utilisation(
         most_chips=limits.chips,
         unchecked=limits.unchecked,
         weight_bits=bits,
+        cores_unshared=_cores_unshared(demands.values(), limits),
     )
+
+
+def _cores_unshared(demands: Iterable[LayerDemand], limits: Limits) -> int | None:
+    if not limits.weight_sharing or "synaptic memory" not in limits.core:
+        return None
+    needed = sum(
+        each.memory(np.arange(each.positions), (0, each.features), sharing=False) for each in demands
+    )
+    return -(-needed // limits.core["synaptic memory"])

@@ -41,15 +41,37 @@ _WORDS = {
 """Names of the fields of a `Saving` in reports."""
 
 
-def comparison_report(result: Comparison) -> RenderableType:
+def comparison_report(result: Comparison, *, details: bool = True) -> RenderableType:
     """Tabulate what halting saves on each profile relative to each baseline; tables fit in 100 columns.
 
     Cells name a missing entry; other reasons are listed below the tables, with the columns they apply to.
+    Without `details`: only energy, what limits its saving, and what the reader has to know about them.
     """
     saved = _saved_table(result, "energy_saving", "energy_j", "J")
+    title = "Limits of the saving besides the profile (* dynamic energy only)"
+    limits = [
+        *_titled(title, _limits(result)),
+        Text("over images: 95 % of the sets of images drawn from these, both runs with the same images"),
+        Text("ceiling: halting that omits every visit, at no cost, on the schedule without halting"),
+        Text(),
+    ]
+    unchecked = list(dict.fromkeys(reason for row in result.rows for reason in row.unchecked))
+    caveats: list[RenderableType] = [Text(line) for line in comparison_what_if(result)]
+    caveats += [lines("Not checked", unchecked)] if unchecked else []
+    caveats.append(disclaimer(result.disclaimer))
+    if not details:
+        parts: list[RenderableType] = [
+            Text(),
+            *_titled("Energy with and without halting", saved),
+            Text("saved: + if halting needs less, - if it needs more; --full says why, and explains"),
+            Text("refused and unknown cells"),
+            Text(),
+            *limits,
+        ]
+        return Group(*parts, *caveats)
     dynamic = _saved_table(result, "dynamic_energy_saving", "dynamic_energy_j", "J")
     latency = _saved_table(result, "latency_saving", "latency_s", "s")
-    parts: list[RenderableType] = [
+    parts = [
         Text(),
         *_titled("Energy with and without halting", saved),
         *_titled("Dynamic energy with and without halting", dynamic),
@@ -57,10 +79,7 @@ def comparison_report(result: Comparison) -> RenderableType:
         Text("saved: + if halting needs less, - if it needs more; schedules: with / without halting"),
         Text("unknown, refused: reasons below"),
         Text(),
-        *_titled("Limits of the saving besides the profile (* dynamic energy only)", _limits(result)),
-        Text("over images: 95 % of the sets of images drawn from these, both runs with the same images"),
-        Text("ceiling: halting that omits every visit, at no cost, on the schedule without halting"),
-        Text(),
+        *limits,
         *_titled("Causes of the saving (* dynamic energy only)", _waterfall(result)),
         *_titled("Remaining share of the saving in the operation count", _survival(result)),
         Text("survival: saving divided by the saving in the 45 nm operation count"),
@@ -73,11 +92,7 @@ def comparison_report(result: Comparison) -> RenderableType:
     if any(row.idle_skipped is not None for row in result.rows):
         heading = "Saved if neurons without work are not updated, where that is unknown"
         parts += [Text(), *_titled(heading, _skipped(result))]
-    parts += [Text(line) for line in comparison_what_if(result)]
-    unchecked = dict.fromkeys(reason for row in result.rows for reason in row.unchecked)
-    if unchecked:
-        parts.append(lines("Not checked", list(unchecked)))
-    return Group(*parts, disclaimer(result.disclaimer))
+    return Group(*parts, *caveats)
 
 
 def schedules_report(rows: Sequence[ScheduleCost]) -> RenderableType:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from stas_neuro.placement import Utilisation
+from stas_neuro.report.word_table import WordTable
 
 
 def utilisation_report(use: Utilisation, *, every_core: bool = False) -> RenderableType:
     """Tabulate mean and largest use of each resource, and unchecked limits; `every_core` lists all cores."""
-    parts: list[RenderableType] = [Text(_head(use)), _worst(use)]
+    parts: list[RenderableType] = [Text(_head(use)), Text(), _worst(use), Text()]
     if every_core:
-        parts.append(_cores(use))
+        parts += [_cores(use), Text()]
+    if use.cores_unshared is not None:
+        parts.append(Text(f"at least {use.cores_unshared} cores if positions did not share weights"))
     parts += [Text(f"not checked: {name} ({why})") for name, why in use.unchecked.items()]
     return Group(*parts)
 
@@ -32,8 +33,8 @@ def _head(use: Utilisation) -> str:
     return f"on {use.profile}: {cores} on {chips}, {use.strategy}{cut}, {use.weight_bits}-bit weights"
 
 
-def _worst(use: Utilisation) -> Table:
-    table = _table("resource", "mean", "largest", "limit", "on core", "layers")
+def _worst(use: Utilisation) -> WordTable:
+    table = WordTable("resource", "mean", "largest", "limit", "on core", "layers")
     for resource, used in use.used.items():
         core = use.worst(resource)
         site = use.cores[core]
@@ -48,9 +49,9 @@ def _worst(use: Utilisation) -> Table:
     return table
 
 
-def _cores(use: Utilisation) -> Table:
+def _cores(use: Utilisation) -> WordTable:
     headings = (resource.replace(" ", "\n") for resource in use.used)
-    table = _table("core", "chip", "tile", *headings, "layers")
+    table = WordTable("core", "chip", "tile", *headings, "layers")
     for core, site in enumerate(use.cores):
         figures = (_beyond(use, resource, int(used[core])) for resource, used in use.used.items())
         table.add_row(str(core), str(site.chip), f"{site.x},{site.y}", *figures, _layers(use, core))
@@ -77,13 +78,6 @@ def _by_scope(layers: Iterable[str]) -> dict[str, list[str]]:
         scope, _, name = layer.rpartition(".")
         scopes.setdefault(scope, []).append(name)
     return scopes
-
-
-def _table(*headings: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    return table
 
 
 def _beyond(use: Utilisation, resource: str, used: int) -> str:

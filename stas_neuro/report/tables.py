@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from rich import box
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -16,6 +15,7 @@ from rich.text import Text
 from stas_neuro.energy import Estimate, Interval, Spread, StructuralRange
 from stas_neuro.errors import InputError
 from stas_neuro.report.what_if import what_if_lines
+from stas_neuro.report.word_table import WordTable
 from stas_neuro.trace import Trace
 
 _TOTALS = (
@@ -252,14 +252,10 @@ def _class(index: int, classes: Sequence[str]) -> str:
 
 
 def new_table(first: str, *rest: str) -> Table:
-    """Make a table; all columns but the first are aligned to the right.
-
-    Cells that are too wide are wrapped, never truncated; rich wraps the widest columns (names) first.
-    """
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column(first, overflow="fold")
-    for heading in rest:
-        table.add_column(heading, justify="right", overflow="fold")
+    """Make a table; all columns but the first are aligned to the right."""
+    table = WordTable(first, *rest)
+    for column in table.columns[1:]:
+        column.justify = "right"
     return table
 
 

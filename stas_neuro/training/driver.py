@@ -20,7 +20,7 @@ from stas_neuro.models.config import PRESETS, StasConfig, preset
 from stas_neuro.passes import AddHalting
 from stas_neuro.training.finetuning import RESULT as RESULT
 from stas_neuro.training.finetuning import tune_checkpoint, tune_graph
-from stas_neuro.training.options import Target, TrainOptions
+from stas_neuro.training.options import Target, TrainOptions, recipe
 
 if TYPE_CHECKING:
     from stas_neuro.api import TrainReport
@@ -117,7 +117,8 @@ def train(  # noqa: PLR0913
     directory : str or Path
         Directory to write: of a model the checkpoint, of a graph the bundle ``trained.zip``; and the log.
     options : TrainOptions, optional
-        The options; or give its fields as keywords: ``stage2_epochs=3, ponder_weight=0.01``. Fine-tuning is
+        The options; or give its fields as keywords: ``stage2_epochs=3, ponder_weight=0.01``, where others are
+        those of the preset (`stas_neuro.training.options.RECIPES`). Fine-tuning is
         stage 2. Default of `holdout`: 5000, or a tenth of fewer than 50000 images.
     init : str or Path, optional
         Checkpoint from which a new model starts.
@@ -147,7 +148,8 @@ def train(  # noqa: PLR0913
         raise InputError("options are given twice", "give TrainOptions, or keywords")
     if unknown := [name for name in words if name not in {field.name for field in fields(TrainOptions)}]:
         raise InputError(f"{', '.join(unknown)}: not an option of training", "use the fields of TrainOptions")
-    settings = options or TrainOptions(**{"holdout": default_holdout(images), **words})
+    named = network if isinstance(network, str) and network in PRESETS else None
+    settings = options or recipe(named, **{"holdout": default_holdout(images), **words})
     added = AddHalting(mode=halting) if isinstance(halting, str) else halting
     job = job_of(network, init=None if init is None else Path(init), halting=added, bits=bits)
     job.check(images, settings)

@@ -45,7 +45,7 @@ from stas_neuro.ir import (
 )
 from stas_neuro.models.lif import SURROGATE_SLOPE
 from stas_neuro.models.stas import Output
-from stas_neuro.passes import LayerUnits, Quantise
+from stas_neuro.passes import LayerUnits, Quantise, with_identity_synapses
 from stas_neuro.training.execution import (
     MOVES,
     GraphModule,
@@ -105,7 +105,7 @@ class IntegerLayer(nn.Module):
         self.exponents = torch.tensor(units.scale.exponents)
         # Float64, so that rounding is the same as in the Quantise pass.
         columns = torch.from_numpy(units.column_unit)
-        per_row = self.unit * self.divisor * 2.0 ** (self.exponents + ALIGN)
+        per_row = self.unit * self.divisor * 2.0 ** (self.exponents - units.scale.x_shift + ALIGN)
         self.steps = (columns / per_row.double()[:, None]).reshape(weight.shape)
         self.background = None
         if units.black is not None:
@@ -144,6 +144,11 @@ class IntegerLayer(nn.Module):
 
     def current(self, x: Tensor, mantissas: Tensor) -> Tensor:
         """Return the synaptic input without the bias: (shift(W x, weight_exp) << 6)."""
+        if self.node.x_shift:  # float64, because sums of graded values may reach 2^25 before they are shifted
+            x, mantissas = (
+                _floor(x + 2.0 ** (self.node.x_shift - 1), self.node.x_shift).double(),
+                mantissas.double(),
+            )
         if isinstance(self.node, FixedConv2d):
             sums = _convolve(self.node, x, mantissas)
             powers = (2.0**self.exponents).float().reshape(-1, 1, 1)
@@ -151,7 +156,7 @@ class IntegerLayer(nn.Module):
             sums, powers = x @ mantissas.T, (2.0**self.exponents).float()
         exact = sums * powers
         y: Tensor = straight(exact.floor(), exact) * 2**ALIGN  # an integer already unless shifted right
-        return y
+        return y.float()
 
 
 def _surrogate_lif(v: Tensor, x: Tensor, keep: int, vth: Tensor, real: float) -> tuple[Tensor, Tensor]:
@@ -243,6 +248,7 @@ def program_of(folded: Graph, quantise: Quantise, *, fuse: bool = False) -> Inte
             "without gradient",
             "fine-tune the model without halting, then compile it with --halting image",
         )
+    folded = with_identity_synapses(folded)
     graph, units = quantise.explained(folded)
     layers = {
         node.name: IntegerLayer(

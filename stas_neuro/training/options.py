@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from stas_neuro.errors import InputError
+from stas_neuro.errors import InputError, unknown
+from stas_neuro.models.config import PRESETS
 
 if TYPE_CHECKING:
     from stas_neuro.api import TrainReport
@@ -35,6 +36,15 @@ class Target:
     report: TrainReport = lambda event: None
 
 
+Augmentation = Literal["none", "shift", "shift-and-mirror"]
+AUGMENTATIONS: Mapping[Augmentation, str] = {
+    "none": "images as they are",
+    "shift": "shifted at random by up to a fourteenth of their side (2 pixels of 28)",
+    "shift-and-mirror": "also mirrored at random, which changes no class of photographs but those of digits",
+}
+"""Augmentations of training images, and what they do."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
     """Options of training: stage 1 without halting, stage 2 with halting (arXiv 2508.14138)."""
@@ -52,8 +62,8 @@ class TrainOptions:
     """delta_p of the loss ``L_task + delta_p * L_ponder``."""
     ponder_ramp: float = 0.3
     """Fraction of stage 2 during which delta_p rises linearly from 0."""
-    augment: bool = True
-    """Augment by shifts of up to two pixels and mirroring."""
+    augment: Augmentation = "none"
+    """How training images are augmented (`AUGMENTATIONS`)."""
     holdout: int = 5000
     """Number of images of the training set held out for evaluation, drawn by ``seed``; never the test set."""
     seed: int = 0
@@ -63,6 +73,8 @@ class TrainOptions:
     """Fuse the neurons' arithmetic with torch.compile (needs a C++ compiler)."""
 
     def __post_init__(self) -> None:
+        if self.augment not in AUGMENTATIONS:
+            raise unknown("augmentation", self.augment, AUGMENTATIONS)
         for field in ("stage1_rate", "stage2_rate", "weight_decay", "label_smoothing", "ponder_weight"):
             if not 0 <= getattr(self, field) < math.inf:
                 raise InputError(
@@ -80,3 +92,20 @@ class TrainOptions:
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `json.dumps`."""
         return asdict(self)
+
+
+_SMALL = {"batch_size": 32, "stage1_rate": 2e-2, "stage2_rate": 1e-2}
+_PICTURES = {"augment": "shift-and-mirror"}
+RECIPES: Mapping[str, Mapping[str, Any]] = {
+    "tiny": _SMALL,
+    "tiny-spikingformer": _SMALL,
+    "fashion": _PICTURES,
+    "fashion-spikingformer": _PICTURES,
+    **{name: _PICTURES for name in PRESETS if name.endswith(("cifar10", "cifar100", "imagenet"))},
+}
+"""Options, other than the defaults, with which a preset is trained unless others are given."""
+
+
+def recipe(preset: str | None, **changes: Any) -> TrainOptions:
+    """Return the options with which a preset (None: another network) is trained, with changes."""
+    return TrainOptions(**{**RECIPES.get(preset or "", {}), **changes})

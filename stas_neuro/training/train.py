@@ -34,7 +34,7 @@ from stas_neuro.models.config import StasConfig
 from stas_neuro.models.lif import LIF
 from stas_neuro.models.stas import StasModel
 from stas_neuro.training.execution import GraphModule
-from stas_neuro.training.options import Target, TrainOptions
+from stas_neuro.training.options import Augmentation, Target, TrainOptions
 from stas_neuro.training.state import Moments, Progress, State, read_state, write_state
 
 Report = Callable[[dict[str, Any]], None]
@@ -499,7 +499,7 @@ class _Run:
         for start in range(0, len(order) - options.batch_size + 1, options.batch_size):
             index = order[start + workers.rank * share : start + (workers.rank + 1) * share]
             x = self.images[index]
-            yield (shift_and_mirror(x, generator) if options.augment else x), self.labels[index]
+            yield augmented(x, options.augment, generator), self.labels[index]
 
     def _save(self, stage: int, epoch: int, optimiser: torch.optim.Optimizer) -> None:
         progress = Progress(stage, epoch, self._key(), tuple(self.log), self.record.held_out_sha256)
@@ -558,14 +558,18 @@ def one_cycle(progress: float, warm_up: float = 0.15) -> float:
     return 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
 
 
-def shift_and_mirror(x: Tensor, generator: torch.Generator, most: int = 2) -> Tensor:
-    """Return images (B, ..., H, W) randomly mirrored and shifted by up to ``most`` pixels; edges repeat."""
+def augmented(x: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
+    """Return images (B, ..., H, W) shifted and mirrored at random, as `AUGMENTATIONS` says; edges repeat."""
+    if how == "none":
+        return x
     batch, (height, width) = len(x), x.shape[-2:]
+    most = round(height / 14)
     dy, dx = torch.randint(-most, most + 1, (2, batch, 1), generator=generator)
-    mirror = torch.rand(batch, 1, generator=generator) < 0.5
     rows = (torch.arange(height) + dy).clamp(0, height - 1)
     columns = (torch.arange(width) + dx).clamp(0, width - 1)
-    columns = torch.where(mirror, columns.flip(1), columns)
+    if how == "shift-and-mirror":
+        mirror = torch.rand(batch, 1, generator=generator) < 0.5
+        columns = torch.where(mirror, columns.flip(1), columns)
     flat = x.reshape(batch, -1, height, width)
     image = torch.arange(batch)[:, None, None, None]
     plane = torch.arange(flat.shape[1])[None, :, None, None]

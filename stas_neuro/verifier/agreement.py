@@ -244,11 +244,18 @@ class Tally:
         self.tokens_differing += int(np.count_nonzero(different.any(axis=(1, 2))))
 
     def _add_events(self, base: Trace, other: Trace) -> None:
+        """Compare the events of layers that both have: integers may have synapses that floats do without."""
+        ours, theirs = (
+            {layer.name: row for row, layer in enumerate(each.activity.layers)} for each in (base, other)
+        )
+        both = [name for name in ours if name in theirs]
         for kind in KINDS:
-            different = base.activity.counts[kind] != other.activity.counts[kind]
+            different = (
+                base.activity.counts[kind][:, [ours[name] for name in both]]
+                != other.activity.counts[kind][:, [theirs[name] for name in both]]
+            )
             self.events_differing += int(np.count_nonzero(different))
-            for index in np.flatnonzero(different.any(axis=(0, 2))):
-                self.event_layers.add(base.activity.layers[index].name)
+            self.event_layers |= {both[row] for row in np.flatnonzero(different.any(axis=(0, 2)))}
 
     def agreement(self) -> Agreement:
         """Return the agreement over all batches."""

@@ -13,7 +13,7 @@ from stas_neuro import api
 from stas_neuro.bundle import ARITHMETICS, Bundle, Provenance, load_bundle
 from stas_neuro.compiler import fold, is_checkpoint, load_model, provenance
 from stas_neuro.data import LabelledImages
-from stas_neuro.errors import InputError
+from stas_neuro.errors import InputError, unknown
 from stas_neuro.ir import LIF, Graph, Stage
 from stas_neuro.labels import bias_of_first, match_classes
 from stas_neuro.trace import Trace
@@ -148,7 +148,7 @@ def _open(network: Bundle | Graph | StasModel | str | Path) -> tuple[Bundle | Gr
 def _graphs(network: Bundle | Graph | StasModel, arithmetic: str) -> dict[str, Graph]:
     """Return the graphs to compare, by arithmetic."""
     if arithmetic not in CHOICES:
-        raise InputError(f"there is no arithmetic {arithmetic!r}", f"use one of {', '.join(CHOICES)}")
+        raise unknown("arithmetic", arithmetic, CHOICES)
     if isinstance(network, Bundle):
         if arithmetic != "all":
             return {arithmetic: network.of(arithmetic)}

@@ -29,6 +29,8 @@ from stas_neuro import api
 from stas_neuro.bundle import load_bundle
 from stas_neuro.chips import list_profiles, load_profile
 from stas_neuro.cli import COMMANDS, Settings, cli
+from stas_neuro.cli.common import duration
+from stas_neuro.errors import closest, unknown
 from stas_neuro.ir.text import print_graph
 from stas_neuro.models.checkpoint import load_checkpoint
 
@@ -88,11 +90,11 @@ def test_every_command_and_option_has_help_and_documentation(name: str, command:
         return
     (section,) = re.findall(rf"^### `stas-export {name}[^\n]*\n(.*?)(?=^##|\Z)", DOCS, re.M | re.S)
     for parameter in command.params:
-        if isinstance(parameter, click.Option) and parameter.name not in ("as_json", "debug"):
+        if isinstance(parameter, click.Option) and parameter.name not in ("as_json", "quiet", "debug"):
             assert parameter.help, parameter.name
             assert all(f"`{flag}" in section for flag in parameter.opts), parameter.opts
     flags = {flag for parameter in command.params for flag in parameter.opts}
-    assert {"--json", "--debug"} <= flags
+    assert {"--json", "--quiet", "--debug"} <= flags
     written = set(re.findall(r"`(--[a-z0-9-]+)", section))
     secondary = {flag for parameter in command.params for flag in parameter.secondary_opts}
     assert written <= flags | secondary  # nothing is documented that is not there
@@ -231,3 +233,72 @@ def test_profiles(tmp_path: Path) -> None:
     assert incomplete.code == 1 and "lacks energy.score_lookup" in incomplete.err
     missing = stas("profiles", "validate", tmp_path / "part.toml", "--json").json["missing"]
     assert missing == ["energy.score_lookup"]
+
+
+# Names, completion, progress -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("comp",), {"compile", "compare", "completion"}),
+        (("estimate", "--sch"), {"--schedule"}),
+        (("train", "--preset", "fash"), {"fashion", "fashion-spikingformer"}),
+    ],
+)
+def test_a_shell_completes_commands_options_and_values(words: tuple[str, ...], expected: set[str]) -> None:
+    asked = {
+        "_STAS_EXPORT_COMPLETE": "bash_complete",
+        "COMP_WORDS": " ".join(("stas-export", *words)),
+        "COMP_CWORD": str(len(words)),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "stas_neuro"],
+        env=os.environ | asked,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert {line.removeprefix("plain,") for line in done.stdout.splitlines()} == expected
+
+
+def test_completion_prints_code_that_bash_accepts() -> None:
+    code = fine("completion", "bash").out
+    assert "_STAS_EXPORT_COMPLETE=bash_complete" in code
+    assert subprocess.run(["bash", "-n"], input=code, text=True, check=False).returncode == 0
+    assert fine("completion", "zsh").out.startswith("#compdef stas-export")
+    assert fine("completion", "fish", "--json").json["shell"] == "fish"
+
+
+def test_the_package_is_the_program() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "stas_neuro", "estimat"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert (
+        done.stderr == "error: there is no command 'estimat'; did you mean estimate? See stas-export --help\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("Loihi-2", "loihi2"), ("LOIHI1", "loihi1"), ("spinaker2", "spinnaker2"), ("zebra", None), ("", None)],
+)
+def test_the_closest_name(name: str, meant: str | None) -> None:
+    assert closest(name, list_profiles()) == meant
+    message = str(unknown("profile", name, list_profiles()))
+    assert (f"did you mean {meant}? Use one of" in message) == (meant is not None)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.2, "about 1 s"),
+        (89, "about 89 s"),
+        (91, "about 2 min"),
+        (5399, "about 90 min"),
+        (7200, "about 2 h"),
+    ],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

@@ -113,11 +113,11 @@ def test_estimate_is_what_the_api_says(place: Place) -> None:
     assert (cost["gating"], cost["weight_bits"]) == ("core", 4)
     gated = estimate(activity, "loihi2-gated-whatif", Deployment(gating="core", weight_bits=4))
     assert cost == json.loads(json.dumps(gated.to_json()))
-    full, brief = (
-        fine("estimate", place.run, "--profile", "loihi1", *more).out for more in ((), ("--brief",))
+    full, short = (
+        fine("estimate", place.run, "--profile", "loihi1", *more).out for more in (("--full",), ())
     )
-    assert "Sources" in full and "Sources" not in brief
-    assert "not measured" in full and "not measured" in brief
+    assert "Sources" in full and "Sources" not in short and "--full" in short
+    assert "not measured" in full and "not measured" in short
 
 
 def test_estimate_scales_a_run_to_other_widths(place: Place) -> None:
@@ -143,8 +143,10 @@ def test_compare_ranks_chips_and_tells_what_halting_saves(place: Place, tmp_path
     assert sorted(cost["profile"] for cost in document["estimates"]) == sorted(list_profiles())
     known = [total for total in totals if total is not None]
     assert known == sorted(known) and totals[: len(known)] == known
-    shown = fine("compare", place.run, "--baseline", str(place.without), "--profiles", "loihi2,loihi1").out
-    assert "raster / pipelined" in shown
+    against = ("compare", place.run, "--baseline", str(place.without), "--profiles", "loihi2,loihi1")
+    shown, short = fine(*against, "--full").out, fine(*against).out
+    assert "raster / pipelined" in shown and "raster / pipelined" not in short
+    assert "Energy with and without halting" in short and "not measured" in short
     flattering = ("--baseline", str(place.without), "--baseline-schedule", "raster", "--json")
     rows = fine("compare", place.run, *flattering).json["comparison"]["rows"]
     assert {(row["schedule"], row["baseline_schedule"]) for row in rows} == {("raster", "raster")}

@@ -28,6 +28,7 @@ from support.paths import EXAMPLES
 from support.random_models import random_model
 
 from stas_neuro.chips import list_profiles
+from stas_neuro.cli.train import _Progress
 from stas_neuro.cli.train import command as train_command
 from stas_neuro.models.checkpoint import load_config, load_training, save_checkpoint
 from stas_neuro.training.options import TrainOptions
@@ -42,11 +43,12 @@ def train(data: Path, out: Path, *more: str | Path) -> Done:
 def test_train_resumes_and_its_checkpoint_runs(tmp_path: Path) -> None:
     data = make_data(tmp_path / "train.npz", 40)
     epochs = ("--stage1-epochs", "1", "--stage2-epochs", "1")
-    options = (*epochs, "--beta", "-1.5", "--stem", "max", "--no-augment", "--accumulate", "block")
+    options = (*epochs, "--beta", "-1.5", "--stem", "max", "--augment", "none", "--accumulate", "block")
     done = train(data, tmp_path / "model", *options, "--json")
     assert done.code == 0, done.err
     assert [(epoch["stage"], epoch["epoch"]) for epoch in done.json["epochs"]] == [(1, 0), (2, 0)]
-    assert done.err.count("\n") == 2 and "stage 2 epoch 1 of 1: loss" in done.err
+    lines = done.err.splitlines()
+    assert lines[0].startswith("1 + 1 epochs on ") and lines[-1].startswith("stage 2 epoch 1 of 1: loss")
     config = load_config(tmp_path / "model")
     assert (config.dim, config.depth, config.time_steps) == (8, 1, 2)
     assert (config.beta, config.stem, config.accumulate, config.classes) == (-1.5, "max", "block", CLASSES)
@@ -148,15 +150,16 @@ def test_train_keeps_the_classes_of_the_weights_it_starts_from(tmp_path: Path) -
 
 
 def test_train_has_an_option_for_every_training_option() -> None:
-    defaults = {
-        parameter.name: parameter.default
+    helps = {
+        parameter.name: parameter.help or ""
         for parameter in train_command.params
         if isinstance(parameter, click.Option)
     }
     for field in dataclasses.fields(TrainOptions):
-        assert field.name in defaults
-        if field.name != "holdout":
-            assert defaults[field.name] == field.default
+        shown = (
+            {False: "off", True: "on"}[field.default] if isinstance(field.default, bool) else field.default
+        )
+        assert f"[default: {shown}" in helps[field.name]
 
 
 @pytest.mark.slow
@@ -258,3 +261,42 @@ def test_a_missing_shipment_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.setattr("stas_neuro.assets.ROOT", tmp_path)
     done = stas("demo")
     assert done.code == 2 and "fashion-mnist-512.npz is missing" in done.err
+
+
+def test_progress_says_how_long_it_takes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("stas_neuro.cli.train.time.monotonic", lambda: now[0])
+    settings = TrainOptions(stage1_epochs=2, stage2_epochs=2)
+    seen = _Progress("the plan", settings, None, silent=False)
+    batch = {"event": "batch", "epochs": 2, "steps": 10, "loss": 1.0, "accuracy": 0.5}
+    seen(batch | {"stage": 1, "epoch": 0, "step": 0})
+    now[0] += 40
+    seen(batch | {"stage": 1, "epoch": 0, "step": 4})  # 4 of 39 steps in 40 s: 35 are left
+    now[0] += 1
+    seen(batch | {"stage": 1, "epoch": 0, "step": 5})
+    now[0] += 359
+    seen(batch | {"stage": 2, "epoch": 1, "step": 8})
+    first, second, third = capsys.readouterr().err.splitlines()
+    assert first == "the plan"
+    assert second == "stage 1 epoch 1 of 2, loss 1.000, accuracy 50.00 %, about 6 min left"
+    assert third == "stage 2 epoch 2 of 2, loss 1.000, accuracy 50.00 %, about 11 s left"
+
+
+def test_quiet_training_prints_only_its_result(tmp_path: Path) -> None:
+    data = make_data(tmp_path / "train.npz", 40)
+    done = train(data, tmp_path / "a", "--stage1-epochs", "1", "--stage2-epochs", "0", "--quiet")
+    assert done.code == 0 and not done.err and "held-out accuracy" in done.out
+
+
+def test_an_interrupted_training_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = make_data(tmp_path / "train.npz", 40)
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stas_neuro.training.train.train", stop)
+    done = train(data, tmp_path / "a")
+    assert done.code == 130
+    assert done.err == "interrupted; --resume continues from the last finished epoch\n"

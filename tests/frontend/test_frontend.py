@@ -134,7 +134,7 @@ def test_attention_forms():
     for image_size, form in ((8, "Q(K^TV)"), (4, "(QK^T)V")):
         graph = lower(tiny(image_size=image_size))
         assert [(node.form, node.heads, node.scale) for node in graph.of_type(SpikeMatMul)] == [
-            (form, 2, 0.125)
+            (form, 4, 0.125)
         ] * 2
     graph = lower(tiny(attention="sdsa"))
     assert not graph.of_type(SpikeMatMul)

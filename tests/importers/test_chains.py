@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 
 import stas_neuro
 from stas_neuro.importers.errors import CannotImport
-from stas_neuro.importers.windows import Fit, fit_window, views
+from stas_neuro.importers.windows import Fit, fit_windows, views
 from stas_neuro.ir import Conv2d, Graph, Linear, Synaptic
 from stas_neuro.passes import FoldBatchNorm, Quantise
 
@@ -120,6 +120,16 @@ CASES: dict[str, tuple[Middle, Sequence[tuple[int, ...]]]] = {
         lambda net, x: net.each(x, "point", "bordered", "depthwise", "biased", "norm", "norm2"),
         [(6, 6, 3, 3)],
     ),
+    "two outputs that see different parts of a kernel": (
+        lambda net, x: net.each(x, "conv")[..., ::5, ::5],
+        [(6, 6, 3, 3)],
+    ),
+    "a kernel of which one output sees a part": (
+        lambda net, x: nn.functional.conv2d(
+            net.each(x, "row").flatten(0, 1), net.layers["point"].weight, stride=(1, 4)
+        ).unflatten(0, x.shape[:2]),
+        [(6, 6, 1, 5)],
+    ),
     "a smaller map": (lambda net, x: net.each(x, "inside", "depthwise", "halve"), None),
     "strides": (lambda net, x: net.each(x, "halve", "biased", "mean"), None),
     "zeros around a bias": (lambda net, x: net.each(x, "biased", "conv"), [(6, 6, 3, 3)]),
@@ -202,6 +212,26 @@ def test_the_same_in_a_loop_over_time() -> None:
     assert len([node for node in graph.nodes if isinstance(node, Synaptic)]) == 3
 
 
+def test_logits_of_a_chain_are_added_up_in_a_loop_over_time() -> None:
+    class Votes(Network):
+        def __init__(self) -> None:
+            super().__init__(lambda net, x: x)
+            self.neurons = nn.ModuleList(LIFNode(v_threshold=0.2, step_mode="s") for _ in range(2))
+            self.votes = nn.AvgPool1d(2, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            current, total = self.first(x), 0.0
+            for _ in range(STEPS):
+                y = self.neurons[1](self.layers["flat"](self.neurons[0](current).flatten(1)))
+                total = total + self.votes(self.layers["linear"](y).unsqueeze(1)).squeeze(1)
+            return total / STEPS
+
+    graph = stas_neuro.open_model(Votes().eval().double(), example=IMAGES)
+    assert isinstance(graph, Graph)
+    layers = [node for node in graph.nodes if isinstance(node, Synaptic)]
+    assert graph.tensor(layers[-1], "weight").shape == (3, WIDTH) and len(layers) == 3
+
+
 @pytest.mark.parametrize("axes", ["BCW", "BTCW"])
 def test_sequences_are_maps_of_one_row(axes: str) -> None:
     class Sequence(nn.Module):
@@ -271,8 +301,9 @@ def test_windows_are_found_from_what_outputs_depend_on(size: int, kernel: int, s
         depends = np.zeros((count, size), bool)
         for output, inputs in enumerate(taps):
             depends[output, inputs[(inputs >= 0) & (inputs < size)]] = True
-        fit = fit_window(depends)
-        assert fit is not None and fit.kernel <= max(kernel, fit.padding + 1, fit.stride)
+        fit, *others = fit_windows(depends)
+        assert all(fit < other for other in others)
+        assert fit.kernel <= max(kernel, fit.padding + 1, fit.stride)
         assert (size + 2 * fit.padding - fit.kernel) // fit.stride + 1 == count
         for output, inputs in enumerate(depends):
             reached = np.flatnonzero(inputs)
@@ -290,5 +321,5 @@ def test_windows_are_found_from_what_outputs_depend_on(size: int, kernel: int, s
 
 
 def test_windows_that_see_everything_or_one_position() -> None:
-    assert fit_window(np.ones((9, 1), dtype=bool)) == Fit(9, 1, 8)
-    assert fit_window(np.eye(4, dtype=bool)) == Fit(1, 1, 0)
+    assert fit_windows(np.ones((9, 1), dtype=bool)) == [Fit(9, 1, 8)]
+    assert fit_windows(np.eye(4, dtype=bool)) == [Fit(1, 1, 0)]

@@ -397,7 +397,7 @@ def test_all_problems_are_listed_at_once_with_module_and_line() -> None:
         "module",
     ]
     assert "test_modules.py:" in problems[0] and "`y = self.neurons[1](self.gelu(y))`" in problems[1]
-    assert "no rule for the operation aten.gelu.default; replace it" in problems[1]
+    assert "no rule for the operation aten.gelu.default: only neurons are nonlinear in a graph" in problems[1]
 
 
 def test_what_depends_on_values_is_refused_where_it_is() -> None:

@@ -383,7 +383,7 @@ def test_the_other_architecture_is_refused(name: str, tmp_path: Path) -> None:
     ("words", "expected"),
     [
         ({}, "no arch is given; give one of spikformer, spikingformer"),
-        ({"arch": "vit"}, "no arch is called 'vit'; use one of spikformer, spikingformer"),
+        ({"arch": "vit"}, "there is no arch 'vit'; use one of spikformer, spikingformer"),
         ({"arch": "spikformer"}, "no tensor shows the number of heads; give heads: the released models"),
         ({"arch": "spikformer", "heads": 3}, "heads=3 does not divide dim=16"),
         ({"arch": "spikformer", "heads": 2, "image_size": 30}, "patch_size=4 does not divide image_size=30"),

@@ -127,7 +127,7 @@ def test_every_reason_is_told_at_once():
         StasConfig(patch_size=8)
     with pytest.raises(InputError, match="patch_size=32 is not 1, 2, 4, 8 or 16"):
         StasConfig(patch_size=32, image_size=32)
-    with pytest.raises(InputError, match=r"no preset named 'huge'; choose one of tiny"):
+    with pytest.raises(InputError, match=r"there is no preset 'huge'; use one of tiny"):
         preset("huge")
 
 

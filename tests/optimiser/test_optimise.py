@@ -114,7 +114,7 @@ def test_what_cannot_be_searched_is_refused(model: StasModel, data: LabelledImag
         optimise(model, data.select(slice(0, 31)))
     with pytest.raises(InputError, match="both limit the accuracy"):
         optimise(model, data, min_accuracy=0.5, max_drop=0.1)
-    with pytest.raises(InputError, match="no objective is called 'heat'"):
+    with pytest.raises(InputError, match="there is no objective 'heat'"):
         optimise(model, data, objective="heat")  # type: ignore[arg-type]
 
 
@@ -186,7 +186,7 @@ def test_chips_without_figures_and_repeated_targets_are_refused(
         optimise(model, data, profile="speck", space=FEW)
     with pytest.raises(InputError, match="loihi2-single is given twice"):
         targets_of(("loihi2", "loihi1", "loihi2"), ("single",))
-    with pytest.raises(InputError, match="no mode is called 'fast'"):
+    with pytest.raises(InputError, match="there is no mode 'fast'"):
         targets_of(("loihi2",), ("fast",))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="nothing to search"):
         targets_of((), ("single",))

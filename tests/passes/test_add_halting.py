@@ -17,7 +17,7 @@ from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.run import run_lava
 from stas_neuro.exporters.lava.stock.lower import lower_stock
 from stas_neuro.frontend.torch_model import lower
-from stas_neuro.ir import POLICIES, HaltMode, IRError, block_of
+from stas_neuro.ir import POLICIES, HaltMode, IRError, Phase, block_of
 from stas_neuro.models.config import BACKBONES
 from stas_neuro.passes import AddHalting, FoldBatchNorm, Quantise
 from stas_neuro.reference import run_reference
@@ -137,6 +137,23 @@ def test_stock_processes_refuse_halting_by_image() -> None:
         lower_stock(Quantise()(graph))
 
 
+@pytest.mark.parametrize("mode", POLICIES)
+def test_what_a_block_computes_once_is_computed_in_the_steps_that_visit(mode: HaltMode) -> None:
+    graph = build(Recipe(norm=False, halting="off", stem="late-mean", blocks=2))
+    once = {"blocks.0.q", "blocks.0.k", "blocks.0.v"}
+    nodes = [
+        dataclasses.replace(node, phase=Phase.ONCE) if node.name in once else node for node in graph.nodes
+    ]
+    early = AddHalting(mode=mode)(dataclasses.replace(graph, nodes=tuple(nodes)))
+    if early.inputs("blocks.0.q").keys() == {"x"}:  # the first block has no mask: it may stay as it is
+        assert {node.name for node in early.nodes if node.phase == Phase.ONCE} >= once
+    else:
+        assert early == AddHalting(mode=mode)(graph)
+    images = images_for(graph, 3)
+    wanted, found = (run_reference(each, images).logits for each in (AddHalting(mode=mode)(graph), early))
+    assert np.array_equal(wanted, found)
+
+
 def refusal(graph: Any, **options: Any) -> str:
     with pytest.raises(InputError) as caught:
         AddHalting(**{"mode": "time", **options})(graph)
@@ -145,7 +162,7 @@ def refusal(graph: Any, **options: Any) -> str:
 
 def test_refusals() -> None:
     graph = build(Recipe(norm=False, halting="off"))
-    assert "no halting policy is called 'often'; use one of raster" in refusal(graph, mode="often")
+    assert "there is no halting policy 'often'; use one of raster" in refusal(graph, mode="often")
     assert "the network halts already (block)" in refusal(build(Recipe(halting="block")))
     assert "add halting to the folded graph" in refusal(Quantise()(graph))
     elsewhere = tuple(

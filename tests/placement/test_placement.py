@@ -181,6 +181,22 @@ def test_halting_aware_steps_fewer_cores_than_scan_order_on_the_visits_it_learne
             assert stepped[0] < stepped[1]
 
 
+def test_a_single_group_is_divided_in_the_order_of_visits() -> None:
+    """Each layer needs several cores; every other token halts at once."""
+    graph = build(Recipe(seed=3, norm=False, blocks=2, height=4, width=4, pool=False))
+    order = np.arange(graph.time_steps * graph.blocks).reshape(1, graph.time_steps, graph.blocks, 1)
+    lives = np.where(np.arange(graph.tokens) % 2, 1, 5)
+    seen = builder_for(graph, 4).build(np.repeat(order < lives, 4, axis=0))
+    profile = chip(LOIHI2, neurons_per_core=graph.tokens // 2 * 6)
+    scan, learned = (
+        place(graph, profile, strategy=strategy, groups=1, seen=seen)
+        for strategy in ("token-major", "halting-aware")
+    )
+    assert len(scan.cores) == len(learned.cores)
+    steps = [core_steps(graph, mapping, seen.visits).stepped.sum() for mapping in (scan, learned)]
+    assert steps[1] < 0.8 * steps[0]
+
+
 @settings(max_examples=10)
 @given(recipe=st.builds(Recipe, norm=st.just(False), seed=st.integers(0, 99),
                         halting=st.sampled_from(("raster", "rectangular", "time", "off")),
@@ -240,6 +256,21 @@ def test_limits_that_nobody_published_are_not_checked_and_told(spikformer: Graph
     assert use.used["input axons"].max() > 4096
 
 
+def test_cores_without_shared_weights_are_those_that_their_memory_fills(spikformer: Graph) -> None:
+    use = utilisation(spikformer, place(spikformer, LOIHI2), LOIHI2)
+    bits = sum(
+        each.memory(np.arange(each.positions), (0, each.features), sharing=False)
+        for each in demands_of(spikformer)
+    )
+    assert use.cores_unshared == -(-bits // (8 * use.limits["synaptic memory"]))
+    assert use.cores_unshared > len(use.cores)
+    no = dataclasses.replace(LOIHI2.capabilities["weight_sharing"], value="no")
+    other = dataclasses.replace(LOIHI2, capabilities={**LOIHI2.capabilities, "weight_sharing": no})
+    apart = place(spikformer, other)
+    assert use.cores_unshared <= len(apart.cores)
+    assert utilisation(spikformer, apart, other).cores_unshared is None
+
+
 def test_utilisation_is_counted_from_the_mapping(spikformer: Graph) -> None:
     mapping = place(spikformer, LOIHI2, groups=4)
     use = utilisation(spikformer, mapping, LOIHI2)
@@ -274,7 +305,7 @@ def test_without_weight_sharing_each_position_has_its_own_real_taps() -> None:
 
 def test_options_that_cannot_be_are_refused(spikformer: Graph) -> None:
     cases: list[tuple[dict[str, Any], str]] = [
-        ({"strategy": "row-major"}, "no placement is called 'row-major'"),
+        ({"strategy": "row-major"}, "there is no placement 'row-major'"),
         ({"strategy": "halting-aware"}, "halting-aware learns from visits"),
         ({"groups": 50}, "50 groups of 49 tokens"),
         ({"bits": 10}, "weights have 10 bits, loihi2 holds at most 9"),

@@ -14,6 +14,7 @@ from stas_neuro.errors import InputError
 from stas_neuro.placement.groups import (
     CoHalting,
     Groups,
+    _best_change,
     candidates,
     contiguous_groups,
     greedy_groups,
@@ -76,6 +77,37 @@ def test_the_dynamic_programme_finds_the_best_contiguous_cut_and_local_search_no
     assert seen.total(found[0]) <= min(map(seen.total, (exact, scan, greedy_groups(seen, groups))))
     assert seen.total(found[0]) >= min(map(seen.total, everything))
     assert candidates(seen, groups) == found
+
+
+def first_best_change(
+    seen: CoHalting, groups: list[list[int]], pair: tuple[int, int]
+) -> tuple[int, tuple[list[int], list[int]]]:
+    """Evaluate every change of two groups from the beginning, and take the first of the best."""
+    a, b = groups[pair[0]], groups[pair[1]]
+
+    def without(group: list[int], token: int) -> list[int]:
+        return [other for other in group if other != token]
+
+    changes = [([*without(a, i), j], [*without(b, j), i]) for i, j in product(a, b)]
+    if len(a) > 1 and len(b) < seen.largest:
+        changes += [(without(a, i), [*b, i]) for i in a]
+    if len(b) > 1 and len(a) < seen.largest:
+        changes += [([*a, j], without(b, j)) for j in b]
+    allowed = [change for change in changes if seen.cores_of(change) <= seen.cores_of((a, b))]
+    best = min(allowed, key=seen.total)
+    return seen.total(best) - seen.total((a, b)), best
+
+
+@settings(max_examples=60)
+@given(seen=seens(), seed=st.integers(0, 2**16))
+def test_the_best_change_is_that_of_all_changes(seen: CoHalting, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(seen.tokens).tolist()
+    at = int(rng.integers(1, seen.tokens))
+    groups = [order[:at], order[at:]]
+    if max(map(len, groups)) <= seen.largest:
+        assert _best_change(seen, groups, (0, 1)) == first_best_change(seen, groups, (0, 1))
+        assert _best_change(seen, groups, (1, 0)) == first_best_change(seen, groups, (1, 0))
 
 
 def test_each_algorithm_beats_the_one_before_where_tokens_halt_in_clusters() -> None:

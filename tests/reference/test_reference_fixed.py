@@ -69,9 +69,18 @@ def test_random_integers_equal_the_oracle(graph: Graph, seed: int):
     equal_to_oracle(graph, pixels_for(graph, 2, seed))
 
 
+@settings(max_examples=20)
+@given(fixed_graphs(membrane=True, mixed=True), st.integers(0, 99))
+def test_random_integers_that_read_currents_equal_the_oracle(graph: Graph, seed: int):
+    equal_to_oracle(graph, pixels_for(graph, 2, seed))
+
+
 @settings(max_examples=25)
 @given(
-    recipes(norm=False, height=4, width=3),
+    st.one_of(
+        recipes(norm=False, height=4, width=3),
+        recipes(norm=False, height=4, width=3, membrane=True, mixed=True),
+    ),
     st.integers(2, 9),
     st.sampled_from(("layer", "channel")),
     st.sampled_from(("graded", "bias")),

@@ -116,7 +116,7 @@ def test_prices_say_that_they_are_what_ifs(place: Place, tmp_path: Path) -> None
         f"what-if: loihi1 cannot run this network, according to the counts: {len(known)} problems, the "
         "worst is spike products of blocks.0.attn (needed; limit: none); stas-export check lists all"
     )
-    assert line in fine("estimate", place.run, "--profile", "loihi1", "--brief").out
+    assert line in fine("estimate", place.run, "--profile", "loihi1").out
     assert fine("estimate", place.run, "--profile", "loihi1", "--json").json["what_if"] == [
         asdict(finding) for finding in known
     ]
@@ -162,7 +162,7 @@ def test_counts_of_another_tool_show_what_they_have(tmp_path: Path) -> None:
     assert (finding.resource, finding.used, finding.limit) == ("processor", 5, "none")
     assert (
         "1 problem, the worst is graded spikes of fc"
-        in fine("estimate", tmp_path / "counts.json", "--profile", "loihi1", "--brief").out
+        in fine("estimate", tmp_path / "counts.json", "--profile", "loihi1").out
     )
 
 

@@ -161,7 +161,7 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "no data": (
         nothing,
         ("run", "bundle", "--data", "missing"),
-        ("data 'missing' not found", "fashion-mnist"),
+        ("there is no data set or file 'missing'", "fashion-mnist"),
     ),
     "no npz": (
         nothing,
@@ -278,8 +278,8 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
         (*TRAIN, "--limit", "2"),
         ("limit=2 is fewer images than data.npz has classes", "one"),
     ),
-    "too few": (nothing, TRAIN, ("5 training images are fewer than batch_size=128", "lower the batch size")),
-    "impossible model": (nothing, (*TRAIN, "--heads", "5"), ("heads=5 does not divide dim=16", "correct")),
+    "too few": (nothing, TRAIN, ("5 training images are fewer than batch_size=32", "lower the batch size")),
+    "impossible model": (nothing, (*TRAIN, "--heads", "5"), ("heads=5 does not divide dim=32", "correct")),
     "impossible patch": (
         nothing,
         (*TRAIN, "--patch-size", "16"),
@@ -414,10 +414,16 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     ),
     "output below a file": (nothing, (*COMPILE[:-1], "data.npz/new"), ("data.npz", "choose a writable path")),
     # the command line itself
-    "no command": (nothing, ("rum",), ("No such command 'rum'", "see stas-export --help")),
+    "no command": (
+        nothing,
+        ("rum",),
+        ("there is no command 'rum'; did you mean run?", "See stas-export --help"),
+    ),
     "no subcommand": (nothing, ("profiles",), ("Missing command", "see stas-export profiles --help")),
     "no option": (nothing, ("run", "bundle"), ("Missing option '--data'", "see stas-export run --help")),
     "unknown option": (nothing, (*COMPILE, "--bitz", "8"), ("--bitz", "see stas-export compile --help")),
+    "mistyped choice": (nothing, (*COMPILE, "--accumulate", "Raster"), ("did you mean raster? See",)),
+    "mistyped profile": (nothing, ("profiles", "show", "Loihi-2"), ("did you mean loihi2? Use one of",)),
     "choice": (nothing, (*COMPILE, "--accumulate", "sum"), ("'sum' is not one of", "raster", "--help")),
     "runtime": (
         nothing,

@@ -171,12 +171,19 @@ class _Oracle:
     def synapses(self, node: Any, out: int, total: int) -> int:
         return shift(total, int(self.tensor(node, "weight_exp")[out])) << 6
 
+    def sent(self, node: Any, x: Array) -> Array:
+        """Round to multiples of 2^x_shift; halves go up."""
+        step = 2**node.x_shift
+        values = [(2 * int(value) + step) // (2 * step) for value in x.ravel()]
+        return np.array(values, np.int64).reshape(x.shape)
+
     def conv2d(self, node: Any, x: Array) -> Array:
         channels, height, width = self.graph.types[node.name, "y"].shape
         weight, bias = self.tensor(node, "weight"), self.tensor(node, "bias")
         y = np.zeros((channels, height, width), np.int64)
         inputs, outputs = node.in_channels // node.groups, channels // node.groups
         touched: list[int] = []
+        sent = self.sent(node, x)
         for row, column in itertools.product(range(height), range(width)):
             down, along = covered(node, row, column)
             taps = [
@@ -191,7 +198,8 @@ class _Oracle:
                 window = window.reshape(len(taps), inputs)
                 touched += window.ravel().tolist()
                 mantissas = np.array([weight[out, :, i, j] for i, j in taps]).reshape(window.shape)
-                total = int((mantissas * window).sum())
+                taken = np.array([[sent[c, down[i], along[j]] for c in own] for i, j in taps])
+                total = int((mantissas * taken.reshape(window.shape)).sum())
                 own_bias = int(bias[out, row, column] if node.bias_map else bias[out])
                 value = self.synapses(node, out, total) + (own_bias << node.bias_exp)
                 if node.off_core:
@@ -209,7 +217,7 @@ class _Oracle:
                 assert not row.any(), "a halted token sends nothing"
                 continue
             for out in range(node.out_features):
-                total = int((weight[out] * row).sum())
+                total = int((weight[out] * self.sent(node, row)).sum())
                 y[n, out] = self.synapses(node, out, total) + (int(bias[out]) << node.bias_exp)
             self.count_synapses(node, node.out_features * row.tolist())
         return y.reshape(*x.shape[:-1], node.out_features)

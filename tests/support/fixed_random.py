@@ -54,6 +54,7 @@ from stas_neuro.ir import (
     SynapticCurrent,
     TokenMean,
 )
+from stas_neuro.passes.walk_order import sends_current
 from support.ir_random import build, recipes
 
 _ROOM = 2**17
@@ -154,6 +155,8 @@ class _Draft:
         rng = self.rng
         bits = int(rng.integers(1, 10))
         values |= {"weight_bits": bits, "bias_exp": int(rng.integers(0, 8))}
+        if sends_current(self.folded, node):
+            values["x_shift"] = int(rng.choice((0, rng.integers(1, 13))))
         made: Node
         if isinstance(node, Conv2d):
             _, *size = self.folded.types[node.name, "y"].shape

@@ -80,6 +80,8 @@ class Recipe:
     """One frame a step instead of one image."""
     membrane: bool = False
     """LIF before the linear layers and a residual stream of membrane currents, instead of spikes added."""
+    mixed: bool = False
+    """Queries, keys and values read a stream of currents without neurons, and spikes are added to it."""
     sdsa: bool = False
     qk: bool = False
     """The first block gates the heads of each token by sums of spikes instead of attention."""
@@ -165,6 +167,7 @@ def recipes(draw: st.DrawFn, **fixed: Any) -> Recipe:
         "beta": st.sampled_from((-3.0, -1.0, 0.5)),
         "tau": st.sampled_from((1.0, 2.0, 3.0, math.inf)),
         "reset": st.just("zero"),  # tests of what knows the other fix it
+        "mixed": st.just(False),  # likewise: as integers it has other nodes
         "dtype": st.sampled_from(("float32", "float64")),
     }
     names = ("events", "membrane", "sdsa", "qk", "iand", "norm", "bias", "pool", "oblong", "decay_input")
@@ -448,8 +451,10 @@ def _block(draft: _Draft, block: int, x: Value) -> Value:
     if mask is not None:
         gate = Gate(name=named("gate"), **where, axis="token")
         x = draft.add(gate, dataclasses.replace(mask, dst_port="mask"), x=x)
-    y = linear("proj", attention(lif("in_lif", x) if recipe.membrane else x), dim, dim)
-    x = _residual(draft, named("add0"), x, y if recipe.membrane else lif("proj_lif", y), **where)
+    mixed = recipe.membrane and recipe.mixed
+    y = linear("proj", attention(lif("in_lif", x) if recipe.membrane and not mixed else x), dim, dim)
+    branch = y if recipe.membrane and not mixed else lif("proj_lif", y)
+    x = _residual(draft, named("add0"), x, branch, **where)
     y = linear("fc1", lif("fc1_lif", x) if recipe.membrane else x, dim, hidden)
     y = linear("fc2", lif("fc2_lif", y), hidden, dim)
     return _residual(draft, named("add1"), x, y if recipe.membrane else lif("out_lif", y), **where)

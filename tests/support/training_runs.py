@@ -21,7 +21,7 @@ OPTIONS = TrainOptions(
     holdout=32,
     stage1_rate=0.01,
     stage2_rate=0.01,
-    augment=False,
+    augment="none",
 )
 
 

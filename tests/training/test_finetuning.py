@@ -28,7 +28,7 @@ from stas_neuro.training.floats import TrainableGraph
 from stas_neuro.training.options import TrainOptions
 from stas_neuro.training.train import evaluate, split
 
-OPTIONS: dict[str, Any] = {"batch_size": 32, "holdout": 32, "stage2_rate": 0.01, "augment": False}
+OPTIONS: dict[str, Any] = {"batch_size": 32, "holdout": 32, "stage2_rate": 0.01, "augment": "none"}
 RELEASED: dict[str, Any] = {"arch": "spikformer", "heads": 2, "image_size": 8, "time_steps": 2}
 
 
@@ -147,7 +147,17 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(weights: Weights,
 
 
 def test_commands_tune_compile_and_verify(home: Path, tmp_path: Path) -> None:
-    common = ("train", "--data", home / "data.npz", "--batch-size", "32", "--holdout", "32", "--no-augment")
+    common = (
+        "train",
+        "--data",
+        home / "data.npz",
+        "--batch-size",
+        "32",
+        "--holdout",
+        "32",
+        "--augment",
+        "none",
+    )
     released = ("--arch", "spikformer", "--heads", "2", "--image-size", "8", "--time-steps", "2")
     first = fine(
         *common, "--init", home / "weights.pth", *released, "--halting", "raster", "--beta", "-1",
@@ -250,7 +260,7 @@ def test_what_python_refuses(weights: Weights, tmp_path: Path) -> None:
         return str(caught.value)
 
     assert "epochs: not an option of training" in refused(weights, epochs=3)
-    assert "no halting policy is called 'often'" in refused(weights, halting="often", **OPTIONS)
+    assert "there is no halting policy 'often'" in refused(weights, halting="often", **OPTIONS)
     assert "init is of a new model" in refused(weights, init=tmp_path)
     assert "leave halting and bits" in refused("tiny", bits=4)
     gray = load_data("digits", "train").select(slice(0, 64))

@@ -70,6 +70,7 @@ def test_so_it_does_with_operations_that_no_torch_model_here_has() -> None:
         Recipe(norm=False, channels=2, groups=6, oblong=True, stem="sum"),
         Recipe(norm=False, channels=3, groups=3, tau=math.inf, decay_input=False),
         Recipe(norm=False, oblong=True, tau=3.0, decay_input=False, membrane=True),
+        Recipe(norm=False, membrane=True, mixed=True, halting="off", seed=4),
     ],
 )
 def test_the_program_computes_what_only_models_of_others_have(recipe: Recipe) -> None:

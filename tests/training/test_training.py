@@ -25,10 +25,10 @@ from stas_neuro.models.checkpoint import (
     load_training,
     save_checkpoint,
 )
-from stas_neuro.models.config import StasConfig, preset
+from stas_neuro.models.config import PRESETS, StasConfig, preset
 from stas_neuro.models.stas import Output, StasModel
-from stas_neuro.training.options import TrainOptions
-from stas_neuro.training.train import evaluate, fit_config, one_cycle, shift_and_mirror, split, train
+from stas_neuro.training.options import RECIPES, Augmentation, TrainOptions, recipe
+from stas_neuro.training.train import augmented, evaluate, fit_config, one_cycle, split, train
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +47,7 @@ def one_thread():
 def test_the_loss_falls(tmp_path: Path, name: str):
     events: list[dict[str, Any]] = []
     options = TrainOptions(
-        stage1_epochs=8, stage2_epochs=2, batch_size=32, holdout=64, augment=False, stage1_rate=0.01
+        stage1_epochs=8, stage2_epochs=2, batch_size=32, holdout=64, augment="none", stage1_rate=0.01
     )
     model = train(preset(name), digits(320), options, tmp_path, report=events.append)
     log = log_of(tmp_path)
@@ -125,21 +125,43 @@ def test_learning_rate():
     assert (steps[:15] > 0).all() and (steps[15:] < 0).all()
 
 
-def test_augmentation_is_a_shift_and_maybe_a_mirror():
-    x = torch.arange(2 * 3 * 6 * 6).reshape(2, 3, 6, 6).float()
+@pytest.mark.parametrize("how", ["none", "shift", "shift-and-mirror"])
+def test_augmentation_is_a_shift_and_maybe_a_mirror(how: Augmentation) -> None:
+    x = torch.arange(2 * 3 * 28 * 28).reshape(2, 3, 28, 28).float()
     padded = torch.nn.functional.pad(x, (2, 2, 2, 2), mode="replicate")
-    for seed in range(10):
-        y = shift_and_mirror(x, torch.Generator().manual_seed(seed))
+    found = set()
+    for seed in range(12):
+        y = augmented(x, how, torch.Generator().manual_seed(seed))
         for image in range(2):
-            found = [
-                torch.equal(y[image], side[image, :, dy : dy + 6, dx : dx + 6])
-                for side in (padded, padded.flip(3))
+            (place,) = (
+                (mirrored, dy, dx)
+                for mirrored, side in enumerate((padded, padded.flip(3)))
                 for dy in range(5)
                 for dx in range(5)
-            ]
-            assert any(found)
-    frames = shift_and_mirror(x.unsqueeze(1).expand(-1, 4, -1, -1, -1), torch.Generator().manual_seed(0))
+                if torch.equal(y[image], side[image, :, dy : dy + 28, dx : dx + 28])
+            )
+            found.add(place)
+    if how == "none":
+        assert found == {(0, 2, 2)}
+    else:
+        assert len(found) > 10 and {mirrored for mirrored, *_ in found} == {0, how == "shift-and-mirror"}
+    frames = augmented(x.unsqueeze(1).expand(-1, 4, -1, -1, -1), how, torch.Generator().manual_seed(0))
     assert all(torch.equal(frames[:, t], frames[:, 0]) for t in range(4))
+
+
+def test_small_images_are_shifted_less() -> None:
+    x = torch.arange(64.0).reshape(1, 1, 8, 8)
+    shifted = [augmented(x, "shift", torch.Generator().manual_seed(seed)) for seed in range(40)]
+    assert {int(y[0, 0, 4, 4] - x[0, 0, 4, 4]) for y in shifted} == {
+        8 * dy + dx for dy in (-1, 0, 1) for dx in (-1, 0, 1)
+    }
+
+
+def test_presets_have_options_of_their_own(tmp_path: Path) -> None:
+    assert recipe("tiny").batch_size == 32 and recipe("tiny", batch_size=8).batch_size == 8
+    assert recipe("fashion").augment == "shift-and-mirror" and recipe("order").augment == "none"
+    assert recipe(None) == TrainOptions()
+    assert RECIPES.keys() <= PRESETS.keys()
 
 
 # What cannot be trained ---------------------------------------------------------------------------------
@@ -152,6 +174,7 @@ def test_options_out_of_range():
         ({"holdout": 0}, "holdout=0 is below 1"),
         ({"stage1_rate": float("nan")}, "stage1_rate=nan is not a finite number of at least 0"),
         ({"ponder_weight": -1.0}, "ponder_weight=-1.0 is not a finite number of at least 0"),
+        ({"augment": "flip"}, "there is no augmentation 'flip'; use one of none, shift, shift-and-mirror"),
         ({"ponder_ramp": 1.5}, r"ponder_ramp=1.5 is outside \[0, 1\]"),
     ):
         with pytest.raises(InputError, match=message):
@@ -328,7 +351,7 @@ def launch(directory: Path, data: Path, *options: str) -> subprocess.CompletedPr
         str(directory),
     ]
     model = ["--dim", "8", "--heads", "1", "--time-steps", "2", "--stem", "max", "--beta", "-0.3"]
-    rates = ["--stage1-rate", "0.01", "--stage2-rate", "0.01", "--holdout", "32", "--no-augment"]
+    rates = ["--stage1-rate", "0.01", "--stage2-rate", "0.01", "--holdout", "32", "--augment", "none"]
     return subprocess.run(
         [*launcher, *training, *model, *rates, *options],
         env=os.environ | {"OMP_NUM_THREADS": "1"},

@@ -40,6 +40,18 @@ def bundle(quantised: Graph | None = FIXED) -> Bundle:
     return Bundle(FLOAT, Provenance(source="nowhere"), {}, quantised)
 
 
+def test_integers_may_have_synapses_that_floats_do_without() -> None:
+    graph = build(Recipe(norm=False, membrane=True, mixed=True, halting="off", seed=4))
+    quantised = Quantise(8)(graph)
+    assert len(quantised.nodes) > len(graph.nodes)
+    pixels = np.random.default_rng(5).integers(0, 256, (3, *graph.input.shape)).astype(np.uint8)
+    result = verify(Bundle(graph, Provenance(source="nowhere"), {}, quantised), LabelledImages(pixels, None))
+    result.require()
+    assert result.lowering is not None and not any(
+        "identity" in name for name in result.lowering.event_layers
+    )
+
+
 def test_both_networks_are_compared_and_with_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "CHUNK", 2)
     images = noise(5, labels=True)

@@ -27,9 +27,10 @@ class SpikeMatMulModel(NodeModel):
         self.width = channels // self.node.heads
         self.by_head = (tokens, self.node.heads, self.width)
         self.keys_first = self.node.form == "Q(K^TV)"
-        held = self.place.members().reshape(-1, *self.by_head)
-        self.tokens = held.any(axis=(2, 3)).astype(np.float64)  # (pieces, N)
-        columns = np.asarray(held.any(axis=1), np.float64)
+        of_token, of_channel = np.arange(tokens)[:, None], np.arange(channels)
+        self.tokens = (self.place.held(of_token, tokens) > 0).astype(np.float64)  # (pieces, N)
+        columns = (self.place.held(of_channel, channels) > 0).astype(np.float64)
+        columns = columns.reshape(-1, *self.by_head[1:])
         self.columns = columns.transpose(1, 2, 0)  # (heads, D / heads, pieces)
         self.widths = columns.sum(axis=2)  # (pieces, heads)
 

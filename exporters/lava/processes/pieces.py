@@ -61,13 +61,15 @@ class Pieces:
             return values.sum(dtype=np.float64)
         return np.bincount(self.piece.ravel(), values.ravel(), self.axes[0])
 
-    def members(self) -> Array:
-        """Whether a piece holds a neuron, bool (pieces, *shape); one piece where the node is whole."""
-        if self.piece is None:
-            return np.ones((1, *self.shape), np.bool_)
-        pieces = np.arange(self.axes[0]).reshape(-1, *(1 for _ in self.shape))
-        held: Array = self.piece == pieces
-        return held
+    def held(self, cells: Array, count: int) -> Array:
+        """Number of neurons that each piece holds in each of `count` cells, int64 (pieces, count).
+
+        `cells` has the cell of each neuron, integers that broadcast to `shape`. A whole node is one piece.
+        """
+        pieces = 1 if self.piece is None else self.axes[0]
+        piece = np.zeros((), np.intp) if self.piece is None else self.piece
+        place = np.broadcast_to(piece * count + cells, self.shape)
+        return np.bincount(place.ravel(), minlength=pieces * count).reshape(pieces, count)
 
 
 def _by_row(piece: Array | None) -> Array | None:

@@ -7,7 +7,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from stas_neuro.exporters.lava.lava_api import CPU, LoihiProtocol, implements, requires, tag
 from stas_neuro.exporters.lava.processes.base import NodeModel, NodeProcess
-from stas_neuro.exporters.lava.processes.integers import SIGN, current, shifted
+from stas_neuro.exporters.lava.processes.integers import SIGN, current, product, sent, shifted
 from stas_neuro.ir import Array, Shape
 from stas_neuro.ir.ops.windows import Sides
 
@@ -15,7 +15,7 @@ from stas_neuro.ir.ops.windows import Sides
 class Linear(NodeProcess):
     """y = x W^T + alive * bias; x (N, D) or (D,), alive (N,) where it is wired.
 
-    Fixed: y = (shift(x W^T, weight_exp) << 6) + alive * (bias << bias_exp).
+    Fixed: y = (shift(x W^T, weight_exp) << 6) + alive * (bias << bias_exp), of x as it is sent (`x_shift`).
     """
 
 
@@ -31,8 +31,11 @@ class LinearModel(NodeModel):
     def _setup(self) -> None:
         self.matrix = np.ascontiguousarray(self.tensors["weight"].T)
         self.bias = self.tensors.get("bias")
-        held = self.place.members().reshape(-1, *(self.inlets["x"].shape[:-1] or (1,)), self.matrix.shape[1])
-        self.fan_out = held.sum(axis=2)  # (pieces, N): synapses that one input of a token drives
+        (tokens,) = self.inlets["x"].shape[:-1] or (1,)
+        of_token = np.arange(tokens).reshape(-1, *(1 for _ in self.inlets["x"].shape[1:]))
+        self.fan_out = self.place.held(
+            of_token, tokens
+        )  # (pieces, N): synapses that an input of a token drives
 
     def _compute(self, x: Array, alive: Array | None = None) -> Array:
         self._count(x)
@@ -87,15 +90,14 @@ class PyLinearModelFixed(LinearModel):
             y = np.zeros((len(x), self.matrix.shape[1]), self.dtype)
             y[awake] = self._synaptic_input(x[awake], None)
             return y
-        # numpy has no BLAS for integers: of its own loops einsum's are the fastest, 3 times those of matmul.
-        return current(shifted(np.einsum("...i,io->...o", x, self.matrix), self.exponents))
+        return current(shifted(product(sent(x, self.node.x_shift), self.matrix), self.exponents))
 
 
 class Conv2d(NodeProcess):
     """Cross-correlation with zero padding: x (Cin, H, W) to y (Cout, H', W').
 
     Fixed: y = (shift(sums, weight_exp) << 6) + (bias << bias_exp), bias (Cout,) or (Cout, H', W'). `off_core`
-    rounds y down to a multiple of 2^bias_exp, as a bias current.
+    rounds y down to a multiple of 2^bias_exp, as a bias current. x is taken as it is sent (`x_shift`).
     """
 
 
@@ -115,9 +117,11 @@ class Conv2dModel(NodeModel):
         windows = windows[:, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
         self.windows = windows.transpose(0, 3, 4, 1, 2)  # (Cin, kh, kw, H', W'), a view of the padded map
         self.columns = np.empty(self.windows.shape, self.dtype)
-        members = self.place.members()  # (pieces, Cout, H', W')
-        held = members.reshape(len(members), groups, -1, *members.shape[2:]).sum(axis=2)
-        reach = _reached(held, (height, width), self.node.sides)
+        channels, *places = self.outlets["y"]
+        group = np.arange(channels).reshape(-1, 1, 1) // (channels // groups)
+        size = int(np.prod(places))
+        held = self.place.held(group * size + np.arange(size).reshape(places), groups * size)
+        reach = _reached(held.reshape(-1, groups, *places), (height, width), self.node.sides)
         # (pieces, groups * H * W): synapses that one input drives
         self.fan_out = reach.reshape(*self.place.axes, -1)
         self.by_group = groups, in_channels // groups, height, width
@@ -173,7 +177,8 @@ class PyConv2dModelFixed(Conv2dModel):
         self.bias = self.tensors["bias"].reshape(by_feature) << self.bias_exp
 
     def _map(self, columns: Array) -> Array:
-        sums = shifted(np.einsum("goi,gip->gop", self.matrix, columns), self.exponents)
+        columns = sent(columns, self.node.x_shift)
+        sums = shifted(product(self.matrix, columns), self.exponents)
         y: Array = current(((sums + SIGN) & (2 * SIGN - 1)) - SIGN) + self.bias
         if self.node.off_core:
             y = (y >> self.bias_exp) << self.bias_exp

@@ -127,5 +127,6 @@ def _head(graph: Graph, y: Array, operations: Array) -> Array:
             graph.tensor(node, param).astype(np.int64) for param in ("weight", "weight_exp", "bias")
         )
         operations[:, -1] += weight.size
+        y = (y + ((1 << node.x_shift) >> 1)) >> node.x_shift
         sums = (y @ weight.T << np.maximum(exponents, 0)) >> np.maximum(-exponents, 0)
         y, name = (sums << ALIGN) + (bias << node.bias_exp), node.name

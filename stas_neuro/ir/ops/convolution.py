@@ -108,15 +108,17 @@ class FixedConv2d(Conv2d, FixedSynaptic, integers_of=Conv2d):
 
     shift is to the left for an exponent above 0, else to the right. `weight` are mantissas in [-256, 255],
     multiples of 2^(9 - weight_bits), `weight_exp` (Cout,) their exponents -8..7, `bias` 13-bit mantissas,
-    (Cout,) or a map (Cout, *bias_map) where they hold the border of a normalised image. `off_core`: computed
-    by a processor beside the cores, and its y is rounded to a bias current, (y >> bias_exp) << bias_exp.
+    (Cout,) or a map (Cout, *bias_map) where they hold the border of a normalised image. `x_shift` rounds x
+    first, see `FixedSynaptic`. `off_core`: computed by a processor beside the cores, and its y is rounded to
+    a bias current, (y >> bias_exp) << bias_exp.
     """
 
     weight_bits: int
     bias_exp: int
     off_core: bool = False
+    x_shift: int = 0
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"groups", "dilation"})
+    LATER: ClassVar[frozenset[str]] = frozenset({"groups", "dilation", "x_shift"})
     RANGES: ClassVar[dict[str, AttributeRange]] = INTEGER_RANGES
 
     def written(self) -> dict[str, Any]:

@@ -80,7 +80,9 @@ class FixedLinear(Linear, FixedSynaptic, integers_of=Linear):
 
     weight_bits: int
     bias_exp: int
+    x_shift: int = 0
 
+    LATER: ClassVar[frozenset[str]] = frozenset({"x_shift"})
     RANGES: ClassVar[dict[str, AttributeRange]] = INTEGER_RANGES
 
     def params(self, time_steps: int) -> dict[str, Shape]:

@@ -71,14 +71,22 @@ class Synaptic(Node, abstract=True):
 
 
 class FixedSynaptic(Synaptic, abstract=True):
-    """A layer with integer weights: mantissas of `weight_bits` bits, biases times 2^bias_exp."""
+    """A layer with integer weights: mantissas of `weight_bits` bits, biases times 2^bias_exp.
+
+    What it reads is sent as x / 2^x_shift, rounded to the nearest: (x + 2^(x_shift - 1)) >> x_shift.
+    """
 
     if TYPE_CHECKING:
         weight_bits: int
         bias_exp: int
+        x_shift: int
 
 
-INTEGER_RANGES: dict[str, AttributeRange] = {"weight_bits": within(1, 9), "bias_exp": within(0, 7)}
+INTEGER_RANGES: dict[str, AttributeRange] = {
+    "weight_bits": within(1, 9),
+    "bias_exp": within(0, 7),
+    "x_shift": within(0, STATE_LIMIT.bit_length() - 1),
+}
 """Of the attributes that integer weights have."""
 
 
@@ -97,7 +105,7 @@ def bound_synapses(node: FixedSynaptic, at: BoundContext) -> Range:
     """Bound the output of integer weights; note what is no mantissa, and what leaves the width of a state."""
     weight, exponents, bias = (at.tensor(param) for param in ("weight", "weight_exp", "bias"))
     _check_mantissas(node, at, weight, exponents, bias)
-    x = at.inputs["x"].with_zero()  # the padding of a map, the x of a dead token
+    x = at.inputs["x"].with_zero().rounded(node.x_shift)  # 0: the padding of a map, the x of a dead token
     sums = Range(0, int(np.abs(weight).reshape(len(weight), -1).sum(1).max()) * x.magnitude)
     at.fits("the sum of its inputs' magnitudes", sums, EXACT_LIMIT, "split the layer")
     current, y = synaptic_ranges(weight, exponents, bias << node.bias_exp, x)

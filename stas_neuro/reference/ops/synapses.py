@@ -6,7 +6,17 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from stas_neuro.ir import ALIGN, BatchNorm, Conv2d, FixedConv2d, FixedLinear, Graph, Linear, Node
+from stas_neuro.ir import (
+    ALIGN,
+    BatchNorm,
+    Conv2d,
+    FixedConv2d,
+    FixedLinear,
+    FixedSynaptic,
+    Graph,
+    Linear,
+    Node,
+)
 from stas_neuro.reference.ops.base import (
     Counted,
     Each,
@@ -89,8 +99,13 @@ def _synaptic_input(sums: Values, context: NodeContext) -> Values:
     return shifted
 
 
+def _sent(node: FixedSynaptic, x: Values) -> Values:
+    """Round x to multiples of 2^x_shift, in units of these."""
+    return shifted_right(x + 2.0 ** (node.x_shift - 1), node.x_shift) if node.x_shift else x
+
+
 def _fixed_conv2d(node: FixedConv2d, inputs: Inputs, context: NodeContext) -> Outputs:
-    sums = convolve(node, inputs["x"], context.tensors["weight"])
+    sums = convolve(node, _sent(node, inputs["x"]), context.tensors["weight"])
     y = _synaptic_input(sums.swapaxes(1, 3), context).swapaxes(1, 3)
     bias = context.tensors["bias"] * 2**node.bias_exp
     y = y + _on_map(node, bias)
@@ -99,7 +114,7 @@ def _fixed_conv2d(node: FixedConv2d, inputs: Inputs, context: NodeContext) -> Ou
 
 def _fixed_linear(node: FixedLinear, inputs: Inputs, context: NodeContext) -> Outputs:
     def product(x: Values) -> Values:
-        y: Values = _synaptic_input(x @ context.tensors["weight"].T, context)
+        y: Values = _synaptic_input(_sent(node, x) @ context.tensors["weight"].T, context)
         y += context.tensors["bias"] * 2**node.bias_exp
         return y
 

@@ -91,6 +91,12 @@ def test_lava_is_the_integer_reference_on_random_models(recipe: Recipe, lowering
     check(lowering(build(recipe)), count=2, seed=recipe.seed)
 
 
+@settings(max_examples=30)
+@given(recipe=recipes(norm=False, membrane=True, mixed=True), lowering=passes)
+def test_lava_is_the_integer_reference_where_layers_read_currents(recipe: Recipe, lowering: Quantise) -> None:
+    check(lowering(build(recipe)), count=2, seed=recipe.seed)
+
+
 @pytest.mark.slow
 @settings(max_examples=1000, derandomize=False)
 @given(recipe=recipes(norm=False), lowering=passes)

@@ -100,7 +100,7 @@ def test_floats_run_in_onnxruntime(graph: Graph) -> None:
     check_run(graph)
 
 
-@given(graph=fixed_graphs())
+@given(graph=st.one_of(fixed_graphs(), fixed_graphs(membrane=True, mixed=True)))
 @FEW
 def test_integers_run_in_onnxruntime(graph: Graph) -> None:
     check_run(graph)
