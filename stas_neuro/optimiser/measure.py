@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ from stas_neuro import api
 from stas_neuro.activity import Activity
 from stas_neuro.chips import Profile
 from stas_neuro.compiler import Compilation, CompileOptions, Compiler, Opened
-from stas_neuro.data import LabelledImages
+from stas_neuro.compiler.shared import key_of
+from stas_neuro.data import LabelledImages, load_data
 from stas_neuro.errors import InputError
 from stas_neuro.ir import Graph
 from stas_neuro.labels import match_classes
@@ -94,6 +95,8 @@ class Bench:
     opened: Opened
     images: Images
     calibrate: LabelledImages | str
+    _cut: dict[tuple[object, int], LabelledImages] = field(default_factory=dict, repr=False)
+    """Images of frames, cut to a number of steps: compilations know them by identity."""
 
     def compiler(self) -> Compiler:
         """Return a compiler: what the networks of one `Task` share is done once, and then forgotten."""
@@ -103,11 +106,22 @@ class Bench:
         self, compiler: Compiler, variant: Variant, chip: Profile, placing: Placing | None = None
     ) -> Compilation:
         """Return the compilation that makes a network for a chip, and places it if asked to."""
-        words = {"profile": chip, "calibrate": self.calibrate, **variant.options}
+        steps = variant.options.get("steps")
+        words = {"profile": chip, "calibrate": self._frames(self.calibrate, steps), **variant.options}
         if placing is not None:
             words |= {"placement": placing.strategy, "cores": placing.cores, "groups": placing.groups}
-            words |= {"profile_run": self.images.chosen_on, "limit": PROFILED}
+            words |= {"profile_run": self._frames(self.images.chosen_on, steps), "limit": PROFILED}
         return Compilation(compiler, CompileOptions(**words))
+
+    def _frames(self, given: LabelledImages | str, steps: int | None) -> LabelledImages | str:
+        """Return images with as many frames as a network with fewer steps takes."""
+        if steps is None:
+            return given
+        key = key_of(given), steps
+        if key not in self._cut:
+            images = load_data(given, "train") if isinstance(given, str) else given
+            self._cut[key] = _first(images, steps)
+        return self._cut[key]
 
     def integers(self, compiler: Compiler, variant: Variant, chip: Profile) -> Graph:
         """Make the integer program of a network; raises what compiling raises, where it cannot be made."""
@@ -155,7 +169,12 @@ def _pixels(graph: Graph, images: LabelledImages) -> NDArray[Any]:
 def first_frames(graph: Graph, images: LabelledImages) -> LabelledImages:
     """Return images with the frames that a network with fewer steps takes."""
     frames, *_ = shape = graph.image_shape
-    if len(shape) == 3 or images.images.ndim != 5:
+    return images if len(shape) == 3 else _first(images, frames)
+
+
+def _first(images: LabelledImages, frames: int) -> LabelledImages:
+    """Return images with their first frames; still images as they are."""
+    if images.images.ndim != 5:
         return images
     return LabelledImages(images.images[:, :frames], images.labels, images.classes, images.source)
 

@@ -190,3 +190,18 @@ def test_chips_without_figures_and_repeated_targets_are_refused(
         targets_of(("loihi2",), ("fast",))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="nothing to search"):
         targets_of((), ("single",))
+
+
+def test_networks_of_fewer_steps_take_fewer_frames() -> None:
+    config = random_config({"accumulate": "off", "stem": "sps", "event_input": True}, 7).replace(time_steps=3)
+    rng = np.random.default_rng(2)
+    shape = (40, 3, config.in_channels, config.image_size, config.image_size)
+    frames = LabelledImages(
+        rng.integers(0, 2, shape).astype(np.uint8) * 255, rng.integers(0, config.num_classes, 40)
+    )
+    space = replace(FEW, policies=("image",), bits=(8,))
+    found = optimise(random_model(config, 7), frames, space=space, min_accuracy=0.0, points=1)
+    assert found.networks == 3 + 2  # with 1, 2 and 3 steps, and image exit at 2 and 3
+    assert {"one step", "fewer steps", "image exit"} <= {
+        role for point in found.points for role in point.roles
+    }
