@@ -391,6 +391,12 @@ class ActivityBuilder:
             )
         self._counts[kind][:, self._layer_index[layer], at] += amount.astype(np.int64)
 
+    def add_block(
+        self, kind: str, rows: npt.NDArray[np.intp], steps: npt.NDArray[np.intp], counts: Counts
+    ) -> None:
+        """Add events (images, rows, steps or 1) of `kind`, each row and step given once by its number."""
+        self._counts[kind][:, rows[:, None], steps] += counts
+
     def build(self, visits: Visits | None = None) -> Activity:
         """Return the record; `visits` is bool (images, T, L, N) or None."""
         return Activity(

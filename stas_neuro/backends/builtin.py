@@ -48,6 +48,38 @@ class Reference(_Any):
         )
 
 
+class Fast:
+    """The integer program in compiled loops, on all cores of the processor."""
+
+    summary = "the integer program in compiled loops"
+    processes = "own"
+
+    def prepare(self) -> tuple[Pass, ...]:
+        """Return no passes."""
+        return ()
+
+    def check(self, network: Graph) -> None:
+        """Refuse a network of floats."""
+        refuse_floats("fast", network)
+
+    def run(self, network: Graph, data: NDArray[Any], options: RunOptions) -> Trace:
+        """Run batches side by side."""
+        refuse_runtime("fast", options)
+        refuse_floats("fast", network)
+        with needs("fast"):
+            from stas_neuro.fast import run_fast
+
+        return run_fast(
+            network,
+            data,
+            mapping=options.mapping,
+            gating=options.gating,
+            record_spikes=options.record_spikes,
+            record_states=options.record_states,
+            progress=options.progress,
+        )
+
+
 class Lava(_Any):
     """One Lava process per node, in either of two runtimes."""
 

@@ -100,7 +100,7 @@ def run_reference(  # noqa: PLR0913
         When the images do not fit the graph, or hold other values; or states of a float graph are asked for;
         or a value is beyond the floats that are computed with.
     """
-    _check_images(graph, images)
+    check_images(graph, images)
     fixed = graph.stage == Stage.QUANTISED
     if mapping is not None and not count:
         raise InputError("the run is on cores and is not counted", "count it, or give no mapping")
@@ -128,7 +128,8 @@ def run_reference(  # noqa: PLR0913
     return Trace.concatenate(traces)
 
 
-def _check_images(graph: Graph, images: NDArray[Any]) -> None:
+def check_images(graph: Graph, images: NDArray[Any]) -> None:
+    """Raise InputError unless images have the shape and values that a graph takes."""
     wanted = graph.image_shape
     if images.shape[1:] != wanted or not len(images):
         axes = ", ".join(map(str, wanted))
