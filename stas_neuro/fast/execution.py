@@ -223,11 +223,18 @@ class FastExecution(Execution):
             self._shared[name] = step, make()
         return self._shared[name][1]
 
-    def state(self, node: Node, rows: int, features: int, dtype: type[np.generic]) -> Array:
-        """Give the state of a node, which is 0 before the first step."""
+    def rests(self, node: Node) -> bool:
+        """Tell whether a node has no state yet."""
+        return node.name not in self._states
+
+    def state(
+        self, node: Node, rows: int, features: int, dtype: type[np.generic], *, clear: bool = True
+    ) -> Array:
+        """Give the state of a node, at first 0, or without `clear` whatever finite numbers."""
         if node.name not in self._states:
             self._states[node.name] = self.buffers.get(("state", node.name), (rows, features), dtype)
-            self._states[node.name].fill(0)
+            if clear:
+                self._states[node.name].fill(0)
         return self._states[node.name]
 
     def out(self, node: Node, shape: tuple[int, ...], dtype: DTypeLike) -> Array:

@@ -62,14 +62,16 @@ class Fire:
         nowhere = CellCounts.nowhere(len(spikes), features)
         counts = nowhere if run.counter is None else run.counter.neurons(node, live)
         once = node.phase == Phase.ONCE and not run.record_states
-        keep = dtype(0 if once else (4096 - node.dv) / 4096)
+        # A membrane of which nothing is kept need not be cleared.
+        first_step = run.rests(node) and live.complete
+        keep = dtype(0 if once or first_step else (4096 - node.dv) / 4096)
         resets = node.reset == "zero"
         for rows, sums, first in self.sums.blocks(run, step):
             if once:  # from rest, and nothing is left for a next step: one row is enough
                 v = run.buffers.get(("rest", dtype), (1, features), dtype)
                 where = np.zeros(len(sums), np.int64)
             else:
-                v = run.state(node, live.images * live.positions, features, dtype)
+                v = run.state(node, live.images * live.positions, features, dtype, clear=not first_step)
                 where = live.where[rows]
             kernels.fire(
                 sums, first, current.scale, current.bias, current.unit, keep, dtype(node.vth << ALIGN),
