@@ -13,7 +13,7 @@ from stas_neuro.activity import Origin, hash_images
 from stas_neuro.backends import AUTO, BACKENDS, RUNTIMES, RunOptions, choose_backend
 from stas_neuro.bundle import Bundle, hash_network
 from stas_neuro.choices import DTYPES as DTYPES
-from stas_neuro.data import LabelledImages, check_pixels, normalise
+from stas_neuro.data import LabelledImages, PreparedImages, check_pixels, normalise
 from stas_neuro.energy import GATINGS
 from stas_neuro.errors import InputError, unknown
 from stas_neuro.ir import FixedInput, FixedSynaptic, Graph, Stage
@@ -108,7 +108,8 @@ def run(  # noqa: PLR0913
         remedy = "compile the bundle with --placement, and use a backend that runs on its cores"
         raise InputError(f"gating {gating} requires a run on cores", remedy)
     ran = ComputeHalted()(graph) if gating == "none" else graph
-    x = preprocess(graph, images, limit)
+    prepared = prepare(graph, images, limit)
+    x: Any = prepared if getattr(runner, "reads_slices", False) else prepared[:]
     options = RunOptions(
         dtype=precision,
         mapping=cores,
@@ -165,6 +166,11 @@ def preprocess(graph: Graph, images: LabelledImages | NDArray[Any], limit: int |
     quantised graph.
     Raises InputError if shape, values or labels do not fit the graph.
     """
+    return prepare(graph, images, limit)[:]
+
+
+def prepare(graph: Graph, images: LabelledImages | NDArray[Any], limit: int | None = None) -> PreparedImages:
+    """Check images against a graph; slices of the result are what `preprocess` returns of them."""
     if limit is not None and limit < 1:
         raise InputError(f"limit is {limit}", "run at least 1 image")
     data = images if isinstance(images, LabelledImages) else LabelledImages(images, None, source="the images")
@@ -179,9 +185,14 @@ def preprocess(graph: Graph, images: LabelledImages | NDArray[Any], limit: int |
         if pixels.dtype != np.uint8 and pixels.max() > 1:
             what = f"{data.source}: frames contain {pixels.max():g}, an integer program requires 0..1"
             raise InputError(what, "scale them to 0..1 and train on that")
-        whole = pixels if pixels.dtype == np.uint8 else np.rint(pixels * float(graph.input.largest))
-        return whole.astype(np.int64)
-    return normalise(pixels, graph.preprocessing.mean, graph.preprocessing.std)
+        largest = float(graph.input.largest)
+        return PreparedImages(pixels, lambda part: _whole(part, largest))
+    constants = graph.preprocessing.mean, graph.preprocessing.std
+    return PreparedImages(pixels, lambda part: normalise(part, *constants))
+
+
+def _whole(pixels: NDArray[Any], largest: float) -> NDArray[np.int64]:
+    return (pixels if pixels.dtype == np.uint8 else np.rint(pixels * largest)).astype(np.int64)
 
 
 def accuracy(trace: Trace, data: LabelledImages, classes: Sequence[str]) -> float | None:

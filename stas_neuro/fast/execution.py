@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 from threadpoolctl import ThreadpoolController
 
 from stas_neuro.analysis.halting import Mask
+from stas_neuro.data import PreparedImages
 from stas_neuro.errors import InputError
 from stas_neuro.fast.buffers import Buffers
 from stas_neuro.fast.counting import FastCounter, FastCounting
@@ -19,7 +20,7 @@ from stas_neuro.fast.products import eight_bit_pays
 from stas_neuro.fast.rows import Live, Rows
 from stas_neuro.ir import Edge, Graph, Node, Phase, Stage
 from stas_neuro.mapping import Mapping
-from stas_neuro.reference.interpreter import Execution, check_images
+from stas_neuro.reference.interpreter import Execution, check_shape, check_values
 from stas_neuro.reference.ops.base import Outputs, Values
 from stas_neuro.trace import Trace
 
@@ -30,7 +31,7 @@ _BATCH, _VALUES = 128, 1 << 22
 
 def run_fast(  # noqa: PLR0913
     graph: Graph,
-    images: NDArray[Any],
+    images: NDArray[Any] | PreparedImages,
     *,
     record_spikes: bool = False,
     record_states: bool = False,
@@ -61,7 +62,7 @@ def run_fast(  # noqa: PLR0913
     if graph.stage != Stage.QUANTISED:
         what = f"the graph is {graph.stage}, but the fast backend runs only integer programs"
         raise InputError(what, "use the backend reference, or run with --arithmetic fixed")
-    check_images(graph, images)
+    check_shape(graph, images.shape)
     if mapping is not None and not count:
         raise InputError("the run is on cores and is not counted", "count it, or give no mapping")
     planned = plan(graph, eight_bit=eight_bit_pays() if eight_bit is None else eight_bit)
@@ -70,7 +71,6 @@ def run_fast(  # noqa: PLR0913
     side_by_side = workers(threads)
     batches = _batches(graph, len(images), side_by_side)
     idle = [FastExecution(graph, planned, record_spikes, record_states) for _ in range(side_by_side)]
-    done = 0
 
     def classify(batch: slice) -> Trace:
         worker = idle.pop()
@@ -79,14 +79,14 @@ def run_fast(  # noqa: PLR0913
         finally:
             idle.append(worker)
 
-    traces = []
-    with threads.limit(limits=1, user_api="blas"), ThreadPoolExecutor(side_by_side) as pool:
-        for trace in pool.map(classify, batches):
-            traces.append(trace)
-            done += trace.images
+    def finished(traces: Iterator[Trace]) -> Iterator[Trace]:
+        for batch, trace in zip(batches, traces, strict=True):
+            yield trace
             if progress is not None:
-                progress(done, len(images))
-    return Trace.concatenate(traces)
+                progress(min(batch.stop, len(images)), len(images))
+
+    with threads.limit(limits=1, user_api="blas"), ThreadPoolExecutor(side_by_side) as pool:
+        return Trace.collect(finished(pool.map(classify, batches)), len(images))
 
 
 def workers(threads: ThreadpoolController) -> int:
@@ -115,7 +115,11 @@ class FastExecution(Execution):
         self._plan = planned
 
     def classify(self, images: Array, counting: FastCounting | None) -> Trace:
-        """Run a batch."""
+        """Run a batch.
+
+        Raises InputError where its values are not those that the graph takes.
+        """
+        check_values(self.graph, images)
         self.images = images.astype(self.dtypes[self.graph.input.name])
         graph = self.graph
         self.visits = np.ones((len(images), graph.time_steps, graph.blocks, graph.tokens), np.bool_)
