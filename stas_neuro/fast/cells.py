@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ class Classes:
 
     of_position: Whole
 
-    @property
+    @cached_property
     def sizes(self) -> Whole:
         """Positions of each class."""
         return np.bincount(self.of_position)

@@ -42,12 +42,9 @@ class _Layer:
     places: NDArray[np.float64]
     windows: NDArray[np.float64] | None
     """(positions of the input, rows) of a convolution."""
+    taken: Classes
+    """Of the positions of its inputs."""
     routes: tuple[_Sent, ...]
-
-    @property
-    def taken(self) -> Classes:
-        """Classes of the positions of the inputs of a layer."""
-        return self.cells.classes if self.windows is None else Classes(np.arange(len(self.windows)))
 
 
 class FastCounting:
@@ -93,11 +90,12 @@ class FastCounting:
             self.counting.labels(node, step, graph.time_steps) for step in range(self._times(node.phase))
         )
         steps = self._numbers([label for of_step in labels for label in of_step])
-        windows = None
+        windows, taken = None, cells.classes
         if isinstance(node, FixedConv2d):
             windows = cells.windows(node, *graph.source_type(graph.inputs(node)["x"]).shape[1:])
+            taken = self._same(Classes(np.arange(len(windows))))
         rows = np.array([self._rows[part.row] for part in parts])
-        return _Layer(node, rows, steps, cells, cells.places, windows, sent)
+        return _Layer(node, rows, steps, cells, cells.places, windows, taken, sent)
 
     def _same(self, classes: Classes) -> Classes:
         """Return one object for equal classes, so that what was counted by them is found again."""
