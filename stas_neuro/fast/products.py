@@ -66,10 +66,11 @@ class Floats:
 
 @dataclass(frozen=True, eq=False)
 class Bytes:
-    """A product of uint8 and int8 by onnxruntime, summed in int32."""
+    """A product of uint8 and int8 by onnxruntime, summed in int32; given in floats that hold it exactly."""
 
     session: Any
     scale: Array
+    gives: type[np.floating[Any]]
 
     @property
     def takes(self) -> type[np.generic]:
@@ -78,7 +79,9 @@ class Bytes:
 
     def __call__(self, x: Array, buffers: Buffers, key: str) -> Array:
         """Multiply."""
-        y: Array = self.session.run(None, {"x": x})[0]
+        sums = self.session.run(None, {"x": x})[0]
+        y = buffers.get(("product", key), sums.shape, self.gives)
+        np.copyto(y, sums)
         return y
 
 
@@ -103,11 +106,15 @@ def product_of(weight: Array, largest: int, *, unsigned: bool, eight_bit: bool) 
         narrow = whole >> drop
         size = int(np.abs(narrow).max(initial=0))
         if narrow.min(initial=0) >= -128 and narrow.max(initial=0) <= 127 and 2 * size * largest <= _PAIR:
-            return Bytes(_session(narrow.T.astype(np.int8)), scale * 2.0**drop)
-    sums = int(np.abs(whole).sum(axis=1).max(initial=0)) * largest
+            return Bytes(_session(narrow.T.astype(np.int8)), scale * 2.0**drop, _exact(narrow, largest))
+    return Floats(np.ascontiguousarray(whole.T.astype(_exact(whole, largest))), scale)
+
+
+def _exact(weight: NDArray[np.int64], largest: int) -> type[np.floating[Any]]:
+    """Return the floats that hold all sums of the inputs' products with a weight (outputs, inputs)."""
+    sums = int(np.abs(weight).sum(axis=1).max(initial=0)) * largest
     assert sums <= EXACT_LIMIT  # a graph with larger ones is not made
-    dtype = np.float32 if sums <= 2**24 else np.float64
-    return Floats(np.ascontiguousarray(whole.T.astype(dtype)), scale)
+    return np.float32 if sums <= 2**24 else np.float64
 
 
 def _session(weight: NDArray[np.int8]) -> Any:
