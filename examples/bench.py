@@ -73,7 +73,7 @@ ROUNDS = {
 }
 """What runs in turn in one process, and what it is compared with."""
 STARTUP, BARE = "stas-export --help", "python -c 'import click'"
-QUICK = {"images": 8, "repeats": 2}
+QUICK = {"images": 8, "repeats": 2, "rounds": 2, "round_images": 32}
 SLOW = ("lava, multiprocess",)  # left out of --quick
 PACKAGES = ("stas-neuro", "numpy", "numba", "torch", "norse", "lava-nc")
 
@@ -368,8 +368,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, help="images per call (1 to 512, default 64)")
     parser.add_argument("--threads", type=int, default=1, help="threads of numpy and torch (default 1)")
     parser.add_argument("--repeats", type=int, help="number of calls, whose median is reported (default 3)")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds in one process; 0 for none (default 5)")
-    parser.add_argument("--round-images", type=int, default=256, help="images of a round (default 256)")
+    parser.add_argument("--rounds", type=int, help="rounds in one process; 0 for none (default 5)")
+    parser.add_argument("--round-images", type=int, help="images of a round (default 256)")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--model", type=Path, help="a checkpoint directory instead of the shipped model")
     parser.add_argument(
@@ -378,7 +378,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="also write JSON to this file")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     arguments = parser.parse_args()
-    for name, usual in {"images": 64, "repeats": 3}.items():
+    for name, usual in {"images": 64, "repeats": 3, "rounds": 5, "round_images": 256}.items():
         if getattr(arguments, name) is None:
             setattr(arguments, name, QUICK[name] if arguments.quick else usual)
     if not 1 <= arguments.images <= 512 or not 1 <= arguments.round_images <= 512:
