@@ -10,6 +10,7 @@ indices that could be negative would keep them from being vectorised.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,15 @@ from numba import njit
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-_kernel = njit(cache=True, nogil=True, error_model="numpy")
+
+
+def _kernel(function: Callable[..., None]) -> Callable[..., None]:
+    """Compile a function when it is first called."""
+    try:
+        compiled: Callable[..., None] = njit(cache=True, nogil=True, error_model="numpy")(function)
+    except RuntimeError:  # no directory to keep it in can be written to
+        compiled = njit(nogil=True, error_model="numpy")(function)
+    return compiled
 
 
 @_kernel
