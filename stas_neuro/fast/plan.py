@@ -126,7 +126,7 @@ class _Planner:
         groups: dict[tuple[Any, ...], list[FixedLinear]] = {}
         for node in self._graph.of_type(FixedLinear):
             edges = self._graph.inputs(node)
-            if node.phase == Phase.END:
+            if node.phase == Phase.END or node.x_shift:
                 continue
             x, alive = edges["x"], edges.get("alive")
             own = (x.src, x.src_port, x.delay, alive and place_of(alive), node.phase)
@@ -212,7 +212,7 @@ class _Planner:
         if any(edge.delay and self._graph.source_type(edge).kind in VALUES for edge in edges):
             return None
         match node:
-            case FixedConv2d(groups=1, off_core=False) if node.sides.dilation[1] == 1:
+            case FixedConv2d(groups=1, off_core=False, x_shift=0) if node.sides.dilation[1] == 1:
                 return self._conv(node)
             case FixedSpikeMatMul(form="Q(K^TV)") if self._neurons(node):
                 return self._attention(node)
