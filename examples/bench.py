@@ -11,6 +11,9 @@ the largest process. These are wall-clock times of a simulation on a CPU, unrela
 Every figure is also given as a ratio to the same figure of a named baseline in the same run, so that commits
 and machines can be compared: for backends the baseline is torch with masked tokens, for the start of
 ``stas-export --help``, and of the help of each command, it is Python with click.
+
+Those of `ROUNDS` also run in turn in one process, round after round: their ratios are of rates of the same
+round, so that other programs on the machine disturb both alike.
 """
 
 from __future__ import annotations
@@ -28,13 +31,16 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
 import stas_neuro
 from stas_neuro.assets import HALTING_MODEL, IMAGES, asset
@@ -47,6 +53,8 @@ BACKENDS = {
     "torch, counting": "skipping, and every event counted",
     "reference": "numpy, every event counted",
     "reference, integers": "the 8-bit integer program in numpy",
+    "fast, integers": "the same in compiled loops",
+    "fast, cores": "the same on cores of loihi2, every event counted by piece",
     "lava, integers": "the same on Lava's process models, stepped in one interpreter",
     "lava, cores": "the same on cores of loihi2, every event counted by piece",
     "lava, gated cores": "the same, cores without an active token are not updated",
@@ -54,10 +62,20 @@ BACKENDS = {
     "lava, multiprocess": "Lava's own runtime, a process for each node; includes starting them in each call",
 }
 BASELINE = "torch, masking"
+ROUNDS = {
+    "torch, masking": "torch, masking",
+    "torch, skipping": "torch, masking",
+    "reference, integers": "torch, masking",
+    "fast, integers": "torch, masking",
+    "fast, 8-bit products": "torch, masking",
+    "reference, cores": "torch, masking",
+    "fast, cores": "reference, cores",
+}
+"""What runs in turn in one process, and what it is compared with."""
 STARTUP, BARE = "stas-export --help", "python -c 'import click'"
-QUICK = {"images": 8, "repeats": 2}
+QUICK = {"images": 8, "repeats": 2, "rounds": 2, "round_images": 32}
 SLOW = ("lava, multiprocess",)  # left out of --quick
-PACKAGES = ("stas-neuro", "numpy", "torch", "norse", "lava-nc")
+PACKAGES = ("stas-neuro", "numpy", "numba", "torch", "norse", "lava-nc")
 
 
 @dataclass(frozen=True)
@@ -102,7 +120,7 @@ class Figure:
 def measure(task: Task) -> list[Figure]:
     """Measure one backend; call it in a new process, so that peak memory is that of this backend."""
     images = stas_neuro.load_data(str(asset(IMAGES))).images[: task.images]
-    run = _torch_call(task) if task.backend.startswith("torch") else _bundle_call(task)
+    run = _call(task)
     run(images[: min(len(images), CHUNK)])  # warm-up: imports, compilation and caches
     one = [_seconds(run, images[:1]) for _ in range(task.repeats)]
     rates = [len(images) / _seconds(run, images) for _ in range(task.repeats)]
@@ -115,6 +133,33 @@ def measure(task: Task) -> list[Figure]:
         Figure.of(task.backend, "one_image_s", one),
         Figure.of(task.backend, "peak_memory_bytes", [max(own, others) * unit]),
     ]
+
+
+def measure_rounds(task: Task, backends: Sequence[str]) -> list[dict[str, Any]]:
+    """Measure backends in turn; returns figures as JSON, with ratios of rates of the same round."""
+    images = stas_neuro.load_data(str(asset(IMAGES))).images[: task.images]
+    calls = {backend: _call(replace(task, backend=backend)) for backend in backends}
+    for run in calls.values():
+        run(images)  # warm-up
+    rounds = [
+        {backend: len(images) / _seconds(run, images) for backend, run in calls.items()}
+        for _ in range(task.repeats)
+    ]
+    figures = []
+    for backend in backends:
+        rates = [each[backend] for each in rounds]
+        ratios = [each[backend] / each[ROUNDS[backend]] for each in rounds]
+        names = ("ratio", "ratio_low", "ratio_high")
+        figures.append(
+            asdict(Figure.of(backend, "images_per_s_in_turn", rates))
+            | {"rival": ROUNDS[backend]}
+            | dict(zip(names, (statistics.median(ratios), min(ratios), max(ratios)), strict=True))
+        )
+    return figures
+
+
+def _call(task: Task) -> Callable[[NDArray[np.uint8]], Any]:
+    return _torch_call(task) if task.backend.startswith("torch") else _bundle_call(task)
 
 
 def _seconds(run: Callable[[NDArray[np.uint8]], Any], images: NDArray[np.uint8]) -> float:
@@ -152,6 +197,11 @@ def _bundle_call(task: Task) -> Callable[[NDArray[np.uint8]], Any]:
     bundle = stas_neuro.load_bundle(task.bundle)
     backend, _, runtime = task.backend.partition(", ")
     options: dict[str, Any] = {"backend": backend, "dtype": task.dtype, "mapping": None}
+    if runtime == "8-bit products":
+        from stas_neuro.fast import run_fast
+
+        program = bundle.of("fixed")
+        return lambda images: run_fast(program, images.astype(np.int64), eight_bit=True)
     if runtime == "integers":
         options["arithmetic"] = "fixed"
     elif runtime.endswith("cores"):
@@ -204,6 +254,9 @@ def bench(arguments: argparse.Namespace) -> dict[str, Any]:
             )
             with _child() as child:
                 figures += child.submit(measure, task).result()
+        in_turn = replace(task, images=arguments.round_images, repeats=arguments.rounds)
+        with _child() as child:
+            turns = child.submit(measure_rounds, in_turn, list(ROUNDS)).result() if arguments.rounds else []
     for what in helps():
         command = ["-m", "stas_neuro.cli", *what.split()[1:]]
         figures.append(startup(what, command, arguments.repeats))
@@ -222,9 +275,11 @@ def bench(arguments: argparse.Namespace) -> dict[str, Any]:
             "threads": arguments.threads,
             "dtype": arguments.dtype,
             "repeats": arguments.repeats,
+            "rounds": arguments.rounds,
+            "round_images": arguments.round_images,
         },
         "backends": backends,
-        "figures": [each.against(rivals[each.quantity]) for each in figures],
+        "figures": [*(each.against(rivals[each.quantity]) for each in figures), *turns],
     }
 
 
@@ -257,10 +312,6 @@ def _compile(model: str, bundle: str) -> None:
 
 def show(result: dict[str, Any]) -> None:
     """Print the table."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
     settings = result["settings"]
     figures = {(each["what"], each["quantity"]): each for each in result["figures"]}
     table = Table(
@@ -281,6 +332,8 @@ def show(result: dict[str, Any]) -> None:
         )
     console = Console(highlight=False)
     console.print(table)
+    if settings["rounds"]:
+        console.print(_of_rounds(figures, settings))
     start = figures[STARTUP, "cpu_s"]
     slowest = max((figures[what, "cpu_s"] for what in helps()), key=lambda figure: figure["value"])
     for line in (
@@ -294,6 +347,19 @@ def show(result: dict[str, Any]) -> None:
         console.print(line)
 
 
+def _of_rounds(figures: dict[tuple[str, str], dict[str, Any]], settings: dict[str, Any]) -> Table:
+    title = f"in turn in one process, {settings['rounds']} rounds of {settings['round_images']} images"
+    table = Table(title=title, box=box.SIMPLE_HEAD)
+    table.add_column("backend", no_wrap=True)
+    for name in ("images/s", "ratio", "range", "to"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for backend, rival in ROUNDS.items():
+        rate = figures[backend, "images_per_s_in_turn"]
+        spread = f"{rate['ratio_low']:.2f}-{rate['ratio_high']:.2f}"
+        table.add_row(backend, f"{rate['value']:.1f}", f"{rate['ratio']:.2f}", spread, rival)
+    return table
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(
@@ -302,6 +368,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, help="images per call (1 to 512, default 64)")
     parser.add_argument("--threads", type=int, default=1, help="threads of numpy and torch (default 1)")
     parser.add_argument("--repeats", type=int, help="number of calls, whose median is reported (default 3)")
+    parser.add_argument("--rounds", type=int, help="rounds in one process; 0 for none (default 5)")
+    parser.add_argument("--round-images", type=int, help="images of a round (default 256)")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--model", type=Path, help="a checkpoint directory instead of the shipped model")
     parser.add_argument(
@@ -310,11 +378,13 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="also write JSON to this file")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     arguments = parser.parse_args()
-    for name, usual in {"images": 64, "repeats": 3}.items():
+    for name, usual in {"images": 64, "repeats": 3, "rounds": 5, "round_images": 256}.items():
         if getattr(arguments, name) is None:
             setattr(arguments, name, QUICK[name] if arguments.quick else usual)
-    if not 1 <= arguments.images <= 512 or min(arguments.threads, arguments.repeats) < 1:
-        parser.error("--images must be 1 to 512, --threads and --repeats at least 1")
+    if not 1 <= arguments.images <= 512 or not 1 <= arguments.round_images <= 512:
+        parser.error("--images and --round-images must be 1 to 512")
+    if min(arguments.threads, arguments.repeats) < 1 or arguments.rounds < 0:
+        parser.error("--threads and --repeats must be at least 1, --rounds at least 0")
     if arguments.model is None:
         arguments.model = asset(f"models/{HALTING_MODEL}")
     result = bench(arguments)

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from stas_neuro.activity import Origin, hash_images
-from stas_neuro.backends import BACKENDS, RUNTIMES, RunOptions
+from stas_neuro.backends import AUTO, BACKENDS, RUNTIMES, RunOptions, choose_backend
 from stas_neuro.bundle import Bundle, hash_network
 from stas_neuro.choices import DTYPES as DTYPES
-from stas_neuro.data import LabelledImages, check_pixels, normalise
+from stas_neuro.data import LabelledImages, PreparedImages, check_pixels, normalise
 from stas_neuro.energy import GATINGS
 from stas_neuro.errors import InputError, unknown
 from stas_neuro.ir import FixedInput, FixedSynaptic, Graph, Stage
@@ -33,7 +33,7 @@ def run(  # noqa: PLR0913
     network: Graph | Bundle,
     images: LabelledImages | NDArray[Any],
     *,
-    backend: str = "reference",
+    backend: str = AUTO,
     dtype: DTypeLike = np.float64,
     runtime: str = "in-process",
     deadline_s: float = 60.0,
@@ -56,10 +56,11 @@ def run(  # noqa: PLR0913
         uint8 in 0..255 or floats in 0..1, shape (B, C, H, W), or (B, T, C, H, W) for event data. They are
         normalised as in training, or passed as integers to a quantised graph.
     backend : str
-        "reference", the interpreter in numpy; "lava", one Lava process for each node; "lava-stock", an
-        integer program with only the processes of Lava's library (docs/stock-lowering.md), with the same
-        results, but the activity of these processes; or one that another package registers
-        (`stas_neuro.backends`).
+        "auto", which is "fast" for an integer program where its dependencies are installed, else "reference",
+        with the same results; "reference", the interpreter in numpy; "fast", the integer program in compiled
+        loops; "lava", one Lava process for each node; "lava-stock", an integer program with only the
+        processes of Lava's library (docs/stock-lowering.md), with the same results, but the activity of these
+        processes; or one that another package registers (`stas_neuro.backends`).
     dtype : float64 or float32
         Precision of float arithmetic; ignored for integers.
     runtime : "in-process" or "multiprocess"
@@ -94,20 +95,21 @@ def run(  # noqa: PLR0913
     for what, given, known in (("runtime", runtime, RUNTIMES), ("gating", gating, tuple(GATINGS))):
         if given not in known:
             raise unknown(what, given, known)
-    runner = BACKENDS.get(backend)
     precision = _PRECISIONS.get(np.dtype(dtype).name)
     if precision is None:
         raise InputError(f"dtype {np.dtype(dtype)} is not supported", f"use one of {', '.join(DTYPES)}")
     graph = network.of(arithmetic) if isinstance(network, Bundle) else network
     if arithmetic == "fixed" and graph.stage != Stage.QUANTISED:
         raise InputError(f"the graph is {graph.stage}, not an integer program", "quantise it first")
+    runner = BACKENDS.get(choose_backend(backend, graph))
     unplaced = runner.processes != "own" and mapping == "bundle"
     cores = _cores_of(network, graph, None if unplaced else mapping)
     if gating in ("core", "power") and cores is None:
         remedy = "compile the bundle with --placement, and use a backend that runs on its cores"
         raise InputError(f"gating {gating} requires a run on cores", remedy)
     ran = ComputeHalted()(graph) if gating == "none" else graph
-    x = preprocess(graph, images, limit)
+    prepared = prepare(graph, images, limit)
+    x: Any = prepared if getattr(runner, "reads_slices", False) else prepared[:]
     options = RunOptions(
         dtype=precision,
         mapping=cores,
@@ -164,6 +166,11 @@ def preprocess(graph: Graph, images: LabelledImages | NDArray[Any], limit: int |
     quantised graph.
     Raises InputError if shape, values or labels do not fit the graph.
     """
+    return prepare(graph, images, limit)[:]
+
+
+def prepare(graph: Graph, images: LabelledImages | NDArray[Any], limit: int | None = None) -> PreparedImages:
+    """Check images against a graph; slices of the result are what `preprocess` returns of them."""
     if limit is not None and limit < 1:
         raise InputError(f"limit is {limit}", "run at least 1 image")
     data = images if isinstance(images, LabelledImages) else LabelledImages(images, None, source="the images")
@@ -178,9 +185,14 @@ def preprocess(graph: Graph, images: LabelledImages | NDArray[Any], limit: int |
         if pixels.dtype != np.uint8 and pixels.max() > 1:
             what = f"{data.source}: frames contain {pixels.max():g}, an integer program requires 0..1"
             raise InputError(what, "scale them to 0..1 and train on that")
-        whole = pixels if pixels.dtype == np.uint8 else np.rint(pixels * float(graph.input.largest))
-        return whole.astype(np.int64)
-    return normalise(pixels, graph.preprocessing.mean, graph.preprocessing.std)
+        largest = float(graph.input.largest)
+        return PreparedImages(pixels, lambda part: _whole(part, largest))
+    constants = graph.preprocessing.mean, graph.preprocessing.std
+    return PreparedImages(pixels, lambda part: normalise(part, *constants))
+
+
+def _whole(pixels: NDArray[Any], largest: float) -> NDArray[np.int64]:
+    return (pixels if pixels.dtype == np.uint8 else np.rint(pixels * largest)).astype(np.int64)
 
 
 def accuracy(trace: Trace, data: LabelledImages, classes: Sequence[str]) -> float | None:

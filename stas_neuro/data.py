@@ -310,3 +310,25 @@ _NAMED: Mapping[str, Callable[[str], LabelledImages]] = {
     "japanese-vowels": lambda split: LabelledImages(*japanese_vowels(split), "japanese-vowels"),
 }
 """Loaders of the named data sets."""
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedImages:
+    """Images as a network takes them, converted slice by slice when they are asked for.
+
+    `convert` keeps their shape.
+    """
+
+    pixels: NDArray[Any]
+    convert: Callable[[NDArray[Any]], NDArray[Any]]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of all images."""
+        return self.pixels.shape
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, part: slice) -> NDArray[Any]:
+        return self.convert(self.pixels[part])

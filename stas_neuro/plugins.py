@@ -42,13 +42,13 @@ class Registry(Generic[T]):
         InputError
             When there is none, or it cannot be imported or made. The message names its package.
         """
+        if name in self.own:  # without a search through all packages
+            made: T = EntryPoint(name, self.own[name], self.group).load()()
+            return made
         known = self._all()
         if name not in known:
             raise unknown(self.kind, name, known)
         point = known[name]
-        if name in self.own:
-            made: T = point.load()()
-            return made
         try:
             added: T = point.load()()
         except Exception as error:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from stas_neuro.activity import Activity
+from stas_neuro.activity import Activity, ActivityCollector
 from stas_neuro.errors import InputError
 from stas_neuro.pickling import MadeAnew
 
@@ -89,6 +90,35 @@ class Trace(MadeAnew):
     def token_ratio(self) -> float:
         """Mean of visits / (T*L) over images and tokens."""
         return float(self.visits.mean())
+
+    @staticmethod
+    def collect(batches: Iterable[Trace], images: int) -> Trace:
+        """Join the traces of the batches of one run of `images` images, as they come, in order.
+
+        Unlike `concatenate`, it does not hold all batches beside the result. All record the same.
+        """
+        arrays: dict[tuple[str, str], npt.NDArray[Any]] = {}
+        counted, collector, done = False, ActivityCollector(images), 0
+        for batch in batches:
+            parts = {("", "logits"): batch.logits, ("", "visits"): batch.visits}
+            parts |= {("spikes", name): values for name, values in batch.spikes.items()}
+            parts |= {("states", name): values for name, values in batch.states.items()}
+            for key, values in parts.items():
+                if key not in arrays:
+                    arrays[key] = np.zeros((images, *values.shape[1:]), values.dtype)
+                arrays[key][done : done + batch.images] = values
+            if batch.counted is not None:
+                collector.add(batch.counted)
+                counted = True
+            done += batch.images
+        arrays["", "visits"].setflags(write=False)  # the activity has the same
+        return Trace(
+            logits=arrays["", "logits"],
+            visits=arrays["", "visits"],
+            counted=collector.activity(arrays["", "visits"]) if counted else None,
+            spikes={name: values for (what, name), values in arrays.items() if what == "spikes"},
+            states={name: values for (what, name), values in arrays.items() if what == "states"},
+        )
 
     @staticmethod
     def concatenate(traces: Iterable[Trace]) -> Trace:

@@ -13,6 +13,7 @@ from support.paths import ROOT
 
 NEED_A_FRAMEWORK = (
     "exporters.lava",
+    "fast",
     "frontend",
     "importers.ann",
     "importers.ann_graph",

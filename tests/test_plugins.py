@@ -36,7 +36,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_backend_of_another_package_runs_like_ours(home: Path, tmp_path: Path) -> None:
-    assert BACKENDS.names() == ("reference", "lava", "lava-stock", "backwards", "broken")
+    assert BACKENDS.names() == ("reference", "fast", "lava", "lava-stock", "backwards", "broken")
     common = ("run", home / "b.stas", "--data", home / "images.npz")
     fine(*common, "--backend", "backwards", "-o", tmp_path / "theirs")
     fine(*common, "-o", tmp_path / "ours")

@@ -1,5 +1,6 @@
 """Activity records: event counts of a run by kind, image, layer and step."""
 
+from stas_neuro.activity.collector import ActivityCollector
 from stas_neuro.activity.comparable import COMPARED, SAME_NETWORK, Fact, check_facts, not_checked
 from stas_neuro.activity.file import read_activity, write_activity
 from stas_neuro.activity.layers import builder_for, layers_of, mapped_layers
@@ -27,6 +28,7 @@ __all__ = [
     "TOTAL_LIMIT",
     "Activity",
     "ActivityBuilder",
+    "ActivityCollector",
     "Counts",
     "Fact",
     "Layer",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -67,7 +68,7 @@ class _File:
 def write_activity(activity: Activity, path: str | Path) -> None:
     """Write `activity` as activity.json, atomically."""
     counted = [(kind, np.argwhere(activity.counts[kind].any(axis=0))) for kind in KINDS]
-    rows = [
+    rows: Iterator[dict[str, object]] = (
         {
             "layer": activity.layers[layer].name,
             "step": activity.steps[step],
@@ -76,7 +77,7 @@ def write_activity(activity: Activity, path: str | Path) -> None:
         }
         for kind, places in counted
         for layer, step in places
-    ]
+    )
     head = {
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
@@ -89,7 +90,7 @@ def write_activity(activity: Activity, path: str | Path) -> None:
     }
     # One line per layer and event, so that long files are readable and can be compared by line.
     lines = [f" {json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
-    lines.append(_array("layers", [asdict(layer) for layer in activity.layers]))
+    lines.append(_array("layers", (asdict(layer) for layer in activity.layers)))
     lines.append(_array("events", rows))
     lines.append(f' "visits": {json.dumps(_visits(activity.visits))}')
     write_atomically(Path(path), ("{\n" + ",\n".join(lines) + "\n}\n").encode())
@@ -169,9 +170,9 @@ def _record(file: _File, size: int) -> Activity:
     )
 
 
-def _array(key: str, rows: list[dict[str, object]]) -> str:
-    body = ",\n".join(f"  {json.dumps(row)}" for row in rows)
-    return f' "{key}": [\n{body}\n ]' if rows else f' "{key}": []'
+def _array(key: str, rows: Iterable[dict[str, object]]) -> str:
+    body = ",\n".join(f"  {json.dumps(row)}" for row in rows)  # as text, numbers take less memory
+    return f' "{key}": [\n{body}\n ]' if body else f' "{key}": []'
 
 
 def _count(per_image: Counts) -> int | list[int]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -211,7 +211,9 @@ class Activity(MadeAnew):
         frozen = {kind: _frozen_counts(kind, self.counts[kind], shape) for kind in KINDS}
         object.__setattr__(self, "counts", MappingProxyType(frozen))
         if self.visits is not None:
-            visits = np.array(self.visits, dtype=np.bool_)
+            visits = np.asarray(self.visits, dtype=np.bool_)
+            if writable(visits):
+                visits = visits.copy()
             if visits.ndim != 4 or visits.shape[0] != shape[0]:
                 raise InputError(f"visits have shape {visits.shape}", f"use ({shape[0]}, T, L, N)")
             self._check_visits(visits.shape)
@@ -391,8 +393,16 @@ class ActivityBuilder:
             )
         self._counts[kind][:, self._layer_index[layer], at] += amount.astype(np.int64)
 
+    def add_block(
+        self, kind: str, rows: npt.NDArray[np.intp], steps: npt.NDArray[np.intp], counts: Counts
+    ) -> None:
+        """Add events (images, rows, steps or 1) of `kind`, each row and step given once by its number."""
+        self._counts[kind][:, rows[:, None], steps] += counts
+
     def build(self, visits: Visits | None = None) -> Activity:
-        """Return the record; `visits` is bool (images, T, L, N) or None."""
+        """Return the record, which takes over the counts; `visits` is bool (images, T, L, N) or None."""
+        for counts in self._counts.values():
+            counts.setflags(write=False)
         return Activity(
             layers=tuple(self.layers),
             steps=tuple(self.steps),
@@ -403,13 +413,18 @@ class ActivityBuilder:
         )
 
 
+def writable(array: npt.NDArray[Any]) -> bool:
+    """Tell whether somebody could still write to an array."""
+    return array.flags.writeable or not array.flags.owndata
+
+
 def _frozen_counts(kind: str, array: Counts, shape: tuple[int, int, int]) -> Counts:
     if np.asarray(array).dtype.kind not in "iu":
         raise InputError(f"counts of {kind} are {np.asarray(array).dtype}", "use integers")
     if np.shape(array) == shape and not np.any(array):
         return np.broadcast_to(np.int64(0), shape)  # takes no memory: many kinds never occur
     counts = np.asarray(array, dtype=np.int64)
-    if counts.flags.writeable or not counts.flags.owndata:  # the caller could still write to it
+    if writable(counts):
         counts = counts.copy()
     if counts.shape != shape:
         raise InputError(

@@ -11,7 +11,10 @@ In its ``pyproject.toml``::
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from stas_neuro.backends.base import RUNTIMES, Backend, RunOptions
+from stas_neuro.ir import Graph, Stage
 from stas_neuro.plugins import Registry
 
 GROUP = "stas_neuro.backends"
@@ -20,9 +23,25 @@ BACKENDS: Registry[Backend] = Registry(
     GROUP,
     {
         "reference": "stas_neuro.backends.builtin:Reference",
+        "fast": "stas_neuro.backends.builtin:Fast",
         "lava": "stas_neuro.backends.builtin:Lava",
         "lava-stock": "stas_neuro.backends.builtin:LavaStock",
     },
 )
 
-__all__ = ["BACKENDS", "GROUP", "RUNTIMES", "Backend", "RunOptions"]
+AUTO = "auto"
+"""Stands for the fastest backend that can run a network, and gives the results of the reference."""
+
+
+def choose_backend(name: str, network: Graph) -> str:
+    """Return the name of the backend that runs a network: for `AUTO` fast or reference, else `name`.
+
+    `fast` runs integer programs, and has optional dependencies.
+    """
+    if name != AUTO:
+        return name
+    installed = all(find_spec(module) is not None for module in ("numba", "threadpoolctl"))
+    return "fast" if installed and network.stage == Stage.QUANTISED else "reference"
+
+
+__all__ = ["AUTO", "BACKENDS", "GROUP", "RUNTIMES", "Backend", "RunOptions", "choose_backend"]

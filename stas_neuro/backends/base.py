@@ -54,7 +54,11 @@ class RunOptions:
 
 
 class Backend(Protocol):
-    """A backend, registered by name, see `stas_neuro.backends`."""
+    """A backend, registered by name, see `stas_neuro.backends`.
+
+    One with a true attribute `reads_slices` is given `stas_neuro.data.PreparedImages`, of which it reads the
+    images of a batch at a time, instead of an array of all images.
+    """
 
     summary: str
     """Description in one line of help."""

@@ -7,6 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from stas_neuro.backends.base import RunOptions, refuse_floats, refuse_runtime
+from stas_neuro.data import PreparedImages
 from stas_neuro.errors import InputError
 from stas_neuro.extras import needs
 from stas_neuro.ir import Graph
@@ -30,8 +31,9 @@ class Reference(_Any):
 
     summary = "the interpreter in numpy"
     processes = "own"
+    reads_slices = True
 
-    def run(self, network: Graph, data: NDArray[Any], options: RunOptions) -> Trace:
+    def run(self, network: Graph, data: NDArray[Any] | PreparedImages, options: RunOptions) -> Trace:
         """Run node by node."""
         from stas_neuro.reference import run_reference
 
@@ -42,6 +44,39 @@ class Reference(_Any):
             mapping=options.mapping,
             gating=options.gating,
             dtype=options.dtype,
+            record_spikes=options.record_spikes,
+            record_states=options.record_states,
+            progress=options.progress,
+        )
+
+
+class Fast:
+    """The integer program in compiled loops, on all cores of the processor."""
+
+    summary = "the integer program in compiled loops"
+    processes = "own"
+    reads_slices = True
+
+    def prepare(self) -> tuple[Pass, ...]:
+        """Return no passes."""
+        return ()
+
+    def check(self, network: Graph) -> None:
+        """Refuse a network of floats."""
+        refuse_floats("fast", network)
+
+    def run(self, network: Graph, data: NDArray[Any] | PreparedImages, options: RunOptions) -> Trace:
+        """Run batches side by side."""
+        refuse_runtime("fast", options)
+        refuse_floats("fast", network)
+        with needs("fast"):
+            from stas_neuro.fast import run_fast
+
+        return run_fast(
+            network,
+            data,
+            mapping=options.mapping,
+            gating=options.gating,
             record_spikes=options.record_spikes,
             record_states=options.record_states,
             progress=options.progress,

@@ -31,9 +31,10 @@ from stas_neuro.files import check_outputs
 @click.option(
     "--backend",
     metavar="NAME",
-    default="reference",
+    default="auto",
     show_default=True,
-    help="reference (interpreter in numpy), lava (one Lava process for each node), lava-stock (integer "
+    help="auto (fast or reference, with the same results), reference (interpreter in numpy), fast (integer "
+    "program in compiled loops), lava (one Lava process for each node), lava-stock (integer "
     "program built only from processes of Lava's library), or one that another package adds.",
 )
 @click.option(
@@ -108,7 +109,7 @@ def command(
     a price depends on. `estimate` and `compare` read it.
     """
     from stas_neuro import api
-    from stas_neuro.backends import BACKENDS
+    from stas_neuro.backends import AUTO, BACKENDS, choose_backend
     from stas_neuro.bundle import load_bundle
     from stas_neuro.cli.runs import run_document, run_output, write_run
     from stas_neuro.compiler import is_checkpoint
@@ -120,8 +121,10 @@ def command(
         raise InputError(
             f"{bundle} is a checkpoint", f"compile it first: stas-export compile {bundle} -o BUNDLE"
         )
-    BACKENDS.get(backend)  # refused before any work
+    if backend != AUTO:
+        BACKENDS.get(backend)  # refused before any work
     network = load_bundle(bundle)
+    backend = choose_backend(backend, network.of(arithmetic))
     images = load_data(data)
     begun = time.perf_counter()
     with progress(f"running on {backend}") as report:

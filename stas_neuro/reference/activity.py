@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from stas_neuro.activity import Activity, ActivityBuilder, builder_for
 from stas_neuro.analysis import score_mask, works_in
 from stas_neuro.ir import Graph, HaltingScore, ImageScore, Node, Phase, op_of
-from stas_neuro.mapping import Mapping
+from stas_neuro.mapping import Mapping, Routes, routes
 from stas_neuro.reference.cores import Events, Messages, Standstill, parts_of
 from stas_neuro.reference.ops import RULES
 from stas_neuro.reference.ops.base import Inputs, Outputs, Values
@@ -35,23 +36,35 @@ class Run(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Counting:
-    """How a run is counted: in which steps, for which parts of the outputs of nodes, and between cores."""
+    """How a run is counted: in which steps, for which parts of the outputs of nodes, and between cores.
 
-    mapping: Mapping | None
+    `builder` makes an empty record of a number of images.
+    """
+
+    builder: Callable[[int], ActivityBuilder]
     phases: dict[str, Phase]
     parts: dict[str, tuple[RecordRow, ...]]
     messages: Messages | None
     standstill: Standstill | None
 
     @staticmethod
-    def of(graph: Graph, mapping: Mapping | None, gating: str) -> Counting:
-        """Plan the counting of a graph, on the cores of a mapping if any."""
+    def of(graph: Graph, mapping: Mapping | None, gating: str, ways: Routes | None = None) -> Counting:
+        """Plan the counting of a graph, on the cores of a mapping if any; `ways` are its routes, or some."""
+        empty = builder_for(graph, 0, mapping)
         phases = {node.name: works_in(graph, node) for node in graph.nodes}
         parts = parts_of(graph, mapping)
         if mapping is None:
-            return Counting(None, phases, parts, None, None)
+            return Counting(lambda images: replace(empty, images=images), phases, parts, None, None)
         standstill = Standstill(graph, mapping) if gating in ("core", "power") else None
-        return Counting(mapping, phases, parts, Messages(graph, mapping), standstill)
+        messages = Messages(graph, mapping, ways or routes(graph, mapping))
+        return Counting(lambda images: replace(empty, images=images), phases, parts, messages, standstill)
+
+    def labels(self, node: Node, step: int, time_steps: int) -> list[str]:
+        """Name the steps in which what a node does in a step is counted."""
+        phase = self.phases[node.name]
+        # What is computed once for neurons of every step is brought to them in each: the same events again.
+        repeated = node.phase == Phase.ONCE and phase != Phase.ONCE
+        return [label_of(phase, at) for at in (range(time_steps) if repeated else [step])]
 
 
 class ActivityCounter:
@@ -60,7 +73,7 @@ class ActivityCounter:
     def __init__(self, counting: Counting, run: Run) -> None:
         self._counting = counting
         self._run = run
-        self._builder: ActivityBuilder = builder_for(run.graph, len(run.images), counting.mapping)
+        self._builder = counting.builder(len(run.images))
 
     def activity(self) -> Activity:
         """Give the record."""
@@ -77,10 +90,7 @@ class ActivityCounter:
         count = RULES[op_of(node)].count
         assert count is not None  # the table has one for what counts events
         counted = count(node, inputs, outputs, kinds)
-        phase = self._counting.phases[node.name]
-        # What is computed once for neurons of every step is brought to them in each: the same events again.
-        repeated = node.phase == Phase.ONCE and phase != Phase.ONCE
-        labels = [_label(phase, at) for at in (range(graph.time_steps) if repeated else [step])]
+        labels = self._counting.labels(node, step, graph.time_steps)
         for part in self._counting.parts[node.name]:
             for event, counts in counted:
                 of_part = part.count(counts)
@@ -96,7 +106,7 @@ class ActivityCounter:
         def visits(block: int) -> NDArray[np.bool_]:
             return self._run.visits[:, step, block]
 
-        label = _label(phase, step)
+        label = label_of(phase, step)
         self._add(label, counting.messages.events(phase, partial(self._run.sent, step=step), visits))
         if counting.standstill is not None and phase == Phase.STEP:
             self._add(label, counting.standstill.events(partial(self._alive, step=step)))
@@ -114,6 +124,6 @@ class ActivityCounter:
         return None if mask is None else self._alive(mask.dst, step)
 
 
-def _label(phase: Phase, step: int) -> str:
+def label_of(phase: Phase, step: int) -> str:
     """Name a step as records do."""
     return str(phase) if phase in (Phase.ONCE, Phase.END) else f"{phase}{step + 1}"

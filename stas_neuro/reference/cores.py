@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from stas_neuro.analysis import extent, mask_heard, neurons_of, stages_of
 from stas_neuro.ir import Graph, Phase
-from stas_neuro.mapping import Mapping, Route, routes
+from stas_neuro.mapping import Mapping, Route, Routes
 from stas_neuro.reference.ops.base import Counts, Each, by_position
 from stas_neuro.reference.rows import RecordRow
 
-_KINDS = {
+MESSAGE_KINDS = {
     "axon_messages": "copies",
     "hops_x": "hops_x",
     "hops_y": "hops_y",
@@ -61,7 +61,7 @@ class _Sender:
     @staticmethod
     def of(route: Route, part: RecordRow) -> _Sender:
         """Leave out the kinds of which there are none."""
-        by_kind = {kind: part.of(getattr(route, what)[None]).ravel() for kind, what in _KINDS.items()}
+        by_kind = {kind: part.of(getattr(route, what)[None]).ravel() for kind, what in MESSAGE_KINDS.items()}
         kinds = tuple(kind for kind, each in by_kind.items() if each.any())
         per_value = np.array([by_kind[kind] for kind in kinds]).reshape(len(kinds), part.values).T
         return _Sender(part, kinds, _exact(per_value))
@@ -84,12 +84,11 @@ class _Receivers:
 
 
 class Messages:
-    """Counts messages by the routes of a mapping."""
+    """Counts messages by the routes of a mapping, all or some of them."""
 
-    def __init__(self, graph: Graph, mapping: Mapping) -> None:
+    def __init__(self, graph: Graph, mapping: Mapping, ways: Routes) -> None:
         self._graph = graph
         parts = parts_of(graph, mapping)
-        ways = routes(graph, mapping)
         self._routes = [
             (route, [_Sender.of(route, part) for part in parts[route.source]]) for route in ways.routes
         ]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from stas_neuro.activity import Activity
 from stas_neuro.analysis import visit_mask
+from stas_neuro.data import PreparedImages
 from stas_neuro.errors import InputError
 from stas_neuro.ir import (
     FixedInput,
@@ -50,7 +51,7 @@ Observe = Callable[[Node, Inputs], None]
 
 def run_reference(  # noqa: PLR0913
     graph: Graph,
-    images: NDArray[Any],
+    images: NDArray[Any] | PreparedImages,
     *,
     dtype: Dtype = np.float64,
     record_spikes: bool = False,
@@ -100,7 +101,7 @@ def run_reference(  # noqa: PLR0913
         When the images do not fit the graph, or hold other values; or states of a float graph are asked for;
         or a value is beyond the floats that are computed with.
     """
-    _check_images(graph, images)
+    check_shape(graph, images.shape)
     fixed = graph.stage == Stage.QUANTISED
     if mapping is not None and not count:
         raise InputError("the run is on cores and is not counted", "count it, or give no mapping")
@@ -108,24 +109,27 @@ def run_reference(  # noqa: PLR0913
         raise InputError(f"the graph is {graph.stage}, it has no integer states", "run a quantised graph")
     dtypes = {node.name: exact_dtype(graph, node) if fixed else dtype for node in graph.nodes}
     counting = Counting.of(graph, mapping, gating) if count else None
-    traces = []
-    for start in range(0, len(images), chunk):
-        batch = images[start : start + chunk].astype(dtypes[graph.input.name])
-        run = Execution(
-            graph,
-            batch,
-            dtypes,
-            spikes=record_spikes,
-            states=record_states,
-            skip=skip,
-            observe=observe,
-        )
-        if counting is not None:
-            run.listeners = [ActivityCounter(counting, run)]
-        traces.append(run.trace())
-        if progress is not None:
-            progress(min(start + chunk, len(images)), len(images))
-    return Trace.concatenate(traces)
+
+    def batches() -> Iterator[Trace]:
+        for start in range(0, len(images), chunk):
+            batch = images[start : start + chunk]
+            check_values(graph, batch)
+            run = Execution(
+                graph,
+                batch.astype(dtypes[graph.input.name]),
+                dtypes,
+                spikes=record_spikes,
+                states=record_states,
+                skip=skip,
+                observe=observe,
+            )
+            if counting is not None:
+                run.listeners = [ActivityCounter(counting, run)]
+            yield run.trace()
+            if progress is not None:
+                progress(min(start + chunk, len(images)), len(images))
+
+    return Trace.collect(batches(), len(images))
 
 
 def count_on_cores(
@@ -149,7 +153,8 @@ def count_on_cores(
     list of Activity
         For each plan the record that `run_reference` counts on its mapping; its origin is unknown.
     """
-    _check_images(graph, images)
+    check_shape(graph, images.shape)
+    check_values(graph, images)
     dtypes = {node.name: exact_dtype(graph, node) for node in graph.nodes}
     parts: list[list[Activity]] = [[] for _ in countings]
     for start in range(0, len(images), chunk):
@@ -163,11 +168,16 @@ def count_on_cores(
     return [Activity.concatenate(part) for part in parts]
 
 
-def _check_images(graph: Graph, images: NDArray[Any]) -> None:
+def check_shape(graph: Graph, shape: tuple[int, ...]) -> None:
+    """Raise InputError unless images of a shape are those that a graph takes."""
     wanted = graph.image_shape
-    if images.shape[1:] != wanted or not len(images):
+    if shape[1:] != wanted or not shape[0]:
         axes = ", ".join(map(str, wanted))
-        raise InputError(f"images have shape {images.shape}", f"give (images, {axes}), at least 1 image")
+        raise InputError(f"images have shape {shape}", f"give (images, {axes}), at least 1 image")
+
+
+def check_values(graph: Graph, images: NDArray[Any]) -> None:
+    """Raise InputError unless images have the values that a graph takes."""
     if isinstance(graph.input, FixedInput):
         largest = graph.input.largest
         if images.dtype.kind not in "iu" or images.min() < 0 or images.max() > largest:

@@ -105,12 +105,16 @@ def float_runs(graph: Graph, network: Graph, model: StasModel | None, runtimes: 
     runs: Runs = {}
     if model is not None:
         unfolded = lower(model)
-        runs["reference, not folded", "float64"] = lambda x: api.run(unfolded, x, record_spikes=True)
+        runs["reference, not folded", "float64"] = lambda x: api.run(
+            unfolded, x, backend="reference", record_spikes=True
+        )
         runs["torch, masking", "float64"] = _torch_run(graph, model, "float64", skip=False)
         runs["torch, skipping", "float64"] = _torch_run(graph, model, "float64", skip=True)
     for runtime in runtimes:
         runs[f"Lava, {runtime}", "float64"] = _lava_run(graph, network, runtime)
-    runs["reference", "float32"] = lambda x: api.run(graph, x, dtype=np.float32, record_spikes=True)
+    runs["reference", "float32"] = lambda x: api.run(
+        graph, x, backend="reference", dtype=np.float32, record_spikes=True
+    )
     if model is not None:
         runs["torch, masking", "float32"] = _torch_run(graph, model, "float32", skip=False)
     for runtime in runtimes[:1]:
@@ -128,7 +132,7 @@ def fixed_runs(graph: Graph, network: Graph, runtimes: tuple[str, ...]) -> Runs:
 
 def float_baseline(graph: Graph) -> Run:
     """Return the float reference."""
-    return lambda x: api.run(graph, x, record_spikes=True)
+    return lambda x: api.run(graph, x, backend="reference", record_spikes=True)
 
 
 def fixed_baseline(graph: Graph, observe: Observe) -> Run:

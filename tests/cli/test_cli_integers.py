@@ -97,7 +97,7 @@ def test_both_lowerings_give_what_the_reference_gives(home: Path, tmp_path: Path
         ),
         (
             ("run", "plain", "--data", "data.npz", "--backend", "nothing"),
-            "there is no backend 'nothing'; use one of reference, lava, lava-stock",
+            "there is no backend 'nothing'; use one of reference, fast, lava, lava-stock",
         ),
         (
             ("run", "plain", "--data", "data.npz", "--arithmetic", "fixed"),

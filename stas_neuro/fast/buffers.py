@@ -1,0 +1,24 @@
+"""Arrays that are used again for each batch and step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+
+class Buffers:
+    """Arrays by key. An array is valid until the next one of the same key is asked for; at first it is 0."""
+
+    def __init__(self) -> None:
+        self._held: dict[Hashable, NDArray[np.uint8]] = {}
+
+    def get(self, key: Hashable, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """Give an array with whatever values."""
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        if key not in self._held or self._held[key].size < size:
+            self._held[key] = np.zeros(size, np.uint8)
+        return self._held[key][:size].view(dtype).reshape(shape)

@@ -1,0 +1,112 @@
+"""Counts by record row: of cells, in which all outputs of a node are counted alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stas_neuro.ir.ops.windows import Windowed
+from stas_neuro.reference.ops.windows import taps_of
+from stas_neuro.reference.rows import RecordRow
+
+Array = NDArray[Any]
+Whole = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Classes:
+    """Classes of positions: int64 (positions,), from 0 on."""
+
+    of_position: Whole
+
+    @cached_property
+    def sizes(self) -> Whole:
+        """Positions of each class."""
+        return np.bincount(self.of_position)
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Outputs of a node, divided into classes of positions and segments of features.
+
+    All positions of a class and features of a segment are in the same record rows, and have the same
+    weights.
+
+    Parameters
+    ----------
+    classes : Classes
+    bounds : int64 (segments + 1,)
+        First feature of each segment, and the number of features.
+    member : float64 (classes, segments, rows)
+        1 where a row has the outputs of a cell.
+    first : int64 (classes,)
+        A position of each class.
+    """
+
+    classes: Classes
+    bounds: Whole
+    member: NDArray[np.float64]
+    first: Whole
+
+    @staticmethod
+    def of(parts: Sequence[RecordRow], weights: Sequence[Array], *, apart: bool) -> Cells:
+        """Divide the outputs of a node with record rows and weights (positions, features).
+
+        With `apart` each position has a class of its own.
+        """
+        positions, features = parts[0].extent
+        edges = {0, features, *(edge for part in parts for edge in part.features)}
+        for each in weights:
+            edges |= set((np.flatnonzero((each[:, 1:] != each[:, :-1]).any(axis=0)) + 1).tolist())
+        bounds = np.array(sorted(edges), np.int64)
+        held = np.zeros((positions, len(parts)), np.int64)
+        inside = np.zeros((len(bounds) - 1, len(parts)))
+        for at, part in enumerate(parts):
+            held[slice(None) if part.positions is None else part.positions, at] = 1
+            inside[:, at] = (part.features[0] <= bounds[:-1]) & (bounds[1:] <= part.features[1])
+        alike = [held, *(each[:, bounds[:-1]] for each in weights)]
+        if apart:
+            alike.append(np.arange(positions)[:, None])
+        together = np.hstack(alike)
+        if (together == together[:1]).all():  # usual, and much faster
+            first, of_position = np.zeros(1, np.int64), np.zeros(positions, np.int64)
+        else:
+            _, first, of_position = np.unique(together, axis=0, return_index=True, return_inverse=True)
+        member = held[first][:, None, :] * inside[None]
+        return Cells(Classes(of_position.ravel().astype(np.int64)), bounds, member, first)
+
+    def weighted(self, weights: Array) -> NDArray[np.float64]:
+        """Give each row's outputs of a cell their weight (positions, features): (classes, segments, rows)."""
+        of_cells: NDArray[np.float64] = self.member * weights[self.first][:, self.bounds[:-1], None]
+        return of_cells
+
+    @property
+    def places(self) -> NDArray[np.float64]:
+        """Features that each row has of a position of a class: (classes, rows)."""
+        return np.asarray(np.einsum("csr,s->cr", self.member, np.diff(self.bounds)))
+
+    def by_head(self, heads: int) -> NDArray[np.float64]:
+        """Features that each row has of a position of a class and of a head: (classes, heads, rows)."""
+        edges = np.arange(heads + 1) * (self.bounds[-1] // heads)
+        shared = np.minimum(self.bounds[1:], edges[1:, None]) - np.maximum(self.bounds[:-1], edges[:-1, None])
+        return np.asarray(np.einsum("csr,hs->chr", self.member, shared.clip(0)))
+
+    def windows(self, window: Windowed, height: int, width: int) -> NDArray[np.float64]:
+        """Count the outputs of each row that have an input position in their window: (positions, rows)."""
+        numbers = np.arange(1.0, height * width + 1).reshape(1, 1, height, width)
+        reached = np.zeros((height * width + 1, self.member.shape[2]))
+        of_output = self.places[self.classes.of_position]
+        for _, _, taken in taps_of(numbers, window):  # 0 outside the map; a tap takes each input once at most
+            reached[taken.ravel().astype(np.int64)] += of_output
+        return reached[1:]
+
+
+def by_row(counts: Array, weights: Array) -> Whole:
+    """Sum counts (steps, images, ...) times weights (..., rows): (images, rows, steps), below 2^53."""
+    flat = counts.reshape(*counts.shape[:2], -1).astype(np.float64)
+    return np.asarray((flat @ weights.reshape(flat.shape[2], -1)).astype(np.int64).transpose(1, 2, 0))

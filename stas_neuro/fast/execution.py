@@ -1,0 +1,256 @@
+"""Runs an integer program with kernels, batches side by side on all cores of the processor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+from threadpoolctl import ThreadpoolController
+
+from stas_neuro.analysis.halting import Mask
+from stas_neuro.data import PreparedImages
+from stas_neuro.errors import InputError
+from stas_neuro.fast.buffers import Buffers
+from stas_neuro.fast.counting import FastCounter, FastCounting
+from stas_neuro.fast.plan import Plan, plan
+from stas_neuro.fast.products import eight_bit_pays
+from stas_neuro.fast.rows import Live, Rows
+from stas_neuro.ir import Edge, Graph, Node, Phase, Stage
+from stas_neuro.mapping import Mapping
+from stas_neuro.reference.interpreter import Execution, check_shape, check_values
+from stas_neuro.reference.ops.base import Outputs, Values
+from stas_neuro.trace import Trace
+
+Array = NDArray[Any]
+_BATCH, _VALUES = 128, 1 << 22
+"""Most images of a batch, and most values that one of its nodes may have."""
+
+
+def run_fast(  # noqa: PLR0913
+    graph: Graph,
+    images: NDArray[Any] | PreparedImages,
+    *,
+    record_spikes: bool = False,
+    record_states: bool = False,
+    mapping: Mapping | None = None,
+    gating: str = "silent",
+    count: bool = True,
+    eight_bit: bool | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Trace:
+    """Classify images with an integer program; the trace equals that of `run_reference` in every bit.
+
+    Parameters
+    ----------
+    graph : Graph
+        A quantised graph. The reference computes the nodes for which there is no kernel.
+    images : int (B, C, H, W), or (B, T, C, H, W) where the graph takes event data
+        Raw images, 0..255.
+    record_spikes, record_states, mapping, gating, count, progress
+        As of `run_reference`.
+    eight_bit : bool, optional
+        Whether to multiply 8-bit numbers where that is exact; by default where it is faster.
+
+    Raises
+    ------
+    InputError
+        When the graph is not quantised, or the images do not fit it.
+    """
+    if graph.stage != Stage.QUANTISED:
+        what = f"the graph is {graph.stage}, but the fast backend runs only integer programs"
+        raise InputError(what, "use the backend reference, or run with --arithmetic fixed")
+    check_shape(graph, images.shape)
+    if mapping is not None and not count:
+        raise InputError("the run is on cores and is not counted", "count it, or give no mapping")
+    planned = plan(graph, eight_bit=eight_bit_pays() if eight_bit is None else eight_bit)
+    counting = FastCounting(graph, mapping, gating, set(planned.operations)) if count else None
+    threads = ThreadpoolController()
+    side_by_side = workers(threads)
+    batches = _batches(graph, len(images), side_by_side)
+    idle = [FastExecution(graph, planned, record_spikes, record_states) for _ in range(side_by_side)]
+
+    def classify(batch: slice) -> Trace:
+        worker = idle.pop()
+        try:
+            return worker.classify(images[batch], counting)
+        finally:
+            idle.append(worker)
+
+    def finished(traces: Iterator[Trace]) -> Iterator[Trace]:
+        for batch, trace in zip(batches, traces, strict=True):
+            yield trace
+            if progress is not None:
+                progress(min(batch.stop, len(images)), len(images))
+
+    with threads.limit(limits=1, user_api="blas"), ThreadPoolExecutor(side_by_side) as pool:
+        return Trace.collect(finished(pool.map(classify, batches)), len(images))
+
+
+def workers(threads: ThreadpoolController) -> int:
+    """Count the batches that are computed side by side: as many as numpy's BLAS would use threads."""
+    return max((library["num_threads"] for library in threads.select(user_api="blas").info()), default=1)
+
+
+def _batches(graph: Graph, images: int, side_by_side: int) -> list[slice]:
+    """Divide images into batches whose values fit in caches, enough of them for all workers."""
+    largest = max(int(np.prod(value.shape)) for value in graph.types.values())
+    size = max(1, min(_BATCH, _VALUES // largest, -(-images // side_by_side)))
+    return [slice(start, start + size) for start in range(0, images, size)]
+
+
+class FastExecution(Execution):
+    """Batches on their way through a graph, one after another: what one worker does, and its buffers."""
+
+    counter: FastCounter | None
+
+    def __init__(self, graph: Graph, planned: Plan, spikes: bool, states: bool) -> None:
+        empty = np.empty((0, *graph.image_shape))
+        super().__init__(
+            graph, empty, dict(planned.dtypes), spikes=spikes, states=states, skip=True, observe=None
+        )
+        self.buffers = Buffers()
+        self._plan = planned
+
+    def classify(self, images: Array, counting: FastCounting | None) -> Trace:
+        """Run a batch.
+
+        Raises InputError where its values are not those that the graph takes.
+        """
+        check_values(self.graph, images)
+        self.images = images.astype(self.dtypes[self.graph.input.name])
+        graph = self.graph
+        self.visits = np.ones((len(images), graph.time_steps, graph.blocks, graph.tokens), np.bool_)
+        for held in (self.values, self.previous, self.spikes, self.states):
+            held.clear()
+        for context in self.sites.values():
+            context.state.clear()
+        self._everyone: dict[int, Live] = {}
+        self._live: dict[Mask, tuple[int, Live]] = {}
+        self._missed: dict[Mask, NDArray[np.int32]] = {}
+        self._shared: dict[str, tuple[int, Array]] = {}
+        self._states: dict[str, Array] = {}
+        self._converted: dict[tuple[str, str], tuple[Array, Rows]] = {}
+        self.counter = None if counting is None else FastCounter(counting, self)
+        self.listeners = [] if self.counter is None else [self.counter]
+        return self.trace()
+
+    def _evaluate(self, node: Node, step: int) -> None:
+        operation = self._plan.operations.get(node.name)
+        if operation is None:
+            super()._evaluate(node, step)
+            return
+        self.sites[node.name].step = step
+        outputs = operation.run(self, step)
+        self.values.update({(node.name, port): value for port, value in outputs.items()})
+        if self.record_spikes and node.traits.fires and isinstance(outputs.get("s"), Rows):
+            self.spikes.setdefault(node.name, []).append(outputs["s"].dense(np.uint8))
+
+    def _prologue(self, node: Node) -> None:
+        """Keep rows of a stem node by step, where the reference stacks arrays."""
+        if node.phase == Phase.ONCE or node.name not in self._plan.operations:
+            super()._prologue(node)
+            return
+        steps: dict[tuple[str, str], list[Any]] = {}
+        for step in range(self.graph.time_steps):
+            self._evaluate(node, step)
+            for port in node.OUTPUTS:
+                if (node.name, port) in self.values:
+                    steps.setdefault((node.name, port), []).append(self.values[node.name, port])
+        self.values.update(steps)  # type: ignore[arg-type]
+
+    def value(self, node: Node, port: str, step: int) -> Values:
+        """Give the value at an input port of a node in a step, (B, ...)."""
+        edge = self.graph.inputs(node)[port]
+        key = edge.src, edge.src_port
+        held: Any = (self.previous if edge.delay else self.values).get(key)
+        if isinstance(held, list):
+            dense = [rows.dense(self.dtypes[edge.src]) for rows in held]
+            return np.stack(dense) if node.traits.stacks else dense[step]
+        return self._dense(edge.src, held) if isinstance(held, Rows) else super().value(node, port, step)
+
+    def sent(self, source: str, step: int) -> Values:
+        """Give what a node sent first of its ports in a step, (B, ...)."""
+        held: Any = self.values[source, self.graph.node(source).OUTPUTS[0]]
+        if isinstance(held, list):
+            held = held[step]
+        return self._dense(source, held) if isinstance(held, Rows) else super().sent(source, step)
+
+    def _dense(self, source: str, rows: Rows) -> Values:
+        dense: Values = rows.dense(self.dtypes[source])
+        return dense
+
+    # What operations ask for
+
+    def rows(self, edge: Edge, step: int) -> Rows:
+        """Give what an edge brings in a step as rows."""
+        key = edge.src, edge.src_port
+        held: Any = self.values[key]
+        value = self.graph.types[key]
+        if isinstance(held, list) or (value.phase == Phase.STEM and not isinstance(held, Rows)):
+            held = held[step]
+        if isinstance(held, Rows):
+            return held
+        seen = self._converted.get(key)
+        if seen is None or seen[0] is not held:
+            seen = held, Rows.of(held, value.shape, self._plan.stored[key], self.everyone)
+            self._converted[key] = seen
+        return seen[1]
+
+    def everyone(self, positions: int) -> Live:
+        """Give all rows of a number of positions."""
+        if positions not in self._everyone:
+            self._everyone[positions] = Live.everyone(len(self.images), positions)
+        return self._everyone[positions]
+
+    def live(self, mask: Mask | None, positions: int, step: int) -> Live:
+        """Give the rows of the tokens that a mask lets pass in a step."""
+        if mask is None:
+            return self.everyone(positions)
+        if mask not in self._live or self._live[mask][0] != step:
+            source, port, delay = mask
+            alive = (self.previous if delay else self.values).get((source, port))
+            where = self.everyone(positions).where
+            if alive is not None:  # before the first step all live
+                where = np.flatnonzero(alive)
+            missed = self._missed.setdefault(mask, np.zeros(len(self.images) * positions, np.int32))
+            self._live[mask] = step, Live(len(self.images), positions, where, missed[where])
+            if not self.record_states:  # else membranes of halted tokens are kept up to date
+                missed += 1
+                missed[where] = 0
+        return self._live[mask][1]
+
+    def shared(self, name: str, step: int, make: Callable[[], Array]) -> Array:
+        """Give what several operations use in a step, made by the first."""
+        if name not in self._shared or self._shared[name][0] != step:
+            self._shared[name] = step, make()
+        return self._shared[name][1]
+
+    def rests(self, node: Node) -> bool:
+        """Tell whether a node has no state yet."""
+        return node.name not in self._states
+
+    def state(
+        self, node: Node, rows: int, features: int, dtype: type[np.generic], *, clear: bool = True
+    ) -> Array:
+        """Give the state of a node, at first 0, or without `clear` whatever finite numbers."""
+        if node.name not in self._states:
+            self._states[node.name] = self.buffers.get(("state", node.name), (rows, features), dtype)
+            if clear:
+                self._states[node.name].fill(0)
+        return self._states[node.name]
+
+    def out(self, node: Node, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+        """Give an array for a result, used again in the next step unless it has to outlast this one."""
+        if node.name in self._plan.kept:
+            return np.empty(shape, dtype)
+        return self.buffers.get(node.name, shape, dtype)
+
+    def as_reference(self, node: Node, step: int, inputs: dict[str, Values]) -> Outputs:
+        """Compute and count a node as the reference does."""
+        outputs = self.operators[type(node)](node, inputs, self.sites[node.name])
+        if self.counter is not None:
+            self.counter.computed(node, step, inputs, outputs)
+        return outputs

@@ -1,0 +1,224 @@
+"""Loops compiled by numba. Each is one operation over rows of values: (rows, features), one row a position.
+
+Values are whole numbers: spikes and small numbers uint8, others held exactly by float32 or float64. A row of
+a map is one of its places, a row of tokens is a token; images follow one another. Scalars have the type of
+the state that they act on, which keeps loops in that precision.
+
+Each is compiled once for the types that it is called with, and kept on disk. Inner loops run over slices:
+indices that could be negative would keep them from being vectorised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+def _kernel(function: Callable[..., None]) -> Callable[..., None]:
+    """Compile a function when it is first called."""
+    try:
+        compiled: Callable[..., None] = njit(cache=True, nogil=True, error_model="numpy")(function)
+    except RuntimeError:  # no directory to keep it in can be written to
+        compiled = njit(nogil=True, error_model="numpy")(function)
+    return compiled
+
+
+@_kernel
+def fire(  # noqa: PLR0913
+    sums: Array,
+    first: int,
+    scale: Array,
+    bias: Array,
+    unit: float,
+    keep: float,
+    threshold: float,
+    largest: float,
+    share: float,
+    amount: float,
+    v: Array,
+    where: Array,
+    missed: Array,
+    to: Array,
+    bounds: Array,
+    spikes: Array,
+    active: Array,
+    fired: Array,
+) -> None:
+    """Step the neurons of rows; count the active ones and spikes of row r and segment s at [to[r], s].
+
+    Their input is floor(sums * scale) * unit + bias, of the columns of `sums` from `first` on; `bias` is
+    (1, features) or (positions, features), for rows of whole images. The membrane v of row where[r] becomes
+    trunc(v * keep) + input, at most `largest` in magnitude, after one more trunc(v * keep) for each step that
+    the row has missed. It fires above the threshold, which takes share * v + amount off it. Segment s is
+    features bounds[s] to bounds[s + 1].
+    """
+    rows = len(spikes)
+    for r in range(rows):
+        at = where[r]
+        of = r % len(bias)
+        for _ in range(missed[r]):
+            for o in range(v.shape[1]):
+                v[at, o] = np.trunc(v[at, o] * keep)
+        for s in range(len(bounds) - 1):
+            some, many = np.int32(0), np.int32(0)
+            start, end = bounds[s], bounds[s + 1]
+            summed, scales, biases = (
+                sums[r, first + start : first + end],
+                scale[start:end],
+                bias[of, start:end],
+            )
+            membranes, sent = v[at, start:end], spikes[r, start:end]
+            for o in range(len(sent)):
+                x = np.floor(summed[o] * scales[o]) * unit + biases[o]
+                u = min(max(np.trunc(membranes[o] * keep) + x, -largest), largest)
+                f = np.int32(u > threshold)
+                membranes[o] = u - np.float32(f) * (share * u + amount)
+                sent[o] = f
+                many += f
+                some += f | np.int32(x != np.float32(0))
+            active[to[r], s] += some
+            fired[to[r], s] += many
+
+
+@_kernel
+def count(values: Array, to: Array, nonzero: Array, total: Array) -> None:
+    """Count the values of row r that are not 0, and sum all of them, at [to[r]]."""
+    for r in range(len(values)):
+        some, all_of = np.int32(0), np.int64(0)
+        for o in range(values.shape[1]):
+            some += np.int32(values[r, o] != 0)
+            all_of += np.int64(values[r, o])
+        nonzero[to[r]] += some
+        total[to[r]] += all_of
+
+
+@_kernel
+def pack(values: Array, index: Array, where: Array, out: Array) -> None:
+    """Gather rows: out[r] is row index[where[r]] of the values, or 0 where the index is below 0."""
+    for r in range(len(where)):
+        at, row = index[where[r]], out[r]
+        if at < 0:
+            row[:] = 0
+        else:
+            taken = values[at]
+            for o in range(len(row)):
+                row[o] = taken[o]
+
+
+@_kernel
+def attend(  # noqa: C901 - two nests of loops, which share what they allocate
+    q: Array,
+    k: Array,
+    v: Array,
+    starts: Array,
+    y: Array,
+    to: Array,
+    columns: Array,
+    queries: Array,
+) -> None:
+    """Multiply q (k^T v), spikes (rows, heads, channels), for each image: rows starts[b] to starts[b + 1].
+
+    y (rows, heads, channels) are the products. Counted are the coincidences that each column of k^T v is the
+    sum of, in columns (images, heads, channels), and the spikes of row r of q at queries[to[r]], (heads,).
+    """
+    heads, size = q.shape[1], q.shape[2]
+    kv = np.empty((heads, size, size), y.dtype)
+    for b in range(len(starts) - 1):
+        kv[:] = 0
+        for r in range(starts[b], starts[b + 1]):
+            for h in range(heads):
+                keys = 0
+                for i in range(size):
+                    if k[r, h, i]:
+                        keys += 1
+                        for j in range(size):
+                            kv[h, i, j] += v[r, h, j]
+                for j in range(size):
+                    columns[b, h, j] += keys * v[r, h, j]
+        for r in range(starts[b], starts[b + 1]):
+            y[r] = 0
+            for h in range(heads):
+                spikes = 0
+                for i in range(size):
+                    if q[r, h, i]:
+                        spikes += 1
+                        for j in range(size):
+                            y[r, h, j] += kv[h, i, j]
+                queries[to[r], h] += spikes
+
+
+@_kernel
+def windows(x: Array, channels: int, sides: Array, out: Array) -> None:
+    """Copy the windows of maps (images, H, W * C) to (images, H', W', kernel rows, kernel columns * C).
+
+    `sides` is (kernel, stride, padding, dilation), each of rows and columns; columns are not dilated. Outside
+    a map are zeros.
+    """
+    images, height, length = x.shape
+    for b in range(images):
+        for i in range(out.shape[1]):
+            for j in range(out.shape[2]):
+                start = (j * sides[1, 1] - sides[2, 1]) * channels
+                left, right = max(0, -start), min(out.shape[4], length - start)
+                for row in range(out.shape[3]):
+                    y = i * sides[1, 0] + row * sides[3, 0] - sides[2, 0]
+                    window = out[b, i, j, row]
+                    if 0 <= y < height:
+                        window[:left] = 0
+                        taken, inside = x[b, y, start + left : start + right], window[left:right]
+                        for c in range(len(inside)):
+                            inside[c] = taken[c]
+                        window[right:] = 0
+                    else:
+                        window[:] = 0
+
+
+@_kernel
+def pool(x: Array, sides: Array, out: Array) -> None:
+    """Take the largest value, at least 0, of each window of maps (images, H, W * C): out (images, H', W', C).
+
+    `sides` are as in `windows`.
+    """
+    images, height, length = x.shape
+    channels = out.shape[3]
+    line = np.empty(length, x.dtype)
+    for b in range(images):
+        for i in range(out.shape[1]):
+            line[:] = 0
+            for row in range(sides[0, 0]):
+                y = i * sides[1, 0] + row * sides[3, 0] - sides[2, 0]
+                if 0 <= y < height:
+                    taken = x[b, y]
+                    for c in range(length):
+                        line[c] = max(line[c], taken[c])
+            for j in range(out.shape[2]):
+                largest = out[b, i, j]
+                largest[:] = 0
+                for column in range(sides[0, 1]):
+                    at = (j * sides[1, 1] + column * sides[3, 1] - sides[2, 1]) * channels
+                    if 0 <= at < length:
+                        place = line[at : at + channels]
+                        for c in range(len(place)):
+                            largest[c] = max(largest[c], place[c])
+
+
+@_kernel
+def weigh(z: Array, where: Array, weights: Array, shift: float, limit: float, out: Array) -> None:
+    """Add weight * clip(floor(z * shift), -limit, limit) of each row to its image: out (images, features).
+
+    `weights` is (images, positions).
+    """
+    positions = weights.shape[1]
+    for r in range(len(where)):
+        image = where[r] // positions
+        p = weights[image, where[r] - image * positions]
+        if p != 0:
+            read, sums = z[r], out[image]
+            for o in range(len(sums)):
+                sums[o] += p * min(max(np.floor(read[o] * shift), -limit), limit)

@@ -1,0 +1,241 @@
+"""The operations that kernels compute. Each is made once for a node of a graph, and run step by step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stas_neuro.analysis.halting import Mask
+from stas_neuro.fast import kernels
+from stas_neuro.fast.counting import CellCounts
+from stas_neuro.fast.rows import Live, Rows
+from stas_neuro.fast.sums import ConvSums, LinearSums, Sums
+from stas_neuro.ir import (
+    ALIGN,
+    STATE_LIMIT,
+    Edge,
+    FixedAdd,
+    FixedHaltingScore,
+    FixedLIF,
+    FixedReadout,
+    Gate,
+    Map,
+    Node,
+    Phase,
+    Slice,
+    SpikeMaxPool,
+    Tokens,
+)
+from stas_neuro.reference.ops.base import Outputs
+
+if TYPE_CHECKING:
+    from stas_neuro.fast.execution import FastExecution
+
+Array = NDArray[Any]
+
+
+class Operation(Protocol):
+    """Computes a node, counts its events, and gives what is at its output ports."""
+
+    def run(self, run: FastExecution, step: int) -> dict[str, Any]:
+        """Compute a step."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fire:
+    """Neurons, with the sums that they take: in dtype."""
+
+    node: FixedLIF
+    sums: Sums
+    shape: tuple[int, ...]
+    dtype: type[np.floating[Any]]
+
+    def run(self, run: FastExecution, step: int) -> dict[str, Any]:
+        """Step them."""
+        node, current, dtype = self.node, self.sums.current, self.dtype
+        live = self.sums.live(run, step)
+        features = len(current.scale)
+        spikes = run.out(node, (len(live.where), features), np.uint8)
+        nowhere = CellCounts.nowhere(len(spikes), features)
+        counts = nowhere if run.counter is None else run.counter.neurons(node, live)
+        once = node.phase == Phase.ONCE and not run.record_states
+        # A membrane of which nothing is kept need not be cleared.
+        first_step = run.rests(node) and live.complete
+        keep = dtype(0 if once or first_step else (4096 - node.dv) / 4096)
+        resets = node.reset == "zero"
+        for rows, sums, first in self.sums.blocks(run, step):
+            if once:  # from rest, and nothing is left for a next step: one row is enough
+                v = run.buffers.get(("rest", dtype), (1, features), dtype)
+                where = np.zeros(len(sums), np.int64)
+            else:
+                v = run.state(node, live.images * live.positions, features, dtype, clear=not first_step)
+                where = live.where[rows]
+            kernels.fire(
+                sums, first, current.scale, current.bias, current.unit, keep, dtype(node.vth << ALIGN),
+                dtype(STATE_LIMIT if node.clips else np.inf), dtype(resets),
+                dtype(0 if resets else node.subtracted), v, where, live.missed[rows],
+                counts.to[rows], counts.bounds, spikes[rows], counts.active, counts.fired,
+            )  # fmt: skip
+        if run.record_states:
+            self._record(run, live, keep, features)
+        return {"s": Rows(spikes, live, self.shape)}
+
+    def _record(self, run: FastExecution, live: Live, keep: Any, features: int) -> None:
+        """Let the membranes of halted tokens decay now, which else waits until they live again."""
+        v = run.state(self.node, live.images * live.positions, features, self.dtype)
+        if not live.complete:
+            halted = live.index < 0
+            v[halted] = np.trunc(v[halted] * keep)
+        membranes = Rows(v, run.everyone(live.positions), self.shape).dense(self.dtype)
+        run.states.setdefault(self.node.name, []).append(membranes.astype(np.int32))
+
+
+@dataclass(frozen=True, eq=False)
+class Synapses:
+    """A layer whose current is not for its own neurons alone."""
+
+    node: Node
+    sums: LinearSums | ConvSums
+    shape: tuple[int, ...]
+
+    def run(self, run: FastExecution, step: int) -> dict[str, Any]:
+        """Multiply."""
+        self.sums.run(run, step)
+        live, current = self.sums.live(run, step), self.sums.current
+        y = run.out(self.node, (len(live.where), len(current.scale)), current.bias.dtype)
+        for rows, sums, first in self.sums.blocks(run, step):
+            y[rows] = current.of(sums[:, first : first + y.shape[1]])
+        return {"y": Rows(y, live, self.shape)}
+
+
+@dataclass(frozen=True, eq=False)
+class PackTokens:
+    """A gate of tokens: the rows of those that visit."""
+
+    node: Gate
+    x: Edge
+    mask: Mask
+    shape: tuple[int, int]
+
+    def run(self, run: FastExecution, step: int) -> dict[str, Any]:
+        """Gather rows."""
+        x, live = run.rows(self.x, step), run.live(self.mask, self.shape[0], step)
+        out = run.out(self.node, (len(live.where), self.shape[1]), x.data.dtype)
+        kernels.pack(x.data, x.live.index, live.where, out)
+        return {"y": Rows(out, live, self.shape)}
+
+
+@dataclass(frozen=True, eq=False)
+class AddRows:
+    """A weighted sum, in the type of its result."""
+
+    node: FixedAdd
+    edges: dict[str, Edge]
+    mask: Mask | None
+    positions: int
+    shape: tuple[int, ...]
+    dtype: type[np.generic]
+
+    def run(self, run: FastExecution, step: int) -> dict[str, Any]:
+        """Add."""
+        live = run.live(self.mask, self.positions, step)
+        a, b = (run.rows(self.edges[port], step).on(live).data for port in ("a", "b"))
+        out = run.out(self.node, a.shape, self.dtype)
+        np.multiply(a, self.dtype(self.node.a_weight), out=out, dtype=self.dtype, casting="unsafe")
+        weighted = b if self.node.b_weight == 1 else b.astype(self.dtype) * self.dtype(self.node.b_weight)
+        np.add(out, weighted, out=out, dtype=self.dtype, casting="unsafe")
+        return {"y": Rows(out, live, self.shape)}
+
+
+@dataclass(frozen=True, eq=False)
+class PoolRows:
+    """The largest spike of each window."""
+
+    node: SpikeMaxPool
+    x: Edge
+    shapes: tuple[tuple[int, int, int], tuple[int, int, int]]
+
+    def run(self, run: FastExecution, step: int) -> dict[str, Any]:
+        """Pool."""
+        (channels, height, width), (_, rows, columns) = self.shapes
+        x = run.rows(self.x, step).data
+        live = run.everyone(rows * columns)
+        out = run.out(self.node, (len(live.where), channels), x.dtype)
+        maps = out.reshape(live.images, rows, columns, channels)
+        kernels.pool(x.reshape(live.images, height, width * channels), np.array(self.node.sides), maps)
+        return {"y": Rows(out, live, self.shapes[1])}
+
+
+@dataclass(frozen=True, eq=False)
+class Reshape:
+    """Tokens of a map or a map of tokens: the same rows."""
+
+    node: Tokens | Map
+    x: Edge
+    shape: tuple[int, ...]
+
+    def run(self, run: FastExecution, step: int) -> dict[str, Any]:
+        """Give all rows another shape."""
+        x = run.rows(self.x, step)
+        x = x.on(run.everyone(x.live.positions))
+        return {"y": Rows(x.data, x.live, self.shape)}
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """Some of the features."""
+
+    node: Slice
+    x: Edge
+    shape: tuple[int, ...]
+
+    def run(self, run: FastExecution, step: int) -> dict[str, Any]:
+        """Copy columns."""
+        x = run.rows(self.x, step)
+        data = np.ascontiguousarray(x.data[:, self.node.start : self.node.stop])
+        return {"y": Rows(data, x.live, self.shape)}
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """Scores by the first channel of tokens; halted ones have that of 0, which no accumulator takes."""
+
+    node: FixedHaltingScore
+    z: Edge
+
+    def run(self, run: FastExecution, step: int) -> Outputs:
+        """Look them up as the reference does."""
+        z = run.rows(self.z, step)
+        first = Rows(z.data[:, :1], z.live, (z.shape[0], 1)).dense(run.dtypes[self.node.name])
+        return run.as_reference(self.node, step, {"z": first})
+
+
+@dataclass(frozen=True, eq=False)
+class Weigh:
+    """A weighted mean-field readout without division, which needs only sums over tokens."""
+
+    node: FixedReadout
+    edges: dict[str, Edge]
+    features: int
+
+    def run(self, run: FastExecution, step: int) -> Outputs:
+        """Take in one step; give y after the last."""
+        node, dtype = self.node, run.dtypes[self.node.name]
+        sums = run.state(node, len(run.images), self.features, dtype)
+        weights = {port: run.value(node, port, step) for port in self.edges if port.startswith("p")}
+        for port, edge in self.edges.items():
+            if port.startswith("z"):
+                z = run.rows(edge, step)
+                p = weights.get(f"p{port[1:]}", np.ones((z.live.images, z.live.positions)))
+                kernels.weigh(
+                    z.data, z.live.where, p.astype(dtype), dtype(0.5**node.z_shift), dtype(node.z_limit), sums
+                )
+        last = step == run.graph.time_steps - 1
+        outputs = {"y": np.floor(sums * dtype(0.5**node.y_shift))} if last else {}
+        if run.counter is not None:
+            tokens = np.zeros((len(sums), z.live.positions, 1))
+            run.counter.computed(node, step, {**weights, f"z{node.blocks - 1}": tokens}, outputs)
+        return outputs

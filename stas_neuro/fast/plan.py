@@ -1,0 +1,297 @@
+"""Which nodes of an integer program kernels compute, and how; the reference computes the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as Dict
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stas_neuro.analysis.halting import Mask, place_of
+from stas_neuro.fast.operators import (
+    AddRows,
+    Columns,
+    Fire,
+    Operation,
+    PackTokens,
+    PoolRows,
+    Reshape,
+    Score,
+    Synapses,
+    Weigh,
+)
+from stas_neuro.fast.products import product_of
+from stas_neuro.fast.sums import (
+    AttentionSums,
+    ConvSums,
+    Current,
+    Joined,
+    LinearSums,
+    Sums,
+    ValueSums,
+)
+from stas_neuro.ir import (
+    ALIGN,
+    Edge,
+    FixedAdd,
+    FixedConv2d,
+    FixedHaltingScore,
+    FixedLIF,
+    FixedLinear,
+    FixedReadout,
+    FixedSpikeMatMul,
+    Gate,
+    Graph,
+    Kind,
+    Map,
+    Node,
+    Phase,
+    Slice,
+    SpikeMaxPool,
+    Tokens,
+    ValueType,
+)
+from stas_neuro.ir.types import VALUES
+from stas_neuro.reference.exact import Dtype, exact_dtype
+
+Port = tuple[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Operations by node, and the type in which rows of each output port are kept."""
+
+    operations: Dict[str, Operation]
+    stored: Dict[Port, type[np.generic]]
+    dtypes: Dict[str, Dtype]
+    kept: frozenset[str]
+    """Nodes whose results outlast a step."""
+
+
+def plan(graph: Graph, *, eight_bit: bool) -> Plan:
+    """Plan the run of a quantised graph; with products of 8-bit numbers where these are exact."""
+    return _Planner(graph, eight_bit).plan()
+
+
+class _Planner:
+    def __init__(self, graph: Graph, eight_bit: bool) -> None:
+        self._graph = graph
+        self._eight_bit = eight_bit
+        self._dtypes = {node.name: exact_dtype(graph, node) for node in graph.nodes}
+        self._stored = {
+            (node.name, port): _stored(graph.types[node.name, port], self._dtypes[node.name])
+            for node in graph.nodes
+            for port in node.OUTPUTS
+        }
+        self._masks: dict[Port, Mask | None] = {}
+        """Of ports whose values are 0 for the tokens that a mask holds back: that mask."""
+        self._sums: dict[str, Sums] = {}
+        """Of nodes whose current is only for their neurons."""
+        self._operations: dict[str, Operation] = {}
+
+    def plan(self) -> Plan:
+        for node in self._graph.nodes:
+            self._mask(node)
+        for group in self._joined():
+            self._join(group)
+        for node in self._graph.nodes:
+            operation = self._operation(node)
+            if operation is not None:
+                self._operations[node.name] = operation
+        kept = {edge.src for edge in self._graph.edges if edge.delay}
+        kept |= {node.name for node in self._graph.nodes if node.phase == Phase.STEM}
+        return Plan(self._operations, self._stored, self._dtypes, frozenset(kept))
+
+    def _mask(self, node: Node) -> None:
+        """Find the mask that the outputs of a node are 0 without."""
+        edges = self._graph.inputs(node)
+        mask: Mask | None = None
+        match node:
+            case Gate(axis="token"):
+                mask = place_of(edges["mask"])
+            case FixedLinear() | FixedLIF() if "alive" in edges:
+                mask = place_of(edges["alive"])
+            case FixedSpikeMatMul() | FixedAdd() | Slice():
+                of_inputs = {self._mask_of(edge) for edge in edges.values()}
+                mask = of_inputs.pop() if len(of_inputs) == 1 else None
+        self._masks.update({(node.name, port): mask for port in node.OUTPUTS})
+
+    def _mask_of(self, edge: Edge) -> Mask | None:
+        return None if edge.delay else self._masks.get((edge.src, edge.src_port))
+
+    def _joined(self) -> list[list[FixedLinear]]:
+        """List linear layers by input and mask: those that are only for their neurons are joined."""
+        groups: dict[tuple[Any, ...], list[FixedLinear]] = {}
+        for node in self._graph.of_type(FixedLinear):
+            edges = self._graph.inputs(node)
+            if node.phase == Phase.END or node.x_shift:
+                continue
+            x, alive = edges["x"], edges.get("alive")
+            own = (x.src, x.src_port, x.delay, alive and place_of(alive), node.phase)
+            groups.setdefault(own if self._neurons(node) else (*own, node.name), []).append(node)
+        return list(groups.values())
+
+    def _join(self, group: list[FixedLinear]) -> None:
+        graph = self._graph
+        x = graph.inputs(group[0])["x"]
+        weight = np.concatenate([graph.tensor(node, "weight") for node in group])
+        product = product_of(weight, **self._sizes(x))
+        joined = Joined(
+            group[0].name,
+            x,
+            self._masks[group[0].name, "y"],
+            _positions(graph, group[0]),
+            product,
+            single=len(group) == 1,
+        )
+        first = 0
+        for node in group:
+            scale = product.scale[first : first + node.out_features]
+            current = self._current(node, scale, product.takes)
+            sums = LinearSums(node, joined, first, current, graph.source_type(x).kind)
+            first += node.out_features
+            if self._neurons(node):
+                self._sums[node.name] = sums
+                self._operations[node.name] = sums
+            else:
+                self._operations[node.name] = Synapses(node, sums, graph.types[node.name, "y"].shape)
+
+    def _sizes(self, x: Edge) -> dict[str, Any]:
+        """Tell how large inputs are, and whether a product of 8-bit numbers may take them."""
+        value = self._graph.source_type(x)
+        return {
+            "largest": max(abs(value.low), value.bound or 0),
+            "unsigned": self._stored[x.src, x.src_port] is np.uint8,
+            "eight_bit": self._eight_bit,
+        }
+
+    def _current(self, node: FixedLinear | FixedConv2d, scale: NDArray[Any], takes: Any) -> Current:
+        """Convert sums of a layer times `scale` to currents, in a type that holds both exactly."""
+        graph = self._graph
+        dtype = self._wide(node.name, *self._targets(node))
+        if takes is np.float64:
+            dtype = np.float64
+        exponents = graph.tensor(node, "weight_exp").astype(np.int64)
+        bias = graph.tensor(node, "bias").astype(dtype) * dtype(2**node.bias_exp)
+        bias = bias.reshape(len(bias), -1).T if isinstance(node, FixedConv2d) else bias[None]
+        return Current(
+            np.ldexp(scale, exponents).astype(dtype), dtype(1 << ALIGN), np.ascontiguousarray(bias)
+        )
+
+    def _wide(self, *names: str) -> Dtype:
+        """Give the type that holds the integers of all nodes."""
+        return np.float64 if any(self._dtypes[name] is np.float64 for name in names) else np.float32
+
+    def _targets(self, node: Node) -> list[str]:
+        lif = self._neurons(node)
+        return [lif.name] if lif else []
+
+    def _neurons(self, node: Node) -> FixedLIF | None:
+        """Return the neurons that the current of a node is for, if for no others, and that take its rows."""
+        edges = self._graph.consumers(node)
+        if len(edges) != 1 or edges[0].delay:
+            return None
+        lif = self._graph.node(edges[0].dst)
+        if not isinstance(lif, FixedLIF) or lif.phase != node.phase or not self._fires(lif):
+            return None
+        return lif
+
+    def _fires(self, lif: FixedLIF) -> bool:
+        """Tell whether the input of neurons is 0 for all tokens that their mask holds back."""
+        edges = self._graph.inputs(lif)
+        of_x = self._mask_of(edges["x"])
+        return "alive" not in edges or of_x == place_of(edges["alive"])
+
+    def _operation(self, node: Node) -> Operation | None:
+        """Return what computes a node, None for the reference."""
+        if node.name in self._operations:
+            return self._operations[node.name]
+        edges = self._graph.inputs(node).values()
+        if any(edge.delay and self._graph.source_type(edge).kind in VALUES for edge in edges):
+            return None
+        match node:
+            case FixedConv2d(groups=1, off_core=False, x_shift=0) if node.sides.dilation[1] == 1:
+                return self._conv(node)
+            case FixedSpikeMatMul(form="Q(K^TV)") if self._neurons(node):
+                return self._attention(node)
+            case FixedLIF() if self._fires(node):
+                return self._fire(node)
+        return self._plain(node)
+
+    def _plain(self, node: Node) -> Operation | None:
+        """Return what computes a node without weights and neurons, None for the reference."""
+        edges = self._graph.inputs(node)
+        shape: Any = self._graph.types[node.name, node.OUTPUTS[0]].shape if node.OUTPUTS else ()
+        match node:
+            case Gate(axis="token"):
+                return PackTokens(node, edges["x"], place_of(edges["mask"]), shape)
+            case FixedAdd():
+                mask, stored = self._masks[node.name, "y"], self._stored[node.name, "y"]
+                return AddRows(node, dict(edges), mask, _positions(self._graph, node), shape, stored)
+            case SpikeMaxPool():
+                of_x: Any = self._graph.source_type(edges["x"]).shape
+                return PoolRows(node, edges["x"], (of_x, shape))
+            case Tokens() | Map():
+                return Reshape(node, edges["x"], shape)
+            case Slice():
+                return Columns(node, edges["x"], shape)
+            case FixedHaltingScore():
+                return Score(node, edges["z"])
+            case FixedReadout(mode="mean-field", divides=False):
+                return Weigh(node, dict(edges), shape[0])
+        return None
+
+    def _conv(self, node: FixedConv2d) -> Operation:
+        graph = self._graph
+        x = graph.inputs(node)["x"]
+        weight = graph.tensor(node, "weight").transpose(0, 2, 3, 1)
+        product = product_of(weight.reshape(len(weight), -1), **self._sizes(x))
+        shapes: Any = graph.source_type(x).shape, graph.types[node.name, "y"].shape
+        current = self._current(node, product.scale, product.takes)
+        sums = ConvSums(node, x, shapes, product, current, graph.source_type(x).kind)
+        if not self._neurons(node):
+            return Synapses(node, sums, shapes[1])
+        self._sums[node.name] = sums
+        return sums
+
+    def _attention(self, node: FixedSpikeMatMul) -> Operation:
+        graph = self._graph
+        shape = self._tokens(node)
+        dtype = self._wide(node.name, *self._targets(node))
+        current = Current(
+            np.ones(shape[1], dtype), dtype(2.0 ** (ALIGN + node.exponent)), np.zeros((1, shape[1]), dtype)
+        )
+        sums = AttentionSums(node, dict(graph.inputs(node)), self._masks[node.name, "y"], shape, current)
+        self._sums[node.name] = sums
+        return sums
+
+    def _fire(self, node: FixedLIF) -> Operation:
+        graph = self._graph
+        x = graph.inputs(node)["x"]
+        shape = graph.source_type(x).shape
+        sums = self._sums.get(x.src)
+        if sums is None:
+            features = shape[0] if len(shape) == 3 else shape[-1]
+            dtype = self._wide(node.name, x.src)
+            current = Current(np.ones(features, dtype), dtype(1), np.zeros((1, features), dtype))
+            sums = ValueSums(x, self._masks[node.name, "s"], _positions(graph, node), current)
+        return Fire(node, sums, shape, sums.current.bias.dtype.type)
+
+    def _tokens(self, node: Node) -> tuple[int, int]:
+        tokens, features = self._graph.types[node.name, node.OUTPUTS[0]].shape
+        return tokens, features
+
+
+def _positions(graph: Graph, node: Node) -> int:
+    shape = graph.types[node.name, node.OUTPUTS[0]].shape
+    if len(shape) == 3:
+        return shape[1] * shape[2]
+    return shape[0] if len(shape) == 2 else 1
+
+
+def _stored(value: ValueType, dtype: Dtype) -> type[np.generic]:
+    """Choose the type of rows: bytes for what fits, else the floats that hold the integers of the node."""
+    small = value.kind != Kind.CURRENT and value.low >= 0 and value.bound is not None and value.bound <= 255
+    return np.uint8 if small else dtype

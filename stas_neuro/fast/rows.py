@@ -1,0 +1,131 @@
+"""Values as rows: those of live tokens one after another, or all positions of maps and of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stas_neuro.fast.cells import Classes
+from stas_neuro.fast.kernels import count, pack
+from stas_neuro.ir import Shape
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Live:
+    """Which rows of (images, positions) are at hand.
+
+    Parameters
+    ----------
+    images, positions : int
+    where : int64 (rows,)
+        Row of each among all images * positions, ascending.
+    missed : int32 (rows,)
+        Model steps in which each was not at hand since it last was.
+    """
+
+    images: int
+    positions: int
+    where: NDArray[np.int64]
+    missed: NDArray[np.int32]
+    _cells: dict[Classes, NDArray[np.int64]] = field(default_factory=dict, init=False, repr=False)
+    _populations: dict[Classes, NDArray[np.int64]] = field(default_factory=dict, init=False, repr=False)
+
+    @staticmethod
+    def everyone(images: int, positions: int) -> Live:
+        """All rows."""
+        rows = images * positions
+        return Live(images, positions, np.arange(rows), np.zeros(rows, np.int32))
+
+    @property
+    def complete(self) -> bool:
+        """Whether all rows are at hand."""
+        return len(self.where) == self.images * self.positions
+
+    def cells(self, classes: Classes) -> NDArray[np.int64]:
+        """Number the cell of each row: that of the class of its position, image after image."""
+        if classes not in self._cells:
+            of_all = np.arange(self.images)[:, None] * len(classes.sizes) + classes.of_position
+            self._cells[classes] = of_all.ravel()[self.where]
+        return self._cells[classes]
+
+    def population(self, classes: Classes) -> NDArray[np.int64]:
+        """Count the rows of each cell."""
+        if classes not in self._populations:
+            cells = self.images * len(classes.sizes)
+            self._populations[classes] = np.bincount(self.cells(classes), minlength=cells)
+        return self._populations[classes]
+
+    @cached_property
+    def starts(self) -> NDArray[np.int64]:
+        """First row of each image, and the end: int64 (images + 1,)."""
+        return np.searchsorted(self.where, np.arange(self.images + 1) * self.positions)
+
+    @cached_property
+    def index(self) -> NDArray[np.int64]:
+        """Number of the row of each of images * positions, -1 for those not at hand."""
+        index = np.full(self.images * self.positions, -1)
+        index[self.where] = np.arange(len(self.where))
+        return index
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """A value at an output port: `data` (rows, features); those not at hand are 0.
+
+    `shape` is that of the port: (C, H, W), (N, D) or (D,).
+    """
+
+    data: Array
+    live: Live
+    shape: Shape
+    _counts: dict[Classes, tuple[NDArray[np.int64], NDArray[np.int64]]] = field(
+        default_factory=dict, init=False, repr=False
+    )
+
+    def dense(self, dtype: type[np.generic]) -> Array:
+        """Give the value as the reference has it: (images, *shape)."""
+        live = self.live
+        features = self.data.shape[1]
+        if live.complete:
+            full = self.data.astype(dtype)
+        else:
+            full = np.zeros((live.images * live.positions, features), dtype)
+            full[live.where] = self.data
+        if len(self.shape) == 3:
+            maps = full.reshape(live.images, live.positions, features).swapaxes(1, 2)
+            return np.ascontiguousarray(maps).reshape(live.images, *self.shape)
+        return full.reshape(live.images, *self.shape)
+
+    def on(self, live: Live) -> Rows:
+        """Give the rows of others; those not at hand here are 0."""
+        if live is self.live or (live.complete and self.live.complete):
+            return self
+        data = np.empty((len(live.where), self.data.shape[1]), self.data.dtype)
+        pack(self.data, self.live.index, live.where, data)
+        return Rows(data, live, self.shape)
+
+    @staticmethod
+    def of(value: Array, shape: Shape, dtype: type[np.generic], everyone: Callable[[int], Live]) -> Rows:
+        """Make rows of a value (images, *shape) of the reference; `everyone` has all rows, by positions."""
+        if len(shape) == 3:
+            value = value.reshape(*value.shape[:2], -1).swapaxes(1, 2)
+        elif len(shape) == 1:
+            value = value[:, None]
+        _, positions, features = value.shape
+        data = np.ascontiguousarray(value.astype(dtype)).reshape(-1, features)
+        return Rows(data, everyone(positions), shape)
+
+    def counted(self, classes: Classes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Count what is not 0 in each cell, and sum it: (cells,) each."""
+        if classes not in self._counts:
+            nonzero, total = np.zeros((2, self.live.images * len(classes.sizes)), np.int64)
+            count(self.data, self.live.cells(classes), nonzero, total)
+            self._counts[classes] = nonzero, total
+        return self._counts[classes]

@@ -1,0 +1,111 @@
+"""The fast backend against the plain reference: logits, visits, every count, spikes and states are equal."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.fixed_random import fixed_graphs, pixels_for, quantised_at_random
+from support.ir_random import HALTING, HEADS, READOUTS, SHRINKS, STEMS, Recipe, build, recipes
+from support.random_mappings import mappings
+
+from stas_neuro.activity import KINDS
+from stas_neuro.fast import run_fast
+from stas_neuro.ir import Array, Graph
+from stas_neuro.passes import ComputeHalted, Quantise
+from stas_neuro.reference import run_reference
+from stas_neuro.trace import Trace
+
+
+def same(fast: Trace, plain: Trace) -> None:
+    np.testing.assert_array_equal(fast.logits, plain.logits)
+    np.testing.assert_array_equal(fast.visits, plain.visits)
+    for what in ("spikes", "states"):
+        ours, theirs = getattr(fast, what), getattr(plain, what)
+        assert ours.keys() == theirs.keys()
+        for name, values in theirs.items():
+            np.testing.assert_array_equal(ours[name], values, f"{what} of {name}")
+    if plain.counted is not None:
+        for kind in KINDS:
+            np.testing.assert_array_equal(fast.activity.counts[kind], plain.activity.counts[kind], kind)
+    assert (fast.counted is None) == (plain.counted is None) and fast.counted == plain.counted
+
+
+def compare(graph: Graph, images: Array, **options: Any) -> Trace:
+    """Compare runs with records of spikes and states, without, and with 8-bit products."""
+    plain = run_reference(graph, images, record_spikes=True, record_states=True, **options)
+    same(run_fast(graph, images, record_spikes=True, record_states=True, eight_bit=False, **options), plain)
+    bare = dataclasses.replace(plain, spikes={}, states={})
+    same(run_fast(graph, images, eight_bit=True, **options), bare)
+    return plain
+
+
+@settings(max_examples=25)
+@given(fixed_graphs(), st.integers(0, 99))
+def test_random_integers(graph: Graph, seed: int) -> None:
+    compare(graph, pixels_for(graph, 3, seed))
+
+
+@settings(max_examples=20)
+@given(st.data())
+def test_random_integers_on_random_cores(data: st.DataObject) -> None:
+    graph = data.draw(fixed_graphs())
+    mapping = data.draw(mappings(graph))
+    gating = data.draw(st.sampled_from(("silent", "core", "power")))
+    compare(graph, pixels_for(graph, 2, 1), mapping=mapping, gating=gating)
+
+
+@settings(max_examples=15)
+@given(
+    recipes(norm=False, height=4, width=3),
+    st.integers(2, 9),
+    st.sampled_from(("layer", "channel")),
+    st.sampled_from(("graded", "bias")),
+)
+def test_quantised_networks(recipe: Recipe, bits: int, exponents: Any, encoding: Any) -> None:
+    graph = Quantise(bits=bits, exponents=exponents, encoding=encoding)(build(recipe))
+    compare(graph, pixels_for(graph, 2, recipe.seed))
+
+
+@settings(max_examples=10)
+@given(fixed_graphs(reset="subtract"), st.integers(0, 99))
+def test_neurons_that_keep_what_is_above_their_threshold(graph: Graph, seed: int) -> None:
+    compare(graph, pixels_for(graph, 2, seed))
+
+
+@pytest.mark.parametrize(("halting", "readout"), list(itertools.product(HALTING, READOUTS)))
+def test_every_halting_and_readout(halting: str, readout: str) -> None:
+    shares = []
+    for seed in range(2):
+        recipe = Recipe(
+            seed=seed, halting=halting, readout=readout, norm=False, height=4, width=3, pool=False,
+            time_steps=4, blocks=3, membrane=bool(seed % 2),
+        )  # fmt: skip
+        graph = quantised_at_random(build(recipe), seed)
+        plain = compare(graph, pixels_for(graph, 4, seed))
+        if halting not in ("block", "image"):  # else it refuses, or needs the gates of a compiled network
+            compare(ComputeHalted()(graph), pixels_for(graph, 2, seed))
+        shares.append(plain.visits.mean())
+    assert (min(shares) < 1) == (halting != "off")
+
+
+@pytest.mark.parametrize("stem", STEMS)
+@pytest.mark.parametrize("events", [False, True])
+def test_every_stem(stem: str, events: bool) -> None:
+    for seed, sdsa in enumerate((False, True)):
+        recipe = Recipe(seed=seed, stem=stem, events=events, sdsa=sdsa, norm=False, height=4, width=3)
+        graph = quantised_at_random(build(recipe), seed)
+        compare(graph, pixels_for(graph, 2, seed))
+
+
+@pytest.mark.parametrize(("shrink", "head"), list(itertools.product(SHRINKS, HEADS)))
+def test_every_shape_of_tokens(shrink: str, head: str) -> None:
+    for membrane in (False, True):
+        recipe = Recipe(halting="off", shrink=shrink, head=head, membrane=membrane, norm=False)
+        graph = quantised_at_random(build(recipe), 1)
+        compare(graph, pixels_for(graph, 2))

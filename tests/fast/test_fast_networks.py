@@ -1,0 +1,137 @@
+"""The fast backend on shipped and imported networks, and who takes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support.cli_support import fine, make_checkpoint, make_data, stas
+from support.foreign_neurons import MultiStepLIFNode
+from torch import Tensor, nn
+
+import stas_neuro
+from stas_neuro import backends
+from stas_neuro.assets import IMAGES, asset
+from stas_neuro.chips import load_profile
+from stas_neuro.errors import InputError
+from stas_neuro.fast import run_fast
+from stas_neuro.ir import Graph
+from stas_neuro.passes import FoldBatchNorm, Quantise
+from stas_neuro.reference import run_reference
+from stas_neuro.trace import Trace
+
+SHIPPED = ("fashion-spikformer", "fashion-spikingformer", "fashion-t1")
+RECORD: dict[str, Any] = {"record_spikes": True, "record_states": True}
+
+
+def same(fast: Trace, plain: Trace) -> None:
+    np.testing.assert_array_equal(fast.logits, plain.logits)
+    np.testing.assert_array_equal(fast.visits, plain.visits)
+    assert fast.activity == plain.activity
+    for what in ("spikes", "states"):
+        ours, theirs = getattr(fast, what), getattr(plain, what)
+        assert ours.keys() == theirs.keys() and theirs
+        for name, values in theirs.items():
+            np.testing.assert_array_equal(ours[name], values, f"{what} of {name}")
+
+
+@pytest.mark.parametrize("model", SHIPPED)
+def test_shipped_networks_on_cores(model: str) -> None:
+    graph = stas_neuro.quantise(stas_neuro.fold(str(asset(f"models/{model}"))))
+    mapping = stas_neuro.place(graph, load_profile("loihi2"))
+    images = stas_neuro.load_data(str(asset(IMAGES))).images[:5].astype(np.int64)
+    for options in ({}, {"mapping": mapping, "gating": "core"}):
+        plain = run_reference(graph, images, **RECORD, **options)
+        for eight_bit in (False, True):
+            same(run_fast(graph, images, eight_bit=eight_bit, **RECORD, **options), plain)
+
+
+class _Imported(nn.Module):
+    """Strides, groups, average pooling and two stages: things that shipped networks do not have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(2, 6, 3, stride=2, padding=1)
+        self.stem_lif = MultiStepLIFNode(tau=2.0, v_threshold=0.3)
+        self.wide = nn.Conv2d(6, 12, 3, padding=1, groups=3)
+        self.wide_lif = MultiStepLIFNode(tau=2.0, v_threshold=0.2)
+        self.head = nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.unsqueeze(0).repeat(3, 1, 1, 1, 1)
+        t, b = x.shape[:2]
+        x = self.stem_lif(self.stem(x.flatten(0, 1)).unflatten(0, (t, b)))
+        x = self.wide_lif(self.wide(x.flatten(0, 1)).unflatten(0, (t, b)))
+        return self.head(x.flatten(3).mean(3)).mean(0)
+
+
+def test_an_imported_network() -> None:
+    torch.manual_seed(0)
+    example = torch.randint(0, 256, (6, 2, 8, 8)).double() / 255
+    graph = stas_neuro.open_model(_Imported().eval().double(), example=example)
+    assert isinstance(graph, Graph)
+    integers = Quantise(bits=8)(FoldBatchNorm()(graph))
+    images = np.rint(example.numpy() * 255).astype(np.int64)
+    plain = run_reference(integers, images, **RECORD)
+    assert all(spikes.any() for spikes in plain.spikes.values())
+    same(run_fast(integers, images, **RECORD), plain)
+
+
+def test_batches_side_by_side_keep_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stas_neuro.fast.execution._BATCH", 3)
+    graph = stas_neuro.quantise(stas_neuro.fold(str(asset("models/fashion-t1"))))
+    images = stas_neuro.load_data(str(asset(IMAGES))).images[:11].astype(np.int64)
+    plain = run_reference(graph, images)
+    seen: list[tuple[int, int]] = []
+    for workers in (1, 3):
+        monkeypatch.setattr("stas_neuro.fast.execution.workers", lambda threads, number=workers: number)
+        trace = run_fast(graph, images, progress=lambda done, of: seen.append((done, of)))
+        np.testing.assert_array_equal(trace.logits, plain.logits)
+        assert trace.activity == plain.activity
+    assert seen == 2 * [(3, 11), (6, 11), (9, 11), (11, 11)]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("fast")
+    make_checkpoint(home / "model")
+    make_data(home / "data.npz", 4)
+    fine("compile", home / "model", "--bits", "8", "-o", home / "net.stas")
+    return home
+
+
+def test_a_run_takes_the_fast_backend_for_integers_and_tells(home: Path, tmp_path: Path) -> None:
+    common = ("run", home / "net.stas", "--data", home / "data.npz", "--json")
+    ran = {
+        name: fine(*common, *options, "-o", tmp_path / name).json["backend"]
+        for name, options in {
+            "float": (),
+            "fixed": ("--arithmetic", "fixed"),
+            "plain": ("--arithmetic", "fixed", "--backend", "reference"),
+            "chosen": ("--arithmetic", "fixed", "--backend", "fast"),
+        }.items()
+    }
+    assert ran == {"float": "reference", "fixed": "fast", "plain": "reference", "chosen": "fast"}
+    records = [(tmp_path / name / "activity.json").read_bytes() for name in ("fixed", "plain", "chosen")]
+    assert records[0] == records[1] == records[2]
+
+
+def test_floats_and_other_runtimes_are_refused(home: Path) -> None:
+    run = ("run", home / "net.stas", "--data", home / "data.npz", "--backend", "fast")
+    assert "runs only integer programs; compile with --bits" in stas(*run).err
+    refused = stas(*run, "--arithmetic", "fixed", "--runtime", "multiprocess")
+    assert "the backend fast has no runtime multiprocess; use the backend lava" in refused.err
+    graph = stas_neuro.load_bundle(home / "net.stas").graph
+    with pytest.raises(InputError, match="the fast backend runs only integer programs"):
+        run_fast(graph, np.zeros((1, *graph.image_shape)))
+
+
+def test_without_its_dependencies_the_reference_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = stas_neuro.load_bundle(home / "net.stas").of("fixed")
+    assert backends.choose_backend("auto", graph) == "fast"
+    monkeypatch.setattr(backends, "find_spec", lambda name: None)
+    assert backends.choose_backend("auto", graph) == "reference"
+    assert backends.choose_backend("fast", graph) == "fast"
