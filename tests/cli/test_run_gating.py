@@ -99,7 +99,7 @@ def test_what_cannot_be_gated_is_refused(place: Place, placed: Path, tmp_path: P
     other = Mapping(profile="loihi2", strategy="token-major", cores=bundle.mapping.cores, pieces=pieces)
     with pytest.raises(InputError, match="the mapping holds"):
         api.run(bundle, data, mapping=other)
-    with pytest.raises(InputError, match="no gating is called"):
+    with pytest.raises(InputError, match="there is no gating"):
         api.run(bundle, data, gating="off")
     block = tmp_path / "block.stas"
     done = stas("compile", make_checkpoint(tmp_path / "model"), "--accumulate", "block", "-o", block)
