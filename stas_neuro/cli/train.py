@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stas_neuro.choices import HALT_MODES, HaltMode
+from stas_neuro.choices import HALT_MODES, MODES, HaltMode
 from stas_neuro.cli.common import (
     PATH,
     PLAIN_INTERVAL_S,
@@ -77,6 +77,10 @@ TRAIN_HELP = {
     "label_smoothing": "Label smoothing.",
     "ponder_weight": "Weight of the ponder loss, which reduces the number of visits.",
     "ponder_ramp": "Share of stage 2 over which that weight rises from 0.",
+    "ponder_profile": "Weigh visits in the ponder loss by the energy that this profile of a chip gives them.",
+    "ponder_mode": "With --ponder-profile: the energy of an image alone, or in a stream.",
+    "zombie_weight": "Weight of a penalty on tokens that never halt.",
+    "exit_loss": "With --accumulate image: weight of the cross-entropy of an exit after each step.",
     "augment": "How training images are augmented: shift, by up to 2 pixels of 28, or also mirror.",
     "holdout": "Number of images held out for evaluation, stratified by class.",
     "seed": "Seed of initial weights, order of images, and the images that --limit and --holdout draw.",
@@ -103,6 +107,10 @@ def _train_options(function: Callable[..., None]) -> Callable[..., None]:
             option = click.option(f"{flag}/--no-{flag[2:]}", default=None, help=text)
         elif field.name == "augment":
             option = click.option(flag, type=click.Choice(list(AUGMENTATIONS)), help=text)
+        elif field.name == "ponder_profile":
+            option = click.option(flag, metavar="NAME|FILE", help=text)
+        elif field.name == "ponder_mode":
+            option = click.option(flag, type=click.Choice(list(MODES)), help=text)
         else:
             option = click.option(flag, type=type(field.default), help=text)
         function = option(function)

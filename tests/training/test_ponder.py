@@ -1,0 +1,168 @@
+"""The ponder loss in joules: what the surrogate predicts, its gradient, and what training makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support.ir_random import Recipe, build, images_for
+from support.training_runs import CONFIG, OPTIONS, digits, log_of
+
+from stas_neuro.chips import load_profile
+from stas_neuro.energy import price
+from stas_neuro.errors import InputError
+from stas_neuro.models.config import preset
+from stas_neuro.models.stas import StasModel
+from stas_neuro.training.options import TrainOptions
+from stas_neuro.training.ponder import deployment_of, full_activity, surrogate, thinned
+from stas_neuro.training.train import train
+
+POLICIES = ("raster", "rectangular", "block", "time", "image")
+
+
+def joules(activity, profile, mode="single"):
+    totals = price(activity, profile, deployment_of(activity, profile, mode))
+    return (totals.energy_j or totals.dynamic_energy_j).value
+
+
+@pytest.mark.parametrize("mode", ["single", "stream"])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_all_visits_cost_what_they_are_priced_at(policy: str, mode: str) -> None:
+    graph = build(Recipe(norm=False, halting=policy, time_steps=3, blocks=2))
+    images, profile = images_for(graph, 3), load_profile("loihi2")
+    found = surrogate(graph, images, profile, mode)
+    every = torch.ones(3, 3, graph.blocks, graph.tokens)
+    assert float(found.energy(every).mean()) == pytest.approx(
+        joules(full_activity(graph, images), profile, mode)
+    )
+    assert found.full == pytest.approx(float(found.energy(every)[0]))
+    assert float(found.loss(every)) == pytest.approx(3 * graph.blocks)
+    assert all(each >= 0 for row in found.step for each in row)
+
+
+@pytest.mark.parametrize("policy", ["raster", "rectangular", "block"])
+def test_a_chip_with_prices_of_operations_alone_is_predicted_exactly(policy: str) -> None:
+    """The price of an operation count is linear in visits, but for rounded counts."""
+    graph = build(Recipe(norm=False, halting=policy, time_steps=3, blocks=2))
+    images, profile = images_for(graph, 40), load_profile("cmos45")
+    found, full = surrogate(graph, images, profile), full_activity(graph, images)
+    visits = np.random.default_rng(0).random((40, 3, graph.blocks, graph.tokens)) < 0.5
+    visits[:] = visits[:1]
+    assert float(found.energy(torch.from_numpy(visits).double()).mean()) == pytest.approx(
+        joules(thinned(full, visits), profile), rel=0.02
+    )
+
+
+def test_hardware_steps_end_with_the_last_token() -> None:
+    """Where model steps can end early, one token keeps all hardware steps of a block."""
+    graph = build(Recipe(norm=False, halting="raster", time_steps=2, blocks=2))
+    images, profile = images_for(graph, 4), load_profile("loihi2")
+    activity = full_activity(graph, images)
+    assert deployment_of(activity, profile).early_end
+    found = surrogate(graph, images, profile)
+    seen = np.ones((4, 2, graph.blocks, graph.tokens), dtype=bool)
+    seen[:, 1, 1, 1:] = False
+    one = joules(thinned(activity, seen), profile)
+    seen[:, 1, 1] = False
+    none = joules(thinned(activity, seen), profile)
+    whole = joules(activity, profile)
+    assert min(min(row) for row in found.step) > 0
+    assert one - none > (whole - none) / graph.tokens  # a single visit costs more than its share
+    wanted = [float(found.energy(torch.from_numpy(np.asarray(each)).double()).mean()) for each in (seen,)]
+    assert wanted[0] == pytest.approx(none, rel=1e-6)
+
+
+def test_the_gradient_of_a_hardware_step_is_shared_by_tokens() -> None:
+    graph = build(Recipe(norm=False, halting="raster", time_steps=2, blocks=1))
+    found = surrogate(graph, images_for(graph, 2), load_profile("loihi2"))
+    visits = torch.ones(1, 2, 1, graph.tokens, dtype=torch.float64, requires_grad=True)
+    found.energy(visits).sum().backward()
+    step, visit = (torch.tensor(each, dtype=torch.float64) for each in (found.step, found.visit))
+    torch.testing.assert_close(visits.grad[0].sum(-1), step + visit)
+    assert (visits.grad[0, :, 0] == visits.grad[0, :, 0, :1]).all()
+
+
+def test_without_halting_there_is_nothing_to_weigh() -> None:
+    graph = build(Recipe(norm=False, halting="off"))
+    with pytest.raises(InputError, match="does not halt, so no visits can be weighed"):
+        surrogate(graph, images_for(graph, 2), load_profile("loihi2"))
+
+
+def test_exits_are_those_of_inference() -> None:
+    """Training computes all steps and chooses: the same logits and visits as stopping at the exit."""
+    torch.manual_seed(0)
+    config = preset("tiny").replace(accumulate="image", readout="rate", time_steps=4, stem="sps")
+    model = StasModel(config).eval()
+    images = torch.randn(12, 1, 8, 8)
+    with torch.no_grad():
+        first, second = model._exits(model.stem(images)).running.topk(2, dim=2).values.unbind(2)
+        model.config = config.replace(margin=float((first - second).median()))
+        stopped = model(images, skip=True)
+        chosen = model._exits(model.stem(images))
+    assert 0 < stopped.token_ratio < 1
+    torch.testing.assert_close(chosen.logits, stopped.logits)
+    assert torch.equal(chosen.visits, stopped.visits)
+    assert torch.equal(chosen.soft_visits.bool(), chosen.visits)
+    assert chosen.running is not None and chosen.running.shape == (12, 4, 10)
+    torch.testing.assert_close(chosen.ponder, stopped.ponder)
+
+
+@pytest.mark.parametrize("policy", ["raster", "image"])
+def test_joules_shorten_visits_and_a_resumed_training_is_the_same(tmp_path: Path, policy: str) -> None:
+    config, data = preset("tiny").replace(beta=-1.5, accumulate=policy, margin=1.0), digits(256)
+    readout = {"readout": "rate"} if policy == "image" else {}
+    config = config.replace(**readout)
+    stage1 = TrainOptions(**OPTIONS.to_json() | {"stage2_epochs": 0})
+    train(config, data, stage1, tmp_path / "base")
+    changes = {"stage1_epochs": 0, "stage2_epochs": 3, "stage2_rate": 0.02, "ponder_ramp": 0.0}
+    changes |= {"ponder_profile": "loihi2", "ponder_weight": 1.0}
+    options = TrainOptions(**OPTIONS.to_json() | changes)
+    init = tmp_path / "base"
+    ratios = []
+    for weight in (0.0, 1.0):
+        words = options.to_json() | {"ponder_weight": weight}
+        train(config, data, TrainOptions(**words), tmp_path / str(weight), init=init)
+        ratios.append(log_of(tmp_path / str(weight))[-1]["token_ratio"])
+    assert ratios[1] < ratios[0]
+
+    class Stop(Exception):
+        pass
+
+    def stop(event) -> None:
+        if event["event"] == "epoch":
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(config, data, options, tmp_path / "again", init=init, report=stop)
+    train(config, data, options, tmp_path / "again", init=init, resume=True)
+    names = ("again", "1.0")
+    assert len({(tmp_path / name / "model.safetensors").read_bytes() for name in names}) == 1
+
+
+def test_a_penalty_halts_tokens_that_never_would(tmp_path: Path) -> None:
+    config, data = preset("tiny").replace(beta=-2.5), digits(256)
+    stage1 = TrainOptions(**OPTIONS.to_json() | {"stage2_epochs": 0})
+    train(config, data, stage1, tmp_path / "base")
+    ratios = []
+    for weight in (0.0, 5.0):
+        changes = {"stage1_epochs": 0, "stage2_epochs": 3, "stage2_rate": 0.02, "ponder_weight": 0.0}
+        options = TrainOptions(**OPTIONS.to_json() | changes | {"zombie_weight": weight})
+        train(config, data, options, tmp_path / str(weight), init=tmp_path / "base")
+        ratios.append(log_of(tmp_path / str(weight))[-1]["token_ratio"])
+    assert ratios[1] < ratios[0] - 0.1
+
+
+def test_a_loss_of_exits_needs_exits(tmp_path: Path) -> None:
+    options = replace(OPTIONS, exit_loss=1.0, stage1_epochs=0)
+    with pytest.raises(InputError, match="exit_loss is of halting image"):
+        train(CONFIG, digits(), options, tmp_path)
+
+
+def test_unknown_modes_are_refused() -> None:
+    with pytest.raises(InputError, match="there is no ponder_mode 'burst'; use one of single, stream"):
+        TrainOptions(ponder_mode="burst")
+    assert "ponder_profile" not in TrainOptions().to_json()
+    assert TrainOptions(ponder_profile="loihi2").to_json()["ponder_profile"] == "loihi2"
