@@ -300,6 +300,9 @@ PRESETS: Mapping[str, StasConfig] = {
     "order": StasConfig(
         stem="sps", time_steps=10, dim=32, heads=2, image_size=4, patch_size=2, mlp_ratio=2.0
     ),
+    "order-long": StasConfig(
+        stem="sps", time_steps=64, dim=32, heads=2, image_size=4, patch_size=2, mlp_ratio=2.0
+    ),
     "japanese-vowels": StasConfig(
         stem="sps", time_steps=29, dim=64, heads=4, image_size=1, in_channels=24, patch_size=1, mlp_ratio=2.0
     ),

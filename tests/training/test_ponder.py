@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,21 +12,26 @@ import torch
 from support.ir_random import Recipe, build, images_for
 from support.training_runs import CONFIG, OPTIONS, digits, log_of
 
-from stas_neuro.chips import load_profile
+from stas_neuro.activity import Activity
+from stas_neuro.chips import Profile, load_profile
+from stas_neuro.choices import Mode
 from stas_neuro.energy import price
 from stas_neuro.errors import InputError
-from stas_neuro.models.config import preset
+from stas_neuro.models.config import StasConfig, preset
+from stas_neuro.models.halting import Halting
 from stas_neuro.models.stas import StasModel
 from stas_neuro.training.options import TrainOptions
-from stas_neuro.training.ponder import deployment_of, full_activity, surrogate, thinned
+from stas_neuro.training.ponder import EnergySurrogate, deployment_of, full_activity, surrogate, thinned
 from stas_neuro.training.train import train
 
 POLICIES = ("raster", "rectangular", "block", "time", "image")
 
 
-def joules(activity, profile, mode="single"):
+def joules(activity: Activity, profile: Profile, mode: Mode = "single") -> float:
     totals = price(activity, profile, deployment_of(activity, profile, mode))
-    return (totals.energy_j or totals.dynamic_energy_j).value
+    energy = totals.energy_j or totals.dynamic_energy_j
+    assert energy is not None
+    return energy.value
 
 
 @pytest.mark.parametrize("mode", ["single", "stream"])
@@ -71,8 +77,8 @@ def test_hardware_steps_end_with_the_last_token() -> None:
     whole = joules(activity, profile)
     assert min(min(row) for row in found.step) > 0
     assert one - none > (whole - none) / graph.tokens  # a single visit costs more than its share
-    wanted = [float(found.energy(torch.from_numpy(np.asarray(each)).double()).mean()) for each in (seen,)]
-    assert wanted[0] == pytest.approx(none, rel=1e-6)
+    predicted = found.energy(torch.from_numpy(seen).double()).mean()
+    assert float(predicted) == pytest.approx(none, rel=1e-6)
 
 
 def test_the_gradient_of_a_hardware_step_is_shared_by_tokens() -> None:
@@ -110,49 +116,61 @@ def test_exits_are_those_of_inference() -> None:
     torch.testing.assert_close(chosen.ponder, stopped.ponder)
 
 
-@pytest.mark.parametrize("policy", ["raster", "image"])
-def test_joules_shorten_visits_and_a_resumed_training_is_the_same(tmp_path: Path, policy: str) -> None:
-    config, data = preset("tiny").replace(beta=-1.5, accumulate=policy, margin=1.0), digits(256)
-    readout = {"readout": "rate"} if policy == "image" else {}
-    config = config.replace(**readout)
-    stage1 = TrainOptions(**OPTIONS.to_json() | {"stage2_epochs": 0})
-    train(config, data, stage1, tmp_path / "base")
-    changes = {"stage1_epochs": 0, "stage2_epochs": 3, "stage2_rate": 0.02, "ponder_ramp": 0.0}
-    changes |= {"ponder_profile": "loihi2", "ponder_weight": 1.0}
-    options = TrainOptions(**OPTIONS.to_json() | changes)
-    init = tmp_path / "base"
+def soft_visits(config: StasConfig, z: torch.Tensor) -> torch.Tensor:
+    """Let tokens halt by outputs z (T, L, B, N, D) of their visits; return the visits (B, T, L, N)."""
+    halting = Halting(config, torch.zeros(z.shape[2:4]))
+    for step, block in np.ndindex(*z.shape[:2]):
+        halting.open(step, block)
+        halting.visit(step, block, z[step, block])
+    return torch.stack(halting.soft_visits).unflatten(0, z.shape[:2]).permute(2, 0, 1, 3)
+
+
+@pytest.mark.parametrize("policy", ["raster", "rectangular", "block", "time"])
+def test_higher_scores_lower_the_losses(policy: str) -> None:
+    """Through weighed visits and the penalty on tokens that never halt; alpha is positive."""
+    config = CONFIG.replace(accumulate=policy, time_steps=3, depth=2, beta=-1.0)
+    made = EnergySurrogate(1.0, ((1.0, 2.0),) * 3, ((2.0, 1.0),) * 3)
+    for loss in (made.loss, lambda visits: visits[:, -1, -1].mean()):
+        z = torch.rand(3, 2, 4, 5, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        loss(soft_visits(config, z)).backward()
+        assert z.grad is not None
+        assert (z.grad[..., 0] <= 0).all() and (z.grad[..., 0] < 0).any() and not z.grad[..., 1:].any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words",
+    [{"ponder_profile": "loihi2", "ponder_weight": 1.0}, {"zombie_weight": 5.0, "ponder_weight": 0.0}],
+)
+def test_they_shorten_visits_in_training(tmp_path: Path, words: dict[str, Any]) -> None:
+    config, data = preset("tiny").replace(beta=-1.5), digits(256)
+    train(config, data, replace(OPTIONS, stage2_epochs=0), tmp_path / "base")
     ratios = []
-    for weight in (0.0, 1.0):
-        words = options.to_json() | {"ponder_weight": weight}
-        train(config, data, TrainOptions(**words), tmp_path / str(weight), init=init)
-        ratios.append(log_of(tmp_path / str(weight))[-1]["token_ratio"])
-    assert ratios[1] < ratios[0]
-
-    class Stop(Exception):
-        pass
-
-    def stop(event) -> None:
-        if event["event"] == "epoch":
-            raise Stop
-
-    with pytest.raises(Stop):
-        train(config, data, options, tmp_path / "again", init=init, report=stop)
-    train(config, data, options, tmp_path / "again", init=init, resume=True)
-    names = ("again", "1.0")
-    assert len({(tmp_path / name / "model.safetensors").read_bytes() for name in names}) == 1
-
-
-def test_a_penalty_halts_tokens_that_never_would(tmp_path: Path) -> None:
-    config, data = preset("tiny").replace(beta=-2.5), digits(256)
-    stage1 = TrainOptions(**OPTIONS.to_json() | {"stage2_epochs": 0})
-    train(config, data, stage1, tmp_path / "base")
-    ratios = []
-    for weight in (0.0, 5.0):
-        changes = {"stage1_epochs": 0, "stage2_epochs": 3, "stage2_rate": 0.02, "ponder_weight": 0.0}
-        options = TrainOptions(**OPTIONS.to_json() | changes | {"zombie_weight": weight})
-        train(config, data, options, tmp_path / str(weight), init=tmp_path / "base")
-        ratios.append(log_of(tmp_path / str(weight))[-1]["token_ratio"])
+    for number, each in enumerate(({"ponder_weight": 0.0}, words)):
+        options = replace(
+            OPTIONS, stage1_epochs=0, stage2_epochs=3, stage2_rate=0.02, ponder_ramp=0.0, **each
+        )
+        train(config, data, options, tmp_path / str(number), init=tmp_path / "base")
+        ratios.append(log_of(tmp_path / str(number))[-1]["token_ratio"])
     assert ratios[1] < ratios[0] - 0.1
+
+
+@pytest.mark.parametrize("policy", ["raster", "image"])
+def test_a_resumed_training_has_the_same_prices(tmp_path: Path, policy: str) -> None:
+    config = CONFIG.replace(accumulate=policy, readout="rate", margin=0.01)
+    words = {"ponder_profile": "loihi2", "ponder_mode": "stream", "exit_loss": float(policy == "image")}
+    options = replace(OPTIONS, stage1_epochs=0, **words)
+    train(config, digits(64), options, tmp_path / "whole")
+
+    def stop(event: dict[str, Any]) -> None:
+        if event["event"] == "epoch":
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        train(config, digits(64), options, tmp_path / "again", report=stop)
+    train(config, digits(64), options, tmp_path / "again", resume=True)
+    names = ("again", "whole")
+    assert len({(tmp_path / name / "model.safetensors").read_bytes() for name in names}) == 1
 
 
 def test_a_loss_of_exits_needs_exits(tmp_path: Path) -> None:
