@@ -59,6 +59,7 @@ MODEL_HELP = {
     "beta": "Offset of the halting score.",
     "epsilon": "A token halts when its accumulated score reaches 1 - epsilon.",
     "margin": "With accumulate image: an image stops when its largest mean logit leads by this much.",
+    "summed": "With accumulate image: --margin is that of the sum of logits over steps, not of their mean.",
 }
 MODEL_CHOICES = {
     "attention": ATTENTIONS,
@@ -94,7 +95,8 @@ def _model_options(function: Callable[..., None]) -> Callable[..., None]:
     defaults = {field.name: field.default for field in fields(StasConfig)}
     for name in reversed(MODEL_HELP):
         kind = click.Choice(MODEL_CHOICES[name]) if name in MODEL_CHOICES else type(defaults[name])
-        function = click.option(_flag(name), type=kind, help=MODEL_HELP[name])(function)
+        flag = f"{_flag(name)}/--no-{name}" if kind is bool else _flag(name)
+        function = click.option(flag, type=kind, default=None, help=MODEL_HELP[name])(function)
     return function
 
 
@@ -130,7 +132,7 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-_HALTING = ("alpha", "beta", "epsilon", "margin", "readout")
+_HALTING = ("alpha", "beta", "epsilon", "margin", "summed", "readout")
 """Options of a new model that also apply to halting that is added to a network."""
 
 

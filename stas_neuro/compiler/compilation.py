@@ -313,7 +313,7 @@ class Compilation:
             del used["accumulate"]
             parameters = ("alpha", "beta", "epsilon", "margin")
             used |= {"halting": added.mode, **{name: getattr(added, name) for name in parameters}}
-        if self._decided is not None:
+        if isinstance(self._decided, DelayDecisions):
             used["late"] = self._decided.late
         if self._tuned is not None:
             used["bits"] = self._tuned.bits

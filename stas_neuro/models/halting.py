@@ -84,7 +84,8 @@ class Halting:
         logits = nn.functional.linear(z.mean(1), self.head.weight, self.head.bias)
         self._logits = logits if self._logits is None else self._logits + logits
         first, second = self._logits.topk(2, dim=1).values.unbind(1)
-        return (first - second >= (step + 1) * self.config.margin).to(z).unsqueeze(1)
+        due = self.config.margin * (1 if self.config.summed else step + 1)
+        return (first - second >= due).to(z).unsqueeze(1)
 
     def _raster(self, step: int, block: int, h: Tensor) -> Tensor:
         config = self.config

@@ -114,8 +114,9 @@ class StasModel(nn.Module):
         """
         config = self.config
         logits = self.head(self._outputs(tokens)[-1].mean(2)).transpose(0, 1)
-        running = logits.cumsum(1) / torch.arange(1, config.time_steps + 1).to(logits)[:, None]
-        first, second = running.topk(2, dim=2).values.unbind(2)
+        sums = logits.cumsum(1)
+        running = sums / torch.arange(1, config.time_steps + 1).to(logits)[:, None]
+        first, second = (sums if config.summed else running).topk(2, dim=2).values.unbind(2)
         left = config.margin - (first - second)
         live, soft = [torch.ones_like(left[:, 0])], [torch.ones_like(left[:, 0])]
         for step in range(config.time_steps - 1):

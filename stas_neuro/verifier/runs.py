@@ -51,6 +51,12 @@ def torch_side(
             raise InputError(f"torch cannot run the network: {what}", "verify it without a model")
         left_out["torch"] = what
         return None
+    if graph.halting == "image" and not any(node.traits.gates_tokens for node in graph.nodes):
+        what = "it masks the blocks of an image that has exited, which the schedule pipelined computes on"
+        if model is not None:
+            raise InputError(f"torch cannot run the network: {what}", "verify it without a model")
+        left_out["torch"] = what
+        return None
     options: dict[str, Any] = {}
     if isinstance(network, Bundle):
         options = _halting_options(network) | {"time_steps": network.provenance.options.get("steps")}
