@@ -47,7 +47,7 @@ from stas_neuro.training.train import split, train
 CONSOLE = Console(width=140, highlight=False, markup=False)
 LOG = Console(stderr=True, highlight=False, markup=False)
 TASK, EXIT, STATIC = "order", "exit", "static"
-OPTIONS: dict[str, Any] = {"holdout": 400, "batch_size": 64, "augment": False, "label_smoothing": 0.0}
+OPTIONS: dict[str, Any] = {"holdout": 400, "batch_size": 64, "label_smoothing": 0.0}
 OPTIONS |= {"stage1_rate": 6e-3, "stage2_rate": 3e-3}
 STEPS, RATE = 400, 0.3
 """Steps of Adam by which a head is fitted, and their first rate."""

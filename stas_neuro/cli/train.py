@@ -123,6 +123,8 @@ def _default(field: Field[Any]) -> str:
     """Describe the default of an option."""
     if field.name == "holdout":
         return "5000, or a tenth of fewer than 50000"
+    if field.name == "ponder_profile":
+        return "none"
     value = {False: "off", True: "on"}[field.default] if isinstance(field.default, bool) else field.default
     preset = any(field.name in options for options in RECIPES.values())
     return f"{value}, or that of the preset" if preset else str(value)

@@ -255,6 +255,7 @@ def fit(
     """Return the result of `fit_config`; raise InputError where there are too few images to train on."""
     config = fit_config(config, data, classes)
     _check_counts(data, options)
+    _check_losses(options, config.accumulate)
     return config
 
 
@@ -266,6 +267,23 @@ def fit_graph(graph: Graph, data: LabelledImages, options: TrainOptions) -> None
         raise InputError(f"the network has a single class, {graph.classes[0]}", "start from another one")
     api.preprocess(graph, data, 1)  # refuses images of another shape, and labels of other classes
     _check_counts(data, options)
+    if options.ponder_profile:
+        load_profile(options.ponder_profile)
+    if options.exit_loss:
+        raise InputError("exit_loss is of a model with halting image", "leave it out to fine-tune a network")
+
+
+def _check_losses(options: TrainOptions, accumulate: str) -> None:
+    """Raise InputError for losses that halting does not have, or an unknown profile."""
+    if options.exit_loss and accumulate != "image":
+        raise InputError(
+            f"exit_loss is of halting image, and accumulate is {accumulate}", "use image, or leave it out"
+        )
+    if options.ponder_profile:
+        load_profile(options.ponder_profile)
+        if accumulate == "off":
+            what = "ponder_profile is given and accumulate is off, so there are no visits to weigh"
+            raise InputError(what, "use a halting policy, or leave it out")
 
 
 def _check_counts(data: LabelledImages, options: TrainOptions) -> None:
@@ -495,10 +513,7 @@ class _Run:
         """Return the weighted cross-entropy of the mean logits after each step; 0 if it is not asked for."""
         if not self.options.exit_loss:
             return 0.0
-        if output.running is None:
-            raise InputError(
-                "exit_loss is of halting image, in a model", "use --accumulate image, or leave it out"
-            )
+        assert output.running is not None  # `_check_losses`
         steps = output.running.shape[1]
         smoothing = self.options.label_smoothing
         return self.options.exit_loss * nn.functional.cross_entropy(

@@ -173,14 +173,24 @@ def test_a_resumed_training_has_the_same_prices(tmp_path: Path, policy: str) -> 
     assert len({(tmp_path / name / "model.safetensors").read_bytes() for name in names}) == 1
 
 
-def test_a_loss_of_exits_needs_exits(tmp_path: Path) -> None:
-    options = replace(OPTIONS, exit_loss=1.0, stage1_epochs=0)
-    with pytest.raises(InputError, match="exit_loss is of halting image"):
-        train(CONFIG, digits(), options, tmp_path)
+@pytest.mark.parametrize(
+    ("policy", "words", "problem"),
+    [
+        ("raster", {"exit_loss": 1.0}, "exit_loss is of halting image, and accumulate is raster"),
+        ("off", {"ponder_profile": "loihi2"}, "accumulate is off, so there are no visits to weigh"),
+        ("raster", {"ponder_profile": "loihi9"}, "loihi9"),
+    ],
+)
+def test_what_cannot_be_weighed_is_refused_before_training(
+    tmp_path: Path, policy: str, words: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(InputError, match=problem):
+        train(CONFIG.replace(accumulate=policy), digits(), replace(OPTIONS, **words), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_unknown_modes_are_refused() -> None:
-    with pytest.raises(InputError, match="there is no ponder_mode 'burst'; use one of single, stream"):
+    with pytest.raises(InputError, match=r"there is no ponder mode 'burst'; use one of single, stream"):
         TrainOptions(ponder_mode="burst")
     assert "ponder_profile" not in TrainOptions().to_json()
     assert TrainOptions(ponder_profile="loihi2").to_json()["ponder_profile"] == "loihi2"
