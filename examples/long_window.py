@@ -2,12 +2,12 @@
 
     python examples/long_window.py -o runs/long --frames 64 --seeds 0 1 2
 
-Networks are trained on `order` (10 frames) for all frames, and then with exits, with the cross-entropy of an
-exit after each frame (`train --accumulate image --exit-loss 1`). For windows of `--frames` frames the weights
-stay, and only the head is fitted again: for the last frame alone (`static`), or for exits after each frame
-(`exit`), whose margin is chosen on held-out sequences. Reports the accuracy on test sequences, that of the
-static network cut to fewer frames, and energy on chips: of the static network in a pipeline, and of the same
-pipeline that ends with the exit. An interrupted run continues.
+Networks are trained on `order` (10 frames), and then for four more epochs without halting (`static`), or
+with the cross-entropy of an exit after each frame (`exit`; `train --accumulate image --exit-loss 1`). For
+windows of `--frames` frames the blocks stay, and only the head is fitted again: for the last frame alone, or
+for exits after each frame, whose margin is chosen on held-out sequences. Reports the accuracy on test
+sequences, that of the static network cut to fewer frames, and energy on chips: of the static network in a
+pipeline, and of a pipeline that ends with the exit. An interrupted run continues.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import ttest_1samp
 from temporal import STAGE1, data, fit, place_of
-from temporal_report import mcnemar
+from temporal_report import STATIC, mcnemar
 from torch import Tensor, nn
 
 import stas_neuro
@@ -46,7 +46,7 @@ from stas_neuro.training.train import split, train
 
 CONSOLE = Console(width=140, highlight=False, markup=False)
 LOG = Console(stderr=True, highlight=False, markup=False)
-TASK, EXIT, STATIC = "order", "exit", "static"
+TASK, EXIT = "order", "exit"
 OPTIONS: dict[str, Any] = {"holdout": 400, "batch_size": 64, "label_smoothing": 0.0}
 OPTIONS |= {"stage1_rate": 6e-3, "stage2_rate": 3e-3}
 STEPS, RATE = 400, 0.3
@@ -163,22 +163,25 @@ def margin_of(logits: Tensor, labels: Tensor) -> float:
 
 def made(seed: int, frames: int, directory: Path) -> dict[str, Any]:
     """Make the networks of a seed for a window, save them, and measure them on test sequences."""
-    source = trained(seed, directory)
-    short = load_checkpoint(source)
+    sources = {STATIC: fit(TASK, STATIC, seed, directory), EXIT: trained(seed, directory)}
+    short = {name: load_checkpoint(source) for name, source in sources.items()}
     kept, held = split(sequences("train", frames), TrainOptions(seed=seed, **OPTIONS))
-    model = reader(short, frames)
-    learnt, chosen, test = (windows(model, each) for each in (kept, held, sequences("test", frames)))
-    heads = {name: fitted(learnt, short, name == EXIT) for name in (STATIC, EXIT)}
+    readers = {name: reader(model, frames) for name, model in short.items()}
+    heads = {name: fitted(windows(model, kept), short[name], name == EXIT) for name, model in readers.items()}
+    chosen = windows(readers[EXIT], held)
     margin = margin_of(chosen.logits(heads[EXIT]), chosen.labels)
+    test = {name: windows(model, sequences("test", frames)) for name, model in readers.items()}
     for name, head in heads.items():
         words = {"accumulate": "image", "readout": "rate", "margin": margin, "summed": True}
         words = words if name == EXIT else {}
-        network = StasModel(short.config.replace(time_steps=frames, **({"accumulate": "off"} | words)))
-        network.load_state_dict(short.state_dict())
+        config = short[name].config.replace(time_steps=frames, **({"accumulate": "off"} | words))
+        network = StasModel(config)
+        network.load_state_dict(short[name].state_dict())
         network.head = head
-        save_checkpoint(network, place(seed, frames, name, directory), load_training(source))
-    static, labels = test.logits(heads[STATIC]).argmax(2).numpy(), test.labels.numpy()
-    taken, predicted = exit_at(test.logits(heads[EXIT]), margin)
+        save_checkpoint(network, place(seed, frames, name, directory), load_training(sources[name]))
+    labels = test[EXIT].labels.numpy()
+    static = test[STATIC].logits(heads[STATIC]).argmax(2).numpy()
+    taken, predicted = exit_at(test[EXIT].logits(heads[EXIT]), margin)
     cuts = (static == labels[:, None]).mean(0)
     return {
         "margin": margin,
