@@ -20,7 +20,7 @@ from stas_neuro.arrays import Readable, check_unpacked, read_npz, read_values
 from stas_neuro.documents import BadDocument, open_file, reason
 from stas_neuro.errors import InputError, unknown
 from stas_neuro.limits import FLOAT_LIMIT
-from stas_neuro.sequences import japanese_vowels, order
+from stas_neuro.sequences import LONG_ORDER_FRAMES, japanese_vowels, order
 
 FASHION_MNIST_DIRECTORIES = ("/usr/share/datasets/fashion-mnist", "~/.cache/fashion-mnist")
 FASHION_MNIST_CLASSES = (
@@ -94,8 +94,8 @@ def load_data(spec: str, split: str = "test") -> LabelledImages:
     Parameters
     ----------
     spec
-        ``fashion-mnist``, ``digits``, ``order``, ``japanese-vowels``, or a path. An ``.npz`` file has
-        ``images`` and, optionally, ``labels`` and ``classes``.
+        ``fashion-mnist``, ``digits``, ``order``, ``order-long``, ``japanese-vowels``, or a path. An
+        ``.npz`` file has ``images`` and, optionally, ``labels`` and ``classes``.
     split
         ``train`` or ``test``; an ``.npz`` file has no split and is loaded completely.
 
@@ -307,6 +307,7 @@ _NAMED: Mapping[str, Callable[[str], LabelledImages]] = {
     "fashion-mnist": _fashion_mnist,
     "digits": _digits,
     "order": lambda split: LabelledImages(*order(split), "order"),
+    "order-long": lambda split: LabelledImages(*order(split, LONG_ORDER_FRAMES), "order-long"),
     "japanese-vowels": lambda split: LabelledImages(*japanese_vowels(split), "japanese-vowels"),
 }
 """Loaders of the named data sets."""

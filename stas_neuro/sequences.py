@@ -22,9 +22,9 @@ from stas_neuro.errors import InputError
 Frames = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 
-ORDER_FRAMES = 10
+ORDER_FRAMES, LONG_ORDER_FRAMES = 10, 64
 ORDER_GAP = 4
-"""Frames of a sequence, and the largest distance in time of its two glyphs."""
+"""Frames of a sequence, short or long, and the largest distance in time of its two glyphs."""
 ORDER_IMAGES = {"train": 2400, "test": 2000}
 _ORDER_SEEDS = {"train": 1, "test": 2}
 _ORDER_SIZE = 4
@@ -44,7 +44,7 @@ _TS_LIMIT = 1 << 22
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
-def order(split: str) -> tuple[Frames, Labels, tuple[str, ...]]:
+def order(split: str, length: int = ORDER_FRAMES) -> tuple[Frames, Labels, tuple[str, ...]]:
     """Generate sequences of two different glyphs among blank frames, classified by which follows which.
 
     Each glyph is in one frame, at a random place of it. The time of the first is uniform over the frames that
@@ -53,7 +53,7 @@ def order(split: str) -> tuple[Frames, Labels, tuple[str, ...]]:
 
     Returns
     -------
-    frames : uint8 (n, ORDER_FRAMES, 1, 4, 4), 0 or 255
+    frames : uint8 (n, length, 1, 4, 4), 0 or 255
     labels : int64 (n,), indices into the classes
     classes : names of the ordered pairs
     """
@@ -64,8 +64,8 @@ def order(split: str) -> tuple[Frames, Labels, tuple[str, ...]]:
     first = random.randint(kinds, size=count)
     step = random.randint(kinds - 1, size=count)
     gap = random.randint(1, ORDER_GAP + 1, size=count)
-    start = (random.uniform(size=count) * (ORDER_FRAMES - gap)).astype(np.int64)
-    frames = np.zeros((count, ORDER_FRAMES, 1, _ORDER_SIZE, _ORDER_SIZE), np.uint8)
+    start = (random.uniform(size=count) * (length - gap)).astype(np.int64)
+    frames = np.zeros((count, length, 1, _ORDER_SIZE, _ORDER_SIZE), np.uint8)
     image, window = np.arange(count)[:, None, None], np.arange(size)
     for glyph, time in ((first, start), ((first + 1 + step) % kinds, start + gap)):
         rows, columns = random.randint(_ORDER_SIZE - size + 1, size=(2, count, 1)) + window

@@ -57,7 +57,8 @@ def _clear_images(body: Body, z: Value, logits: Value, margin: float, one: int) 
     body.keep("sums", sums)
     largest = sums.apply("TopK", body.whole([2]), axis=1, unused=1)
     lead = largest.take(0, axis=1) - largest.take(1, axis=1)
-    clear = lead >= (body.step() + 1).cast(sums.dtype) * margin
+    due = margin if body.node.summed else (body.step() + 1).cast(sums.dtype) * margin
+    clear = lead >= due
     return {"h": where(clear.unsqueeze(1), z.take(0, axis=2).like(one), 0)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections.abc
 from dataclasses import replace
 
 from stas_neuro.activity.record import ActivityBuilder, Layer, step_labels
@@ -13,7 +14,7 @@ from stas_neuro.mapping import Mapping, Piece, check_mapping
 def layers_of(graph: Graph) -> tuple[Layer, ...]:
     """List the layers with events, in topological order; the same for a traced and a folded graph."""
     stages = stages_of(graph)
-    return tuple(_layer(graph, node, stages[node.name]) for node in graph.nodes if node.traits.counts_events)
+    return tuple(_layer(graph, node, stages) for node in graph.nodes if node.traits.counts_events)
 
 
 def mapped_layers(graph: Graph, mapping: Mapping) -> tuple[Layer, ...]:
@@ -65,7 +66,17 @@ def _piece_row(layer: Layer, piece: Piece) -> Layer:
     )
 
 
-def _layer(graph: Graph, node: Node, stage: int) -> Layer:
+def _feeds_back(graph: Graph, node: Node, stages: collections.abc.Mapping[str, int]) -> bool:
+    """Whether the next model step needs what a node sends at the end of this one.
+
+    Overlapping model steps compute a stage one hardware step apart: what goes to the same stage or a later
+    one, or to the readout, arrives in time.
+    """
+    readers = [graph.node(edge.dst) for edge in graph.consumers(node) if edge.delay]
+    return any(not to.traits.gathers and stages[to.name] < stages[node.name] for to in readers)
+
+
+def _layer(graph: Graph, node: Node, stages: collections.abc.Mapping[str, int]) -> Layer:
     positions, out_features = extent(graph, node)
     in_features, weights = out_features, 0
     if node.traits.makes_current:
@@ -82,6 +93,6 @@ def _layer(graph: Graph, node: Node, stage: int) -> Layer:
         weights=weights,
         placed_with=placed_with(graph, node),
         phase=str(waited_for_in(graph, node)),
-        stage=stage,
-        feedback=any(edge.delay for edge in graph.consumers(node)),
+        stage=stages[node.name],
+        feedback=_feeds_back(graph, node, stages),
     )

@@ -62,8 +62,8 @@ data_option = click.option(
     "--data",
     required=True,
     metavar="DATA",
-    help="Images: fashion-mnist, digits, order, japanese-vowels, a directory of IDX files, or an .npz file "
-    "with images and labels.",
+    help="Images: fashion-mnist, digits, order, order-long, japanese-vowels, a directory of IDX files, or an "
+    ".npz file with images and labels.",
 )
 limit_option = click.option(
     "--limit", type=click.IntRange(min=1), metavar="N", help="Use only the first N images."

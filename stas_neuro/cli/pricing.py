@@ -65,7 +65,9 @@ _OPTIONS = (
         help="Copies of the network; fill: as many as one chip holds.",
     ),
     click.option(
-        "--early-end", is_flag=True, help="End a model step when no token is alive: a what-if, raster only."
+        "--early-end",
+        is_flag=True,
+        help="End a model step when no token is alive (raster), or a run with its image: a what-if.",
     ),
     click.option(
         "--stem",

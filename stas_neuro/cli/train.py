@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stas_neuro.choices import HALT_MODES, HaltMode
+from stas_neuro.choices import HALT_MODES, MODES, HaltMode
 from stas_neuro.cli.common import (
     PATH,
     PLAIN_INTERVAL_S,
@@ -59,6 +59,7 @@ MODEL_HELP = {
     "beta": "Offset of the halting score.",
     "epsilon": "A token halts when its accumulated score reaches 1 - epsilon.",
     "margin": "With accumulate image: an image stops when its largest mean logit leads by this much.",
+    "summed": "With accumulate image: --margin is that of the sum of logits over steps, not of their mean.",
 }
 MODEL_CHOICES = {
     "attention": ATTENTIONS,
@@ -77,6 +78,10 @@ TRAIN_HELP = {
     "label_smoothing": "Label smoothing.",
     "ponder_weight": "Weight of the ponder loss, which reduces the number of visits.",
     "ponder_ramp": "Share of stage 2 over which that weight rises from 0.",
+    "ponder_profile": "Weigh visits in the ponder loss by the energy that this profile of a chip gives them.",
+    "ponder_mode": "With --ponder-profile: the energy of an image alone, or in a stream.",
+    "zombie_weight": "Weight of a penalty on tokens that never halt.",
+    "exit_loss": "With --accumulate image: weight of the cross-entropy of an exit after each step.",
     "augment": "How training images are augmented: shift, by up to 2 pixels of 28, or also mirror.",
     "holdout": "Number of images held out for evaluation, stratified by class.",
     "seed": "Seed of initial weights, order of images, and the images that --limit and --holdout draw.",
@@ -90,7 +95,8 @@ def _model_options(function: Callable[..., None]) -> Callable[..., None]:
     defaults = {field.name: field.default for field in fields(StasConfig)}
     for name in reversed(MODEL_HELP):
         kind = click.Choice(MODEL_CHOICES[name]) if name in MODEL_CHOICES else type(defaults[name])
-        function = click.option(_flag(name), type=kind, help=MODEL_HELP[name])(function)
+        flag = f"{_flag(name)}/--no-{name}" if kind is bool else _flag(name)
+        function = click.option(flag, type=kind, default=None, help=MODEL_HELP[name])(function)
     return function
 
 
@@ -103,6 +109,10 @@ def _train_options(function: Callable[..., None]) -> Callable[..., None]:
             option = click.option(f"{flag}/--no-{flag[2:]}", default=None, help=text)
         elif field.name == "augment":
             option = click.option(flag, type=click.Choice(list(AUGMENTATIONS)), help=text)
+        elif field.name == "ponder_profile":
+            option = click.option(flag, metavar="NAME|FILE", help=text)
+        elif field.name == "ponder_mode":
+            option = click.option(flag, type=click.Choice(list(MODES)), help=text)
         else:
             option = click.option(flag, type=type(field.default), help=text)
         function = option(function)
@@ -113,6 +123,8 @@ def _default(field: Field[Any]) -> str:
     """Describe the default of an option."""
     if field.name == "holdout":
         return "5000, or a tenth of fewer than 50000"
+    if field.name == "ponder_profile":
+        return "none"
     value = {False: "off", True: "on"}[field.default] if isinstance(field.default, bool) else field.default
     preset = any(field.name in options for options in RECIPES.values())
     return f"{value}, or that of the preset" if preset else str(value)
@@ -122,7 +134,7 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-_HALTING = ("alpha", "beta", "epsilon", "margin", "readout")
+_HALTING = ("alpha", "beta", "epsilon", "margin", "summed", "readout")
 """Options of a new model that also apply to halting that is added to a network."""
 
 

@@ -22,7 +22,16 @@ from stas_neuro.data import LabelledImages
 from stas_neuro.errors import InputError
 from stas_neuro.ir import Graph, Stage
 from stas_neuro.mapping import Mapping
-from stas_neuro.passes import AddHalting, DelayDecisions, FewerSteps, Pass, Quantise, decisions_of, run_passes
+from stas_neuro.passes import (
+    AddHalting,
+    DelayDecisions,
+    FewerSteps,
+    Pass,
+    PipelineExit,
+    Quantise,
+    decisions_of,
+    run_passes,
+)
 from stas_neuro.placement import DEFAULT_BITS, place
 from stas_neuro.placement.limits import limits_of
 
@@ -218,7 +227,7 @@ class Compilation:
             self.compiler.load(images)
 
     @cached_property
-    def _decided(self) -> DelayDecisions | None:
+    def _decided(self) -> DelayDecisions | PipelineExit | None:
         if self.options.schedule is None:
             return None
         return decisions_of(self.fold(), self.options.schedule, self.options.late)
@@ -304,7 +313,7 @@ class Compilation:
             del used["accumulate"]
             parameters = ("alpha", "beta", "epsilon", "margin")
             used |= {"halting": added.mode, **{name: getattr(added, name) for name in parameters}}
-        if self._decided is not None:
+        if isinstance(self._decided, DelayDecisions):
             used["late"] = self._decided.late
         if self._tuned is not None:
             used["bits"] = self._tuned.bits

@@ -11,12 +11,14 @@ from dataclasses import dataclass, replace
 
 from stas_neuro.activity import Activity
 from stas_neuro.chips.profile import Corners, Profile
+from stas_neuro.choices import Mode
 from stas_neuro.energy.copies import Copies, copies_of
 from stas_neuro.energy.core_assignment import CoreAssignment
 from stas_neuro.energy.deployment import DEFAULT, Deployment
 from stas_neuro.energy.dynamic import Dynamic, price_events
 from stas_neuro.energy.events import Events, Running, count_events
-from stas_neuro.energy.gating import check_gating, gating_of
+from stas_neuro.energy.exits import exit_or_follow
+from stas_neuro.energy.gating import Gating, check_gating, gating_of
 from stas_neuro.energy.latency import Latency, needed_times, price_latency
 from stas_neuro.energy.packing import assign_cores
 from stas_neuro.energy.result import Interval, Totals, interval
@@ -114,32 +116,26 @@ def cost_of(
     gating, schedule = gating_of(activity, deployment.gating), deployment.schedule_of(activity)
     check_gating(activity, profile, gating)
     deployment.check(activity, profile)
-    flow = _flow(activity, profile, deployment)
     if placement is None and profile.reason("limits") is None:
         bits, contexts, stem = deployment.weight_bits, deployment.contexts, deployment.stem
         placement = assign_cores(activity, profile, bits, contexts, stem)
     copies = copies_of(deployment, placement, profile)
-    running = Running(
-        flow=flow,
-        gating=gating,
-        idle=deployment.idle_of(profile),
-        early_end=deployment.early_end,
-        microcode=deployment.microcode,
-        present=None if flow is None else stem_steps(activity, flow, placement, deployment.stem),
-    )
-    events = count_events(activity, running, profile.graded_spikes)
     unavailable: dict[str, str] = {}
+    untimed: dict[str, str] = {}
+    chip = _Chip(activity, profile, deployment, gating, placement, copies, untimed)
+    running, events, took = chip.ran(deployment.mode)
     dynamic = price_events(activity, events, profile, unavailable)
     priced = bool(profile.energy) or not unavailable
     if not priced:  # events without a price are not free
         why = f"no event has a price: {next(iter(unavailable.values()))}"
         unavailable |= dict.fromkeys(_DYNAMIC, why)
-    took = _latency(events, flow, placement, profile, copies, unavailable)
+    unavailable |= untimed
     spacing = None if took is None else took.spacing
     # The neurons of a folded stem are in the blocks when the next image would come.
     streams = schedule == "pipelined" and deployment.stem != "folded"
     if took is not None and deployment.mode == "single" and streams:
-        spacing = _spacing(activity, running, placement, profile, copies)
+        *_, streamed = chip.ran("stream")
+        spacing = None if streamed is None else streamed.spacing
     static_w = _power("static", placement, profile, copies, unavailable)
     management_w = _power("management", placement, profile, copies, unavailable)
     static = _energy("static", static_w, took, copies, unavailable)
@@ -171,27 +167,52 @@ def cost_of(
     )
 
 
-def _flow(activity: Activity, profile: Profile, deployment: Deployment) -> Flow | None:
-    if profile.reason("time") is not None:
-        return None
-    schedule = deployment.schedule_of(activity)
-    if deployment.mode == "single":
-        return alone(activity, schedule)
-    return stream(activity, schedule, deployment.contexts)
+@dataclass(frozen=True, eq=False)
+class _Chip:
+    """A run on a chip, as far as it does not depend on whether images are alone or in a stream."""
 
+    activity: Activity
+    profile: Profile
+    deployment: Deployment
+    gating: Gating
+    placement: CoreAssignment | None
+    copies: Copies
+    unavailable: dict[str, str]
 
-def _spacing(
-    activity: Activity,
-    running: Running,
-    placement: CoreAssignment | None,
-    profile: Profile,
-    copies: Copies,
-) -> Corners:
-    """Return the time in s from image to image in a pipeline, (images, 3); an image alone waits for none."""
-    assert placement is not None
-    flow = stream(activity, "pipelined")
-    events = count_events(activity, replace(running, flow=flow), profile.graded_spikes)
-    return price_latency(events, flow, placement, profile, copies.on_a_chip).spacing
+    def ran(self, mode: Mode) -> tuple[Running, Events, Latency | None]:
+        """Return what happens, and how long it takes."""
+        running = self._running(mode)
+        schedule = self.deployment.schedule_of(self.activity)
+        if mode == "single" or schedule != "pipelined" or not self.deployment.early_end:
+            events = self._events(running)
+            return running, events, self._time(events, running.flow)
+        following, single = replace(running, early_end=False), self._running("single")
+        events, latency = self._events(following), None
+        if running.flow is not None and single.flow is not None:
+            alone = self._events(single), single.flow
+            events, latency = exit_or_follow(alone, (events, running.flow), self._time)
+        return running, events, latency
+
+    def _running(self, mode: Mode) -> Running:
+        activity, deployment = self.activity, self.deployment
+        flow = None
+        if self.profile.reason("time") is None:
+            schedule, contexts = deployment.schedule_of(activity), deployment.contexts
+            flow = alone(activity, schedule) if mode == "single" else stream(activity, schedule, contexts)
+        return Running(
+            flow=flow,
+            gating=self.gating,
+            idle=deployment.idle_of(self.profile),
+            early_end=deployment.early_end,
+            microcode=deployment.microcode,
+            present=None if flow is None else stem_steps(activity, flow, self.placement, deployment.stem),
+        )
+
+    def _events(self, running: Running) -> Events:
+        return count_events(self.activity, running, self.profile.graded_spikes)
+
+    def _time(self, events: Events, flow: Flow | None) -> Latency | None:
+        return _latency(events, flow, self.placement, self.profile, self.copies, self.unavailable)
 
 
 def _latency(

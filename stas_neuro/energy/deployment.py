@@ -22,6 +22,7 @@ from stas_neuro.choices import (
     Schedule,
     Stem,
 )
+from stas_neuro.energy.early_end import exits_by_image
 from stas_neuro.energy.gating import gating_of
 from stas_neuro.energy.timing import fastest
 from stas_neuro.errors import InputError
@@ -53,7 +54,7 @@ class Deployment:
     replicas : int or "fill"
         Copies of the network; "fill" is as many as one chip holds.
     early_end : bool
-        Whether a model step ends when no token is alive.
+        Whether a model step ends when no token is alive, and a run when its image halts.
     stem : "shared", "apart" or "folded"
         Whether the neurons of a stem that is computed once are stepped with the others (`STEMS`).
     microcode : bool
@@ -109,7 +110,7 @@ class Deployment:
             yield _TOGETHER.format(self.contexts), "use one context, or do without early_end"
         if self.contexts > 1 and self.stem == "folded":
             yield f"a folded stem has no neurons of its own for {self.contexts} contexts", "use one context"
-        if self.early_end and self.schedule not in (None, "raster"):
+        if self.early_end and self.schedule == "pipelined-stale":
             yield f"early_end on the schedule {self.schedule}, whose model steps overlap", "use raster"
 
     def schedule_of(self, activity: Activity) -> Schedule:
@@ -154,14 +155,15 @@ class Deployment:
     def _problems_of(self, activity: Activity, schedule: Schedule) -> Iterator[tuple[str, str]]:
         if self.contexts > 1 and schedule == "pipelined":
             yield f"{self.contexts} contexts on the schedule pipelined", _NO_CONTEXTS
-        if self.early_end and schedule != "raster":
+        exits = exits_by_image(activity)
+        if self.early_end and schedule != "raster" and not exits:
             yield (
                 f"early_end on the schedule {schedule}, whose model steps overlap",
-                "use the schedule raster",
+                "use the schedule raster, or halting image",
             )
         if self.early_end and (not record_halts(activity.layers) or activity.visits is None):
             yield "early_end, and the run has no halting or no visits", "leave it out"
-        if self.early_end and gating_of(activity, self.gating) == "none":
+        if self.early_end and not exits and gating_of(activity, self.gating) == "none":
             yield "early_end with gating none, which computes halted tokens", "use another gating"
         if self.stem == "folded" and self.mode == "stream" and schedule == "pipelined":
             what = "the next image needs the neurons of a folded stem while this one is in the blocks"

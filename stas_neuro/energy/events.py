@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -13,7 +13,7 @@ from stas_neuro.activity import Activity, Counts
 from stas_neuro.analysis import neuron_rows, record_halts
 from stas_neuro.chips.profile import Profile
 from stas_neuro.choices import IdleUpdate
-from stas_neuro.energy.early_end import executed_steps, exit_messages
+from stas_neuro.energy.early_end import computes_on, executed_steps, exit_messages, exits_by_image
 from stas_neuro.energy.gate_messages import Sent, alive_spikes, core_gates
 from stas_neuro.energy.gating import Flags, Gating, Stepping, stepping, turns
 from stas_neuro.energy.programs import program_rows
@@ -204,6 +204,9 @@ def count_events(activity: Activity, running: Running, graded_spikes: bool) -> E
     gated = mapped and gating in ("core", "power")
     steps = stepping(activity, flow.ticks) if gated and flow is not None else None
     executed = executed_steps(activity, flow.ticks) if running.early_end and flow is not None else None
+    if executed is not None and exits_by_image(activity):  # also what does not halt then ends
+        done = executed[:, turn] | (turn < 0)
+        counts = {event: counted * done for event, counted in counts.items()}
     _count_gated(activity, running, counts, turn, executed, steps)
     idles = flow is not None and running.idle == "stepped" and (mapped or gating != "core")
     events = Events(
@@ -227,7 +230,7 @@ def count_events(activity: Activity, running: Running, graded_spikes: bool) -> E
         outputs = [row.network_layer == activity.layers[-1].network_layer for row in activity.layers]
         if mapped:
             counts["output_messages"] = _at_the_end(zero, events.keeps * np.array(outputs))
-    if halting and gating != "none":
+    if halting and gating != "none" and not computes_on(activity):
         _count_gates(activity, counts, flow.ticks, steps)
     if events.executed is not None:
         counts["exit_messages"] = exit_messages(activity, flow.ticks, events.executed)
@@ -236,6 +239,16 @@ def count_events(activity: Activity, running: Running, graded_spikes: bool) -> E
             counts[of_programs] = counts[event] * events.programs[:, None]
             counts[event] = counts[event] * ~events.programs[:, None]
     return events
+
+
+def images_of(events: Events, images: slice | Flags) -> Events:
+    """Return the events of some of the images."""
+    kept = None
+    if events.stepping is not None:
+        kept = Stepping(events.stepping.stepped[images], events.stepping.at_work)
+    counts = {event: counted[images] for event, counted in events.counts.items()}
+    taken = None if events.executed is None else events.executed[images]
+    return replace(events, counts=counts, updated=events.updated[images], stepping=kept, executed=taken)
 
 
 def row_cores(activity: Activity) -> npt.NDArray[np.intp]:

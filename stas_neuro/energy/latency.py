@@ -6,15 +6,15 @@ Cores wait while the processor outside the cores works, and for those that manag
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from stas_neuro.chips.profile import Corners, Profile
 from stas_neuro.energy.core_assignment import CoreAssignment
-from stas_neuro.energy.events import PRICES, EventCounts, Events
-from stas_neuro.energy.gating import Flags, Stepping
+from stas_neuro.energy.events import PRICES, EventCounts, Events, images_of
+from stas_neuro.energy.gating import Flags
 from stas_neuro.energy.timing import Flow, HardwareStep
 
 _UNITS = ("synapse", "neuron", "message")
@@ -120,7 +120,7 @@ class _Chunk:
         profile: Profile,
         copies: int,
     ) -> None:
-        self.events, self.flow, self.profile = _of_images(events, images), flow, profile
+        self.events, self.flow, self.profile = images_of(events, images), flow, profile
         self.row_share = share[placement.group]
         self.row_core = np.where(self.row_share.any(axis=1), self.row_share.argmax(axis=1), -1)
         self.barrier = profile.corners(_barrier(placement))
@@ -215,15 +215,6 @@ class _Chunk:
 
     def _waking(self, woken: Flags) -> Corners:
         return np.asarray(woken[:, :, None] * self.profile.corners("time.wake"))
-
-
-def _of_images(events: Events, images: slice) -> Events:
-    kept = None
-    if events.stepping is not None:
-        kept = Stepping(events.stepping.stepped[images], events.stepping.at_work)
-    counts = {event: counted[images] for event, counted in events.counts.items()}
-    taken = None if events.executed is None else events.executed[images]
-    return replace(events, counts=counts, updated=events.updated[images], stepping=kept, executed=taken)
 
 
 def _barrier(placement: CoreAssignment) -> str:

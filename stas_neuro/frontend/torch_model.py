@@ -136,6 +136,7 @@ class _Lowering:
             beta=config.beta,
             epsilon=config.epsilon,
             margin=config.margin,
+            summed=config.summed,
         )(graph)
 
     def _refuse_foreign(self, model: StasModel) -> None:

@@ -74,7 +74,8 @@ class StasConfig:
     ``alpha``, ``beta`` and ``epsilon`` parametrise halting: score ``sigmoid(alpha * z_0 + beta)``, a token
     halts when its accumulated score reaches ``1 - epsilon``. The paper does not specify them; the defaults
     suit the small integers in a Spikformer residual stream. ``margin`` is for halting by image: the
-    difference between the two largest logits, averaged over the steps so far, at which an image halts.
+    difference between the two largest logits, averaged over the steps so far, at which an image halts; with
+    ``summed`` of their sums over these steps.
 
     Raises
     ------
@@ -100,6 +101,7 @@ class StasConfig:
     beta: float = -3.0
     epsilon: float = 0.01
     margin: float = 1.0
+    summed: bool = False
     fire: str = ">"
     event_input: bool = False
     mean: tuple[float, ...] = ()
@@ -221,8 +223,8 @@ class StasConfig:
         return replace(self, **changes)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data for ``config.json``."""
-        return asdict(self)
+        """Return plain data for ``config.json``; without `summed`, which came later, where it is False."""
+        return {name: value for name, value in asdict(self).items() if name != "summed" or value}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], source: str = "configuration") -> StasConfig:
@@ -299,6 +301,9 @@ PRESETS: Mapping[str, StasConfig] = {
     "fashion-spikingformer": StasConfig(mlp_ratio=2.0, backbone="spikingformer", accumulate="rectangular"),
     "order": StasConfig(
         stem="sps", time_steps=10, dim=32, heads=2, image_size=4, patch_size=2, mlp_ratio=2.0
+    ),
+    "order-long": StasConfig(
+        stem="sps", time_steps=64, dim=32, heads=2, image_size=4, patch_size=2, mlp_ratio=2.0
     ),
     "japanese-vowels": StasConfig(
         stem="sps", time_steps=29, dim=64, heads=4, image_size=1, in_channels=24, patch_size=1, mlp_ratio=2.0

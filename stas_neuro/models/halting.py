@@ -10,6 +10,19 @@ from torch import Tensor, nn
 from stas_neuro.ir import POLICIES, per_policy
 from stas_neuro.models.config import StasConfig
 
+SOFTNESS = 0.25
+"""Width of the sigmoid by which a decision to halt is differentiated; an accumulated score of 1 is 1."""
+
+
+def soften(live: Tensor, before: Tensor, left: Tensor) -> Tensor:
+    """Return exactly the mask `live` of the next visit, with a gradient (straight-through estimator).
+
+    The gradient is that of ``before * sigmoid(left / SOFTNESS)``: `before` is the mask of this visit, with
+    its gradient, and `left` what the score lacks of the threshold, in units of 1.
+    """
+    soft = before * torch.sigmoid(left / SOFTNESS)
+    return live.detach() + (soft - soft.detach())
+
 
 class Halting:
     """Accumulated halting scores of a batch, and the tokens that are still live.
@@ -34,6 +47,9 @@ class Halting:
         """Remainder R of the ponder loss; the gradient flows through it."""
         self.visits: list[Tensor] = []
         """Masks of all visits so far."""
+        self.soft_visits: list[Tensor] = []
+        """The same, with a gradient (`soften`)."""
+        self._soft = torch.ones_like(like)
         self._logits: Tensor | None = None
         self._block_totals = [torch.zeros_like(like) for _ in range(config.depth)]
 
@@ -42,7 +58,9 @@ class Halting:
         if block == 0 and not self.policy.carried:
             self.total = torch.zeros_like(self.total)
             self.live = torch.ones_like(self.live)
+            self._soft = torch.ones_like(self._soft)
         self.visits.append(self.live)
+        self.soft_visits.append(self._soft)
         return self.live
 
     def visit(self, step: int, block: int, z: Tensor) -> Tensor | None:
@@ -52,7 +70,9 @@ class Halting:
             return None
         score = self._image_score(step, z) if self.policy.by_image else self._token_score(z)
         h = score * self.live
-        return _POLICIES[config.accumulate](self, step, block, h)
+        p = _POLICIES[config.accumulate](self, step, block, h)
+        self._soft = soften(self.live, self._soft, 1 - config.epsilon - self.total)
+        return p
 
     def _token_score(self, z: Tensor) -> Tensor:
         return torch.sigmoid(self.config.alpha * z[..., 0] + self.config.beta)
@@ -64,7 +84,8 @@ class Halting:
         logits = nn.functional.linear(z.mean(1), self.head.weight, self.head.bias)
         self._logits = logits if self._logits is None else self._logits + logits
         first, second = self._logits.topk(2, dim=1).values.unbind(1)
-        return (first - second >= (step + 1) * self.config.margin).to(z).unsqueeze(1)
+        due = self.config.margin * (1 if self.config.summed else step + 1)
+        return (first - second >= due).to(z).unsqueeze(1)
 
     def _raster(self, step: int, block: int, h: Tensor) -> Tensor:
         config = self.config

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from stas_neuro.ir import POLICIES
 from stas_neuro.models.block import MASK_LIF, Block, Packing, Visit
 from stas_neuro.models.config import StasConfig
-from stas_neuro.models.halting import Halting, Readout
+from stas_neuro.models.halting import Halting, Readout, soften
 from stas_neuro.models.lif import TokenBatchNorm
 from stas_neuro.models.stem import Stem
 
@@ -25,6 +26,10 @@ class Output:
     """(B, T, L, N) bool: whether a token visited a block in a step."""
     ponder: Tensor
     """Scalar: mean over tokens of visits plus remainder; the gradient flows through the remainder."""
+    soft_visits: Tensor
+    """(B, T, L, N): the values of `visits`, with a gradient (`models.halting.soften`)."""
+    running: Tensor | None = None
+    """(B, T, classes): mean of the logits over the steps so far, of an image exit in training; else None."""
 
     @property
     def token_ratio(self) -> float:
@@ -65,6 +70,8 @@ class StasModel(nn.Module):
         tokens = self.stem(images).to(self.head.weight.dtype)
         if self.config.accumulate == "off":
             return self._all_visits(tokens)
+        if self.training and POLICIES[self.config.accumulate].by_image:
+            return self._exits(tokens)
         return self._halting_visits(tokens, skip)
 
     def commit_statistics(self) -> None:
@@ -74,22 +81,54 @@ class StasModel(nn.Module):
                 module.commit()
 
     def _all_visits(self, tokens: Tensor) -> Output:
-        """Run without halting: all steps of a block together, so that batch statistics include all steps."""
+        """Run without halting."""
         config = self.config
-        z = tokens.expand(config.time_steps, *tokens.shape[1:])
-        outputs = []
-        for block in self.blocks:
-            z = block(z, Visit())
-            outputs.append(z)
+        outputs = self._outputs(tokens)
         readout = Readout(config, tokens[0])
         for step in range(config.time_steps):
             for l, out in enumerate(outputs):
                 readout.add(l, out[step], None, None)
         batch, count = tokens.shape[1:3]
         shape = (batch, config.time_steps, config.depth, count)
-        visits = torch.ones(shape, dtype=torch.bool, device=tokens.device)
-        ponder = z.new_tensor(float(config.time_steps * config.depth))
-        return Output(self.head(readout.feature()), visits, ponder)
+        visits = tokens.new_ones(shape)
+        ponder = tokens.new_tensor(float(config.time_steps * config.depth))
+        return Output(self.head(readout.feature()), visits.bool(), ponder, visits)
+
+    def _outputs(self, tokens: Tensor) -> list[Tensor]:
+        """Return the outputs (T, B, N, D) of the blocks.
+
+        All steps of a block run together, so that batch statistics include all steps.
+        """
+        z = tokens.expand(self.config.time_steps, *tokens.shape[1:])
+        outputs = []
+        for block in self.blocks:
+            z = block(z, Visit())
+            outputs.append(z)
+        return outputs
+
+    def _exits(self, tokens: Tensor) -> Output:
+        """Run all steps, and take the logits of the step at which each image halts.
+
+        No step depends on an exit before it, so this is what `_halting_visits` computes, but for batch
+        statistics; and steps after the exit can learn, too.
+        """
+        config = self.config
+        logits = self.head(self._outputs(tokens)[-1].mean(2)).transpose(0, 1)
+        sums = logits.cumsum(1)
+        running = sums / torch.arange(1, config.time_steps + 1).to(logits)[:, None]
+        first, second = (sums if config.summed else running).topk(2, dim=2).values.unbind(2)
+        left = config.margin - (first - second)
+        live, soft = [torch.ones_like(left[:, 0])], [torch.ones_like(left[:, 0])]
+        for step in range(config.time_steps - 1):
+            live.append(live[-1] * (left[:, step] > 0))
+            soft.append(soften(live[-1], soft[-1], left[:, step] / (config.margin or 1.0)))
+        steps, shape = torch.stack(live, 1), (config.depth, tokens.shape[2])
+        last = steps.sum(1).long() - 1
+        visits, smooth = (
+            each[:, :, None, None].expand(-1, -1, *shape) for each in (steps, torch.stack(soft, 1))
+        )
+        chosen = running[torch.arange(len(last)), last]
+        return Output(chosen, visits.bool(), steps.sum(1).mean() * config.depth, smooth, running)
 
     def _halting_visits(self, tokens: Tensor, skip: bool) -> Output:
         config = self.config
@@ -107,7 +146,8 @@ class StasModel(nn.Module):
         masks = torch.stack(halting.visits)  # (T*L, B, N)
         visits = masks.bool().unflatten(0, (config.time_steps, config.depth)).permute(2, 0, 1, 3)
         ponder = (masks.sum(0) + halting.remainder).mean()
-        return Output(self.head(readout.feature()), visits, ponder)
+        soft = torch.stack(halting.soft_visits).unflatten(0, (config.time_steps, config.depth))
+        return Output(self.head(readout.feature()), visits, ponder, soft.permute(2, 0, 1, 3))
 
 
 class _BlockState:

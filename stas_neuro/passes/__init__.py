@@ -13,6 +13,7 @@ from stas_neuro.passes.late_decisions import (
     decisions_of,
     schedule_decisions,
 )
+from stas_neuro.passes.pipeline_exit import PipelineExit
 from stas_neuro.passes.quantise import WIDEST_STATE, Exponents, Quantise
 from stas_neuro.passes.scales import LayerScale, Statistics
 
@@ -29,6 +30,7 @@ __all__ = [
     "LayerUnits",
     "Pass",
     "PassError",
+    "PipelineExit",
     "Quantise",
     "Statistics",
     "decisions_of",

@@ -52,6 +52,8 @@ class AddHalting:
         A token halts where its sum of scores reaches 1 - epsilon; unused by `image`.
     margin : float
         The image halts where its running logits lead by this much; used by `image` alone.
+    summed : bool
+        Whether `margin` is that of the sum of the logits over the steps so far, and not of their mean.
     readout : ReadoutMode, optional
         How the head reads visits. By default `rate`, or `last-state` if it is that already: other weights
         would change what the head sees although no token halts.
@@ -68,6 +70,7 @@ class AddHalting:
     beta: float = -3.0
     epsilon: float = 0.0
     margin: float = 1.0
+    summed: bool = False
     readout: ReadoutMode | None = None
 
     def __call__(self, graph: Graph) -> Graph:
@@ -246,6 +249,7 @@ class _Rewrite:
             features=head.in_features,
             classes=head.out_features,
             margin=options.margin,
+            summed=options.summed,
         )
 
     def _accumulate(self, block: int) -> Node:

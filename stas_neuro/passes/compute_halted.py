@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from stas_neuro.errors import InputError
@@ -40,18 +41,10 @@ class ComputeHalted:
                 "blocks whose halted tokens are computed on do not wait for decisions",
                 "use the gating silent, or a bundle compiled without --schedule pipelined-stale",
             )
-        gates = {node.name: graph.inputs(node)["x"] for node in graph.nodes if node.traits.gates_tokens}
         edges: list[Edge] = []
         added: list[Node] = []
-        for edge in graph.edges:
+        for edge, moved in unmasked(graph):
             node = graph.node(edge.dst)
-            masks = edge.dst_port == "alive" and node.traits.masks_tokens
-            if masks or node.name in gates:
-                continue
-            source = edge
-            while source.src in gates:
-                source = gates[source.src]
-            moved = replace(edge, src=source.src, src_port=source.src_port, delay=source.delay)
             mask = _mask_of(graph, edge.src) if _mixes(node, edge) else None
             if mask is None:
                 edges.append(moved)
@@ -65,8 +58,21 @@ class ComputeHalted:
                 replace(mask, dst=gate.name, dst_port="mask"),
                 replace(edge, src=gate.name, src_port="y"),
             ]
-        kept = [node for node in graph.nodes if node.name not in gates]
+        kept = [node for node in graph.nodes if not node.traits.gates_tokens]
         return replace(graph, nodes=(*kept, *added), edges=tuple(edges))
+
+
+def unmasked(graph: Graph) -> Iterator[tuple[Edge, Edge]]:
+    """Yield each edge that remains without the masks of blocks, and what it becomes without their gates."""
+    gates = {node.name: graph.inputs(node)["x"] for node in graph.nodes if node.traits.gates_tokens}
+    for edge in graph.edges:
+        masks = edge.dst_port == "alive" and graph.node(edge.dst).traits.masks_tokens
+        if masks or edge.dst in gates:
+            continue
+        source = edge
+        while source.src in gates:
+            source = gates[source.src]
+        yield edge, replace(edge, src=source.src, src_port=source.src_port, delay=source.delay)
 
 
 def _mixes(node: Node, edge: Edge) -> bool:

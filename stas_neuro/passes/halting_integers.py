@@ -211,7 +211,8 @@ def plan_image_score(
         if each * steps > STATE_LIMIT:
             continue
         # Sums of t steps differ by at most 2 t times `each`: a threshold above that is never reached.
-        threshold = math.ceil(min(node.margin * tokens / real, 2.0 * each + 1))
+        most = 2.0 * each * (steps if node.summed else 1) + 1
+        threshold = math.ceil(min(node.margin * tokens / real, most))
         return ImageScorePlan(integers, held, bits, z_shift, z_limit, shift, bias_exp, threshold)
     raise InputError(
         f"the sums of its classes over {tokens} tokens, each up to {z}, do not fit a state of "

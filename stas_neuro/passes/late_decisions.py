@@ -16,6 +16,7 @@ from stas_neuro.ir import (
     LateHaltAccumulate,
     Node,
 )
+from stas_neuro.passes.pipeline_exit import PipelineExit
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class DelayDecisions:
         if policy is not None and policy.by_image:
             raise InputError(
                 f"halting is {graph.halting}: the whole image waits for its prediction, which is never late",
-                "use the schedule raster",
+                "use the schedule pipelined, in which blocks compute on until then, or raster",
             )
         if policy is None or not policy.may_be_late:
             raise InputError(
@@ -80,7 +81,8 @@ def schedule_decisions(graph: Graph, schedule: str, late: int | None = None) -> 
     Parameters
     ----------
     schedule : "raster", "pipelined" or "pipelined-stale"
-        The first two change no decision; see docs/energy.md.
+        The first two change no decision; see docs/energy.md. Pipelined, blocks compute on after an image has
+        exited (`PipelineExit`).
     late : int, optional
         Of `pipelined-stale` alone; by default S - 1, a model step in each hardware step.
 
@@ -93,8 +95,10 @@ def schedule_decisions(graph: Graph, schedule: str, late: int | None = None) -> 
     return graph if decided is None else decided(graph)
 
 
-def decisions_of(graph: Graph, schedule: str, late: int | None = None) -> DelayDecisions | None:
-    """Give the pass that `schedule_decisions` applies, None where a schedule changes no decision."""
+def decisions_of(
+    graph: Graph, schedule: str, late: int | None = None
+) -> DelayDecisions | PipelineExit | None:
+    """Give the pass that `schedule_decisions` applies, None where a schedule needs no other graph."""
     if schedule not in SCHEDULES:
         raise unknown("schedule", schedule, SCHEDULES)
     if schedule == "pipelined-stale":
@@ -103,10 +107,11 @@ def decisions_of(graph: Graph, schedule: str, late: int | None = None) -> DelayD
         what = f"in the schedule {schedule} no decision is late, {late} hardware steps are asked for"
         raise InputError(what, "use the schedule pipelined-stale")
     policy = POLICIES.get(graph.halting)
+    if schedule == "pipelined" and policy is not None and policy.by_image:
+        return PipelineExit()
     if schedule == "pipelined" and policy is not None and policy.carried:
         what = f"{graph.halting} halting needs the scores of a model step before the next one can start"
-        other = "the schedule pipelined-stale" if policy.may_be_late else "the schedule raster"
-        raise InputError(what, f"use {other}, or halting rectangular or block")
+        raise InputError(what, "use the schedule pipelined-stale, or halting rectangular, block or image")
     return None
 
 

@@ -32,6 +32,7 @@ from stas_neuro.ir import (
     neutral,
     per_policy,
 )
+from stas_neuro.models.halting import soften
 from stas_neuro.models.stas import Output
 
 State = dict[str, Tensor]
@@ -86,6 +87,10 @@ class Run:
         self.state: dict[str, State] = {}
         self.step = 0
         self.masks: list[Tensor] = []
+        self.soft_masks: list[Tensor] = []
+        """The same, with a gradient (`soften`); `soft` has those that accumulators handed on, by name."""
+        self.soft: dict[str, Tensor] = {}
+        self.soft_before: dict[str, Tensor] = {}
         self.ponder = images.new_zeros(())
 
     def output(self) -> Output:
@@ -105,16 +110,20 @@ class Run:
                     self.stem.setdefault((node.name, port), []).append(self.values[node.name, port])
         self._all(entry[integrated:])
         for self.step in range(graph.time_steps):
-            self.previous = dict(self.values)
+            self.previous, self.soft_before = dict(self.values), dict(self.soft)
             self._all(by_phase[Phase.STEP])
         self._all(by_phase[Phase.END])
         logits = self.values[graph.output.name, "x"]
         shape = (len(logits), graph.time_steps, graph.blocks, graph.tokens)
         if not self.masks:
             every = self.ponder + graph.time_steps * graph.blocks
-            return Output(logits, torch.ones(shape, dtype=torch.bool), every)
-        masks = torch.stack(self.masks, 1).bool().unflatten(1, (graph.time_steps, -1))
-        return Output(logits, masks.expand(shape), self.ponder)
+            ones = torch.ones(shape, dtype=logits.dtype)
+            return Output(logits, ones.bool(), every, ones)
+        hard, soft = (
+            torch.stack(masks, 1).unflatten(1, (graph.time_steps, -1)).expand(shape)
+            for masks in (self.masks, self.soft_masks)
+        )
+        return Output(logits, hard.bool(), self.ponder, soft)
 
     @property
     def last_step(self) -> bool:
@@ -152,10 +161,21 @@ class Run:
         """
         h = inputs["score"]
         alive, total = inputs.get("alive", torch.ones_like(h)), inputs.get("total", torch.zeros_like(h))
+        before = self._handed_on(node, alive)
         self.masks.append(alive)
+        self.soft_masks.append(before)
         # One accumulator may stand for the visits of several blocks.
         self.ponder = self.ponder + alive.mean() * (self.graph.blocks // len(self.graph.accumulators))
-        return _POLICIES[node.mode](self, node, Visit(h, alive, total, limit, one))
+        decided = _POLICIES[node.mode](self, node, Visit(h, alive, total, limit, one))
+        self.soft[node.name] = soften(decided["alive"], before, (limit - decided["total"]) / one)
+        return decided
+
+    def _handed_on(self, node: HaltAccumulate, alive: Tensor) -> Tensor:
+        """Return the mask of a visit with its gradient: that of the decision before."""
+        edge = self.graph.inputs(node).get("alive")
+        if edge is None or edge.src not in (made := self.soft_before if edge.delay else self.soft):
+            return torch.ones_like(alive)
+        return made[edge.src]
 
     def _rectangular(self, node: HaltAccumulate, at: Visit) -> State:
         state = self.state.setdefault(node.name, {"column": torch.zeros_like(at.h)})

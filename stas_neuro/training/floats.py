@@ -225,7 +225,8 @@ class _Run(Run):
         state = self.state.setdefault(node.name, {"sums": torch.zeros_like(logits)})
         state["sums"] = state["sums"] + logits
         first, second = state["sums"].topk(2, dim=1).values.unbind(1)
-        clear = (first - second >= (self.step + 1) * node.margin).to(z)
+        due = node.margin * (1 if node.summed else self.step + 1)
+        clear = (first - second >= due).to(z)
         return {"h": clear[:, None].expand(z.shape[:2])}
 
     def _accumulate(self, node: HaltAccumulate, inputs: Inputs) -> State:

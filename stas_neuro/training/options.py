@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from stas_neuro.choices import MODES, Mode
 from stas_neuro.errors import InputError, unknown
 from stas_neuro.models.config import PRESETS
 
 if TYPE_CHECKING:
     from stas_neuro.api import TrainReport
+
+
+_LATER = ("ponder_profile", "ponder_mode", "zombie_weight", "exit_loss")
+_NOT_NEGATIVE = (
+    "stage1_rate",
+    "stage2_rate",
+    "weight_decay",
+    "label_smoothing",
+    "ponder_weight",
+    "zombie_weight",
+    "exit_loss",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +75,14 @@ class TrainOptions:
     """delta_p of the loss ``L_task + delta_p * L_ponder``."""
     ponder_ramp: float = 0.3
     """Fraction of stage 2 during which delta_p rises linearly from 0."""
+    ponder_profile: str = ""
+    """Profile of the chip by whose prices visits are weighed (`training.ponder`); empty: all weigh alike."""
+    ponder_mode: Mode = "single"
+    """Whether an image is priced alone or in a stream, with `ponder_profile`."""
+    zombie_weight: float = 0.0
+    """Weight of a penalty on tokens that do not halt before their last visit."""
+    exit_loss: float = 0.0
+    """Weight of the cross-entropy of the mean logits after each step, with halting `image`."""
     augment: Augmentation = "none"
     """How training images are augmented (`AUGMENTATIONS`)."""
     holdout: int = 5000
@@ -75,7 +96,9 @@ class TrainOptions:
     def __post_init__(self) -> None:
         if self.augment not in AUGMENTATIONS:
             raise unknown("augmentation", self.augment, AUGMENTATIONS)
-        for field in ("stage1_rate", "stage2_rate", "weight_decay", "label_smoothing", "ponder_weight"):
+        if self.ponder_mode not in MODES:
+            raise unknown("ponder mode", self.ponder_mode, MODES)
+        for field in _NOT_NEGATIVE:
             if not 0 <= getattr(self, field) < math.inf:
                 raise InputError(
                     f"{field}={getattr(self, field)} is not a finite number of at least 0",
@@ -90,8 +113,13 @@ class TrainOptions:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data for `json.dumps`."""
-        return asdict(self)
+        """Return plain data for `json.dumps`.
+
+        Options that came later are left out at their defaults, so that trainings begun before can be resumed.
+        """
+        defaults = {field.name: field.default for field in fields(self)}
+        given = asdict(self)
+        return {name: given[name] for name in given if name not in _LATER or given[name] != defaults[name]}
 
 
 _SMALL = {"batch_size": 32, "stage1_rate": 2e-2, "stage2_rate": 1e-2}

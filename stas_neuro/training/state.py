@@ -17,6 +17,7 @@ from stas_neuro.documents import parse_json as parse_plain_json
 from stas_neuro.errors import InputError
 from stas_neuro.files import parse_json, write_atomically
 from stas_neuro.models.tensors import open_tensors
+from stas_neuro.training.ponder import EnergySurrogate
 
 Moments = Mapping[int, Mapping[str, Tensor]]
 """State of AdamW for each parameter, by parameter index."""
@@ -31,7 +32,8 @@ class Progress:
     """The last finished epoch, and the run that it belongs to.
 
     `key` is equal for runs with the same configuration, options and data. `log` has one line of JSON per
-    finished epoch. `held_out` identifies the held-out images; None in files of the first versions.
+    finished epoch. `held_out` identifies the held-out images; None in files of the first versions. `prices`
+    are those that the ponder loss weighs visits by, if any.
     """
 
     stage: int
@@ -39,6 +41,7 @@ class Progress:
     key: str
     log: tuple[str, ...]
     held_out: str | None = None
+    prices: EnergySurrogate | None = None
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, distributed, nn
 
 from stas_neuro import api
+from stas_neuro.chips import load_profile
+from stas_neuro.compiler import fold
 from stas_neuro.data import LabelledImages, normalise
 from stas_neuro.errors import CheckFailed, InputError
 from stas_neuro.files import locked_directory, write_atomically
@@ -32,9 +34,10 @@ from stas_neuro.models.checkpoint import (
 )
 from stas_neuro.models.config import StasConfig
 from stas_neuro.models.lif import LIF
-from stas_neuro.models.stas import StasModel
+from stas_neuro.models.stas import Output, StasModel
 from stas_neuro.training.execution import GraphModule
 from stas_neuro.training.options import Augmentation, Target, TrainOptions
+from stas_neuro.training.ponder import EnergySurrogate, surrogate
 from stas_neuro.training.state import Moments, Progress, State, read_state, write_state
 
 Report = Callable[[dict[str, Any]], None]
@@ -43,6 +46,8 @@ LOG = "log.jsonl"
 DIVERGED = 100.0
 """Ratio of cross-entropy to that of guessing from which training has diverged: no batch of a training that
 still learns is close to it."""
+PRICED_IMAGES = 16
+"""Number of training images with which visits are priced."""
 SPLIT = "stratified"
 """Rule by which images are held out (`split`)."""
 
@@ -250,6 +255,7 @@ def fit(
     """Return the result of `fit_config`; raise InputError where there are too few images to train on."""
     config = fit_config(config, data, classes)
     _check_counts(data, options)
+    _check_losses(options, config.accumulate)
     return config
 
 
@@ -261,6 +267,23 @@ def fit_graph(graph: Graph, data: LabelledImages, options: TrainOptions) -> None
         raise InputError(f"the network has a single class, {graph.classes[0]}", "start from another one")
     api.preprocess(graph, data, 1)  # refuses images of another shape, and labels of other classes
     _check_counts(data, options)
+    if options.ponder_profile:
+        load_profile(options.ponder_profile)
+    if options.exit_loss:
+        raise InputError("exit_loss is of a model with halting image", "leave it out to fine-tune a network")
+
+
+def _check_losses(options: TrainOptions, accumulate: str) -> None:
+    """Raise InputError for losses that halting does not have, or an unknown profile."""
+    if options.exit_loss and accumulate != "image":
+        raise InputError(
+            f"exit_loss is of halting image, and accumulate is {accumulate}", "use image, or leave it out"
+        )
+    if options.ponder_profile:
+        load_profile(options.ponder_profile)
+        if accumulate == "off":
+            what = "ponder_profile is given and accumulate is off, so there are no visits to weigh"
+            raise InputError(what, "use a halting policy, or leave it out")
 
 
 def _check_counts(data: LabelledImages, options: TrainOptions) -> None:
@@ -348,6 +371,8 @@ class _Run:
             seed=options.seed,
             held_out_sha256=held_out.hexdigest(),
         )
+        self.prices: EnergySurrogate | None = None
+        """Prices of visits in stage 2, if the options name a profile."""
         self.moved_by: int | None = None
         """Stage of the last step that changed weights."""
         self.origin = hashlib.sha256(data.images.tobytes() + np.asarray(data.labels).tobytes())
@@ -407,6 +432,8 @@ class _Run:
         model = self.model
         if isinstance(model, StasModel):
             model.config = model.stem.config = self._config(stage)
+        if stage == 2 and first == 0 and epochs and options.ponder_profile:
+            self.prices = self._priced()
         optimiser = torch.optim.AdamW(_groups(model, options.weight_decay))
         if moments is not None:
             optimiser.load_state_dict(optimiser.state_dict() | {"state": moments})
@@ -431,7 +458,7 @@ class _Run:
                 self._check("loss", loss.item(), place, rate)
                 if stage == 2:
                     ramp = min(1.0, progress / options.ponder_ramp) if options.ponder_ramp else 1.0
-                    loss = loss + options.ponder_weight * ramp * output.ponder
+                    loss = loss + ramp * self._of_visits(output) + self._of_exits(output, y)
                 optimiser.zero_grad()
                 loss.backward()
                 norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -473,6 +500,34 @@ class _Run:
         if stage == 1 and epochs and self.workers.writes and isinstance(model, StasModel):
             save_checkpoint(model, self.directory / "stage1", self.record)
 
+    def _of_visits(self, output: Output) -> Tensor:
+        """Return the weighted losses that make tokens halt: ponder, and the share of those that never do."""
+        options = self.options
+        ponder = output.ponder if self.prices is None else self.prices.loss(output.soft_visits)
+        loss = options.ponder_weight * ponder
+        if options.zombie_weight:
+            loss = loss + options.zombie_weight * output.soft_visits[:, -1, -1].mean()
+        return loss
+
+    def _of_exits(self, output: Output, labels: Tensor) -> Tensor | float:
+        """Return the weighted cross-entropy of the mean logits after each step; 0 if it is not asked for."""
+        if not self.options.exit_loss:
+            return 0.0
+        assert output.running is not None  # `_check_losses`
+        steps = output.running.shape[1]
+        smoothing = self.options.label_smoothing
+        return self.options.exit_loss * nn.functional.cross_entropy(
+            output.running.float().flatten(0, 1), labels.repeat_interleave(steps), label_smoothing=smoothing
+        )
+
+    def _priced(self) -> EnergySurrogate:
+        """Price the visits of the network as it is, on some of the training images."""
+        model = self.model
+        graph = fold(model) if isinstance(model, StasModel) else model.trained()
+        images = self.images[:PRICED_IMAGES].numpy()
+        profile = load_profile(self.options.ponder_profile)
+        return surrogate(graph, images, profile, self.options.ponder_mode)
+
     def _check(self, what: str, value: float, place: str, rate: float, limit: float | None = None) -> None:
         """Raise CheckFailed for a value that is not finite or not below `limit` (default: that of a loss)."""
         guessing = math.log(len(self.task.classes))
@@ -502,7 +557,8 @@ class _Run:
             yield augmented(x, options.augment, generator), self.labels[index]
 
     def _save(self, stage: int, epoch: int, optimiser: torch.optim.Optimizer) -> None:
-        progress = Progress(stage, epoch, self._key(), tuple(self.log), self.record.held_out_sha256)
+        key, held_out = self._key(), self.record.held_out_sha256
+        progress = Progress(stage, epoch, key, tuple(self.log), held_out, self.prices)
         write_state(self.directory / STATE, progress, self.model.state_dict(), optimiser.state_dict())
 
     @property
@@ -528,7 +584,7 @@ class _Run:
             self._steps,
             self._check_mine,
         )
-        self.log = list(state.progress.log)
+        self.log, self.prices = list(state.progress.log), state.progress.prices
         self.moved_by = state.progress.stage
         self.model.load_state_dict(state.weights)
         if self.workers.writes:

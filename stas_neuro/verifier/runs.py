@@ -45,8 +45,7 @@ def torch_side(
     """
     if not isinstance(network, Bundle | Graph):
         return network
-    if graph.late:
-        what = "it has no late halting decisions, which the schedule pipelined-stale requires"
+    if what := _not_in_torch(graph):
         if model is not None:
             raise InputError(f"torch cannot run the network: {what}", "verify it without a model")
         left_out["torch"] = what
@@ -77,6 +76,15 @@ def torch_side(
         left_out["torch"] = error.what
         return None
     return source
+
+
+def _not_in_torch(graph: Graph) -> str:
+    """Return what a schedule has changed that torch does not compute; empty if nothing."""
+    if graph.late:
+        return "it has no late halting decisions, which the schedule pipelined-stale requires"
+    if graph.halting == "image" and not any(node.traits.gates_tokens for node in graph.nodes):
+        return "it masks the blocks of an image that has exited, which the schedule pipelined computes on"
+    return ""
 
 
 def _halting_options(bundle: Bundle) -> dict[str, Any]:

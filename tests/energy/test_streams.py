@@ -400,7 +400,7 @@ def test_a_comparison_applies_contexts_to_the_run_that_halts() -> None:
         ({"contexts": 2}, ["2 contexts hold images of a stream; use the mode stream"]),
         (
             {"contexts": 2, "schedule": "pipelined", "early_end": True},
-            ["the mode stream", "2 contexts on the schedule pipelined", "early_end on the schedule"],
+            ["the mode stream", "2 contexts on the schedule pipelined", "do without early_end"],
         ),
     ],
 )  # fmt: skip
@@ -417,6 +417,7 @@ def test_options_that_contradict_each_other_are_refused_together(
     [
         ({"mode": "stream", "contexts": 2}, "2 contexts on the schedule pipelined"),
         ({"early_end": True}, "the run has no halting"),
+        ({"early_end": True}, "early_end on the schedule pipelined, whose model steps overlap"),
         ({"mode": "stream", "stem": "folded"}, "the next image needs the neurons of a folded stem"),
     ],
 )  # fmt: skip

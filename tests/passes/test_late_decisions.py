@@ -31,6 +31,7 @@ from stas_neuro.ir.text import parse_graph, print_graph
 from stas_neuro.passes import (
     DelayDecisions,
     PassError,
+    PipelineExit,
     Quantise,
     run_passes,
     schedule_decisions,
@@ -331,10 +332,9 @@ def test_text_and_bundles_keep_late_decisions(
     assert loaded.quantised == quantised
 
 
-def test_halting_by_image_is_neither_late_nor_pipelined() -> None:
+def test_halting_by_image_is_pipelined_but_never_late() -> None:
     graph = build(Recipe(norm=False, halting="image"))
-    with pytest.raises(InputError, match=r"the whole image waits .* use the schedule raster"):
+    with pytest.raises(InputError, match=r"the whole image waits .* use the schedule pipelined, in which"):
         schedule_decisions(graph, "pipelined-stale")
-    with pytest.raises(InputError, match="use the schedule raster, or halting rectangular or block"):
-        schedule_decisions(graph, "pipelined")
+    assert schedule_decisions(graph, "pipelined") == PipelineExit()(graph)
     assert schedule_decisions(graph, "raster") == graph

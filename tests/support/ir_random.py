@@ -119,6 +119,7 @@ class Recipe:
     classes: int = 3
     epsilon: float = 0.05
     margin: float = 0.5
+    summed: bool = False
     alpha: float = 0.7
     beta: float = -1.0
     tau: float = 2.0
@@ -163,6 +164,7 @@ def recipes(draw: st.DrawFn, **fixed: Any) -> Recipe:
         "classes": small,
         "epsilon": st.sampled_from((0.0, 0.01, 0.3)),
         "margin": st.sampled_from((0.0, 0.3, 1.0, 100.0)),
+        "summed": st.booleans(),
         "alpha": st.sampled_from((0.3, 1.0)),
         "beta": st.sampled_from((-3.0, -1.0, 0.5)),
         "tau": st.sampled_from((1.0, 2.0, 3.0, math.inf)),
@@ -470,7 +472,12 @@ def _halt(draft: _Draft, block: int, z: Value) -> None:
     of_score: Node = HaltingScore(name=f"score{index}", **where, alpha=recipe.alpha, beta=recipe.beta)
     if recipe.halting == "image":
         of_score = ImageScore(
-            name=f"score{index}", **where, features=recipe.dim, classes=recipe.classes, margin=recipe.margin
+            name=f"score{index}",
+            **where,
+            features=recipe.dim,
+            classes=recipe.classes,
+            margin=recipe.margin,
+            summed=recipe.summed,
         )
     score = draft.add(of_score, z=z)
     mode: Any = recipe.halting

@@ -73,6 +73,7 @@ def random_config(choice: Choice, seed: int) -> StasConfig:
         epsilon=float(rng.choice([0.0, 0.01, 0.1, 0.3])),
         margin=float(rng.choice([0.3, 0.8, 1.5])),
         **choice,
+        summed=bool(rng.integers(2)),
     )
 
 

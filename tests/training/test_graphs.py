@@ -89,9 +89,13 @@ def test_gradients_are_those_of_the_torch_model(number: int) -> None:
     for network in (model, module):
         output = network(images)
         factors = torch.linspace(-1, 1, output.logits.numel(), dtype=torch.float64)
-        ((output.logits.flatten() * factors).sum() + output.ponder).backward()
+        weights = torch.linspace(1, 2, output.soft_visits.numel(), dtype=torch.float64)
+        visits = (output.soft_visits.flatten() * weights).sum()
+        ((output.logits.flatten() * factors).sum() + output.ponder + visits).backward()
     outputs = model(images), module(images)
     torch.testing.assert_close(outputs[0].ponder, outputs[1].ponder)
+    torch.testing.assert_close(outputs[0].soft_visits, outputs[1].soft_visits)
+    assert torch.equal(outputs[0].soft_visits.bool(), outputs[0].visits)
     head = module.weights["head/weight"]
     torch.testing.assert_close(head.grad, model.head.weight.grad)
     layers = dict(model.named_modules())

@@ -261,7 +261,8 @@ def real_images(model: StasModel, count: int) -> Images:
     path = EXAMPLES / "data" / "fashion-mnist-512.npz"
     if not path.is_file():
         pytest.fail(f"{path} is missing: the shipped images must be there")
-    data = load_data("order" if model.config.event_input else str(path))
+    frames = {10: "order", 64: "order-long"}
+    data = load_data(frames[model.config.time_steps] if model.config.event_input else str(path))
     return normalise(data.images[:count], model.config.mean, model.config.std)
 
 

@@ -14,7 +14,8 @@ from stas_neuro.ir import Array
 class ImageScore(NodeProcess):
     """h (N,) of z (N, D): 1 where the largest sum of a class is far enough above the second, else 0.
 
-    The sums over steps are those of W mean(z) + b; the distance grows by `margin` with each step.
+    The sums over steps are those of W mean(z) + b; the distance grows by `margin` with each step,
+    unless it is `summed`.
     Fixed: (W sum(z') >> shift) + (bias << bias_exp), z' = clip(z >> z_shift, -z_limit, z_limit), `threshold`
     for `margin` and 2^score_bits for 1. `alive` (N,) only says which events are counted.
     """
@@ -35,7 +36,8 @@ class ImageScoreModel(NodeModel):
         self._count(z, alive)
         self.sums += self._logits(z)
         runner_up, best = np.partition(self.sums, -2)[-2:]
-        clear = best - runner_up >= (self.now.step + 1) * self._margin()
+        times = 1 if self.node.summed else self.now.step + 1
+        clear = best - runner_up >= times * self._margin()
         return np.full(len(z), self._one() if clear else 0, self.dtype)
 
     def _count(self, z: Array, alive: Array | None) -> None:

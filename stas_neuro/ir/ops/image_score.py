@@ -34,18 +34,21 @@ class ImageScore(Node):
 
     S += W mean_k(z) + b in each step, and the prediction is clear in step t (from 1) where the largest of S
     is at least t * `margin` above the second largest: the logits of the mean over t steps differ by `margin`.
+    With `summed` it has to be `margin` above it in any step: the sum of the logits differs by that.
     W (classes, D) and b (classes,) are those of the head.
     """
 
     features: int
     classes: int
     margin: float
+    summed: bool = False
 
     INPUTS: ClassVar[tuple[str, ...]] = ("z",)
     OUTPUTS: ClassVar[tuple[str, ...]] = ("h",)
     TRAITS: ClassVar[Traits] = replace(HaltingScore.TRAITS, mixes_tokens=("z",))
     PHASES: ClassVar[frozenset[Phase]] = frozenset({Phase.STEP})
     RANGES: ClassVar[dict[str, AttributeRange]] = {"margin": AT_LEAST_0}
+    LATER: ClassVar[frozenset[str]] = frozenset({"summed"})
 
     def check(self, problems: Problems) -> None:
         """Note a single class, whose prediction has nothing to be compared with."""
@@ -76,7 +79,8 @@ class ImageScore(Node):
 class FixedImageScore(ImageScore, integers_of=ImageScore):
     """S += (W sum_k(z') >> shift) + (bias << bias_exp), z' = clip(z >> z_shift, -z_limit, z_limit).
 
-    h is 2^score_bits where the largest of S is at least t * `threshold` above the second largest.
+    h is 2^score_bits where the largest of S is at least t * `threshold` above the second largest, or with
+    `summed` at least `threshold`.
     """
 
     weight_bits: int
@@ -110,5 +114,6 @@ class FixedImageScore(ImageScore, integers_of=ImageScore):
         # A shift to the right rounds down, away from 0 by one at most.
         each = (product >> self.shift) + 1 + (int(np.abs(bias).max()) << self.bias_exp)
         at.fits("the sum of a class", Range(-each * steps, each * steps), STATE_LIMIT, "raise its shift")
-        at.fits("the margin of all steps", Range(0, self.threshold * steps), WORD_LIMIT, "lower threshold")
+        margin = self.threshold * (1 if self.summed else steps)
+        at.fits("the margin of all steps", Range(0, margin), WORD_LIMIT, "lower threshold")
         return {"h": Range(0, 1 << self.score_bits)}

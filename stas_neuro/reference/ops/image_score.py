@@ -24,22 +24,27 @@ from stas_neuro.reference.ops.base import (
 def _image_score(node: ImageScore, inputs: Inputs, context: NodeContext) -> Outputs:
     z, tensors = inputs["z"], context.tensors
     logits = z.mean(axis=1) @ tensors["weight"].T + tensors["bias"]
-    return _decide(z, logits, node.margin, 1, context)
+    return _decide(z, logits, (node.margin, node.summed), 1, context)
 
 
 def _fixed_image_score(node: FixedImageScore, inputs: Inputs, context: NodeContext) -> Outputs:
     z = shifted_right(inputs["z"], node.z_shift).clip(-node.z_limit, node.z_limit)
     sums = shifted_right(z.sum(axis=1) @ context.tensors["weight"].T, node.shift)
     sums = sums + context.tensors["bias"] * 2**node.bias_exp
-    return _decide(z, sums, node.threshold, 1 << node.score_bits, context)
+    return _decide(z, sums, (node.threshold, node.summed), 1 << node.score_bits, context)
 
 
-def _decide(z: Values, logits: Values, margin: float, one: int, context: NodeContext) -> Outputs:
-    """Add the logits (B, classes) of a step, and give `one` to the tokens of clear images."""
+def _decide(z: Values, logits: Values, lead: tuple[float, bool], one: int, context: NodeContext) -> Outputs:
+    """Add the logits (B, classes) of a step, and give `one` to the tokens of clear images.
+
+    `lead` is the margin, and whether it is that of the sum over steps.
+    """
+    margin, summed = lead
     sums = context.state.get("sums", np.zeros_like(logits)) + logits
     context.state["sums"] = sums
     ordered = np.sort(sums, axis=1)
-    clear = ordered[:, -1] - ordered[:, -2] >= (context.step + 1) * margin
+    due = margin if summed else (context.step + 1) * margin
+    clear = ordered[:, -1] - ordered[:, -2] >= due
     h: Values = np.where(clear[:, None], np.full(z.shape[:2], one, z.dtype), np.zeros(z.shape[:2], z.dtype))
     return {"h": h}
 
