@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from stas_neuro.data import LabelledImages, load_data
 from stas_neuro.models.checkpoint import load_checkpoint
 from stas_neuro.models.config import preset
 from stas_neuro.training.options import TrainOptions
+from stas_neuro.training.train import train
 
 CONFIG = preset("tiny").replace(dim=8, heads=1, time_steps=2, stem="max", beta=-0.3)
 OPTIONS = TrainOptions(
@@ -45,3 +48,14 @@ def assert_same_run(directory: Path, whole: Path) -> None:
         [{k: v for k, v in line.items() if k != "seconds"} for line in log_of(d)] for d in (directory, whole)
     ]
     assert logs[0] == logs[1]
+
+
+def train_until_killed(directory: Path) -> None:
+    """Train, and kill this process in the midst of the last epoch."""
+
+    def report(event: dict[str, Any]) -> None:
+        if (event["event"], event["stage"], event["epoch"], event.get("step")) == ("batch", 2, 1, 1):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    torch.set_num_threads(1)  # sums in one order, as in the tests
+    train(CONFIG, digits(), OPTIONS, directory, report=report)

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from support.cli_support import stas
-from support.training_runs import CONFIG, OPTIONS, assert_same_run, digits, log_of
+from support.training_runs import CONFIG, OPTIONS, assert_same_run, digits, log_of, train_until_killed
 
 from stas_neuro.data import LabelledImages
 from stas_neuro.errors import InputError
@@ -77,18 +76,9 @@ def test_a_resumed_run_ends_as_the_whole_one(tmp_path: Path, whole: Path, when: 
 
 
 def test_a_process_killed_in_the_midst_of_an_epoch(tmp_path: Path, whole: Path):
-    def report(event: dict[str, Any]) -> None:
-        if (event["event"], event["stage"], event["epoch"], event.get("step")) == ("batch", 2, 1, 1):
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    # A copy of this process has imported torch already, which takes longer than all the training. It works on
-    # one thread (one_thread), as does all that it calls: none of the locks of other threads is waited for.
-    process = multiprocessing.get_context("fork").Process(
-        target=train, args=(CONFIG, digits(), OPTIONS, tmp_path), kwargs={"report": report}
-    )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
-        process.start()
+    # Not a copy of this process: torch refuses to train in one if it had threads of its own before.
+    process = multiprocessing.get_context("spawn").Process(target=train_until_killed, args=(tmp_path,))
+    process.start()
     process.join(300)
     assert process.exitcode == -signal.SIGKILL
     assert len(log_of(tmp_path)) == 3
@@ -271,7 +261,6 @@ def test_two_trainings_do_not_share_a_directory(tmp_path: Path, whole: Path):
 
 HOLD = """
 import sys
-import warnings
 from pathlib import Path
 from stas_neuro.files import locked_directory
 with locked_directory(Path(sys.argv[1]), "a test"):
