@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import requires
 
 from stas_neuro.errors import InputError
 
@@ -32,10 +33,20 @@ def needs(part: str) -> Iterator[None]:
 
 
 def _installation(part: str) -> str:
-    """Return the command that installs an optional part; Lava declares no Python version above 3.10."""
+    """Return the command that installs an optional part.
+
+    It names the libraries, as this package may come from a file that no index has. Lava declares no Python
+    version above 3.10.
+    """
     if part in _LAVA and sys.version_info >= (3, 11):
         needed, pinned = _LAVA[part]
         command = f"pip install {needed} && pip install --no-deps --ignore-requires-python {pinned}"
     else:
-        command = f"pip install 'stas-neuro[{part}]'"
+        command = " ".join(["pip install", *(f"'{name}'" for name in _libraries(part))])
     return f"{command} (in a checkout: uv sync --all-extras)"
+
+
+def _libraries(part: str) -> list[str]:
+    """Return what this package requires for a part, such as torch>=2.6."""
+    required = [text.partition(";") for text in requires("stas-neuro") or ()]
+    return [name.strip() for name, _, when in required if f"extra == '{part}'" in when.replace('"', "'")]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from stas_neuro.errors import InputError
+from stas_neuro.extras import needs
 
 Numbers = npt.NDArray[np.float64]
 
@@ -83,11 +83,8 @@ def solve(problem: Problem) -> Numbers:
     Where it is not unique, the result is the solution closest to the prior. Raises InputError where scipy is
     not installed.
     """
-    try:
+    with needs("calibrate"):
         from scipy.optimize import nnls
-    except ImportError as error:
-        remedy = "pip install 'stas-neuro[calibrate]' (in a checkout: uv sync --all-extras)"
-        raise InputError(f"scipy cannot be used here: {error}", remedy) from error
     scaled = _Scaled.of(problem)
     matrix, measured = scaled.matrix, scaled.measured
     values, _ = scaled.decompose()

@@ -148,7 +148,8 @@ def test_a_missing_optional_part_says_how_to_install_it(
     done = subprocess.run([sys.executable, "-c", code], cwd=home, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     by_hand = part == "lava" and sys.version_info >= (3, 11)  # Lava declares no newer Python than 3.10
-    command = "--ignore-requires-python lava-nc==0.10.0" if by_hand else f"pip install 'stas-neuro[{part}]'"
+    named = "'torch>=" if part == "torch" else "'lava-nc=="
+    command = "--ignore-requires-python lava-nc==0.10.0" if by_hand else f"pip install {named}"
     assert done.stderr.count("pip install") == (2 if by_hand else 1) and command in done.stderr
     assert "uv sync --all-extras" in done.stderr and done.stderr.count("\n") == 1
     assert not Path("new").exists()
