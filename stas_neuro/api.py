@@ -13,6 +13,7 @@ from stas_neuro.activity import Origin, hash_images
 from stas_neuro.backends import AUTO, BACKENDS, RUNTIMES, RunOptions, choose_backend
 from stas_neuro.bundle import Bundle, hash_network
 from stas_neuro.choices import DTYPES as DTYPES
+from stas_neuro.choices import GRANULARITIES
 from stas_neuro.data import LabelledImages, PreparedImages, check_pixels, normalise
 from stas_neuro.energy import GATINGS
 from stas_neuro.errors import InputError, unknown
@@ -36,6 +37,7 @@ def run(  # noqa: PLR0913
     backend: str = AUTO,
     dtype: DTypeLike = np.float64,
     runtime: str = "in-process",
+    granularity: str = "auto",
     deadline_s: float = 60.0,
     limit: int | None = None,
     record_spikes: bool = False,
@@ -58,15 +60,20 @@ def run(  # noqa: PLR0913
     backend : str
         "auto", which is "fast" for an integer program where its dependencies are installed, else "reference",
         with the same results; "reference", the interpreter in numpy; "fast", the integer program in compiled
-        loops; "lava", one Lava process for each node; "lava-stock", an integer program with only the
+        loops; "lava", processes of Lava, see `granularity`; "lava-stock", an integer program with only the
         processes of Lava's library (docs/stock-lowering.md), with the same results, but the activity of these
         processes; or one that another package registers (`stas_neuro.backends`).
     dtype : float64 or float32
         Precision of float arithmetic; ignored for integers.
     runtime : "in-process" or "multiprocess"
-        Runtime of Lava: in this interpreter, or one operating-system process for each node.
+        Runtime of Lava: in this interpreter, or one operating-system process for each process of Lava.
+    granularity : "auto", "layer" or "chip"
+        Processes of the backend lava: one for each node, or one for all chips, which runs an integer program
+        in the compiled loops of the backend fast; its results are the same. "auto" is "chip" for an integer
+        program where fast is installed, else "layer".
     deadline_s : float
-        Longest time in seconds that Lava's multi-process runtime may take between two images.
+        Longest time in seconds that Lava's multi-process runtime may take between two images, by chip
+        between two batches.
     limit : int, optional
         Run only the first `limit` images.
     record_spikes : bool
@@ -92,7 +99,11 @@ def run(  # noqa: PLR0913
     LavaRunError
         If Lava's multi-process runtime fails.
     """
-    for what, given, known in (("runtime", runtime, RUNTIMES), ("gating", gating, tuple(GATINGS))):
+    for what, given, known in (
+        ("runtime", runtime, RUNTIMES),
+        ("granularity", granularity, GRANULARITIES),
+        ("gating", gating, tuple(GATINGS)),
+    ):
         if given not in known:
             raise unknown(what, given, known)
     precision = _PRECISIONS.get(np.dtype(dtype).name)
@@ -117,6 +128,7 @@ def run(  # noqa: PLR0913
         record_spikes=record_spikes,
         record_states=record_states,
         runtime=runtime,
+        granularity=granularity,
         deadline_s=deadline_s,
         progress=progress,
     )

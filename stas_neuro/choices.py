@@ -85,6 +85,8 @@ DTYPES = ("float64", "float32")
 """Precisions of a float network."""
 RUNTIMES = ("in-process", "multiprocess")
 """Runtimes of the backend lava."""
+GRANULARITIES = ("auto", "layer", "chip")
+"""What a process of the backend lava computes: a node of the network, or what is on the chips."""
 
 DEFAULT_PROFILE = "loihi2"
 """The default chip, for which integers are chosen and on which networks are placed."""

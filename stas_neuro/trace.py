@@ -97,28 +97,10 @@ class Trace(MadeAnew):
 
         Unlike `concatenate`, it does not hold all batches beside the result. All record the same.
         """
-        arrays: dict[tuple[str, str], npt.NDArray[Any]] = {}
-        counted, collector, done = False, ActivityCollector(images), 0
+        collector = TraceCollector(images)
         for batch in batches:
-            parts = {("", "logits"): batch.logits, ("", "visits"): batch.visits}
-            parts |= {("spikes", name): values for name, values in batch.spikes.items()}
-            parts |= {("states", name): values for name, values in batch.states.items()}
-            for key, values in parts.items():
-                if key not in arrays:
-                    arrays[key] = np.zeros((images, *values.shape[1:]), values.dtype)
-                arrays[key][done : done + batch.images] = values
-            if batch.counted is not None:
-                collector.add(batch.counted)
-                counted = True
-            done += batch.images
-        arrays["", "visits"].setflags(write=False)  # the activity has the same
-        return Trace(
-            logits=arrays["", "logits"],
-            visits=arrays["", "visits"],
-            counted=collector.activity(arrays["", "visits"]) if counted else None,
-            spikes={name: values for (what, name), values in arrays.items() if what == "spikes"},
-            states={name: values for (what, name), values in arrays.items() if what == "states"},
-        )
+            collector.add(batch)
+        return collector.trace()
 
     @staticmethod
     def concatenate(traces: Iterable[Trace]) -> Trace:
@@ -144,4 +126,41 @@ class Trace(MadeAnew):
             counted=Activity.concatenate(counted) if counted else None,
             spikes={name: np.concatenate([run.spikes[name] for run in runs]) for name in first.spikes},
             states={name: np.concatenate([run.states[name] for run in runs]) for name in first.states},
+        )
+
+
+class TraceCollector:
+    """Takes the traces of the batches of one run, in order; `images` is the number of all images."""
+
+    def __init__(self, images: int) -> None:
+        self._images = images
+        self._done = 0
+        self._arrays: dict[tuple[str, str], npt.NDArray[Any]] = {}
+        self._activity: ActivityCollector | None = None
+
+    def add(self, batch: Trace) -> None:
+        """Take the trace of a batch; all record the same."""
+        parts = {("", "logits"): batch.logits, ("", "visits"): batch.visits}
+        parts |= {("spikes", name): values for name, values in batch.spikes.items()}
+        parts |= {("states", name): values for name, values in batch.states.items()}
+        for key, values in parts.items():
+            if key not in self._arrays:
+                self._arrays[key] = np.zeros((self._images, *values.shape[1:]), values.dtype)
+            self._arrays[key][self._done : self._done + batch.images] = values
+        if batch.counted is not None:
+            if self._activity is None:
+                self._activity = ActivityCollector(self._images)
+            self._activity.add(batch.counted)
+        self._done += batch.images
+
+    def trace(self) -> Trace:
+        """Return the trace of all images, once all batches are taken."""
+        arrays = self._arrays
+        arrays["", "visits"].setflags(write=False)  # the activity has the same
+        return Trace(
+            logits=arrays["", "logits"],
+            visits=arrays["", "visits"],
+            counted=None if self._activity is None else self._activity.activity(arrays["", "visits"]),
+            spikes={name: values for (what, name), values in arrays.items() if what == "spikes"},
+            states={name: values for (what, name), values in arrays.items() if what == "states"},
         )

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from stas_neuro.exporters.lava.lava_api import Executable, ProcessServer, RunConfig
+from stas_neuro.exporters.lava.lava_api import AbstractProcess, Executable, ProcessServer, RunConfig
 from stas_neuro.exporters.lava.processes import (
     FIXED_POINT,
     FLOATING_POINT,
     PROCESSES,
     Inlet,
     NodeProcess,
+    ReportingModel,
     Run,
     in_port,
     out_port,
@@ -26,30 +27,41 @@ from stas_neuro.ir import Array, Edge, Graph, Input, op_of
 CHANNEL_SIZE = 2
 """Messages that a channel of the multi-process runtime holds: a delayed edge has up to two on the way."""
 
+Models = Mapping[AbstractProcess, type[ReportingModel]]
+"""Connected processes, in topological order of the undelayed edges, and the model of each."""
+
 
 @dataclass(frozen=True)
 class Assembly:
     """Connected processes in topological order of the undelayed edges, and Lava's executable of them."""
 
-    processes: tuple[NodeProcess, ...]
+    processes: tuple[AbstractProcess, ...]
     executable: Executable
 
 
-@contextmanager
 def assembled(
     graph: Graph, images: Array, run: Run, cores: Mapping[str, Array] | None = None
-) -> Iterator[Assembly]:
+) -> AbstractContextManager[Assembly]:
     """Build and compile a graph for one run over `images` (B, ...), as many as `run.images`.
 
     `cores` maps "<node>/<what>" to what a process is told of the cores it is on (see `processes.pieces`).
+    """
+    return compiled(lambda: models_of(connect(graph, images, run, cores or {}), run))
+
+
+@contextmanager
+def compiled(make: Callable[[], Models]) -> Iterator[Assembly]:
+    """Compile the connected processes that `make` gives, each with its model.
+
     Lava keeps every process it ever made, weights and images included, and a log handler each: both go when
     the run is over.
     """
     with _handlers_restored():
-        processes = connect(graph, images, run, cores or {})
+        models = make()
+        processes = tuple(models)
         try:
             executable = processes[-1].compile(
-                ModelsOf(processes, run), compile_config={"pypy_channel_size": CHANNEL_SIZE}
+                NamedModels(models), compile_config={"pypy_channel_size": CHANNEL_SIZE}
             )
             yield Assembly(processes, executable)
         finally:
@@ -95,18 +107,21 @@ def _of_node(arrays: Mapping[str, Array], name: str) -> dict[str, Array]:
     return {key[len(prefix) :]: array for key, array in arrays.items() if key.startswith(prefix)}
 
 
-class ModelsOf(RunConfig):  # type: ignore[misc]
-    """Gives every process its floating-point model, in the precision of the run, or its fixed-point one.
+def models_of(processes: tuple[NodeProcess, ...], run: Run) -> Models:
+    """Give every process its floating-point model, in the precision of the run, or its fixed-point one."""
+    models = FIXED_POINT if run.fixed else FLOATING_POINT
+    return {process: typed_model(models[type(process)], process, run.dtype) for process in processes}
 
-    Naming the models spares Lava its search for them, which executes every file beside a process's.
+
+class NamedModels(RunConfig):  # type: ignore[misc]
+    """Names the model of every process.
+
+    It spares Lava its search for them, which executes every file beside a process's.
     """
 
-    def __init__(self, processes: tuple[NodeProcess, ...], run: Run) -> None:
+    def __init__(self, models: Models) -> None:
         super().__init__()
-        models = FIXED_POINT if run.fixed else FLOATING_POINT
-        self.exception_proc_model_map = {
-            process: typed_model(models[type(process)], process, run.dtype) for process in processes
-        }
+        self.exception_proc_model_map = dict(models)
 
     def select(self, process: Any, proc_models: Any) -> Any:
         """Not reached: every process is named."""

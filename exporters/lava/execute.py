@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from stas_neuro.exporters.lava.failure import LavaRunError
+from stas_neuro.exporters.lava.jobs import LayerJob, Progress, Records, check_runtime, run_job
 from stas_neuro.exporters.lava.runnable import check_stage
-from stas_neuro.exporters.lava.schedule import Schedule
 from stas_neuro.ir import Array, FixedOutput, Graph, Stage
-
-RUNTIMES = ("in-process", "multiprocess")
-Progress = Callable[[int, int], None]
-"""Called with the number of finished images and of all."""
-Records = Mapping[str, Mapping[str, Array]]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -63,28 +58,16 @@ def run_network(  # noqa: PLR0913
     multi-process runtime fails; the in-process one lets a model's own exception through.
     """
     check_stage(network)
-    if runtime not in RUNTIMES:
-        raise LavaRunError(f"no runtime '{runtime}'", f"choose one of {', '.join(RUNTIMES)}")
-    _check_images(network, images)
-    heard = progress or (lambda done, total: None)
+    check_runtime(runtime)
+    check_images(network, images)
     fixed = network.stage == Stage.QUANTISED
     options: dict[str, Any] = {
         "dtype": np.int32 if fixed else dtype,
         "record_spikes": record_spikes,
         "record_states": record_states,
     }
-    if runtime == "in-process":
-        from stas_neuro.exporters.lava.assemble import assembled
-        from stas_neuro.exporters.lava.executor import execute
-        from stas_neuro.exporters.lava.processes import Run
-
-        run = Run(images=len(images), period=Schedule.of(network).period, **options)
-        with assembled(network, images, run, cores) as assembly:
-            records: Records = execute(assembly, run, lambda done: heard(done, len(images)))
-    else:
-        from stas_neuro.exporters.lava.supervisor import supervise
-
-        records = supervise(network, images, cores or {}, deadline_s=deadline_s, progress=heard, **options)
+    job = LayerJob(network=network, images=np.asarray(images), cores=cores or {}, options=options)
+    records = run_job(job, runtime=runtime, deadline_s=deadline_s, progress=progress)
     return _result(network, images, records)
 
 
@@ -98,7 +81,8 @@ def check_shape(network: Graph, images: Array) -> None:
         )
 
 
-def _check_images(network: Graph, images: Array) -> None:
+def check_images(network: Graph, images: Array) -> None:
+    """Raise LavaRunError unless images are what a network takes."""
     check_shape(network, images)
     if network.stage == Stage.QUANTISED:
         if images.dtype.kind not in "iu" or images.min() < 0 or images.max() > 255:

@@ -14,7 +14,7 @@ from typing import Any
 from stas_neuro.exporters.lava.assemble import Assembly
 from stas_neuro.exporters.lava.failure import LavaRunError
 from stas_neuro.exporters.lava.lava_api import AbstractProcess, ChannelBuilderMp, Executable, create_port_id
-from stas_neuro.exporters.lava.processes import NodeModel, Run
+from stas_neuro.exporters.lava.processes import ReportingModel, Run
 from stas_neuro.ir import Array
 
 
@@ -48,15 +48,15 @@ class _ReceivePort:
         return self.queue.popleft()
 
 
-def execute(assembly: Assembly, run: Run, progress: Callable[[int], None]) -> dict[str, dict[str, Array]]:
-    """Run all steps; the record of every process by its name. `progress` hears of each finished image."""
-    models: list[NodeModel] = build(assembly.executable, assembly.processes)
-    for image in range(run.images):
+def execute(assembly: Assembly, run: Run, progress: Callable[[int], None]) -> dict[str, dict[str, Any]]:
+    """Run all steps; the record of every process by its name. `progress` hears of all finished images."""
+    models: list[ReportingModel] = build(assembly.executable, assembly.processes)
+    for turn in range(run.rounds):
         for _ in range(run.period):
             for model in models:
                 model.time_step += 1
                 model.run_spk()
-        progress(image + 1)
+        progress(run.finished(turn + 1))
     return {model.name: model.record for model in models}
 
 

@@ -35,6 +35,7 @@ MODULES = (
     "exporters/lava/executor.py",
     "exporters/lava/failure.py",
     "exporters/lava/infrastructure.py",
+    "exporters/lava/jobs.py",
     "exporters/lava/lava_api.py",
     "exporters/lava/lifeline.py",
     "exporters/lava/policies.py",

@@ -19,8 +19,6 @@ from multiprocessing.connection import wait
 from types import FrameType
 from typing import Any
 
-from stas_neuro.ir import Array
-
 Event = dict[str, Any]
 _LENGTH = struct.Struct("=I")
 _CHUNK = 1 << 30
@@ -59,8 +57,8 @@ class Reporter:
         except OSError:
             self.event(failed=who, error=line[:_FALLBACK_CHARACTERS], detail="")
 
-    def record(self, name: str, arrays: Mapping[str, Array]) -> None:
-        """Send the record of a node's process."""
+    def record(self, name: str, arrays: Mapping[str, Any]) -> None:
+        """Send the record of a process."""
         self.event(record=name, arrays=dict(arrays))
 
     def show_stack_on_request(self, name: str) -> None:

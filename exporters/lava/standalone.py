@@ -12,7 +12,8 @@ import numpy as np
 
 from stas_neuro.data import LabelledImages, load_data, normalise
 from stas_neuro.errors import InputError, StasError
-from stas_neuro.exporters.lava.execute import RUNTIMES, check_shape, run_network
+from stas_neuro.exporters.lava.execute import check_shape, run_network
+from stas_neuro.exporters.lava.jobs import RUNTIMES
 from stas_neuro.exporters.lava.saved import load_network
 from stas_neuro.exporters.lava.streams import open_standard_streams
 from stas_neuro.ir import Array, Graph, Stage

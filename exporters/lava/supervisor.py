@@ -13,17 +13,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from tempfile import TemporaryFile
 from typing import IO, Any, BinaryIO
 
-import numpy as np
-
 from stas_neuro.exporters.lava.failure import LavaRunError
+from stas_neuro.exporters.lava.jobs import Job
 from stas_neuro.exporters.lava.reports import Event, Reports
-from stas_neuro.ir import Array, Graph
 
 POLL_S = 0.2
 """Longest time between two looks at the child, and between two signs of life from it."""
@@ -50,8 +48,6 @@ _NOT_STARTED = (
     "end other programs, or use the in-process runtime",
 )
 
-Job = tuple[Graph, Array, Mapping[str, Array], Mapping[str, Any]]
-"""What the worker is sent: the network, images, what it is told of its cores, and options of `Run`."""
 _BOOT = """
 import pickle, sys
 file = open(int(sys.argv[1]), "rb", closefd=False)
@@ -65,24 +61,15 @@ main(file, int(sys.argv[3]))
 
 
 def supervise(
-    network: Graph,
-    images: Array,
-    cores: Mapping[str, Array],
-    *,
-    dtype: type[np.number[Any]],
-    record_spikes: bool,
-    record_states: bool,
-    deadline_s: float,
-    progress: Callable[[int, int], None],
-) -> dict[str, dict[str, Array]]:
-    """Run all images; the record of every process by its name.
+    job: Job, *, deadline_s: float, progress: Callable[[int, int], None]
+) -> dict[str, dict[str, Any]]:
+    """Run all images of a job; the record of every process by its name.
 
     Raises LavaRunError when the runtime cannot be started, when a process raises or dies, or when no image is
     finished, or no sign of life given, for `deadline_s`.
     """
-    options = {"dtype": dtype, "record_spikes": record_spikes, "record_states": record_states}
-    with _session((network, np.asarray(images), cores, options)) as session:
-        return session.watch(deadline_s, lambda done: progress(done, len(images)))
+    with _session(job) as session:
+        return session.watch(deadline_s, lambda done: progress(done, job.total))
 
 
 @contextmanager
@@ -114,7 +101,7 @@ def _session(job: Job) -> Iterator[_Session]:
         lifeline_out.close()
         reports_in.close()
         reports = Reports(reports_out.fileno(), file.fileno())
-        session = _Session(process, lifeline_in, reports, log, [node.name for node in job[0].nodes])
+        session = _Session(process, lifeline_in, reports, log, list(job.names))
         try:
             yield session
         finally:
@@ -129,11 +116,11 @@ class _Session:
     lifeline: BinaryIO
     reports: Reports
     log: IO[bytes]
-    nodes: list[str]
+    names: list[str]
     started: bool = field(default=False, init=False)
-    records: dict[str, dict[str, Array]] = field(default_factory=dict, init=False)
+    records: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)
 
-    def watch(self, deadline_s: float, progress: Callable[[int], None]) -> dict[str, dict[str, Array]]:
+    def watch(self, deadline_s: float, progress: Callable[[int], None]) -> dict[str, dict[str, Any]]:
         """Return the records when the run is done; raise LavaRunError when it fails."""
         start_s = max(deadline_s, START_S)
         without_image = without_sign = 0.0
@@ -218,7 +205,7 @@ class _Session:
     def _stalled(self, limit_s: float, answered: bool) -> LavaRunError:
         """Ask every process where it is: the culprit is not the one that waits for a message."""
         stacks = self._stacks() if answered else {}
-        asked = [WORKER, *self.nodes, SERVICE] if self.started else [WORKER] if answered else []
+        asked = [WORKER, *self.names, SERVICE] if self.started else [WORKER] if answered else []
         stuck = [name for name in asked if _WAITS not in stacks.get(name, "")]
         named = ", ".join(name if name in stacks else f"{name} (does not answer)" for name in stuck)
         where = f", at {named}" if named else ""
@@ -233,7 +220,7 @@ class _Session:
         self._signal_all(signal.SIGUSR1)
         stacks: dict[str, str] = {}
         until = time.monotonic() + ANSWER_S
-        while len(stacks) < len(self.nodes) + 2 and (left := until - time.monotonic()) > 0:
+        while len(stacks) < len(self.names) + 2 and (left := until - time.monotonic()) > 0:
             events = self.reports.receive(left)
             if events is None:
                 break

@@ -1,4 +1,4 @@
-"""The supervised process: runs on Lava what it is sent, each node in a process of its own."""
+"""The supervised process: runs the job that it is sent in Lava's own runtime."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import signal
 import threading
 from typing import BinaryIO, NoReturn
 
-from stas_neuro.exporters.lava.assemble import Assembly, assembled
+from stas_neuro.exporters.lava.assemble import Assembly
 from stas_neuro.exporters.lava.infrastructure import ContainedRuntime, Infrastructure
+from stas_neuro.exporters.lava.jobs import Job
 from stas_neuro.exporters.lava.lava_api import RunSteps
 from stas_neuro.exporters.lava.lifeline import end
 from stas_neuro.exporters.lava.processes import Run
 from stas_neuro.exporters.lava.reports import Reporter
-from stas_neuro.exporters.lava.schedule import Schedule
 from stas_neuro.exporters.lava.supervisor import POLL_S, WORKER, ending
 
 _MACOS_OPEN_MAX = 10240
@@ -28,7 +28,7 @@ def main(file: BinaryIO, pipe: int) -> NoReturn:
     Parameters
     ----------
     file : BinaryIO
-        Continues with the pickled `Job`; reports go behind it.
+        Continues with the pickled job; reports go behind it.
     pipe : int
         Descriptor of the pipe that reports go to.
     """
@@ -37,12 +37,12 @@ def main(file: BinaryIO, pipe: int) -> NoReturn:
     reporter.show_stack_on_request(WORKER)
     try:
         _set_limits()
-        network, images, cores, options = pickle.load(file)
+        job: Job = pickle.load(file)
         infrastructure = Infrastructure(reporter.show_stack_on_request)
         finished = threading.Event()
         threading.Thread(target=_watch, args=(infrastructure, reporter, finished), daemon=True).start()
-        run = Run(images=len(images), period=Schedule.of(network).period, reporter=reporter, **options)
-        with assembled(network, images, run, cores) as assembly:
+        run = job.spec(reporter)
+        with job.assembled(run) as assembly:
             _run(assembly, infrastructure, run, reporter)
             finished.set()
             reporter.event(done=True)  # Lava's own stop() would take seconds more, and may hang

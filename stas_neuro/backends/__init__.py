@@ -40,8 +40,28 @@ def choose_backend(name: str, network: Graph) -> str:
     """
     if name != AUTO:
         return name
+    return "fast" if _fast_runs(network) else "reference"
+
+
+def choose_granularity(granularity: str, network: Graph) -> str:
+    """Return the granularity of the backend lava for a network: "auto" is chip where `fast` runs it."""
+    if granularity != "auto":
+        return granularity
+    return "chip" if _fast_runs(network) else "layer"
+
+
+def _fast_runs(network: Graph) -> bool:
     installed = all(find_spec(module) is not None for module in ("numba", "threadpoolctl"))
-    return "fast" if installed and network.stage == Stage.QUANTISED else "reference"
+    return installed and network.stage == Stage.QUANTISED
 
 
-__all__ = ["AUTO", "BACKENDS", "GROUP", "RUNTIMES", "Backend", "RunOptions", "choose_backend"]
+__all__ = [
+    "AUTO",
+    "BACKENDS",
+    "GROUP",
+    "RUNTIMES",
+    "Backend",
+    "RunOptions",
+    "choose_backend",
+    "choose_granularity",
+]

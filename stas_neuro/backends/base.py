@@ -36,7 +36,10 @@ class RunOptions:
     record_spikes, record_states : bool
         Whether the trace has the spikes of every LIF, and the membranes and scores of a quantised graph.
     runtime : str
-        One of `RUNTIMES`: in this interpreter, or in one operating-system process per node.
+        One of `RUNTIMES`: in this interpreter, or in one operating-system process per process of Lava.
+    granularity : str
+        One of `GRANULARITIES`: whether a process of Lava is a node of the network ("layer"), or all chips
+        ("chip"). "auto" is left to the backend.
     deadline_s : float
         Longest time in s that a multi-process runtime may take from one image to the next.
     progress : callable, optional
@@ -49,6 +52,7 @@ class RunOptions:
     record_spikes: bool = False
     record_states: bool = False
     runtime: str = "in-process"
+    granularity: str = "auto"
     deadline_s: float = 60.0
     progress: Progress | None = None
 
@@ -89,7 +93,10 @@ class Backend(Protocol):
 
 
 def refuse_runtime(name: str, options: RunOptions) -> None:
-    """Raise InputError unless the runtime is in-process, for a backend without other runtimes."""
+    """Raise InputError where a runtime or processes of Lava are asked for, for a backend without them."""
+    if options.granularity != "auto":
+        what = f"the backend {name} has no granularity {options.granularity}"
+        raise InputError(what, "use the backend lava")
     if options.runtime != "in-process":
         what = f"the backend {name} has no runtime {options.runtime}"
         raise InputError(what, "use the backend lava")

@@ -10,7 +10,7 @@ from stas_neuro.backends.base import RunOptions, refuse_floats, refuse_runtime
 from stas_neuro.data import PreparedImages
 from stas_neuro.errors import InputError
 from stas_neuro.extras import needs
-from stas_neuro.ir import Graph
+from stas_neuro.ir import Graph, Stage
 from stas_neuro.passes import Pass
 from stas_neuro.trace import Trace
 
@@ -84,14 +84,47 @@ class Fast:
 
 
 class Lava(_Any):
-    """One Lava process per node, in either of two runtimes."""
+    """One Lava process per node, or one for all chips, in either of two runtimes."""
 
-    summary = "one Lava process per node"
+    summary = "one Lava process per node, or one for all chips"
     processes = "own"
 
     def run(self, network: Graph, data: NDArray[Any], options: RunOptions) -> Trace:
         """Run in Lava's own runtime, or step its process models in this interpreter."""
+        from stas_neuro.backends import choose_granularity
+
         _need_lava()
+        if choose_granularity(options.granularity, network) == "chip":
+            return self._by_chip(network, data, options)
+        return self._by_layer(network, data, options)
+
+    def _by_chip(self, network: Graph, data: NDArray[Any], options: RunOptions) -> Trace:
+        """Run what is on the chips in the compiled loops of the backend fast."""
+        if network.stage != Stage.QUANTISED:
+            what = f"the graph is {network.stage}, but a process for the chips runs only integer programs"
+            raise InputError(what, "run with --arithmetic fixed, or with --granularity layer")
+        with needs("fast"):
+            from stas_neuro.fast import FastProgram, batch_size
+        from stas_neuro.exporters.lava.chip import run_chips
+
+        program = FastProgram(
+            graph=network,
+            mapping=options.mapping,
+            gating=options.gating,
+            record_spikes=options.record_spikes,
+            record_states=options.record_states,
+        )
+        return run_chips(
+            network,
+            program,
+            data,
+            replicas=batch_size(network, len(data)),
+            runtime=options.runtime,
+            deadline_s=options.deadline_s,
+            progress=options.progress,
+        )
+
+    def _by_layer(self, network: Graph, data: NDArray[Any], options: RunOptions) -> Trace:
         from stas_neuro.exporters.lava.run import run_lava
 
         return run_lava(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from stas_neuro.choices import ARITHMETICS, DTYPES, GATINGS, RUNTIMES
+from stas_neuro.choices import ARITHMETICS, DTYPES, GATINGS, GRANULARITIES, RUNTIMES
 from stas_neuro.cli.common import (
     PATH,
     data_option,
@@ -34,7 +34,7 @@ from stas_neuro.files import check_outputs
     default="auto",
     show_default=True,
     help="auto (fast or reference, with the same results), reference (interpreter in numpy), fast (integer "
-    "program in compiled loops), lava (one Lava process for each node), lava-stock (integer "
+    "program in compiled loops), lava (processes of Lava, see --granularity), lava-stock (integer "
     "program built only from processes of Lava's library), or one that another package adds.",
 )
 @click.option(
@@ -70,7 +70,15 @@ from stas_neuro.files import check_outputs
     default="in-process",
     show_default=True,
     help="Runtime of Lava: all in one process, or Lava's own runtime with one operating-system process for "
-    "each node.",
+    "each process of Lava.",
+)
+@click.option(
+    "--granularity",
+    type=click.Choice(GRANULARITIES),
+    default="auto",
+    show_default=True,
+    help="Processes of Lava: layer (one for each node), chip (one for all chips, an integer program in "
+    "compiled loops), or auto: chip for integers where the backend fast is installed, else layer.",
 )
 @click.option(
     "--deadline",
@@ -98,6 +106,7 @@ def command(
     gating: str,
     no_mapping: bool,
     runtime: str,
+    granularity: str,
     deadline: float,
     output: Path | None,
     force: bool,
@@ -109,7 +118,7 @@ def command(
     a price depends on. `estimate` and `compare` read it.
     """
     from stas_neuro import api
-    from stas_neuro.backends import AUTO, BACKENDS, choose_backend
+    from stas_neuro.backends import AUTO, BACKENDS, choose_backend, choose_granularity
     from stas_neuro.bundle import load_bundle
     from stas_neuro.cli.runs import run_document, run_output, write_run
     from stas_neuro.compiler import is_checkpoint
@@ -125,6 +134,8 @@ def command(
         BACKENDS.get(backend)  # refused before any work
     network = load_bundle(bundle)
     backend = choose_backend(backend, network.of(arithmetic))
+    if backend == "lava":
+        granularity = choose_granularity(granularity, network.of(arithmetic))
     images = load_data(data)
     begun = time.perf_counter()
     with progress(f"running on {backend}") as report:
@@ -137,6 +148,7 @@ def command(
             mapping=None if no_mapping else "bundle",
             gating=gating,
             runtime=runtime,
+            granularity=granularity,
             deadline_s=deadline,
             limit=limit,
             progress=report,
@@ -148,7 +160,7 @@ def command(
     if arithmetic == "float":
         document["dtype"] = dtype
     if backend == "lava":
-        document["runtime"] = runtime
+        document |= {"runtime": runtime, "granularity": granularity}
     if output is not None:
         write_run(output, document, network, images, trace, force=force)
     if as_json:

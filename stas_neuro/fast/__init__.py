@@ -3,6 +3,7 @@
 The reference stays the definition: it also computes the operations for which there is no kernel here.
 """
 
-from stas_neuro.fast.execution import run_fast
+from stas_neuro.fast.execution import batch_size, run_fast
+from stas_neuro.fast.program import FastProgram
 
-__all__ = ["run_fast"]
+__all__ = ["FastProgram", "batch_size", "run_fast"]

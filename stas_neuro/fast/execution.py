@@ -96,9 +96,14 @@ def workers(threads: ThreadpoolController) -> int:
 
 def _batches(graph: Graph, images: int, side_by_side: int) -> list[slice]:
     """Divide images into batches whose values fit in caches, enough of them for all workers."""
-    largest = max(int(np.prod(value.shape)) for value in graph.types.values())
-    size = max(1, min(_BATCH, _VALUES // largest, -(-images // side_by_side)))
+    size = batch_size(graph, -(-images // side_by_side))
     return [slice(start, start + size) for start in range(0, images, size)]
+
+
+def batch_size(graph: Graph, images: int) -> int:
+    """Number the images of a batch, out of some, whose values fit in caches."""
+    largest = max(int(np.prod(value.shape)) for value in graph.types.values())
+    return max(1, min(_BATCH, _VALUES // largest, images))
 
 
 class FastExecution(Execution):
@@ -119,6 +124,14 @@ class FastExecution(Execution):
 
         Raises InputError where its values are not those that the graph takes.
         """
+        self.load(images, counting)
+        return self.trace()
+
+    def load(self, images: Array, counting: FastCounting | None) -> None:
+        """Take a batch to run, and forget the one before.
+
+        Raises InputError where its values are not those that the graph takes.
+        """
         check_values(self.graph, images)
         self.images = images.astype(self.dtypes[self.graph.input.name])
         graph = self.graph
@@ -135,7 +148,6 @@ class FastExecution(Execution):
         self._converted: dict[tuple[str, str], tuple[Array, Rows]] = {}
         self.counter = None if counting is None else FastCounter(counting, self)
         self.listeners = [] if self.counter is None else [self.counter]
-        return self.trace()
 
     def _evaluate(self, node: Node, step: int) -> None:
         operation = self._plan.operations.get(node.name)

@@ -220,17 +220,29 @@ class Execution:
 
     def trace(self) -> Trace:
         """Run all phases."""
+        self.begin()
+        for step in range(self.graph.time_steps):
+            self.model_step(step)
+        return self.end()
+
+    def begin(self) -> None:
+        """Run what precedes the model steps."""
         for node in self._in_phase(Phase.ONCE, Phase.STEM):
             self._prologue(node)
         self._step_ended(Phase.ONCE)
         for step in range(self.graph.time_steps):
             self._step_ended(Phase.STEM, step)
-        for step in range(self.graph.time_steps):
-            self.previous = dict(self.values)
-            for node in self._in_phase(Phase.STEP):
-                self._evaluate(node, step)
-            self._note_visits(step)
-            self._step_ended(Phase.STEP, step)
+
+    def model_step(self, step: int) -> None:
+        """Run a model step; they come in order, after `begin`."""
+        self.previous = dict(self.values)
+        for node in self._in_phase(Phase.STEP):
+            self._evaluate(node, step)
+        self._note_visits(step)
+        self._step_ended(Phase.STEP, step)
+
+    def end(self) -> Trace:
+        """Run what follows the last model step."""
         for node in self._in_phase(Phase.END):
             self._evaluate(node, 0)
         self._step_ended(Phase.END)

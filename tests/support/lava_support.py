@@ -12,7 +12,7 @@ from unittest.mock import patch
 import numpy as np
 
 from stas_neuro.analysis import neuron_layers
-from stas_neuro.exporters.lava.assemble import Assembly, ModelsOf
+from stas_neuro.exporters.lava.assemble import Assembly, NamedModels, models_of
 from stas_neuro.exporters.lava.executor import execute
 from stas_neuro.exporters.lava.lava_api import implements
 from stas_neuro.exporters.lava.processes import (
@@ -121,7 +121,7 @@ def stepped(  # noqa: PLR0913
     processes = (*feeds.values(), process, *taps.values())
     models = {Tap: PyTapModel}
     with patch.dict(FLOATING_POINT, models), patch.dict(FIXED_POINT, models):
-        executable = process.compile(ModelsOf(processes, run))
+        executable = process.compile(NamedModels(models_of(processes, run)))
     records = execute(Assembly(processes, executable), run, lambda done: None)
     return {port: records[f"tap.{port}"]["x"] for port in outputs}, records["it"]
 

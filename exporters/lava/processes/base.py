@@ -49,6 +49,8 @@ class Run:
 
     images: int
     period: int
+    replicas: int = 1
+    """Images that run side by side in each process."""
     dtype: type[np.number[Any]] = np.float64
     record_spikes: bool = False
     record_states: bool = False
@@ -57,7 +59,16 @@ class Run:
     @property
     def steps(self) -> int:
         """Lava steps of the whole run."""
-        return self.images * self.period
+        return self.rounds * self.period
+
+    @property
+    def rounds(self) -> int:
+        """Times that the network runs: for `replicas` images each, or those that are left."""
+        return -(-self.images // self.replicas)
+
+    def finished(self, rounds: int) -> int:
+        """Images that are classified after some rounds."""
+        return min(rounds * self.replicas, self.images)
 
     @property
     def fixed(self) -> bool:
@@ -113,7 +124,47 @@ class NodeProcess(AbstractProcess):  # type: ignore[misc]
             setattr(self, out_port(port), OutPort(shape=shape))
 
 
-class NodeModel(PyLoihiProcessModel):  # type: ignore[misc]
+class ReportingModel(PyLoihiProcessModel):  # type: ignore[misc]
+    """Takes the steps of a run, and reports where that is asked for: its `record` at the end, and failures.
+
+    Subclasses write :meth:`_prepare` and :meth:`_lava_step`.
+    """
+
+    def __init__(self, proc_params: Any) -> None:
+        super().__init__(proc_params)
+        self.name: str = proc_params["name"]
+        self.run_spec: Run = proc_params["run"]
+        self.reporter = self.run_spec.reporter
+        self.record: dict[str, Any] = {}
+        try:
+            self._prepare(proc_params)
+        except Exception:
+            self._report_failure()
+            raise
+
+    def _prepare(self, proc_params: Any) -> None:
+        """Prepare what does not depend on images."""
+
+    def _lava_step(self, turn: int, at: int) -> None:
+        """Take step `at` of a round of the run, both from 0."""
+        raise NotImplementedError
+
+    def run_spk(self) -> None:
+        """One Lava step."""
+        try:
+            self._lava_step(*divmod(self.time_step - 1, self.run_spec.period))
+            if self.reporter is not None and self.time_step == self.run_spec.steps:
+                self.reporter.record(self.name, self.record)
+        except Exception:
+            self._report_failure()
+            raise
+
+    def _report_failure(self) -> None:
+        if self.reporter is not None:
+            self.reporter.failure(self.name)
+
+
+class NodeModel(ReportingModel):
     """Zero-delay behaviour: in each step of its window receives all inputs, computes and sends.
 
     A model that computes the same in floating point and in integers carries both tags.
@@ -126,33 +177,25 @@ class NodeModel(PyLoihiProcessModel):  # type: ignore[misc]
     EVENTS: ClassVar[tuple[str, ...]] = ()
     """Kinds of events this model counts."""
 
-    def __init__(self, proc_params: Any) -> None:
-        super().__init__(proc_params)
-        self.name: str = proc_params["name"]
+    def _prepare(self, proc_params: Any) -> None:
         self.inlets: Mapping[str, Inlet] = proc_params["inlets"]
         self.outlets: Mapping[str, Shape] = proc_params["outlets"]
         self.node: Any = proc_params["node"]  # of the operation that the process is for
-        self.run_spec: Run = proc_params["run"]
-        self.reporter = self.run_spec.reporter
         self.window: Window = proc_params["window"]
         self.dtype = self.run_spec.dtype
         self.now = Moment()
         self.place = Pieces(self._neurons(), proc_params["place"])
         counts = (self.run_spec.images, self.window.steps, *self.place.axes)
-        self.record: dict[str, Array] = {kind: np.zeros(counts, np.int64) for kind in self.EVENTS}
+        self.record |= {kind: np.zeros(counts, np.int64) for kind in self.EVENTS}
         if self.place.sends:
             self.record["sent"] = np.zeros((*counts[:2], -(-self.place.size // 8)), np.uint8)
         self._values: dict[str, Array] = {}
         self._arriving: dict[str, list[tuple[str, Callable[[], Array]]]] = {}
         self._leaving: dict[str, Callable[[Array], None]] = {}
-        self.tensors: dict[str, Array] = {}
-        try:
-            for key, array in proc_params["tensors"].items():
-                self.tensors[key] = array.astype(self.dtype, copy=False)
-            self._setup()
-        except Exception:
-            self._report_failure()
-            raise
+        self.tensors: dict[str, Array] = {
+            key: array.astype(self.dtype, copy=False) for key, array in proc_params["tensors"].items()
+        }
+        self._setup()
 
     def _setup(self) -> None:
         """Prepare constants and the record."""
@@ -185,23 +228,11 @@ class NodeModel(PyLoihiProcessModel):  # type: ignore[misc]
         """Whether this is the last step of the window."""
         return self.now.step == self.window.steps - 1
 
-    def run_spk(self) -> None:
-        """One Lava step."""
-        try:
-            image, at = divmod(self.time_step - 1, self.run_spec.period)
-            step = at - self.window.first
-            if 0 <= step < self.window.steps:
-                self.now.image, self.now.step = image, step
-                self._work(image, step)
-            if self.reporter is not None and self.time_step == self.run_spec.steps:
-                self.reporter.record(self.name, self.record)
-        except Exception:
-            self._report_failure()
-            raise
-
-    def _report_failure(self) -> None:
-        if self.reporter is not None:
-            self.reporter.failure(self.name)
+    def _lava_step(self, turn: int, at: int) -> None:
+        step = at - self.window.first
+        if 0 <= step < self.window.steps:
+            self.now.image, self.now.step = turn, step
+            self._work(turn, step)
 
     def _work(self, image: int, step: int) -> None:
         if not self._arriving:

@@ -296,7 +296,7 @@ class PyMaxPoolModelFixed(PoolModel):
     """Pads with the smallest integer."""
 
     def _outside(self) -> float:
-        return int(np.iinfo(self.dtype).min)
+        return int(np.iinfo(np.int32).min)
 
 
 class Integrate(NodeProcess):
