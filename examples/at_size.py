@@ -178,7 +178,9 @@ def lava(work: Work) -> Callable[[], str]:
     wanted = stas_neuro.run(graph, image, arithmetic="fixed", mapping=None)
 
     def run() -> str:
-        found = stas_neuro.run(graph, image, backend="lava", arithmetic="fixed", mapping=None)
+        found = stas_neuro.run(
+            graph, image, backend="lava", granularity="layer", arithmetic="fixed", mapping=None
+        )
         equal = np.array_equal(found.logits, wanted.logits) and found.activity == wanted.activity
         return "equal to the reference" if equal else "NOT equal to the reference"
 

@@ -126,7 +126,7 @@ def _integers(task: Task) -> Facts:
 
 
 def _integers_on_lava(task: Task) -> Facts:
-    _, digests = _integer_run(task, "lava")
+    _, digests = _integer_run(task, "lava", granularity="layer")
     wanted = json.loads((task.work / "digests.json").read_text())
     if digests != wanted:
         unequal = [name for name in wanted if digests.get(name) != wanted[name]]
@@ -134,14 +134,15 @@ def _integers_on_lava(task: Task) -> Facts:
     return {"told": f"{len(wanted) - 1} layers"}
 
 
-def _integer_run(task: Task, backend: str) -> tuple[Any, dict[str, str]]:
+def _integer_run(task: Task, backend: str, **options: str) -> tuple[Any, dict[str, str]]:
     """Run the integer program; return the trace, and digests of the logits and of the spikes of layers."""
     import numpy as np
 
     import stas_neuro
 
     bundle, images = stas_neuro.load_bundle(task.work / "integers.stas"), task.pixels()
-    trace = stas_neuro.run(bundle, images, backend=backend, arithmetic="fixed", record_spikes=True)
+    options |= {"backend": backend, "arithmetic": "fixed"}
+    trace = stas_neuro.run(bundle, images, record_spikes=True, **options)
     assert trace.spikes is not None
     arrays = {**{name: np.packbits(each) for name, each in trace.spikes.items()}, "logits": trace.logits}
     digests = {

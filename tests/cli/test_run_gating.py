@@ -33,14 +33,18 @@ def placed(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("backend", ("reference", "lava"))
+LAYERS = {"backend": "lava", "granularity": "layer"}
+
+
+@pytest.mark.parametrize("backend", [{"backend": "reference"}, LAYERS, {"backend": "lava"}])
 @pytest.mark.parametrize("arithmetic", ["float", "fixed"])
-def test_no_gating_changes_a_result(place: Place, placed: Path, backend: str, arithmetic: str) -> None:
+def test_no_gating_changes_a_result(
+    place: Place, placed: Path, backend: dict[str, str], arithmetic: str
+) -> None:
     bundle, data = load_bundle(placed), load_data(str(place.data))
     assert bundle.mapping is not None
     runs = {
-        gating: api.run(bundle, data, backend=backend, arithmetic=arithmetic, gating=gating)
-        for gating in GATINGS
+        gating: api.run(bundle, data, arithmetic=arithmetic, gating=gating, **backend) for gating in GATINGS
     }
     for run in runs.values():
         assert np.allclose(run.logits, runs["silent"].logits, rtol=0, atol=1e-12)
@@ -56,14 +60,14 @@ def test_no_gating_changes_a_result(place: Place, placed: Path, backend: str, ar
     assert runs["silent"].activity.total("updates_skipped") == 0
 
 
-def test_both_backends_count_the_same_on_cores(place: Place, placed: Path) -> None:
+def test_all_backends_count_the_same_on_cores(place: Place, placed: Path) -> None:
     bundle, data = load_bundle(placed), load_data(str(place.data))
     for gating in ("none", "core"):
-        ours, lavas = (
-            api.run(bundle, data, backend=backend, arithmetic="fixed", gating=gating).activity
-            for backend in ("reference", "lava")
+        ours, layers, chips = (
+            api.run(bundle, data, arithmetic="fixed", gating=gating, **backend).activity
+            for backend in ({"backend": "reference"}, LAYERS, {"backend": "lava", "granularity": "chip"})
         )
-        assert ours == lavas
+        assert ours == layers == chips
 
 
 def test_run_counts_on_the_cores_of_a_bundle(place: Place, placed: Path, tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_its_integer_program_is_the_same_on_lava(name: str, tmp_path: Path) -> N
     bundle = stas_neuro.compile(opened(path, name), bits=8, calibrate=sample)
     words: dict[str, Any] = {"arithmetic": "fixed", "record_spikes": True, "record_states": True}
     ours = stas_neuro.run(bundle, images, **words)
-    lava = stas_neuro.run(bundle, images, backend="lava", **words)
+    lava = stas_neuro.run(bundle, images, backend="lava", granularity="layer", **words)
     np.testing.assert_array_equal(ours.logits, lava.logits)
     for kind in ("spikes", "states"):
         for layer, values in getattr(ours, kind).items():

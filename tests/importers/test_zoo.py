@@ -57,10 +57,8 @@ def test_float_graph_integers_and_lava(zoo: Any, name: str) -> None:
     bundle = stas_neuro.compile(graph, bits=8, calibrate=LabelledImages(images, None))
     for arithmetic in ("float", "fixed"):
         ours, lava = (
-            stas_neuro.run(
-                bundle, images, backend=backend, arithmetic=arithmetic, limit=1, record_spikes=True
-            )
-            for backend in ("reference", "lava")
+            stas_neuro.run(bundle, images, arithmetic=arithmetic, limit=1, record_spikes=True, **options)
+            for options in ({"backend": "reference"}, {"backend": "lava", "granularity": "layer"})
         )
         assert ours.spikes is not None and lava.spikes is not None
         for layer, spikes in ours.spikes.items():

@@ -22,7 +22,7 @@ from lava.proc.lif.models import PyLifModelBitAcc
 from lava.proc.lif.process import LIF
 from lava.utils.weightutils import SignMode
 
-from stas_neuro.exporters.lava.assemble import Assembly, ModelsOf
+from stas_neuro.exporters.lava.assemble import Assembly, NamedModels, models_of
 from stas_neuro.exporters.lava.executor import build, execute
 from stas_neuro.exporters.lava.processes import (
     FIXED_POINT,
@@ -203,7 +203,7 @@ def _ours(
     )  # fmt: skip
     for source, target in pairwise(processes):
         getattr(source, out_port("y")).connect(getattr(target, in_port("x")))
-    executable = processes[-1].compile(ModelsOf(processes, run))
+    executable = processes[-1].compile(NamedModels(models_of(processes, run)))
     record = execute(Assembly(processes, executable), run, lambda done: None)["lif"]
     return States(record["states"][0], record["spikes"][0], np.empty(0))
 

@@ -1,0 +1,195 @@
+"""One Lava process for all chips: equal to the integer reference, and to one process for each layer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.broken_program import BrokenProgram
+from support.cli_support import fine, make_checkpoint, make_data, stas
+from support.fixed_random import fixed_graphs, pixels_for, quantised_at_random
+from support.foreign_neurons import MultiStepLIFNode
+from support.ir_random import Recipe, build, images_for
+from support.random_mappings import mappings
+from torch import Tensor, nn
+
+import stas_neuro
+from stas_neuro import backends
+from stas_neuro.assets import IMAGES, asset
+from stas_neuro.chips import load_profile
+from stas_neuro.errors import InputError
+from stas_neuro.exporters.lava.chip import CHIPS, run_chips
+from stas_neuro.exporters.lava.failure import LavaRunError
+from stas_neuro.exporters.lava.run import run_lava
+from stas_neuro.fast import FastProgram
+from stas_neuro.ir import Array, Graph, Stage
+from stas_neuro.passes import FoldBatchNorm, Quantise
+from stas_neuro.reference import run_reference
+from stas_neuro.trace import Trace
+
+RECORD: dict[str, Any] = {"record_spikes": True, "record_states": True}
+
+
+def by_chip(graph: Graph, images: Array, replicas: int, **options: Any) -> Trace:
+    return run_chips(graph, FastProgram(graph=graph, **options), images, replicas=replicas)
+
+
+def same(ours: Trace, theirs: Trace, *, gated: bool = False) -> None:
+    """Logits, visits, every count of every core, spikes and states are equal.
+
+    Membranes of halted tokens are behind on gated cores of the layer network.
+    """
+    np.testing.assert_array_equal(ours.logits, theirs.logits)
+    np.testing.assert_array_equal(ours.visits, theirs.visits)
+    assert ours.activity == theirs.activity
+    for what in ("spikes",) if gated else ("spikes", "states"):
+        found, wanted = getattr(ours, what), getattr(theirs, what)
+        assert found.keys() == wanted.keys()
+        for name, values in wanted.items():
+            np.testing.assert_array_equal(found[name], values, f"{what} of {name}")
+
+
+def compare(graph: Graph, images: Array, replicas: int, **options: Any) -> Trace:
+    plain = run_reference(graph, images, **RECORD, **options)
+    chip = by_chip(graph, images, replicas, **RECORD, **options)
+    same(chip, plain)
+    same(
+        chip, run_lava(graph, images, **RECORD, **options), gated=options.get("gating", "silent") != "silent"
+    )
+    return plain
+
+
+@settings(max_examples=8)
+@given(fixed_graphs(), st.integers(0, 99), st.integers(1, 4))
+def test_random_integers(graph: Graph, seed: int, replicas: int) -> None:
+    compare(graph, pixels_for(graph, 3, seed), replicas)
+
+
+@settings(max_examples=8)
+@given(st.data())
+def test_random_integers_on_random_cores(data: st.DataObject) -> None:
+    graph = data.draw(fixed_graphs())
+    mapping = data.draw(mappings(graph))
+    gating = data.draw(st.sampled_from(("silent", "core", "power")))
+    compare(graph, pixels_for(graph, 3, 1), 2, mapping=mapping, gating=gating)
+
+
+@pytest.mark.parametrize("model", ["fashion-spikformer", "fashion-spikingformer", "fashion-t1"])
+def test_shipped_networks_on_gated_cores(model: str) -> None:
+    graph = stas_neuro.quantise(stas_neuro.fold(str(asset(f"models/{model}"))))
+    mapping = stas_neuro.place(graph, load_profile("loihi2"))
+    images = stas_neuro.load_data(str(asset(IMAGES))).images[:5].astype(np.int64)
+    plain = compare(graph, images, 2, mapping=mapping, gating="core")
+    assert plain.activity.cores == mapping.cores
+
+
+class _Imported(nn.Module):
+    """A stem with strides and a layer with groups: the reference computes the latter inside the chip."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(2, 6, 3, stride=2, padding=1)
+        self.stem_lif = MultiStepLIFNode(tau=2.0, v_threshold=0.3)
+        self.wide = nn.Conv2d(6, 12, 3, padding=1, groups=3)
+        self.wide_lif = MultiStepLIFNode(tau=2.0, v_threshold=0.2)
+        self.head = nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.unsqueeze(0).repeat(3, 1, 1, 1, 1)
+        t, b = x.shape[:2]
+        x = self.stem_lif(self.stem(x.flatten(0, 1)).unflatten(0, (t, b)))
+        x = self.wide_lif(self.wide(x.flatten(0, 1)).unflatten(0, (t, b)))
+        return self.head(x.flatten(3).mean(3)).mean(0)
+
+
+def test_an_imported_network() -> None:
+    torch.manual_seed(0)
+    example = torch.randint(0, 256, (5, 2, 8, 8)).double() / 255
+    graph = stas_neuro.open_model(_Imported().eval().double(), example=example)
+    assert isinstance(graph, Graph)
+    integers = Quantise(bits=8)(FoldBatchNorm()(graph))
+    plain = compare(integers, np.rint(example.numpy() * 255).astype(np.int64), 2)
+    assert all(spikes.any() for spikes in plain.spikes.values())
+
+
+def test_lavas_own_runtime_gives_the_same() -> None:
+    graph = quantised_at_random(build(Recipe(norm=False, blocks=2, height=4, width=3, time_steps=3)), 1)
+    images = pixels_for(graph, 5, 1)
+    seen: list[tuple[int, int]] = []
+    ours = run_chips(
+        graph, FastProgram(graph=graph, **RECORD), images, replicas=2, runtime="multiprocess",
+        deadline_s=120, progress=lambda done, of: seen.append((done, of)),
+    )  # fmt: skip
+    same(ours, run_reference(graph, images, **RECORD))
+    assert seen == [(2, 5), (4, 5), (5, 5)]
+
+
+def test_a_failing_program_is_named_in_either_runtime() -> None:
+    graph = quantised_at_random(build(Recipe(norm=False, height=4, width=3, time_steps=2)), 1)
+    images = pixels_for(graph, 1)
+    with pytest.raises(ArithmeticError, match="on fire"):
+        run_chips(graph, BrokenProgram(), images, replicas=1)
+    with pytest.raises(LavaRunError, match=f"{CHIPS} raised in the multi-process runtime: .* on fire"):
+        run_chips(graph, BrokenProgram(), images, replicas=1, runtime="multiprocess", deadline_s=120)
+
+
+def test_what_is_no_integer_program_is_refused() -> None:
+    graph = build(Recipe(norm=False))
+    with pytest.raises(InputError, match="the graph is folded, a process for the chips runs only integer"):
+        run_chips(graph, BrokenProgram(), images_for(graph, 1), replicas=1)
+    integers = quantised_at_random(graph, 1)
+    with pytest.raises(LavaRunError, match="no runtime 'threads'"):
+        run_chips(integers, BrokenProgram(), pixels_for(integers, 1), replicas=1, runtime="threads")
+    with pytest.raises(LavaRunError, match="the network takes"):
+        run_chips(integers, BrokenProgram(), pixels_for(integers, 1)[:, :, :-1], replicas=1)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("chip")
+    make_checkpoint(home / "model")
+    make_data(home / "data.npz", 4)
+    options = ("--bits", "8", "--placement", "token-major", "--groups", "2")
+    fine("compile", home / "model", *options, "-o", home / "net.stas")
+    return home
+
+
+def test_a_run_is_by_chip_for_integers_and_tells(home: Path, tmp_path: Path) -> None:
+    common = ("run", home / "net.stas", "--data", home / "data.npz", "--backend", "lava", "--json")
+    chosen = {
+        name: fine(*common, *options, "-o", tmp_path / name).json["granularity"]
+        for name, options in {
+            "float": ("--no-mapping",),
+            "fixed": ("--arithmetic", "fixed"),
+            "layer": ("--arithmetic", "fixed", "--granularity", "layer"),
+            "chip": ("--arithmetic", "fixed", "--granularity", "chip"),
+        }.items()
+    }
+    assert chosen == {"float": "layer", "fixed": "chip", "layer": "layer", "chip": "chip"}
+    records = [(tmp_path / name / "activity.json").read_bytes() for name in ("fixed", "layer", "chip")]
+    assert records[0] == records[1] == records[2]
+
+
+def test_a_chip_of_floats_and_other_backends_are_refused(home: Path) -> None:
+    common = ("run", home / "net.stas", "--data", home / "data.npz", "--granularity", "chip", "--no-mapping")
+    refused = stas(*common, "--backend", "lava")
+    assert (
+        "runs only integer programs; run with --arithmetic fixed, or with --granularity layer" in refused.err
+    )
+    for backend in ("reference", "fast", "lava-stock"):
+        refused = stas(*common, "--backend", backend, "--arithmetic", "fixed")
+        assert refused.code == 2 and f"the backend {backend} has no granularity chip" in refused.err
+
+
+def test_without_the_fast_backend_a_run_is_by_layer(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = stas_neuro.load_bundle(home / "net.stas").of("fixed")
+    assert graph.stage == Stage.QUANTISED
+    assert backends.choose_granularity("auto", graph) == "chip"
+    monkeypatch.setattr(backends, "find_spec", lambda name: None)
+    assert backends.choose_granularity("auto", graph) == "layer"
+    assert backends.choose_granularity("chip", graph) == "chip"
