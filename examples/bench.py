@@ -13,7 +13,8 @@ and machines can be compared: for backends the baseline is torch with masked tok
 ``stas-export --help``, and of the help of each command, it is Python with click.
 
 Those of `ROUNDS` also run in turn in one process, round after round: their ratios are of rates of the same
-round, so that other programs on the machine disturb both alike.
+round, so that other programs on the machine disturb both alike. Those of ``bench_lava.py`` are measured in
+the same way in Lava's own runtime: a process for all chips against one for each layer.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import bench_lava
 import numpy as np
+from bench_machine import commit, machine
 from numpy.typing import NDArray
 from rich import box
 from rich.console import Console
@@ -55,7 +58,8 @@ BACKENDS = {
     "reference, integers": "the 8-bit integer program in numpy",
     "fast, integers": "the same in compiled loops",
     "fast, cores": "the same on cores of loihi2, every event counted by piece",
-    "lava, integers": "the same on Lava's process models, stepped in one interpreter",
+    "lava, chips": "the same in one Lava process for all chips, stepped in one interpreter",
+    "lava, integers": "the same on Lava's process models, one a node, stepped in one interpreter",
     "lava, cores": "the same on cores of loihi2, every event counted by piece",
     "lava, gated cores": "the same, cores without an active token are not updated",
     "lava, in-process": "Lava's process models stepped in one interpreter, every event counted",
@@ -73,8 +77,10 @@ ROUNDS = {
 }
 """What runs in turn in one process, and what it is compared with."""
 STARTUP, BARE = "stas-export --help", "python -c 'import click'"
-QUICK = {"images": 8, "repeats": 2, "rounds": 2, "round_images": 32}
+USUAL = {"images": 64, "repeats": 3, "rounds": 5, "round_images": 256, "lava_rounds": 3}
+QUICK = {"images": 8, "repeats": 2, "rounds": 2, "round_images": 32, "lava_rounds": 1}
 SLOW = ("lava, multiprocess",)  # left out of --quick
+SETTINGS = ("images", "threads", "dtype", "repeats", "rounds", "round_images", "lava_rounds")
 PACKAGES = ("stas-neuro", "numpy", "numba", "torch", "norse", "lava-nc")
 
 
@@ -197,12 +203,14 @@ def _bundle_call(task: Task) -> Callable[[NDArray[np.uint8]], Any]:
     bundle = stas_neuro.load_bundle(task.bundle)
     backend, _, runtime = task.backend.partition(", ")
     options: dict[str, Any] = {"backend": backend, "dtype": task.dtype, "mapping": None}
+    if backend == "lava":
+        options["granularity"] = "chip" if runtime == "chips" else "layer"
     if runtime == "8-bit products":
         from stas_neuro.fast import run_fast
 
         program = bundle.of("fixed")
         return lambda images: run_fast(program, images.astype(np.int64), eight_bit=True)
-    if runtime == "integers":
+    if runtime in ("chips", "integers"):
         options["arithmetic"] = "fixed"
     elif runtime.endswith("cores"):
         gating = "core" if runtime.startswith("gated") else "silent"
@@ -257,6 +265,9 @@ def bench(arguments: argparse.Namespace) -> dict[str, Any]:
         in_turn = replace(task, images=arguments.round_images, repeats=arguments.rounds)
         with _child() as child:
             turns = child.submit(measure_rounds, in_turn, list(ROUNDS)).result() if arguments.rounds else []
+        if arguments.lava_rounds:
+            with _child() as child:
+                turns += child.submit(_measure_streams, str(bundle), arguments.lava_rounds).result()
     for what in helps():
         command = ["-m", "stas_neuro.cli", *what.split()[1:]]
         figures.append(startup(what, command, arguments.repeats))
@@ -269,34 +280,10 @@ def bench(arguments: argparse.Namespace) -> dict[str, Any]:
         "machine": machine(),
         "load_average": load,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        "settings": {
-            "model": arguments.model.name,
-            "images": arguments.images,
-            "threads": arguments.threads,
-            "dtype": arguments.dtype,
-            "repeats": arguments.repeats,
-            "rounds": arguments.rounds,
-            "round_images": arguments.round_images,
-        },
+        "settings": {"model": arguments.model.name, **{name: getattr(arguments, name) for name in SETTINGS}},
         "backends": backends,
         "figures": [*(each.against(rivals[each.quantity]) for each in figures), *turns],
     }
-
-
-def commit() -> str:
-    """Return the commit, with "-dirty" if files differ from it."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
-
-
-def machine() -> str:
-    """Describe the processor."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    model = models[0] if models else platform.processor() or platform.machine()
-    return f"{model}, {os.cpu_count()} CPUs, {platform.system()}"
 
 
 def _child() -> ProcessPoolExecutor:
@@ -308,6 +295,10 @@ def _compile(model: str, bundle: str) -> None:
     quantised = stas_neuro.quantise(graph)
     mapping = stas_neuro.place(quantised, stas_neuro.load_profile("loihi2"))
     stas_neuro.save_bundle(graph, bundle, stas_neuro.provenance(model), quantised=quantised, mapping=mapping)
+
+
+def _measure_streams(bundle: str, rounds: int) -> list[dict[str, Any]]:
+    return bench_lava.measure_streams(stas_neuro.load_bundle(bundle).of("fixed"), rounds)
 
 
 def show(result: dict[str, Any]) -> None:
@@ -334,6 +325,8 @@ def show(result: dict[str, Any]) -> None:
     console.print(table)
     if settings["rounds"]:
         console.print(_of_rounds(figures, settings))
+    if settings["lava_rounds"]:
+        console.print(bench_lava.table(result["figures"], settings["lava_rounds"]))
     start = figures[STARTUP, "cpu_s"]
     slowest = max((figures[what, "cpu_s"] for what in helps()), key=lambda figure: figure["value"])
     for line in (
@@ -370,21 +363,26 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, help="number of calls, whose median is reported (default 3)")
     parser.add_argument("--rounds", type=int, help="rounds in one process; 0 for none (default 5)")
     parser.add_argument("--round-images", type=int, help="images of a round (default 256)")
+    parser.add_argument("--lava-rounds", type=int, help="rounds in Lava's own runtime; 0: none (default 3)")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--model", type=Path, help="a checkpoint directory instead of the shipped model")
-    parser.add_argument(
-        "--quick", action="store_true", help="8 images, 2 repeats, without Lava's own runtime: about a minute"
-    )
+    parser.add_argument("--quick", action="store_true", help="few images and repeats: about two minutes")
     parser.add_argument("--output", type=Path, help="also write JSON to this file")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     arguments = parser.parse_args()
-    for name, usual in {"images": 64, "repeats": 3, "rounds": 5, "round_images": 256}.items():
+    for name, usual in {
+        "images": 64,
+        "repeats": 3,
+        "rounds": 5,
+        "round_images": 256,
+        "lava_rounds": 3,
+    }.items():
         if getattr(arguments, name) is None:
             setattr(arguments, name, QUICK[name] if arguments.quick else usual)
     if not 1 <= arguments.images <= 512 or not 1 <= arguments.round_images <= 512:
         parser.error("--images and --round-images must be 1 to 512")
-    if min(arguments.threads, arguments.repeats) < 1 or arguments.rounds < 0:
-        parser.error("--threads and --repeats must be at least 1, --rounds at least 0")
+    if min(arguments.threads, arguments.repeats) < 1 or min(arguments.rounds, arguments.lava_rounds) < 0:
+        parser.error("--threads and --repeats must be at least 1, --rounds and --lava-rounds at least 0")
     if arguments.model is None:
         arguments.model = asset(f"models/{HALTING_MODEL}")
     result = bench(arguments)

@@ -79,7 +79,8 @@ def test_a_benchmark_is_written_and_compares_with_itself(tmp_path: Path) -> None
     written = json.loads(path.read_text())
     assert len(written["commit"].removesuffix("-dirty")) == 40 or written["commit"] == "unknown"
     assert {each["quantity"] for each in written["figures"]} == {
-        "images_per_s", "images_per_s_in_turn", "one_image_s", "peak_memory_bytes", "cpu_s",
+        "images_per_s", "images_per_s_in_turn", "images_per_s_in_stream", "first_batch_s", "one_image_s",
+        "peak_memory_bytes", "cpu_s",
     }  # fmt: skip
     assert all(each["ratio_low"] <= each["ratio"] <= each["ratio_high"] for each in written["figures"])
     assert all(each["ratio"] == 1 for each in written["figures"] if each["what"] == each["rival"])
