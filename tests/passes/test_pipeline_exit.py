@@ -62,9 +62,11 @@ def test_lava_computes_the_same(fixed: bool) -> None:
     graph = build(Recipe(norm=False, halting="image", stem="sps", time_steps=3, margin=0.3, seed=2))
     graph = PipelineExit()(Quantise()(graph) if fixed else graph)
     images = np.random.default_rng(1).integers(0, 256, (2, *graph.input.shape)).astype(np.uint8)
-    ours, lava = (run(graph, images, backend=backend) for backend in ("reference", "lava"))
-    assert np.array_equal(ours.visits, lava.visits) and ours.activity == lava.activity
-    assert np.allclose(ours.logits, lava.logits, rtol=0, atol=0 if fixed else 1e-9)
+    ours = run(graph, images, backend="reference")
+    for granularity in ("layer", "auto"):
+        lava = run(graph, images, backend="lava", granularity=granularity)
+        assert np.array_equal(ours.visits, lava.visits) and ours.activity == lava.activity
+        assert np.allclose(ours.logits, lava.logits, rtol=0, atol=0 if fixed else 1e-9)
 
 
 def test_tokens_that_halt_by_themselves_are_refused() -> None:
