@@ -16,7 +16,7 @@ from stas_neuro.optimiser.search import Explored, Target
 from stas_neuro.optimiser.space import FULL, STATIC, Variant
 
 POINTS = 16
-"""Largest number of points of the frontier that are compiled and run."""
+"""Largest number of points of the frontier that are compiled and run, besides the best and the rivals."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,17 @@ class Choice:
         drop = MAX_DROP if self.max_drop is None else self.max_drop
         least = full - drop if self.min_accuracy is None else self.min_accuracy
         frontier = frontier_of(found) if found else []
-        shown = [frontier[index] for index in spread(len(frontier), self.points)]
         best = best_of(found, self.objective, least)
-        wanted = [(FRONTIER, each) for each in shown]
-        wanted += rivals_of(found, self.objective, least).items()
-        wanted += [] if best is None else [(BEST, best)]
+        others = [*rivals_of(found, self.objective, least).items()]
+        others += [] if best is None else [(BEST, best)]
+        spread_out = spread(len(frontier), self.points)
+        # Rivals and the best are shown in any case: those on the frontier are marked so.
+        shown = [
+            each
+            for index, each in enumerate(frontier)
+            if index in spread_out or any(each is other for _, other in others)
+        ]
+        wanted = [*((FRONTIER, each) for each in shown), *others]
         return Picked(target, tuple(_with_roles(wanted)), least, len(frontier) - len(shown))
 
 

@@ -71,7 +71,7 @@ def optimise(  # noqa: PLR0913
     space : Space, optional
         What is combined.
     points : int
-        Largest number of points of the frontier that are compiled and run.
+        Largest number of points of the frontier that are compiled and run, besides the best and the rivals.
     folder : Path, optional
         Where to write a bundle for each point.
     jobs : int
