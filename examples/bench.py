@@ -370,13 +370,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="also write JSON to this file")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     arguments = parser.parse_args()
-    for name, usual in {
-        "images": 64,
-        "repeats": 3,
-        "rounds": 5,
-        "round_images": 256,
-        "lava_rounds": 3,
-    }.items():
+    for name, usual in USUAL.items():
         if getattr(arguments, name) is None:
             setattr(arguments, name, QUICK[name] if arguments.quick else usual)
     if not 1 <= arguments.images <= 512 or not 1 <= arguments.round_images <= 512:

@@ -63,6 +63,8 @@ class _Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
+            if ctx.resilient_parsing:  # a shell that completes has no use for an error
+                return None
             similar = closest(cmd_name, COMMANDS)
             ctx.fail(f"there is no command '{cmd_name}'" + (f"; did you mean {similar}?" if similar else ""))
         command: click.Command = importlib.import_module(f"{__name__}.{cmd_name}").command

@@ -111,7 +111,10 @@ class Deployment:
         if self.contexts > 1 and self.stem == "folded":
             yield f"a folded stem has no neurons of its own for {self.contexts} contexts", "use one context"
         if self.early_end and self.schedule == "pipelined-stale":
-            yield f"early_end on the schedule {self.schedule}, whose model steps overlap", "use raster"
+            yield (
+                f"early_end on the schedule {self.schedule}, whose model steps overlap",
+                "use the schedule raster, or halting image",
+            )
 
     def schedule_of(self, activity: Activity) -> Schedule:
         """Return the schedule of a run: the given one, or the fastest that it allows."""

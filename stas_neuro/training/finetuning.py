@@ -143,7 +143,9 @@ def _scales(graph: Graph, data: LabelledImages, bits: int, options: TrainOptions
 
 def _settings(options: TrainOptions) -> dict[str, Any]:
     """Return the options that took effect, to record them."""
-    names = ("batch_size", "weight_decay", "label_smoothing", "ponder_weight", "ponder_ramp", "augment")
+    names = ["batch_size", "weight_decay", "label_smoothing", "ponder_weight", "ponder_ramp", "augment"]
+    names += ["zombie_weight"] if options.zombie_weight else []
+    names += ["ponder_profile", "ponder_mode"] if options.ponder_profile else []
     used = {name: getattr(options, name) for name in names}
     return {"epochs": options.stage2_epochs, "rate": options.stage2_rate, **used}
 

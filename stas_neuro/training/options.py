@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from stas_neuro.api import TrainReport
 
 
-_LATER = ("ponder_profile", "ponder_mode", "zombie_weight", "exit_loss")
 _NOT_NEGATIVE = (
     "stage1_rate",
     "stage2_rate",
@@ -113,13 +112,8 @@ class TrainOptions:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data for `json.dumps`.
-
-        Options that came later are left out at their defaults, so that trainings begun before can be resumed.
-        """
-        defaults = {field.name: field.default for field in fields(self)}
-        given = asdict(self)
-        return {name: given[name] for name in given if name not in _LATER or given[name] != defaults[name]}
+        """Return plain data for `json.dumps`."""
+        return asdict(self)
 
 
 _SMALL = {"batch_size": 32, "stage1_rate": 2e-2, "stage2_rate": 1e-2}

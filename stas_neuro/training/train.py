@@ -267,10 +267,9 @@ def fit_graph(graph: Graph, data: LabelledImages, options: TrainOptions) -> None
         raise InputError(f"the network has a single class, {graph.classes[0]}", "start from another one")
     api.preprocess(graph, data, 1)  # refuses images of another shape, and labels of other classes
     _check_counts(data, options)
-    if options.ponder_profile:
-        load_profile(options.ponder_profile)
     if options.exit_loss:
         raise InputError("exit_loss is of a model with halting image", "leave it out to fine-tune a network")
+    _check_losses(options, graph.halting)
 
 
 def _check_losses(options: TrainOptions, accumulate: str) -> None:
@@ -281,8 +280,9 @@ def _check_losses(options: TrainOptions, accumulate: str) -> None:
         )
     if options.ponder_profile:
         load_profile(options.ponder_profile)
-        if accumulate == "off":
-            what = "ponder_profile is given and accumulate is off, so there are no visits to weigh"
+    for name in ("ponder_profile", "zombie_weight"):
+        if getattr(options, name) and accumulate == "off":
+            what = f"{name} is given and accumulate is off, so there are no visits to weigh"
             raise InputError(what, "use a halting policy, or leave it out")
 
 
@@ -619,8 +619,10 @@ def augmented(x: Tensor, how: Augmentation, generator: torch.Generator) -> Tenso
     if how == "none":
         return x
     batch, (height, width) = len(x), x.shape[-2:]
-    most = round(height / 14)
-    dy, dx = torch.randint(-most, most + 1, (2, batch, 1), generator=generator)
+    dy, dx = (
+        torch.randint(-most, most + 1, (batch, 1), generator=generator)
+        for most in (round(height / 14), round(width / 14))
+    )
     rows = (torch.arange(height) + dy).clamp(0, height - 1)
     columns = (torch.arange(width) + dx).clamp(0, width - 1)
     if how == "shift-and-mirror":

@@ -91,9 +91,8 @@ def test_estimates_with_it_say_that_figures_are_own(board: Path) -> None:
     ]
     words = "estimated from published figures, figures of own measurements and assumed figures, not measured"
     assert cost["disclaimer"] == words
-    assert f"All figures are {words}." in fine(
-        "estimate", board.parent / "run.json", "--profile", output, "--brief"
-    ).out.replace("\n", " ")
+    shown = fine("estimate", board.parent / "run.json", "--profile", output).out.replace("\n", " ")
+    assert f"All figures are {words}." in shown
     shown = fine("compare", board.parent / "run.json", "--profiles", output).out.replace("\n", " ")
     assert f"All figures are {words}." in shown
 
