@@ -244,7 +244,7 @@ def test_profiles(tmp_path: Path) -> None:
         (("comp",), {"compile", "compare", "completion"}),
         (("estimate", "--sch"), {"--schedule"}),
         (("train", "--preset", "fash"), {"fashion", "fashion-spikingformer"}),
-        (("trian", "--preset"), set()),
+        (("trian", "--preset"), {""}),
     ],
 )
 def test_a_shell_completes_commands_options_and_values(words: tuple[str, ...], expected: set[str]) -> None:

@@ -192,5 +192,3 @@ def test_what_cannot_be_weighed_is_refused_before_training(
 def test_unknown_modes_are_refused() -> None:
     with pytest.raises(InputError, match=r"there is no ponder mode 'burst'; use one of single, stream"):
         TrainOptions(ponder_mode="burst")
-    assert "ponder_profile" not in TrainOptions().to_json()
-    assert TrainOptions(ponder_profile="loihi2").to_json()["ponder_profile"] == "loihi2"
