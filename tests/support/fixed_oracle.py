@@ -390,7 +390,8 @@ class _Oracle:
                 total += int(weight[label, channel]) * value
             sums[label] += (total >> node.shift) + (int(bias[label]) << node.bias_exp)
         second, first = sorted(sums.tolist())[-2:]
-        clear = first - second >= (self.step + 1) * node.threshold
+        steps = 1 if node.summed else self.step + 1
+        clear = first - second >= steps * node.threshold
         return np.full(len(z), (1 << node.score_bits) if clear else 0)
 
     def haltaccumulate(
