@@ -263,7 +263,7 @@ class Token:
 
 
 def steps_of_image(graph: Graph, stem: Array, spikes: dict[str, Array]) -> int:
-    """Steps until the logits of the mean over them are far enough apart; all of them for other policies."""
+    """Steps until the logits of their sum or mean are far enough apart; all of them for other policies."""
     sums = np.zeros(graph.types["head", "y"].shape)
     for score in graph.of_type(ImageScore):
         for t in range(graph.time_steps):
@@ -271,7 +271,7 @@ def steps_of_image(graph: Graph, stem: Array, spikes: dict[str, Array]) -> int:
                 spikes[f"blocks.{l}.{part}_lif"][t] for l in range(graph.blocks) for part in ("proj", "out")
             )
             sums += graph.tensor(score, "weight") @ z.mean(axis=0) + graph.tensor(score, "bias")
-            second, first = sorted(sums / (t + 1))[-2:]
+            second, first = sorted(sums if score.summed else sums / (t + 1))[-2:]
             if first - second >= score.margin:
                 return t + 1
     return graph.time_steps
