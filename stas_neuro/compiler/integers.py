@@ -128,7 +128,11 @@ def save_scales(chosen: Quantise, checkpoint: Path) -> None:
     """Write the scales that a checkpoint was fine-tuned with into its directory."""
     names = ("bits", "exponents", "state_bits", "encoding", "largest_output")
     document = {name: getattr(chosen, name) for name in names}
-    document["scales"] = {name: asdict(scale) for name, scale in chosen.scales.items()}
+    # Without x_shift where it is 0: files of other networks stay as they were.
+    document["scales"] = {
+        name: {key: value for key, value in asdict(scale).items() if key != "x_shift" or value}
+        for name, scale in chosen.scales.items()
+    }
     write_atomically(checkpoint / SCALES_FILE, (json.dumps(document, indent=1) + "\n").encode())
 
 
