@@ -391,13 +391,19 @@ class ActivityBuilder:
                 f"{kind} of {layer} at {step} are {amount.dtype} {amount.shape}",
                 f"use integers ({self.images},), or one integer for every image",
             )
-        self._counts[kind][:, self._layer_index[layer], at] += amount.astype(np.int64)
+        self._writable(kind)[:, self._layer_index[layer], at] += amount.astype(np.int64)
 
     def add_block(
         self, kind: str, rows: npt.NDArray[np.intp], steps: npt.NDArray[np.intp], counts: Counts
     ) -> None:
         """Add events (images, rows, steps or 1) of `kind`, each row and step given once by its number."""
-        self._counts[kind][:, rows[:, None], steps] += counts
+        self._writable(kind)[:, rows[:, None], steps] += counts
+
+    def _writable(self, kind: str) -> Counts:
+        """Return the counts of a kind, copied if they belong to a record that was built."""
+        if not self._counts[kind].flags.writeable:
+            self._counts[kind] = self._counts[kind].copy()
+        return self._counts[kind]
 
     def build(self, visits: Visits | None = None) -> Activity:
         """Return the record, which takes over the counts; `visits` is bool (images, T, L, N) or None."""

@@ -311,7 +311,7 @@ class Compilation:
         used = self._overrides | {"steps": options.steps, "schedule": options.schedule}
         if (added := self._added) is not None:
             del used["accumulate"]
-            parameters = ("alpha", "beta", "epsilon", "margin", "summed")
+            parameters = ("alpha", "beta", "epsilon", "margin")
             used |= {"halting": added.mode, **{name: getattr(added, name) for name in parameters}}
         if isinstance(self._decided, DelayDecisions):
             used["late"] = self._decided.late

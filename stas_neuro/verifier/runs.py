@@ -94,7 +94,7 @@ def _halting_options(bundle: Bundle) -> dict[str, Any]:
     if "halting" not in used:
         return {name: used.get(name) for name in known}
     added = {name: used[name] for name in ("alpha", "beta", "epsilon", "margin")}
-    added["summed"] = used.get("summed", False)  # older bundles lack it
+    added["summed"] = False  # whatever the model was trained with, the margin that is added is of means
     return added | {"accumulate": used["halting"], "readout": bundle.graph.readout.mode}
 
 

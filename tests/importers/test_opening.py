@@ -169,5 +169,8 @@ def test_what_nobody_reads_is_refused() -> None:
     for source, what in (("nothing.pb", "'nothing.pb'"), (3, "an object of type int")):
         with pytest.raises(InputError, match=re.escape(f"reads {what}; give a checkpoint directory")):
             stas_neuro.open_model(source)
-    with pytest.raises(InputError, match="there is no importer 'onyx'; use one of nir, netx, onnx, torch"):
+    with pytest.raises(
+        InputError,
+        match=r"there is no importer 'onyx'; did you mean onnx\? Use one of nir, netx, onnx, torch",
+    ):
         stas_neuro.open_model("nothing.onnx", importer="onyx")
