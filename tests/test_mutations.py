@@ -164,7 +164,7 @@ def seen_at(graph: Graph, layer: str) -> set[str]:
         visited.add(name)
         if isinstance(node, LIF | SynapticCurrent | HaltAccumulate | Output):
             seen.add(name)
-        # A current is recorded before its bias is added: what a fault of it changes may be seen only behind it.
+        # A current is recorded before its bias is added: a fault of it may be seen only behind it.
         if not isinstance(node, LIF | HaltAccumulate | Output):
             to_visit += [edge.dst for edge in graph.consumers(node) if edge.dst not in visited]
     return seen
