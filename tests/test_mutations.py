@@ -164,8 +164,8 @@ def seen_at(graph: Graph, layer: str) -> set[str]:
         visited.add(name)
         if isinstance(node, LIF | SynapticCurrent | HaltAccumulate | Output):
             seen.add(name)
-        # A current is recorded before its bias is added: a fault of it may be seen only behind it.
-        if not isinstance(node, LIF | HaltAccumulate | Output):
+        # A current is recorded before its bias is added: a fault of the bias is seen only behind it.
+        if name not in seen or (name == layer and isinstance(node, SynapticCurrent)):
             to_visit += [edge.dst for edge in graph.consumers(node) if edge.dst not in visited]
     return seen
 
