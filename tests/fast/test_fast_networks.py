@@ -7,10 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from support.cli_support import fine, make_checkpoint, make_data, stas
-from support.foreign_neurons import MultiStepLIFNode
-from torch import Tensor, nn
+from support.imported_network import imported_program
 
 import stas_neuro
 from stas_neuro import backends
@@ -18,8 +16,6 @@ from stas_neuro.assets import IMAGES, asset
 from stas_neuro.chips import load_profile
 from stas_neuro.errors import InputError
 from stas_neuro.fast import run_fast
-from stas_neuro.ir import Graph
-from stas_neuro.passes import FoldBatchNorm, Quantise
 from stas_neuro.reference import run_reference
 from stas_neuro.trace import Trace
 
@@ -49,32 +45,8 @@ def test_shipped_networks_on_cores(model: str) -> None:
             same(run_fast(graph, images, eight_bit=eight_bit, **RECORD, **options), plain)
 
 
-class _Imported(nn.Module):
-    """Strides, groups, average pooling and two stages: things that shipped networks do not have."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(2, 6, 3, stride=2, padding=1)
-        self.stem_lif = MultiStepLIFNode(tau=2.0, v_threshold=0.3)
-        self.wide = nn.Conv2d(6, 12, 3, padding=1, groups=3)
-        self.wide_lif = MultiStepLIFNode(tau=2.0, v_threshold=0.2)
-        self.head = nn.Linear(12, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x.unsqueeze(0).repeat(3, 1, 1, 1, 1)
-        t, b = x.shape[:2]
-        x = self.stem_lif(self.stem(x.flatten(0, 1)).unflatten(0, (t, b)))
-        x = self.wide_lif(self.wide(x.flatten(0, 1)).unflatten(0, (t, b)))
-        return self.head(x.flatten(3).mean(3)).mean(0)
-
-
 def test_an_imported_network() -> None:
-    torch.manual_seed(0)
-    example = torch.randint(0, 256, (6, 2, 8, 8)).double() / 255
-    graph = stas_neuro.open_model(_Imported().eval().double(), example=example)
-    assert isinstance(graph, Graph)
-    integers = Quantise(bits=8)(FoldBatchNorm()(graph))
-    images = np.rint(example.numpy() * 255).astype(np.int64)
+    integers, images = imported_program(6)
     plain = run_reference(integers, images, **RECORD)
     assert all(spikes.any() for spikes in plain.spikes.values())
     same(run_fast(integers, images, **RECORD), plain)

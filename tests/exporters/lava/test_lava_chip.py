@@ -7,16 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.broken_program import BrokenProgram
 from support.cli_support import fine, make_checkpoint, make_data, stas
 from support.fixed_random import fixed_graphs, pixels_for, quantised_at_random
-from support.foreign_neurons import MultiStepLIFNode
+from support.imported_network import imported_program
 from support.ir_random import Recipe, build, images_for
 from support.random_mappings import mappings
-from torch import Tensor, nn
 
 import stas_neuro
 from stas_neuro import backends
@@ -28,7 +26,6 @@ from stas_neuro.exporters.lava.failure import LavaRunError
 from stas_neuro.exporters.lava.run import run_lava
 from stas_neuro.fast import FastProgram
 from stas_neuro.ir import Array, Graph, Stage
-from stas_neuro.passes import FoldBatchNorm, Quantise
 from stas_neuro.reference import run_reference
 from stas_neuro.trace import Trace
 
@@ -88,32 +85,9 @@ def test_shipped_networks_on_gated_cores(model: str) -> None:
     assert plain.activity.cores == mapping.cores
 
 
-class _Imported(nn.Module):
-    """A stem with strides and a layer with groups: the reference computes the latter inside the chip."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(2, 6, 3, stride=2, padding=1)
-        self.stem_lif = MultiStepLIFNode(tau=2.0, v_threshold=0.3)
-        self.wide = nn.Conv2d(6, 12, 3, padding=1, groups=3)
-        self.wide_lif = MultiStepLIFNode(tau=2.0, v_threshold=0.2)
-        self.head = nn.Linear(12, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x.unsqueeze(0).repeat(3, 1, 1, 1, 1)
-        t, b = x.shape[:2]
-        x = self.stem_lif(self.stem(x.flatten(0, 1)).unflatten(0, (t, b)))
-        x = self.wide_lif(self.wide(x.flatten(0, 1)).unflatten(0, (t, b)))
-        return self.head(x.flatten(3).mean(3)).mean(0)
-
-
 def test_an_imported_network() -> None:
-    torch.manual_seed(0)
-    example = torch.randint(0, 256, (5, 2, 8, 8)).double() / 255
-    graph = stas_neuro.open_model(_Imported().eval().double(), example=example)
-    assert isinstance(graph, Graph)
-    integers = Quantise(bits=8)(FoldBatchNorm()(graph))
-    plain = compare(integers, np.rint(example.numpy() * 255).astype(np.int64), 2)
+    # The reference computes its layer with groups inside the chip.
+    plain = compare(*imported_program(5), 2)
     assert all(spikes.any() for spikes in plain.spikes.values())
 
 
