@@ -76,8 +76,8 @@ def test_ponder_weight_shortens_visits(tmp_path: Path):
     stage1 = TrainOptions(**OPTIONS.to_json() | {"stage2_epochs": 0})
     train(config, data, stage1, tmp_path / "base")
     ratios = []
-    for weight in (0.0, 1.0):
-        changes = {"stage1_epochs": 0, "stage2_epochs": 3, "stage2_rate": 0.02, "ponder_ramp": 0.0}
+    for weight in (0.0, 4.0):
+        changes = {"stage1_epochs": 0, "stage2_epochs": 5, "stage2_rate": 0.02, "ponder_ramp": 0.0}
         options = TrainOptions(**OPTIONS.to_json() | changes | {"ponder_weight": weight})
         train(config, data, options, tmp_path / str(weight), init=tmp_path / "base")
         ratios.append(log_of(tmp_path / str(weight))[-1]["token_ratio"])
