@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Retrains the shipped models and their baselines, in some hours on two cores; an interrupted run is continued.
-#   bash examples/train_shipped.sh [DIRECTORY [MODEL...]]
+#   [SEED=0] [IMAGES=60000] bash examples/train_shipped.sh [DIRECTORY [MODEL...]]
 set -euo pipefail
 out=${1:-runs/shipped}
 models=("${@:2}")
@@ -9,7 +9,7 @@ models=("${@:2}")
 export MALLOC_MMAP_THRESHOLD_=4000000000 MALLOC_TRIM_THRESHOLD_=8000000000 MALLOC_TOP_PAD_=500000000
 
 fit() {
-    stas-export train --data fashion-mnist --compile --threads 1 --resume "$@"
+    stas-export train --data fashion-mnist --seed "${SEED:-0}" ${IMAGES:+--limit "$IMAGES"} --compile --threads 1 --resume "$@"
 }
 train() {
     fit --bfloat16 "$@"
