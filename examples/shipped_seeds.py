@@ -5,9 +5,9 @@
     done
     python examples/shipped_seeds.py runs/seeds
 
-Rivals without halting are the same weights, their stage 1, both also cut to fewer time steps, and the model that
-was trained for one. Differences of accuracy are paired by image; their 95 % intervals are those of a bootstrap
-that draws seeds, and images within them. p is that of McNemar's exact test, two-sided, for each seed.
+Rivals without halting are the same weights, their stage 1, both also cut to fewer time steps, and the model
+that was trained for one. Differences of accuracy are paired by image; their 95 % intervals are those of a
+bootstrap that draws seeds, and images within them. p is that of McNemar's exact test, two-sided, for each seed.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from rich.console import Console
 from rich.table import Table
 
 from stas_neuro.data import LabelledImages, load_data, normalise
+from stas_neuro.labels import match_classes
 from stas_neuro.models.checkpoint import load_checkpoint
 from stas_neuro.models.stas import StasModel
 from stas_neuro.optimiser import mcnemar
-from stas_neuro.labels import match_classes
 
 DRAWS = 2000
 BATCH = 500
@@ -80,7 +80,7 @@ def interval(differences: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def compare(right: dict[str, NDArray[np.bool_]], visits: dict[str, float]) -> list[dict[str, Any]]:
-    """Return a row for each network; ``right`` is bool (seeds, images), and the first one is compared with all."""
+    """Return a row for each network, with how much the first is better; ``right`` is bool (seeds, images)."""
     first = next(iter(right))
     rows = []
     for name, theirs in right.items():

@@ -38,7 +38,7 @@ def test_intervals_hold_images_and_seeds():
     script = runpy.run_path(str(SCRIPT))
     rng = np.random.default_rng(1)
     right = {"halting": rng.random((3, 4000)) < 0.9, "other": rng.random((3, 4000)) < 0.8}
-    first, other = script["compare"](right, {"halting": 3.0, "other": 8.0})
+    _, other = script["compare"](right, {"halting": 3.0, "other": 8.0})
     low, high = other["interval"]
     assert low < other["better_by"] < high and other["better_by"] == pytest.approx(0.1, abs=0.02)
     assert 0.005 < (high - low) / 2 < 0.03 and max(other["p_values"]) < 1e-10
