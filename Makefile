@@ -4,8 +4,11 @@ RUN := $(UV) run --no-sync
 # Test files are shared among as many processes as there are processors.
 WORKERS := -n auto --dist loadfile
 
+# The site is built by mkdocs 1, which announces version 2 at every start.
+DOCS := NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict
+
 .DEFAULT_GOAL := help
-.PHONY: help install demo test zoo test-all coverage fuzz lint validate oracle bench bench-size bench-compare train
+.PHONY: help install demo test zoo test-all coverage fuzz lint docs validate oracle bench bench-size bench-compare train
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -35,11 +38,15 @@ coverage: test  ## as test, and which lines and branches of the package the test
 fuzz: install  ## 100,000 damaged files for every reader, or READERS="bundle csv"; goes on where it stopped
 	PYTHONPATH=tests OMP_NUM_THREADS=1 $(RUN) python -m fuzz $(READERS) --count 100000 --state .fuzz
 
-lint: install  ## style, format, complexity, types and the order of imports
+lint: install  ## style, format, complexity, types, the order of imports, and every link of the docs
 	$(RUN) ruff check
 	$(RUN) ruff format --check
 	$(RUN) mypy
 	$(RUN) lint-imports
+	$(DOCS) --quiet
+
+docs: install  ## the docs site, in build/site
+	$(DOCS)
 
 validate: install oracle  ## estimates against published measurements, and against SANA-FE
 	$(RUN) python examples/validate.py
