@@ -155,9 +155,10 @@ def command(output: Path | None, images: int, force: bool, as_json: bool) -> Non
 
 def _demonstrate(directory: Path, count: int, force: bool) -> _Demonstration:
     from stas_neuro.data import load_data
-    from stas_neuro.report.charts import halting_chart, write_chart
+    from stas_neuro.report.charts import check_installed, halting_chart, write_chart
     from stas_neuro.verifier import verify
 
+    check_installed()
     begun = time.perf_counter()
     notes: dict[str, None] = {}
     with Output.marked(directory, PICTURE, force=force).filled() as fresh:

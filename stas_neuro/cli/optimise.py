@@ -140,9 +140,10 @@ def command(
     from stas_neuro.chips.profile import profile_path
     from stas_neuro.data import data_path, load_data
     from stas_neuro.optimiser import Choice, Space, optimise_all, targets_of
-    from stas_neuro.report.charts import frontier_chart, write_chart
+    from stas_neuro.report.charts import check_installed, frontier_chart, write_chart
     from stas_neuro.report.frontier import frontier_report
 
+    check_installed()
     written = Output.marked(output, "frontier.json", force=force)
     others = _labelled(rivals)
     reads = [model, *others.values(), data_path(data), data_path(calibrate), *map(profile_path, profiles)]

@@ -9,7 +9,7 @@ InputError without it.
 from stas_neuro.report.charts.breakdown import cores_chart, layers_chart, steps_chart
 from stas_neuro.report.charts.core_work import core_work_chart
 from stas_neuro.report.charts.costs import costs_chart
-from stas_neuro.report.charts.files import chart_output, write_chart
+from stas_neuro.report.charts.files import chart_output, check_installed, write_chart
 from stas_neuro.report.charts.frontier import frontier_chart
 from stas_neuro.report.charts.halting import exits_chart, halting_chart
 from stas_neuro.report.charts.placement import placement_chart
@@ -17,6 +17,7 @@ from stas_neuro.report.charts.savings import savings_chart
 
 __all__ = [
     "chart_output",
+    "check_installed",
     "core_work_chart",
     "cores_chart",
     "costs_chart",

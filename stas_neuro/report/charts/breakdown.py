@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 from stas_neuro.energy import CoreCost, Estimate
 from stas_neuro.errors import InputError
 from stas_neuro.report.charts.axes import linear_axis
-from stas_neuro.report.charts.style import COLOURS, WIDTH, categories, colours_of, finished, library, rows
+from stas_neuro.report.charts.style import (
+    COLOURS,
+    INK,
+    WIDTH,
+    categories,
+    colours_of,
+    finished,
+    library,
+    rows,
+)
 from stas_neuro.report.tables import si
 
 if TYPE_CHECKING:
@@ -140,7 +149,7 @@ def _intervals(base: Any, axis: str) -> Any:
     line = "interval of the chip's figures"
     ends = {axis: getattr(alt, axis.upper())("low:Q"), f"{axis}2": "high:Q"}
     return (
-        base.mark_rule(strokeWidth=1.2)
+        base.mark_rule(strokeWidth=1.2, color=INK)
         .encode(
             opacity=alt.Opacity("line:N", title="lines", scale=alt.Scale(domain=[line], range=[0.75])), **ends
         )

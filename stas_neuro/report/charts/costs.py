@@ -135,10 +135,11 @@ def costs_chart(
         )
     )
     refusals = [each for each in found if not isinstance(each, _Cost)]
+    lane = {channel: common[channel] for channel in ("y", "yOffset")}
     reasons = (
         alt.Chart(rows(refusals))
-        .mark_text(align="left", fontSize=10, fontStyle="italic", limit=WIDTH - 8, dx=4)
-        .encode(x=alt.value(0), text="text:N", tooltip=["chip:N", "run:N", "why:N"], **common)
+        .mark_text(align="left", fontSize=10, fontStyle="italic", color=INK, limit=WIDTH - 8, dx=4)
+        .encode(x=alt.value(0), text="text:N", tooltip=["chip:N", "run:N", "why:N"], **lane)
     )
     costs = [cost for each in runs.values() for cost in each if isinstance(cost, Estimate)]
     chart = alt.layer(spans, marks, *([reasons] if refusals else [])).properties(
@@ -172,7 +173,7 @@ def _cost(run: str, cost: Estimate | Refused, quantity: Quantity) -> _Cost | dic
 
 
 def _reason(run: str, chip: str, what: str, why: str) -> dict[str, Any]:
-    text = f"{what}: {why}"
+    text = f"{run}: {what}: {why}"
     short = text if len(text) <= _REASON else f"{text[: _REASON - 1].rstrip()}…"
     return {"chip": chip, "run": run, "text": short, "why": why}
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from stas_neuro.errors import InputError
 from stas_neuro.extras import needs
 from stas_neuro.files import Output, check_outputs
+from stas_neuro.report.charts.style import library
 
 if TYPE_CHECKING:
     from altair.typing import ChartType
@@ -24,11 +25,19 @@ _SCALE = 2.0
 """Pixels of a PNG for each unit of length of a chart."""
 
 
+def check_installed() -> None:
+    """Raise InputError, before any work, where what draws charts is not installed."""
+    library()
+    with needs("report"):
+        import vl_convert  # noqa: F401
+
+
 def chart_output(path: Path, *, force: bool) -> Output:
     """Return the output of a picture, for `check_outputs`.
 
-    Raises InputError where the suffix of its name is not one of `SUFFIXES`.
+    Raises InputError where the suffix of its name is not one of `SUFFIXES`, or nothing can draw it.
     """
+    check_installed()
     mark = _MARKS.get(path.suffix.lower())
     if mark is None:
         raise InputError(f"{path}: '{path.suffix}' is no kind of picture", f"use {' or '.join(SUFFIXES)}")

@@ -129,13 +129,15 @@ def _panel(run: str, baseline: str, found: list[Saving], scale: Any) -> Any:
     )
     figures = (
         alt.Chart(rows({"chip": _chip(row), "text": _figures(row)} for row in found if row.split is not None))
-        .mark_text(align="left", dx=WIDTH * 0.72 + 12, fontSize=11)
+        .mark_text(align="left", dx=WIDTH * 0.72 + 12, fontSize=11, color=INK)
         .encode(x=alt.value(0), y=y, text="text:N")
     )
     refused = [{"chip": _chip(row), "text": _reason(row)} for row in found if row.split is None]
     reasons = (
         alt.Chart(rows(refused))
-        .mark_text(align="left", dx=6, fontSize=10, fontStyle="italic", limit=WIDTH * 0.72 + _FIGURES)
+        .mark_text(
+            align="left", dx=6, fontSize=10, fontStyle="italic", color=INK, limit=WIDTH * 0.72 + _FIGURES
+        )
         .encode(x=alt.value(0), y=y, text="text:N", tooltip=["chip:N", "text:N"])
     )
     layers = [bars, spans, marks, figures, *([reasons] if refused else [])]
