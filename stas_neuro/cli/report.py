@@ -24,7 +24,7 @@ _SEARCHED = 256
 
 @stas_command(
     "stas-export report runs/halting runs/stage1 -o report.html",
-    'stas-export report runs/halting "stage 1"=runs/stage1 best certificate.json --images 0,3,7 -o report.html',
+    'stas-export report runs/mine "stage 1"=runs/stage1 best certificate.json --images 0,3,7 -o report.html',
 )
 @click.argument("paths", nargs=-1, required=True, metavar="[LABEL=]RUN...")
 @click.option("-o", "--output", required=True, type=PATH, metavar="FILE", help="The page to write, .html.")
@@ -51,7 +51,6 @@ _SEARCHED = 256
     metavar="N,N,...",
     help="Numbers of the images to draw where tokens halt on, from 0.  [default: the first 8]",
 )
-@click.option("--title", default="", metavar="TEXT", help="Title of the page.")
 @pricing_options
 @force_option
 def command(
@@ -61,7 +60,6 @@ def command(
     profiles: str,
     data: str | None,
     chosen: str | None,
-    title: str,
     deployment: Deployment,
     force: bool,
     as_json: bool,
@@ -103,7 +101,6 @@ def command(
             images=None if chosen is None else _numbers(chosen),
             frontiers=frontiers,
             certificates=certificates,
-            title=title,
         )
     report.write(output, force=force)
     if as_json:

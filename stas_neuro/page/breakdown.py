@@ -50,13 +50,15 @@ def breakdown_section(run: str, cost: Estimate) -> Section:
     )  # fmt: skip
     cores = (
         [text("processor") if each.core is None else number(each.core), number(each.chip),
-         number(each.core_steps, "{:.1f}"), share(each.busy_time_share), *quantity(each.dynamic_energy_j, "J"),
-         share(part(each.dynamic_energy_j.value)), text(", ".join(each.layers))]
+         number(each.core_steps, "{:.1f}"), share(each.busy_time_share),
+         *quantity(each.dynamic_energy_j, "J"), share(part(each.dynamic_energy_j.value)),
+         text(", ".join(each.layers))]
         for each in cost.cores_breakdown
     )  # fmt: skip
     section.tables += [
         table("events-table", "Energy by event", ("event", "count", *energy, "of", "priced by"), events),
-        table("layers-table", "Energy by layer", ("layer", "node", "part of the network", "cores", *energy), layers),
+        table("layers-table", "Energy by layer",
+              ("layer", "node", "part of the network", "cores", *energy), layers),
         table("steps-table", "Energy and latency by step",
               ("step", "hardware steps", *energy, "latency", "low", "high"), steps),
         table("cores-table", "Energy by core", ("core", "chip", "steps", "busy", *energy, "layers"), cores),

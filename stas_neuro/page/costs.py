@@ -30,11 +30,12 @@ def runs_section(runs: Sequence[Run]) -> Section:
         for run in runs
     ]
     columns = (
-        "run", "halts", "images", "accuracy", "visits made", "arithmetic", "cores", "placed for", "network (hash)"
+        "run", "halts", "images", "accuracy", "visits made", "arithmetic", "cores", "placed for",
+        "network (hash)",
     )  # fmt: skip
     words = (
-        "All runs are of the same images. Visits made: the share of (model step, block) pairs that compute a token, "
-        "over all tokens."
+        "All runs are of the same images. Visits made: the share of (model step, block) pairs that compute a "
+        "token, over all tokens."
     )
     return Section(
         "runs", "Runs", text=[words], tables=[table("runs-table", "The runs of this report", columns, rows)]
@@ -45,14 +46,14 @@ def chips_section(prices: Prices) -> Section:
     """Price all runs on all chips; refused chips are listed with their reason."""
     section = Section("chips", "Chips side by side")
     section.text.append(
-        "The thin line is the interval that published figures leave open. The thick line is the range over what "
-        "is not known of the chip's structure, at the values of the profile."
+        "The thin line is the interval that published figures leave open. The thick line is the range over "
+        "what is not known of the chip's structure, at the values of the profile."
     )
     section.draw("energy-chart", lambda: costs_chart(prices.costs))
     section.draw("latency-chart", lambda: costs_chart(prices.costs, "latency"))
     columns = (
-        "chip", "run", "energy", "low", "high", "over structures: low", "high", "dynamic energy", "latency", "low",
-        "high", "images/s", "cores", "deployment", "status",
+        "chip", "run", "energy", "low", "high", "over structures: low", "high", "dynamic energy", "latency",
+        "low", "high", "images/s", "cores", "deployment", "status",
     )  # fmt: skip
     each = [
         (label, prices.costs[label][chip])
@@ -101,13 +102,13 @@ def savings_section(run: str, result: Comparison) -> Section:
     """Say what halting saves on each chip, relative to each run without halting."""
     section = Section("savings", "What halting saves")
     section.text.append(
-        f"Savings of {run}: + if it needs less than the run without halting, - if it needs more. Intervals come from "
-        "the figures of the chip, the same in both runs."
+        f"Savings of {run}: + if it needs less than the run without halting, - if it needs more. Intervals "
+        "come from the figures of the chip, the same in both runs."
     )
     section.draw("savings-chart", lambda: savings_chart({run: result}))
     columns = (
-        "chip", "relative to", "energy saved", "low", "high", "dynamic energy saved", "low", "high", "latency saved",
-        "low", "high", "operation count saved", "break-even visits", "schedules", "reason",
+        "chip", "relative to", "energy saved", "low", "high", "dynamic energy saved", "low", "high",
+        "latency saved", "low", "high", "operation count saved", "break-even visits", "schedules", "reason",
     )  # fmt: skip
     rows = [
         [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -112,7 +113,6 @@ def make_report(
     images: Sequence[int] | None = None,
     frontiers: Sequence[Optimised | Frontier] = (),
     certificates: Sequence[Verification | Mapping[str, Any]] = (),
-    title: str = "",
 ) -> Report:
     """Make a page on what runs cost, with everything behind the prices.
 
@@ -136,8 +136,6 @@ def make_report(
         Results of searches.
     certificates : sequence of Verification or mapping
         Certificates, or their documents.
-    title : str
-        Default: the names of the first run and of the chip.
 
     Raises
     ------
@@ -184,7 +182,7 @@ def make_report(
         )
         if section is not None
     )
-    top = headline(first, cost, prices.comparison, title)
+    top = headline(first, cost, prices.comparison)
     return Report(_html(top, sections, prices), cost.profile, prices, sections)
 
 
@@ -236,10 +234,10 @@ def _html(top: Headline, sections: Sequence[Section], prices: Prices) -> str:
         sections=sections,
         unchecked=prices.unchecked,
         version=__version__,
-        style=_safe(_template("report.css")),
-        script=_safe(_template("report.js")),
-        library=_safe(vl_convert.javascript_bundle()),
-        charts=_safe(json.dumps(figures, separators=(",", ":"), allow_nan=False)),
+        style=_template("report.css"),
+        script=_template("report.js"),
+        library=_in_script(vl_convert.javascript_bundle()),
+        charts=json.dumps(figures, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
     )
 
 
@@ -247,6 +245,9 @@ def _template(name: str) -> str:
     return (files(_FOLDER) / name).read_text(encoding="utf-8")
 
 
-def _safe(content: str) -> str:
-    """Return code or JSON that cannot end the element it stands in."""
-    return content.replace("</", "<\\/").replace("<!--", "<\\!--")
+def _in_script(code: str) -> str:
+    """Return JavaScript without the texts that end, or comment out, the element it stands in.
+
+    They can only be in strings of a program, where the backslash changes nothing.
+    """
+    return re.sub("<(?=/script|!--)", r"\\x3c", code, flags=re.IGNORECASE)

@@ -18,8 +18,8 @@ def frontier_section(frontiers: Sequence[Frontier]) -> Section:
     """Show the deployments that searches found."""
     section = Section("frontier", "Deployments that no other beats")
     columns = (
-        "network", "how it halts", "roles", "accuracy", "low", "high", "energy", "low", "high", "latency", "images/s",
-        "cores",
+        "network", "how it halts", "roles", "accuracy", "low", "high", "energy", "low", "high", "latency",
+        "images/s", "cores",
     )  # fmt: skip
     for place, found in enumerate(frontiers):
         section.draw(f"frontier-chart-{place}", partial(frontier_chart, found))
@@ -49,8 +49,9 @@ def certificate_section(certificates: Sequence[Mapping[str, Any]]) -> Section:
     """Show what was verified: which executions agree with which, on how many images."""
     section = Section("certificate", "Certificate")
     columns = (
-        "run", "compared with", "must be equal", "equal", "spikes compared", "spikes that differ", "visits that differ",
-        "event counts that differ", "largest difference of a logit", "images classified differently",
+        "run", "compared with", "must be equal", "equal", "spikes compared", "spikes that differ",
+        "visits that differ", "event counts that differ", "largest difference of a logit",
+        "images classified differently",
     )  # fmt: skip
     for place, document in enumerate(certificates):
         verdict = "All requirements are met" if document["passed"] else "Requirements are NOT met"
@@ -93,8 +94,8 @@ def constants_section(estimates: Sequence[Estimate], profiles: Sequence[Profile]
     """List every constant that a price on this page depends on, with its basis and source."""
     section = Section("constants", "Every constant, with its source")
     section.text.append(
-        "The entries of the profiles that prices on this page depend on. Basis: measured on silicon, simulated, fitted "
-        "to measurements, from the vendor, or assumed."
+        "The entries of the profiles that prices on this page depend on. Basis: measured on silicon, "
+        "simulated, fitted to measurements, from the vendor, or assumed."
     )
     columns = (
         "chip",

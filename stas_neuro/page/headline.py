@@ -31,7 +31,7 @@ class Headline:
     disclaimer: str
 
 
-def headline(run: Run, cost: Estimate, comparison: Comparison | None, title: str) -> Headline:
+def headline(run: Run, cost: Estimate, comparison: Comparison | None) -> Headline:
     """Summarise the price of a run on the chip of `cost`, with both its intervals."""
     known = cost.structural_range
     facts = []
@@ -58,7 +58,7 @@ def headline(run: Run, cost: Estimate, comparison: Comparison | None, title: str
         chips = "" if cost.chips is None else f", {cost.chips} {'chip' if cost.chips == 1 else 'chips'}"
         facts.append(Fact("Cores", str(cost.cores), cost.cores, (f"{placed}{chips}",)))
     return Headline(
-        title=title or f"{run.label} on {cost.profile_title}",
+        title=f"{run.label} on {cost.profile_title}",
         about=f"{deployed(cost)}; mean of {cost.images} images",
         facts=tuple(facts),
         warnings=tuple(what_if_lines([(run.label, cost)])),
