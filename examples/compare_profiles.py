@@ -10,7 +10,6 @@ not halt, and with a model trained for one time step. Writes ``comparison.csv`` 
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -23,13 +22,8 @@ from stas_neuro.data import LabelledImages, load_data
 from stas_neuro.errors import InputError
 from stas_neuro.files import check_outputs
 from stas_neuro.ir import Graph
-from stas_neuro.report import (
-    comparison_csv,
-    comparison_report,
-    csv_output,
-    picture_output,
-    write_savings_chart,
-)
+from stas_neuro.report import comparison_csv, comparison_report, csv_output
+from stas_neuro.report.charts import chart_output, savings_chart, write_chart
 
 EXAMPLES = Path(__file__).parent
 IMAGES = EXAMPLES / "data" / "fashion-mnist-512.npz"
@@ -61,23 +55,20 @@ def main() -> None:
     parser.add_argument("--profiles", nargs="*", default=list(list_profiles()), help="chips (all)")
     arguments = parser.parse_args()
     table = csv_output(arguments.output / "comparison.csv", force=True)
-    picture = picture_output(arguments.output / "comparison.png", force=True)
+    picture = chart_output(arguments.output / "comparison.png", force=True)
     check_outputs([table, picture])
     runner = ChipRuns(*split_images(arguments.images))
     profiles = [load_profile(name) for name in arguments.profiles]
-    rows = []
+    results = {}
     for name in MODELS:
-        short = name.removeprefix("fashion-")
-        stage1 = f"{short}, stage 1"
-        baselines = {stage1: network(f"{name}/stage1"), "one time step": network(ONE_STEP)}
-        result = compare_on_chips(runner, (name, network(name)), baselines, profiles)
-        labels = {stage1: stage1, "one time step": f"{short}, one time step"}
-        rows += [replace(row, baseline=labels[row.baseline]) for row in result.rows]
-    result = replace(result, rows=tuple(rows))
-    table.write(comparison_csv(result).encode())
-    write_savings_chart(picture.path, result, force=True)
+        baselines = {"stage 1": network(f"{name}/stage1"), "one time step": network(ONE_STEP)}
+        results[name] = compare_on_chips(runner, (name, network(name)), baselines, profiles)
+    table.write(comparison_csv(results).encode())
+    write_chart(picture.path, savings_chart(results), force=True)
     console = Console(width=240, markup=False, highlight=False)
-    console.print(comparison_report(result))
+    for name, result in results.items():
+        console.print(f"\n{name}")
+        console.print(comparison_report(result))
     for note in runner.notes:
         console.print(note)
     console.print(f"comparison.csv and comparison.png are in {arguments.output}")

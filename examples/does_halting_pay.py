@@ -24,14 +24,8 @@ from stas_neuro.energy.pricing import OP_COUNT
 from stas_neuro.files import check_outputs
 from stas_neuro.ir import POLICIES, Graph
 from stas_neuro.passes import DelayDecisions
-from stas_neuro.report import (
-    comparison_csv,
-    comparison_report,
-    csv_output,
-    picture_output,
-    schedules_report,
-    write_savings_chart,
-)
+from stas_neuro.report import comparison_csv, comparison_report, csv_output, schedules_report
+from stas_neuro.report.charts import chart_output, savings_chart, write_chart
 
 MODES: dict[str, tuple[Gating, ...]] = {
     "no": ("silent",),
@@ -72,7 +66,7 @@ def price(runner: ChipRuns, profiles: list[Profile]) -> dict[str, Comparison]:
             runs = runner.run({label: graph, "stage 1": stage1}, profile)
             can = "no" if profile.name == OP_COUNT else profile.capability("core_gating")
             for gating in MODES[can]:
-                without = {f"{label}, {gating}": runs["stage 1"]}
+                without = {"stage 1": runs["stage 1"]}
                 found.setdefault(label, []).append(
                     compare(runs[label], without, [profile], Deployment(gating=gating))
                 )
@@ -112,16 +106,17 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=64, help="test images to price, 256 at most (64)")
     arguments = parser.parse_args()
     table = csv_output(arguments.output / "pay.csv", force=True)
-    picture = picture_output(arguments.output / "pay.png", force=True)
+    picture = chart_output(arguments.output / "pay.png", force=True)
     check_outputs([table, picture])
     runner = ChipRuns(*split_images(arguments.images))
     profiles = whole_prices()
     results = price(runner, [load_profile(OP_COUNT), *profiles])
-    result = joined(list(results.values()))
-    table.write(comparison_csv(result).encode())
-    write_savings_chart(picture.path, result, force=True)
+    table.write(comparison_csv(results).encode())
+    write_chart(picture.path, savings_chart(results), force=True)
     console = Console(width=240, markup=False, highlight=False)
-    console.print(comparison_report(result))
+    for label, result in results.items():
+        console.print(f"\n{label}")
+        console.print(comparison_report(result))
     for model in MODELS:
         networks = {label: graph for label, (graph, name) in halting_networks().items() if name == model}
         networks["stage 1"] = network(f"{model}/stage1")

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from stas_neuro.energy.calibration import calibrate
     from stas_neuro.importers.weights import WeightsOptions, open_weights
     from stas_neuro.optimiser import optimise
+    from stas_neuro.page import make_report
     from stas_neuro.passes import schedule_decisions
     from stas_neuro.placement import place
     from stas_neuro.training.driver import train
@@ -61,6 +62,7 @@ _PUBLIC = {
     "load_model": "compiler",
     "load_profile": "chips",
     "lower": "compiler",
+    "make_report": "page",
     "open_model": "compiler",
     "open_weights": "importers.weights",
     "optimise": "optimiser",
@@ -95,6 +97,7 @@ __all__ = [
     "load_model",
     "load_profile",
     "lower",
+    "make_report",
     "open_model",
     "open_weights",
     "optimise",

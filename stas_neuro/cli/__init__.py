@@ -29,6 +29,7 @@ COMMANDS: Mapping[str, str] = {
     "verify": "Verify that torch, the reference and Lava agree.",
     "estimate": "Price a run on one chip: energy and latency.",
     "compare": "Price runs on several chips side by side.",
+    "report": "Write one page with prices of runs and everything behind them.",
     "optimise": "Search the deployments of a model that no other beats.",
     "calibrate": "Fit a profile to measured runs.",
     "inspect": "Show the contents of a bundle.",

@@ -56,7 +56,9 @@ if TYPE_CHECKING:
 @click.option(
     "--csv", "csv_file", type=PATH, metavar="FILE", help="Write all comparisons with baselines as CSV."
 )
-@click.option("--picture", type=PATH, metavar="FILE", help="Write a PNG chart of the causes of savings.")
+@click.option(
+    "--picture", type=PATH, metavar="FILE", help="Write a chart of the causes of savings, as .svg or .png."
+)
 @click.option("--full", is_flag=True, help="Also print latency, causes of savings, schedules and reasons.")
 @force_option
 def command(
@@ -86,16 +88,15 @@ def command(
         comparison_csv,
         comparison_report,
         csv_output,
-        picture_output,
         schedules_report,
         what_if_lines,
-        write_savings_chart,
     )
+    from stas_neuro.report.charts import chart_output, savings_chart, write_chart
     from stas_neuro.report.tables import lines
 
     named = list_profiles() if profiles == "all" else [name.strip() for name in profiles.split(",")]
     table = None if csv_file is None else csv_output(csv_file, force=force)
-    drawing = None if picture is None else picture_output(picture, force=force)
+    drawing = None if picture is None else chart_output(picture, force=force)
     for output in (place for place in (table, drawing) if place is not None and not baselines):
         what = f"{output.path} would contain savings, and there is no baseline"
         raise InputError(what, "give a --baseline")
@@ -123,12 +124,11 @@ def command(
             baseline=deployment.without_halting(baseline_schedule),
             label=label,
         )
-        reported = dict.fromkeys(reason for row in saved.rows for reason in row.unchecked)
-        unchecked |= reported
+        unchecked |= (reported := dict.fromkeys(reason for row in saved.rows for reason in row.unchecked))
         if table is not None:
-            table.write(comparison_csv(saved).encode())
+            table.write(comparison_csv({label: saved}).encode())
         if drawing is not None:
-            write_savings_chart(drawing.path, saved, force=force)
+            write_chart(drawing.path, savings_chart({label: saved}), force=force)
     schedules = compare_schedules(runs, loaded, deployment)
     if as_json:
         document: dict[str, Any] = {"estimates": [cost.to_json() for cost in priced], "missing": lacking}

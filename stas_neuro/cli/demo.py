@@ -155,9 +155,10 @@ def command(output: Path | None, images: int, force: bool, as_json: bool) -> Non
 
 def _demonstrate(directory: Path, count: int, force: bool) -> _Demonstration:
     from stas_neuro.data import load_data
-    from stas_neuro.report import write_halting_map
+    from stas_neuro.report.charts import check_installed, halting_chart, write_chart
     from stas_neuro.verifier import verify
 
+    check_installed()
     begun = time.perf_counter()
     notes: dict[str, None] = {}
     with Output.marked(directory, PICTURE, force=force).filled() as fresh:
@@ -170,7 +171,10 @@ def _demonstrate(directory: Path, count: int, force: bool) -> _Demonstration:
         frames = load_data("order").select(slice(0, count))
         in_time = _compare(frames, (ORDER, _run(ORDER, frames, place)), (ORDER_STAGE1,), place, notes)
         captions = _captions(still.images, halting)
-        write_halting_map(fresh / PICTURE, data.images[:DRAWN], halting.visits[:DRAWN], captions)
+        chart = halting_chart(
+            data.images[:DRAWN], halting.visits[:DRAWN], captions, run=f"{HALTING_MODEL} on Lava"
+        )
+        write_chart(fresh / PICTURE, chart)
     return _Demonstration(
         directory=directory,
         still=still,
@@ -262,7 +266,7 @@ def _run(model: _Model, data: LabelledImages, place: _Place, backend: str = "ref
 def _captions(data: LabelledImages, trace: Trace) -> list[str]:
     assert data.labels is not None
     pairs = zip(trace.predictions[:DRAWN], data.labels[:DRAWN], strict=True)
-    return [f"{data.classes[predicted]} ({data.classes[label]})" for predicted, label in pairs]
+    return [f"{data.classes[predicted]} (label: {data.classes[label]})" for predicted, label in pairs]
 
 
 def _document(done: _Demonstration) -> dict[str, Any]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 IMAGES = 512
 """Default number of images: half of them to choose with, half to report."""
+PICTURE = "frontier.png"
 
 
 @stas_command(
@@ -139,8 +140,10 @@ def command(
     from stas_neuro.chips.profile import profile_path
     from stas_neuro.data import data_path, load_data
     from stas_neuro.optimiser import Choice, Space, optimise_all, targets_of
-    from stas_neuro.report.frontier import frontier_png, frontier_report
+    from stas_neuro.report.charts import check_installed, frontier_chart, write_chart
+    from stas_neuro.report.frontier import frontier_report
 
+    check_installed()
     written = Output.marked(output, "frontier.json", force=force)
     others = _labelled(rivals)
     reads = [model, *others.values(), data_path(data), data_path(calibrate), *map(profile_path, profiles)]
@@ -167,7 +170,7 @@ def command(
             place = folder / result.name if len(results) > 1 else folder
             place.mkdir(exist_ok=True)
             if result.points:
-                (place / "frontier.png").write_bytes(frontier_png(result))
+                write_chart(place / PICTURE, frontier_chart(result, run=model.resolve().name))
             (place / "frontier.json").write_text(_json(result.to_json()))
         if len(results) > 1:
             (folder / "frontier.json").write_text(_json([result.to_json() for result in results]))
@@ -177,7 +180,7 @@ def command(
         return
     for result in results:
         emit(frontier_report(result))
-    click.echo(f"{output} has a bundle for each point, frontier.json and frontier.png")
+    click.echo(f"{output} has a bundle for each point, frontier.json and {PICTURE}")
 
 
 def _json(document: Any) -> str:

@@ -11,6 +11,9 @@ from stas_neuro.errors import InputError
 from stas_neuro.files import Output
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from stas_neuro.activity import Activity
     from stas_neuro.bundle import Bundle
     from stas_neuro.data import LabelledImages
@@ -96,3 +99,36 @@ def read_run(path: Path) -> Activity:
             f"{path} has no {ACTIVITY_FILE}", "give a directory written by run, or an activity file"
         )
     return read_activity(path / ACTIVITY_FILE if path.is_dir() else path)
+
+
+def read_predictions(path: Path, images: int) -> NDArray[np.int64] | None:
+    """Read the predicted classes of a run directory, int64 (images,); None for an activity file.
+
+    Raises InputError where its logits are damaged, or are not those of `images` images.
+    """
+    from stas_neuro.arrays import read_npz
+    from stas_neuro.documents import BadDocument
+
+    if not path.is_dir():
+        return None
+    file = path / OUTPUTS_FILE
+    remedy = "give a directory written by run"
+    try:
+        logits = read_npz(file, ("logits",)).get("logits")
+    except BadDocument as error:
+        raise InputError(f"{file}: {error}", remedy) from error
+    if logits is None or logits.ndim != 2 or len(logits) != images or not logits.shape[1]:
+        found = "none" if logits is None else f"of shape {logits.shape}"
+        raise InputError(f"{file}: logits are {found}, the activity has {images} images", remedy)
+    return logits.argmax(axis=1)
+
+
+def data_of(path: Path) -> str | None:
+    """Return the data that a run directory says it used; None for an activity file."""
+    from stas_neuro.files import json_object, read_bytes
+
+    if not path.is_dir():
+        return None
+    file = path / RUN_FILE
+    named = json_object(read_bytes(file), str(file), "give a directory written by run").get("data")
+    return named if isinstance(named, str) else None

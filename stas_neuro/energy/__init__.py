@@ -2,6 +2,7 @@
 
 from stas_neuro.energy.comparable import check_alike, check_same_network
 from stas_neuro.energy.compare import Comparison, Saving, Savings, compare
+from stas_neuro.energy.core_work import CoreWork, core_work
 from stas_neuro.energy.costs import price
 from stas_neuro.energy.deployment import Deployment
 from stas_neuro.energy.events import PRICES, Price
@@ -32,6 +33,7 @@ __all__ = [
     "SCHEDULES",
     "Comparison",
     "CoreCost",
+    "CoreWork",
     "Deployment",
     "Estimate",
     "EventCost",
@@ -54,6 +56,7 @@ __all__ = [
     "check_same_network",
     "compare",
     "compare_schedules",
+    "core_work",
     "disclaimer_of",
     "estimate",
     "fastest",

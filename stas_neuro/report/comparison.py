@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -20,7 +20,7 @@ WATERFALL = (
     ("stem_saved_j", "stem\nsaved"),
     ("schedule_saved_j", "schedule\nsaved"),
     ("operations_saved_j", "opera-\ntions\nsaved"),
-    ("gating_saved_j", "gating\nsaved"),
+    ("gating_saved_j", "neurons,\nstatic\nsaved"),
     ("halting_cost_j", "halting\ncost"),
     ("halting_j", "with\nhalting"),
 )
@@ -126,18 +126,21 @@ def csv_output(path: Path, *, force: bool) -> Output:
     )
 
 
-def comparison_csv(result: Comparison) -> str:
-    """Return one line for each profile and baseline; intervals have the columns name, name_low, name_high."""
+def comparison_csv(results: Mapping[str, Comparison]) -> str:
+    """Return one line for each profile, baseline and run with halting; `results` are by the name of the run.
+
+    Intervals have the columns name, name_low, name_high.
+    """
     output = io.StringIO()
     writer = csv.writer(output, lineterminator="\n")
-    rows = [_columns(row) for row in result.rows]
+    rows = [_columns(run, row) for run, result in results.items() for row in result.rows]
     writer.writerow(rows[0] if rows else ())
     writer.writerows(row.values() for row in rows)
     return output.getvalue()
 
 
-def _columns(row: Saving) -> dict[str, object]:
-    columns: dict[str, object] = {"profile": row.profile, "baseline": row.baseline}
+def _columns(run: str, row: Saving) -> dict[str, object]:
+    columns: dict[str, object] = {"profile": row.profile, "baseline": row.baseline, "run": run}
     columns["gating"] = row.halting.gating if row.halting else None
     columns |= {"schedule": row.schedule, "baseline_schedule": row.baseline_schedule}
     for prefix, cost in (("with", row.halting), ("without", row.without)):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from rich.console import Console
+from support.charts import axis_titles, heading, legends, rows_with
 from support.random_models import random_config, random_model
 
 from stas_neuro import api
@@ -19,7 +22,9 @@ from stas_neuro.energy import estimate
 from stas_neuro.errors import InputError
 from stas_neuro.models.stas import StasModel
 from stas_neuro.optimiser import Optimised, Space, optimise, optimise_all, targets_of
-from stas_neuro.report.frontier import family_words, frontier_chart, frontier_report
+from stas_neuro.report.charts import frontier_chart
+from stas_neuro.report.frontier import frontier_report
+from stas_neuro.report.frontier_file import frontier_of, read_frontiers
 
 SPACE = Space(
     policies=("raster", "image"),
@@ -167,16 +172,38 @@ def test_full_networks_of_other_bits_are_compared_with_that_of_8(several: Path) 
 def test_pictures_and_tables_name_what_they_show(found: Optimised, several: Path) -> None:
     *_, events = pickle.loads((several / "found.pickle").read_bytes())
     for result in (found, events):
-        figure = frontier_chart(result)
-        (axes,), (legend,) = figure.axes, figure.legends
-        assert "estimated, not measured" in axes.get_title() and result.profile in axes.get_title()
-        shown = {text.get_text().split(",")[0] for text in legend.get_texts()}
-        assert {family_words(point).split(",")[0] for point in result.points} <= shown
-        assert ("of events only" in axes.get_xlabel()) == (result.events_only is not None)
+        chart = frontier_chart(result, run="tiny")
+        title, below = heading(chart)
+        assert (
+            result.profile in title and "tiny" in below and "estimated" in below and "not measured" in below
+        )
+        points = frontier_of(result).points
+        assert {point.family_words for point in points} <= legends(chart)
+        marks = [row for row in rows_with(chart, "network") if "ring" not in row]
+        assert [(row["energy"], row["accuracy"]) for row in marks] == [
+            (point.price.energy_j.value, point.accuracy) for point in result.points
+        ]
+        assert any("events" in axis for axis in axis_titles(chart)) == (result.events_only is not None)
         with io.StringIO() as file:
             Console(file=file, width=250).print(frontier_report(result))
             assert ("of events only" in file.getvalue()) == (result.events_only is not None)
             assert all(point.candidate.variant.name in file.getvalue() for point in result.points)
+
+
+def test_frontiers_are_read_from_their_files(several: Path, tmp_path: Path) -> None:
+    found = pickle.loads((several / "found.pickle").read_bytes())
+    (several / "frontier.json").write_text(json.dumps([each.to_json() for each in found]))
+    assert read_frontiers(several) == tuple(map(frontier_of, found))
+    document = found[0].to_json()
+    del document["points"][0]["price"]["energy_j"]["low"]
+    for content, message in (
+        (json.dumps(document), "points.0.price.energy_j.low"),
+        ("[1]", "is not a JSON object"),
+        ("{", "broken.json"),
+    ):
+        (tmp_path / "broken.json").write_text(content)
+        with pytest.raises(InputError, match=re.escape(message)):
+            read_frontiers(tmp_path / "broken.json")
 
 
 def test_chips_without_figures_and_repeated_targets_are_refused(

@@ -2,32 +2,24 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 from support.energy_runs import run, without
 from support.rendering import shown
 
 from stas_neuro.chips import list_profiles, load_profile
 from stas_neuro.cli.common import emit
-from stas_neuro.energy import Comparison, Deployment, Split, compare, compare_schedules, estimate
+from stas_neuro.energy import Comparison, Deployment, compare, compare_schedules, estimate
 from stas_neuro.errors import InputError
 from stas_neuro.report import (
     comparison_csv,
     comparison_report,
     estimate_report,
-    halting_map,
     predictions_table,
-    savings_chart,
     schedules_report,
     si,
-    write_halting_map,
-    write_savings_chart,
 )
 from stas_neuro.trace import Trace
 
@@ -202,11 +194,11 @@ def halted_on_chips() -> Comparison:
 
 def test_a_csv_has_every_figure_of_every_row() -> None:
     result = halted_on_chips()
-    rows = list(csv.DictReader(io.StringIO(comparison_csv(result))))
-    assert [(row["profile"], row["baseline"]) for row in rows] == [
-        ("cmos45", "a, b"),
-        ("loihi1", "a, b"),
-        ("odin", "a, b"),
+    rows = list(csv.DictReader(io.StringIO(comparison_csv({"mine": result}))))
+    assert [(row["profile"], row["baseline"], row["run"]) for row in rows] == [
+        ("cmos45", "a, b", "mine"),
+        ("loihi1", "a, b", "mine"),
+        ("odin", "a, b", "mine"),
     ]
     for written, row in zip(rows, result.rows, strict=True):
         for name in ("energy_saving", "dynamic_energy_saving", "savings_survival"):
@@ -220,32 +212,7 @@ def test_a_csv_has_every_figure_of_every_row() -> None:
         for why in row.unavailable.values():
             assert why in written["unavailable"]
     assert rows[1]["with_hardware_steps"] == "4" and rows[0]["with_latency_s"] == ""
-    assert comparison_csv(replace(result, rows=())).strip() == ""
-
-
-def test_a_chart_has_a_bar_from_the_start_to_what_halting_costs(tmp_path: Path) -> None:
-    result = halted_on_chips()
-    picture = savings_chart(result)
-    # Row 0 is the operation count: 36 operations become 32, all of it operations (green).
-    middle, left, width = 64 + 2 * 4 + 2, 250, 620
-    scale = max(1.0, *(far(row.split) for row in result.rows if row.split))
-    full, now = (left + part / scale * width for part in (1.0, 32 / 36))
-    assert pixel(picture, int((full + now) / 2), middle) == (0, 158, 115)
-    assert pixel(picture, int(now) - 6, middle) == (255, 255, 255)
-    write_savings_chart(tmp_path / "new" / "savings.png", result)
-    with Image.open(tmp_path / "new" / "savings.png") as written:
-        assert written.size == picture.size
-    with pytest.raises(InputError, match="no chip could be priced both"):
-        savings_chart(replace(result, rows=()))
-
-
-def far(split: Split) -> float:
-    """How much of the energy at the start its bar needs."""
-    level = reached = split.every_step_j.value
-    for name in ("stem", "schedule", "operations", "gating"):
-        level -= getattr(split, f"{name}_saved_j").value
-        reached = max(reached, level)
-    return float(max(reached, level + split.halting_cost_j.value) / split.every_step_j.value)
+    assert comparison_csv({"mine": replace(result, rows=())}).strip() == ""
 
 
 def test_schedules_are_told_with_their_steps_and_what_late_decisions_change() -> None:
@@ -270,59 +237,3 @@ def test_schedules_are_told_with_their_steps_and_what_late_decisions_change() ->
     assert (
         "pipelined-stale (late 1)" in text and "25.00%" in text and si(rows[0].latency_s.value, "s") in text
     )
-
-
-def pixel(picture: Image.Image, x: int, y: int) -> Any:
-    return picture.getpixel((x, y))
-
-
-DARK, LIGHT = (68, 1, 84), (253, 231, 37)
-
-
-def test_the_map_has_a_cell_a_token_darker_the_earlier_it_halted() -> None:
-    images = np.zeros((1, 1, 8, 8), dtype=np.uint8)
-    images[0, 0, :, 4:] = 255
-    visits = np.zeros((1, 2, 3, 4), dtype=np.bool_)
-    visits[0, :, :, 1] = True  # the upper right token takes all visits, the others none
-    picture = halting_map(images, visits, ["a caption"])
-    top, side = 12 + 18, 192
-    left = 12 + side + 12
-    assert pixel(picture, 12 + 10, top + 10) == (0, 0, 0)
-    assert pixel(picture, 12 + side - 10, top + 10) == (255, 255, 255)
-    assert pixel(picture, left + side - 10, top + 10) == LIGHT
-    for x, y in ((10, 10), (10, side - 10), (side - 10, side - 10)):
-        assert pixel(picture, left + x, top + y) == DARK
-    # The legend goes from none to all visits.
-    below = top + side + 12 + 5
-    assert pixel(picture, 12, below) == DARK
-    assert pixel(picture, picture.width - 13, below) == LIGHT
-
-
-def test_maps_of_several_images_are_written_as_png(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    path = tmp_path / "maps" / "halting.png"
-    write_halting_map(path, rng.normal(size=(3, 2, 6, 12)), rng.random((3, 4, 2, 8)) < 0.5)
-    with Image.open(path) as picture:
-        assert picture.format == "PNG"
-        assert picture.size == (2 * 192 + 3 * 12, 12 + 3 * (18 + 192 + 12) + 2 * 18 + 12)
-    colour = rng.integers(0, 256, (1, 3, 4, 4)).astype(np.uint8)
-    drawn = halting_map(colour, np.ones((1, 1, 1, 4), np.bool_))
-    assert pixel(drawn, 12 + 1, 12 + 18 + 1) == tuple(colour[0, :, 0, 0])
-
-
-@pytest.mark.parametrize(
-    ("images", "visits", "captions", "message"),
-    [
-        ((0, 1, 4, 4), (0, 1, 1, 4), (), "images have shape"),
-        ((1, 4, 4), (1, 1, 1, 4), (), "images have shape"),
-        ((2, 1, 4, 4), (1, 1, 1, 4), (), "visits have shape"),
-        ((1, 1, 4, 4), (1, 1, 1, 0), (), "visits have shape"),
-        ((1, 1, 4, 4), (1, 1, 1, 5), (), "5 tokens do not form a grid"),
-        ((1, 1, 4, 4), (1, 1, 1, 4), ("a", "b"), "2 captions"),
-    ],
-)
-def test_maps_refuse_what_does_not_belong_together(
-    images: tuple[int, ...], visits: tuple[int, ...], captions: Sequence[str], message: str
-) -> None:
-    with pytest.raises(InputError, match=message):
-        halting_map(np.zeros(images), np.zeros(visits, np.bool_), captions)

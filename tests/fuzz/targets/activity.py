@@ -26,8 +26,8 @@ from stas_neuro.report import (
     comparison_report,
     estimate_report,
     schedules_report,
-    write_savings_chart,
 )
+from stas_neuro.report.charts import savings_chart
 
 known = cache(load_profile)
 PROFILES = ("loihi2-gated-whatif", "loihi1", "gpu")
@@ -77,8 +77,8 @@ def compare_all(activity: Activity, output: Path) -> None:
         activity, {"itself": activity, "other": run(halting=False)}, [known("loihi2-gated-whatif")]
     )
     json.dumps(saved.to_json(), allow_nan=False)
-    comparison_csv(saved)
-    write_savings_chart(output / "savings.png", saved)
+    comparison_csv({"it": saved})
+    savings_chart({"it": saved}).to_dict()
     comparison_report(saved)
 
 
