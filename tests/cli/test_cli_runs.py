@@ -155,7 +155,7 @@ def test_compare_ranks_chips_and_tells_what_halting_saves(place: Place, tmp_path
     files = ("--csv", tmp_path / "savings.csv", "--picture", tmp_path / "savings.png")
     written = fine("compare", place.run, "--baseline", str(place.without), *files, "--json").json
     assert {row["schedule"] for row in written["schedules"]} == {"raster", "pipelined"}
-    assert (tmp_path / "savings.csv").read_text().startswith("profile,baseline,gating,schedule")
+    assert (tmp_path / "savings.csv").read_text().startswith("profile,baseline,run,gating,schedule")
     assert (tmp_path / "savings.png").read_bytes().startswith(b"\x89PNG")
     assert "exists" in stas("compare", place.run, "--baseline", str(place.without), *files).err
     assert "there is no baseline" in stas("compare", place.run, "--csv", tmp_path / "new.csv").err

@@ -26,8 +26,11 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "calibrate": ("calibrate", "missing.csv", "--profile", "loihi1", "-o"),
     "csv": ("compare", "missing", "--baseline", "missing", "--csv"),
     "picture": ("compare", "missing", "--baseline", "missing", "--picture"),
+    "report": ("report", "missing", "-o"),
     "demo": ("demo", "-o"),
 }
+SUFFIXES = {"calibrate": ".toml", "picture": ".svg", "report": ".html"}
+"""Commands whose output needs a suffix."""
 
 
 @pytest.fixture
@@ -47,7 +50,7 @@ def everything(home: Path) -> dict[str, bytes]:
 
 
 def name_of(command: str, where: str = "mine") -> str:
-    return f"{where}.toml" if command == "calibrate" else where
+    return f"{where}{SUFFIXES.get(command, '')}"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -105,8 +108,9 @@ def test_outputs_and_inputs_are_apart(place: Place, tmp_path: Path) -> None:
     shutil.copytree(place.checkpoint, tmp_path / "trained" / "stage1")
     (tmp_path / "trained" / "log.jsonl").write_text("")
     refused: list[tuple[tuple[str | Path, ...], str]] = [
-        ((*runs, "--csv", "same", "--picture", "same"), "same is same, another output"),
-        ((*runs, "--csv", "same", "--picture", "same/a"), "same/a is inside same, another output"),
+        ((*runs, "--csv", "same.svg", "--picture", "same.svg"), "same.svg is same.svg, another output"),
+        ((*runs, "--csv", "same", "--picture", "same/a.svg"), "same/a.svg is inside same, another output"),
+        (("report", place.run, "-o", place.run / "r.html"), f"is inside {place.run}, which is read"),
         ((*runs, "--csv", place.run / "s.csv"), f"is inside {place.run}, which is read"),
         ((*runs, "--picture", place.without / "s.png"), f"is inside {place.without}, which is read"),
         (("compile", place.checkpoint, "-o", place.checkpoint / "new"), "which is read"),

@@ -337,6 +337,31 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
         ("profiles", "show", "my.toml"),
         ("my.toml: graded_spikes", "docs/profiles.md"),
     ),
+    "report of nothing": (
+        nothing,
+        ("report", "missing", "-o", "page.html"),
+        ("missing: No such file", "use a readable file"),
+    ),
+    "report that is no page": (
+        nothing,
+        ("report", "run", "-o", "page.pdf"),
+        ("page.pdf is no page", "ends in .html"),
+    ),
+    "report of an image that is not there": (
+        nothing,
+        ("report", "run", "--profiles", "loihi2", "--images", "0,99", "-o", "page.html"),
+        ("there is no image 99 in run", "give numbers from 0 to"),
+    ),
+    "report of damaged logits": (
+        truncate("run/outputs.npz"),
+        ("report", "run", "-o", "page.html"),
+        ("run/outputs.npz: ", "give a directory written by run"),
+    ),
+    "picture of no kind": (
+        nothing,
+        ("compare", "run", "--baseline", "run", "--picture", "saved.pdf"),
+        ("saved.pdf: '.pdf' is no kind of picture", "use .svg or .png"),
+    ),
     "feedback": (
         nothing,
         ("estimate", "run", "--profile", "loihi2", "--schedule", "pipelined"),

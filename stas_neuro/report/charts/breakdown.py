@@ -151,7 +151,10 @@ def _intervals(base: Any, axis: str) -> Any:
     return (
         base.mark_rule(strokeWidth=1.2, color=INK)
         .encode(
-            opacity=alt.Opacity("line:N", title="lines", scale=alt.Scale(domain=[line], range=[0.75])), **ends
+            opacity=alt.Opacity(
+                "line:O", title="lines", scale=alt.Scale(type="ordinal", domain=[line], range=[0.75])
+            ),
+            **ends,
         )
         .transform_calculate(line=f"'{line}'".replace("chip's", "chip\\'s"))
     )

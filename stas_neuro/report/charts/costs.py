@@ -107,10 +107,10 @@ def costs_chart(
             x=alt.X("from:Q", scale=scale, axis=axis),
             x2="to:Q",
             strokeWidth=alt.StrokeWidth(
-                "line:N",
+                "line:O",
                 title="lines",
                 sort=known,
-                scale=alt.Scale(domain=known, range=[1.2, 5][: len(known)]),
+                scale=alt.Scale(type="ordinal", domain=known, range=[1.2, 5][: len(known)]),
             ),
             tooltip=["chip:N", "run:N", "line:N", "text:N"],
             **common,
@@ -124,10 +124,12 @@ def costs_chart(
             x=alt.X("value:Q", scale=scale),
             shape=alt.Shape("run:N", scale=shapes_of(labels), title="run", sort=labels),
             opacity=alt.Opacity(
-                "status:N",
+                "status:O",
                 title="marks",
                 sort=statuses,
-                scale=alt.Scale(domain=statuses, range=[_OPACITIES[each] for each in statuses]),
+                scale=alt.Scale(
+                    type="ordinal", domain=statuses, range=[_OPACITIES[each] for each in statuses]
+                ),
                 legend=alt.Legend(symbolType="circle", symbolFillColor=INK, symbolStrokeWidth=0),
             ),
             tooltip=["chip:N", "run:N", "status:N", "text:N"],

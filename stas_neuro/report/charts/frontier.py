@@ -81,10 +81,10 @@ def frontier_chart(result: Optimised | Frontier, *, run: str = "") -> ChartType:
             y=alt.Y("accuracy:Q", scale=y_scale, title=y_title, axis=percent),
             color=colour,
             strokeWidth=alt.StrokeWidth(
-                "line:N",
+                "line:O",
                 sort=known,
                 title="lines",
-                scale=alt.Scale(domain=known, range=[_WIDTHS[each] for each in known]),
+                scale=alt.Scale(type="ordinal", domain=known, range=[_WIDTHS[each] for each in known]),
             ),
         )
     )
@@ -97,7 +97,7 @@ def frontier_chart(result: Optimised | Frontier, *, run: str = "") -> ChartType:
             y2="high:Q",
             color=colour,
             strokeDash=alt.StrokeDash(
-                "line:N", title="dashed", scale=alt.Scale(domain=[_ACCURACY], range=[[3, 2]])
+                "line:O", title="dashed", scale=alt.Scale(type="ordinal", domain=[_ACCURACY], range=[[3, 2]])
             ),
         )
     )
@@ -111,10 +111,10 @@ def frontier_chart(result: Optimised | Frontier, *, run: str = "") -> ChartType:
             color=colour,
             shape=alt.Shape("family:N", sort=labels, scale=shapes_of(labels), title="how it halts"),
             opacity=alt.Opacity(
-                "place:N",
+                "place:O",
                 sort=places,
                 title="marks",
-                scale=alt.Scale(domain=places, range=[_OPACITIES[each] for each in places]),
+                scale=alt.Scale(type="ordinal", domain=places, range=[_OPACITIES[each] for each in places]),
                 legend=alt.Legend(symbolType="circle", symbolFillColor=INK, symbolStrokeWidth=0),
             ),
             tooltip=[
@@ -152,9 +152,9 @@ def _best(found: Frontier, scale: Any, y_scale: Any) -> Any:
             x=alt.X("energy:Q", scale=scale),
             y=alt.Y("accuracy:Q", scale=y_scale),
             size=alt.Size(
-                "ring:N",
+                "ring:O",
                 title="ring",
-                scale=alt.Scale(domain=[words], range=[420]),
+                scale=alt.Scale(type="ordinal", domain=[words], range=[420]),
                 legend=alt.Legend(symbolType="circle"),
             ),
         )

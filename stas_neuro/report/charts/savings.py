@@ -120,9 +120,9 @@ def _panel(run: str, baseline: str, found: list[Saving], scale: Any) -> Any:
             x2="to:Q",
             y=y,
             strokeWidth=alt.StrokeWidth(
-                "line:N",
+                "line:O",
                 title="lines",
-                scale=alt.Scale(domain=[_INTERVAL], range=[1.4]),
+                scale=alt.Scale(type="ordinal", domain=[_INTERVAL], range=[1.4]),
                 legend=alt.Legend(symbolSize=110),
             ),
         )
