@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from altair.typing import ChartType
 
 
+_LONG = 60
+"""Characters of a text that is read as a sentence."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """A cell of a table: its text, and the value that it is sorted by; None sorts last."""
@@ -25,6 +29,11 @@ class Cell:
     def is_number(self) -> bool:
         """Whether the value is a number, which is aligned to the right."""
         return isinstance(self.value, int | float)
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the text is a sentence, which needs a wide column."""
+        return len(self.text) > _LONG
 
 
 @dataclass(frozen=True)

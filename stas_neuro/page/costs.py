@@ -9,8 +9,12 @@ from stas_neuro.page.content import Cell, Section, number, quantity, saving, sha
 from stas_neuro.page.runs import Prices, Run
 from stas_neuro.report.charts import costs_chart, savings_chart
 from stas_neuro.report.refused import Refused
-from stas_neuro.report.tables import deployed
+from stas_neuro.report.tables import NONE, deployed
 from stas_neuro.report.what_if import what_if_lines
+
+
+_DIGITS = 16
+"""Hexadecimal digits of a hash that tell networks apart."""
 
 
 def runs_section(runs: Sequence[Run]) -> Section:
@@ -25,7 +29,7 @@ def runs_section(runs: Sequence[Run]) -> Section:
             text(run.activity.origin.arithmetic),
             number(len(run.activity.cores)) if run.activity.cores else Cell("not placed"),
             text(run.activity.origin.chip),
-            text(run.activity.origin.network),
+            text((run.activity.origin.network or NONE)[:_DIGITS]),
         ]
         for run in runs
     ]
@@ -52,8 +56,8 @@ def chips_section(prices: Prices) -> Section:
     section.draw("energy-chart", lambda: costs_chart(prices.costs))
     section.draw("latency-chart", lambda: costs_chart(prices.costs, "latency"))
     columns = (
-        "chip", "run", "energy", "low", "high", "over structures: low", "high", "dynamic energy", "latency",
-        "low", "high", "images/s", "cores", "deployment", "status",
+        "chip", "run", "energy", "low", "high", "status", "over structures: low", "high", "dynamic energy",
+        "latency", "low", "high", "images/s", "cores", "deployment",
     )  # fmt: skip
     each = [
         (label, prices.costs[label][chip])
@@ -70,7 +74,8 @@ def chips_section(prices: Prices) -> Section:
 
 def _chip_row(label: str, cost: Estimate | Refused) -> list[Cell]:
     if isinstance(cost, Refused):
-        return [text(cost.profile), text(label), *[Cell("-")] * 12, text(f"not priced: {cost.reason}")]
+        why = text(f"not priced: {cost.reason}")
+        return [text(cost.profile), text(label), *[Cell(NONE)] * 3, why, *[Cell(NONE)] * 9]
     over = None
     if cost.structural_range is not None:
         known = cost.structural_range
@@ -80,6 +85,7 @@ def _chip_row(label: str, cost: Estimate | Refused) -> list[Cell]:
         text(cost.profile),
         text(label),
         *quantity(cost.energy_j, "J"),
+        text(_status(cost)),
         low,
         high,
         quantity(cost.dynamic_energy_j, "J")[0],
@@ -87,7 +93,6 @@ def _chip_row(label: str, cost: Estimate | Refused) -> list[Cell]:
         quantity(cost.throughput_images_per_s, "")[0],
         number(cost.cores),
         text(deployed(cost)),
-        text(_status(cost)),
     ]
 
 

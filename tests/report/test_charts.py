@@ -106,6 +106,10 @@ def test_costs_have_both_intervals_and_refused_chips_keep_their_row() -> None:
     assert set(reasons) == {("speck", "mine"), ("loihi2", "other"), ("tiny", "other")}
     assert reasons["loihi2", "other"]["text"] == "other: not priced: it has 9000 neurons"
     assert reasons["tiny", "other"]["why"] == "x" * 300 and len(reasons["tiny", "other"]["text"]) < 120
+    alike = {label: [COST, Refused(profile="tiny", reason="too small")] for label in ("mine", "other")}
+    assert [row["text"] for row in rows_with(costs_chart(alike), "why")] == [
+        "all runs: not priced: too small"
+    ]
     with pytest.raises(InputError, match="no chip has a price for the latency"):
         costs_chart({"mine": refused}, "latency")
 

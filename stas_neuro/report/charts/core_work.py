@@ -35,7 +35,8 @@ def core_work_chart(work: CoreWork, *, run: str = "the run") -> ChartType:
         for step in range(steps)
         if work.operations[core, step] > 0
     ]
-    low, high = (function(value["n"] for value in values) for function in (min, max)) if values else (1, 1)
+    done = work.operations[work.operations > 0]
+    ticks = log_ticks(float(done.min()), float(done.max())) if done.size else []
     grouped = [
         f"{size} {what}"
         for size, what in ((work.cores_in_group, "cores"), (work.steps_in_group, "hardware steps"))
@@ -63,7 +64,7 @@ def core_work_chart(work: CoreWork, *, run: str = "the run") -> ChartType:
                 "n:Q",
                 title=["operations", "of a core in", "a hardware step"],
                 scale=alt.Scale(scheme=SHADES, type="log"),
-                legend=alt.Legend(format="~s", gradientLength=180, values=log_ticks(low, high)),
+                legend=alt.Legend(format="~s", gradientLength=180, values=ticks),
             ),
             tooltip=[
                 alt.Tooltip("core:Q"),

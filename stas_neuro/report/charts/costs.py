@@ -136,7 +136,7 @@ def costs_chart(
             **common,
         )
     )
-    refusals = [each for each in found if not isinstance(each, _Cost)]
+    refusals = _together([each for each in found if not isinstance(each, _Cost)], len(labels))
     lane = {channel: common[channel] for channel in ("y", "yOffset")}
     reasons = (
         alt.Chart(rows(refusals))
@@ -178,6 +178,19 @@ def _reason(run: str, chip: str, what: str, why: str) -> dict[str, Any]:
     text = f"{run}: {what}: {why}"
     short = text if len(text) <= _REASON else f"{text[: _REASON - 1].rstrip()}…"
     return {"chip": chip, "run": run, "text": short, "why": why}
+
+
+def _together(refusals: list[dict[str, Any]], runs: int) -> list[dict[str, Any]]:
+    """Return the rows of refusals, those of a chip that says the same of all runs as one."""
+    kept = []
+    for row in refusals:
+        alike = [each for each in refusals if each["chip"] == row["chip"] and each["why"] == row["why"]]
+        if len(alike) < runs or runs == 1:
+            kept.append(row)
+        elif row is alike[0]:
+            text = str(row["text"]).removeprefix(f"{row['run']}: ")
+            kept.append(row | {"text": f"all runs: {text}"})
+    return kept
 
 
 def _mark(cost: _Cost, unit: str) -> dict[str, Any]:

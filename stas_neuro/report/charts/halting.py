@@ -145,14 +145,15 @@ def exits_chart(runs: Mapping[str, Visits]) -> ChartType:
 def _by_token(visits: Visits) -> npt.NDArray[np.float64]:
     """Return the share of tokens by number of visits, from 0 to all."""
     used = visits.sum(axis=(1, 2))
-    return np.bincount(used.ravel(), minlength=visits.shape[1] * visits.shape[2] + 1) / used.size
+    counted = np.bincount(used.ravel(), minlength=visits.shape[1] * visits.shape[2] + 1)
+    return np.asarray(counted / used.size)
 
 
 def _by_image(visits: Visits) -> npt.NDArray[np.float64]:
     """Return the share of images by the last model step in which a token is visited, counted from 1."""
     alive = visits.any(axis=(2, 3))
     last = (alive * np.arange(1, visits.shape[1] + 1)).max(axis=1)
-    return np.bincount(last, minlength=visits.shape[1] + 1) / len(visits)
+    return np.asarray(np.bincount(last, minlength=visits.shape[1] + 1) / len(visits))
 
 
 def _check(images: npt.NDArray[Any], visits: Visits, captions: Sequence[str]) -> None:

@@ -193,7 +193,7 @@ def _spans(row: Saving) -> Iterator[dict[str, Any]]:
 def _reach(row: Saving) -> float:
     """Return how far to the right a row reaches."""
     ends = [end for bar in _bars(row) for end in (bar["from"], bar["to"])]
-    return max([1.0, *ends, *(span["to"] for span in _spans(row))])
+    return max([1.0, *map(float, ends), *(float(span["to"]) for span in _spans(row))])
 
 
 def _saving(row: Saving) -> Any:

@@ -62,7 +62,7 @@ def shapes_of(names: Sequence[str]) -> altair.Scale:
 def finished(chart: ChartType, title: str, *lines: str) -> ChartType:
     """Return a chart with its title, lines below it, and the style of all charts."""
     alt = library()
-    return (
+    styled: ChartType = (
         chart.properties(title=alt.TitleParams(title, subtitle=[line for line in lines if line]))
         .configure(background=PAPER, font=FONT, padding=12)
         .configure_view(stroke=None)
@@ -100,3 +100,4 @@ def finished(chart: ChartType, title: str, *lines: str) -> ChartType:
         )
         .configure_header(labelFontSize=12, titleFontSize=12, labelColor=INK, titleColor=INK, labelLimit=600)
     )
+    return styled
