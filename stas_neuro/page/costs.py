@@ -12,7 +12,6 @@ from stas_neuro.report.refused import Refused
 from stas_neuro.report.tables import NONE, deployed
 from stas_neuro.report.what_if import what_if_lines
 
-
 _DIGITS = 16
 """Hexadecimal digits of a hash that tell networks apart."""
 

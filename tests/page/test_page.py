@@ -36,7 +36,7 @@ def test_runs_without_halting_are_what_the_first_is_compared_with() -> None:
     direct = compare(run(), {"off": run(halting=False)}, CHIPS, label="mine")
     assert sorted(prices.comparison.rows, key=lambda row: row.profile) == list(direct.rows)
     order = [cost.profile for cost in prices.costs["mine"]]
-    assert order == ["loihi2", "loihi1", "cmos45", "speck"]  # totals, events only, no price
+    assert order == ["loihi1", "loihi2", "cmos45", "speck"]  # totals, events only, no price
     for label, activity in (("mine", run()), ("other", run())):
         assert prices.costs[label] == tuple(estimate(activity, name) for name in order)
     off = prices.costs["off"]
