@@ -72,7 +72,7 @@ def command(
     """
     from stas_neuro.chips import list_profiles
     from stas_neuro.chips.profile import profile_path
-    from stas_neuro.data import data_path
+    from stas_neuro.data import data_path, load_data
     from stas_neuro.page import make_report, page_output
     from stas_neuro.report.frontier_file import FRONTIER_FILE, read_frontiers
 
@@ -91,13 +91,17 @@ def command(
             certificates.append(_certificate(path))
         else:
             runs.append((label, path))
+    given = [_run(label, path) for label, path in runs]
+    images = None if data is None else load_data(data)
+    if images is None and given:
+        images = _own_data(given[0], runs[0][1])
     with progress("pricing", at_once=True):
         report = make_report(
-            [_run(label, path) for label, path in runs],
+            given,
             profile=profile,
             profiles=chips,
             deployment=deployment,
-            data=_data(data, runs),
+            data=images,
             images=None if chosen is None else _numbers(chosen),
             frontiers=frontiers,
             certificates=certificates,
@@ -124,18 +128,20 @@ def _run(label: str, path: Path) -> Run:
     return Run(label=name, activity=activity, predictions=read_predictions(path, activity.images))
 
 
-def _data(given: str | None, runs: list[tuple[str, Path]]) -> LabelledImages | None:
-    """Load the images of the runs: those given, or those that the first run names, if they are there."""
+def _own_data(run: Run, path: Path) -> LabelledImages | None:
+    """Load the images that a run says it used, if they are still there and the same."""
+    from stas_neuro.activity import hash_images
     from stas_neuro.cli.runs import data_of
     from stas_neuro.data import load_data
 
-    if given is not None:
-        return load_data(given)
-    named = data_of(runs[0][1]) if runs else None
-    try:
-        return None if named is None else load_data(named)
-    except InputError:  # the page says what is missing
+    named, known = data_of(path), run.activity.origin.images
+    if named is None or known is None:
         return None
+    try:
+        data = load_data(named)
+    except InputError:
+        return None
+    return data if hash_images(data.images[: len(known)]) == known else None
 
 
 def _is_certificate(path: Path) -> bool:

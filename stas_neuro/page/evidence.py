@@ -63,9 +63,8 @@ def certificate_section(certificates: Sequence[Mapping[str, Any]]) -> Section:
         if document["lowering"] is not None:
             agreements.append(document["lowering"])
         rows = [_agreement(each) for each in agreements]
-        section.tables.append(
-            table(f"certificate-table-{place}", "Executions that were compared", columns, rows)
-        )
+        caption = f"Executions that were compared, certificate {place + 1}"
+        section.tables.append(table(f"certificate-table-{place}", caption, columns, rows))
         if document["left_out"]:
             lines = [f"{name}: {why}" for name, why in document["left_out"].items()]
             section.lists.append(("Left out", lines))
