@@ -227,8 +227,7 @@ def _html(top: Headline, sections: Sequence[Section], prices: Prices) -> str:
     )  # fmt: skip
     figures = {figure.name: figure.specification for section in sections for figure in section.figures}
     for specification in figures.values():
-        # The page gives colours of text and paper, and describes each figure in words.
-        specification["config"] |= {"background": None, "aria": False}
+        specification["config"] |= {"background": None}  # the page has colours of its own
     return environment.get_template("report.html").render(
         top=top,
         sections=sections,

@@ -136,6 +136,7 @@ def test_the_numbers_are_those_of_estimate_and_compare(
 
 def test_tables_sort_by_mouse_and_keyboard(opened: tuple[Page, list[str]]) -> None:
     page, _ = opened
+    page.evaluate("document.querySelectorAll('section > details').forEach(each => { each.open = true; })")
     heading = page.locator("#layers-table th button", has_text="energy").first
 
     def energies() -> list[float]:
@@ -176,10 +177,10 @@ def test_the_page_prints_on_white_with_all_tables(opened: tuple[Page, list[str]]
     )
     assert not page.locator("nav").is_visible()
     page.emulate_media(media="screen")
-    page.evaluate("document.querySelector('details').open = false")
+    page.evaluate("document.querySelector('section > details').open = false")
     content = page.pdf(prefer_css_page_size=True)
     assert (
         content.startswith(b"%PDF") and content.count(b"/Type /Page\n") + content.count(b"/Type /Page ") > 3
     )
-    assert page.locator("details:not([open])").count() == 1  # folded again
+    assert page.locator("section > details:not([open])").count() == 1  # folded again
     assert complaints == []

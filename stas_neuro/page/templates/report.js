@@ -5,7 +5,11 @@ const charts = JSON.parse(document.getElementById("charts").textContent);
 for (const place of document.querySelectorAll("[data-chart]")) {
   const actions = { export: true, source: false, compiled: false, editor: false };
   vegaEmbed(place, charts[place.dataset.chart], { renderer: "svg", actions, downloadFileName: place.dataset.chart })
-    .then(() => place.classList.add("drawn"))
+    .then(() => {
+      place.querySelector("svg").setAttribute("aria-hidden", "true");  // the label of its place has it in words
+      place.querySelector("summary").setAttribute("aria-label", "Save this chart as SVG or PNG");
+      place.classList.add("drawn");
+    })
     .catch((error) => { place.textContent = `This chart cannot be drawn: ${error}`; console.error(error); });
 }
 
@@ -31,8 +35,8 @@ for (const button of document.querySelectorAll("th button")) {
 
 // Print what is folded, too.
 addEventListener("beforeprint", () => {
-  for (const each of document.querySelectorAll("details:not([open])")) { each.open = true; each.dataset.folded = ""; }
+  for (const each of document.querySelectorAll("section > details:not([open])")) { each.open = true; each.dataset.folded = ""; }
 });
 addEventListener("afterprint", () => {
-  for (const each of document.querySelectorAll("details[data-folded]")) { each.open = false; delete each.dataset.folded; }
+  for (const each of document.querySelectorAll("section > details[data-folded]")) { each.open = false; delete each.dataset.folded; }
 });
