@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         return _fail(error, _usage(error), settings, error.exit_code)
     except StasError as error:
-        return _fail(error, str(error), settings, error.exit_code)
+        return _fail(error, error.headline, settings, error.exit_code)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check the path"

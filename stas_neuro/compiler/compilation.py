@@ -12,7 +12,7 @@ from stas_neuro import api
 from stas_neuro.activity import Activity
 from stas_neuro.backends import BACKENDS, Backend
 from stas_neuro.bundle import Bundle
-from stas_neuro.chips import Arithmetic, Profile, load_profile
+from stas_neuro.chips import Arithmetic, Profile, load_profile, settings_of
 from stas_neuro.compiler.halting import HALTING_IMAGES, MAX_DROP, HaltingChoice, choose_halting
 from stas_neuro.compiler.integers import SAMPLE_IMAGES, check_bits, look_at, quantiser
 from stas_neuro.compiler.model import FOLDING, fold
@@ -321,7 +321,7 @@ class Compilation:
             used |= {
                 "bits": options.bits,
                 "calibrate": _name(options.calibrate),
-                "profile": _name(options.chip),
+                **self._recorded_chip(),
                 "input_encoding": options.input_encoding or "graded",
                 "exponents": options.exponents,
             }
@@ -329,7 +329,7 @@ class Compilation:
         if options.placement is not None:
             used |= {
                 "placement": options.placement,
-                "profile": _name(options.chip),
+                **self._recorded_chip(),
                 "groups": options.groups,
                 "minimise": options.minimise,
                 "profile_run": _name(options.learnt_from),
@@ -339,6 +339,12 @@ class Compilation:
             further = {name: getattr(options, name) for name in ("cores", "mode", "contexts")}
             used |= {name: given for name, given in further.items() if given is not None}
         return used
+
+    def _recorded_chip(self) -> dict[str, str | None]:
+        """Return the name of the chip, and what was set in its profile, as `parse_settings` reads it."""
+        given = settings_of(self.chip)
+        words = {"set": ", ".join(f"{name}={value}" for name, value in given.items())} if given else {}
+        return {"profile": _name(self.options.chip), **words}
 
     def _passes(self) -> list[Pass]:
         """Return the passes that ran, in order."""

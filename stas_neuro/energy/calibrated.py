@@ -10,8 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from stas_neuro.chips.catalogue import parse_profile
 from stas_neuro.chips.entries import UNITS
-from stas_neuro.chips.profile import SCHEMA_VERSION, Profile, Source, parse_profile
+from stas_neuro.chips.profile import SCHEMA_VERSION, Profile, Source
+from stas_neuro.chips.settings import values_set
 from stas_neuro.energy.result import Interval
 from stas_neuro.files import Output, check_outputs
 
@@ -156,11 +158,22 @@ class Calibration:
             for entry in fit.entries:
                 lines += ["", *self._entry(entry, fit, key)]
         fitted = [entry.entry for fit in self.fits for entry in fit.entries]
+        lines += self._settings(fitted)
         if within := contained(fitted, self.profile):
             why = "contained in the barrier, which was fitted to whole steps"
             lines += ["", "[unavailable]", *(f"{_quote(name)} = {_quote(why)}" for name in within)]
         lines += ["", f"[sources.{key}]", f"citation = {_quote(citation)}", "own = true"]
         return "\n".join(lines) + "\n"
+
+    def _settings(self, fitted: Sequence[str]) -> Iterator[str]:
+        """Yield the entries that the user set in the original profile and that were not fitted."""
+        given = {name: entry for name, entry in values_set(self.profile).items() if name not in fitted}
+        for name, entry in given.items():
+            yield from ("", f"[{name}]")
+            yield from (f"{key} = {json.dumps(value)}" for key, value in asdict(entry).items())
+        for source in dict.fromkeys(entry.source for entry in given.values()):
+            yield from ("", f"[sources.{_quote(source)}]")
+            yield f"citation = {_quote(self.profile.sources[source].citation)}"
 
     def _entry(self, entry: FittedEntry, fit: Fit, key: str) -> Iterator[str]:
         section = entry.entry.split(".")[0]

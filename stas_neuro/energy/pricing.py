@@ -8,7 +8,8 @@ import numpy as np
 
 from stas_neuro.activity import Activity
 from stas_neuro.chips.capabilities import Need, shortfalls
-from stas_neuro.chips.profile import Corners, Profile, load_profile
+from stas_neuro.chips.catalogue import load_profile
+from stas_neuro.chips.profile import Corners, Profile
 from stas_neuro.energy.assumptions import assumptions_of
 from stas_neuro.energy.core_assignment import CoreAssignment
 from stas_neuro.energy.costs import Cost, cost_of, mean
