@@ -28,6 +28,11 @@ def dimension_of(entry: str) -> tuple[str, str]:
     return ("memory", "B") if "memory" in name else ("a number", "1")
 
 
+def example_of(entry: str) -> str:
+    """Return a number as one can write it for an entry."""
+    return "7" if entry.endswith("_exponent") else _EXAMPLES[dimension_of(entry)[1]]
+
+
 def parse_quantity(text: str, entry: str) -> tuple[float, str]:
     """Return the number and the unit (one of `UNITS` of the section) that a text states.
 
@@ -49,7 +54,7 @@ def parse_quantity(text: str, entry: str) -> tuple[float, str]:
 
     quantity, base = dimension_of(entry)
     shape = f"{quantity} in {base}" if base != "1" else "a number without a unit"
-    remedy = f"write {shape}, such as {_EXAMPLES[base]}"
+    remedy = f"write {shape}, such as {example_of(entry)}"
     if len(text) > _LONGEST:
         raise InputError(f"is {shown(text)!r}, not a number with a unit", remedy)
     try:

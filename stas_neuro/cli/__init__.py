@@ -33,7 +33,7 @@ COMMANDS: Mapping[str, str] = {
     "calibrate": "Fit a profile to measured runs.",
     "inspect": "Show the contents of a bundle.",
     "convert": "Write a network in the format of another tool.",
-    "profiles": "List, show and validate hardware profiles.",
+    "profiles": "List, show, validate and start hardware profiles.",
     "completion": "Print the code that lets a shell complete commands and options.",
 }
 PROGRAM = "stas-export"
