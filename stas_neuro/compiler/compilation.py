@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -138,8 +139,7 @@ class Compilation:
     @cached_property
     def chip(self) -> Profile:
         """The chip of the options."""
-        chip = self.options.chip
-        return load_profile(chip) if isinstance(chip, str) else chip
+        return load_profile(self.options.chip)
 
     @property
     def _arithmetic(self) -> Arithmetic:
@@ -355,10 +355,10 @@ class Compilation:
         return ran if self._quantise is None else [*ran, *self._integer_passes]
 
 
-def _name(given: Images | Profile | None) -> str | None:
+def _name(given: Images | Profile | Path | None) -> str | None:
     """Return the name of an argument, to record it."""
-    if given is None or isinstance(given, str):
-        return given
+    if given is None or isinstance(given, str | Path):
+        return given if given is None else str(given)
     return given.source if isinstance(given, LabelledImages) else given.name
 
 
