@@ -102,7 +102,7 @@ def load_profiles(
     InputError
         As `load_profile`; or if there are none.
     """
-    if profiles is None or profiles == "all":
+    if profiles is None or (isinstance(profiles, str) and profiles == "all"):
         profiles = list_profiles()
     elif isinstance(profiles, Profile | str | Path) or not isinstance(profiles, Iterable):
         profiles = [profiles]
