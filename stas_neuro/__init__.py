@@ -118,7 +118,11 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    found = getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    if not isinstance(found, type):  # options check themselves
+        found = importlib.import_module(f"{__name__}.arguments").checked(name, found)
+    globals()[name] = found
+    return found
 
 
 def __dir__() -> list[str]:

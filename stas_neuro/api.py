@@ -106,9 +106,7 @@ def run(  # noqa: PLR0913
     ):
         if given not in known:
             raise unknown(what, given, known)
-    precision = _PRECISIONS.get(np.dtype(dtype).name)
-    if precision is None:
-        raise InputError(f"dtype {np.dtype(dtype)} is not supported", f"use one of {', '.join(DTYPES)}")
+    precision = precision_of(dtype)
     graph = network.of(arithmetic) if isinstance(network, Bundle) else network
     if arithmetic == "fixed" and graph.stage != Stage.QUANTISED:
         raise InputError(f"the graph is {graph.stage}, not an integer program", "quantise it first")
@@ -146,6 +144,17 @@ def run(  # noqa: PLR0913
         chip=None if cores is None else cores.profile,
     )
     return replace(trace, counted=replace(trace.activity, origin=origin))
+
+
+def precision_of(dtype: DTypeLike) -> type[np.floating[Any]]:
+    """Return the precision of float arithmetic: np.float64 or np.float32; InputError for another."""
+    try:
+        name = np.dtype(dtype).name
+    except TypeError:
+        name = str(dtype)
+    if dtype is None or name not in _PRECISIONS:
+        raise unknown("dtype", dtype if dtype is None else name, DTYPES)
+    return _PRECISIONS[name]
 
 
 def _arithmetic(graph: Graph, precision: type[np.floating[Any]]) -> str:

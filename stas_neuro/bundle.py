@@ -31,6 +31,7 @@ from stas_neuro.errors import InputError, unknown
 from stas_neuro.files import SIZE_LIMIT, Output, check_outputs, json_object, parse_json, read_bytes
 from stas_neuro.graph_document import Document, graph_document, read_graph
 from stas_neuro.ir import Array, Graph, IRError
+from stas_neuro.kinds import PATH, refused
 from stas_neuro.mapping import Mapping as CoreMapping
 from stas_neuro.mapping import check_mapping, parse_mapping
 
@@ -122,9 +123,9 @@ class _Manifest:
 
 
 def save_bundle(
-    graph: Graph,
+    graph: Graph | Bundle,
     path: Path | str,
-    provenance: Provenance,
+    provenance: Provenance | None = None,
     *,
     quantised: Graph | None = None,
     mapping: CoreMapping | None = None,
@@ -133,13 +134,23 @@ def save_bundle(
     """Write a bundle of a folded graph, with its integer program and its mapping, if any.
 
     The bundle is a zip if `path` ends with .zip, else a directory. It is written atomically; `force` replaces
-    an existing bundle, but no other file.
+    an existing bundle, but no other file. Of a `Bundle`, only `path` and `force` are given; a graph needs its
+    provenance.
 
     Raises
     ------
     InputError
         When `path` exists, or cannot be written (a full disk).
     """
+    if isinstance(graph, Bundle):
+        if provenance is not None or quantised is not None or mapping is not None:
+            raise InputError("a bundle has its own provenance, program and mapping", "leave them out")
+        provenance, quantised, mapping = graph.provenance, graph.quantised, graph.mapping
+        graph = graph.graph
+    if not isinstance(graph, Graph):
+        raise refused("graph", graph, "a Graph or a Bundle")
+    if provenance is None:
+        raise InputError("the graph has no provenance", "give a Provenance, or a Bundle, which has one")
     output = bundle_output(Path(path).resolve(), force=force)
     check_outputs([output])
     contents = {
@@ -179,8 +190,8 @@ def bundle_output(path: Path, *, force: bool) -> Output:
     )
 
 
-def load_bundle(path: Path | str) -> Bundle:
-    """Read a bundle.
+def load_bundle(path: Bundle | Path | str) -> Bundle:
+    """Read a bundle; one that was read already is returned.
 
     Raises
     ------
@@ -188,7 +199,9 @@ def load_bundle(path: Path | str) -> Bundle:
         When it is missing, has a newer schema, is damaged (a file is missing, truncated or does not match its
         SHA-256), or its graph is invalid. The message names the file and the remedy.
     """
-    source = Path(path)
+    if isinstance(path, Bundle):
+        return path
+    source = Path(PATH("path", path))
     contents = _read_directory(source) if source.is_dir() else _read_zip(source)
     version = _schema_version(source, contents)
     manifest = parse_json(_Manifest, contents[MANIFEST], f"{source / MANIFEST}", _RESTORE)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from stas_neuro.arrays import Readable, check_unpacked, read_npz, read_values
 from stas_neuro.documents import BadDocument, open_file, reason
 from stas_neuro.errors import InputError, unknown
+from stas_neuro.kinds import refused
 from stas_neuro.limits import FLOAT_LIMIT
 from stas_neuro.sequences import LONG_ORDER_FRAMES, japanese_vowels, order
 
@@ -88,12 +89,21 @@ class LabelledImages:
         return LabelledImages(self.images[index], labels, self.classes, self.source)
 
 
-def load_data(spec: str, split: str = "test") -> LabelledImages:
+def as_images(data: Any, source: str = "the images") -> LabelledImages:
+    """Return images of Python as labelled images."""
+    if isinstance(data, LabelledImages):
+        return data
+    if not isinstance(data, np.ndarray) or data.dtype.kind == "O":
+        raise refused(source, data, "an array, LabelledImages, a path, or the name of a data set")
+    return LabelledImages(data, None, source=source)
+
+
+def load_data(data: Any, split: str = "test") -> LabelledImages:
     """Load images of a named data set, an ``.npz`` file, or a directory of IDX files.
 
     Parameters
     ----------
-    spec
+    data
         ``fashion-mnist``, ``digits``, ``order``, ``order-long``, ``japanese-vowels``, or a path. An
         ``.npz`` file has ``images`` and, optionally, ``labels`` and ``classes``.
     split
@@ -104,6 +114,9 @@ def load_data(spec: str, split: str = "test") -> LabelledImages:
     InputError
         If the data are missing, malformed or empty.
     """
+    if not isinstance(data, str | Path):
+        return as_images(data)
+    spec = str(data)
     if spec in _NAMED:
         return _NAMED[spec](split)
     path = Path(spec)

@@ -91,6 +91,11 @@ def parse_toml(content: bytes) -> dict[str, Any]:
     return table
 
 
+def toml_text(text: str) -> str:
+    """Quote as a TOML string: JSON without ASCII escapes, except that TOML requires DEL to be escaped."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
 def check_number(number: float) -> None:
     """Raise BadDocument for a number that is not finite or outside the limits of this module.
 

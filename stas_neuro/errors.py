@@ -34,6 +34,11 @@ class StasError(Exception):
         self.what = what
         self.remedy = remedy
 
+    @property
+    def headline(self) -> str:
+        """First line on the command line, above `lines`: the whole message, unless `lines` repeat it."""
+        return str(self)
+
     def __str__(self) -> str:
         """Return "what; remedy" as one printable line, even where a part quotes the content of a file."""
         return f"{one_line(self.what)}; {one_line(self.remedy)}"

@@ -20,7 +20,7 @@ from support.ir_random import Recipe, build
 
 from stas_neuro.activity import Activity, read_activity
 from stas_neuro.chips import load_profile
-from stas_neuro.chips.profile import parse_profile
+from stas_neuro.chips.catalogue import parse_profile
 from stas_neuro.energy import compare_schedules, estimate
 from stas_neuro.energy.core_assignment import Core, core_of
 from stas_neuro.energy.dynamic import CORES_LISTED

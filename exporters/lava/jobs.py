@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from stas_neuro.exporters.lava.failure import LavaRunError
+from stas_neuro.errors import unknown
 from stas_neuro.exporters.lava.schedule import Schedule
 from stas_neuro.ir import Array, Graph
 
@@ -78,9 +78,9 @@ class LayerJob:
 
 
 def check_runtime(runtime: str) -> None:
-    """Raise LavaRunError unless there is such a runtime."""
+    """Raise InputError unless there is such a runtime."""
     if runtime not in RUNTIMES:
-        raise LavaRunError(f"no runtime '{runtime}'", f"choose one of {', '.join(RUNTIMES)}")
+        raise unknown("runtime", runtime, RUNTIMES)
 
 
 def run_job(job: Job, *, runtime: str, deadline_s: float, progress: Progress | None) -> Records:

@@ -96,14 +96,16 @@ def write_activity(activity: Activity, path: str | Path) -> None:
     write_atomically(Path(path), ("{\n" + ",\n".join(lines) + "\n}\n").encode())
 
 
-def read_activity(path: str | Path) -> Activity:
-    """Read activity.json.
+def read_activity(path: Activity | str | Path) -> Activity:
+    """Read activity.json; an activity that was read already is returned.
 
     Raises
     ------
     InputError
         When the file is missing, has another format or a newer schema, or has an invalid field.
     """
+    if isinstance(path, Activity):
+        return path
     path = Path(path)
     text = read_bytes(path)
 

@@ -19,7 +19,7 @@ from stas_neuro.checker.capacity import PLACED, capacity
 from stas_neuro.checker.findings import Deployment
 from stas_neuro.checker.integers import registers, states
 from stas_neuro.checker.silent_changes import lost_layers, stock_processes
-from stas_neuro.chips import Arithmetic, Finding, Profile, list_profiles, load_profile
+from stas_neuro.chips import Arithmetic, Finding, Profile, load_profiles
 from stas_neuro.compiler import Compilation, CompileOptions, Compiler, Opened, attempt, open_network
 from stas_neuro.errors import CheckFailed
 from stas_neuro.ir import Graph, Problem
@@ -105,7 +105,7 @@ class Preflight:
 
 def check(
     network: StasModel | Graph | Bundle | str | Path,
-    profiles: Sequence[Profile | str] | None = None,
+    profiles: Profile | str | Path | Sequence[Profile | str | Path] | None = None,
     *,
     bits: int | None = None,
 ) -> Preflight:
@@ -116,8 +116,8 @@ def check(
     network : StasModel, Graph, Bundle, str or Path
         A model or its checkpoint directory, a graph, or a bundle. It is quantised as each chip computes; what
         is quantised already (a graph, a bundle, a checkpoint fine-tuned to integers) is judged as it is.
-    profiles : sequence of Profile or str, optional
-        Chips, or their names or paths; all of the catalogue if not given.
+    profiles : Profile, str, Path or sequence of these, optional
+        Chips, or their names or paths, or one of these; all of the catalogue if not given.
     bits : int, optional
         Quantise to weights of so many bits, 2 to 9, instead of those chosen before; 8 where none were.
 
@@ -128,8 +128,7 @@ def check(
     """
     if bits is not None:
         Quantise(bits=bits)  # refuses what no core holds
-    chosen = list_profiles() if profiles is None else profiles
-    chips = [load_profile(chip) if isinstance(chip, str) else chip for chip in chosen]
+    chips = load_profiles(profiles)
     opened = open_network(network)
     held = opened.bits if bits is None else None
     mapping = opened.mapping if bits is None else None  # other weights are placed otherwise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from stas_neuro.chips.entries import ENTRIES, SECTIONS
@@ -29,7 +30,7 @@ def inherit(own: dict[str, Any], parent: dict[str, Any], where: str) -> dict[str
             raise InputError(f"{where}: {section} is not a table", "write its entries as [section.name]")
     merged = {**parent, **own}
     merged["sources"] = _sources(own, parent, where)
-    reasons, above = own.get("unavailable", {}), _reasons(own, parent)
+    reasons, above = own.get("unavailable", {}), remaining_reasons(own, parent)
     origin: dict[str, str] = {}
     for section in SECTIONS:
         given = own.get(section, {})
@@ -53,7 +54,7 @@ def _whose(name: str, parent: dict[str, Any]) -> str:
     return known.get(name, above)
 
 
-def _reasons(own: dict[str, Any], parent: dict[str, Any]) -> dict[str, str]:
+def remaining_reasons(own: Mapping[str, Any], parent: Mapping[str, Any]) -> dict[str, str]:
     """Return the parent's reasons for unavailable entries that are still valid.
 
     The reason of a section with entries in `own` becomes the reason of each of its other entries.

@@ -34,7 +34,7 @@ COMMANDS: Mapping[str, str] = {
     "calibrate": "Fit a profile to measured runs.",
     "inspect": "Show the contents of a bundle.",
     "convert": "Write a network in the format of another tool.",
-    "profiles": "List, show and validate hardware profiles.",
+    "profiles": "List, show, validate and start hardware profiles.",
     "completion": "Print the code that lets a shell complete commands and options.",
 }
 PROGRAM = "stas-export"
@@ -140,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         return _fail(error, _usage(error), settings, error.exit_code)
     except StasError as error:
-        return _fail(error, str(error), settings, error.exit_code)
+        return _fail(error, error.headline, settings, error.exit_code)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check the path"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stas_neuro.cli.common import PATH, emit_json, emit_table, force_option, stas_command
+from stas_neuro.cli.pricing import Settings, chosen_profile, set_option, settings_json, tell_settings
 from stas_neuro.errors import InputError
 from stas_neuro.files import check_outputs
 
@@ -37,6 +38,7 @@ _UNITS = {"energy": "pJ", "time": "ns", "power": "mW"}
     show_default=True,
     help="Confidence level of the intervals.",
 )
+@set_option
 @force_option
 def command(
     measurements: Path,
@@ -44,6 +46,7 @@ def command(
     output: Path,
     fit: str | None,
     confidence: float,
+    settings: Settings,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -53,7 +56,7 @@ def command(
     runs, and which entries the runs cannot distinguish. The output extends the profile, and can be used
     wherever a profile can.
     """
-    from stas_neuro.chips.profile import profile_path
+    from stas_neuro.chips import profile_path
     from stas_neuro.energy.calibrated import fitted_output
     from stas_neuro.energy.calibration import calibrate
 
@@ -61,13 +64,15 @@ def command(
         raise InputError(f"{output} does not end in .toml", "give the output a name that ends in .toml")
     check_outputs([fitted_output(output, force=force)], reads=[measurements, profile_path(profile)])
     names = None if fit is None else [name.strip() for name in fit.split(",")]
-    result = calibrate(measurements, profile, fit=names, confidence=confidence)
+    chip = chosen_profile(profile, settings)
+    result = calibrate(measurements, chip, extends=profile, fit=names, confidence=confidence)
     result.write(output, force=force)
     if as_json:
-        emit_json(result.to_json())
+        emit_json(result.to_json() | settings_json([chip]))
         return
     for done in result.fits:
         _show(done, result)
+    tell_settings([chip])
     click.echo(f"written to {output}, which extends {result.extends}")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stas_neuro.cli.common import PATH, emit_json, emit_table, stas_command, weight_bits_option
+from stas_neuro.cli.pricing import Settings, chosen_profiles, set_option, settings_json, tell_settings
 
 if TYPE_CHECKING:
     from stas_neuro.checker import Finding, Preflight, Verdict
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     metavar="B",
     text="Quantise to weights of B bits, 2 to 9.  [default: the integers of MODEL or BUNDLE, else 8]",
 )
-def command(network: Path, profile: str, bits: int | None, as_json: bool) -> None:
+@set_option
+def command(network: Path, profile: str, bits: int | None, settings: Settings, as_json: bool) -> None:
     """Check whether chips can run MODEL, a checkpoint directory, or BUNDLE, and list every problem.
 
     Lists missing features, exceeded limits, and operations whose results may differ on the chip, each with
@@ -38,11 +40,13 @@ def command(network: Path, profile: str, bits: int | None, as_json: bool) -> Non
     """
     from stas_neuro.checker import check
 
-    result = check(network, None if profile == "all" else [profile], bits=bits)
+    chips = chosen_profiles(profile, settings)
+    result = check(network, chips, bits=bits)
     if as_json:
-        emit_json(result.to_json())
+        emit_json(result.to_json() | settings_json(chips))
     else:
         show(result)
+        tell_settings(chips)
     result.require()
 
 

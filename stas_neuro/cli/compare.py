@@ -11,7 +11,14 @@ import click
 
 from stas_neuro.choices import SCHEDULES
 from stas_neuro.cli.common import PATH, emit, emit_json, emit_table, force_option, stas_command
-from stas_neuro.cli.pricing import pricing_options
+from stas_neuro.cli.pricing import (
+    Settings,
+    chosen_profiles,
+    pricing_options,
+    set_option,
+    settings_json,
+    tell_settings,
+)
 from stas_neuro.errors import InputError
 from stas_neuro.files import check_outputs
 
@@ -40,6 +47,7 @@ if TYPE_CHECKING:
     metavar="[LABEL=]RUN",
     help="A run without halting on the same images, to compute what halting saves; can be repeated.",
 )
+@set_option
 @pricing_options
 @click.option(
     "--baseline-schedule",
@@ -65,6 +73,7 @@ def command(
     run: Path,
     profiles: str,
     baselines: tuple[str, ...],
+    settings: Settings,
     deployment: Deployment,
     baseline_schedule: Schedule | None,
     stale: tuple[str, ...],
@@ -80,8 +89,7 @@ def command(
     stage 1, or of the same weights compiled with --accumulate off. The report attributes the saving to its
     causes, and gives the share of the saving in the operation count that remains. All figures are estimated.
     """
-    from stas_neuro.chips import list_profiles, load_profile
-    from stas_neuro.chips.profile import profile_path
+    from stas_neuro.chips import list_profiles, profile_path
     from stas_neuro.cli.runs import read_run
     from stas_neuro.energy import check_alike, check_same_network, compare, compare_schedules
     from stas_neuro.report import (
@@ -103,7 +111,7 @@ def command(
     others = [text.rpartition("=")[2] for text in (*baselines, *stale)]
     check_outputs([table, drawing], reads=[run, *others, *map(profile_path, named)])
     activity = read_run(run)
-    loaded = [load_profile(name) for name in named]
+    loaded = chosen_profiles(named, settings)
     label = run.resolve().name
     runs = {label: activity}
     late = runs | _labelled(stale, runs)
@@ -134,9 +142,10 @@ def command(
         document: dict[str, Any] = {"estimates": [cost.to_json() for cost in priced], "missing": lacking}
         document |= {"comparison": None if saved is None else saved.to_json()}
         document |= {"schedules": [asdict(row) for row in schedules], "unchecked": list(unchecked)}
-        emit_json(document)
+        emit_json(document | settings_json(loaded))
         return
     show_side_by_side(priced, lacking)
+    tell_settings(loaded)
     _hint(priced, loaded)
     if saved is not None:
         emit(comparison_report(saved, details=full))

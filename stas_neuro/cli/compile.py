@@ -38,6 +38,7 @@ from stas_neuro.cli.common import (
     summary,
     weight_bits_option,
 )
+from stas_neuro.cli.pricing import Settings, chosen_profile, set_option, settings_json, tell_settings
 from stas_neuro.cli.weights_options import module_options, weights_options
 from stas_neuro.files import check_outputs
 from stas_neuro.models.config import READOUTS
@@ -45,6 +46,7 @@ from stas_neuro.models.config import READOUTS
 if TYPE_CHECKING:
     from stas_neuro.bundle import Bundle
     from stas_neuro.checker import Verdict
+    from stas_neuro.chips import Profile
     from stas_neuro.importers.weights import WeightsOptions
     from stas_neuro.ir import Encoding
 
@@ -133,6 +135,7 @@ LISTED = 8
     metavar="NAME|FILE",
     help="The chip for the integer program and for --placement.  [default: loihi2]",
 )
+@set_option
 @click.option(
     "--input-encoding",
     type=click.Choice(("graded", "bias", "spikes")),
@@ -247,6 +250,7 @@ def command(
     bits: int | None,
     calibrate: str | None,
     profile: str | None,
+    settings: Settings,
     input_encoding: Encoding | None,
     exponents: Literal["none"] | None,
     backend: str | None,
@@ -284,8 +288,7 @@ def command(
     """
     from stas_neuro.analysis import beside_cores
     from stas_neuro.bundle import bundle_output, load_bundle, save_bundle
-    from stas_neuro.chips import load_profile
-    from stas_neuro.chips.profile import profile_path
+    from stas_neuro.chips import profile_path
     from stas_neuro.cli.imports import Given, imported_files, open_named
     from stas_neuro.compiler import Compilation, CompileOptions, Compiler
     from stas_neuro.data import data_path
@@ -303,6 +306,7 @@ def command(
         stem=stem,
         stem_mode=stem_mode,
     )
+    chip = chosen_profile(profile or DEFAULT_PROFILE, settings)
     files = imported_files(model, given)
     reads = [*files, data_path(calibrate), data_path(profile_run), profile_path(profile)]
     check_outputs([bundle_output(output, force=force)], reads=reads)
@@ -318,7 +322,7 @@ def command(
         margin=margin,
         bits=bits,
         calibrate=calibrate,
-        profile=profile,
+        profile=chip if settings else profile,
         input_encoding=input_encoding,
         exponents=exponents,
         backend=backend,
@@ -344,7 +348,6 @@ def command(
     )
     bundle = load_bundle(output)
     graph, quantised, mapping, origin = bundle.graph, bundle.quantised, bundle.mapping, bundle.provenance
-    chip = profile or DEFAULT_PROFILE
     verdict, unknown = None, None
     if quantised is not None or mapping is not None:
         verdict, unknown = _judge(bundle, chip)
@@ -370,7 +373,7 @@ def command(
             "weights": asdict(opened.weights.report) if opened.weights else None,
             "halting_choice": work.choice.to_json() if work.choice else None,
         }
-        emit_json(document | facts)
+        emit_json(document | facts | settings_json([chip]))
         return
     click.echo(
         f"{output}: {facts['nodes']} nodes, {facts['parameters']} parameters, {facts['blocks']} blocks x "
@@ -391,14 +394,15 @@ def command(
             + (f"computed off the cores: {', '.join(beside)}" if beside else "all layers on the cores")
         )
     if mapping is not None:
-        emit(utilisation_report(utilisation(quantised or graph, mapping, load_profile(chip))))
+        emit(utilisation_report(utilisation(quantised or graph, mapping, chip)))
+    tell_settings([chip])
     if unknown is not None:
-        click.echo(f"not checked whether {chip} can run it: {unknown}")
+        click.echo(f"not checked whether {chip.name} can run it: {unknown}")
     if verdict is not None:
-        _show(verdict, f"stas-export check {output} --profile {chip} lists all")
+        _show(verdict, f"stas-export check {output} --profile {profile or DEFAULT_PROFILE} lists all")
 
 
-def _judge(bundle: Bundle, chip: str) -> tuple[Verdict | None, str | None]:
+def _judge(bundle: Bundle, chip: Profile) -> tuple[Verdict | None, str | None]:
     """Check whether the chip that a bundle was compiled for can run it; or return why that is unknown."""
     from stas_neuro.checker import check
     from stas_neuro.chips import MissingEntry

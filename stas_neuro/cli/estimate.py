@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from stas_neuro.cli.common import PATH, emit, emit_json, stas_command
-from stas_neuro.cli.pricing import pricing_options
+from stas_neuro.cli.pricing import (
+    Settings,
+    chosen_profile,
+    pricing_options,
+    set_option,
+    settings_json,
+    tell_settings,
+)
 from stas_neuro.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,6 +32,7 @@ if TYPE_CHECKING:
 @click.option(
     "--profile", required=True, metavar="NAME|FILE", help="A profile of the catalogue, or a .toml file."
 )
+@set_option
 @pricing_options
 @click.option(
     "--scale-width",
@@ -36,6 +44,7 @@ if TYPE_CHECKING:
 def command(
     run: Path,
     profile: str,
+    settings: Settings,
     deployment: Deployment,
     widths: str | None,
     full: bool,
@@ -46,20 +55,20 @@ def command(
     RUN is a directory written by run, or an activity file, which may contain counts measured elsewhere
     (format: docs/activity.md). All figures are estimated, not measured.
     """
-    from stas_neuro.chips import load_profile
     from stas_neuro.cli.runs import read_run
     from stas_neuro.energy import estimate
     from stas_neuro.report import estimate_report
 
-    chip = load_profile(profile)
+    chip = chosen_profile(profile, settings)
     if widths is not None:
         _price_widths(read_run(run), chip, deployment, _numbers(widths), as_json)
         return
     cost = estimate(read_run(run), chip, deployment)
     if as_json:
-        emit_json(cost.to_json())
+        emit_json(cost.to_json() | settings_json([chip]))
     else:
         emit(estimate_report(cost, details=full))
+        tell_settings([chip])
         if not full:
             click.echo("--full lists each event, layer, step, core, assumption and source.")
 
@@ -74,9 +83,13 @@ def _price_widths(
     costs = [estimate(record, chip, deployment) for record in records]
     if as_json:
         emit_json(
-            [{"width": width, "estimate": cost.to_json()} for width, cost in zip(widths, costs, strict=True)]
+            [
+                {"width": width, "estimate": cost.to_json()} | settings_json([chip])
+                for width, cost in zip(widths, costs, strict=True)
+            ]
         )
     else:
+        tell_settings([chip])
         emit(widths_report(list(zip(records, costs, strict=True))))
 
 

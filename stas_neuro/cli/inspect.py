@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stas_neuro.cli.common import PATH, emit, emit_json, emit_table, halting_words, stas_command, summary
+from stas_neuro.cli.pricing import Settings, chosen_profile, set_option, settings_json, tell_settings
 from stas_neuro.errors import CheckFailed, InputError
 
 if TYPE_CHECKING:
+    from stas_neuro.chips import Profile
     from stas_neuro.exporters.lava.portability import Portability
     from stas_neuro.ir import Graph, Node
     from stas_neuro.mapping import Mapping
@@ -38,8 +40,15 @@ if TYPE_CHECKING:
     metavar="NAME|FILE",
     help="Check its cores against the limits of another chip.",
 )
+@set_option
 def command(
-    bundle: Path, text: bool, portable: bool, cores: bool, profile: str | None, as_json: bool
+    bundle: Path,
+    text: bool,
+    portable: bool,
+    cores: bool,
+    profile: str | None,
+    settings: Settings,
+    as_json: bool,
 ) -> None:
     """Show the contents of BUNDLE: its origin, and every node with its output, parameters and integer bound.
 
@@ -47,7 +56,6 @@ def command(
     the cores of the bundle exceed the limits of --profile.
     """
     from stas_neuro.bundle import load_bundle
-    from stas_neuro.chips import load_profile
     from stas_neuro.exporters.lava.portability import SOURCES, portability, used_sources
     from stas_neuro.ir.text import print_graph
     from stas_neuro.placement import utilisation
@@ -62,13 +70,13 @@ def command(
     if portable and not as_json:
         _show(processes)
         return
-    use, unknown = None, None
+    use, unknown, chips = None, None, list[Profile]()
     if content.mapping is not None:
         unknown = None if profile else _why_unknown(content.mapping)
         if unknown is None:
-            chip = load_profile(profile or content.mapping.profile)
-            use = utilisation(content.quantised or graph, content.mapping, chip)
-    elif profile is not None or cores:
+            chips = [chosen_profile(profile or content.mapping.profile, settings)]
+            use = utilisation(content.quantised or graph, content.mapping, chips[0])
+    elif profile is not None or cores or settings:
         raise InputError(f"{bundle} is not placed on cores", "compile it with --placement")
     facts = summary(graph)
     nodes = [_describe(graph, node) for node in graph.nodes]
@@ -92,7 +100,7 @@ def command(
         if portable:
             document["portability"] = [asdict(process) for process in processes]
             document["portability_sources"] = {key: SOURCES[key] for key in used_sources(processes)}
-        emit_json(document)
+        emit_json(document | settings_json(chips))
         _require_fit(use)
         return
     options = ", ".join(f"{name} {value}" for name, value in origin.options.items()) or "none"
@@ -121,6 +129,7 @@ def command(
         click.echo(f"the utilisation of its cores is unknown: {unknown}")
     if use is not None:
         emit(utilisation_report(use, every_core=cores))
+        tell_settings(chips)
     _require_fit(use)
 
 
@@ -129,7 +138,7 @@ def _why_unknown(mapping: Mapping) -> str | None:
 
     A bundle stores only the name of its profile, so one that was a file cannot be found again.
     """
-    from stas_neuro.chips.profile import list_profiles
+    from stas_neuro.chips.catalogue import list_profiles
 
     if mapping.profile in list_profiles():
         return None

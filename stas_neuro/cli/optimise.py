@@ -21,6 +21,7 @@ from stas_neuro.cli.common import (
     progress,
     stas_command,
 )
+from stas_neuro.cli.pricing import Settings, chosen_profiles, set_option, tell_settings
 from stas_neuro.errors import InputError
 from stas_neuro.files import Output, check_outputs
 
@@ -107,6 +108,7 @@ PICTURE = "frontier.png"
 @click.option(
     "--jobs", type=click.IntRange(min=1), metavar="N", help="Number of processes.  [default: one a processor]"
 )
+@set_option
 @limit_option
 @force_option
 def command(
@@ -114,6 +116,7 @@ def command(
     data: str,
     output: Path,
     profiles: tuple[str, ...],
+    settings: Settings,
     objective: Goal,
     modes: tuple[Mode, ...],
     min_accuracy: float | None,
@@ -137,7 +140,7 @@ def command(
     frontier.json, frontier.png and a bundle for each point; with several profiles or modes, in a directory
     for each. All figures are estimated.
     """
-    from stas_neuro.chips.profile import profile_path
+    from stas_neuro.chips import profile_path
     from stas_neuro.data import data_path, load_data
     from stas_neuro.optimiser import Choice, Space, optimise_all, targets_of
     from stas_neuro.report.charts import check_installed, frontier_chart, write_chart
@@ -151,7 +154,8 @@ def command(
     words: dict[str, Any] = {"assumed": assumed, "bits": tuple(map(int, _words(bits)))}
     if policies is not None:
         words["policies"] = _words(policies)
-    targets, choice = targets_of(profiles, modes), Choice(objective, min_accuracy, max_drop, points)
+    chips = chosen_profiles(profiles, settings)
+    targets, choice = targets_of(chips, modes), Choice(objective, min_accuracy, max_drop, points)
     images = load_data(data)
     with written.filled() as folder, progress("searching", at_once=True) as report:
         results = optimise_all(
@@ -180,6 +184,7 @@ def command(
         return
     for result in results:
         emit(frontier_report(result))
+    tell_settings(chips)
     click.echo(f"{output} has a bundle for each point, frontier.json and {PICTURE}")
 
 

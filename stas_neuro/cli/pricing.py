@@ -1,16 +1,22 @@
-"""Options of the commands that price runs."""
+"""Options of the commands that price runs, and the profiles that options name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from functools import wraps
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from stas_neuro.choices import GATINGS, IDLE_UPDATES, MODES, SCHEDULES, STEMS
 from stas_neuro.errors import InputError
+
+if TYPE_CHECKING:
+    from stas_neuro.chips import Profile
+
+Settings = dict[str, str]
+"""Values that --set gives, by entry."""
 
 
 class _Copies(click.ParamType[Any]):
@@ -108,3 +114,55 @@ def pricing_options(function: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
+
+
+def _settings(context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> Settings:
+    if not texts:
+        return {}
+    from stas_neuro.chips import parse_settings  # imported here: help texts do not need it
+
+    return parse_settings(texts)
+
+
+set_option = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="ENTRY=VALUE",
+    callback=_settings,
+    help="Set a value of the profile, such as energy.synaptic_operation=20pJ, or an end of its interval, as "
+    "energy.synaptic_operation.high=25pJ; can be repeated.",
+)
+"""Option of every command that takes a profile, passed to it as `settings`."""
+
+
+def chosen_profile(name: str, settings: Settings) -> Profile:
+    """Load a profile with what --set gives."""
+    from stas_neuro.chips import ON_COMMAND_LINE, load_profile
+
+    return load_profile(name, settings, source=ON_COMMAND_LINE)
+
+
+def chosen_profiles(names: str | Iterable[str], settings: Settings) -> list[Profile]:
+    """Load profiles, or "all", each with what --set gives."""
+    from stas_neuro.chips import ON_COMMAND_LINE, load_profiles
+
+    return load_profiles(names, settings, source=ON_COMMAND_LINE)
+
+
+def tell_settings(profiles: Iterable[Profile]) -> None:
+    """Print which values --set gave, instead of what."""
+    from stas_neuro.chips import ON_COMMAND_LINE
+
+    for profile in profiles:
+        for note in profile.notes:
+            if note.startswith(f"{ON_COMMAND_LINE}: "):
+                click.echo(f"{profile.name}: {note}")
+
+
+def settings_json(profiles: Iterable[Profile]) -> dict[str, Any]:
+    """Return the field `set` of a JSON document: the values that --set gave; nothing where there are none."""
+    from stas_neuro.chips import settings_of
+
+    given = {profile.name: found for profile in profiles if (found := settings_of(profile))}
+    return {"set": given} if given else {}

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from stas_neuro.cli.common import emit_json, emit_table, stas_command, with_examples
-from stas_neuro.errors import CheckFailed
+from stas_neuro.cli.common import PATH, emit_json, emit_table, force_option, stas_command, with_examples
+from stas_neuro.cli.pricing import Settings, chosen_profile, set_option
+from stas_neuro.errors import CheckFailed, InputError
+from stas_neuro.files import check_outputs
 
 if TYPE_CHECKING:
     from stas_neuro.chips import Capability, Entry, Profile
@@ -19,18 +22,19 @@ _EXAMPLES = (
     "stas-export profiles list",
     "stas-export profiles show loihi2",
     "stas-export profiles validate my_chip.toml",
+    "stas-export profiles new my_chip --from loihi2 -o my_chip.toml",
 )
 
 
 @click.group(
     no_args_is_help=False,
     help=with_examples(
-        "List, show and validate hardware profiles: a TOML file for each chip, every number with its source.",
+        "List, show, validate and start hardware profiles: TOML files in which every number has its source.",
         _EXAMPLES,
     ),
 )
 def command() -> None:
-    """Group the three commands."""
+    """Group the commands."""
 
 
 @stas_command(_EXAMPLES[0], name="list")
@@ -70,11 +74,10 @@ def _bases(profile: Profile) -> str:
 
 @stas_command(_EXAMPLES[1], name="show")
 @click.argument("profile", metavar="NAME|FILE")
-def show(profile: str, as_json: bool) -> None:
+@set_option
+def show(profile: str, settings: Settings, as_json: bool) -> None:
     """Show every number of a profile with its interval, basis, source and the profile that defines it."""
-    from stas_neuro.chips import load_profile
-
-    loaded = load_profile(profile)
+    loaded = chosen_profile(profile, settings)
     if as_json:
         emit_json(asdict(loaded))
         return
@@ -106,20 +109,20 @@ def _ends(entry: Entry) -> str:
 
 def _origin(profile: Profile, name: str, given: Entry | Capability) -> tuple[str, str, str]:
     """Return the source, whether it is second-hand, and the profile that defines the entry."""
-    whose = profile.inherited.get(name, profile.name if profile.inherited else "")
+    own = profile.name if profile.inherited and given.basis != "set" else ""
+    whose = profile.inherited.get(name, own)
     return given.source, "second hand" if given.second_hand else "", whose
 
 
 @stas_command(_EXAMPLES[2], name="validate")
 @click.argument("profile", metavar="NAME|FILE")
-def validate(profile: str, as_json: bool) -> None:
+@set_option
+def validate(profile: str, settings: Settings, as_json: bool) -> None:
     """Check that a profile can be read, and that each entry is given or declared unavailable.
 
     Exit code 1 if entries are neither; their names are printed. Runs that need them cannot be priced.
     """
-    from stas_neuro.chips import load_profile
-
-    loaded = load_profile(profile)
+    loaded = chosen_profile(profile, settings)
     missing = loaded.missing()
     if as_json:
         emit_json({"profile": profile, "name": loaded.name, "valid": not missing, "missing": missing})
@@ -137,6 +140,40 @@ def _require_complete(where: str, profile: Profile, missing: list[str]) -> None:
         )
 
 
+@stas_command(_EXAMPLES[3], name="new")
+@click.argument("name", metavar="NAME")
+@click.option(
+    "--from",
+    "extends",
+    metavar="NAME|FILE",
+    help="The profile that the new one extends: only what differs has to be filled in.",
+)
+@click.option(
+    "-o", "--output", required=True, type=PATH, metavar="FILE.toml", help="The profile to start from."
+)
+@force_option
+def new(name: str, extends: str | None, output: Path, force: bool, as_json: bool) -> None:
+    """Write a profile to start from, valid as it is, with every entry explained in a comment.
+
+    Without --from each entry is declared unavailable until it is filled in.
+    """
+    from stas_neuro.chips import parse_profile, profile_path
+    from stas_neuro.chips.template import new_profile, template_output
+
+    if output.suffix != ".toml":
+        raise InputError(f"{output} does not end in .toml", "give the output a name that ends in .toml")
+    written = template_output(output, force=force)
+    check_outputs([written], reads=[profile_path(extends)])
+    content = new_profile(name, output, extends).encode()
+    made = parse_profile(content, str(output))
+    written.write(content)
+    if as_json:
+        emit_json({"profile": str(output), "name": made.name, "extends": made.extends})
+        return
+    click.echo(f"{output}: fill it in, then: stas-export profiles validate {output}")
+
+
 command.add_command(listing)
 command.add_command(show)
 command.add_command(validate)
+command.add_command(new)

@@ -33,7 +33,7 @@ from stas_neuro.errors import InputError
 from stas_neuro.files import check_outputs
 from stas_neuro.models.config import ACCUMULATIONS, ATTENTIONS, FIRES, PRESETS, READOUTS, STEMS, StasConfig
 from stas_neuro.models.config import preset as named_preset
-from stas_neuro.training.options import AUGMENTATIONS, RECIPES, Target, TrainOptions, recipe
+from stas_neuro.training.options import AUGMENTATIONS, RECIPES, TrainOptions, recipe
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -223,7 +223,7 @@ def command(
     from stas_neuro.cli.imports import Given
     from stas_neuro.data import data_path, load_data
     from stas_neuro.labels import sample
-    from stas_neuro.training.driver import RESULT, clear, default_holdout, training_output
+    from stas_neuro.training.driver import RESULT, default_holdout, run_job, training_output
 
     request = _Request(
         preset=preset,
@@ -247,15 +247,9 @@ def command(
     # Report what does not fit before an earlier training is removed.
     classes = job.check(images, settings)
 
-    def prepare() -> None:
-        # Check again, now that the directory is locked.
-        training_output(output, resume=resume, force=force).check_free()
-        if not resume:
-            clear(output)
-
     if_interrupted("--resume continues from the last finished epoch")
     with _reporting(_plan(images, settings), settings) as report:
-        job.run(images, settings, Target(directory=output, resume=resume, prepare=prepare, report=report))
+        run_job(job, images, settings, output, resume=resume, force=force, report=report)
     if _is_first():
         epochs = report.epochs
         notes = [*(() if job.opened is None else job.opened.notes), *report.notes]

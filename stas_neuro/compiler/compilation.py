@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from stas_neuro import api
 from stas_neuro.activity import Activity
 from stas_neuro.backends import BACKENDS, Backend
 from stas_neuro.bundle import Bundle
-from stas_neuro.chips import Arithmetic, Profile, load_profile
+from stas_neuro.chips import Arithmetic, Profile, load_profile, settings_of
 from stas_neuro.compiler.halting import HALTING_IMAGES, MAX_DROP, HaltingChoice, choose_halting
 from stas_neuro.compiler.integers import SAMPLE_IMAGES, check_bits, look_at, quantiser
 from stas_neuro.compiler.model import FOLDING, fold
@@ -138,8 +139,7 @@ class Compilation:
     @cached_property
     def chip(self) -> Profile:
         """The chip of the options."""
-        chip = self.options.chip
-        return load_profile(chip) if isinstance(chip, str) else chip
+        return load_profile(self.options.chip)
 
     @property
     def _arithmetic(self) -> Arithmetic:
@@ -321,7 +321,7 @@ class Compilation:
             used |= {
                 "bits": options.bits,
                 "calibrate": _name(options.calibrate),
-                "profile": _name(options.chip),
+                **self._recorded_chip(),
                 "input_encoding": options.input_encoding or "graded",
                 "exponents": options.exponents,
             }
@@ -329,7 +329,7 @@ class Compilation:
         if options.placement is not None:
             used |= {
                 "placement": options.placement,
-                "profile": _name(options.chip),
+                **self._recorded_chip(),
                 "groups": options.groups,
                 "minimise": options.minimise,
                 "profile_run": _name(options.learnt_from),
@@ -340,6 +340,12 @@ class Compilation:
             used |= {name: given for name, given in further.items() if given is not None}
         return used
 
+    def _recorded_chip(self) -> dict[str, str | None]:
+        """Return the name of the chip, and what was set in its profile, as `parse_settings` reads it."""
+        given = settings_of(self.chip)
+        words = {"set": ", ".join(f"{name}={value}" for name, value in given.items())} if given else {}
+        return {"profile": _name(self.options.chip), **words}
+
     def _passes(self) -> list[Pass]:
         """Return the passes that ran, in order."""
         network = self.opened.network
@@ -349,10 +355,10 @@ class Compilation:
         return ran if self._quantise is None else [*ran, *self._integer_passes]
 
 
-def _name(given: Images | Profile | None) -> str | None:
+def _name(given: Images | Profile | Path | None) -> str | None:
     """Return the name of an argument, to record it."""
-    if given is None or isinstance(given, str):
-        return given
+    if given is None or isinstance(given, str | Path):
+        return given if given is None else str(given)
     return given.source if isinstance(given, LabelledImages) else given.name
 
 

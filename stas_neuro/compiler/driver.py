@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stas_neuro import api
 from stas_neuro.bundle import Bundle
+from stas_neuro.chips import load_profile, parse_settings
 from stas_neuro.compiler.compilation import Compilation
 from stas_neuro.compiler.halting import HaltingChoice
 from stas_neuro.compiler.opened import open_trained
@@ -97,6 +98,8 @@ def replay(bundle: Bundle) -> Bundle:
         what = f"the bundle was imported from {bundle.provenance.source}"
         raise InputError(what, "import and compile it again")
     options: dict[str, Any] = dict(bundle.provenance.options)
+    if (given := options.pop("set", None)) is not None:
+        options["profile"] = load_profile(options["profile"], parse_settings(given.split(", ")))
     if (weights := WeightsOptions.of_words(options)) is not None:
         options = {name: options[name] for name in options if name not in weights.as_words()}
         return compile(open_weights(bundle.provenance.source, weights), **options)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from stas_neuro.backends import BACKENDS
@@ -14,9 +16,24 @@ from stas_neuro.data import LabelledImages
 from stas_neuro.energy import Deployment
 from stas_neuro.errors import InputError, unknown
 from stas_neuro.ir import POLICIES, Encoding, HaltMode
+from stas_neuro.kinds import Kind, Take, check_fields, number, optional, whole
+from stas_neuro.models.config import ACCUMULATIONS, READOUTS
 from stas_neuro.passes import SCHEDULES, AddHalting
 from stas_neuro.placement import OBJECTIVES, STRATEGIES, Objective, Strategy
 
+_CHIP = Kind(
+    "a Profile, the name of one, or the path of a .toml file",
+    lambda value: isinstance(value, Profile | str | Path),
+)
+_KINDS: Mapping[str, Take] = {
+    **dict.fromkeys(("epsilon", "alpha", "beta", "margin"), optional(number())),
+    "max_drop": optional(number(0, 1)),
+    **dict.fromkeys(("steps", "groups", "cores", "contexts", "limit"), optional(whole())),
+    "bits": optional(whole()),
+    "late": optional(whole()),
+    "profile": optional(_CHIP),
+}
+"""Kinds of the options that are no names."""
 Images = LabelledImages | str
 """Images, or a source as for ``--data``: a file, or the name of a known data set."""
 
@@ -45,7 +62,7 @@ class CompileOptions:
     calibrate : images, optional
         Choose scales, and the parameters of `halting`, with these images; the training images of a known data
         set are used.
-    profile : Profile or str, optional
+    profile : Profile, str or Path, optional
         The chip for the integer program and for `placement`. Default: loihi2.
     exponents : "none", optional
         Give weights no exponents, as `convert --to netx` needs it. Default: those of the chip.
@@ -96,7 +113,7 @@ class CompileOptions:
     margin: float | None = None
     bits: int | None = None
     calibrate: Images | None = None
-    profile: Profile | str | None = None
+    profile: Profile | str | Path | None = None
     input_encoding: Encoding | None = None
     exponents: Literal["none"] | None = None
     backend: str | None = None
@@ -112,7 +129,12 @@ class CompileOptions:
     limit: int | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self, _KINDS)
         choices = (
+            ("accumulate", ACCUMULATIONS),
+            ("readout", READOUTS),
+            ("input_encoding", ("graded", "bias", "spikes")),
+            ("exponents", ("none",)),
             ("halting", tuple(POLICIES)),
             ("backend", BACKENDS.names()),
             ("schedule", SCHEDULES),
@@ -178,7 +200,7 @@ class CompileOptions:
         return self.halting is not None and self.added_halting is None
 
     @property
-    def chip(self) -> Profile | str:
+    def chip(self) -> Profile | str | Path:
         """The chip for which the program is compiled."""
         return self.profile or DEFAULT_PROFILE
 

@@ -10,8 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from stas_neuro.chips.catalogue import parse_profile
 from stas_neuro.chips.entries import UNITS
-from stas_neuro.chips.profile import SCHEMA_VERSION, Profile, Source, parse_profile
+from stas_neuro.chips.profile import SCHEMA_VERSION, Profile, Source
+from stas_neuro.chips.settings import values_set
+from stas_neuro.documents import toml_text
 from stas_neuro.energy.result import Interval
 from stas_neuro.files import Output, check_outputs
 
@@ -145,22 +148,33 @@ class Calibration:
         lines = [
             HEADER,
             f"schema_version = {SCHEMA_VERSION}",
-            f"name = {_quote(target.stem)}",
-            f"title = {_quote(f'{self.profile.title}, calibrated')}",
-            f"extends = {_quote(extends)}",
+            f"name = {toml_text(target.stem)}",
+            f"title = {toml_text(f'{self.profile.title}, calibrated')}",
+            f"extends = {toml_text(extends)}",
             "notes = [",
-            *(f"  {_quote(note)}," for note in self._notes()),
+            *(f"  {toml_text(note)}," for note in self._notes()),
             "]",
         ]
         for fit in self.fits:
             for entry in fit.entries:
                 lines += ["", *self._entry(entry, fit, key)]
         fitted = [entry.entry for fit in self.fits for entry in fit.entries]
+        lines += self._settings(fitted)
         if within := contained(fitted, self.profile):
             why = "contained in the barrier, which was fitted to whole steps"
-            lines += ["", "[unavailable]", *(f"{_quote(name)} = {_quote(why)}" for name in within)]
-        lines += ["", f"[sources.{key}]", f"citation = {_quote(citation)}", "own = true"]
+            lines += ["", "[unavailable]", *(f"{toml_text(name)} = {toml_text(why)}" for name in within)]
+        lines += ["", f"[sources.{key}]", f"citation = {toml_text(citation)}", "own = true"]
         return "\n".join(lines) + "\n"
+
+    def _settings(self, fitted: Sequence[str]) -> Iterator[str]:
+        """Yield the entries that the user set in the original profile and that were not fitted."""
+        given = {name: entry for name, entry in values_set(self.profile).items() if name not in fitted}
+        for name, entry in given.items():
+            yield from ("", f"[{name}]")
+            yield from (f"{key} = {_value(value)}" for key, value in asdict(entry).items())
+        for source in dict.fromkeys(entry.source for entry in given.values()):
+            yield from ("", f"[sources.{toml_text(source)}]")
+            yield f"citation = {toml_text(self.profile.sources[source].citation)}"
 
     def _entry(self, entry: FittedEntry, fit: Fit, key: str) -> Iterator[str]:
         section = entry.entry.split(".")[0]
@@ -170,15 +184,15 @@ class Calibration:
         for end in ("value", "low", "high"):
             # Six digits exceed the accuracy of a fit; rounding preserves low <= value <= high.
             yield f"{end} = {float(f'{getattr(entry.fitted, end) / UNITS[section][unit]:.6g}')!r}"
-        yield from (f"unit = {_quote(unit)}", 'basis = "fitted"', f"source = {_quote(key)}")
+        yield from (f"unit = {toml_text(unit)}", 'basis = "fitted"', f"source = {toml_text(key)}")
         chosen = f"{100 * self.confidence:g} % confidence interval of a fit to {self.runs} runs"
         notes = [f"Fitted together with {', '.join(e.entry for e in fit.entries if e is not entry)}"]
         if entry.inflation is None:
             chosen = f"from 0 to the value that explains a run alone: {self.runs} runs do not determine it"
             notes.append(_OPEN)
-        yield f"interval = {_quote(chosen)}"
+        yield f"interval = {toml_text(chosen)}"
         if notes := notes if len(fit.entries) > 1 else notes[1:]:
-            yield f"note = {_quote('. '.join(notes))}"
+            yield f"note = {toml_text('. '.join(notes))}"
 
     def _notes(self) -> list[str]:
         notes = []
@@ -209,6 +223,10 @@ def fitted_output(path: Path, *, force: bool) -> Output:
     )
 
 
+def _value(given: str | float | bool) -> str:
+    return toml_text(given) if isinstance(given, str) else json.dumps(given)
+
+
 def _percent(error: Error) -> str:
     return f"{100 * error.mean:.2g} % (worst {100 * error.worst:.2g} %)"
 
@@ -221,8 +239,3 @@ def _free_key(profile: Profile, target: Path, source: Source) -> str:
         number += 1
         key = f"{stem}-{number}"
     return key
-
-
-def _quote(text: str) -> str:
-    """Quote as a TOML string: JSON without ASCII escapes, except that TOML requires DEL to be escaped."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stas_neuro.chips.profile import Profile, load_profile
+from stas_neuro.chips.catalogue import list_profiles, load_profile
+from stas_neuro.chips.profile import Profile
 from stas_neuro.energy.calibrated import (
     BARRIERS,
     MANAGEMENT_STEP,
@@ -37,8 +38,9 @@ _NOT_FITTED = ("power.management", MANAGEMENT_STEP)
 
 def calibrate(
     measurements: Measurements | str | Path,
-    profile: str | Path,
+    profile: Profile | str | Path,
     *,
+    extends: str | Path | None = None,
     fit: Sequence[str] | None = None,
     confidence: float = 0.95,
 ) -> Calibration:
@@ -48,9 +50,12 @@ def calibrate(
     ----------
     measurements : Measurements, str or Path
         Measured runs, or the path of their CSV file (columns: docs/calibration.md).
-    profile : str or Path
-        Catalogue name or path. Entries that are not fitted keep their values, and their contribution is
-        subtracted from the measurements.
+    profile : Profile, str or Path
+        A profile, or its name or path. Entries that are not fitted keep their values, and their contribution
+        is subtracted from the measurements.
+    extends : str or Path, optional
+        Name or path of the profile that the written one extends. Default: `profile`, or of a `Profile` its
+        name, if it is in the catalogue.
     fit : sequence of str, optional
         Entries to fit, such as `energy.synaptic_operation`. Default: all entries for which there are
         columns, except management power and `time.management_step`.
@@ -89,7 +94,7 @@ def calibrate(
         )
     return Calibration(
         profile=loaded,
-        extends=str(profile),
+        extends=str(_extended(profile, loaded) if extends is None else extends),
         source=measurements.source,
         sha256=measurements.sha256,
         runs=len(measurements.runs),
@@ -239,6 +244,16 @@ def _fit(
             *doubts(evidence, values, ends, *errors),
         ),
     )
+
+
+def _extended(given: Profile | str | Path, profile: Profile) -> str | Path:
+    """Return what a file can extend for a profile that was given."""
+    if not isinstance(given, Profile):
+        return given
+    if profile.name not in list_profiles():
+        what = f"profile {profile.name} is not in the catalogue, which a fitted one extends"
+        raise InputError(what, "give the path of its file as extends")
+    return profile.name
 
 
 def _absent(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Mapping as AnyMapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -25,7 +26,8 @@ from stas_neuro.choices import (
 from stas_neuro.energy.early_end import exits_by_image
 from stas_neuro.energy.gating import gating_of
 from stas_neuro.energy.timing import fastest
-from stas_neuro.errors import InputError
+from stas_neuro.errors import InputError, unknown
+from stas_neuro.kinds import FLAG, Kind, Take, check_fields, whole
 
 CONTEXTS_LIMIT = 256
 """Largest number of images on the same neurons: a core of 8192 neurons would hold 32 of each."""
@@ -33,6 +35,14 @@ REPLICAS_LIMIT = 1 << 20
 """Largest number of copies of a network."""
 _NO_CONTEXTS = "use one context: each image is in another stage already, so the neurons hold only one"
 _TOGETHER = "{} images on the same neurons do not end their steps together"
+_KINDS: AnyMapping[str, Take] = {
+    "contexts": whole(),
+    "replicas": Kind("a whole number, or 'fill'", lambda value: value == "fill" or whole().accepts(value)),
+    "early_end": FLAG,
+    "microcode": FLAG,
+    "weight_bits": whole(1),
+}
+"""Kinds of the options that are no names."""
 IdleWord = Literal["stepped", "skipped", "unknown"]
 
 
@@ -82,6 +92,7 @@ class Deployment:
     weight_bits: int = 8
 
     def __post_init__(self) -> None:
+        check_fields(self, _KINDS)
         _refuse(self._problems())
 
     def _problems(self) -> Iterator[tuple[str, str]]:
@@ -94,7 +105,8 @@ class Deployment:
         ):
             given = getattr(self, name)
             if given is not None and given not in known:
-                yield f"there is no {name} '{given}'", f"use one of {', '.join(known)}"
+                error = unknown(name, given, known)
+                yield error.what, error.remedy
         if not 1 <= self.contexts <= CONTEXTS_LIMIT:
             yield f"contexts is {self.contexts}", f"use 1 to {CONTEXTS_LIMIT}"
         if self.replicas != "fill" and not 1 <= self.replicas <= REPLICAS_LIMIT:

@@ -12,6 +12,7 @@ RESTS_ON: Mapping[str, str] = {
     "published": "published figures",
     "own": "figures of own measurements",
     "assumed": "assumed figures",
+    "set": "figures set by the user",
 }
 """Kinds of basis that a profile entry can have, with the wording of the disclaimer."""
 Figures = Mapping[str, tuple[str, ...]]
@@ -24,7 +25,7 @@ def figures_of(profile: Profile, entries: Iterable[str]) -> Figures:
     for name in dict.fromkeys(entries):
         entry = profile.entry(name)
         own = "own" if profile.sources[entry.source].own else "published"
-        found["assumed" if entry.basis == "assumed" else own].append(name)
+        found[entry.basis if entry.basis in ("assumed", "set") else own].append(name)
     return {name: tuple(names) for name, names in found.items()}
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 
 from stas_neuro.activity import Activity
 from stas_neuro.chips.capabilities import Need, shortfalls
-from stas_neuro.chips.profile import Corners, Profile, load_profile
+from stas_neuro.chips.catalogue import load_profile
+from stas_neuro.chips.profile import Corners, Profile
 from stas_neuro.energy.assumptions import assumptions_of
 from stas_neuro.energy.core_assignment import CoreAssignment
 from stas_neuro.energy.costs import Cost, cost_of, mean
@@ -29,7 +31,11 @@ _PACKING = ["limits.neurons_per_core", "limits.synaptic_memory_per_core", "limit
 
 
 def estimate(
-    activity: Activity, profile: Profile | str, deployment: Deployment = DEFAULT, *, variants: bool = True
+    activity: Activity,
+    profile: Profile | str | Path,
+    deployment: Deployment = DEFAULT,
+    *,
+    variants: bool = True,
 ) -> Estimate:
     """Price a run on a chip.
 
@@ -40,7 +46,7 @@ def estimate(
     ----------
     activity : Activity
         Counts of at least one image.
-    profile : Profile or str
+    profile : Profile, str or Path
         A profile, or the name or path of one.
     deployment : Deployment
         How the network is run.
@@ -57,7 +63,7 @@ def estimate(
         When the activity has no image, does not fit the chip or is inconsistent, the run does not allow the
         deployment, or it computed halted tokens and `gating` is not `none`.
     """
-    profile = load_profile(profile) if isinstance(profile, str) else profile
+    profile = load_profile(profile)
     return estimate_of(
         activity, profile, deployment, cost_of(activity, profile, deployment), variants=variants
     )

@@ -16,8 +16,21 @@ from stas_neuro.documents import BadDocument, open_file, parse_number
 from stas_neuro.errors import InputError, unknown
 from stas_neuro.extras import needs
 from stas_neuro.ir import Graph
+from stas_neuro.kinds import FLAG, REAL, Kind, Take, check_fields, optional, whole
 from stas_neuro.models.config import BACKBONES as ARCHITECTURES
 
+_NUMBERS = Kind(
+    "numbers, one for each channel",
+    lambda value: isinstance(value, tuple | list) and all(map(REAL.accepts, value)),
+)
+_KINDS: Mapping[str, Take] = {
+    **dict.fromkeys(("heads", "time_steps", "image_size"), optional(whole(1))),
+    **dict.fromkeys(("tau", "threshold", "attention_threshold", "attention_scale"), optional(REAL)),
+    "ema": FLAG,
+    "mean": _NUMBERS,
+    "std": _NUMBERS,
+}
+"""Kinds of the options that are no names."""
 _COUNTER = re.compile(r"^.*\.(?=(num_batches_tracked|act_func?\.alpha)$)")
 _NUMBER = re.compile(r"(?<=\.)[0-9]+(?=\.)")
 """What is left out of keys to say them together: whose counter or slope it is, and the number of a block."""
@@ -63,6 +76,7 @@ class WeightsOptions:
     attention_scale: float | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self, _KINDS)
         if self.arch not in ARCHITECTURES:
             raise unknown("arch", self.arch, ARCHITECTURES)
         for name, least in (("tau", 1), ("threshold", 0), ("attention_threshold", 0), ("attention_scale", 0)):

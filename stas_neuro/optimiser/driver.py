@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from stas_neuro.chips import Profile, load_profile
+from stas_neuro.chips import Profile, load_profiles
 from stas_neuro.choices import DEFAULT_PROFILE, MODES, Goal, Mode
 from stas_neuro.compiler.opened import open_trained
 from stas_neuro.data import LabelledImages, load_data
@@ -28,7 +28,7 @@ def optimise(  # noqa: PLR0913
     model: Any,
     data: LabelledImages | str,
     *,
-    profile: Profile | str = DEFAULT_PROFILE,
+    profile: Profile | str | Path = DEFAULT_PROFILE,
     objective: Goal = "energy",
     mode: Mode = "single",
     min_accuracy: float | None = None,
@@ -168,9 +168,9 @@ def optimise_all(  # noqa: PLR0913
     )
 
 
-def targets_of(profiles: Sequence[Profile | str], modes: Sequence[Mode]) -> list[Target]:
+def targets_of(profiles: Sequence[Profile | str | Path], modes: Sequence[Mode]) -> list[Target]:
     """Combine profiles, or names or paths of them, and modes; raises InputError where one is given twice."""
-    chips = [load_profile(each) if isinstance(each, str) else each for each in profiles]
+    chips = load_profiles(profiles)
     if wrong := [mode for mode in modes if mode not in MODES]:
         raise unknown("mode", wrong[0], tuple(MODES))
     targets = [Target(chip, mode) for chip in chips for mode in modes]

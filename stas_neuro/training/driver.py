@@ -11,11 +11,12 @@ from stas_neuro.choices import SCALES_FILE
 from stas_neuro.compiler.model import is_checkpoint, load_model
 from stas_neuro.compiler.opened import Opened, open_trained
 from stas_neuro.data import LabelledImages, load_data
-from stas_neuro.errors import InputError
+from stas_neuro.errors import InputError, unknown
 from stas_neuro.extras import needs
 from stas_neuro.files import Output
 from stas_neuro.importers.weights import Weights
 from stas_neuro.ir import Graph, HaltMode
+from stas_neuro.labels import sample
 from stas_neuro.models.config import PRESETS, StasConfig, preset
 from stas_neuro.passes import AddHalting
 from stas_neuro.training.finetuning import RESULT as RESULT
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 HOLDOUT = 5000
 """Default number of held-out images; a tenth of fewer than ten times as many."""
 _STAGE1 = "stage1"
+_OF_MODEL = tuple(field.name for field in fields(StasConfig))
+_OF_TRAINING = tuple(field.name for field in fields(TrainOptions))
 _FILES = ("config.json", "model.safetensors", "last.safetensors", "log.jsonl", SCALES_FILE, RESULT)
 
 
@@ -93,39 +96,43 @@ class Job:
 
 def train(  # noqa: PLR0913
     network: StasConfig | StasModel | Weights | Graph | str | Path,
-    data: LabelledImages | str,
+    data: Any,
     directory: str | Path,
     options: TrainOptions | None = None,
     *,
     init: str | Path | None = None,
     halting: HaltMode | AddHalting | None = None,
     bits: int | None = None,
+    limit: int | None = None,
     resume: bool = False,
     force: bool = False,
     report: TrainReport = lambda event: None,
     **words: Any,
 ) -> StasModel | Bundle:
-    """Train a network.
+    """Train a network, as ``stas-export train`` does.
 
     Parameters
     ----------
     network : StasConfig, Weights, Graph, str or Path
         The name of a preset or a configuration, for a new model; or a network that is fine-tuned: the result
         of `open_model` or `open_weights`, a bundle, or (with `bits`) the directory of a checkpoint.
-    data : LabelledImages or str
+    data : LabelledImages, str or Path
         Images with labels, or a source as for ``--data``; of a known data set its training images.
     directory : str or Path
         Directory to write: of a model the checkpoint, of a graph the bundle ``trained.zip``; and the log.
     options : TrainOptions, optional
         The options; or give its fields as keywords: ``stage2_epochs=3, ponder_weight=0.01``, where others are
         those of the preset (`stas_neuro.training.options.RECIPES`). Fine-tuning is
-        stage 2. Default of `holdout`: 5000, or a tenth of fewer than 50000 images.
+        stage 2. Default of `holdout`: 5000, or a tenth of fewer than 50000 images. Of a new model the fields
+        of `StasConfig`, too, are keywords: ``time_steps=2, depth=1``.
     init : str or Path, optional
         Checkpoint from which a new model starts.
     halting : str or AddHalting, optional
         Halting to add to a graph without, which then learns it; `choose_halting` gives one to start from.
     bits : int, optional
         Fine-tune weights of 2 to 9 bits through the integer program.
+    limit : int, optional
+        Use only so many images, drawn with the seed and stratified by class.
     resume, force : bool
         Continue, or replace, an earlier training in the directory.
     report : callable, optional
@@ -143,19 +150,45 @@ def train(  # noqa: PLR0913
     CheckFailed
         If training diverges.
     """
-    images = load_data(data, "train") if isinstance(data, str) else data
+    images = load_data(data, "train")
     if options is not None and words:
         raise InputError("options are given twice", "give TrainOptions, or keywords")
-    if unknown := [name for name in words if name not in {field.name for field in fields(TrainOptions)}]:
-        raise InputError(f"{', '.join(unknown)}: not an option of training", "use the fields of TrainOptions")
+    changes = {name: words.pop(name) for name in [*words] if name in _OF_MODEL}
+    for name in words:
+        if name not in _OF_TRAINING:
+            raise unknown("option of training", name, (*_OF_TRAINING, *_OF_MODEL))
+    if limit is not None:
+        images = sample(images, limit, options.seed if options else words.get("seed", TrainOptions.seed))
     named = network if isinstance(network, str) and network in PRESETS else None
     settings = options or recipe(named, **{"holdout": default_holdout(images), **words})
+    if named is not None:
+        network = preset(named)
+    if changes:
+        if not isinstance(network, StasConfig):
+            what = f"{', '.join(changes)} is of a new model, and a network is given"
+            raise InputError(what, "leave it out, or give a preset or a StasConfig")
+        network = network.replace(**changes)
     added = AddHalting(mode=halting) if isinstance(halting, str) else halting
     job = job_of(network, init=None if init is None else Path(init), halting=added, bits=bits)
     job.check(images, settings)
-    output = training_output(Path(directory), resume=resume, force=force)
+    return run_job(job, images, settings, Path(directory), resume=resume, force=force, report=report)
+
+
+def run_job(
+    job: Job,
+    images: LabelledImages,
+    settings: TrainOptions,
+    directory: Path,
+    *,
+    resume: bool,
+    force: bool,
+    report: TrainReport,
+) -> StasModel | Bundle:
+    """Train in a directory; an earlier training there is continued or replaced, where that is allowed."""
+    output = training_output(directory, resume=resume, force=force)
 
     def prepare() -> None:
+        # Check again, now that the directory is locked.
         output.check_free()
         if not resume:
             clear(output.path)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stas_neuro.choices import MODES, Mode
 from stas_neuro.errors import InputError, unknown
+from stas_neuro.kinds import FLAG, REAL, TEXT, Take, check_fields, whole
 from stas_neuro.models.config import PRESETS
 
 if TYPE_CHECKING:
@@ -48,6 +49,13 @@ class Target:
     report: TrainReport = lambda event: None
 
 
+_KINDS: Mapping[str, Take] = {
+    **dict.fromkeys(("stage1_epochs", "stage2_epochs", "batch_size", "holdout", "seed"), whole()),
+    **dict.fromkeys((*_NOT_NEGATIVE, "ponder_ramp"), REAL),
+    **dict.fromkeys(("bfloat16", "compile"), FLAG),
+    "ponder_profile": TEXT,
+}
+"""Kinds of the options that are no names."""
 Augmentation = Literal["none", "shift", "shift-and-mirror"]
 AUGMENTATIONS: Mapping[Augmentation, str] = {
     "none": "images as they are",
@@ -93,6 +101,7 @@ class TrainOptions:
     """Fuse the neurons' arithmetic with torch.compile (needs a C++ compiler)."""
 
     def __post_init__(self) -> None:
+        check_fields(self, _KINDS)
         if self.augment not in AUGMENTATIONS:
             raise unknown("augmentation", self.augment, AUGMENTATIONS)
         if self.ponder_mode not in MODES:

@@ -11,19 +11,9 @@ import numpy as np
 import pytest
 from support.paths import ROOT
 
-from stas_neuro.chips.profile import (
-    CAPABILITIES,
-    ENTRIES,
-    UNITS,
-    Arithmetic,
-    Capability,
-    Entry,
-    MissingEntry,
-    Profile,
-    list_profiles,
-    load_profile,
-    parse_profile,
-)
+from stas_neuro.chips.catalogue import list_profiles, load_profile, parse_profile
+from stas_neuro.chips.entries import CAPABILITIES, ENTRIES, UNITS
+from stas_neuro.chips.profile import Arithmetic, Capability, Entry, MissingEntry, Profile
 from stas_neuro.errors import InputError
 
 DOCS = ROOT / "docs" / "profiles.md"

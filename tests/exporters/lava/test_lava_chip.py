@@ -117,7 +117,7 @@ def test_what_is_no_integer_program_is_refused() -> None:
     with pytest.raises(InputError, match="the graph is folded, a process for the chips runs only integer"):
         run_chips(graph, BrokenProgram(), images_for(graph, 1), replicas=1)
     integers = quantised_at_random(graph, 1)
-    with pytest.raises(LavaRunError, match="no runtime 'threads'"):
+    with pytest.raises(InputError, match="no runtime 'threads'"):
         run_chips(integers, BrokenProgram(), pixels_for(integers, 1), replicas=1, runtime="threads")
     with pytest.raises(LavaRunError, match="the network takes"):
         run_chips(integers, BrokenProgram(), pixels_for(integers, 1)[:, :, :-1], replicas=1)

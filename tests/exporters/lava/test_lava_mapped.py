@@ -14,7 +14,7 @@ from support.paths import EXAMPLES
 from support.random_mappings import mappings, one_core
 
 from stas_neuro.activity import MAPPED_KINDS, Activity
-from stas_neuro.chips.profile import load_profile
+from stas_neuro.chips.catalogue import load_profile
 from stas_neuro.compiler import fold
 from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.run import run_lava

@@ -103,7 +103,7 @@ def test_images_that_do_not_fit_are_refused(images: np.ndarray) -> None:
 
 def test_unknown_runtimes_are_refused() -> None:
     graph = build(Recipe(norm=False))
-    with pytest.raises(LavaRunError, match="no runtime 'threads'; choose one of in-process, multiprocess"):
+    with pytest.raises(InputError, match="no runtime 'threads'; use one of in-process, multiprocess"):
         run_lava(graph, images_for(graph, 1), runtime="threads")
 
 
