@@ -15,6 +15,7 @@ from stas_neuro.analysis import extent
 from stas_neuro.exporters.lava.execute import Result
 from stas_neuro.ir import Array, Graph, HaltAccumulate, Phase
 from stas_neuro.mapping import Mapping, Piece, Route, Routes
+from stas_neuro.mapping.routes import Arrival
 
 CHUNK = 64
 """Images whose values are unpacked at once."""
@@ -28,19 +29,22 @@ def add_messages(
     for route in ways.routes:
         pieces = mapping.of_layer(route.source)
         counts = _chunked(_of_route(graph, pieces, route, result, images) for images in _chunks(result))
-        for piece, of_piece in zip(pieces, counts.transpose(2, 3, 0, 1), strict=True):
+        for piece, of_piece in zip(pieces, counts, strict=True):
             for kind, events in zip(KINDS, of_piece, strict=True):
                 _add(builder, graph, kind, piece.name, route.phase, events)
+    arrivals: dict[tuple[str, Phase], list[Arrival]] = {}
     for way in ways.arrivals:
-        counts = _chunked(
-            _sent(graph, way.source, way.phase, result, images) @ way.wanted.ravel()
-            for images in _chunks(result)
-        )
-        _add(builder, graph, "input_messages", f"{way.receiver}@{way.core}", way.phase, counts)
+        arrivals.setdefault((way.source, way.phase), []).append(way)
+    for (source, phase), of_source in arrivals.items():
+        wanted = [np.flatnonzero(way.wanted) for way in of_source]
+        sent = (_sent(graph, source, phase, result, images) for images in _chunks(result))
+        counts = _chunked(np.stack([of[:, :, each].sum(axis=2) for each in wanted]) for of in sent)
+        for way, of_way in zip(of_source, counts, strict=True):
+            _add(builder, graph, "input_messages", f"{way.receiver}@{way.core}", phase, of_way)
 
 
 def _of_route(graph: Graph, pieces: tuple[Piece, ...], route: Route, result: Result, images: slice) -> Array:
-    """Messages by kind, (images, steps, pieces, kinds)."""
+    """Messages by piece and kind, (pieces, kinds, images, steps)."""
     positions, features = route.copies.shape
     if isinstance(graph.node(route.source), HaltAccumulate):
         sent = np.ones((1, 1, positions), np.int64)
@@ -55,7 +59,7 @@ def _of_route(graph: Graph, pieces: tuple[Piece, ...], route: Route, result: Res
     for piece in pieces:
         held = np.add.outer(np.array(piece.positions) * features, np.arange(*piece.features)).ravel()
         counts.append(sent[:, :, held] @ ways[held])
-    return np.stack(counts, axis=2)
+    return np.stack(counts).transpose(0, 3, 1, 2)
 
 
 def _sent(graph: Graph, source: str, phase: Phase, result: Result, images: slice) -> Array:
@@ -78,7 +82,8 @@ def _chunks(result: Result) -> Iterator[slice]:
 
 
 def _chunked(counts: Iterator[Array]) -> Array:
-    return np.concatenate(list(counts)).astype(np.int64)
+    """Join counts (..., images, steps) of chunks."""
+    return np.concatenate(list(counts), axis=-2).astype(np.int64)
 
 
 def _add(builder: ActivityBuilder, graph: Graph, kind: str, row: str, phase: Phase, counts: Array) -> None:

@@ -64,21 +64,16 @@ class Cells:
         for each in weights:
             edges |= set((np.flatnonzero((each[:, 1:] != each[:, :-1]).any(axis=0)) + 1).tolist())
         bounds = np.array(sorted(edges), np.int64)
-        held = np.zeros((positions, len(parts)), np.int64)
-        inside = np.zeros((len(bounds) - 1, len(parts)))
+        owner = np.zeros((positions, len(bounds) - 1), np.int64)  # the row of each cell: it is in only one
         for at, part in enumerate(parts):
-            held[slice(None) if part.positions is None else part.positions, at] = 1
-            inside[:, at] = (part.features[0] <= bounds[:-1]) & (bounds[1:] <= part.features[1])
-        alike = [held, *(each[:, bounds[:-1]] for each in weights)]
+            rows = slice(None) if part.positions is None else part.positions
+            owner[rows, slice(*np.searchsorted(bounds, part.features))] = at
         if apart:
-            alike.append(np.arange(positions)[:, None])
-        together = np.hstack(alike)
-        if (together == together[:1]).all():  # usual, and much faster
-            first, of_position = np.zeros(1, np.int64), np.zeros(positions, np.int64)
+            first = of_position = np.arange(positions)
         else:
-            _, first, of_position = np.unique(together, axis=0, return_index=True, return_inverse=True)
-        member = held[first][:, None, :] * inside[None]
-        return Cells(Classes(of_position.ravel().astype(np.int64)), bounds, member, first)
+            first, of_position = _alike([owner, *(each[:, bounds[:-1]] for each in weights)])
+        member = (owner[first][:, :, None] == np.arange(len(parts))).astype(np.float64)
+        return Cells(Classes(of_position), bounds, member, first)
 
     def weighted(self, weights: Array) -> NDArray[np.float64]:
         """Give each row's outputs of a cell their weight (positions, features): (classes, segments, rows)."""
@@ -104,6 +99,19 @@ class Cells:
         for _, _, taken in taps_of(numbers, window):  # 0 outside the map; a tap takes each input once at most
             reached[taken.ravel().astype(np.int64)] += of_output
         return reached[1:]
+
+
+def _alike(tables: Sequence[Array]) -> tuple[Whole, Whole]:
+    """Return the first of each class of rows that are equal in all tables, and the class of each row."""
+    first, of_row = np.zeros(1, np.int64), np.zeros(len(tables[0]), np.int64)
+    for column in np.hstack(tables).T:
+        if (column == column[first][of_row]).all():  # nothing new, as in most columns
+            continue
+        _, value = np.unique(column, return_inverse=True)
+        _, first, of_row = np.unique(
+            of_row * (value.max() + 1) + value, return_index=True, return_inverse=True
+        )
+    return first, of_row
 
 
 def by_row(counts: Array, weights: Array) -> Whole:

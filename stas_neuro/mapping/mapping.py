@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -129,7 +130,7 @@ class Mapping:
     @property
     def layers(self) -> tuple[str, ...]:
         """Names of the layers that have pieces, in the order of the pieces."""
-        return tuple(dict.fromkeys(piece.layer for piece in self.pieces))
+        return tuple(self._of_layers)
 
     @property
     def chips(self) -> int:
@@ -138,7 +139,14 @@ class Mapping:
 
     def of_layer(self, layer: str) -> tuple[Piece, ...]:
         """Return the pieces of a layer, in the order of `pieces`."""
-        return tuple(piece for piece in self.pieces if piece.layer == layer)
+        return self._of_layers.get(layer, ())
+
+    @cached_property
+    def _of_layers(self) -> dict[str, tuple[Piece, ...]]:
+        found: dict[str, list[Piece]] = {}
+        for piece in self.pieces:
+            found.setdefault(piece.layer, []).append(piece)
+        return {layer: tuple(pieces) for layer, pieces in found.items()}
 
     def check_layer(self, layer: str, positions: int, features: int) -> None:
         """Raise InputError where the pieces of a layer do not cover all of its positions x features."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from stas_neuro.analysis import Mask, extent, neuron_layers, own_block, place_of, visit_mask
 from stas_neuro.ir import Graph, LateHaltAccumulate, Node
-from stas_neuro.ir.ops.base import Wanted
+from stas_neuro.ir.ops.base import Wanted, anywhere, union
 
 
 class Need(NamedTuple):
@@ -29,7 +29,7 @@ K = TypeVar("K")
 
 def join(into: dict[K, Wanted], key: K, values: Wanted) -> None:
     """Add values to those needed at a key."""
-    into[key] = into[key] | values if key in into else values
+    into[key] = union(into[key], values) if key in into else values
 
 
 class Reach:
@@ -48,10 +48,14 @@ class Reach:
                 self._visits.setdefault(place_of(mask), block)
 
     def of(self, layer: str, positions: tuple[int, ...], features: tuple[int, int]) -> dict[Need, Wanted]:
-        """Return the values that a piece needs, bool (positions, features) of each source."""
-        wanted = np.zeros(self.extents[layer], np.bool_)
-        wanted[list(positions), slice(*features)] = True
-        return self._back({layer: wanted})
+        """Return the values that a piece needs, bool (positions, features) of each source, read-only."""
+        extent = self.extents[layer]
+        wanted = np.zeros((extent[0], 1), np.bool_)
+        wanted[list(positions)] = True
+        if features != (0, extent[1]):
+            numbers = np.arange(extent[1])
+            wanted = wanted & (features[0] <= numbers) & (numbers < features[1])
+        return self._back({layer: np.broadcast_to(wanted, extent)})
 
     def tokens(self, source: str) -> Wanted | None:
         """Return which tokens the values of each position reach, bool (N, positions).
@@ -69,13 +73,14 @@ class Reach:
         for token in range(self.graph.tokens):
             starts = {}
             for gate in gates:
-                starts[gate.name] = np.zeros(self.extents[gate.name], np.bool_)
-                starts[gate.name][token] = True
+                tokens, features = self.extents[gate.name]
+                this = (np.arange(tokens) == token)[:, None]
+                starts[gate.name] = np.broadcast_to(this, (tokens, features))
             row: dict[str, Wanted] = {}
             for need, wanted in self._back(starts).items():
-                join(row, need.source, np.asarray(wanted.any(axis=1)))
+                join(row, need.source, anywhere(wanted, axis=1))
             for source, positions in row.items():
-                rows.setdefault(source, []).append(positions)
+                rows.setdefault(source, []).append(positions[:, 0])
         return {source: np.array(tokens) for source, tokens in rows.items()}
 
     def _back(self, starts: dict[str, Wanted]) -> dict[Need, Wanted]:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from stas_neuro.analysis import extent, works_in
 from stas_neuro.ir import Graph, Node, Phase
-from stas_neuro.ir.ops.base import Wanted
+from stas_neuro.ir.ops.base import Wanted, folded
 from stas_neuro.mapping.check import check_mapping
 from stas_neuro.mapping.mapping import CoreLocation, Mapping, Piece
 from stas_neuro.mapping.reach import Need, Reach, join
@@ -128,7 +128,7 @@ def routes(graph: Graph, mapping: Mapping) -> Routes:
     """
     check_mapping(graph, mapping)
     reach = Reach(graph)
-    homes = {layer: _homes(graph, mapping, layer) for layer in mapping.layers}
+    homes = {layer: _Homes.of(graph, mapping, layer) for layer in mapping.layers}
     arrivals: list[Arrival] = []
     input_axons = np.zeros(len(mapping.cores), np.int64)
     taken: _Receivers[str] = _Receivers()
@@ -138,7 +138,7 @@ def routes(graph: Graph, mapping: Mapping) -> Routes:
             if source in homes:
                 taken.add(source, values, core)
             if not graph.node(source).off_core:
-                input_axons[core] += np.count_nonzero(values)
+                input_axons[core] += count(values)
         for need, phase, values in _sent(graph, needs):
             if need.source in homes:
                 sent.add((need.source, phase, need.block), values, core)
@@ -146,7 +146,10 @@ def routes(graph: Graph, mapping: Mapping) -> Routes:
                 arrivals.append(Arrival(need.source, phase, need.receiver, core, values))
     output_axons = np.zeros(len(mapping.cores), np.int64)
     for source, index, cores in taken:
-        output_axons += np.bincount(homes[source][index].ravel(), minlength=len(output_axons)) * len(cores)
+        home = homes[source]
+        output_axons[home.cores] += np.bincount(home.number[index].ravel(), minlength=len(home.cores)) * len(
+            cores
+        )
     draft: dict[_Key, Route] = {}
     places = places_of(mapping.cores)
     for key, index, cores in sent:
@@ -154,12 +157,12 @@ def routes(graph: Graph, mapping: Mapping) -> Routes:
         if key not in draft:
             tokens = reach.tokens(source) if block is not None else None
             draft[key] = _empty_route(graph, *key, tokens)
-        home = homes[source][index]
+        home = homes[source]
+        number = home.number[index]
         draft[key].copies[index] += len(cores)
-        ways = [distances(places, core) for core in cores]
-        for name in ways[0]:
-            distance = np.sum([way[name] for way in ways], axis=0)
-            getattr(draft[key], name)[index] += distance[home]
+        ways = _between(places[:, home.cores, None], places[:, None, cores])
+        for name, way in ways.items():
+            getattr(draft[key], name)[index] += way.sum(axis=1)[number]
     return Routes(tuple(draft.values()), tuple(arrivals), input_axons, output_axons)
 
 
@@ -191,13 +194,22 @@ class _Receivers(Generic[T]):
             yield key, index, cores
 
 
+def count(values: Wanted) -> int:
+    """Count the values."""
+    few = folded(values)
+    return np.count_nonzero(few) * (values.size // few.size)
+
+
 def index_of(values: Wanted) -> tuple[Index, bytes]:
     """Return the index of the values, in row-major order, and a name that only equal ones have.
 
     Most are all combinations of some positions and some features, whose index is short.
     """
-    positions, features = (np.flatnonzero(values.any(axis=axis)) for axis in (1, 0))
-    if len(positions) * len(features) == np.count_nonzero(values):
+    few = folded(values)
+    positions, features = (
+        np.flatnonzero(np.broadcast_to(few.any(axis=1 - axis), values.shape[axis])) for axis in (0, 1)
+    )
+    if len(positions) * len(features) == count(values):
         first = np.intp(len(positions)).tobytes()
         return np.ix_(positions, features), first + positions.tobytes() + features.tobytes()
     return np.nonzero(values), b"any" + np.packbits(values).tobytes()
@@ -211,9 +223,11 @@ def _sent(graph: Graph, needs: dict[Need, Wanted]) -> Iterator[tuple[Need, Phase
         phase = _sent_in(graph, source, graph.node(need.receiver))
         again = phase != source.phase or source.traits.sends_if_visited
         key = need.source, phase
-        values = needs[need] & ~seen[key] if key in seen else needs[need]
+        values = needs[need]
+        if key in seen:
+            values = np.broadcast_to(folded(values) & ~folded(seen[key]), values.shape)
         join(seen, key, values)
-        if values.any():
+        if folded(values).any():
             yield need if again else need._replace(block=None), phase, values
 
 
@@ -224,12 +238,20 @@ def _sent_in(graph: Graph, source: Node, receiver: Node) -> Phase:
     return works_in(graph, receiver)
 
 
-def _homes(graph: Graph, mapping: Mapping, layer: str) -> NDArray[np.intp]:
-    """Return the core of each neuron of a layer, int (positions, features)."""
-    homes = np.zeros(extent(graph, graph.node(layer)), np.intp)
-    for piece in mapping.of_layer(layer):
-        homes[list(piece.positions), slice(*piece.features)] = piece.core
-    return homes
+@dataclass(frozen=True, eq=False)
+class _Homes:
+    """Cores of a layer, int (pieces,), and the number of each neuron's among them, (positions, features)."""
+
+    cores: NDArray[np.intp]
+    number: NDArray[np.intp]
+
+    @staticmethod
+    def of(graph: Graph, mapping: Mapping, layer: str) -> _Homes:
+        number = np.zeros(extent(graph, graph.node(layer)), np.intp)
+        pieces = mapping.of_layer(layer)
+        for at, piece in enumerate(pieces):
+            number[list(piece.positions), slice(*piece.features)] = at
+        return _Homes(np.array([piece.core for piece in pieces], np.intp), number)
 
 
 def places_of(cores: Sequence[CoreLocation]) -> Steps:
@@ -243,12 +265,17 @@ def distances(places: Steps, to: int) -> dict[str, Steps]:
 
     `places`, (3, cores), is the result of `places_of`.
     """
-    chip, x, y = places
-    away = chip != chip[to]
+    return _between(places, places[:, to, None])
+
+
+def _between(start: Steps, end: Steps) -> dict[str, Steps]:
+    """Return the hops and chip crossings between places (3, ...), which are broadcast."""
+    (chip, x, y), (to_chip, to_x, to_y) = start, end
+    away = chip != to_chip
     return {
-        "hops_x": np.where(away, x + x[to], abs(x - x[to])),
-        "hops_y": np.where(away, y + y[to], abs(y - y[to])),
-        "chip_crossings": abs(chip - chip[to]),
+        "hops_x": np.where(away, x + to_x, abs(x - to_x)),
+        "hops_y": np.where(away, y + to_y, abs(y - to_y)),
+        "chip_crossings": abs(chip - to_chip),
     }
 
 

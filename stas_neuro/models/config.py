@@ -315,6 +315,7 @@ PRESETS: Mapping[str, StasConfig] = {
     "spikingformer-4-384-cifar100": _cifar(4, 384, "spikingformer").replace(num_classes=100),
     "spikformer-8-384-imagenet": _imagenet(8, 384),
     "spikformer-8-512-imagenet": _imagenet(8, 512),
+    "spikformer-8-768-imagenet": _imagenet(8, 768).replace(heads=12),
     "spikingformer-8-512-imagenet": _imagenet(8, 512, "spikingformer"),
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations, product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +17,11 @@ from stas_neuro.errors import InputError
 from stas_neuro.placement.packing import equal_parts
 
 Groups = tuple[tuple[int, ...], ...]
-Bits = NDArray[np.uint16]
+Bits = NDArray[np.uint64]
 _ONES = np.array([bin(number).count("1") for number in range(1 << 16)], dtype=np.uint8)
-"""Number of ones in each 16-bit word (numpy < 2 has no popcount)."""
+"""Number of ones in each 16-bit word, for numpy < 2, which has no popcount."""
+_AT_ONCE = 1 << 18
+"""Words of unions that are made at once, which fit a cache."""
 
 
 class CoHalting:
@@ -36,7 +39,7 @@ class CoHalting:
     def __init__(self, visits: NDArray[np.bool_], cores: Sequence[int], prices: Sequence[int]) -> None:
         tokens: int = visits.shape[-1]
         bits = np.packbits(visits.reshape(-1, tokens).T, axis=1)
-        self.bits = np.ascontiguousarray(np.pad(bits, ((0, 0), (0, bits.shape[1] % 2)))).view(np.uint16)
+        self.bits = np.ascontiguousarray(np.pad(bits, ((0, 0), (0, -bits.shape[1] % 8)))).view(np.uint64)
         self.tokens = tokens
         self.cores = np.array(cores, dtype=np.intp)
         self.prices = np.array(prices, dtype=np.int64)
@@ -96,27 +99,48 @@ def contiguous_groups(seen: CoHalting, groups: int, cores: int) -> Groups:
     """
     order = seen.order()
     of_run = seen.intervals(order)
-    # best[g, c, j]: least cost of the first j tokens in g groups on at most c cores.
-    best = np.full((groups + 1, cores + 1, seen.tokens + 1), np.inf)
+    fewest = _fewest_cores(seen, groups)
+    spare = cores - int(min(fewest[groups, seen.tokens], cores + 1))
+    if spare < 0:
+        what = f"{groups} groups of at most {seen.largest} tokens on {cores} cores cannot hold {seen.tokens}"
+        raise InputError(what, "use another number of groups (--groups)")
+    # best[g, s, j]: least cost of the first j tokens in g groups on at most s cores more than the fewest.
+    best = np.full((groups + 1, spare + 1, seen.tokens + 1), np.inf)
     best[0, :, 0] = 0
     cut = np.zeros(best.shape, dtype=np.intp)
     for group, end in product(range(1, groups + 1), range(1, seen.tokens + 1)):
         first = np.arange(max(0, end - seen.largest), end)
-        left = np.arange(cores + 1)[:, None] - seen.cores[end - first - 1]
-        before = np.where(left >= 0, best[group - 1, left, first], np.inf)
+        left = _left(seen, fewest, group, first, end) + np.arange(spare + 1)[:, None]
+        before = np.where(left >= 0, best[group - 1, left.clip(0), first], np.inf)
         candidates = before + of_run[first, end]
         best[group, :, end] = candidates.min(axis=1)
         cut[group, :, end] = first[candidates.argmin(axis=1)]
-    if not np.isfinite(best[groups, cores, seen.tokens]):
-        what = f"{groups} groups of at most {seen.largest} tokens on {cores} cores cannot hold {seen.tokens}"
-        raise InputError(what, "use another number of groups (--groups)")
     found, end = [], seen.tokens
     for group in range(groups, 0, -1):
-        first_token = int(cut[group, cores, end])
+        first_token = cut[group, spare, end]
         found.append(order[first_token:end].tolist())
-        cores -= int(seen.cores[end - first_token - 1])
+        spare += int(_left(seen, fewest, group, first_token, end))
         end = first_token
     return _sorted(found)
+
+
+def _fewest_cores(seen: CoHalting, groups: int) -> NDArray[np.int64]:
+    """Return the fewest cores for the first j tokens in g groups, int64 (groups + 1, tokens + 1)."""
+    none = np.int64(1) << 40
+    fewest = np.full((groups + 1, seen.tokens + 1), none)
+    fewest[0, 0] = 0
+    for group, end in product(range(1, groups + 1), range(1, seen.tokens + 1)):
+        first = np.arange(max(0, end - seen.largest), end)
+        fewest[group, end] = min(none, (fewest[group - 1, first] + seen.cores[end - first - 1]).min())
+    return fewest
+
+
+def _left(seen: CoHalting, fewest: NDArray[np.int64], group: int, first: Any, end: int) -> NDArray[np.int64]:
+    """Return the change in spare cores from a prefix to that without its last group, which begins at `first`.
+
+    At most 0; far below where there is no such prefix.
+    """
+    return np.asarray(fewest[group, end] - seen.cores[end - first - 1] - fewest[group - 1, first])
 
 
 def local_search(seen: CoHalting, start: Groups) -> Groups:
@@ -165,9 +189,12 @@ def _swaps(seen: CoHalting, a: list[int], b: list[int]) -> NDArray[np.int64]:
     of_a, of_b = seen.bits[a], seen.bits[b]
     rest_a, rest_b = _or_of_others(of_a), _or_of_others(of_b)
     price_a, price_b = seen.prices[len(a) - 1], seen.prices[len(b) - 1]
-    return np.concatenate(
-        [_ones(rest_a[i] | of_b) * price_a + _ones(of_a[i] | rest_b) * price_b for i in range(len(a))]
-    )
+    rows = max(1, _AT_ONCE // of_b.size)
+    costs = [
+        _ones(rest_a[part, None] | of_b) * price_a + _ones(of_a[part, None] | rest_b) * price_b
+        for part in (slice(first, first + rows) for first in range(0, len(a), rows))
+    ]
+    return np.concatenate(costs).ravel()
 
 
 def _moves(seen: CoHalting, group: list[int], other: list[int]) -> NDArray[np.int64]:
@@ -196,7 +223,8 @@ def _or_of_others(bits: Bits) -> Bits:
 
 def _ones(bits: Bits) -> NDArray[np.int64]:
     """Count the ones of each row."""
-    return np.asarray(_ONES[bits].sum(axis=-1, dtype=np.int64))
+    ones = np.bitwise_count(bits) if hasattr(np, "bitwise_count") else _ONES[bits.view(np.uint16)]
+    return np.asarray(ones.sum(axis=-1, dtype=np.int64))
 
 
 def candidates(seen: CoHalting, groups: int) -> tuple[Groups, ...]:

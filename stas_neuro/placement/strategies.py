@@ -109,13 +109,25 @@ class Block:
         """Return the cores of a group of 1, 2, ... tokens packed with others, up to the budget of cores."""
         found: list[list[Core]] = []
         for size in range(1, self.tokens - groups + 2):
-            rest = scan_groups(self.tokens - size, groups - 1)
-            others = tuple(tuple(size + token for token in group) for group in rest)
-            cores = [core for core in self._packed((tuple(range(size)), *others)) if core.domain[1] == 0]
+            cores = self._first_group(size, groups)
             if size > equal and len(cores) + (groups - 1) * len(found[0]) > budget:
                 break
             found.append(cores)
         return found
+
+    def _first_group(self, size: int, groups: int) -> list[Core]:
+        """Return the cores of the first group, of a number of tokens, where the others share the rest."""
+        first = tuple(range(size))
+        if "output axons" in self.packer.limits.core:  # how many a neuron needs depends on the other groups
+            rest = scan_groups(self.tokens - size, groups - 1)
+            others = tuple(tuple(size + token for token in group) for group in rest)
+            return [core for core in self._packed((first, *others)) if core.domain[1] == 0]
+        packer, held = self.packer.fork(), len(self.packer.cores)
+        layers = [demand for demand in self.layers if demand.positions == self.tokens]
+        pack_layers(
+            packer, self.scope, layers, lambda demand: [Region(first, (0, demand.features))], "positions"
+        )
+        return list(packer.cores[held:])
 
     def _price(self, cores: Sequence[Core], seen: CoHalting | None) -> int:
         """Return the objective on cores for the given visits, or else for one visit of all tokens.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stas_neuro.analysis import extent, mask_heard, neurons_of, stages_of
 from stas_neuro.ir import Graph, Phase
+from stas_neuro.ir.ops.base import Wanted
 from stas_neuro.mapping import Mapping, Route, Routes
 from stas_neuro.reference.ops.base import Counts, Each, by_position
 from stas_neuro.reference.rows import RecordRow
@@ -75,12 +76,28 @@ class _Sender:
 
 @dataclass(frozen=True, eq=False)
 class _Receivers:
-    """Rows that take values from beside the cores: `wanted` (values of the source, rows)."""
+    """Rows that take values from beside the cores: from `first[r]` on, those of `wanted` go to row r."""
 
     source: str
     phase: Phase
     rows: tuple[str, ...]
-    wanted: NDArray[np.floating[Any]]
+    wanted: NDArray[np.intp]
+    first: NDArray[np.intp]
+
+    @staticmethod
+    def of(source: str, phase: Phase, wanted: dict[str, Wanted]) -> _Receivers:
+        """List the values (positions, features) that each row wants, of which there is at least one."""
+        values = [np.flatnonzero(each) for each in wanted.values()]
+        first = np.cumsum([0, *map(len, values[:-1])])
+        return _Receivers(source, phase, tuple(wanted), np.concatenate(values), first)
+
+    def events(self, sent: Each) -> Events:
+        """Count the values that are sent, bool (B, positions, features)."""
+        counts = np.add.reduceat(
+            sent.reshape(len(sent), -1)[:, self.wanted], self.first, axis=1, dtype=np.int64
+        )
+        for row, of_row in zip(self.rows, counts.T, strict=True):
+            yield "input_messages", row, of_row
 
 
 class Messages:
@@ -92,14 +109,11 @@ class Messages:
         self._routes = [
             (route, [_Sender.of(route, part) for part in parts[route.source]]) for route in ways.routes
         ]
-        arrivals: dict[tuple[str, Phase], dict[str, NDArray[np.bool_]]] = {}
+        arrivals: dict[tuple[str, Phase], dict[str, Wanted]] = {}
         for arrival in ways.arrivals:
             rows = arrivals.setdefault((arrival.source, arrival.phase), {})
-            rows[f"{arrival.receiver}@{arrival.core}"] = arrival.wanted.ravel()
-        self._receivers = [
-            _Receivers(*key, tuple(rows), _exact(np.array(list(rows.values())).T))
-            for key, rows in arrivals.items()
-        ]
+            rows[f"{arrival.receiver}@{arrival.core}"] = arrival.wanted
+        self._receivers = [_Receivers.of(*key, rows) for key, rows in arrivals.items()]
 
     def events(self, phase: Phase, value: Callable[[str], Each], visits: Visits) -> Events:
         """Count the messages of one step of a phase, of which `value` gives what a node sent, (B, ...)."""
@@ -110,10 +124,7 @@ class Messages:
                     yield from sender.events(sent)
         for receivers in self._receivers:
             if receivers.phase == phase:
-                sent = by_position(value(receivers.source)) != 0
-                counts = sent.reshape(len(sent), -1).astype(receivers.wanted.dtype) @ receivers.wanted
-                for row, of_row in zip(receivers.rows, counts.T, strict=True):
-                    yield "input_messages", row, of_row.astype(np.int64)
+                yield from receivers.events(by_position(value(receivers.source)) != 0)
 
     def _sent(self, route: Route, value: Callable[[str], Each], visits: Visits) -> Each:
         if self._graph.node(route.source).traits.sends_if_visited:

@@ -15,7 +15,7 @@ from support.ir_random import Recipe, build, graphs
 from support.naive_messages import follow, neurons_of
 from support.random_mappings import mappings, one_core
 
-from stas_neuro.analysis import neuron_layers
+from stas_neuro.analysis import extent, neuron_layers
 from stas_neuro.errors import InputError
 from stas_neuro.ir import Graph, HaltAccumulate, Phase
 from stas_neuro.mapping import CoreLocation, Mapping, Piece, needed, parse_mapping, routes
@@ -55,6 +55,20 @@ def test_axons_are_those_of_every_single_neuron(data: st.DataObject) -> None:
             or (route.block is None)
             or (graph.node(route.source).phase == Phase.ONCE)
         )
+
+
+@settings(max_examples=10, deadline=None)
+@given(graph=graphs(**SMALL), seed=st.integers(0, 2**16))
+def test_values_that_are_the_same_along_an_axis_need_what_dense_ones_need(graph: Graph, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    for node in (node for node in graph.nodes if node.OUTPUTS):
+        extents = extent(graph, node)
+        shapes = {port: graph.source_type(edge).shape for port, edge in graph.inputs(node).items()}
+        for own in ((extents[0], 1), (1, extents[1]), (1, 1), extents):
+            wanted = np.broadcast_to(rng.random(own) < 0.5, extents)
+            ours, dense = (node.needs(each, shapes) for each in (wanted, np.array(wanted)))
+            assert ours.keys() == dense.keys()
+            assert all(np.array_equal(ours[port], dense[port]) for port in ours), node
 
 
 def test_a_linear_takes_its_tokens_and_attention_takes_all_keys() -> None:

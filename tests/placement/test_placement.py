@@ -36,6 +36,9 @@ from stas_neuro.placement import (
     utilisation,
 )
 from stas_neuro.placement.demands import demands_of, tokens_by_block
+from stas_neuro.placement.limits import limits_of
+from stas_neuro.placement.packing import Packer
+from stas_neuro.placement.strategies import Block
 from stas_neuro.reference import run_reference
 
 LOIHI1 = load_profile("loihi1")
@@ -179,6 +182,20 @@ def test_halting_aware_steps_fewer_cores_than_scan_order_on_the_visits_it_learne
             assert len(aware.cores) <= len(scan.cores)
             stepped = [getattr(core_steps(graph, m, seen.visits), figure).sum() for m in (aware, scan)]
             assert stepped[0] < stepped[1]
+
+
+def test_a_group_takes_the_cores_that_it_takes_among_others() -> None:
+    graph = build(Recipe(norm=False, height=4, width=4))
+    limits = limits_of(chip(LOIHI2, neurons_per_core=24))
+    coupled = dataclasses.replace(limits, core={**limits.core, "output axons": 1 << 20})
+    layers = [demand for demand in demands_of(graph, 8) if demand.scope == "block0"]
+    tokens = tokens_by_block(graph)["block0"]
+    alone, among = (
+        Block(Packer(graph, each), "block0", layers, tokens, "core-steps") for each in (limits, coupled)
+    )
+    for size in range(1, tokens - 1):
+        ours, theirs = ([core.pieces for core in block._first_group(size, 3)] for block in (alone, among))
+        assert ours == theirs and len(ours) > (size == tokens - 2)
 
 
 def test_a_single_group_is_divided_in_the_order_of_visits() -> None:

@@ -15,6 +15,7 @@ from stas_neuro.placement.groups import (
     CoHalting,
     Groups,
     _best_change,
+    _ones,
     candidates,
     contiguous_groups,
     greedy_groups,
@@ -143,6 +144,14 @@ def test_counts_of_visits_are_those_of_the_union() -> None:
     seen = CoHalting(visits, [1] * 7, [1] * 7)
     for group in ([0], [1, 4], [0, 2, 3, 6]):
         assert seen.visits(group) == visits[:, :, group].any(axis=2).sum()
+
+
+def test_ones_are_counted_alike_without_a_popcount(monkeypatch: pytest.MonkeyPatch) -> None:
+    bits = np.random.default_rng(0).integers(0, 2**64, (3, 2, 5), dtype=np.uint64)
+    wanted = [[sum(int(word).bit_count() for word in row) for row in rows] for rows in bits]
+    assert _ones(bits).tolist() == wanted
+    monkeypatch.delattr(np, "bitwise_count", raising=False)
+    assert _ones(bits).tolist() == wanted
 
 
 def test_groups_that_cannot_hold_all_tokens_are_refused() -> None:

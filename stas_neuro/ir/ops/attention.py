@@ -20,6 +20,8 @@ from stas_neuro.ir.ops.base import (
     Wanted,
     anywhere,
     check_heads,
+    in_parts,
+    of_parts,
     within,
 )
 from stas_neuro.ir.ranges import ALIGN, STATE_LIMIT, Range
@@ -84,10 +86,8 @@ class SpikeMatMul(Node):
 
     def needs(self, wanted: Wanted, shapes: Mapping[str, Shape]) -> dict[str, Wanted]:
         """Take the feature's own of v, and those of its head of q and k: of q at its token, else at all."""
-        tokens, features = wanted.shape
-        heads = wanted.reshape(tokens, self.heads, -1).any(axis=2)
-        of_head = np.repeat(heads, features // self.heads, axis=1)
-        k, v = (np.repeat(anywhere(values, axis=0), tokens, axis=0) for values in (of_head, wanted))
+        of_head = of_parts(in_parts(wanted, self.heads), wanted.shape[1])
+        k, v = (np.broadcast_to(anywhere(values, axis=0), wanted.shape) for values in (of_head, wanted))
         return {"q": of_head, "k": k, "v": v}
 
     def memory(self, entering: Mapping[str, Shape], leaving: Shape, bits: int) -> CoreMemory:
@@ -132,7 +132,7 @@ class MaskedColumnSum(Node):
 
     def needs(self, wanted: Wanted, shapes: Mapping[str, Shape]) -> dict[str, Wanted]:
         """Take the feature at all tokens."""
-        return {port: np.repeat(wanted, shapes[port][0], axis=0) for port in self.INPUTS}
+        return {port: np.broadcast_to(wanted, shapes[port]) for port in self.INPUTS}
 
     def memory(self, entering: Mapping[str, Shape], leaving: Shape, bits: int) -> CoreMemory:
         """Keep K and V until both are there."""
@@ -168,7 +168,7 @@ class HeadSum(Node):
 
     def needs(self, wanted: Wanted, shapes: Mapping[str, Shape]) -> dict[str, Wanted]:
         """Take the channels of the head at the token."""
-        return {"x": np.repeat(wanted, shapes["x"][1] // self.heads, axis=1)}
+        return {"x": of_parts(wanted, shapes["x"][1])}
 
     def memory(self, entering: Mapping[str, Shape], leaving: Shape, bits: int) -> CoreMemory:
         """Keep a synapse for each channel of a head; a weight of 1 takes one bit."""

@@ -221,7 +221,7 @@ class Node:
             """Find the values at ports of `shapes` that wanted outputs depend on.
 
             bool (positions, features): H*W and C of a map (C, H, W), N and D of tokens (N, D), 1 and D of a
-            vector (D,), N and 1 of one value a token (N,).
+            vector (D,), N and 1 of one value a token (N,). They are not written to: see `folded`.
             """
             raise NotImplementedError
 
@@ -239,9 +239,37 @@ def same_values(node: Node, wanted: Wanted, shapes: Mapping[str, Shape]) -> dict
     return dict.fromkeys(shapes, wanted)
 
 
+def folded(wanted: Wanted) -> Wanted:
+    """Give values once along an axis on which they are the same view (`np.broadcast_to`), of length 1 then.
+
+    Most pieces hold all features or all positions, so that rules cost as much as one feature or position.
+    """
+    return wanted[tuple(slice(None if step else 1) for step in wanted.strides)]
+
+
+def union(a: Wanted, b: Wanted) -> Wanted:
+    """Tell what is wanted in either, of the same shape."""
+    return np.broadcast_to(folded(a) | folded(b), a.shape)
+
+
 def anywhere(wanted: Wanted, axis: int) -> Wanted:
     """Tell where anything is wanted along an axis, which stays with a length of 1."""
-    return np.asarray(wanted.any(axis=axis, keepdims=True))
+    shape = tuple(1 if at == axis else length for at, length in enumerate(wanted.shape))
+    return np.broadcast_to(folded(wanted).any(axis=axis, keepdims=True), shape)
+
+
+def in_parts(wanted: Wanted, parts: int) -> Wanted:
+    """Tell in which equal parts of the features anything is wanted, (positions, parts)."""
+    if wanted.strides[1] == 0:
+        return np.broadcast_to(wanted[:, :1], (len(wanted), parts))
+    return np.asarray(wanted.reshape(len(wanted), parts, -1).any(axis=2))
+
+
+def of_parts(wanted: Wanted, features: int) -> Wanted:
+    """Want all features of the parts (positions, parts) that are wanted, (positions, features)."""
+    if wanted.shape[1] == 1 or wanted.strides[1] == 0:
+        return np.broadcast_to(wanted[:, :1], (len(wanted), features))
+    return np.repeat(wanted, features // wanted.shape[1], axis=1)
 
 
 def no_memory(node: Node, entering: Mapping[str, Shape], leaving: Shape, bits: int) -> CoreMemory:

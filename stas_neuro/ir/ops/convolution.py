@@ -15,6 +15,8 @@ from stas_neuro.ir.ops.base import (
     BoundContext,
     TypeContext,
     Wanted,
+    in_parts,
+    of_parts,
 )
 from stas_neuro.ir.ops.synapses import INTEGER_RANGES, FixedSynaptic, Synaptic, bound_synapses
 from stas_neuro.ir.ops.windows import Side, Windowed, in_windows, output_size
@@ -98,8 +100,8 @@ class Conv2d(Windowed, Synaptic):
 
     def needs(self, wanted: Wanted, shapes: Mapping[str, Shape]) -> dict[str, Wanted]:
         """Take the windows of all channels of the group."""
-        of_group: Wanted = np.any(wanted.reshape(len(wanted), self.groups, -1), axis=2)
-        return {"x": np.repeat(in_windows(self, of_group, shapes["x"]), self.weight_shape[1], axis=1)}
+        reached = in_windows(self, in_parts(wanted, self.groups), shapes["x"])
+        return {"x": of_parts(reached, self.groups * self.weight_shape[1])}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from stas_neuro.ir.ops.base import (
     Wanted,
     anywhere,
     check_heads,
+    in_parts,
     no_memory,
     product,
     same_values,
@@ -200,7 +201,7 @@ class Gate(Node):
     def needs(self, wanted: Wanted, shapes: Mapping[str, Shape]) -> dict[str, Wanted]:
         """Take the same value, and its mask; a mask of tokens reaches cores as a gate."""
         if self.axis == "head":
-            return {"x": wanted, "mask": anywhere(wanted.reshape(*shapes["mask"], -1), axis=2)[..., 0]}
+            return {"x": wanted, "mask": in_parts(wanted, shapes["mask"][1])}
         return {"x": wanted, "mask": anywhere(wanted, axis=0)}
 
     def infer(self, at: TypeContext) -> dict[str, ValueType]:

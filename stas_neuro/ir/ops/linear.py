@@ -16,6 +16,7 @@ from stas_neuro.ir.ops.base import (
     TypeContext,
     Wanted,
     anywhere,
+    of_parts,
 )
 from stas_neuro.ir.ops.synapses import (
     INTEGER_RANGES,
@@ -68,7 +69,7 @@ class Linear(Synaptic):
 
     def needs(self, wanted: Wanted, shapes: Mapping[str, Shape]) -> dict[str, Wanted]:
         """Take all features of the token."""
-        return {"x": np.repeat(anywhere(wanted, axis=1), self.in_features, axis=1)}
+        return {"x": of_parts(anywhere(wanted, axis=1), self.in_features)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -86,10 +86,10 @@ class Readout(Node):
 
     def needs(self, wanted: Wanted, shapes: Mapping[str, Shape]) -> dict[str, Wanted]:
         """Take the feature of all tokens, and one weight of each."""
-        weight = anywhere(wanted, axis=1)
+        of_token = {port: wanted if port.startswith("z") else anywhere(wanted, axis=1) for port in shapes}
         return {
-            port: np.repeat(wanted if port.startswith("z") else weight, shape[0], axis=0)
-            for port, shape in shapes.items()
+            port: np.broadcast_to(values, (shapes[port][0], values.shape[1]))
+            for port, values in of_token.items()
         }
 
     def infer(self, at: TypeContext) -> dict[str, ValueType]:

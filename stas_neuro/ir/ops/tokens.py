@@ -112,7 +112,7 @@ class TokenMean(Node):
 
     def needs(self, wanted: Wanted, shapes: Mapping[str, Shape]) -> dict[str, Wanted]:
         """Take the feature of all tokens."""
-        return {"x": np.repeat(wanted, shapes["x"][0], axis=0)}
+        return {"x": np.broadcast_to(wanted, shapes["x"])}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -137,10 +137,12 @@ def in_windows(window: Window, wanted: Wanted, shape: Shape) -> Wanted:
     height, width = shape[1:]
     kernel, stride, (above, left), dilation = sides(window)
     rows, columns = windows_over(window, shape[1:])
-    outputs = wanted.reshape(rows, columns, -1)
+    features = wanted.shape[1]
+    outputs = wanted[:, : 1 if wanted.strides[1] == 0 else features].reshape(rows, columns, -1)
     padded = np.zeros((height + 2 * above, width + 2 * left, outputs.shape[2]), np.bool_)
     for tap in np.ndindex(kernel):
         row, column = (place * step for place, step in zip(tap, dilation, strict=True))
         ends = row + (rows - 1) * stride[0] + 1, column + (columns - 1) * stride[1] + 1
         padded[row : ends[0] : stride[0], column : ends[1] : stride[1]] |= outputs
-    return padded[above : above + height, left : left + width].reshape(height * width, -1)
+    reached = padded[above : above + height, left : left + width].reshape(height * width, -1)
+    return np.broadcast_to(reached, (height * width, features))
