@@ -163,7 +163,8 @@ def margin_of(logits: Tensor, labels: Tensor) -> float:
 
 def made(seed: int, frames: int, directory: Path) -> dict[str, Any]:
     """Make the networks of a seed for a window, save them, and measure them on test sequences."""
-    sources = {STATIC: fit(TASK, STATIC, seed, directory), EXIT: trained(seed, directory)}
+    # `trained` makes the common stage 1, which `fit` continues.
+    sources = {EXIT: trained(seed, directory), STATIC: fit(TASK, STATIC, seed, directory)}
     short = {name: load_checkpoint(source) for name, source in sources.items()}
     kept, held = split(sequences("train", frames), TrainOptions(seed=seed, **OPTIONS))
     readers = {name: reader(model, frames) for name, model in short.items()}

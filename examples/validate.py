@@ -16,14 +16,18 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from stas_neuro.chips import load_profile
 from stas_neuro.errors import StasError
 from stas_neuro.report import si
 from stas_neuro.validation import (
+    LEVEL,
     Check,
+    between_setups,
     coverage,
     loihi_runs,
     nearest,
     pilotnet,
+    predictions,
     quartz,
     validate_published,
 )
@@ -39,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     published = validate_published()
     console.print(_published_table(published))
     console.print(_coverage_table(published))
+    console.print(_prediction_table())
     for measured in (pilotnet(), quartz(), nearest(), *loihi_runs()):
         note = getattr(measured, "note", "")
         text = f"{measured.title}: {measured.source}{f'; {note}' if note else ''}"
@@ -74,16 +79,41 @@ def _published_table(checks: Sequence[Check]) -> Table:
 
 def _coverage_table(checks: Sequence[Check]) -> Table:
     table = Table(
-        "measured", "inside", "without figures of the run", "mean high / low", "median error",
+        "measured", "inside", "mean high / low", "without figures of the run", "mean high / low",
+        "median error",
         box=box.SIMPLE, title="Measurements inside the intervals",
     )  # fmt: skip
     for row in coverage(checks):
         table.add_row(
             f"{row.kind}: {row.measurements}",
             f"{row.inside} ({row.inside / row.measurements:.0%})",
-            f"{row.held_out_inside} ({row.held_out_inside / row.measurements:.0%})",
             f"{row.width:.2g}",
+            f"{row.held_out_inside} of {row.held_out} ({row.held_out_inside / row.held_out:.0%})",
+            f"{row.held_out_width:.2g}",
             f"{row.error:.0%}",
+        )
+    table.caption = "not tested without their run: figures that nothing else measured"
+    return table
+
+
+def _prediction_table() -> Table:
+    profile = load_profile("loihi1")
+    table = Table(
+        "entry", "in the profile", f"another set-up, {LEVEL:.0%}", "high / low", "set-ups",
+        "inside the interval of the others",
+        box=box.SIMPLE, title=f"Entries of {profile.name} that differ from set-up to set-up",
+    )  # fmt: skip
+    for found in predictions(between_setups(profile)):
+        unit = "s" if found.entry.startswith("time") else "W"
+        low, _, high = profile.corners(found.entry).tolist()
+        ends = found.interval
+        table.add_row(
+            found.entry,
+            f"{si(low, unit)} to {si(high, unit)}",
+            f"{si(ends.low, unit)} to {si(ends.high, unit)}",
+            f"{ends.high / ends.low:.2g}",
+            str(found.setups),
+            str(found.inside),
         )
     return table
 

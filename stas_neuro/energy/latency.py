@@ -124,7 +124,8 @@ class _Chunk:
         self.row_share = share[placement.group]
         self.row_core = np.where(self.row_share.any(axis=1), self.row_share.argmax(axis=1), -1)
         self.barrier = profile.corners(_barrier(placement))
-        self.managing = sum((profile.corners(name) for name in _managed(profile)), np.zeros(3))
+        managing = managing_time(profile)
+        self.managing = np.zeros(3) if managing is None else managing
         counts = self.events.counts
         many = len(counts["synops"])
         processor = _processor_time(counts, profile) * copies
@@ -225,6 +226,15 @@ def _managed(profile: Profile) -> list[str]:
     """Return the entry of what processors add to each step; none where a chip has no such time of its own."""
     name = "time.management_step"
     return [] if profile.reason(name) is not None else [name]
+
+
+def managing_time(profile: Profile) -> Corners | None:
+    """Return the time in s that processors which manage a chip add to each hardware step, (3,).
+
+    None where a chip has no such time of its own.
+    """
+    names = _managed(profile)
+    return sum((profile.corners(name) for name in names), np.zeros(3)) if names else None
 
 
 def _processor_time(counts: Mapping[str, EventCounts], profile: Profile) -> Corners:

@@ -19,7 +19,7 @@ from stas_neuro.energy.dynamic import by_core, by_layer, by_step, by_token, pric
 from stas_neuro.energy.events import Events, Running, count_events
 from stas_neuro.energy.figures import figures_of
 from stas_neuro.energy.gating import UNMAPPED_CORE, Gating, gating_of
-from stas_neuro.energy.latency import needed_times
+from stas_neuro.energy.latency import managing_time, needed_times
 from stas_neuro.energy.result import Estimate, Interval, Spread, interval
 from stas_neuro.energy.structure import SKIPPED, range_of, variants_of
 from stas_neuro.energy.timing import Flow
@@ -107,6 +107,7 @@ def estimate_of(
         static_energy_j=mean(cost.static),
         management_energy_j=mean(cost.management),
         latency_s=totals.latency_s,
+        management_latency_s=None if took is None or steps is None else _managing(profile, steps),
         idle_skipped=next((each.totals for each in others if each.change == SKIPPED), None),
         variants=others,
         structural_range=range_of(totals, others),
@@ -138,6 +139,12 @@ def estimate_of(
         assumptions=assumptions_of(activity, profile, deployment, running, placement),
         sources={key: source.citation for key, source in profile.sources.items()},
     )
+
+
+def _managing(profile: Profile, steps: float) -> Interval | None:
+    """Return the part of the latency in s that is of the processors which manage a chip."""
+    each = managing_time(profile)
+    return None if each is None else interval(each * steps)
 
 
 @cache

@@ -153,6 +153,7 @@ class Estimate:
     static_energy_j: Interval | None
     management_energy_j: Interval | None
     latency_s: Interval | None
+    management_latency_s: Interval | None
     idle_skipped: Totals | None
     variants: tuple[Variant, ...]
     structural_range: StructuralRange | None

@@ -25,6 +25,7 @@ _TOTALS = (
     ("static_energy_j", "  static", "J"),
     ("management_energy_j", "  management", "J"),
     ("latency_s", "latency", "s"),
+    ("management_latency_s", "  managing processors", "s"),
     ("energy_delay_product_js", "energy x delay", "Js"),
     ("throughput_images_per_s", "images per second", ""),
     ("static_power_w", "static power", "W"),
@@ -43,9 +44,14 @@ _WORDS = {field: name.strip() for field, name, _ in _TOTALS} | {
     "halting_energy_j": "energy for halting",
     "static_energy_j": "static energy",
     "management_energy_j": "management energy",
+    "management_latency_s": "time of managing processors",
     "what_if": "whether it can run the network",
 }
 _PREFIXES = {-5: "f", -4: "p", -3: "n", -2: "u", -1: "m", 0: "", 1: "k", 2: "M", 3: "G"}
+_PROCESSORS = (
+    "Most of this latency is the time of the processors that manage the chip. It differs from one set-up to "
+    "the next by more than from network to network, which makes the interval wide."
+)
 NONE = "-"
 _CORES_SHOWN = 1000
 
@@ -101,6 +107,8 @@ def estimate_report(cost: Estimate, *, details: bool = True) -> RenderableType:
         "latency_s": cost.latency_per_image_s,
     }
     for field, name, unit in _TOTALS:
+        if field == "management_latency_s" and cost.management_latency_s is None:
+            continue  # few chips have it
         add_row(totals, name, *interval_cells(getattr(cost, field), unit), *_spread(spreads.get(field), unit))
     for variant in cost.variants:
         for field, name, unit in (("energy_j", f"if {variant.change}: energy", "J"), *_VARIANT):
@@ -109,6 +117,8 @@ def estimate_report(cost: Estimate, *, details: bool = True) -> RenderableType:
     parts: list[RenderableType] = [Group(Text(title, style="bold"), *what_if, Text(), totals)]
     if cost.structural_range is not None:
         parts.append(Text(_structure(cost.structural_range)))
+    if _waits_for_processors(cost):
+        parts.append(Text(_PROCESSORS))
     if cost.hardware_steps is not None:
         parts.append(Text(_work(cost)))
     if details:
@@ -181,6 +191,12 @@ def _structure(found: StructuralRange) -> str:
         if each is not None:
             parts.append(f"{_WORDS[field]} {si(each.low, unit)} to {si(each.high, unit)}")
     return f"Over these structures, at the values of the profile: {', '.join(parts)}"
+
+
+def _waits_for_processors(cost: Estimate) -> bool:
+    """Tell whether processors that manage the chip take most of the latency."""
+    managing, latency = cost.management_latency_s, cost.latency_s
+    return managing is not None and latency is not None and managing.value > latency.value / 2
 
 
 def _mean(count: float) -> str:

@@ -32,6 +32,8 @@ class Check:
         Title of the measured network.
     held_out : Interval or None
         The prediction of a profile without the figures that come from this run; None if it is `predicted`.
+    alone : bool
+        Nothing else measured what the prediction rests on, so that none can be made without this run.
     """
 
     case: str
@@ -44,6 +46,7 @@ class Check:
     note: str = ""
     run: str = ""
     held_out: Interval | None = None
+    alone: bool = False
 
     @property
     def inside(self) -> bool:

@@ -19,11 +19,12 @@ class Coverage:
     ----------
     kind : str
         Energy, time or power, or all of them.
-    measurements, inside, held_out_inside : int
-        Number of measurements, of those in the interval, and of those in the interval of a profile without
-        the figures of their run.
+    measurements, inside : int
+        Number of measurements, and of those in the interval.
     width : float
         Geometric mean of high / low.
+    held_out, held_out_inside, held_out_width
+        The same for a profile without the figures of their run, where there is one.
     error : float
         Median magnitude of the relative error of the value.
     """
@@ -31,8 +32,10 @@ class Coverage:
     kind: str
     measurements: int
     inside: int
-    held_out_inside: int
     width: float
+    held_out: int
+    held_out_inside: int
+    held_out_width: float
     error: float
 
 
@@ -41,7 +44,8 @@ class _Merged:
     unit: str
     measured: float
     predicted: Interval
-    held_out: Interval
+    held_out: Interval | None
+    """None where nothing else measured it."""
 
 
 def coverage(checks: Iterable[Check]) -> tuple[Coverage, ...]:
@@ -59,27 +63,36 @@ def coverage(checks: Iterable[Check]) -> tuple[Coverage, ...]:
 
 
 def _row(kind: str, found: list[_Merged]) -> Coverage:
-    low, high = (np.array([getattr(one.predicted, end) for one in found]) for end in ("low", "high"))
+    others = [(one.held_out, one.measured) for one in found if one.held_out is not None]
     errors = [abs(one.predicted.value / one.measured - 1) for one in found]
     return Coverage(
         kind=kind,
         measurements=len(found),
         inside=sum(_inside(one.predicted, one.measured) for one in found),
-        held_out_inside=sum(_inside(one.held_out, one.measured) for one in found),
-        width=float(np.exp(np.log(high / low).mean())),
+        width=_width([one.predicted for one in found]),
+        held_out=len(others),
+        held_out_inside=sum(_inside(predicted, measured) for predicted, measured in others),
+        held_out_width=_width([predicted for predicted, _ in others]),
         error=float(np.median(errors)),
     )
 
 
 def _merge(found: list[Check]) -> _Merged:
     predicted = _hull([check.predicted for check in found])
-    held_out = _hull([check.held_out or check.predicted for check in found])
+    alone = any(check.alone for check in found)
+    held_out = None if alone else _hull([check.held_out or check.predicted for check in found])
     return _Merged(found[0].unit, found[0].measured, predicted, held_out)
 
 
 def _hull(intervals: list[Interval]) -> Interval:
     value = float(np.mean([each.value for each in intervals]))
     return Interval(value, min(each.low for each in intervals), max(each.high for each in intervals))
+
+
+def _width(intervals: list[Interval]) -> float:
+    if not intervals:
+        return float("nan")
+    return float(np.exp(np.mean([np.log(each.high / each.low) for each in intervals])))
 
 
 def _inside(interval: Interval, measured: float) -> bool:

@@ -1,4 +1,4 @@
-"""Ends of the profile `loihi1` that come from measured runs, and the profile without those of one run."""
+"""What measured runs say about entries of the profile `loihi1`, and the profile without one of them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from stas_neuro.chips import Profile
 from stas_neuro.chips.entries import UNITS
 from stas_neuro.validation.loihi import known, priced_step, step_regression
 from stas_neuro.validation.measurements import loihi_runs, nearest, quartz
+from stas_neuro.validation.prediction import Figures, prediction
 
 STATIC, MANAGEMENT = "power.static", "power.management"
 STEP, VALUE = "time.management_step", "time.io_message"
@@ -24,7 +25,9 @@ _WITHOUT_RUNS: Mapping[str, tuple[float, ...]] = {
 """Ends in SI units that come from no run: Boyle 2025 with its claimed errors; a chip without processors;
 an operation of a processor."""
 _CLOCK_W = 18.0e-3
-"""Power of the clock of the x86 processors in Quartz."""
+"""Power of the clock of the x86 processors in Quartz: an end of their power, not a measurement of it."""
+BETWEEN = (STATIC, MANAGEMENT, STEP)
+"""Entries that differ from set-up to set-up, and that several set-ups measured."""
 
 
 def evidence(profile: Profile) -> dict[str, list[tuple[str, float]]]:
@@ -38,26 +41,43 @@ def evidence(profile: Profile) -> dict[str, list[tuple[str, float]]]:
     return found
 
 
+def between_setups(profile: Profile) -> Figures:
+    """Return what each run says about the entries that differ from set-up to set-up."""
+    found = evidence(profile)
+    return {entry: found[entry] for entry in BETWEEN}
+
+
 def ends(profile: Profile, entry: str, *, without: str = "") -> tuple[float, float]:
     """Return the ends of an entry in SI units by the evidence, optionally without a run."""
     numbers = [number for run, number in evidence(profile)[entry] if run != without]
     numbers += _WITHOUT_RUNS.get(entry, ())
+    if entry == MANAGEMENT and without != quartz().title:
+        numbers.append(_CLOCK_W)
     return min(numbers), max(numbers)
 
 
 def leave_out(profile: Profile, run: str) -> Profile:
-    """Return the profile without the figures of a run: ends by the evidence of the other runs."""
-    changed = {}
-    for name, numbers in evidence(profile).items():
-        if any(title == run for title, _ in numbers):
-            changed[name] = ends(profile, name, without=run)
+    """Return the profile without the figures of a run, by the evidence of the other runs.
+
+    Entries that differ from set-up to set-up are predicted for another one (`prediction`), as the smallest
+    and largest of a few figures do not contain the next one. Of the other entries, which rest on published
+    energies and their errors too, the ends are those that remain.
+    """
+    figures = between_setups(profile)
     sections: dict[str, dict[str, object]] = {name: dict(getattr(profile, name)) for name in UNITS}
-    for name, (low, high) in changed.items():
+    for name, numbers in evidence(profile).items():
+        if all(title != run for title, _ in numbers):
+            continue
         section, key = name.split(".")
         entry = profile.entry(name)
         scale = UNITS[section][entry.unit]
-        value = float(np.clip(entry.value, low / scale, high / scale))
-        sections[section][key] = replace(entry, low=low / scale, value=value, high=high / scale)
+        if name in BETWEEN:
+            found = prediction(figures, name, without=run)
+            low, value, high = found.low / scale, found.value / scale, found.high / scale
+        else:
+            low, high = (end / scale for end in ends(profile, name, without=run))
+            value = float(np.clip(entry.value, low, high))
+        sections[section][key] = replace(entry, low=low, value=value, high=high)
     return replace(profile, **sections)  # type: ignore[arg-type]
 
 
@@ -82,7 +102,6 @@ def _figures(profile: Profile) -> Iterator[tuple[str, str, float]]:
         yield STATIC, many.title, measured.static_power_w / many.cores
         if measured.management_power_w is not None:
             yield MANAGEMENT, many.title, measured.management_power_w
-    yield MANAGEMENT, many.title, _CLOCK_W
     yield IDLE, many.title, step_regression(many, weighted=False)[1] / many.neurons
     *_, some, most = sorted(many.runs, key=lambda measured: measured.steps)
     longer = most.steps * most.step_s - some.steps * some.step_s
