@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/concepts.md, of the shipped model on an image of Fashion-MNIST.
+"""Draw the pictures of docs/concepts.md.
 
 python examples/concepts.py docs
 """
