@@ -94,7 +94,7 @@ def costs_chart(
             "run": each.run,
             "line": line,
             "from": above_zero(span.low, scale),
-            "to": span.high,
+            "to": above_zero(span.high, scale),
             "text": f"{si(span.low, unit)} to {si(span.high, unit)}",
         }
         for each, line, span in ends
@@ -118,7 +118,7 @@ def costs_chart(
     )
     statuses = [each for each in _OPACITIES if any(point.status == each for point in priced)]
     marks = (
-        alt.Chart(rows(_mark(each, unit) for each in priced))
+        alt.Chart(rows(_mark(each, unit, scale) for each in priced))
         .mark_point(size=75, filled=True)
         .encode(
             x=alt.X("value:Q", scale=scale),
@@ -193,12 +193,12 @@ def _together(refusals: list[dict[str, Any]], runs: int) -> list[dict[str, Any]]
     return kept
 
 
-def _mark(cost: _Cost, unit: str) -> dict[str, Any]:
+def _mark(cost: _Cost, unit: str, scale: Any) -> dict[str, Any]:
     text = si(cost.value.value, unit)
     return {
         "chip": cost.chip,
         "run": cost.run,
         "status": cost.status,
-        "value": cost.value.value,
+        "value": above_zero(cost.value.value, scale),
         "text": text,
     }
