@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any, Literal
 from stas_neuro.energy import Estimate, Interval, disclaimer_of
 from stas_neuro.errors import InputError
 from stas_neuro.report.charts.axes import above_zero, log_axis
-from stas_neuro.report.charts.style import INK, WIDTH, colours_of, finished, library, rows, shapes_of
+from stas_neuro.report.charts.style import (
+    INK,
+    INTERVAL,
+    STRUCTURES,
+    WIDTH,
+    colours_of,
+    finished,
+    library,
+    rows,
+    shapes_of,
+)
 from stas_neuro.report.refused import Refused
 from stas_neuro.report.tables import si
 
@@ -18,7 +28,6 @@ if TYPE_CHECKING:
 
 Quantity = Literal["energy", "latency"]
 _UNITS: Mapping[Quantity, str] = {"energy": "J", "latency": "s"}
-_INTERVAL, _STRUCTURES = "interval of the chip's figures", "range over unknown structures"
 _WHOLE, _EVENTS, _WHAT_IF = (
     "the whole",
     "events only: static power is unknown",
@@ -43,8 +52,8 @@ class _Cost:
 
     def ends(self) -> list[tuple[str, Interval]]:
         """Return the lines of the mark."""
-        own = [(_INTERVAL, self.value)]
-        return own if self.structures is None else [*own, (_STRUCTURES, self.structures)]
+        own = [(INTERVAL, self.value)]
+        return own if self.structures is None else [*own, (STRUCTURES, self.structures)]
 
 
 def costs_chart(
@@ -99,7 +108,7 @@ def costs_chart(
         }
         for each, line, span in ends
     ]
-    known = [each for each in (_INTERVAL, _STRUCTURES) if any(line["line"] == each for line in lines)]
+    known = [each for each in (INTERVAL, STRUCTURES) if any(line["line"] == each for line in lines)]
     spans = (
         alt.Chart(rows(lines))
         .mark_rule(strokeCap="butt")
