@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from stas_neuro.data import LabelledImages
     from stas_neuro.energy import Deployment
     from stas_neuro.page import Run
+    from stas_neuro.report.frontier_file import Frontier
 
 _CERTIFICATE = b'"stas-neuro certificate"'
 _SEARCHED = 256
@@ -83,7 +84,9 @@ def command(
     reads = [path for _, path in labelled]
     written = page_output(output, force=force)
     check_outputs([written], reads=[*reads, data_path(data), *map(profile_path, (profile, *chips))])
-    frontiers, certificates, runs = [], [], []
+    frontiers: list[Frontier] = []
+    certificates: list[dict[str, Any]] = []
+    runs: list[tuple[str, Path]] = []
     for label, path in labelled:
         if path.name == FRONTIER_FILE or (path / FRONTIER_FILE).is_file():
             frontiers += read_frontiers(path)

@@ -106,6 +106,8 @@ def read_predictions(path: Path, images: int) -> NDArray[np.int64] | None:
 
     Raises InputError where its logits are damaged, or are not those of `images` images.
     """
+    import numpy as np
+
     from stas_neuro.arrays import read_npz
     from stas_neuro.documents import BadDocument
 
@@ -120,7 +122,7 @@ def read_predictions(path: Path, images: int) -> NDArray[np.int64] | None:
     if logits is None or logits.ndim != 2 or len(logits) != images or not logits.shape[1]:
         found = "none" if logits is None else f"of shape {logits.shape}"
         raise InputError(f"{file}: logits are {found}, the activity has {images} images", remedy)
-    return logits.argmax(axis=1)
+    return np.asarray(logits.argmax(axis=1), dtype=np.int64)
 
 
 def data_of(path: Path) -> str | None:

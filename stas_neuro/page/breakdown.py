@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from stas_neuro.chips import Profile
 from stas_neuro.energy import Deployment, Estimate, core_work
@@ -16,6 +17,9 @@ from stas_neuro.report.charts import (
     placement_chart,
     steps_chart,
 )
+
+if TYPE_CHECKING:
+    from altair.typing import ChartType
 
 
 def breakdown_section(run: str, cost: Estimate) -> Section:
@@ -72,15 +76,15 @@ def breakdown_section(run: str, cost: Estimate) -> Section:
 def cores_section(runs: Sequence[tuple[Run, Estimate, Deployment]], profile: Profile) -> Section:
     """Show when which core works, and where layers are on the mesh, for runs with their prices."""
     section = Section("cores", "Cores over time, and on the chip")
-    for number_of, (run, cost, deployment) in enumerate(runs):
-        work = partial(core_work, run.activity, profile, deployment)
-        label = run.label
-        section.draw(
-            f"work-chart-{number_of}", lambda work=work, label=label: core_work_chart(work(), run=label)
-        )
-        mesh = partial(placement_chart, cost, run.activity.cores, tiles=_tiles(profile), run=label)
-        section.draw(f"placement-chart-{number_of}", mesh)
+    for place, (run, cost, deployment) in enumerate(runs):
+        section.draw(f"work-chart-{place}", partial(_work_chart, run, profile, deployment))
+        mesh = partial(placement_chart, cost, run.activity.cores, tiles=_tiles(profile), run=run.label)
+        section.draw(f"placement-chart-{place}", mesh)
     return section
+
+
+def _work_chart(run: Run, profile: Profile, deployment: Deployment) -> ChartType:
+    return core_work_chart(core_work(run.activity, profile, deployment), run=run.label)
 
 
 def _tiles(profile: Profile) -> tuple[int, int] | None:

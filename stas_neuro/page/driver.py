@@ -235,7 +235,7 @@ def _html(top: Headline, sections: Sequence[Section], prices: Prices) -> str:
         version=__version__,
         style=_template("report.css"),
         script=_template("report.js"),
-        library=_in_script(vl_convert.javascript_bundle()),
+        library=_in_script(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")),
         charts=json.dumps(figures, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
     )
 

@@ -11,6 +11,7 @@ from stas_neuro.report.charts.axes import linear_axis
 from stas_neuro.report.charts.style import (
     COLOURS,
     INK,
+    INTERVAL,
     WIDTH,
     categories,
     colours_of,
@@ -130,7 +131,7 @@ def cores_chart(cost: Estimate, *, run: str = "the run") -> ChartType:
 
 def _bar(value: float, low: float, high: float, unit: str = "J") -> dict[str, Any]:
     text = f"{si(value, unit)} ({si(low, unit)} to {si(high, unit)})"
-    return {"value": value, "low": low, "high": high, "text": text}
+    return {"value": value, "low": low, "high": high, "line": INTERVAL, "text": text}
 
 
 def _group(cores: Sequence[CoreCost]) -> dict[str, Any]:
@@ -146,18 +147,10 @@ def _group(cores: Sequence[CoreCost]) -> dict[str, Any]:
 def _intervals(base: Any, axis: str) -> Any:
     """Return the layer of the intervals of bars, with their legend."""
     alt = library()
-    line = "interval of the chip's figures"
     ends = {axis: getattr(alt, axis.upper())("low:Q"), f"{axis}2": "high:Q"}
-    return (
-        base.mark_rule(strokeWidth=1.2, color=INK)
-        .encode(
-            opacity=alt.Opacity(
-                "line:O", title="lines", scale=alt.Scale(type="ordinal", domain=[line], range=[0.75])
-            ),
-            **ends,
-        )
-        .transform_calculate(line=f"'{line}'".replace("chip's", "chip\\'s"))
-    )
+    scale = alt.Scale(type="ordinal", domain=[INTERVAL], range=[0.75])
+    opacity = alt.Opacity("line:O", title="lines", scale=scale)
+    return base.mark_rule(strokeWidth=1.2, color=INK).encode(opacity=opacity, **ends)
 
 
 def _about(cost: Estimate, run: str) -> tuple[str, str]:

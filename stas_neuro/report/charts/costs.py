@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any, Literal
 from stas_neuro.energy import Estimate, Interval, disclaimer_of
 from stas_neuro.errors import InputError
 from stas_neuro.report.charts.axes import above_zero, log_axis
-from stas_neuro.report.charts.style import INK, WIDTH, colours_of, finished, library, rows, shapes_of
+from stas_neuro.report.charts.style import (
+    INK,
+    INTERVAL,
+    STRUCTURES,
+    WIDTH,
+    colours_of,
+    finished,
+    library,
+    rows,
+    shapes_of,
+)
 from stas_neuro.report.refused import Refused
 from stas_neuro.report.tables import si
 
@@ -18,7 +28,6 @@ if TYPE_CHECKING:
 
 Quantity = Literal["energy", "latency"]
 _UNITS: Mapping[Quantity, str] = {"energy": "J", "latency": "s"}
-_INTERVAL, _STRUCTURES = "interval of the chip's figures", "range over unknown structures"
 _WHOLE, _EVENTS, _WHAT_IF = (
     "the whole",
     "events only: static power is unknown",
@@ -43,8 +52,8 @@ class _Cost:
 
     def ends(self) -> list[tuple[str, Interval]]:
         """Return the lines of the mark."""
-        own = [(_INTERVAL, self.value)]
-        return own if self.structures is None else [*own, (_STRUCTURES, self.structures)]
+        own = [(INTERVAL, self.value)]
+        return own if self.structures is None else [*own, (STRUCTURES, self.structures)]
 
 
 def costs_chart(
@@ -94,12 +103,12 @@ def costs_chart(
             "run": each.run,
             "line": line,
             "from": above_zero(span.low, scale),
-            "to": span.high,
+            "to": above_zero(span.high, scale),
             "text": f"{si(span.low, unit)} to {si(span.high, unit)}",
         }
         for each, line, span in ends
     ]
-    known = [each for each in (_INTERVAL, _STRUCTURES) if any(line["line"] == each for line in lines)]
+    known = [each for each in (INTERVAL, STRUCTURES) if any(line["line"] == each for line in lines)]
     spans = (
         alt.Chart(rows(lines))
         .mark_rule(strokeCap="butt")
@@ -118,7 +127,7 @@ def costs_chart(
     )
     statuses = [each for each in _OPACITIES if any(point.status == each for point in priced)]
     marks = (
-        alt.Chart(rows(_mark(each, unit) for each in priced))
+        alt.Chart(rows(_mark(each, unit, scale) for each in priced))
         .mark_point(size=75, filled=True)
         .encode(
             x=alt.X("value:Q", scale=scale),
@@ -193,12 +202,12 @@ def _together(refusals: list[dict[str, Any]], runs: int) -> list[dict[str, Any]]
     return kept
 
 
-def _mark(cost: _Cost, unit: str) -> dict[str, Any]:
+def _mark(cost: _Cost, unit: str, scale: Any) -> dict[str, Any]:
     text = si(cost.value.value, unit)
     return {
         "chip": cost.chip,
         "run": cost.run,
         "status": cost.status,
-        "value": cost.value.value,
+        "value": above_zero(cost.value.value, scale),
         "text": text,
     }

@@ -8,6 +8,8 @@ from stas_neuro.errors import InputError
 from stas_neuro.report.charts.axes import above_zero, log_axis
 from stas_neuro.report.charts.style import (
     INK,
+    INTERVAL,
+    STRUCTURES,
     WIDTH,
     categories,
     colours_of,
@@ -24,11 +26,11 @@ if TYPE_CHECKING:
 
     from stas_neuro.optimiser import Optimised
 
-MODE_WORDS = {"single": "one image at a time", "stream": "images in a stream"}
+_MODE_WORDS = {"single": "one image at a time", "stream": "images in a stream"}
 _ON, _OFF = "on the frontier", "not on it: best of its kind"
 _OPACITIES = {_ON: 1.0, _OFF: 0.5}
-_ENERGY, _ACCURACY = "energy: interval of the chip's figures", "accuracy: 95 % interval"
-_STRUCTURES = "energy: range over unknown structures"
+_ENERGY, _STRUCTURES = f"energy: {INTERVAL}", f"energy: {STRUCTURES}"
+_ACCURACY = "accuracy: 95 % interval"
 _WIDTHS = {_ENERGY: 1.0, _STRUCTURES: 4.0}
 
 
@@ -133,7 +135,7 @@ def frontier_chart(result: Optimised | Frontier, *, run: str = "") -> ChartType:
         layers.append(_best(found, scale, y_scale))
     return finished(
         alt.layer(*layers).properties(width=WIDTH, height=380),
-        f"Deployments on {found.profile}, {MODE_WORDS.get(found.mode, found.mode)}",
+        f"Deployments on {found.profile}, {_MODE_WORDS.get(found.mode, found.mode)}",
         f"{run and f'{run}: '}the best of {found.deployments} deployments of {found.networks} networks, "
         "compiled and run",
         f"All energies are {found.points[0].disclaimer}.",

@@ -25,6 +25,7 @@ _COLOURS = [COLOURS[at] for at in (3, 2, 5, 1)]
 _WITHOUT, _WITH = "without halting: 100 %", "with halting"
 _SHAPES = {_WITHOUT: "M-.04,-1L.04,-1L.04,1L-.04,1Z", _WITH: "M0,-.45L.36,0L0,.45L-.36,0Z"}
 _INTERVAL = "interval of the saving (figures of the chip)"
+_NOTHING = "the run without halting costs nothing"
 _ROW, _FIGURES = 38, 300
 _REASON = 120
 """Longest reason of a refusal that fits a chart, in characters."""
@@ -53,7 +54,7 @@ def savings_chart(results: Mapping[str, Comparison]) -> ChartType:
         for run, result in results.items()
         for baseline in dict.fromkeys(row.baseline for row in result.rows)
     ]
-    if not any(row.split is not None for *_, found in panels for row in found):
+    if not any(_split(row) is not None for *_, found in panels for row in found):
         raise InputError("no chip could be priced both with and without halting", "give other profiles")
     widest = max(_reach(row) for *_, found in panels for row in found)
     scale = alt.Scale(domain=[0, widest * 1.02], nice=False)
@@ -128,11 +129,13 @@ def _panel(run: str, baseline: str, found: list[Saving], scale: Any) -> Any:
         )
     )
     figures = (
-        alt.Chart(rows({"chip": _chip(row), "text": _figures(row)} for row in found if row.split is not None))
+        alt.Chart(
+            rows({"chip": _chip(row), "text": _figures(row)} for row in found if _split(row) is not None)
+        )
         .mark_text(align="left", dx=WIDTH * 0.72 + 12, fontSize=11, color=INK)
         .encode(x=alt.value(0), y=y, text="text:N")
     )
-    refused = [{"chip": _chip(row), "text": _reason(row)} for row in found if row.split is None]
+    refused = [{"chip": _chip(row), "text": _reason(row)} for row in found if _split(row) is None]
     reasons = (
         alt.Chart(rows(refused))
         .mark_text(
@@ -160,6 +163,11 @@ def _chip(row: Saving) -> str:
     return ", ".join(words)
 
 
+def _split(row: Saving) -> Split | None:
+    """Return the causes of a saving; None where there are none, or they are parts of nothing."""
+    return row.split if row.split is not None and row.split.without_j.value else None
+
+
 def _levels(split: Split) -> Iterator[tuple[str, float, float, float]]:
     """Yield the parts with where they begin and end, relative to the energy without halting, and their J."""
     level = 1.0
@@ -171,22 +179,22 @@ def _levels(split: Split) -> Iterator[tuple[str, float, float, float]]:
 
 
 def _bars(row: Saving) -> Iterator[dict[str, Any]]:
-    if row.split is not None:
-        for words, start, end, energy in _levels(row.split):
+    if (split := _split(row)) is not None:
+        for words, start, end, energy in _levels(split):
             yield {"chip": _chip(row), "part": words, "from": start, "to": end, "text": si(energy, "J")}
 
 
 def _marks(row: Saving) -> Iterator[dict[str, Any]]:
-    if row.split is not None:
-        ends = ((_WITHOUT, row.split.without_j.value), (_WITH, row.split.halting_j.value))
+    if (split := _split(row)) is not None:
+        ends = ((_WITHOUT, split.without_j.value), (_WITH, split.halting_j.value))
         for mark, energy in ends:
-            at = energy / row.split.without_j.value
+            at = energy / split.without_j.value
             yield {"chip": _chip(row), "mark": mark, "at": at, "text": si(energy, "J")}
 
 
 def _spans(row: Saving) -> Iterator[dict[str, Any]]:
     saving = _saving(row)
-    if row.split is not None and saving is not None:
+    if _split(row) is not None and saving is not None:
         yield {"chip": _chip(row), "line": _INTERVAL, "from": 1 - saving.high, "to": 1 - saving.low}
 
 
@@ -213,5 +221,7 @@ def _figures(row: Saving) -> str:
 
 def _reason(row: Saving) -> str:
     reasons = row.unavailable
-    why = f"not compared: {reasons.get('halting') or reasons.get('without') or reasons['split']}"
+    why = (
+        f"not compared: {reasons.get('halting') or reasons.get('without') or reasons.get('split', _NOTHING)}"
+    )
     return why if len(why) <= _REASON else f"{why[: _REASON - 1].rstrip()}…"

@@ -19,6 +19,8 @@ SHAPES = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-down"
 SHADES = "viridis"
 """Scheme of amounts, from dark to light: readable in print and by colour-blind readers."""
 INK, PALE, PAPER = "#1b1f24", "#d5d9de", "#ffffff"
+INTERVAL, STRUCTURES = "interval of the chip's figures", "range over unknown structures"
+"""What the thin and the thick line of a price are."""
 WIDTH = 620
 """Width of the plot of a chart in pixels; names of its rows are left of it."""
 FONT = "system-ui, 'Segoe UI', 'Liberation Sans', Arial, sans-serif"
