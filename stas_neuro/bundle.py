@@ -13,7 +13,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -26,6 +26,7 @@ from stas_neuro import __version__
 from stas_neuro.analysis import beside_cores
 from stas_neuro.arrays import ZIP_DAMAGE, check_unpacked
 from stas_neuro.choices import ARITHMETICS as ARITHMETICS
+from stas_neuro.display import Displayed, HtmlTable
 from stas_neuro.documents import BadDocument, open_file, shown
 from stas_neuro.errors import InputError, unknown
 from stas_neuro.files import SIZE_LIMIT, Output, check_outputs, json_object, parse_json, read_bytes
@@ -85,8 +86,8 @@ class Provenance:
         return next((each for each in self.passes if each.get("pass") == FINE_TUNING), None)
 
 
-@dataclass(frozen=True)
-class Bundle:
+@dataclass(frozen=True, repr=False)
+class Bundle(Displayed):
     """Content of a bundle; `sha256` has the hashes of its files except the manifest, by name."""
 
     graph: Graph
@@ -94,6 +95,20 @@ class Bundle:
     sha256: Mapping[str, str]
     quantised: Graph | None = None
     mapping: CoreMapping | None = None
+
+    def _headline(self) -> str:
+        program = ", with an integer program" if self.quantised is not None else ""
+        placed = f", placed on {len(self.mapping.cores)} cores" if self.mapping is not None else ""
+        return f"of {self.provenance.source or 'a model in memory'}: {self.graph!r}{program}{placed}"
+
+    def _tables(self) -> Iterable[HtmlTable]:
+        options = {name: value for name, value in self.provenance.options.items() if value is not None}
+        rows = [
+            ("source", self.provenance.source or "-"),
+            ("made by", f"stas-neuro {self.provenance.tool_version}"),
+        ]
+        yield HtmlTable([*rows, ("created", self.provenance.created), *options.items()])
+        yield from self.graph._tables()
 
     def of(self, arithmetic: str) -> Graph:
         """Return the network of one arithmetic, "float" or "fixed".

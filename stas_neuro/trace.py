@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from stas_neuro.activity import Activity, ActivityCollector
+from stas_neuro.display import HtmlTable, Plotted, share
 from stas_neuro.errors import InputError
+from stas_neuro.frames import to_frame
 from stas_neuro.pickling import MadeAnew
 
+if TYPE_CHECKING:
+    import pandas
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Trace(MadeAnew):
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class Trace(MadeAnew, Plotted):
     """Result of running B images.
 
     Parameters
@@ -91,6 +96,57 @@ class Trace(MadeAnew):
         """Mean of visits / (T*L) over images and tokens."""
         return float(self.visits.mean())
 
+    @property
+    def labels(self) -> npt.NDArray[np.int64] | None:
+        """Labels of the images as the network numbers its classes, int64 (B,); None where they had none."""
+        known = None if self.counted is None else self.counted.origin.labels
+        return None if known is None else np.array(known, np.int64)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of the images that are classified correctly; None where they had no labels, or for none."""
+        labels = self.labels
+        return None if labels is None or not len(labels) else float((self.predictions == labels).mean())
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Return a data frame of pandas with a row for each image.
+
+        Columns: image, predicted, with labels also label and correct, visits, and the token ratio.
+        """
+        labels = self.labels
+        possible = int(np.prod(self.visits.shape[1:]))
+        used = self.visits.sum(axis=(1, 2, 3)).tolist()
+        return to_frame(
+            {
+                "image": image,
+                "predicted": predicted,
+                **({} if labels is None else _judged(predicted, int(labels[image]))),
+                "visits": used[image],
+                "token_ratio": used[image] / possible,
+            }
+            for image, predicted in enumerate(self.predictions.tolist())
+        )
+
+    def _headline(self) -> str:
+        right = "" if self.accuracy is None else f", accuracy {share(self.accuracy)}"
+        ratio = share(self.token_ratio if self.visits.size else None)
+        return f"{self.images} images, {self.logits.shape[1]} classes{right}, token ratio {ratio}"
+
+    def _tables(self) -> Iterable[HtmlTable]:
+        _, steps, blocks, tokens = self.visits.shape
+        counted = "not counted" if self.counted is None else f"{len(self.counted.layers)} layers"
+        recorded = ", ".join(name for name in ("spikes", "states") if getattr(self, name))
+        yield HtmlTable(
+            [
+                ("images", self.images),
+                ("accuracy", share(self.accuracy)),
+                ("token ratio", share(self.token_ratio if self.visits.size else None)),
+                ("visits", f"{steps} steps x {blocks} blocks x {tokens} tokens"),
+                ("activity", counted),
+                ("also recorded", recorded or "nothing"),
+            ]
+        )
+
     @staticmethod
     def collect(batches: Iterable[Trace], images: int) -> Trace:
         """Join the traces of the batches of one run of `images` images, as they come, in order.
@@ -127,6 +183,10 @@ class Trace(MadeAnew):
             spikes={name: np.concatenate([run.spikes[name] for run in runs]) for name in first.spikes},
             states={name: np.concatenate([run.states[name] for run in runs]) for name in first.states},
         )
+
+
+def _judged(predicted: int, label: int) -> dict[str, Any]:
+    return {"label": label, "correct": predicted == label}
 
 
 class TraceCollector:

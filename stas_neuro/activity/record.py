@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from stas_neuro.activity.comparable import JOINED, check_facts
 from stas_neuro.activity.origin import UNKNOWN, Origin
+from stas_neuro.display import Displayed, HtmlTable
 from stas_neuro.errors import InputError, unknown
+from stas_neuro.frames import to_frame
 from stas_neuro.ir import block_of
 from stas_neuro.mapping import CoreLocation
 from stas_neuro.pickling import MadeAnew
+
+if TYPE_CHECKING:
+    import pandas
 
 Counts = npt.NDArray[np.int64]
 Visits = npt.NDArray[np.bool_]
@@ -139,8 +144,8 @@ class Layer:
             raise InputError(f"layer {self.name}: phase is '{self.phase}'", f"use {', '.join(PHASES)}")
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Activity(MadeAnew):
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class Activity(MadeAnew, Displayed):
     """Event counts of a run over some images. Arrays are read-only.
 
     Records are equal if all fields except `origin` are.
@@ -175,6 +180,32 @@ class Activity(MadeAnew):
     cores: tuple[CoreLocation, ...] = ()
     late: int = 0
     origin: Origin = UNKNOWN
+
+    def to_frame(self, *, by_image: bool = False) -> pandas.DataFrame:
+        """Return a data frame of pandas with a row for each layer, step and kind of event that occurs.
+
+        Columns: layer, kind and scope of the layer, step, event, and count, the sum over the images; with
+        `by_image` a row for each image too, and its number.
+        """
+        return to_frame(row for event in KINDS for row in self._rows(event, by_image))
+
+    def _rows(self, event: str, by_image: bool) -> Iterator[dict[str, Any]]:
+        counts = self.counts[event]
+        found = counts if by_image else counts.sum(axis=0, keepdims=True)
+        for image, index, step in np.argwhere(found):
+            layer = self.layers[index]
+            row: dict[str, Any] = {"image": int(image)} if by_image else {}
+            row |= {"layer": layer.name, "kind": layer.kind, "scope": layer.scope, "step": self.steps[step]}
+            yield row | {"event": event, "count": int(found[image, index, step])}
+
+    def _headline(self) -> str:
+        placed = f", {len(self.cores)} cores" if self.cores else ""
+        return f"{self.images} images, {len(self.layers)} layers, {len(self.steps)} steps{placed}"
+
+    def _tables(self) -> Iterable[HtmlTable]:
+        totals = {event: int(self.counts[event].sum()) for event in KINDS}
+        rows = [(event, f"{total / max(1, self.images):.4g}") for event, total in totals.items() if total]
+        yield HtmlTable(rows, ("event", "mean count of an image"))
 
     def __post_init__(self) -> None:
         _require_unique("layer", [layer.name for layer in self.layers])

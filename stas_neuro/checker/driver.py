@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from stas_neuro.checker.integers import registers, states
 from stas_neuro.checker.silent_changes import lost_layers, stock_processes
 from stas_neuro.chips import Arithmetic, Finding, Profile, load_profiles
 from stas_neuro.compiler import Compilation, CompileOptions, Compiler, Opened, attempt, open_network
+from stas_neuro.display import Displayed, HtmlTable
 from stas_neuro.errors import CheckFailed
 from stas_neuro.ir import Graph, Problem
 from stas_neuro.mapping import Mapping as CoreMapping
@@ -76,8 +77,8 @@ class Placed:
         return Placed(profile=mapping.profile, cores=len(mapping.cores), chips=mapping.chips)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Preflight:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Preflight(Displayed):
     """Verdicts of several chips; `packing` is what figures of cores and memory assume.
 
     `placed` is of a bundle on cores, None where what is checked is on none.
@@ -92,6 +93,24 @@ class Preflight:
     def passed(self) -> bool:
         """Whether no chip found an error."""
         return all(verdict.fits is not False for verdict in self.verdicts)
+
+    def _headline(self) -> str:
+        verdict = "passed" if self.passed else "FAILED"
+        return f"{verdict}: weights of {self.weight_bits} bits on {len(self.verdicts)} chips"
+
+    def _tables(self) -> Iterable[HtmlTable]:
+        words = {True: "can run it", False: "cannot run it", None: "has no cores for placement"}
+        rows = [
+            (each.profile, words[each.fits], each.count("error"), each.count("warning"))
+            for each in self.verdicts
+        ]
+        yield HtmlTable(rows, ("chip", "verdict", "errors", "warnings"))
+        found = [
+            (each.profile, each.severity, each.resource, each.layer or "whole network", each.used, each.limit)
+            for verdict in self.verdicts
+            for each in verdict.findings
+        ]
+        yield HtmlTable(found, ("chip", "severity", "finding", "layer", "used", "limit"))
 
     def require(self) -> None:
         """Raise CheckFailed naming the chips that cannot run the network."""

@@ -5,7 +5,8 @@ Every number has a unit, an interval, a basis and a source. docs/profiles.md doc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from stas_neuro.chips.entries import ENTRIES, UNITS
 from stas_neuro.chips.faults import PLACING, BadProfile, faults_of
+from stas_neuro.display import Displayed, HtmlTable
 from stas_neuro.errors import InputError
 
 SCHEMA_VERSION = 1
@@ -124,8 +126,8 @@ class Source:
     own: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Profile:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Profile(Displayed):
     """A hardware profile. Entries are named "section.name", such as `energy.synaptic_operation`.
 
     `extends` names the profile that its file extends. `inherited` maps "section.name" to the profile that
@@ -160,6 +162,20 @@ class Profile:
     def __post_init__(self) -> None:
         if faults := list(faults_of(self)):
             raise BadProfile("", faults)
+
+    def _headline(self) -> str:
+        bases = Counter(entry.basis for entry in self.entries().values()).most_common()
+        counts = ", ".join(f"{basis} {count}" for basis, count in bases)
+        return f"{self.name}: {self.title}, {len(self.entries())} numbers ({counts or 'none'})"
+
+    def _tables(self) -> Iterable[HtmlTable]:
+        rows = [
+            (name, f"{e.value:g}", f"{e.low:g} to {e.high:g}", e.unit, e.basis, e.source)
+            for name, e in self.entries().items()
+        ]
+        yield HtmlTable(rows, ("entry", "value", "interval", "unit", "basis", "source"))
+        words = [(name, given.value, given.basis) for name, given in self.capabilities.items()]
+        yield HtmlTable(words, ("capability", "value", "basis"))
 
     def entries(self) -> dict[str, Entry]:
         """Return all entries with numbers, by "section.name"."""

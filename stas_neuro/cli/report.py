@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stas_neuro.cli.common import PATH, emit_json, force_option, progress, stas_command
-from stas_neuro.cli.pricing import pricing_options
+from stas_neuro.cli.pricing import Settings, chosen_profile, chosen_profiles, pricing_options, set_option
 from stas_neuro.errors import InputError
 from stas_neuro.files import check_outputs
 
@@ -52,6 +52,7 @@ _SEARCHED = 256
     metavar="N,N,...",
     help="Numbers of the images to draw where tokens halt on, from 0.  [default: the first 8]",
 )
+@set_option
 @pricing_options
 @force_option
 def command(
@@ -61,6 +62,7 @@ def command(
     profiles: str,
     data: str | None,
     chosen: str | None,
+    settings: Settings,
     deployment: Deployment,
     force: bool,
     as_json: bool,
@@ -71,8 +73,7 @@ def command(
     beside it. RUN is a directory written by run, or an activity file. An output of optimise or a certificate
     of verify among them is shown, too. All figures are estimated, not measured.
     """
-    from stas_neuro.chips import list_profiles
-    from stas_neuro.chips.profile import profile_path
+    from stas_neuro.chips import list_profiles, profile_path
     from stas_neuro.data import data_path, load_data
     from stas_neuro.page import make_report, page_output
     from stas_neuro.report.frontier_file import FRONTIER_FILE, read_frontiers
@@ -101,8 +102,8 @@ def command(
     with progress("pricing", at_once=True):
         report = make_report(
             given,
-            profile=profile,
-            profiles=chips,
+            profile=None if profile is None else chosen_profile(profile, settings),
+            profiles=chosen_profiles(chips, settings),
             deployment=deployment,
             data=images,
             images=None if chosen is None else _numbers(chosen),

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stas_neuro.activity import Activity
 from stas_neuro.chips.errors import CannotRun
 from stas_neuro.chips.profile import MissingEntry, Profile
+from stas_neuro.display import HtmlTable, Plotted, share_with_ends, with_ends
 from stas_neuro.energy.bounds import PerImage, ceiling, costs_of_images, over_images
 from stas_neuro.energy.comparable import check_baselines
 from stas_neuro.energy.costs import cost_of
@@ -22,6 +23,10 @@ from stas_neuro.energy.pricing import estimate, estimate_of, op_count
 from stas_neuro.energy.result import Estimate, Interval
 from stas_neuro.energy.savings import Split, at_every_step, held_to, split
 from stas_neuro.energy.timing import Schedule
+from stas_neuro.frames import ends, to_frame
+
+if TYPE_CHECKING:
+    import pandas
 
 Refusal = MissingEntry | CannotRun
 _NOTHING = "the run without halting costs nothing"
@@ -69,9 +74,41 @@ class Saving:
     unavailable: dict[str, str]
     unchecked: tuple[str, ...]
 
+    @property
+    def costs(self) -> tuple[Estimate | None, Estimate | None]:
+        """The estimates with and without halting."""
+        return self.halting, self.without
 
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
+    def to_row(self) -> dict[str, Any]:
+        """Return it as one row of a table; an interval is three columns, name, name_low and name_high."""
+        columns: dict[str, Any] = {"profile": self.profile, "baseline": self.baseline}
+        columns["gating"] = self.halting.gating if self.halting else None
+        columns |= {"schedule": self.schedule, "baseline_schedule": self.baseline_schedule}
+        for prefix, cost in (("with", self.halting), ("without", self.without)):
+            for name in ("cores", "chips", "hardware_steps", "token_ratio"):
+                columns[f"{prefix}_{name}"] = getattr(cost, name, None)
+            known = None if cost is None else cost.what_if
+            columns[f"{prefix}_what_if"] = None if known is None else len(known)
+            for name in ("energy_j", "dynamic_energy_j", "static_energy_j", "halting_energy_j", "latency_s"):
+                columns |= ends(f"{prefix}_{name}", getattr(cost, name, None))
+        for name in ("energy_saving", "dynamic_energy_saving", "latency_saving"):
+            columns |= ends(name, getattr(self, name))
+            columns |= ends(f"idle_skipped_{name}", getattr(self.idle_skipped, name, None))
+            columns |= ends(f"over_images_{name}", getattr(self.over_images, name, None))
+        columns |= ends("ceiling", self.ceiling)
+        columns["op_count_saving"] = self.op_count_saving
+        columns |= ends("savings_survival", self.savings_survival)
+        columns |= ends("break_even_token_ratio", self.break_even_token_ratio)
+        columns["split_of"] = self.split.of if self.split else None
+        for name in (each.name for each in fields(Split) if each.name != "of"):
+            columns |= ends(f"split_{name}", getattr(self.split, name, None))
+        columns["unavailable"] = "; ".join(dict.fromkeys(self.unavailable.values()))
+        columns["unchecked"] = "; ".join(self.unchecked)
+        return columns
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Comparison(Plotted):
     """Costs with and without halting on several chips; rows in the order of profiles, then of baselines."""
 
     disclaimer: str = field(init=False)
@@ -85,6 +122,29 @@ class Comparison:
         """The estimates of all rows."""
         found = (cost for row in self.rows for cost in (row.halting, row.without))
         return tuple(cost for cost in found if cost is not None)
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Return a data frame of pandas with a row for each profile and baseline, see `Saving.to_row`."""
+        return to_frame(row.to_row() for row in self.rows)
+
+    def _headline(self) -> str:
+        profiles = dict.fromkeys(row.profile for row in self.rows)
+        baselines = dict.fromkeys(row.baseline for row in self.rows)
+        return f"{len(profiles)} profiles, relative to {', '.join(baselines)}; {self.disclaimer}"
+
+    def _tables(self) -> Iterable[HtmlTable]:
+        rows = []
+        for row in self.rows:
+            total = row.energy_saving is not None
+            costs = (getattr(cost, "energy_j" if total else "dynamic_energy_j", None) for cost in row.costs)
+            name = row.profile if total else f"{row.profile} (dynamic)"
+            saved = share_with_ends(row.energy_saving or row.dynamic_energy_saving)
+            rows.append((name, row.baseline, *(with_ends(cost, "J") for cost in costs), saved))
+        columns = ("profile", "relative to", "with halting", "without", "saved")
+        yield HtmlTable(rows, columns, "Energy of an image")
+
+    def _note(self) -> str:
+        return f"All figures are {self.disclaimer}."
 
     def to_json(self) -> dict[str, Any]:
         """Return plain dicts and lists for `json.dumps`."""

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from stas_neuro.chips.capabilities import Finding
+from stas_neuro.display import HtmlTable, Plotted, si, with_ends
 from stas_neuro.energy.figures import Figures, disclaimer_of
+from stas_neuro.errors import unknown
+from stas_neuro.frames import flat, to_frame
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclass(frozen=True)
@@ -118,8 +125,34 @@ class StructuralRange:
     latency_s: Interval | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Estimate:
+TOTALS = (
+    ("energy_j", "energy", "J"),
+    ("dynamic_energy_j", "  dynamic", "J"),
+    ("halting_energy_j", "    for halting", "J"),
+    ("static_energy_j", "  static", "J"),
+    ("management_energy_j", "  management", "J"),
+    ("latency_s", "latency", "s"),
+    ("management_latency_s", "  managing processors", "s"),
+    ("energy_delay_product_js", "energy x delay", "Js"),
+    ("throughput_images_per_s", "images per second", ""),
+    ("static_power_w", "static power", "W"),
+    ("management_power_w", "management power", "W"),
+    ("op_count_energy_j", "45 nm operation count", "J"),
+)
+"""Fields of an `Estimate`, their names in reports (indented below the sum they belong to), and units."""
+PARTS: Mapping[str, str] = {
+    "totals": "",
+    "events": "events",
+    "layers": "layers",
+    "steps": "steps",
+    "cores": "cores_breakdown",
+    "tokens": "tokens",
+}
+"""What an estimate can be divided into, and the field of each."""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Estimate(Plotted):
     """Cost of one inference, mean over the images unless the field name says otherwise.
 
     `what_if` has the reasons why the chip does not support the network, as far as the record of the run shows
@@ -186,10 +219,62 @@ class Estimate:
     def __post_init__(self) -> None:
         object.__setattr__(self, "disclaimer", disclaimer_of([self.figures]))
 
+    def to_frame(self, part: str = "totals") -> pandas.DataFrame:
+        """Return a data frame of pandas.
+
+        Parameters
+        ----------
+        part : str
+            "totals": the rows are quantities, with value, low, high and the SI unit. "events", "layers",
+            "steps", "cores" or "tokens": the rows are these, means of an image; an interval is three columns,
+            name, name_low and name_high.
+
+        Raises
+        ------
+        InputError
+            When there is no such part, or pandas is not installed.
+        """
+        if part not in PARTS:
+            raise unknown("part", part, PARTS)
+        if part != "totals":
+            return to_frame(map(flat, getattr(self, PARTS[part])))
+        return to_frame(
+            {"quantity": name.strip(), **_corners(getattr(self, field)), "unit": unit}
+            for field, name, unit in TOTALS
+        )
+
+    def _headline(self) -> str:
+        energy = self.energy_j or self.dynamic_energy_j
+        what = "energy" if self.energy_j else "dynamic energy"
+        latency = f", latency {with_ends(self.latency_s, 's')}" if self.latency_s else ""
+        price = f"{what} {with_ends(energy, 'J')}{latency}"
+        return f"{self.profile}: {price} of an image, {self.images} images; {self.disclaimer}"
+
+    def _tables(self) -> Iterable[HtmlTable]:
+        found = [(name.strip(), getattr(self, field), unit) for field, name, unit in TOTALS]
+        rows = [
+            (name, si(each.value, unit), si(each.low, unit), si(each.high, unit))
+            for name, each, unit in found
+            if each is not None
+        ]
+        title = f"{self.profile_title}, gating {self.gating}, {self.schedule}, {self.mode}"
+        yield HtmlTable(rows, ("of an image", "value", "low", "high"), title)
+        if self.unavailable:
+            reasons = dict.fromkeys(self.unavailable.values())
+            yield HtmlTable([(reason,) for reason in reasons], ("not priced, because",))
+
+    def _note(self) -> str:
+        wrong = "" if not self.what_if else f"A what-if: {self.profile} cannot run this network. "
+        return f"{wrong}All figures are {self.disclaimer}."
+
     def to_json(self) -> dict[str, Any]:
         """Return plain dicts and lists for `json.dumps`; an interval is {"value", "low", "high"}."""
         document: dict[str, Any] = _plain(self)
         return document
+
+
+def _corners(found: Interval | None) -> dict[str, float | None]:
+    return {end: getattr(found, end, None) for end in ("value", "low", "high")}
 
 
 def _plain(value: Any) -> Any:

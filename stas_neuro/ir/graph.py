@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TypeVar
 
 import numpy as np
 
+from stas_neuro.display import Displayed, HtmlTable
 from stas_neuro.ir.edges import Edge
 from stas_neuro.ir.ops import HaltAccumulate, Input, LateHaltAccumulate, Node, Output, Readout
 from stas_neuro.ir.types import Array, Phase, Preprocessing, Shape, Stage, ValueType
@@ -19,8 +21,8 @@ from stas_neuro.pickling import MadeAnew
 N = TypeVar("N", bound=Node)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Graph(MadeAnew):
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Graph(MadeAnew, Displayed):
     """A network between two stages of lowering.
 
     Construction orders `nodes` topologically (stable, delayed edges ignored) and `edges` by destination,
@@ -44,6 +46,24 @@ class Graph(MadeAnew):
     _nodes: Mapping[str, Node] = field(init=False, repr=False, compare=False)
     _inputs: Mapping[str, Mapping[str, Edge]] = field(init=False, repr=False, compare=False)
     _outputs: Mapping[str, tuple[Edge, ...]] = field(init=False, repr=False, compare=False)
+
+    def _headline(self) -> str:
+        numbers = sum(tensor.size for tensor in self.tensors.values())
+        shape = f"{self.time_steps} time steps, {len(self.classes)} classes"
+        return f"{self.stage}: {len(self.nodes)} nodes, {numbers} parameters, {shape}"
+
+    def _tables(self) -> Iterable[HtmlTable]:
+        kinds = Counter(type(node).__name__ for node in self.nodes)
+        yield HtmlTable(
+            [
+                ("halting", self.halting),
+                ("readout", self.readout.mode),
+                ("input", self.input.shape),
+                ("blocks x tokens", f"{self.blocks} x {self.tokens}"),
+                ("classes", ", ".join(self.classes)),
+            ]
+        )
+        yield HtmlTable(kinds.most_common(), ("node", "number"))
 
     def __post_init__(self) -> None:
         self._set("classes", tuple(self.classes))

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stas_neuro.choices import Goal
-from stas_neuro.energy import Deployment, Estimate, Interval, Totals
+from stas_neuro.display import HtmlTable, Plotted, share, with_ends
+from stas_neuro.energy import Deployment, Estimate, Interval, Totals, disclaimer_of
+from stas_neuro.frames import flat, to_frame
 from stas_neuro.optimiser.space import Placing, Variant
+
+if TYPE_CHECKING:
+    import pandas
 
 FRONTIER, BEST = "frontier", "best"
 """Roles of points."""
@@ -105,8 +110,8 @@ class Point:
         }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Optimised:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Optimised(Plotted):
     """Result of a search.
 
     `points` are those of the frontier, which no other deployment beats in accuracy, energy and latency as
@@ -137,6 +142,56 @@ class Optimised:
     def best(self) -> Point | None:
         """The point that the objective prefers, among those that are accurate enough; None without any."""
         return next((point for point in self.points if BEST in point.roles), None)
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Return a data frame of pandas with a row for each point; intervals as value, _low and _high."""
+        return to_frame(
+            {
+                "network": point.candidate.variant.name,
+                "model": point.candidate.variant.model,
+                "roles": ", ".join(point.roles),
+                "accuracy": point.accuracy,
+                "accuracy_low": point.accuracy_low,
+                "accuracy_high": point.accuracy_high,
+                "visits": point.candidate.visits,
+                "cores": point.candidate.cores,
+                **flat(point.price),
+                "bundle": point.bundle,
+            }
+            for point in self.points
+        )
+
+    def _headline(self) -> str:
+        tried = f"{self.deployments} deployments of {self.networks} networks"
+        best = self.best
+        found = "none is accurate enough"
+        if best is not None:
+            cost = with_ends(best.price.energy_j, "J")
+            found = f"best: {best.candidate.variant.name}, accuracy {share(best.accuracy)}, {cost}"
+        return f"{self.profile}, {self.mode}: {len(self.points)} points of {tried}; {found}; {self._basis}"
+
+    @property
+    def _basis(self) -> str:
+        return disclaimer_of(point.estimate.figures for point in self.points)
+
+    def _tables(self) -> Iterable[HtmlTable]:
+        rows = [
+            (
+                point.candidate.variant.name,
+                ", ".join(point.roles),
+                f"{share(point.accuracy)} ({share(point.accuracy_low)} to {share(point.accuracy_high)})",
+                with_ends(point.price.energy_j, "J"),
+                with_ends(point.price.latency_s, "s"),
+            )
+            for point in self.points
+        ]
+        energy = "energy" if self.events_only is None else "energy of events"
+        yield HtmlTable(
+            rows, ("network", "roles", "accuracy", energy, "latency"), f"{self.profile}, {self.mode}"
+        )
+
+    def _note(self) -> str:
+        return f"Energies and times are {self._basis}."
 
     def to_json(self) -> dict[str, Any]:
         """Return plain dicts and lists for `json.dumps`."""

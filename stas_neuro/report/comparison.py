@@ -133,44 +133,14 @@ def comparison_csv(results: Mapping[str, Comparison]) -> str:
     """
     output = io.StringIO()
     writer = csv.writer(output, lineterminator="\n")
-    rows = [_columns(run, row) for run, result in results.items() for row in result.rows]
+    rows = [
+        {"profile": row.profile, "baseline": row.baseline, "run": run} | row.to_row()
+        for run, result in results.items()
+        for row in result.rows
+    ]
     writer.writerow(rows[0] if rows else ())
     writer.writerows(row.values() for row in rows)
     return output.getvalue()
-
-
-def _columns(run: str, row: Saving) -> dict[str, object]:
-    columns: dict[str, object] = {"profile": row.profile, "baseline": row.baseline, "run": run}
-    columns["gating"] = row.halting.gating if row.halting else None
-    columns |= {"schedule": row.schedule, "baseline_schedule": row.baseline_schedule}
-    for prefix, cost in (("with", row.halting), ("without", row.without)):
-        for name in ("cores", "chips", "hardware_steps", "token_ratio"):
-            columns[f"{prefix}_{name}"] = getattr(cost, name, None)
-        known = None if cost is None else cost.what_if
-        columns[f"{prefix}_what_if"] = None if known is None else len(known)
-        for name in ("energy_j", "dynamic_energy_j", "static_energy_j", "halting_energy_j", "latency_s"):
-            columns |= _ends(f"{prefix}_{name}", getattr(cost, name, None))
-    for name in ("energy_saving", "dynamic_energy_saving", "latency_saving"):
-        columns |= _ends(name, getattr(row, name))
-        columns |= _ends(f"idle_skipped_{name}", getattr(row.idle_skipped, name, None))
-        columns |= _ends(f"over_images_{name}", getattr(row.over_images, name, None))
-    columns |= _ends("ceiling", row.ceiling)
-    columns["op_count_saving"] = row.op_count_saving
-    columns |= _ends("savings_survival", row.savings_survival)
-    columns |= _ends("break_even_token_ratio", row.break_even_token_ratio)
-    columns["split_of"] = row.split.of if row.split else None
-    for name, _ in WATERFALL:
-        columns |= _ends(f"split_{name}", getattr(row.split, name, None))
-    columns["unavailable"] = "; ".join(dict.fromkeys(row.unavailable.values()))
-    columns["unchecked"] = "; ".join(row.unchecked)
-    return columns
-
-
-def _ends(name: str, interval: Interval | None) -> dict[str, object]:
-    return {
-        f"{name}{end}": getattr(interval, corner, None)
-        for end, corner in (("", "value"), ("_low", "low"), ("_high", "high"))
-    }
 
 
 def _titled(title: str, table: RenderableType) -> tuple[RenderableType, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,34 +11,21 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from stas_neuro.display import NONE, si
 from stas_neuro.energy import Estimate, Interval, Spread, StructuralRange
+from stas_neuro.energy.result import TOTALS
 from stas_neuro.errors import InputError
 from stas_neuro.report.what_if import what_if_lines
 from stas_neuro.report.word_table import WordTable
 from stas_neuro.trace import Trace
 
-_TOTALS = (
-    ("energy_j", "energy", "J"),
-    ("dynamic_energy_j", "  dynamic", "J"),
-    ("halting_energy_j", "    for halting", "J"),
-    ("static_energy_j", "  static", "J"),
-    ("management_energy_j", "  management", "J"),
-    ("latency_s", "latency", "s"),
-    ("management_latency_s", "  managing processors", "s"),
-    ("energy_delay_product_js", "energy x delay", "Js"),
-    ("throughput_images_per_s", "images per second", ""),
-    ("static_power_w", "static power", "W"),
-    ("management_power_w", "management power", "W"),
-    ("op_count_energy_j", "45 nm operation count", "J"),
-)
-"""Fields of an `Estimate`, their names in reports (indented below the sum they belong to), and units."""
 _VARIANT = (
     ("dynamic_energy_j", "  dynamic", "J"),
     ("latency_s", "  latency", "s"),
     ("throughput_images_per_s", "  images per second", ""),
 )
-"""Fields of `Totals`, as `_TOTALS`."""
-_WORDS = {field: name.strip() for field, name, _ in _TOTALS} | {
+"""Fields of `Totals`, as `TOTALS`."""
+_WORDS = {field: name.strip() for field, name, _ in TOTALS} | {
     "dynamic_energy_j": "dynamic energy",
     "halting_energy_j": "energy for halting",
     "static_energy_j": "static energy",
@@ -47,22 +33,11 @@ _WORDS = {field: name.strip() for field, name, _ in _TOTALS} | {
     "management_latency_s": "time of managing processors",
     "what_if": "whether it can run the network",
 }
-_PREFIXES = {-5: "f", -4: "p", -3: "n", -2: "u", -1: "m", 0: "", 1: "k", 2: "M", 3: "G"}
 _PROCESSORS = (
     "Most of this latency is the time of the processors that manage the chip. It differs from one set-up to "
     "the next by more than from network to network, which makes the interval wide."
 )
-NONE = "-"
 _CORES_SHOWN = 1000
-
-
-def si(number: float, unit: str) -> str:
-    """Format a number with three digits and an SI prefix: 0.0000123 J is "12.3 uJ"."""
-    if number == 0 or not math.isfinite(number):
-        return f"{number:g} {unit}".rstrip()
-    digits = float(f"{number:.2e}")  # rounded first, so that 999.6 uJ becomes 1 mJ
-    power = min(max(math.floor(math.log10(abs(digits)) / 3), min(_PREFIXES)), max(_PREFIXES))
-    return f"{digits / 1000.0**power:.3g} {_PREFIXES[power]}{unit}".rstrip()
 
 
 def predictions_table(
@@ -106,7 +81,7 @@ def estimate_report(cost: Estimate, *, details: bool = True) -> RenderableType:
         "dynamic_energy_j": cost.dynamic_energy_per_image_j,
         "latency_s": cost.latency_per_image_s,
     }
-    for field, name, unit in _TOTALS:
+    for field, name, unit in TOTALS:
         if field == "management_latency_s" and cost.management_latency_s is None:
             continue  # few chips have it
         add_row(totals, name, *interval_cells(getattr(cost, field), unit), *_spread(spreads.get(field), unit))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 
 from stas_neuro import __version__
 from stas_neuro.data import LabelledImages
+from stas_neuro.display import Displayed, HtmlTable
 from stas_neuro.errors import CheckFailed, InputError
 from stas_neuro.files import Output, json_object, read_bytes
 from stas_neuro.verifier.agreement import TOLERANCE, Agreement
@@ -112,8 +113,8 @@ class ArithmeticCheck:
         }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Verification:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Verification(Displayed):
     """The certificate: all executions of every network, and what was left out, with reasons."""
 
     data: DataHash
@@ -131,6 +132,21 @@ class Verification:
     def images(self) -> int:
         """Number of images compared."""
         return self.data.shape[0]
+
+    def _headline(self) -> str:
+        runs = sum(len(part.agreements) for part in self.parts)
+        verdict = "passed" if self.passed else "FAILED"
+        return f"{verdict}: {runs} runs compared on {self.images} images of {self.data.source}"
+
+    def _tables(self) -> Iterable[HtmlTable]:
+        rows = [
+            (part.arithmetic, each.run, each.dtype, "equal" if each.equal else "differs", each.promised)
+            for part in self.parts
+            for each in part.agreements
+        ]
+        yield HtmlTable(rows, ("arithmetic", "run", "numbers", "result", "required"))
+        if self.left_out:
+            yield HtmlTable(list(self.left_out.items()), ("left out", "reason"))
 
     def part(self, arithmetic: str) -> ArithmeticCheck:
         """Return the part of one arithmetic; raises KeyError where it was not compared."""
