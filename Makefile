@@ -58,7 +58,7 @@ oracle: $(filter .uv/bin/uv,$(UV))  ## SANA-FE, an outside program to check agai
 bench: install  ## how fast each backend runs here, kept in bench.json; ARGS="--quick --output old.json"
 	$(RUN) python examples/bench.py --output bench.json $(ARGS)
 
-bench-size: install  ## time and memory of compiling and placing networks of published size
+bench-size: install  ## time and memory of networks of published size; ARGS=--scaling: how they grow
 	$(RUN) python examples/at_size.py $(ARGS)
 
 bench-compare: install  ## two files of bench side by side: A=old.json B=new.json

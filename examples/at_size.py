@@ -1,11 +1,16 @@
-"""Measure compilation and placement of published sizes on this machine: time, peak memory, and how both grow.
+"""Measure networks of published size on this machine, from compilation to a price: time and peak memory.
 
-    python examples/at_size.py [PRESET ...] [--images 4] [--scaling] [--output at_size.json]
+    python examples/at_size.py [PRESET ...] [--images 4] [--output at_size.json]
+    python examples/at_size.py --scaling [WHAT ...] [--output at_size.json]
 
 Without presets, spikformer-4-384-cifar10 and spikformer-8-512-imagenet. Weights are random, with the
 statistics of random images, so that all layers fire. Every stage runs in a process of its own; seconds are
-CPU seconds of that process, without its imports, and peak memory is that of the process. `--scaling` varies
-width and number of tokens of a small network, and fits the exponent of each stage. No figure is of a chip.
+CPU seconds of that process, without its imports, and peak memory is that of the process. No figure but the
+price is of a chip, and that is estimated, not measured.
+
+`--scaling` varies one size of a small network at a time (width, tokens, layers, cores, images; or only WHAT),
+and fits with which power of the size the time of each stage grows: by all sizes, and by the two largest,
+where constant costs matter least. Each time is the least of some runs in one process.
 """
 
 from __future__ import annotations
@@ -20,8 +25,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +34,50 @@ import numpy as np
 
 Facts = dict[str, Any]
 PROFILE = "loihi2"
+PRICED = {PROFILE: "on_cores", "loihi1": "activity"}
+"""Chips, and the run that is priced: the placed one, and the other as a what-if, packed onto cores in order.
+
+No barrier across several chips of Loihi 2 is published: there the energy of events is all that is known.
+"""
 PRESETS = ("spikformer-4-384-cifar10", "spikformer-8-512-imagenet")
-WIDTHS = {f"width {dim}": {"dim": dim} for dim in (192, 384, 768)}
-TOKENS = {f"tokens {(side // 4) ** 2}": {"image_size": side} for side in (32, 48, 64)}
 BASE = "spikformer-2-256-cifar10"
-"""Network that is varied, with one block."""
+SMALL = {"dim": 64, "depth": 1}
+"""Network that is varied."""
+ENOUGH_S, MOST_REPEATS = 0.3, 3
+"""A time is the least of some runs: until they took so long together, or so often."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network: a preset with changes, the images of its sample, and groups of tokens to place it in."""
+
+    preset: str
+    changes: Mapping[str, Any]
+    images: int = 4
+    groups: int = 4
+
+
+def _small(images: int = 4, groups: int = 4, **changes: int) -> Case:
+    return Case(BASE, {**SMALL, **changes}, images, groups)
+
+
+SCALES: Mapping[str, Mapping[int, Case]] = {
+    "width": {dim: _small(dim=dim) for dim in (96, 144, 192, 288, 384, 576)},
+    "tokens": {(side // 4) ** 2: _small(image_size=side) for side in (32, 40, 48, 64, 80, 96)},
+    "layers": {depth: _small(depth=depth) for depth in (1, 2, 4, 8, 16)},
+    "cores": {
+        groups: _small(groups=groups, dim=192, depth=2, image_size=64) for groups in (8, 16, 32, 64, 128)
+    },
+    "images": {count: _small(images=count) for count in (4, 8, 16, 32, 64)},
+}
+"""What is varied, and the network of each size; that of cores is the number which the placement needs."""
 
 
 class Work:
     """Files that stages leave for later ones in a folder."""
 
-    def __init__(self, folder: Path, images: int) -> None:
-        self.folder, self.count = folder, images
+    def __init__(self, folder: Path, images: int, groups: int) -> None:
+        self.folder, self.count, self.groups = folder, images, groups
 
     def put(self, name: str, what: Any) -> None:
         """Keep a result."""
@@ -58,7 +95,7 @@ class Work:
         return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
 
 
-def make(work: Work, preset: str, changes: Mapping[str, Any]) -> None:
+def make(work: Work, case: Case) -> None:
     """Fold a model of random weights whose normalisations have the statistics of random images."""
     import torch
     from torch import nn
@@ -69,7 +106,7 @@ def make(work: Work, preset: str, changes: Mapping[str, Any]) -> None:
     from stas_neuro.models.stas import StasModel
 
     torch.manual_seed(0)
-    config = replace(configuration(preset), **changes)
+    config = replace(configuration(case.preset), **case.changes)
     model = StasModel(config)
     with torch.no_grad():
         for norm in model.modules():
@@ -146,8 +183,8 @@ def place_by_halting(work: Work) -> Callable[[], str]:
 
 
 def place_in_groups(work: Work) -> Callable[[], str]:
-    """Place it by the visits, in 4 groups of tokens."""
-    return _place(work, strategy="halting-aware", seen=work.get("activity"), groups=4)
+    """Place it by the visits, in a number of groups of tokens; what follows runs on these cores."""
+    return _place(work, strategy="halting-aware", seen=work.get("activity"), groups=work.groups)
 
 
 def utilise(work: Work) -> Callable[[], str]:
@@ -168,18 +205,55 @@ def utilise(work: Work) -> Callable[[], str]:
     return run
 
 
-def lava(work: Work) -> Callable[[], str]:
-    """Run one image in Lava, and compare it with the reference."""
+def run_placed(work: Work) -> Callable[[], str]:
+    """Run the sample, every event counted by core."""
     import stas_neuro
 
-    importlib.import_module("stas_neuro.exporters.lava.run")
+    importlib.import_module("stas_neuro.fast")
+    graph, mapping = work.get("integers"), work.get("mapping")
+    pixels = work.pixels(graph)
+
+    def run() -> str:
+        trace = stas_neuro.run(graph, pixels, arithmetic="fixed", mapping=mapping)
+        work.put("on_cores", trace.activity)
+        return f"{len(trace.activity.layers)} rows, {trace.activity.total('axon_messages')} messages"
+
+    return run
+
+
+def price(work: Work) -> Callable[[], str]:
+    """Price the run on its cores."""
+    import stas_neuro
+
+    runs = {chip: work.get(name) for chip, name in PRICED.items()}
+
+    def run() -> str:
+        words = []
+        for chip, activity in runs.items():
+            found = stas_neuro.estimate(activity, chip)
+            energy, of = (
+                (found.energy_j, "") if found.energy_j else (found.dynamic_energy_j, " of its events")
+            )
+            words.append(
+                f"{chip}: {energy.low:.2g} to {energy.high:.2g} J{of}" if energy else f"{chip}: no price"
+            )
+        return ", ".join(words)
+
+    return run
+
+
+def _lava(work: Work, granularity: str) -> Callable[[], str]:
+    import stas_neuro
+
+    for each in ("exporters.lava.run", "exporters.lava.chip", "fast"):
+        importlib.import_module(f"stas_neuro.{each}")
     graph = work.get("integers")
     image = work.pixels(graph)[:1]
-    wanted = stas_neuro.run(graph, image, arithmetic="fixed", mapping=None)
+    wanted = stas_neuro.run(graph, image, arithmetic="fixed", mapping=None, backend="reference")
 
     def run() -> str:
         found = stas_neuro.run(
-            graph, image, backend="lava", granularity="layer", arithmetic="fixed", mapping=None
+            graph, image, backend="lava", granularity=granularity, arithmetic="fixed", mapping=None
         )
         equal = np.array_equal(found.logits, wanted.logits) and found.activity == wanted.activity
         return "equal to the reference" if equal else "NOT equal to the reference"
@@ -187,71 +261,103 @@ def lava(work: Work) -> Callable[[], str]:
     return run
 
 
+def lava_by_layer(work: Work) -> Callable[[], str]:
+    """Run one image in a Lava process for each layer, and compare it with the reference."""
+    return _lava(work, "layer")
+
+
+def lava_by_chip(work: Work) -> Callable[[], str]:
+    """Run one image in one Lava process for all chips, and compare it with the reference."""
+    return _lava(work, "chip")
+
+
 STAGES: Mapping[str, Callable[[Work], Callable[[], str]]] = {
     "statistics of the sample": statistics,
     "quantise": quantise,
     "integer reference": reference,
-    "place, halting-aware in 4 groups": place_in_groups,
-    "place, halting-aware": place_by_halting,
     "place, token-major": _place,
+    "place, halting-aware": place_by_halting,
+    "place, halting-aware in groups": place_in_groups,
     "routes and utilisation": utilise,
-    "one image in Lava": lava,
+    "run on cores": run_placed,
+    "price": price,
+    "one image in Lava, by layer": lava_by_layer,
+    "one image in Lava, by chip": lava_by_chip,
 }
 
 
-def run_stage(name: str, work: Work, preset: str, changes: Mapping[str, Any]) -> Facts:
+def run_stage(name: str, folder: Path, case: Case) -> Facts:
     """Run a stage in this process; its imports and the reading of files are not timed."""
+    work = Work(folder, case.images, case.groups)
     if name == "make":
-        make(work, preset, changes)
+        make(work, case)
         return {}
-    run = STAGES[name](work)
-    start = time.process_time()
-    told = run()
-    seconds = time.process_time() - start
+    seconds, told = _timed(STAGES[name](work))
     unit = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return {"told": told, "cpu_s": seconds, "peak_memory_bytes": peak}
 
 
-def measure(preset: str, changes: Mapping[str, Any], images: int) -> dict[str, Facts]:
+def _timed(run: Callable[[], str]) -> tuple[float, str]:
+    start = time.process_time()
+    told = run()
+    return time.process_time() - start, told
+
+
+def measure(case: Case) -> dict[str, Facts]:
     """Run all stages of a network, each in a new process; one that fails ends it."""
     results: dict[str, Facts] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in ("make", *STAGES):
-            task = json.dumps([name, folder, images, preset, dict(changes)])
-            done = subprocess.run(
-                [sys.executable, __file__, "--stage", task], capture_output=True, text=True, check=False
-            )
-            if done.returncode:
-                raise RuntimeError(
-                    f"{preset} {dict(changes)}, {name}: {done.stderr.strip().splitlines()[-1]}"
-                )
-            if name != "make":
-                results[name] = json.loads(done.stdout.splitlines()[-1])
-                print(preset, dict(changes) or "", name, results[name], file=sys.stderr, flush=True)
-    return results
+            results[name] = _in_a_process("stage", name, folder, asdict(case))
+            print(case.preset, name, results[name], file=sys.stderr, flush=True)
+    return {name: results[name] for name in STAGES}
 
 
-def exponent(sizes: list[int], seconds: list[float]) -> float:
+def _in_a_process(*task: Any) -> Facts:
+    """Have a part of the work done by this program in a new process."""
+    command = [sys.executable, __file__, "--task", json.dumps(task)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{task}: exit {done.returncode}, see above")
+    facts: Facts = json.loads(done.stdout.splitlines()[-1])
+    return facts
+
+
+def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
     """Return the power of the size with which the time grows, by least squares of the logarithms."""
     return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
 
 
-def scaling(images: int) -> dict[str, dict[str, Any]]:
-    """Vary one size at a time, and fit each stage."""
+def scale(what: str) -> dict[str, Facts]:
+    """Vary a size in this process, and fit each stage that depends on it."""
+    cases = SCALES[what]
+    names = list(STAGES)
+    timed = names[names.index("place, halting-aware in groups") :] if what == "cores" else names
+    runs = [_times(case) for case in (next(iter(cases.values())), *cases.values())][1:]  # the first warms up
+    sizes = [run["cores"] for run in runs] if what == "cores" else list(cases)
     found = {}
-    for what, varied in (("width", WIDTHS), ("tokens", TOKENS)):
-        sizes = [int(name.split()[1]) for name in varied]
-        runs = [measure(BASE, {"depth": 1, **changes}, images) for changes in varied.values()]
-        found[what] = {
-            stage: {
-                "sizes": sizes,
-                "cpu_s": [run[stage]["cpu_s"] for run in runs],
-                "exponent": exponent(sizes, [run[stage]["cpu_s"] for run in runs]),
-            }
-            for stage in STAGES
-        }
+    for stage in timed:
+        seconds = [run[stage] for run in runs]
+        fits = exponent(sizes, seconds), exponent(sizes[-2:], seconds[-2:])
+        found[stage] = {"sizes": sizes, "cpu_s": seconds, "exponent": fits[0], "exponent_at_end": fits[1]}
     return found
+
+
+def _times(case: Case) -> dict[str, float]:
+    """Return the CPU seconds of each stage, and the number of cores."""
+    with tempfile.TemporaryDirectory() as folder:
+        work = Work(Path(folder), case.images, case.groups)
+        make(work, case)
+        times = {}
+        for name, stage in STAGES.items():
+            run, taken = stage(work), []
+            while len(taken) < MOST_REPEATS and sum(taken) < ENOUGH_S:
+                taken.append(_timed(run)[0])
+            times[name] = min(taken)
+        times["cores"] = len(work.get("mapping").cores)
+    print(case, times, file=sys.stderr, flush=True)
+    return times
 
 
 def show(result: Facts) -> None:
@@ -262,12 +368,18 @@ def show(result: Facts) -> None:
             peak = facts["peak_memory_bytes"] / 1e6
             print(f"  {name:34} {facts['cpu_s']:8.1f} CPU s {peak:7.0f} MB  {facts['told']}")
     for what, stages in result["scaling"].items():
-        print(f"\nCPU seconds, and the exponent of {what} (one block)")
+        print(f"\nexponent of {what}, by all sizes and by the two largest; CPU seconds")
         for name, facts in stages.items():
             times = "  ".join(
-                f"{size}: {s:.2f}" for size, s in zip(facts["sizes"], facts["cpu_s"], strict=True)
+                f"{size}: {s:.3g}" for size, s in zip(facts["sizes"], facts["cpu_s"], strict=True)
             )
-            print(f"  {name:34} {facts['exponent']:5.2f}   {times}")
+            print(f"  {name:34} {facts['exponent']:5.2f} {facts['exponent_at_end']:5.2f}   {times}")
+
+
+def _presets() -> Sequence[str]:
+    from stas_neuro.models.config import PRESETS as KNOWN
+
+    return list(KNOWN)
 
 
 def main() -> None:
@@ -275,24 +387,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("presets", nargs="*", metavar="PRESET")
+    parser.add_argument("names", nargs="*", metavar="PRESET", help="or, with --scaling, what is varied")
     parser.add_argument("--images", type=int, default=4, help="images of the sample (default 4)")
-    parser.add_argument("--scaling", action="store_true", help="fit exponents of width and tokens instead")
+    parser.add_argument("--scaling", action="store_true", help="fit exponents of sizes instead")
     parser.add_argument("--output", type=Path, help="also write JSON to this file")
-    parser.add_argument("--stage", help=argparse.SUPPRESS)
+    parser.add_argument("--task", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.stage is not None:
-        name, folder, images, preset, changes = json.loads(given.stage)
-        print(json.dumps(run_stage(name, Work(Path(folder), images), preset, changes)))
+    if given.task is not None:
+        kind, name, *rest = json.loads(given.task)
+        facts = run_stage(name, Path(rest[0]), Case(**rest[1])) if kind == "stage" else scale(name)
+        print(json.dumps(facts))
         return
+    if unknown := {*given.names} - {*SCALES} if given.scaling else {*given.names} - {*_presets()}:
+        known = SCALES if given.scaling else _presets()
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; use {', '.join(known)}")
     # One thread, so that seconds of CPU are comparable; numpy reads this in the child processes.
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
     os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")  # norse's use of torch.jit
-    presets = given.presets or ([] if given.scaling else PRESETS)
-    result = {
-        "presets": {preset: measure(preset, {}, given.images) for preset in presets},
-        "scaling": scaling(given.images) if given.scaling else {},
-    }
+    result: Facts = {"presets": {}, "scaling": {}}
+    if given.scaling:
+        result["scaling"] = {what: _in_a_process("scale", what) for what in given.names or SCALES}
+    else:
+        result["presets"] = {name: measure(Case(name, {}, given.images)) for name in given.names or PRESETS}
     show(result)
     if given.output is not None:
         given.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

@@ -14,7 +14,8 @@ and machines can be compared: for backends the baseline is torch with masked tok
 
 Those of `ROUNDS` also run in turn in one process, round after round: their ratios are of rates of the same
 round, so that other programs on the machine disturb both alike. Those of ``bench_lava.py`` are measured in
-the same way in Lava's own runtime: a process for all chips against one for each layer.
+the same way in Lava's own runtime: a process for all chips against one for each layer; those of
+``bench_rivals.py`` beside other programs, as far as they are installed (``make zoo oracle``).
 """
 
 from __future__ import annotations
@@ -25,14 +26,13 @@ import multiprocessing
 import os
 import platform
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,10 @@ from typing import Any
 import bench_lava
 import numpy as np
 from bench_machine import commit, machine
+from bench_rivals import Result, Settings, measure_rivals
+from bench_rivals import show as show_rivals
+from bench_table import Figure, Figures, in_turn, of_rounds
+from bench_table import table as figures_table
 from numpy.typing import NDArray
 from rich import box
 from rich.console import Console
@@ -77,10 +81,17 @@ ROUNDS = {
 }
 """What runs in turn in one process, and what it is compared with."""
 STARTUP, BARE = "stas-export --help", "python -c 'import click'"
-USUAL = {"images": 64, "repeats": 3, "rounds": 5, "round_images": 256, "lava_rounds": 3}
-QUICK = {"images": 8, "repeats": 2, "rounds": 2, "round_images": 32, "lava_rounds": 1}
+IN_TURN = "images_per_s_in_turn"
+USUAL = {
+    "images": 64, "repeats": 3, "rounds": 5, "round_images": 256, "rival_rounds": 3, "rival_images": 16,
+    "lava_rounds": 3,
+}  # fmt: skip
+QUICK = {
+    "images": 8, "repeats": 2, "rounds": 2, "round_images": 32, "rival_rounds": 2, "rival_images": 4,
+    "lava_rounds": 1,
+}  # fmt: skip
 SLOW = ("lava, multiprocess",)  # left out of --quick
-SETTINGS = ("images", "threads", "dtype", "repeats", "rounds", "round_images", "lava_rounds")
+SETTINGS = ("threads", "dtype", *USUAL)
 PACKAGES = ("stas-neuro", "numpy", "numba", "torch", "norse", "lava-nc")
 
 
@@ -95,32 +106,6 @@ class Task:
     repeats: int
     threads: int
     dtype: str
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One quantity of a backend or of the start-up: median and range of its repeats."""
-
-    what: str
-    quantity: str
-    """images_per_s; one_image_s (a call with one image); peak_memory_bytes; cpu_s."""
-    value: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, what: str, quantity: str, values: Sequence[float]) -> Figure:
-        """Summarise repeats."""
-        return cls(what, quantity, statistics.median(values), min(values), max(values))
-
-    def against(self, rival: Figure) -> dict[str, Any]:
-        """Return the figure as JSON, with its ratio to a baseline of the same run."""
-        return asdict(self) | {
-            "rival": rival.what,
-            "ratio": self.value / rival.value,
-            "ratio_low": self.low / rival.high,
-            "ratio_high": self.high / rival.low,
-        }
 
 
 def measure(task: Task) -> list[Figure]:
@@ -141,27 +126,19 @@ def measure(task: Task) -> list[Figure]:
     ]
 
 
-def measure_rounds(task: Task, backends: Sequence[str]) -> list[dict[str, Any]]:
-    """Measure backends in turn; returns figures as JSON, with ratios of rates of the same round."""
+def measure_rounds(task: Task) -> Figures:
+    """Measure the backends of `ROUNDS` in turn; returns figures with ratios of rates of the same round."""
     images = stas_neuro.load_data(str(asset(IMAGES))).images[: task.images]
-    calls = {backend: _call(replace(task, backend=backend)) for backend in backends}
-    for run in calls.values():
-        run(images)  # warm-up
-    rounds = [
-        {backend: len(images) / _seconds(run, images) for backend, run in calls.items()}
-        for _ in range(task.repeats)
-    ]
-    figures = []
-    for backend in backends:
-        rates = [each[backend] for each in rounds]
-        ratios = [each[backend] / each[ROUNDS[backend]] for each in rounds]
-        names = ("ratio", "ratio_low", "ratio_high")
-        figures.append(
-            asdict(Figure.of(backend, "images_per_s_in_turn", rates))
-            | {"rival": ROUNDS[backend]}
-            | dict(zip(names, (statistics.median(ratios), min(ratios), max(ratios)), strict=True))
-        )
-    return figures
+
+    def counted(run: Callable[[NDArray[np.uint8]], Any]) -> Callable[[], int]:
+        def call() -> int:
+            run(images)
+            return len(images)
+
+        return call
+
+    calls = {backend: counted(_call(replace(task, backend=backend))) for backend in ROUNDS}
+    return of_rounds(in_turn(calls, task.repeats), ROUNDS, IN_TURN)
 
 
 def _call(task: Task) -> Callable[[NDArray[np.uint8]], Any]:
@@ -262,9 +239,16 @@ def bench(arguments: argparse.Namespace) -> dict[str, Any]:
             )
             with _child() as child:
                 figures += child.submit(measure, task).result()
-        in_turn = replace(task, images=arguments.round_images, repeats=arguments.rounds)
+        task = replace(task, images=arguments.round_images, repeats=arguments.rounds)
         with _child() as child:
-            turns = child.submit(measure_rounds, in_turn, list(ROUNDS)).result() if arguments.rounds else []
+            turns = child.submit(measure_rounds, task).result() if arguments.rounds else []
+        rivals = Result([], {})
+        if arguments.rival_rounds:
+            settings = Settings(
+                arguments.rival_rounds, arguments.rival_images, arguments.threads, small=arguments.quick
+            )
+            with _child() as child:
+                rivals = child.submit(measure_rivals, settings).result()
         if arguments.lava_rounds:
             with _child() as child:
                 turns += child.submit(_measure_streams, str(bundle), arguments.lava_rounds).result()
@@ -272,7 +256,7 @@ def bench(arguments: argparse.Namespace) -> dict[str, Any]:
         command = ["-m", "stas_neuro.cli", *what.split()[1:]]
         figures.append(startup(what, command, arguments.repeats))
     figures.append(startup(BARE, ["-c", "import click"], arguments.repeats))
-    rivals = {each.quantity: each for each in figures if each.what in (BASELINE, BARE)}
+    baselines = {each.quantity: each for each in figures if each.what in (BASELINE, BARE)}
     return {
         "format": "stas-neuro benchmark",
         "schema_version": 1,
@@ -282,7 +266,8 @@ def bench(arguments: argparse.Namespace) -> dict[str, Any]:
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "settings": {"model": arguments.model.name, **{name: getattr(arguments, name) for name in SETTINGS}},
         "backends": backends,
-        "figures": [*(each.against(rivals[each.quantity]) for each in figures), *turns],
+        "figures": [*(each.against(baselines[each.quantity]) for each in figures), *turns, *rivals.figures],
+        "absent": rivals.absent,
     }
 
 
@@ -324,9 +309,12 @@ def show(result: dict[str, Any]) -> None:
     console = Console(highlight=False)
     console.print(table)
     if settings["rounds"]:
-        console.print(_of_rounds(figures, settings))
+        title = f"in turn in one process, {settings['rounds']} rounds of {settings['round_images']} images"
+        console.print(figures_table(title, result["figures"], {IN_TURN: "images/s"}))
+    if settings["rival_rounds"]:
+        show_rivals(console, result["figures"], result["absent"])
     if settings["lava_rounds"]:
-        console.print(bench_lava.table(result["figures"], settings["lava_rounds"]))
+        console.print(figures_table(bench_lava.TITLE, result["figures"], bench_lava.COLUMNS))
     start = figures[STARTUP, "cpu_s"]
     slowest = max((figures[what, "cpu_s"] for what in helps()), key=lambda figure: figure["value"])
     for line in (
@@ -340,19 +328,6 @@ def show(result: dict[str, Any]) -> None:
         console.print(line)
 
 
-def _of_rounds(figures: dict[tuple[str, str], dict[str, Any]], settings: dict[str, Any]) -> Table:
-    title = f"in turn in one process, {settings['rounds']} rounds of {settings['round_images']} images"
-    table = Table(title=title, box=box.SIMPLE_HEAD)
-    table.add_column("backend", no_wrap=True)
-    for name in ("images/s", "ratio", "range", "to"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for backend, rival in ROUNDS.items():
-        rate = figures[backend, "images_per_s_in_turn"]
-        spread = f"{rate['ratio_low']:.2f}-{rate['ratio_high']:.2f}"
-        table.add_row(backend, f"{rate['value']:.1f}", f"{rate['ratio']:.2f}", spread, rival)
-    return table
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(
@@ -363,6 +338,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, help="number of calls, whose median is reported (default 3)")
     parser.add_argument("--rounds", type=int, help="rounds in one process; 0 for none (default 5)")
     parser.add_argument("--round-images", type=int, help="images of a round (default 256)")
+    parser.add_argument("--rival-rounds", type=int, help="rounds beside other programs (default 3)")
+    parser.add_argument("--rival-images", type=int, help="images of such a round (default 16)")
     parser.add_argument("--lava-rounds", type=int, help="rounds in Lava's own runtime; 0: none (default 3)")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--model", type=Path, help="a checkpoint directory instead of the shipped model")
@@ -375,8 +352,10 @@ def main() -> None:
             setattr(arguments, name, QUICK[name] if arguments.quick else usual)
     if not 1 <= arguments.images <= 512 or not 1 <= arguments.round_images <= 512:
         parser.error("--images and --round-images must be 1 to 512")
-    if min(arguments.threads, arguments.repeats) < 1 or min(arguments.rounds, arguments.lava_rounds) < 0:
-        parser.error("--threads and --repeats must be at least 1, --rounds and --lava-rounds at least 0")
+    if min(arguments.threads, arguments.repeats, arguments.rival_images) < 1:
+        parser.error("--threads, --repeats and --rival-images must be at least 1")
+    if min(arguments.rounds, arguments.rival_rounds, arguments.lava_rounds) < 0:
+        parser.error("--rounds, --rival-rounds and --lava-rounds must be at least 0")
     if arguments.model is None:
         arguments.model = asset(f"models/{HALTING_MODEL}")
     result = bench(arguments)

@@ -12,16 +12,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import time
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
+from bench_table import Figures, of_rounds, table
 from numpy.typing import NDArray
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 import stas_neuro
 from stas_neuro.assets import HALTING_MODEL, IMAGES, asset
@@ -37,8 +34,8 @@ STREAMS = {
 }
 """Images of a batch, and batches after the first."""
 RATE, FIRST = "images_per_s_in_stream", "first_batch_s"
-
-Figures = list[dict[str, Any]]
+TITLE = "Lava's own runtime, integers, rounds in turn"
+COLUMNS = {RATE: "images/s", FIRST: "first batch, s"}
 
 
 def measure_streams(graph: Graph, rounds: int) -> Figures:
@@ -47,17 +44,10 @@ def measure_streams(graph: Graph, rounds: int) -> Figures:
     measured = [
         {name: _stream(graph, images, *sizes) for name, sizes in STREAMS.items()} for _ in range(rounds)
     ]
-    figures = []
+    figures: Figures = []
     for at, quantity in enumerate((RATE, FIRST)):
-        for name in STREAMS:
-            values = [each[name][at] for each in measured]
-            ratios = [each[name][at] / each[BY_LAYER][at] for each in measured]
-            figure: dict[str, Any] = {"what": name, "quantity": quantity, "rival": BY_LAYER}
-            for word, numbers in (("value", values), ("ratio", ratios)):
-                prefix = "" if word == "value" else "ratio_"
-                figure |= {word: statistics.median(numbers)}
-                figure |= {f"{prefix}low": min(numbers), f"{prefix}high": max(numbers)}
-            figures.append(figure)
+        of_quantity = [{what: both[at] for what, both in each.items()} for each in measured]
+        figures += of_rounds(of_quantity, dict.fromkeys(STREAMS, BY_LAYER), quantity)
     return figures
 
 
@@ -88,21 +78,6 @@ def _by_chip(graph: Graph, images: NDArray[np.int64], batch: int, progress: Call
     run_chips(graph, program, images, replicas=batch, runtime="multiprocess", progress=progress)
 
 
-def table(figures: Figures, rounds: int) -> Table:
-    """Lay out the figures of streams among others."""
-    by_name = {(each["what"], each["quantity"]): each for each in figures}
-    shown = Table(title=f"Lava's own runtime, integers, {rounds} rounds in turn", box=box.SIMPLE_HEAD)
-    shown.add_column("processes", no_wrap=True)
-    for name in ("images/s", "ratio", "range", "first batch, s"):
-        shown.add_column(name, justify="right", no_wrap=True)
-    for name in STREAMS:
-        rate = by_name[name, RATE]
-        spread = f"{rate['ratio_low']:.1f}-{rate['ratio_high']:.1f}"
-        first = f"{by_name[name, FIRST]['value']:.2f}"
-        shown.add_row(name, f"{rate['value']:.1f}", f"{rate['ratio']:.1f}", spread, first)
-    return shown
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(
@@ -118,7 +93,7 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(figures, indent=2))
     else:
-        Console(highlight=False).print(table(figures, arguments.rounds))
+        Console(highlight=False).print(table(TITLE, figures, COLUMNS))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """A table of networks and what becomes of each: imported, run in floats and integers, placed and priced.
 
-    python examples/models_table.py FILE.py[:NAME,...] [--profile NAME] [--images N] [--limit-s S] [--figures]
+    python examples/models_table.py FILE.py[:NAME,...] [--profile NAME] [--price-on NAME] [--images N]
+        [--limit-s S] [--figures]
 
 FILE.py has a dictionary `MODELS`: names, each with how the network is made and its images, as `zoo.py` has.
 Its code is executed. With `--figures` each stage runs in a process of its own, and the table has its time and
@@ -37,6 +38,7 @@ class Task:
     name: str
     work: Path
     profile: str
+    priced_on: str
     images: int
 
     def pixels(self, count: int | None = None) -> Any:
@@ -165,11 +167,11 @@ def _price(task: Task) -> Facts:
     import stas_neuro
     from stas_neuro.report import cannot_take
 
-    price = stas_neuro.estimate(stas_neuro.read_activity(task.work / "activity.json"), task.profile)
+    price = stas_neuro.estimate(stas_neuro.read_activity(task.work / "activity.json"), task.priced_on)
     energy = price.energy_j
     if energy is None:
-        raise ValueError(f"{task.profile} has no price for it")
-    notes = [cannot_take(task.profile, "it", price.what_if)] if price.what_if else []
+        raise ValueError(f"{task.priced_on} has no price for it")
+    notes = [cannot_take(task.priced_on, "it", price.what_if)] if price.what_if else []
     return {"told": f"{energy.low:.2g} to {energy.high:.2g} J", "notes": notes}
 
 
@@ -214,7 +216,8 @@ def _in_a_process(limit_s: float) -> Callable[[str, Task], Facts]:
 
     def run(stage: str, task: Task) -> Facts:
         command = [sys.executable, __file__, task.file, "--stage", stage, "--name", task.name]
-        command += ["--work", str(task.work), "--profile", task.profile, "--images", str(task.images)]
+        command += ["--work", str(task.work), "--profile", task.profile, "--price-on", task.priced_on]
+        command += ["--images", str(task.images)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)
         except subprocess.TimeoutExpired:
@@ -257,14 +260,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("source", metavar="FILE.py[:NAME,...]")
     parser.add_argument("--profile", default="loihi2")
+    parser.add_argument("--price-on", metavar="PROFILE", help="price it on this chip instead of --profile")
     parser.add_argument("--images", type=int, default=1, help="images that are run and compared")
     parser.add_argument("--limit-s", type=float, default=1800, help="longest time of a stage, with --figures")
     parser.add_argument("--figures", action="store_true", help="add the time and peak memory of each stage")
     for hidden in ("--stage", "--name", "--work"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    priced_on = given.price_on or given.profile
     if given.stage is not None:
-        task = Task(given.source, given.name, Path(given.work), given.profile, given.images)
+        task = Task(given.source, given.name, Path(given.work), given.profile, priced_on, given.images)
         print(json.dumps(_run_stage(given.stage, task)))
         return
     file, colon, names = given.source.partition(".py:")
@@ -273,7 +278,8 @@ def main() -> None:
     table = {}
     for name in names.split(",") if colon else _models(file):
         with tempfile.TemporaryDirectory() as work:
-            table[name] = _results(Task(file, name, Path(work), given.profile, given.images), run)
+            task = Task(file, name, Path(work), given.profile, priced_on, given.images)
+            table[name] = _results(task, run)
     _show(table, given.figures)
 
 

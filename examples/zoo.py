@@ -146,6 +146,16 @@ def _vgg() -> nn.Module:
     return made
 
 
+def _meta(**settings: Any) -> nn.Module:
+    """Return a network of `meta_spikeformer.py`."""
+    from meta_spikeformer import MetaSpikeFormer
+
+    torch.manual_seed(0)
+    network = MetaSpikeFormer(_library("layer"), _library("neuron"), **settings)
+    _library("functional").set_step_mode(network, "m")
+    return network
+
+
 _SPIKFORMER = {"T": 4, "num_classes": 10, "embed_dims": 32, "num_heads": 4, "depths": 2}
 _STAGED = {"T": 4, "num_classes": 10, "embed_dims": 32, "num_heads": (2, 4, 4), "depths": (1, 1, 1)}
 _MAX = {"T": 4, "num_classes": 10, "embed_dims": 32, "depths": (1, 1, 1)}
@@ -170,6 +180,10 @@ _RECIPES: Mapping[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         partial(_of, "spike_driven_transformer", "SpikeDrivenTransformer", **_SPIKFORMER),
         (3, 64, 64),
     ),
+    "spike_driven_transformer_v2_small": (
+        partial(_meta, dims=(8, 16, 24, 32), heads=4, depths=(1, 1), classes=10),
+        (3, 32, 32),
+    ),
     "ms_resnet": (partial(_of, "ms_resnet", "MSResNet", **_MS), (3, 32, 32)),
     "max_resnet": (partial(_of, "ms_resnet", "MaxResNet", **_MS), (3, 32, 32)),
     "sew_resnet_add": (partial(_sew, block="BasicBlock", cnf="ADD"), (3, 32, 32)),
@@ -187,9 +201,15 @@ _RECIPES: Mapping[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "masnn": (partial(_of, "masnn", "MASNN", T=5, channels=(8, 8, 8), fc_hidden=16), (5, 2, 32, 32)),
     "att_ms_resnet": (partial(_of, "masnn", "AttMSResNet", **_MS), (3, 32, 32)),
 }
+_QKFORMER_10 = {"T": 4, "num_classes": 1000, "depths": (1, 2, 7)}
 _REAL: Mapping[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "spikformer_4_384": (partial(_of, "spikformer", "spikformer_cifar10", T=4), (3, 32, 32)),
     "qkformer_10_384": (partial(_of, "qkformer", "qkformer_10_384", T=4), (3, 224, 224)),
+    "qkformer_10_768": (
+        partial(_of, "qkformer", "QKFormer", embed_dims=768, num_heads=(12, 12, 12), **_QKFORMER_10),
+        (3, 224, 224),
+    ),
+    "spike_driven_transformer_v2": (partial(_meta, dims=(64, 128, 256, 360)), (3, 224, 224)),
 }
 """At published size."""
 SMALL: Mapping[str, Model] = {name: Model(*recipe) for name, recipe in _RECIPES.items()}

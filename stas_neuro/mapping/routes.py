@@ -30,6 +30,7 @@ from stas_neuro.mapping.reach import Need, Reach, join
 
 Steps = NDArray[np.int64]
 Index = tuple[NDArray[np.intp], ...]
+"""Of values (positions, features); of positions alone for all their features, which is faster to look up."""
 _Key = tuple[str, Phase, int | None]
 """Of a route: source, phase and block."""
 T = TypeVar("T")
@@ -210,8 +211,8 @@ def index_of(values: Wanted) -> tuple[Index, bytes]:
         np.flatnonzero(np.broadcast_to(few.any(axis=1 - axis), values.shape[axis])) for axis in (0, 1)
     )
     if len(positions) * len(features) == count(values):
-        first = np.intp(len(positions)).tobytes()
-        return np.ix_(positions, features), first + positions.tobytes() + features.tobytes()
+        name = np.intp(len(positions)).tobytes() + positions.tobytes() + features.tobytes()
+        return (positions,) if len(features) == values.shape[1] else np.ix_(positions, features), name
     return np.nonzero(values), b"any" + np.packbits(values).tobytes()
 
 

@@ -8,8 +8,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from support.fixed_random import pixels_for
+from support.ir_random import Recipe, build
 from support.paths import EXAMPLES
+
+import stas_neuro
+from stas_neuro import quantise
+from stas_neuro.ir import FixedConv2d, FixedLinear
 
 
 def script(name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -71,6 +78,52 @@ def test_what_is_no_benchmark_is_refused(text: str, files: tuple[Path, Path]) ->
     assert done.returncode == 2 and str(files[1]) in done.stderr and len(done.stderr.splitlines()) == 1
 
 
+def test_ratios_are_of_the_same_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES)
+    import bench_table
+
+    rounds = [{"ours": 2.0, "theirs": 1.0}, {"ours": 30.0, "theirs": 10.0}, {"ours": 4.0, "theirs": 2.0}]
+    ours, theirs = bench_table.of_rounds(rounds, {"ours": "theirs", "theirs": "theirs"}, "rate")
+    assert (ours["value"], ours["low"], ours["high"]) == (4, 2, 30)
+    assert (ours["ratio"], ours["ratio_low"], ours["ratio_high"]) == (2, 2, 3)
+    assert theirs["ratio"] == 1 and theirs["rival"] == "theirs"
+    calls = []
+    found = bench_table.in_turn({"a": lambda: calls.append("a") or 1, "b": lambda: calls.append("b") or 1}, 2)
+    assert "".join(calls) == "ababab" and len(found) == 2  # the first round warms up
+
+
+def test_other_programs_that_are_not_installed_are_absent_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES)
+    import bench_rivals
+
+    def shipped(settings: Any) -> Any:
+        return bench_rivals.Result([], {"torch, compiled": "no compiler"})
+
+    monkeypatch.setattr(bench_rivals, "_shipped", shipped)
+    monkeypatch.setattr(bench_rivals, "SANAFE", tmp_path / "python")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert bench_rivals.measure_rivals(bench_rivals.Settings(1, 1)).absent == {
+        "torch, compiled": "no compiler",
+        "SpikingJelly, multi-step Spikformer": "SpikingJelly is not installed (make zoo)",
+        "SANA-FE": "SANA-FE is not installed (make oracle)",
+    }
+
+
+def test_products_are_at_least_the_synaptic_operations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES)
+    import bench_rivals
+
+    program = quantise(build(Recipe(norm=False)))
+    run = stas_neuro.run(program, pixels_for(program, 2).astype(np.uint8), backend="reference")
+    layers = [n.name for n in program.nodes if isinstance(n, FixedConv2d | FixedLinear)]
+    rows = [row for row, layer in enumerate(run.activity.layers) if layer.name in layers]
+    done = sum(int(run.activity.counts[kind][:, rows].sum()) for kind in ("synops", "macs"))
+    most = bench_rivals.products(program, np.ones_like(run.visits))
+    assert 0 < done / 2 <= bench_rivals.products(program, run.visits) < most
+
+
 @pytest.mark.slow
 def test_a_benchmark_is_written_and_compares_with_itself(tmp_path: Path) -> None:
     path = tmp_path / "bench.json"
@@ -79,9 +132,11 @@ def test_a_benchmark_is_written_and_compares_with_itself(tmp_path: Path) -> None
     written = json.loads(path.read_text())
     assert len(written["commit"].removesuffix("-dirty")) == 40 or written["commit"] == "unknown"
     assert {each["quantity"] for each in written["figures"]} == {
-        "images_per_s", "images_per_s_in_turn", "images_per_s_in_stream", "first_batch_s", "one_image_s",
-        "peak_memory_bytes", "cpu_s",
+        "images_per_s", "images_per_s_in_turn", "images_per_s_in_stream", "images_per_s_beside_others",
+        "products_per_s", "first_batch_s", "one_image_s", "peak_memory_bytes", "cpu_s",
     }  # fmt: skip
+    shares = [each["ratio"] for each in written["figures"] if each["quantity"] == "products_per_s"]
+    assert shares and all(0 < share < 1.5 for share in shares)
     assert all(each["ratio_low"] <= each["ratio"] <= each["ratio_high"] for each in written["figures"])
     assert all(each["ratio"] == 1 for each in written["figures"] if each["what"] == each["rival"])
     done = script("bench_compare.py", path, path)
