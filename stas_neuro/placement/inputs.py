@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stas_neuro.ir import Graph, Node
-from stas_neuro.ir.ops.base import same_values
+from stas_neuro.ir.ops.base import anywhere, same_values
 from stas_neuro.mapping.reach import Reach
 
 Elements = int
@@ -137,7 +137,8 @@ class Inputs:
             extent = self._reach.extents[node.name]
             chosen = _flags(members, extent[axis])
             pulled = self._reach.pull(node, np.broadcast_to(chosen[:, None] if axis == 0 else chosen, extent))
-            self._halves[key] = {port: _packed(values.any(axis=1 - axis)) for port, values in pulled.items()}
+            taken = {port: anywhere(values, axis=1 - axis).ravel() for port, values in pulled.items()}
+            self._halves[key] = {port: _packed(values) for port, values in taken.items()}
         return self._halves[key]
 
 
