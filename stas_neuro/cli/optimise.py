@@ -96,7 +96,7 @@ PICTURE = "frontier.png"
 @click.option(
     "--assumed",
     is_flag=True,
-    help="Also try what no publication describes: model steps that end early.",
+    help="Also try what no publication describes: model steps, and runs of an image, that end early.",
 )
 @click.option(
     "--points",

@@ -190,7 +190,7 @@ class Search:
         for part in parts.values():
             part.networks += 1
         placed: list[Placed] = []
-        for found in self._placements(bench, compiler, measured, profile, gating):
+        for found in self.placed_in_all_ways(bench, compiler, measured, profile, gating):
             if isinstance(found, Placed):
                 placed.append(found)
                 continue
@@ -201,7 +201,7 @@ class Search:
             for mode, part in parts.items():
                 part.found += _priced(measured, profile, on_cores, activity, options[mode], part.refused)
 
-    def _placements(
+    def placed_in_all_ways(
         self, bench: Bench, compiler: Compiler, measured: Measured, profile: Profile, gating: str
     ) -> Iterator[Placed | StasError]:
         """Place a network on a chip in all ways, or yield why that cannot be."""
