@@ -1,8 +1,7 @@
-"""Hooks of the docs site (mkdocs.yml): pages from files outside docs/ and from the program; their links."""
+"""Hooks of the docs site (mkdocs.yml): pages from files outside docs/ and from the program, and their links."""
 
 from __future__ import annotations
 
-import inspect
 import posixpath
 import re
 from collections.abc import Iterable, Iterator
@@ -72,7 +71,7 @@ def _helps(context: click.Context) -> Iterator[str]:
 
 def python() -> str:
     """Return a page with the docstring of every public function and class."""
-    public = [inspect.unwrap(getattr(stas_neuro, name)) for name in sorted(stas_neuro.__all__)]
+    public = [getattr(stas_neuro, name) for name in sorted(stas_neuro.__all__)]
     first = "# Python\n\nMade from the docstrings. Everything here is imported from `stas_neuro`.\n"
     return "\n".join([first, *(f"::: {it.__module__}.{it.__qualname__}\n" for it in public)])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,7 +96,7 @@ PICTURE = "frontier.png"
 @click.option(
     "--assumed",
     is_flag=True,
-    help="Also try what no publication describes: model steps that end early.",
+    help="Also try what no publication describes: model steps, and runs of an image, that end early.",
 )
 @click.option(
     "--points",
@@ -185,7 +186,16 @@ def command(
     for result in results:
         emit(frontier_report(result))
     tell_settings(chips)
-    click.echo(f"{output} has a bundle for each point, frontier.json and {PICTURE}")
+    click.echo(written_words(output, [result.name for result in results]))
+
+
+def written_words(output: Path, searches: Sequence[str]) -> str:
+    """Say where the files of some searches are."""
+    files = f"a bundle for each point, frontier.json and {PICTURE}"
+    if len(searches) == 1:
+        return f"{output} has {files}"
+    folders = ", ".join(str(output / name) for name in searches)
+    return f"{folders} have {files}; {output} has the frontier.json of all"
 
 
 def _json(document: Any) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from stas_neuro.analysis import Mask, extent, neuron_layers, own_block, place_of, visit_mask
 from stas_neuro.ir import Graph, LateHaltAccumulate, Node
 from stas_neuro.ir.ops.base import Wanted, anywhere, union
+from stas_neuro.ir.types import Shape
 
 
 class Need(NamedTuple):
@@ -94,8 +95,8 @@ class Reach:
                 if node.traits.counts_events:
                     # Nodes after synapses do not affect the values that pass through the synapses.
                     receiver, block = node.name, None
-                for port, pulled in self._pull(node, wanted).items():
-                    for source in self._senders(node, port):
+                for port, pulled in self.pull(node, wanted).items():
+                    for source in self.senders(node, port):
                         opened = self._gated(node, source, block)
                         if source in self.sources:
                             join(found, Need(source, receiver, opened), pulled)
@@ -103,7 +104,7 @@ class Reach:
                             join(pending.setdefault(source, {}), (receiver, opened), pulled)
         return found
 
-    def _senders(self, node: Node, port: str) -> Iterator[str]:
+    def senders(self, node: Node, port: str) -> Iterator[str]:
         """Return the nodes whose values arrive at a port, without the node itself (its own state).
 
         A late decision cannot wait for the accumulators in between to forward scores, so each accumulator
@@ -125,14 +126,15 @@ class Reach:
             return block if opened is None else opened
         return block
 
-    def _pull(self, node: Node, wanted: Wanted) -> dict[str, Wanted]:
-        """Find the values at a node's ports that its wanted outputs depend on.
+    def pull(self, node: Node, wanted: Wanted) -> dict[str, Wanted]:
+        """Find the values at a node's ports that its wanted outputs depend on."""
+        shapes = self.ports(node)
+        return {port: values for port, values in node.needs(wanted, shapes).items() if port in shapes}
 
-        Masks of tokens reach cores as gates, not as values.
-        """
-        shapes = {
+    def ports(self, node: Node) -> dict[str, Shape]:
+        """Return the shapes at the ports whose values reach cores; masks of tokens reach them as gates."""
+        return {
             port: self.graph.source_type(edge).shape
             for port, edge in self.graph.inputs(node).items()
             if not port.startswith("alive") and not (node.traits.gates_tokens and port == "mask")
         }
-        return {port: values for port, values in node.needs(wanted, shapes).items() if port in shapes}

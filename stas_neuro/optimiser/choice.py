@@ -104,21 +104,31 @@ def _is_full(candidate: Candidate) -> bool:
 
 
 def _halts_tokens(variant: Variant) -> bool:
-    return not variant.model and variant.family not in (FULL, STATIC, "image")
+    return not variant.model and variant.family not in (FULL, STATIC) and not variant.by_image
+
+
+def _exits(variant: Variant) -> bool:
+    return not variant.model and variant.by_image
 
 
 def rivals_of(found: Sequence[Candidate], objective: Goal, least: float) -> dict[str, Candidate]:
     """Return the best candidate of each kind, by name; accurate enough if one is.
 
     Kinds are halting of tokens, and what it competes with: the full network, fewer steps, image exit, and
-    each rival model.
+    each rival model. Deployments that rest on an early end, which is assumed, are kinds of their own.
     """
+
+    def ends(each: Candidate) -> bool:
+        return each.deployment.early_end
+
     kinds: dict[str, Callable[[Candidate], bool]] = {
-        "token halting": lambda each: _halts_tokens(each.variant),
+        "token halting": lambda each: _halts_tokens(each.variant) and not ends(each),
+        "token halting, early end": lambda each: _halts_tokens(each.variant) and ends(each),
         "full network": _is_full,
         "one step": lambda each: each.variant.options.get("steps") == 1 and not each.variant.model,
         "fewer steps": lambda each: each.variant.family == STATIC and not each.variant.model,
-        "image exit": lambda each: each.variant.family == "image" and not each.variant.model,
+        "image exit": lambda each: _exits(each.variant) and not ends(each),
+        "image exit, early end": lambda each: _exits(each.variant) and ends(each),
     }
     for label in dict.fromkeys(each.variant.model for each in found if each.variant.model):
         kinds[label] = lambda each, label=label: each.variant.model == label  # type: ignore[misc]

@@ -21,7 +21,6 @@ from stas_neuro.optimiser.measure import Bench, first_frames, labels_of
 from stas_neuro.optimiser.result import Candidate, Point, Price
 from stas_neuro.optimiser.search import Target
 from stas_neuro.optimiser.space import Variant
-from stas_neuro.reference import run_reference
 from stas_neuro.trace import Trace
 
 Z95 = 1.959963984540054
@@ -65,6 +64,7 @@ class Confirmer:
         compiler = bench.compiler()
         bundles: dict[tuple[Any, ...], Bundle] = {}
         traces: dict[tuple[Any, ...], Trace] = {}
+        again: dict[tuple[Any, ...], Trace] = {}
         written: set[Path] = set()
         points = []
         for chosen in batch.chosen:
@@ -79,14 +79,18 @@ class Confirmer:
             gating = candidate.deployment.gating or "silent"
             run = (*key, gating)
             if run not in traces:
-                images = first_frames(bundles[key].of("fixed"), bench.images.reported_on)
-                traces[run] = api.run(bundles[key], images, arithmetic="fixed", gating=gating)
-            points.append(self._point(bench, chosen, bundles[key].of("fixed"), traces[run]))
+                sample = bench.images.chosen_on.select(np.array(candidate.sample))
+                for ran, images in ((traces, bench.images.reported_on), (again, sample)):
+                    frames = first_frames(bundles[key].of("fixed"), images)
+                    ran[run] = api.run(bundles[key], frames, arithmetic="fixed", gating=gating)
+            points.append(self._point(bench, chosen, bundles[key].of("fixed"), traces[run], again[run]))
         return points
 
-    def _point(self, bench: Bench, chosen: Chosen, graph: Graph, trace: Trace) -> Point:
+    def _point(self, bench: Bench, chosen: Chosen, graph: Graph, trace: Trace, again: Trace) -> Point:
+        """Price a run on the images to report, and compare it and one on the sample with the prediction."""
         candidate, profile = chosen.candidate, chosen.target.profile
         cost = estimate(trace.activity, profile, candidate.deployment)
+        same = _price(estimate(again.activity, profile, candidate.deployment))
         correct = trace.predictions == labels_of(graph, bench.images.reported_on)
         low, high = wilson(int(correct.sum()), len(correct))
         price, full = _price(cost), bench.full()
@@ -101,6 +105,7 @@ class Confirmer:
             price=price,
             estimate=cost,
             errors=_errors(candidate.price, price),
+            errors_same_images=_errors(candidate.price, same),
             bundle=None if chosen.bundle is None else chosen.bundle.name,
         )
 
@@ -110,7 +115,7 @@ class Confirmer:
         if key not in self._full:
             graph = bench.integers(bench.compiler(), full, profile)
             images = bench.images.reported_on
-            ran = run_reference(graph, api.preprocess(graph, images), count=False)
+            ran = api.run(graph, images)
             self._full[key] = ran.predictions == labels_of(graph, images)
         return self._full[key]
 

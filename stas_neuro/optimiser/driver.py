@@ -169,7 +169,13 @@ def optimise_all(  # noqa: PLR0913
 
 
 def targets_of(profiles: Sequence[Profile | str | Path], modes: Sequence[Mode]) -> list[Target]:
-    """Combine profiles, or names or paths of them, and modes; raises InputError where one is given twice."""
+    """Combine profiles, or names or paths of them, and modes.
+
+    Raises
+    ------
+    InputError
+        When a chip and mode are given twice, or nothing can be priced on a chip.
+    """
     chips = load_profiles(profiles)
     if wrong := [mode for mode in modes if mode not in MODES]:
         raise unknown("mode", wrong[0], tuple(MODES))
@@ -179,6 +185,8 @@ def targets_of(profiles: Sequence[Profile | str | Path], modes: Sequence[Mode]) 
         raise InputError(f"{twice[0]} is given twice", "give each profile and mode once")
     if not targets:
         raise InputError("there is nothing to search", "give at least one profile and one mode")
+    for target in targets:
+        target.check()
     return targets
 
 

@@ -144,7 +144,7 @@ class Bench:
 
     def measure(self, variant: Variant, graph: Graph) -> Measured:
         """Classify the images of the first part with the integer program of a network."""
-        trace = run_reference(graph, _pixels(graph, self.images.chosen_on))
+        trace = api.run(graph, first_frames(graph, self.images.chosen_on))
         correct = trace.predictions == labels_of(graph, self.images.chosen_on)
         work = trace.activity.per_image("synops")
         ranks = np.linspace(0, len(work) - 1, SAMPLE).round().astype(np.intp)

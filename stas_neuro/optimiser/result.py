@@ -50,7 +50,10 @@ class Price:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A deployment as predicted, from the images that deployments are chosen on."""
+    """A deployment as predicted, from the images that deployments are chosen on.
+
+    `sample` are the numbers of those, among these, whose activity was priced.
+    """
 
     variant: Variant
     placing: Placing
@@ -59,6 +62,7 @@ class Candidate:
     visits: float
     cores: int
     price: Price
+    sample: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +71,10 @@ class Point:
 
     `roles` are why it is a point: `frontier`, `best`, and the kinds of rivals that it is the best of.
     `accuracy_low` and `accuracy_high` are the 95 % interval of accuracy (Wilson). `errors` is predicted /
-    priced - 1 by field. `p_value` is that of McNemar's exact test of equal accuracy with the full network of
-    the same model, None for itself. `bundle` is the path of the bundle, if it was written.
+    priced - 1 by field, and `errors_same_images` the same where the images of the prediction are priced: what
+    is left of the error without the difference between images. `p_value` is that of McNemar's exact test of
+    equal accuracy with the full network of the same model, None for itself. `bundle` is the path of the
+    bundle, if it was written.
     """
 
     candidate: Candidate
@@ -80,6 +86,7 @@ class Point:
     price: Price
     estimate: Estimate = field(repr=False)
     errors: Mapping[str, float]
+    errors_same_images: Mapping[str, float]
     bundle: str | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -102,6 +109,7 @@ class Point:
             "predicted": asdict(known.price),
             "price": asdict(self.price),
             "errors": dict(self.errors),
+            "errors_same_images": dict(self.errors_same_images),
             "structural_range": None if structure is None else asdict(structure),
             "what_if": None if what_if is None else [asdict(each) for each in what_if],
             "assumptions": list(self.estimate.assumptions),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from stas_neuro.activity import Activity
 from stas_neuro.chips import Profile
@@ -17,7 +17,16 @@ from stas_neuro.ir import POLICIES, Graph
 from stas_neuro.optimiser.measure import Bench, Measured
 from stas_neuro.optimiser.placements import Placed, Placements
 from stas_neuro.optimiser.result import Candidate, Price
-from stas_neuro.optimiser.space import Placing, Space, Variant, deployments, spreads, strategies, variants
+from stas_neuro.optimiser.space import (
+    IMAGE_PIPELINED,
+    Placing,
+    Space,
+    Variant,
+    deployments,
+    spreads,
+    strategies,
+    variants,
+)
 from stas_neuro.optimiser.workers import Doing
 
 Report = Callable[[str, int, int], None]
@@ -35,6 +44,19 @@ class Target:
     def name(self) -> str:
         """The chip and the mode."""
         return f"{self.profile.name}-{self.mode}"
+
+    def check(self) -> None:
+        """Refuse a chip on which nothing can be placed and priced; raises InputError with all reasons."""
+        lacks = {
+            "limits": "networks cannot be placed",
+            "energy": "events have no energy",
+            "time": "steps have no time",
+        }
+        reasons = {words: self.profile.reason(section) for section, words in lacks.items()}
+        found = [f"{words} ({why})" for words, why in reasons.items() if why is not None]
+        if found:
+            what = f"no deployment on {self.profile.name} can be priced: {', '.join(found)}"
+            raise InputError(what, "use another profile")
 
 
 @dataclass(frozen=True)
@@ -159,14 +181,16 @@ class Search:
         parts: dict[Mode, Explored],
     ) -> None:
         """Price the deployments of a network on one chip, for each mode."""
-        halts = bool(measured.graph.accumulators)
-        options = {mode: deployments(self.space, profile, mode, halts=halts) for mode in parts}
+        halts, overlaps = bool(measured.graph.accumulators), measured.variant.family == IMAGE_PIPELINED
+        options = {
+            mode: deployments(self.space, profile, mode, halts=halts, overlaps=overlaps) for mode in parts
+        }
         gated = any(each.gating != "silent" for listed in options.values() for each in listed)
         gating = "core" if gated else "silent"  # what is counted for it is not priced without it
         for part in parts.values():
             part.networks += 1
         placed: list[Placed] = []
-        for found in self._placements(bench, compiler, measured, profile, gating):
+        for found in self.placed_in_all_ways(bench, compiler, measured, profile, gating):
             if isinstance(found, Placed):
                 placed.append(found)
                 continue
@@ -177,7 +201,7 @@ class Search:
             for mode, part in parts.items():
                 part.found += _priced(measured, profile, on_cores, activity, options[mode], part.refused)
 
-    def _placements(
+    def placed_in_all_ways(
         self, bench: Bench, compiler: Compiler, measured: Measured, profile: Profile, gating: str
     ) -> Iterator[Placed | StasError]:
         """Place a network on a chip in all ways, or yield why that cannot be."""
@@ -197,7 +221,11 @@ class Search:
             yield fewest
             if isinstance(fewest, Placed):
                 for placing in spreads(self.space, profile, graph.tokens, fewest.mapping, strategy):
-                    yield placed(placing)
+                    found = placed(placing)
+                    if isinstance(found, StasError):
+                        # Where each group takes its own copy of inputs or weights, more groups may not fit.
+                        found = placed(replace(placing, groups=fewest.mapping.groups))
+                    yield found
 
 
 def _priced(
@@ -231,6 +259,7 @@ def _priced(
             visits=measured.visits,
             cores=cores,
             price=price,
+            sample=tuple(measured.sample.tolist()),
         )
 
 

@@ -11,12 +11,14 @@ from typing import Any, Literal
 from stas_neuro.chips import Profile
 from stas_neuro.choices import HALT_MODES, STRATEGIES, Gating, HaltMode, Mode, Strategy
 from stas_neuro.energy import Deployment
-from stas_neuro.errors import InputError
+from stas_neuro.errors import InputError, unknown
 from stas_neuro.ir import POLICIES
 from stas_neuro.mapping import Mapping
 
 FULL, STATIC = "full", "static"
 """Families of networks without halting: all model steps, and fewer."""
+IMAGE, IMAGE_PIPELINED = "image", "image pipelined"
+"""Families with image exit: model steps wait for the decision, or overlap until it ends the run."""
 EPSILONS = (0.01, 0.1, 0.2, 0.35, 0.5)
 """Thresholds 1 - epsilon of trained halting."""
 ALPHAS, BETAS = (1.0, -1.0), (-8.0, -6.0, -4.0, -2.0, 0.0)
@@ -70,13 +72,14 @@ class Space:
     assumed: bool = False
 
     def __post_init__(self) -> None:
-        known: tuple[tuple[str, Sequence[str]], ...] = (
-            ("policies", tuple(POLICIES)),
-            ("strategies", STRATEGIES),
+        axes: tuple[tuple[str, Sequence[str], Sequence[str]], ...] = (
+            ("halting policy", self.policies, tuple(POLICIES)),
+            ("placement", self.strategies, STRATEGIES),
         )
-        for name, allowed in known:
-            if unknown := [each for each in getattr(self, name) if each not in allowed]:
-                raise InputError(f"{name}: no {unknown[0]!r} is known", f"use some of {', '.join(allowed)}")
+        for kind, given, known in axes:
+            for each in given:
+                if each not in known:
+                    raise unknown(kind, each, known)
         for name in ("bits", "strategies", "replicas", "contexts"):
             if not getattr(self, name):
                 raise InputError(f"{name}: nothing to try", "give at least one value")
@@ -95,7 +98,8 @@ class Variant:
     model : str
         Label of the model it is made from; empty for the model that is optimised.
     family : str
-        `full`, `static` (fewer model steps), or a halting policy; with ` late` if decisions are late.
+        `full`, `static` (fewer model steps), or a halting policy; with ` late` if decisions are late, with
+        ` pipelined` if model steps overlap until an image exits.
     options : mapping
         Fields of `CompileOptions` that make it.
     """
@@ -103,6 +107,11 @@ class Variant:
     model: str = ""
     family: str
     options: AnyMapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def by_image(self) -> bool:
+        """Whether it is made to exit early by the image, not by tokens."""
+        return self.family in (IMAGE, IMAGE_PIPELINED)
 
     @property
     def name(self) -> str:
@@ -160,7 +169,9 @@ def variants(
             for margin, cap in product(margins, caps):
                 cut = {} if cap == steps else {"steps": cap}
                 options = {"halting": "image", "margin": margin, **cut, **own}
-                yield Variant(model=model, family="image", options=options)
+                yield Variant(model=model, family=IMAGE, options=options)
+                overlapped = {**options, "schedule": "pipelined"}
+                yield Variant(model=model, family=IMAGE_PIPELINED, options=overlapped)
         for policy in space.policies:
             if not POLICIES[policy].by_image:
                 yield from _by_token(space, model, policy, trained, own)
@@ -212,8 +223,18 @@ def _gatings(profile: Profile) -> tuple[Gating, ...]:
     return able["no" if unknown else profile.capability("core_gating")]
 
 
-def deployments(space: Space, profile: Profile, mode: Mode, *, halts: bool) -> list[Deployment]:
-    """List the deployments to try on a chip; which of them a run allows is found when it is priced."""
+def deployments(
+    space: Space, profile: Profile, mode: Mode, *, halts: bool, overlaps: bool = False
+) -> list[Deployment]:
+    """List the deployments to try on a chip; which of them a run allows is found when it is priced.
+
+    Parameters
+    ----------
+    halts : bool
+        Whether the network halts.
+    overlaps : bool
+        Whether its model steps overlap until its image exits, so that the run ends early as a pipeline.
+    """
     gatings = _gatings(profile) if halts else ("silent",)
     contexts = space.contexts if mode == "stream" else (1,)
     ends = (False, True) if halts and space.assumed else (False,)
@@ -222,7 +243,7 @@ def deployments(space: Space, profile: Profile, mode: Mode, *, halts: bool) -> l
             gating=gating,
             mode=mode,
             contexts=many,
-            schedule="raster" if many > 1 or early else None,
+            schedule="raster" if many > 1 or (early and not overlaps) else None,
             replicas=replicas,
             early_end=early,
         )

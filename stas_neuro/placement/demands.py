@@ -51,7 +51,7 @@ class LayerDemand:
     head_bits: int = 0
     head: int = 0
 
-    def memory(self, positions: NDArray[np.intp], features: tuple[int, int], *, sharing: bool) -> int:
+    def memory(self, positions: NDArray[np.intp] | slice, features: tuple[int, int], *, sharing: bool) -> int:
         """Return the bits of synaptic memory that some features at some positions need on one core."""
         first, end = features
         synapses = self.shared_bits if sharing else int(self.synapse_bits[positions].sum())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from math import isqrt
 from typing import Literal
@@ -16,11 +17,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from stas_neuro.analysis import neuron_layers
 from stas_neuro.ir import Graph
-from stas_neuro.ir.ops.base import Wanted
-from stas_neuro.mapping.reach import Reach
-from stas_neuro.mapping.routes import merged
 from stas_neuro.placement.demands import LayerDemand
+from stas_neuro.placement.inputs import Elements, Inputs, Values, count, difference, elements, index_of, union
 from stas_neuro.placement.limits import Limits
 from stas_neuro.placement.reasons import Reason
 
@@ -31,9 +31,12 @@ Axis = Literal["positions", "features"]
 
 @dataclass(frozen=True)
 class Region:
-    """Some positions and a range of features of a layer; it is cut in the order of the positions."""
+    """Some positions and a range of features of a layer; it is cut in the order of the positions.
 
-    positions: tuple[int, ...]
+    Positions in a row are a `range`, which is as short however many there are.
+    """
+
+    positions: Sequence[int]
     features: tuple[int, int]
 
     @property
@@ -42,22 +45,29 @@ class Region:
         return len(self.positions) * (self.features[1] - self.features[0])
 
     @property
-    def index(self) -> tuple[NDArray[np.intp], slice]:
+    def index(self) -> tuple[NDArray[np.intp] | slice, slice]:
         """Index of the neurons in an array (positions, features)."""
-        return np.array(self.positions, dtype=np.intp), slice(*self.features)
+        at = self.positions
+        rows = slice(at.start, at.stop) if isinstance(at, range) else np.array(at, dtype=np.intp)
+        return rows, slice(*self.features)
+
+    @cached_property
+    def sets(self) -> tuple[Elements, Elements]:
+        """Its positions and features as sets."""
+        return elements(self.positions), elements(range(*self.features))
 
 
 @dataclass(frozen=True)
 class Core:
-    """Contents of a core: its domain, pieces by layer, resources they use, and values they receive.
+    """Contents of a core: its domain, pieces by layer, and the values they receive, by source.
 
-    The values are only kept if the axons of a core are limited.
+    The values, and the axons for them, are only kept if the axons of a core are limited.
     """
 
     domain: Domain
     pieces: Mapping[str, Region] = field(default_factory=dict)
-    used: Mapping[str, int] = field(default_factory=dict)
-    taken: Mapping[str, Wanted] = field(default_factory=dict)
+    axons: int = 0
+    taken: Mapping[str, Values] = field(default_factory=dict)
 
 
 _EMPTY = Core(("", 0))
@@ -66,19 +76,20 @@ _EMPTY = Core(("", 0))
 class Packer:
     """Puts layers on cores; `cores` are the cores in use, `reasons` why some layer fits no core."""
 
-    def __init__(self, graph: Graph, limits: Limits) -> None:
+    def __init__(self, graph: Graph, limits: Limits, inputs: Inputs) -> None:
         self.limits = limits
         self.cores: list[Core] = []
         self.reasons: list[Reason] = []
-        self._graph = graph
-        self._reach = Reach(graph)
+        self._inputs = inputs
         self._counts_axons = bool({"input axons", "output axons"} & limits.core.keys())
-        self._needs: dict[tuple[str, Region], dict[str, Wanted]] = {}
-        self._targets: dict[str, NDArray[np.int64]] = {}
-        """Number of cores that each neuron of a layer sends to, (positions, features)."""
+        sends = neuron_layers(graph) if "output axons" in limits.core else {}
+        self._targets = {name: np.zeros(extent, np.int64) for name, extent in sends.items()}
+        """Number of cores that each neuron of a layer sends to, (positions, features), if that is limited."""
         self._of_domain: dict[Domain, list[int]] = {}
         self._added = [name for name in limits.core if name != "input axons"]
         """Resources of which a core uses the sum of what its pieces need."""
+        self._cheap_first = sorted(limits.core.items(), key=lambda each: each[0] == "input axons")
+        """The limits of a core; that of what its pieces receive takes longest to find."""
         self._most = np.array([limits.core[name] for name in self._added], dtype=np.int64)
         self._used = np.zeros((0, len(self._added)), dtype=np.int64)
         """Use of each core, and of cores to come."""
@@ -87,7 +98,8 @@ class Packer:
         """Return a packer that continues from the current state and does not change this one."""
         other = copy.copy(self)
         other.cores, other.reasons = list(self.cores), list(self.reasons)
-        other._targets, other._used = dict(self._targets), self._used.copy()
+        other._targets = {name: targets.copy() for name, targets in self._targets.items()}
+        other._used = self._used.copy()
         other._of_domain = {domain: list(cores) for domain, cores in self._of_domain.items()}
         return other
 
@@ -99,7 +111,7 @@ class Packer:
             [side // 2 * side + side // 2] if side * side == demand.positions else range(demand.positions)
         )
         neurons = [Region((at,), (0, 1)) for at in middle]
-        fan_ins = [sum(int(v.sum()) for v in self._needed(demand, neuron).values()) for neuron in neurons]
+        fan_ins = [self._received(demand, neuron, _EMPTY) for neuron in neurons]
         most = max(fan_ins)
         self.reasons += self._broken(demand, neurons[fan_ins.index(most)])
         if self.limits.fan_in is not None and most > self.limits.fan_in:
@@ -111,10 +123,9 @@ class Packer:
         These are targets of delayed edges, which are placed later.
         """
         limit = self.limits.core.get("output axons")
-        for core in self.cores:
-            parts = ((name, region) for name, region in core.pieces.items() if name in self._targets)
-            needed = sum(int(self._targets[name][region.index].sum()) for name, region in parts)
-            if limit is not None and needed > limit:
+        for core in self.cores if limit is not None else ():
+            needed = sum(int(self._targets[name][held.index].sum()) for name, held in core.pieces.items())
+            if needed > limit:
                 yield Reason(next(iter(core.pieces)), "output axons", needed, limit)
 
     def place(self, demand: LayerDemand, region: Region, domain: Domain, axis: Axis) -> None:
@@ -149,6 +160,8 @@ class Packer:
         needed = np.array([self._needs_of(name, demand, region) for name in self._added], dtype=np.int64)
         fitting = np.flatnonzero((self._used[cores] + needed <= self._most).all(axis=1)).tolist()
         limit = self.limits.core.get("input axons")
+        if limit is not None and self._received(demand, region, _EMPTY) > limit:
+            return None
         for number in (cores[at] for at in fitting):
             core = self.cores[number]
             if demand.name in core.pieces:
@@ -162,13 +175,13 @@ class Packer:
 
         Returns that part and the remaining regions; None, with new `reasons`, where one neuron does not fit.
         """
+        fitting, rest = self._prefix(demand, region, axis)
+        if fitting is not None:
+            return fitting, rest
         neuron = Region(region.positions[:1], (region.features[0], region.features[0] + 1))
         if broken := list(self._broken(demand, neuron)):
             self.reasons += broken
             return None, []
-        fitting, rest = self._prefix(demand, region, axis)
-        if fitting is not None:
-            return fitting, rest
         other: Axis = "features" if axis == "positions" else "positions"
         parts, size = 2, _size(region, other)
         while parts <= size:
@@ -185,15 +198,29 @@ class Packer:
         Returns that part and the remaining regions; None where one step does not fit.
         """
         size = _size(region, axis)
-        most = self.limits.core.get("neurons", region.neurons)
-        low, high = 0, min(size, most // (region.neurons // size))
+        steps = min(size, self.limits.core.get("neurons", region.neurons) // (region.neurons // size))
+        for resource, limit in self._cheap_first:
+            steps = self._steps_within(demand, region, axis, steps, resource, limit)
+        return (None, []) if steps == 0 else (_first(region, axis, steps), _rest(region, axis, steps))
+
+    def _steps_within(
+        self, demand: LayerDemand, region: Region, axis: Axis, high: int, resource: str, limit: int
+    ) -> int:
+        """Return how many steps, up to `high`, an empty core has enough of a resource for."""
+
+        def fits(steps: int) -> bool:
+            return self._needs_of(resource, demand, _first(region, axis, steps)) <= limit
+
+        if not high or fits(high):
+            return high
+        low, high = 0, high - 1
         while low < high:
             middle = (low + high + 1) // 2
-            if any(self._broken(demand, _first(region, axis, middle))):
-                high = middle - 1
-            else:
+            if fits(middle):
                 low = middle
-        return (None, []) if low == 0 else (_first(region, axis, low), _rest(region, axis, low))
+            else:
+                high = middle - 1
+        return low
 
     def _broken(self, demand: LayerDemand, region: Region) -> Iterator[Reason]:
         """Yield the limits of an empty core that a region exceeds; those cheap to compute come first."""
@@ -211,48 +238,37 @@ class Packer:
         if resource == "synaptic memory":
             sharing = self.limits.weight_sharing
             # Positions that share their weights need them once, wherever they are.
-            positions = np.array(() if sharing else region.positions, dtype=np.intp)
+            positions = slice(0) if sharing else region.index[0]
             return demand.memory(positions, region.features, sharing=sharing)
-        targets = self._targets.get(demand.name)
-        return 0 if targets is None else int(targets[region.index].sum())
+        return int(self._targets[demand.name][region.index].sum())
 
     def _received(self, demand: LayerDemand, region: Region, core: Core) -> int:
         """Return the number of values that a core would receive with a region."""
-        return sum(int(values.sum()) for values in self._with(demand, region, core).values())
-
-    def _with(self, demand: LayerDemand, region: Region, core: Core) -> dict[str, Wanted]:
-        """Return the values that a core would receive with a region."""
-        needs = self._needed(demand, region)
-        return {**core.taken, **{name: v | core.taken.get(name, False) for name, v in needs.items()}}
-
-    def _needed(self, demand: LayerDemand, region: Region) -> dict[str, Wanted]:
-        """Return the values that a region needs; values computed outside the cores have no axons."""
-        needs = self._needs.get((demand.name, region))
-        if needs is None:
-            needs = merged(self._reach.of(demand.name, region.positions, region.features))
-            needs = {name: v for name, v in needs.items() if not self._graph.node(name).off_core}
-            self._needs = {(demand.name, region): needs}  # the next question is of the same or a new one
-        return needs
+        axons = core.axons
+        for source, values in self._inputs.of(demand.name, *region.sets).items():
+            before = core.taken.get(source, ())
+            axons += count(union(before, values)) - count(before)
+        return axons
 
     def _put(self, demand: LayerDemand, region: Region, number: int) -> None:
         core = self.cores[number]
-        added = [self._needs_of(name, demand, region) for name in self._added]
-        self._used[number] += np.array(added, dtype=np.int64)
-        used = dict(zip(self._added, self._used[number].tolist(), strict=True))
-        taken = core.taken
+        self._used[number] += [self._needs_of(name, demand, region) for name in self._added]
+        axons, taken = core.axons, dict(core.taken)
         if self._counts_axons:
-            taken = self._with(demand, region, core)
-            used["input axons"] = sum(int(values.sum()) for values in taken.values())
-            for source in self._needed(demand, region):
-                new = taken[source] & ~np.asarray(core.taken.get(source, False))
-                self._targets[source] = new + self._targets.get(source, np.int64(0))
-        held = Region(tuple(sorted(region.positions)), region.features)
-        self.cores[number] = Core(core.domain, {**core.pieces, demand.name: held}, used, taken)
+            axons = self._received(demand, region, core)
+            for source, values in self._inputs.of(demand.name, *region.sets).items():
+                before = taken.get(source, ())
+                taken[source] = union(before, values)
+                for new in difference(values, before) if source in self._targets else ():
+                    self._targets[source][np.ix_(*map(index_of, new))] += 1
+        at = region.positions
+        held = Region(at if isinstance(at, range) else tuple(sorted(at)), region.features)
+        self.cores[number] = Core(core.domain, {**core.pieces, demand.name: held}, axons, taken)
 
 
 def whole(demand: LayerDemand) -> Region:
     """Return the region of all neurons of a layer."""
-    return Region(tuple(range(demand.positions)), (0, demand.features))
+    return Region(range(demand.positions), (0, demand.features))
 
 
 def _size(region: Region, axis: Axis) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -32,31 +33,37 @@ def by_features(groups: int) -> Cutting:
 
     def cut(demand: LayerDemand) -> list[Region | None]:
         parts = equal_parts(demand.features, groups)
-        positions = tuple(range(demand.positions))
+        positions = range(demand.positions)
         return [Region(positions, (part.start, part.stop)) if part else None for part in parts]
 
     return cut
 
 
 def pack_layers(
-    packer: Packer, scope: str, layers: Sequence[LayerDemand], cutting: Cutting, axis: Axis
+    packer: Packer,
+    scope: str,
+    layers: Sequence[LayerDemand],
+    cutting: Cutting,
+    axis: Axis,
+    most: float = math.inf,
 ) -> Packer:
-    """Pack the layers of a part of the network, in reverse order."""
+    """Pack the layers of a part of the network, in reverse order, until they need more than `most` cores."""
     for demand in reversed(layers):
         for group, region in enumerate(cutting(demand)):
-            if region is not None:
+            if region is not None and len(packer.cores) <= most:
                 packer.place(demand, region, (scope, group), axis)
     return packer
 
 
 def fewest_cores(packer: Packer, scope: str, layers: Sequence[LayerDemand], tokens: int) -> int:
     """Return the number of groups that needs the fewest cores, cut in scan order; the largest such number."""
-    found: list[tuple[int, int]] = []
+    best, fewest = 1, math.inf
     for groups in sorted({-(-tokens // size) for size in range(1, tokens + 1)}):
-        trial = pack_layers(packer.fork(), scope, layers, by_tokens(scan_groups(tokens, groups)), "positions")
-        if not trial.reasons:
-            found.append((-len(trial.cores), groups))
-    return max(found)[1] if found else 1
+        cutting = by_tokens(scan_groups(tokens, groups))
+        trial = pack_layers(packer.fork(), scope, layers, cutting, "positions", fewest)
+        if not trial.reasons and len(trial.cores) <= fewest:
+            best, fewest = groups, len(trial.cores)
+    return best
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from stas_neuro.activity import Activity
 from stas_neuro.chips import Profile
@@ -12,6 +13,7 @@ from stas_neuro.ir import Graph, block_of
 from stas_neuro.mapping import CoreLocation, Mapping, Piece
 from stas_neuro.placement.demands import LayerDemand, tokens_by_block
 from stas_neuro.placement.groups import scan_groups
+from stas_neuro.placement.inputs import Inputs
 from stas_neuro.placement.limits import Limits
 from stas_neuro.placement.packing import Core, Packer, whole
 from stas_neuro.placement.reasons import DoesNotFit, Reason
@@ -32,7 +34,7 @@ class Packing:
         """Return the mapping with the cores at these sites."""
         rank = self.task.rank
         pieces = [
-            Piece(layer=name, core=number, positions=region.positions, features=region.features)
+            Piece(layer=name, core=number, positions=tuple(region.positions), features=region.features)
             for number, core in enumerate(self.cores)
             for name, region in core.pieces.items()
         ]
@@ -58,6 +60,10 @@ class Task:
     seen: Activity | None
     minimise: Objective | Spread
 
+    @cached_property
+    def _inputs(self) -> Inputs:
+        return Inputs(self.graph)
+
     @property
     def rank(self) -> dict[str, int]:
         """Place of each layer in the network."""
@@ -65,7 +71,7 @@ class Task:
 
     def check(self, limits: Limits) -> None:
         """Raise DoesNotFit, with all reasons, where a neuron of a layer fits no core."""
-        packer = Packer(self.graph, limits)
+        packer = Packer(self.graph, limits, self._inputs)
         for demand in self.demands:
             packer.check(demand)
         if packer.reasons:
@@ -73,7 +79,7 @@ class Task:
 
     def pack(self, limits: Limits) -> Packing:
         """Pack the network onto cores within limits; raises DoesNotFit, with all reasons."""
-        packer, groups = Packer(self.graph, limits), self.groups
+        packer, groups = Packer(self.graph, limits, self._inputs), self.groups
         tokens_of = tokens_by_block(self.graph)
         for scope, layers in self._scopes():
             block = block_of(scope)

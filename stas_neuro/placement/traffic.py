@@ -32,7 +32,7 @@ def traffic_between(
     for number, core in enumerate(cores):
         needs: dict[Need, Wanted] = {}
         for name, region in core.pieces.items():
-            for need, values in reach.of(name, region.positions, region.features).items():
+            for need, values in reach.of(name, tuple(region.positions), region.features).items():
                 join(needs, need, values)
         taken = merged(needs)
         for name in (each for each in homes if each in taken):

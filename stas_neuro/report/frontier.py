@@ -35,6 +35,13 @@ def frontier_report(result: Optimised) -> RenderableType:
         words = f"best {result.objective} with an accuracy of at least {result.least_accuracy:.2%} on the "
         parts.append(Text(f"{words}images it was chosen on: {best.candidate.variant.name}"))
     parts.append(Text("p: McNemar's exact test of equal accuracy with the full network of the same model"))
+    if result.points:
+        worst = [
+            max(abs(point.errors_same_images[name]) for point in result.points)
+            for name in ("energy_j", "latency_s")
+        ]
+        what = "largest error of a prediction on its own images: {:.1%} of the energy, {:.1%} of the latency"
+        parts.append(Text(what.format(*worst)))
     if result.refused:
         ordered = sorted(result.refused.items(), key=lambda each: -each[1])
         found = [f"{count} x {reason}" for reason, count in ordered[:_REASONS]]
@@ -93,5 +100,5 @@ def deployment_words(point: Point) -> str:
     if known.replicas != 1:
         words.append(f"replicas {known.replicas}")
     if known.early_end:
-        words.append("early end")
+        words.append("early end (assumed)")
     return ", ".join(words)

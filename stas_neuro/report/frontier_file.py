@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 FRONTIER_FILE = "frontier.json"
 _REMEDY = "give a directory that `optimise` of this version wrote"
-_FAMILIES = {"full": "no halting", "static": "fewer steps", "image": "image exit"}
+_FAMILIES = {
+    "full": "no halting",
+    "static": "fewer steps",
+    "image": "image exit",
+    "image pipelined": "image exit, pipelined",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,7 @@ def candidate(number: int) -> Candidate:
         accuracy=0.5 + number / 100,
         visits=1.0,
         cores=1,
+        sample=(0,),
         price=Price(energy_j=energy, latency_s=one, throughput_images_per_s=one),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stas_neuro.chips import load_profile
+from stas_neuro.choices import Mode
 from stas_neuro.compiler import CompileOptions
 from stas_neuro.errors import InputError
 from stas_neuro.mapping import CoreLocation, Mapping
@@ -20,6 +21,7 @@ def test_trained_halting_is_varied_and_taken_off() -> None:
         "full": 2,
         "static": 6,
         "image": 8,  # two margins, ends at 2 and 4 steps, two widths
+        "image pipelined": 8,
         "raster": 4,
         "raster late": 4,
         "rectangular": 4,
@@ -72,11 +74,22 @@ def test_deployments_are_those_that_a_chip_can(profile: str, gatings: int) -> No
     stream = deployments(Space(contexts=(1, 4)), chip, "stream", halts=True)
     assert {(each.contexts, each.schedule) for each in stream} == {(1, None), (4, "raster")}
     assumed = deployments(Space(assumed=True), chip, "single", halts=True)
-    assert {each.early_end for each in assumed} == {False, True}
+    assert {(each.early_end, each.schedule) for each in assumed} == {(False, None), (True, "raster")}
+
+
+@pytest.mark.parametrize("mode", ["single", "stream"])
+def test_a_pipeline_ends_with_the_exit_only_if_that_may_be_assumed(mode: Mode) -> None:
+    chip = load_profile("loihi2")
+    found = deployments(Space(contexts=(1, 4)), chip, mode, halts=True, overlaps=True)
+    assert not any(each.early_end for each in found)
+    found = deployments(Space(contexts=(1, 4), assumed=True), chip, mode, halts=True, overlaps=True)
+    assert {each.schedule for each in found if each.early_end} == {None}
 
 
 def test_an_axis_needs_known_values() -> None:
-    with pytest.raises(InputError, match="policies: no 'rasta' is known"):
+    with pytest.raises(InputError, match="there is no halting policy 'rasta'; did you mean raster"):
         Space(policies=("rasta",))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="there is no placement 'token'; did you mean"):
+        Space(strategies=("token",))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="replicas: nothing to try"):
         Space(replicas=())

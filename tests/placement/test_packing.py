@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,14 @@ from support.ir_random import Recipe, build
 
 from stas_neuro.chips import Profile, load_profile
 from stas_neuro.ir import Graph
-from stas_neuro.mapping import Mapping
+from stas_neuro.ir.ops.base import Wanted
+from stas_neuro.mapping import Mapping as CoreMapping
+from stas_neuro.mapping.reach import Reach
+from stas_neuro.mapping.routes import merged
 from stas_neuro.placement import DoesNotFit, place
 from stas_neuro.placement import task as tasks
 from stas_neuro.placement.demands import LayerDemand
+from stas_neuro.placement.inputs import Inputs
 from stas_neuro.placement.limits import Limits
 from stas_neuro.placement.packing import Axis, Core, Domain, Packer, Region, _first, _rest, _size
 
@@ -26,15 +31,23 @@ class Simple(Packer):
 
     known: dict[str, LayerDemand]
 
-    def __init__(self, graph: Graph, limits: Limits) -> None:
-        super().__init__(graph, limits)
+    def __init__(self, graph: Graph, limits: Limits, inputs: Inputs) -> None:
+        super().__init__(graph, limits, inputs)
         self.known = {}
-        self._kept: dict[tuple[str, Region], dict[str, Any]] = {}
+        self._graph, self._reach = graph, Reach(graph)
+        self._kept: dict[tuple[str, Region], dict[str, Wanted]] = {}
 
-    def _needed(self, demand: LayerDemand, region: Region) -> dict[str, Any]:
+    def _needed(self, demand: LayerDemand, region: Region) -> dict[str, Wanted]:
         if (demand.name, region) not in self._kept:
-            self._kept[demand.name, region] = super()._needed(demand, region)
+            needs = merged(self._reach.of(demand.name, tuple(region.positions), region.features))
+            self._kept[demand.name, region] = {
+                name: values for name, values in needs.items() if not self._graph.node(name).off_core
+            }
         return self._kept[demand.name, region]
+
+    def _received(self, demand: LayerDemand, region: Region, core: Core) -> int:
+        assert not core.pieces
+        return sum(int(values.sum()) for values in self._needed(demand, region).values())
 
     def fork(self) -> Packer:
         other: Simple = copy.deepcopy(self)
@@ -58,11 +71,11 @@ class Simple(Packer):
         self.known = {**self.known, demand.name: demand}
         self.cores[number] = Core(core.domain, {**core.pieces, demand.name: region})
 
-    def _needed_by(self, pieces: dict[str, Region]) -> dict[str, Any]:
-        taken: dict[str, Any] = {}
+    def _needed_by(self, pieces: Mapping[str, Region]) -> dict[str, Wanted]:
+        taken: dict[str, Wanted] = {}
         for name, region in pieces.items():
             for source, values in self._needed(self.known[name], region).items():
-                taken[source] = taken.get(source, False) | values
+                taken[source] = taken[source] | values if source in taken else values
         return taken
 
     def _fits(self, pieces: dict[str, Region], demand: LayerDemand) -> bool:
@@ -75,7 +88,7 @@ class Simple(Packer):
         used["input axons"] = sum(int(values.sum()) for values in self._needed_by(pieces).values())
         if "output axons" in self.limits.core:
             for core in self.cores:
-                taken = self._needed_by(dict(core.pieces))
+                taken = self._needed_by(core.pieces)
                 for name, region in pieces.items():
                     used["output axons"] += int(np.sum(taken[name][region.index])) if name in taken else 0
         return all(used[name] <= limit for name, limit in self.limits.core.items())
@@ -105,7 +118,7 @@ def test_cores_are_filled_as_by_a_simple_first_fit(
     assert found == _placed(graph, profile, strategy)
 
 
-def _placed(graph: Graph, profile: Profile, strategy: Any) -> Mapping | str:
+def _placed(graph: Graph, profile: Profile, strategy: Any) -> CoreMapping | str:
     try:
         return place(graph, profile, strategy=strategy)
     except DoesNotFit as error:

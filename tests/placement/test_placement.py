@@ -36,6 +36,7 @@ from stas_neuro.placement import (
     utilisation,
 )
 from stas_neuro.placement.demands import demands_of, tokens_by_block
+from stas_neuro.placement.inputs import Inputs
 from stas_neuro.placement.limits import limits_of
 from stas_neuro.placement.packing import Packer
 from stas_neuro.placement.strategies import Block
@@ -191,7 +192,8 @@ def test_a_group_takes_the_cores_that_it_takes_among_others() -> None:
     layers = [demand for demand in demands_of(graph, 8) if demand.scope == "block0"]
     tokens = tokens_by_block(graph)["block0"]
     alone, among = (
-        Block(Packer(graph, each), "block0", layers, tokens, "core-steps") for each in (limits, coupled)
+        Block(Packer(graph, each, Inputs(graph)), "block0", layers, tokens, "core-steps")
+        for each in (limits, coupled)
     )
     for size in range(1, tokens - 1):
         ours, theirs = ([core.pieces for core in block._first_group(size, 3)] for block in (alone, among))

@@ -222,6 +222,9 @@ class Node:
 
             bool (positions, features): H*W and C of a map (C, H, W), N and D of tokens (N, D), 1 and D of a
             vector (D,), N and 1 of one value a token (N,). They are not written to: see `folded`.
+
+            Of some features at some positions, a port has a product again: its positions depend on the
+            positions alone, its features on the features alone. Placement relies on it.
             """
             raise NotImplementedError
 
