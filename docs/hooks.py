@@ -1,4 +1,4 @@
-"""Hooks of the docs site (mkdocs.yml): pages from files outside docs/ and from the program, and their links."""
+"""Hooks of the docs site (mkdocs.yml): pages made from files outside docs/ and from the program."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@
 
 Rivals without halting are the same weights, their stage 1, both also cut to fewer time steps, and the model
 that was trained for one. Differences of accuracy are paired by image; their 95 % intervals are those of a
-bootstrap that draws seeds, and images within them. p is that of McNemar's exact test, two-sided, for each seed.
+bootstrap that draws seeds, and images within them. p is that of McNemar's exact two-sided test.
 """
 
 from __future__ import annotations

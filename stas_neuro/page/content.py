@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from stas_neuro.display import NONE, si
 from stas_neuro.energy import Interval
 from stas_neuro.errors import InputError
-from stas_neuro.report.tables import NONE, si
 
 if TYPE_CHECKING:
     from altair.typing import ChartType

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from stas_neuro.display import NONE
 from stas_neuro.energy import Comparison, Estimate
 from stas_neuro.page.content import Cell, Section, number, quantity, saving, share, table, text
 from stas_neuro.page.runs import Prices, Run
 from stas_neuro.report.charts import costs_chart, savings_chart
 from stas_neuro.report.refused import Refused
-from stas_neuro.report.tables import NONE, deployed
+from stas_neuro.report.tables import deployed
 from stas_neuro.report.what_if import what_if_lines
 
 _DIGITS = 16

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stas_neuro.display import si
 from stas_neuro.energy import Comparison, Estimate, Interval
 from stas_neuro.page.runs import Run
-from stas_neuro.report.tables import deployed, si
+from stas_neuro.report.tables import deployed
 from stas_neuro.report.what_if import what_if_lines
 
 

@@ -1,7 +1,8 @@
 """Reports for people: tables for the terminal; pictures are in `stas_neuro.report.charts`."""
 
+from stas_neuro.display import si
 from stas_neuro.report.comparison import comparison_csv, comparison_report, csv_output, schedules_report
-from stas_neuro.report.tables import estimate_report, predictions_table, si
+from stas_neuro.report.tables import estimate_report, predictions_table
 from stas_neuro.report.what_if import cannot_take, comparison_what_if, what_if_lines
 from stas_neuro.report.widths import widths_report
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from stas_neuro.display import NONE, si
 from stas_neuro.energy import Comparison, Interval, Saving, ScheduleCost
 from stas_neuro.files import Output
-from stas_neuro.report.tables import NONE, add_row, disclaimer, interval_cells, lines, new_table, si
+from stas_neuro.report.tables import add_row, disclaimer, interval_cells, lines, new_table
 from stas_neuro.report.what_if import comparison_what_if
 
 WATERFALL = (

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from stas_neuro.report.tables import NONE, add_row, disclaimer, lines, new_table, si
+from stas_neuro.display import NONE, si
+from stas_neuro.report.tables import add_row, disclaimer, lines, new_table
 
 if TYPE_CHECKING:
     from stas_neuro.optimiser import Optimised, Point

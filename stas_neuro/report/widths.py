@@ -8,8 +8,9 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from stas_neuro.activity import Activity
+from stas_neuro.display import NONE, si
 from stas_neuro.energy import Estimate, disclaimer_of, width_of
-from stas_neuro.report.tables import NONE, add_row, disclaimer, new_table, si
+from stas_neuro.report.tables import add_row, disclaimer, new_table
 
 
 def widths_report(runs: Sequence[tuple[Activity, Estimate]]) -> RenderableType:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from stas_neuro.display import si
 from stas_neuro.energy import CoreCost, Estimate
 from stas_neuro.errors import InputError
 from stas_neuro.report.charts.axes import linear_axis
@@ -19,7 +20,6 @@ from stas_neuro.report.charts.style import (
     library,
     rows,
 )
-from stas_neuro.report.tables import si
 
 if TYPE_CHECKING:
     from altair.typing import ChartType

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from stas_neuro.display import si
 from stas_neuro.energy import Estimate, Interval, disclaimer_of
 from stas_neuro.errors import InputError
 from stas_neuro.report.charts.axes import above_zero, log_axis
@@ -21,7 +22,6 @@ from stas_neuro.report.charts.style import (
     shapes_of,
 )
 from stas_neuro.report.refused import Refused
-from stas_neuro.report.tables import si
 
 if TYPE_CHECKING:
     from altair.typing import ChartType

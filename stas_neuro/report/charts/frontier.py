@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stas_neuro.display import si
 from stas_neuro.errors import InputError
 from stas_neuro.report.charts.axes import above_zero, log_axis
 from stas_neuro.report.charts.style import (
@@ -19,7 +20,6 @@ from stas_neuro.report.charts.style import (
     shapes_of,
 )
 from stas_neuro.report.frontier_file import Frontier, FrontierPoint, frontier_of
-from stas_neuro.report.tables import si
 
 if TYPE_CHECKING:
     from altair.typing import ChartType

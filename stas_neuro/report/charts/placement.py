@@ -7,12 +7,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from stas_neuro.display import si
 from stas_neuro.energy import CoreCost, Estimate
 from stas_neuro.errors import InputError
 from stas_neuro.mapping import CoreLocation
 from stas_neuro.report.charts.axes import si_label
 from stas_neuro.report.charts.style import SHADES, categories, colours_of, finished, library, rows
-from stas_neuro.report.tables import si
 
 if TYPE_CHECKING:
     from altair.typing import ChartType

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from stas_neuro.display import si
 from stas_neuro.energy import Comparison, Saving, Split, disclaimer_of
 from stas_neuro.errors import InputError
 from stas_neuro.report.charts.style import COLOURS, INK, WIDTH, finished, library, rows
-from stas_neuro.report.tables import si
 
 if TYPE_CHECKING:
     from altair.typing import ChartType
