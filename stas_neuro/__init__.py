@@ -35,8 +35,9 @@ if TYPE_CHECKING:
         replay,
     )
     from stas_neuro.data import load_data
-    from stas_neuro.energy import Deployment, compare, estimate
+    from stas_neuro.energy import Deployment, estimate
     from stas_neuro.energy.calibration import calibrate
+    from stas_neuro.energy.compare import compare
     from stas_neuro.importers.weights import WeightsOptions, open_weights
     from stas_neuro.optimiser import optimise
     from stas_neuro.page import make_report

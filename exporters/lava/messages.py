@@ -59,7 +59,8 @@ def _of_route(graph: Graph, pieces: tuple[Piece, ...], route: Route, result: Res
     for piece in pieces:
         held = np.add.outer(np.array(piece.positions) * features, np.arange(*piece.features)).ravel()
         counts.append(sent[:, :, held] @ ways[held])
-    return np.stack(counts).transpose(0, 3, 1, 2)
+    by_piece: Array = np.stack(counts).transpose(0, 3, 1, 2)
+    return by_piece
 
 
 def _sent(graph: Graph, source: str, phase: Phase, result: Result, images: slice) -> Array:

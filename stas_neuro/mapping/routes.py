@@ -198,7 +198,7 @@ class _Receivers(Generic[T]):
 def count(values: Wanted) -> int:
     """Count the values."""
     few = folded(values)
-    return np.count_nonzero(few) * (values.size // few.size)
+    return int(np.count_nonzero(few)) * (values.size // few.size)
 
 
 def index_of(values: Wanted) -> tuple[Index, bytes]:

@@ -194,7 +194,8 @@ def _swaps(seen: CoHalting, a: list[int], b: list[int]) -> NDArray[np.int64]:
         _ones(rest_a[part, None] | of_b) * price_a + _ones(of_a[part, None] | rest_b) * price_b
         for part in (slice(first, first + rows) for first in range(0, len(a), rows))
     ]
-    return np.concatenate(costs).ravel()
+    found: NDArray[np.int64] = np.concatenate(costs).ravel()
+    return found
 
 
 def _moves(seen: CoHalting, group: list[int], other: list[int]) -> NDArray[np.int64]:

@@ -123,7 +123,9 @@ class Packer:
         These are targets of delayed edges, which are placed later.
         """
         limit = self.limits.core.get("output axons")
-        for core in self.cores if limit is not None else ():
+        if limit is None:
+            return
+        for core in self.cores:
             needed = sum(int(self._targets[name][held.index].sum()) for name, held in core.pieces.items())
             if needed > limit:
                 yield Reason(next(iter(core.pieces)), "output axons", needed, limit)
