@@ -56,8 +56,8 @@ def savings_chart(results: Mapping[str, Comparison]) -> ChartType:
     ]
     if not any(_split(row) is not None for *_, found in panels for row in found):
         raise InputError("no chip could be priced both with and without halting", "give other profiles")
-    widest = max(_reach(row) for *_, found in panels for row in found)
-    scale = alt.Scale(domain=[0, widest * 1.02], nice=False)
+    ends = [end for *_, found in panels for row in found for end in _ends(row)]
+    scale = alt.Scale(domain=[min(0.0, *ends), max(1.0, *ends) * 1.02], nice=False)
     drawn = [_panel(run, baseline, found, scale) for run, baseline, found in panels]
     estimates = [cost for result in results.values() for cost in result.estimates]
     return finished(
@@ -198,10 +198,9 @@ def _spans(row: Saving) -> Iterator[dict[str, Any]]:
         yield {"chip": _chip(row), "line": _INTERVAL, "from": 1 - saving.high, "to": 1 - saving.low}
 
 
-def _reach(row: Saving) -> float:
-    """Return how far to the right a row reaches."""
-    ends = [end for bar in _bars(row) for end in (bar["from"], bar["to"])]
-    return max([1.0, *map(float, ends), *(float(span["to"]) for span in _spans(row))])
+def _ends(row: Saving) -> list[float]:
+    """Return where the bars and the line of a row begin and end."""
+    return [float(each[end]) for each in (*_bars(row), *_spans(row)) for end in ("from", "to")]
 
 
 def _saving(row: Saving) -> Any:
