@@ -27,12 +27,13 @@ class Accumulator:
 
 @dataclass(frozen=True)
 class Visit:
-    """One visit: scores, mask and total (N,), and whether it is in the last model step."""
+    """One visit: scores, mask and total (N,), if it is in the last model step, if no more are allowed."""
 
     score: Array
     alive: Array
     total: Array
     last_step: bool
+    closed: bool
 
 
 Sent = dict[str, Array]
@@ -40,12 +41,12 @@ Sent = dict[str, Array]
 
 def _raster(accumulator: Accumulator, visit: Visit) -> Sent:
     """Sum over all visits; the very last one halts."""
-    return _sum_up(accumulator, visit, forced=accumulator.last_block and visit.last_step)
+    return _sum_up(accumulator, visit, forced=visit.closed or (accumulator.last_block and visit.last_step))
 
 
 def _block(accumulator: Accumulator, visit: Visit) -> Sent:
     """Sum within a model step, whose last visit halts."""
-    sent = _sum_up(accumulator, visit, forced=accumulator.last_block)
+    sent = _sum_up(accumulator, visit, forced=accumulator.last_block or visit.closed)
     return sent if accumulator.share == 1 else sent | {"p": sent["p"] / accumulator.share}
 
 
@@ -54,12 +55,13 @@ def _rectangular(accumulator: Accumulator, visit: Visit) -> Sent:
     weight = visit.alive * visit.score
     accumulator.column += weight
     summed = visit.total + accumulator.column
-    return {"alive": visit.alive * (summed < accumulator.limit), "total": summed, "p": weight}
+    stays = np.zeros_like(visit.alive) if visit.closed else visit.alive * (summed < accumulator.limit)
+    return {"alive": stays, "total": summed, "p": weight}
 
 
 def _image(accumulator: Accumulator, visit: Visit) -> Sent:
     """Stop where the image's score has come; each visit made has the same weight."""
-    stops = visit.total + visit.score >= accumulator.limit
+    stops = (visit.total + visit.score >= accumulator.limit) | visit.closed
     return {
         "alive": visit.alive * (1 - stops.astype(visit.alive.dtype)),
         "total": visit.total + visit.alive * visit.score,

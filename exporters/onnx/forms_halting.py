@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -83,11 +84,24 @@ class _Visit:
             "p": self.alive * where(halts, self.one - self.total, self.h),
         }
 
+    @cached_property
+    def step(self) -> Value:
+        """The number of the model step."""
+        return self.body.step()
+
     @property
     def last_visit(self) -> Value | None:
-        """Whether this is the last visit of all, None where it never is."""
-        body = self.body
-        return body.step().equals(body.graph.time_steps - 1) if body.node.last_block else None
+        """Whether this is the last visit of all, or of those allowed; None where it never is."""
+        last = self.step.equals(self.body.graph.time_steps - 1) if self.body.node.last_block else None
+        if last is None or self.closed is None:
+            return self.closed if last is None else last
+        return last | self.closed
+
+    @cached_property
+    def closed(self) -> Value | None:
+        """Whether no further visit is allowed; None where it always is."""
+        closes = self.body.node.closes
+        return None if closes is None else self.step >= closes
 
 
 def _raster(visit: _Visit) -> dict[str, Value]:
@@ -95,7 +109,7 @@ def _raster(visit: _Visit) -> dict[str, Value]:
 
 
 def _block(visit: _Visit) -> dict[str, Value]:
-    return visit.sum_up(visit.body.constant(True, np.bool_) if visit.body.node.last_block else None)
+    return visit.sum_up(visit.body.constant(True, np.bool_) if visit.body.node.last_block else visit.closed)
 
 
 def _rectangular(visit: _Visit) -> dict[str, Value]:
@@ -103,11 +117,12 @@ def _rectangular(visit: _Visit) -> dict[str, Value]:
     column = body.state("column", body.shape("score"), score) + score
     body.keep("column", column)
     total = visit.total + column
-    return {"alive": where(total < visit.limit, visit.alive, 0), "total": total, "p": score}
+    stays = total < visit.limit if visit.closed is None else (total < visit.limit) & ~visit.closed
+    return {"alive": where(stays, visit.alive, 0), "total": total, "p": score}
 
 
 def _image(visit: _Visit) -> dict[str, Value]:
-    return visit.sum_up(None) | {"p": visit.alive * visit.one}
+    return visit.sum_up(visit.closed) | {"p": visit.alive * visit.one}
 
 
 _DECISIONS: Mapping[str, Callable[[_Visit], dict[str, Value]]] = per_policy(

@@ -91,6 +91,13 @@ LISTED = 8
     "--readout", type=click.Choice(READOUTS), help="Override the trained readout, the input of the head."
 )
 @click.option(
+    "--max-visits",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="A token halts after N visits whatever its score; of trained halting, or of --halting.  [default: "
+    "as trained]",
+)
+@click.option(
     "--steps",
     type=click.IntRange(min=1),
     metavar="T",
@@ -241,6 +248,7 @@ def command(
     accumulate: str | None,
     epsilon: float | None,
     readout: str | None,
+    max_visits: int | None,
     steps: int | None,
     halting: HaltMode | None,
     max_drop: float | None,
@@ -314,6 +322,7 @@ def command(
         accumulate=accumulate,
         epsilon=epsilon,
         readout=readout,
+        max_visits=max_visits,
         steps=steps,
         halting=halting,
         max_drop=max_drop,

@@ -58,6 +58,7 @@ MODEL_HELP = {
     "alpha": "Slope of the halting score.",
     "beta": "Offset of the halting score.",
     "epsilon": "A token halts when its accumulated score reaches 1 - epsilon.",
+    "max_visits": "A token halts after this number of visits whatever its score; 0: it may make them all.",
     "margin": "With accumulate image: an image stops when its largest mean logit leads by this much.",
     "summed": "With accumulate image: --margin is that of the sum of logits over steps, not of their mean.",
 }
@@ -134,7 +135,7 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-_HALTING = ("alpha", "beta", "epsilon", "margin", "summed", "readout")
+_HALTING = ("alpha", "beta", "epsilon", "max_visits", "margin", "summed", "readout")
 """Options of a new model that also apply to halting that is added to a network."""
 
 
@@ -169,8 +170,8 @@ def _weights_options(function: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--halting",
     type=click.Choice(HALT_MODES),
-    help="Add this halting to the network of --init, with --alpha, --beta, --epsilon, --margin and "
-    "--readout.",
+    help="Add this halting to the network of --init, with --alpha, --beta, --epsilon, --max-visits, --margin "
+    "and --readout.",
 )
 @weight_bits_option(
     "--qat",
@@ -292,9 +293,15 @@ class _Request:
         from stas_neuro.training.driver import job_of
 
         if self.preset is not None:
-            return job_of(named_preset(self.preset).replace(**self.changes), init=self.init)
+            config = named_preset(self.preset).replace(**self.changes)
+            if config.accumulate == "off" and config.max_visits:
+                raise InputError(
+                    "--max-visits is of halting, and --accumulate is off", "leave one of them out"
+                )
+            return job_of(config, init=self.init)
         assert self.init is not None
         words = {name: value for name, value in self.changes.items() if name in _HALTING}
+        words["max_visits"] = words.get("max_visits") or None  # 0 stands for none
         added = None if self.halting is None else AddHalting(mode=self.halting, **words)
         network = self.init if is_checkpoint(self.init) else open_named(self.init, self._of_network)
         return job_of(network, halting=added, bits=self.bits)

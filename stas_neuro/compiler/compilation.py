@@ -36,7 +36,7 @@ from stas_neuro.passes import (
 from stas_neuro.placement import DEFAULT_BITS, place
 from stas_neuro.placement.limits import limits_of
 
-_HALTING = ("accumulate", "epsilon", "readout")
+_HALTING = ("accumulate", "epsilon", "readout", "max_visits")
 """Options that change the model before it is lowered."""
 
 
@@ -174,12 +174,13 @@ class Compilation:
         assert options.halting is not None and images is not None  # the options require them
         mode, max_drop = options.halting, MAX_DROP if options.max_drop is None else options.max_drop
         return self.compiler.once(
-            ("choose", *self._lowering, mode, max_drop, key_of(images)),
+            ("choose", *self._lowering, mode, max_drop, options.max_visits, key_of(images)),
             lambda: choose_halting(
                 self._folded(),
                 mode,
                 self.compiler.images(images, "calibrate", HALTING_IMAGES),
                 max_drop=max_drop,
+                max_visits=options.max_visits,
                 progress=self.compiler.progress,
             ),
         )
@@ -196,7 +197,7 @@ class Compilation:
         if self.options.halting is None:
             return words
         trained = None if isinstance(self.opened.network, Graph) else "off"
-        return words | {"accumulate": trained, "epsilon": None}
+        return words | {"accumulate": trained, "epsilon": None, "max_visits": None}
 
     @property
     def _lowering(self) -> tuple[object, ...]:
@@ -313,6 +314,7 @@ class Compilation:
             del used["accumulate"]
             parameters = ("alpha", "beta", "epsilon", "margin")
             used |= {"halting": added.mode, **{name: getattr(added, name) for name in parameters}}
+            used["max_visits"] = added.max_visits
         if isinstance(self._decided, DelayDecisions):
             used["late"] = self._decided.late
         if self._tuned is not None:

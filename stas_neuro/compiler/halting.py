@@ -112,6 +112,7 @@ def choose_halting(
     images: LabelledImages | NDArray[Any],
     *,
     max_drop: float = MAX_DROP,
+    max_visits: int | None = None,
     limit: int = HALTING_IMAGES,
     progress: api.Progress | None = None,
 ) -> HaltingChoice:
@@ -129,6 +130,8 @@ def choose_halting(
     max_drop : float
         Largest loss of accuracy on the images that decide; of agreement with the network without halting if
         there are no labels.
+    max_visits : int, optional
+        Number of visits after which a token halts in any case.
     progress : callable, optional
         Called with the number of images that were run, and of those that the search runs at most.
 
@@ -140,7 +143,8 @@ def choose_halting(
     """
     if not 0 <= max_drop < 1:
         raise InputError(f"max-drop is {max_drop}", "use a share of at least 0 and below 1, such as 0.01")
-    AddHalting(mode=mode)(graph)  # refuses a graph before any image is run
+    plainest = AddHalting(mode=mode, max_visits=max_visits)
+    plainest(graph)  # refuses a graph before any image is run
     data = images if isinstance(images, LabelledImages) else LabelledImages(images, None)
     pixels = api.preprocess(graph, data, limit).astype(np.float32)
     if len(pixels) < 2:
@@ -169,7 +173,7 @@ def choose_halting(
         return measure
 
     best: tuple[AddHalting, HaltingEffect] | None = None
-    for series in _series(mode, plain.logits[first]):
+    for series in _series(plainest, plain.logits[first]):
         found = _strongest(series, measure_on(first), max_drop)
         if found is not None and (best is None or found[1].visits < best[1].visits):
             best = found
@@ -210,15 +214,15 @@ class _Ran:
             self.report(self.total, self.total)
 
 
-def _series(mode: HaltMode, logits: NDArray[Any]) -> list[list[AddHalting]]:
+def _series(plainest: AddHalting, logits: NDArray[Any]) -> list[list[AddHalting]]:
     """List parameters to try, in series from the weakest halting to the strongest."""
-    if POLICIES[mode].by_image:
+    if POLICIES[plainest.mode].by_image:
         ordered = np.sort(logits, axis=1)
         leads = ordered[:, -1] - ordered[:, -2]
         # With twice the largest lead of the full run hardly an image halts early.
         margins = [2 * float(leads.max()), *np.quantile(leads, np.linspace(1, 0, _MARGINS)).tolist(), 0.0]
-        return [[AddHalting(mode=mode, margin=margin) for margin in margins]]
-    with_beta = AddHalting(mode=mode, epsilon=EPSILON)
+        return [[replace(plainest, margin=margin) for margin in margins]]
+    with_beta = replace(plainest, epsilon=EPSILON)
     return [[replace(with_beta, alpha=alpha, beta=beta) for beta in _BETAS] for alpha in _ALPHAS]
 
 

@@ -36,6 +36,7 @@ def load_model(
     accumulate: str | None = None,
     epsilon: float | None = None,
     readout: str | None = None,
+    max_visits: int | None = None,
     time_steps: int | None = None,
     **parameters: float,
 ) -> StasModel:
@@ -54,14 +55,13 @@ def load_model(
         with needs("torch"):
             from stas_neuro.models.checkpoint import load_checkpoint
         model = load_checkpoint(Path(model))
-    if time_steps is not None:
-        model = _with_steps(model, time_steps)
-    options: dict[str, Any] = {"accumulate": accumulate, "epsilon": epsilon, "readout": readout, **parameters}
+    options: dict[str, Any] = {"accumulate": accumulate, "epsilon": epsilon, "readout": readout}
+    options |= {"max_visits": max_visits, **parameters}
     changes = {name: value for name, value in options.items() if value is not None}
     if changes:
         model = copy.copy(model)
         model.config = model.config.replace(**changes)
-    return model
+    return model if time_steps is None else _with_steps(model, time_steps)
 
 
 def _with_steps(model: StasModel, time_steps: int) -> StasModel:
@@ -69,7 +69,7 @@ def _with_steps(model: StasModel, time_steps: int) -> StasModel:
     if model.config.stem == "late-learned" and time_steps != model.config.time_steps:
         what = f"the stem has a weight for each of the {model.config.time_steps} model steps"
         raise InputError(what, "train a model with this number of steps")
-    built = type(model)(model.config.replace(time_steps=time_steps))
+    built = type(model)(model.config.with_steps(time_steps))
     built.load_state_dict(model.state_dict(), assign=True)
     return built.train(model.training)
 
@@ -80,6 +80,7 @@ def fold(
     accumulate: str | None = None,
     epsilon: float | None = None,
     readout: str | None = None,
+    max_visits: int | None = None,
 ) -> Graph:
     """Lower a trained model to a graph and fold its normalisations, as required by every backend but torch.
 
@@ -87,7 +88,7 @@ def fold(
     ----------
     model : StasModel, Graph, str or Path
         A model, the directory of a checkpoint, or a graph; only a traced graph is changed.
-    accumulate, epsilon, readout : optional
+    accumulate, epsilon, readout, max_visits : optional
         Override the model's configuration; ``accumulate="off"`` ignores halting.
 
     Raises
@@ -97,6 +98,7 @@ def fold(
         halting is overridden for a graph.
     """
     words: dict[str, Any] = {"accumulate": accumulate, "epsilon": epsilon, "readout": readout}
+    words["max_visits"] = max_visits
     if not isinstance(model, Graph):
         return run_passes(lower(model, **words), FOLDING)
     if given := [name for name, value in words.items() if value is not None]:
@@ -110,9 +112,10 @@ def lower(
     accumulate: str | None = None,
     epsilon: float | None = None,
     readout: str | None = None,
+    max_visits: int | None = None,
 ) -> Graph:
     """Return the traced graph, with BatchNorms not yet folded; parameters as :func:`fold`."""
-    loaded = load_model(model, accumulate=accumulate, epsilon=epsilon, readout=readout)
+    loaded = load_model(model, accumulate=accumulate, epsilon=epsilon, readout=readout, max_visits=max_visits)
     with needs("torch"):
         from stas_neuro.frontend import torch_model
     return torch_model.lower(loaded)

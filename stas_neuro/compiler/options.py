@@ -47,6 +47,9 @@ class CompileOptions:
     accumulate, epsilon, readout : optional
         Override the trained accumulation mode, halting threshold (1 - epsilon) and readout;
         ``accumulate="off"`` ignores halting.
+    max_visits : int, optional
+        Number of visits (a block at a time step) after which a token halts whatever its score; of trained
+        halting, or of `halting`.
     steps : int, optional
         Run only the first model steps of the network. Default: all.
     halting : str, optional
@@ -105,6 +108,7 @@ class CompileOptions:
     accumulate: str | None = None
     epsilon: float | None = None
     readout: str | None = None
+    max_visits: int | None = None
     steps: int | None = None
     halting: HaltMode | None = None
     max_drop: float | None = None
@@ -161,6 +165,10 @@ class CompileOptions:
                 f"minimise {self.minimise} requires halting-aware placement, and it is {self.placement}",
                 "leave it out, or place with halting-aware",
             )
+        if self.max_visits is not None and self.max_visits < 1:
+            raise InputError(f"max-visits is {self.max_visits}", "give at least 1")
+        if self.max_visits is not None and self.accumulate == "off":
+            raise InputError("max-visits is of halting, and accumulate is off", "leave one of them out")
         if self.cores is not None and self.cores < 1:
             raise InputError(f"cores is {self.cores}", "give at least 1")
         self.deployed  # noqa: B018 - checks mode and contexts
@@ -192,7 +200,9 @@ class CompileOptions:
         """Halting with the given parameters; None without, or if they are to be chosen."""
         names = ("alpha", "beta", "epsilon", "margin")
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        return AddHalting(mode=self.halting, **given) if self.halting is not None and given else None
+        if self.halting is None or not given:
+            return None
+        return AddHalting(mode=self.halting, max_visits=self.max_visits, **given)
 
     @property
     def chooses_halting(self) -> bool:

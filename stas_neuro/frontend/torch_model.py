@@ -137,6 +137,7 @@ class _Lowering:
             epsilon=config.epsilon,
             margin=config.margin,
             summed=config.summed,
+            max_visits=config.max_visits or None,
         )(graph)
 
     def _refuse_foreign(self, model: StasModel) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeVar, get_args
 
 from stas_neuro.choices import HaltMode as HaltMode
+from stas_neuro.errors import InputError
 
 
 class Link(NamedTuple):
@@ -65,6 +66,43 @@ class Policy:
         if block:
             return Link(block - 1, 0)
         return Link(blocks - 1, 1) if self.carried else None
+
+    def closes(self, block: int, blocks: int, steps: int, most: int) -> int | None:
+        """Find the model step from which on every token halts behind a block, so that it makes few visits.
+
+        A token makes at most `most` of its `steps` x `blocks` visits: the first ones in raster order where
+        decisions are carried on, and as many in each step (one more in the first ones, to use them up) where
+        each step starts anew with block 0. None where the block's own decisions are enough.
+
+        Raises
+        ------
+        InputError
+            When a token makes more visits before it is first asked.
+        """
+        if most < (fewest := self.fewest_visits(blocks, steps)):
+            what = f"max-visits is {most}, and a token makes at least {fewest} visits before it can halt"
+            raise InputError(what, f"use at least {fewest}, or another halting policy")
+        if most >= blocks * steps:
+            return None
+        if self.carried:
+            until_next = 1 if self.per_block else blocks
+            closed = max(0, (most - block - 1 - until_next) // blocks + 1)
+            return closed if closed < steps else None
+        each, rest = divmod(most, steps)
+        return None if block + 1 < each else rest if block + 1 == each else 0
+
+    def fewest_visits(self, blocks: int, steps: int) -> int:
+        """Count the visits that a token makes whatever its scores."""
+        if not self.per_block:
+            return blocks
+        return 1 if self.carried else steps
+
+    def visits_within(self, most: int, blocks: int, steps: int, kept: int) -> int:
+        """Count the visits of a token with `most` of them that are in the first `kept` of its steps."""
+        if self.carried:
+            return min(most, kept * blocks)
+        each, rest = divmod(most, steps)
+        return min(kept * each + min(rest, kept), kept * blocks)
 
     def largest_weight(self, one: int, visits: Sequence[int], steps: int) -> int:
         """Bound the sum of a token's weights: `one` is 1, `visits` has the largest of a visit to each block.

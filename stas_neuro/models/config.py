@@ -7,11 +7,14 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from stas_neuro.choices import ACCUMULATIONS as ACCUMULATIONS
 from stas_neuro.errors import InputError, unknown
 from stas_neuro.limits import BLOCKS_LIMIT, STEPS_LIMIT
+
+if TYPE_CHECKING:
+    from stas_neuro.ir.policies import Policy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +67,7 @@ THRESHOLD = 1.0
 ATTENTION_THRESHOLD = 0.5
 TAU = 2.0
 LARGEST = 2**31 - 1  # largest value of a size
+_LATER = ("summed", "max_visits")  # fields that files of earlier models lack; their defaults are false
 _LIMITS = {"time_steps": STEPS_LIMIT, "depth": BLOCKS_LIMIT, "dim": 1 << 16}
 
 
@@ -75,7 +79,8 @@ class StasConfig:
     halts when its accumulated score reaches ``1 - epsilon``. The paper does not specify them; the defaults
     suit the small integers in a Spikformer residual stream. ``margin`` is for halting by image: the
     difference between the two largest logits, averaged over the steps so far, at which an image halts; with
-    ``summed`` of their sums over these steps.
+    ``summed`` of their sums over these steps. ``max_visits`` is the number of visits after which a token
+    halts whatever its score, 0 for all of them.
 
     Raises
     ------
@@ -102,6 +107,7 @@ class StasConfig:
     epsilon: float = 0.01
     margin: float = 1.0
     summed: bool = False
+    max_visits: int = 0
     fire: str = ">"
     event_input: bool = False
     mean: tuple[float, ...] = ()
@@ -169,6 +175,7 @@ class StasConfig:
             out.append(f"epsilon={self.epsilon} is outside [0, 1)")
         if self.margin < 0:
             out.append(f"margin={self.margin} is negative")
+        out += self._cap_problems()
         if self.accumulate == "image" and self.num_classes < 2:
             out.append("accumulate='image' compares classes, num_classes is 1")
         for field in ("mean", "std"):
@@ -182,6 +189,37 @@ class StasConfig:
         if repeated := [name for name, count in Counter(self.classes).items() if count > 1]:
             out.append(f"classes occur more than once: {', '.join(repeated)}")
         return out
+
+    def _cap_problems(self) -> list[str]:
+        if type(self.max_visits) is not int or self.max_visits < 0:
+            return [f"max_visits={self.max_visits!r} is not a whole number of at least 0"]
+        fewest = 0 if self._capped is None else self._capped.fewest_visits(self.depth, self.time_steps)
+        if self.max_visits >= fewest:
+            return []
+        what = f"max_visits={self.max_visits} is below the {fewest} visits that a token makes before it can"
+        return [f"{what} halt with accumulate={self.accumulate!r}"]
+
+    @property
+    def _capped(self) -> Policy | None:
+        """The halting policy, if visits are capped."""
+        if not self.max_visits or self.accumulate == "off":
+            return None
+        from stas_neuro.ir.policies import POLICIES  # loads numpy, which help texts do without
+
+        return POLICIES[self.accumulate]
+
+    def closes(self, block: int) -> int | None:
+        """Return the step from which on every token halts behind a block, by `max_visits`; None for none."""
+        if self._capped is None:
+            return None
+        return self._capped.closes(block, self.depth, self.time_steps, self.max_visits)
+
+    def with_steps(self, time_steps: int) -> StasConfig:
+        """Return the configuration of the first `time_steps` steps, whose visits are capped as they were."""
+        if self._capped is None:
+            return self.replace(time_steps=time_steps)
+        within = self._capped.visits_within(self.max_visits, self.depth, self.time_steps, time_steps)
+        return self.replace(time_steps=time_steps, max_visits=within)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -223,8 +261,8 @@ class StasConfig:
         return replace(self, **changes)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data for ``config.json``; without `summed`, which came later, where it is False."""
-        return {name: value for name, value in asdict(self).items() if name != "summed" or value}
+        """Return plain data for ``config.json``; without fields that came later, where they are not used."""
+        return {name: value for name, value in asdict(self).items() if name not in _LATER or value}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], source: str = "configuration") -> StasConfig:

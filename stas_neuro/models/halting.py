@@ -71,8 +71,14 @@ class Halting:
         score = self._image_score(step, z) if self.policy.by_image else self._token_score(z)
         h = score * self.live
         p = _POLICIES[config.accumulate](self, step, block, h)
-        self._soft = soften(self.live, self._soft, 1 - config.epsilon - self.total)
+        before = self._soft * (not self._closed(step, block))  # no score changes that the token halts
+        self._soft = soften(self.live, before, 1 - config.epsilon - self.total)
         return p
+
+    def _closed(self, step: int, block: int) -> bool:
+        """Whether tokens have made as many visits as they may."""
+        closes = self.config.closes(block)
+        return closes is not None and step >= closes
 
     def _token_score(self, z: Tensor) -> Tensor:
         return torch.sigmoid(self.config.alpha * z[..., 0] + self.config.beta)
@@ -90,16 +96,17 @@ class Halting:
     def _raster(self, step: int, block: int, h: Tensor) -> Tensor:
         config = self.config
         last = step == config.time_steps - 1 and block == config.depth - 1
-        return self._summed_up(h, forced=last)
+        return self._summed_up(h, forced=last or self._closed(step, block))
 
     def _block(self, step: int, block: int, h: Tensor) -> Tensor:
-        return self._summed_up(h, forced=block == self.config.depth - 1) / self.config.time_steps
+        forced = block == self.config.depth - 1 or self._closed(step, block)
+        return self._summed_up(h, forced=forced) / self.config.time_steps
 
     def _image(self, step: int, block: int, h: Tensor) -> Tensor:
         """Halt with the image; visits weigh alike, and nothing remains of a weight of 1."""
         p = self.live
         self.total = self.total + h
-        self.live = self.live * (self.total < 1 - self.config.epsilon)
+        self.live = self.live * (self.total < 1 - self.config.epsilon) * (not self._closed(step, block))
         return p
 
     def _rectangular(self, step: int, block: int, h: Tensor) -> Tensor:
@@ -108,7 +115,7 @@ class Halting:
         before = self.total
         self.total = before + self._block_totals[block]
         live = self.live
-        self.live = live * (self.total < 1 - config.epsilon)
+        self.live = live * (self.total < 1 - config.epsilon) * (not self._closed(step, block))
         # l_t, the last block of this step, is the one after which the token is closed or the blocks end.
         closing = live if block == config.depth - 1 else live - self.live
         self.remainder = self.remainder + closing * (1 - before) / config.time_steps

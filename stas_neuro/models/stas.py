@@ -119,9 +119,11 @@ class StasModel(nn.Module):
         first, second = (sums if config.summed else running).topk(2, dim=2).values.unbind(2)
         left = config.margin - (first - second)
         live, soft = [torch.ones_like(left[:, 0])], [torch.ones_like(left[:, 0])]
+        closes = config.closes(config.depth - 1)
         for step in range(config.time_steps - 1):
-            live.append(live[-1] * (left[:, step] > 0))
-            soft.append(soften(live[-1], soft[-1], left[:, step] / (config.margin or 1.0)))
+            goes_on = closes is None or step < closes
+            live.append(live[-1] * (left[:, step] > 0) * goes_on)
+            soft.append(soften(live[-1], soft[-1] * goes_on, left[:, step] / (config.margin or 1.0)))
         steps, shape = torch.stack(live, 1), (config.depth, tokens.shape[2])
         last = steps.sum(1).long() - 1
         visits, smooth = (

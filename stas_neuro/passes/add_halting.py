@@ -54,6 +54,8 @@ class AddHalting:
         The image halts where its running logits lead by this much; used by `image` alone.
     summed : bool
         Whether `margin` is that of the sum of the logits over the steps so far, and not of their mean.
+    max_visits : int, optional
+        Number of visits after which a token halts whatever its score.
     readout : ReadoutMode, optional
         How the head reads visits. By default `rate`, or `last-state` if it is that already: other weights
         would change what the head sees although no token halts.
@@ -62,7 +64,8 @@ class AddHalting:
     ------
     InputError
         When the graph halts already, is quantised, its blocks are not as described or have different tokens,
-        or the readout reads neither the tokens of the last block nor means over them; with what is not so.
+        the readout reads neither the tokens of the last block nor means over them, or a token makes more
+        visits than `max_visits` before it can halt; with what is not so.
     """
 
     mode: HaltMode
@@ -71,6 +74,7 @@ class AddHalting:
     epsilon: float = 0.0
     margin: float = 1.0
     summed: bool = False
+    max_visits: int | None = None
     readout: ReadoutMode | None = None
 
     def __call__(self, graph: Graph) -> Graph:
@@ -260,7 +264,14 @@ class _Rewrite:
             mode=self.options.mode,
             epsilon=self.options.epsilon,
             last_block=block == self.blocks - 1,
+            closes=self._closes(block),
         )
+
+    def _closes(self, block: int) -> int | None:
+        most = self.options.max_visits
+        if most is None:
+            return None
+        return self.policy.closes(block, self.blocks, self.old.time_steps, most)
 
     def _weights(self) -> dict[str, Array]:
         """Give the image's score the weights of the head."""

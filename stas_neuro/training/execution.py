@@ -167,6 +167,7 @@ class Run:
         # One accumulator may stand for the visits of several blocks.
         self.ponder = self.ponder + alive.mean() * (self.graph.blocks // len(self.graph.accumulators))
         decided = _POLICIES[node.mode](self, node, Visit(h, alive, total, limit, one))
+        before = before * (not node.is_closed(self.step))  # no score changes that the token halts
         self.soft[node.name] = soften(decided["alive"], before, (limit - decided["total"]) / one)
         return decided
 
@@ -181,17 +182,18 @@ class Run:
         state = self.state.setdefault(node.name, {"column": torch.zeros_like(at.h)})
         state["column"] = state["column"] + at.alive * at.h
         total = at.total + state["column"]
-        alive = at.alive * (total < at.limit)
+        alive = at.alive * (total < at.limit) * (not node.is_closed(self.step))
         closing = at.alive if node.last_block else at.alive - alive
         rest = closing * (at.one - at.total) / self.graph.time_steps
         self.ponder = self.ponder + (rest / at.one).mean()
         return {"alive": alive, "total": total, "p": at.alive * at.h}
 
     def _raster(self, node: HaltAccumulate, at: Visit) -> State:
-        return self._summed_up(at, forced=node.last_block and self.last_step)
+        last = node.last_block and self.last_step
+        return self._summed_up(at, forced=last or node.is_closed(self.step))
 
     def _block(self, node: HaltAccumulate, at: Visit) -> State:
-        return self._summed_up(at, forced=node.last_block)
+        return self._summed_up(at, forced=node.last_block or node.is_closed(self.step))
 
     def _summed_up(self, at: Visit, *, forced: bool) -> State:
         """Halt where the sum of scores reaches the limit, or everywhere."""
@@ -207,7 +209,8 @@ class Run:
     def _image(self, node: HaltAccumulate, at: Visit) -> State:
         """Halt with the image, whose score is 0 or 1; visits weigh alike and leave no remainder."""
         total = at.total + at.alive * at.h
-        return {"alive": at.alive * (total < at.limit), "total": total, "p": at.alive * at.one}
+        alive = at.alive * (total < at.limit) * (not node.is_closed(self.step))
+        return {"alive": alive, "total": total, "p": at.alive * at.one}
 
     # Readout ------------------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ from stas_neuro.choices import Mode
 from stas_neuro.energy import Deployment, price
 from stas_neuro.energy.early_end import exits_by_image
 from stas_neuro.errors import InputError
-from stas_neuro.ir import POLICIES, Graph, HaltingScore, ImageScore, block_of
+from stas_neuro.ir import POLICIES, Graph, HaltAccumulate, HaltingScore, ImageScore, Node, block_of
 from stas_neuro.passes import PipelineExit
 from stas_neuro.reference import run_reference
 
@@ -164,19 +164,20 @@ def deployment_of(activity: Activity, profile: Profile, mode: Mode = "single") -
 
 
 def full_activity(graph: Graph, images: NDArray[Any]) -> Activity:
-    """Count the events of a network on images, float (B, ...), with scores so low that no token halts."""
-    nodes = [
-        replace(node, alpha=0.0, beta=_NEVER)
-        if isinstance(node, HaltingScore)
-        else replace(node, margin=1e9)
-        if isinstance(node, ImageScore)
-        else node
-        for node in graph.nodes
-    ]
-    awake = replace(graph, nodes=tuple(nodes))
+    """Count the events of a network on images, float (B, ...), of which no token halts."""
+    awake = replace(graph, nodes=tuple(map(_awake, graph.nodes)))
     if POLICIES[graph.halting].by_image:
         awake = PipelineExit()(awake)
     return run_reference(awake, images.astype(np.float32), dtype=np.float32).activity
+
+
+def _awake(node: Node) -> Node:
+    """Give scores that halt no token, and take off the cap on visits."""
+    if isinstance(node, HaltingScore):
+        return replace(node, alpha=0.0, beta=_NEVER)
+    if isinstance(node, ImageScore):
+        return replace(node, margin=1e9)
+    return replace(node, closes=None) if isinstance(node, HaltAccumulate) else node
 
 
 def thinned(activity: Activity, visits: Visits) -> Activity:

@@ -50,10 +50,7 @@ def torch_side(
             raise InputError(f"torch cannot run the network: {what}", "verify it without a model")
         left_out["torch"] = what
         return None
-    options: dict[str, Any] = {}
-    if isinstance(network, Bundle):
-        options = _halting_options(network) | {"time_steps": network.provenance.options.get("steps")}
-    elif model is None:
+    if not isinstance(network, Bundle) and model is None:
         left_out["torch"] = "a graph does not name the model it was compiled from"
         return None
     if model is None and isinstance(network, Bundle):
@@ -66,7 +63,7 @@ def torch_side(
     given = Path(network.provenance.source) if model is None and isinstance(network, Bundle) else model
     assert given is not None
     try:
-        source = load_model(given, **options)
+        source = _as_compiled(network, given) if isinstance(network, Bundle) else load_model(given)
         if fold(source) != graph:
             what = f"{given if isinstance(given, str | Path) else 'the model'} is not what was compiled"
             raise InputError(what, "pass the checkpoint that the bundle was compiled from, or compile again")
@@ -87,15 +84,19 @@ def _not_in_torch(graph: Graph) -> str:
     return ""
 
 
-def _halting_options(bundle: Bundle) -> dict[str, Any]:
-    """Return the options with which a model halts as a bundle was compiled to, also where that was added."""
+def _as_compiled(bundle: Bundle, model: StasModel | str | Path) -> StasModel:
+    """Return a model that halts, and ends, as a bundle was compiled to; also where halting was added."""
     used = bundle.provenance.options
-    known = ["accumulate", "epsilon", "readout"]
+    known = ["accumulate", "epsilon", "readout", "max_visits"]
+    steps: Any = used.get("steps")
     if "halting" not in used:
-        return {name: used.get(name) for name in known}
-    added = {name: used[name] for name in ("alpha", "beta", "epsilon", "margin")}
+        given: dict[str, Any] = {name: used.get(name) for name in known}
+        return load_model(model, time_steps=steps, **given)
+    added: dict[str, Any] = {name: used[name] for name in ("alpha", "beta", "epsilon", "margin")}
     added["summed"] = False  # whatever the model was trained with, the margin that is added is of means
-    return added | {"accumulate": used["halting"], "readout": bundle.graph.readout.mode}
+    added["max_visits"] = used.get("max_visits", 0)
+    added |= {"accumulate": used["halting"], "readout": bundle.graph.readout.mode}
+    return load_model(load_model(model, time_steps=steps), **added)  # halting was added to what was left
 
 
 def lava_runtimes(multiprocess: bool, left_out: dict[str, str]) -> tuple[str, ...]:

@@ -86,7 +86,7 @@ def test_series_go_from_weak_to_strong_halting(graph: Graph) -> None:
     pixels = api.preprocess(graph, data_for(graph, 6)).astype(np.float32)
     logits = run_reference(graph, pixels).logits
     for mode in ("image", "time"):
-        for series in _series(mode, logits):  # type: ignore[arg-type]
+        for series in _series(AddHalting(mode=mode), logits):  # type: ignore[arg-type]
             visits = [run_reference(each(graph), pixels, count=False).visits.mean() for each in series[::9]]
             assert visits[0] >= visits[-1] and len(set(visits)) > 1
 

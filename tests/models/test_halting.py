@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from support.random_models import images_for, random_config, random_model
 from torch import Tensor, nn
 
+from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.run import run_lava
 from stas_neuro.frontend.torch_model import lower
 from stas_neuro.ir import POLICIES
@@ -83,9 +84,13 @@ def time(h: Array, epsilon: float) -> Token:
     return token
 
 
-def rectangular(h: Array, epsilon: float) -> Token:
-    """Enter (t, l) while the scores of visits at earlier or equal steps and lower blocks leave room."""
+def rectangular(h: Array, epsilon: float, deep: list[int] | None = None) -> Token:
+    """Enter (t, l) while the scores of visits at earlier or equal steps and lower blocks leave room.
+
+    `deep` has the number of blocks that are open in each step, at most all of them.
+    """
     steps, depth = h.shape
+    deep = [depth] * steps if deep is None else deep
     token = Token()
 
     def accumulated(l: int, t: int) -> float:  # over the blocks below l and the steps up to t
@@ -93,7 +98,7 @@ def rectangular(h: Array, epsilon: float) -> Token:
 
     for t in range(steps):
         last = 0
-        for l in range(depth):
+        for l in range(min(depth, deep[t])):
             if accumulated(l, t) < 1 - epsilon:
                 token.visited.append((t, l))
                 last = l
@@ -108,6 +113,31 @@ def off(h: Array, epsilon: float) -> Token:
     steps, depth = h.shape
     visits = list(itertools.product(range(steps), range(depth)))
     return Token(visits, {(t, depth - 1): 1 / steps for t in range(steps)})
+
+
+def capped(accumulate: str, h: Array, epsilon: float, most: int) -> Token:
+    """Of a token that may make `most` visits: it halts where it has made these, if not before."""
+    steps, depth = h.shape
+    if accumulate == "raster":  # a single step that ends with its last visit
+        visits = list(itertools.product(range(steps), range(depth)))
+        row = raster(h.reshape(1, -1)[:, :most], epsilon)
+        places = {(0, number): visit for number, visit in enumerate(visits)}
+        weights = {places[at]: weight for at, weight in row.weights.items()}
+        return Token([places[at] for at in row.visited], weights, row.remainder)
+    if accumulate == "time":  # tokens halt between steps
+        return time(h[: most // depth], epsilon)
+    # The visits are dealt out to the steps, one after another.
+    deep = [sum(1 for visit in range(most) if visit % steps == t) for t in range(steps)]
+    if accumulate == "block":
+        token = Token()
+        for t, blocks in enumerate(deep):
+            of_step = raster(h[t : t + 1, :blocks], epsilon, share=1 / steps)
+            token.visited += [(t, l) for _, l in of_step.visited]
+            token.weights |= {(t, l): weight for (_, l), weight in of_step.weights.items()}
+            token.remainder += of_step.remainder
+        return token
+    assert accumulate == "rectangular"
+    return rectangular(h, epsilon, deep)
 
 
 ORACLES = {"raster": raster, "rectangular": rectangular, "block": block, "time": time, "off": off}
@@ -201,6 +231,76 @@ def test_visits_ponder_and_feature(
     np.testing.assert_allclose(float(output.ponder), np.mean([token.ponder for token in tokens]), atol=1e-12)
     share = np.mean([len(token.visited) for token in tokens]) / math.prod(scores.shape[:2])
     assert output.token_ratio == pytest.approx(share)
+
+
+@pytest.mark.parametrize("skip", [False, True])
+@pytest.mark.parametrize("readout", READOUTS)
+@pytest.mark.parametrize("accumulate", HALTING)
+@settings(max_examples=15)
+@given(scored(), st.integers(0, 8))
+def test_a_token_halts_after_as_many_visits_as_it_may_make(
+    accumulate: str, readout: str, skip: bool, drawn: tuple[Array, float, int], spare: int
+):
+    scores, epsilon, seed = drawn
+    steps, depth, count = scores.shape
+    z, h = outputs(scores, seed), torch.sigmoid(torch.from_numpy(scores)).numpy()
+    most = min(POLICIES[accumulate].fewest_visits(depth, steps) + spare, steps * depth)
+    config = StasConfig(accumulate=accumulate, readout=readout, epsilon=epsilon, alpha=1.0, beta=0.0)
+    output = run(config.replace(time_steps=steps, depth=depth, max_visits=most), z, skip)
+    tokens = [capped(accumulate, h[:, :, k], epsilon, most) for k in range(count)]
+    assert output.visits.flatten(1, 2).sum(1).max() <= most
+    for k, token in enumerate(tokens):
+        visited = {(int(t), int(l)) for t, l in torch.nonzero(output.visits[0, :, :, k])}
+        assert visited == set(token.visited)
+    expected = np.mean([feature(token, z[0, :, :, k], readout) for k, token in enumerate(tokens)], axis=0)
+    np.testing.assert_allclose(output.logits[0].numpy(), expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(float(output.ponder), np.mean([token.ponder for token in tokens]), atol=1e-12)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_an_image_stops_after_as_many_visits_as_it_may_make(training: bool):
+    """Visits of all blocks in 2 of 4 steps are 6; the image stops there if it has not before."""
+    config = random_config({"accumulate": "image", "readout": "rate"}, 3).replace(
+        time_steps=4, depth=3, margin=1e9, max_visits=8
+    )
+    model = random_model(config, 3)
+    images = torch.from_numpy(images_for(config, 3, 3))
+    model.training = training  # only how exits are computed
+    with torch.no_grad():
+        output = model(images)
+        assert output.visits[:, :2].all() and not output.visits[:, 2:].any()
+        assert float(output.ponder) == 6
+        two = StasModel(config.replace(time_steps=2, accumulate="off", max_visits=0)).double().eval()
+        two.load_state_dict(model.state_dict())
+        torch.testing.assert_close(output.logits, two(images).logits, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("accumulate", POLICIES)
+def test_a_cap_below_the_visits_that_every_token_makes_is_refused(accumulate: str):
+    fewest = {"raster": 1, "rectangular": 4, "block": 4, "time": 3, "image": 3}[accumulate]
+    config = StasConfig(accumulate=accumulate, time_steps=4, depth=3, max_visits=fewest)
+    assert config.replace(accumulate="off", max_visits=1).closes(0) is None
+    assert {config.replace(max_visits=each).closes(2) for each in (0, 12, 99)} == {None}
+    if fewest > 1:
+        with pytest.raises(InputError, match=f"max_visits={fewest - 1} is below the {fewest} visits"):
+            config.replace(max_visits=fewest - 1)
+    with pytest.raises(InputError, match="max_visits=-1 is not a whole number"):
+        config.replace(max_visits=-1)
+
+
+@pytest.mark.parametrize("accumulate", POLICIES)
+@pytest.mark.parametrize("most", range(4, 13))
+def test_the_first_steps_of_a_capped_model_keep_their_cap(accumulate: str, most: int):
+    config = StasConfig(accumulate=accumulate, time_steps=4, depth=3, max_visits=most)
+    for kept in range(1, 5):
+        cut = config.with_steps(kept)
+        for block in POLICIES[accumulate].scored_blocks(3):
+            closed, whole = cut.closes(block), config.closes(block)
+            # Behind the last block of the last step every token halts anyway.
+            last = [(kept - 1, 2)] if POLICIES[accumulate].carried else [(t, 2) for t in range(kept)]
+            for t in range(kept):
+                if (t, block) not in last:
+                    assert (closed is not None and t >= closed) == (whole is not None and t >= whole)
 
 
 @pytest.mark.parametrize("skip", [False, True])

@@ -30,19 +30,20 @@ NEVER: dict[str, float] = {"alpha": 0.0, "beta": -1000.0, "epsilon": 0.0, "margi
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("attention", ("ssa", "sdsa"))
 @pytest.mark.parametrize("fold", (False, True))
+@pytest.mark.parametrize("most", (0, 6))
 def test_it_is_the_graph_of_a_model_with_halting(
-    mode: HaltMode, backbone: str, attention: str, fold: bool
+    mode: HaltMode, backbone: str, attention: str, fold: bool, most: int
 ) -> None:
     config = random_config(
         {"backbone": backbone, "attention": attention, "accumulate": "off", "readout": "rate"}, 3
-    ).replace(depth=3)
+    ).replace(depth=3, max_visits=most)
     without = random_model(config, 3)
     halting = random_model(config.replace(accumulate=mode), 3)
     options = {name: getattr(config, name) for name in ("alpha", "beta", "epsilon", "margin")}
     graphs = [lower(without), lower(halting)]
     if fold:
         graphs = list(map(FoldBatchNorm(), graphs))
-    assert AddHalting(mode=mode, **options)(graphs[0]) == graphs[1]
+    assert AddHalting(mode=mode, max_visits=most or None, **options)(graphs[0]) == graphs[1]
 
 
 @settings(max_examples=60)
@@ -61,15 +62,16 @@ def test_what_never_halts_changes_no_bit(recipe: Recipe, mode: HaltMode) -> None
 
 @pytest.mark.parametrize("mode", POLICIES)
 @pytest.mark.parametrize("fixed", (False, True))
-@pytest.mark.parametrize("membrane", (False, True))
-def test_what_halts_runs_alike_on_lava(mode: HaltMode, fixed: bool, membrane: bool) -> None:
+@pytest.mark.parametrize(("membrane", "most"), [(False, None), (True, None), (False, 4)])
+def test_what_halts_runs_alike_on_lava(mode: HaltMode, fixed: bool, membrane: bool, most: int | None) -> None:
     graph = build(Recipe(norm=False, halting="off", height=6, seed=1, blocks=3, membrane=membrane))
-    halting = AddHalting(mode=mode, alpha=1.0, beta=-3.0, epsilon=0.3, margin=4.0)(graph)
+    halting = AddHalting(mode=mode, alpha=1.0, beta=-3.0, epsilon=0.3, margin=4.0, max_visits=most)(graph)
     images: Any = images_for(graph, 3)
     if fixed:
         halting = Quantise()(halting)
         images = np.random.default_rng(0).integers(0, 256, images.shape)
     ours, theirs = run_reference(halting, images), run_lava(halting, images)
+    assert most is None or ours.visits.sum(axis=(1, 2)).max() <= most
     np.testing.assert_allclose(ours.logits, theirs.logits, rtol=0, atol=0 if fixed else 1e-9)
     np.testing.assert_array_equal(ours.visits, theirs.visits)
     assert ours.activity == theirs.activity

@@ -229,6 +229,7 @@ class Token:
         self.mode = first.mode if first else "off"
         self.limit = 1 - first.epsilon if first else math.inf
         self.steps, self.blocks = graph.time_steps, graph.blocks
+        self.closes = [node.closes for node in graph.accumulators]
         self.scores: dict[tuple[int, int], float] = {}
         self.halted = False
         self.sum = 0.0
@@ -237,7 +238,8 @@ class Token:
         if l == 0 and self.mode in ("block", "rectangular"):
             self.halted, self.sum = False, 0.0
         if self.mode == "image":
-            return t < self.steps_of_image
+            closes = self.closes[0]
+            return t < self.steps_of_image and (closes is None or t <= closes)
         return not self.halted
 
     def leaves(self, t: int, l: int, h: float) -> float | None:
@@ -250,16 +252,21 @@ class Token:
         if self.mode == "rectangular":
             self.scores[t, l] = h
             area = sum(score for (s, b), score in self.scores.items() if s <= t and b <= l)
-            self.halted = area >= self.limit
+            self.halted = area >= self.limit or self.is_closed(t, l)
             return h
         if self.mode == "time" and not last_block:
             return None
-        if self.sum + h >= self.limit or (last_block and (last_step or self.mode == "block")):
+        last = last_block and (last_step or self.mode == "block")
+        if self.sum + h >= self.limit or last or self.is_closed(t, l):
             weight, self.halted = 1 - self.sum, True
         else:
             weight = h
         self.sum += h
         return weight / self.steps if self.mode == "block" else weight
+
+    def is_closed(self, t: int, l: int) -> bool:
+        closes = self.closes[min(l, len(self.closes) - 1)]
+        return closes is not None and t >= closes
 
 
 def steps_of_image(graph: Graph, stem: Array, spikes: dict[str, Array]) -> int:
@@ -319,8 +326,9 @@ def replay(graph: Graph, trace: Trace, image: int) -> tuple[Array, Array]:
     return visits, graph.tensor("head", "weight") @ y + graph.tensor("head", "bias")
 
 
+@pytest.mark.parametrize("closes", (None, 2))
 @pytest.mark.parametrize(("halting", "readout"), list(itertools.product(HALTING, READOUTS)))
-def test_halting_and_readout_token_by_token(halting: str, readout: str):
+def test_halting_and_readout_token_by_token(halting: str, readout: str, closes: int | None):
     shares = []
     for seed in range(4):
         recipe = Recipe(
@@ -333,6 +341,7 @@ def test_halting_and_readout_token_by_token(halting: str, readout: str):
             beta=-2.5,
             epsilon=0.1,
             margin=2.0,
+            closes=closes,
         )
         graph = build(recipe)
         trace = run_reference(graph, images_for(graph, 2), record_spikes=True)

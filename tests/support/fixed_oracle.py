@@ -402,12 +402,13 @@ class _Oracle:
         total = np.zeros(tokens, np.int64) if total is None else total
         open_after, new_total, p = (np.zeros(tokens, np.int64) for _ in range(3))
         column = self.columns.setdefault(node.name, np.zeros(tokens, np.int64))
+        closed = node.closes is not None and node.closes <= self.step
         for n in range(tokens):
             h, before = int(score[n]), int(total[n])
             if node.mode == "rectangular":
                 column[n] += h if alive[n] else 0
                 new_total[n] = before + column[n]
-                open_after[n] = alive[n] and new_total[n] < node.limit
+                open_after[n] = alive[n] and new_total[n] < node.limit and not closed
                 p[n] = h if alive[n] else 0
                 continue
             new_total[n] = before
@@ -416,9 +417,10 @@ class _Oracle:
             new_total[n] = before + h
             last = node.last_block and (node.mode == "block" or self.step == self.graph.time_steps - 1)
             if node.mode == "image":
-                open_after[n], p[n] = before + h < node.limit, 1 << node.score_bits
+                open_after[n] = before + h < node.limit and not closed
+                p[n] = 1 << node.score_bits
                 continue
-            open_after[n] = before + h < node.limit and not last
+            open_after[n] = before + h < node.limit and not last and not closed
             p[n] = h if open_after[n] else (1 << node.score_bits) - before
         self.result.states.setdefault(node.name, []).append(new_total.copy())
         return {"alive": open_after, "total": new_total, "p": p}

@@ -120,6 +120,8 @@ class Recipe:
     epsilon: float = 0.05
     margin: float = 0.5
     summed: bool = False
+    closes: int | None = None
+    """Step from which on tokens halt behind every block that decides, by a cap on visits."""
     alpha: float = 0.7
     beta: float = -1.0
     tau: float = 2.0
@@ -165,6 +167,7 @@ def recipes(draw: st.DrawFn, **fixed: Any) -> Recipe:
         "epsilon": st.sampled_from((0.0, 0.01, 0.3)),
         "margin": st.sampled_from((0.0, 0.3, 1.0, 100.0)),
         "summed": st.booleans(),
+        "closes": st.one_of(st.none(), st.integers(0, 3)),
         "alpha": st.sampled_from((0.3, 1.0)),
         "beta": st.sampled_from((-3.0, -1.0, 0.5)),
         "tau": st.sampled_from((1.0, 2.0, 3.0, math.inf)),
@@ -481,7 +484,11 @@ def _halt(draft: _Draft, block: int, z: Value) -> None:
         )
     score = draft.add(of_score, z=z)
     mode: Any = recipe.halting
-    node = HaltAccumulate(name=f"halt{index}", **where, mode=mode, epsilon=recipe.epsilon, last_block=last)
+    # One more step for each block below: visits end in the midst of a step.
+    closes = None if recipe.closes is None else recipe.closes + (recipe.blocks - block) % 2
+    node = HaltAccumulate(
+        name=f"halt{index}", **where, mode=mode, epsilon=recipe.epsilon, last_block=last, closes=closes
+    )
     draft.add(node, _mask(recipe, block), score=score)
     total = _mask(recipe, block, "total", "total")
     if total is not None:

@@ -60,7 +60,8 @@ class HaltAccumulate(NodeProcess):
     """Decides which tokens stay alive after a visit: score [alive] [total] to alive, total, p, all (N,).
 
     raster sums over all visits in time-major order, block within a step, time over the last block of each
-    step, and rectangular over earlier steps and lower blocks, of which it keeps its own column.
+    step, and rectangular over earlier steps and lower blocks, of which it keeps its own column. From the
+    model step `closes` on all tokens halt.
     Fixed: 2^score_bits for 1, `limit` for 1 - epsilon, and p of mode block is not divided by T.
     """
 
@@ -99,7 +100,8 @@ class HaltAccumulateModel(NodeModel):
         alive = self.open_alive if alive is None else alive
         total = self.open_total if total is None else total
         self.visits[self.now.image, self.now.step] = alive
-        sent = self._decide(Visit(score, alive, total, self.last_step))
+        closed = self.node.closes is not None and self.now.step >= self.node.closes
+        sent = self._decide(Visit(score, alive, total, self.last_step, closed))
         if "states" in self.record:
             self.record["states"][self.now.image, self.now.step] = sent["total"]
         return sent
@@ -150,7 +152,7 @@ class LateDecisions(HaltAccumulateModel):
     def _decide(self, visit: Visit) -> dict[str, Array]:
         """Visits after the one that fills the sum weigh nothing."""
         score, alive, scores, limit = visit.score, visit.alive, visit.total, self.accumulator.limit
-        ends = self.accumulator.last_block and visit.last_step
+        ends = visit.closed or (self.accumulator.last_block and visit.last_step)
         # A cumulative sum adds row after row: in raster order, on which the rounding of floats hangs.
         filled = scores.cumsum(axis=0, dtype=self.dtype)[-1]
         scores = np.vstack([scores[1:], alive * score])

@@ -89,6 +89,9 @@ def check_halting(graph: Graph, node: HaltAccumulate, problems: Problems) -> Non
         what = f"mode {node.mode} needs the scores of a whole model step before the next one can start"
         able = ", ".join(HALTING_FORMS)
         problems.add(node.name, what, f"compile with --accumulate {able} or off: stock LIFs cannot wait")
+    if node.closes is not None:
+        what = f"all tokens halt from model step {node.closes + 1} on, and a stock LIF does not count steps"
+        problems.add(node.name, what, "compile without --max-visits, or keep the network's own processes")
 
 
 def accept(graph: Graph, node: Node, problems: Problems) -> None:

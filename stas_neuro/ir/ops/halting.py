@@ -24,6 +24,7 @@ from stas_neuro.ir.ops.base import (
 from stas_neuro.ir.policies import POLICIES, HaltMode
 from stas_neuro.ir.ranges import STATE_LIMIT, Range
 from stas_neuro.ir.types import Kind, Phase, Shape, ValueType
+from stas_neuro.limits import STEPS_LIMIT
 
 __all__ = [
     "FixedHaltAccumulate",
@@ -106,12 +107,13 @@ class HaltAccumulate(Node):
     """Accumulates halting scores (docs/adr/0002-ir.md has the policies); all values (N,).
 
     In: score h, alive a (open = 1), total H (open = 0). Out: alive and total for the next visit, p the weight
-    of this one.
+    of this one. From the model step `closes` (from 0) on every token halts here: a cap on its visits.
     """
 
     mode: HaltMode
     epsilon: float
     last_block: bool
+    closes: int | None = None
 
     INPUTS: ClassVar[tuple[str, ...]] = ("score",)
     OPTIONAL: ClassVar[tuple[str, ...]] = ("alive", "total")
@@ -138,9 +140,18 @@ class HaltAccumulate(Node):
     PHASES: ClassVar[frozenset[Phase]] = frozenset({Phase.STEP})
     RANGES: ClassVar[dict[str, AttributeRange]] = {
         "epsilon": (lambda epsilon: 0 <= epsilon < 1, "it must be in [0, 1), such as 0.01"),
+        "closes": (
+            lambda closes: closes is None or 0 <= closes < STEPS_LIMIT,
+            f"use a model step, from 0 to {STEPS_LIMIT - 1}",
+        ),
     }
+    LATER: ClassVar[frozenset[str]] = frozenset({"closes"})
     needs = same_values
     memory = no_memory
+
+    def is_closed(self, step: int) -> bool:
+        """Whether every token halts here in a model step, because it has made as many visits as it may."""
+        return self.closes is not None and step >= self.closes
 
     def mask_port(self, port: str) -> MaskPort | None:
         """Take the mask and the sum of the visit before."""

@@ -71,23 +71,24 @@ def _sum_up(visit: _Visit, forced: bool) -> Outputs:
 
 
 def _raster(node: HaltAccumulate, visit: _Visit, context: NodeContext) -> Outputs:
-    return _sum_up(visit, node.last_block and context.last_step)
+    return _sum_up(visit, node.is_closed(context.step) or (node.last_block and context.last_step))
 
 
 def _block(node: HaltAccumulate, visit: _Visit, context: NodeContext) -> Outputs:
-    return _sum_up(visit, node.last_block)
+    return _sum_up(visit, node.is_closed(context.step) or node.last_block)
 
 
 def _rectangular(node: HaltAccumulate, visit: _Visit, context: NodeContext) -> Outputs:
     h, alive = visit.h, visit.alive
     context.state["column"] = context.state.get("column", np.zeros_like(h)) + alive * h
     total = visit.total + context.state["column"]
-    return {"alive": alive * (total < visit.limit), "total": total, "p": alive * h}
+    goes_on = (total < visit.limit) & (not node.is_closed(context.step))
+    return {"alive": alive * goes_on, "total": total, "p": alive * h}
 
 
 def _image(node: HaltAccumulate, visit: _Visit, context: NodeContext) -> Outputs:
     """Halt with the image, whose score is 0 or 1; visits weigh alike."""
-    decided = _sum_up(visit, forced=False)
+    decided = _sum_up(visit, node.is_closed(context.step))
     return decided | {"p": visit.alive * visit.one}
 
 
@@ -123,7 +124,7 @@ def _fixed_halt_accumulate(node: FixedHaltAccumulate, inputs: Inputs, context: N
 def _decide_late(node: LateHaltAccumulate, visit: _Visit, context: NodeContext) -> Outputs:
     """Decide by the scores (B, T*A, N) that have arrived; weigh by all, which are known in the end."""
     h, alive, scores = visit.h, visit.alive, visit.total
-    forced = node.last_block and context.last_step
+    forced = node.is_closed(context.step) or (node.last_block and context.last_step)
     before = _in_order(scores, range(scores.shape[1]))
     scores = np.concatenate([scores[:, 1:], (alive * h)[:, None]], axis=1)
     rows, cycle = scores.shape[1], len(node.lags)

@@ -159,8 +159,8 @@ def test_an_image_is_clear_by_integers() -> None:
 
 
 @pytest.mark.parametrize("mode", ["raster", "block", "time", "rectangular", "image"])
-@pytest.mark.parametrize("last", [False, True])
-def test_accumulation_in_integers(mode: str, last: bool) -> None:
+@pytest.mark.parametrize(("last", "closes"), [(False, None), (True, None), (False, 1)])
+def test_accumulation_in_integers(mode: str, last: bool, closes: int | None) -> None:
     images, steps, tokens = 2, 3, 40
     score = np.random.default_rng(7).choice([5, 40, 100], (images, steps, tokens))
     alive = integers(1, 0, 1, images, steps, tokens)
@@ -169,18 +169,20 @@ def test_accumulation_in_integers(mode: str, last: bool) -> None:
         "HaltAccumulate",
         {"score": score, "alive": alive, "total": total},
         {port: (tokens,) for port in ("alive", "total", "p")},
-        params={"mode": mode, "score_bits": 8, "limit": 160, "last_block": last},
+        params={"mode": mode, "score_bits": 8, "limit": 160, "last_block": last, "closes": closes},
         record_states=True,
     )
     for image, token in np.ndindex(images, tokens):
         column = 0
         for step in range(steps):
+            closed = closes is not None and step >= closes
             a, h, before = (int(x[image, step, token]) for x in (alive, score, total))
             if mode == "rectangular":
                 column += a * h
-                wanted = [a * (before + column < 160), before + column, a * h]
+                wanted = [a * (before + column < 160 and not closed), before + column, a * h]
             else:
                 forced = last and (mode == "block" or step == steps - 1) and mode != "image"
+                forced |= closed
                 halts = before + h >= 160 or forced
                 p = 256 if mode == "image" else 256 - before if halts else h
                 wanted = [a * (not halts), before + a * h, a * p]

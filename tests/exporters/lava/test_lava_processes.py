@@ -317,8 +317,8 @@ def test_an_image_is_clear_when_its_best_class_leads_in_the_mean_over_steps() ->
 
 
 @pytest.mark.parametrize("mode", ["raster", "block", "time", "rectangular", "image"])
-@pytest.mark.parametrize("last", [False, True])
-def test_accumulation_follows_its_definition(mode: str, last: bool) -> None:
+@pytest.mark.parametrize(("last", "closes"), [(False, None), (True, None), (False, 1)])
+def test_accumulation_follows_its_definition(mode: str, last: bool, closes: int | None) -> None:
     images, steps, tokens, epsilon = 2, 3, 40, 0.1
     rng = np.random.default_rng(7)
     score = rng.choice([0.1, 0.3, 0.6], (images, steps, tokens))
@@ -328,18 +328,20 @@ def test_accumulation_follows_its_definition(mode: str, last: bool) -> None:
         "HaltAccumulate",
         {"score": score, "alive": alive, "total": total},
         {port: (tokens,) for port in ("alive", "total", "p")},
-        params={"mode": mode, "epsilon": epsilon, "last_block": last},
+        params={"mode": mode, "epsilon": epsilon, "last_block": last, "closes": closes},
     )
     for image, k in np.ndindex(images, tokens):
         column = 0.0
         for step in range(steps):
+            closed = closes is not None and step >= closes
             a, h, before = alive[image, step, k], score[image, step, k], total[image, step, k]
             if mode == "rectangular":
                 column += a * h
                 after, p = before + column, a * h
-                goes_on = a * (after < 1 - epsilon)
+                goes_on = a * (after < 1 - epsilon and not closed)
             else:
                 forced = last and (mode == "block" or step == steps - 1) and mode != "image"
+                forced |= closed
                 halts = forced or before + h >= 1 - epsilon
                 after, goes_on = before + a * h, a * (not halts)
                 p = a * (1 - before if halts else h) / (steps if mode == "block" else 1)
