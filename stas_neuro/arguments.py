@@ -232,6 +232,59 @@ def _runs(name: str, value: Any) -> Any:
     return {label: _activity(name, value)}
 
 
+def _reported(name: str, value: Any) -> Any:
+    """Return runs of a page: of a path, what a run wrote there."""
+    from stas_neuro.cli.runs import labelled_run
+    from stas_neuro.page import Run
+    from stas_neuro.trace import Trace
+
+    if isinstance(value, list | tuple) and value and all(isinstance(run, Run) for run in value):
+        return value
+    if not isinstance(value, Mapping):
+        raise refused(name, value, "runs by label, as {'halting': 'runs/halting', 'stage 1': trace}")
+    found = []
+    for label, run in value.items():
+        if isinstance(run, str | Path):
+            found.append(labelled_run(TEXT("a label", label), Path(run)))
+        else:
+            predictions = run.predictions if isinstance(run, Trace) else None
+            activity = _activity(f"{name} {label}", run)
+            found.append(Run(label=TEXT("a label", label), activity=activity, predictions=predictions))
+    return found
+
+
+def _frontiers(name: str, value: Any) -> Any:
+    """Return results of searches: of a path, those that `optimise` wrote there."""
+    from stas_neuro.report.frontier_file import Frontier, read_frontiers
+
+    take = _instance(
+        "results of optimise, or paths of its output",
+        lambda: (Frontier, *_of("optimiser", "Optimised")()),
+    )
+    found = []
+    for each in _ITEMS(name, value):
+        found += read_frontiers(Path(each)) if isinstance(each, str | Path) else [take(name, each)]
+    return found
+
+
+def _certificates(name: str, value: Any) -> Any:
+    """Return certificates: of a path, the document that `verify` wrote there."""
+    from stas_neuro.verifier.certificate import read_certificate
+
+    take = _instance(
+        "certificates, their documents, or paths of them",
+        lambda: (Mapping, *_of("verifier.certificate", "Verification")()),
+    )
+    return [
+        read_certificate(Path(each)) if isinstance(each, str | Path) else take(name, each)
+        for each in _ITEMS(name, value)
+    ]
+
+
+def _numbers(name: str, value: Any) -> Any:
+    return [whole(0)(name, each) for each in _ITEMS(name, value)]
+
+
 # Chips --------------------------------------------------------------------------------------------------
 
 
@@ -347,6 +400,7 @@ def _fields(module: str, cls: str, *more: str) -> Take:
     return take
 
 
+_ITEMS = Kind("a list", lambda value: isinstance(value, list | tuple | range))
 _RECORD = Kind("passes, each a mapping", lambda value: isinstance(value, list | tuple))
 _WORDS: Mapping[str, Take] = {
     "compile": _fields("compiler", "CompileOptions"),
@@ -376,6 +430,7 @@ _KINDS: Mapping[str, Take] = {
     "bits": whole(2, 9),
     "bundle": _bundle,
     "calibrate": optional(_images("train")),
+    "certificates": _certificates,
     "checkpoint": _checkpoint,
     "chosen": optional(FUNCTION),
     "confidence": number(0, 1),
@@ -391,6 +446,7 @@ _KINDS: Mapping[str, Take] = {
     "fit": optional(_entries),
     "folder": optional(_path),
     "force": FLAG,
+    "frontiers": _frontiers,
     "gating": one_of(tuple(GATINGS)),
     "granularity": one_of(GRANULARITIES),
     "graph": _float_graph,
@@ -459,6 +515,11 @@ _KINDS: Mapping[str, Take] = {
     "load_data.spec": _overlooked,
     "load_model.model": _checkpoint,
     "lower.model": _checkpoint,
+    "make_report.data": optional(_images("test")),
+    "make_report.images": optional(_numbers),
+    "make_report.profile": optional(_profile),
+    "make_report.profiles": optional(_profiles),
+    "make_report.runs": _reported,
     "open_model.source": _source,
     "open_weights.options": optional(_instance("WeightsOptions", _of("importers.weights", "WeightsOptions"))),
     "place.graph": _placed_graph,

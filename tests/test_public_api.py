@@ -118,7 +118,12 @@ def good() -> Mapping[str, Any]:
     words |= {"network": graph, "model": graph, "source": graph, "activity": energy_run()}
     words |= {"baselines": {"other": energy_run(halting=False)}, "profile": load_profile("loihi2")}
     words |= {"profiles": [load_profile("loihi2")], "path": "missing", "provenance": Provenance(source="")}
-    words |= {"checkpoint": "missing", "directory": "missing", "measurements": "missing.csv"}
+    words |= {
+        "runs": {"mine": energy_run()},
+        "checkpoint": "missing",
+        "directory": "missing",
+        "measurements": "missing.csv",
+    }
     return words | {"mode": "raster", "schedule": "raster"}
 
 

@@ -74,9 +74,11 @@ def command(
     of verify among them is shown, too. All figures are estimated, not measured.
     """
     from stas_neuro.chips import list_profiles, profile_path
+    from stas_neuro.cli.runs import labelled_run
     from stas_neuro.data import data_path, load_data
     from stas_neuro.page import make_report, page_output
     from stas_neuro.report.frontier_file import FRONTIER_FILE, read_frontiers
+    from stas_neuro.verifier.certificate import read_certificate
 
     if output.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"{output} is no page", "give a name that ends in .html")
@@ -92,14 +94,14 @@ def command(
         if path.name == FRONTIER_FILE or (path / FRONTIER_FILE).is_file():
             frontiers += read_frontiers(path)
         elif _is_certificate(path):
-            certificates.append(_certificate(path))
+            certificates.append(read_certificate(path))
         else:
             runs.append((label, path))
-    given = [_run(label, path) for label, path in runs]
+    given = [labelled_run(label or path.resolve().name, path) for label, path in runs]
     images = None if data is None else load_data(data)
     if images is None and given:
         images = _own_data(given[0], runs[0][1])
-    with progress("pricing", at_once=True):
+    with progress("pricing"):
         report = make_report(
             given,
             profile=None if profile is None else chosen_profile(profile, settings),
@@ -123,15 +125,6 @@ def command(
         click.echo(f"not checked: {why}")
 
 
-def _run(label: str, path: Path) -> Run:
-    from stas_neuro.cli.runs import read_predictions, read_run
-    from stas_neuro.page import Run
-
-    activity = read_run(path)
-    name = label or path.resolve().name
-    return Run(label=name, activity=activity, predictions=read_predictions(path, activity.images))
-
-
 def _own_data(run: Run, path: Path) -> LabelledImages | None:
     """Load the images that a run says it used, if they are still there and the same."""
     from stas_neuro.activity import hash_images
@@ -153,15 +146,6 @@ def _is_certificate(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         return _CERTIFICATE in file.read(_SEARCHED)
-
-
-def _certificate(path: Path) -> dict[str, Any]:
-    from stas_neuro.files import json_object, read_bytes
-    from stas_neuro.verifier.certificate import check_certificate
-
-    document = json_object(read_bytes(path), str(path), "give a file written by verify")
-    check_certificate(document)
-    return document
 
 
 def _numbers(text: str) -> list[int]:

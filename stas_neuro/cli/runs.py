@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from stas_neuro.activity import Activity
     from stas_neuro.bundle import Bundle
     from stas_neuro.data import LabelledImages
+    from stas_neuro.page import Run
     from stas_neuro.trace import Trace
 
 RUN_FILE, OUTPUTS_FILE, ACTIVITY_FILE = "run.json", "outputs.npz", "activity.json"
@@ -99,6 +100,14 @@ def read_run(path: Path) -> Activity:
             f"{path} has no {ACTIVITY_FILE}", "give a directory written by run, or an activity file"
         )
     return read_activity(path / ACTIVITY_FILE if path.is_dir() else path)
+
+
+def labelled_run(label: str, path: Path) -> Run:
+    """Read a run directory, or an activity file, as a run of a page."""
+    from stas_neuro.page import Run
+
+    activity = read_run(path)
+    return Run(label=label, activity=activity, predictions=read_predictions(path, activity.images))
 
 
 def read_predictions(path: Path, images: int) -> NDArray[np.int64] | None:

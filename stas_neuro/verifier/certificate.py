@@ -254,5 +254,18 @@ def check_certificate(document: Mapping[str, Any]) -> None:
         raise CheckFailed(what, "the certificate was changed: verify again")
 
 
+def read_certificate(path: Path) -> dict[str, Any]:
+    """Read the document of a certificate from its file.
+
+    Raises
+    ------
+    InputError, CheckFailed
+        As `check_certificate`, or when the file cannot be read.
+    """
+    document = json_object(read_bytes(path), str(path), "give a file written by verify")
+    check_certificate(document)
+    return document
+
+
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
