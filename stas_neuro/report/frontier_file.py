@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +60,7 @@ class FrontierPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Frontier:
-    """A frontier; `stas_neuro.optimiser.Optimised` explains the fields."""
+    """A frontier; `stas_neuro.optimiser.Optimised` explains the fields. `name` is that of its directory."""
 
     profile: str
     mode: str
@@ -70,6 +70,7 @@ class Frontier:
     networks: int
     deployments: int
     points: tuple[FrontierPoint, ...]
+    name: str = ""
 
 
 def family_words(model: str, family: str) -> str:
@@ -101,4 +102,7 @@ def read_frontiers(path: Path) -> tuple[Frontier, ...]:
     except BadDocument as error:
         raise InputError(f"{file}: {error}", _REMEDY) from error
     each = document if isinstance(document, list) else [document]
-    return tuple(parse_as(Frontier, json.dumps(one).encode(), str(file), _REMEDY) for one in each)
+    name = file.resolve().parent.name
+    return tuple(
+        replace(parse_as(Frontier, json.dumps(one).encode(), str(file), _REMEDY), name=name) for one in each
+    )

@@ -197,7 +197,8 @@ def test_pictures_and_tables_name_what_they_show(found: Optimised, several: Path
 def test_frontiers_are_read_from_their_files(several: Path, tmp_path: Path) -> None:
     found = pickle.loads((several / "found.pickle").read_bytes())
     (several / "frontier.json").write_text(json.dumps([each.to_json() for each in found]))
-    assert read_frontiers(several) == tuple(map(frontier_of, found))
+    named = (replace(frontier_of(each), name=several.name) for each in found)
+    assert read_frontiers(several) == tuple(named)
     document = found[0].to_json()
     del document["points"][0]["price"]["energy_j"]["low"]
     for content, message in (

@@ -42,7 +42,7 @@ def frontier_chart(result: Optimised | Frontier, *, run: str = "") -> ChartType:
     result : Optimised or Frontier
         A result of `optimise`, or one that was read from its file.
     run : str
-        Name of the searched model; empty to leave it out.
+        Name of the searched model. Default: the directory of the file, if it was read.
 
     Raises
     ------
@@ -51,6 +51,7 @@ def frontier_chart(result: Optimised | Frontier, *, run: str = "") -> ChartType:
     """
     alt = library()
     found = frontier_of(result)
+    name = run or found.name
     if not found.points:
         raise InputError(f"the search on {found.profile} found no deployment", "search with other options")
     labels = categories(point.family_words for point in found.points)
@@ -136,7 +137,7 @@ def frontier_chart(result: Optimised | Frontier, *, run: str = "") -> ChartType:
     return finished(
         alt.layer(*layers).properties(width=WIDTH, height=380),
         f"Deployments on {found.profile}, {_MODE_WORDS.get(found.mode, found.mode)}",
-        f"{run and f'{run}: '}the best of {found.deployments} deployments of {found.networks} networks, "
+        f"{name and f'{name}: '}the best of {found.deployments} deployments of {found.networks} networks, "
         "compiled and run",
         f"All energies are {found.points[0].disclaimer}.",
     )

@@ -26,6 +26,7 @@ _WITHOUT, _WITH = "without halting: 100 %", "with halting"
 _SHAPES = {_WITHOUT: "M-.04,-1L.04,-1L.04,1L-.04,1Z", _WITH: "M0,-.45L.36,0L0,.45L-.36,0Z"}
 _INTERVAL = "interval of the saving (figures of the chip)"
 _NOTHING = "the run without halting costs nothing"
+_MARK = 530
 _ROW, _FIGURES = 38, 300
 _REASON = 120
 """Longest reason of a refusal that fits a chart, in characters."""
@@ -100,7 +101,7 @@ def _panel(run: str, baseline: str, found: list[Saving], scale: Any) -> Any:
     )
     marks = (
         alt.Chart(rows(mark for row in found for mark in _marks(row)))
-        .mark_point(size=_ROW * 14, filled=True, color=INK, opacity=1)
+        .mark_point(size=_MARK, filled=True, color=INK, opacity=1)
         .encode(
             x=alt.X("at:Q", scale=scale),
             y=y,
@@ -109,6 +110,7 @@ def _panel(run: str, baseline: str, found: list[Saving], scale: Any) -> Any:
                 sort=list(_SHAPES),
                 title="marks",
                 scale=alt.Scale(domain=list(_SHAPES), range=list(_SHAPES.values())),
+                legend=alt.Legend(symbolSize=_MARK),
             ),
             tooltip=["chip:N", "mark:N", "text:N"],
         )
