@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
 from stas_neuro.display import NONE
 from stas_neuro.energy import Comparison, Estimate
@@ -110,7 +112,9 @@ def savings_section(run: str, result: Comparison) -> Section:
         f"Savings of {run}: + if it needs less than the run without halting, - if it needs more. Intervals "
         "come from the figures of the chip, the same in both runs."
     )
-    section.draw("savings-chart", lambda: savings_chart({run: result}))
+    for place, baseline in enumerate(dict.fromkeys(row.baseline for row in result.rows)):
+        own = replace(result, rows=tuple(row for row in result.rows if row.baseline == baseline))
+        section.draw(f"savings-chart-{place}", partial(savings_chart, {run: own}))
     columns = (
         "chip", "relative to", "energy saved", "low", "high", "dynamic energy saved", "low", "high",
         "latency saved", "low", "high", "operation count saved", "break-even visits", "schedules", "reason",
