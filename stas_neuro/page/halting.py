@@ -61,7 +61,7 @@ def _images(run: Run, data: LabelledImages, chosen: Sequence[int]) -> list[int]:
 
 
 def _captions(run: Run, data: LabelledImages, picked: Sequence[int]) -> list[str]:
-    """Return predicted class and label of images, by name where the data have names.
+    """Return the predicted class of images, and whether it is right, by name where the data have names.
 
     A run counts classes as its network does, data as their file does: labels show which is which.
     """
@@ -70,13 +70,15 @@ def _captions(run: Run, data: LabelledImages, picked: Sequence[int]) -> list[str
     if labels is not None and data.labels is not None and data.classes:
         pairs = zip(labels, data.labels[: len(labels)].tolist(), strict=True)
         names = {own: data.classes[theirs] for own, theirs in pairs}
-    captions = []
-    for number in picked:
-        words = [f"image {number}"]
-        if run.predictions is not None:
-            predicted = int(run.predictions[number])
-            words = [f"{number}: {names.get(predicted, str(predicted))}"]
-        if labels is not None:
-            words.append(f"(label: {names.get(labels[number], str(labels[number]))})")
-        captions.append(" ".join(words))
-    return captions
+
+    def caption(number: int) -> str:
+        if run.predictions is None:
+            return f"image {number}"
+        predicted = int(run.predictions[number])
+        words = f"{number}: {names.get(predicted, str(predicted))}"
+        if labels is None:
+            return words
+        right = predicted == labels[number]
+        return f"{words} (right)" if right else f"{words} (is {names.get(labels[number], labels[number])})"
+
+    return [caption(number) for number in picked]

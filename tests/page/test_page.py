@@ -104,7 +104,7 @@ def test_maps_are_of_the_images_of_the_runs() -> None:
     mine = Run(label="mine", activity=replace(run(), origin=origin), predictions=np.array([0]))
     report = make_report([mine], profiles=["loihi2"], data=data)
     assert "maps-chart-0" in report.to_json()["figures"]
-    assert "0: b (label: b)" in report.html and mine.accuracy == 1.0
+    assert "0: b (right)" in report.html and mine.accuracy == 1.0
     other = LabelledImages(data.images[:, :, ::-1], data.labels, data.classes)
     for images, chosen, message in (
         (other, (0,), "are not those of mine"),
