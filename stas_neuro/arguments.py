@@ -499,6 +499,7 @@ _KINDS: Mapping[str, Take] = {
     "split": one_of(("train", "test")),
     "strategy": one_of(STRATEGIES),
     "time_steps": optional(whole(1)),
+    "token_groups": optional(whole(0)),
     "values": optional(_instance("values by entry", lambda: (Mapping,))),
     "variants": FLAG,
     # Where the name of a parameter means something else in a function.

@@ -26,15 +26,24 @@ from stas_neuro.ir import (
 
 
 def _halting_score(body: Body) -> dict[str, Value]:
-    u = body["z"].take(0, axis=2) * body.node.alpha + body.node.beta
+    u = _first(body) * body.node.alpha + body.node.beta
     decay = (abs(u) * -1).apply("Exp")  # cannot overflow
     return {"h": where(u >= 0, 1, decay) / (decay + 1)}
 
 
 def _fixed_halting_score(body: Body) -> dict[str, Value]:
     node = body.node
-    place = body["z"].take(0, axis=2).shifted_right(node.shift) - node.low
+    place = _first(body).shifted_right(node.shift) - node.low
     return {"h": body.param("table").take(place.clip(0, node.entries - 1), axis=0)}
+
+
+def _first(body: Body) -> Value:
+    """Take the first feature of each token, or its sum over the token's group, (B, N)."""
+    first = body["z"].take(0, axis=2)
+    if not body.node.groups:
+        return first
+    groups = np.array(body.node.groups)
+    return first @ body.constant(groups == groups[:, None], first.dtype)
 
 
 def _image_score(body: Body) -> dict[str, Value]:

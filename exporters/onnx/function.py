@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import DTypeLike
+from numpy.typing import ArrayLike, DTypeLike
 from onnx import helper, numpy_helper
 
 DOMAIN = "stas_neuro"
@@ -168,8 +168,8 @@ class Function:
         self.nodes.append(helper.make_node(op, [each.name for each in inputs], names, **attributes))
         return Value(self, name, np.dtype(dtype))
 
-    def constant(self, value: float | Sequence[int], dtype: DTypeLike) -> Value:
-        """Give a number or a list of numbers: the same node for equal ones."""
+    def constant(self, value: ArrayLike, dtype: DTypeLike) -> Value:
+        """Give a number or an array of numbers: the same node for equal ones."""
         array = np.asarray(value, dtype)
         key = array.dtype.str, array.tobytes(), array.shape
         if key not in self._constants:

@@ -98,6 +98,13 @@ LISTED = 8
     "as trained]",
 )
 @click.option(
+    "--token-groups",
+    type=click.IntRange(min=1),
+    metavar="G",
+    help="Tokens halt together in G groups, in scan order; of trained halting, or of --halting.  [default: "
+    "as trained]",
+)
+@click.option(
     "--steps",
     type=click.IntRange(min=1),
     metavar="T",
@@ -249,6 +256,7 @@ def command(
     epsilon: float | None,
     readout: str | None,
     max_visits: int | None,
+    token_groups: int | None,
     steps: int | None,
     halting: HaltMode | None,
     max_drop: float | None,
@@ -323,6 +331,7 @@ def command(
         epsilon=epsilon,
         readout=readout,
         max_visits=max_visits,
+        token_groups=token_groups,
         steps=steps,
         halting=halting,
         max_drop=max_drop,

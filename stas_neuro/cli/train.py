@@ -59,6 +59,7 @@ MODEL_HELP = {
     "beta": "Offset of the halting score.",
     "epsilon": "A token halts when its accumulated score reaches 1 - epsilon.",
     "max_visits": "A token halts after this number of visits whatever its score; 0: it may make them all.",
+    "token_groups": "Number of groups of tokens, in scan order, that halt together; 0: each halts alone.",
     "margin": "With accumulate image: an image stops when its largest mean logit leads by this much.",
     "summed": "With accumulate image: --margin is that of the sum of logits over steps, not of their mean.",
 }
@@ -135,8 +136,9 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-_HALTING = ("alpha", "beta", "epsilon", "max_visits", "margin", "summed", "readout")
+_HALTING = ("alpha", "beta", "epsilon", "max_visits", "token_groups", "margin", "summed", "readout")
 """Options of a new model that also apply to halting that is added to a network."""
+_COUNTS = ("max_visits", "token_groups")
 
 
 def _weights_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -170,8 +172,8 @@ def _weights_options(function: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--halting",
     type=click.Choice(HALT_MODES),
-    help="Add this halting to the network of --init, with --alpha, --beta, --epsilon, --max-visits, --margin "
-    "and --readout.",
+    help="Add this halting to the network of --init, with --alpha, --beta, --epsilon, --max-visits, "
+    "--token-groups, --margin and --readout.",
 )
 @weight_bits_option(
     "--qat",
@@ -294,14 +296,19 @@ class _Request:
 
         if self.preset is not None:
             config = named_preset(self.preset).replace(**self.changes)
-            if config.accumulate == "off" and config.max_visits:
-                raise InputError(
-                    "--max-visits is of halting, and --accumulate is off", "leave one of them out"
-                )
+            of_halting = {"--max-visits": config.max_visits, "--token-groups": config.token_groups}
+            if config.accumulate == "off" and (
+                named := [name for name, value in of_halting.items() if value]
+            ):
+                what = f"{', '.join(named)} is of halting, and --accumulate is off"
+                raise InputError(what, "leave one of them out")
             return job_of(config, init=self.init)
         assert self.init is not None
-        words = {name: value for name, value in self.changes.items() if name in _HALTING}
-        words["max_visits"] = words.get("max_visits") or None  # 0 stands for none
+        words = {
+            name: value or None if name in _COUNTS else value  # 0 stands for none
+            for name, value in self.changes.items()
+            if name in _HALTING
+        }
         added = None if self.halting is None else AddHalting(mode=self.halting, **words)
         network = self.init if is_checkpoint(self.init) else open_named(self.init, self._of_network)
         return job_of(network, halting=added, bits=self.bits)

@@ -36,7 +36,7 @@ from stas_neuro.passes import (
 from stas_neuro.placement import DEFAULT_BITS, place
 from stas_neuro.placement.limits import limits_of
 
-_HALTING = ("accumulate", "epsilon", "readout", "max_visits")
+_HALTING = ("accumulate", "epsilon", "readout", "max_visits", "token_groups")
 """Options that change the model before it is lowered."""
 
 
@@ -174,16 +174,21 @@ class Compilation:
         assert options.halting is not None and images is not None  # the options require them
         mode, max_drop = options.halting, MAX_DROP if options.max_drop is None else options.max_drop
         return self.compiler.once(
-            ("choose", *self._lowering, mode, max_drop, options.max_visits, key_of(images)),
+            ("choose", *self._lowering, mode, max_drop, *self._of_any_halting.values(), key_of(images)),
             lambda: choose_halting(
                 self._folded(),
                 mode,
                 self.compiler.images(images, "calibrate", HALTING_IMAGES),
                 max_drop=max_drop,
-                max_visits=options.max_visits,
+                **self._of_any_halting,
                 progress=self.compiler.progress,
             ),
         )
+
+    @property
+    def _of_any_halting(self) -> dict[str, int | None]:
+        """Options that are of halting that is added as of that which was trained."""
+        return {"max_visits": self.options.max_visits, "token_groups": self.options.token_groups}
 
     @property
     def _added(self) -> AddHalting | None:
@@ -197,7 +202,7 @@ class Compilation:
         if self.options.halting is None:
             return words
         trained = None if isinstance(self.opened.network, Graph) else "off"
-        return words | {"accumulate": trained, "epsilon": None, "max_visits": None}
+        return words | {"accumulate": trained, "epsilon": None, "max_visits": None, "token_groups": None}
 
     @property
     def _lowering(self) -> tuple[object, ...]:
@@ -314,7 +319,7 @@ class Compilation:
             del used["accumulate"]
             parameters = ("alpha", "beta", "epsilon", "margin")
             used |= {"halting": added.mode, **{name: getattr(added, name) for name in parameters}}
-            used["max_visits"] = added.max_visits
+            used |= self._of_any_halting
         if isinstance(self._decided, DelayDecisions):
             used["late"] = self._decided.late
         if self._tuned is not None:

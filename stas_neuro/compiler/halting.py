@@ -113,6 +113,7 @@ def choose_halting(
     *,
     max_drop: float = MAX_DROP,
     max_visits: int | None = None,
+    token_groups: int | None = None,
     limit: int = HALTING_IMAGES,
     progress: api.Progress | None = None,
 ) -> HaltingChoice:
@@ -132,6 +133,8 @@ def choose_halting(
         there are no labels.
     max_visits : int, optional
         Number of visits after which a token halts in any case.
+    token_groups : int, optional
+        Number of groups of tokens that halt together.
     progress : callable, optional
         Called with the number of images that were run, and of those that the search runs at most.
 
@@ -143,7 +146,7 @@ def choose_halting(
     """
     if not 0 <= max_drop < 1:
         raise InputError(f"max-drop is {max_drop}", "use a share of at least 0 and below 1, such as 0.01")
-    plainest = AddHalting(mode=mode, max_visits=max_visits)
+    plainest = AddHalting(mode=mode, max_visits=max_visits, token_groups=token_groups)
     plainest(graph)  # refuses a graph before any image is run
     data = images if isinstance(images, LabelledImages) else LabelledImages(images, None)
     pixels = api.preprocess(graph, data, limit).astype(np.float32)

@@ -37,6 +37,7 @@ def load_model(
     epsilon: float | None = None,
     readout: str | None = None,
     max_visits: int | None = None,
+    token_groups: int | None = None,
     time_steps: int | None = None,
     **parameters: float,
 ) -> StasModel:
@@ -56,7 +57,7 @@ def load_model(
             from stas_neuro.models.checkpoint import load_checkpoint
         model = load_checkpoint(Path(model))
     options: dict[str, Any] = {"accumulate": accumulate, "epsilon": epsilon, "readout": readout}
-    options |= {"max_visits": max_visits, **parameters}
+    options |= {"max_visits": max_visits, "token_groups": token_groups, **parameters}
     changes = {name: value for name, value in options.items() if value is not None}
     if changes:
         model = copy.copy(model)
@@ -81,6 +82,7 @@ def fold(
     epsilon: float | None = None,
     readout: str | None = None,
     max_visits: int | None = None,
+    token_groups: int | None = None,
 ) -> Graph:
     """Lower a trained model to a graph and fold its normalisations, as required by every backend but torch.
 
@@ -88,7 +90,7 @@ def fold(
     ----------
     model : StasModel, Graph, str or Path
         A model, the directory of a checkpoint, or a graph; only a traced graph is changed.
-    accumulate, epsilon, readout, max_visits : optional
+    accumulate, epsilon, readout, max_visits, token_groups : optional
         Override the model's configuration; ``accumulate="off"`` ignores halting.
 
     Raises
@@ -98,7 +100,7 @@ def fold(
         halting is overridden for a graph.
     """
     words: dict[str, Any] = {"accumulate": accumulate, "epsilon": epsilon, "readout": readout}
-    words["max_visits"] = max_visits
+    words |= {"max_visits": max_visits, "token_groups": token_groups}
     if not isinstance(model, Graph):
         return run_passes(lower(model, **words), FOLDING)
     if given := [name for name, value in words.items() if value is not None]:
@@ -113,9 +115,17 @@ def lower(
     epsilon: float | None = None,
     readout: str | None = None,
     max_visits: int | None = None,
+    token_groups: int | None = None,
 ) -> Graph:
     """Return the traced graph, with BatchNorms not yet folded; parameters as :func:`fold`."""
-    loaded = load_model(model, accumulate=accumulate, epsilon=epsilon, readout=readout, max_visits=max_visits)
+    loaded = load_model(
+        model,
+        accumulate=accumulate,
+        epsilon=epsilon,
+        readout=readout,
+        max_visits=max_visits,
+        token_groups=token_groups,
+    )
     with needs("torch"):
         from stas_neuro.frontend import torch_model
     return torch_model.lower(loaded)

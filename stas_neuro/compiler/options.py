@@ -50,6 +50,8 @@ class CompileOptions:
     max_visits : int, optional
         Number of visits (a block at a time step) after which a token halts whatever its score; of trained
         halting, or of `halting`.
+    token_groups : int, optional
+        Number of groups of tokens, in scan order, that halt together; of trained halting, or of `halting`.
     steps : int, optional
         Run only the first model steps of the network. Default: all.
     halting : str, optional
@@ -109,6 +111,7 @@ class CompileOptions:
     epsilon: float | None = None
     readout: str | None = None
     max_visits: int | None = None
+    token_groups: int | None = None
     steps: int | None = None
     halting: HaltMode | None = None
     max_drop: float | None = None
@@ -165,10 +168,6 @@ class CompileOptions:
                 f"minimise {self.minimise} requires halting-aware placement, and it is {self.placement}",
                 "leave it out, or place with halting-aware",
             )
-        if self.max_visits is not None and self.max_visits < 1:
-            raise InputError(f"max-visits is {self.max_visits}", "give at least 1")
-        if self.max_visits is not None and self.accumulate == "off":
-            raise InputError("max-visits is of halting, and accumulate is off", "leave one of them out")
         if self.cores is not None and self.cores < 1:
             raise InputError(f"cores is {self.cores}", "give at least 1")
         self.deployed  # noqa: B018 - checks mode and contexts
@@ -176,6 +175,13 @@ class CompileOptions:
             raise InputError("limit requires a profile-run", "give the images of a profiling run too")
 
     def _check_halting(self) -> None:
+        for name in ("max_visits", "token_groups"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise InputError(f"{_option(name)} is {number}", "give at least 1")
+            if number is not None and self.accumulate == "off":
+                what = f"{_option(name)} is of halting, and accumulate is off"
+                raise InputError(what, "leave one of them out")
         parameters = [name for name in ("alpha", "beta", "margin") if getattr(self, name) is not None]
         if self.halting is None:
             for name in (*parameters, *(["max_drop"] if self.max_drop is not None else [])):
@@ -202,7 +208,9 @@ class CompileOptions:
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         if self.halting is None or not given:
             return None
-        return AddHalting(mode=self.halting, max_visits=self.max_visits, **given)
+        return AddHalting(
+            mode=self.halting, max_visits=self.max_visits, token_groups=self.token_groups, **given
+        )
 
     @property
     def chooses_halting(self) -> bool:

@@ -138,6 +138,7 @@ class _Lowering:
             margin=config.margin,
             summed=config.summed,
             max_visits=config.max_visits or None,
+            token_groups=config.token_groups or None,
         )(graph)
 
     def _refuse_foreign(self, model: StasModel) -> None:

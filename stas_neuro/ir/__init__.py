@@ -4,7 +4,7 @@ from stas_neuro.ir.edges import Edge
 from stas_neuro.ir.graph import Graph
 from stas_neuro.ir.ops import *  # noqa: F403
 from stas_neuro.ir.ops import FLOAT_OF, NODE_TYPES, OPERATIONS, QUANTISED, Node, op_of, per_op
-from stas_neuro.ir.policies import POLICIES, HaltMode, Policy, per_policy
+from stas_neuro.ir.policies import POLICIES, HaltMode, Policy, group_numbers, per_policy
 from stas_neuro.ir.problems import IRError, Problem, Problems
 from stas_neuro.ir.ranges import (
     ALIGN,
@@ -62,6 +62,7 @@ __all__ = [
     "Stage",
     "ValueType",
     "block_of",
+    "group_numbers",
     "neutral",
     "op_of",
     "per_op",

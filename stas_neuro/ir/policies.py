@@ -11,6 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeVar, get_args
 
+import numpy as np
+
 from stas_neuro.choices import HaltMode as HaltMode
 from stas_neuro.errors import InputError
 
@@ -113,6 +115,14 @@ class Policy:
 
 
 R = TypeVar("R")
+
+
+def group_numbers(tokens: int, count: int) -> tuple[int, ...]:
+    """Number the group of each token where tokens are cut in scan order into `count` groups.
+
+    Sizes differ by one token at most, the larger ones first: the groups of token-major placement.
+    """
+    return tuple(group for group, part in enumerate(np.array_split(range(tokens), count)) for _ in part)
 
 
 def per_policy(what: str, rules: Mapping[str, R], *, without: Collection[str] = ()) -> Mapping[str, R]:

@@ -67,7 +67,11 @@ THRESHOLD = 1.0
 ATTENTION_THRESHOLD = 0.5
 TAU = 2.0
 LARGEST = 2**31 - 1  # largest value of a size
-_LATER = ("summed", "max_visits")  # fields that files of earlier models lack; their defaults are false
+_LATER = (
+    "summed",
+    "max_visits",
+    "token_groups",
+)  # fields that files of earlier models lack; their defaults are false
 _LIMITS = {"time_steps": STEPS_LIMIT, "depth": BLOCKS_LIMIT, "dim": 1 << 16}
 
 
@@ -80,7 +84,8 @@ class StasConfig:
     suit the small integers in a Spikformer residual stream. ``margin`` is for halting by image: the
     difference between the two largest logits, averaged over the steps so far, at which an image halts; with
     ``summed`` of their sums over these steps. ``max_visits`` is the number of visits after which a token
-    halts whatever its score, 0 for all of them.
+    halts whatever its score, 0 for all of them. ``token_groups`` is the number of groups of tokens, in scan
+    order, that halt together by the mean of their z_0; with 0 each token halts by its own.
 
     Raises
     ------
@@ -108,6 +113,7 @@ class StasConfig:
     margin: float = 1.0
     summed: bool = False
     max_visits: int = 0
+    token_groups: int = 0
     fire: str = ">"
     event_input: bool = False
     mean: tuple[float, ...] = ()
@@ -176,6 +182,12 @@ class StasConfig:
         if self.margin < 0:
             out.append(f"margin={self.margin} is negative")
         out += self._cap_problems()
+        if type(self.token_groups) is not int or not 0 <= self.token_groups <= self.tokens:
+            out.append(
+                f"token_groups={self.token_groups!r} is not a whole number from 0 to {self.tokens} tokens"
+            )
+        elif self.token_groups and self.accumulate == "image":
+            out.append(f"token_groups={self.token_groups}: with accumulate='image' all tokens halt together")
         if self.accumulate == "image" and self.num_classes < 2:
             out.append("accumulate='image' compares classes, num_classes is 1")
         for field in ("mean", "std"):
@@ -213,6 +225,20 @@ class StasConfig:
         if self._capped is None:
             return None
         return self._capped.closes(block, self.depth, self.time_steps, self.max_visits)
+
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """Number of the group of each token that halts with others; empty if each halts alone."""
+        if self.token_groups in (0, self.tokens):
+            return ()
+        from stas_neuro.ir.policies import group_numbers  # loads numpy, which help texts do without
+
+        return group_numbers(self.tokens, self.token_groups)
+
+    @property
+    def largest_group(self) -> int:
+        """Number of tokens of the largest group; 1 if each halts alone."""
+        return -(-self.tokens // self.token_groups) if self.token_groups else 1
 
     def with_steps(self, time_steps: int) -> StasConfig:
         """Return the configuration of the first `time_steps` steps, whose visits are capped as they were."""

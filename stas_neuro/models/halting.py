@@ -24,6 +24,15 @@ def soften(live: Tensor, before: Tensor, left: Tensor) -> Tensor:
     return live.detach() + (soft - soft.detach())
 
 
+def over_groups(first: Tensor, groups: tuple[int, ...]) -> Tensor:
+    """Sum values (B, N) over the group of each token, whose numbers are `groups`; as they are without."""
+    if not groups:
+        return first
+    index = torch.tensor(groups, device=first.device)
+    sums = first.new_zeros(len(first), max(groups) + 1).index_add(1, index, first)
+    return sums[:, index]
+
+
 class Halting:
     """Accumulated halting scores of a batch, and the tokens that are still live.
 
@@ -81,7 +90,9 @@ class Halting:
         return closes is not None and step >= closes
 
     def _token_score(self, z: Tensor) -> Tensor:
-        return torch.sigmoid(self.config.alpha * z[..., 0] + self.config.beta)
+        config = self.config
+        first = over_groups(z[..., 0], config.groups)
+        return torch.sigmoid(config.alpha / config.largest_group * first + config.beta)
 
     def _image_score(self, step: int, z: Tensor) -> Tensor:
         """Return 1 (B, 1) for images whose logits, summed over the steps so far, are clear, else 0."""

@@ -30,6 +30,7 @@ from stas_neuro.ir import (
     Stage,
     TokenMean,
     block_of,
+    group_numbers,
 )
 from stas_neuro.ir.ops.readout import ReadoutMode
 
@@ -56,6 +57,9 @@ class AddHalting:
         Whether `margin` is that of the sum of the logits over the steps so far, and not of their mean.
     max_visits : int, optional
         Number of visits after which a token halts whatever its score.
+    token_groups : int, optional
+        Number of groups of tokens that halt together: alpha times the mean of z_0 over a group decides. The
+        tokens are cut in scan order, as token-major placement cuts them. Not of `image`.
     readout : ReadoutMode, optional
         How the head reads visits. By default `rate`, or `last-state` if it is that already: other weights
         would change what the head sees although no token halts.
@@ -75,6 +79,7 @@ class AddHalting:
     margin: float = 1.0
     summed: bool = False
     max_visits: int | None = None
+    token_groups: int | None = None
     readout: ReadoutMode | None = None
 
     def __call__(self, graph: Graph) -> Graph:
@@ -106,6 +111,20 @@ class _Rewrite:
         self.outputs = [*self.entries[1:], self._before_mean(read) if self.of_mean else read]
         """An edge out of each block, by which its value leaves."""
         self._check_tokens()
+        self.groups = self._groups()
+        """Number of groups of tokens that halt together; None if each halts alone."""
+
+    def _groups(self) -> int | None:
+        count = self.options.token_groups
+        if count is None:
+            return None
+        if self.policy.by_image:
+            what = f"{self.options.mode} halting halts all tokens together, and token-groups is {count}"
+            raise InputError(what, "leave it out, or use another halting policy")
+        if not 1 <= count <= self.tokens:
+            what = f"token-groups is {count}, and there are {_count(self.tokens)}"
+            raise InputError(what, f"use 1 to {self.tokens}")
+        return count if count < self.tokens else None
 
     def graph(self) -> Graph:
         nodes: list[Node] = []
@@ -242,9 +261,16 @@ class _Rewrite:
     def _score(self, block: int) -> Node:
         options, name = self.options, _score(block)
         if not self.policy.by_image:
-            return HaltingScore(
-                name=name, phase=Phase.STEP, scope="halting", alpha=options.alpha, beta=options.beta
+            groups = () if self.groups is None else group_numbers(self.tokens, self.groups)
+            of_one = HaltingScore(
+                name=name,
+                phase=Phase.STEP,
+                scope="halting",
+                alpha=options.alpha,
+                beta=options.beta,
+                groups=groups,
             )
+            return replace(of_one, alpha=options.alpha / of_one.largest_group)
         head = self._head()
         return ImageScore(
             name=name,

@@ -530,7 +530,7 @@ class IntegerWalk:
     def _score(self, node: HaltingScore, bits: int) -> None:
         key = self._source(node, "z")
         reach = self.reach[key] if self.graph.types[key].kind in EVENTS else self._any_current()
-        scores = score_table(node, self.unit[key], reach, bits)
+        scores = score_table(node, self.unit[key], reach.times(node.largest_group), bits)
         self._emit(
             FixedHaltingScore,
             node,

@@ -38,6 +38,7 @@ from stas_neuro.ir import (
     per_op,
 )
 from stas_neuro.models import stas
+from stas_neuro.models.halting import over_groups
 from stas_neuro.models.lif import SURROGATE_SLOPE
 from stas_neuro.training.execution import (
     MOVES,
@@ -216,7 +217,8 @@ class _Run(Run):
         return {"y": inputs["x"].unflatten(-1, (node.heads, -1)).sum(-1)}
 
     def _score(self, node: HaltingScore, inputs: Inputs) -> State:
-        return {"h": torch.sigmoid(node.alpha * inputs["z"][:, :, 0] + node.beta)}
+        first = over_groups(inputs["z"][:, :, 0], node.groups)
+        return {"h": torch.sigmoid(node.alpha * first + node.beta)}
 
     @torch.no_grad()
     def _image_score(self, node: ImageScore, inputs: Inputs) -> State:

@@ -43,6 +43,7 @@ from stas_neuro.ir import (
     Shape,
     per_op,
 )
+from stas_neuro.models.halting import over_groups
 from stas_neuro.models.lif import SURROGATE_SLOPE
 from stas_neuro.models.stas import Output
 from stas_neuro.passes import LayerUnits, Quantise, with_identity_synapses
@@ -323,7 +324,7 @@ class _Run(Run):
         return {"y": inputs["x"].unflatten(-1, (node.heads, -1)).sum(-1) * 2 ** (ALIGN + node.exponent)}
 
     def _score(self, node: FixedHaltingScore, inputs: Inputs) -> State:
-        z = inputs["z"][:, :, 0]
+        z = over_groups(inputs["z"][:, :, 0], node.groups)
         table = torch.from_numpy(self.graph.tensor(node, "table").astype(np.float32))
         index = ((z / 2**node.shift).floor() - node.low).clamp(0, node.entries - 1)
         # The gradient is the slope between the neighbouring entries of the table.

@@ -87,14 +87,14 @@ def _not_in_torch(graph: Graph) -> str:
 def _as_compiled(bundle: Bundle, model: StasModel | str | Path) -> StasModel:
     """Return a model that halts, and ends, as a bundle was compiled to; also where halting was added."""
     used = bundle.provenance.options
-    known = ["accumulate", "epsilon", "readout", "max_visits"]
+    known = ["accumulate", "epsilon", "readout", "max_visits", "token_groups"]
     steps: Any = used.get("steps")
     if "halting" not in used:
         given: dict[str, Any] = {name: used.get(name) for name in known}
         return load_model(model, time_steps=steps, **given)
     added: dict[str, Any] = {name: used[name] for name in ("alpha", "beta", "epsilon", "margin")}
     added["summed"] = False  # whatever the model was trained with, the margin that is added is of means
-    added["max_visits"] = used.get("max_visits", 0)
+    added |= {name: used.get(name, 0) for name in ("max_visits", "token_groups")}
     added |= {"accumulate": used["halting"], "readout": bundle.graph.readout.mode}
     return load_model(load_model(model, time_steps=steps), **added)  # halting was added to what was left
 

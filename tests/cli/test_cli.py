@@ -31,6 +31,7 @@ from stas_neuro.chips import list_profiles, load_profile
 from stas_neuro.cli import COMMANDS, Settings, cli
 from stas_neuro.cli.common import duration
 from stas_neuro.errors import closest, unknown
+from stas_neuro.ir import HaltingScore
 from stas_neuro.ir.text import print_graph
 from stas_neuro.models.checkpoint import load_checkpoint
 
@@ -161,6 +162,24 @@ def test_compile_writes_the_bundle_that_the_api_makes(place: Place, tmp_path: Pa
     assert (done["time_steps"], done["blocks"], done["tokens"]) == (3, 2, 16)
     off = load_bundle(place.bundle.with_name("off.stas"))
     assert not off.graph.accumulators and off.provenance.options == {"accumulate": "off"}
+
+
+@pytest.mark.parametrize("added", [(), ("--halting", "block", "--alpha", "1", "--beta", "-1")])
+def test_a_cap_on_visits_and_groups_of_tokens_are_compiled_and_verified(
+    added: tuple[str, ...], place: Place, tmp_path: Path
+) -> None:
+    words = ("--max-visits", "4", "--token-groups", "2", "--bits", "8")
+    out = ("-o", tmp_path / "b", "--json")
+    options = fine("compile", place.checkpoint, *added, *words, *out).json["options"]
+    assert (options["max_visits"], options["token_groups"]) == (4, 2)
+    bundle = load_bundle(tmp_path / "b")
+    assert bundle.graph.of_type(HaltingScore)[0].groups == (0,) * 8 + (1,) * 8
+    if not added:
+        assert bundle.graph == stas_neuro.fold(place.checkpoint, max_visits=4, token_groups=2)
+    activity = stas_neuro.run(bundle, stas_neuro.load_data(str(place.data), "test")).activity
+    assert activity.visits is not None and activity.visits.sum(axis=(1, 2)).max() <= 4
+    document = fine("verify", tmp_path / "b", "--data", place.data, "--limit", "2", "--json").json
+    assert document["passed"] and not document["left_out"]
 
 
 def test_a_bundle_knows_its_checkpoint_from_any_directory(

@@ -400,6 +400,15 @@ INVALID: dict[str, tuple[Callable[[Graph], object], str, str]] = {
     "two epsilons": (lambda g: with_node(g, "halt1", epsilon=0.5), "halt1", "epsilon 0.5; halt0: raster"),
     "last block": (lambda g: with_node(g, "halt0", last_block=True), "halt0", "last_block is True"),
     "no last block": (lambda g: with_node(g, "halt1", last_block=False), "halt1", "last_block is False"),
+    "closed before the start": (lambda g: with_node(g, "halt0", closes=-1), "halt0", "closes is -1"),
+    "groups of other tokens": (
+        lambda g: with_node(g, "score0", groups=(0, 1)),
+        "score0:z", "the number of tokens is 6, that of groups is 2",
+    ),
+    "a group beyond": (
+        lambda g: with_node(g, "score0", groups=(0, 0, 0, 0, 0, 6)),
+        "score0", "a group has the number 6, of 6 tokens",
+    ),
     "broken chain": (lambda g: without(g, "halt1", "total"), "halt1:total", "is left open"),
     "raster starts anew": (lambda g: without(g, "halt0", "alive"), "halt0:alive", "is left open"),
     "chain over a step": (

@@ -17,7 +17,7 @@ from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.run import run_lava
 from stas_neuro.exporters.lava.stock.lower import lower_stock
 from stas_neuro.frontend.torch_model import lower
-from stas_neuro.ir import POLICIES, HaltMode, IRError, Phase, block_of
+from stas_neuro.ir import POLICIES, HaltingScore, HaltMode, IRError, Phase, block_of
 from stas_neuro.models.config import BACKBONES
 from stas_neuro.passes import AddHalting, FoldBatchNorm, Quantise
 from stas_neuro.reference import run_reference
@@ -30,20 +30,24 @@ NEVER: dict[str, float] = {"alpha": 0.0, "beta": -1000.0, "epsilon": 0.0, "margi
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("attention", ("ssa", "sdsa"))
 @pytest.mark.parametrize("fold", (False, True))
-@pytest.mark.parametrize("most", (0, 6))
+@pytest.mark.parametrize(("most", "together"), [(0, 0), (6, 2)])
 def test_it_is_the_graph_of_a_model_with_halting(
-    mode: HaltMode, backbone: str, attention: str, fold: bool, most: int
+    mode: HaltMode, backbone: str, attention: str, fold: bool, most: int, together: int
 ) -> None:
+    together = 0 if POLICIES[mode].by_image else together
     config = random_config(
         {"backbone": backbone, "attention": attention, "accumulate": "off", "readout": "rate"}, 3
-    ).replace(depth=3, max_visits=most)
+    ).replace(depth=3, max_visits=most, token_groups=together)
     without = random_model(config, 3)
     halting = random_model(config.replace(accumulate=mode), 3)
     options = {name: getattr(config, name) for name in ("alpha", "beta", "epsilon", "margin")}
     graphs = [lower(without), lower(halting)]
     if fold:
         graphs = list(map(FoldBatchNorm(), graphs))
-    assert AddHalting(mode=mode, max_visits=most or None, **options)(graphs[0]) == graphs[1]
+    added = AddHalting(mode=mode, max_visits=most or None, token_groups=together or None, **options)
+    assert added(graphs[0]) == graphs[1]
+    scores = graphs[1].of_type(HaltingScore)
+    assert all(bool(score.groups) == bool(together) for score in scores)
 
 
 @settings(max_examples=60)
@@ -194,3 +198,20 @@ def test_refusals() -> None:
         for node in fewer.nodes
     )
     assert refusal(dataclasses.replace(fewer, nodes=moved))
+
+
+def test_groups_that_do_not_fit_are_refused() -> None:
+    graph = build(Recipe(norm=False, halting="off", height=6, blocks=2))
+    tokens = AddHalting(mode="raster")(graph).tokens
+    for count in (0, tokens + 1):
+        with pytest.raises(InputError, match=f"token-groups is {count}, and there are {tokens} tokens"):
+            AddHalting(mode="raster", token_groups=count)(graph)
+    with pytest.raises(InputError, match="image halting halts all tokens together"):
+        AddHalting(mode="image", token_groups=2)(graph)
+    # As many groups as tokens: each halts alone, by the same graph.
+    assert AddHalting(mode="raster", token_groups=tokens)(graph) == AddHalting(mode="raster")(graph)
+    halved = AddHalting(mode="raster", alpha=1.0, token_groups=2)(graph).of_type(HaltingScore)[0]
+    assert halved.groups == (0,) * -(-tokens // 2) + (1,) * (tokens // 2)
+    assert halved.alpha == 1.0 / -(-tokens // 2)
+    with pytest.raises(InputError, match="max-visits is 2, and a token makes at least 3 visits"):
+        AddHalting(mode="block", max_visits=2)(graph)

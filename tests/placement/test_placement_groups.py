@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from stas_neuro.errors import InputError
+from stas_neuro.ir import group_numbers
 from stas_neuro.placement.groups import (
     CoHalting,
     Groups,
@@ -252,3 +253,11 @@ def test_cores_that_send_to_another_chip_are_near_its_door() -> None:
     traffic[7, 8] = 5
     sites = near_sites([0] * 8 + [1], traffic, LIMITS)
     assert (sites[7].x, sites[7].y, sites[8].chip) == (0, 0, 1)
+
+
+@pytest.mark.parametrize("tokens", (1, 7, 16, 49))
+def test_tokens_that_halt_together_are_those_of_token_major_placement(tokens: int) -> None:
+    for count in range(1, tokens + 1):
+        numbers = group_numbers(tokens, count)
+        groups = tuple(tuple(n for n in range(tokens) if numbers[n] == group) for group in range(count))
+        assert groups == scan_groups(tokens, count)

@@ -217,6 +217,13 @@ def test_score_of_far_values_neither_overflows_nor_vanishes_early():
     np.testing.assert_allclose(h, [[0.0, math.exp(-40), 0.5, 1 / (1 + math.exp(-3)), 1.0]], rtol=1e-12)
 
 
+def test_tokens_of_a_group_have_the_score_of_their_sum():
+    node = HaltingScore(alpha=1.0, beta=0.5, groups=(0, 1, 1), **AT)
+    h = compute(node, {"z": np.array([[[1.0, 9.0], [-2.0, 9.0], [0.5, 9.0]]])})
+    first, others = (1 / (1 + math.exp(-total - 0.5)) for total in (1.0, -1.5))
+    np.testing.assert_allclose(h, [[first, others, others]], rtol=1e-12)
+
+
 # Halting, token by token --------------------------------------------------------------------------------
 
 

@@ -142,6 +142,26 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "patch": (config(image_size=9), COMPILE, ("patch_size=2 does not divide image_size=9", "correct")),
     "other config": (config(dim=32, heads=2), COMPILE, ("has shape", "config.json")),
     "epsilon": (nothing, (*COMPILE, "--epsilon", "1.5"), ("epsilon=1.5 is outside [0, 1)", "correct")),
+    "cap without halting": (
+        nothing,
+        (*COMPILE, "--accumulate", "off", "--max-visits", "3"),
+        ("max-visits is of halting, and accumulate is off", "leave one"),
+    ),
+    "cap too low": (
+        nothing,
+        (*COMPILE, "--accumulate", "block", "--max-visits", "2"),
+        ("max_visits=2 is below the 3 visits that a token makes", "correct"),
+    ),
+    "more groups than tokens": (
+        nothing,
+        (*COMPILE, "--token-groups", "17"),
+        ("token_groups=17 is not a whole number from 0 to 16 tokens", "correct"),
+    ),
+    "groups without halting": (
+        nothing,
+        (*TRAIN, "--accumulate", "off", "--token-groups", "2"),
+        ("--token-groups is of halting, and --accumulate is off", "leave one"),
+    ),
     # bundles
     "no bundle": (nothing, ("inspect", "missing"), ("missing does not exist", "compile")),
     "bundle is a checkpoint": (

@@ -373,7 +373,13 @@ class _Oracle:
         masked = "alive" in self.graph.inputs(accumulator)
         mask = self.value(accumulator, "alive", self.step) if masked else np.ones(len(z))
         self.count("score_lookups", node, mask.sum())
-        places = [min(max(int(x) >> node.shift, node.low), node.low + node.entries - 1) for x in z[:, 0]]
+        first = [int(x) for x in z[:, 0]]
+        if node.groups:
+            sums = dict.fromkeys(node.groups, 0)
+            for group, value in zip(node.groups, first, strict=True):
+                sums[group] += value
+            first = [sums[group] for group in node.groups]
+        places = [min(max(x >> node.shift, node.low), node.low + node.entries - 1) for x in first]
         return np.array([table[place - node.low] for place in places])
 
     def imagescore(self, node: Any, z: Array) -> Array:

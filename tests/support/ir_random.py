@@ -122,6 +122,8 @@ class Recipe:
     summed: bool = False
     closes: int | None = None
     """Step from which on tokens halt behind every block that decides, by a cap on visits."""
+    together: int = 0
+    """Number of groups of tokens that halt together, in turns; 0 if each halts alone."""
     alpha: float = 0.7
     beta: float = -1.0
     tau: float = 2.0
@@ -168,6 +170,7 @@ def recipes(draw: st.DrawFn, **fixed: Any) -> Recipe:
         "margin": st.sampled_from((0.0, 0.3, 1.0, 100.0)),
         "summed": st.booleans(),
         "closes": st.one_of(st.none(), st.integers(0, 3)),
+        "together": st.sampled_from((0, 0, 1, 2)),
         "alpha": st.sampled_from((0.3, 1.0)),
         "beta": st.sampled_from((-3.0, -1.0, 0.5)),
         "tau": st.sampled_from((1.0, 2.0, 3.0, math.inf)),
@@ -472,7 +475,11 @@ def _halt(draft: _Draft, block: int, z: Value) -> None:
         return
     index = 0 if recipe.halting in LAST_BLOCK else block
     where: dict[str, Any] = {"phase": Phase.STEP, "scope": "halting"}
-    of_score: Node = HaltingScore(name=f"score{index}", **where, alpha=recipe.alpha, beta=recipe.beta)
+    tokens = draft.size[0] * draft.size[1]
+    groups = tuple(n % recipe.together for n in range(tokens)) if recipe.together else ()
+    of_score: Node = HaltingScore(
+        name=f"score{index}", **where, alpha=recipe.alpha, beta=recipe.beta, groups=groups
+    )
     if recipe.halting == "image":
         of_score = ImageScore(
             name=f"score{index}",

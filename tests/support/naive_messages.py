@@ -247,7 +247,8 @@ def _spread(graph: Graph, node: Node, port: str, mark: Any) -> Any:
                 return np.kron(mark, np.ones(features // mark.shape[1]))
             return np.repeat(mark[None], tokens, axis=0)
         case HaltingScore():
-            return mark[:, 0]
+            groups = np.array(node.groups or range(len(mark)))
+            return np.array([mark[groups == group, 0].sum() for group in groups])
         case ImageScore():
             return np.full(len(mark), mark.sum())
         case Readout():

@@ -11,7 +11,7 @@ from stas_neuro.ir import Array
 
 
 class HaltingScore(NodeProcess):
-    """h (N,) = sigmoid(alpha * z[:, 0] + beta), z (N, D).
+    """h (N,) = sigmoid(alpha * z[:, 0] + beta), z (N, D); of a group of tokens z[:, 0] is summed up.
 
     Fixed: h = table[clip(z[:, 0] >> shift, low, low + entries - 1) - low].
     `alive` (N,), the mask of the visit, says whose scores are looked up at all; it changes no result.
@@ -25,7 +25,13 @@ class HaltingScoreModel(NodeModel):
 
     def _compute(self, z: Array, alive: Array | None = None) -> Array:
         self.count("score_lookups", self.place.neurons if alive is None else self.place.count(alive > 0))
-        return self._score(z[:, 0])
+        first = z[:, 0]
+        if self.node.groups:
+            groups = np.array(self.node.groups)
+            sums = np.zeros(groups.max() + 1, first.dtype)
+            np.add.at(sums, groups, first)
+            first = sums[groups]
+        return self._score(first)
 
     def _score(self, z: Array) -> Array:
         raise NotImplementedError

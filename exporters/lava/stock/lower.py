@@ -51,6 +51,7 @@ from .unsupported import (
     check_input,
     check_lif,
     check_product,
+    check_score,
     check_weights,
 )
 
@@ -149,7 +150,7 @@ _FORMS: Mapping[type[Node], Form | Refused | OnHost] = per_op(
         Add: Form(check_add, Lowering.add),
         Gate: Form(accept, Lowering.gate),
         SpikeAnd: Form(accept, Lowering.spike_and),
-        HaltingScore: Form(accept, Lowering.score),
+        HaltingScore: Form(check_score, Lowering.score),
         HaltAccumulate: Form(check_halting, Lowering.halt),
         LateHaltAccumulate: Refused(
             "its late decisions (mode raster or time) need the scores of a whole model step",

@@ -13,6 +13,7 @@ from stas_neuro.ir import (
     FixedLinear,
     Graph,
     HaltAccumulate,
+    HaltingScore,
     Node,
     Problems,
 )
@@ -81,6 +82,13 @@ def check_add(graph: Graph, node: Add, problems: Problems) -> None:
     kinds = {graph.source_type(graph.inputs(node)[port]).kind in EVENTS for port in ("a", "b")}
     if len(kinds) > 1:
         problems.add(node.name, "it adds spikes to a current, which differ in unit", "add like with like")
+
+
+def check_score(graph: Graph, node: HaltingScore, problems: Problems) -> None:
+    """Refuse scores of groups."""
+    if node.groups:
+        what = "tokens of a group have one score, which stock neurons would have to copy to each of them"
+        problems.add(node.name, what, "compile without --token-groups, or keep the network's own processes")
 
 
 def check_halting(graph: Graph, node: HaltAccumulate, problems: Problems) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -22,7 +23,8 @@ from stas_neuro.ir.ops.base import (
     within,
 )
 from stas_neuro.ir.policies import POLICIES, HaltMode
-from stas_neuro.ir.ranges import STATE_LIMIT, Range
+from stas_neuro.ir.problems import Problems
+from stas_neuro.ir.ranges import STATE_LIMIT, WORD_LIMIT, Range
 from stas_neuro.ir.types import Kind, Phase, Shape, ValueType
 from stas_neuro.limits import STEPS_LIMIT
 
@@ -38,10 +40,15 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class HaltingScore(Node):
-    """h = sigmoid(alpha * z[:, 0] + beta): z (N, D) -> h (N,)."""
+    """h = sigmoid(alpha * z[:, 0] + beta): z (N, D) -> h (N,).
+
+    With `groups`, the number of the group of each token, z[:, 0] is the sum over the tokens of a group: they
+    have the same score, and so halt together.
+    """
 
     alpha: float
     beta: float
+    groups: tuple[int, ...] = ()
 
     INPUTS: ClassVar[tuple[str, ...]] = ("z",)
     OUTPUTS: ClassVar[tuple[str, ...]] = ("h",)
@@ -65,21 +72,50 @@ class HaltingScore(Node):
         state="",
     )
     PHASES: ClassVar[frozenset[Phase]] = frozenset({Phase.STEP})
+    RANGES: ClassVar[dict[str, AttributeRange]] = {
+        "groups": (lambda groups: min(groups, default=0) >= 0, "groups are numbered from 0"),
+    }
+    LATER: ClassVar[frozenset[str]] = frozenset({"groups"})
 
     memory = no_memory
 
+    @property
+    def traits(self) -> Traits:
+        """What the operation is like: tokens of a group have their score together."""
+        return replace(self.TRAITS, mixes_tokens=("z",)) if self.groups else self.TRAITS
+
+    def check(self, problems: Problems) -> None:
+        """Note numbers of groups that are higher than there can be groups."""
+        if (number := max(self.groups, default=0)) and number >= len(self.groups):
+            what = f"a group has the number {number}, of {len(self.groups)} tokens"
+            problems.add(self.name, what, "number the groups from 0")
+
+    @property
+    def largest_group(self) -> int:
+        """Number of tokens of the largest group; 1 without groups."""
+        return max(Counter(self.groups).values(), default=1)
+
     def infer(self, at: TypeContext) -> dict[str, ValueType]:
         """Type a score a token."""
-        return {"h": at.made(Kind.SCORE, at.take("z", ranks=TOKENS).shape[:1])}
+        shape = at.take("z", ranks=TOKENS).shape[:1]
+        if self.groups:
+            at.require("z", "the number of tokens", shape[0], len(self.groups), "that of groups")
+        return {"h": at.made(Kind.SCORE, shape)}
 
     def needs(self, wanted: Wanted, shapes: Mapping[str, Shape]) -> dict[str, Wanted]:
-        """Take the token's first feature."""
+        """Take the first feature of the token, or of its group."""
+        if self.groups:
+            groups = np.array(self.groups)
+            wanted = np.isin(groups, groups[wanted[:, 0]])[:, None]
         return {"z": wanted & (np.arange(shapes["z"][1]) == 0)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class FixedHaltingScore(HaltingScore, integers_of=HaltingScore):
-    """h = table[clip(z[:, 0] >> shift, low, low + entries - 1) - low]: the sigmoid as a table of integers."""
+    """h = table[clip(z[:, 0] >> shift, low, low + entries - 1) - low]: the sigmoid as a table of integers.
+
+    With `groups`, z[:, 0] is the sum over the group.
+    """
 
     shift: int
     low: int
@@ -99,6 +135,8 @@ class FixedHaltingScore(HaltingScore, integers_of=HaltingScore):
         table = at.tensor("table")
         if table.min() < 0:
             at.problems.add(f"{self.name}/table", f"holds {table.min()}", "a score is at least 0")
+        total = at.inputs["z"].times(self.largest_group)
+        at.fits("the sum of a group", total, WORD_LIMIT, "use smaller groups")
         return {"h": Range(0, int(table.max()))}
 
 

@@ -27,20 +27,32 @@ from stas_neuro.reference.ops.base import (
     Outputs,
     Rules,
     Values,
-    no_more,
     shifted_right,
 )
 
 
 def _halting_score(node: HaltingScore, inputs: Inputs, context: NodeContext) -> Outputs:
-    u = node.alpha * inputs["z"][:, :, 0] + node.beta
+    u = node.alpha * _first(node, inputs) + node.beta
     decay = np.exp(-np.abs(u))  # cannot overflow
     return {"h": np.where(u >= 0, np.ones_like(u), decay) / (1 + decay)}
 
 
 def _fixed_halting_score(node: FixedHaltingScore, inputs: Inputs, context: NodeContext) -> Outputs:
-    place = shifted_right(inputs["z"][:, :, 0], node.shift).astype(np.int64) - node.low
+    place = shifted_right(_first(node, inputs), node.shift).astype(np.int64) - node.low
     return {"h": context.tensors["table"][place.clip(0, node.entries - 1)]}
+
+
+def _first(node: HaltingScore, inputs: Inputs) -> Values:
+    """Return the first feature of each token, or its sum over the token's group, (B, N)."""
+    first = inputs["z"][:, :, 0]
+    if not node.groups:
+        return first
+    groups = np.array(node.groups)
+    return np.asarray(first @ (groups == groups[:, None]).astype(first.dtype))
+
+
+def _beyond_group(graph: Graph, node: FixedHaltingScore, size: Mapping[str, int]) -> int:
+    return size["z"] * node.largest_group
 
 
 def _count_halting_score(node: HaltingScore, inputs: Inputs, outputs: Inputs, kinds: Kinds) -> Counted:
@@ -173,7 +185,7 @@ RULES: Mapping[type[Node], Rules] = {
     HaltingScore: Rules(
         floats=_halting_score,
         integers=_fixed_halting_score,
-        between=no_more,
+        between=_beyond_group,
         count=_count_halting_score,
     ),
     HaltAccumulate: Rules(

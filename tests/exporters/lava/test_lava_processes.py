@@ -296,6 +296,15 @@ def test_halting_score_is_the_sigmoid_also_far_out() -> None:
     assert record["score_lookups"].tolist() == [[4]]
 
 
+def test_tokens_of_a_group_have_the_score_of_their_sum() -> None:
+    z = np.array([1.0, 2.0, -5.0, 0.5]).reshape(1, 1, 4, 1)
+    params = {"alpha": 2.0, "beta": -1.0, "groups": (0, 1, 0, 1)}
+    out, record = stepped("HaltingScore", {"z": z}, {"h": (4,)}, params=params)
+    one, other = (1 / (1 + np.exp(1 - 2 * total)) for total in (-4.0, 2.5))
+    np.testing.assert_allclose(out["h"][0, 0], [one, other, one, other], atol=1e-15)
+    assert record["score_lookups"].tolist() == [[4]]
+
+
 def test_an_image_is_clear_when_its_best_class_leads_in_the_mean_over_steps() -> None:
     # Means over both tokens are (1, 0), (1, 0) and (3, 0): the first class leads by 1, 2 and 5 in sum.
     z = np.array([[[[2, 0], [0, 0]], [[1, 0], [1, 0]], [[6, 0], [0, 0]]]], np.float64)
