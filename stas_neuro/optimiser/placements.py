@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import astuple, dataclass, field, fields
+from dataclasses import astuple, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,8 @@ class Placements:
 
     folder: Path
     _kept: dict[str, Placed] = field(default_factory=dict, compare=False, repr=False)
+    _groups: dict[str, int | None] = field(default_factory=dict, compare=False, repr=False)
+    """Groups of each block that need the fewest cores, of networks on chips: the same for all strategies."""
 
     def of(self, graph: Graph, chip: Profile, placing: Placing, gating: str) -> Placed:
         """Return the placement of a network; raises InputError for each network that does not fit."""
@@ -65,14 +67,19 @@ class Placements:
         return self._kept[key]
 
     def _mapping(self, graph: Graph, chip: Profile, placing: Placing) -> Mapping:
-        path = self.folder / f"{_digest((structure_of(graph), chip.name, astuple(placing)))}.json"
+        network = structure_of(graph), chip.name
+        path = self.folder / f"{_digest((*network, astuple(placing)))}.json"
         if not path.exists():
-            write_atomically(path, _document(graph, chip, placing).encode())
+            groups = self._groups.get(_digest(network)) if placing.groups is None else placing.groups
+            write_atomically(path, _document(graph, chip, replace(placing, groups=groups)).encode())
         content = path.read_bytes()
         refused = json.loads(content).get("refused")
         if refused is not None:
             raise InputError(*refused)
-        return parse_mapping(content, str(path))
+        mapping = parse_mapping(content, str(path))
+        if placing.groups is None and placing.cores is None:
+            self._groups[_digest(network)] = mapping.groups
+        return mapping
 
 
 def _document(graph: Graph, chip: Profile, placing: Placing) -> str:

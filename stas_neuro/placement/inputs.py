@@ -112,10 +112,7 @@ class Inputs:
                     for source in ports[port] if all(pulled[0]) else ():
                         into = found if source in self._reach.sources else pending
                         into[source] = union(into.get(source, ()), pulled)
-        return {source: values for source, values in found.items() if self._has_axons(source)}
-
-    def _has_axons(self, source: str) -> bool:
-        return not self._graph.node(source).off_core
+        return {source: values for source, values in found.items() if not self._graph.node(source).off_core}
 
     def _nodes_behind(self, layer: str) -> list[tuple[Node, dict[str, list[str]]]]:
         if layer not in self._behind:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from math import isqrt
+from math import inf, isqrt
 from typing import Literal
 
 import numpy as np
@@ -74,10 +74,14 @@ _EMPTY = Core(("", 0))
 
 
 class Packer:
-    """Puts layers on cores; `cores` are the cores in use, `reasons` why some layer fits no core."""
+    """Puts layers on cores; `cores` are the cores in use, `reasons` why some layer fits no core.
 
-    def __init__(self, graph: Graph, limits: Limits, inputs: Inputs) -> None:
+    It stops where they are more than `most`, and leaves the rest unplaced.
+    """
+
+    def __init__(self, graph: Graph, limits: Limits, inputs: Inputs, most: float = inf) -> None:
         self.limits = limits
+        self.most = most
         self.cores: list[Core] = []
         self.reasons: list[Reason] = []
         self._inputs = inputs
@@ -90,7 +94,7 @@ class Packer:
         """Resources of which a core uses the sum of what its pieces need."""
         self._cheap_first = sorted(limits.core.items(), key=lambda each: each[0] == "input axons")
         """The limits of a core; that of what its pieces receive takes longest to find."""
-        self._most = np.array([limits.core[name] for name in self._added], dtype=np.int64)
+        self._capacity = np.array([limits.core[name] for name in self._added], dtype=np.int64)
         self._used = np.zeros((0, len(self._added)), dtype=np.int64)
         """Use of each core, and of cores to come."""
 
@@ -136,7 +140,7 @@ class Packer:
         Where one step along that axis does not fit a core, the other axis is cut, too.
         """
         waiting = [region]
-        while waiting:
+        while waiting and len(self.cores) <= self.most:
             whole = waiting.pop(0)
             home = self._open_core(demand, whole, domain)
             if home is not None:
@@ -160,7 +164,7 @@ class Packer:
         if cores is None or region.neurons > self.limits.core.get("neurons", region.neurons):
             return None
         needed = np.array([self._needs_of(name, demand, region) for name in self._added], dtype=np.int64)
-        fitting = np.flatnonzero((self._used[cores] + needed <= self._most).all(axis=1)).tolist()
+        fitting = np.flatnonzero((self._used[cores] + needed <= self._capacity).all(axis=1)).tolist()
         limit = self.limits.core.get("input axons")
         if limit is not None and self._received(demand, region, _EMPTY) > limit:
             return None

@@ -54,6 +54,10 @@ class Reason:
         return f"{self.where}: {self.excess}"
 
 
+class MoreCores(Exception):
+    """A packing was given up, because it needs more cores than it may."""
+
+
 class DoesNotFit(InputError):
     """A network does not fit a chip; `reasons` has all reasons, and `lines` one line per layer if many.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from math import inf
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from stas_neuro.errors import InputError
 from stas_neuro.ir import Graph
 from stas_neuro.mapping.routes import distances, places_of
 from stas_neuro.placement.limits import Limits
-from stas_neuro.placement.reasons import DoesNotFit
+from stas_neuro.placement.reasons import DoesNotFit, MoreCores
 from stas_neuro.placement.task import Packing, Task
 from stas_neuro.placement.tiles import row_major_sites
 from stas_neuro.placement.traffic import traffic_between
@@ -38,20 +39,30 @@ def spread_over(task: Task, limits: Limits, cores: int) -> Packing:
     InputError
         When the network needs more.
     """
-    best = task.pack(limits)
-    if len(best.cores) > cores:
-        what = f"the network needs {len(best.cores)} cores of {task.profile.name}, cores is {cores}"
-        raise InputError(what, f"give at least {len(best.cores)}, or leave it out")
+    best = _at_most(task, limits, cores)
     most = _neurons(task, limits)
     low, high = 0, most  # `low` neurons a core are too few, `high` are enough
     while high - low > 1:
         middle = (low + high) // 2
-        found = _packed(task, limits, middle)
-        if found is None or len(found.cores) > cores:
+        found = _packed(task, limits, middle, cores)
+        if found is None:
             low = middle
         else:
             best, high = found, middle
     return best
+
+
+def _at_most(task: Task, limits: Limits, cores: int) -> Packing:
+    """Pack onto the fewest cores; how many more than `cores` that are is found only where none is chosen."""
+    try:
+        found = task.pack(limits, inf if task.groups is None else cores)
+    except MoreCores as error:
+        what = f"{task.groups} groups of each block need more than {cores} cores of {task.profile.name}"
+        raise InputError(what, "use fewer groups (--groups), or more cores") from error
+    if len(found.cores) > cores:
+        what = f"the network needs {len(found.cores)} cores of {task.profile.name}, cores is {cores}"
+        raise InputError(what, f"give at least {len(found.cores)}, or leave it out")
+    return found
 
 
 def cheapest(task: Task, limits: Limits, cores: int | None, deployment: Deployment) -> Packing:
@@ -89,8 +100,8 @@ def _candidates(task: Task, limits: Limits, cores: int | None) -> Iterator[Packi
     seen, neurons = len(first.cores), _neurons(task, limits)
     while neurons > 1:
         neurons = max(1, int(neurons * _RATIO))
-        found = _packed(task, limits, neurons)
-        if found is None or len(found.cores) > most:
+        found = _packed(task, limits, neurons, most)
+        if found is None:
             return
         if len(found.cores) > seen:
             seen = len(found.cores)
@@ -103,11 +114,11 @@ def _neurons(task: Task, limits: Limits) -> int:
     return min(limits.core.get("neurons", largest), sum(d.positions * d.features for d in task.demands))
 
 
-def _packed(task: Task, limits: Limits, neurons: int) -> Packing | None:
-    """Pack with at most this number of neurons on a core; None where that does not fit the chips."""
+def _packed(task: Task, limits: Limits, neurons: int, cores: int) -> Packing | None:
+    """Pack with at most this number of neurons on a core; None where that does not fit chips or cores."""
     try:
-        return task.pack(replace(limits, core={**limits.core, "neurons": neurons}))
-    except DoesNotFit:
+        return task.pack(replace(limits, core={**limits.core, "neurons": neurons}), cores)
+    except (DoesNotFit, MoreCores):
         return None
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 
 from stas_neuro.activity import Visits
 from stas_neuro.choices import Objective as Objective
@@ -40,27 +40,23 @@ def by_features(groups: int) -> Cutting:
 
 
 def pack_layers(
-    packer: Packer,
-    scope: str,
-    layers: Sequence[LayerDemand],
-    cutting: Cutting,
-    axis: Axis,
-    most: float = math.inf,
+    packer: Packer, scope: str, layers: Sequence[LayerDemand], cutting: Cutting, axis: Axis
 ) -> Packer:
-    """Pack the layers of a part of the network, in reverse order, until they need more than `most` cores."""
+    """Pack the layers of a part of the network, in reverse order."""
     for demand in reversed(layers):
         for group, region in enumerate(cutting(demand)):
-            if region is not None and len(packer.cores) <= most:
+            if region is not None:
                 packer.place(demand, region, (scope, group), axis)
     return packer
 
 
 def fewest_cores(packer: Packer, scope: str, layers: Sequence[LayerDemand], tokens: int) -> int:
     """Return the number of groups that needs the fewest cores, cut in scan order; the largest such number."""
-    best, fewest = 1, math.inf
+    best, fewest = 1, inf
     for groups in sorted({-(-tokens // size) for size in range(1, tokens + 1)}):
-        cutting = by_tokens(scan_groups(tokens, groups))
-        trial = pack_layers(packer.fork(), scope, layers, cutting, "positions", fewest)
+        trial = packer.fork()
+        trial.most = min(fewest, packer.most)
+        pack_layers(trial, scope, layers, by_tokens(scan_groups(tokens, groups)), "positions")
         if not trial.reasons and len(trial.cores) <= fewest:
             best, fewest = groups, len(trial.cores)
     return best

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 
 from stas_neuro.activity import Activity
 from stas_neuro.chips import Profile
@@ -16,7 +17,7 @@ from stas_neuro.placement.groups import scan_groups
 from stas_neuro.placement.inputs import Inputs
 from stas_neuro.placement.limits import Limits
 from stas_neuro.placement.packing import Core, Packer, whole
-from stas_neuro.placement.reasons import DoesNotFit, Reason
+from stas_neuro.placement.reasons import DoesNotFit, MoreCores, Reason
 from stas_neuro.placement.strategies import Block, by_features, by_tokens, fewest_cores, pack_layers
 from stas_neuro.placement.tiles import chips_of
 
@@ -77,9 +78,12 @@ class Task:
         if packer.reasons:
             raise DoesNotFit(self.profile.name, packer.reasons)
 
-    def pack(self, limits: Limits) -> Packing:
-        """Pack the network onto cores within limits; raises DoesNotFit, with all reasons."""
-        packer, groups = Packer(self.graph, limits, self._inputs), self.groups
+    def pack(self, limits: Limits, most: float = inf) -> Packing:
+        """Pack the network onto cores within limits.
+
+        Raises DoesNotFit, with all reasons, or MoreCores where it needs more than `most`.
+        """
+        packer, groups = Packer(self.graph, limits, self._inputs, most), self.groups
         tokens_of = tokens_by_block(self.graph)
         for scope, layers in self._scopes():
             block = block_of(scope)
@@ -97,8 +101,12 @@ class Task:
             learns = self.strategy == "halting-aware" and tokens == self.graph.tokens
             if learns and self.seen is not None and self.seen.visits is not None:
                 visits = self.seen.visits[:, :, block]
-                cut = Block(packer, scope, layers, tokens, self._objective).learned(parts, visits)
+                free = packer.fork()
+                free.most = inf  # what is learned may need fewer cores than what it is compared with
+                cut = Block(free, scope, layers, tokens, self._objective).learned(parts, visits)
             pack_layers(packer, scope, layers, by_tokens(cut), "positions")
+        if len(packer.cores) > most:
+            raise MoreCores
         return self._packing(packer, groups, limits)
 
     @property

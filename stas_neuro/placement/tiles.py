@@ -137,22 +137,23 @@ def exchange(
     of_core[busy] = (between * apart[busy]).sum(axis=1)
     tolerance = 1e-9 * cost(flow, distance, outward, start)
     talking = np.flatnonzero(flow.any(axis=1) | (outward > 0))
-    better = True
-    while better:
-        better = False
+    idle = 0  # cores in turn that no exchange has lowered the cost of
+    while idle < len(talking):
         for core in talking:
             # The exchange changes both cores' distances to all others, but not to each other.
             change = apart @ flow[core] - of_core[core] + flow @ apart[core] - of_core
             change += 2 * flow[core] * apart[core] + (outward[core] - outward) * (gate - gate[core])
             other = int(change.argmin())
-            if change[other] < -tolerance:
+            idle = 0 if change[other] < -tolerance else idle + 1
+            if idle == len(talking):
+                break
+            if idle == 0:
                 pair, exchanged = [core, other], [other, core]
                 places[pair] = places[exchanged]
                 gate[pair] = gate[exchanged]
                 apart[pair] = apart[exchanged]
                 apart[:, pair] = apart[:, exchanged]
                 of_core[busy] = (between * apart[busy]).sum(axis=1)
-                better = True
     return places
 
 

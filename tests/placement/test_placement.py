@@ -387,6 +387,8 @@ def test_a_network_is_spread_over_a_number_of_cores() -> None:
         InputError, match=f"needs {fewest} cores of loihi2, cores is {fewest - 1}; give at least"
     ):
         place(graph, LOIHI2, cores=fewest - 1)
+    with pytest.raises(InputError, match=f"8 groups of each block need more than {fewest} cores of loihi2"):
+        place(graph, LOIHI2, cores=fewest, groups=8)
 
 
 def test_contexts_take_the_place_of_neurons() -> None:
