@@ -18,6 +18,7 @@ from stas_neuro.activity.record import (
     Layer,
     Visits,
     Whole,
+    image_by_image,
     sample_of,
     step_labels,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "builder_for",
     "check_facts",
     "hash_images",
+    "image_by_image",
     "layers_of",
     "mapped_layers",
     "neurobench_metrics",

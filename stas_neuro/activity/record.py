@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -389,7 +390,7 @@ class Activity(MadeAnew, Displayed):
         return int(self.sums(kind).sum())
 
     def per_image(self, kind: str) -> Counts:
-        """Return the number of events of a kind for each image that has counts, int64 (images,)."""
+        """Return the number of events of a kind per image that has counts, int64 (images,)."""
         return np.asarray(self._of(kind).sum(axis=(1, 2)), dtype=np.int64)
 
     def per_layer(self, kind: str) -> Counts:
@@ -411,6 +412,29 @@ class Activity(MadeAnew, Displayed):
         if kind not in self.counts:
             raise unknown("event kind", kind, KINDS)
         return self.counts[kind]
+
+    @property
+    def sample_note(self) -> str | None:
+        """What a reader of prices has to know of a record with the counts of a sample; else None."""
+        if self.whole is None:
+            return None
+        return (
+            f"priced on {self.images} of the {self.all_images} images, drawn at random, whose counts were "
+            "kept; run --per-image keeps and prices all"
+        )
+
+    def sampled(self) -> Activity:
+        """Return the record that the same run has without --per-image; itself for few images."""
+        if self.whole is not None or self.images <= SAMPLE:
+            return self
+        hashes = self.origin.images
+        whole = Whole(
+            images=self.images,
+            counts={kind: self.sums(kind) for kind in KINDS},
+            visits=_sums_of_visits(self),
+            images_sha256=None if hashes is None else hashlib.sha256("".join(hashes).encode()).hexdigest(),
+        )
+        return replace(self.restrict(sample_of(self.images)), whole=whole)
 
     def restrict(self, images: ImageChoice) -> Activity:
         """Return the record of some of the images that have counts (numpy indexing of the image axis)."""
@@ -477,6 +501,13 @@ class Activity(MadeAnew, Displayed):
         )
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def image_by_image(runs: Sequence[Activity]) -> list[Activity]:
+    """Return records with counts of the same images: samples of all, if one has those of a sample."""
+    if all(run.whole is None for run in runs):
+        return list(runs)
+    return [run.sampled() for run in runs]
 
 
 def sample_of(images: int) -> npt.NDArray[np.int64]:

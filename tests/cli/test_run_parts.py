@@ -1,4 +1,4 @@
-"""Long runs: continued after an interruption, with sums over all images, and with the counts of each on request."""
+"""Long runs: continued after an interruption; sums over all images, and counts of each on request."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.cli_support import fine, make_checkpoint, make_data, stas
 
 from stas_neuro.activity import read_activity, record
 from stas_neuro.activity.record import sample_of
 from stas_neuro.cli import unfinished
-from support.cli_support import fine, make_checkpoint, make_data, stas
 
 IMAGES = 40
 
