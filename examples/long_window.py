@@ -203,7 +203,7 @@ def record(seed: int, frames: int, name: str, directory: Path, images: int) -> A
     graph = stas_neuro.fold(place(seed, frames, name, directory))
     graph = PipelineExit()(graph) if name == EXIT else graph
     seen = sequences("test", frames).select(slice(0, images))
-    return stas_neuro.run(graph, seen, dtype=np.float32).activity
+    return stas_neuro.run(graph, seen, dtype=np.float32, per_image=True).activity
 
 
 def priced(runs: Mapping[str, Activity], chips: list[str]) -> list[dict[str, Any]]:

@@ -50,9 +50,9 @@ def main() -> None:
     graph = stas_neuro.fold(arguments.model)
     profile = stas_neuro.load_profile(arguments.profile)
     training = stas_neuro.load_data("fashion-mnist", split="train")
-    learned = stas_neuro.run(graph, training, dtype=np.float32, limit=TRAINING_IMAGES)
+    learned = stas_neuro.run(graph, training, dtype=np.float32, limit=TRAINING_IMAGES, per_image=True)
     tested = stas_neuro.run(
-        graph, stas_neuro.load_data("fashion-mnist"), dtype=np.float32, limit=arguments.limit
+        graph, stas_neuro.load_data("fashion-mnist"), dtype=np.float32, limit=arguments.limit, per_image=True
     )
     print(
         f"{arguments.model.name} on {profile.name}; learned from {TRAINING_IMAGES} training images, "

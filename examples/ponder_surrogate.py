@@ -70,7 +70,7 @@ def candidates(weights: list[Graph], images: stas_neuro.LabelledImages) -> Itera
         for place, (policy, network) in enumerate(halting(graph)):
             bits = BITS[(place + number) % len(BITS)]
             program = network if bits is None else Quantise(bits=bits)(network)
-            yield Candidate(policy, stas_neuro.run(program, images).activity)
+            yield Candidate(policy, stas_neuro.run(program, images, per_image=True).activity)
 
 
 def energies(

@@ -95,10 +95,10 @@ def main() -> None:
     arguments = parser.parse_args()
     graph = stas_neuro.fold(arguments.model)
     data = stas_neuro.load_data(arguments.data, "test").select(slice(0, arguments.limit))
-    base = stas_neuro.run(graph, data, dtype=np.float32)
+    base = stas_neuro.run(graph, data, dtype=np.float32, per_image=True)
     rows = [compared(graph, 0, base, base, data)]
     for late in track(arguments.late or turning_points(graph), "schedules", console=CONSOLE):
-        trace = stas_neuro.run(DelayDecisions(late)(graph), data, dtype=np.float32)
+        trace = stas_neuro.run(DelayDecisions(late)(graph), data, dtype=np.float32, per_image=True)
         rows.append(compared(graph, late, trace, base, data))
     if arguments.json:
         print(json.dumps(rows, indent=1))

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from stas_neuro.activity import Origin, hash_images
-from stas_neuro.backends import AUTO, BACKENDS, RUNTIMES, RunOptions, choose_backend
+from stas_neuro.activity import Origin, hash_images, sample_of
+from stas_neuro.backends import AUTO, BACKENDS, RUNTIMES, Backend, RunOptions, choose_backend
 from stas_neuro.bundle import Bundle, hash_network
 from stas_neuro.choices import DTYPES as DTYPES
 from stas_neuro.choices import GRANULARITIES
-from stas_neuro.data import LabelledImages, PreparedImages, check_pixels, normalise
+from stas_neuro.data import LabelledImages, PreparedImages, as_images, check_pixels, chosen, normalise
 from stas_neuro.energy import GATINGS
 from stas_neuro.errors import InputError, unknown
 from stas_neuro.ir import FixedInput, FixedSynaptic, Graph, Stage
 from stas_neuro.labels import match_classes
 from stas_neuro.mapping import Mapping, check_mapping
 from stas_neuro.passes import ComputeHalted
-from stas_neuro.trace import Trace
+from stas_neuro.trace import Trace, TraceCollector, TracePart
 
 _PRECISIONS: dict[str, type[np.floating[Any]]] = dict(zip(DTYPES, (np.float64, np.float32), strict=True))
 Progress = Callable[[int, int], None]
 """Called with the number of finished images and the total number of images."""
+_AT_ONCE = 1024
+"""Images that are given at once to a backend that takes arrays."""
 TrainReport = Callable[[dict[str, Any]], None]
 """Called with each event of training; see `stas_neuro.training.train`."""
 
@@ -45,7 +47,9 @@ def run(  # noqa: PLR0913
     arithmetic: str = "float",
     mapping: Mapping | Literal["bundle"] | None = "bundle",
     gating: str = "silent",
+    per_image: bool = False,
     progress: Progress | None = None,
+    parts: RunParts | None = None,
 ) -> Trace:
     """Classify images.
 
@@ -88,8 +92,14 @@ def run(  # noqa: PLR0913
     gating : "silent", "none", "core" or "power"
         How halted tokens are treated: they send no spikes; they are computed and discarded; or, for both core
         and power, a core is not updated once all its tokens have halted. Results are the same.
+    per_image : bool
+        Whether the activity has the counts of every image. Without it, the activity of more than
+        `stas_neuro.activity.SAMPLE` images has the sums over all of them and the counts of a random sample,
+        so that memory does not grow with the number of images.
     progress : callable, optional
         Called with the number of finished images and the total number of images.
+    parts : RunParts, optional
+        Keeps what is done, so that an interrupted run can be continued.
 
     Raises
     ------
@@ -117,8 +127,22 @@ def run(  # noqa: PLR0913
         remedy = "compile the bundle with --placement, and use a backend that runs on its cores"
         raise InputError(f"gating {gating} requires a run on cores", remedy)
     ran = ComputeHalted()(graph) if gating == "none" else graph
-    prepared = prepare(graph, images, limit)
-    x: Any = prepared if getattr(runner, "reads_slices", False) else prepared[:]
+    data = match_classes(as_images(images), graph.classes)  # labels as the graph numbers its classes
+    prepared = prepare(graph, data, limit)
+    collector = TraceCollector(len(prepared), per_image=per_image)
+    if parts is not None:
+        for part in parts.known(collector):
+            collector.add_part(part)
+    start = collector.done
+    hashing = _Hashing(prepared.pixels, prepared.convert).after(start)
+
+    def collect(batches: Iterable[Trace], images: int) -> Trace:
+        for batch in batches:
+            done = collector.add(batch, hashing.of(collector.done - start, batch.images))
+            if parts is not None:
+                parts.add(done)
+        return collector.trace()
+
     options = RunOptions(
         dtype=precision,
         mapping=cores,
@@ -128,14 +152,14 @@ def run(  # noqa: PLR0913
         runtime=runtime,
         granularity=granularity,
         deadline_s=deadline_s,
-        progress=progress,
+        progress=None if progress is None else _Shifted(progress, start, len(prepared)),
+        collect=collect,
     )
-    trace = runner.run(ran, x, options)
-    data = images if isinstance(images, LabelledImages) else LabelledImages(images, None)
-    data = match_classes(data, graph.classes)  # number labels as the graph does, not as the file does
+    trace = _run_all(runner, ran, hashing, options)
+    kept = collector.activity
     origin = Origin(
-        images=hash_images(data.images[: trace.images]),
-        labels=None if data.labels is None else tuple(data.labels[: trace.images].tolist()),
+        images=tuple(kept.hashes),
+        labels=None if data.labels is None else tuple(data.labels[kept.kept].tolist()),
         classes=len(graph.classes),
         network=hash_network(graph),
         arithmetic=_arithmetic(graph, precision),
@@ -155,6 +179,68 @@ def precision_of(dtype: DTypeLike) -> type[np.floating[Any]]:
     if dtype is None or name not in _PRECISIONS:
         raise unknown("dtype", dtype if dtype is None else name, DTYPES)
     return _PRECISIONS[name]
+
+
+class RunParts(Protocol):
+    """Keeps the parts of a run, so that it can go on after an interruption."""
+
+    def known(self, collector: TraceCollector) -> Iterable[TracePart]:
+        """Return the parts that were kept of an earlier run, and give the collector what these need."""
+
+    def add(self, part: TracePart) -> None:
+        """Keep a part."""
+
+
+def _run_all(runner: Backend, graph: Graph, images: _Hashing, options: RunOptions) -> Trace:
+    """Run images in one go, or some at a time with a backend that takes arrays."""
+    if not len(images):
+        return options.collect((), 0)
+    if getattr(runner, "reads_slices", False):
+        slices: Any = images
+        return runner.run(graph, slices, options)
+
+    def batches() -> Iterator[Trace]:
+        for start in range(0, len(images), _AT_ONCE):
+            shifted = None if options.progress is None else _Shifted(options.progress, start, len(images))
+            yield runner.run(graph, images[start : start + _AT_ONCE], replace(options, progress=shifted))
+
+    return options.collect(batches(), len(images))
+
+
+@dataclass(frozen=True)
+class _Shifted:
+    """Reports the progress of a part of a run as progress of the whole."""
+
+    report: Progress
+    start: int
+    total: int
+
+    def __call__(self, done: int, total: int) -> None:
+        self.report(self.start + done, self.total)
+
+
+@dataclass(frozen=True, eq=False)
+class _Hashing(PreparedImages):
+    """Images that are hashed when they are read for a run, so that they are read once."""
+
+    hashes: dict[int, tuple[str, ...]] = field(default_factory=dict)
+
+    def __getitem__(self, part: slice | NDArray[np.int64]) -> NDArray[Any]:
+        pixels = self.pixels[part]
+        if isinstance(part, slice):
+            self.hashes[part.start or 0] = hash_images(pixels)
+        return self.convert(pixels)
+
+    def after(self, start: int) -> _Hashing:
+        """Return the images from a number on."""
+        return _Hashing(chosen(self.pixels, slice(start, None)), self.convert)
+
+    def of(self, start: int, count: int) -> tuple[str, ...]:
+        """Return the hashes of some images, which a backend has usually read together."""
+        hashes = self.hashes.pop(start, ())
+        if len(hashes) != count:
+            return hash_images(self.pixels[start : start + count])
+        return hashes
 
 
 def _arithmetic(graph: Graph, precision: type[np.floating[Any]]) -> str:
@@ -180,7 +266,7 @@ def _cores_of(
     return mapping
 
 
-def preprocess(graph: Graph, images: LabelledImages | NDArray[Any], limit: int | None = None) -> NDArray[Any]:
+def preprocess(graph: Graph, images: Any, limit: int | None = None) -> NDArray[Any]:
     """Check images against a graph and convert them to its input.
 
     Returns float64 of the same shape, normalised as in training; int64 in 0..255, or of spikes 0 or 1, for a
@@ -190,30 +276,33 @@ def preprocess(graph: Graph, images: LabelledImages | NDArray[Any], limit: int |
     return prepare(graph, images, limit)[:]
 
 
-def prepare(graph: Graph, images: LabelledImages | NDArray[Any], limit: int | None = None) -> PreparedImages:
-    """Check images against a graph; slices of the result are what `preprocess` returns of them."""
+def prepare(graph: Graph, images: Any, limit: int | None = None) -> PreparedImages:
+    """Check images against a graph; slices of the result are what `preprocess` returns of them.
+
+    Pixels are checked when a slice is taken.
+    """
     if limit is not None and limit < 1:
         raise InputError(f"limit is {limit}", "run at least 1 image")
-    data = images if isinstance(images, LabelledImages) else LabelledImages(images, None, source="the images")
+    data = as_images(images)
     wanted = graph.image_shape
     if data.images.shape[1:] != wanted or not len(data):
         what = f"{data.source}: {len(data)} images of shape {data.images.shape[1:]}"
         raise InputError(f"{what}, the model requires {wanted}", "give images of the shape it was trained on")
     match_classes(data, graph.classes)
-    pixels = data.images[:limit]
-    check_pixels(pixels, data.source)
-    if isinstance(graph.input, FixedInput):
-        if pixels.dtype != np.uint8 and pixels.max() > 1:
-            what = f"{data.source}: frames contain {pixels.max():g}, an integer program requires 0..1"
-            raise InputError(what, "scale them to 0..1 and train on that")
-        largest = float(graph.input.largest)
-        return PreparedImages(pixels, lambda part: _whole(part, largest))
-    constants = graph.preprocessing.mean, graph.preprocessing.std
-    return PreparedImages(pixels, lambda part: normalise(part, *constants))
+    return PreparedImages(data.select(slice(limit)).images, lambda part: _converted(graph, part, data.source))
 
 
-def _whole(pixels: NDArray[Any], largest: float) -> NDArray[np.int64]:
-    return (pixels if pixels.dtype == np.uint8 else np.rint(pixels * largest)).astype(np.int64)
+def _converted(graph: Graph, pixels: NDArray[Any], source: str) -> NDArray[Any]:
+    """Return images as a graph takes them; raises InputError for pixels that it cannot take."""
+    check_pixels(pixels, source)
+    if not isinstance(graph.input, FixedInput):
+        return normalise(pixels, graph.preprocessing.mean, graph.preprocessing.std)
+    if pixels.dtype == np.uint8:
+        return pixels.astype(np.int64)
+    if pixels.size and pixels.max() > 1:
+        what = f"{source}: frames contain {pixels.max():g}, an integer program requires 0..1"
+        raise InputError(what, "scale them to 0..1 and train on that")
+    return np.rint(pixels * float(graph.input.largest)).astype(np.int64)
 
 
 def accuracy(trace: Trace, data: LabelledImages, classes: Sequence[str]) -> float | None:
@@ -222,8 +311,12 @@ def accuracy(trace: Trace, data: LabelledImages, classes: Sequence[str]) -> floa
     ``classes`` are those of the network that ran; labels are matched with them (`match_classes`). Raises
     InputError if the first images of the data are not those that the trace records.
     """
-    known = None if trace.counted is None else trace.counted.origin.images
-    if known is not None and known != hash_images(data.images[: trace.images]):
+    counted = trace.counted
+    known = None if counted is None else counted.origin.images
+    first = data.select(slice(trace.images))
+    if counted is not None and counted.whole is not None:  # of a long run some images are compared
+        first = first.select(sample_of(trace.images))
+    if known is not None and known != hash_images(first.images):
         raise InputError(
             f"the {trace.images} images of the trace are not the first of {data.source}",
             "give the data of the run, in the same order",

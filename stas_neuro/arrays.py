@@ -1,4 +1,4 @@
-"""Safe reading of arrays from .npz files. Needs only numpy and the standard library.
+"""Safe reading of arrays from .npz and .npy files. Needs only numpy and the standard library.
 
 numpy's own reader trusts a file: the size of an array, its compression, and the Python expression in its
 header. This reader accepts a single form of header, requires that sizes match the data, and limits the
@@ -14,7 +14,8 @@ import sys
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -75,6 +76,96 @@ def read_npz(path: Path, names: Collection[str] | None = None) -> dict[str, Arra
             raise BadDocument(f"damaged ({reason(error)})") from error
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where the values of an array are in a file.
+
+    Parameters
+    ----------
+    dtype, shape
+        Of the array, which is in C order.
+    offset : int
+        Bytes before the values: in the file, or in the member that has to be unpacked.
+    member : str
+        Name of the compressed member of an .npz file; empty where the values are in the file as they are.
+    """
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    offset: int
+    member: str = ""
+
+
+def npz_sizes(path: Path) -> Mapping[str, int]:
+    """Return the unpacked size in bytes of each array of an .npz file, with its header.
+
+    Raises what `read_npz` raises; members that are no arrays are left out.
+    """
+    with open_file(path) as stream:
+        size = stream.seek(0, 2)
+        try:
+            with zipfile.ZipFile(stream) as archive:
+                names = {info.filename.removesuffix(".npy") for info in archive.infolist()}
+                members = _members(archive, names)
+        except ZIP_DAMAGE as error:
+            raise BadDocument(f"damaged ({reason(error)})") from error
+    check_unpacked(sum(info.file_size for info in members.values()), size)
+    return {name: info.file_size for name, info in members.items()}
+
+
+def npz_place(path: Path, name: str) -> Place | None:
+    """Return the place of an array of an .npz file; None if it is in Fortran order.
+
+    Raises what `read_npz` raises.
+    """
+    with open_file(path) as stream:
+        try:
+            with zipfile.ZipFile(stream) as archive:
+                info = _members(archive, {name})[name]
+                with archive.open(info) as member:
+                    place = _placed(member, info.file_size)
+                if place is None or info.compress_type != zipfile.ZIP_STORED:
+                    return place and Place(place.dtype, place.shape, place.offset, info.filename)
+                stream.seek(info.header_offset)
+                fixed = stream.read(
+                    30
+                )  # a local header ends with the lengths of a name and of an extra field
+                skipped = 30 + sum(struct.unpack("<HH", fixed[26:]))
+                return Place(place.dtype, place.shape, info.header_offset + skipped + place.offset)
+        except BadDocument as error:
+            raise BadDocument(error.what, (repr(shown(name)), *error.place)) from error
+        except ZIP_DAMAGE as error:
+            raise BadDocument(f"damaged ({reason(error)})") from error
+
+
+def npy_place(path: Path) -> Place | None:
+    """Return the place of the array of an .npy file; None if it is in Fortran order.
+
+    Raises BadDocument where the file is no array of bools, numbers or text, or its size is another; OSError
+    where it cannot be opened.
+    """
+    with open_file(path) as stream:
+        size = stream.seek(0, 2)
+        stream.seek(0)
+        return _placed(stream, size)
+
+
+def read_npy(path: Path) -> Array:
+    """Read the array of an .npy file as `read_npz` reads others; raises what `npy_place` does."""
+    with open_file(path) as stream:
+        size = stream.seek(0, 2)
+        stream.seek(0)
+        return _read(stream, size)
+
+
+def _placed(stream: Readable, size: int) -> Place | None:
+    """Return the place of an array in a stream of `size` bytes; None if it is in Fortran order."""
+    header, start = _header(stream)
+    dtype, fortran_order, shape = _described(header)
+    _check_size(dtype, shape, size - start)
+    return None if fortran_order else Place(dtype, shape, start)
+
+
 def check_unpacked(unpacked: int, size: int) -> None:
     """Raise BadDocument where a file of `size` bytes cannot, or must not, unpack to `unpacked` bytes."""
     most = min(DEFLATED * size, max(UNPACKED, RATIO * size))
@@ -124,9 +215,7 @@ def _read(stream: Readable, size: int) -> Array:
     """Read an array from a stream of `size` bytes."""
     header, start = _header(stream)
     dtype, fortran_order, shape = _described(header)
-    wanted = math.prod(shape) * dtype.itemsize
-    if wanted != size - start:
-        raise BadDocument(f"has shape {shown(str(shape))} of {dtype}, and {size - start} bytes of data")
+    wanted = _check_size(dtype, shape, size - start)
     content = read_values(stream, wanted)
     array: Array = content.view(dtype) if wanted else np.empty(0, dtype)
     # Larger values are invalid for these dtypes, and not handled by numpy or Python.
@@ -135,6 +224,14 @@ def _read(stream: Readable, size: int) -> Array:
         raise BadDocument(f"has values that are invalid for {dtype}")
     array = array.reshape(shape[::-1]).T if fortran_order else array.reshape(shape)
     return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
+
+
+def _check_size(dtype: np.dtype[Any], shape: tuple[int, ...], size: int) -> int:
+    """Return the bytes of an array; raises BadDocument where there are others."""
+    wanted = math.prod(shape) * dtype.itemsize
+    if wanted != size:
+        raise BadDocument(f"has shape {shown(str(shape))} of {dtype}, and {size} bytes of data")
+    return wanted
 
 
 def _header(stream: Readable) -> tuple[str, int]:

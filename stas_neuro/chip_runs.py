@@ -81,7 +81,7 @@ class ChipRuns:
     def _run(self, graph: Graph, images: LabelledImages, mapping: CoreMapping | None) -> Activity:
         key = id(graph), id(images), mapping and (mapping.cores, mapping.pieces)
         if key not in self._done:
-            self._done[key] = graph, api.run(graph, images, mapping=mapping).activity
+            self._done[key] = graph, api.run(graph, images, mapping=mapping, per_image=True).activity
         return self._done[key][1]
 
 

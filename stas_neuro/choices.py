@@ -85,6 +85,8 @@ DTYPES = ("float64", "float32")
 """Precisions of a float network."""
 RUNTIMES = ("in-process", "multiprocess")
 """Runtimes of the backend lava."""
+ACTIVITY_FORMS = ("json", "parquet")
+"""Forms of the file of an activity record."""
 GRANULARITIES = ("auto", "layer", "chip")
 """What a process of the backend lava computes: a node of the network, or what is on the chips."""
 

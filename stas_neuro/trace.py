@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from stas_neuro.activity import Activity, ActivityCollector
+from stas_neuro.activity import Activity, ActivityCollector, Part
 from stas_neuro.display import HtmlTable, Plotted, share
 from stas_neuro.errors import InputError
 from stas_neuro.frames import to_frame
@@ -30,7 +30,8 @@ class Trace(MadeAnew, Plotted):
     visits : bool (B, T, L, N)
         Whether each block (L) computed each token (N) in each model step (T); all true without halting.
     counted : Activity or None
-        Activity record of the same B images; None if events were not counted.
+        Activity record of the same B images; None if events were not counted. Of a long run it has the counts
+        of a sample of the images, and the sums over all.
     spikes : mapping of LIF name to uint8 (B, steps, *shape)
         steps = T for phases stem and step, 1 for once; empty if spikes were not recorded.
     states : mapping of node name to int32 (B, steps, *shape)
@@ -55,10 +56,9 @@ class Trace(MadeAnew, Plotted):
         images = self.logits.shape[0]
         if self.visits.ndim != 4 or self.visits.shape[0] != images:
             raise InputError(f"visits have shape {self.visits.shape}", f"use ({images}, T, L, N)")
-        if self.counted is not None and self.counted.images != images:
-            raise InputError(
-                f"the activity covers {self.counted.images} images", f"use the {images} images of the logits"
-            )
+        if self.counted is not None and self.counted.all_images != images:
+            what = f"the activity covers {self.counted.all_images} images"
+            raise InputError(what, f"use the {images} images of the logits")
         for what in ("spikes", "states"):
             recorded: Mapping[str, npt.NDArray[np.integer]] = getattr(self, what)
             for name, values in recorded.items():
@@ -189,38 +189,72 @@ def _judged(predicted: int, label: int) -> dict[str, Any]:
     return {"label": label, "correct": predicted == label}
 
 
+Collect = Callable[[Iterable[Trace], int], Trace]
+"""Joins the traces of the batches of a run, given as they come, and the number of all images."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TracePart:
+    """What is kept of the traces of some images that follow each other.
+
+    ``arrays`` are logits, visits, spikes and states by (what, name); ``counted`` is None if events were not
+    counted.
+    """
+
+    arrays: Mapping[tuple[str, str], npt.NDArray[Any]]
+    counted: Part | None
+
+
 class TraceCollector:
-    """Takes the traces of the batches of one run, in order; `images` is the number of all images."""
+    """Takes the traces of the batches of one run, in order.
 
-    def __init__(self, images: int) -> None:
-        self._images = images
-        self._done = 0
+    Parameters
+    ----------
+    images : int
+        Number of all images.
+    per_image : bool
+        Whether the activity has the counts of all images, not only those of a sample and sums over all.
+    """
+
+    def __init__(self, images: int, *, per_image: bool = True) -> None:
+        self.images, self.done = images, 0
+        self.activity = ActivityCollector(images, per_image=per_image)
         self._arrays: dict[tuple[str, str], npt.NDArray[Any]] = {}
-        self._activity: ActivityCollector | None = None
 
-    def add(self, batch: Trace) -> None:
-        """Take the trace of a batch; all record the same."""
-        parts = {("", "logits"): batch.logits, ("", "visits"): batch.visits}
-        parts |= {("spikes", name): values for name, values in batch.spikes.items()}
-        parts |= {("states", name): values for name, values in batch.states.items()}
-        for key, values in parts.items():
+    def add(self, batch: Trace, hashes: Sequence[str] | None = None) -> TracePart:
+        """Take the trace of a batch and the hashes of its images; return what is kept."""
+        arrays: dict[tuple[str, str], npt.NDArray[Any]] = {_LOGITS: batch.logits, _VISITS: batch.visits}
+        arrays |= {("spikes", name): values for name, values in batch.spikes.items()}
+        arrays |= {("states", name): values for name, values in batch.states.items()}
+        counted = None if batch.counted is None else self.activity.add(batch.counted, hashes)
+        self._store(arrays)
+        return TracePart(arrays=arrays, counted=counted)
+
+    def add_part(self, part: TracePart) -> None:
+        """Take what `add` has returned of the next images."""
+        if part.counted is not None:
+            self.activity.add_part(part.counted)
+        self._store(part.arrays)
+
+    def _store(self, arrays: Mapping[tuple[str, str], npt.NDArray[Any]]) -> None:
+        end = self.done + len(arrays[_LOGITS])
+        for key, values in arrays.items():
             if key not in self._arrays:
-                self._arrays[key] = np.zeros((self._images, *values.shape[1:]), values.dtype)
-            self._arrays[key][self._done : self._done + batch.images] = values
-        if batch.counted is not None:
-            if self._activity is None:
-                self._activity = ActivityCollector(self._images)
-            self._activity.add(batch.counted)
-        self._done += batch.images
+                self._arrays[key] = np.zeros((self.images, *values.shape[1:]), values.dtype)
+            self._arrays[key][self.done : end] = values
+        self.done = end
 
     def trace(self) -> Trace:
         """Return the trace of all images, once all batches are taken."""
         arrays = self._arrays
-        arrays["", "visits"].setflags(write=False)  # the activity has the same
+        arrays[_VISITS].setflags(write=False)
         return Trace(
-            logits=arrays["", "logits"],
-            visits=arrays["", "visits"],
-            counted=None if self._activity is None else self._activity.activity(arrays["", "visits"]),
+            logits=arrays[_LOGITS],
+            visits=arrays[_VISITS],
+            counted=self.activity.activity() if self.activity.layout is not None else None,
             spikes={name: values for (what, name), values in arrays.items() if what == "spikes"},
             states={name: values for (what, name), values in arrays.items() if what == "states"},
         )
+
+
+_LOGITS, _VISITS = ("", "logits"), ("", "visits")

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from stas_neuro.data import FASHION_MNIST_CLASSES, LabelledImages, load_data, normalise
+from stas_neuro.data import LabelledImages, load_data, normalise
+from stas_neuro.data.named import FASHION_MNIST_CLASSES
 from stas_neuro.errors import InputError
 
 NAMES = {
@@ -136,7 +137,7 @@ def test_fashion_mnist_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         "or set STAS_FASHION_MNIST to a directory with its four IDX files"
     )
     monkeypatch.delenv("STAS_FASHION_MNIST")
-    monkeypatch.setattr("stas_neuro.data.FASHION_MNIST_DIRECTORIES", ("/nowhere", "~/nowhere-either"))
+    monkeypatch.setattr("stas_neuro.data.named.FASHION_MNIST_DIRECTORIES", ("/nowhere", "~/nowhere-either"))
     with pytest.raises(InputError, match=r"^Fashion-MNIST is not in /nowhere or ~/nowhere-either; install"):
         load_data("fashion-mnist")
 
@@ -223,20 +224,19 @@ Z = np.zeros((3, 4, 4))
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"x": Z}, "has no array named images; name the arrays"),
+        ({"pictures": Z}, "has no array named images; its arrays are pictures; name the arrays"),
         ({"images": Z[:0]}, "has no images; use at least one"),
         ({"images": np.zeros((3, 4))}, r"images have shape \(3, 4\); use \(n, H, W\)"),
         ({"images": np.array(5.0)}, r"images have shape \(\)"),
-        ({"images": Z.astype(np.int64)}, "pixels are int64; use uint8 in 0..255"),
+        ({"images": Z.astype(np.int64) - 1}, r"pixels are int64 in -1\.\.-1; scale them to 0\.\.255"),
         ({"images": np.full_like(Z, 255.0)}, r"float pixels are in 255..255; scale them to 0..1"),
         ({"images": np.full_like(Z, np.nan)}, "pixels have NaN or infinite"),
         ({"images": np.full_like(Z, np.inf)}, "pixels have NaN or infinite"),
         ({"images": Z.astype(complex)}, "pixels are complex128; use uint8"),
-        ({"images": Z.astype(bool)}, "pixels are bool"),
         ({"images": Z.astype(str)}, "pixels are <U"),
         ({"images": Z.astype(object)}, r"not a readable \.npz file"),
         ({"images": Z, "labels": np.arange(2)}, r"labels are int64 of shape \(2,\) for 3 images; use one"),
-        ({"images": Z, "labels": np.zeros((3, 1), int)}, r"labels are int64 of shape \(3, 1\)"),
+        ({"images": Z, "labels": np.zeros((3, 1, 1), int)}, r"labels are int64 of shape \(3, 1, 1\)"),
         ({"images": Z, "labels": np.zeros(3)}, "labels are float64"),
         (
             {"images": Z, "labels": np.array([0, -1, 1])},

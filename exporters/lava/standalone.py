@@ -49,7 +49,7 @@ def _run(directory: Path, arguments: Sequence[str] | None) -> int:
         data = _read(options.images, options.limit, network.classes)
         result = run_network(
             network,
-            _prepared(network, data.images),
+            _prepared(network, data.images[:]),
             runtime=options.runtime,
             deadline_s=options.deadline,
             progress=_progress if sys.stderr.isatty() else None,

@@ -1,6 +1,6 @@
 """Activity records: event counts of a run by kind, image, layer and step."""
 
-from stas_neuro.activity.collector import ActivityCollector
+from stas_neuro.activity.collector import ActivityCollector, Part
 from stas_neuro.activity.comparable import COMPARED, SAME_NETWORK, Fact, check_facts, not_checked
 from stas_neuro.activity.file import read_activity, write_activity
 from stas_neuro.activity.layers import builder_for, layers_of, mapped_layers
@@ -10,12 +10,16 @@ from stas_neuro.activity.record import (
     KINDS,
     MAPPED_KINDS,
     PHASES,
+    SAMPLE,
     TOTAL_LIMIT,
     Activity,
     ActivityBuilder,
     Counts,
     Layer,
     Visits,
+    Whole,
+    image_by_image,
+    sample_of,
     step_labels,
 )
 
@@ -25,6 +29,7 @@ __all__ = [
     "MAPPED_KINDS",
     "PHASES",
     "SAME_NETWORK",
+    "SAMPLE",
     "TOTAL_LIMIT",
     "Activity",
     "ActivityBuilder",
@@ -33,15 +38,19 @@ __all__ = [
     "Fact",
     "Layer",
     "Origin",
+    "Part",
     "Visits",
+    "Whole",
     "builder_for",
     "check_facts",
     "hash_images",
+    "image_by_image",
     "layers_of",
     "mapped_layers",
     "neurobench_metrics",
     "not_checked",
     "read_activity",
+    "sample_of",
     "step_labels",
     "write_activity",
 ]

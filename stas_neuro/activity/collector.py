@@ -1,44 +1,139 @@
-"""Collects the records of batches into one, as they come: each count is held once."""
+"""Collects the records of the batches of a run as they come: sums over all images, and counts of some."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
-from stas_neuro.activity.record import KINDS, Activity, Counts, Visits
+from stas_neuro.activity.record import KINDS, Activity, Counts, Whole, sample_of
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Part:
+    """What is kept of the records of some images that follow each other.
+
+    Parameters
+    ----------
+    images : int
+        Number of images.
+    counts : mapping of kind to int64 (images with counts, layers, steps)
+    sums : mapping of kind to int64 (layers, steps)
+        Sums over all of the images.
+    visits : bool (images, T, L, N), optional
+    hashes : tuple of str (images,), optional
+    """
+
+    images: int
+    counts: Mapping[str, Counts]
+    sums: Mapping[str, Counts]
+    visits: npt.NDArray[np.bool_] | None
+    hashes: tuple[str, ...] | None
+
+    @staticmethod
+    def joined(parts: Sequence[Part]) -> Part:
+        """Join parts that follow each other, of one run."""
+        visits = [part.visits for part in parts if part.visits is not None]
+        hashes = [part.hashes for part in parts if part.hashes is not None]
+        return Part(
+            images=sum(part.images for part in parts),
+            counts={kind: np.concatenate([part.counts[kind] for part in parts]) for kind in KINDS},
+            sums={kind: np.sum([part.sums[kind] for part in parts], axis=0) for kind in KINDS},
+            visits=np.concatenate(visits) if visits else None,
+            hashes=tuple(each for known in hashes for each in known) if hashes else None,
+        )
 
 
 class ActivityCollector:
-    """Takes the records of the batches of one run, in order; `images` is the number of all images.
+    """Takes the records of the batches of one run, in order.
 
-    Counts of kinds that never occur take no memory.
+    Parameters
+    ----------
+    images : int
+        Number of all images.
+    per_image : bool
+        Whether the record has the counts of all images, not only those of a sample (`sample_of`).
+
+    Its memory is that of the images with counts. Counts of kinds that never occur take none.
     """
 
-    def __init__(self, images: int) -> None:
-        self._images = images
-        self._done = 0
+    def __init__(self, images: int, *, per_image: bool = True) -> None:
+        self.images, self.done = images, 0
+        self.kept = np.arange(images) if per_image else sample_of(images)
+        """Numbers of the images with counts, in order."""
+        self.hashes: list[str] = []
+        """Hashes of the images with counts, if hashes are given."""
         self._counts: dict[str, Counts] = {}
-        self._first: Activity | None = None
+        self._visits: npt.NDArray[np.bool_] | None = None
+        self._sums: dict[str, Counts] = {}
+        self._visited: Counts | None = None
+        self._digest = hashlib.sha256()
+        self.layout: Activity | None = None
+        """A record without images that has the layers, steps and cores of all batches."""
 
-    def add(self, batch: Activity) -> None:
-        """Take the counts of a batch."""
-        if self._first is None:
-            self._first = replace(batch, visits=None)
-        end = self._done + batch.images
-        for kind in KINDS:
-            counts = batch.counts[kind]
-            if counts.any():
-                if kind not in self._counts:
-                    self._counts[kind] = np.zeros((self._images, *counts.shape[1:]), np.int64)
-                self._counts[kind][self._done : end] = counts
-        self._done = end
+    def rows(self, start: int, stop: int) -> slice:
+        """Return which of the images with counts are among some images of the run."""
+        return slice(*np.searchsorted(self.kept, (start, stop)).tolist())
 
-    def activity(self, visits: Visits) -> Activity:
-        """Return the record of all batches, with their visits, bool (images, T, L, N)."""
-        first = self._first
-        assert first is not None and self._done == self._images  # all images of a run have been in a batch
-        for counts in self._counts.values():
+    def add(self, batch: Activity, hashes: Sequence[str] | None = None) -> Part:
+        """Take the counts of a batch and the hashes of its images; return what is kept of them."""
+        chosen = self.kept[self.rows(self.done, self.done + batch.images)] - self.done
+        part = Part(
+            images=batch.images,
+            counts={kind: batch.counts[kind][chosen] for kind in KINDS},
+            sums={kind: batch.counts[kind].sum(axis=0) for kind in KINDS},
+            visits=batch.visits,
+            hashes=None if hashes is None else tuple(hashes),
+        )
+        if self.layout is None:
+            self.layout = replace(batch.restrict(slice(0, 0)), visits=None)
+        self.add_part(part)
+        return part
+
+    def add_part(self, part: Part) -> None:
+        """Take what `add` has returned of the next images; `layout` has to be known."""
+        end = self.done + part.images
+        rows = self.rows(self.done, end)
+        for kind, counts in part.counts.items():
+            if not part.sums[kind].any():
+                continue
+            if kind not in self._counts:
+                self._counts[kind] = np.zeros((len(self.kept), *counts.shape[1:]), np.int64)
+                self._sums[kind] = np.zeros(counts.shape[1:], np.int64)
+            self._counts[kind][rows] = counts
+            self._sums[kind] += part.sums[kind]
+        chosen = self.kept[rows] - self.done
+        if part.visits is not None:
+            if self._visits is None or self._visited is None:
+                self._visits = np.zeros((len(self.kept), *part.visits.shape[1:]), np.bool_)
+                self._visited = np.zeros(part.visits.shape[1:], np.int64)
+            self._visits[rows] = part.visits[chosen]
+            self._visited += part.visits.sum(axis=0)
+        if part.hashes is not None:
+            self._digest.update("".join(part.hashes).encode())
+            self.hashes += [part.hashes[number] for number in chosen.tolist()]
+        self.done = end
+
+    def activity(self) -> Activity:
+        """Return the record of all batches."""
+        first = self.layout
+        assert first is not None and self.done == self.images  # all images of a run have been in a batch
+        shape = (len(first.layers), len(first.steps))
+        for counts in (*self._counts.values(), *self._sums.values()):
             counts.setflags(write=False)
-        none = np.broadcast_to(np.int64(0), (self._images, len(first.layers), len(first.steps)))
-        return replace(first, counts=dict.fromkeys(KINDS, none) | self._counts, visits=visits)
+        if self._visits is not None:
+            self._visits.setflags(write=False)
+        whole = None
+        if len(self.kept) < self.images:
+            whole = Whole(
+                images=self.images,
+                counts=dict.fromkeys(KINDS, np.zeros(shape, np.int64)) | self._sums,
+                visits=self._visited,
+                images_sha256=self._digest.hexdigest() if self.hashes else None,
+            )
+        none = np.broadcast_to(np.int64(0), (len(self.kept), *shape))
+        listed = dict.fromkeys(KINDS, none) | self._counts
+        return replace(first, counts=listed, visits=self._visits, whole=whole)

@@ -159,7 +159,7 @@ SAME_NETWORK: tuple[Fact, ...] = (NETWORK, LAYER_NAMES, STEPS)
 """Facts in which runs of one network agree, whatever its schedule and placement."""
 COMPARED: tuple[Fact, ...] = (
     Fact(
-        value=lambda run: run.images,
+        value=lambda run: run.all_images,
         differs="{a} covers {x} images, {b} {y}",
         remedy="run both on the same images",
     ),
@@ -186,6 +186,11 @@ COMPARED: tuple[Fact, ...] = (
         differs="image {at} has the hash {x} in {a}, {y} in {b}",
         remedy="run both on the same images in the same order",
         unsaid="on which images it ran",
+    ),
+    Fact(
+        value=lambda run: None if run.whole is None else run.whole.images_sha256,
+        differs="of the images that {a} and {b} cover some differ",
+        remedy="run both on the same images in the same order",
     ),
     Fact(
         value=lambda run: run.origin.labels,

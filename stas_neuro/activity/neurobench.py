@@ -78,15 +78,15 @@ def _footprint(graph: Graph, value_bytes: int) -> int:
 def _activation_sparsity(activity: Activity) -> float:
     rows = [row for row, layer in enumerate(activity.layers) if layer.kind == "LIF"]
     outputs = sum(
-        int(activity.counts[kind][:, rows].sum())
+        int(activity.sums(kind)[rows].sum())
         for kind in ("updates_active", "updates_inactive", "updates_gated")
     )
-    return 1 - int(activity.counts["spikes_out"][:, rows].sum()) / outputs if outputs else 0.0
+    return 1 - int(activity.sums("spikes_out")[rows].sum()) / outputs if outputs else 0.0
 
 
 def _per_image(activity: Activity, nodes: set[str], kind: str) -> float:
     rows = [row for row, layer in enumerate(activity.layers) if _node_of(layer) in nodes]
-    return int(activity.counts[kind][:, rows].sum()) / activity.images
+    return int(activity.sums(kind)[rows].sum()) / activity.all_images
 
 
 def _node_of(layer: Layer) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -77,7 +77,22 @@ UNKNOWN = Origin()
 """Origin of a record without any facts about its run."""
 
 
-def hash_images(images: npt.NDArray[Any]) -> tuple[str, ...]:
+class ImageArray(Protocol):
+    """Images of one shape and type: an array, or images that are read as they are iterated."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(images, ...)."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of a pixel."""
+
+    def __iter__(self) -> Iterator[npt.NDArray[Any]]:
+        """Return the images, one after another."""
+
+
+def hash_images(images: ImageArray) -> tuple[str, ...]:
     """Hash the pixels of each image, `DIGITS` hexadecimal digits each.
 
     The hash is the SHA-256 of the shape as text, such as "1x28x28", a line feed, and the pixels as

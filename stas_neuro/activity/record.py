@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -62,6 +63,8 @@ SIZE_LIMITS: Mapping[str, int] = {
     "stage": 1 << 14,
 }
 """Limits of a layer's fields: at least 100 times the largest known layers."""
+SAMPLE = 1000
+"""Largest number of images of a run that have counts of their own, unless those of all are asked for."""
 VISITS_LIMIT = 1 << 16
 """Largest number of model steps, of blocks and of tokens in visits."""
 
@@ -144,11 +147,76 @@ class Layer:
             raise InputError(f"layer {self.name}: phase is '{self.phase}'", f"use {', '.join(PHASES)}")
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Whole(MadeAnew):
+    """Sums over all images of a run, of which a record has the counts of a sample only. Arrays are read-only.
+
+    Parameters
+    ----------
+    images : int
+        Number of all images.
+    counts : mapping of kind to int64 (layers, steps)
+        Counts of every kind of `KINDS`.
+    visits : int64 (T, L, N), optional
+        Number of images for which each block computed each token in each model step.
+    images_sha256 : str, optional
+        SHA-256 of the hashes (`hash_images`) of all images, one after another.
+
+    Raises
+    ------
+    InputError
+        When shapes disagree, a kind is missing or unknown, or a count is negative or too large.
+    """
+
+    images: int
+    counts: Mapping[str, Counts]
+    visits: Counts | None = None
+    images_sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        _require_kinds(self.counts)
+        shapes = {np.shape(counts) for counts in self.counts.values()}
+        if len(shapes) != 1 or len(shape := shapes.pop()) != 2:
+            raise InputError("sums over all images differ in shape", "use (layers, steps) for every kind")
+        if self.images < 1:
+            raise InputError(f"sums are over {self.images} images", "use at least 1")
+        # As the counts of one image, which may be as large as those of many.
+        most = min(COUNT_LIMIT * self.images, TOTAL_LIMIT)
+        frozen = {
+            kind: _frozen_counts(kind, np.asarray(self.counts[kind])[None], (1, *shape), most)[0]
+            for kind in KINDS
+        }
+        object.__setattr__(self, "counts", MappingProxyType(frozen))
+        if self.visits is not None:
+            visits = np.array(self.visits)
+            if visits.ndim != 3 or visits.dtype.kind not in "iu":
+                raise InputError(
+                    f"sums of visits are {visits.dtype} of {visits.shape}", "use integers (T, L, N)"
+                )
+            if visits.size and not 0 <= visits.min() <= visits.max() <= self.images:
+                raise InputError(f"visits are up to {visits.max()}", f"use 0 to {self.images} images")
+            visits.setflags(write=False)
+            object.__setattr__(self, "visits", visits)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Whole):
+            return NotImplemented
+        return (
+            (self.visits is None) == (other.visits is None)
+            and (self.images, self.images_sha256) == (other.images, other.images_sha256)
+            and all(np.array_equal(self.counts[kind], other.counts[kind]) for kind in KINDS)
+            and (self.visits is None or np.array_equal(self.visits, np.asarray(other.visits)))
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Activity(MadeAnew, Displayed):
     """Event counts of a run over some images. Arrays are read-only.
 
-    Records are equal if all fields except `origin` are.
+    Of a long run the counts may be those of a sample of its images, drawn at random, with the sums over all
+    images in `whole`. Records are equal if all fields except `origin` are.
 
     Parameters
     ----------
@@ -165,6 +233,8 @@ class Activity(MadeAnew, Displayed):
         Hardware steps by which halting decisions are late; above 0 only for the schedule pipelined-stale.
     origin : Origin
         Network, images and computation of the run; unknown by default.
+    whole : Whole, optional
+        Sums over all images of the run, where the counts are those of a sample; None where they are of all.
 
     Raises
     ------
@@ -180,6 +250,7 @@ class Activity(MadeAnew, Displayed):
     cores: tuple[CoreLocation, ...] = ()
     late: int = 0
     origin: Origin = UNKNOWN
+    whole: Whole | None = None
 
     def to_frame(self, *, by_image: bool = False) -> pandas.DataFrame:
         """Return a data frame of pandas with a row for each layer, step and kind of event that occurs.
@@ -222,12 +293,7 @@ class Activity(MadeAnew, Displayed):
         if not 0 <= self.late <= SIZE_LIMITS["stage"]:
             remedy = f"use 0 to {SIZE_LIMITS['stage']} hardware steps"
             raise InputError(f"late is {self.late}", remedy)
-        if set(self.counts) != set(KINDS):
-            wrong = sorted(set(self.counts) ^ set(KINDS))
-            raise InputError(
-                f"kinds missing or unknown: {', '.join(wrong)}",
-                "pass every kind, with zeros where none occur",
-            )
+        _require_kinds(self.counts)
         images = {np.shape(array)[0] if np.ndim(array) else 0 for array in self.counts.values()}
         if len(images) != 1:
             raise InputError(
@@ -250,6 +316,22 @@ class Activity(MadeAnew, Displayed):
             self._check_visits(visits.shape)
             visits.setflags(write=False)
             object.__setattr__(self, "visits", visits)
+        self._check_whole(shape)
+
+    def _check_whole(self, shape: tuple[int, int, int]) -> None:
+        """Refuse sums over all images that are not of a run which the counts may be a sample of."""
+        whole = self.whole
+        if whole is None:
+            return
+        if whole.images < shape[0]:
+            what = f"the record has {shape[0]} images of {whole.images}"
+            raise InputError(what, "use a sample of the images of the run")
+        if whole.counts["synops"].shape != shape[1:]:
+            what = f"sums over all images have shape {whole.counts['synops'].shape}"
+            raise InputError(what, f"use (layers, steps) = {shape[1:]}")
+        known = None if self.visits is None else self.visits.shape[1:]
+        if (None if whole.visits is None else whole.visits.shape) != known:
+            raise InputError("sums of visits have another shape than visits", "use (T, L, N) for both")
 
     def _check_stages(self) -> None:
         """Refuse a stage number that its phase has too few layers for: each earlier stage needs a layer."""
@@ -278,14 +360,21 @@ class Activity(MadeAnew, Displayed):
 
     @property
     def images(self) -> int:
-        """Number of images."""
+        """Number of images that have counts: of all images, or of a sample."""
         return int(self.counts["synops"].shape[0])
 
     @property
+    def all_images(self) -> int:
+        """Number of all images of the run, over which totals are."""
+        return self.images if self.whole is None else self.whole.images
+
+    @property
     def token_ratio(self) -> float:
-        """Mean of visits / (T*L) over images and tokens; NaN if visits were not recorded."""
+        """Mean of visits / (T*L) over all images and tokens; NaN if visits were not recorded."""
         if self.visits is None or self.visits.size == 0:
             return float("nan")
+        if self.whole is not None and self.whole.visits is not None:
+            return float(self.whole.visits.mean() / self.whole.images)
         return float(self.visits.mean())
 
     def layer_index(self, name: str) -> int:
@@ -297,28 +386,58 @@ class Activity(MadeAnew, Displayed):
         return _index("step", self.steps, label)
 
     def total(self, kind: str) -> int:
-        """Return the total number of events of a kind."""
-        return int(self._of(kind).sum())
+        """Return the total number of events of a kind, over all images."""
+        return int(self.sums(kind).sum())
 
     def per_image(self, kind: str) -> Counts:
-        """Return the number of events of a kind per image, int64 (images,)."""
+        """Return the number of events of a kind per image that has counts, int64 (images,)."""
         return np.asarray(self._of(kind).sum(axis=(1, 2)), dtype=np.int64)
 
     def per_layer(self, kind: str) -> Counts:
-        """Return the number of events of a kind per layer, int64 (layers,)."""
-        return np.asarray(self._of(kind).sum(axis=(0, 2)), dtype=np.int64)
+        """Return the number of events of a kind per layer, over all images, int64 (layers,)."""
+        return np.asarray(self.sums(kind).sum(axis=1), dtype=np.int64)
 
     def per_step(self, kind: str) -> Counts:
-        """Return the number of events of a kind per step, int64 (steps,)."""
-        return np.asarray(self._of(kind).sum(axis=(0, 1)), dtype=np.int64)
+        """Return the number of events of a kind per step, over all images, int64 (steps,)."""
+        return np.asarray(self.sums(kind).sum(axis=0), dtype=np.int64)
+
+    def sums(self, kind: str) -> Counts:
+        """Return the number of events of a kind per layer and step, over all images, (layers, steps)."""
+        counts = self._of(kind)
+        return np.asarray(
+            counts.sum(axis=0) if self.whole is None else self.whole.counts[kind], dtype=np.int64
+        )
 
     def _of(self, kind: str) -> Counts:
         if kind not in self.counts:
             raise unknown("event kind", kind, KINDS)
         return self.counts[kind]
 
+    @property
+    def sample_note(self) -> str | None:
+        """What a reader of prices has to know of a record with the counts of a sample; else None."""
+        if self.whole is None:
+            return None
+        return (
+            f"priced on {self.images} of the {self.all_images} images, drawn at random, whose counts were "
+            "kept; run --per-image keeps and prices all"
+        )
+
+    def sampled(self) -> Activity:
+        """Return the record that the same run has without --per-image; itself for few images."""
+        if self.whole is not None or self.images <= SAMPLE:
+            return self
+        hashes = self.origin.images
+        whole = Whole(
+            images=self.images,
+            counts={kind: self.sums(kind) for kind in KINDS},
+            visits=_sums_of_visits(self),
+            images_sha256=None if hashes is None else hashlib.sha256("".join(hashes).encode()).hexdigest(),
+        )
+        return replace(self.restrict(sample_of(self.images)), whole=whole)
+
     def restrict(self, images: ImageChoice) -> Activity:
-        """Return the record of some of the images (numpy indexing of the image axis)."""
+        """Return the record of some of the images that have counts (numpy indexing of the image axis)."""
         chosen = images if isinstance(images, slice) else np.atleast_1d(np.asarray(images))
         return Activity(
             layers=self.layers,
@@ -338,7 +457,8 @@ class Activity(MadeAnew, Displayed):
     def concatenate(records: Iterable[Activity]) -> Activity:
         """Join runs of the same network along the image axis.
 
-        A fact about the origin that one of the records lacks is None in the result.
+        A fact about the origin that one of the records lacks is None in the result. If one has the counts of
+        a sample only, the result has those of a sample: of each record as large a share as of all.
 
         Raises
         ------
@@ -351,6 +471,9 @@ class Activity(MadeAnew, Displayed):
             raise InputError("there are no activity records to join", "pass at least one")
         first = runs[0]
         check_facts({f"record {number}": run for number, run in enumerate(runs, 1)}, JOINED)
+        whole = None
+        if any(run.whole is not None for run in runs):
+            whole, runs = _joined_samples(runs)
         observed = [run.visits for run in runs if run.visits is not None]
         return Activity(
             layers=first.layers,
@@ -360,6 +483,7 @@ class Activity(MadeAnew, Displayed):
             cores=first.cores,
             late=first.late,
             origin=Origin.join([run.origin for run in runs]),
+            whole=whole,
         )
 
     def __eq__(self, other: object) -> bool:
@@ -373,9 +497,51 @@ class Activity(MadeAnew, Displayed):
             and (self.cores, self.late) == (other.cores, other.late)
             and all(np.array_equal(self.counts[kind], other.counts[kind]) for kind in KINDS)
             and (self.visits is None or np.array_equal(self.visits, np.asarray(other.visits)))
+            and self.whole == other.whole
         )
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def image_by_image(runs: Sequence[Activity]) -> list[Activity]:
+    """Return records with counts of the same images: samples of all, if one has those of a sample."""
+    if all(run.whole is None for run in runs):
+        return list(runs)
+    return [run.sampled() for run in runs]
+
+
+def sample_of(images: int) -> npt.NDArray[np.int64]:
+    """Return the numbers of the images of a run that have counts of their own: all, or `SAMPLE` of them.
+
+    They are drawn at random, the same for each run of as many images, so that runs can be compared.
+    """
+    if images <= SAMPLE:
+        return np.arange(images)
+    return np.sort(np.random.RandomState(0).permutation(images)[:SAMPLE])
+
+
+def _joined_samples(runs: Sequence[Activity]) -> tuple[Whole, tuple[Activity, ...]]:
+    """Return the sums over all images of some runs, and samples that are as large a share of each."""
+    share = min(run.images / run.all_images for run in runs)
+    samples = []
+    for run in runs:
+        kept = np.sort(np.random.RandomState(0).permutation(run.images)[: int(share * run.all_images)])
+        samples.append(run.restrict(kept))
+    visits = [_sums_of_visits(run) for run in runs]
+    whole = Whole(
+        images=sum(run.all_images for run in runs),
+        counts={kind: sum((run.sums(kind) for run in runs), np.int64(0)) for kind in KINDS},
+        visits=sum((each for each in visits if each is not None), np.int64(0))
+        if visits[0] is not None
+        else None,
+    )
+    return whole, tuple(samples)
+
+
+def _sums_of_visits(run: Activity) -> Counts | None:
+    if run.whole is not None or run.visits is None:
+        return None if run.whole is None else run.whole.visits
+    return np.asarray(run.visits.sum(axis=0), np.int64)
 
 
 @dataclass(eq=False)
@@ -455,7 +621,14 @@ def writable(array: npt.NDArray[Any]) -> bool:
     return array.flags.writeable or not array.flags.owndata
 
 
-def _frozen_counts(kind: str, array: Counts, shape: tuple[int, int, int]) -> Counts:
+def _require_kinds(counts: Mapping[str, Counts]) -> None:
+    if set(counts) != set(KINDS):
+        wrong = sorted(set(counts) ^ set(KINDS))
+        remedy = "pass every kind, with zeros where none occur"
+        raise InputError(f"kinds missing or unknown: {', '.join(wrong)}", remedy)
+
+
+def _frozen_counts(kind: str, array: Counts, shape: tuple[int, int, int], most: int = COUNT_LIMIT) -> Counts:
     if np.asarray(array).dtype.kind not in "iu":
         raise InputError(f"counts of {kind} are {np.asarray(array).dtype}", "use integers")
     if np.shape(array) == shape and not np.any(array):
@@ -469,8 +642,8 @@ def _frozen_counts(kind: str, array: Counts, shape: tuple[int, int, int]) -> Cou
         )
     if counts.size and counts.min() < 0:
         raise InputError(f"a count of {kind} is {counts.min()}", "use at least 0")
-    if counts.size and counts.max() > COUNT_LIMIT:
-        raise InputError(f"a count of {kind} is {counts.max()}", f"use at most {COUNT_LIMIT}")
+    if counts.size and counts.max() > most:
+        raise InputError(f"a count of {kind} is {counts.max()}", f"use at most {most}")
     if counts.sum(dtype=np.float64) > TOTAL_LIMIT:
         raise InputError(f"counts of {kind} add up to more than {TOTAL_LIMIT}", "split the record")
     counts.setflags(write=False)

@@ -14,7 +14,7 @@ from stas_neuro.errors import InputError
 from stas_neuro.ir import Graph, Stage
 from stas_neuro.mapping import Mapping
 from stas_neuro.passes import Pass
-from stas_neuro.trace import Trace
+from stas_neuro.trace import Collect, Trace
 
 Progress = Callable[[int, int], None]
 """Called with the number of finished images and of all images."""
@@ -44,6 +44,9 @@ class RunOptions:
         Longest time in s that a multi-process runtime may take from one image to the next.
     progress : callable, optional
         Called with the number of finished images and of all images.
+    collect : callable
+        Called by a backend with `reads_slices` with the traces of its batches as they come, in order, and the
+        number of all images; returns the trace of all.
     """
 
     dtype: type[np.floating[Any]] = np.float64
@@ -55,13 +58,15 @@ class RunOptions:
     granularity: str = "auto"
     deadline_s: float = 60.0
     progress: Progress | None = None
+    collect: Collect = Trace.collect
 
 
 class Backend(Protocol):
     """A backend, registered by name, see `stas_neuro.backends`.
 
-    One with a true attribute `reads_slices` is given `stas_neuro.data.PreparedImages`, of which it reads the
-    images of a batch at a time, instead of an array of all images.
+    One with a true attribute `reads_slices` is given `stas_neuro.data.PreparedImages` of all images, of which
+    it reads the images of a batch at a time, once and in order; it passes the traces of its batches to
+    `collect` of its options. Others are given arrays of some images at a time.
     """
 
     summary: str

@@ -47,6 +47,7 @@ class Reference(_Any):
             record_spikes=options.record_spikes,
             record_states=options.record_states,
             progress=options.progress,
+            collect=options.collect,
         )
 
 
@@ -80,6 +81,7 @@ class Fast:
             record_spikes=options.record_spikes,
             record_states=options.record_states,
             progress=options.progress,
+            collect=options.collect,
         )
 
 

@@ -141,6 +141,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error, _usage(error), settings, error.exit_code)
     except StasError as error:
         return _fail(error, error.headline, settings, error.exit_code)
+    except MemoryError as error:
+        what = "there is not enough memory" + (f" ({error})" if str(error) else "")
+        return _fail(error, f"{what}; use fewer images (--limit), or a machine with more", settings, 2)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check the path"

@@ -90,7 +90,6 @@ def command(
     causes, and gives the share of the saving in the operation count that remains. All figures are estimated.
     """
     from stas_neuro.chips import list_profiles, profile_path
-    from stas_neuro.cli.runs import read_run
     from stas_neuro.energy import check_alike, check_same_network, compare, compare_schedules
     from stas_neuro.report import (
         comparison_csv,
@@ -110,13 +109,9 @@ def command(
         raise InputError(what, "give a --baseline")
     others = [text.rpartition("=")[2] for text in (*baselines, *stale)]
     check_outputs([table, drawing], reads=[run, *others, *map(profile_path, named)])
-    activity = read_run(run)
     loaded = chosen_profiles(named, settings)
-    label = run.resolve().name
-    runs = {label: activity}
-    late = runs | _labelled(stale, runs)
-    without = _labelled(baselines, late)
-    runs = late | without
+    label, late, without = _runs(run, stale, baselines)
+    runs, activity = late | without, late[label]
     unchecked = dict.fromkeys((*check_alike(runs), *check_same_network(late)))
     priced, lacking = price_each(activity, loaded, deployment)
     if not priced:
@@ -146,7 +141,7 @@ def command(
         return
     show_side_by_side(priced, lacking)
     tell_settings(loaded)
-    _hint(priced, loaded)
+    _hint(priced, loaded, activity)
     if saved is not None:
         emit(comparison_report(saved, details=full))
     for line in [] if saved is not None else what_if_lines(("this network", cost) for cost in priced):
@@ -171,6 +166,24 @@ def _labelled(given: Sequence[str], taken: Mapping[str, Activity]) -> dict[str, 
     return runs
 
 
+def _runs(
+    run: Path, stale: Sequence[str], baselines: Sequence[str]
+) -> tuple[str, dict[str, Activity], dict[str, Activity]]:
+    """Return the label of the run, by label the run with those on stale decisions, and the baselines.
+
+    If one has the counts of a sample of its images only, all are restricted to that sample.
+    """
+    from stas_neuro.activity import image_by_image
+    from stas_neuro.cli.runs import read_run
+
+    label = run.resolve().name
+    late = {label: read_run(run)}
+    late |= _labelled(stale, late)
+    without = _labelled(baselines, late)
+    records = iter(image_by_image([*late.values(), *without.values()]))
+    return label, {name: next(records) for name in late}, {name: next(records) for name in without}
+
+
 def price_each(
     activity: Activity, profiles: Sequence[Profile], deployment: Deployment
 ) -> tuple[list[Estimate], dict[str, str]]:
@@ -188,8 +201,10 @@ def price_each(
     return priced, lacking
 
 
-def _hint(priced: Sequence[Estimate], profiles: Sequence[Profile]) -> None:
-    """Suggest --gating power for chips that support it and were priced without it."""
+def _hint(priced: Sequence[Estimate], profiles: Sequence[Profile], activity: Activity) -> None:
+    """Say what was priced of a sample; suggest --gating power for chips that were priced without it."""
+    if activity.sample_note:
+        click.echo(f"note: {activity.sample_note}")
     silent = {cost.profile for cost in priced if cost.gating == "silent"}
     for profile in profiles:
         known = profile.reason("capabilities.core_gating") is None

@@ -63,12 +63,15 @@ def command(
     if widths is not None:
         _price_widths(read_run(run), chip, deployment, _numbers(widths), as_json)
         return
-    cost = estimate(read_run(run), chip, deployment)
+    activity = read_run(run)
+    cost = estimate(activity, chip, deployment)
     if as_json:
         emit_json(cost.to_json() | settings_json([chip]))
     else:
         emit(estimate_report(cost, details=full))
         tell_settings([chip])
+        if activity.sample_note and not full:
+            click.echo(f"note: {activity.sample_note}")
         if not full:
             click.echo("--full lists each event, layer, step, core, assumption and source.")
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import click
 
-from stas_neuro.choices import ARITHMETICS, DTYPES, GATINGS, GRANULARITIES, RUNTIMES
+from stas_neuro.choices import ACTIVITY_FORMS, ARITHMETICS, DTYPES, GATINGS, GRANULARITIES, RUNTIMES
 from stas_neuro.cli.common import (
     PATH,
     data_option,
     emit_json,
     force_option,
+    if_interrupted,
     limit_option,
     percent,
     progress,
@@ -95,6 +96,20 @@ from stas_neuro.files import check_outputs
     metavar="RUN",
     help="Directory to write run.json, outputs.npz and activity.json to.",
 )
+@click.option(
+    "--per-image",
+    is_flag=True,
+    help="Record the counts of every image, not only sums over all and the counts of 1000 drawn at random.",
+)
+@click.option(
+    "--activity",
+    "form",
+    type=click.Choice(ACTIVITY_FORMS),
+    default=ACTIVITY_FORMS[0],
+    show_default=True,
+    help="File of the activity: activity.json, or activity.parquet, which is smaller and faster to read.",
+)
+@click.option("--resume", is_flag=True, help="Continue an interrupted run in RUN, with the same result.")
 @force_option
 def command(
     bundle: Path,
@@ -109,6 +124,9 @@ def command(
     granularity: str,
     deadline: float,
     output: Path | None,
+    per_image: bool,
+    form: str,
+    resume: bool,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -121,10 +139,11 @@ def command(
     from stas_neuro.backends import AUTO, BACKENDS, choose_backend, choose_granularity
     from stas_neuro.bundle import load_bundle
     from stas_neuro.cli.runs import run_document, run_output, write_run
+    from stas_neuro.cli.unfinished import UnfinishedRun, kept
     from stas_neuro.compiler import is_checkpoint
     from stas_neuro.data import data_path, load_data
 
-    written = None if output is None else run_output(output, force=force)
+    written = run_output(output, force=force, resume=resume)
     check_outputs([written], reads=[bundle, data_path(data)])
     if is_checkpoint(bundle):
         raise InputError(
@@ -137,8 +156,23 @@ def command(
     if backend == "lava":
         granularity = choose_granularity(granularity, network.of(arithmetic))
     images = load_data(data)
+    parts = None
+    if output is not None:
+        key = {
+            "bundle_sha256": dict(network.sha256),
+            "data": images.source,
+            "images": min(limit or len(images), len(images)),
+            "backend": backend,
+            "arithmetic": arithmetic,
+            "dtype": dtype,
+            "gating": gating,
+            "no_mapping": no_mapping,
+            "per_image": per_image,
+        }
+        parts = UnfinishedRun(output, key, resume=resume)
+        if_interrupted("continue with the same command and --resume")
     begun = time.perf_counter()
-    with progress(f"running on {backend}") as report:
+    with progress(f"running on {backend}") as report, kept(parts):
         trace = api.run(
             network,
             images,
@@ -151,7 +185,9 @@ def command(
             granularity=granularity,
             deadline_s=deadline,
             limit=limit,
+            per_image=per_image,
             progress=report,
+            parts=parts,
         )
     wall_time_s = time.perf_counter() - begun
     document = run_document(bundle, network, images, trace, wall_time_s, arithmetic=arithmetic, dtype=dtype)
@@ -162,7 +198,7 @@ def command(
     if backend == "lava":
         document |= {"runtime": runtime, "granularity": granularity}
     if output is not None:
-        write_run(output, document, network, images, trace, force=force)
+        write_run(output, document, network, images, trace, form=form, force=force or resume)
     if as_json:
         emit_json(document)
         return

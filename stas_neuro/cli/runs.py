@@ -1,4 +1,4 @@
-"""Runs on disk: a directory with ``run.json``, ``outputs.npz`` and ``activity.json``; see docs/cli.md."""
+"""Runs on disk: a directory with ``run.json``, ``outputs.npz`` and an activity file; see docs/cli.md."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stas_neuro import __version__
+from stas_neuro.choices import ACTIVITY_FORMS
+from stas_neuro.cli.unfinished import PARTS, is_unfinished
 from stas_neuro.errors import InputError
 from stas_neuro.files import Output
 
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
     from stas_neuro.page import Run
     from stas_neuro.trace import Trace
 
-RUN_FILE, OUTPUTS_FILE, ACTIVITY_FILE = "run.json", "outputs.npz", "activity.json"
+RUN_FILE, OUTPUTS_FILE = "run.json", "outputs.npz"
+ACTIVITY_FILES = tuple(f"activity.{form}" for form in ACTIVITY_FORMS)
 FORMAT, SCHEMA_VERSION = "stas-neuro run", 1
 
 
@@ -61,9 +64,24 @@ def run_document(
     }
 
 
-def run_output(directory: Path, *, force: bool) -> Output:
-    """Return the output of a run, for `check_outputs`."""
-    return Output.marked(directory, RUN_FILE, force=force)
+def run_output(directory: Path | None, *, force: bool, resume: bool = False) -> Output | None:
+    """Return the output of a run, for `check_outputs`; `resume` continues an unfinished one.
+
+    It is None without a directory, which nothing can be resumed without.
+    """
+    if directory is None:
+        if resume:
+            raise InputError("--resume needs the directory of a run", "name it with -o")
+        return None
+    instead = "use --resume to continue it, or --force to replace it"
+    return Output(
+        path=directory,
+        is_earlier=lambda found: (found / RUN_FILE).is_file() or is_unfinished(found),
+        otherwise=f"has no {RUN_FILE}",
+        force=force or resume,
+        is_directory=True,
+        instead=instead if is_unfinished(directory) else "use --force to replace it",
+    )
 
 
 def write_run(
@@ -73,6 +91,7 @@ def write_run(
     data: LabelledImages,
     trace: Trace,
     *,
+    form: str = "json",
     force: bool,
 ) -> None:
     """Write a run completely or not at all; InputError if something else is there or writing fails."""
@@ -85,9 +104,13 @@ def write_run(
     labels = match_classes(data, bundle.graph.classes).labels
     if labels is not None:
         arrays["labels"] = labels[: trace.images]
-    with run_output(directory, force=force).filled() as fresh:
+    # A directory with only the parts of this run is replaced.
+    own = directory.is_dir() and {each.name for each in directory.iterdir()} == {PARTS}
+    output = run_output(directory, force=force or own)
+    assert output is not None
+    with output.filled() as fresh:
         np.savez_compressed(fresh / OUTPUTS_FILE, **arrays)
-        write_activity(trace.activity, fresh / ACTIVITY_FILE)
+        write_activity(trace.activity, fresh / f"activity.{form}")
         (fresh / RUN_FILE).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
 
 
@@ -95,11 +118,16 @@ def read_run(path: Path) -> Activity:
     """Read the activity of a run directory, or an activity file by itself."""
     from stas_neuro.activity import read_activity
 
-    if path.is_dir() and not (path / ACTIVITY_FILE).is_file():
-        raise InputError(
-            f"{path} has no {ACTIVITY_FILE}", "give a directory written by run, or an activity file"
-        )
-    return read_activity(path / ACTIVITY_FILE if path.is_dir() else path)
+    if not path.is_dir():
+        return read_activity(path)
+    for name in ACTIVITY_FILES:
+        if (path / name).is_file():
+            return read_activity(path / name)
+    if is_unfinished(path):
+        raise InputError(f"{path}: the run was interrupted", "continue it with run --resume")
+    raise InputError(
+        f"{path} has no {ACTIVITY_FILES[0]}", "give a directory written by run, or an activity file"
+    )
 
 
 def labelled_run(label: str, path: Path) -> Run:

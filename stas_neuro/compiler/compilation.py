@@ -284,6 +284,7 @@ class Compilation:
                     arithmetic="fixed" if fixed else "float",
                     dtype=np.float64 if fixed else np.float32,
                     limit=limit,
+                    per_image=True,
                     progress=self.compiler.progress,
                 ).activity
             ),

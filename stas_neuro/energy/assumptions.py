@@ -46,6 +46,8 @@ def assumptions_of(
 ) -> tuple[str, ...]:
     """Return the assumptions of a price, the notes of the profile last."""
     found = [f"gating {running.gating}: {GATINGS[running.gating]}"]
+    if (sample := activity.sample_note) is not None:
+        found.insert(0, sample)
     if running.gating == "none" and activity.counts["updates_gated"].any():
         found.append(ESTIMATED_NONE)
     if running.gating == "core" and not activity.cores:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stas_neuro.activity import Activity
+from stas_neuro.activity import Activity, image_by_image
 from stas_neuro.chips.errors import CannotRun
 from stas_neuro.chips.profile import MissingEntry, Profile
 from stas_neuro.display import HtmlTable, Plotted, share_with_ends, with_ends
@@ -187,6 +187,8 @@ def compare(
         When runs cannot be compared (see `check_alike`), the run with halting does not halt, or a baseline
         does; or as for `estimate`.
     """
+    activity, *others = image_by_image([activity, *baselines.values()])
+    baselines = dict(zip(baselines, others, strict=True))
     unchecked = check_baselines(label, activity, baselines)
     own = deployment.schedule_of(activity)
     ours = op_count(activity, deployment.gating).value

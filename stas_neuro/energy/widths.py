@@ -63,6 +63,7 @@ def scale_width(activity: Activity, width: int) -> Activity:
             )
             for kind in KINDS
         },
+        whole=None,
     )
 
 

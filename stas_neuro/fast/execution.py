@@ -22,7 +22,7 @@ from stas_neuro.ir import Edge, Graph, Node, Phase, Stage
 from stas_neuro.mapping import Mapping
 from stas_neuro.reference.interpreter import Execution, check_shape, check_values
 from stas_neuro.reference.ops.base import Outputs, Values
-from stas_neuro.trace import Trace
+from stas_neuro.trace import Collect, Trace
 
 Array = NDArray[Any]
 _BATCH, _VALUES = 128, 1 << 22
@@ -40,6 +40,7 @@ def run_fast(  # noqa: PLR0913
     count: bool = True,
     eight_bit: bool | None = None,
     progress: Callable[[int, int], None] | None = None,
+    collect: Collect = Trace.collect,
 ) -> Trace:
     """Classify images with an integer program; the trace equals that of `run_reference` in every bit.
 
@@ -49,7 +50,7 @@ def run_fast(  # noqa: PLR0913
         A quantised graph. The reference computes the nodes for which there is no kernel.
     images : int (B, C, H, W), or (B, T, C, H, W) where the graph takes event data
         Raw images, 0..255.
-    record_spikes, record_states, mapping, gating, count, progress
+    record_spikes, record_states, mapping, gating, count, progress, collect
         As of `run_reference`.
     eight_bit : bool, optional
         Whether to multiply 8-bit numbers where that is exact; by default where it is faster.
@@ -86,7 +87,7 @@ def run_fast(  # noqa: PLR0913
                 progress(min(batch.stop, len(images)), len(images))
 
     with threads.limit(limits=1, user_api="blas"), ThreadPoolExecutor(side_by_side) as pool:
-        return Trace.collect(finished(pool.map(classify, batches)), len(images))
+        return collect(finished(pool.map(classify, batches)), len(images))
 
 
 def workers(threads: ThreadpoolController) -> int:

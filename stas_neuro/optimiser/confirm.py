@@ -82,7 +82,9 @@ class Confirmer:
                 sample = bench.images.chosen_on.select(np.array(candidate.sample))
                 for ran, images in ((traces, bench.images.reported_on), (again, sample)):
                     frames = first_frames(bundles[key].of("fixed"), images)
-                    ran[run] = api.run(bundles[key], frames, arithmetic="fixed", gating=gating)
+                    ran[run] = api.run(
+                        bundles[key], frames, arithmetic="fixed", gating=gating, per_image=True
+                    )
             points.append(self._point(bench, chosen, bundles[key].of("fixed"), traces[run], again[run]))
         return points
 

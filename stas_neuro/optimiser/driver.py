@@ -134,7 +134,7 @@ def optimise_all(  # noqa: PLR0913
     """
     started = time.monotonic()
     choice, report = choice or Choice(), report or (lambda what, done, total: None)
-    images = Images.halves(load_data(data) if isinstance(data, str) else data)
+    images = Images.halves(load_data(data))
     sample = images.chosen_on.select(slice(0, CALIBRATED)) if calibrate is None else calibrate
     given = {"": model, **(rivals or {})}
     benches = [Bench(label, open_trained(each), images, sample) for label, each in given.items()]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +13,7 @@ from stas_neuro.activity import Activity
 from stas_neuro.chips import Profile
 from stas_neuro.compiler import Compilation, CompileOptions, Compiler, Opened
 from stas_neuro.compiler.shared import key_of
-from stas_neuro.data import LabelledImages, load_data
+from stas_neuro.data import LabelledImages, PreparedImages, load_data
 from stas_neuro.errors import InputError
 from stas_neuro.ir import Graph
 from stas_neuro.labels import match_classes
@@ -119,8 +118,8 @@ class Bench:
             return given
         key = key_of(given), steps
         if key not in self._cut:
-            images = load_data(given, "train") if isinstance(given, str) else given
-            self._cut[key] = _first(images, steps)
+            images = load_data(given, "train")
+            self._cut[key] = images.first_frames(steps)
         return self._cut[key]
 
     def integers(self, compiler: Compiler, variant: Variant, chip: Profile) -> Graph:
@@ -132,7 +131,7 @@ class Bench:
     def margins(self, chip: Profile, quantiles: tuple[float, ...]) -> tuple[float, ...]:
         """Return quantiles of the lead of the largest logit, at the end of all model steps."""
         graph = self.compilation(self.compiler(), self.full(), chip).fold()
-        pixels = _pixels(graph, self.images.chosen_on).astype(np.float32)
+        pixels = _pixels(graph, self.images.chosen_on)
         logits = np.sort(run_reference(graph, pixels, dtype=np.float32, count=False).logits, axis=1)
         leads = logits[:, -1] - logits[:, -2]
         return tuple(float(each) for each in np.quantile(leads, quantiles))
@@ -159,24 +158,17 @@ class Bench:
     def activities(self, measured: Measured, countings: Sequence[Counting]) -> list[Activity]:
         """Count the events of the sample in several ways."""
         images = self.images.chosen_on.select(measured.sample)
-        return count_on_cores(measured.graph, _pixels(measured.graph, images), countings)
+        return count_on_cores(measured.graph, _pixels(measured.graph, images)[:], countings)
 
 
-def _pixels(graph: Graph, images: LabelledImages) -> NDArray[Any]:
-    return api.preprocess(graph, first_frames(graph, images))
+def _pixels(graph: Graph, images: LabelledImages) -> PreparedImages:
+    return api.prepare(graph, first_frames(graph, images))
 
 
 def first_frames(graph: Graph, images: LabelledImages) -> LabelledImages:
     """Return images with the frames that a network with fewer steps takes."""
     frames, *_ = shape = graph.image_shape
-    return images if len(shape) == 3 else _first(images, frames)
-
-
-def _first(images: LabelledImages, frames: int) -> LabelledImages:
-    """Return images with their first frames; still images as they are."""
-    if images.images.ndim != 5:
-        return images
-    return LabelledImages(images.images[:, :frames], images.labels, images.classes, images.source)
+    return images if len(shape) == 3 else images.first_frames(frames)
 
 
 def labels_of(graph: Graph, images: LabelledImages) -> NDArray[np.int64]:

@@ -29,7 +29,7 @@ from stas_neuro.reference.activity import ActivityCounter, Counting
 from stas_neuro.reference.exact import Dtype, exact_dtype
 from stas_neuro.reference.ops import FIXED_OPERATORS, OPERATORS
 from stas_neuro.reference.ops.base import Inputs, NodeContext, Outputs, Values
-from stas_neuro.trace import Trace
+from stas_neuro.trace import Collect, Trace
 
 
 class Listener(Protocol):
@@ -63,6 +63,7 @@ def run_reference(  # noqa: PLR0913
     chunk: int = 16,
     progress: Callable[[int, int], None] | None = None,
     observe: Observe | None = None,
+    collect: Collect = Trace.collect,
 ) -> Trace:
     """Classify preprocessed images.
 
@@ -94,6 +95,8 @@ def run_reference(  # noqa: PLR0913
     observe : callable, optional
         Called for each node in each of its steps, before it is computed, with the values at its connected
         input ports, batch first: (images of the chunk, *shape); of an Integrate (T, images, *shape).
+    collect : callable
+        Joins the traces of the chunks, which it is given as they come, with the number of all images.
 
     Raises
     ------
@@ -129,7 +132,7 @@ def run_reference(  # noqa: PLR0913
             if progress is not None:
                 progress(min(start + chunk, len(images)), len(images))
 
-    return Trace.collect(batches(), len(images))
+    return collect(batches(), len(images))
 
 
 def count_on_cores(

@@ -27,7 +27,7 @@ def widths_report(runs: Sequence[tuple[Activity, Estimate]]) -> RenderableType:
             str(width_of(activity)),
             str(sum(layer.neurons for layer in activity.layers if not layer.placed_with)),
             str(sum(layer.weights for layer in activity.layers)),
-            *(si(activity.total(kind) / activity.images, "") for kind in ("synops", "spikes_out")),
+            *(si(activity.total(kind) / activity.all_images, "") for kind in ("synops", "spikes_out")),
             NONE if cost.cores is None else str(cost.cores),
             NONE if cost.chips is None else str(cost.chips),
             *((si(each, "J") for each in ends) if ends else [NONE] * 3),

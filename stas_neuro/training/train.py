@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
 
 from stas_neuro import api
 from stas_neuro.chips import load_profile
 from stas_neuro.compiler import fold
-from stas_neuro.data import LabelledImages, normalise
+from stas_neuro.data import LabelledImages, PreparedImages, blocks, normalise
 from stas_neuro.errors import CheckFailed, InputError
 from stas_neuro.files import locked_directory, write_atomically
 from stas_neuro.ir import Graph
@@ -130,10 +131,7 @@ def fit_config(config: StasConfig, data: LabelledImages, classes: tuple[str, ...
     else:
         check_every_class_occurs(data)
         classes = data.classes or tuple(str(i) for i in range(int(data.labels.max()) + 1))
-    scale = 255.0 if data.images.dtype == np.uint8 else 1.0
-    axes = tuple(axis for axis in range(data.images.ndim) if axis != data.images.ndim - 3)
-    mean = data.images.mean(axes, dtype=np.float64) / scale
-    std = np.maximum(data.images.std(axes, dtype=np.float64) / scale, 1e-3)
+    mean, std = _moments(data)
     return config.replace(
         image_size=height,
         in_channels=channels,
@@ -143,6 +141,18 @@ def fit_config(config: StasConfig, data: LabelledImages, classes: tuple[str, ...
         mean=tuple(round(float(value), 6) for value in mean),
         std=tuple(round(float(value), 6) for value in std),
     )
+
+
+def _moments(data: LabelledImages) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean of the pixels of each channel, and their standard deviation, at least 0.001."""
+    images = data.images
+    scale = 255.0 if images.dtype == np.uint8 else 1.0
+    axes = tuple(axis for axis in range(images.ndim) if axis != images.ndim - 3)
+    shape = [1 if axis in axes else -1 for axis in range(images.ndim)]
+    each = images.size // images.shape[-3]
+    mean = sum(block.sum(axes, dtype=np.float64) for block in blocks(images)) / each
+    squares = (((block - mean.reshape(shape)) ** 2).sum(axes) for block in blocks(images))
+    return mean / scale, np.maximum(np.sqrt(sum(squares) / each) / scale, 1e-3)
 
 
 def train(
@@ -325,7 +335,7 @@ def evaluate(model: StasModel | GraphModule, data: LabelledImages, batch_size: i
         for start in range(0, len(data), batch_size):
             part = data.select(slice(start, start + batch_size))
             assert part.labels is not None
-            x = torch.from_numpy(normalise(part.images, task.mean, task.std)).to(dtype)
+            x = torch.from_numpy(normalise(part.images[:], task.mean, task.std)).to(dtype)
             output = model(x, skip=True)
             visits_per_token = output.visits[0, ..., 0].numel()
             right += int((output.logits.argmax(1).numpy() == part.labels).sum())
@@ -360,9 +370,9 @@ class _Run:
         """Lines of the log; the state file has them, too, so that it and the log cannot disagree."""
         data = match_classes(data, self.task.classes)
         kept, self.holdout = split(data, options)
-        self.images = torch.from_numpy(normalise(kept.images, self.task.mean, self.task.std)).float()
+        self.pixels = PreparedImages(kept.images, self._normalised)
         self.labels = torch.from_numpy(kept.labels)
-        held_out = hashlib.sha256(self.holdout.images.tobytes() + np.asarray(self.holdout.labels).tobytes())
+        held_out = _hash(self.holdout)
         self.source, self.absent = data.source, absent_classes(data)
         self.record = TrainingRecord(
             images=len(data),
@@ -375,12 +385,15 @@ class _Run:
         """Prices of visits in stage 2, if the options name a profile."""
         self.moved_by: int | None = None
         """Stage of the last step that changed weights."""
-        self.origin = hashlib.sha256(data.images.tobytes() + np.asarray(data.labels).tobytes())
+        self.origin = _hash(data)
         if options.compile:
             torch._dynamo.config.recompile_limit = 64  # one per shape, stage and precision
             for module in self.model.modules():
                 if isinstance(module, LIF):
                     module.compile(dynamic=False)
+
+    def _normalised(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        return normalise(images, self.task.mean, self.task.std).astype(np.float32)
 
     def start_from(self, checkpoint: Path) -> None:
         weights = load_checkpoint(checkpoint).state_dict()
@@ -524,7 +537,7 @@ class _Run:
         """Price the visits of the network as it is, on some of the training images."""
         model = self.model
         graph = fold(model) if isinstance(model, StasModel) else model.trained()
-        images = self.images[:PRICED_IMAGES].numpy()
+        images = self.pixels[:PRICED_IMAGES]
         profile = load_profile(self.options.ponder_profile)
         return surrogate(graph, images, profile, self.options.ponder_mode)
 
@@ -549,11 +562,11 @@ class _Run:
         options, workers = self.options, self.workers
         # Seeded by the epoch only, so that a resumed run draws the same batches.
         generator = torch.Generator().manual_seed(options.seed * 1_000_003 + stage * 1009 + epoch)
-        order = torch.randperm(len(self.images), generator=generator)
+        order = torch.randperm(len(self.pixels), generator=generator)
         share = options.batch_size // workers.count
         for start in range(0, len(order) - options.batch_size + 1, options.batch_size):
             index = order[start + workers.rank * share : start + (workers.rank + 1) * share]
-            x = self.images[index]
+            x = torch.from_numpy(self.pixels[index.numpy()])
             yield augmented(x, options.augment, generator), self.labels[index]
 
     def _save(self, stage: int, epoch: int, optimiser: torch.optim.Optimizer) -> None:
@@ -564,7 +577,7 @@ class _Run:
     @property
     def _steps(self) -> int:
         """Number of steps in an epoch."""
-        return len(self.images) // self.options.batch_size
+        return len(self.pixels) // self.options.batch_size
 
     def _write_log(self) -> None:
         write_atomically(self.directory / LOG, "".join(line + "\n" for line in self.log).encode())
@@ -605,6 +618,15 @@ class _Run:
                 "evaluated on images that it was trained on",
                 remedy="finish it with that version, or start a new training",
             )
+
+
+def _hash(data: LabelledImages) -> hashlib._Hash:
+    """Return the SHA-256 of images and their labels, to be continued or read."""
+    digest = hashlib.sha256()
+    for block in blocks(data.images):
+        digest.update(block.tobytes())
+    digest.update(np.asarray(data.labels).tobytes())
+    return digest
 
 
 def one_cycle(progress: float, warm_up: float = 0.15) -> float:

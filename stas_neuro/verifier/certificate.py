@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stas_neuro import __version__
-from stas_neuro.data import LabelledImages
+from stas_neuro.data import LabelledImages, blocks
 from stas_neuro.display import Displayed, HtmlTable
 from stas_neuro.errors import CheckFailed, InputError
 from stas_neuro.files import Output, json_object, read_bytes
@@ -59,10 +60,8 @@ class DataHash:
             source=data.source,
             shape=data.images.shape,
             dtype=str(data.images.dtype),
-            images_sha256=_sha256(np.ascontiguousarray(data.images).tobytes()),
-            labels_sha256=None
-            if data.labels is None
-            else _sha256(np.ascontiguousarray(data.labels).tobytes()),
+            images_sha256=_sha256(blocks(data.images)),
+            labels_sha256=None if data.labels is None else _sha256([data.labels]),
         )
 
 
@@ -229,7 +228,7 @@ def sealed(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return a document with the SHA-256 of its canonical JSON (sorted keys, no spaces, ASCII) added."""
     content = {key: value for key, value in document.items() if key != SEAL}
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return content | {SEAL: _sha256(canonical.encode())}
+    return content | {SEAL: hashlib.sha256(canonical.encode()).hexdigest()}
 
 
 def check_certificate(document: Mapping[str, Any]) -> None:
@@ -267,5 +266,9 @@ def read_certificate(path: Path) -> dict[str, Any]:
     return document
 
 
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _sha256(arrays: Iterable[NDArray[Any]]) -> str:
+    """Return the hash of the values of arrays, one after another."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stas_neuro import api
 from stas_neuro.bundle import ARITHMETICS, Bundle, Provenance, load_bundle
 from stas_neuro.compiler import fold, is_checkpoint, load_model, provenance
-from stas_neuro.data import LabelledImages
+from stas_neuro.data import LabelledImages, as_images
 from stas_neuro.errors import InputError, unknown
 from stas_neuro.ir import LIF, Graph, Stage
 from stas_neuro.labels import bias_of_first, match_classes
@@ -85,9 +85,9 @@ def verify(
     opened, subject = _open(network)
     graphs = _graphs(opened, arithmetic)
     networks = _lava_networks(graphs, lava_network)
-    data = images if isinstance(images, LabelledImages) else LabelledImages(images, None, source="the images")
+    data = as_images(images)
     for graph in graphs.values():  # refuses bad images before the long work
-        api.preprocess(graph, data, limit)
+        api.prepare(graph, data, limit).check()
     classes = next(iter(graphs.values())).classes
     bias = None if limit is None else bias_of_first(data, limit)
     data = data.select(slice(0, limit))

@@ -116,14 +116,14 @@ def float_runs(graph: Graph, network: Graph, model: StasModel | None, runtimes: 
     if model is not None:
         unfolded = lower(model)
         runs["reference, not folded", "float64"] = lambda x: api.run(
-            unfolded, x, backend="reference", record_spikes=True
+            unfolded, x, backend="reference", record_spikes=True, per_image=True
         )
         runs["torch, masking", "float64"] = _torch_run(graph, model, "float64", skip=False)
         runs["torch, skipping", "float64"] = _torch_run(graph, model, "float64", skip=True)
     for runtime in runtimes:
         runs[f"Lava, {runtime}", "float64"] = _lava_run(graph, network, runtime)
     runs["reference", "float32"] = lambda x: api.run(
-        graph, x, backend="reference", dtype=np.float32, record_spikes=True
+        graph, x, backend="reference", dtype=np.float32, record_spikes=True, per_image=True
     )
     if model is not None:
         runs["torch, masking", "float32"] = _torch_run(graph, model, "float32", skip=False)
@@ -142,7 +142,7 @@ def fixed_runs(graph: Graph, network: Graph, runtimes: tuple[str, ...]) -> Runs:
 
 def float_baseline(graph: Graph) -> Run:
     """Return the float reference."""
-    return lambda x: api.run(graph, x, backend="reference", record_spikes=True)
+    return lambda x: api.run(graph, x, backend="reference", record_spikes=True, per_image=True)
 
 
 def fixed_baseline(graph: Graph, observe: Observe) -> Run:

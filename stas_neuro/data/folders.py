@@ -1,0 +1,75 @@
+"""Images and event recordings as single files, in a folder for each class."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stas_neuro.data.naming import SPLITS, split_among
+from stas_neuro.documents import reason
+from stas_neuro.errors import InputError
+
+IMAGE_FILES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+"""Endings of images."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files of a part of data, sorted by class and path; ``labels`` is None if they are in no folders."""
+
+    paths: tuple[Path, ...]
+    labels: NDArray[np.int64] | None
+    classes: tuple[str, ...]
+
+
+def part_of(directory: Path, split: str) -> Path:
+    """Return the folder of a part, such as ``train``, or the directory itself if it has no parts.
+
+    Raises InputError if it has only the other part.
+    """
+    folders = _folders(directory)
+    if (found := split_among(folders, split)) is not None:
+        return directory / found
+    if folders and all(any(name.lower() in names for names in SPLITS.values()) for name in folders):
+        what = f"{directory}: has no folder {split}, only {', '.join(folders)}"
+        raise InputError(what, f"name the folder of its images {split}, or give one of these folders")
+    return directory
+
+
+def list_files(directory: Path, endings: Collection[str]) -> Files:
+    """List the files with some endings: those of each folder are a class, named like the folder.
+
+    Without folders they have no labels. Folders and files whose names begin with a dot are ignored.
+    """
+    try:
+        loose = _walk(directory, endings, deep=False)
+        names = _folders(directory)
+        found = [_walk(directory / name, endings, deep=True) for name in names]
+    except OSError as error:
+        raise InputError(f"{error.filename}: {reason(error)}", "use a readable directory") from error
+    if not any(found):
+        return Files(tuple(loose), None, ())
+    labels = np.repeat(np.arange(len(names)), [len(paths) for paths in found])
+    return Files(tuple(path for paths in found for path in paths), labels, tuple(names))
+
+
+def _folders(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir() if path.is_dir() and path.name[0] != ".")
+
+
+def _walk(directory: Path, endings: Collection[str], *, deep: bool) -> list[Path]:
+    found: list[Path] = []
+    for place, folders, files in os.walk(directory, onerror=_refuse):
+        folders[:] = sorted(name for name in folders if name[0] != ".") if deep else []
+        chosen = (name for name in sorted(files) if name[0] != ".")
+        found += [Path(place, name) for name in chosen if os.path.splitext(name)[1].lower() in endings]
+    return found
+
+
+def _refuse(error: OSError) -> None:
+    raise error
