@@ -261,7 +261,7 @@ def _frontiers(name: str, value: Any) -> Any:
         "results of optimise, or paths of its output",
         lambda: (Frontier, *_of("optimiser", "Optimised")()),
     )
-    found = []
+    found: list[Any] = []
     for each in _ITEMS(name, value):
         found += read_frontiers(Path(each)) if isinstance(each, str | Path) else [take(name, each)]
     return found
@@ -478,6 +478,7 @@ _KINDS: Mapping[str, Take] = {
     "options": optional(_overlooked),
     "passes": _RECORD,
     "path": PATH,
+    "per_image": FLAG,
     "points": whole(1),
     "profile": _profile,
     "profiles": _profiles,
@@ -527,6 +528,7 @@ _KINDS: Mapping[str, Take] = {
     "quantise.arithmetic": optional(_integers),
     "read_activity.path": _activity,
     "run.network": _runnable,
+    "run.parts": _overlooked,
     "save_bundle.graph": _overlooked,
     "save_bundle.mapping": optional(_instance("a Mapping", _of("mapping", "Mapping"))),
     "train.bits": optional(whole(2, 9)),

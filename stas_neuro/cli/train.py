@@ -304,7 +304,7 @@ class _Request:
                 raise InputError(what, "leave one of them out")
             return job_of(config, init=self.init)
         assert self.init is not None
-        words = {
+        words: dict[str, Any] = {
             name: value or None if name in _COUNTS else value  # 0 stands for none
             for name, value in self.changes.items()
             if name in _HALTING

@@ -186,7 +186,7 @@ class Compilation:
         )
 
     @property
-    def _of_any_halting(self) -> dict[str, int | None]:
+    def _of_any_halting(self) -> dict[str, Any]:
         """Options that are of halting that is added as of that which was trained."""
         return {"max_visits": self.options.max_visits, "token_groups": self.options.token_groups}
 
