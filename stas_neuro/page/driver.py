@@ -21,14 +21,10 @@ from stas_neuro.errors import InputError
 from stas_neuro.extras import needs
 from stas_neuro.files import Output
 from stas_neuro.page.breakdown import breakdown_section, cores_section
+from stas_neuro.page.certificate import certificate_section
 from stas_neuro.page.content import Section
 from stas_neuro.page.costs import chips_section, runs_section, savings_section
-from stas_neuro.page.evidence import (
-    assumptions_section,
-    certificate_section,
-    constants_section,
-    frontier_section,
-)
+from stas_neuro.page.evidence import assumptions_section, constants_section, frontier_section
 from stas_neuro.page.halting import halting_section
 from stas_neuro.page.headline import Headline, headline
 from stas_neuro.page.runs import Prices, Run, price_runs

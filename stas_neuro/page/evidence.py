@@ -1,10 +1,9 @@
-"""Sections on what was searched, verified, assumed, and where every constant comes from."""
+"""Sections on what was searched and assumed, and where every constant comes from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any
 
 from stas_neuro.chips import Profile
 from stas_neuro.chips.entries import ENTRIES
@@ -43,50 +42,6 @@ def frontier_section(frontiers: Sequence[Frontier]) -> Section:
                 f"{found.profile}: energies are of events only, as static power is {found.events_only}."
             )
     return section
-
-
-def certificate_section(certificates: Sequence[Mapping[str, Any]]) -> Section:
-    """Show what was verified: which executions agree with which, on how many images."""
-    section = Section("certificate", "Certificate")
-    columns = (
-        "run", "compared with", "must be equal", "equal", "spikes compared", "spikes that differ",
-        "visits that differ", "event counts that differ", "largest difference of a logit",
-        "images classified differently",
-    )  # fmt: skip
-    for place, document in enumerate(certificates):
-        verdict = "All requirements are met" if document["passed"] else "Requirements are NOT met"
-        section.text.append(
-            f"{verdict}, on {document['images']} images of {document['data']['source']}; verified by version "
-            f"{document['tool_version']}, certificate SHA-256 {document['certificate_sha256']}."
-        )
-        agreements = [each for part in document["parts"] for each in part["runs"]]
-        if document["lowering"] is not None:
-            agreements.append(document["lowering"])
-        rows = [_agreement(each) for each in agreements]
-        caption = f"Executions that were compared, certificate {place + 1}"
-        section.tables.append(table(f"certificate-table-{place}", caption, columns, rows))
-        if document["left_out"]:
-            lines = [f"{name}: {why}" for name, why in document["left_out"].items()]
-            section.lists.append(("Left out", lines))
-        if document["notes"]:
-            section.lists.append(("Notes", list(document["notes"])))
-    return section
-
-
-def _agreement(each: Mapping[str, Any]) -> list[Cell]:
-    delta = each["logit_delta"]
-    return [
-        text(f"{each['run']}, {each['dtype']}"),
-        text(each["baseline"]),
-        text("yes" if each["promised"] else "no"),
-        text("yes" if each["equal"] else "no"),
-        number(each["spikes_compared"], "{:,}"),
-        number(each["spikes_differing"], "{:,}"),
-        number(each["visits_differing"], "{:,}"),
-        number(each["events_differing"], "{:,}"),
-        text("not finite") if delta is None else number(delta, "{:.3g}"),
-        number(each["top1_changes"]),
-    ]
 
 
 def constants_section(estimates: Sequence[Estimate], profiles: Sequence[Profile]) -> Section:

@@ -22,6 +22,7 @@ from stas_neuro.errors import InputError
 from stas_neuro.page import Run, make_report
 from stas_neuro.page.runs import price_runs
 from stas_neuro.report.refused import Refused
+from stas_neuro.verifier.certificate import sealed
 
 CHIPS = [load_profile(name) for name in ("cmos45", "loihi1", "loihi2", "speck")]
 MINE, OFF = Run(label="mine", activity=run()), Run(label="off", activity=run(halting=False))
@@ -142,3 +143,6 @@ def test_the_command_writes_a_page_and_replaces_only_pages(tmp_path: Path) -> No
     damaged = tmp_path / "certificate.json"
     damaged.write_text('{"format": "stas-neuro certificate", "schema_version": 1, "passed": true}')
     assert "the certificate was changed" in stas(*again[:2], damaged, *again[2:], "--force").err
+    hollow = sealed({"format": "stas-neuro certificate", "schema_version": 1, "passed": True})
+    damaged.write_text(json.dumps(hollow))
+    assert "the certificate: images: Field required" in stas(*again[:2], damaged, *again[2:], "--force").err
