@@ -155,7 +155,7 @@ def appear(path: Path) -> None:
         ("stas_neuro.energy.compare", ("compare", "halting", "--baseline", "without", "--csv", "new")),
         (
             "stas_neuro.energy.compare",
-            ("compare", "halting", "--baseline", "without", "--picture", "new"),
+            ("compare", "halting", "--baseline", "without", "--picture", "new.svg"),
         ),
     ],
 )
