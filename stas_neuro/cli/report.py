@@ -101,7 +101,7 @@ def command(
     images = None if data is None else load_data(data)
     if images is None and given:
         images = _own_data(given[0], runs[0][1])
-    with progress("pricing"):
+    with progress("pricing") as tell:
         report = make_report(
             given,
             profile=None if profile is None else chosen_profile(profile, settings),
@@ -111,6 +111,7 @@ def command(
             images=None if chosen is None else _numbers(chosen),
             frontiers=frontiers,
             certificates=certificates,
+            progress=tell,
         )
     report.write(output, force=force)
     if as_json:

@@ -27,7 +27,7 @@ from stas_neuro.page.costs import chips_section, runs_section, savings_section
 from stas_neuro.page.evidence import assumptions_section, constants_section, frontier_section
 from stas_neuro.page.halting import halting_section
 from stas_neuro.page.headline import Headline, headline
-from stas_neuro.page.runs import Prices, Run, price_runs
+from stas_neuro.page.runs import Prices, Progress, Run, price_runs
 from stas_neuro.report.charts import check_installed
 from stas_neuro.report.frontier_file import Frontier, frontier_of
 from stas_neuro.report.refused import Refused
@@ -99,7 +99,7 @@ def page_output(path: Path, *, force: bool) -> Output:
     return Output(path=path, is_earlier=is_ours, otherwise="is not a page of stas-neuro", force=force)
 
 
-def make_report(
+def make_report(  # noqa: PLR0913
     runs: Mapping[str, Trace | Activity] | Sequence[Run],
     *,
     profile: Profile | str | None = None,
@@ -109,6 +109,7 @@ def make_report(
     images: Sequence[int] | None = None,
     frontiers: Sequence[Optimised | Frontier] = (),
     certificates: Sequence[Verification | Mapping[str, Any]] = (),
+    progress: Progress | None = None,
 ) -> Report:
     """Make a page on what runs cost, with everything behind the prices.
 
@@ -132,6 +133,8 @@ def make_report(
         Results of searches.
     certificates : sequence of Verification or mapping
         Certificates, or their documents.
+    progress : callable, optional
+        Called with the numbers of chips on which the runs are priced, and of all.
 
     Raises
     ------
@@ -144,7 +147,7 @@ def make_report(
     wanted = load_profile(profile) if isinstance(profile, str) else profile
     if wanted is not None and all(each.name != wanted.name for each in chips):
         chips.append(wanted)
-    prices = price_runs(given, chips, deployment)
+    prices = price_runs(given, chips, deployment, progress)
     first = given[0]
     cost = _main(first, prices, None if wanted is None else wanted.name)
     shown = list(range(min(IMAGES, first.activity.images))) if images is None else list(images)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +17,7 @@ from stas_neuro.errors import InputError
 from stas_neuro.report.refused import Refused
 
 Cost = Estimate | Refused
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -81,11 +82,17 @@ class Prices:
         return [cost for costs in self.costs.values() for cost in costs if isinstance(cost, Estimate)]
 
 
-def price_runs(runs: Sequence[Run], profiles: Sequence[Profile], deployment: Deployment) -> Prices:
+def price_runs(
+    runs: Sequence[Run],
+    profiles: Sequence[Profile],
+    deployment: Deployment,
+    progress: Progress | None = None,
+) -> Prices:
     """Price every run on every chip.
 
     `deployment` is that of the first run. Runs without halting are on their own fastest schedule, as for
-    `compare`; others as the first run, on theirs.
+    `compare`; others as the first run, on theirs. `progress` is called with the numbers of chips that are
+    done, and of all.
 
     Raises
     ------
@@ -97,45 +104,43 @@ def price_runs(runs: Sequence[Run], profiles: Sequence[Profile], deployment: Dep
     labels = [run.label for run in runs]
     if repeated := [label for label in labels if labels.count(label) > 1]:
         raise InputError(f"two runs are called '{repeated[0]}'", "give each run a label: LABEL=RUN")
-    unchecked = check_alike({run.label: run.activity for run in runs})
+    unchecked = dict.fromkeys(check_alike({run.label: run.activity for run in runs}))
     first, *others = runs
     baselines = [run for run in others if first.saves_work and not run.saves_work]
-    costs: dict[str, tuple[Cost, ...]] = {}
-    comparison = None
-    if baselines:
-        comparison = compare(
-            first.activity,
-            {run.label: run.activity for run in baselines},
-            profiles,
-            deployment,
-            label=first.label,
-        )
-        reasons = dict.fromkeys(reason for row in comparison.rows for reason in row.unchecked)
-        unchecked = tuple(dict.fromkeys((*unchecked, *reasons)))
-        rows = comparison.rows[:: len(baselines)]
-        costs[first.label] = tuple(
-            row.halting or _refused(row.profile, row.unavailable["halting"]) for row in rows
-        )
-        for run in baselines:
-            own = [row for row in comparison.rows if row.baseline == run.label]
-            costs[run.label] = tuple(
-                row.without or _refused(row.profile, row.unavailable["without"]) for row in own
-            )
-    for run in runs:
-        if run.label not in costs:
-            way = deployment if run is first else replace(deployment, schedule=None)
-            way = way if run is first or run.saves_work else deployment.without_halting()
-            costs[run.label] = tuple(_price(run.activity, profile, way) for profile in profiles)
-    order = sorted(range(len(profiles)), key=lambda at: _rank(costs[first.label][at]))
-    if comparison is not None:
-        rank = {profiles[at].name: place for place, at in enumerate(order)}
-        ranked = sorted(comparison.rows, key=lambda row: rank[row.profile])
-        comparison = replace(comparison, rows=tuple(ranked))
+    found: list[tuple[dict[str, Cost], Comparison | None]] = []
+    for number, profile in enumerate(profiles):
+        costs, compared = _compared(first, baselines, profile, deployment)
+        for run in runs:
+            if run.label not in costs:
+                way = deployment if run is first else replace(deployment, schedule=None)
+                way = way if run is first or run.saves_work else deployment.without_halting()
+                costs[run.label] = _price(run.activity, profile, way)
+        found.append((costs, compared))
+        if progress is not None:
+            progress(number + 1, len(profiles))
+    found.sort(key=lambda each: _rank(each[0][first.label]))
+    rows = [row for _, compared in found if compared is not None for row in compared.rows]
+    unchecked |= dict.fromkeys(reason for row in rows for reason in row.unchecked)
     return Prices(
-        costs={label: tuple(costs[label][at] for at in order) for label in labels},
-        comparison=comparison,
-        unchecked=unchecked,
+        costs={label: tuple(costs[label] for costs, _ in found) for label in labels},
+        comparison=Comparison(rows=tuple(rows)) if rows else None,
+        unchecked=tuple(unchecked),
     )
+
+
+def _compared(
+    first: Run, baselines: Sequence[Run], profile: Profile, deployment: Deployment
+) -> tuple[dict[str, Cost], Comparison | None]:
+    """Compare the first run with those without halting on a chip; return what all of these cost, too."""
+    if not baselines:
+        return {}, None
+    without = {run.label: run.activity for run in baselines}
+    result = compare(first.activity, without, [profile], deployment, label=first.label)
+    costs: dict[str, Cost] = {}
+    for row in result.rows:
+        costs[first.label] = row.halting or _refused(profile.name, row.unavailable["halting"])
+        costs[row.baseline] = row.without or _refused(profile.name, row.unavailable["without"])
+    return costs, result
 
 
 def _price(activity: Activity, profile: Profile, deployment: Deployment) -> Cost:
