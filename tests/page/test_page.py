@@ -30,7 +30,9 @@ MINE, OFF = Run(label="mine", activity=run()), Run(label="off", activity=run(hal
 
 def test_runs_without_halting_are_what_the_first_is_compared_with() -> None:
     other = Run(label="other", activity=run())
-    prices = price_runs([MINE, other, OFF], CHIPS, Deployment())
+    told: list[tuple[int, int]] = []
+    prices = price_runs([MINE, other, OFF], CHIPS, Deployment(), lambda *each: told.append(each))
+    assert told == [(number, 4) for number in (1, 2, 3, 4)]
     assert list(prices.costs) == ["mine", "other", "off"]
     assert prices.comparison is not None
     assert {row.baseline for row in prices.comparison.rows} == {"off"}
