@@ -347,6 +347,7 @@ def _fields(module: str, cls: str, *more: str) -> Take:
     return take
 
 
+_PARTS = Kind("an object that keeps parts of a run (api.RunParts)", lambda value: hasattr(value, "known"))
 _RECORD = Kind("passes, each a mapping", lambda value: isinstance(value, list | tuple))
 _WORDS: Mapping[str, Take] = {
     "compile": _fields("compiler", "CompileOptions"),
@@ -420,8 +421,10 @@ _KINDS: Mapping[str, Take] = {
     "note": optional(FUNCTION),
     "objective": one_of(tuple(GOALS)),
     "options": optional(_overlooked),
+    "parts": optional(_PARTS),
     "passes": _RECORD,
     "path": PATH,
+    "per_image": FLAG,
     "points": whole(1),
     "profile": _profile,
     "profiles": _profiles,

@@ -129,7 +129,7 @@ def _run(label: str, path: Path) -> Run:
 
     activity = read_run(path)
     name = label or path.resolve().name
-    return Run(label=name, activity=activity, predictions=read_predictions(path, activity.images))
+    return Run(label=name, activity=activity, predictions=read_predictions(path, activity.all_images))
 
 
 def _own_data(run: Run, path: Path) -> LabelledImages | None:
@@ -145,7 +145,8 @@ def _own_data(run: Run, path: Path) -> LabelledImages | None:
         data = load_data(named)
     except InputError:
         return None
-    return data if hash_images(data.images[: len(known)]) == known else None
+    same = len(data) >= len(known) and hash_images(data.select(slice(len(known))).images) == known
+    return data if same else None
 
 
 def _is_certificate(path: Path) -> bool:
