@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from stas_neuro.activity import Origin, hash_images, sample_of
+from stas_neuro.activity import Origin, hash_images
 from stas_neuro.backends import AUTO, BACKENDS, RUNTIMES, Backend, RunOptions, choose_backend
 from stas_neuro.bundle import Bundle, hash_network
 from stas_neuro.choices import DTYPES as DTYPES
@@ -159,7 +159,7 @@ def run(  # noqa: PLR0913
     kept = collector.activity
     origin = Origin(
         images=tuple(kept.hashes),
-        labels=None if data.labels is None else tuple(data.labels[kept.kept].tolist()),
+        labels=None if data.labels is None else tuple(data.labels[: len(prepared)].tolist()),
         classes=len(graph.classes),
         network=hash_network(graph),
         arithmetic=_arithmetic(graph, precision),
@@ -305,6 +305,13 @@ def _converted(graph: Graph, pixels: NDArray[Any], source: str) -> NDArray[Any]:
     return np.rint(pixels * float(graph.input.largest)).astype(np.int64)
 
 
+def _has_images(data: LabelledImages, hashes: Sequence[str], numbers: NDArray[np.int64]) -> bool:
+    """Tell whether the first images of data have these hashes; only those with some numbers are read."""
+    if len(data) < len(hashes):
+        return False
+    return hash_images(data.select(numbers).images) == tuple(hashes[number] for number in numbers.tolist())
+
+
 def accuracy(trace: Trace, data: LabelledImages, classes: Sequence[str]) -> float | None:
     """Return the share of the trace's images that are classified correctly; None if data have no labels.
 
@@ -313,10 +320,7 @@ def accuracy(trace: Trace, data: LabelledImages, classes: Sequence[str]) -> floa
     """
     counted = trace.counted
     known = None if counted is None else counted.origin.images
-    first = data.select(slice(trace.images))
-    if counted is not None and counted.whole is not None:  # of a long run some images are compared
-        first = first.select(sample_of(trace.images))
-    if known is not None and known != hash_images(first.images):
+    if counted is not None and known is not None and not _has_images(data, known, counted.numbers):
         raise InputError(
             f"the {trace.images} images of the trace are not the first of {data.source}",
             "give the data of the run, in the same order",

@@ -401,6 +401,7 @@ def _fields(module: str, cls: str, *more: str) -> Take:
 
 
 _ITEMS = Kind("a list", lambda value: isinstance(value, list | tuple | range))
+_PARTS = Kind("an object that keeps parts of a run (api.RunParts)", lambda value: hasattr(value, "known"))
 _RECORD = Kind("passes, each a mapping", lambda value: isinstance(value, list | tuple))
 _WORDS: Mapping[str, Take] = {
     "compile": _fields("compiler", "CompileOptions"),
@@ -476,6 +477,7 @@ _KINDS: Mapping[str, Take] = {
     "note": optional(FUNCTION),
     "objective": one_of(tuple(GOALS)),
     "options": optional(_overlooked),
+    "parts": optional(_PARTS),
     "passes": _RECORD,
     "path": PATH,
     "per_image": FLAG,
@@ -528,7 +530,6 @@ _KINDS: Mapping[str, Take] = {
     "quantise.arithmetic": optional(_integers),
     "read_activity.path": _activity,
     "run.network": _runnable,
-    "run.parts": _overlooked,
     "save_bundle.graph": _overlooked,
     "save_bundle.mapping": optional(_instance("a Mapping", _of("mapping", "Mapping"))),
     "train.bits": optional(whole(2, 9)),

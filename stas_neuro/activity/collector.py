@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -65,12 +64,11 @@ class ActivityCollector:
         self.kept = np.arange(images) if per_image else sample_of(images)
         """Numbers of the images with counts, in order."""
         self.hashes: list[str] = []
-        """Hashes of the images with counts, if hashes are given."""
+        """Hashes of the images, if hashes are given."""
         self._counts: dict[str, Counts] = {}
         self._visits: npt.NDArray[np.bool_] | None = None
         self._sums: dict[str, Counts] = {}
         self._visited: Counts | None = None
-        self._digest = hashlib.sha256()
         self.layout: Activity | None = None
         """A record without images that has the layers, steps and cores of all batches."""
 
@@ -113,8 +111,7 @@ class ActivityCollector:
             self._visits[rows] = part.visits[chosen]
             self._visited += part.visits.sum(axis=0)
         if part.hashes is not None:
-            self._digest.update("".join(part.hashes).encode())
-            self.hashes += [part.hashes[number] for number in chosen.tolist()]
+            self.hashes += part.hashes
         self.done = end
 
     def activity(self) -> Activity:
@@ -130,9 +127,9 @@ class ActivityCollector:
         if len(self.kept) < self.images:
             whole = Whole(
                 images=self.images,
+                numbers=self.kept,
                 counts=dict.fromkeys(KINDS, np.zeros(shape, np.int64)) | self._sums,
                 visits=self._visited,
-                images_sha256=self._digest.hexdigest() if self.hashes else None,
             )
         none = np.broadcast_to(np.int64(0), (len(self.kept), *shape))
         listed = dict.fromkeys(KINDS, none) | self._counts

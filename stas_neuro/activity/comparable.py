@@ -188,11 +188,6 @@ COMPARED: tuple[Fact, ...] = (
         unsaid="on which images it ran",
     ),
     Fact(
-        value=lambda run: None if run.whole is None else run.whole.images_sha256,
-        differs="of the images that {a} and {b} cover some differ",
-        remedy="run both on the same images in the same order",
-    ),
-    Fact(
         value=lambda run: run.origin.labels,
         differs="image {at} is labelled {x} in {a}, {y} in {b}",
         remedy="run both on the same labelled images in the same order",

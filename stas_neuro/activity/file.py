@@ -83,7 +83,7 @@ class _WholeVisits:
 class _Whole:
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
     images: int
-    images_sha256: str | None = None
+    numbers: list[int]
     events: list[_Sum] = field(default_factory=list)
     visits: _WholeVisits | None = None
 
@@ -163,7 +163,7 @@ def document_of(activity: Activity) -> dict[str, Any]:
         if whole.visits is not None:
             sizes = dict(zip(("time_steps", "blocks", "tokens"), whole.visits.shape, strict=True))
             visits = {**sizes, "images": whole.visits.ravel().tolist()}
-        document["whole"] = {"images": whole.images, "images_sha256": whole.images_sha256, "visits": visits}
+        document["whole"] = {"images": whole.images, "numbers": whole.numbers.tolist(), "visits": visits}
     return document
 
 
@@ -258,9 +258,9 @@ def record_of(file: File, counts: dict[str, Counts], sums: dict[str, Counts] | N
     if file.whole is not None:
         whole = Whole(
             images=file.whole.images,
+            numbers=np.array(file.whole.numbers, np.int64),
             counts=dict.fromkeys(KINDS, np.zeros(shape[1:], np.int64)) | (sums or {}),
             visits=None if file.whole.visits is None else _whole_visits(file.whole.visits),
-            images_sha256=file.whole.images_sha256,
         )
     return Activity(
         layers=tuple(file.layers),

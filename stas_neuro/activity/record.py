@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -155,31 +154,38 @@ class Whole(MadeAnew):
     ----------
     images : int
         Number of all images.
+    numbers : int64 (images with counts,)
+        Numbers of the images that have counts, in increasing order.
     counts : mapping of kind to int64 (layers, steps)
         Counts of every kind of `KINDS`.
     visits : int64 (T, L, N), optional
         Number of images for which each block computed each token in each model step.
-    images_sha256 : str, optional
-        SHA-256 of the hashes (`hash_images`) of all images, one after another.
 
     Raises
     ------
     InputError
-        When shapes disagree, a kind is missing or unknown, or a count is negative or too large.
+        When shapes disagree, a kind is missing or unknown, or a number is negative or too large.
     """
 
     images: int
+    numbers: npt.NDArray[np.int64]
     counts: Mapping[str, Counts]
     visits: Counts | None = None
-    images_sha256: str | None = None
 
     def __post_init__(self) -> None:
         _require_kinds(self.counts)
         shapes = {np.shape(counts) for counts in self.counts.values()}
         if len(shapes) != 1 or len(shape := shapes.pop()) != 2:
             raise InputError("sums over all images differ in shape", "use (layers, steps) for every kind")
-        if self.images < 1:
-            raise InputError(f"sums are over {self.images} images", "use at least 1")
+        numbers = np.array(self.numbers)
+        if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
+            raise InputError(f"numbers are {numbers.dtype} of {numbers.shape}", "use integers (images,)")
+        wrong = len(numbers) and not 0 <= numbers[0] <= numbers[-1] < self.images
+        if self.images < 1 or wrong or (np.diff(numbers) < 1).any():
+            what = f"sums are over {self.images} images"
+            raise InputError(what, "number the images that have counts in increasing order")
+        numbers.setflags(write=False)
+        object.__setattr__(self, "numbers", numbers)
         # As the counts of one image, which may be as large as those of many.
         most = min(COUNT_LIMIT * self.images, TOTAL_LIMIT)
         frozen = {
@@ -203,7 +209,8 @@ class Whole(MadeAnew):
             return NotImplemented
         return (
             (self.visits is None) == (other.visits is None)
-            and (self.images, self.images_sha256) == (other.images, other.images_sha256)
+            and self.images == other.images
+            and np.array_equal(self.numbers, other.numbers)
             and all(np.array_equal(self.counts[kind], other.counts[kind]) for kind in KINDS)
             and (self.visits is None or np.array_equal(self.visits, np.asarray(other.visits)))
         )
@@ -256,26 +263,26 @@ class Activity(MadeAnew, Displayed):
         """Return a data frame of pandas with a row for each layer, step and kind of event that occurs.
 
         Columns: layer, kind and scope of the layer, step, event, and count, the sum over the images; with
-        `by_image` a row for each image too, and its number.
+        `by_image` a row for each image that has counts too, and its number.
         """
         return to_frame(row for event in KINDS for row in self._rows(event, by_image))
 
     def _rows(self, event: str, by_image: bool) -> Iterator[dict[str, Any]]:
         counts = self.counts[event]
-        found = counts if by_image else counts.sum(axis=0, keepdims=True)
+        found = counts if by_image else self.sums(event)[None]
         for image, index, step in np.argwhere(found):
             layer = self.layers[index]
-            row: dict[str, Any] = {"image": int(image)} if by_image else {}
+            row: dict[str, Any] = {"image": int(self.numbers[image])} if by_image else {}
             row |= {"layer": layer.name, "kind": layer.kind, "scope": layer.scope, "step": self.steps[step]}
             yield row | {"event": event, "count": int(found[image, index, step])}
 
     def _headline(self) -> str:
         placed = f", {len(self.cores)} cores" if self.cores else ""
-        return f"{self.images} images, {len(self.layers)} layers, {len(self.steps)} steps{placed}"
+        return f"{self.all_images} images, {len(self.layers)} layers, {len(self.steps)} steps{placed}"
 
     def _tables(self) -> Iterable[HtmlTable]:
-        totals = {event: int(self.counts[event].sum()) for event in KINDS}
-        rows = [(event, f"{total / max(1, self.images):.4g}") for event, total in totals.items() if total]
+        totals = {event: self.total(event) for event in KINDS}
+        rows = [(event, f"{total / max(1, self.all_images):.4g}") for event, total in totals.items() if total]
         yield HtmlTable(rows, ("event", "mean count of an image"))
 
     def __post_init__(self) -> None:
@@ -302,8 +309,9 @@ class Activity(MadeAnew, Displayed):
         shape = (images.pop(), len(self.layers), len(self.steps))
         for name in ("images", "labels"):
             known = getattr(self.origin, name)
-            if known is not None and len(known) != shape[0]:
-                remedy = f"use {shape[0]}, one per image"
+            every = shape[0] if self.whole is None else self.whole.images
+            if known is not None and len(known) != every:
+                remedy = f"use {every}, one per image"
                 raise InputError(f"origin.{name}: has {len(known)} entries", remedy)
         frozen = {kind: _frozen_counts(kind, self.counts[kind], shape) for kind in KINDS}
         object.__setattr__(self, "counts", MappingProxyType(frozen))
@@ -323,9 +331,9 @@ class Activity(MadeAnew, Displayed):
         whole = self.whole
         if whole is None:
             return
-        if whole.images < shape[0]:
-            what = f"the record has {shape[0]} images of {whole.images}"
-            raise InputError(what, "use a sample of the images of the run")
+        if len(whole.numbers) != shape[0]:
+            what = f"{shape[0]} images have counts, but {len(whole.numbers)} have numbers"
+            raise InputError(what, "number each image that has counts")
         if whole.counts["synops"].shape != shape[1:]:
             what = f"sums over all images have shape {whole.counts['synops'].shape}"
             raise InputError(what, f"use (layers, steps) = {shape[1:]}")
@@ -367,6 +375,11 @@ class Activity(MadeAnew, Displayed):
     def all_images(self) -> int:
         """Number of all images of the run, over which totals are."""
         return self.images if self.whole is None else self.whole.images
+
+    @property
+    def numbers(self) -> npt.NDArray[np.int64]:
+        """Numbers of the images that have counts among all images of the run, in increasing order."""
+        return np.arange(self.images) if self.whole is None else self.whole.numbers
 
     @property
     def token_ratio(self) -> float:
@@ -427,14 +440,18 @@ class Activity(MadeAnew, Displayed):
         """Return the record that the same run has without --per-image; itself for few images."""
         if self.whole is not None or self.images <= SAMPLE:
             return self
-        hashes = self.origin.images
+        numbers = sample_of(self.images)
         whole = Whole(
             images=self.images,
+            numbers=numbers,
             counts={kind: self.sums(kind) for kind in KINDS},
             visits=_sums_of_visits(self),
-            images_sha256=None if hashes is None else hashlib.sha256("".join(hashes).encode()).hexdigest(),
         )
-        return replace(self.restrict(sample_of(self.images)), whole=whole)
+        return replace(self.restrict(numbers), whole=whole, origin=self.origin)
+
+    def without_sums(self) -> Activity:
+        """Return the record of only the images that have counts, to change these; itself if all have."""
+        return self if self.whole is None else self.restrict(slice(None))
 
     def restrict(self, images: ImageChoice) -> Activity:
         """Return the record of some of the images that have counts (numpy indexing of the image axis)."""
@@ -446,7 +463,7 @@ class Activity(MadeAnew, Displayed):
             visits=None if self.visits is None else self.visits[chosen],
             cores=self.cores,
             late=self.late,
-            origin=self.origin.restrict(chosen),
+            origin=self.origin.restrict(self.numbers[chosen]),
         )
 
     def __add__(self, other: Activity) -> Activity:
@@ -471,7 +488,7 @@ class Activity(MadeAnew, Displayed):
             raise InputError("there are no activity records to join", "pass at least one")
         first = runs[0]
         check_facts({f"record {number}": run for number, run in enumerate(runs, 1)}, JOINED)
-        whole = None
+        origin, whole = Origin.join([run.origin for run in runs]), None
         if any(run.whole is not None for run in runs):
             whole, runs = _joined_samples(runs)
         observed = [run.visits for run in runs if run.visits is not None]
@@ -482,7 +499,7 @@ class Activity(MadeAnew, Displayed):
             visits=np.concatenate(observed) if observed else None,
             cores=first.cores,
             late=first.late,
-            origin=Origin.join([run.origin for run in runs]),
+            origin=origin,
             whole=whole,
         )
 
@@ -523,13 +540,16 @@ def sample_of(images: int) -> npt.NDArray[np.int64]:
 def _joined_samples(runs: Sequence[Activity]) -> tuple[Whole, tuple[Activity, ...]]:
     """Return the sums over all images of some runs, and samples that are as large a share of each."""
     share = min(run.images / run.all_images for run in runs)
-    samples = []
+    samples, numbers, before = [], [], 0
     for run in runs:
         kept = np.sort(np.random.RandomState(0).permutation(run.images)[: int(share * run.all_images)])
         samples.append(run.restrict(kept))
+        numbers.append(before + run.numbers[kept])
+        before += run.all_images
     visits = [_sums_of_visits(run) for run in runs]
     whole = Whole(
-        images=sum(run.all_images for run in runs),
+        images=before,
+        numbers=np.concatenate(numbers),
         counts={kind: sum((run.sums(kind) for run in runs), np.int64(0)) for kind in KINDS},
         visits=sum((each for each in visits if each is not None), np.int64(0))
         if visits[0] is not None

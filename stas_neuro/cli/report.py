@@ -139,7 +139,8 @@ def _own_data(run: Run, path: Path) -> LabelledImages | None:
         data = load_data(named)
     except InputError:
         return None
-    return data if hash_images(data.images[: len(known)]) == known else None
+    same = len(data) >= len(known) and hash_images(data.select(slice(len(known))).images) == known
+    return data if same else None
 
 
 def _is_certificate(path: Path) -> bool:

@@ -135,7 +135,7 @@ def labelled_run(label: str, path: Path) -> Run:
     from stas_neuro.page import Run
 
     activity = read_run(path)
-    return Run(label=label, activity=activity, predictions=read_predictions(path, activity.images))
+    return Run(label=label, activity=activity, predictions=read_predictions(path, activity.all_images))
 
 
 def read_predictions(path: Path, images: int) -> NDArray[np.int64] | None:

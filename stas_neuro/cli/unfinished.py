@@ -37,7 +37,10 @@ _REMEDY = "start the run again, with --force"
 
 def is_unfinished(directory: Path) -> bool:
     """Tell whether a directory has a run that was interrupted."""
-    return (directory / PARTS / _KEY).is_file()
+    try:
+        return (directory / PARTS / _KEY).is_file()
+    except OSError:  # such as a name that is too long
+        return False
 
 
 class UnfinishedRun:

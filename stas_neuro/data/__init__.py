@@ -56,7 +56,7 @@ def load_data(data: Any, split: str = "test") -> LabelledImages:
     """
     if not isinstance(data, str | Path):
         return as_images(data)
-    if data in NAMED:
+    if str(data) in NAMED:
         return NAMED[str(data)](split)
     path, options = _path(str(data))
     if path.is_dir():

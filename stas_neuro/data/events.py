@@ -184,7 +184,10 @@ def _aedat(path: Path) -> Events:
         size, _, events = reader.read_davis_346(str(path))
         return _of(events, size)
     version, start, _ = reader.read_aedat_header_from_file(str(path))
-    events = reader.get_aer_events_from_file(str(path), version, start)
+    try:
+        events = reader.get_aer_events_from_file(str(path), version, start)
+    except MemoryError as error:  # it allocates what the header of a packet claims
+        raise BadDocument("a packet claims more events than fit into memory") from error
     address, t = events["address"].astype(np.int64), events["timeStamp"].astype(np.int64)
     if version < 3:  # of a DVS128: tonic's own decoding of these two expects a header of older versions
         return Events((address >> 8) & 0x7F, (address >> 1) & 0x7F, t, address & 1, (128, 128))

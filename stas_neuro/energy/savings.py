@@ -64,7 +64,7 @@ def at_every_step(activity: Activity) -> Activity:
             continue
         counts[kind][:, :, once] = 0
         counts[kind][:, :, steps] += counted[:, :, once].sum(axis=2, keepdims=True)
-    return replace(activity, layers=tuple(rows), counts=counts, whole=None)
+    return replace(activity.without_sums(), layers=tuple(rows), counts=counts)
 
 
 def held_to(activity: Activity, schedule: Schedule, late: int) -> tuple[Activity, Schedule]:

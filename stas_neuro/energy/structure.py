@@ -65,7 +65,7 @@ def _silent(activity: Activity) -> Activity:
     """Return a record on cores with one message a spike and none of the host."""
     counts = dict(activity.counts)
     counts |= {kind: np.zeros_like(counts[kind]) for kind in _BETWEEN_CORES if kind in counts}
-    return replace(activity, counts=counts | {"axon_messages": counts["spikes_out"]}, whole=None)
+    return replace(activity.without_sums(), counts=counts | {"axon_messages": counts["spikes_out"]})
 
 
 def _can_spread(placement: CoreAssignment, profile: Profile, deployment: Deployment) -> bool:

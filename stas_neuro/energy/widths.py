@@ -55,7 +55,7 @@ def scale_width(activity: Activity, width: int) -> Activity:
         raise InputError(f"width is {width}", f"use 1 to {WIDTH_LIMIT}")
     factors = list(_factors(activity, Fraction(width, known)))
     return replace(
-        activity,
+        activity.without_sums(),
         layers=tuple(each.of(layer) for each, layer in zip(factors, activity.layers, strict=True)),
         counts={
             kind: _scaled(
@@ -63,7 +63,6 @@ def scale_width(activity: Activity, width: int) -> Activity:
             )
             for kind in KINDS
         },
-        whole=None,
     )
 
 

@@ -25,7 +25,7 @@ def runs_section(runs: Sequence[Run]) -> Section:
         [
             text(run.label),
             text("yes" if run.saves_work else "no"),
-            number(run.activity.images),
+            number(run.activity.all_images),
             share(run.accuracy),
             share(run.token_ratio),
             text(run.activity.origin.arithmetic),

@@ -150,7 +150,7 @@ def make_report(  # noqa: PLR0913
     prices = price_runs(given, chips, deployment, progress)
     first = given[0]
     cost = _main(first, prices, None if wanted is None else wanted.name)
-    shown = list(range(min(IMAGES, first.activity.images))) if images is None else list(images)
+    shown = first.activity.numbers[:IMAGES].tolist() if images is None else list(images)
     if len(shown) > MOST_IMAGES:
         raise InputError(f"maps of {len(shown)} images", f"choose at most {MOST_IMAGES}")
     of_name = {each.name: each for each in chips}

@@ -36,19 +36,23 @@ def halting_section(runs: Sequence[Run], data: LabelledImages | None, chosen: Se
     picked = _images(runs[0], data, chosen)
     for number, run in enumerate(halting):
         captions = _captions(run, data, picked)
-        draw = partial(halting_chart, data.images[picked], visits[run.label][picked], captions, run=run.label)
+        rows = np.searchsorted(run.activity.numbers, picked)
+        draw = partial(halting_chart, data.images[picked], visits[run.label][rows], captions, run=run.label)
         section.draw(f"maps-chart-{number}", draw)
     return section
 
 
 def _images(run: Run, data: LabelledImages, chosen: Sequence[int]) -> list[int]:
     """Return the numbers of the images to draw; those of the data must be those of the run."""
-    count = run.activity.images
+    count = run.activity.all_images
     if outside := [number for number in chosen if not 0 <= number < count]:
         raise InputError(
             f"there is no image {outside[0]} in {run.label}", f"give numbers from 0 to {count - 1}"
         )
     picked = list(dict.fromkeys(chosen))
+    if unknown := sorted({*picked}.difference(run.activity.numbers.tolist())):
+        what = f"{run.label} has no visits of image {unknown[0]}: it kept those of a sample"
+        raise InputError(what, "choose others, or run it again with --per-image")
     known = run.activity.origin.images
     if len(data) < count or (
         known is not None and hash_images(data.images[picked]) != tuple(known[number] for number in picked)

@@ -49,7 +49,7 @@ def headline(run: Run, cost: Estimate, comparison: Comparison | None) -> Headlin
     facts += _savings(cost, comparison)
     if run.accuracy is not None:
         facts.append(
-            Fact("Accuracy", f"{run.accuracy:.1%}", run.accuracy, (f"on {run.activity.images} images",))
+            Fact("Accuracy", f"{run.accuracy:.1%}", run.accuracy, (f"on {run.activity.all_images} images",))
         )
     if run.token_ratio is not None:
         line = "of the visits without halting"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from support.energy_runs import run
 
 from fuzz.files import Files
@@ -23,6 +24,7 @@ def make_seeds() -> Sequence[Files]:
     whole = Whole(
         images=9,
         counts={kind: 9 * small.sums(kind) for kind in KINDS},
+        numbers=np.arange(0, 9, 9 // small.images)[: small.images],
         visits=None if small.visits is None else small.visits.sum(axis=0),
     )
     with tempfile.TemporaryDirectory() as directory:
