@@ -72,7 +72,7 @@ class Task:
 
     def check(self, limits: Limits) -> None:
         """Raise DoesNotFit, with all reasons, where a neuron of a layer fits no core."""
-        packer = Packer(self.graph, limits, self._inputs)
+        packer = Packer(self.graph, limits, self._inputs, inf)
         for demand in self.demands:
             packer.check(demand)
         if packer.reasons:

@@ -31,8 +31,8 @@ class Simple(Packer):
 
     known: dict[str, LayerDemand]
 
-    def __init__(self, graph: Graph, limits: Limits, inputs: Inputs) -> None:
-        super().__init__(graph, limits, inputs)
+    def __init__(self, graph: Graph, limits: Limits, inputs: Inputs, most: float) -> None:
+        super().__init__(graph, limits, inputs, most)
         self.known = {}
         self._graph, self._reach = graph, Reach(graph)
         self._kept: dict[tuple[str, Region], dict[str, Wanted]] = {}
