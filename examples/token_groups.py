@@ -52,7 +52,7 @@ def main() -> None:
     for groups in arguments.groups:
         for strategy, together in PLACED:
             graph = stas_neuro.quantise(
-                stas_neuro.fold(arguments.model, token_groups=groups if together else None)
+                stas_neuro.fold(arguments.model, token_groups=groups if together else 0)
             )
             seen = stas_neuro.run(graph, learnt).activity
             mapping = stas_neuro.place(graph, chip, strategy=strategy, groups=groups, seen=seen)

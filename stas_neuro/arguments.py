@@ -463,7 +463,7 @@ _KINDS: Mapping[str, Take] = {
     "limit": optional(whole(1)),
     "mapping": _mapping,
     "max_drop": optional(number(0, 1)),
-    "max_visits": optional(whole(1)),
+    "max_visits": optional(whole(0)),
     "measurements": _instance(
         "Measurements, or the path of a CSV file",
         lambda: (str, Path, *_of("energy.measurements", "Measurements")()),
