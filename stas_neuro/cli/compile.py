@@ -415,7 +415,7 @@ def command(
         emit(utilisation_report(utilisation(quantised or graph, mapping, chip)))
     tell_settings([chip])
     if unknown is not None:
-        click.echo(f"not checked whether {chip.name} can run it: {unknown}")
+        click.echo(f"not checked whether {profile or DEFAULT_PROFILE} can run it: {unknown}")
     if verdict is not None:
         _show(verdict, f"stas-export check {output} --profile {profile or DEFAULT_PROFILE} lists all")
 

@@ -11,7 +11,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from stas_neuro.display import NONE, si
+from stas_neuro.display import NONE as NONE
+from stas_neuro.display import si as si
 from stas_neuro.energy import Estimate, Interval, Spread, StructuralRange
 from stas_neuro.energy.result import TOTALS
 from stas_neuro.errors import InputError
