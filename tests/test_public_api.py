@@ -85,6 +85,7 @@ ACCEPTED: Mapping[str, Callable[[Any], bool]] = {
     "multiprocess": lambda value: value is True,
     "note": callable,
     "passes": lambda value: isinstance(value, list),
+    "per_image": lambda value: value is True,
     "points": _whole,
     "progress": callable,
     "record_spikes": lambda value: value is True,
