@@ -83,11 +83,11 @@ ROUNDS = {
 STARTUP, BARE = "stas-export --help", "python -c 'import click'"
 IN_TURN = "images_per_s_in_turn"
 USUAL = {
-    "images": 64, "repeats": 3, "rounds": 5, "round_images": 256, "rival_rounds": 3, "rival_images": 16,
+    "images": 64, "repeats": 3, "rounds": 5, "round_images": 256, "rival_rounds": 3, "rival_images": 128,
     "lava_rounds": 3,
 }  # fmt: skip
 QUICK = {
-    "images": 8, "repeats": 2, "rounds": 2, "round_images": 32, "rival_rounds": 2, "rival_images": 4,
+    "images": 8, "repeats": 2, "rounds": 2, "round_images": 32, "rival_rounds": 2, "rival_images": 16,
     "lava_rounds": 1,
 }  # fmt: skip
 SLOW = ("lava, multiprocess",)  # left out of --quick
@@ -339,7 +339,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="rounds in one process; 0 for none (default 5)")
     parser.add_argument("--round-images", type=int, help="images of a round (default 256)")
     parser.add_argument("--rival-rounds", type=int, help="rounds beside other programs (default 3)")
-    parser.add_argument("--rival-images", type=int, help="images of such a round (default 16)")
+    parser.add_argument("--rival-images", type=int, help="images of such a round (default 128)")
     parser.add_argument("--lava-rounds", type=int, help="rounds in Lava's own runtime; 0: none (default 3)")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--model", type=Path, help="a checkpoint directory instead of the shipped model")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +88,17 @@ def test_ratios_are_of_the_same_round(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (ours["value"], ours["low"], ours["high"]) == (4, 2, 30)
     assert (ours["ratio"], ours["ratio_low"], ours["ratio_high"]) == (2, 2, 3)
     assert theirs["ratio"] == 1 and theirs["rival"] == "theirs"
-    calls = []
-    found = bench_table.in_turn({"a": lambda: calls.append("a") or 1, "b": lambda: calls.append("b") or 1}, 2)
-    assert "".join(calls) == "ababab" and len(found) == 2  # the first round warms up
+    called: list[str] = []
+
+    def call(name: str) -> Callable[[], int]:
+        def record() -> int:
+            called.append(name)
+            return 1
+
+        return record
+
+    found = bench_table.in_turn({"a": call("a"), "b": call("b")}, 2)
+    assert "".join(called) == "ababab" and len(found) == 2  # the first round warms up
 
 
 def test_other_programs_that_are_not_installed_are_absent_with_the_reason(
