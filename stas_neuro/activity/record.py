@@ -540,7 +540,9 @@ def sample_of(images: int) -> npt.NDArray[np.int64]:
 def _joined_samples(runs: Sequence[Activity]) -> tuple[Whole, tuple[Activity, ...]]:
     """Return the sums over all images of some runs, and samples that are as large a share of each."""
     share = min(run.images / run.all_images for run in runs)
-    samples, numbers, before = [], [], 0
+    samples: list[Activity] = []
+    numbers: list[npt.NDArray[np.int64]] = []
+    before = 0
     for run in runs:
         kept = np.sort(np.random.RandomState(0).permutation(run.images)[: int(share * run.all_images)])
         samples.append(run.restrict(kept))
