@@ -19,9 +19,11 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from stas_neuro.activity import read_activity, write_activity
     from stas_neuro.api import run
+    from stas_neuro.baselines import make_baselines
     from stas_neuro.bundle import load_bundle, save_bundle
     from stas_neuro.checker import check
     from stas_neuro.chips import list_profiles, load_profile
+    from stas_neuro.cli.sweep_steps import sweep
     from stas_neuro.compiler import (
         CompileOptions,
         choose_halting,
@@ -63,6 +65,7 @@ _PUBLIC = {
     "load_model": "compiler",
     "load_profile": "chips",
     "lower": "compiler",
+    "make_baselines": "baselines",
     "make_report": "page",
     "open_model": "compiler",
     "open_weights": "importers.weights",
@@ -75,6 +78,7 @@ _PUBLIC = {
     "run": "api",
     "save_bundle": "bundle",
     "schedule_decisions": "passes",
+    "sweep": "cli.sweep_steps",
     "train": "training.driver",
     "verify": "verifier",
     "write_activity": "activity",
@@ -98,6 +102,7 @@ __all__ = [
     "load_model",
     "load_profile",
     "lower",
+    "make_baselines",
     "make_report",
     "open_model",
     "open_weights",
@@ -110,6 +115,7 @@ __all__ = [
     "run",
     "save_bundle",
     "schedule_decisions",
+    "sweep",
     "train",
     "verify",
     "write_activity",

@@ -341,6 +341,11 @@ def _path(name: str, value: Any) -> Path:
     return Path(PATH(name, value))
 
 
+def _config(name: str, value: Any) -> Any:
+    """Return the file of a sweep, or its content."""
+    return value if isinstance(value, Mapping) else _path(name, value)
+
+
 def _mapping(name: str, value: Any) -> Any:
     if value is None or (isinstance(value, str) and value == "bundle"):
         return value
@@ -435,6 +440,7 @@ _KINDS: Mapping[str, Take] = {
     "checkpoint": _checkpoint,
     "chosen": optional(FUNCTION),
     "confidence": number(0, 1),
+    "config": _config,
     "cores": optional(whole(1)),
     "data": _images("test"),
     "deadline_s": number(0),
@@ -456,6 +462,7 @@ _KINDS: Mapping[str, Take] = {
     "images": _images("test"),
     "importer": optional(_importer),
     "init": optional(_checkpoint),
+    "held_back": optional(_images("train")),
     "jobs": whole(1),
     "label": TEXT,
     "late": optional(whole(1)),
@@ -492,10 +499,12 @@ _KINDS: Mapping[str, Take] = {
     "record_states": FLAG,
     "report": optional(FUNCTION),
     "resume": FLAG,
+    "retry": FLAG,
     "rivals": optional(_models),
     "runtime": one_of(RUNTIMES),
     "sample": optional(_images("train")),
     "schedule": one_of(SCHEDULES),
+    "scheduler": optional(TEXT),
     "seen": optional(_activity),
     "source": TEXT,
     "space": optional(_instance("a Space", _of("optimiser", "Space"))),
@@ -519,6 +528,8 @@ _KINDS: Mapping[str, Take] = {
     "load_data.spec": _overlooked,
     "load_model.model": _checkpoint,
     "lower.model": _checkpoint,
+    "make_baselines.max_drop": number(0, 1),
+    "make_baselines.options": optional(_instance("RunOptions", _of("baselines", "RunOptions"))),
     "make_report.data": optional(_images("test")),
     "make_report.images": optional(_numbers),
     "make_report.profile": optional(_profile),
@@ -532,6 +543,7 @@ _KINDS: Mapping[str, Take] = {
     "run.network": _runnable,
     "save_bundle.graph": _overlooked,
     "save_bundle.mapping": optional(_instance("a Mapping", _of("mapping", "Mapping"))),
+    "sweep.jobs": optional(whole(1)),
     "train.bits": optional(whole(2, 9)),
     "train.data": _images("train"),
     "train.network": _trained,

@@ -24,12 +24,18 @@ def needs(part: str) -> Iterator[None]:
     ``part`` is the name of the part, such as ``torch`` or ``lava``.
     """
     try:
-        with warnings.catch_warnings():
-            # Norse 1.1 uses torch.jit.script on import, which callers cannot change.
-            warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")
+        with without_norse_warning():
             yield
     except ImportError as error:
         raise InputError(f"{part} cannot be used here: {error}", _installation(part)) from error
+
+
+@contextmanager
+def without_norse_warning() -> Iterator[None]:
+    """Hide what norse 1.1 warns of on import, and callers cannot change: it uses torch.jit.script."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")
+        yield
 
 
 def _installation(part: str) -> str:

@@ -149,7 +149,7 @@ def command(
 
     check_installed()
     written = Output.marked(output, "frontier.json", force=force)
-    others = _labelled(rivals)
+    others = labelled_models(rivals)
     reads = [model, *others.values(), data_path(data), data_path(calibrate), *map(profile_path, profiles)]
     check_outputs([written], reads=reads)
     words: dict[str, Any] = {"assumed": assumed, "bits": tuple(map(int, _words(bits)))}
@@ -206,7 +206,7 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(","))
 
 
-def _labelled(rivals: tuple[str, ...]) -> dict[str, Path]:
+def labelled_models(rivals: tuple[str, ...]) -> dict[str, Path]:
     """Read LABEL=MODEL; a label, too, may contain "=", as T=1 does."""
     found: dict[str, Path] = {}
     for text in rivals:

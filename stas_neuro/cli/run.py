@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,12 +23,18 @@ from stas_neuro.cli.common import (
 from stas_neuro.errors import InputError
 from stas_neuro.files import check_outputs
 
+if TYPE_CHECKING:
+    from stas_neuro.data import LabelledImages
+
 
 @stas_command(
     "stas-export run digits.stas --data digits --backend lava -o runs/digits-lava",
 )
 @click.argument("bundle", type=PATH)
 @data_option
+@click.option(
+    "--skip", type=click.IntRange(min=0), default=0, metavar="N", help="Leave out the first N images."
+)
 @limit_option
 @click.option(
     "--backend",
@@ -114,6 +121,7 @@ from stas_neuro.files import check_outputs
 def command(
     bundle: Path,
     data: str,
+    skip: int,
     limit: int | None,
     backend: str,
     dtype: str,
@@ -155,12 +163,13 @@ def command(
     backend = choose_backend(backend, network.of(arithmetic))
     if backend == "lava":
         granularity = choose_granularity(granularity, network.of(arithmetic))
-    images = load_data(data)
+    images = _without_first(load_data(data), skip)
     parts = None
     if output is not None:
         key = {
             "bundle_sha256": dict(network.sha256),
             "data": images.source,
+            "skip": skip,
             "images": min(limit or len(images), len(images)),
             "backend": backend,
             "arithmetic": arithmetic,
@@ -213,3 +222,10 @@ def command(
         click.echo(f"this network does not halt tokens: gating {gating} has no effect")
     if output is not None:
         click.echo(f"written to {output}")
+
+
+def _without_first(images: LabelledImages, skip: int) -> LabelledImages:
+    """Leave out the first images."""
+    if skip >= len(images):
+        raise InputError(f"--skip {skip} leaves none of {len(images)} images", "skip fewer")
+    return images.select(slice(skip, None)) if skip else images

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +12,7 @@ from stas_neuro import __version__
 from stas_neuro.choices import ACTIVITY_FORMS
 from stas_neuro.cli.unfinished import PARTS, is_unfinished
 from stas_neuro.errors import InputError
-from stas_neuro.files import Output
+from stas_neuro.files import Output, json_object, read_bytes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -112,6 +114,76 @@ def write_run(
         np.savez_compressed(fresh / OUTPUTS_FILE, **arrays)
         write_activity(trace.activity, fresh / f"activity.{form}")
         (fresh / RUN_FILE).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
+
+
+def join_runs(
+    parts: Sequence[Path], output: Path, *, per_image: bool = False, form: str = "json"
+) -> dict[str, Any]:
+    """Join runs of one bundle on successive images of a data set, and write the run of all these images.
+
+    Counts, visits and logits are those of one run; only its duration is the sum of theirs. One part is in
+    memory at a time.
+
+    Parameters
+    ----------
+    parts : sequence of Path
+        Run directories, in the order of their images, with the counts of every image.
+    output : Path
+        The run directory to write.
+    per_image : bool
+        Whether it has the counts of every image, as `run --per-image`.
+    form : str
+        Form of its activity, as `run --activity`.
+
+    Returns
+    -------
+    dict
+        Its document.
+
+    Raises
+    ------
+    InputError
+        When the runs cannot be joined, or the data have changed since.
+    """
+    from stas_neuro.bundle import load_bundle
+    from stas_neuro.data import load_data
+
+    documents = [json_object(read_bytes(part / RUN_FILE), str(part), "run it again") for part in parts]
+    first = documents[0]
+    bundle, data = load_bundle(Path(first["bundle"])), load_data(first["data"])
+    document = run_document(
+        Path(first["bundle"]),
+        bundle,
+        data,
+        trace := _joined(parts, sum(each["images"] for each in documents), per_image),
+        sum(each["wall_time_s"] for each in documents),
+        arithmetic=first["arithmetic"],
+        dtype=first.get("dtype", "float64"),
+    )
+    document = {**first, **document}
+    write_run(output, document, bundle, data, trace, form=form, force=False)
+    return document
+
+
+def _joined(parts: Sequence[Path], images: int, per_image: bool) -> Trace:
+    """Join the traces of runs on successive images, as those of the batches of one run."""
+    import numpy as np
+
+    from stas_neuro.activity import Origin
+    from stas_neuro.trace import Trace, TraceCollector
+
+    collector = TraceCollector(images, per_image=per_image)
+    origins = []
+    for part in parts:
+        activity = read_run(part)
+        origins.append(activity.origin)
+        unnamed = replace(activity, origin=Origin())  # the origin of all is known at the end
+        with np.load(part / OUTPUTS_FILE) as arrays:
+            trace = Trace(logits=arrays["logits"], visits=arrays["visits"], counted=unnamed)
+        collector.add(trace, activity.origin.images)
+    joined, kept = collector.trace(), collector.activity
+    origin = Origin.join(origins).restrict(kept.kept)
+    return replace(joined, counted=replace(joined.activity, origin=origin))
 
 
 def read_run(path: Path) -> Activity:

@@ -1,7 +1,7 @@
 """Compilation of a trained model to a bundle: the options and the driver, for Python and the command line."""
 
 from stas_neuro.compiler.compilation import Compilation
-from stas_neuro.compiler.driver import compile, replay
+from stas_neuro.compiler.driver import compile, recorded_compilation, replay
 from stas_neuro.compiler.halting import HaltingChoice, HaltingEffect, choose_halting
 from stas_neuro.compiler.integers import choose_scales, load_scales, quantise, save_scales
 from stas_neuro.compiler.model import CHECKPOINT_FILES, fold, is_checkpoint, load_model, lower, provenance
@@ -34,6 +34,7 @@ __all__ = [
     "open_source",
     "provenance",
     "quantise",
+    "recorded_compilation",
     "replay",
     "save_scales",
 ]

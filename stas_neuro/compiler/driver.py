@@ -80,29 +80,41 @@ def replay(bundle: Bundle) -> Bundle:
     InputError
         As `compile`; or if the bundle records no checkpoint and no released weights.
     """
-    if not bundle.provenance.source:
+    model, options = recorded_compilation(bundle)
+    return compile(model, **options)
+
+
+def recorded_compilation(bundle: Bundle) -> tuple[Weights | str, dict[str, Any]]:
+    """Return what a bundle was compiled from, and the fields of `CompileOptions` that it records.
+
+    Raises
+    ------
+    InputError
+        If the bundle records no checkpoint, bundle or released weights, which alone are opened again.
+    """
+    source = bundle.provenance.source
+    if not source:
         raise InputError("the bundle was compiled from a model in memory", "compile that model again")
     if bundle.provenance.training is not None:
-        what = f"the bundle was fine-tuned from {bundle.provenance.source}, which compiling does not do again"
+        what = f"the bundle was fine-tuned from {source}, which compiling does not do again"
         raise InputError(what, "train it again, or compile the bundle itself")
-    if is_factory(bundle.provenance.source):
-        what = f"the bundle was imported from {bundle.provenance.source}, whose code is not executed again"
+    if is_factory(source):
+        what = f"the bundle was imported from {source}, whose code is not executed again"
         raise InputError(what, "import and compile it again")
-    if is_nir(bundle.provenance.source):
-        what = f"the bundle was imported from {bundle.provenance.source}, whose dt it does not record"
+    if is_nir(source):
+        what = f"the bundle was imported from {source}, whose dt it does not record"
         raise InputError(what, "import and compile it again")
-    if is_netx(bundle.provenance.source):
-        what = f"the bundle was imported from {bundle.provenance.source}, whose T it does not record"
+    if is_netx(source):
+        what = f"the bundle was imported from {source}, whose T it does not record"
         raise InputError(what, "import and compile it again")
-    if is_onnx(bundle.provenance.source):
-        what = f"the bundle was imported from {bundle.provenance.source}"
-        raise InputError(what, "import and compile it again")
+    if is_onnx(source):
+        raise InputError(f"the bundle was imported from {source}", "import and compile it again")
     options: dict[str, Any] = dict(bundle.provenance.options)
     if (given := options.pop("set", None)) is not None:
         options["profile"] = load_profile(options["profile"], parse_settings(given.split(", ")))
     if (weights := WeightsOptions.of_words(options)) is not None:
         options = {name: options[name] for name in options if name not in weights.as_words()}
-        return compile(open_weights(bundle.provenance.source, weights), **options)
+        return open_weights(source, weights), options
     if "input_encoding" not in options:
         options.pop("bits", None)  # the width of fine-tuning, which the checkpoint contains
-    return compile(bundle.provenance.source, **options)
+    return source, options

@@ -13,8 +13,7 @@ from multiprocessing.connection import wait
 from typing import Any, Protocol
 
 from stas_neuro.extras import needs
-
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+from stas_neuro.threads import one_thread
 
 
 class Worker(Protocol):
@@ -40,25 +39,10 @@ def doing(worker: Worker, jobs: int) -> Iterator[Doing]:
     # Forked workers could deadlock in the threads of torch, so they start anew.
     context = multiprocessing.get_context("spawn")
     with (
-        _one_thread(),
+        one_thread(),
         ProcessPoolExecutor(jobs, context, initializer=_start, initargs=(pickle.dumps(worker),)) as pool,
     ):
         yield lambda tasks: pool.map(_do, tasks)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Give each new process one thread for products of matrices: there are as many processes already."""
-    before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ |= dict.fromkeys(_THREADS, "1")
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 _worker: Worker | None = None

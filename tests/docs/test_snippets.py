@@ -39,7 +39,7 @@ CALLING = [
     page for page, blocks in PAGES.items() if any(f"\n{PROGRAM} " in f"\n{code}" for _, code in blocks)
 ]
 """Pages that call the program."""
-SLOW = {"README.md", "docs/importing.md", "docs/optimise.md", "docs/temporal.md"}
+SLOW = {"README.md", "docs/importing.md", "docs/optimise.md", "docs/sweep.md", "docs/temporal.md"}
 HOURS = ["train", "--data", "fashion-mnist"]
 """Begin of commands that take hours; their results are among the files."""
 
@@ -85,6 +85,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_nir(small_graph(), home / "net.nir")
     np.savez(home / "events.npz", images=inputs_for(netx_graph(0), 2).astype(np.uint8))
     (home / "board.csv").write_text(block("docs/calibration.md", "run,synops"))
+    (home / "config.toml").write_text(block("docs/sweep.md", "epsilon = [0.01"))
     (home / "my_chip.toml").write_text(block("docs/profiles.md", 'name = "my_loihi"'))
     foreign = Foreign(STYLES["Spikingformer, ImageNet"], heads=8, dim=32, depth=1)
     torch.save({"model": foreign.state_dict()}, home / "checkpoint-284.pth.tar")
