@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +13,6 @@ from numpy.typing import NDArray
 
 from stas_neuro import api
 from stas_neuro.activity import Activity, hash_images
-from stas_neuro.activity.record import sample_of
 from stas_neuro.bundle import Bundle
 from stas_neuro.choices import HALT_MODES, HaltMode
 from stas_neuro.compiler import (
@@ -374,12 +372,7 @@ class _Runner:
 
 def _of_recordings(activity: Activity, images: LabelledImages) -> Activity:
     """Say that a run on the first frames of recordings ran on the recordings, of which it read these."""
-    hashes, whole = hash_images(images.images), activity.whole
-    if whole is None:
-        return replace(activity, origin=replace(activity.origin, images=hashes))
-    chosen = tuple(hashes[number] for number in sample_of(len(hashes)).tolist())
-    known = replace(whole, images_sha256=hashlib.sha256("".join(hashes).encode()).hexdigest())
-    return replace(activity, origin=replace(activity.origin, images=chosen), whole=known)
+    return replace(activity, origin=replace(activity.origin, images=hash_images(images.images)))
 
 
 def held_back_images(spec: str, used: int, *, most: int = HELD_BACK) -> LabelledImages | None:

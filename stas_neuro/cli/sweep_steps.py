@@ -318,8 +318,9 @@ def _join(options: Options, made: Mapping[str, Path], folder: Path) -> Made:
     from stas_neuro.sweeper import Made
 
     parts = sorted((int(name.split()[1]), path) for name, path in made.items() if name.startswith("run "))
-    whole = {"per_image": bool(options.get("per-image", False)), "form": str(options.get("activity", "json"))}
-    return Made(join_runs([path for _, path in parts], folder / "run", **whole), "run")
+    per_image, form = bool(options.get("per-image", False)), str(options.get("activity", "json"))
+    joined = join_runs([path for _, path in parts], folder / "run", per_image=per_image, form=form)
+    return Made(joined, "run")
 
 
 def _last_epoch(document: Mapping[str, Any]) -> dict[str, Any]:
