@@ -326,7 +326,7 @@ def test_the_example_in_the_docs_is_valid_and_the_tables_are_complete(tmp_path: 
     documented = set(re.findall(r"^\| (.+?) \|", text, flags=re.MULTILINE))
     names = {name for cell in documented for name in re.findall(r"`(\w+)`", cell)}
     expected = set(KINDS) | {field.name for field in fields(Layer)}
-    expected |= {field.name for field in fields(activity_file._File)}
+    expected |= {field.name for field in fields(activity_file.File)}
     expected |= {field.name for field in fields(Origin)}
     expected |= set(GATINGS)
     assert names == expected
