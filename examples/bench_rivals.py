@@ -22,6 +22,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -220,8 +221,10 @@ def _jelly(settings: Settings) -> Result:
     model = zoo.MODELS["spikformer_cifar10" if settings.small else "spikformer_4_384"]
     network = model.make()
     images = model.images(max(2, settings.images // _LARGER))
-    # The importer compares all spikes and logits with the module's, in float64.
-    graph = stas_neuro.open_model(network, example=images[:2], axes=model.axes)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="the module returns logits of each step")
+        # The importer compares all spikes and logits with the module's, in float64.
+        graph = stas_neuro.open_model(network, example=images[:2], axes=model.axes)
     bundle = stas_neuro.compile(graph, bits=8, calibrate=LabelledImages(images.numpy(), None))
     program = bundle.of("fixed")
     bytes_ = np.rint(images.numpy() * 255).astype(np.uint8)
