@@ -181,9 +181,8 @@ def _joined(parts: Sequence[Path], images: int, per_image: bool) -> Trace:
         with np.load(part / OUTPUTS_FILE) as arrays:
             trace = Trace(logits=arrays["logits"], visits=arrays["visits"], counted=unnamed)
         collector.add(trace, activity.origin.images)
-    joined, kept = collector.trace(), collector.activity
-    origin = Origin.join(origins).restrict(kept.kept)
-    return replace(joined, counted=replace(joined.activity, origin=origin))
+    joined = collector.trace()
+    return replace(joined, counted=replace(joined.activity, origin=Origin.join(origins)))
 
 
 def read_run(path: Path) -> Activity:

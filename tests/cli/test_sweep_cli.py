@@ -164,20 +164,25 @@ def test_a_changed_input_is_another_sweep(home: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("arithmetic", ["float", "fixed"])
-def test_shards_of_a_run_are_joined_to_the_whole(home: Path, arithmetic: str) -> None:
+@pytest.mark.parametrize(("arithmetic", "sample"), [("float", 1000), ("fixed", 1000), ("fixed", 5)])
+def test_shards_of_a_run_are_joined_to_the_whole(
+    home: Path, arithmetic: str, sample: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a long run has the counts of a sample only."""
+    monkeypatch.setattr("stas_neuro.activity.record.SAMPLE", sample)
     fine("compile", "checkpoint", "--bits", "8", "-o", "s.stas", "--force")
     run = ("--data", "data.npz", "--arithmetic", arithmetic, "--force")
     whole = fine("run", "s.stas", *run, "--limit", "8", "-o", "whole", "--json").json
     for first, count in ((0, 3), (3, 1), (4, 4)):
         part = ("--skip", str(first), "--limit", str(count), "--per-image", "-o", f"part{first}")
         fine("run", "s.stas", *run, *part)
-    joined = join_runs([home / "part0", home / "part3", home / "part4"], home / f"joined-{arithmetic}")
+    target = home / f"joined-{arithmetic}-{sample}"
+    joined = join_runs([home / "part0", home / "part3", home / "part4"], target)
     times = {"wall_time_s", "images_per_s"}
     assert {name: joined[name] for name in joined if name not in times} == {
         name: whole[name] for name in whole if name not in times
     }
-    ours, theirs = (home / f"joined-{arithmetic}"), home / "whole"
+    ours, theirs = target, home / "whole"
     one, other = read_activity(ours / "activity.json"), read_activity(theirs / "activity.json")
     assert one == other and one.origin == other.origin
     with np.load(ours / "outputs.npz") as mine, np.load(theirs / "outputs.npz") as their:
