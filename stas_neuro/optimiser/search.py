@@ -185,7 +185,7 @@ class Search:
         options = {
             mode: deployments(self.space, profile, mode, halts=halts, overlaps=overlaps) for mode in parts
         }
-        gated = any(each.gating != "silent" for listed in options.values() for each in listed)
+        gated = any(each.gating in ("core", "power") for listed in options.values() for each in listed)
         gating = "core" if gated else "silent"  # what is counted for it is not priced without it
         for part in parts.values():
             part.networks += 1

@@ -235,7 +235,9 @@ def deployments(
     overlaps : bool
         Whether its model steps overlap until its image exits, so that the run ends early as a pipeline.
     """
-    gatings = _gatings(profile) if halts else ("silent",)
+    gatings: tuple[Gating | None, ...] = _gatings(profile) if halts else ("silent",)
+    if overlaps:  # what follows an exit is computed, and so priced: no gating can be chosen
+        gatings = (None,)
     contexts = space.contexts if mode == "stream" else (1,)
     ends = (False, True) if halts and space.assumed else (False,)
     return [

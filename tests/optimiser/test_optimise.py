@@ -111,6 +111,7 @@ def test_every_combination_is_priced_or_refused(found: Optimised) -> None:
     # Full, 1 and 2 steps, image at 2 and 3 steps, also pipelined; raster, also late, at 2 epsilons, not of
     # the rival.
     assert found.networks == 11 + 7
+    assert not any("halted tokens" in reason for reason in found.refused)  # pipelines that exit are priced
     assert found.deployments + sum(found.refused.values()) == found.networks * 2 * 2
     document = found.to_json()
     assert len(document["points"]) == len(found.points)

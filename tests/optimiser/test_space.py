@@ -82,6 +82,7 @@ def test_a_pipeline_ends_with_the_exit_only_if_that_may_be_assumed(mode: Mode) -
     chip = load_profile("loihi2")
     found = deployments(Space(contexts=(1, 4)), chip, mode, halts=True, overlaps=True)
     assert not any(each.early_end for each in found)
+    assert {each.gating for each in found} == {None}
     found = deployments(Space(contexts=(1, 4), assumed=True), chip, mode, halts=True, overlaps=True)
     assert {each.schedule for each in found if each.early_end} == {None}
 
