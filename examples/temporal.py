@@ -1,6 +1,7 @@
 """Train and measure networks on data in which time carries information, and test whether halting uses it.
 
     python examples/temporal.py order -o runs/temporal --seeds 0 1 2 3 4
+    python examples/temporal.py simulated-glimpses -o runs/temporal
     python examples/temporal.py japanese-vowels -o runs/temporal --seeds 0 1 2 3 4 5 6 7 8 9
 
 For each seed it trains one network without halting for all T frames (stage 1), and from it, for the same
@@ -34,7 +35,7 @@ from stas_neuro.documents import parse_json
 from stas_neuro.energy.pricing import OP_COUNT
 from stas_neuro.files import write_atomically
 from stas_neuro.ir import Graph
-from stas_neuro.models.checkpoint import load_checkpoint, load_training
+from stas_neuro.models.checkpoint import load_checkpoint, load_training, save_checkpoint
 from stas_neuro.models.config import preset
 from stas_neuro.models.stas import StasModel
 from stas_neuro.reference import run_reference
@@ -72,6 +73,13 @@ TASKS = {
         steps=(1, 9),
         policies={"block": {"accumulate": "block", "alpha": -4.0, "beta": 6.0, "readout": "rate"}},
         options={"holdout": 400, "batch_size": 64, "ponder_weight": 0.02},
+    ),
+    "simulated-glimpses": Task(
+        stage1_epochs=5,
+        stage2_epochs=2,
+        steps=(1, 7),
+        policies={"exit": {"accumulate": "image", "readout": "rate", "margin": 8.0, "summed": True}},
+        options={"holdout": 400, "batch_size": 64},
     ),
     "japanese-vowels": Task(
         stage1_epochs=30,
@@ -111,7 +119,7 @@ def shuffled(frames: NDArray[np.uint8], seed: int = 0) -> NDArray[np.uint8]:
     out = frames.copy()
     for sequence in out:
         shown = np.flatnonzero(sequence.any(axis=(1, 2, 3)))
-        count = 1 + int(shown[-1])
+        count = 1 + int(shown.max(initial=-1))
         sequence[:count] = sequence[random.permutation(count)]
     return out
 
@@ -140,6 +148,7 @@ def fit(task: str, name: str, seed: int, directory: Path) -> Path:
         stage2_epochs=second,
         stage1_rate=6e-3,
         stage2_rate=3e-3,
+        exit_loss=float(config.accumulate == "image"),
         augment="none",
         label_smoothing=0.0,
         seed=seed,
@@ -189,6 +198,18 @@ def cut(checkpoint: Path, steps: int) -> Graph:
     return stas_neuro.fold(model.eval())
 
 
+def with_exits(checkpoint: Path, images: LabelledImages) -> StasModel:
+    """Return a network with halting `image`, whose margin is chosen on images that it has not learnt."""
+    full = load_checkpoint(checkpoint)
+    model = StasModel(full.config.replace(accumulate="off"))
+    model.load_state_dict(full.state_dict())
+    chosen = stas_neuro.choose_halting(stas_neuro.fold(model.eval()), "image", images, max_drop=MOST_LOSS)
+    words = {"accumulate": "image", "readout": "rate", "margin": chosen.halting.margin}
+    exits = StasModel(full.config.replace(summed=chosen.halting.summed, **words))
+    exits.load_state_dict(full.state_dict())
+    return exits.eval()
+
+
 def held_out(task: str, seed: int, checkpoint: Path) -> LabelledImages:
     """Return the training images that were held out from the networks of a seed."""
     record = load_training(checkpoint)
@@ -197,15 +218,17 @@ def held_out(task: str, seed: int, checkpoint: Path) -> LabelledImages:
 
 
 def graphs_of(task: str, seed: int, directory: Path) -> dict[str, tuple[Graph, str]]:
-    """Return the networks of a seed by name, each with the name of the view that it sees."""
+    """Return the networks of a seed by name, each with the name of the view that it sees.
+
+    Writes the checkpoint of the one to which halting `image` is added.
+    """
     plan, whole = TASKS[task], data(task, "test").images.shape[1]
     place = {name: place_of(directory, task, seed, name) for name in names(plan)}
     found = {name: (stas_neuro.fold(path), name) for name, path in place.items()}
-    static = found[STATIC][0]
-    chosen = stas_neuro.choose_halting(
-        static, "image", held_out(task, seed, place[STATIC]), max_drop=MOST_LOSS
-    )
-    found[IMAGE] = chosen.halting(static), IMAGE
+    exits = place_of(directory, task, seed, IMAGE)
+    made = with_exits(place[STATIC], held_out(task, seed, place[STATIC]))
+    save_checkpoint(made, exits, load_training(place[STATIC]))
+    found[IMAGE] = stas_neuro.fold(exits), IMAGE
     for name in (*plan.policies, STATIC):
         found[f"{name}, frames shuffled"] = found[name][0], SHUFFLED
     for steps in range(1, whole):

@@ -3,7 +3,8 @@
     python examples/temporal_prices.py order -o runs/temporal --images 64
 
 Both networks are of the first seed and see the same test images. On chips whose cores are known they are
-placed on these, with the strongest gating of the chip. Prints the saving of energy, and refuses to where
+placed on these, with the strongest gating of the chip. Where the image halts, its run is a pipeline that
+ends with the exit, if the chip can do that. Prints the saving of energy, and refuses to where
 halting was not accepted: then fewer time steps would do as well.
 """
 
@@ -20,6 +21,8 @@ from temporal_report import STATIC
 from stas_neuro.chip_runs import ChipRuns, compare_on_chips
 from stas_neuro.chips import load_profile
 from stas_neuro.errors import CheckFailed
+from stas_neuro.ir import POLICIES
+from stas_neuro.passes import PipelineExit
 from stas_neuro.report import comparison_report
 
 CHIPS = ("cmos45", "loihi1", "loihi2", "loihi2-gated-whatif")
@@ -46,7 +49,10 @@ def main() -> None:
     learnt = held_out(task, seed, place_of(directory, task, seed, STAGE1)).select(slice(0, arguments.images))
     runner = ChipRuns(images, learnt)
     profiles = [load_profile(chip) for chip in arguments.chips]
-    result = compare_on_chips(runner, (name, graphs[name][0]), {STATIC: graphs[STATIC][0]}, profiles)
+    halting = graphs[name][0]
+    if POLICIES[halting.halting].by_image:
+        halting = PipelineExit()(halting)
+    result = compare_on_chips(runner, (name, halting), {STATIC: graphs[STATIC][0]}, profiles)
     if arguments.json:
         print(json.dumps(result.to_json(), indent=1))
         return

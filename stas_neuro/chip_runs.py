@@ -11,6 +11,7 @@ from stas_neuro.chips import Profile
 from stas_neuro.choices import Gating
 from stas_neuro.data import LabelledImages
 from stas_neuro.energy import Comparison, Deployment, compare
+from stas_neuro.energy.early_end import can_end_early, computes_on
 from stas_neuro.errors import InputError
 from stas_neuro.ir import Graph
 from stas_neuro.mapping import Mapping as CoreMapping
@@ -110,18 +111,24 @@ def compare_on_chips(
 ) -> Comparison:
     """Compare a halting network with baselines, by label, placed on each chip.
 
-    `baseline` is how baselines are deployed, as for `compare`.
+    A pipeline that ends with an exit (`PipelineExit`) does so on every chip that can end a run. `baseline`
+    is how baselines are deployed, as for `compare`.
     """
     label, graph = halting
     found = []
     for profile in profiles:
         ran = runs.run({label: graph, **baselines}, profile)
         ours = ran.pop(label)
-        gating = gating_of(profile)
-        if gating == "power" and not ours.cores:
-            gating = "core"
-        found.append(compare(ours, ran, [profile], Deployment(gating=gating), baseline=baseline))
+        found.append(compare(ours, ran, [profile], _deployment(ours, profile), baseline=baseline))
     return joined(found)
+
+
+def _deployment(activity: Activity, profile: Profile) -> Deployment:
+    """Deploy a halting network: its pipeline ends with the exit, or its halted tokens are gated."""
+    if computes_on(activity):
+        return Deployment(early_end=can_end_early(profile))
+    gating = gating_of(profile)
+    return Deployment(gating="core" if gating == "power" and not activity.cores else gating)
 
 
 def joined(results: Sequence[Comparison]) -> Comparison:

@@ -60,19 +60,40 @@ def order(split: str, length: int = ORDER_FRAMES) -> tuple[Frames, Labels, tuple
     # The numbers of RandomState are frozen: those of numpy's newer generators may change with its version.
     random, count = np.random.RandomState(_ORDER_SEEDS[split]), ORDER_IMAGES[split]
     glyphs = 255 * np.array(list(GLYPHS.values()), np.uint8)
-    kinds, size = len(glyphs), glyphs.shape[-1]
+    size = glyphs.shape[-1]
+    pairs = pairs_in_time(random, count, len(glyphs), length)
+    frames = np.zeros((count, length, 1, _ORDER_SIZE, _ORDER_SIZE), np.uint8)
+    image, window = np.arange(count)[:, None, None], np.arange(size)
+    for glyph, time in ((pairs.first, pairs.start), (pairs.second, pairs.start + pairs.gap)):
+        rows, columns = random.randint(_ORDER_SIZE - size + 1, size=(2, count, 1)) + window
+        frames[image, time[:, None, None], 0, rows[:, :, None], columns[:, None, :]] = glyphs[glyph]
+    return frames, pairs.labels, ORDER_CLASSES
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Two different things in each of n sequences: which is first and second, when, and the class.
+
+    All are int64 (n,): `first`, `second` from 0, the frame `start` of the first, the distance `gap` of the
+    second, and `labels`, the number of the ordered pair.
+    """
+
+    first: Labels
+    second: Labels
+    start: Labels
+    gap: Labels
+    labels: Labels
+
+
+def pairs_in_time(random: np.random.RandomState, count: int, kinds: int, length: int) -> Pairs:
+    """Draw ordered pairs of two different of `kinds`, and their times in sequences of `length` frames."""
     first = random.randint(kinds, size=count)
     step = random.randint(kinds - 1, size=count)
     gap = random.randint(1, ORDER_GAP + 1, size=count)
     start = (random.uniform(size=count) * (length - gap)).astype(np.int64)
-    frames = np.zeros((count, length, 1, _ORDER_SIZE, _ORDER_SIZE), np.uint8)
-    image, window = np.arange(count)[:, None, None], np.arange(size)
-    for glyph, time in ((first, start), ((first + 1 + step) % kinds, start + gap)):
-        rows, columns = random.randint(_ORDER_SIZE - size + 1, size=(2, count, 1)) + window
-        frames[image, time[:, None, None], 0, rows[:, :, None], columns[:, None, :]] = glyphs[glyph]
     second = (first + 1 + step) % kinds
     labels = first * (kinds - 1) + second - (second > first)
-    return frames, labels.astype(np.int64), ORDER_CLASSES
+    return Pairs(first, second, start, gap, labels.astype(np.int64))
 
 
 def japanese_vowels(split: str, directory: Path | None = None) -> tuple[Frames, Labels, tuple[str, ...]]:

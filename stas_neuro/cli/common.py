@@ -62,8 +62,9 @@ data_option = click.option(
     "--data",
     required=True,
     metavar="DATA",
-    help="Images: fashion-mnist, digits, order, order-long, japanese-vowels, a directory (class folders of "
-    "images or event recordings, IDX or .npy files, Hugging Face's save_to_disk), or an .npz or .npy file.",
+    help="Images: fashion-mnist, digits, order, order-long, simulated-glimpses, japanese-vowels, a directory "
+    "(class folders of images or event recordings, IDX or .npy files, Hugging Face's save_to_disk), or an "
+    ".npz or .npy file.",
 )
 limit_option = click.option(
     "--limit", type=click.IntRange(min=1), metavar="N", help="Use only the first N images."

@@ -11,6 +11,7 @@ import numpy as np
 from stas_neuro.data.idx import read_idx_directory
 from stas_neuro.data.images import LabelledImages
 from stas_neuro.errors import InputError
+from stas_neuro.glimpses import glimpses
 from stas_neuro.sequences import LONG_ORDER_FRAMES, japanese_vowels, order
 
 FASHION_MNIST_DIRECTORIES = ("/usr/share/datasets/fashion-mnist", "~/.cache/fashion-mnist")
@@ -47,6 +48,12 @@ def _fashion_mnist(split: str) -> LabelledImages:
     )
 
 
+def _glimpses(split: str) -> LabelledImages:
+    still = _fashion_mnist(split)
+    kinds = np.array(still.classes)[still.labels]
+    return LabelledImages(*glimpses(np.asarray(still.images), kinds, split), "simulated-glimpses")
+
+
 def _digits(split: str) -> LabelledImages:
     try:
         from sklearn.datasets import load_digits
@@ -67,6 +74,7 @@ NAMED: Mapping[str, Callable[[str], LabelledImages]] = {
     "digits": _digits,
     "order": lambda split: LabelledImages(*order(split), "order"),
     "order-long": lambda split: LabelledImages(*order(split, LONG_ORDER_FRAMES), "order-long"),
+    "simulated-glimpses": _glimpses,
     "japanese-vowels": lambda split: LabelledImages(*japanese_vowels(split), "japanese-vowels"),
 }
 """Loaders of the named data sets."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stas_neuro.activity import Activity
+from stas_neuro.chips import Profile
 from stas_neuro.energy.gating import Flags, live, turns
 from stas_neuro.energy.timing import HardwareStep, phase_of
 
@@ -20,6 +21,12 @@ def exits_by_image(activity: Activity) -> bool:
 def computes_on(activity: Activity) -> bool:
     """Return whether blocks compute on after the exit of an image: they have no masks (`PipelineExit`)."""
     return exits_by_image(activity) and not any(layer.feedback for layer in activity.layers)
+
+
+def can_end_early(profile: Profile) -> bool:
+    """Return whether a chip can end a run: its times are known, and a halting unit can tell a processor."""
+    known = all(profile.reason(name) is None for name in ("time", "capabilities.processor"))
+    return known and profile.capability("processor") != "no"
 
 
 def executed_steps(activity: Activity, ticks: Sequence[HardwareStep]) -> Flags:

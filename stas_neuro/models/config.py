@@ -369,6 +369,17 @@ PRESETS: Mapping[str, StasConfig] = {
     "order-long": StasConfig(
         stem="sps", time_steps=64, dim=32, heads=2, image_size=4, patch_size=2, mlp_ratio=2.0
     ),
+    "simulated-glimpses": StasConfig(
+        stem="sps",
+        time_steps=8,
+        depth=1,
+        dim=32,
+        heads=2,
+        image_size=4,
+        in_channels=2,
+        patch_size=2,
+        mlp_ratio=2.0,
+    ),
     "japanese-vowels": StasConfig(
         stem="sps", time_steps=29, dim=64, heads=4, image_size=1, in_channels=24, patch_size=1, mlp_ratio=2.0
     ),

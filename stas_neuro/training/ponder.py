@@ -22,7 +22,7 @@ from stas_neuro.analysis import record_halts
 from stas_neuro.chips import Profile
 from stas_neuro.choices import Mode
 from stas_neuro.energy import Deployment, price
-from stas_neuro.energy.early_end import exits_by_image
+from stas_neuro.energy.early_end import can_end_early, exits_by_image
 from stas_neuro.errors import InputError
 from stas_neuro.ir import POLICIES, Graph, HaltAccumulate, HaltingScore, ImageScore, Node, block_of
 from stas_neuro.passes import PipelineExit
@@ -158,9 +158,8 @@ def deployment_of(activity: Activity, profile: Profile, mode: Mode = "single") -
     the chip allow it.
     """
     deployment = Deployment(mode=mode)
-    capable = profile.reason("capabilities.processor") is None and profile.capability("processor") != "no"
     ends = exits_by_image(activity) or deployment.schedule_of(activity) == "raster"
-    return replace(deployment, early_end=ends and capable and profile.reason("time") is None)
+    return replace(deployment, early_end=ends and can_end_early(profile))
 
 
 def full_activity(graph: Graph, images: NDArray[Any]) -> Activity:

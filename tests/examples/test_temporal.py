@@ -17,11 +17,13 @@ from rich.console import Console
 from support.paths import EXAMPLES
 from support.random_models import random_model
 
-from stas_neuro.data import load_data, normalise
+import stas_neuro
+from stas_neuro.data import LabelledImages, load_data, normalise
 from stas_neuro.errors import CheckFailed
 from stas_neuro.models.checkpoint import TrainingRecord, save_checkpoint
 from stas_neuro.models.config import preset
 from stas_neuro.models.stas import StasModel
+from stas_neuro.reference import run_reference
 
 MODULES = ("temporal", "temporal_report", "temporal_prices")
 
@@ -81,6 +83,34 @@ def test_a_network_cut_short_is_torch_with_fewer_steps(examples: list[ModuleType
     assert len(set(expected.tolist())) > 1
     np.testing.assert_array_equal(result.right, expected == data.labels)
     assert result.steps == 4 and result.op_count_j > 0
+
+
+def test_exits_of_a_checkpoint_are_those_that_were_chosen(examples: list[ModuleType], tmp_path: Path) -> None:
+    temporal = examples[0]
+    config = preset("simulated-glimpses").replace(
+        accumulate="image", event_input=True, mean=(0.1, 0.1), std=(0.2, 0.2), readout="rate"
+    )
+    model = random_model(config, 4).float()
+    save_checkpoint(
+        model, tmp_path, TrainingRecord(images=1, held_out=1, split="", seed=0, held_out_sha256="")
+    )
+    images = np.random.RandomState(0).randint(2, size=(80, 8, 2, 4, 4)).astype(np.uint8) * 51
+    labels = np.arange(80) % config.num_classes
+    made = temporal.with_exits(tmp_path, LabelledImages(images, labels))
+    without = StasModel(config.replace(accumulate="off"))
+    without.load_state_dict(model.state_dict())
+    graph = stas_neuro.fold(without.eval())
+    chosen = stas_neuro.choose_halting(
+        graph, "image", LabelledImages(images, labels), max_drop=temporal.MOST_LOSS
+    )
+    assert made.config.margin == chosen.halting.margin
+    x = normalise(images, config.mean, config.std).astype(np.float32)
+    ours, theirs = (
+        run_reference(each, x, dtype=np.float32) for each in (stas_neuro.fold(made), chosen.halting(graph))
+    )
+    np.testing.assert_array_equal(ours.visits, theirs.visits)
+    np.testing.assert_allclose(ours.logits, theirs.logits, atol=1e-6)
+    assert not ours.visits.all()
 
 
 def test_tests_of_significance(examples: list[ModuleType]) -> None:
@@ -147,31 +177,37 @@ def test_results_are_kept_as_they_are(examples: list[ModuleType]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("order", {"block", "first 9", "cut 9"}), ("simulated-glimpses", {"exit", "first 7"})],
+)
 def test_a_run_is_resumed_and_prices_need_acceptance(
     examples: list[ModuleType],
+    name: str,
+    expected: set[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     temporal, _, prices = examples
-    task = temporal.TASKS["order"]
+    task = temporal.TASKS[name]
     options = task.options | {"holdout": 24, "batch_size": 24}
     small = replace(task, stage1_epochs=1, stage2_epochs=1, options=options, shuffles=True)
-    monkeypatch.setitem(temporal.TASKS, "order", small)
-    parts = {part: load_data("order", part).select(slice(0, 96)) for part in ("train", "test")}
+    monkeypatch.setitem(temporal.TASKS, name, small)
+    parts = {part: load_data(name, part).select(slice(0, 96)) for part in ("train", "test")}
     monkeypatch.setattr(temporal, "data", lambda task, part: parts[part])
-    command = ["temporal.py", "order", "-o", str(tmp_path), "--seeds", "0", "1"]
+    command = ["temporal.py", name, "-o", str(tmp_path), "--seeds", "0", "1"]
     monkeypatch.setattr(sys, "argv", command)
     temporal.main()
     told = capsys.readouterr()
     assert "epoch 1 of 1" in told.err and "not accepted: quote no saving" in told.out
-    document = json.loads((tmp_path / "order.json").read_text())
+    document = json.loads((tmp_path / f"{name}.json").read_text())
     names = [row["network"] for row in document["networks"]]
-    assert {"stage 1", "block", "static", "first 9", temporal.MEAN, temporal.IMAGE, "cut 9"} <= set(names)
+    assert {"stage 1", "static", temporal.MEAN, temporal.IMAGE, *expected} <= set(names)
     assert all(len(row["accuracies"]) == 2 for row in document["networks"])
     temporal.main()
     again = capsys.readouterr()
     assert "epoch" not in again.err and again.out == told.out
-    monkeypatch.setattr(sys, "argv", ["temporal_prices.py", "order", "-o", str(tmp_path)])
+    monkeypatch.setattr(sys, "argv", ["temporal_prices.py", name, "-o", str(tmp_path)])
     with pytest.raises(CheckFailed, match="not significantly worse"):
         prices.main()

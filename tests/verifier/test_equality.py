@@ -31,6 +31,7 @@ from stas_neuro.data import load_data, normalise
 from stas_neuro.exporters.lava.run import run_lava
 from stas_neuro.frontend.torch_model import lower
 from stas_neuro.frontend.torch_trace import trace
+from stas_neuro.glimpses import BINS, glimpses
 from stas_neuro.models.checkpoint import load_checkpoint
 from stas_neuro.models.config import ACCUMULATIONS, ATTENTIONS, BACKBONES, READOUTS, STEMS, StasConfig
 from stas_neuro.models.stas import StasModel
@@ -261,9 +262,13 @@ def real_images(model: StasModel, count: int) -> Images:
     path = EXAMPLES / "data" / "fashion-mnist-512.npz"
     if not path.is_file():
         pytest.fail(f"{path} is missing: the shipped images must be there")
-    frames = {10: "order", 64: "order-long"}
-    data = load_data(frames[model.config.time_steps] if model.config.event_input else str(path))
-    return normalise(data.images[:count], model.config.mean, model.config.std)
+    data = load_data(str(path))
+    images = np.asarray(data.images)
+    if model.config.event_input and model.config.time_steps == BINS:
+        images, *_ = glimpses(images, np.array(data.classes)[data.labels], "test")
+    elif model.config.event_input:
+        images = load_data({10: "order", 64: "order-long"}[model.config.time_steps]).images
+    return normalise(images[:count], model.config.mean, model.config.std)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
