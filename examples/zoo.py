@@ -180,10 +180,6 @@ _RECIPES: Mapping[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         partial(_of, "spike_driven_transformer", "SpikeDrivenTransformer", **_SPIKFORMER),
         (3, 64, 64),
     ),
-    "spike_driven_transformer_v2_small": (
-        partial(_meta, dims=(8, 16, 24, 32), heads=4, depths=(1, 1), classes=10),
-        (3, 32, 32),
-    ),
     "ms_resnet": (partial(_of, "ms_resnet", "MSResNet", **_MS), (3, 32, 32)),
     "max_resnet": (partial(_of, "ms_resnet", "MaxResNet", **_MS), (3, 32, 32)),
     "sew_resnet_add": (partial(_sew, block="BasicBlock", cnf="ADD"), (3, 32, 32)),
