@@ -18,7 +18,7 @@ help:  ## this list
 	.uv/bin/python -m pip install --quiet uv
 
 install: $(filter .uv/bin/uv,$(UV))  ## the locked environment, with torch and Lava, in .venv
-	$(UV) sync --frozen --all-extras
+	$(UV) sync --frozen --all-extras --compile-bytecode
 
 demo: install  ## the shipped model: compile, run on Lava, verify, price on every chip
 	$(RUN) stas-export demo
@@ -27,7 +27,7 @@ test: install  ## the tests that a change must pass, in a few minutes; PYTEST_AD
 	OMP_NUM_THREADS=1 $(RUN) pytest $(WORKERS)
 
 zoo: install  ## libraries whose networks are imported in slow tests, in .venv too
-	$(UV) sync --frozen --all-extras --group zoo
+	$(UV) sync --frozen --all-extras --group zoo --compile-bytecode
 
 test-all: zoo oracle  ## also the slow tests, and the shipped model on every supported Python
 	OMP_NUM_THREADS=1 $(RUN) pytest $(WORKERS) -m "slow or not slow"
