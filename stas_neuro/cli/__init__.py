@@ -28,7 +28,7 @@ COMMANDS: Mapping[str, str] = {
     "run": "Run a bundle on images and record results and events.",
     "verify": "Verify that torch, the reference and Lava agree.",
     "estimate": "Price a run on one chip: energy and latency.",
-    "baseline": "Make and run the networks without halting that a run is compared with.",
+    "baseline": "Run the networks without halting that a run is compared with.",
     "compare": "Price runs on several chips side by side.",
     "report": "Write one page with prices of runs and everything behind them.",
     "optimise": "Search the deployments of a model that no other beats.",

@@ -70,7 +70,8 @@ def command(
     if portable and not as_json:
         _show(processes)
         return
-    use, unknown, chips = None, None, list[Profile]()
+    chips: list[Profile] = []
+    use, unknown = None, None
     if content.mapping is not None:
         unknown = None if profile else _why_unknown(content.mapping)
         if unknown is None:

@@ -15,10 +15,11 @@ from support.paths import EXAMPLES
 SCRIPT = EXAMPLES / "at_size.py"
 
 
-def test_exponents_are_those_of_powers() -> None:
+def test_exponents_are_those_of_powers(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = importlib.util.spec_from_file_location("at_size", SCRIPT)
     assert spec is not None and spec.loader is not None
     code = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "at_size", code)  # dataclasses look their module up
     spec.loader.exec_module(code)
     assert code.exponent([2, 4, 8], [3.0, 12.0, 48.0]) == pytest.approx(2)
 

@@ -230,7 +230,7 @@ def test_chips_without_figures_and_repeated_targets_are_refused(
         targets_of(("loihi2", "loihi1", "loihi2"), ("single",))
     with pytest.raises(InputError, match="there is no mode 'fast'"):
         targets_of(("loihi2",), ("fast",))  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="nothing to search"):
+    with pytest.raises(InputError, match="there are no profiles; give at least one"):
         targets_of((), ("single",))
 
 

@@ -353,9 +353,11 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
         ("my.toml: No such file", "use a readable file"),
     ),
     "profile entry": (
-        write("my.toml", b'schema_version = 1\nname = "x"\ntitle = "x"\ngraded_spikes = 1\n'),
+        write(
+            "my.toml", b'schema_version = 1\nname = "x"\ntitle = "x"\ngraded_spikes = 1\nstep_law = "sum"\n'
+        ),
         ("profiles", "show", "my.toml"),
-        ("my.toml: graded_spikes", "docs/profiles.md"),
+        ("my.toml: graded_spikes is 1", "it should be a valid boolean"),
     ),
     "report of nothing": (
         nothing,

@@ -259,8 +259,8 @@ def test_what_python_refuses(weights: Weights, tmp_path: Path) -> None:
             stas_neuro.train(network, digits(64) if data is None else data, tmp_path / "new", **words)
         return str(caught.value)
 
-    assert "epochs: not an option of training" in refused(weights, epochs=3)
-    assert "there is no halting policy 'often'" in refused(weights, halting="often", **OPTIONS)
+    assert "there is no option 'epochs'; did you mean stage2_epochs?" in refused(weights, epochs=3)
+    assert "there is no halting 'often'; use one of raster" in refused(weights, halting="often", **OPTIONS)
     assert "init is of a new model" in refused(weights, init=tmp_path)
     assert "leave halting and bits" in refused("tiny", bits=4)
     gray = load_data("digits", "train").select(slice(0, 64))
