@@ -261,7 +261,7 @@ def test_what_python_refuses(weights: Weights, tmp_path: Path) -> None:
 
     assert "there is no option 'epochs'; did you mean stage2_epochs?" in refused(weights, epochs=3)
     assert "there is no halting 'often'; use one of raster" in refused(weights, halting="often", **OPTIONS)
-    assert "init is of a new model" in refused(weights, init=tmp_path)
+    assert "init is of a new model" in refused(weights, init="order")
     assert "leave halting and bits" in refused("tiny", bits=4)
     gray = load_data("digits", "train").select(slice(0, 64))
     assert "the model requires (3, 8, 8)" in refused(weights, gray, **OPTIONS)
