@@ -24,12 +24,13 @@ def neurons_before(graph: Graph, name: str, known: dict[str, int]) -> int:
 
 
 def last_visit(graph: Graph) -> tuple[int, int]:
-    """Find the model step and accumulator of the last visit that a token can make: the cap on visits, or all."""
-    order = [(step, k) for step in range(graph.time_steps) for k in range(len(graph.accumulators))]
-    closes = [node.closes for node in graph.accumulators]
-    return next(
-        (at for at in order if (from_step := closes[at[1]]) is not None and at[0] >= from_step), order[-1]
-    )
+    """Find the last visit (model step, accumulator) that a token can make: that of the cap, or of the run.
+
+    It is known before the run, so that no message has to tell it.
+    """
+    *order, end = ((step, k) for step in range(graph.time_steps) for k in range(len(graph.accumulators)))
+    closes = [graph.time_steps if node.closes is None else node.closes for node in graph.accumulators]
+    return next(((step, k) for step, k in order if step >= closes[k]), end)
 
 
 def arrivals(
@@ -53,13 +54,11 @@ def arrivals(
     made: dict[tuple[int, int], Array] = {}
 
     def decided(receiver: int, before: tuple[int, int]) -> Array:
-        if before > end:  # known beforehand, so that no message tells it
-            return np.zeros(scores.shape[2:], np.bool_)
         total = np.zeros(scores.shape[2:], scores.dtype)
         for visit in sorted(mailbox[receiver]):
             if visit < before:
                 total = total + mailbox[receiver][visit]
-        return np.asarray(total < limit)
+        return np.asarray((total < limit) & (before <= end))
 
     for tick in range((steps - 1) * interval + length):
         for visit, score in sent:
