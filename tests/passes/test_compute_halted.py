@@ -16,7 +16,7 @@ from stas_neuro.passes import ComputeHalted, Quantise
 from stas_neuro.reference import run_reference
 from stas_neuro.trace import Trace
 
-UNCHANGED = ("raster", "rectangular", "time", "off")
+UNCHANGED = ("raster", "rectangular", "time", "image", "off")
 
 
 def _pixels(graph: Graph, count: int) -> Any:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.fixed_random import fixed_graphs, pixels_for
 from support.ir_random import Recipe, build, images_for, recipes
-from support.late_decisions_oracle import arrivals, weights_in_raster_order
+from support.late_decisions_oracle import arrivals, last_visit, weights_in_raster_order
 
 from stas_neuro.analysis import spiking_stages
 from stas_neuro.bundle import Provenance, load_bundle, save_bundle
@@ -90,7 +90,7 @@ def check_against_arrivals(graph: Graph, share: float, images: Array) -> Trace:
     by_block = masks[:, :1] if first.mode == "time" else masks[:, :-1]
     wanted = np.broadcast_to(by_block.transpose(2, 0, 1, 3), run.trace.visits.shape)
     np.testing.assert_array_equal(run.trace.visits, wanted)
-    weights = weights_in_raster_order(made, masks, limit, one)
+    weights = weights_in_raster_order(made, masks, limit, one, last_visit(graph))
     ports = [f"p{graph.blocks - 1}"] if first.mode == "time" else [f"p{k}" for k in range(graph.blocks)]
     for k, port in enumerate(ports if run.weights else ()):
         np.testing.assert_array_equal(np.stack(run.weights[port]), weights[:, k], err_msg=port)

@@ -491,8 +491,8 @@ def _halt(draft: _Draft, block: int, z: Value) -> None:
         )
     score = draft.add(of_score, z=z)
     mode: Any = recipe.halting
-    # One more step for each block below: visits end in the midst of a step.
-    closes = None if recipe.closes is None else recipe.closes + (recipe.blocks - block) % 2
+    # Visits end in the midst of a step: the blocks below the middle one close with the next step.
+    closes = None if recipe.closes is None else recipe.closes + (block < (recipe.blocks - 1) // 2)
     node = HaltAccumulate(
         name=f"halt{index}", **where, mode=mode, epsilon=recipe.epsilon, last_block=last, closes=closes
     )

@@ -23,6 +23,16 @@ def neurons_before(graph: Graph, name: str, known: dict[str, int]) -> int:
     return known[name]
 
 
+def last_visit(graph: Graph) -> tuple[int, int]:
+    """Find the last visit (model step, accumulator) that a token can make: that of the cap, or of the run.
+
+    It is known before the run, so that no message has to tell it.
+    """
+    *order, end = ((step, k) for step in range(graph.time_steps) for k in range(len(graph.accumulators)))
+    closes = [graph.time_steps if node.closes is None else node.closes for node in graph.accumulators]
+    return next(((step, k) for step, k in order if step >= closes[k]), end)
+
+
 def arrivals(
     graph: Graph, late: int, scores: Array, limit: float
 ) -> tuple[Array, dict[tuple[int, int], dict[tuple[int, int], Array]]]:
@@ -36,6 +46,7 @@ def arrivals(
     at = [neurons_before(graph, node.name, known) for node in graph.accumulators]
     length = 1 + max(neurons_before(graph, node.name, known) for node in graph.nodes if node.phase == "step")
     interval = length - late
+    end = last_visit(graph)
     gate = count  # the receiver at which the first block is decided
     mailbox: list[dict[tuple[int, int], Array]] = [{} for _ in range(count + 1)]
     sent: list[tuple[tuple[int, int], Array]] = []
@@ -47,7 +58,7 @@ def arrivals(
         for visit in sorted(mailbox[receiver]):
             if visit < before:
                 total = total + mailbox[receiver][visit]
-        return np.asarray(total < limit)
+        return np.asarray((total < limit) & (before <= end))
 
     for tick in range((steps - 1) * interval + length):
         for visit, score in sent:
@@ -67,8 +78,10 @@ def arrivals(
     return masks, made
 
 
-def weights_in_raster_order(made: Mapping[Any, Array], masks: Array, limit: float, one: float) -> Array:
-    """Weight of each visit (T, A, B, N), visit after visit and token after token."""
+def weights_in_raster_order(
+    made: Mapping[Any, Array], masks: Array, limit: float, one: float, end: tuple[int, int]
+) -> Array:
+    """Weight of each visit (T, A, B, N), visit after visit and token after token; `end` takes the rest."""
     steps, count = masks.shape[0], masks.shape[1] - 1
     weights = np.zeros((steps, count, *masks.shape[2:]))
     for token in np.ndindex(*masks.shape[2:]):
@@ -78,7 +91,7 @@ def weights_in_raster_order(made: Mapping[Any, Array], masks: Array, limit: floa
                 if not masks[step, k][token] or halted:
                     continue
                 h = made[step, k][token]
-                halted = bool(total + h >= limit) or (step, k) == (steps - 1, count - 1)
+                halted = bool(total + h >= limit) or (step, k) == end
                 weights[step, k][token] = one - total if halted else h
                 total = total + h
     return weights

@@ -22,7 +22,9 @@ from stas_neuro.verifier.differences import Difference, differences
 FLOAT = build(Recipe(norm=False, stem="learned"))
 FIXED = Quantise()(FLOAT)
 OTHER = Quantise(encoding="bias", exponents="channel")(
-    build(Recipe(norm=False, halting="rectangular", sdsa=True, membrane=True, stem="mean"))
+    build(
+        Recipe(norm=False, halting="rectangular", sdsa=True, membrane=True, stem="mean", closes=1, together=2)
+    )
 )
 GRAPHS = pytest.mark.parametrize("graph", [FLOAT, FIXED, OTHER], ids=["float", "fixed", "other"])
 
@@ -110,6 +112,8 @@ def others(value: Any) -> Iterator[Any]:
         yield from (value + 1, -value - 1, float(value))
     elif isinstance(value, float):
         yield np.nextafter(value, 1e9).item()
+    elif value is None:
+        yield 0
     elif isinstance(value, Phase):
         yield next(phase for phase in Phase if phase != value)
     elif isinstance(value, str):

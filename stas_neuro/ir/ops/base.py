@@ -57,7 +57,8 @@ class Traits:
         As `passes_current`, and each value keeps its feature, and its position unless its neurons have one
         position for all.
     mixes_tokens : tuple of str
-        Input ports by which a token's values reach other tokens.
+        Input ports by which a token's values reach other tokens, which may visit when it does not. Scores
+        that tokens have together are not such: these tokens halt together.
     masks_tokens : bool
         Its `alive` port holds back what halted tokens would add (a bias, an update).
     needs_program : bool

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -78,11 +78,6 @@ class HaltingScore(Node):
     LATER: ClassVar[frozenset[str]] = frozenset({"groups"})
 
     memory = no_memory
-
-    @property
-    def traits(self) -> Traits:
-        """What the operation is like: tokens of a group have their score together."""
-        return replace(self.TRAITS, mixes_tokens=("z",)) if self.groups else self.TRAITS
 
     def check(self, problems: Problems) -> None:
         """Note numbers of groups that are higher than there can be groups."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -45,7 +45,7 @@ class ImageScore(Node):
 
     INPUTS: ClassVar[tuple[str, ...]] = ("z",)
     OUTPUTS: ClassVar[tuple[str, ...]] = ("h",)
-    TRAITS: ClassVar[Traits] = replace(HaltingScore.TRAITS, mixes_tokens=("z",))
+    TRAITS: ClassVar[Traits] = HaltingScore.TRAITS
     PHASES: ClassVar[frozenset[Phase]] = frozenset({Phase.STEP})
     RANGES: ClassVar[dict[str, AttributeRange]] = {"margin": AT_LEAST_0}
     LATER: ClassVar[frozenset[str]] = frozenset({"summed"})
