@@ -114,7 +114,8 @@ def _files(directory: Path, options: str, source: str) -> LabelledImages:
         raise InputError(what, "keep them in separate directories")
     if recordings.paths:
         frames = EventFiles(recordings.paths, parse_binning(options))
-        return labelled(frames, recordings.labels, recordings.classes, source)
+        named = f"{source}:{options}" if options else source  # by which these frames can be loaded again
+        return labelled(frames, recordings.labels, recordings.classes, named)
     if options:
         raise InputError(f"{source}: has no event recordings, so ':{options}' has no use", "leave it out")
     if not pictures.paths:
