@@ -305,7 +305,7 @@ def _converted(graph: Graph, pixels: NDArray[Any], source: str) -> NDArray[Any]:
     return np.rint(pixels * float(graph.input.largest)).astype(np.int64)
 
 
-def _has_images(data: LabelledImages, hashes: Sequence[str], numbers: NDArray[np.int64]) -> bool:
+def has_images(data: LabelledImages, hashes: Sequence[str], numbers: NDArray[np.int64]) -> bool:
     """Tell whether the first images of data have these hashes; only those with some numbers are read."""
     if len(data) < len(hashes):
         return False
@@ -320,7 +320,7 @@ def accuracy(trace: Trace, data: LabelledImages, classes: Sequence[str]) -> floa
     """
     counted = trace.counted
     known = None if counted is None else counted.origin.images
-    if counted is not None and known is not None and not _has_images(data, known, counted.numbers):
+    if counted is not None and known is not None and not has_images(data, known, counted.numbers):
         raise InputError(
             f"the {trace.images} images of the trace are not the first of {data.source}",
             "give the data of the run, in the same order",

@@ -10,7 +10,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from stas_neuro.data import LabelledImages, check_range
+from stas_neuro.data.images import LabelledImages, check_range
 from stas_neuro.errors import InputError
 
 LISTED = 20

@@ -173,7 +173,7 @@ def test_an_idx_file_is_as_large_as_it_is(tmp_path: Path, shape: tuple[int, ...]
             r"the label of image 1 is 9223372036854775808, outside 0\.\.65535",
         ),
         ({"labels": np.array([0, MOST_CLASSES])}, r"the label of image 1 is 65536, outside 0\.\.65535"),
-        ({"classes": np.arange(MOST_CLASSES + 1)}, "classes are 65537 names"),
+        ({"classes": np.arange(MOST_CLASSES + 1)}, "has 65537 classes; use at most 65536"),
         ({"classes": np.array(["a", "\x1b[31m"])}, "has unprintable characters"),
         ({"images": np.zeros((2, 1, 0, 4))}, "has no images"),
         ({"images": np.full((2, 1, 1, 1, 1), 1e40)}, r"pixels are beyond 1e\+12; scale"),

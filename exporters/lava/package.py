@@ -19,15 +19,19 @@ MODULES = (
     "analysis/*.py",
     "arrays.py",
     "choices.py",
-    "data/*.py",
+    "data/images.py",
+    "data/labelling.py",
+    "data/naming.py",
+    "data/numpy_files.py",
+    "data/pixels.py",
+    "data/stored.py",
+    "display.py",
     "documents.py",
     "errors.py",
-    "extras.py",
     "graph_document.py",
     "labels.py",
     "limits.py",
     "pickling.py",
-    "sequences.py",
     "exporters/__init__.py",
     "exporters/lava/__init__.py",
     "exporters/lava/assemble.py",
@@ -52,6 +56,8 @@ MODULES = (
     "ir/**/*.py",
 )
 """What of stas-neuro is copied, as patterns: it needs numpy and Lava only."""
+PACKAGES = {"": "Runs a network on Lava; see run.py.", "data": "Reads images in files of numpy."}
+"""Folders whose own ``__init__`` imports more than is copied, and what theirs says instead."""
 RUN = '''"""Run this network on Lava: python run.py IMAGES.npz (--help has the options)."""
 
 import sys
@@ -125,7 +131,8 @@ def _write(graph: Graph, directory: Path) -> None:
         copy = library / module.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(module, copy)
-    (library / "__init__.py").write_text('"""Runs a network on Lava; see run.py."""\n', encoding="utf-8")
+    for package, text in PACKAGES.items():
+        (library / package / "__init__.py").write_text(f'"""{text}"""\n', encoding="utf-8")
     (directory / "run.py").write_text(RUN, encoding="utf-8")
     fixed = graph.stage == Stage.QUANTISED
     readme = README.format(

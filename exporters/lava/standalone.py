@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stas_neuro.data import LabelledImages, load_data, normalise
+from stas_neuro.data.images import LabelledImages, normalise
+from stas_neuro.data.numpy_files import read_numpy_file
 from stas_neuro.errors import InputError, StasError
 from stas_neuro.exporters.lava.execute import check_shape, run_network
 from stas_neuro.exporters.lava.jobs import RUNTIMES
@@ -83,7 +84,9 @@ def _check_free(path: Path) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Run the exported network on Lava.")
-    parser.add_argument("images", help="npz file: images as README.md tells, labels if there are")
+    parser.add_argument(
+        "images", type=Path, help="npz or npy file: images as README.md tells, labels if there are"
+    )
     parser.add_argument("--out", type=Path, help="npz file to write predictions, logits and visits to")
     parser.add_argument("--limit", type=int, help="use the first images only")
     parser.add_argument("--runtime", choices=RUNTIMES, default=RUNTIMES[0], help="default: %(default)s")
@@ -97,11 +100,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _read(spec: str, limit: int | None, classes: Sequence[str]) -> LabelledImages:
+def _read(path: Path, limit: int | None, classes: Sequence[str]) -> LabelledImages:
     """Give the first images, with labels as the network counts its classes."""
     if limit is not None and limit < 1:
         raise InputError(f"--limit is {limit}", "run at least 1 image")
-    return match_classes(load_data(spec), classes).select(slice(0, limit))
+    return match_classes(read_numpy_file(path, "test"), classes).select(slice(0, limit))
 
 
 def _prepared(network: Graph, images: Array) -> Array:

@@ -128,7 +128,7 @@ def command(
 
 def _own_data(run: Run, path: Path) -> LabelledImages | None:
     """Load the images that a run says it used, if they are still there and the same."""
-    from stas_neuro.activity import hash_images
+    from stas_neuro.api import has_images
     from stas_neuro.cli.runs import data_of
     from stas_neuro.data import load_data
 
@@ -139,8 +139,7 @@ def _own_data(run: Run, path: Path) -> LabelledImages | None:
         data = load_data(named)
     except InputError:
         return None
-    same = len(data) >= len(known) and hash_images(data.select(slice(len(known))).images) == known
-    return data if same else None
+    return data if has_images(data, known, run.activity.numbers) else None
 
 
 def _is_certificate(path: Path) -> bool:

@@ -101,7 +101,7 @@ if TYPE_CHECKING:
     "--output",
     type=PATH,
     metavar="RUN",
-    help="Directory to write run.json, outputs.npz and activity.json to.",
+    help="Directory to write run.json, outputs.npz and activity.json, or activity.parquet, to.",
 )
 @click.option(
     "--per-image",

@@ -197,7 +197,7 @@ def read_run(path: Path) -> Activity:
     if is_unfinished(path):
         raise InputError(f"{path}: the run was interrupted", "continue it with run --resume")
     raise InputError(
-        f"{path} has no {ACTIVITY_FILES[0]}", "give a directory written by run, or an activity file"
+        f"{path} has no {' or '.join(ACTIVITY_FILES)}", "give a directory written by run, or an activity file"
     )
 
 

@@ -24,7 +24,7 @@ from stas_neuro.data.images import (
 from stas_neuro.data.items import as_images
 from stas_neuro.data.labelling import labelled
 from stas_neuro.data.named import NAMED
-from stas_neuro.data.numpy_files import is_npy_directory, read_npy_directory, read_npy_file, read_npz_file
+from stas_neuro.data.numpy_files import is_npy_directory, read_npy_directory, read_numpy_file
 from stas_neuro.data.pictures import ImageFiles
 from stas_neuro.data.pixels import Images, Pixels, blocks, chosen
 from stas_neuro.documents import reason
@@ -65,10 +65,8 @@ def load_data(data: Any, split: str = "test") -> LabelledImages:
         raise InputError(
             f"{path}: is no directory of event recordings, so ':{options}' has no use", "leave it out"
         )
-    if path.suffix == ".npy":
-        return read_npy_file(path)
-    if path.suffix == ".npz" or path.is_file():
-        return read_npz_file(path, split)
+    if path.suffix in (".npy", ".npz") or path.is_file():
+        return read_numpy_file(path, split)
     raise unknown("data set or file", str(data), NAMED, KINDS)
 
 
@@ -116,7 +114,8 @@ def _files(directory: Path, options: str, source: str) -> LabelledImages:
         raise InputError(what, "keep them in separate directories")
     if recordings.paths:
         frames = EventFiles(recordings.paths, parse_binning(options))
-        return labelled(frames, recordings.labels, recordings.classes, source)
+        named = f"{source}:{options}" if options else source  # by which these frames can be loaded again
+        return labelled(frames, recordings.labels, recordings.classes, named)
     if options:
         raise InputError(f"{source}: has no event recordings, so ':{options}' has no use", "leave it out")
     if not pictures.paths:

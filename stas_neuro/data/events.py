@@ -61,22 +61,32 @@ class Binning:
     def frames(self, events: Events, size: tuple[int, int], name: str) -> Array:
         """Return frames uint8 (bins, 2, height, width): channel 0 of polarity 0, channel 1 of the other.
 
-        Raises InputError for an event outside the sensor. The message names ``name``.
+        Raises InputError for an event outside the sensor, and for times too far apart to be computed in
+        int64. The message names ``name``.
         """
         width, height = size
-        x, y = events.x.astype(np.int64), events.y.astype(np.int64)
-        if len(x) and (min(x.min(), y.min()) < 0 or x.max() >= width or y.max() >= height):
-            what = f"{name}: has events at columns {x.min()}..{x.max()} and rows {y.min()}..{y.max()}"
-            remedy = f"name the size of the sensor, as in DATA:size={x.max() + 1}x{y.max() + 1}"
+        shape = (self.bins, 2, height, width)
+        if not len(events.t):
+            return np.zeros(shape, np.uint8)
+        (left, right), (top, bottom), (first, last) = map(_range, (events.x, events.y, events.t))
+        if min(left, top) < 0 or right >= width or bottom >= height:
+            what = f"{name}: has events at columns {left}..{right} and rows {top}..{bottom}"
+            remedy = f"name the size of the sensor, as in DATA:size={right + 1}x{bottom + 1}"
             raise InputError(f"{what}, but the sensor has {width} x {height} pixels", remedy)
-        t = events.t.astype(np.int64)
-        if len(t):
-            t = t - t.min()
-            t = t * self.bins // (int(t.max()) + 1)
-        place = ((t * 2 + (events.p != 0)) * height + y) * width + x
-        counts = np.bincount(place, minlength=self.bins * 2 * height * width)
+        latest = np.iinfo(np.int64).max // (2 * self.bins)
+        if max(-first, last) > latest:
+            what = f"{name}: has events at times {first}..{last}"
+            raise InputError(what, f"with bins={self.bins} use times in -{latest}..{latest}")
+        x, y, t = (each.astype(np.int64) for each in (events.x, events.y, events.t))
+        number = (t - first) * self.bins // (last - first + 1)
+        place = ((number * 2 + (events.p != 0)) * height + y) * width + x
+        counts = np.bincount(place, minlength=int(np.prod(shape)))
         pixels = np.minimum(counts, 255) if self.values == "counts" else np.where(counts > 0, 255, 0)
-        return pixels.astype(np.uint8).reshape(self.bins, 2, height, width)
+        return pixels.astype(np.uint8).reshape(shape)
+
+
+def _range(values: NDArray[Any]) -> tuple[int, int]:
+    return int(values.min()), int(values.max())
 
 
 def parse_binning(text: str) -> Binning:
@@ -229,13 +239,27 @@ def _arrays(path: Path) -> Events:
     """Read an .npz file with arrays x, y, t and p."""
     arrays = read_npz(path, ("x", "y", "t", "p"))
     if absent := [name for name in ("x", "y", "t", "p") if name not in arrays]:
-        raise BadDocument(f"it has no array {absent[0]}")
-    x, y, t, p = columns = [arrays[name] for name in ("x", "y", "t", "p")]
+        what = f"{path}: is no event recording: it has no array {absent[0]}"
+        raise InputError(what, "name its arrays x, y, t and p, or give the file itself if it has images")
+    columns = [arrays[name] for name in ("x", "y", "t", "p")]
     if any(column.ndim != 1 or column.dtype.kind not in "biuf" for column in columns):
         raise BadDocument("x, y, t and p are not numbers, one for each event")
     if len({len(column) for column in columns}) > 1:
         raise BadDocument("x, y, t and p have different lengths")
+    x, y, t, p = (_whole(column, f"{path}: {name}") for name, column in zip("xytp", columns, strict=True))
     return Events(x, y, t, p)
+
+
+def _whole(values: NDArray[Any], what: str) -> NDArray[Any]:
+    """Return whole numbers in floats as integers; raises InputError about ``what`` for other numbers."""
+    if values.dtype.kind != "f":
+        return values
+    with np.errstate(invalid="ignore"):  # of NaN and infinite values, which differ from what they become
+        whole = values.astype(np.int64)
+    if len(wrong := np.flatnonzero(whole != values)):
+        remedy = "store whole numbers, such as times in microseconds"
+        raise InputError(f"{what} of event {wrong[0]} is {values[wrong[0]]:g}, no whole number", remedy)
+    return whole
 
 
 READERS: Mapping[str, Callable[[Path], Events]] = {

@@ -44,7 +44,8 @@ def part_of(directory: Path, split: str) -> Path:
 def list_files(directory: Path, endings: Collection[str]) -> Files:
     """List the files with some endings: those of each folder are a class, named like the folder.
 
-    Without folders they have no labels. Folders and files whose names begin with a dot are ignored.
+    Without folders they have no labels. Folders and files whose names begin with a dot are ignored. Raises
+    InputError where there are files both in folders and beside them.
     """
     try:
         loose = _walk(directory, endings, deep=False)
@@ -54,6 +55,9 @@ def list_files(directory: Path, endings: Collection[str]) -> Files:
         raise InputError(f"{error.filename}: {reason(error)}", "use a readable directory") from error
     if not any(found):
         return Files(tuple(loose), None, ())
+    if loose:
+        what = f"{loose[0]}: is beside the folders of the classes {', '.join(names)}, in none of them"
+        raise InputError(what, "move it into the folder of its class, or elsewhere")
     labels = np.repeat(np.arange(len(names)), [len(paths) for paths in found])
     return Files(tuple(path for paths in found for path in paths), labels, tuple(names))
 

@@ -23,6 +23,11 @@ from stas_neuro.errors import InputError
 _T = TypeVar("_T")
 
 
+def read_numpy_file(path: Path, split: str) -> LabelledImages:
+    """Open the images of an .npy file, or of a part of a file that is taken for an .npz file."""
+    return read_npy_file(path) if path.suffix == ".npy" else read_npz_file(path, split)
+
+
 def read_npz_file(path: Path, split: str) -> LabelledImages:
     """Open the images of a part of an .npz file, or of all of it if its names have no parts.
 

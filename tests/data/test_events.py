@@ -96,6 +96,47 @@ def test_other_files(tmp_path: Path):
             )
 
 
+def test_data_say_how_their_events_were_binned(tmp_path: Path):
+    for name in ("a", "b"):
+        (tmp_path / "test" / name).mkdir(parents=True)
+        (tmp_path / "test" / name / "one.bin").write_bytes(nmnist(some(20, 10, ord(name))))
+    assert load_data(str(tmp_path)).source == str(tmp_path)
+    data = load_data(f"{tmp_path}:bins=5,size=20x10")
+    again = load_data(data.source)
+    assert again.images.shape == (2, 5, 2, 10, 20)
+    np.testing.assert_array_equal(again.images[:], data.images[:])
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"t": np.array([0.0, 0.25])}, r"a\.npz: t of event 1 is 0\.25, no whole number; .*microseconds"),
+        ({"x": np.array([0.5, 0.0])}, r"x of event 0 is 0\.5, no whole number"),
+        ({"y": np.array([0.0, np.nan])}, "y of event 1 is nan"),
+        ({"p": np.array([np.inf, 1.0])}, "p of event 0 is inf"),
+        ({"t": np.array([0.0, 1e19])}, r"t of event 1 is 1e\+19"),
+        (
+            {"t": np.array([0, 1 << 62])},
+            r"events at times 0\.\.4611686018427387904; with bins=3 use times in -",
+        ),
+        ({"t": np.array([-(1 << 63), 0])}, r"events at times -9223372036854775808\.\.0; with"),
+        ({"x": np.array([0, 1 << 63], np.uint64)}, r"at columns 0\.\.9223372036854775808 and"),
+    ],
+)
+def test_numbers_that_cannot_be_binned(tmp_path: Path, changed: dict[str, NDArray[Any]], message: str):
+    events = {name: np.array([0, 1]) for name in "xytp"} | changed
+    np.savez(tmp_path / "a.npz", **events)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=message):
+        load_data(f"{tmp_path}:bins=3,size=4x4").images[:]
+
+
+def test_whole_numbers_may_be_floats_and_times_large(tmp_path: Path):
+    floats = {name: np.array([0.0, 1.0, 2.0]) for name in "xyp"}
+    np.savez(tmp_path / "a.npz", **floats, t=np.array([-3, 0, 3]) * (1 << 58))  # type: ignore[arg-type]
+    frames = load_data(f"{tmp_path}:bins=3,size=4x4").images[0]
+    assert np.argwhere(frames).tolist() == [[0, 0, 0, 0], [1, 1, 1, 1], [2, 1, 2, 2]]
+
+
 def test_a_recording_without_events(tmp_path: Path):
     (tmp_path / "a.bin").write_bytes(b"")
     data = load_data(str(tmp_path))

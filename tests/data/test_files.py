@@ -295,6 +295,15 @@ def test_names_of_folders_are_shown_escaped(tmp_path: Path):
     assert "class name 'b\\x1b[31m' has unprintable characters" in str(caught.value)
 
 
+def test_images_beside_the_folders_of_classes_are_refused(tmp_path: Path):
+    folders(tmp_path)
+    (tmp_path / "b" / "00.png").rename(tmp_path / "lost.png")
+    with pytest.raises(InputError, match=r"lost\.png: is beside the folders of the classes b, c, d, in none"):
+        load_data(str(tmp_path))
+    (tmp_path / "lost.png").rename(tmp_path / "b" / "deep.png")
+    assert len(load_data(str(tmp_path))) == len(FIRST)
+
+
 def test_directories_without_images(tmp_path: Path):
     with pytest.raises(InputError, match="is a directory without images; use a directory of IDX files"):
         load_data(str(tmp_path))

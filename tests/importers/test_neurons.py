@@ -169,7 +169,7 @@ def test_what_is_given_beside_a_module_is_checked_first() -> None:
         ({"example": IMAGES[0, 0]}, "the example has 2 axes"),
         ({"example": IMAGES, "axes": "TBCHW"}, r"the example has shape \(3, 2, 6, 6\), axes are TBCHW"),
         ({"example": IMAGES, "axes": "CHWB"}, "axes are 'CHWB'"),
-        ({"examples": IMAGES}, "examples: not an option of an importer"),
+        ({"examples": IMAGES}, "there is no option 'examples'; did you mean example"),
     ):
         with pytest.raises(InputError, match=reason):
             stas_neuro.open_model(network, **options)

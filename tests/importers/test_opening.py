@@ -164,13 +164,19 @@ def test_the_help_says_when_code_is_run() -> None:
     assert "the code of file.py is executed" in text and "No other MODEL is executed" in text
 
 
-def test_what_nobody_reads_is_refused() -> None:
+def test_what_nobody_reads_is_refused(tmp_path: Path) -> None:
     assert IMPORTERS.names()[:4] == ("nir", "netx", "onnx", "torch")
-    for source, what in (("nothing.pb", "'nothing.pb'"), (3, "an object of type int")):
-        with pytest.raises(InputError, match=re.escape(f"reads {what}; give a checkpoint directory")):
-            stas_neuro.open_model(source)
+    with pytest.raises(
+        InputError, match=r"there is no model or file 'nothing\.pb'; use one of .*, or the path"
+    ):
+        stas_neuro.open_model("nothing.pb")
+    (strange := tmp_path / "strange.pb").write_bytes(b"a graph of something else")
+    with pytest.raises(InputError, match=re.escape(f"reads {str(strange)!r}; give a checkpoint directory")):
+        stas_neuro.open_model(strange)
+    with pytest.raises(InputError, match="source is 3; give a torch module, a Graph, a Bundle, a StasModel"):
+        stas_neuro.open_model(3)
     with pytest.raises(
         InputError,
         match=r"there is no importer 'onyx'; did you mean onnx\? Use one of nir, netx, onnx, torch",
     ):
-        stas_neuro.open_model("nothing.onnx", importer="onyx")
+        stas_neuro.open_model(strange, importer="onyx")

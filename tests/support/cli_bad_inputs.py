@@ -203,7 +203,10 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "no IDX files": (
         nothing,
         ("run", "bundle", "--data", "run"),
-        ("run/t10k-images-idx3-ubyte (or .gz) not found", "use a directory"),
+        (
+            "run/outputs.npz: is no event recording: it has no array x",
+            "give the file itself if it has images",
+        ),
     ),
     "damaged IDX file": (
         idx(damaged=True),
@@ -320,7 +323,7 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "no activity": (
         remove("run/activity.json"),
         ("estimate", "run", "--profile", "loihi2"),
-        ("run has no activity.json", "give a directory written by run"),
+        ("run has no activity.json or activity.parquet", "give a directory written by run"),
     ),
     "damaged activity": (
         truncate("run/activity.json"),

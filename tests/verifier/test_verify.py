@@ -126,8 +126,8 @@ def test_lava_is_left_out_where_it_is_missing(
 def test_images_that_do_not_fit_are_refused(checkpoint: Path) -> None:
     with pytest.raises(InputError, match=r"2 images of shape \(1, 9, 9\), the model requires \(1, 8, 8\)"):
         verify(checkpoint, np.zeros((2, 1, 9, 9), np.uint8))
-    with pytest.raises(InputError, match="the images: pixels are int64"):
-        verify(checkpoint, np.zeros((2, 1, 8, 8), np.int64))
+    with pytest.raises(InputError, match=r"the images: pixels are int64 in 256\.\.256; scale"):
+        verify(checkpoint, np.full((2, 1, 8, 8), 256))
     with pytest.raises(InputError, match=r"the images: float pixels are in 0\.\.255"):
         verify(checkpoint, np.array([0.0, 255.0]).repeat(64).reshape(2, 1, 8, 8))
 

@@ -165,7 +165,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
 @pytest.mark.parametrize(
     ("pixels", "wrong"),
     [
-        (np.full((1, 2, 4, 6), 200, np.int64), "pixels are int64; "),
+        (np.full((1, 2, 4, 6), 300, np.int64), "pixels are int64 in 300..300; scale them to 0..255"),
         (np.full((1, 2, 4, 6), 200.0), "float pixels are in 200..200; scale them to 0..1"),
         (np.full((1, 2, 4, 6), -0.5), "float pixels are in -0.5..-0.5; scale them to 0..1"),
     ],

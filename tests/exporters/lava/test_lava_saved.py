@@ -241,7 +241,11 @@ IMAGES = np.zeros((2, 2, 4, 6), np.uint8)
 @pytest.mark.parametrize(
     ("arrays", "arguments", "message"),
     [
-        ({"pictures": IMAGES}, (), "no array named images; name the arrays images and labels"),
+        (
+            {"pictures": IMAGES},
+            (),
+            "no array named images; its arrays are pictures; name the arrays images and labels",
+        ),
         ({"images": IMAGES[:0]}, (), "no images; .* at least one"),
         ({"images": np.array(5)}, (), r"images have shape \(\)"),
         (
