@@ -20,6 +20,7 @@ import pytest
 from support import toy_sweeps
 from support.toy_sweeps import many, plan_of, toy
 
+from stas_neuro.documents import shown
 from stas_neuro.errors import InputError
 from stas_neuro.sweeper import Plan, Swept, cluster, processes, run_plan
 
@@ -120,6 +121,33 @@ def test_a_step_that_fails_fails_its_cells_alone(tmp_path: Path, calls: Path) ->
     assert done.failed == 4 and done.error == "compile: the toy is broken; repair it"
     assert [row["cell"] for row in table(tmp_path / "out") if row["error"]] == [4, 5, 6, 7]
     assert counted(calls) == {"compile": 3, "run": 4, "price": 8}
+
+
+def test_numbers_that_cannot_be_kept_fail_their_cells_alone(tmp_path: Path) -> None:
+    done = swept(plan_of({"price": {"mode": 1, "odd": list(range(len(toy_sweeps.ODD)))}}), tmp_path / "leaf")
+    assert (done.computed, done.failed) == (7, 5)
+    rows = table(tmp_path / "leaf")
+    assert [row["error"] and row["error"].split(";")[0] for row in rows] == [
+        None,
+        "price_odd is nan",
+        "price_odd is -inf",
+        "price_odd is 0x8000000000000000",
+        f"price_odd is {shown(hex(10**400))}",
+        None,
+        "price_odd_low is nan",
+    ]
+    assert [row["price_odd"] for row in rows] == [1.5, None, None, None, None, -(2.0**63), None]
+
+
+def test_a_step_whose_number_cannot_be_kept_fails_its_cells(tmp_path: Path) -> None:
+    done = swept(plan_of({"compile": {"odd": [0, 1]}, "price": {"mode": [1, 2]}}), tmp_path / "stored")
+    assert done.failed == 2
+    assert [(row["error"] or "").split(";")[0] for row in table(tmp_path / "stored")] == [
+        "",
+        "",
+        "compile: compile_odd is nan",
+        "compile: compile_odd is nan",
+    ]
 
 
 def test_another_sweep_is_refused_and_with_force_keeps_the_steps(tmp_path: Path, calls: Path) -> None:
