@@ -22,7 +22,7 @@ from support.toy_sweeps import many, plan_of, toy
 
 from stas_neuro.documents import shown
 from stas_neuro.errors import InputError
-from stas_neuro.sweeper import Plan, Swept, cluster, processes, run_plan
+from stas_neuro.sweeper import Plan, Swept, cluster, processes, read_plan, run_plan
 
 
 class Thread:
@@ -158,6 +158,21 @@ def test_another_sweep_is_refused_and_with_force_keeps_the_steps(tmp_path: Path,
     assert swept(many(3), folder, force=True).computed == 36
     assert counted(calls) == {"compile": 6, "run": 12, "price": 24 + 36}
     assert len(table(folder)) == 36
+
+
+def test_only_trainings_of_the_sweep_continue(tmp_path: Path) -> None:
+    """A sweep that replaces another removes the trainings that only the other would have continued."""
+    kinds = {"train": toy_sweeps.ToyKind("train", None, None, False, ("width", "fail"))}
+    plan = read_plan({"train": {"width": [1, 2], "fail": [1]}}, kinds)
+    names = {f".{step.name}" for step in plan.all_steps()}
+    assert len(names) == 2
+    steps = tmp_path / "steps"
+    for name in (*names, ".train-of-another", ".run-of-another"):
+        (steps / name).mkdir(parents=True)
+        (steps / name / "epochs").touch()
+    assert swept(plan, tmp_path).failed == 2
+    assert {path.name for path in steps.iterdir()} == names
+    assert all((steps / name / "epochs").exists() for name in names)
 
 
 def test_one_sweep_at_a_time_works_in_a_directory(tmp_path: Path) -> None:
