@@ -58,15 +58,20 @@ def write_atomically(path: Path, content: bytes) -> None:
         try:
             with os.fdopen(handle, "wb") as stream:
                 stream.write(content)
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(name, 0o666 & ~umask)  # mkstemp creates files that only their owner can read
+            os.chmod(name, 0o666 & ~umask())  # mkstemp creates files that only their owner can read
             os.replace(name, path)
         except BaseException:
             os.unlink(name)
             raise
     except OSError as error:
         raise _unwritable(path, error) from error
+
+
+def umask() -> int:
+    """Return the permissions that new files of this process do not get."""
+    found = os.umask(0)
+    os.umask(found)
+    return found
 
 
 @contextmanager

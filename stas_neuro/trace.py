@@ -78,7 +78,10 @@ class Trace(MadeAnew, Plotted):
             When events were not counted.
         """
         if self.counted is None:
-            raise InputError("the run has no activity: events were not counted", "run it with count=True")
+            raise InputError(
+                "the run has no activity: events were not counted",
+                "use a trace of stas_neuro.run, which counts events",
+            )
         return self.counted
 
     @property

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stas_neuro.cli.common import PATH, emit_json, force_option, progress, stas_command
-from stas_neuro.cli.pricing import Settings, chosen_profile, chosen_profiles, pricing_options, set_option
+from stas_neuro.cli.pricing import (
+    Settings,
+    chosen_profile,
+    chosen_profiles,
+    pricing_options,
+    set_option,
+    settings_json,
+    tell_settings,
+)
 from stas_neuro.errors import InputError
 from stas_neuro.files import check_outputs
 
@@ -101,11 +109,13 @@ def command(
     images = None if data is None else load_data(data)
     if images is None and given:
         images = _own_data(given[0], runs[0][1])
+    chip = None if profile is None else chosen_profile(profile, settings)
+    loaded = chosen_profiles(chips, settings)
     with progress("pricing") as tell:
         report = make_report(
             given,
-            profile=None if profile is None else chosen_profile(profile, settings),
-            profiles=chosen_profiles(chips, settings),
+            profile=chip,
+            profiles=loaded,
             deployment=deployment,
             data=images,
             images=None if chosen is None else _numbers(chosen),
@@ -114,11 +124,14 @@ def command(
             progress=tell,
         )
     report.write(output, force=force)
+    priced = {each.name: each for each in (*loaded, *([] if chip is None else [chip]))}.values()
     if as_json:
-        emit_json({"page": str(output), "bytes": len(report.html.encode()), **report.to_json()})
+        document = {"page": str(output), "bytes": len(report.html.encode()), **report.to_json()}
+        emit_json(document | settings_json(priced))
         return
     figures = sum(len(section.figures) for section in report.sections)
     click.echo(f"{output}: {figures} charts, {len(report.html.encode()) / 1e6:.1f} MB; it needs no network")
+    tell_settings(priced)
     for section in report.sections:
         for why in section.missing:
             click.echo(f"not shown: {why}")

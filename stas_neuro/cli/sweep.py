@@ -30,7 +30,7 @@ LISTED = 10
     required=True,
     type=PATH,
     metavar="DIR",
-    help="Directory for results.parquet and the steps. A sweep that was interrupted continues there.",
+    help="Directory for results.parquet and the steps. An interrupted sweep continues there.",
 )
 @click.option(
     "--scheduler",
@@ -69,8 +69,8 @@ def command(
     with a list of values is an axis. Steps that cells share are computed once. Whenever the sweep is
     interrupted, the same command continues it. Cells that fail are kept with their error.
     """
-    from stas_neuro.cli.sweep_steps import KINDS, sweep
-    from stas_neuro.sweeper import read_plan
+    from stas_neuro.cli.sweep_steps import KINDS, perform, pool_of
+    from stas_neuro.sweeper import read_plan, run_plan
     from stas_neuro.sweeper.driver import SWEEP
 
     plan = read_plan(config, KINDS)
@@ -81,11 +81,11 @@ def command(
     check_outputs([written], reads=[config, *plan.inputs()])
     if_interrupted("the same command continues")
     with progress("sweep", at_once=True) as report:
-        swept = sweep(
-            config,
-            output,
-            scheduler=scheduler,
-            jobs=jobs,
+        swept = run_plan(
+            plan,
+            output.resolve(),
+            perform,
+            pool_of(scheduler, jobs),
             retry=retry,
             force=force,
             report=lambda done, total: report(done, total, "cells"),

@@ -196,7 +196,7 @@ def sweep(
     config : str, Path or mapping
         A TOML file, or its content as plain data.
     directory : str or Path
-        Where results and steps are stored. A sweep that was interrupted, however, continues there.
+        Where results and steps are stored. An interrupted sweep continues there.
     scheduler : str, optional
         Address of the scheduler of a Dask cluster, whose workers share this file system. Default: processes
         of this machine.

@@ -120,7 +120,7 @@ def make_report(  # noqa: PLR0913
         compared with; others stand beside it.
     profile : Profile or str, optional
         The chip of the headline and the breakdown. Default: the one that the first run was placed for, or
-        else the cheapest with a total energy.
+        else the cheapest with a total energy. It takes the place of one with the same name in `profiles`.
     profiles : sequence of Profile or str, optional
         Chips to price on. Default: all of the catalogue.
     deployment : Deployment
@@ -144,16 +144,16 @@ def make_report(  # noqa: PLR0913
     check_installed()
     given = _runs(runs)
     chips = [load_profile(each) if isinstance(each, str) else each for each in profiles or list_profiles()]
-    wanted = load_profile(profile) if isinstance(profile, str) else profile
-    if wanted is not None and all(each.name != wanted.name for each in chips):
-        chips.append(wanted)
-    prices = price_runs(given, chips, deployment, progress)
+    of_name = {each.name: each for each in chips}
+    wanted = of_name.get(profile) or load_profile(profile) if isinstance(profile, str) else profile
+    if wanted is not None:
+        of_name[wanted.name] = wanted
+    prices = price_runs(given, list(of_name.values()), deployment, progress)
     first = given[0]
     cost = _main(first, prices, None if wanted is None else wanted.name)
     shown = first.activity.numbers[:IMAGES].tolist() if images is None else list(images)
     if len(shown) > MOST_IMAGES:
         raise InputError(f"maps of {len(shown)} images", f"choose at most {MOST_IMAGES}")
-    of_name = {each.name: each for each in chips}
     detailed = [
         (run, each, deployment if run is first else deployment.without_halting())
         for run in given

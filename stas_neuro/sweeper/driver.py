@@ -95,7 +95,7 @@ def run_plan(
         _claim(folder, plan, force=force)
         steps = folder / STEPS
         steps.mkdir(exist_ok=True)
-        _clean(steps)
+        _clean(steps, plan)
         with Store(folder, plan) as store:
             if retry:
                 store.forget_failed()
@@ -135,11 +135,14 @@ def _claim(folder: Path, plan: Plan, *, force: bool) -> None:
     write_atomically(path, (json.dumps(document, indent=1) + "\n").encode())
 
 
-def _clean(steps: Path) -> None:
-    """Remove what steps that were interrupted have left, except trainings, which continue."""
-    for path in steps.glob(".*"):
-        if not path.name.startswith(".train-"):
-            shutil.rmtree(path, ignore_errors=True)
+def _clean(steps: Path, plan: Plan) -> None:
+    """Remove what steps that were interrupted have left, except trainings of the plan, which continue."""
+    left = list(steps.glob(".*"))
+    if any(path.name.startswith(".train-") for path in left):
+        kept = {f".{step.name}" for step in plan.all_steps() if step.kind == "train"}
+        left = [path for path in left if path.name not in kept]
+    for path in left:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @dataclass(eq=False)

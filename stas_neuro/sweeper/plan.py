@@ -213,6 +213,11 @@ class Plan:
         """Return the steps of a cell that are stored, in order; its group shares them."""
         return tuple(self._steps(cell))
 
+    def all_steps(self) -> Iterator[Step]:
+        """Yield the steps of all cells that are stored; a step that groups share comes once for each."""
+        for first in range(0, self.count, self.group_size):
+            yield from self.steps(first)
+
     def _steps(self, cell: int) -> Iterator[Step]:
         before: tuple[str, ...] = ()
         for kind in self.stored:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -13,7 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from stas_neuro.errors import StasError
+import numpy as np
+
+from stas_neuro.documents import shown
+from stas_neuro.errors import InputError, StasError
+from stas_neuro.files import umask
 from stas_neuro.sweeper.plan import Options, Step
 
 STEP_FILE = "step.json"
@@ -79,7 +84,7 @@ def make_step(folder: Path, step: Step, perform: Perform, before: Sequence[Step]
     Raises
     ------
     StasError
-        What the step raises.
+        What the step raises, or a result that cannot be kept.
     """
     if is_made(folder, step):
         return
@@ -92,6 +97,7 @@ def make_step(folder: Path, step: Step, perform: Perform, before: Sequence[Step]
             "seconds": time.perf_counter() - begun,
             "result": done.result,
         }
+        _check_values(step.kind, done.result)
         text = json.dumps(document, indent=1, allow_nan=False).replace(str(scratch), str(folder / step.name))
         (scratch / STEP_FILE).write_text(text + "\n")
         to_disk(scratch)
@@ -127,7 +133,9 @@ def _attempt(
 ) -> tuple[str | None, Mapping[str, Any]]:
     """Do the leaf of a cell; return its error, if any, and its result."""
     try:
-        return None, perform(kind, options, made, None, None).result
+        result = perform(kind, options, made, None, None).result
+        _check_values(kind, result)
+        return None, result
     except Exception as error:  # a cell that fails is kept, whatever the reason
         return error_text(error), {}
 
@@ -139,6 +147,7 @@ def error_text(error: BaseException) -> str:
 
 _OF_FILES = ("format", "schema_version", "tool_version")
 """Fields of documents that say nothing about a cell."""
+_INT64 = np.iinfo(np.int64)
 
 
 def flat(kind: str, result: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
@@ -157,6 +166,16 @@ def flat(kind: str, result: Mapping[str, Any]) -> dict[str, bool | int | float |
                     label = f"{kind}_{name}" if inner == "value" else f"{kind}_{name}_{inner}"
                     found[label] = number
     return found
+
+
+def _check_values(kind: str, result: Mapping[str, Any]) -> None:
+    """Raise InputError for a value that neither JSON nor a column of the results can hold."""
+    for name, value in flat(kind, result).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{name} is {value}", f"let {kind} return finite numbers")
+        if isinstance(value, int) and not _INT64.min <= value <= _INT64.max:
+            what = f"{name} is {shown(hex(value))}"  # in hexadecimal: Python refuses to write long decimals
+            raise InputError(what, f"let {kind} return integers that fit int64, or floats")
 
 
 def to_disk(path: Path, *, nested: bool = True) -> None:
@@ -179,17 +198,11 @@ def _scratch(folder: Path, step: Step) -> Iterator[Path]:
         yield path
         return
     path = Path(tempfile.mkdtemp(dir=folder, prefix=f".{step.name}."))
-    path.chmod(0o777 & ~_umask())
+    path.chmod(0o777 & ~umask())
     try:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)  # it has been renamed if the step was made
-
-
-def _umask() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
 
 
 def _read(folder: Path, step: Step) -> dict[str, Any]:

@@ -456,3 +456,9 @@ def test_traces_join_in_order(a: Activity, b: Activity) -> None:
         Trace(
             logits=np.zeros((a.images + 1, 2)), visits=np.zeros((a.images + 1, 2, 1, 3), np.bool_), counted=a
         )
+
+
+def test_a_trace_without_counts_says_where_counts_come_from() -> None:
+    trace = Trace(logits=np.zeros((1, 2)), visits=np.zeros((1, 2, 1, 3), np.bool_), counted=None)
+    with pytest.raises(InputError, match=r"not counted; use a trace of stas_neuro\.run, which counts events"):
+        _ = trace.activity

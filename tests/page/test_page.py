@@ -129,6 +129,30 @@ def test_what_cannot_be_reported_is_refused(tmp_path: Path) -> None:
         make_report({"mine": two, "off": one_image}, profiles=["loihi2"])
 
 
+def test_a_profile_takes_the_place_of_the_one_with_its_name() -> None:
+    changed = load_profile("loihi2", {"energy.synaptic_operation": "10 nJ"})
+    for profiles in (["loihi1", "loihi2"], ["loihi1"]):
+        report = make_report([MINE], profile=changed, profiles=profiles)
+        (price,) = (cost for cost in report.prices.costs["mine"] if cost.profile == "loihi2")
+        assert price == estimate(run(), changed) != estimate(run(), "loihi2")
+        assert report.profile == "loihi2"
+    report = make_report([MINE], profile="loihi2", profiles=[changed])
+    assert report.prices.costs["mine"] == (estimate(run(), changed),)
+
+
+def test_values_that_were_set_are_told(tmp_path: Path) -> None:
+    activity, page = tmp_path / "counts.json", tmp_path / "page.html"
+    stas_neuro.write_activity(run(), activity)
+    options = ("--set", "energy.synaptic_operation=20pJ", "--profiles", "loihi2", "-o", page)
+    document = fine("report", activity, *options, "--profile", "loihi1", "--json").json
+    value = {"energy.synaptic_operation": "20.0 pJ"}
+    assert document["set"] == {"loihi2": value, "loihi1": value}
+    told = fine("report", activity, *options, "--force").out
+    assert "loihi2: set on the command line: energy.synaptic_operation" in told
+    plain = fine("report", activity, "--profiles", "loihi2", "-o", page, "--force", "--json").json
+    assert "set" not in plain
+
+
 def test_the_command_writes_a_page_and_replaces_only_pages(tmp_path: Path) -> None:
     activity = tmp_path / "counts.json"
     stas_neuro.write_activity(run(), activity)

@@ -38,11 +38,14 @@ class ToyKind:
 KINDS = {
     kind.name: kind
     for kind in (
-        ToyKind("compile", None, None, False, ("width", "depth", "fail")),
+        ToyKind("compile", None, None, False, ("width", "depth", "fail", "odd")),
         ToyKind("run", None, "compile", False, ("images", "seed")),
-        ToyKind("price", None, "run", True, ("mode", "log", "nap", "kill", "fail")),
+        ToyKind("price", None, "run", True, ("mode", "log", "nap", "kill", "fail", "odd")),
     )
 }
+
+ODD = (1.5, float("nan"), float("-inf"), 1 << 63, 10**400, -(1 << 63), {"value": 1.0, "low": float("nan")})
+"""Numbers that an option `odd` selects as the result; most of them cannot be kept."""
 
 
 def plan_of(config: Mapping[str, object]) -> Plan:
@@ -78,12 +81,14 @@ def toy(
     for path in made.values():
         number = (number * int(path.read_text())) % 1_000_003
     for name, value in options.items():
-        if name not in ("nap", "kill", "fail", "log"):
+        if name not in ("nap", "kill", "fail", "log", "odd"):
             number = (number * (7 + int(value)) + len(name)) % 1_000_003
     if part is not None:
         number += part[0]
     if folder is not None:
         (folder / "number").write_text(str(number))
+    if "odd" in options:
+        return Made({"odd": ODD[int(options["odd"])]}, None if folder is None else "number")
     return Made({"number": number, "text": f"{kind} {number}"}, None if folder is None else "number")
 
 

@@ -20,8 +20,9 @@ import pytest
 from support import toy_sweeps
 from support.toy_sweeps import many, plan_of, toy
 
+from stas_neuro.documents import shown
 from stas_neuro.errors import InputError
-from stas_neuro.sweeper import Plan, Swept, cluster, processes, run_plan
+from stas_neuro.sweeper import Plan, Swept, cluster, processes, read_plan, run_plan
 
 
 class Thread:
@@ -122,6 +123,33 @@ def test_a_step_that_fails_fails_its_cells_alone(tmp_path: Path, calls: Path) ->
     assert counted(calls) == {"compile": 3, "run": 4, "price": 8}
 
 
+def test_numbers_that_cannot_be_kept_fail_their_cells_alone(tmp_path: Path) -> None:
+    done = swept(plan_of({"price": {"mode": 1, "odd": list(range(len(toy_sweeps.ODD)))}}), tmp_path / "leaf")
+    assert (done.computed, done.failed) == (7, 5)
+    rows = table(tmp_path / "leaf")
+    assert [row["error"] and row["error"].split(";")[0] for row in rows] == [
+        None,
+        "price_odd is nan",
+        "price_odd is -inf",
+        "price_odd is 0x8000000000000000",
+        f"price_odd is {shown(hex(10**400))}",
+        None,
+        "price_odd_low is nan",
+    ]
+    assert [row["price_odd"] for row in rows] == [1.5, None, None, None, None, -(2.0**63), None]
+
+
+def test_a_step_whose_number_cannot_be_kept_fails_its_cells(tmp_path: Path) -> None:
+    done = swept(plan_of({"compile": {"odd": [0, 1]}, "price": {"mode": [1, 2]}}), tmp_path / "stored")
+    assert done.failed == 2
+    assert [(row["error"] or "").split(";")[0] for row in table(tmp_path / "stored")] == [
+        "",
+        "",
+        "compile: compile_odd is nan",
+        "compile: compile_odd is nan",
+    ]
+
+
 def test_another_sweep_is_refused_and_with_force_keeps_the_steps(tmp_path: Path, calls: Path) -> None:
     folder = tmp_path / "out"
     swept(many(2), folder)
@@ -130,6 +158,21 @@ def test_another_sweep_is_refused_and_with_force_keeps_the_steps(tmp_path: Path,
     assert swept(many(3), folder, force=True).computed == 36
     assert counted(calls) == {"compile": 6, "run": 12, "price": 24 + 36}
     assert len(table(folder)) == 36
+
+
+def test_only_trainings_of_the_sweep_continue(tmp_path: Path) -> None:
+    """A sweep that replaces another removes the trainings that only the other would have continued."""
+    kinds = {"train": toy_sweeps.ToyKind("train", None, None, False, ("width", "fail"))}
+    plan = read_plan({"train": {"width": [1, 2], "fail": [1]}}, kinds)
+    names = {f".{step.name}" for step in plan.all_steps()}
+    assert len(names) == 2
+    steps = tmp_path / "steps"
+    for name in (*names, ".train-of-another", ".run-of-another"):
+        (steps / name).mkdir(parents=True)
+        (steps / name / "epochs").touch()
+    assert swept(plan, tmp_path).failed == 2
+    assert {path.name for path in steps.iterdir()} == names
+    assert all((steps / name / "epochs").exists() for name in names)
 
 
 def test_one_sweep_at_a_time_works_in_a_directory(tmp_path: Path) -> None:
