@@ -57,6 +57,8 @@ def _check_alike(graph: Graph, accumulators: tuple[HaltAccumulate, ...], problem
         if node.last_block != (node is accumulators[-1]):
             what = f"last_block is {node.last_block}, in the order of the graph it is {not node.last_block}"
             problems.add(node.name, what, "set it on the accumulator of the last block, and on no other")
+    if _late(first):
+        _check_cap(accumulators, graph.time_steps, problems)
 
 
 def _late(node: HaltAccumulate) -> int:
@@ -72,6 +74,15 @@ def _check_lags(node: LateHaltAccumulate, accumulators: int, problems: Problems)
     if len(node.lags) != accumulators:
         what = f"has {len(node.lags)} lags with late {node.late} and {accumulators} accumulators"
         problems.add(node.name, what, "give one lag for each accumulator")
+
+
+def _check_cap(accumulators: tuple[HaltAccumulate, ...], steps: int, problems: Problems) -> None:
+    """Require a cap on visits that ends them for good: a late decision does not know those before it."""
+    closes = [steps if node.closes is None else min(node.closes, steps) for node in accumulators]
+    if closes != sorted(closes, reverse=True) or closes[-1] < closes[0] - 1:
+        what = f"closes is {', '.join(str(node.closes) for node in accumulators)} in the order of the blocks"
+        remedy = "with late decisions, close all accumulators behind the first that closes in raster order"
+        problems.add(accumulators[0].name, what, remedy)
 
 
 def _check_link(graph: Graph, index: int, problems: Problems) -> None:

@@ -280,6 +280,7 @@ def changed(graph: Graph, name: str, **attributes: Any) -> Graph:
         ("raster", {"late": -1}, "late is -1"),
         ("time", {"late": 0}, "late is 0; it must be at least 1"),
         ("time", {"mode": "raster"}, "mode raster with 3 blocks"),
+        ("raster", {"closes": 1}, "closes is None, None, 1 in the order of the blocks"),
     ],
 )
 def test_the_ir_refuses_odd_lags(halting: str, attributes: dict[str, Any], what: str) -> None:
@@ -288,6 +289,28 @@ def test_the_ir_refuses_odd_lags(halting: str, attributes: dict[str, Any], what:
     with pytest.raises(IRError) as caught:
         changed(delayed, last, **attributes)
     assert what in f"{caught.value.what}; {caught.value.remedy}"
+
+
+@pytest.mark.parametrize("closes", [(2, 2, 2), (2, 1, 1), (4, 3, 3), (None, None, 3), (0, 0, 0)])
+def test_late_decisions_take_caps_that_end_visits_for_good(closes: tuple[int | None, ...]) -> None:
+    assert [node.closes for node in capped(closes).accumulators] == list(closes)
+
+
+@pytest.mark.parametrize("closes", [(1, 2, 2), (2, 1, 2), (3, 2, 1), (None, None, 2), (1, None, None)])
+def test_late_decisions_refuse_caps_after_which_tokens_would_visit(closes: tuple[int | None, ...]) -> None:
+    with pytest.raises(IRError, match="close all accumulators behind the first that closes"):
+        capped(closes)
+
+
+def capped(closes: tuple[int | None, ...]) -> Graph:
+    """Late decisions of three blocks and four model steps with caps given by accumulator."""
+    by_name = {f"halt{block}": step for block, step in enumerate(closes)}
+    graph = build(HALTING_APART)
+    nodes = (
+        dataclasses.replace(node, closes=by_name[node.name]) if isinstance(node, HaltAccumulate) else node
+        for node in graph.nodes
+    )
+    return DelayDecisions(2)(dataclasses.replace(graph, nodes=tuple(nodes)))
 
 
 def test_other_modes_have_no_late_decisions() -> None:
