@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from support.cli_support import fine, make_checkpoint, make_data, stas
 
-from stas_neuro.activity import read_activity, record
+from stas_neuro.activity import hash_images, read_activity, record
 from stas_neuro.activity.record import sample_of
-from stas_neuro.cli import unfinished
+from stas_neuro.cli import report, unfinished
+from stas_neuro.cli.runs import labelled_run
 
 IMAGES = 40
 
@@ -136,3 +137,26 @@ def test_prices_of_both_forms_are_equal(home: Path):
         run(home, form, "--arithmetic", "fixed", "--per-image", "--activity", form)
         prices.append(fine("estimate", home / form, "--profile", "loihi2", "--json").json)
     assert json.dumps(prices[0]) == json.dumps(prices[1])
+
+
+def test_a_report_finds_the_images_of_a_long_run_by_its_sample(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    data, path = tmp_path / "data.npz", tmp_path / "run"
+    data.write_bytes((home / "data.npz").read_bytes())
+    fine("run", home / "net.stas", "--data", data, "-o", path)
+    run = labelled_run("long", path)
+    hashed: list[int] = []
+
+    def counted(images: Any) -> tuple[str, ...]:
+        hashed.append(len(images))
+        return hash_images(images)
+
+    monkeypatch.setattr("stas_neuro.api.hash_images", counted)
+    found = report._own_data(run, path)
+    assert found is not None and len(found) == IMAGES and hashed == [10]
+    with np.load(data) as arrays:
+        changed = dict(arrays)
+    changed["images"][run.activity.numbers[-1]] ^= 1
+    np.savez(data, **changed)
+    assert report._own_data(run, path) is None
