@@ -64,7 +64,7 @@ def mend(files: Files, rng: Random) -> Files:
 
 def read(inputs: Path, output: Path) -> None:
     network = load_network(inputs)
-    data = _read(str(inputs / "images.npz"), 1, network.classes)
+    data = _read(inputs / "images.npz", 1, network.classes)
     prepared = _prepared(network, data.images)
     if zlib.crc32((inputs / NETWORK_FILE).read_bytes()) % RUN_EVERY == 0:
         run_network(network, prepared)
