@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,10 @@ STAGE1 = "stage1"
 """Directory of a checkpoint in which training writes that of its first stage, which does not halt."""
 HELD_BACK = 256
 """Largest number of images that the number of steps is chosen on."""
+BUILT_IN = ("same weights", "stage 1", "one step", "all tokens computed")
+"""Labels of the baselines but for those with fewer steps."""
+_STATIC = "static"
+"""How the label of a baseline with fewer steps begins."""
 _OF_HALTING = frozenset(
     ("accumulate", "epsilon", "halting", "max_drop", "alpha", "beta", "margin", "schedule", "late")
 )
@@ -146,9 +151,11 @@ def make_baselines(
     Raises
     ------
     InputError
-        If the network does not halt, records no origin, or a baseline cannot be compiled or run.
+        If the network does not halt, records no origin, or a baseline cannot be compiled or run; or as for
+        `check_rivals`.
     """
     how, given = RunOptions() if options is None else options, dict(rivals or {})
+    check_rivals(given)
     if bundle.graph.halting == "off":
         raise InputError("the network does not halt", "give one that does: its baselines do not")
     runner = _Runner(images, how, report)
@@ -158,7 +165,7 @@ def make_baselines(
     sources = {"same weights": _Source(_open(model), recorded, bits)}
     if sources["same weights"].halts:
         computed = runner.run("all tokens computed", bundle, gating="none")
-        missing = dict.fromkeys(("same weights", "static"), "its halting is part of the graph")
+        missing = dict.fromkeys(("same weights", _STATIC), "its halting is part of the graph")
         made = [computed]
     else:
         missing = {}
@@ -175,6 +182,26 @@ def make_baselines(
             raise InputError(f"{label} halts", "give a model that was trained without halting")
         made.append(runner.run(label, source.bundle()))
     return Baselines(made=tuple(made), missing=missing)
+
+
+def check_rivals(labels: Iterable[str], *, taken: Iterable[str] = ()) -> None:
+    """Raise InputError where the labels of rivals, or their file names, are not their own.
+
+    `taken` are labels of other runs, besides those of the baselines.
+    """
+    known = {file_name(label).casefold(): label for label in (*BUILT_IN, *taken)}
+    for label in labels:
+        name = file_name(label).casefold()
+        other = f"{_STATIC}, ..." if name.split("-")[0] == _STATIC else known.get(name)
+        if other is not None:
+            what = f"the rival '{label}' has the label of '{other}', or the same name as a file ({name})"
+            raise InputError(what, "give it another label, of other letters or digits")
+        known[name] = label
+
+
+def file_name(label: str) -> str:
+    """Return a label as the name of a file: only letters, digits and dashes."""
+    return re.sub(r"[^0-9A-Za-z]+", "-", label).strip("-") or "baseline"
 
 
 def _open(model: Any) -> Opened:
@@ -323,7 +350,7 @@ class _Runner:
         else:
             label, steps, score = found
             one = None if (label, steps) == one else one
-            words = f"static, {steps} step{'s' if steps > 1 else ''}" + (
+            words = f"{_STATIC}, {steps} step{'s' if steps > 1 else ''}" + (
                 "" if label == "same weights" else f" of {label}"
             )
             yield self.run(words, sources[label].bundle(steps), held_back=score)

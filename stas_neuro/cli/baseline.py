@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from stas_neuro.choices import ARITHMETICS, GATINGS
 from stas_neuro.cli.common import (
     PATH,
     emit_json,
@@ -21,6 +21,7 @@ from stas_neuro.cli.common import (
     progress,
     stas_command,
 )
+from stas_neuro.documents import shown
 from stas_neuro.errors import InputError
 from stas_neuro.files import Output, check_outputs
 
@@ -83,7 +84,7 @@ def command(
     accuracy, and one time step. Each is compiled with the options of RUN's bundle (bits, scales, placement)
     and run as RUN was (images, backend, arithmetic). Prints the command that compares RUN with them.
     """
-    from stas_neuro.baselines import HELD_BACK, held_back_images, make_baselines
+    from stas_neuro.baselines import HELD_BACK, check_rivals, held_back_images, make_baselines
     from stas_neuro.bundle import load_bundle
     from stas_neuro.cli.optimise import labelled_models
     from stas_neuro.cli.runs import read_run
@@ -93,6 +94,7 @@ def command(
 
     written = Output.marked(output, MARK, force=force)
     others = labelled_models(rivals)
+    check_rivals(others, taken=[run.resolve().name])
     document = _document(run)
     bundle_path, spec = Path(document["bundle"]), document["data"] if data is None else data
     reads = [run, bundle_path, data_path(spec), data_path(held_back), *others.values()]
@@ -102,9 +104,11 @@ def command(
         raise InputError(
             f"{bundle_path} has changed since {run} was made", f"run it again: {_again(document)}"
         )
-    images = load_data(spec).select(slice(0, document["images"]))
+    first = document["skip"]
+    end = first + document["images"]
+    images = load_data(spec).select(slice(first, end))
     if held_back is None:
-        chosen_on = held_back_images(spec, document["images"])
+        chosen_on = held_back_images(spec, end)
     else:
         chosen_on = load_data(held_back, "train").select(slice(0, HELD_BACK))
     ours = read_run(run)
@@ -139,7 +143,7 @@ def command(
         (row["label"], row["steps"], percent(row["accuracy"]), percent(row["held_back"]), row["run"])
         for row in rows
     ]
-    accuracy = f"accuracy {percent(document['accuracy'])}"
+    accuracy = f"accuracy {percent(document.get('accuracy'))}"
     emit_table(columns, shown, f"Baselines of {run.resolve().name}: {accuracy}, {document['images']} images")
     for label, why in found.missing.items():
         click.echo(f"no {label}: {why}")
@@ -149,7 +153,7 @@ def command(
 def _document(run: Path) -> dict[str, Any]:
     """Read the document of a run; InputError if it is none, or its tokens do not halt."""
     from stas_neuro.bundle import is_bundle
-    from stas_neuro.cli.runs import FORMAT, RUN_FILE, SCHEMA_VERSION
+    from stas_neuro.cli.runs import FORMAT, RUN_FILE, SCHEMA_VERSION, skipped
     from stas_neuro.files import check_version, json_object, read_bytes
 
     remedy = "give a directory that stas-export run wrote"
@@ -160,21 +164,30 @@ def _document(run: Path) -> dict[str, Any]:
     if document.get("format") != FORMAT:
         raise InputError(f"{where}: format is {document.get('format')!r}, not {FORMAT!r}", remedy)
     check_version(document, SCHEMA_VERSION, where)
-    kinds: Mapping[str, type] = {
-        "bundle": str,
-        "bundle_sha256": dict,
-        "data": str,
-        "images": int,
-        "cores": int,
+    valid: Mapping[str, Callable[[Any], bool]] = {
+        "bundle": lambda value: isinstance(value, str),
+        "bundle_sha256": lambda value: isinstance(value, dict),
+        "data": lambda value: isinstance(value, str),
+        "images": lambda value: type(value) is int and value > 0,
+        "cores": lambda value: type(value) is int and value >= 0,
+        "gating": lambda value: value in tuple(GATINGS),
+        "arithmetic": lambda value: value in ARITHMETICS,
+        "accuracy": lambda value: value is None or type(value) in (int, float),
     }
-    for name, kind in kinds.items():
-        if not isinstance(document.get(name), kind):
-            raise InputError(f"{where}: {name} is {document.get(name)!r}", remedy)
-    return document
+    for name, is_valid in valid.items():
+        if not is_valid(document.get(name)):
+            raise InputError(f"{where}: {name} is {shown(repr(document.get(name)))}", remedy)
+    return document | {"skip": skipped(document, where)}
 
 
 def _again(document: Mapping[str, Any]) -> str:
-    return shlex.join(["stas-export", "run", document["bundle"], "--data", document["data"], "-o", "RUN"])
+    """Return the command that makes a run again."""
+    given = {"skip": document["skip"], "limit": document["images"], "gating": document["gating"]}
+    given |= {name: document[name] for name in _OF_RUN if name in document}
+    words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
+    return shlex.join(
+        ["stas-export", "run", document["bundle"], "--data", document["data"], *words, "-o", "RUN"]
+    )
 
 
 def _options(document: Mapping[str, Any], *, per_image: bool) -> RunOptions:
@@ -187,8 +200,9 @@ def _options(document: Mapping[str, Any], *, per_image: bool) -> RunOptions:
 
 def _row(baseline: Baseline, output: Path, images: LabelledImages) -> dict[str, Any]:
     from stas_neuro.api import accuracy
+    from stas_neuro.baselines import file_name
 
-    name = re.sub(r"[^0-9A-Za-z]+", "-", baseline.label).strip("-") or "baseline"
+    name = file_name(baseline.label)
     return {
         "label": baseline.label,
         "steps": baseline.steps,
@@ -222,6 +236,6 @@ def _write(
         arithmetic=document["arithmetic"],
         dtype=document.get("dtype", "float64"),
     )
-    own |= {name: document[name] for name in _OF_RUN if name in document}
+    own |= {name: document[name] for name in (*_OF_RUN, "skip") if name in document}
     own |= {"gating": baseline.gating, "cores": len(baseline.trace.activity.cores)}
     write_run(fresh / Path(row["run"]).name, own, bundle, images, baseline.trace, force=False)

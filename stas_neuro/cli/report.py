@@ -52,7 +52,8 @@ _SEARCHED = 256
 @click.option(
     "--data",
     metavar="DATA",
-    help="The images of the runs, to draw where tokens halt.  [default: what RUN says it used]",
+    help="The images of the runs, to draw where tokens halt.  [default: what RUN says it used]  The images "
+    "that RUN left out with --skip are left out here, too.",
 )
 @click.option(
     "--images",
@@ -107,8 +108,8 @@ def command(
             runs.append((label, path))
     given = [labelled_run(label or path.resolve().name, path) for label, path in runs]
     images = None if data is None else load_data(data)
-    if images is None and given:
-        images = _own_data(given[0], runs[0][1])
+    if given:
+        images = _own_data(given[0], runs[0][1]) if images is None else _without_skipped(images, runs[0][1])
     chip = None if profile is None else chosen_profile(profile, settings)
     loaded = chosen_profiles(chips, settings)
     with progress("pricing") as tell:
@@ -145,14 +146,22 @@ def _own_data(run: Run, path: Path) -> LabelledImages | None:
     from stas_neuro.cli.runs import data_of
     from stas_neuro.data import load_data
 
-    named, known = data_of(path), run.activity.origin.images
+    (named, _), known = data_of(path), run.activity.origin.images
     if named is None or known is None:
         return None
     try:
-        data = load_data(named)
+        data = _without_skipped(load_data(named), path)
     except InputError:
         return None
     return data if has_images(data, known, run.activity.numbers) else None
+
+
+def _without_skipped(data: LabelledImages, path: Path) -> LabelledImages:
+    """Leave out the first images that a run left out."""
+    from stas_neuro.cli.runs import data_of
+
+    _, skip = data_of(path)
+    return data.select(slice(skip, None)) if skip else data
 
 
 def _is_certificate(path: Path) -> bool:

@@ -200,7 +200,7 @@ def command(
         )
     wall_time_s = time.perf_counter() - begun
     document = run_document(bundle, network, images, trace, wall_time_s, arithmetic=arithmetic, dtype=dtype)
-    document |= {"backend": backend, "arithmetic": arithmetic, "gating": gating}
+    document |= {"skip": skip, "backend": backend, "arithmetic": arithmetic, "gating": gating}
     document["cores"] = len(trace.activity.cores)
     if arithmetic == "float":
         document["dtype"] = dtype

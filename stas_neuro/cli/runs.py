@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from stas_neuro import __version__
 from stas_neuro.choices import ACTIVITY_FORMS
 from stas_neuro.cli.unfinished import PARTS, is_unfinished
+from stas_neuro.documents import shown
 from stas_neuro.errors import InputError
 from stas_neuro.files import Output, json_object, read_bytes
 
@@ -233,12 +234,22 @@ def read_predictions(path: Path, images: int) -> NDArray[np.int64] | None:
     return np.asarray(logits.argmax(axis=1), dtype=np.int64)
 
 
-def data_of(path: Path) -> str | None:
-    """Return the data that a run directory says it used; None for an activity file."""
-    from stas_neuro.files import json_object, read_bytes
+def data_of(path: Path) -> tuple[str | None, int]:
+    """Return the data that a run directory says it used, and how many first images it left out.
 
+    They are None and 0 for an activity file.
+    """
     if not path.is_dir():
-        return None
+        return None, 0
     file = path / RUN_FILE
-    named = json_object(read_bytes(file), str(file), "give a directory written by run").get("data")
-    return named if isinstance(named, str) else None
+    document = json_object(read_bytes(file), str(file), "give a directory written by run")
+    named = document.get("data")
+    return named if isinstance(named, str) else None, skipped(document, str(file))
+
+
+def skipped(document: Mapping[str, Any], where: str) -> int:
+    """Return how many first images of its data a run left out; InputError where its document is wrong."""
+    skip = document.get("skip", 0)
+    if type(skip) is not int or skip < 0:
+        raise InputError(f"{where}: skip is {shown(repr(skip))}", "give a directory written by run")
+    return skip

@@ -11,10 +11,11 @@ import pytest
 from support.cli_support import CONFIG, fine, make_checkpoint, make_data, stas
 
 import stas_neuro
-from stas_neuro.activity import read_activity
+from stas_neuro.activity import hash_images, read_activity
 from stas_neuro.baselines import RunOptions
 from stas_neuro.bundle import Bundle
 from stas_neuro.energy.comparable import halts
+from stas_neuro.errors import InputError
 
 IMAGES = 6
 
@@ -167,9 +168,63 @@ def test_what_cannot_be_is_refused(home: Path, arguments: tuple[str, ...], messa
     assert not (home / "refused").exists()
 
 
+def test_a_run_that_left_out_images_is_matched_without_them(home: Path) -> None:
+    """It ran on the last 6 of 12 images: baselines run on the same, and no others follow to choose steps."""
+    run = ("--data", "data.npz", "--skip", "6", "--arithmetic", "fixed")
+    document = fine("run", "halting.stas", *run, "-o", "skipped", "--json").json
+    assert (document["skip"], document["images"]) == (6, 6)
+    document.pop("accuracy")  # which runs by other tools need not have
+    (home / "skipped" / "run.json").write_text(json.dumps(document))
+    made = fine("baseline", "skipped", "-o", "skipped-others", "--json").json
+    assert "no images are held back" in made["missing"]["static"]
+    last = stas_neuro.load_data("data.npz").select(slice(6, None))
+    for row in made["baselines"]:
+        assert read_activity(Path(row["run"]) / "activity.json").origin.images == hash_images(last.images)
+        assert json.loads((Path(row["run"]) / "run.json").read_text())["skip"] == 6
+    for data in ((), ("--data", "data.npz")):
+        page = ("--profiles", "loihi2", "--images", "5", "-o", "page.html", "--force", "--json")
+        assert "maps-chart-0" in fine("report", "skipped", *data, *page).json["figures"]
+
+
+@pytest.mark.parametrize("label", ["stage 1", "Stage-1", "one step", "static 9", "halting", "T 1"])
+def test_labels_of_rivals_are_their_own(label: str) -> None:
+    done = stas("baseline", "halting", "--rival", "T=1=one", "--rival", f"{label}=one", "-o", "refused")
+    assert done.code == 2 and f"the rival '{label}' has the label of" in done.err, done.err
+    with pytest.raises(InputError, match="the rival 'same weights' has the label of 'same weights'"):
+        stas_neuro.make_baselines("halting.stas", "data.npz", rivals={"same weights": "one"})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("gating", None),
+        ("gating", "sleep"),
+        ("arithmetic", None),
+        ("arithmetic", ["fixed"]),
+        ("images", -1),
+        ("images", True),
+        ("skip", -1),
+        ("cores", "2"),
+        ("accuracy", "high"),
+    ],
+)
+def test_a_damaged_document_is_refused(home: Path, tmp_path: Path, field: str, value: object) -> None:
+    document = json.loads((home / "halting" / "run.json").read_text()) | {field: value}
+    (tmp_path / "run.json").write_text(json.dumps(document))
+    done = stas("baseline", tmp_path, "-o", "refused")
+    assert done.code == 2 and f"run.json: {field} is {value!r}" in done.err, done.err
+
+
 def test_a_bundle_that_changed_is_refused(home: Path) -> None:
     fine("compile", "model", "-o", "changing.stas")
-    fine("run", "changing.stas", "--data", "data.npz", "-o", "changed")
+    run = ("--data", "data.npz", "--skip", "2", "--limit", "3", "--dtype", "float32", "--gating", "none")
+    fine("run", "changing.stas", *run, "--backend", "reference", "-o", "changed")
     fine("compile", "model", "--epsilon", "0.4", "-o", "changing.stas", "--force")
     done = stas("baseline", "changed", "-o", "refused")
     assert done.code == 2 and "changing.stas has changed since changed was made" in done.err
+    words = shlex.split(done.err.split("run it again: ")[1])
+    assert words[:3] == ["stas-export", "run", "changing.stas"] and words[-2:] == ["-o", "RUN"]
+    given = dict(zip(words[3::2], words[4::2], strict=True))
+    assert given.items() >= dict(zip(run[::2], run[1::2], strict=True)).items()
+    assert (given["--backend"], given["--arithmetic"]) == ("reference", "float")
+    fine(*words[1:-1], "made-again")
