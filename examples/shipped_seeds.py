@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from stas_neuro import load_model
 from stas_neuro.data import LabelledImages, load_data, normalise
 from stas_neuro.labels import match_classes
-from stas_neuro.models.checkpoint import load_checkpoint
 from stas_neuro.models.stas import StasModel
 from stas_neuro.optimiser import mcnemar
 
@@ -35,21 +35,14 @@ BATCH = 500
 
 def networks_of(directory: Path) -> dict[str, StasModel]:
     """Return the networks of one seed by name; the first is the one with halting."""
-    halting, stage1 = (load_checkpoint(directory / "fashion-spikformer" / part) for part in ("", "stage1"))
+    halting, stage1 = (load_model(directory / "fashion-spikformer" / part) for part in ("", "stage1"))
     steps = range(halting.config.time_steps, 0, -1)
     return {
         "halting": halting,
-        **{f"same weights, {t} steps": without_halting(halting, t) for t in steps},
-        **{f"stage 1, {t} steps": without_halting(stage1, t) for t in steps},
-        "trained for one step": load_checkpoint(directory / "fashion-t1"),
+        **{f"same weights, {t} steps": load_model(halting, accumulate="off", time_steps=t) for t in steps},
+        **{f"stage 1, {t} steps": load_model(stage1, accumulate="off", time_steps=t) for t in steps},
+        "trained for one step": load_model(directory / "fashion-t1"),
     }
-
-
-def without_halting(full: StasModel, steps: int) -> StasModel:
-    """Return the model without halting, for its first model steps."""
-    model = StasModel(full.config.replace(accumulate="off", time_steps=steps))
-    model.load_state_dict(full.state_dict())
-    return model.eval()
 
 
 def measure(model: StasModel, data: LabelledImages) -> tuple[NDArray[np.bool_], float]:

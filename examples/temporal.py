@@ -192,10 +192,7 @@ def halting_of(task: str) -> list[str]:
 
 def cut(checkpoint: Path, steps: int) -> Graph:
     """Return a network without halting that ends after fewer steps, with the same weights."""
-    full = load_checkpoint(checkpoint)
-    model = StasModel(full.config.replace(time_steps=steps))
-    model.load_state_dict(full.state_dict())
-    return stas_neuro.fold(model.eval())
+    return stas_neuro.fold(stas_neuro.load_model(checkpoint, time_steps=steps))
 
 
 def with_exits(checkpoint: Path, images: LabelledImages) -> StasModel:

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from stas_neuro.activity import hash_images
+from stas_neuro.api import has_images
 from stas_neuro.data import LabelledImages
 from stas_neuro.errors import InputError
 from stas_neuro.page.content import Section
@@ -54,9 +54,7 @@ def _images(run: Run, data: LabelledImages, chosen: Sequence[int]) -> list[int]:
         what = f"{run.label} has no visits of image {unknown[0]}: it kept those of a sample"
         raise InputError(what, "choose others, or run it again with --per-image")
     known = run.activity.origin.images
-    if len(data) < count or (
-        known is not None and hash_images(data.images[picked]) != tuple(known[number] for number in picked)
-    ):
+    if len(data) < count or (known is not None and not has_images(data, known, np.array(picked))):
         raise InputError(
             f"the first {count} images of {data.source} are not those of {run.label}",
             "give the data of the run with --data, in the same order",
