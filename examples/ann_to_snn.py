@@ -50,7 +50,7 @@ class Row:
 
 def inputs_of(data: LabelledImages) -> Tensor:
     """Give normalised images."""
-    return torch.from_numpy(normalise(data.images, MEAN, STD)).float()
+    return torch.from_numpy(normalise(data.images[:], MEAN, STD)).float()
 
 
 @torch.no_grad()

@@ -40,7 +40,7 @@ COLUMNS = {RATE: "images/s", FIRST: "first batch, s"}
 
 def measure_streams(graph: Graph, rounds: int) -> Figures:
     """Run each stream of an integer program in turn; returns figures as JSON, with ratios in a round."""
-    images = stas_neuro.load_data(str(asset(IMAGES))).images.astype(np.int64)
+    images = stas_neuro.load_data(str(asset(IMAGES))).images[:].astype(np.int64)
     measured = [
         {name: _stream(graph, images, *sizes) for name, sizes in STREAMS.items()} for _ in range(rounds)
     ]

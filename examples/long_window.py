@@ -94,7 +94,7 @@ def trained(seed: int, directory: Path) -> Path:
 
 def windows(model: StasModel, images: LabelledImages, chunk: int = 200) -> Windows:
     """Run a network on all frames of sequences; its last block's tokens are read before the head."""
-    x = torch.from_numpy(normalise(images.images, model.config.mean, model.config.std)).float()
+    x = torch.from_numpy(normalise(images.images[:], model.config.mean, model.config.std)).float()
     read: list[Tensor] = []
     hook = model.head.register_forward_pre_hook(lambda module, inputs: read.append(inputs[0]))
     with torch.no_grad():

@@ -108,7 +108,7 @@ def train(name: str, data: LabelledImages, seed: int, epochs: int) -> nn.Module:
     """Train a network; returns it in evaluation mode."""
     torch.manual_seed(seed)
     network = NETWORKS[name]()
-    images = torch.from_numpy(normalise(data.images, MEAN, STD)).float()
+    images = torch.from_numpy(normalise(data.images[:], MEAN, STD)).float()
     labels = torch.as_tensor(data.labels)
     steps = epochs * -(-len(images) // 128)
     optimiser = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=0.01)

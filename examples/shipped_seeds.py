@@ -53,7 +53,7 @@ def measure(model: StasModel, data: LabelledImages) -> tuple[NDArray[np.bool_], 
     with torch.inference_mode():
         for start in range(0, len(data), BATCH):
             part = data.select(slice(start, start + BATCH))
-            x = torch.from_numpy(normalise(part.images, model.config.mean, model.config.std))
+            x = torch.from_numpy(normalise(part.images[:], model.config.mean, model.config.std))
             output = model(x.to(next(model.parameters()).dtype), skip=True)
             right.append(output.logits.argmax(1).numpy() == part.labels)
             visits += float(output.visits.sum()) / output.visits.shape[-1]  # (images, T, L, tokens)

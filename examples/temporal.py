@@ -103,7 +103,7 @@ def data(task: str, part: str) -> LabelledImages:
 
 def view(images: LabelledImages, network: str) -> LabelledImages:
     """Return what a network sees of the images."""
-    frames = images.images
+    frames = np.asarray(images.images)  # large data are read when they are asked for
     if network == MEAN:
         frames = frames.mean(1, keepdims=True) / 255
     elif network == SHUFFLED:
