@@ -143,8 +143,8 @@ class _Session:
                 if "died" in event:
                     what = f"the process of {event['died']} died ({event['how']})"
                     raise LavaRunError(what, _remedy(event["how"]), detail=self._log())
-                if "started" in event:
-                    self.started = True
+                if "started" in event:  # from the worker itself, so that a stopped one is noticed from here on
+                    self.started = answered = True
                 if "images" in event:
                     progress(event["images"])
                 if "record" in event:
@@ -156,11 +156,7 @@ class _Session:
                 raise self._stalled(image_limit, answered)
             sign_limit = max(deadline_s, SIGNS_S) if answered else start_s
             if without_sign > sign_limit:
-                raise LavaRunError(
-                    f"the multi-process runtime gave no sign of life for {sign_limit:g} s",
-                    "let it go on if it was stopped, raise --deadline, or use the in-process runtime",
-                    detail=self._log(),
-                )
+                raise self._silent(sign_limit)
 
     def end(self) -> None:
         """Have the worker end its processes and itself; kill what is left of them when it does not."""
@@ -205,6 +201,8 @@ class _Session:
     def _stalled(self, limit_s: float, answered: bool) -> LavaRunError:
         """Ask every process where it is: the culprit is not the one that waits for a message."""
         stacks = self._stacks() if answered else {}
+        if answered and WORKER not in stacks:  # others may wait for it: it can hold the lock of the reports
+            return self._silent(limit_s)
         asked = [WORKER, *self.names, SERVICE] if self.started else [WORKER] if answered else []
         stuck = [name for name in asked if _WAITS not in stacks.get(name, "")]
         named = ", ".join(name if name in stacks else f"{name} (does not answer)" for name in stuck)
@@ -213,6 +211,13 @@ class _Session:
             f"the multi-process runtime finished nothing for {limit_s:g} s{where}",
             "look there, raise --deadline, or use the in-process runtime",
             detail="\n".join([*(f"{name}:\n{stacks.get(name, '')}" for name in stuck), self._log()]),
+        )
+
+    def _silent(self, limit_s: float) -> LavaRunError:
+        return LavaRunError(
+            f"the multi-process runtime gave no sign of life for {limit_s:g} s",
+            "let it go on if it was stopped, raise --deadline, or use the in-process runtime",
+            detail=self._log(),
         )
 
     def _stacks(self) -> dict[str, str]:
