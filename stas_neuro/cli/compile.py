@@ -131,7 +131,10 @@ LISTED = 8
     "--margin",
     type=float,
     metavar="M",
-    help="With --halting image: the lead of the largest logit at which an image stops, not chosen.",
+    help="With --halting image: the lead of the largest mean logit at which an image stops, not chosen.",
+)
+@click.option(
+    "--summed", is_flag=True, help="--margin is that of the sum of logits over steps, not of their mean."
 )
 @weight_bits_option(
     "--bits",
@@ -263,6 +266,7 @@ def command(
     alpha: float | None,
     beta: float | None,
     margin: float | None,
+    summed: bool,
     bits: int | None,
     calibrate: str | None,
     profile: str | None,
@@ -338,6 +342,7 @@ def command(
         alpha=alpha,
         beta=beta,
         margin=margin,
+        summed=summed,
         bits=bits,
         calibrate=calibrate,
         profile=chip if settings else profile,

@@ -318,7 +318,7 @@ class Compilation:
         used = self._overrides | {"steps": options.steps, "schedule": options.schedule}
         if (added := self._added) is not None:
             del used["accumulate"]
-            parameters = ("alpha", "beta", "epsilon", "margin")
+            parameters = ("alpha", "beta", "epsilon", "margin", "summed")
             used |= {"halting": added.mode, **{name: getattr(added, name) for name in parameters}}
             used |= self._of_any_halting
         if isinstance(self._decided, DelayDecisions):

@@ -26,7 +26,9 @@ EPSILON = 0.01
 _ALPHAS = (1.0, 0.5, -0.5, -1.0)
 _BETAS = tuple(np.linspace(-10.0, 8.0, 37).tolist())
 _MARGINS = 64
-"""Number of margins, quantiles of those of the network without halting."""
+"""Number of margins, quantiles of the leads of the network without halting."""
+_WEAKEST = (32.0, 16.0, 8.0, 4.0, 2.0)
+"""Margins in units of the largest of these leads: after few steps, a mean of logits can lead by more."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,10 @@ class HaltingChoice:
     reported_on: HaltingEffect
 
     @property
-    def parameters(self) -> dict[str, float]:
+    def parameters(self) -> dict[str, float | bool]:
         """The parameters that the policy uses, by name."""
         by_image = POLICIES[self.halting.mode].by_image
-        names = ("margin",) if by_image else ("alpha", "beta", "epsilon")
+        names = ("margin", "summed") if by_image else ("alpha", "beta", "epsilon")
         return {name: getattr(self.halting, name) for name in names}
 
     def to_json(self) -> dict[str, Any]:
@@ -92,7 +94,10 @@ class HaltingChoice:
     def sentence(self) -> str:
         """Say what was chosen, and its effect on the images that did not decide."""
         chosen, seen = self.chosen_on, self.reported_on
-        given = ", ".join(f"{name} {value:.4g}" for name, value in self.parameters.items())
+        numbers = {name: value for name, value in self.parameters.items() if name != "summed"}
+        given = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+        if "summed" in self.parameters:
+            given += f" of the {'sum' if self.halting.summed else 'mean'} of logits"
         effect = f"agreement with the network without halting {seen.agreement:.1%}"
         if seen.accuracy is not None:
             effect = f"accuracy {seen.accuracy:.1%} instead of {seen.accuracy_without:.1%}"
@@ -117,7 +122,9 @@ def choose_halting(
     limit: int = HALTING_IMAGES,
     progress: api.Progress | None = None,
 ) -> HaltingChoice:
-    """Choose alpha and beta, or the margin, with which a network without halting makes the fewest visits.
+    """Choose alpha and beta, or a margin, with which a network without halting makes the fewest visits.
+
+    Margins are tried of the mean of the logits over the steps so far, and of their sum.
 
     Parameters
     ----------
@@ -176,7 +183,7 @@ def choose_halting(
         return measure
 
     best: tuple[AddHalting, HaltingEffect] | None = None
-    for series in _series(plainest, plain.logits[first]):
+    for series in _series(plainest, plain.logits[first], graph.time_steps):
         found = _strongest(series, measure_on(first), max_drop)
         if found is not None and (best is None or found[1].visits < best[1].visits):
             best = found
@@ -192,7 +199,7 @@ def choose_halting(
 def _most_runs(mode: HaltMode) -> int:
     """Count the runs that the search makes at most: a bisection of n takes n.bit_length()."""
     if POLICIES[mode].by_image:
-        return (_MARGINS + 2).bit_length()
+        return 2 * (len(_WEAKEST) + _MARGINS + 1).bit_length()
     return len(_ALPHAS) * len(_BETAS).bit_length()
 
 
@@ -217,14 +224,21 @@ class _Ran:
             self.report(self.total, self.total)
 
 
-def _series(plainest: AddHalting, logits: NDArray[Any]) -> list[list[AddHalting]]:
-    """List parameters to try, in series from the weakest halting to the strongest."""
+def _series(plainest: AddHalting, logits: NDArray[Any], steps: int) -> list[list[AddHalting]]:
+    """List parameters to try, in series from the weakest halting to the strongest.
+
+    `logits` (n, classes) are the means over all steps.
+    """
     if POLICIES[plainest.mode].by_image:
         ordered = np.sort(logits, axis=1)
         leads = ordered[:, -1] - ordered[:, -2]
-        # With twice the largest lead of the full run hardly an image halts early.
-        margins = [2 * float(leads.max()), *np.quantile(leads, np.linspace(1, 0, _MARGINS)).tolist(), 0.0]
-        return [[replace(plainest, margin=margin) for margin in margins]]
+        largest = float(leads.max())
+        weakest = [times * largest for times in _WEAKEST]
+        margins = [*weakest, *np.quantile(leads, np.linspace(1, 0, _MARGINS)).tolist(), 0.0]
+        return [
+            [replace(plainest, margin=margin * (steps if summed else 1), summed=summed) for margin in margins]
+            for summed in (False, True)
+        ]
     with_beta = replace(plainest, epsilon=EPSILON)
     return [[replace(with_beta, alpha=alpha, beta=beta) for beta in _BETAS] for alpha in _ALPHAS]
 

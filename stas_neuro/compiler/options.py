@@ -16,7 +16,7 @@ from stas_neuro.data import LabelledImages
 from stas_neuro.energy import Deployment
 from stas_neuro.errors import InputError, unknown
 from stas_neuro.ir import POLICIES, Encoding, HaltMode
-from stas_neuro.kinds import Kind, Take, check_fields, number, optional, whole
+from stas_neuro.kinds import FLAG, Kind, Take, check_fields, number, optional, whole
 from stas_neuro.models.config import ACCUMULATIONS, READOUTS
 from stas_neuro.passes import SCHEDULES, AddHalting
 from stas_neuro.placement import OBJECTIVES, STRATEGIES, Objective, Strategy
@@ -27,6 +27,7 @@ _CHIP = Kind(
 )
 _KINDS: Mapping[str, Take] = {
     **dict.fromkeys(("epsilon", "alpha", "beta", "margin"), optional(number())),
+    "summed": FLAG,
     "max_drop": optional(number(0, 1)),
     **dict.fromkeys(("steps", "groups", "cores", "contexts", "limit"), optional(whole())),
     "bits": optional(whole()),
@@ -61,6 +62,8 @@ class CompileOptions:
         `calibrate` (`choose_halting`). Default: 0.01.
     alpha, beta, margin : float, optional
         Parameters of `halting`, with `epsilon`: if one is given, none is chosen.
+    summed : bool
+        Whether `margin` is that of the sum of the logits over the steps so far, and not of their mean.
     bits : int, optional
         Also make the integer program, with weights of 2 to 9 bits. A model fine-tuned to integers is compiled
         with the bits and scales it was trained with if this and the next three options are not given.
@@ -118,6 +121,7 @@ class CompileOptions:
     alpha: float | None = None
     beta: float | None = None
     margin: float | None = None
+    summed: bool = False
     bits: int | None = None
     calibrate: Images | None = None
     profile: Profile | str | Path | None = None
@@ -183,6 +187,10 @@ class CompileOptions:
                 what = f"{_option(name)} is of halting, and accumulate is off"
                 raise InputError(what, "leave one of them out")
         parameters = [name for name in ("alpha", "beta", "margin") if getattr(self, name) is not None]
+        if self.summed and self.margin is None:
+            raise InputError(
+                "summed is of a margin, and none is given", "give margin too, or leave summed out"
+            )
         if self.halting is None:
             for name in (*parameters, *(["max_drop"] if self.max_drop is not None else [])):
                 raise InputError(f"{_option(name)} is of halting that is added", "give halting too")
@@ -209,7 +217,11 @@ class CompileOptions:
         if self.halting is None or not given:
             return None
         return AddHalting(
-            mode=self.halting, max_visits=self.max_visits, token_groups=self.token_groups, **given
+            mode=self.halting,
+            max_visits=self.max_visits,
+            token_groups=self.token_groups,
+            summed=self.summed,
+            **given,
         )
 
     @property

@@ -93,7 +93,7 @@ def _as_compiled(bundle: Bundle, model: StasModel | str | Path) -> StasModel:
         given: dict[str, Any] = {name: used.get(name) for name in known}
         return load_model(model, time_steps=steps, **given)
     added: dict[str, Any] = {name: used[name] for name in ("alpha", "beta", "epsilon", "margin")}
-    added["summed"] = False  # whatever the model was trained with, the margin that is added is of means
+    added["summed"] = used.get("summed", False)
     added |= {name: used.get(name, 0) for name in ("max_visits", "token_groups")}
     added |= {"accumulate": used["halting"], "readout": bundle.graph.readout.mode}
     return load_model(load_model(model, time_steps=steps), **added)  # halting was added to what was left

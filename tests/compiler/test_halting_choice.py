@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.cli_support import CLASSES, CONFIG, fine, make_checkpoint, make_data, stas
+from support.paths import EXAMPLES
 from support.random_models import random_model
 
 import stas_neuro
@@ -58,7 +59,9 @@ def test_the_choice_keeps_to_the_loss_and_reports_other_images(graph: Graph, mod
         )
     document = choice.to_json()
     assert document["measure"] == "accuracy" and document["reported_on"]["drop"] == choice.reported_on.drop
-    assert set(document["parameters"]) == ({"margin"} if mode == "image" else {"alpha", "beta", "epsilon"})
+    assert set(document["parameters"]) == (
+        {"margin", "summed"} if mode == "image" else {"alpha", "beta", "epsilon"}
+    )
 
 
 def test_without_labels_the_loss_is_of_agreement(graph: Graph) -> None:
@@ -86,9 +89,31 @@ def test_series_go_from_weak_to_strong_halting(graph: Graph) -> None:
     pixels = api.preprocess(graph, data_for(graph, 6)).astype(np.float32)
     logits = run_reference(graph, pixels).logits
     for mode in ("image", "time"):
-        for series in _series(AddHalting(mode=mode), logits):  # type: ignore[arg-type]
-            visits = [run_reference(each(graph), pixels, count=False).visits.mean() for each in series[::9]]
+        for series in _series(AddHalting(mode=mode), logits, graph.time_steps):  # type: ignore[arg-type]
+            tried = [*series[::9], series[-1]]
+            visits = [run_reference(each(graph), pixels, count=False).visits.mean() for each in tried]
             assert visits[0] >= visits[-1] and len(set(visits)) > 1
+
+
+def test_exits_of_events_are_chosen_by_the_sum_of_logits() -> None:
+    """Few frames have events: the mean of the logits leads most when they have just come, and fades."""
+    model = stas_neuro.load_model(EXAMPLES / "models/simulated-glimpses", accumulate="off")
+    images = stas_neuro.load_data("simulated-glimpses", "train").select(slice(0, 120))
+    choice = choose_halting(stas_neuro.fold(model), "image", images, max_drop=0.0)
+    assert choice.halting.summed and choice.chosen_on.drop <= 0 and choice.chosen_on.visits < 1
+    assert "of the sum of logits, chosen on 60 images" in choice.sentence()
+
+
+def test_the_margin_of_a_sum_is_that_of_a_mean_in_the_last_step(graph: Graph) -> None:
+    """With k steps, a lead m of the mean after all of them is one of k m of the sum; before, less is due."""
+    pixels = api.preprocess(graph, data_for(graph, 20)).astype(np.float32)
+    ordered = np.sort(run_reference(graph, pixels).logits, axis=1)
+    margin = float(np.median(ordered[:, -1] - ordered[:, -2]))
+    mean, of_sum = (
+        run_reference(AddHalting(mode="image", **words)(graph), pixels, dtype=np.float32)
+        for words in ({"margin": margin}, {"margin": margin * graph.time_steps, "summed": True})
+    )
+    assert (of_sum.visits >= mean.visits).all() and (of_sum.visits != mean.visits).any()
 
 
 def test_refusals(graph: Graph) -> None:
@@ -114,5 +139,11 @@ def test_the_command_reports_the_choice_and_verify_runs_torch_with_it(tmp_path: 
     assert "halting image: margin" in text and "on 6 other images" in text
     verified = fine("verify", tmp_path / "b.stas", "--data", tmp_path / "data.npz", "--limit", 2, "--json")
     assert any("torch" in str(part) for part in verified.json.values())
+    given = ("--halting", "image", "--margin", "0.2", "--summed")
+    done = fine("compile", tmp_path / "model", *given, "-o", tmp_path / "s.stas", "--json").json
+    assert done["options"]["summed"]
+    fine("verify", tmp_path / "s.stas", "--data", tmp_path / "data.npz", "--limit", 2)
+    alone = stas("compile", tmp_path / "model", *given[:2], "--summed", "-o", tmp_path / "e.stas")
+    assert alone.code == 2 and "summed is of a margin, and none is given; give margin too" in alone.err
     bad = stas("compile", tmp_path / "model", "--halting", "time", "--max-drop", "lots", "-o", tmp_path / "d")
     assert bad.code == 2 and "'lots' is no share" in bad.err
