@@ -2,7 +2,7 @@
 
     python examples/long_window.py -o runs/long --frames 64 --seeds 0 1 2
 
-Networks are trained on `order` (10 frames), and then for four more epochs without halting (`static`), or
+Networks are trained on `order` (10 frames), and then for 12 more epochs without halting (`static`), or
 with the cross-entropy of an exit after each frame (`exit`; `train --accumulate image --exit-loss 1`). For
 windows of `--frames` frames the blocks stay, and only the head is fitted again: for the last frame alone, or
 for exits after each frame, whose margin is chosen on held-out sequences. Reports the accuracy on test
@@ -49,8 +49,10 @@ LOG = Console(stderr=True, highlight=False, markup=False)
 TASK, EXIT = "order", "exit"
 OPTIONS: dict[str, Any] = {"holdout": 400, "batch_size": 64, "label_smoothing": 0.0}
 OPTIONS |= {"stage1_rate": 6e-3, "stage2_rate": 3e-3}
-STEPS, RATE = 400, 0.3
-"""Steps of Adam by which a head is fitted, and their first rate."""
+EPOCHS = 12
+"""Epochs with and without exits."""
+ITERATIONS, DECAY = 300, 1e-4
+"""Most iterations of L-BFGS by which a head is fitted, and the weight of its squared parameters."""
 MARGINS = 200
 """Quantiles of the lead that are tried as margin."""
 SPREAD = "all layers are spread over a whole chip"
@@ -75,18 +77,26 @@ def sequences(part: str, frames: int) -> LabelledImages:
     return LabelledImages(*order(part, frames), f"order of {frames} frames")
 
 
-def trained(seed: int, directory: Path) -> Path:
-    """Train a network on short sequences, without and then with exits; return its directory."""
+def trained(seed: int, name: str, directory: Path) -> Path:
+    """Train a network on short sequences, then go on with or without exits; return its directory."""
     first = fit(TASK, STAGE1, seed, directory)
-    config = preset(TASK).replace(accumulate="image", readout="rate")
+    config = preset(TASK).replace(accumulate="off")
+    if name == EXIT:
+        config = config.replace(accumulate="image", readout="rate")
     options = TrainOptions(
-        stage1_epochs=0, stage2_epochs=4, exit_loss=1.0, ponder_weight=0.0, seed=seed, **OPTIONS
+        stage1_epochs=0,
+        stage2_epochs=EPOCHS,
+        exit_loss=float(name == EXIT),
+        ponder_weight=0.0,
+        seed=seed,
+        **OPTIONS,
     )
-    out = place_of(directory, TASK, seed, EXIT)
+    out = place_of(directory, TASK, seed, f"{name} of {EPOCHS} epochs")
 
     def report(event: dict[str, Any]) -> None:
         if event["event"] == "epoch":
-            LOG.print(f"seed {seed}, exits, epoch {event['epoch'] + 1} of 4: {event['accuracy']:.3f}")
+            epoch = f"epoch {event['epoch'] + 1} of {EPOCHS}"
+            LOG.print(f"seed {seed}, {name}, {epoch}: {event['accuracy']:.3f}")
 
     train(config, data(TASK, "train"), options, out, init=first, resume=True, report=report)
     return out
@@ -118,23 +128,37 @@ def reader(model: StasModel, frames: int) -> StasModel:
 
 
 def fitted(seen: Windows, model: StasModel, exits: bool) -> nn.Linear:
-    """Fit a head to the last frame of windows, or to exits after each frame as well."""
-    torch.manual_seed(0)
-    head = nn.Linear(model.config.dim, model.config.num_classes)
-    optimiser = torch.optim.Adam(head.parameters(), lr=RATE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
+    """Fit a head to the last frame of windows, or to exits after each frame as well.
+
+    The loss is the cross-entropy of the sums of logits up to a frame, of which the margin of an exit is one
+    too. It is convex in the head, so that L-BFGS finds its minimum whatever the start.
+    """
     frames = seen.means.shape[1]
-    for _ in range(STEPS):
-        loss = nn.functional.cross_entropy(head(seen.means[:, -1]), seen.labels)
-        if exits:
-            some = torch.randperm(len(seen.labels))[:500]
-            running = head(seen.means[some]).flatten(0, 1)
-            labels = seen.labels[some].repeat_interleave(frames)
-            loss = loss + nn.functional.cross_entropy(running, labels)
+    counts = torch.arange(1, frames + 1)[:, None].double()
+    sums = torch.cat([seen.means * counts, counts.expand(len(seen.means), -1, -1)], 2)
+    scale = sums[:, -1].std(0) + 1e-6
+    scale[-1] = frames  # the bias, which is added in each frame
+    sums /= scale
+    weights = torch.zeros(sums.shape[2], model.config.num_classes, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS(
+        [weights], max_iter=ITERATIONS, tolerance_grad=1e-7, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> Tensor:
         optimiser.zero_grad()
+        loss = (
+            nn.functional.cross_entropy(sums[:, -1] @ weights, seen.labels) + DECAY * weights.square().sum()
+        )
+        if exits:
+            running = (sums @ weights).flatten(0, 1)
+            loss = loss + nn.functional.cross_entropy(running, seen.labels.repeat_interleave(frames))
         loss.backward()
-        optimiser.step()
-        schedule.step()
+        return loss
+
+    optimiser.step(closure)
+    fitted = (weights.detach() / scale[:, None]).float()
+    head = nn.Linear(model.config.dim, model.config.num_classes)
+    head.load_state_dict({"weight": fitted[:-1].T, "bias": fitted[-1]})
     return head
 
 
@@ -163,8 +187,7 @@ def margin_of(logits: Tensor, labels: Tensor) -> float:
 
 def made(seed: int, frames: int, directory: Path) -> dict[str, Any]:
     """Make the networks of a seed for a window, save them, and measure them on test sequences."""
-    # `trained` makes the common stage 1, which `fit` continues.
-    sources = {EXIT: trained(seed, directory), STATIC: fit(TASK, STATIC, seed, directory)}
+    sources = {name: trained(seed, name, directory) for name in (EXIT, STATIC)}
     short = {name: load_checkpoint(source) for name, source in sources.items()}
     kept, held = split(sequences("train", frames), TrainOptions(seed=seed, **OPTIONS))
     readers = {name: reader(model, frames) for name, model in short.items()}

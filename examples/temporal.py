@@ -47,6 +47,8 @@ LOG = Console(stderr=True, highlight=False, markup=False)
 STAGE1, SHUFFLED, IMAGE = "stage 1", "trained on shuffled frames", "image, not trained"
 COUNTED, CHUNK = 400, 100
 """Images whose events are counted, and that run at a time."""
+MARGINS = tuple(float(margin) for margin in range(1, 25))
+"""Margins of sums of logits that are tried for exits that were trained."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ TASKS = {
         stage1_epochs=5,
         stage2_epochs=2,
         steps=(1, 7),
-        policies={"exit": {"accumulate": "image", "readout": "rate", "margin": 8.0, "summed": True}},
+        policies={"exit": {"accumulate": "image", "readout": "rate", "margin": MARGINS[-1], "summed": True}},
         options={"holdout": 400, "batch_size": 64},
     ),
     "japanese-vowels": Task(
@@ -207,6 +209,18 @@ def with_exits(checkpoint: Path, images: LabelledImages) -> StasModel:
     return exits.eval()
 
 
+def with_margin(checkpoint: Path, images: LabelledImages) -> StasModel:
+    """Return a network trained with exits, with the least margin that classifies held-out images best."""
+    right = {}
+    for margin in MARGINS:
+        graph = stas_neuro.fold(stas_neuro.load_model(checkpoint, margin=margin))
+        pixels = preprocess(graph, images).astype(np.float32)
+        trace = run_reference(graph, pixels, dtype=np.float32, count=False, chunk=CHUNK)
+        right[margin] = int((trace.predictions == images.labels).sum())
+    most = max(right.values())
+    return stas_neuro.load_model(checkpoint, margin=next(each for each in MARGINS if right[each] == most))
+
+
 def held_out(task: str, seed: int, checkpoint: Path) -> LabelledImages:
     """Return the training images that were held out from the networks of a seed."""
     record = load_training(checkpoint)
@@ -217,15 +231,18 @@ def held_out(task: str, seed: int, checkpoint: Path) -> LabelledImages:
 def graphs_of(task: str, seed: int, directory: Path) -> dict[str, tuple[Graph, str]]:
     """Return the networks of a seed by name, each with the name of the view that it sees.
 
-    Writes the checkpoint of the one to which halting `image` is added.
+    Writes the checkpoints of those with halting `image`, of which margins are chosen here.
     """
     plan, whole = TASKS[task], data(task, "test").images.shape[1]
     place = {name: place_of(directory, task, seed, name) for name in names(plan)}
     found = {name: (stas_neuro.fold(path), name) for name, path in place.items()}
-    exits = place_of(directory, task, seed, IMAGE)
-    made = with_exits(place[STATIC], held_out(task, seed, place[STATIC]))
-    save_checkpoint(made, exits, load_training(place[STATIC]))
-    found[IMAGE] = stas_neuro.fold(exits), IMAGE
+    exits = {IMAGE: (STATIC, with_exits)}
+    exits |= {name: (name, with_margin) for name, words in plan.policies.items() if "margin" in words}
+    for name, (source, choose) in exits.items():
+        made = choose(place[source], held_out(task, seed, place[source]))
+        out = place_of(directory, task, seed, f"{name} of margin {made.config.margin:g}")
+        save_checkpoint(made, out, load_training(place[source]))
+        found[name] = stas_neuro.fold(out), name
     for name in (*plan.policies, STATIC):
         found[f"{name}, frames shuffled"] = found[name][0], SHUFFLED
     for steps in range(1, whole):

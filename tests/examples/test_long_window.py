@@ -39,9 +39,8 @@ def test_a_network_with_a_new_head_is_the_one_that_is_measured(
     source = tmp_path / "short"
     record = TrainingRecord(images=2400, held_out=400, split="stratified", seed=0, held_out_sha256="")
     save_checkpoint(short, source, record)
-    monkeypatch.setattr(example, "trained", lambda seed, directory: source)
-    monkeypatch.setattr(example, "fit", lambda task, name, seed, directory: source)
-    monkeypatch.setattr(example, "STEPS", 20)
+    monkeypatch.setattr(example, "trained", lambda seed, name, directory: source)
+    monkeypatch.setattr(example, "ITERATIONS", 20)
     whole = example.sequences
     monkeypatch.setattr(
         example,
