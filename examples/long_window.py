@@ -6,8 +6,9 @@ Networks are trained on `order` (10 frames), and then for 12 more epochs without
 with the cross-entropy of an exit after each frame (`exit`; `train --accumulate image --exit-loss 1`). For
 windows of `--frames` frames the blocks stay, and only the head is fitted again: for the last frame alone, or
 for exits after each frame, whose margin is chosen on held-out sequences. Reports the accuracy on test
-sequences, that of the static network cut to fewer frames, and energy on chips: of the static network in a
-pipeline, and of a pipeline that ends with the exit. An interrupted run continues.
+sequences, that of the static network cut to fewer frames, and energy on chips, on whose cores both are
+placed: of the static network in a pipeline, and of a pipeline that ends with the exit. An interrupted run
+continues.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from torch import Tensor, nn
 
 import stas_neuro
 from stas_neuro.activity import Activity
-from stas_neuro.chips import load_profile
+from stas_neuro.chips import Profile, load_profile
 from stas_neuro.choices import MODES
 from stas_neuro.data import LabelledImages, normalise
 from stas_neuro.energy import Deployment, compare
@@ -55,7 +56,6 @@ ITERATIONS, DECAY = 300, 1e-4
 """Most iterations of L-BFGS by which a head is fitted, and the weight of its squared parameters."""
 MARGINS = 200
 """Quantiles of the lead that are tried as margin."""
-SPREAD = "all layers are spread over a whole chip"
 
 
 @dataclass(frozen=True)
@@ -221,27 +221,24 @@ def place(seed: int, frames: int, name: str, directory: Path) -> Path:
     return directory / f"frames{frames}" / f"seed{seed}" / name
 
 
-def record(seed: int, frames: int, name: str, directory: Path, images: int) -> Activity:
-    """Count the events of a network on test sequences; exits end a pipeline."""
-    graph = stas_neuro.fold(place(seed, frames, name, directory))
+def record(network: Path, frames: int, name: str, chip: Profile, images: int) -> Activity:
+    """Count the events of a network on the cores of a chip, of test sequences; exits end a pipeline."""
+    graph = stas_neuro.fold(network)
     graph = PipelineExit()(graph) if name == EXIT else graph
     seen = sequences("test", frames).select(slice(0, images))
-    return stas_neuro.run(graph, seen, dtype=np.float32, per_image=True).activity
+    mapping = stas_neuro.place(graph, chip, strategy="token-major")
+    return stas_neuro.run(graph, seen, dtype=np.float32, mapping=mapping, per_image=True).activity
 
 
-def priced(runs: Mapping[str, Activity], chips: list[str]) -> list[dict[str, Any]]:
+def priced(places: Mapping[str, Path], frames: int, chips: list[str], images: int) -> list[dict[str, Any]]:
     """Price the networks of a seed, and return a row for each chip and mode."""
     rows = []
     for chip in map(load_profile, chips):
+        runs = {name: record(network, frames, name, chip, images) for name, network in places.items()}
         for mode in MODES:
             options = Deployment(mode=mode, early_end=True)
             row = compare(runs[EXIT], {STATIC: runs[STATIC]}, [chip], options).rows[0]
             assert row.halting is not None and row.without is not None and row.energy_saving is not None
-            spread = [
-                next(each.totals.energy_j for each in cost.variants if each.change == SPREAD)
-                for cost in (row.halting, row.without)
-            ]
-            assert all(each is not None for each in spread)
             rows.append(
                 {
                     "chip": chip.name,
@@ -252,7 +249,6 @@ def priced(runs: Mapping[str, Activity], chips: list[str]) -> list[dict[str, Any
                     "saving": row.energy_saving.value,
                     "low": row.energy_saving.low,
                     "high": row.energy_saving.high,
-                    "spread": 1 - spread[0].value / spread[1].value,
                 }
             )
     return rows
@@ -284,7 +280,7 @@ def accuracy_table(results: Mapping[int, Mapping[str, Any]]) -> Table:
 
 def price_table(prices: Mapping[int, list[dict[str, Any]]]) -> Table:
     """Show the savings, as means over the seeds, and the least of a seed."""
-    table = Table("chip", "mode", "static", "exit", "hardware steps", "saved", "least", "interval", "spread")
+    table = Table("chip", "mode", "static", "exit", "hardware steps", "saved", "least", "interval")
     for rows in zip(*prices.values(), strict=True):
         mean = {
             key: np.mean([row[key] for row in rows], axis=0) for key in rows[0] if key not in ("chip", "mode")
@@ -298,9 +294,7 @@ def price_table(prices: Mapping[int, list[dict[str, Any]]]) -> Table:
             f"{mean['saving']:.1%}",
             f"{min(row['saving'] for row in rows):.1%}",
             f"{mean['low']:.0%} to {mean['high']:.0%}",
-            f"{mean['spread']:.1%}",
         )
-    table.caption = "spread: the saving if all layers are on all cores of a chip"
     return table
 
 
@@ -322,11 +316,10 @@ def main() -> None:
     for seed in arguments.seeds:
         kept = place(seed, frames, "results.json", directory)
         if not kept.exists():
-            results[seed] = made(seed, frames, directory)
-            runs = {name: record(seed, frames, name, directory, arguments.images) for name in (STATIC, EXIT)}
-            prices[seed] = priced(runs, arguments.chips)
-            write_atomically(kept, json.dumps([results[seed], prices[seed]]).encode())
-        results[seed], prices[seed] = json.loads(kept.read_bytes())
+            write_atomically(kept, json.dumps(made(seed, frames, directory)).encode())
+        results[seed] = json.loads(kept.read_bytes())
+        places = {name: place(seed, frames, name, directory) for name in (STATIC, EXIT)}
+        prices[seed] = priced(places, frames, arguments.chips, arguments.images)
     CONSOLE.print(accuracy_table(results))
     CONSOLE.print(price_table(prices))
 

@@ -2,9 +2,9 @@
 
     python examples/temporal_prices.py order -o runs/temporal --images 64
 
-Both networks are of the first seed and see the same test images. On chips whose cores are known they are
-placed on these, with the strongest gating of the chip. Where the image halts, its run is a pipeline that
-ends with the exit, if the chip can do that. Prints the saving of energy, and refuses to where
+Both networks are of one seed (by default the first) and see the same test images. On chips whose cores are
+known they are placed on these, with the strongest gating of the chip. Where the image halts, its run is a
+pipeline that ends with the exit, if the chip can do that. Prints the saving of energy, and refuses to where
 halting was not accepted: then fewer time steps would do as well.
 """
 
@@ -36,11 +36,16 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help="directory that temporal.py wrote")
     parser.add_argument("--images", type=int, default=64, help="test images to price (64)")
     parser.add_argument("--chips", nargs="+", default=list(CHIPS), help=f"default: {', '.join(CHIPS)}")
+    parser.add_argument("--seed", type=int, help="default: the first that was trained")
     parser.add_argument("--json", action="store_true", help="print the comparison as JSON")
     arguments = parser.parse_args()
     task, directory = arguments.task, arguments.output
     report = json.loads((directory / f"{task}.json").read_bytes())
-    name, seed = report["verdict"]["network"], report["seeds"][0]
+    name, seed = report["verdict"]["network"], arguments.seed
+    if seed is None:
+        seed = report["seeds"][0]
+    if seed not in report["seeds"]:
+        parser.error(f"seed {seed} was not trained; give one of {report['seeds']}")
     if not report["verdict"]["accepted"]:
         what = f"{task}: T = 1 or fewer frames are not significantly worse than {name}"
         raise CheckFailed(what, "quote no saving, or train more seeds")

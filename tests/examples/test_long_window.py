@@ -57,9 +57,8 @@ def test_a_network_with_a_new_head_is_the_one_that_is_measured(
     assert float((static.predictions == test.labels).mean()) == pytest.approx(
         found["cuts"][-1], abs=1 / count
     )
-    rows = example.priced(
-        {name: example.record(0, frames, name, tmp_path, 4) for name in ("static", "exit")}, ["loihi2"]
-    )
+    places = {name: example.place(0, frames, name, tmp_path) for name in ("static", "exit")}
+    rows = example.priced(places, frames, ["loihi2"], 4)
     assert [row["mode"] for row in rows] == ["single", "stream"]
     assert rows[0]["steps"][1] <= rows[0]["steps"][0] + 1  # the score is a stage more
 
