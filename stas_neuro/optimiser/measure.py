@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from stas_neuro.compiler import Compilation, CompileOptions, Compiler, Opened
 from stas_neuro.compiler.shared import key_of
 from stas_neuro.data import LabelledImages, PreparedImages, load_data
 from stas_neuro.errors import InputError
-from stas_neuro.ir import Graph
+from stas_neuro.ir import Graph, Phase
 from stas_neuro.labels import match_classes
 from stas_neuro.optimiser.space import FULL, Placing, Variant
 from stas_neuro.reference import Counting, count_on_cores, run_reference
@@ -128,13 +129,20 @@ class Bench:
         assert graph is not None  # each variant has bits
         return graph
 
-    def margins(self, chip: Profile, quantiles: tuple[float, ...]) -> tuple[float, ...]:
-        """Return quantiles of the lead of the largest logit, at the end of all model steps."""
+    def exits(self, chip: Profile, quantiles: tuple[float, ...]) -> list[dict[str, Any]]:
+        """Return options of exits: quantiles of the lead of the largest logit, at the end of all model steps.
+
+        A network of frames also gets margins of the sum of the logits: what one frame says fades in the mean.
+        """
         graph = self.compilation(self.compiler(), self.full(), chip).fold()
         pixels = _pixels(graph, self.images.chosen_on)
         logits = np.sort(run_reference(graph, pixels, dtype=np.float32, count=False).logits, axis=1)
         leads = logits[:, -1] - logits[:, -2]
-        return tuple(float(each) for each in np.quantile(leads, quantiles))
+        margins = np.quantile(leads, quantiles).tolist()
+        found: list[dict[str, Any]] = [{"margin": margin} for margin in margins]
+        if graph.input.phase != Phase.ONCE:
+            found += [{"margin": margin * graph.time_steps, "summed": True} for margin in margins]
+        return found
 
     def full(self) -> Variant:
         """Return the network without halting, with all model steps."""

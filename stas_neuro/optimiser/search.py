@@ -169,7 +169,7 @@ class Search:
             steps=graph.time_steps,
             trained=trained,
             fixed=fixed,
-            margins=bench.margins(chip, self.space.leads) if by_image and not fixed else (),
+            exits=bench.exits(chip, self.space.leads) if by_image and not fixed else (),
         )
 
     def _price(

@@ -119,6 +119,7 @@ class Variant:
         shown = ("steps", "epsilon", "alpha", "beta", "margin", "bits")
         words = [self.model, self.family]
         words += [f"{name}={self.options[name]:.3g}" for name in shown if name in self.options]
+        words += ["summed"] if self.options.get("summed") else []
         return " ".join(filter(None, words))
 
     @property
@@ -137,7 +138,13 @@ class Placing:
 
 
 def variants(
-    space: Space, *, model: str, steps: int, trained: HaltMode | None, fixed: bool, margins: Sequence[float]
+    space: Space,
+    *,
+    model: str,
+    steps: int,
+    trained: HaltMode | None,
+    fixed: bool,
+    exits: Sequence[AnyMapping[str, Any]],
 ) -> Iterator[Variant]:
     """List the networks that can be made from a model.
 
@@ -152,8 +159,8 @@ def variants(
         The halting that it was trained with.
     fixed : bool
         Whether this halting cannot be changed, as in a graph.
-    margins : sequence of float
-        Leads at which an image stops.
+    exits : sequence of mapping
+        Options (`margin`, `summed`) of exits that are added. That of a model trained with it is included.
     """
     if trained is not None and fixed:
         yield from (Variant(model=model, family=trained, options={"bits": bits}) for bits in space.bits)
@@ -166,9 +173,12 @@ def variants(
             yield Variant(model=model, family=STATIC, options={**without, "steps": fewer, **own})
         if "image" in space.policies and steps > 1:
             caps = sorted({steps, max(steps // 2, 2)} & set(range(2, steps + 1)))
-            for margin, cap in product(margins, caps):
+            ends: list[AnyMapping[str, Any]] = [{"halting": "image", **each} for each in exits]
+            if trained is not None and POLICIES[trained].by_image:
+                ends.append({"accumulate": trained})
+            for end, cap in product(ends, caps):
                 cut = {} if cap == steps else {"steps": cap}
-                options = {"halting": "image", "margin": margin, **cut, **own}
+                options = {**end, **cut, **own}
                 yield Variant(model=model, family=IMAGE, options=options)
                 overlapped = {**options, "schedule": "pipelined"}
                 yield Variant(model=model, family=IMAGE_PIPELINED, options=overlapped)

@@ -15,7 +15,11 @@ from stas_neuro.optimiser.space import deployments, spreads, strategies, variant
 
 def test_trained_halting_is_varied_and_taken_off() -> None:
     space = Space(policies=("raster", "rectangular", "image"), epsilons=(0.1, 0.2), bits=(8, 4))
-    found = list(variants(space, model="", steps=4, trained="raster", fixed=False, margins=(1.0, 2.0)))
+    found = list(
+        variants(
+            space, model="", steps=4, trained="raster", fixed=False, exits=({"margin": 1.0}, {"margin": 2.0})
+        )
+    )
     families = [each.family for each in found]
     assert {each: families.count(each) for each in families} == {
         "full": 2,
@@ -32,16 +36,33 @@ def test_trained_halting_is_varied_and_taken_off() -> None:
     assert all(each.options["accumulate"] == "off" for each in found if each.family in ("full", "static"))
 
 
+def test_exits_that_were_trained_are_tried_as_they_are() -> None:
+    added = ({"margin": 3.0}, {"margin": 3.0, "summed": True})
+    found = list(variants(Space(), model="", steps=6, trained="image", fixed=False, exits=added))
+    exits = [each for each in found if each.family == "image"]
+    assert [each.name for each in exits] == [
+        "image steps=3 margin=3 bits=8",
+        "image margin=3 bits=8",
+        "image steps=3 margin=3 bits=8 summed",
+        "image margin=3 bits=8 summed",
+        "image steps=3 bits=8",
+        "image bits=8",
+    ]
+    assert [CompileOptions(**each.options, calibrate="digits").accumulate for each in exits[-2:]] == [
+        "image"
+    ] * 2
+
+
 def test_halting_is_added_to_a_network_without() -> None:
     space = Space(policies=("block",), alphas=(1.0,), betas=(-2.0, 0.0))
-    found = list(variants(space, model="x", steps=1, trained=None, fixed=False, margins=()))
+    found = list(variants(space, model="x", steps=1, trained=None, fixed=False, exits=()))
     assert [each.family for each in found] == ["full", "block", "block"]
     assert [each.options.get("beta") for each in found] == [None, -2.0, 0.0]
     assert found[0].name == "x full bits=8"
 
 
 def test_the_halting_of_a_graph_stays() -> None:
-    (only,) = variants(Space(), model="", steps=4, trained="time", fixed=True, margins=())
+    (only,) = variants(Space(), model="", steps=4, trained="time", fixed=True, exits=())
     assert only.family == "time" and only.options == {"bits": 8}
 
 
