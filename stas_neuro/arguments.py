@@ -14,7 +14,6 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from stas_neuro.assets import shipped_model, shipped_models
 from stas_neuro.choices import (
     ARITHMETICS,
     GATINGS,
@@ -82,11 +81,12 @@ def _kind(name: str, parameter: str) -> Take:
 def _model(name: str, value: Any) -> Any:
     """Return a model as it is; of the name of a shipped model its path."""
     from stas_neuro.bundle import Bundle
+    from stas_neuro.importers import find_model
     from stas_neuro.importers.weights import Weights
     from stas_neuro.ir import Graph
 
     if isinstance(value, str | Path):
-        return _found(value)
+        return find_model(value)
     if not isinstance(value, Graph | Bundle | Weights) and not _is_model(value):
         raise refused(name, value, _NETWORK)
     return value
@@ -98,31 +98,22 @@ def _is_model(value: Any) -> bool:
     return module is not None and isinstance(value, module.StasModel)
 
 
-def _found(path: str | Path, *names: str) -> str | Path:
-    """Return a path, or that of a shipped model if it names one; refuse what is neither, nor of `names`."""
-    from stas_neuro.importers import is_factory
-
-    if path in names or is_factory(path) or Path(path).exists():
-        return path
-    if (shipped := shipped_model(str(path))) is not None:
-        return shipped
-    known = (*names, *shipped_models())
-    raise unknown("model or file", str(path), known, "the path of a checkpoint, a bundle or a model")
-
-
 def _source(name: str, value: Any) -> Any:
     """Return what an importer may read: also modules of torch."""
+    from stas_neuro.importers import find_model
+
     if value is None or isinstance(value, bool | int | float | bytes):
         raise refused(name, value, f"a torch module, {_NETWORK}")
-    return _found(value) if isinstance(value, str | Path) else value
+    return find_model(value) if isinstance(value, str | Path) else value
 
 
 def _trained(name: str, value: Any) -> Any:
     """Return what is trained: also a configuration, or the name of a preset."""
+    from stas_neuro.importers import find_model
     from stas_neuro.models.config import PRESETS, StasConfig
 
     if isinstance(value, str | Path):
-        return _found(value, *PRESETS)
+        return find_model(value, *PRESETS)
     return value if isinstance(value, StasConfig) else _model(name, value)
 
 

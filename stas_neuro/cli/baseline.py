@@ -86,14 +86,14 @@ def command(
     """
     from stas_neuro.baselines import HELD_BACK, check_rivals, held_back_images, make_baselines
     from stas_neuro.bundle import load_bundle
-    from stas_neuro.cli.optimise import labelled_models
+    from stas_neuro.cli.models import labelled_models
     from stas_neuro.cli.runs import read_run
     from stas_neuro.compiler.halting import MAX_DROP
     from stas_neuro.data import data_path, load_data
     from stas_neuro.energy import check_alike
 
     written = Output.marked(output, MARK, force=force)
-    others = labelled_models(rivals)
+    others = labelled_models("--rival", rivals)
     check_rivals(others, taken=[run.resolve().name])
     document = _document(run)
     bundle_path, spec = Path(document["bundle"]), document["data"] if data is None else data
@@ -152,13 +152,11 @@ def command(
 
 def _document(run: Path) -> dict[str, Any]:
     """Read the document of a run; InputError if it is none, or its tokens do not halt."""
-    from stas_neuro.bundle import is_bundle
-    from stas_neuro.cli.runs import FORMAT, RUN_FILE, SCHEMA_VERSION, skipped
+    from stas_neuro.cli.runs import FORMAT, RUN_FILE, SCHEMA_VERSION, require_run, skipped
     from stas_neuro.files import check_version, json_object, read_bytes
 
     remedy = "give a directory that stas-export run wrote"
-    if is_bundle(run):
-        raise InputError(f"{run} is a bundle", f"run it first: stas-export run {run} --data DATA -o RUN")
+    require_run(run)
     where = str(run / RUN_FILE)
     document = json_object(read_bytes(run / RUN_FILE), where, remedy)
     if document.get("format") != FORMAT:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stas_neuro.cli.common import PATH, emit_json, emit_table, stas_command, weight_bits_option
+from stas_neuro.cli.common import emit_json, emit_table, stas_command, weight_bits_option
+from stas_neuro.cli.models import MODEL
 from stas_neuro.cli.pricing import Settings, chosen_profiles, set_option, settings_json, tell_settings
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     "stas-export check runs/digits --profile loihi2",
     "stas-export check digits.stas --profile all --json",
 )
-@click.argument("network", metavar="MODEL|BUNDLE", type=PATH)
+@click.argument("network", metavar="MODEL|BUNDLE", type=MODEL)
 @click.option(
     "--profile",
     default="all",
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 )
 @set_option
 def command(network: Path, profile: str, bits: int | None, settings: Settings, as_json: bool) -> None:
-    """Check whether chips can run MODEL, a checkpoint directory, or BUNDLE, and list every problem.
+    """Check whether chips can run MODEL, a checkpoint or a shipped model, or BUNDLE, and list every problem.
 
     Lists missing features, exceeded limits, and operations whose results may differ on the chip, each with
     its layer and a remedy. Exit code 1 if a requested chip cannot run the network.

@@ -38,6 +38,7 @@ from stas_neuro.cli.common import (
     summary,
     weight_bits_option,
 )
+from stas_neuro.cli.models import MODEL
 from stas_neuro.cli.pricing import Settings, chosen_profile, set_option, settings_json, tell_settings
 from stas_neuro.cli.weights_options import module_options, weights_options
 from stas_neuro.files import check_outputs
@@ -62,6 +63,7 @@ LISTED = 8
 @stas_command(
     "stas-export compile runs/digits -o digits.stas",
     "stas-export compile runs/digits --bits 8 --calibrate digits --profile loihi2 -o digits-8bit.stas",
+    "stas-export compile fashion-spikformer --bits 8 -o shipped.stas",
     "stas-export compile weights.pth --arch spikformer --heads 12 --bits 8 -o spikformer.stas",
     "stas-export compile net.py:make --weights net.pth --example images.npz -o net.stas",
     "stas-export compile net.nir --dt 1e-4 --time-steps 25 -o net.stas",
@@ -70,7 +72,7 @@ LISTED = 8
     "stas-export compile runs/digits --halting image --calibrate digits -o digits-early.stas",
     "stas-export compile runs/digits --placement halting-aware --profile-run digits -o digits-on-cores.stas",
 )
-@click.argument("model", type=PATH)
+@click.argument("model", type=MODEL)
 @click.option(
     "-o",
     "--output",
@@ -298,9 +300,9 @@ def command(
 ) -> None:
     """Compile MODEL to a bundle.
 
-    MODEL is a checkpoint directory, a bundle, with --arch a file of released weights, a NIR file (.nir), a
-    netx file of lava-dl (.net), or file.py:function: the code of file.py is executed, and the function
-    returns a torch module. No other MODEL is executed.
+    MODEL is a checkpoint directory, the name of a shipped model, a bundle, with --arch a file of released
+    weights, a NIR file (.nir), a netx file of lava-dl (.net), or file.py:function: the code of file.py is
+    executed, and the function returns a torch module. No other MODEL is executed.
 
     A bundle contains the graph with every normalisation folded, its weights, and their origin. Running it
     requires numpy, and Lava for the Lava backends, but not torch. With --bits it also contains the integer

@@ -8,6 +8,7 @@ import click
 
 from stas_neuro.choices import ARITHMETICS
 from stas_neuro.cli.common import PATH, emit_json, force_option, stas_command
+from stas_neuro.cli.models import open_bundle
 from stas_neuro.files import check_outputs
 
 
@@ -61,11 +62,10 @@ def command(
     onnx: a file that onnxruntime runs, with logits and spikes; compile reads it back.
     netx: a file of lava-dl, for integer programs (--arithmetic fixed) that are a chain of layers.
     """
-    from stas_neuro.bundle import load_bundle
     from stas_neuro.targets import convert, find_target
 
     check_outputs([find_target(target, dt).output(output, force=force)], reads=[bundle])
-    convert(load_bundle(bundle), target, output, arithmetic=arithmetic, force=force, dt=dt)
+    convert(open_bundle(bundle), target, output, arithmetic=arithmetic, force=force, dt=dt)
     if as_json:
         inside = [path.relative_to(output) for path in output.rglob("*") if path.is_file()]
         files = sorted(map(str, inside)) if output.is_dir() else [output.name]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stas_neuro.cli.common import PATH, emit, emit_json, emit_table, halting_words, stas_command, summary
+from stas_neuro.cli.models import open_bundle
 from stas_neuro.cli.pricing import Settings, chosen_profile, set_option, settings_json, tell_settings
 from stas_neuro.errors import CheckFailed, InputError
 
@@ -55,13 +56,12 @@ def command(
     A bound is the largest integer that a value can take, which hardware must be able to store. Exit code 1 if
     the cores of the bundle exceed the limits of --profile.
     """
-    from stas_neuro.bundle import load_bundle
     from stas_neuro.exporters.lava.portability import SOURCES, portability, used_sources
     from stas_neuro.ir.text import print_graph
     from stas_neuro.placement import utilisation
     from stas_neuro.report.placement import utilisation_report
 
-    content = load_bundle(bundle)
+    content = open_bundle(bundle)
     graph, origin = content.graph, content.provenance
     if text and not as_json:
         click.echo(print_graph(graph), nl=False)

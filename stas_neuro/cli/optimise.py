@@ -22,8 +22,8 @@ from stas_neuro.cli.common import (
     progress,
     stas_command,
 )
+from stas_neuro.cli.models import MODEL, labelled_models
 from stas_neuro.cli.pricing import Settings, chosen_profiles, set_option, tell_settings
-from stas_neuro.errors import InputError
 from stas_neuro.files import Output, check_outputs
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ PICTURE = "frontier.png"
     "stas-export optimise runs/digits --data digits --profile loihi2 -o best",
     "stas-export optimise runs/digits --data digits --rival stage1=runs/digits/stage1 --mode stream -o best",
 )
-@click.argument("model", metavar="MODEL", type=PATH)
+@click.argument("model", metavar="MODEL", type=MODEL)
 @data_option
 @click.option("-o", "--output", required=True, type=PATH, metavar="DIR", help="Directory to write.")
 @click.option(
@@ -149,7 +149,7 @@ def command(
 
     check_installed()
     written = Output.marked(output, "frontier.json", force=force)
-    others = labelled_models(rivals)
+    others = labelled_models("--rival", rivals)
     reads = [model, *others.values(), data_path(data), data_path(calibrate), *map(profile_path, profiles)]
     check_outputs([written], reads=reads)
     words: dict[str, Any] = {"assumed": assumed, "bits": tuple(map(int, _words(bits)))}
@@ -204,16 +204,3 @@ def _json(document: Any) -> str:
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(","))
-
-
-def labelled_models(rivals: tuple[str, ...]) -> dict[str, Path]:
-    """Read LABEL=MODEL; a label, too, may contain "=", as T=1 does."""
-    found: dict[str, Path] = {}
-    for text in rivals:
-        label, given, path = text.rpartition("=")
-        if not given or not label:
-            raise InputError(f"--rival {text} has no label", "use LABEL=MODEL")
-        if label in found:
-            raise InputError(f"--rival {label} is given twice", "give each model a label of its own")
-        found[label] = Path(path)
-    return found

@@ -20,6 +20,7 @@ from stas_neuro.cli.common import (
     progress,
     stas_command,
 )
+from stas_neuro.cli.models import open_bundle
 from stas_neuro.errors import InputError
 from stas_neuro.files import check_outputs
 
@@ -145,21 +146,15 @@ def command(
     """
     from stas_neuro import api
     from stas_neuro.backends import AUTO, BACKENDS, choose_backend, choose_granularity
-    from stas_neuro.bundle import load_bundle
     from stas_neuro.cli.runs import run_document, run_output, write_run
     from stas_neuro.cli.unfinished import UnfinishedRun, kept
-    from stas_neuro.compiler import is_checkpoint
     from stas_neuro.data import data_path, load_data
 
     written = run_output(output, force=force, resume=resume)
     check_outputs([written], reads=[bundle, data_path(data)])
-    if is_checkpoint(bundle):
-        raise InputError(
-            f"{bundle} is a checkpoint", f"compile it first: stas-export compile {bundle} -o BUNDLE"
-        )
     if backend != AUTO:
         BACKENDS.get(backend)  # refused before any work
-    network = load_bundle(bundle)
+    network = open_bundle(bundle)
     backend = choose_backend(backend, network.of(arithmetic))
     if backend == "lava":
         granularity = choose_granularity(granularity, network.of(arithmetic))

@@ -186,10 +186,28 @@ def _joined(parts: Sequence[Path], images: int, per_image: bool) -> Trace:
     return replace(joined, counted=replace(joined.activity, origin=Origin.join(origins)))
 
 
+def require_run(path: Path) -> None:
+    """Refuse what is no run; of a bundle or a model, say how to make a run of it."""
+    from stas_neuro.bundle import is_bundle
+    from stas_neuro.cli.models import is_shipped
+    from stas_neuro.compiler import is_checkpoint
+
+    if is_bundle(path):
+        what = f"{path} is a bundle, not a run"
+        raise InputError(what, f"run it first: stas-export run {path} --data DATA -o RUN")
+    if is_checkpoint(path) or is_shipped(path):
+        what = f"{path} is {'a checkpoint' if path.exists() else 'a shipped model'}, not a run"
+        steps = f"stas-export compile {path} -o BUNDLE; stas-export run BUNDLE --data DATA -o RUN"
+        raise InputError(what, f"compile it, and run the bundle: {steps}")
+    if not path.exists():
+        raise InputError(f"{path} does not exist", "give a directory written by run, or an activity file")
+
+
 def read_run(path: Path) -> Activity:
     """Read the activity of a run directory, or an activity file by itself."""
     from stas_neuro.activity import read_activity
 
+    require_run(path)
     if not path.is_dir():
         return read_activity(path)
     for name in ACTIVITY_FILES:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stas_neuro.cli.models import MODEL
 from stas_neuro.errors import InputError, StasError, unknown
 from stas_neuro.extras import without_norse_warning
 
@@ -100,31 +101,35 @@ class CommandKind:
         from stas_neuro.chips import load_profile
         from stas_neuro.cli import Settings
         from stas_neuro.data import data_path, load_data
-        from stas_neuro.importers import file_of, is_factory
 
+        if self._is_made(text):
+            return
         context = click.Context(click.Command(self.name), obj=Settings())
         parameter.process_value(context, (text,) if parameter.multiple else text)
         if parameter.metavar == "DATA" and (path := data_path(text)) is not None and not path.exists():
             load_data(text)  # says what is wrong
         if parameter.metavar == "NAME|FILE":
             load_profile(text)
-        if isinstance(parameter.type, click.Path) and (self.product is None or self.product not in text):
-            path = file_of(text) if is_factory(text) else Path(text)
+        if isinstance(parameter.type, click.Path):
+            path = _path_of(parameter, text)
             if not path.exists():
                 raise InputError(f"{path} does not exist", "give an existing path")
 
     def file(self, name: str, value: Value) -> Path | None:
         """Return the file or directory that an option names; None if it names none."""
         from stas_neuro.data import data_path
-        from stas_neuro.importers import file_of, is_factory
 
         parameter = self.parameters[name]
-        if not isinstance(value, str) or _is_switch(parameter):
+        if not isinstance(value, str) or _is_switch(parameter) or self._is_made(value):
             return None
         if parameter.metavar == "DATA":
             path = data_path(value)
             return None if path is None else _existing(path)
-        return _existing(file_of(value) if is_factory(value) else Path(value))
+        return _existing(_path_of(parameter, value))
+
+    def _is_made(self, text: str) -> bool:
+        """Tell whether a value is, or is inside, what the step before will make."""
+        return self.product is not None and self.product in text
 
     def words(self, options: Options, made: Mapping[str, Path]) -> list[str]:
         """Return the command with its argument and options as words of a command line."""
@@ -380,6 +385,15 @@ def function_of(text: str) -> Callable[..., Any]:
     _FUNCTIONS[key] = function
     found: Callable[..., Any] = function
     return found
+
+
+def _path_of(parameter: click.Parameter, text: str) -> Path:
+    """Return the path that a value names: a file of code, the directory of a shipped model, or itself."""
+    from stas_neuro.importers import file_of, find_model, is_factory
+
+    if is_factory(text):
+        return file_of(text)
+    return Path(find_model(text) if parameter.type is MODEL else text)
 
 
 def _existing(path: Path) -> Path | None:

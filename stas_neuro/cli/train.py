@@ -28,6 +28,7 @@ from stas_neuro.cli.common import (
     stas_command,
     weight_bits_option,
 )
+from stas_neuro.cli.models import MODEL
 from stas_neuro.cli.weights_options import module_options, weights_options
 from stas_neuro.errors import InputError
 from stas_neuro.files import check_outputs
@@ -163,11 +164,11 @@ def _weights_options(function: Callable[..., None]) -> Callable[..., None]:
 @_train_options
 @click.option(
     "--init",
-    type=PATH,
+    type=MODEL,
     metavar="MODEL",
     help="With --preset: initialise the weights from a checkpoint. Else fine-tune MODEL, as stage 2: a "
     "bundle, a NIR file, file.py:function, with --arch a file of released weights, with --qat also a "
-    "checkpoint.",
+    "checkpoint. Shipped models have names.",
 )
 @click.option(
     "--halting",

@@ -18,6 +18,7 @@ from stas_neuro.cli.common import (
     progress,
     stas_command,
 )
+from stas_neuro.cli.models import MODEL
 from stas_neuro.files import check_outputs
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ LISTED = 8
     "stas-export verify digits.stas --data digits --limit 50",
     "stas-export verify digits-8bit.stas --data digits -o certificate.json",
 )
-@click.argument("network", metavar="BUNDLE|CHECKPOINT", type=PATH)
+@click.argument("network", metavar="BUNDLE|CHECKPOINT", type=MODEL)
 @data_option
 @click.option(
     "--limit",
@@ -59,7 +60,7 @@ LISTED = 8
 )
 @click.option(
     "--model",
-    type=PATH,
+    type=MODEL,
     metavar="CHECKPOINT",
     help="The checkpoint that the bundle was compiled from, to run in torch.  [default: the path that the "
     "bundle records]",

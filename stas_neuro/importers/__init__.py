@@ -24,6 +24,7 @@ from stas_neuro.importers.base import (
     is_nir,
     is_onnx,
 )
+from stas_neuro.importers.naming import find_model
 from stas_neuro.plugins import Registry
 
 GROUP = "stas_neuro.importers"
@@ -45,6 +46,7 @@ __all__ = [
     "Imported",
     "Importer",
     "file_of",
+    "find_model",
     "is_factory",
     "is_imported",
     "is_netx",

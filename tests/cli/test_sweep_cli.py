@@ -119,7 +119,7 @@ def test_the_cells_are_listed_without_computing_any(home: Path) -> None:
         ("bits = 8", "bits = 2.5", "compile.bits = 2.5: .*not a valid integer"),
         ("bits = 8", "bits = true", "compile.bits = true; it takes a value"),
         ("bits = 8", "ema = 3", "compile.ema = 3; it is a switch"),
-        ('"checkpoint"', '"chekpoint"', "chekpoint does not exist"),
+        ('"checkpoint"', '"chekpoint"', "there is no model or file 'chekpoint'"),
         ('data = "data.npz"', "", "run.data is not given"),
         ('"data.npz"', '"date.npz"', "run.data = .*date.npz not found"),
         ('"loihi2", "loihi1"', '"loihi3"', "estimate.profile = .*loihi3.*did you mean loihi2"),

@@ -109,7 +109,7 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "no checkpoint": (
         nothing,
         ("compile", "missing", "-o", "new"),
-        ("missing/config.json not found", "use a"),
+        ("there is no model or file 'missing'", "order/stage1", "the path of a checkpoint"),
     ),
     "no weights": (
         remove("checkpoint/model.safetensors"),
@@ -167,7 +167,7 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "bundle is a checkpoint": (
         nothing,
         ("inspect", "checkpoint"),
-        ("checkpoint has no manifest.json", "use a bundle"),
+        ("checkpoint is a checkpoint, not a bundle", "stas-export compile checkpoint -o BUNDLE"),
     ),
     "newer bundle": (newer, RUN, ("bundle has schema version 99", "install stas-neuro 9.1")),
     "damaged bundle": (
@@ -318,7 +318,7 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "no run": (
         nothing,
         ("estimate", "missing", "--profile", "loihi2"),
-        ("missing: No such file", "use a readable file"),
+        ("missing does not exist", "give a directory written by run, or an activity file"),
     ),
     "no activity": (
         remove("run/activity.json"),
@@ -365,7 +365,7 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "report of nothing": (
         nothing,
         ("report", "missing", "-o", "page.html"),
-        ("missing: No such file", "use a readable file"),
+        ("missing does not exist", "give a directory written by run, or an activity file"),
     ),
     "report that is no page": (
         nothing,
@@ -484,7 +484,7 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...]]] = {
     "one bit to check": (nothing, ("check", "missing", "--bits", "1"), ("bits is 1: ", "use 2 to 9")),
     "one bit to train": (
         nothing,
-        ("train", "--data", "missing.npz", "--init", "missing", "--qat", "1", "-o", "new"),
+        ("train", "--data", "missing.npz", "--init", "checkpoint", "--qat", "1", "-o", "new"),
         ("bits is 1: ", "use 2 to 9"),
     ),
     "ten bits": (nothing, (*COMPILE, "--bits", "10"), ("bits is 10", "use 2 to 9")),
