@@ -248,6 +248,8 @@ def _record(file: File, size: int) -> Activity:
         if event.kind not in counts:
             counts[event.kind] = np.zeros(shape, dtype=np.int64)
         counts[event.kind][:, layer_of[event.layer], step_of[event.step]] = event.count
+    for counted in counts.values():
+        counted.setflags(write=False)  # so that the record takes them as they are
     return record_of(file, counts, None if file.whole is None else _sums(file.whole, layer_of, step_of))
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from stas_neuro.activity import TOTAL_LIMIT, Activity
 from stas_neuro.chips.profile import Corners, Profile
 from stas_neuro.energy.core_assignment import CoreAssignment
-from stas_neuro.energy.events import PRICES, Events
+from stas_neuro.energy.events import PRICES, Events, occurs
 from stas_neuro.energy.latency import Latency
 from stas_neuro.energy.result import CoreCost, EventCost, LayerCost, StepCost, TokenCost, interval
 from stas_neuro.energy.timing import HardwareStep
@@ -19,6 +20,7 @@ from stas_neuro.ir import block_of
 
 CORES_LISTED = 1 << 16
 """Largest number of cores that an estimate lists individually."""
+_IMAGES = 256  # whose energies by block are held at once
 
 
 @dataclass
@@ -32,8 +34,6 @@ class Dynamic:
         Mean per image.
     off_core : float (rows, 3)
         The part of `by_place` spent outside the cores, summed over steps.
-    by_block : float (images, steps, L, 3)
-        Energy spent in blocks. L is 0 where visits were not recorded, as only the shares of tokens use it.
     halting, visits : float (3,)
         Energy of events that only halting causes, and of events that occur with token visits; means per
         image.
@@ -43,7 +43,6 @@ class Dynamic:
     per_image: Corners
     by_place: Corners
     off_core: Corners
-    by_block: Corners
     halting: Corners
     visits: Corners
     costs: list[EventCost] = field(default_factory=list)
@@ -58,15 +57,11 @@ def price_events(
     """
     for event, counted in events.counts.items():
         # Single counts are small enough for exact products; their sums may still be too large.
-        if counted.sum(dtype=np.float64) > TOTAL_LIMIT:
+        if occurs(counted) and counted.sum(dtype=np.float64) > TOTAL_LIMIT:
             what = f"{event} of all images add up to more than {TOTAL_LIMIT}"
             raise InputError(what, "price fewer images at a time")
     images, rows, steps = events.counts["synops"].shape
     blocks = [block_of(layer.scope) for layer in activity.layers]
-    inside = np.zeros((rows, 0 if activity.visits is None else activity.visits.shape[2]))
-    for row, block in enumerate(blocks):
-        if block is not None and activity.visits is not None:
-            inside[row, block] = 1
     visited = np.array(
         [
             block is not None or layer.scope == "halting"
@@ -78,13 +73,12 @@ def price_events(
         per_image=np.zeros((images, 3)),
         by_place=np.zeros((rows, steps, 3)),
         off_core=np.zeros((rows, 3)),
-        by_block=np.zeros((images, steps, inside.shape[1], 3)),
         halting=np.zeros(3),
         visits=np.zeros(3),
     )
     for price in PRICES:
         counts = events.counts[price.event]
-        if not counts.any():
+        if not occurs(counts):
             continue
         name = price.priced_by(profile, "energy")
         if (reason := profile.reason(name)) is not None:
@@ -95,8 +89,6 @@ def price_events(
         by_place = (counts.sum(axis=0) / images)[:, :, None] * each
         energy = by_place.sum(axis=(0, 1))
         priced.by_place += by_place
-        in_blocks = np.asarray(np.moveaxis(counts, 1, 2) @ inside, dtype=np.float64)
-        priced.by_block += in_blocks[..., None] * each
         if price.unit == "processor":
             priced.off_core += by_place.sum(axis=1)
         if price.halting:
@@ -208,7 +200,7 @@ def by_core(
     return tuple(found)
 
 
-def by_token(activity: Activity, dynamic: Dynamic) -> tuple[TokenCost, ...]:
+def by_token(activity: Activity, events: Events, profile: Profile, dynamic: Dynamic) -> tuple[TokenCost, ...]:
     """Divide the energy of a block in a model step equally among the tokens that visit it in that step.
 
     All other energy, including that of a block without visitors, is divided equally among all tokens.
@@ -219,8 +211,14 @@ def by_token(activity: Activity, dynamic: Dynamic) -> tuple[TokenCost, ...]:
     visitors = activity.visits.sum(axis=3, keepdims=True)
     weights = activity.visits / np.maximum(visitors, 1)
     at = [activity.step_index(f"step{step + 1}") for step in range(time_steps)]
-    inside = dynamic.by_block[:, at]
-    shared = np.einsum("itlc,itln->nc", inside, weights) / images
+    each = {cost.event: profile.corners(cost.entry) for cost in dynamic.costs}
+    shared = np.zeros((tokens, 3))
+    # A part of the images at a time: their counts by block are as many as those by row otherwise.
+    for first in range(0, images, _IMAGES):
+        part = slice(first, first + _IMAGES)
+        inside = _by_block(activity, events, each, part)[:, at]
+        shared += np.einsum("itlc,itln->nc", inside, weights[part])
+    shared /= images
     rest = dynamic.per_image.mean(axis=0) - shared.sum(axis=0)
     energies = shared + np.maximum(rest, 0) / tokens
     visits = activity.visits.sum(axis=(1, 2)).mean(axis=0)
@@ -228,3 +226,18 @@ def by_token(activity: Activity, dynamic: Dynamic) -> tuple[TokenCost, ...]:
         TokenCost(token=token, visits=float(visits[token]), dynamic_energy_j=interval(energies[token]))
         for token in range(tokens)
     )
+
+
+def _by_block(
+    activity: Activity, events: Events, each: Mapping[str, Corners], images: slice
+) -> npt.NDArray[np.float64]:
+    """Return the energy in J of events, of which `each` has the prices, in blocks, (images, steps, L, 3)."""
+    assert activity.visits is not None
+    blocks = np.arange(activity.visits.shape[2])
+    inside = np.array([blocks == block_of(layer.scope) for layer in activity.layers], np.float64)
+    counts = events.counts["synops"][images]
+    spent = np.zeros((len(counts), counts.shape[2], len(blocks), 3))
+    for event, price in each.items():
+        in_blocks = np.asarray(np.moveaxis(events.counts[event][images], 1, 2) @ inside, dtype=np.float64)
+        spent += in_blocks[..., None] * price
+    return spent

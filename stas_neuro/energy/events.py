@@ -187,18 +187,16 @@ def count_events(activity: Activity, running: Running, graded_spikes: bool) -> E
     """
     mapped, halting = bool(activity.cores), record_halts(activity.layers)
     flow, gating = running.flow, running.gating
-    zero = np.zeros_like(activity.counts["synops"])
+    zero = np.broadcast_to(np.int64(0), activity.counts["synops"].shape)  # takes no memory or time
     counts: dict[str, EventCounts] = {price.event: activity.counts.get(price.event, zero) for price in PRICES}
     counts["synops"] = activity.counts["synops" if graded_spikes else "synops_unary"]
     if mapped:
         counts["spikes_out"] = zero
     divides = np.array([halting and row.kind == "Readout" for row in activity.layers], dtype=np.bool_)
-    counts["readout_divisions"] = activity.counts["cpu_operations"] * divides[:, None]
-    counts["cpu_operations"] = activity.counts["cpu_operations"] * ~divides[:, None]
-    scores = np.array([row.kind == "ImageScore" for row in activity.layers], dtype=np.bool_)[:, None]
+    counts["readout_divisions"], counts["cpu_operations"] = _apart(counts["cpu_operations"], divides)
+    scores = np.array([row.kind == "ImageScore" for row in activity.layers], dtype=np.bool_)
     for work in ("synops", "macs"):
-        counts[f"score_{work}"] = counts[work] * scores
-        counts[work] = counts[work] * ~scores
+        counts[f"score_{work}"], counts[work] = _apart(counts[work], scores)
     counts["halt_accumulations"] = activity.counts["score_lookups"]
     turn = np.full(zero.shape[1:], -1) if flow is None else turns(activity, flow.ticks)
     gated = mapped and gating in ("core", "power")
@@ -236,9 +234,21 @@ def count_events(activity: Activity, running: Running, graded_spikes: bool) -> E
         counts["exit_messages"] = exit_messages(activity, flow.ticks, events.executed)
     if events.programs is not None:
         for event, of_programs in _PROGRAMS.items():
-            counts[of_programs] = counts[event] * events.programs[:, None]
-            counts[event] = counts[event] * ~events.programs[:, None]
+            counts[of_programs], counts[event] = _apart(counts[event], events.programs)
     return events
+
+
+def occurs(counts: EventCounts) -> bool:
+    """Tell whether any count is not zero; counts that are broadcast are read once."""
+    return bool(counts[tuple(slice(None if stride else 1) for stride in counts.strides)].any())
+
+
+def _apart(counts: EventCounts, rows: Flags) -> tuple[EventCounts, EventCounts]:
+    """Return the counts of some rows, bool (rows,), and those of the others, each with zeros elsewhere."""
+    zero = np.broadcast_to(counts.dtype.type(0), counts.shape)
+    if not rows.any() or not occurs(counts):
+        return zero, counts
+    return counts * rows[:, None], zero if rows.all() else counts * ~rows[:, None]
 
 
 def images_of(events: Events, images: slice | Flags) -> Events:
@@ -272,7 +282,7 @@ def _count_gated(
         held = held * (executed[:, turn] | (turn < 0))
     if gating == "none":
         counts["updates_active"] = counts["updates_active"] + held
-        if held.any():
+        if occurs(held):
             counts["synops"] = counts["synops"] + _thrown_away(activity, counts["synops"])
     elif gating == "silent":
         counts["updates_inactive"] = counts["updates_inactive"] + held
@@ -358,4 +368,5 @@ def _count_gates(
         sent.append(core_gates(activity, steps, ticks))
         counts["core_gates"] = sent[-1].messages
     for event in ("gate_hops_x", "gate_hops_y", "gate_crossings"):
-        counts[event] = sum((each.ways[event] for each in sent), np.zeros_like(counts["gate_hops_x"]))
+        first, *others = (each.ways[event] for each in sent)
+        counts[event] = sum(others, first)

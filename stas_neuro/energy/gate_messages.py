@@ -90,7 +90,10 @@ def _with_ways(activity: Activity, messages: Messages) -> Sent:
         passed = distances(places, unit)
         rows, cores = map(list, zip(*members, strict=True))
         far[:, rows, 0] = [passed[way][cores] for way in _WAYS.values()]
-    return Sent(messages, {event: messages * each for event, each in zip(_WAYS, far, strict=True)})
+    # Many rows are near the unit of their block: those of an only chip cross to no other.
+    nowhere = np.broadcast_to(messages.dtype.type(0), messages.shape)
+    ways = {event: messages * each if each.any() else nowhere for event, each in zip(_WAYS, far, strict=True)}
+    return Sent(messages, ways)
 
 
 def _units(activity: Activity) -> list[int]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from stas_neuro.chips.profile import Corners, Profile
 from stas_neuro.energy.core_assignment import CoreAssignment
-from stas_neuro.energy.events import PRICES, EventCounts, Events, images_of
+from stas_neuro.energy.events import PRICES, EventCounts, Events, images_of, occurs
 from stas_neuro.energy.gating import Flags
 from stas_neuro.energy.timing import Flow, HardwareStep
 
@@ -56,7 +56,7 @@ class Latency:
 
 def needed_times(events: Events, placement: CoreAssignment, profile: Profile) -> list[str]:
     """Return the names of the profile entries that the latency of these events depends on."""
-    priced = [price for price in PRICES if price.unit != "network" and events.counts[price.event].any()]
+    priced = [price for price in PRICES if price.unit != "network" and occurs(events.counts[price.event])]
     entries = [price.priced_by(profile, "time") for price in priced]
     if events.stepping is not None:
         entries.append("time.wake")
@@ -135,10 +135,11 @@ class _Chunk:
         self.per_step[-1] += reset.sum(axis=0)
         self.spacing = self.per_image.copy()
         self.gated = np.zeros((many, 3))
+        self.timed = _timed(counts, profile)
         self.decided, self.busy = np.zeros(share.shape[1]), np.zeros(share.shape[1])
-        self._run(_loads(counts, profile))
+        self._run()
 
-    def _run(self, loads: npt.NDArray[np.float64]) -> None:
+    def _run(self) -> None:
         """Add the durations of the hardware steps in which an image is, and of those from image to image."""
         flow, stepping = self.flow, self.events.stepping
         again = flow.starts > 1 and len(flow.ticks) * self.row_share.shape[1] <= _CHUNK
@@ -152,7 +153,7 @@ class _Chunk:
             seconds = np.zeros((len(_UNITS), len(self.gated), self.row_share.shape[1], 3))
             for number in numbers:
                 if number not in of_tick:
-                    of_tick[number] = self._at_work(loads, number, flow.ticks[number])
+                    of_tick[number] = self._at_work(number, flow.ticks[number])
                 seconds += of_tick[number] if again else of_tick.pop(number)
             if self.events.idles:
                 idle = self.events.idle(numbers, flow, self.row_core).astype(np.float64)
@@ -183,15 +184,12 @@ class _Chunk:
         assert self.events.stepping is not None
         return np.asarray(self.events.stepping.stepped[:, :, list(numbers)].any(axis=2))
 
-    def _at_work(
-        self, loads: npt.NDArray[np.float64], number: int, tick: HardwareStep
-    ) -> npt.NDArray[np.float64]:
+    def _at_work(self, number: int, tick: HardwareStep) -> npt.NDArray[np.float64]:
         """Return the time in s of the rows that have their turn, (units, images, cores, 3)."""
-        _, many, _, _, _ = loads.shape
-        seconds = np.zeros((len(_UNITS), many, self.row_share.shape[1], 3))
+        seconds = np.zeros((len(_UNITS), len(self.gated), self.row_share.shape[1], 3))
         for step in {step for step, _ in tick.work}:
-            turn = self.events.turn[:, step] == number
-            done = np.moveaxis(loads[:, :, turn, step], 2, 3)
+            turn = np.flatnonzero(self.events.turn[:, step] == number)
+            done = np.moveaxis(_loads(self.events.counts, self.timed, turn, step), 2, 3)
             seconds += np.moveaxis(done @ self.row_share[turn], 2, 3)
         return seconds
 
@@ -199,7 +197,7 @@ class _Chunk:
         """Return the time in s for stepping idle `neurons`, (images, rows), as (images, cores, 3)."""
         seconds = np.zeros((len(neurons), self.row_share.shape[1], 3))
         for price in PRICES:
-            if price.event in ("updates_idle", "program_idle") and self.events.counts[price.event].any():
+            if price.event in ("updates_idle", "program_idle") and occurs(self.events.counts[price.event]):
                 own = neurons
                 if self.events.programs is not None:
                     own = neurons * (self.events.programs == bool(price.stock))
@@ -242,19 +240,31 @@ def _processor_time(counts: Mapping[str, EventCounts], profile: Profile) -> Corn
     images, _, steps = counts["synops"].shape
     seconds = np.zeros((images, steps, 3))
     for price in PRICES:
-        if price.unit == "processor" and counts[price.event].any():
+        if price.unit == "processor" and occurs(counts[price.event]):
             done = counts[price.event].sum(axis=1)
             seconds += done[..., None] * profile.corners(price.priced_by(profile, "time"))
     return seconds
 
 
-def _loads(counts: Mapping[str, EventCounts], profile: Profile) -> npt.NDArray[np.float64]:
-    """Return the time in s of each row's work in its turns, (units, images, rows, steps, 3)."""
-    loads = np.zeros((len(_UNITS), *counts["synops"].shape, 3))
-    for price in PRICES:
-        if price.event not in _APART and price.unit in _UNITS and counts[price.event].any():
-            each = profile.corners(price.priced_by(profile, "time"))
-            loads[_UNITS.index(price.unit)] += counts[price.event][..., None] * each
+def _timed(counts: Mapping[str, EventCounts], profile: Profile) -> list[tuple[int, str, Corners]]:
+    """List the events of turns that occur: the number of the unit, the event, and its time in s, (3,)."""
+    return [
+        (_UNITS.index(price.unit), price.event, profile.corners(price.priced_by(profile, "time")))
+        for price in PRICES
+        if price.event not in _APART and price.unit in _UNITS and occurs(counts[price.event])
+    ]
+
+
+def _loads(
+    counts: Mapping[str, EventCounts],
+    timed: Sequence[tuple[int, str, Corners]],
+    rows: npt.NDArray[np.intp],
+    step: int,
+) -> npt.NDArray[np.float64]:
+    """Return the time in s of the work of some rows in a step, (units, images, rows, 3)."""
+    loads = np.zeros((len(_UNITS), len(counts["synops"]), len(rows), 3))
+    for unit, event, each in timed:
+        loads[unit] += counts[event][:, rows, step, None] * each
     return loads
 
 

@@ -134,7 +134,7 @@ def estimate_of(
         cores_breakdown=by_core(activity, dynamic, placement, core_steps, took, unavailable)
         if priced
         else (),
-        tokens=by_token(activity, dynamic) if priced else (),
+        tokens=by_token(activity, cost.events, profile, dynamic) if priced else (),
         unavailable=unavailable,
         assumptions=assumptions_of(activity, profile, deployment, running, placement),
         sources={key: source.citation for key, source in profile.sources.items()},
