@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 import stas_neuro
 from stas_neuro.api import accuracy
-from stas_neuro.data import LabelledImages
+from stas_neuro.data import LabelledImages, normalise
 from stas_neuro.labels import match_classes
 from stas_neuro.models.config import StasConfig
 from stas_neuro.models.halting import Halting
 from stas_neuro.models.stas import StasModel
+from stas_neuro.optimiser import mcnemar
 
-BINS = 10
-"""Bins of the histogram of scores, between 0 and 1."""
+BINS, MOST = 15, 1.5
+"""Bins of the histogram of scores, and its upper end; the threshold is 1, the last bin holds all above."""
 NEAR = 0.2
 """A zombie lacks at most so much of the threshold after all visits."""
+LARGEST_MARGIN, HALVINGS = 16.0, 10
+"""Where the search for the margin of an image exit begins, and its steps."""
+BATCH = 500
 
 
 def _first(data: str, images: int) -> LabelledImages:
@@ -30,20 +36,21 @@ def scores(bundle: Path, data: str, images: int) -> dict[str, float]:
     """Return the distribution of the scores that tokens have accumulated when they end, and of zombies.
 
     A zombie has made all visits without reaching the threshold, and lacks at most `NEAR`. The integer program
-    runs; its scores are in units of the threshold's integer.
+    runs; its scores are in units of the threshold's integer. `bin0` and so on are shares of tokens.
     """
     loaded = stas_neuro.load_bundle(bundle)
     graph = loaded.of("fixed")
     trace = stas_neuro.run(
         loaded, _first(data, images), arithmetic="fixed", backend="reference", record_states=True
     )
-    (accumulator,) = graph.accumulators
+    accumulator = graph.accumulators[-1]  # the sum passes through those of all blocks
     last = trace.states[accumulator.name][:, -1].astype(float)
     reached = last / float(accumulator.limit)
     never = trace.visits.all(axis=(1, 2))
-    shares, _ = np.histogram(np.clip(reached, 0, 1 - 1e-9), bins=BINS, range=(0, 1))
+    shares, _ = np.histogram(np.minimum(reached, MOST), bins=BINS, range=(0, MOST))
     found = {f"bin{place}": float(count / reached.size) for place, count in enumerate(shares)}
     zombies = never & (reached < 1) & (reached >= 1 - NEAR)
+    found["images"] = len(trace.visits)
     return found | {"zombies": float(zombies.mean()), "never": float((never & (reached < 1)).mean())}
 
 
@@ -55,6 +62,7 @@ def decisions(bundle: Path, data: str, images: int) -> dict[str, float]:
     counts = [trace.visits.sum(axis=(1, 2)) for trace in (exact, fixed)]
     classes = loaded.graph.classes
     return {
+        "images": len(chosen),
         "same_visits": float((exact.visits == fixed.visits).mean()),
         "same_halt": float((counts[0] == counts[1]).mean()),
         "near_halt": float((np.abs(counts[0] - counts[1]) <= 1).mean()),
@@ -67,56 +75,89 @@ def decisions(bundle: Path, data: str, images: int) -> dict[str, float]:
 
 
 class _Kept(Halting):
-    """Keeps a fixed share of the tokens of each image after their first visit, and drops the others for good.
+    """Keeps as many tokens of each image after their first visit, and drops the others for good.
 
     A dropped token weighs by its only visit, the others by the last block of each step, as without halting.
     """
 
-    policy_name, share = "random", 1.0
+    by, kept = "random", 1
 
     def visit(self, step: int, block: int, z: Tensor) -> Tensor | None:
         """Choose the tokens at the first visit; return the weights of this one."""
-        first = step == 0 and block == 0
-        if first:
-            tokens = z.shape[1]
-            kept = self._values(z).topk(max(1, round(self.share * tokens)), dim=1).indices
+        if step == 0 and block == 0:
+            kept = self._values(z).topk(self.kept, dim=1).indices
             self.live = torch.zeros_like(self.live).scatter(1, kept, 1.0)
-            weight: Tensor = 1 - self.live
-            return weight
-        return (
-            self.live / self.config.time_steps
-            if block == self.config.depth - 1
-            else torch.zeros_like(self.live)
-        )
+            dropped: Tensor = 1 - self.live
+            return dropped
+        last = block == self.config.depth - 1
+        return self.live / self.config.time_steps if last else torch.zeros_like(self.live)
 
     def _values(self, z: Tensor) -> Tensor:
         """Return what the tokens with the largest values are kept by."""
-        if self.policy_name == "rate":
+        if self.by == "rate":
             return z.sum(-1)
-        if self.policy_name == "score":
+        if self.by == "score":
             return -self._token_score(z)
         return torch.rand(z.shape[:2], generator=torch.Generator().manual_seed(0))
 
 
-def rival(model: str, policy: str, cost: float, data: str, images: int) -> dict[str, float]:
-    """Classify with a policy that reduces the visits, with weights that were trained for halting.
+@dataclass(frozen=True)
+class _Run:
+    right: NDArray[np.bool_]
+    """Which images are classified correctly."""
+    visits: float
+    """Visits made, as a share of all."""
 
-    `cost` is epsilon of `halting`, the margin of `image`, and the share of the tokens that are kept by
-    `random`, `rate` (those with the most spikes) and `score` (the lowest halting scores after one visit).
+
+def rival(model: str, policy: str, epsilon: float, data: str, images: int) -> dict[str, float]:
+    """Classify with a policy that makes as many visits as halting at `epsilon`, with weights trained for it.
+
+    `image` ends whole images at a margin; `random`, `rate` (those with the most spikes) and `score` (those
+    with the lowest halting scores after one visit) keep the same number of tokens in each image. Margin and
+    number are set to the visits alone, and do not see labels. `only_halting` and `only_rival` count the
+    images that one of the two classifies correctly, and `p` is that of McNemar's exact test.
     """
-    words = {
-        "halting": {"epsilon": cost},
-        "image": {"accumulate": "image", "margin": cost, "readout": "rate"},
-    }
     loaded = stas_neuro.load_model(model)
-    network = _again(loaded, loaded.config.replace(**words.get(policy, {})))
-    if policy not in words:
-        network.make_halting = type("Kept", (_Kept,), {"policy_name": policy, "share": cost})
-    chosen = match_classes(_first(data, images), network.config.classes)
-    with torch.no_grad():
-        output = network(torch.from_numpy(_pixels(chosen, network.config)))
-    correct = output.logits.argmax(1).numpy() == chosen.labels
-    return {"accuracy": float(correct.mean()), "visits": output.token_ratio}
+    chosen = match_classes(_first(data, images), loaded.config.classes)
+    halting = _classify(_again(loaded, loaded.config.replace(epsilon=epsilon)), chosen)
+    found = halting if policy == "halting" else _as_many(loaded, policy, halting.visits, chosen)
+    return {
+        "accuracy": float(found.right.mean()),
+        "visits": found.visits,
+        "images": len(chosen),
+        "only_halting": int((halting.right & ~found.right).sum()),
+        "only_rival": int((found.right & ~halting.right).sum()),
+        "p": mcnemar(halting.right, found.right),
+    }
+
+
+def _as_many(model: StasModel, policy: str, visits: float, chosen: LabelledImages) -> _Run:
+    """Run a policy that makes `visits`, a share of all, as nearly as it can."""
+    config = model.config
+    if policy == "image":
+        margins, found = [0.0, LARGEST_MARGIN], []
+        for _ in range(HALVINGS):
+            middle = sum(margins) / 2
+            exits = config.replace(accumulate="image", margin=middle, readout="rate")
+            found.append(_classify(_again(model, exits), chosen))
+            margins[found[-1].visits > visits] = middle
+        return min(found, key=lambda each: abs(each.visits - visits))
+    all_visits = config.time_steps * config.depth
+    kept = round(config.tokens * (visits * all_visits - 1) / (all_visits - 1))
+    network = _again(model, config)
+    network.make_halting = type("Kept", (_Kept,), {"by": policy, "kept": min(max(kept, 0), config.tokens)})
+    return _classify(network, chosen)
+
+
+def _classify(network: StasModel, chosen: LabelledImages) -> _Run:
+    right, visits = [], 0.0
+    with torch.inference_mode():
+        for start in range(0, len(chosen), BATCH):
+            part = chosen.select(slice(start, start + BATCH))
+            output = network(torch.from_numpy(_pixels(part, network.config)), skip=True)
+            right.append(output.logits.argmax(1).numpy() == part.labels)
+            visits += output.token_ratio * len(part)
+    return _Run(np.concatenate(right), visits / len(chosen))
 
 
 def _again(model: StasModel, config: StasConfig) -> StasModel:
@@ -125,9 +166,7 @@ def _again(model: StasModel, config: StasConfig) -> StasModel:
     return built.eval()
 
 
-def _pixels(images: LabelledImages, config: StasConfig) -> np.ndarray:
-    from stas_neuro.data import normalise
-
+def _pixels(images: LabelledImages, config: StasConfig) -> NDArray[np.float32]:
     return normalise(images.images[:], config.mean, config.std).astype(np.float32)
 
 
@@ -141,8 +180,8 @@ def similarity(checkpoint: Path, data: str, images: int) -> dict[str, float]:
     with torch.no_grad():
         tokens = loaded.stem(torch.from_numpy(_pixels(chosen, loaded.config)))
         steps = tokens.expand(loaded.config.time_steps, *tokens.shape[1:])
-        places = {"stem": steps, **{f"block{l}": z for l, z in enumerate(loaded._outputs(tokens))}}
-    return {name: _cosine(z) for name, z in places.items()}
+        places = {"stem": steps, **{f"block {l}": z for l, z in enumerate(loaded._outputs(tokens))}}
+    return {"images": len(chosen)} | {f"cosine_{name}": _cosine(z) for name, z in places.items()}
 
 
 def _cosine(z: Tensor) -> float:
