@@ -246,7 +246,7 @@ class _Source:
         """
         most = self.recorded.get("steps") or self.steps
         listed = variants(
-            Space(policies=()), model="", steps=most, trained=self._trained, fixed=False, exits=()
+            Space(policies=(), fewer=most), model="", steps=most, trained=self._trained, fixed=False, exits=()
         )
         for variant in listed:
             if variant.options.get("steps") == steps or (steps == most and variant.family == FULL):

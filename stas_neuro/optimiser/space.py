@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any, Literal
 
+import numpy as np
+
 from stas_neuro.chips import Profile
 from stas_neuro.choices import HALT_MODES, STRATEGIES, Gating, HaltMode, Mode, Strategy
 from stas_neuro.energy import Deployment
@@ -25,6 +27,8 @@ ALPHAS, BETAS = (1.0, -1.0), (-8.0, -6.0, -4.0, -2.0, 0.0)
 """Parameters of scores, sigmoid(alpha z_0 + beta), for a network that was trained without halting."""
 LEADS = (0.9, 0.7, 0.5, 0.3, 0.1)
 """Quantiles of the lead of the largest logit: margins at which an image stops."""
+FEWER = 16
+"""Numbers of model steps that are tried besides all: a network of frames may have many."""
 GROUPS = 16
 """Groups that blocks are cut into to be spread: trying all numbers takes longer and finds no better ones."""
 CONTEXTS = (1, 2, 4, 8, 16)
@@ -44,6 +48,8 @@ class Space:
     epsilons, alphas, betas, leads : tuple of float
         Parameters of halting: `epsilons` of a model trained with halting, `alphas` and `betas` of one trained
         without, `leads` (quantiles on the images) of policy `image`.
+    fewer : int
+        How many numbers of model steps below all are tried, at even distances from 1 to all but one.
     bits : tuple of int
         Bits of weights.
     strategies : tuple of str
@@ -64,6 +70,7 @@ class Space:
     alphas: tuple[float, ...] = ALPHAS
     betas: tuple[float, ...] = BETAS
     leads: tuple[float, ...] = LEADS
+    fewer: int = FEWER
     bits: tuple[int, ...] = (8,)
     strategies: tuple[Strategy, ...] = STRATEGIES
     fill: tuple[float, ...] = FILL
@@ -169,7 +176,7 @@ def variants(
     for bits in space.bits:
         own = {"bits": bits}
         yield Variant(model=model, family=FULL, options=without | own)
-        for fewer in range(1, steps):
+        for fewer in np.unique(np.linspace(1, steps - 1, min(space.fewer, steps - 1), dtype=int)).tolist():
             yield Variant(model=model, family=STATIC, options={**without, "steps": fewer, **own})
         if "image" in space.policies and steps > 1:
             caps = sorted({steps, max(steps // 2, 2)} & set(range(2, steps + 1)))

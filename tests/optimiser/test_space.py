@@ -36,6 +36,21 @@ def test_trained_halting_is_varied_and_taken_off() -> None:
     assert all(each.options["accumulate"] == "off" for each in found if each.family in ("full", "static"))
 
 
+@pytest.mark.parametrize(
+    ("steps", "tried"),
+    [
+        (1, []),
+        (2, [1]),
+        (5, [1, 2, 3, 4]),
+        (17, list(range(1, 17))),
+        (64, [1, 5, 9, 13, 17, 21, 25, 29, 34, 38, 42, 46, 50, 54, 58, 63]),
+    ],
+)
+def test_few_of_many_smaller_numbers_of_steps_are_tried(steps: int, tried: list[int]) -> None:
+    found = variants(Space(policies=()), model="", steps=steps, trained=None, fixed=False, exits=())
+    assert [each.options["steps"] for each in found if each.family == "static"] == tried
+
+
 def test_exits_that_were_trained_are_tried_as_they_are() -> None:
     added = ({"margin": 3.0}, {"margin": 3.0, "summed": True})
     found = list(variants(Space(), model="", steps=6, trained="image", fixed=False, exits=added))
