@@ -18,7 +18,8 @@ from stas_neuro.energy.gating import Flags
 from stas_neuro.energy.timing import Flow, HardwareStep
 
 _UNITS = ("synapse", "neuron", "message")
-_APART = ("updates_idle", "program_idle", "state_resets")
+_IDLE = ("updates_idle", "program_idle")
+_APART = (*_IDLE, "state_resets")
 """Events that do not occur in a row's turn."""
 _CHUNK = 1 << 19  # images x rows x steps at once, which bounds the memory
 
@@ -136,6 +137,9 @@ class _Chunk:
         self.spacing = self.per_image.copy()
         self.gated = np.zeros((many, 3))
         self.timed = _timed(counts, profile)
+        self.idling = [
+            price for price in PRICES if price.event in _IDLE and occurs(counts[price.event])
+        ]  # looked up once: counts are long, and steps many
         self.decided, self.busy = np.zeros(share.shape[1]), np.zeros(share.shape[1])
         self._run()
 
@@ -196,13 +200,12 @@ class _Chunk:
     def _idle(self, neurons: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return the time in s for stepping idle `neurons`, (images, rows), as (images, cores, 3)."""
         seconds = np.zeros((len(neurons), self.row_share.shape[1], 3))
-        for price in PRICES:
-            if price.event in ("updates_idle", "program_idle") and occurs(self.events.counts[price.event]):
-                own = neurons
-                if self.events.programs is not None:
-                    own = neurons * (self.events.programs == bool(price.stock))
-                each = self.profile.corners(price.priced_by(self.profile, "time"))
-                seconds += (own @ self.row_share)[:, :, None] * each
+        for price in self.idling:
+            own = neurons
+            if self.events.programs is not None:
+                own = neurons * (self.events.programs == bool(price.stock))
+            each = self.profile.corners(price.priced_by(self.profile, "time"))
+            seconds += (own @ self.row_share)[:, :, None] * each
         return seconds
 
     def _reset(self, resets: EventCounts) -> Corners:
