@@ -15,7 +15,7 @@ from stas_neuro.chips.profile import Corners, Profile
 from stas_neuro.energy.core_assignment import CoreAssignment
 from stas_neuro.energy.events import PRICES, EventCounts, Events, images_of, occurs
 from stas_neuro.energy.gating import Flags
-from stas_neuro.energy.timing import Flow, HardwareStep
+from stas_neuro.energy.timing import Flow
 
 _UNITS = ("synapse", "neuron", "message")
 _IDLE = ("updates_idle", "program_idle")
@@ -157,7 +157,7 @@ class _Chunk:
             seconds = np.zeros((len(_UNITS), len(self.gated), self.row_share.shape[1], 3))
             for number in numbers:
                 if number not in of_tick:
-                    of_tick[number] = self._at_work(number, flow.ticks[number])
+                    of_tick[number] = self._at_work(number)
                 seconds += of_tick[number] if again else of_tick.pop(number)
             if self.events.idles:
                 idle = self.events.idle(numbers, flow, self.row_core).astype(np.float64)
@@ -188,14 +188,11 @@ class _Chunk:
         assert self.events.stepping is not None
         return np.asarray(self.events.stepping.stepped[:, :, list(numbers)].any(axis=2))
 
-    def _at_work(self, number: int, tick: HardwareStep) -> npt.NDArray[np.float64]:
+    def _at_work(self, number: int) -> npt.NDArray[np.float64]:
         """Return the time in s of the rows that have their turn, (units, images, cores, 3)."""
-        seconds = np.zeros((len(_UNITS), len(self.gated), self.row_share.shape[1], 3))
-        for step in {step for step, _ in tick.work}:
-            turn = np.flatnonzero(self.events.turn[:, step] == number)
-            done = np.moveaxis(_loads(self.events.counts, self.timed, turn, step), 2, 3)
-            seconds += np.moveaxis(done @ self.row_share[turn], 2, 3)
-        return seconds
+        rows, steps = np.nonzero(self.events.turn == number)
+        done = np.moveaxis(_loads(self.events.counts, self.timed, rows, steps), 2, 3)
+        return np.moveaxis(done @ self.row_share[rows], 2, 3)
 
     def _idle(self, neurons: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return the time in s for stepping idle `neurons`, (images, rows), as (images, cores, 3)."""
@@ -262,12 +259,12 @@ def _loads(
     counts: Mapping[str, EventCounts],
     timed: Sequence[tuple[int, str, Corners]],
     rows: npt.NDArray[np.intp],
-    step: int,
+    steps: npt.NDArray[np.intp],
 ) -> npt.NDArray[np.float64]:
-    """Return the time in s of the work of some rows in a step, (units, images, rows, 3)."""
+    """Return the time in s of the work of some rows, each in a step, (units, images, rows, 3)."""
     loads = np.zeros((len(_UNITS), len(counts["synops"]), len(rows), 3))
     for unit, event, each in timed:
-        loads[unit] += counts[event][:, rows, step, None] * each
+        loads[unit] += counts[event][:, rows, steps, None] * each
     return loads
 
 
