@@ -91,7 +91,7 @@ def _directory(directory: Path, options: str, split: str) -> LabelledImages:
         for has, read in _DIRECTORIES.items():
             if place != directory and has(place) and not options:
                 return read(place, split)
-        return _files(place, options, str(directory))
+        return _files(place, directory, options)
     except OSError as error:
         raise InputError(
             f"{error.filename or directory}: {reason(error)}", "use a readable directory"
@@ -106,9 +106,12 @@ _DIRECTORIES: Mapping[Callable[[Path], bool], Callable[[Path, str], LabelledImag
 """Readers of directories, by what tells that a directory is of their kind."""
 
 
-def _files(directory: Path, options: str, source: str) -> LabelledImages:
-    """Open images or recordings in class folders."""
-    pictures, recordings = (list_files(directory, endings) for endings in (IMAGE_FILES, tuple(READERS)))
+def _files(place: Path, directory: Path, options: str) -> LabelledImages:
+    """Open images or recordings in class folders: those of a part of data, or of all of a directory."""
+    source = str(directory)
+    pictures, recordings = (
+        list_files(place, endings, directory) for endings in (IMAGE_FILES, tuple(READERS))
+    )
     if pictures.paths and recordings.paths:
         what = f"{source}: has images ({pictures.paths[0]}) and event recordings ({recordings.paths[0]})"
         raise InputError(what, "keep them in separate directories")

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stas_neuro.arrays import read_npz
+from stas_neuro.data.aedat4 import read_aedat4
 from stas_neuro.data.pixels import Array, Index, Pixels
 from stas_neuro.documents import BadDocument, open_file, reason
 from stas_neuro.errors import InputError, StasError
@@ -146,7 +147,7 @@ def read_events(path: Path) -> Events:
         return READERS[path.suffix.lower()](path)
     except (StasError, MemoryError):
         raise
-    except Exception as error:  # tonic's readers raise anything for a damaged file
+    except Exception as error:  # the readers of libraries raise anything for a damaged file
         what = f"{path}: not a readable recording ({reason(error)})"
         raise InputError(what, "record or convert it again, or remove it") from error
 
@@ -206,12 +207,10 @@ def _aedat(path: Path) -> Events:
 
 
 def _aedat4(path: Path) -> Events:
-    try:
-        return _of(_tonic_io().read_aedat4(str(path)), None)
-    except ImportError as error:
-        raise InputError(
-            f"{path}: AEDAT 4 is read by the library aedat: {error}", "pip install aedat"
-        ) from error
+    """Read AEDAT 4, of one camera."""
+    events, size = read_aedat4(path)
+    # Times since 1970 in microseconds fit int64, which binning computes in.
+    return Events(events["x"], events["y"], events["t"].astype(np.int64), events["on"], size)
 
 
 def _prophesee(path: Path) -> Events:

@@ -20,7 +20,11 @@ IMAGE_FILES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"
 
 @dataclass(frozen=True)
 class Files:
-    """Files of a part of data, sorted by class and path; ``labels`` is None if they are in no folders."""
+    """Files of a part of data; ``labels`` is None if they are in no folders.
+
+    The files of each class are sorted by path. Classes alternate, so that the first files are of every class
+    in the share that it has of all.
+    """
 
     paths: tuple[Path, ...]
     labels: NDArray[np.int64] | None
@@ -41,25 +45,36 @@ def part_of(directory: Path, split: str) -> Path:
     return directory
 
 
-def list_files(directory: Path, endings: Collection[str]) -> Files:
+def list_files(directory: Path, endings: Collection[str], data: Path) -> Files:
     """List the files with some endings: those of each folder are a class, named like the folder.
 
     Without folders they have no labels. Folders and files whose names begin with a dot are ignored. Raises
-    InputError where there are files both in folders and beside them.
+    InputError where there are files both in folders and beside them, or beside a part of the data.
     """
     try:
+        beside = [] if data == directory else _walk(data, endings, deep=False)
         loose = _walk(directory, endings, deep=False)
         names = _folders(directory)
         found = [_walk(directory / name, endings, deep=True) for name in names]
     except OSError as error:
         raise InputError(f"{error.filename}: {reason(error)}", "use a readable directory") from error
+    if beside and (loose or any(found)):
+        what = f"{_named(beside)} beside the folder {directory.name}, in no part of the data"
+        raise InputError(what, "move them into a part, or elsewhere")
     if not any(found):
         return Files(tuple(loose), None, ())
     if loose:
-        what = f"{loose[0]}: is beside the folders of the classes {', '.join(names)}, in none of them"
-        raise InputError(what, "move it into the folder of its class, or elsewhere")
-    labels = np.repeat(np.arange(len(names)), [len(paths) for paths in found])
-    return Files(tuple(path for paths in found for path in paths), labels, tuple(names))
+        what = f"{_named(loose)} beside the folders of the classes {', '.join(names)}, in none of them"
+        raise InputError(what, "move them into the folders of their classes, or elsewhere")
+    sizes = [len(paths) for paths in found]
+    labels = np.repeat(np.arange(len(names)), sizes)
+    files = [path for paths in found for path in paths]
+    order = np.concatenate([(np.arange(size) + 0.5) / max(size, 1) for size in sizes]).argsort(kind="stable")
+    return Files(tuple(files[place] for place in order), labels[order], tuple(names))
+
+
+def _named(files: list[Path]) -> str:
+    return f"{files[0]}: is" if len(files) == 1 else f"{files[0]} (the first of {len(files)} such files): is"
 
 
 def _folders(directory: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import sys
 from pathlib import Path
@@ -50,6 +51,22 @@ def prophesee(events: Events) -> bytes:
     return b"% Data file\n% Version 2\n% Height 60\n% Width 90\n" + bytes([12, 8]) + body
 
 
+def aedat4(
+    path: Path, events: Events, size: tuple[int, int], *, cameras: int = 1, compression: str = "LZ4"
+) -> None:
+    """By the library of the cameras' maker, in microseconds since 1970."""
+    dv = pytest.importorskip("dv_processing")
+    config = dv.io.MonoCameraWriter.Config("camera", getattr(dv.CompressionType, compression))
+    for number in range(cameras):
+        config.addEventStream(size, f"events{number or ''}")
+    store = dv.EventStore()
+    for t, x, y, p in zip(*map(np.ndarray.tolist, (events.t, events.x, events.y, events.p)), strict=True):
+        store.push_back(t + EPOCH_US, x, y, bool(p))
+    writer = dv.io.MonoCameraWriter(str(path), config)
+    writer.writeEvents(store)
+
+
+EPOCH_US = 1_700_000_000_000_000
 FILES = {
     "bin": (nmnist, (34, 34)),
     "aedat": (aedat3, (128, 128)),
@@ -70,7 +87,7 @@ def by_loop(events: Events, size: tuple[int, int], bins: int) -> NDArray[np.int6
 def test_recordings_in_class_folders(tmp_path: Path, ending: str, values: str):
     write, size = FILES[ending]
     wanted = []
-    for seed, name in enumerate(["a", "a", "b"]):
+    for seed, name in enumerate(["a", "b", "a"]):  # classes alternate
         (tmp_path / name).mkdir(exist_ok=True)
         events = some(*size, seed)
         (tmp_path / name / f"{seed}.{ending}").write_bytes(write(events))
@@ -79,7 +96,7 @@ def test_recordings_in_class_folders(tmp_path: Path, ending: str, values: str):
     data = load_data(f"{tmp_path}:bins=4,values={values}")
     assert (data.images.shape, data.images.dtype) == ((3, 4, 2, size[1], size[0]), np.uint8)
     np.testing.assert_array_equal(np.asarray(data.images), wanted)
-    np.testing.assert_array_equal(data.labels, [0, 0, 1])
+    np.testing.assert_array_equal(data.labels, [0, 1, 0])
     assert data.classes == ("a", "b")
     assert load_data(str(tmp_path)).images.shape[1] == Binning.bins
 
@@ -94,6 +111,52 @@ def test_other_files(tmp_path: Path):
             np.testing.assert_array_equal(
                 getattr(read, axis), getattr(events, axis), err_msg=f"{name} {axis}"
             )
+
+
+@pytest.mark.parametrize("compression", ["NONE", "LZ4", "ZSTD"])
+def test_aedat_4(tmp_path: Path, compression: str):
+    events = some(346, 260)
+    aedat4(tmp_path / "a.aedat4", events, (346, 260), compression=compression)
+    (tmp_path / "a.aedat4").rename(tmp_path / "b.aedat")  # the header says which version it is
+    aedat4(tmp_path / "a.aedat4", events, (346, 260), compression=compression)
+    for name in ("a.aedat4", "b.aedat"):
+        read = read_events(tmp_path / name)
+        assert read.size == (346, 260)
+        np.testing.assert_array_equal([read.x, read.y, read.p], [events.x, events.y, events.p])
+        np.testing.assert_array_equal(read.t, events.t + EPOCH_US)
+    frames = load_data(f"{tmp_path}:bins=3,values=counts").images[:]
+    np.testing.assert_array_equal(frames, [by_loop(events, (346, 260), 3)] * 2)
+
+
+def test_aedat_4_of_no_events_or_two_cameras_or_damaged(tmp_path: Path):
+    none = np.zeros(0, np.int64)
+    aedat4(tmp_path / "none.aedat4", Events(none, none, none, none), (20, 10))
+    assert not read_events(tmp_path / "none.aedat4").t.size
+    aedat4(tmp_path / "two.aedat4", some(20, 10), (20, 10), cameras=2)
+    with pytest.raises(InputError, match=r"two\.aedat4: has events of 2 cameras; export those of one"):
+        read_events(tmp_path / "two.aedat4")
+    aedat4(tmp_path / "one.aedat4", some(20, 10), (20, 10))
+    whole = (tmp_path / "one.aedat4").read_bytes()
+    for end in (10, 30, 1000, len(whole) // 2):
+        (tmp_path / "cut.aedat4").write_bytes(whole[:end])
+        with pytest.raises(InputError, match=r"cut\.aedat4: not a readable recording"):
+            read_events(tmp_path / "cut.aedat4")
+
+
+def test_damage_at_which_the_library_would_end_the_process(tmp_path: Path):
+    aedat4(tmp_path / "one.aedat4", some(20, 10), (20, 10))
+    whole = (tmp_path / "one.aedat4").read_bytes()
+    packets = 18 + int.from_bytes(whole[14:18], "little")
+    for old, new, message in (
+        (b"MonoCamera", b"Mono\xe1amera", "can't decode byte 0xe1"),
+        (whole[packets : packets + 8], bytes(4) + b"\xff" * 4, "it ends within a packet"),
+        (whole[14:18], b"\xff" * 4, "its header has 4294967295 bytes"),
+        (b"DAT4.0", b"DAT5.0", "does not begin with #!AER-DAT4.0"),
+    ):
+        assert old in whole
+        (tmp_path / "bad.aedat4").write_bytes(whole.replace(old, new, 1))
+        with pytest.raises(InputError, match=re.escape(message)):
+            read_events(tmp_path / "bad.aedat4")
 
 
 def test_data_say_how_their_events_were_binned(tmp_path: Path):
@@ -192,7 +255,7 @@ def test_damaged_recordings(tmp_path: Path, name: str, content: bytes, message: 
 def test_without_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "a.aedat4").write_bytes(b"#!AER-DAT4.0\r\n")
     monkeypatch.setitem(sys.modules, "aedat", None)
-    with pytest.raises(InputError, match=r"AEDAT 4 is read by the library aedat: .*; pip install aedat"):
+    with pytest.raises(InputError, match=r"aedat4 cannot be used here: .*; pip install 'aedat>=2\.3' "):
         load_data(str(tmp_path))
 
 

@@ -18,6 +18,7 @@ from PIL import Image
 from stas_neuro.data import Pixels, blocks, idx, load_data, numpy_files
 from stas_neuro.data.stored import UnpackedPixels
 from stas_neuro.errors import InputError
+from stas_neuro.labels import bias_of_first
 
 RNG = np.random.default_rng(0)
 COLOUR: NDArray[np.uint8] = RNG.integers(0, 256, (12, 9, 7, 3), np.uint8)
@@ -226,7 +227,7 @@ def folders(directory: Path, grey: bool = False, ending: str = "png") -> NDArray
         place = directory / "bdc"[label]
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image[..., 0] if grey else image).save(place / f"{number:02}.{ending}")
-    order = np.argsort(np.array([0, 2, 1])[LABELS], kind="stable")
+    order = np.argsort(np.array([0, 2, 1])[LABELS], kind="stable").reshape(3, 4).T.ravel()  # they alternate
     return FIRST[order][:, :1] if grey else FIRST[order]
 
 
@@ -237,16 +238,16 @@ def test_image_folders(tmp_path: Path, grey: bool):
     (tmp_path / ".cache").mkdir()
     data = load_data(str(tmp_path))
     assert data.classes == ("b", "c", "d")
-    same(data, images, np.repeat([0, 1, 2], 4))
+    same(data, images, np.tile([0, 1, 2], 4))
 
 
 def test_parts_of_an_image_folder(tmp_path: Path):
     images = folders(tmp_path / "train")
     folders(tmp_path / "val")
     (tmp_path / "val" / "d" / "01.png").unlink()
-    same(load_data(str(tmp_path), "train"), images, np.repeat([0, 1, 2], 4))
+    same(load_data(str(tmp_path), "train"), images, np.tile([0, 1, 2], 4))
     assert len(load_data(str(tmp_path))) == 11
-    same(load_data(str(tmp_path / "train" / "b")), images[:4], None)  # images without folders have no labels
+    same(load_data(str(tmp_path / "train" / "b")), images[::3], None)  # images without folders have no labels
 
 
 def test_images_of_other_forms(tmp_path: Path):
@@ -254,10 +255,10 @@ def test_images_of_other_forms(tmp_path: Path):
     grey = tmp_path / "b" / "03.png"
     Image.fromarray(COLOUR[3][..., 0]).save(grey)
     np.testing.assert_array_equal(
-        load_data(str(tmp_path)).images[1], np.repeat(COLOUR[3][..., 0][None], 3, 0)
+        load_data(str(tmp_path)).images[3], np.repeat(COLOUR[3][..., 0][None], 3, 0)
     )
     Image.fromarray(COLOUR[3]).convert("P").save(grey)
-    assert load_data(str(tmp_path)).images[1].shape == (3, 9, 7)
+    assert load_data(str(tmp_path)).images[3].shape == (3, 9, 7)
     Image.fromarray(COLOUR[3][:5]).save(grey)
     with pytest.raises(
         InputError, match=r"03\.png: has 7 x 5 pixels, .*00\.png has 7 x 9; scale or crop all"
@@ -302,6 +303,32 @@ def test_images_beside_the_folders_of_classes_are_refused(tmp_path: Path):
         load_data(str(tmp_path))
     (tmp_path / "lost.png").rename(tmp_path / "b" / "deep.png")
     assert len(load_data(str(tmp_path))) == len(FIRST)
+
+
+def test_images_beside_the_folders_of_parts_are_refused(tmp_path: Path):
+    folders(tmp_path / "train")
+    for name in ("one.png", "two.png"):
+        Image.fromarray(COLOUR[0]).save(tmp_path / name)
+    with pytest.raises(
+        InputError, match=r"one\.png \(the first of 2 such files\): is beside the folder train, in no part"
+    ):
+        load_data(str(tmp_path), "train")
+    (tmp_path / "one.png").unlink()
+    (tmp_path / "two.png").rename(tmp_path / "two.txt")
+    assert len(load_data(str(tmp_path), "train")) == len(FIRST)
+
+
+def test_the_first_files_are_of_every_class_in_its_share(tmp_path: Path):
+    for name, count in {"few": 3, "many": 9, "none": 0, "some": 6}.items():
+        (tmp_path / name).mkdir()
+        for number in range(count):
+            Image.fromarray(np.full((2, 2), number, np.uint8)).save(tmp_path / name / f"{number}.png")
+    data = load_data(str(tmp_path))
+    assert data.labels is not None
+    np.testing.assert_array_equal(np.bincount(data.labels[:6]), [1, 3, 0, 2])
+    for label, count in enumerate([3, 9, 0, 6]):
+        np.testing.assert_array_equal(data.images[:][data.labels == label, 0, 0, 0], range(count))
+    assert bias_of_first(data, 6) is None
 
 
 def test_directories_without_images(tmp_path: Path):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -29,7 +30,24 @@ def make_seeds() -> Sequence[Files]:
         {"a.bin": np.stack([x, y, p << 7, 0 * t, t], 1).astype(np.uint8).tobytes()},
         {"a.dat": b"% Height 4\n% Width 4\n" + bytes([12, 8]) + prophesee},
         {"a.aedat": b"#!AER-DAT3.1\r\n#!END-HEADER\r\n" + packet + address},
+        *_aedat4(x.tolist(), y.tolist(), t.tolist(), p.tolist()),
     ]
+
+
+def _aedat4(*events: list[int]) -> Iterator[Files]:
+    try:
+        import dv_processing as dv
+    except ImportError:  # it is installed on Linux only
+        return
+    config = dv.io.MonoCameraWriter.Config("camera")
+    config.addEventStream((4, 4))
+    store = dv.EventStore()
+    for x, y, t, p in zip(*events, strict=True):
+        store.push_back(t, x, y, bool(p))
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "a.aedat4"
+        dv.io.MonoCameraWriter(str(path), config).writeEvents(store)
+        yield {path.name: path.read_bytes()}
 
 
 def read(inputs: Path, output: Path) -> None:
