@@ -161,7 +161,7 @@ def test_the_axes_are_those_of_the_file(name: str, modules: dict[str, ModuleType
         for option, value in options.items()
         if isinstance(value, list)
     }
-    assert axes - {"estimate.gating"} == set(AXES[name])
+    assert axes == set(AXES[name])
     assert set(modules["experiments"].EXPERIMENTS) == {
         path.stem for path in (EXAMPLES / "sweeps").glob("*.toml")
     }
