@@ -267,13 +267,20 @@ def rivals(found: list[Row]) -> Drawn:
             "policy": row["policy"],
             "visits, %": row["visits"],
             "accuracy, % (95 % interval)": measured(row),
-            "only halting is right": row["only halting"],
-            "only this is right": row["only rival"],
-            "p (McNemar)": row["p"],
         }
+        | (_paired(row) if row["policy"] != POLICIES["halting"] else {})
         for row in sorted(listed, key=lambda row: row["epsilon"])
     ]
     return panel, table
+
+
+def _paired(row: Row) -> Row:
+    """Return the comparison with halting on the same images."""
+    return {
+        "only halting is right": row["only halting"],
+        "only this is right": row["only rival"],
+        "p (McNemar)": row["p"],
+    }
 
 
 def steps(found: list[Row]) -> Drawn:
