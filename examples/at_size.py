@@ -351,7 +351,8 @@ def _times(case: Case) -> dict[str, float]:
         make(work, case)
         times = {}
         for name, stage in STAGES.items():
-            run, taken = stage(work), []
+            run = stage(work)
+            taken: list[float] = []
             while len(taken) < MOST_REPEATS and sum(taken) < ENOUGH_S:
                 taken.append(_timed(run)[0])
             times[name] = min(taken)

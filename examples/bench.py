@@ -50,6 +50,7 @@ from rich.console import Console
 from rich.table import Table
 
 import stas_neuro
+from stas_neuro.activity import write_activity
 from stas_neuro.assets import HALTING_MODEL, IMAGES, asset
 from stas_neuro.cli import COMMANDS
 
@@ -81,6 +82,7 @@ ROUNDS = {
 }
 """What runs in turn in one process, and what it is compared with."""
 STARTUP, BARE = "stas-export --help", "python -c 'import click'"
+ESTIMATE = "stas-export estimate, 8 images on loihi2"
 IN_TURN = "images_per_s_in_turn"
 USUAL = {
     "images": 64, "repeats": 3, "rounds": 5, "round_images": 256, "rival_rounds": 3, "rival_images": 128,
@@ -252,6 +254,11 @@ def bench(arguments: argparse.Namespace) -> dict[str, Any]:
         if arguments.lava_rounds:
             with _child() as child:
                 turns += child.submit(_measure_streams, str(bundle), arguments.lava_rounds).result()
+        record = Path(directory) / "activity.json"
+        with _child() as child:
+            child.submit(_record, str(bundle), str(record)).result()
+        command = ["-m", "stas_neuro.cli", "estimate", str(record), "--profile", "loihi2"]
+        figures.append(startup(ESTIMATE, command, arguments.repeats))
     for what in helps():
         command = ["-m", "stas_neuro.cli", *what.split()[1:]]
         figures.append(startup(what, command, arguments.repeats))
@@ -280,6 +287,12 @@ def _compile(model: str, bundle: str) -> None:
     quantised = stas_neuro.quantise(graph)
     mapping = stas_neuro.place(quantised, stas_neuro.load_profile("loihi2"))
     stas_neuro.save_bundle(graph, bundle, stas_neuro.provenance(model), quantised=quantised, mapping=mapping)
+
+
+def _record(bundle: str, path: str) -> None:
+    images = stas_neuro.load_data(str(asset(IMAGES))).images[:8]
+    trace = stas_neuro.run(stas_neuro.load_bundle(bundle), images, arithmetic="fixed", mapping=None)
+    write_activity(trace.activity, path)
 
 
 def _measure_streams(bundle: str, rounds: int) -> list[dict[str, Any]]:
@@ -323,7 +336,8 @@ def show(result: dict[str, Any]) -> None:
         f"{result['machine']}, {settings['threads']} thread(s), Python {result['versions']['python']}, "
         f"load average {result['load_average']:.1f}: wall-clock time of this CPU, not of any chip.",
         f"{STARTUP}: {start['value']:.2f} CPU seconds, {start['ratio']:.1f} x {BARE}; the slowest help: "
-        f"{slowest['what']}, {slowest['value']:.2f}.",
+        f"{slowest['what']}, {slowest['value']:.2f}. {ESTIMATE}: "
+        f"{figures[ESTIMATE, 'cpu_s']['value']:.2f} CPU seconds.",
     ):
         console.print(line)
 

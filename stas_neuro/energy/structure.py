@@ -64,7 +64,8 @@ def _variants(
 def _silent(activity: Activity) -> Activity:
     """Return a record on cores with one message a spike and none of the host."""
     counts = dict(activity.counts)
-    counts |= {kind: np.zeros_like(counts[kind]) for kind in _BETWEEN_CORES if kind in counts}
+    nothing = np.broadcast_to(np.int64(0), counts["spikes_out"].shape)
+    counts |= {kind: nothing for kind in _BETWEEN_CORES if kind in counts}
     return replace(activity.without_sums(), counts=counts | {"axon_messages": counts["spikes_out"]})
 
 

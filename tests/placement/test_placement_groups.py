@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from support.plain_groups import first_best_change
 
 from stas_neuro.errors import InputError
 from stas_neuro.ir import group_numbers
@@ -79,25 +80,6 @@ def test_the_dynamic_programme_finds_the_best_contiguous_cut_and_local_search_no
     assert seen.total(found[0]) <= min(map(seen.total, (exact, scan, greedy_groups(seen, groups))))
     assert seen.total(found[0]) >= min(map(seen.total, everything))
     assert candidates(seen, groups) == found
-
-
-def first_best_change(
-    seen: CoHalting, groups: list[list[int]], pair: tuple[int, int]
-) -> tuple[int, tuple[list[int], list[int]]]:
-    """Evaluate every change of two groups from the beginning, and take the first of the best."""
-    a, b = groups[pair[0]], groups[pair[1]]
-
-    def without(group: list[int], token: int) -> list[int]:
-        return [other for other in group if other != token]
-
-    changes = [([*without(a, i), j], [*without(b, j), i]) for i, j in product(a, b)]
-    if len(a) > 1 and len(b) < seen.largest:
-        changes += [(without(a, i), [*b, i]) for i in a]
-    if len(b) > 1 and len(a) < seen.largest:
-        changes += [([*a, j], without(b, j)) for j in b]
-    allowed = [change for change in changes if seen.cores_of(change) <= seen.cores_of((a, b))]
-    best = min(allowed, key=seen.total)
-    return seen.total(best) - seen.total((a, b)), best
 
 
 @settings(max_examples=60)
