@@ -150,8 +150,11 @@ def test_the_python_function_returns_runs(home: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("halting.stas",), "halting.stas is a bundle; run it first: stas-export run halting.stas"),
-        (("nowhere",), "nowhere/run.json"),
+        (
+            ("halting.stas",),
+            "halting.stas is a bundle, not a run; run it first: stas-export run halting.stas",
+        ),
+        (("nowhere",), "nowhere does not exist; give a directory written by run"),
         (("halting", "--rival", "one"), "--rival one has no label"),
         (("halting", "--rival", "x=halting.stas"), "x halts; give a model that was trained without halting"),
         (("plain",), "the network does not halt"),
