@@ -341,7 +341,9 @@ class _Runner:
             return
         one: tuple[str, int] | None = ("same weights", 1)
         if held_back is None:
-            missing["static"] = "no images are held back to choose the number of steps with (held-back)"
+            missing["static"] = (
+                "no images are left to choose the number of steps with; name some as held-back"
+            )
         elif (found := self._choose(halting, sources, held_back, max_drop)) is None:
             missing["static"] = (
                 f"on {len(held_back)} held-back images each network with fewer steps loses more than "

@@ -9,7 +9,7 @@ import fcntl
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import combinations, product
 from pathlib import Path
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 LOCK_FILE = ".lock"
-"""File locked by `locked_directory`; a killed process leaves it behind, unlocked."""
+"""File locked by `locked_directory`, and end of the name of that of `locked_output`.
+
+A killed process leaves it behind, unlocked.
+"""
 
 T = TypeVar("T")
 _ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
@@ -85,24 +88,56 @@ def locked_directory(directory: Path, use: str) -> Iterator[None]:
     InputError
         If another process has the lock (`use` describes its work), or the directory cannot be locked.
     """
-    path = directory / LOCK_FILE
+    with _locked(directory / LOCK_FILE, directory, use):
+        yield
+
+
+@contextmanager
+def locked_output(path: Path, use: str) -> Iterator[None]:
+    """Lock an output that is written at the end, by a file beside it; else as `locked_directory`."""
+    path = path.resolve()
+    made = [each for each in path.parents if not each.exists()]
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        with _locked(path.parent / f".{path.name}{LOCK_FILE}", path, use):
+            yield
+    finally:
+        for each in made:  # those that are still empty
+            with suppress(OSError):
+                each.rmdir()
+
+
+@contextmanager
+def _locked(path: Path, what: Path, use: str) -> Iterator[None]:
+    """Lock a file, which has the process that holds it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         stream = _lock(path)
         while not _is_open_at(stream, path):  # its previous owner removed the file after we opened it
             stream.close()
             stream = _lock(path)
     except BlockingIOError as error:
         remedy = "wait until it has ended, or choose another directory"
-        raise InputError(f"{directory}: {use} is running there", remedy) from error
+        raise InputError(f"{what}: {use} is running there{_process_of(path)}", remedy) from error
     except OSError as error:
         remedy = "choose a writable path, on a file system that supports locks"
-        raise InputError(f"{directory}: {error.strerror or error}", remedy) from error
+        raise InputError(f"{what}: {error.strerror or error}", remedy) from error
     with stream:
         try:
+            stream.truncate(0)
+            stream.write(f"{os.getpid()}\n".encode())
+            stream.flush()
             yield
         finally:
             path.unlink(missing_ok=True)  # while still locked, so no other process can have locked it
+
+
+def _process_of(path: Path) -> str:
+    """Name the process that holds a lock, if its file says so."""
+    try:
+        process = path.read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        process = ""
+    return f" (process {process})" if process.isdecimal() else ""
 
 
 def _lock(path: Path) -> BinaryIO:

@@ -7,12 +7,13 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
+from click.shell_completion import CompletionItem
 
 from stas_neuro.errors import closest
 
@@ -35,6 +36,8 @@ def stas_command(*examples: str, name: str | None = None) -> Callable[[Callable[
         for parameter in command.params:
             if isinstance(parameter.type, click.Choice):
                 parameter.type = _Choice(parameter.type.choices)
+            elif (list_names := _NAMES.get(str(parameter.metavar).partition("|all")[0])) is not None:
+                parameter.type = _Named(list_names)
         command.params += _options_of_all()
         return command
 
@@ -48,6 +51,35 @@ class _Choice(click.Choice[Any]):
         message = super().get_invalid_choice_message(value, ctx).rstrip(".")
         similar = closest(str(value), [str(choice) for choice in self.choices])
         return message if similar is None else f"{message}; did you mean {similar}?"
+
+
+def _data_names() -> Collection[str]:
+    from stas_neuro.data import NAMED
+
+    return NAMED
+
+
+def _profile_names() -> Collection[str]:
+    from stas_neuro.chips import list_profiles
+
+    return list_profiles()
+
+
+_NAMES: Mapping[str, Callable[[], Collection[str]]] = {"DATA": _data_names, "NAME|FILE": _profile_names}
+"""By what help texts call a value: the names that it may have, besides the path of a file."""
+
+
+class _Named(click.types.StringParamType):
+    """A text that is a name or a path; a shell completes names, or paths where no name begins so."""
+
+    def __init__(self, list_names: Callable[[], Collection[str]]) -> None:
+        self._list_names = list_names
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        names = [name for name in self._list_names() if name.startswith(incomplete)]
+        return [CompletionItem(name) for name in names] or click.Path().shell_complete(ctx, param, incomplete)
 
 
 def with_examples(text: str, examples: Sequence[str]) -> str:

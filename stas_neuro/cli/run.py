@@ -22,7 +22,7 @@ from stas_neuro.cli.common import (
 )
 from stas_neuro.cli.models import open_bundle
 from stas_neuro.errors import InputError
-from stas_neuro.files import check_outputs
+from stas_neuro.files import check_outputs, locked_output
 
 if TYPE_CHECKING:
     from stas_neuro.data import LabelledImages
@@ -173,6 +173,7 @@ def command(
             "no_mapping": no_mapping,
             "per_image": per_image,
         }
+        click.get_current_context().with_resource(locked_output(output, "another run"))
         parts = UnfinishedRun(output, key, resume=resume)
         if_interrupted("continue with the same command and --resume")
     begun = time.perf_counter()

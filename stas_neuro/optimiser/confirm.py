@@ -123,7 +123,7 @@ class Confirmer:
 
 
 def _save(bundle: Bundle, path: Path) -> None:
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     save_bundle(bundle.graph, path, bundle.provenance, quantised=bundle.quantised, mapping=bundle.mapping)
 
 

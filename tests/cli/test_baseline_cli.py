@@ -137,7 +137,7 @@ def test_the_python_function_returns_runs(home: Path) -> None:
     images = stas_neuro.load_data("data.npz").select(slice(0, IMAGES))
     found = stas_neuro.make_baselines(bundle, images, options=RunOptions(arithmetic="fixed"))
     assert [each.label for each in found.made] == ["same weights", "stage 1", "one step"]
-    assert "no images are held back" in found.missing["static"]
+    assert "no images are left" in found.missing["static"]
     trace = stas_neuro.run(bundle, images, arithmetic="fixed")
     compared = stas_neuro.compare(
         trace.activity,
@@ -150,8 +150,11 @@ def test_the_python_function_returns_runs(home: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("halting.stas",), "halting.stas is a bundle, not a run; run it first: stas-export run halting.stas"),
-        (("nowhere",), "nowhere does not exist"),
+        (
+            ("halting.stas",),
+            "halting.stas is a bundle, not a run; run it first: stas-export run halting.stas",
+        ),
+        (("nowhere",), "nowhere does not exist; give a directory written by run"),
         (("halting", "--rival", "one"), "--rival one has no label"),
         (("halting", "--rival", "x=halting.stas"), "x halts; give a model that was trained without halting"),
         (("plain",), "the network does not halt"),
@@ -176,7 +179,7 @@ def test_a_run_that_left_out_images_is_matched_without_them(home: Path) -> None:
     document.pop("accuracy")  # which runs by other tools need not have
     (home / "skipped" / "run.json").write_text(json.dumps(document))
     made = fine("baseline", "skipped", "-o", "skipped-others", "--json").json
-    assert "no images are held back" in made["missing"]["static"]
+    assert "no images are left" in made["missing"]["static"]
     last = stas_neuro.load_data("data.npz").select(slice(6, None))
     for row in made["baselines"]:
         assert read_activity(Path(row["run"]) / "activity.json").origin.images == hash_images(last.images)

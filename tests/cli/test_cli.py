@@ -263,6 +263,11 @@ def test_profiles(tmp_path: Path) -> None:
         (("comp",), {"compile", "compare", "completion"}),
         (("estimate", "--sch"), {"--schedule"}),
         (("train", "--preset", "fash"), {"fashion", "fashion-spikingformer"}),
+        (("run", "x.stas", "--data", "order"), {"order", "order-long"}),
+        (("compile", "x", "--calibrate", "dig"), {"digits"}),
+        (("run", "x.stas", "--data", "photos/"), {"file,photos/"}),
+        (("check", "x", "--profile", "loihi1"), {"loihi1", "loihi1-fitted"}),
+        (("profiles", "show", "spin"), {"spinnaker1", "spinnaker2"}),
         (("trian", "--preset"), {""}),
     ],
 )

@@ -129,7 +129,10 @@ def test_gating_says_where_nothing_halts_and_why_late_decisions_need_the_wait(
 def test_run_of_a_checkpoint_says_to_compile_it(place: Place) -> None:
     refused = stas("run", place.checkpoint, "--data", place.data)
     assert refused.code == 2
-    assert f"is a checkpoint; compile it first: stas-export compile {place.checkpoint}" in refused.err
+    assert (
+        f"is a checkpoint, not a bundle; compile it first: stas-export compile {place.checkpoint}"
+        in refused.err
+    )
 
 
 def test_a_bundle_on_no_cores_has_no_utilisation(place: Place) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import numpy as np
 import pytest
 from support.cli_support import fine, make_checkpoint, make_data, stas
 
+from stas_neuro import api
 from stas_neuro.activity import hash_images, read_activity, record
 from stas_neuro.activity.record import sample_of
 from stas_neuro.cli import report, unfinished
 from stas_neuro.cli.runs import labelled_run
+from stas_neuro.errors import InputError
 
 IMAGES = 40
 
@@ -160,3 +163,31 @@ def test_a_report_finds_the_images_of_a_long_run_by_its_sample(
     changed["images"][run.activity.numbers[-1]] ^= 1
     np.savez(data, **changed)
     assert report._own_data(run, path) is None
+
+
+def test_two_runs_do_not_share_a_directory(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+    count = api.run
+
+    def counted(*given: Any, **words: Any) -> Any:
+        for options in ((), ("--resume",), ("--force",)):
+            place = ("run", home / "net.stas", "--data", home / "data.npz", "-o", home / "two")
+            done = stas(*place, *options)
+            assert done.code == 2
+            tried.append(done.err)
+        return count(*given, **words)
+
+    monkeypatch.setattr(api, "run", counted)
+    run(home, "two")
+    assert len(tried) == 3
+    assert f"{home / 'two'}: another run is running there (process {os.getpid()}); wait" in tried[0]
+    assert [path.name for path in home.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_run_that_fails_leaves_no_directory(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*given: Any, **words: Any) -> Any:
+        raise InputError("it fails", "do something else")
+
+    monkeypatch.setattr(api, "run", fail)
+    assert stas("run", home / "net.stas", "--data", home / "data.npz", "-o", home / "new" / "one").code == 2
+    assert not (home / "new").exists()

@@ -168,6 +168,28 @@ def test_the_page_is_accessible(opened: tuple[Page, list[str]], scheme: Any) -> 
     assert label.evaluate("each => getComputedStyle(each).fill") == ink
 
 
+def test_only_charts_and_tables_scroll_sideways_on_a_phone(opened: tuple[Page, list[str]]) -> None:
+    page, _ = opened
+    whole = page.viewport_size
+    page.set_viewport_size({"width": 400, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") == 400
+    assert page.locator("#energy-chart .scroll").evaluate("each => each.scrollWidth > each.clientWidth")
+    assert whole is not None
+    page.set_viewport_size(whole)
+
+
+def test_cells_without_a_value_are_aligned_as_the_numbers_of_their_column(
+    opened: tuple[Page, list[str]],
+) -> None:
+    page, _ = opened
+    lost = page.eval_on_selector_all(
+        "thead th.number",
+        "heads => heads.flatMap(head => [...head.closest('table').querySelectorAll("
+        "`tbody tr > :nth-child(${head.cellIndex + 1})`)]).filter(cell => !cell.matches('.number')).length",
+    )
+    assert lost == 0 and page.locator("td.number:not([data-value])").count() > 0
+
+
 def test_the_page_prints_on_white_with_all_tables(opened: tuple[Page, list[str]]) -> None:
     page, complaints = opened
     page.emulate_media(color_scheme="dark", media="print")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -244,13 +245,13 @@ def test_a_run_that_held_out_other_images_is_not_resumed(tmp_path: Path, held_ou
 
 
 def test_two_trainings_do_not_share_a_directory(tmp_path: Path, whole: Path):
-    refused = "another training is running there; wait until it has ended, or choose another directory"
+    refused = f"another training is running there (process {os.getpid()}); wait until it has ended, or choose"
     tried = []
 
     def report(event: dict[str, Any]) -> None:
         if (event["event"], event["stage"]) == ("epoch", 1):
             for resume in (False, True):
-                with pytest.raises(InputError, match=f"{tmp_path}: {refused}"):
+                with pytest.raises(InputError, match=re.escape(f"{tmp_path}: {refused}")):
                     train(CONFIG, digits(), OPTIONS, tmp_path, resume=resume)
                 tried.append(stas("train", "--data", "digits", "--preset", "tiny", "-o", tmp_path, "--force"))
 
@@ -274,7 +275,7 @@ def test_a_lock_goes_with_its_process(tmp_path: Path):
         [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None and process.stdout.readline() == "locked\n"
-        with pytest.raises(InputError, match="another training is running there"):
+        with pytest.raises(InputError, match=rf"another training is running there \(process {process.pid}\)"):
             train(CONFIG, digits(), OPTIONS, tmp_path)
         process.kill()
         process.wait()
