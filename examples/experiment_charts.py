@@ -299,7 +299,7 @@ def steps(found: list[Row]) -> Drawn:
         for name in categories(row["deployed"] for row in joined)
     ]  # fmt: skip
     of_models = [
-        lines(one, "T", "accuracy", "rule", **over, y="accuracy (%), range of seeds", ends=True),
+        dots(one, "T", "accuracy", "rule", **over, y="accuracy (%), range of seeds", ends=True),
         lines(one, "T", "visits", "rule", **over, y="visits that are made (%)", zero=True),
     ]
     table = [

@@ -157,6 +157,18 @@ def number(value: float) -> str:
     return f"{float(f'{value:.3g}'):g}" if 1e-4 <= abs(value) < 1e6 else f"{value:.2g}"
 
 
+def markdown(table: list[Row]) -> str:
+    """Format rows as a table; numbers with three digits."""
+    names = list(dict.fromkeys(name for row in table for name in row))
+
+    def cell(value: Any) -> str:
+        return number(value) if isinstance(value, float) else str(value)
+
+    body = [" | ".join(cell(row.get(name, "-")) for name in names) for row in table]
+    head = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
+    return "\n".join([*head, *(f"| {line} |" for line in body)])
+
+
 def first_deployment(found: list[Row]) -> list[Row]:
     """Return the cells of the first deployment: what does not depend on prices, once."""
     return [row for row in found if row["deployed"] == found[0]["deployed"]]

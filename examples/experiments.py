@@ -14,7 +14,7 @@ from typing import Any
 
 import experiment_charts as charts
 import pyarrow.parquet as pq
-from experiment_panels import Row, number
+from experiment_panels import Row, markdown
 from rich.console import Console
 from rich.progress import Progress
 
@@ -76,18 +76,6 @@ def drawn(name: str, found: list[Row]) -> tuple[Any, list[Row]]:
     priced = any("estimate_energy_j" in row for row in found)
     told = subject.format(**counts(found))
     return finished(chart, title, told, ESTIMATED if priced else ""), table
-
-
-def markdown(table: list[Row]) -> str:
-    """Format rows as a table; numbers with three digits."""
-    names = list(dict.fromkeys(name for row in table for name in row))
-
-    def cell(value: Any) -> str:
-        return number(value) if isinstance(value, float) else str(value)
-
-    body = [" | ".join(cell(row.get(name, "-")) for name in names) for row in table]
-    head = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
-    return "\n".join([*head, *(f"| {line} |" for line in body)])
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,9 +118,9 @@ def rival(model: str, policy: str, epsilon: float, data: str, images: int) -> di
     number are set to the visits alone, and do not see labels. `only_halting` and `only_rival` count the
     images that one of the two classifies correctly, and `p` is that of McNemar's exact test.
     """
-    loaded = stas_neuro.load_model(model)
+    loaded = stas_neuro.load_model(model).eval()
     chosen = match_classes(_first(data, images), loaded.config.classes)
-    halting = _classify(_again(loaded, loaded.config.replace(epsilon=epsilon)), chosen)
+    halting = _classify(stas_neuro.load_model(loaded, epsilon=epsilon), chosen)
     found = halting if policy == "halting" else _as_many(loaded, policy, halting.visits, chosen)
     return {
         "accuracy": float(found.right.mean()),
@@ -138,13 +139,13 @@ def _as_many(model: StasModel, policy: str, visits: float, chosen: LabelledImage
         margins, found = [0.0, LARGEST_MARGIN], []
         for _ in range(HALVINGS):
             middle = sum(margins) / 2
-            exits = config.replace(accumulate="image", margin=middle, readout="rate")
-            found.append(_classify(_again(model, exits), chosen))
+            exits = stas_neuro.load_model(model, accumulate="image", margin=middle, readout="rate")
+            found.append(_classify(exits, chosen))
             margins[found[-1].visits > visits] = middle
         return min(found, key=lambda each: abs(each.visits - visits))
     all_visits = config.time_steps * config.depth
     kept = round(config.tokens * (visits * all_visits - 1) / (all_visits - 1))
-    network = _again(model, config)
+    network = copy.copy(model)
     network.make_halting = type("Kept", (_Kept,), {"by": policy, "kept": min(max(kept, 0), config.tokens)})
     return _classify(network, chosen)
 
@@ -158,12 +159,6 @@ def _classify(network: StasModel, chosen: LabelledImages) -> _Run:
             right.append(output.logits.argmax(1).numpy() == part.labels)
             visits += output.token_ratio * len(part)
     return _Run(np.concatenate(right), visits / len(chosen))
-
-
-def _again(model: StasModel, config: StasConfig) -> StasModel:
-    built = StasModel(config)
-    built.load_state_dict(model.state_dict())
-    return built.eval()
 
 
 def _pixels(images: LabelledImages, config: StasConfig) -> NDArray[np.float32]:

@@ -14,6 +14,7 @@ from support.cli_support import make_checkpoint
 from support.paths import EXAMPLES
 from torch.utils.flop_counter import FlopCounterMode
 
+from stas_neuro.data import load_data
 from stas_neuro.models.config import preset
 
 
@@ -68,7 +69,7 @@ def test_the_ponder_loss_makes_tokens_halt_earlier(example: ModuleType) -> None:
 def test_the_example_prints_a_row_for_each_threshold(
     example: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    checkpoint = make_checkpoint(tmp_path / "tiny", num_classes=10)
+    checkpoint = make_checkpoint(tmp_path / "tiny", num_classes=10, classes=load_data("digits").classes)
     monkeypatch.setattr(sys, "argv", ["a_vit.py", str(checkpoint)])
     example.main()
     told = capsys.readouterr().out
