@@ -95,18 +95,17 @@ class Work:
         return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
 
 
-def make(work: Work, case: Case) -> None:
-    """Fold a model of random weights whose normalisations have the statistics of random images."""
+def random_model(preset: str, changes: Mapping[str, Any]) -> Any:
+    """Return a model of random weights whose normalisations have the statistics of random images."""
     import torch
     from torch import nn
 
-    import stas_neuro
     from stas_neuro.models.config import preset as configuration
     from stas_neuro.models.lif import TokenBatchNorm
     from stas_neuro.models.stas import StasModel
 
     torch.manual_seed(0)
-    config = replace(configuration(case.preset), **case.changes)
+    config = replace(configuration(preset), **changes)
     model = StasModel(config)
     with torch.no_grad():
         for norm in model.modules():
@@ -118,7 +117,14 @@ def make(work: Work, case: Case) -> None:
         side = config.image_size
         model.train()(torch.randn(4, config.in_channels, side, side))
         model.config = model.stem.config = config
-    work.put("float", stas_neuro.fold(model.eval()))
+    return model.eval()
+
+
+def make(work: Work, case: Case) -> None:
+    """Fold a model of random weights."""
+    import stas_neuro
+
+    work.put("float", stas_neuro.fold(random_model(case.preset, case.changes)))
 
 
 def statistics(work: Work) -> Callable[[], str]:

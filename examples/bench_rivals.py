@@ -56,6 +56,7 @@ _LARGER = 8
 """SpikingJelly's network classifies fewer images by this factor: it is larger."""
 _INFERENCES = 1024
 """Of the network that SANA-FE simulates one at a time, counted and priced together."""
+_REPORT = "run make validate, and report the difference"
 Call = Callable[[], int]
 Images = NDArray[np.uint8]
 
@@ -168,7 +169,7 @@ def _onnx(program: Graph, images: Images, wanted: NDArray[Any], settings: Settin
         return np.concatenate([session.run(["logits"], {"images": part})[0] for part in parts])
 
     if not np.array_equal(logits(), wanted):
-        raise StasError("onnxruntime's logits differ from the reference's")
+        raise StasError("onnxruntime's logits differ from the reference's", _REPORT)
     return lambda: len(logits())
 
 
@@ -276,7 +277,7 @@ def _sanafe(settings: Settings) -> Result:
     case = sanafe_cases()[2]  # scattered over many cores
     with tempfile.TemporaryDirectory() as folder:
         if not cross_check(case, SANAFE, Path(folder)).holds:
-            raise StasError("SANA-FE's counts or energies differ from ours")
+            raise StasError("SANA-FE's counts or energies differ from ours", _REPORT)
         package = next(Path(folder).iterdir())
         frames = np.repeat(case.frames[None], _INFERENCES, axis=0)
 
@@ -304,7 +305,7 @@ def _simulator(package: Path, steps: int, images: int) -> Iterator[Call]:
             print(images, file=stdin, flush=True)
             while (line := stdout.readline()).strip() != "done":
                 if not line:
-                    raise StasError("SANA-FE ended early")
+                    raise StasError("SANA-FE ended early", "run make validate, which prints its errors")
             return images
 
         try:

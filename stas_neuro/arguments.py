@@ -358,6 +358,9 @@ def _dtype(name: str, value: Any) -> Any:
 def _backend(name: str, value: Any) -> Any:
     from stas_neuro.backends import AUTO, BACKENDS
 
+    own = (AUTO, *BACKENDS.own)
+    if isinstance(value, str) and value in own:
+        return value  # without a search through all packages, which takes longer than a run of some images
     return one_of((AUTO, *BACKENDS.names()))(name, value)
 
 

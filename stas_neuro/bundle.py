@@ -303,6 +303,10 @@ def hash_network(graph: Graph) -> str:
 
     The schedule is left out: a graph and the result of `DelayDecisions` have the same hash.
     """
+    return graph.derived("hash of the network", lambda: _hash_network(graph))
+
+
+def _hash_network(graph: Graph) -> str:
     document = graph_document(graph)
     for node in document["nodes"]:
         node["type"] = node["type"].replace("LateHalt", "Halt")

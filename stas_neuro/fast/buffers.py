@@ -16,6 +16,11 @@ class Buffers:
     def __init__(self) -> None:
         self._held: dict[Hashable, NDArray[np.uint8]] = {}
 
+    @property
+    def size(self) -> int:
+        """Bytes of all."""
+        return sum(held.size for held in self._held.values())
+
     def get(self, key: Hashable, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """Give an array with whatever values."""
         size = math.prod(shape) * np.dtype(dtype).itemsize

@@ -15,7 +15,8 @@ from stas_neuro.data import PreparedImages
 from stas_neuro.errors import InputError
 from stas_neuro.fast.buffers import Buffers
 from stas_neuro.fast.counting import FastCounter, FastCounting
-from stas_neuro.fast.plan import Plan, plan
+from stas_neuro.fast.plan import Plan
+from stas_neuro.fast.prepared import give_back, take
 from stas_neuro.fast.products import eight_bit_pays
 from stas_neuro.fast.rows import Live, Rows
 from stas_neuro.ir import Edge, Graph, Node, Phase, Stage
@@ -66,12 +67,18 @@ def run_fast(  # noqa: PLR0913
     check_shape(graph, images.shape)
     if mapping is not None and not count:
         raise InputError("the run is on cores and is not counted", "count it, or give no mapping")
-    planned = plan(graph, eight_bit=eight_bit_pays() if eight_bit is None else eight_bit)
-    counting = FastCounting(graph, mapping, gating, set(planned.operations)) if count else None
+    eight_bit = eight_bit_pays() if eight_bit is None else eight_bit
+    prepared = take(graph, eight_bit=eight_bit)
+    planned, counting = prepared.plan, None
+    if count and mapping is None:
+        counting = prepared.counting(graph, gating)
+    elif count:
+        counting = FastCounting(graph, mapping, gating, set(planned.operations))
     threads = ThreadpoolController()
     side_by_side = workers(threads)
     batches = _batches(graph, len(images), side_by_side)
-    idle = [FastExecution(graph, planned, record_spikes, record_states) for _ in range(side_by_side)]
+    workspaces = prepared.workers(side_by_side)
+    idle = [FastExecution(graph, planned, record_spikes, record_states, each) for each in workspaces]
 
     def classify(batch: slice) -> Trace:
         worker = idle.pop()
@@ -87,7 +94,10 @@ def run_fast(  # noqa: PLR0913
                 progress(min(batch.stop, len(images)), len(images))
 
     with threads.limit(limits=1, user_api="blas"), ThreadPoolExecutor(side_by_side) as pool:
-        return collect(finished(pool.map(classify, batches)), len(images))
+        trace = collect(finished(pool.map(classify, batches)), len(images))
+    prepared.buffers = workspaces
+    give_back(graph, prepared, eight_bit=eight_bit)
+    return trace
 
 
 def workers(threads: ThreadpoolController) -> int:
@@ -112,12 +122,14 @@ class FastExecution(Execution):
 
     counter: FastCounter | None
 
-    def __init__(self, graph: Graph, planned: Plan, spikes: bool, states: bool) -> None:
+    def __init__(
+        self, graph: Graph, planned: Plan, spikes: bool, states: bool, buffers: Buffers | None = None
+    ) -> None:
         empty = np.empty((0, *graph.image_shape))
         super().__init__(
             graph, empty, dict(planned.dtypes), spikes=spikes, states=states, skip=True, observe=None
         )
-        self.buffers = Buffers()
+        self.buffers = Buffers() if buffers is None else buffers
         self._plan = planned
 
     def classify(self, images: Array, counting: FastCounting | None) -> Trace:

@@ -68,6 +68,8 @@ class Plan:
     dtypes: Dict[str, Dtype]
     kept: frozenset[str]
     """Nodes whose results outlast a step."""
+    size: int
+    """Bytes of the weights of all products."""
 
 
 def plan(graph: Graph, *, eight_bit: bool) -> Plan:
@@ -90,6 +92,7 @@ class _Planner:
         self._sums: dict[str, Sums] = {}
         """Of nodes whose current is only for their neurons."""
         self._operations: dict[str, Operation] = {}
+        self._size = 0
 
     def plan(self) -> Plan:
         for node in self._graph.nodes:
@@ -102,7 +105,7 @@ class _Planner:
                 self._operations[node.name] = operation
         kept = {edge.src for edge in self._graph.edges if edge.delay}
         kept |= {node.name for node in self._graph.nodes if node.phase == Phase.STEM}
-        return Plan(self._operations, self._stored, self._dtypes, frozenset(kept))
+        return Plan(self._operations, self._stored, self._dtypes, frozenset(kept), self._size)
 
     def _mask(self, node: Node) -> None:
         """Find the mask that the outputs of a node are 0 without."""
@@ -138,6 +141,7 @@ class _Planner:
         x = graph.inputs(group[0])["x"]
         weight = np.concatenate([graph.tensor(node, "weight") for node in group])
         product = product_of(weight, **self._sizes(x))
+        self._size += product.size
         joined = Joined(
             group[0].name,
             x,
@@ -248,6 +252,7 @@ class _Planner:
         x = graph.inputs(node)["x"]
         weight = graph.tensor(node, "weight").transpose(0, 2, 3, 1)
         product = product_of(weight.reshape(len(weight), -1), **self._sizes(x))
+        self._size += product.size
         shapes: Any = graph.source_type(x).shape, graph.types[node.name, "y"].shape
         current = self._current(node, product.scale, product.takes)
         sums = ConvSums(node, x, shapes, product, current, graph.source_type(x).kind)

@@ -37,6 +37,10 @@ class Product(Protocol):
     def takes(self) -> type[np.generic]:
         """Type that x should have: others are converted."""
 
+    @property
+    def size(self) -> int:
+        """Bytes of the weight."""
+
     def __call__(self, x: Array, buffers: Buffers, key: str) -> Array:
         """Multiply; the result is valid until the next product of the same key."""
 
@@ -53,6 +57,11 @@ class Floats:
     def takes(self) -> type[np.generic]:
         """The type of the weights."""
         return self.weight.dtype.type
+
+    @property
+    def size(self) -> int:
+        """Bytes of the weight."""
+        return self.weight.nbytes
 
     def __call__(self, x: Array, buffers: Buffers, key: str) -> Array:
         """Multiply."""
@@ -71,6 +80,7 @@ class Bytes:
     session: Any
     scale: Array
     gives: type[np.floating[Any]]
+    size: int
 
     @property
     def takes(self) -> type[np.generic]:
@@ -106,7 +116,9 @@ def product_of(weight: Array, largest: int, *, unsigned: bool, eight_bit: bool) 
         narrow = whole >> drop
         size = int(np.abs(narrow).max(initial=0))
         if narrow.min(initial=0) >= -128 and narrow.max(initial=0) <= 127 and 2 * size * largest <= _PAIR:
-            return Bytes(_session(narrow.T.astype(np.int8)), scale * 2.0**drop, _exact(narrow, largest))
+            return Bytes(
+                _session(narrow.T.astype(np.int8)), scale * 2.0**drop, _exact(narrow, largest), narrow.size
+            )
     return Floats(np.ascontiguousarray(whole.T.astype(_exact(whole, largest))), scale)
 
 

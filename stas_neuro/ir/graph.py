@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from stas_neuro.ir.verify import verify, verify_attributes
 from stas_neuro.pickling import MadeAnew
 
 N = TypeVar("N", bound=Node)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -46,6 +47,7 @@ class Graph(MadeAnew, Displayed):
     _nodes: Mapping[str, Node] = field(init=False, repr=False, compare=False)
     _inputs: Mapping[str, Mapping[str, Edge]] = field(init=False, repr=False, compare=False)
     _outputs: Mapping[str, tuple[Edge, ...]] = field(init=False, repr=False, compare=False)
+    _derived: dict[Hashable, Any] = field(init=False, repr=False, compare=False)
 
     def _headline(self) -> str:
         numbers = sum(tensor.size for tensor in self.tensors.values())
@@ -66,6 +68,7 @@ class Graph(MadeAnew, Displayed):
         yield HtmlTable(kinds.most_common(), ("node", "number"))
 
     def __post_init__(self) -> None:
+        self._set("_derived", {})
         self._set("classes", tuple(self.classes))
         verify_attributes(self)
         nodes = topological_order(self.nodes, self.edges)
@@ -130,9 +133,18 @@ class Graph(MadeAnew, Displayed):
         """Return the read-only tensor `param` of `node`; KeyError if there is none."""
         return self.tensors[f"{node if isinstance(node, str) else node.name}/{param}"]
 
+    def derived(self, what: Hashable, make: Callable[[], T]) -> T:
+        """Return what follows from this graph, made when it is first asked for: no graph changes."""
+        if what not in self._derived:
+            self._derived[what] = make()
+        found: T = self._derived[what]
+        return found
+
     def of_type(self, cls: type[N]) -> tuple[N, ...]:
         """Return the nodes of one type, in topological order."""
-        return tuple(node for node in self.nodes if isinstance(node, cls))
+        return self.derived(
+            ("nodes", cls), lambda: tuple(node for node in self.nodes if isinstance(node, cls))
+        )
 
     @property
     def input(self) -> Input:

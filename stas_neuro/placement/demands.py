@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +51,12 @@ class LayerDemand:
     feature_bits: int = 0
     head_bits: int = 0
     head: int = 0
+
+    @property
+    def needs(self) -> Hashable:
+        """All of it but which layer it is, and when it works."""
+        bits = self.shared_bits, self.feature_bits, self.head_bits, self.head
+        return self.positions, self.features, self.synapse_bits.tobytes(), bits
 
     def memory(self, positions: NDArray[np.intp] | slice, features: tuple[int, int], *, sharing: bool) -> int:
         """Return the bits of synaptic memory that some features at some positions need on one core."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -64,13 +64,17 @@ def fewest_cores(packer: Packer, scope: str, layers: Sequence[LayerDemand], toke
 
 @dataclass(frozen=True)
 class Block:
-    """A network block to be cut by tokens: its layers, and the packer that has placed all later layers."""
+    """A network block to be cut by tokens: its layers, and the packer that has placed all later layers.
+
+    `sizes` has what groups of blocks alike need, and is filled: networks repeat their blocks.
+    """
 
     packer: Packer
     scope: str
     layers: Sequence[LayerDemand]
     tokens: int
     minimise: Objective
+    sizes: dict[Hashable, list[tuple[int, int]]]
 
     def learned(self, groups: int, visits: Visits) -> Groups:
         """Group the tokens by visits, bool (images, T, N): the search result that is cheapest when packed.
@@ -83,8 +87,7 @@ class Block:
         if groups == 1:
             return self._cheapest(self._orders(visits), scan, equal, CoHalting(visits, [1], [1]))
         sizes = self._sizes(groups, sum(core.domain[1] < groups for core in equal), len(scan[0]))
-        prices = [self._price(cores, None) for cores in sizes]
-        seen = CoHalting(visits, [len(cores) for cores in sizes], prices)
+        seen = CoHalting(visits, [cores for cores, _ in sizes], [price for _, price in sizes])
         return self._cheapest(candidates(seen, groups), scan, equal, seen)
 
     def _orders(self, visits: Visits) -> list[Groups]:
@@ -108,15 +111,32 @@ class Block:
         trial = pack_layers(self.packer.fork(), self.scope, self.layers, by_tokens(cut), "positions")
         return [core for core in trial.cores if core.domain[0] == self.scope]
 
-    def _sizes(self, groups: int, budget: int, equal: int) -> list[list[Core]]:
-        """Return the cores of a group of 1, 2, ... tokens packed with others, up to the budget of cores."""
-        found: list[list[Core]] = []
+    def _sizes(self, groups: int, budget: int, equal: int) -> list[tuple[int, int]]:
+        """Return the number of cores of a group of 1, 2, ... tokens packed with others, and its price.
+
+        They are up to the budget of cores.
+        """
+        key = groups, budget, equal, self._needs()
+        if key in self.sizes:
+            return self.sizes[key]
+        found: list[tuple[int, int]] = []
         for size in range(1, self.tokens - groups + 2):
             cores = self._first_group(size, groups)
-            if size > equal and len(cores) + (groups - 1) * len(found[0]) > budget:
+            if size > equal and len(cores) + (groups - 1) * found[0][0] > budget:
                 break
-            found.append(cores)
+            found.append((len(cores), self._price(cores, None)))
+        self.sizes[key] = found
         return found
+
+    def _needs(self) -> Hashable:
+        """Return what decides on the cores of a group: the needs of the layers, and who sends them what.
+
+        The senders matter only where the axons of a core are limited; no other block then has the same.
+        """
+        if {"input axons", "output axons"} & self.packer.limits.core.keys():
+            return self.scope
+        first = self.layers[0].stage
+        return tuple((demand.needs, demand.stage - first) for demand in self.layers)
 
     def _first_group(self, size: int, groups: int) -> list[Core]:
         """Return the cores of the first group, of a number of tokens, where the others share the rest."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf
@@ -85,6 +85,7 @@ class Task:
         """
         packer, groups = Packer(self.graph, limits, self._inputs, most), self.groups
         tokens_of = tokens_by_block(self.graph)
+        sizes: dict[Hashable, list[tuple[int, int]]] = {}
         for scope, layers in self._scopes():
             block = block_of(scope)
             if block is None:
@@ -103,7 +104,7 @@ class Task:
                 visits = self.seen.visits[:, :, block]
                 free = packer.fork()
                 free.most = inf  # what is learned may need fewer cores than what it is compared with
-                cut = Block(free, scope, layers, tokens, self._objective).learned(parts, visits)
+                cut = Block(free, scope, layers, tokens, self._objective, sizes).learned(parts, visits)
             pack_layers(packer, scope, layers, by_tokens(cut), "positions")
         if len(packer.cores) > most:
             raise MoreCores

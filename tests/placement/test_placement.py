@@ -192,12 +192,40 @@ def test_a_group_takes_the_cores_that_it_takes_among_others() -> None:
     layers = [demand for demand in demands_of(graph, 8) if demand.scope == "block0"]
     tokens = tokens_by_block(graph)["block0"]
     alone, among = (
-        Block(Packer(graph, each, Inputs(graph)), "block0", layers, tokens, "core-steps")
+        Block(Packer(graph, each, Inputs(graph)), "block0", layers, tokens, "core-steps", {})
         for each in (limits, coupled)
     )
     for size in range(1, tokens - 1):
         ours, theirs = ([core.pieces for core in block._first_group(size, 3)] for block in (alone, among))
         assert ours == theirs and len(ours) > (size == tokens - 2)
+
+
+@pytest.mark.parametrize("objective", ["core-steps", "neuron-updates"])
+@pytest.mark.parametrize(("on", "axons"), [(LOIHI2, False), (LOIHI1, True)])
+def test_blocks_alike_are_placed_as_each_by_itself(
+    objective: Any, on: Profile, axons: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = build(Recipe(seed=5, norm=False, blocks=3, height=4, width=4))
+    rng = np.random.default_rng(0)
+    seen = builder_for(graph, 6).build(
+        rng.random((6, graph.time_steps, graph.blocks, graph.tokens)) < 0.5  # each block otherwise
+    )
+    profile = chip(on, neurons_per_core=40)
+    assert axons == ("input axons" in limits_of(profile).core)
+    options: dict[str, Any] = {"strategy": "halting-aware", "groups": 4, "seen": seen}
+    packed: list[str] = []
+    first_group = Block._first_group
+
+    def counted(block: Block, size: int, groups: int) -> Any:
+        packed.append(block.scope)
+        return first_group(block, size, groups)
+
+    monkeypatch.setattr(Block, "_first_group", counted)
+    mapping = place(graph, profile, minimise=objective, **options)
+    assert len(set(packed)) == (graph.blocks if axons else 1)
+    monkeypatch.setattr(Block, "_needs", lambda block: block.scope)
+    assert place(graph, profile, minimise=objective, **options) == mapping
+    assert len(set(packed)) == graph.blocks
 
 
 def test_a_single_group_is_divided_in_the_order_of_visits() -> None:
