@@ -138,7 +138,7 @@ def test_processes_find_the_same(model: StasModel, data: LabelledImages, found: 
 @pytest.fixture(scope="module")
 def several(model: StasModel, data: LabelledImages, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a search for two chips in both modes, with networks of 4 bits."""
-    folder = tmp_path_factory.mktemp("several")
+    folder = tmp_path_factory.mktemp("several") / "made" / "with its parents"
     targets = targets_of(("loihi2", "spinnaker2"), ("single", "stream"))
     found = optimise_all(model, data, targets, space=FEW, folder=folder)
     (folder / "found.pickle").write_bytes(pickle.dumps(found))
