@@ -76,7 +76,7 @@ def run_fast(  # noqa: PLR0913
         counting = FastCounting(graph, mapping, gating, set(planned.operations))
     threads = ThreadpoolController()
     side_by_side = workers(threads)
-    batches = _batches(graph, len(images), side_by_side)
+    batches = batches_of(graph, len(images), side_by_side)
     workspaces = prepared.workers(side_by_side)
     idle = [FastExecution(graph, planned, record_spikes, record_states, each) for each in workspaces]
 
@@ -105,7 +105,7 @@ def workers(threads: ThreadpoolController) -> int:
     return max((library["num_threads"] for library in threads.select(user_api="blas").info()), default=1)
 
 
-def _batches(graph: Graph, images: int, side_by_side: int) -> list[slice]:
+def batches_of(graph: Graph, images: int, side_by_side: int) -> list[slice]:
     """Divide images into batches whose values fit in caches, enough of them for all workers."""
     size = batch_size(graph, -(-images // side_by_side))
     return [slice(start, start + size) for start in range(0, images, size)]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from stas_neuro.fast.counting import FastCounting
-from stas_neuro.fast.execution import FastExecution
+from stas_neuro.fast.execution import FastExecution, batches_of, workers
 from stas_neuro.fast.plan import plan
 from stas_neuro.fast.products import eight_bit_pays
 from stas_neuro.ir import Graph
@@ -43,23 +46,47 @@ class FastProgram:
 
 
 class StartedProgram:
-    """A program with its buffers; batches run one after another."""
+    """A program with its buffers: batches one after another, parts of a batch side by side on all processors.
+
+    A part is what `run_fast` takes at a time: its values fit in caches.
+    """
 
     def __init__(self, program: FastProgram) -> None:
-        graph, eight_bit = program.graph, program.eight_bit
-        planned = plan(graph, eight_bit=eight_bit_pays() if eight_bit is None else eight_bit)
-        self._counting = FastCounting(graph, program.mapping, program.gating, set(planned.operations))
-        self._execution = FastExecution(graph, planned, program.record_spikes, program.record_states)
+        self._program, graph, eight_bit = program, program.graph, program.eight_bit
+        self._plan = plan(graph, eight_bit=eight_bit_pays() if eight_bit is None else eight_bit)
+        self._counting = FastCounting(graph, program.mapping, program.gating, set(self._plan.operations))
+        self._threads = ThreadpoolController()
+        self._workers = workers(self._threads)
+        self._pool = ThreadPoolExecutor(self._workers)
+        self._parts: list[FastExecution] = []
+        self._used = 0
+        """Number of the parts that have images of the batch: the first ones."""
 
     def load(self, images: NDArray[Any]) -> None:
         """Take a batch, int (B, C, H, W) or (B, T, C, H, W) in 0..255, and run what precedes its steps."""
-        self._execution.load(images, self._counting)
-        self._execution.begin()
+        batches = batches_of(self._program.graph, len(images), self._workers)
+        self._used = len(batches)
+        while len(self._parts) < self._used:
+            program = self._program
+            self._parts.append(
+                FastExecution(program.graph, self._plan, program.record_spikes, program.record_states)
+            )
+
+        def begin(part: FastExecution, batch: slice) -> None:
+            part.load(images[batch], self._counting)
+            part.begin()
+
+        self._side_by_side(begin, batches)
 
     def model_step(self, step: int) -> None:
         """Run a model step of the batch; all are run in order, from 0."""
-        self._execution.model_step(step)
+        self._side_by_side(lambda part, _: part.model_step(step), range(self._used))
 
     def unload(self) -> Trace:
         """Run what follows the last step of the batch, and return its trace."""
-        return self._execution.end()
+        return Trace.concatenate(self._side_by_side(lambda part, _: part.end(), range(self._used)))
+
+    def _side_by_side(self, do: Callable[[FastExecution, Any], Any], given: Iterable[Any]) -> list[Any]:
+        """Do something with each part that is used, and what is given for it."""
+        with self._threads.limit(limits=1, user_api="blas"):
+            return list(self._pool.map(do, self._parts[: self._used], given))
