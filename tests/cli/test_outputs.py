@@ -16,12 +16,12 @@ from stas_neuro.files import Output, check_outputs
 
 # No input of these commands exists: what is said of the output comes before anything is read.
 COMMANDS: dict[str, tuple[str, ...]] = {
-    "compile": ("compile", "missing", "-o"),
-    "compile, integers": ("compile", "missing", "--bits", "8", "--calibrate", "missing.npz", "-o"),
+    "compile": ("compile", "unread", "-o"),
+    "compile, integers": ("compile", "unread", "--bits", "8", "--calibrate", "missing.npz", "-o"),
     "run": ("run", "missing", "--data", "missing.npz", "-o"),
-    "verify": ("verify", "missing", "--data", "missing.npz", "-o"),
+    "verify": ("verify", "unread", "--data", "missing.npz", "-o"),
     "train": ("train", "--data", "missing.npz", "--preset", "tiny", "-o"),
-    "fine-tune": ("train", "--data", "missing.npz", "--init", "missing", "--qat", "4", "-o"),
+    "fine-tune": ("train", "--data", "missing.npz", "--init", "unread", "--qat", "4", "-o"),
     "convert": ("convert", "missing", "--to", "lava", "-o"),
     "calibrate": ("calibrate", "missing.csv", "--profile", "loihi1", "-o"),
     "csv": ("compare", "missing", "--baseline", "missing", "--csv"),
@@ -35,12 +35,13 @@ SUFFIXES = {"calibrate": ".toml", "picture": ".svg", "report": ".html"}
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory, in which no demo may begin."""
+    """A working directory with a model that is an empty file, in which no demo may begin."""
 
     def work(*_: object) -> None:
         raise AssertionError("the work has begun")
 
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "unread").touch()
     monkeypatch.setattr("stas_neuro.data.load_data", work)
     return tmp_path
 
