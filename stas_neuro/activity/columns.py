@@ -29,6 +29,12 @@ _COLUMNS = ("layer", "step", "kind", "image", "count")
 _REMEDY = "write it again with stas-neuro"
 
 
+def check_installed() -> None:
+    """Raise InputError, before any work, where pyarrow is not installed."""
+    with needs("parquet"):
+        import pyarrow.parquet  # noqa: F401
+
+
 def write_columns(activity: Activity, path: Path) -> None:
     """Write a record as Parquet, atomically; raises InputError without pyarrow."""
     with needs("parquet"):

@@ -145,6 +145,7 @@ def command(
     a price depends on. `estimate` and `compare` read it.
     """
     from stas_neuro import api
+    from stas_neuro.activity.columns import check_installed
     from stas_neuro.backends import AUTO, BACKENDS, choose_backend, choose_granularity
     from stas_neuro.cli.runs import run_document, run_output, write_run
     from stas_neuro.cli.unfinished import UnfinishedRun, kept
@@ -152,6 +153,8 @@ def command(
 
     written = run_output(output, force=force, resume=resume)
     check_outputs([written], reads=[bundle, data_path(data)])
+    if form == "parquet":
+        check_installed()
     if backend != AUTO:
         BACKENDS.get(backend)  # refused before any work
     network = open_bundle(bundle)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -191,3 +192,16 @@ def test_a_run_that_fails_leaves_no_directory(home: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(api, "run", fail)
     assert stas("run", home / "net.stas", "--data", home / "data.npz", "-o", home / "new" / "one").code == 2
     assert not (home / "new").exists()
+
+
+def test_a_run_that_could_not_be_written_is_refused_before_any_work(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(*given: Any, **words: Any) -> Any:
+        raise AssertionError("the work has begun")
+
+    monkeypatch.setattr(api, "run", work)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    place = ("run", home / "net.stas", "--data", home / "data.npz", "-o", home / "none")
+    done = stas(*place, "--activity", "parquet")
+    assert done.code == 2 and "parquet cannot be used here" in done.err and "pip install" in done.err
