@@ -139,12 +139,16 @@ def make_report(  # noqa: PLR0913
     Raises
     ------
     InputError
-        When the runs cannot be compared or priced, an image is not theirs, or Altair is not installed.
+        When the runs cannot be compared or priced, two different profiles have one name, an image is not
+        theirs, or Altair is not installed.
     """
     check_installed()
     given = _runs(runs)
     chips = [load_profile(each) if isinstance(each, str) else each for each in profiles or list_profiles()]
     of_name = {each.name: each for each in chips}
+    if other := next((each for each in chips if of_name[each.name] != each), None):
+        remedy = f"give each a name of its own, as dataclasses.replace(profile, name='my_{other.name}')"
+        raise InputError(f"two different profiles are called '{other.name}'", remedy)
     wanted = of_name.get(profile) or load_profile(profile) if isinstance(profile, str) else profile
     if wanted is not None:
         of_name[wanted.name] = wanted

@@ -129,6 +129,7 @@ def test_errors_about_files_are_one_line(code: Path, monkeypatch: pytest.MonkeyP
     torch.save([1], "list.pth")
     Path("damaged.pth").write_bytes(Path("few.pth").read_bytes()[:100])
     np.savez("other.npz", images=IMAGES)
+    Path("model").touch()
     for arguments, line in (
         (("none.py:make",), "error: none.py not found; give file.py:function"),
         (("net.py:missing",), "error: net.py has no function missing; name a function without arguments"),

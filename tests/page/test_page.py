@@ -172,3 +172,12 @@ def test_the_command_writes_a_page_and_replaces_only_pages(tmp_path: Path) -> No
     hollow = sealed({"format": "stas-neuro certificate", "schema_version": 1, "passed": True})
     damaged.write_text(json.dumps(hollow))
     assert "the certificate: images: Field required" in stas(*again[:2], damaged, *again[2:], "--force").err
+
+
+def test_two_profiles_of_one_name_are_refused() -> None:
+    changed = load_profile("loihi2", {"energy.synaptic_operation": "10 pJ"})
+    with pytest.raises(InputError, match=r"two different profiles are called 'loihi2'; give each a name of"):
+        make_report([Run(label="mine", activity=run())], profiles=["loihi2", changed])
+    own = replace(changed, name="my_loihi2")
+    rows = make_report([Run(label="mine", activity=run())], profiles=["loihi2", own, "loihi2"])
+    assert sorted(cost.profile for cost in rows.prices.costs["mine"]) == ["loihi2", "my_loihi2"]
