@@ -13,14 +13,16 @@ import click
 from stas_neuro.choices import ARITHMETICS, GATINGS
 from stas_neuro.cli.common import (
     PATH,
+    directory_option,
     emit_json,
     emit_table,
     force_option,
-    parse_share,
+    max_drop_option,
     percent,
     progress,
     stas_command,
 )
+from stas_neuro.cli.models import labelled_models, rivals_option
 from stas_neuro.documents import shown
 from stas_neuro.errors import InputError
 from stas_neuro.files import Output, check_outputs
@@ -41,9 +43,7 @@ _OF_RUN = ("backend", "arithmetic", "dtype", "runtime", "granularity")
     'stas-export baseline runs/mine --rival "T=1"=runs/one-step --held-back fashion-mnist -o runs/others',
 )
 @click.argument("run", metavar="RUN", type=PATH)
-@click.option(
-    "-o", "--output", required=True, type=PATH, metavar="DIR", help="Directory for bundles and runs."
-)
+@directory_option("Directory for bundles and runs.")
 @click.option(
     "--data", metavar="DATA", help="Images of RUN.  [default: the data that RUN names, in the same place]"
 )
@@ -53,19 +53,9 @@ _OF_RUN = ("backend", "arithmetic", "dtype", "runtime", "granularity")
     help="Images to choose the number of steps with, the first 256; uses the training images of a known data "
     "set.  [default: those of the same data that follow the images of RUN]",
 )
-@click.option(
-    "--max-drop",
-    callback=parse_share,
-    metavar="X",
-    help="Largest loss of accuracy by fewer steps on these, as 1% or 0.01.  [default: 1%]",
-)
-@click.option(
-    "--rival",
-    "rivals",
-    multiple=True,
-    metavar="LABEL=MODEL",
-    help="Another model without halting to run beside, such as one trained for one time step; can be "
-    "repeated.",
+@max_drop_option("Largest loss of accuracy by fewer steps on these, as 1% or 0.01.  [default: 1%]")
+@rivals_option(
+    "Another model without halting to run beside, such as one trained for one time step; can be repeated."
 )
 @force_option
 def command(
@@ -86,14 +76,13 @@ def command(
     """
     from stas_neuro.baselines import HELD_BACK, check_rivals, held_back_images, make_baselines
     from stas_neuro.bundle import load_bundle
-    from stas_neuro.cli.models import labelled_models
     from stas_neuro.cli.runs import read_run
     from stas_neuro.compiler.halting import MAX_DROP
     from stas_neuro.data import data_path, load_data
     from stas_neuro.energy import check_alike
 
     written = Output.marked(output, MARK, force=force)
-    others = labelled_models("--rival", rivals)
+    others = labelled_models(rivals)
     check_rivals(others, taken=[run.resolve().name])
     document = _document(run)
     bundle_path, spec = Path(document["bundle"]), document["data"] if data is None else data

@@ -103,6 +103,16 @@ limit_option = click.option(
 )
 
 
+def directory_option(text: str) -> Callable[[Any], Any]:
+    """Make the option -o of a command that has to write a directory."""
+    return click.option("-o", "--output", required=True, type=PATH, metavar="DIR", help=text)
+
+
+def max_drop_option(text: str) -> Callable[[Any], Any]:
+    """Make the option --max-drop, the largest loss of accuracy as a share; None if it is not given."""
+    return click.option("--max-drop", callback=parse_share, metavar="X", help=text)
+
+
 def weight_bits_option(name: str, *, metavar: str, text: str) -> Callable[[Any], Any]:
     """Make an option for the number of bits that weights are quantised to."""
 

@@ -31,8 +31,8 @@ from stas_neuro.cli.common import (
     emit_json,
     force_option,
     halting_words,
+    max_drop_option,
     parse_shape,
-    parse_share,
     progress,
     stas_command,
     summary,
@@ -118,12 +118,9 @@ LISTED = 8
     help="Add this halting to a network trained without, or instead of the trained one; its parameters are "
     "chosen on the images of --calibrate.",
 )
-@click.option(
-    "--max-drop",
-    callback=parse_share,
-    metavar="X",
-    help="Largest loss of accuracy with --halting, as 1% or 0.01; of agreement with the network without "
-    "halting if there are no labels.  [default: 1%]",
+@max_drop_option(
+    "Largest loss of accuracy with --halting, as 1% or 0.01; of agreement with the network without halting "
+    "if there are no labels.  [default: 1%]"
 )
 @click.option(
     "--alpha", type=float, metavar="A", help="Slope of the score of --halting, instead of choosing."

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -43,15 +43,20 @@ class _Model(click.Path):
 MODEL = _Model(path_type=Path)
 
 
-def labelled_models(option: str, given: Sequence[str]) -> dict[str, Path]:
-    """Read each LABEL=MODEL of an option; a label, too, may contain "=", as T=1 does."""
+def rivals_option(text: str) -> Callable[[Any], Any]:
+    """Make the option --rival LABEL=MODEL, which can be repeated; `labelled_models` reads it."""
+    return click.option("--rival", "rivals", multiple=True, metavar="LABEL=MODEL", help=text)
+
+
+def labelled_models(rivals: Sequence[str]) -> dict[str, Path]:
+    """Read each LABEL=MODEL of --rival; a label, too, may contain "=", as T=1 does."""
     named: dict[str, str] = {}
-    for text in given:
+    for text in rivals:
         label, separator, path = text.rpartition("=")
         if not separator or not label:
-            raise InputError(f"{option} {text} has no label", "use LABEL=MODEL")
+            raise InputError(f"--rival {text} has no label", "use LABEL=MODEL")
         if label in named:
-            raise InputError(f"{option} {label} is given twice", "give each model a label of its own")
+            raise InputError(f"--rival {label} is given twice", "give each model a label of its own")
         named[label] = path
     return {label: MODEL.convert(path, None, None) for label, path in named.items()}
 

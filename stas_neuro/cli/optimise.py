@@ -12,17 +12,18 @@ import click
 
 from stas_neuro.choices import DEFAULT_PROFILE, GOALS, HALT_MODES, MODES
 from stas_neuro.cli.common import (
-    PATH,
     data_option,
+    directory_option,
     emit,
     emit_json,
     force_option,
     limit_option,
+    max_drop_option,
     parse_share,
     progress,
     stas_command,
 )
-from stas_neuro.cli.models import MODEL, labelled_models
+from stas_neuro.cli.models import MODEL, labelled_models, rivals_option
 from stas_neuro.cli.pricing import Settings, chosen_profiles, set_option, tell_settings
 from stas_neuro.files import Output, check_outputs
 
@@ -40,7 +41,7 @@ PICTURE = "frontier.png"
 )
 @click.argument("model", metavar="MODEL", type=MODEL)
 @data_option
-@click.option("-o", "--output", required=True, type=PATH, metavar="DIR", help="Directory to write.")
+@directory_option("Directory to write.")
 @click.option(
     "--profile",
     "profiles",
@@ -69,18 +70,11 @@ PICTURE = "frontier.png"
 @click.option(
     "--min-accuracy", callback=parse_share, metavar="A", help="Least accuracy of the best, as 90% or 0.9."
 )
-@click.option(
-    "--max-drop",
-    callback=parse_share,
-    metavar="X",
-    help="Largest loss of accuracy of the best, relative to the network without halting.  [default: 1%]",
+@max_drop_option(
+    "Largest loss of accuracy of the best, relative to the network without halting.  [default: 1%]"
 )
-@click.option(
-    "--rival",
-    "rivals",
-    multiple=True,
-    metavar="LABEL=MODEL",
-    help="Another model to search beside, such as that of stage 1 or of one time step; can be repeated.",
+@rivals_option(
+    "Another model to search beside, such as that of stage 1 or of one time step; can be repeated."
 )
 @click.option(
     "--policies",
@@ -149,7 +143,7 @@ def command(
 
     check_installed()
     written = Output.marked(output, "frontier.json", force=force)
-    others = labelled_models("--rival", rivals)
+    others = labelled_models(rivals)
     reads = [model, *others.values(), data_path(data), data_path(calibrate), *map(profile_path, profiles)]
     check_outputs([written], reads=reads)
     words: dict[str, Any] = {"assumed": assumed, "bits": tuple(map(int, _words(bits)))}

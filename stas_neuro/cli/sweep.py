@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stas_neuro.cli.common import PATH, emit_json, emit_table, if_interrupted, progress, stas_command
+from stas_neuro.cli.common import (
+    PATH,
+    directory_option,
+    emit_json,
+    emit_table,
+    if_interrupted,
+    progress,
+    stas_command,
+)
 from stas_neuro.errors import CheckFailed
 from stas_neuro.files import Output, check_outputs
 
@@ -24,14 +32,7 @@ LISTED = 10
     "stas-export sweep config.toml -o runs/many --scheduler tcp://10.0.0.1:8786",
 )
 @click.argument("config", metavar="CONFIG.toml", type=PATH)
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    type=PATH,
-    metavar="DIR",
-    help="Directory for results.parquet and the steps. An interrupted sweep continues there.",
-)
+@directory_option("Directory for results.parquet and the steps. An interrupted sweep continues there.")
 @click.option(
     "--scheduler",
     metavar="ADDRESS",

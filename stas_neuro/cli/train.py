@@ -16,9 +16,9 @@ import click
 
 from stas_neuro.choices import HALT_MODES, MODES, HaltMode
 from stas_neuro.cli.common import (
-    PATH,
     PLAIN_INTERVAL_S,
     data_option,
+    directory_option,
     duration,
     emit_json,
     force_option,
@@ -188,14 +188,7 @@ def _weights_options(function: Callable[..., None]) -> Callable[..., None]:
     help="Use only N images, drawn with --seed and stratified by class.",
 )
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Number of threads of torch.")
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    type=PATH,
-    metavar="DIR",
-    help="Directory to write: a checkpoint, or of a fine-tuned network the bundle trained.zip.",
-)
+@directory_option("Directory to write: a checkpoint, or of a fine-tuned network the bundle trained.zip.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted training from its last finished epoch.")
 @module_options
 @_weights_options

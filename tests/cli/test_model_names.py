@@ -43,7 +43,7 @@ def test_verify_check_and_optimise_take_names() -> None:
     # Both names are found before the images are counted.
     search = ("optimise", "order/stage1", "--rival", "other=order/stage1", "--data", "order", "--limit", "8")
     assert "order has 8 images" in stas(*search, "-o", "best").err
-    assert labelled_models("--rival", ["T=1=order"]) == {"T=1": shipped_model("order")}
+    assert labelled_models(["T=1=order"]) == {"T=1": shipped_model("order")}
 
 
 def test_fine_tuning_starts_from_a_name() -> None:
