@@ -93,7 +93,7 @@ def dots(found: Iterable[Row], x: str, y: str, colour: str, /, **titles: Any) ->
         **_series(listed, colour, titles),
     )
     if len(names := categories(str(row[colour]) for row in listed)) > 1:
-        chart = chart.encode(xOffset=alt.XOffset(f"{colour}:N", sort=names))
+        chart = chart.encode(xOffset=alt.XOffset(f"{colour}:N", scale=alt.Scale(domain=names)))
     return _panel(chart, listed, y, [chart.mark_point(**MARK).encode(y=_measured(y, titles))], titles)
 
 
@@ -131,7 +131,9 @@ def _panel(chart: Any, listed: list[Row], y: str, marks: list[Any], titles: Mapp
 
 def grid(panels: Sequence[Sequence[Any]], *, shared: Sequence[str] = ()) -> Any:
     """Put panels in rows; the channels `shared` have one scale and legend, the others their own."""
-    kinds = {name: "shared" if name in shared else "independent" for name in ("color", "shape", "y")}
+    kinds = {
+        name: "shared" if name in shared else "independent" for name in ("color", "shape", "y", "xOffset")
+    }
     drawn = [alt.hconcat(*row).resolve_scale(**kinds) for row in panels if row]
     return alt.vconcat(*drawn).resolve_scale(**kinds)
 

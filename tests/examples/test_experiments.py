@@ -210,6 +210,8 @@ def test_lines_of_zero_and_whiskers_are_drawn_where_they_belong(modules: dict[st
     titles = {"x": "x", "y": "y", "colour": "of"}
     drawn = panels.lines(listed, "x", "y", "of", **titles, ends=True).to_dict()
     assert [layer["mark"]["type"] for layer in drawn["layer"]] == ["rule", "rule", "line", "point"]
+    (layer,) = panels.dots(listed, "x", "y", "of", **titles | {"ends": False}).to_dict()["layer"][1:]
+    assert layer["encoding"]["xOffset"]["scale"]["domain"] == ["a", "b"]
     drawn = panels.dots(listed[1:], "x", "y", "of", **titles).to_dict()
     (layer,) = drawn["layer"]
     assert "xOffset" not in layer["encoding"] and layer["encoding"]["color"]["legend"] is None
