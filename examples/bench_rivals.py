@@ -25,7 +25,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +50,15 @@ MASKING, SKIPPING, COMPILED, BEST = "torch, masking", "torch, skipping", "torch,
 FAST, ONNX, MATRIX = "fast, integers", "onnxruntime, own export", "product of large matrices"
 JELLY, JELLY_FAST = "SpikingJelly, multi-step Spikformer", "fast, integers, the same Spikformer"
 SIMULATED, PRICED = "SANA-FE", "counted and priced, the same network"
+SIMULATED_LARGER, PRICED_LARGER = "SANA-FE, larger network", "counted and priced, the same larger network"
 _SIDE = 768
 """Of the large matrices."""
 _LARGER = 8
 """SpikingJelly's network classifies fewer images by this factor: it is larger."""
 _INFERENCES = 1024
 """Of the network that SANA-FE simulates one at a time, counted and priced together."""
+_SIDE_LARGER, _WIDE_LARGER, _PARTS_LARGER = 16, 2, 8
+"""Of the larger network: 16 x 16 frames instead of 8 x 8, twice the channels, a layer on 8 cores, not 3."""
 _REPORT = "run make validate, and report the difference"
 Call = Callable[[], int]
 Images = NDArray[np.uint8]
@@ -87,7 +90,11 @@ def measure_rivals(settings: Settings) -> Result:
     """Measure all that is installed."""
     figures: Figures = []
     absent: dict[str, str] = {}
-    for group, names in ((_shipped, (COMPILED, ONNX)), (_jelly, (JELLY,)), (_sanafe, (SIMULATED,))):
+    for group, names in (
+        (_shipped, (COMPILED, ONNX)),
+        (_jelly, (JELLY,)),
+        (_sanafe, (SIMULATED, SIMULATED_LARGER)),
+    ):
         try:
             found = group(settings)
         except Absent as reason:
@@ -271,10 +278,29 @@ def _sanafe(settings: Settings) -> Result:
         raise Absent("SANA-FE is not installed (make oracle)")
     sys.path.append(str(ROOT / "tests"))
     from sanafe_oracle.cases import sanafe_cases
+    from sanafe_oracle.networks import by_channels, input_spikes, spiking_network
+
+    small = next(case for case in sanafe_cases() if case.name == "memoryless, by channels, loihi1")
+    graph = spiking_network(0, leaky=False, side=_SIDE_LARGER, wide=_WIDE_LARGER)
+    larger = replace(
+        small,
+        graph=graph,
+        mapping=by_channels(graph, _PARTS_LARGER),
+        frames=input_spikes(0, _SIDE_LARGER),
+    )
+    return Result(
+        [
+            *_beside_sanafe(small, SIMULATED, PRICED, settings),
+            *_beside_sanafe(larger, SIMULATED_LARGER, PRICED_LARGER, settings),
+        ],
+        {},
+    )
+
+
+def _beside_sanafe(case: Any, simulated: str, priced: str, settings: Settings) -> Figures:
     from sanafe_oracle.cross_check import cross_check, of_model_steps
     from sanafe_oracle.package import hardware_steps
 
-    case = sanafe_cases()[2]  # scattered over many cores
     with tempfile.TemporaryDirectory() as folder:
         if not cross_check(case, SANAFE, Path(folder)).holds:
             raise StasError("SANA-FE's counts or energies differ from ours", _REPORT)
@@ -287,8 +313,8 @@ def _sanafe(settings: Settings) -> Result:
             return len(frames)
 
         with _simulator(package, hardware_steps(case.graph), settings.images) as theirs:
-            rounds = in_turn({SIMULATED: theirs, PRICED: ours}, settings.rounds)
-    return Result(of_rounds(rounds, dict.fromkeys((SIMULATED, PRICED), SIMULATED), RATE), {})
+            rounds = in_turn({simulated: theirs, priced: ours}, settings.rounds)
+    return of_rounds(rounds, dict.fromkeys((simulated, priced), simulated), RATE)
 
 
 @contextmanager

@@ -161,7 +161,7 @@ def routes(graph: Graph, mapping: Mapping) -> Routes:
         home = homes[source]
         number = home.number[index]
         draft[key].copies[index] += len(cores)
-        ways = _between(places[:, home.cores, None], places[:, None, cores])
+        ways = between(places[:, home.cores, None], places[:, None, cores])
         for name, way in ways.items():
             getattr(draft[key], name)[index] += way.sum(axis=1)[number]
     return Routes(tuple(draft.values()), tuple(arrivals), input_axons, output_axons)
@@ -266,10 +266,10 @@ def distances(places: Steps, to: int) -> dict[str, Steps]:
 
     `places`, (3, cores), is the result of `places_of`.
     """
-    return _between(places, places[:, to, None])
+    return between(places, places[:, to, None])
 
 
-def _between(start: Steps, end: Steps) -> dict[str, Steps]:
+def between(start: Steps, end: Steps) -> dict[str, Steps]:
     """Return the hops and chip crossings between places (3, ...), which are broadcast."""
     (chip, x, y), (to_chip, to_x, to_y) = start, end
     away = chip != to_chip

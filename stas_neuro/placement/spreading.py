@@ -16,7 +16,7 @@ from stas_neuro.energy.costs import cost_of
 from stas_neuro.energy.timing import phase_of
 from stas_neuro.errors import InputError
 from stas_neuro.ir import Graph
-from stas_neuro.mapping.routes import distances, places_of
+from stas_neuro.mapping.routes import between, places_of
 from stas_neuro.placement.limits import Limits
 from stas_neuro.placement.reasons import DoesNotFit, MoreCores
 from stas_neuro.placement.task import Packing, Task
@@ -140,12 +140,14 @@ def _messages(task: Task, limits: Limits, packing: Packing, record: Activity) ->
     """
     sites = row_major_sites(packing.chips, limits)
     traffic = traffic_between(task.graph, task.demands, packing.cores, task.seen)
-    ways = np.array([list(distances(places_of(sites), core).values()) for core in range(len(sites))])
-    passed = dict(
-        zip(("hop_x", "hop_y", "chip_crossing"), np.einsum("sd,dks->k", traffic, ways), strict=True)
-    )
+    places, messages = places_of(sites), traffic.messages
+    ways = between(places[:, traffic.source], places[:, traffic.target]).values()
+    passed = {
+        name: (messages * way).sum()
+        for name, way in zip(("hop_x", "hop_y", "chip_crossing"), ways, strict=True)
+    }
     once = record.counts["spikes_out"].sum() / record.images
-    priced = {"spike_message": traffic.sum() - once, **passed}
+    priced = {"spike_message": messages.sum() - once, **passed}
     return float(
         sum(
             count * task.profile.corners(f"energy.{name}")[1]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from stas_neuro.mapping import CoreLocation
 from stas_neuro.placement.limits import Limits
+from stas_neuro.placement.traffic import Traffic
 
 _RANDOM_STARTS = 15
 _LEAST_PLACES = 600
@@ -48,30 +49,29 @@ def row_major_sites(chips: Sequence[int], limits: Limits) -> tuple[CoreLocation,
     return tuple(sites)
 
 
-def near_sites(chips: Sequence[int], traffic: Matrix, limits: Limits) -> tuple[CoreLocation, ...]:
+def near_sites(chips: Sequence[int], traffic: Traffic, limits: Limits) -> tuple[CoreLocation, ...]:
     """Return locations of the cores on the tiles of their chips with a low sum of traffic x hops.
+
+    Messages to other chips leave by tile 0,0.
 
     Parameters
     ----------
     chips : sequence of int (cores,)
-    traffic : float (cores, cores)
-        Messages expected from one core to another. Messages to other chips leave by tile 0,0.
+    traffic : Traffic
     limits : Limits
     """
     sites = list(row_major_sites(chips, limits))
     if limits.mesh is None:
         return tuple(sites)
-    both = traffic + traffic.T
-    for chip in sorted(set(chips)):
-        here = np.flatnonzero(np.asarray(chips) == chip)
+    for chip, here, both in traffic.by_chip(np.asarray(chips, np.intp)):
         slots = near_slots(max(_LEAST_PLACES, 4 * len(here)), limits.mesh)
         nearest = [_site(0, slot, limits) for slot in slots]
         places = np.array([(site.x, site.y) for site in nearest])
         distance = np.abs(places[:, None] - places).sum(axis=2).astype(float)
         away = np.flatnonzero(np.asarray(chips) != chip)
-        flow = both[np.ix_(here, here)]
+        flow, outward = (np.take(both, cores, axis=1) for cores in (here, away))
         np.fill_diagonal(flow, 0)
-        slot_of = assign(flow, distance, both[np.ix_(here, away)].sum(axis=1))
+        slot_of = assign(flow, distance, outward.sum(axis=1))
         for core, slot in zip(here, slot_of, strict=True):
             sites[core] = _site(chip, slots[slot], limits)
     return tuple(sites)

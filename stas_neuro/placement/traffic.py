@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,20 +17,61 @@ from stas_neuro.placement.demands import LayerDemand
 from stas_neuro.placement.packing import Core
 
 
+@dataclass(frozen=True, eq=False)
+class Traffic:
+    """Expected messages per image between cores: of pairs that have any, as most have none.
+
+    Parameters
+    ----------
+    cores : int
+    source, target : int (pairs,)
+        Cores of each pair, once in each direction; a core may send to itself.
+    messages : float (pairs,)
+    """
+
+    cores: int
+    source: NDArray[np.intp]
+    target: NDArray[np.intp]
+    messages: NDArray[np.float64]
+
+    def by_chip(self, chips: NDArray[np.intp]) -> Iterator[tuple[int, NDArray[np.intp], NDArray[np.float64]]]:
+        """Yield each chip, its cores and their messages with all cores in both directions, (own, cores).
+
+        `chips` is the chip of each core, int (cores,).
+        """
+        numbers = np.unique(chips)
+        ends = [np.argsort(chips[end], kind="stable") for end in (self.source, self.target)]
+        first = [np.searchsorted(chips[self.source][ends[0]], numbers)]
+        first += [np.searchsorted(chips[self.target][ends[1]], numbers)]
+        place = np.zeros(self.cores, np.intp)
+        for at, chip in enumerate(numbers):
+            own = np.flatnonzero(chips == chip)
+            place[own] = np.arange(len(own))
+            sent, got = (
+                order[start[at] : start[at + 1] if at + 1 < len(numbers) else None]
+                for order, start in zip(ends, first, strict=True)
+            )
+            both = np.zeros((len(own), self.cores))
+            both[place[self.source[sent]], self.target[sent]] = self.messages[sent]
+            both[place[self.target[got]], self.source[got]] += self.messages[got]
+            yield int(chip), own, both
+
+
 def traffic_between(
     graph: Graph, demands: Sequence[LayerDemand], cores: Sequence[Core], seen: Activity | None
-) -> NDArray[np.float64]:
-    """Return the expected messages per image from each core to each other, float (cores, cores)."""
-    traffic = np.zeros((len(cores), len(cores)))
+) -> Traffic:
+    """Return the expected messages per image from each core to each other."""
+    found: list[tuple[NDArray[np.intp], NDArray[np.float64]]] = []
     homes = {each.name: np.zeros((each.positions, each.features), dtype=np.intp) for each in demands}
     rates = {each.name: _rates(graph, each, seen)[:, None] for each in demands}
     for number, core in enumerate(cores):
         for name, region in core.pieces.items():
             homes[name][region.index] = number
     reach = Reach(graph)
-    sent: dict[tuple[str, bytes], NDArray[np.float64]] = {}
-    """Messages of each core's neurons; many cores need the same values."""
-    for number, core in enumerate(cores):
+    sent: dict[tuple[str, bytes], tuple[NDArray[np.intp], NDArray[np.float64]]] = {}
+    """Cores whose neurons send something, and their messages; many cores need the same values."""
+    for core in cores:
+        received = np.zeros(len(cores))
         needs: dict[Need, Wanted] = {}
         for name, region in core.pieces.items():
             for need, values in reach.of(name, tuple(region.positions), region.features).items():
@@ -40,11 +82,17 @@ def traffic_between(
             if (name, which) not in sent:
                 home = homes[name][index]
                 of_values = np.broadcast_to(rates[name], homes[name].shape)[index]
-                sent[name, which] = np.bincount(home.ravel(), of_values.ravel(), len(cores)).astype(
-                    np.float64
-                )
-            traffic[:, number] += sent[name, which]
-    return traffic
+                messages = np.bincount(home.ravel(), of_values.ravel()).astype(np.float64)
+                sources = np.flatnonzero(messages)
+                sent[name, which] = sources, messages[sources]
+            sources, messages = sent[name, which]
+            received[sources] += messages
+        senders = np.flatnonzero(received)
+        found.append((senders, received[senders]))
+    target = np.repeat(np.arange(len(cores)), [len(senders) for senders, _ in found])
+    nothing = np.zeros(0, np.intp), np.zeros(0)
+    source, messages = (np.concatenate(parts) for parts in zip(*found, nothing, strict=True))
+    return Traffic(len(cores), source, target, messages)
 
 
 def _rates(graph: Graph, demand: LayerDemand, seen: Activity | None) -> NDArray[np.float64]:

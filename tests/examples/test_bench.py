@@ -117,6 +117,7 @@ def test_other_programs_that_are_not_installed_are_absent_with_the_reason(
         "torch, compiled": "no compiler",
         "SpikingJelly, multi-step Spikformer": "SpikingJelly is not installed (make zoo)",
         "SANA-FE": "SANA-FE is not installed (make oracle)",
+        "SANA-FE, larger network": "SANA-FE is not installed (make oracle)",
     }
 
 

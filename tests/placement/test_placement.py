@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.ir_random import Recipe, build, graphs, images_for
 from support.paths import ROOT
+from support.plain_traffic import dense, plain_sites, plain_traffic
 
 from stas_neuro import api, compiler
 from stas_neuro.activity import Activity, Origin, builder_for
@@ -40,6 +41,9 @@ from stas_neuro.placement.inputs import Inputs
 from stas_neuro.placement.limits import limits_of
 from stas_neuro.placement.packing import Packer
 from stas_neuro.placement.strategies import Block
+from stas_neuro.placement.task import Task
+from stas_neuro.placement.tiles import near_sites
+from stas_neuro.placement.traffic import traffic_between
 from stas_neuro.reference import run_reference
 
 LOIHI1 = load_profile("loihi1")
@@ -226,6 +230,26 @@ def test_blocks_alike_are_placed_as_each_by_itself(
     monkeypatch.setattr(Block, "_needs", lambda block: block.scope)
     assert place(graph, profile, minimise=objective, **options) == mapping
     assert len(set(packed)) == graph.blocks
+
+
+@settings(max_examples=25, deadline=None)
+@given(graph=graphs(), per_chip=st.integers(3, 12), data=st.data())
+def test_traffic_and_tiles_are_those_of_the_whole_matrix(
+    graph: Graph, per_chip: int, data: st.DataObject
+) -> None:
+    profile = chip(SLOW, neurons_per_core=data.draw(st.integers(8, 40)), cores_per_chip=per_chip)
+    limits, demands = limits_of(profile), demands_of(graph, 8)
+    seen = data.draw(st.sampled_from([None, seen_of(graph)]))
+    groups = data.draw(st.integers(1, max(tokens_by_block(graph).values())))
+    task = Task(graph, profile, demands, "token-major", groups, seen, "cores")
+    try:
+        packing = task.pack(limits)
+    except DoesNotFit:
+        return
+    traffic = traffic_between(graph, demands, packing.cores, seen)
+    matrix = plain_traffic(graph, demands, packing.cores, seen)
+    np.testing.assert_array_equal(dense(traffic), matrix)
+    assert near_sites(packing.chips, traffic, limits) == plain_sites(packing.chips, matrix, limits)
 
 
 def test_a_single_group_is_divided_in_the_order_of_visits() -> None:

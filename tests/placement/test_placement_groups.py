@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from support.plain_groups import first_best_change
+from support.plain_traffic import sparse
 
 from stas_neuro.errors import InputError
 from stas_neuro.ir import group_numbers
@@ -224,7 +225,7 @@ def test_cores_that_talk_are_near_and_tiles_hold_what_they_can() -> None:
     traffic = np.zeros((8, 8))
     for a, b in ((0, 7), (1, 6), (2, 5), (3, 4)):
         traffic[a, b] = 10
-    sites = near_sites([0] * 8, traffic, LIMITS)
+    sites = near_sites([0] * 8, sparse(traffic), LIMITS)
     assert all(sites.count(site) == 2 for site in sites)
     assert all(sites[core] == sites[7 - core] for core in range(8))
     assert row_major_sites([0] * 8, LIMITS)[0] != row_major_sites([0] * 8, LIMITS)[7]
@@ -233,7 +234,7 @@ def test_cores_that_talk_are_near_and_tiles_hold_what_they_can() -> None:
 def test_cores_that_send_to_another_chip_are_near_its_door() -> None:
     traffic = np.zeros((9, 9))
     traffic[7, 8] = 5
-    sites = near_sites([0] * 8 + [1], traffic, LIMITS)
+    sites = near_sites([0] * 8 + [1], sparse(traffic), LIMITS)
     assert (sites[7].x, sites[7].y, sites[8].chip) == (0, 0, 1)
 
 

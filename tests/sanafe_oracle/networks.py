@@ -27,25 +27,31 @@ from stas_neuro.ir import (
 from stas_neuro.mapping import CoreLocation, Mapping, Piece
 
 TIME_STEPS = 6
-_SHAPE = (2, 8, 8)
+_CHANNELS, _SIDE = 2, 8
 _PIXELS_PER_SPIKE = 4
 _CLASSES = ("a", "b", "c")
 
 
-def spiking_network(seed: int, *, leaky: bool) -> Graph:
+def spiking_network(seed: int, *, leaky: bool, side: int = _SIDE, wide: int = 1) -> Graph:
     """Make an integer network of two convolutions and two linear layers, weights drawn from `seed`.
+
+    It takes frames of `side` x `side`, and has `wide` times the channels.
 
     Leaky: membranes last for steps and weights have either sign. Else membranes are gone after a step and
     weights are above 0: then a neuron is active, in either program's words, where it gets a spike.
     """
     draft = _Draft(np.random.default_rng(seed), leaky)
-    draft.add(FixedInput(name="input", phase=Phase.STEP, scope="stem", shape=_SHAPE, encoding="graded"))
-    draft.conv("conv0", 2, 4, stride=1)
-    draft.conv("conv1", 4, 8, stride=2)
+    draft.add(
+        FixedInput(
+            name="input", phase=Phase.STEP, scope="stem", shape=(_CHANNELS, side, side), encoding="graded"
+        )
+    )
+    draft.conv("conv0", _CHANNELS, 4 * wide, stride=1)
+    draft.conv("conv1", 4 * wide, 8 * wide, stride=2)
     draft.add(Tokens(name="tokens", phase=Phase.STEP, scope="stem"))
-    draft.linear("block0.fc1", 8, 24)
-    draft.linear("block0.fc2", 24, 8)
-    draft.head(8)
+    draft.linear("block0.fc1", 8 * wide, 24 * wide)
+    draft.linear("block0.fc2", 24 * wide, 8 * wide)
+    draft.head(8 * wide)
     return Graph(
         stage=Stage.QUANTISED,
         time_steps=TIME_STEPS,
@@ -57,10 +63,10 @@ def spiking_network(seed: int, *, leaky: bool) -> Graph:
     )
 
 
-def input_spikes(seed: int) -> NDArray[np.uint8]:
-    """Draw the spikes of an input, uint8 (T, C, H, W) of 0 and 1."""
+def input_spikes(seed: int, side: int = _SIDE) -> NDArray[np.uint8]:
+    """Draw the spikes of an input, uint8 (T, C, side, side) of 0 and 1."""
     rng = np.random.default_rng(seed)
-    return (rng.random((TIME_STEPS, *_SHAPE)) < 1 / _PIXELS_PER_SPIKE).astype(np.uint8)
+    return (rng.random((TIME_STEPS, _CHANNELS, side, side)) < 1 / _PIXELS_PER_SPIKE).astype(np.uint8)
 
 
 def one_core(graph: Graph) -> Mapping:
