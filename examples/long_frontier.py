@@ -57,8 +57,8 @@ def main() -> None:
     for result in results:
         place = arguments.output / result.name
         place.mkdir(exist_ok=True, parents=True)
-        write_chart(place / "frontier.png", frontier_chart(result, run=MODEL.name))
         (place / "frontier.json").write_text(json.dumps(result.to_json(), indent=1))
+        write_chart(place / "frontier.png", frontier_chart(result, run=MODEL.name))
         console.print(frontier_report(result))
 
 

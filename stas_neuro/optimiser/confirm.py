@@ -15,6 +15,7 @@ from stas_neuro import api
 from stas_neuro.bundle import Bundle, save_bundle
 from stas_neuro.chips import Profile
 from stas_neuro.energy import Estimate, estimate
+from stas_neuro.documents import SMALLEST
 from stas_neuro.errors import InputError
 from stas_neuro.ir import Graph
 from stas_neuro.optimiser.measure import Bench, first_frames, labels_of
@@ -139,12 +140,12 @@ def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
     """Return the two-sided p-value of McNemar's exact test that two classifiers are equally accurate.
 
     It is the binomial test on the images that only one of them classifies correctly (Q. McNemar,
-    Psychometrika 12, 1947).
+    Psychometrika 12, 1947). Below `SMALLEST`, which documents do not hold, it is that.
     """
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     differ, fewer = only_first + only_second, min(only_first, only_second)
     tail = sum(math.comb(differ, k) for k in range(fewer + 1)) / 2**differ
-    return min(1.0, 2.0 * float(tail))
+    return min(1.0, max(2.0 * float(tail), SMALLEST))
 
 
 def _price(cost: Estimate) -> Price:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from stas_neuro.documents import parse_json
 from stas_neuro.optimiser import mcnemar, pareto, wilson
 from stas_neuro.optimiser.frontier import spread
 
@@ -47,3 +50,9 @@ def test_mcnemar_is_the_binomial_test_of_images_that_differ(only_first: int, onl
     differ = only_first + only_second
     known = stats.binomtest(only_first, differ).pvalue if differ else 1.0
     assert mcnemar(first, second) == pytest.approx(known, rel=1e-9)
+
+
+def test_p_values_of_any_size_are_numbers_of_documents() -> None:
+    right, wrong = np.ones(200, np.bool_), np.zeros(200, np.bool_)
+    parse_json(json.dumps({"p": mcnemar(right, wrong)}).encode())
+    assert 0 < mcnemar(right, wrong) < 1e-20
