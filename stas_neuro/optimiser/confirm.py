@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from stas_neuro import api
 from stas_neuro.bundle import Bundle, save_bundle
 from stas_neuro.chips import Profile
-from stas_neuro.energy import Estimate, estimate
 from stas_neuro.documents import SMALLEST
+from stas_neuro.energy import Estimate, estimate
 from stas_neuro.errors import InputError
 from stas_neuro.ir import Graph
 from stas_neuro.optimiser.measure import Bench, first_frames, labels_of

@@ -67,7 +67,8 @@ class Measured:
         Share of the visits of all model steps, blocks and tokens that are made; of a network with fewer steps
         relative to its own.
     sample : int (SAMPLE,)
-        Images, of the first part, that stand for all: at even ranks by their synaptic operations.
+        Images, of the first part, that stand for all: at even ranks by the model steps until the last visit,
+        and by their synaptic operations where these are equal.
     """
 
     variant: Variant
@@ -154,13 +155,14 @@ class Bench:
         trace = api.run(graph, first_frames(graph, self.images.chosen_on))
         correct = trace.predictions == labels_of(graph, self.images.chosen_on)
         work = trace.activity.per_image("synops")
+        at_work = trace.visits.any(axis=(2, 3)).sum(axis=1)
         ranks = np.linspace(0, len(work) - 1, SAMPLE).round().astype(np.intp)
         return Measured(
             variant=variant,
             graph=graph,
             accuracy=float(correct.mean()),
             visits=float(trace.visits.mean()) if trace.visits.size else 1.0,
-            sample=np.argsort(work, kind="stable")[ranks],
+            sample=np.lexsort((work, at_work))[ranks],
         )
 
     def activities(self, measured: Measured, countings: Sequence[Counting]) -> list[Activity]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from stas_neuro.display import NONE, si
@@ -24,7 +25,9 @@ def frontier_report(result: Optimised) -> RenderableType:
         f"{result.deployments} deployments of {result.networks} networks on {result.profile}, mode "
         f"{result.mode}, in {result.seconds:.0f} s; chosen on {chosen} images, reported on {reported} others"
     )
-    parts: list[RenderableType] = [Text(head, style="bold"), Text(), _table(result), Text()]
+    parts: list[RenderableType] = [Text(head, style="bold"), Text()]
+    for table in _tables(result):
+        parts += [table, Text()]
     if result.events_only is not None:
         parts.append(Text(f"energies are those of events only: static power is {result.events_only}"))
     if result.left_out:
@@ -53,32 +56,31 @@ def frontier_report(result: Optimised) -> RenderableType:
     return Group(*parts)
 
 
-def _table(result: Optimised) -> RenderableType:
-    table = new_table(
-        "", "network", "accuracy", "95 % interval", "p", "energy", "low", "high", "other structures",
-        "latency", "images/s", "cores", "deployment", "predicted\nenergy", "predicted\nlatency",
-    )  # fmt: skip
-    for point in result.points:
-        price = point.price
+def _tables(result: Optimised) -> tuple[Table, ...]:
+    """Tabulate what the points are, what they cost, and the rest: narrow tables, that split no word."""
+    points = new_table("point", "kind", "network", "deployment", "cores")
+    costs = new_table("point", "accuracy", "95 % interval", "p", "energy", "low", "high", "latency")
+    others = new_table(
+        "point", "images/s", "energy over\nstructures", "predicted\nenergy", "predicted\nlatency"
+    )
+    for number, point in enumerate(result.points, 1):
+        price, name = point.price, str(number)
+        kind, network = ", ".join(point.roles), point.candidate.variant.name
+        add_row(points, name, kind, network, deployment_words(point), str(point.candidate.cores))
         add_row(
-            table,
-            ", ".join(point.roles),
-            point.candidate.variant.name,
+            costs,
+            name,
             f"{point.accuracy:.2%}",
             f"{point.accuracy_low:.1%}..{point.accuracy_high:.1%}",
             NONE if point.p_value is None else f"{point.p_value:.2g}",
             si(price.energy_j.value, "J"),
             si(price.energy_j.low, "J"),
             si(price.energy_j.high, "J"),
-            _structures(point),
             si(price.latency_s.value, "s"),
-            si(price.throughput_images_per_s.value, ""),
-            str(point.candidate.cores),
-            deployment_words(point),
-            f"{point.errors['energy_j']:+.1%}",
-            f"{point.errors['latency_s']:+.1%}",
         )
-    return table
+        errors = (f"{point.errors[name]:+.1%}" for name in ("energy_j", "latency_s"))
+        add_row(others, name, si(price.throughput_images_per_s.value, ""), _structures(point), *errors)
+    return points, costs, others
 
 
 def _structures(point: Point) -> str:

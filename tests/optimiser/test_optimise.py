@@ -24,7 +24,7 @@ from stas_neuro.errors import InputError
 from stas_neuro.models.stas import StasModel
 from stas_neuro.optimiser import Optimised, Space, optimise, optimise_all, targets_of
 from stas_neuro.report.charts import frontier_chart
-from stas_neuro.report.frontier import frontier_report
+from stas_neuro.report.frontier import deployment_words, frontier_report
 from stas_neuro.report.frontier_file import frontier_of, read_frontiers
 
 SPACE = Space(
@@ -193,6 +193,12 @@ def test_pictures_and_tables_name_what_they_show(found: Optimised, several: Path
             Console(file=file, width=250).print(frontier_report(result))
             assert ("of events only" in file.getvalue()) == (result.events_only is not None)
             assert all(point.candidate.variant.name in file.getvalue() for point in result.points)
+        with io.StringIO() as file:
+            Console(file=file, width=80).print(frontier_report(result))
+            shown = set(file.getvalue().split())
+        for point in result.points:
+            names = f"{point.candidate.variant.name} {deployment_words(point)} {', '.join(point.roles)}"
+            assert set(names.split()) <= shown, "a table splits a name"
 
 
 def test_frontiers_are_read_from_their_files(several: Path, tmp_path: Path) -> None:
