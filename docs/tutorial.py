@@ -9,7 +9,7 @@
 # ---
 
 # %% [markdown]
-# # A notebook: from a shipped model to a price, and your own images
+# # A notebook: from a shipped model to a price
 #
 # Every function of `stas_neuro` takes a path, a name or an object for the same argument. All energies and
 # times are estimated from published figures, not measured.
