@@ -37,7 +37,7 @@ def placed(work: at_size.Work, groups: int) -> tuple[float, Mapping]:
 
 def compare(preset: str, images: int, groups: int) -> str:
     """Return what the two searches took, and whether they found the same."""
-    from support.plain_groups import first_best_change
+    from support.plain_groups import plain_changes
 
     case = at_size.Case(preset, {}, images, groups)
     with tempfile.TemporaryDirectory() as folder:
@@ -46,7 +46,7 @@ def compare(preset: str, images: int, groups: int) -> str:
         work = at_size.Work(Path(folder), images, groups)
         ours, mapping = placed(work, groups)
         print(f"the package's search: {ours:.1f} CPU s", file=sys.stderr, flush=True)
-        with mock.patch("stas_neuro.placement.groups._best_change", first_best_change):
+        with mock.patch("stas_neuro.placement.groups._best_changes", plain_changes):
             plain, other = placed(work, groups)
     same = "the same mapping" if mapping == other else "ANOTHER mapping"
     return (

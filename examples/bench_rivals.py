@@ -309,7 +309,7 @@ def _beside_sanafe(case: Any, simulated: str, priced: str, settings: Settings) -
 
         def ours() -> int:
             trace = stas_neuro.run(case.graph, frames, mapping=case.mapping)
-            stas_neuro.estimate(of_model_steps(trace.activity), case.profile)
+            stas_neuro.estimate(of_model_steps(trace.activity), case.profile, variants=False)
             return len(frames)
 
         with _simulator(package, hardware_steps(case.graph), settings.images) as theirs:

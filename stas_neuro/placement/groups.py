@@ -22,6 +22,8 @@ _ONES = np.array([bin(number).count("1") for number in range(1 << 16)], dtype=np
 """Number of ones in each 16-bit word, for numpy < 2, which has no popcount."""
 _AT_ONCE = 1 << 18
 """Words of unions that are made at once, which fit a cache."""
+_NEVER = np.int64(1) << 62
+"""Cost of a change that is not allowed."""
 
 
 class CoHalting:
@@ -149,69 +151,101 @@ def local_search(seen: CoHalting, start: Groups) -> Groups:
     No group becomes empty or larger than `largest`, and no pair of groups needs more cores than before.
     """
     groups = [list(group) for group in start]
-    pairs = list(combinations(range(len(groups)), 2))
-    best = {pair: _best_change(seen, groups, pair) for pair in pairs}
-    while True:
-        chosen = min(pairs, key=lambda pair: best[pair][0], default=None)
-        if chosen is None or best[chosen][0] >= 0:
-            return _sorted(groups)
-        groups[chosen[0]], groups[chosen[1]] = best[chosen][1]
+    number = {pair: at for at, pair in enumerate(combinations(range(len(groups)), 2))}
+    pairs, change, which = list(number), *np.zeros((2, len(number)), np.int64)
+
+    def look(one: int, others: Sequence[int]) -> None:
+        for pair, found in _best_changes(seen, groups, one, others).items():
+            change[number[pair]], which[number[pair]] = found
+
+    for one in range(len(groups) - 1):
+        look(one, range(one + 1, len(groups)))
+    while len(pairs):
+        chosen = int(change.argmin())
+        if change[chosen] >= 0:
+            break
+        a, b = pairs[chosen]
+        groups[a], groups[b] = _changed(groups[a], groups[b], int(which[chosen]))
         # Only pairs with one of these two groups have changed.
-        best |= {pair: _best_change(seen, groups, pair) for pair in pairs if {*pair} & {*chosen}}
+        look(a, [other for other in range(len(groups)) if other != a])
+        if len(groups) > 2:
+            look(b, [other for other in range(len(groups)) if other not in (a, b)])
+    return _sorted(groups)
 
 
-def _best_change(
-    seen: CoHalting, groups: Sequence[list[int]], pair: tuple[int, int]
-) -> tuple[int, tuple[list[int], list[int]]]:
-    """Return the change in cost of the best move or swap between two groups, and the resulting groups.
+def _changed(a: list[int], b: list[int], which: int) -> tuple[list[int], list[int]]:
+    """Make a change of two groups: swaps of i and j are numbered first, then moves of i, then those of j."""
+    if which < len(a) * len(b):
+        i, j = a[which // len(b)], b[which % len(b)]
+        return [*_without(a, i), j], [*_without(b, j), i]
+    move = which - len(a) * len(b)
+    if move < len(a):
+        return _without(a, a[move]), [*b, a[move]]
+    j = b[move - len(a)]
+    return [*a, j], _without(b, j)
 
-    The first of equal changes is taken: swaps before moves from the first group, these before moves from the
-    second.
+
+def _best_changes(
+    seen: CoHalting, groups: Sequence[list[int]], one: int, others: Sequence[int]
+) -> dict[tuple[int, int], tuple[int, int]]:
+    """Find the best change of one group with each of the others: how it changes the cost, and its number.
+
+    Keys are the two groups, the smaller number first. The first of equal changes is taken, in the order of
+    `_changed`.
     """
-    a, b = groups[pair[0]], groups[pair[1]]
-    to_b, to_a = _moves(seen, a, b), _moves(seen, b, a)
-    costs = np.concatenate([_swaps(seen, a, b), to_b, to_a])
-    best = int(costs.argmin())
-    change = int(costs[best]) - seen.total((a, b))
-    swaps = len(a) * len(b)
-    if best < swaps:
-        i, j = a[best // len(b)], b[best % len(b)]
-        return change, ([*_without(a, i), j], [*_without(b, j), i])
-    if best < swaps + len(to_b):
-        i = a[best - swaps]
-        return change, (_without(a, i), [*b, i])
-    j = b[best - swaps - len(to_b)]
-    return change, ([*a, j], _without(b, j))
-
-
-def _swaps(seen: CoHalting, a: list[int], b: list[int]) -> NDArray[np.int64]:
-    """Return the cost of two groups after each swap of tokens i and j, int64 (a * b,)."""
-    of_a, of_b = seen.bits[a], seen.bits[b]
-    rest_a, rest_b = _or_of_others(of_a), _or_of_others(of_b)
-    price_a, price_b = seen.prices[len(a) - 1], seen.prices[len(b) - 1]
-    rows = max(1, _AT_ONCE // of_b.size)
-    costs = [
-        _ones(rest_a[part, None] | of_b) * price_a + _ones(of_a[part, None] | rest_b) * price_b
-        for part in (slice(first, first + rows) for first in range(0, len(a), rows))
-    ]
-    found: NDArray[np.int64] = np.concatenate(costs).ravel()
+    a, sizes = groups[one], np.array([len(groups[other]) for other in others])
+    of_a, tokens = seen.bits[a], [token for other in others for token in groups[other]]
+    of_b = seen.bits[tokens]
+    ends = np.cumsum(sizes)
+    parts = [slice(end - size, end) for end, size in zip(ends.tolist(), sizes.tolist(), strict=True)]
+    rest_a, rest_b = _or_of_others(of_a), np.concatenate([_or_of_others(of_b[part]) for part in parts])
+    all_a = np.bitwise_or.reduce(of_a, axis=0)
+    all_b = np.bitwise_or.reduceat(of_b, ends - sizes, axis=0)
+    now = _ones(all_a) * seen.prices[len(a) - 1] + _ones(all_b) * seen.prices[sizes - 1]
+    swaps = _swaps(seen, (of_a, rest_a), (of_b, rest_b), np.repeat(sizes, sizes))
+    to_b = _moves(seen, len(a), sizes, _ones(rest_a)[:, None], _ones(of_a[:, None] | all_b))
+    to_a = _moves(seen, np.repeat(sizes, sizes), len(a), _ones(rest_b), _ones(of_b | all_a))
+    found = {}
+    for number, (other, part) in enumerate(zip(others, parts, strict=True)):
+        ours, theirs = to_b[:, number], to_a[part]
+        both = swaps[:, part]
+        ordered = (both, ours, theirs) if one < other else (both.T, theirs, ours)
+        costs = np.concatenate([each.ravel() for each in ordered])
+        best = int(costs.argmin())
+        found[min(one, other), max(one, other)] = int(costs[best] - now[number]), best
     return found
 
 
-def _moves(seen: CoHalting, group: list[int], other: list[int]) -> NDArray[np.int64]:
-    """Return the cost of two groups after each move of a token of the first, int64 (group,).
+def _swaps(
+    seen: CoHalting, first: tuple[Bits, Bits], second: tuple[Bits, Bits], sizes: NDArray[np.intp]
+) -> NDArray[np.int64]:
+    """Return the cost of a group and of another after each swap of their tokens i and j, int64 (i, j).
 
-    Empty where the first would be empty, the other too large, or both together on more cores.
+    `first` and `second` are the bits of the tokens, and of all others of the group of each; `sizes` has the
+    size of the group of each j.
     """
-    sizes = len(group) - 1, len(other) + 1
-    if not sizes[0] or sizes[1] > seen.largest:
-        return np.zeros(0, dtype=np.int64)
-    if seen.cores[[size - 1 for size in sizes]].sum() > seen.cores_of((group, other)):
-        return np.zeros(0, dtype=np.int64)
-    bits = seen.bits[group]
-    joined = bits | np.bitwise_or.reduce(seen.bits[other], axis=0)
-    smaller, larger = (seen.prices[size - 1] for size in sizes)
-    return np.asarray(_ones(_or_of_others(bits)) * smaller + _ones(joined) * larger)
+    (of_a, rest_a), (of_b, rest_b) = first, second
+    price_a, price_b = seen.prices[len(of_a) - 1], seen.prices[sizes - 1]
+    rows = max(1, _AT_ONCE // max(of_b.size, 1))
+    costs = [
+        _ones(rest_a[part, None] | of_b) * price_a + _ones(of_a[part, None] | rest_b) * price_b
+        for part in (slice(start, start + rows) for start in range(0, len(of_a), rows))
+    ]
+    found: NDArray[np.int64] = np.concatenate(costs)
+    return found
+
+
+def _moves(seen: CoHalting, size: Any, other: Any, left: Any, joined: Any) -> NDArray[np.int64]:
+    """Return the cost of two groups after moves of a token of the first, whose visits are then as given.
+
+    `size` and `other` are the tokens of either before, `left` and `joined` the visits of either after it. Of
+    moves that make the first empty, the other too large, or both together need more cores, it is `_NEVER`.
+    """
+    allowed = (np.asarray(size) > 1) & (np.asarray(other) < seen.largest)
+    smaller, larger = np.maximum(size - 1, 1) - 1, np.minimum(other + 1, seen.largest) - 1
+    allowed &= seen.cores[smaller] + seen.cores[larger] <= seen.cores[size - 1] + seen.cores[other - 1]
+    costs = left * seen.prices[smaller] + joined * seen.prices[larger]
+    return np.where(allowed, costs, _NEVER)
 
 
 def _or_of_others(bits: Bits) -> Bits:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from itertools import pairwise, permutations, product
+from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from support.plain_groups import first_best_change
+from support.plain_groups import plain_changes
 from support.plain_traffic import sparse
 
 from stas_neuro.errors import InputError
@@ -17,7 +18,7 @@ from stas_neuro.ir import group_numbers
 from stas_neuro.placement.groups import (
     CoHalting,
     Groups,
-    _best_change,
+    _best_changes,
     _ones,
     candidates,
     contiguous_groups,
@@ -84,15 +85,27 @@ def test_the_dynamic_programme_finds_the_best_contiguous_cut_and_local_search_no
 
 
 @settings(max_examples=60)
-@given(seen=seens(), seed=st.integers(0, 2**16))
-def test_the_best_change_is_that_of_all_changes(seen: CoHalting, seed: int) -> None:
+@given(seen=seens(), seed=st.integers(0, 2**16), data=st.data())
+def test_the_best_changes_are_those_of_all_changes(seen: CoHalting, seed: int, data: st.DataObject) -> None:
     rng = np.random.default_rng(seed)
     order = rng.permutation(seen.tokens).tolist()
-    at = int(rng.integers(1, seen.tokens))
-    groups = [order[:at], order[at:]]
+    many = data.draw(st.integers(2, seen.tokens))
+    cuts = [0, *sorted(rng.choice(np.arange(1, seen.tokens), many - 1, replace=False).tolist()), seen.tokens]
+    groups = [order[first:end] for first, end in pairwise(cuts)]
     if max(map(len, groups)) <= seen.largest:
-        assert _best_change(seen, groups, (0, 1)) == first_best_change(seen, groups, (0, 1))
-        assert _best_change(seen, groups, (1, 0)) == first_best_change(seen, groups, (1, 0))
+        for one in range(many):
+            others = [other for other in range(many) if other != one]
+            assert _best_changes(seen, groups, one, others) == plain_changes(seen, groups, one, others)
+
+
+@settings(max_examples=30)
+@given(seen=seens(), data=st.data())
+def test_the_search_takes_the_steps_of_the_plain_one(seen: CoHalting, data: st.DataObject) -> None:
+    start = scan_groups(seen.tokens, data.draw(st.integers(1, seen.tokens)))
+    if max(map(len, start)) <= seen.largest:
+        found = local_search(seen, start)
+        with mock.patch("stas_neuro.placement.groups._best_changes", plain_changes):
+            assert local_search(seen, start) == found
 
 
 def test_each_algorithm_beats_the_one_before_where_tokens_halt_in_clusters() -> None:
