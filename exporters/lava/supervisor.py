@@ -143,7 +143,7 @@ class _Session:
                 if "died" in event:
                     what = f"the process of {event['died']} died ({event['how']})"
                     raise LavaRunError(what, _remedy(event["how"]), detail=self._log())
-                if "started" in event:  # from the worker itself, so that a stopped one is noticed from here on
+                if "started" in event:  # from the worker itself: from here on a stopped one is noticed
                     self.started = answered = True
                 if "images" in event:
                     progress(event["images"])
