@@ -18,7 +18,7 @@ help:  ## this list
 	.uv/bin/python -m pip install --quiet uv
 
 install: $(filter .uv/bin/uv,$(UV))  ## the locked environment, with torch and Lava, in .venv
-	$(UV) sync --frozen --all-extras --compile-bytecode
+	$(UV) sync --frozen --all-extras $(KEEP) --compile-bytecode
 
 demo: install  ## the shipped model: compile, run on Lava, verify, price on every chip
 	$(RUN) stas-export demo
@@ -55,6 +55,7 @@ validate: install oracle  ## estimates against published measurements, and again
 oracle: $(filter .uv/bin/uv,$(UV))  ## SANA-FE, an outside program to check against, in .oracle
 	UV_PROJECT_ENVIRONMENT=.oracle $(UV) sync --frozen --only-group oracle
 
+bench: KEEP := --inexact  # SpikingJelly, which make zoo installed, is measured too
 bench: install  ## how fast each backend runs here, kept in bench.json; ARGS="--quick --output old.json"
 	$(RUN) python examples/bench.py --output bench.json $(ARGS)
 

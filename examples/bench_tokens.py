@@ -8,6 +8,10 @@ and the ratio r of the visits, the time with halting should be at most s + (1 - 
 0.15 is left for masks, scores, gathering of rows and what is done once a batch. `shipped` is the shipped
 model on its test images, `wide` Spikformer-4-384 of CIFAR size with random weights on random images.
 
+In the same rounds runs torch, with all tokens computed and halted ones masked, float32: how many times as
+fast the program with halting is, and how many times it would be if it took only the time of its products of
+matrices, the limit for everything else.
+
 All are CPU times of this machine, not of any chip: other programs on it disturb them least.
 """
 
@@ -21,6 +25,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -31,9 +36,12 @@ from numpy.typing import NDArray
 import stas_neuro
 from stas_neuro.assets import HALTING_MODEL, IMAGES, asset
 from stas_neuro.fast.execution import FastExecution
+from stas_neuro.fast.products import Bytes, Floats
 
 ALLOWED = 0.15
 """Of the time of the blocks, beside what the tokens take."""
+CHUNK = 32
+"""Images of a batch of torch."""
 SAMPLE = 4
 """Images by which scales of random weights are chosen."""
 WIDE = "spikformer-4-384-cifar10"
@@ -52,6 +60,8 @@ class Measured:
     time_ratio: float
     time_ratio_low: float
     time_ratio_high: float
+    torch_ratio: float
+    products_share: float
 
     @property
     def bound(self) -> float:
@@ -69,7 +79,9 @@ class Measured:
         return (
             f"{self.model}: s = {self.stem_share:.3f}, r = {self.visits_ratio:.3f}, "
             f"time {self.time_ratio:.3f} ({spread}) of that without halting, "
-            f"bound {self.bound:.3f}: {'holds' if self.holds else 'MISSED'}"
+            f"bound {self.bound:.3f}: {'holds' if self.holds else 'MISSED'}; "
+            f"{self.torch_ratio:.2f} x torch, masking; products are {self.products_share:.2f} of the time, "
+            f"alone {self.torch_ratio / self.products_share:.2f} x torch"
         )
 
 
@@ -103,14 +115,21 @@ def measure(name: str, rounds: int) -> Measured:
     )
     visits = _run(halting, images)[1].visits
     _run(always, images)  # as the first of the other, it compiles and fills caches
-    ratios, shares = [], []
+    masking = _torch(model, images)
+    masking()
+    ratios, shares, torches, products = [], [], [], []
     gc.disable()  # as timeit does: what torch has loaded takes long to look through
     for _ in range(rounds):
-        seconds, _ = _run(halting, images)
-        with _stem() as spent:
+        with _timed(FastExecution, "begin"):  # as below, so that both have the same to note
+            seconds, _ = _run(halting, images)
+        with _timed(FastExecution, "begin") as spent:
             others, _ = _run(always, images)
+        with _timed(Floats, "__call__") as floats, _timed(Bytes, "__call__") as bytes_:
+            noted, _ = _run(halting, images)
         ratios.append(seconds / others)
         shares.append(sum(spent) / others)
+        torches.append(masking() / seconds)
+        products.append(sum((*floats, *bytes_)) / noted)
         gc.collect()
     gc.enable()
     return Measured(
@@ -122,6 +141,8 @@ def measure(name: str, rounds: int) -> Measured:
         statistics.median(ratios),
         min(ratios),
         max(ratios),
+        statistics.median(torches),
+        statistics.median(products),
     )
 
 
@@ -132,18 +153,40 @@ def _run(program: stas_neuro.Graph, images: Images) -> tuple[float, stas_neuro.T
 
 
 @contextmanager
-def _stem() -> Iterator[list[float]]:
-    """Measure the seconds that each batch spends before the model steps; batches run one after another."""
+def _timed(of: type, name: str) -> Iterator[list[float]]:
+    """Measure the CPU seconds of each call of a method; batches run one after another."""
     spent: list[float] = []
-    begin = FastExecution.begin
+    method = getattr(of, name)
 
-    def timed(run: FastExecution) -> None:
+    def timed(*given: Any) -> Any:
         begun = time.thread_time()
-        begin(run)
+        found = method(*given)
         spent.append(time.thread_time() - begun)
+        return found
 
-    with mock.patch.object(FastExecution, "begin", timed):
+    with mock.patch.object(of, name, timed):
         yield spent
+
+
+def _torch(model: Any, images: Images) -> Callable[[], float]:
+    """Return a call that classifies the images in torch, and returns the CPU seconds that it took."""
+    import torch
+
+    from stas_neuro.data import normalise
+
+    torch.set_num_threads(1)
+    model = stas_neuro.load_model(model) if isinstance(model, Path) else model
+    model = model.float().eval()
+    pixels = torch.from_numpy(normalise(images, model.config.mean, model.config.std)).float()
+
+    def call() -> float:
+        begun = time.process_time()
+        with torch.inference_mode():
+            for part in pixels.split(CHUNK):
+                model(part, skip=False)
+        return time.process_time() - begun
+
+    return call
 
 
 def main() -> None:

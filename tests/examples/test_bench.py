@@ -134,6 +134,19 @@ def test_products_are_at_least_the_synaptic_operations(monkeypatch: pytest.Monke
     assert 0 < done / 2 <= bench_rivals.products(program, run.visits) < most
 
 
+def test_time_that_follows_tokens_is_within_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES)
+    import bench_tokens
+
+    def measured(time: float) -> Any:
+        return bench_tokens.Measured("any", 4, 3, 0.2, 0.35, time, time, time, 4.0, 0.5)
+
+    assert measured(0.6).bound == pytest.approx(0.2 + 0.8 * 0.5)
+    assert measured(0.59).holds and not measured(0.61).holds
+    assert "MISSED" in measured(0.61).told() and "alone 8.00 x torch" in measured(0.61).told()
+    assert len(bench_tokens.shipped(3)[1]) == 3
+
+
 @pytest.mark.slow
 def test_a_benchmark_is_written_and_compares_with_itself(tmp_path: Path) -> None:
     path = tmp_path / "bench.json"
