@@ -59,6 +59,8 @@ def frontier_report(result: Optimised) -> RenderableType:
 def _tables(result: Optimised) -> tuple[Table, ...]:
     """Tabulate what the points are, what they cost, and the rest: narrow tables, that split no word."""
     points = new_table("point", "kind", "network", "deployment", "cores")
+    for column in points.columns[1:4]:
+        column.justify = "left"
     costs = new_table("point", "accuracy", "95 % interval", "p", "energy", "low", "high", "latency")
     others = new_table(
         "point", "images/s", "energy over\nstructures", "predicted\nenergy", "predicted\nlatency"
