@@ -189,6 +189,9 @@ def test_pictures_and_tables_name_what_they_show(found: Optimised, several: Path
             (point.price.energy_j.value, point.accuracy) for point in result.points
         ]
         assert any("events" in axis for axis in axis_titles(chart)) == (result.events_only is not None)
+        spans = [row for row in rows_with(chart, "low") if "energy:" in row["line"]]
+        drawn = chart.to_dict()["layer"][0]["encoding"]["x"]["scale"]["domain"]
+        assert spans and all(drawn[0] <= row["low"] <= row["high"] <= drawn[1] for row in spans)
         with io.StringIO() as file:
             Console(file=file, width=250).print(frontier_report(result))
             assert ("of events only" in file.getvalue()) == (result.events_only is not None)

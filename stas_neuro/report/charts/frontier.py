@@ -24,6 +24,7 @@ from stas_neuro.report.frontier_file import Frontier, FrontierPoint, frontier_of
 if TYPE_CHECKING:
     from altair.typing import ChartType
 
+    from stas_neuro.energy.result import Interval
     from stas_neuro.optimiser import Optimised
 
 _MODE_WORDS = {"single": "one image at a time", "stream": "images in a stream"}
@@ -59,7 +60,8 @@ def frontier_chart(result: Optimised | Frontier, *, run: str = "") -> ChartType:
     ends = [
         max(end, low / 100)
         for point in found.points
-        for end in (point.price.energy_j.low, point.price.energy_j.high)
+        for _, span in _spans(point)
+        for end in (span.low, span.high)
     ]
     what = "energy of an image" if found.events_only is None else "energy of the events of an image"
     scale, axis = log_axis(ends, f"{what}, J (logarithmic)", "J")
@@ -182,12 +184,17 @@ def _mark(point: FrontierPoint) -> dict[str, Any]:
     }
 
 
-def _energies(point: FrontierPoint, scale: Any) -> list[dict[str, Any]]:
-    """Return the lines along the axis of energy: the interval, and the range over structures."""
+def _spans(point: FrontierPoint) -> list[tuple[str, Interval]]:
+    """Return the energies of a point: the interval, and the range over structures."""
     spans = [(_ENERGY, point.price.energy_j)]
     if (known := point.structural_range) is not None:
         over = known.dynamic_energy_j if known.energy_j is None else known.energy_j
         spans += [] if over is None else [(_STRUCTURES, over)]
+    return spans
+
+
+def _energies(point: FrontierPoint, scale: Any) -> list[dict[str, Any]]:
+    """Return the lines along the axis of energy."""
     return [
         {
             "line": line,
@@ -196,7 +203,7 @@ def _energies(point: FrontierPoint, scale: Any) -> list[dict[str, Any]]:
             "accuracy": point.accuracy,
             "family": point.family_words,
         }
-        for line, span in spans
+        for line, span in _spans(point)
     ]
 
 
