@@ -42,11 +42,10 @@ import numpy as np
 from bench_machine import commit, machine
 from bench_rivals import Result, Settings, measure_rivals
 from bench_rivals import show as show_rivals
-from bench_table import Figure, Figures, in_turn, of_rounds
+from bench_table import Figure, Figures, in_turn, of_rounds, wide_console
 from bench_table import table as figures_table
 from numpy.typing import NDArray
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 import stas_neuro
@@ -319,7 +318,7 @@ def show(result: dict[str, Any]) -> None:
             f"{figures[backend, 'one_image_s']['value']:.3f}",
             f"{figures[backend, 'peak_memory_bytes']['value'] / 1e6:.0f}",
         )
-    console = Console(highlight=False)
+    console = wide_console()
     console.print(table)
     if settings["rounds"]:
         title = f"in turn in one process, {settings['rounds']} rounds of {settings['round_images']} images"

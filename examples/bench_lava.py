@@ -16,9 +16,8 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-from bench_table import Figures, of_rounds, table
+from bench_table import Figures, of_rounds, table, wide_console
 from numpy.typing import NDArray
-from rich.console import Console
 
 import stas_neuro
 from stas_neuro.assets import HALTING_MODEL, IMAGES, asset
@@ -93,7 +92,7 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(figures, indent=2))
     else:
-        Console(highlight=False).print(table(TITLE, figures, COLUMNS))
+        wide_console().print(table(TITLE, figures, COLUMNS))
 
 
 if __name__ == "__main__":

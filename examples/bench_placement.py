@@ -5,8 +5,8 @@
 Makes a network of published size with random weights (spikformer-8-512-imagenet if none is named), its
 integer program and a run of a sample, as `at_size.py` does, and places it by the visits of that run twice:
 with the search of the package, and with one that evaluates each swap and move of tokens from the beginning
-(`tests/support/plain_groups.py`). Both must return the same mapping. Times are CPU seconds of whole
-placements in one process, from the packing to the tiles.
+(`tests/support/plain_groups.py`). Both must return the same mapping. Times are CPU seconds in one process, of
+whole placements, from the packing to the tiles, and of what the two have apart: the choice of the groups.
 """
 
 from __future__ import annotations
@@ -22,17 +22,28 @@ import at_size
 
 from stas_neuro import load_profile, place
 from stas_neuro.mapping import Mapping
+from stas_neuro.placement.groups import CoHalting, Groups, candidates
 
 STAGES = ("make", "statistics of the sample", "quantise", "integer reference")
 """What is needed before a network is placed."""
 
 
-def placed(work: at_size.Work, groups: int) -> tuple[float, Mapping]:
-    """Place a network, and return the CPU seconds that it took and the mapping."""
+def placed(work: at_size.Work, groups: int) -> tuple[float, float, Mapping]:
+    """Place a network, and return the CPU seconds that it took, those of its groups, and the mapping."""
     graph, seen, profile = work.get("integers"), work.get("activity"), load_profile(at_size.PROFILE)
+    searched = 0.0
+
+    def timed(of: CoHalting, count: int) -> tuple[Groups, ...]:
+        nonlocal searched
+        begun = time.process_time()
+        found = candidates(of, count)
+        searched += time.process_time() - begun
+        return found
+
     begun = time.process_time()
-    mapping = place(graph, profile, strategy="halting-aware", seen=seen, groups=groups)
-    return time.process_time() - begun, mapping
+    with mock.patch("stas_neuro.placement.strategies.candidates", timed):
+        mapping = place(graph, profile, strategy="halting-aware", seen=seen, groups=groups)
+    return time.process_time() - begun, searched, mapping
 
 
 def compare(preset: str, images: int, groups: int) -> str:
@@ -44,14 +55,16 @@ def compare(preset: str, images: int, groups: int) -> str:
         for name in STAGES:
             at_size.run_stage(name, Path(folder), case)
         work = at_size.Work(Path(folder), images, groups)
-        ours, mapping = placed(work, groups)
+        ours, own_search, mapping = placed(work, groups)
         print(f"the package's search: {ours:.1f} CPU s", file=sys.stderr, flush=True)
         with mock.patch("stas_neuro.placement.groups._best_changes", plain_changes):
-            plain, other = placed(work, groups)
+            plain, plain_search, other = placed(work, groups)
     same = "the same mapping" if mapping == other else "ANOTHER mapping"
     return (
         f"{preset}, {images} images, {groups} groups, {len(mapping.cores)} cores: {ours:.1f} CPU s, "
-        f"each change by itself {plain:.1f} CPU s: {plain / ours:.1f} times as fast, {same}"
+        f"each change by itself {plain:.1f} CPU s: {plain / ours:.1f} times as fast, {same}; "
+        f"the groups alone {own_search:.2f} and {plain_search:.1f} CPU s: "
+        f"{plain_search / own_search:.1f} times"
     )
 
 

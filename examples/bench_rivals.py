@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench_table import Figures, Rounds, in_turn, of_rounds, table
+from bench_table import Figures, Rounds, in_turn, of_rounds, table, wide_console
 from numpy.typing import NDArray
 from rich.console import Console
 
@@ -373,7 +373,7 @@ def main() -> None:
     if given.json:
         print(json.dumps({"figures": result.figures, "absent": result.absent}, indent=2))
     else:
-        show(Console(highlight=False), result.figures, result.absent)
+        show(wide_console(), result.figures, result.absent)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
+WIDTH = 132
+"""Columns of the widest table."""
 Figures = list[dict[str, Any]]
 """Figures as JSON: what was measured, the quantity, median and range, and the ratio to a rival."""
 
@@ -66,6 +69,12 @@ def _rate(call: Callable[[], int]) -> float:
     begun = time.perf_counter()
     done = call()
     return done / (time.perf_counter() - begun)
+
+
+def wide_console() -> Console:
+    """Return a console with room for every figure, also where it is a file, which counts as 80 columns."""
+    console = Console(highlight=False)
+    return Console(highlight=False, width=max(console.width, WIDTH))
 
 
 def table(title: str, figures: Figures, columns: Mapping[str, str]) -> Table:
