@@ -40,17 +40,25 @@ def list_profiles() -> tuple[str, ...]:
 
 def _catalogue() -> dict[str, Any]:
     """Return the files of the catalogue by name; other packages cannot replace a built-in profile."""
-    found: dict[str, Any] = {}
-    for folder in ("stas_neuro.hw_profiles", *(point.value for point in entry_points(group=PROFILE_FOLDERS))):
+    found = _own_profiles()
+    for folder in (point.value for point in entry_points(group=PROFILE_FOLDERS)):
         try:
             items = list(files(folder).iterdir())
         except (ImportError, OSError) as error:
             what = f"the folder of profiles {folder} cannot be read: {error}"
             raise InputError(what, "update the package that registers it, or uninstall it") from error
-        for item in items:
-            if item.name.endswith(".toml"):
-                found.setdefault(item.name.removesuffix(".toml"), item)
+        for name, item in _profiles(items).items():
+            found.setdefault(name, item)
     return found
+
+
+def _own_profiles() -> dict[str, Any]:
+    """Return the files of the built-in profiles by name."""
+    return _profiles(files("stas_neuro.hw_profiles").iterdir())
+
+
+def _profiles(items: Iterable[Any]) -> dict[str, Any]:
+    return {item.name.removesuffix(".toml"): item for item in items if item.name.endswith(".toml")}
 
 
 def profile_path(given: Profile | str | Path | None) -> Path | None:
@@ -127,7 +135,9 @@ def _read(name_or_path: object) -> tuple[bytes, str]:
         raise InputError(what, "give a Profile, the name of one, or the path of a .toml file")
     if (path := profile_path(name_or_path)) is not None:
         return read_bytes(path), str(name_or_path)
-    known = _catalogue()
+    known = _own_profiles()
+    if name_or_path not in known:  # else without a search through all packages
+        known = _catalogue()
     if name_or_path not in known:
         raise unknown("profile", name_or_path, sorted(known), "the path of a .toml file")
     resource = known[str(name_or_path)]

@@ -190,11 +190,14 @@ def require_run(path: Path) -> None:
     """Refuse what is no run; of a bundle or a model, say how to make a run of it."""
     from stas_neuro.bundle import is_bundle
     from stas_neuro.cli.models import is_shipped
-    from stas_neuro.compiler import is_checkpoint
 
     if is_bundle(path):
         what = f"{path} is a bundle, not a run"
         raise InputError(what, f"run it first: stas-export run {path} --data DATA -o RUN")
+    if path.is_file():
+        return
+    from stas_neuro.compiler import is_checkpoint
+
     if is_checkpoint(path) or is_shipped(path):
         what = f"{path} is {'a checkpoint' if path.exists() else 'a shipped model'}, not a run"
         steps = f"stas-export compile {path} -o BUNDLE; stas-export run BUNDLE --data DATA -o RUN"
@@ -207,12 +210,12 @@ def read_run(path: Path) -> Activity:
     """Read the activity of a run directory, or an activity file by itself."""
     from stas_neuro.activity import read_activity
 
+    for name in ACTIVITY_FILES:
+        if (path / name).is_file():  # to find out what else it could be loads the compiler
+            return read_activity(path / name)
     require_run(path)
     if not path.is_dir():
         return read_activity(path)
-    for name in ACTIVITY_FILES:
-        if (path / name).is_file():
-            return read_activity(path / name)
     if is_unfinished(path):
         raise InputError(f"{path}: the run was interrupted", "continue it with run --resume")
     raise InputError(

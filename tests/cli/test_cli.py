@@ -21,11 +21,13 @@ from support.cli_support import (
     start,
     stas,
 )
+from support.energy_runs import run as record
 from support.paths import ROOT
 
 import stas_neuro
 import stas_neuro.cli.common
 from stas_neuro import api
+from stas_neuro.activity import write_activity
 from stas_neuro.bundle import load_bundle
 from stas_neuro.chips import list_profiles, load_profile
 from stas_neuro.cli import COMMANDS, Settings, cli
@@ -68,6 +70,9 @@ HEAVY = (
 )
 
 
+PRICING_NEEDS_NOT = ("api", "compiler", "passes", "placement", "reference", "bundle", "data")
+
+
 def test_help_of_no_command_loads_a_library_but_click() -> None:
     code = f"""
 import sys
@@ -80,6 +85,18 @@ for command in {["", *(name for name, _ in commands())]!r}:
     told = [line for line in done.stdout.splitlines() if line.startswith("after ")]
     assert told == [f"after {name}: [] 0" for name in ("", *(name for name, _ in commands()))]
     assert all(f"  {name}" in done.stdout and summary in done.stdout for name, summary in COMMANDS.items())
+
+
+def test_estimate_loads_only_what_prices(tmp_path: Path) -> None:
+    write_activity(record(), tmp_path / "activity.json")
+    code = f"""
+import sys
+from stas_neuro.cli import main
+code = main(["estimate", {str(tmp_path)!r}, "--profile", "loihi2"])
+print("loaded:", [name for name in {PRICING_NEEDS_NOT!r} if f"stas_neuro.{{name}}" in sys.modules], code)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "loaded: [] 0"
 
 
 @pytest.mark.parametrize(("name", "command"), [pytest.param(*pair, id=pair[0]) for pair in commands()])
