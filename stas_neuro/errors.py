@@ -60,8 +60,10 @@ def closest(name: str, known: Collection[str]) -> str | None:
     """Return the known name that a mistyped one is most similar to, whatever the case and dashes; or None."""
     import difflib  # imported here: only errors need it
 
-    folded = {_letters(each): each for each in known}
-    similar = difflib.get_close_matches(_letters(name), folded, n=1)
+    folded, letters = {_letters(each): each for each in known}, _letters(name)
+    similar = difflib.get_close_matches(letters, folded, n=1)
+    # Swapped letters of a short name make it look unlike: tyni and tiny.
+    similar = similar or [each for each in folded if sorted(each) == sorted(letters)]
     return folded[similar[0]] if similar else None
 
 
