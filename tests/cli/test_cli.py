@@ -328,13 +328,13 @@ def test_the_package_is_the_program() -> None:
 )
 def test_the_closest_name(name: str, meant: str | None) -> None:
     assert closest(name, list_profiles()) == meant
+    message = str(unknown("profile", name, list_profiles()))
+    assert (f"did you mean {meant}? Use one of" in message) == (meant is not None)
 
 
 def test_swapped_letters_of_a_short_name_are_known() -> None:
     assert closest("tyni", ["fashion", "tiny", "order"]) == "tiny"
     assert closest("emit", ["fashion", "tiny", "order"]) is None
-    message = str(unknown("profile", name, list_profiles()))
-    assert (f"did you mean {meant}? Use one of" in message) == (meant is not None)
 
 
 @pytest.mark.parametrize(
