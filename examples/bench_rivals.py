@@ -6,8 +6,9 @@ In turn in one process, round after round: torch (all tokens masked, active toke
 best of which is the baseline), onnxruntime on the file of our own export, and the integer program of the
 shipped model; SpikingJelly's multi-step Spikformer and the integer program that is compiled from it; SANA-FE
 and our pricing from the spikes of the same placed network. Results are compared before anything is timed:
-logits of onnxruntime with the reference, all spikes of SpikingJelly's network with its graph (as the importer
-does), counts and energies of SANA-FE with ours. What is not installed is left out, with the reason.
+logits of the compiled model with the model's, logits of onnxruntime with the reference, all spikes of
+SpikingJelly's network with its graph (as the importer does), counts and energies of SANA-FE with ours. What
+is not installed is left out, with the reason.
 
 The second table has what is attained of what is attainable: products of weights with inputs of live tokens in
 a second, as a share of those in numpy's product of two large float32 matrices, in the same rounds.
@@ -59,6 +60,8 @@ _INFERENCES = 1024
 """Of the network that SANA-FE simulates one at a time, counted and priced together."""
 _SIDE_LARGER, _WIDE_LARGER, _PARTS_LARGER = 16, 2, 8
 """Of the larger network: 16 x 16 frames instead of 8 x 8, twice the channels, a layer on 8 cores, not 3."""
+_ROUNDING = 1e-4
+"""Difference of logits that compiled sums in another order may make."""
 _REPORT = "run make validate, and report the difference"
 Call = Callable[[], int]
 Images = NDArray[np.uint8]
@@ -156,6 +159,11 @@ def _torch(path: str, what: str, images: Images, settings: Settings) -> Call:
             call()
         except Exception as error:  # whatever torch's compiler raises: the other rows go on
             raise Absent(f"torch.compile failed: {_line(error)}") from error
+        part = pixels[:CHUNK]
+        with torch.inference_mode():
+            found, wanted = (made(part, skip=False).logits for made in (run, model))
+        if not torch.allclose(found, wanted, atol=_ROUNDING):
+            raise StasError("the logits of the compiled model differ from the model's", _REPORT)
     return call
 
 
