@@ -510,5 +510,6 @@ def test_commands_refuse_options_of_other_models(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     one_layer(Path("a.nir"))
+    Path("run").mkdir()
     done = stas("compile", model, *options, "-o", "out.stas")
     assert done.code == 2 and text in done.err
