@@ -404,7 +404,7 @@ _PARTS = Kind("an object that keeps parts of a run (api.RunParts)", lambda value
 _RECORD = Kind("passes, each a mapping", lambda value: isinstance(value, list | tuple))
 _WORDS: Mapping[str, Take] = {
     "compile": _fields("compiler", "CompileOptions"),
-    "load_model": lambda name, value: _options(name, value, "alpha", "beta", "margin"),
+    "load_model": lambda name, value: _options(name, value, "alpha", "beta", "margin", "summed"),
     "open_model": _fields("importers", "ImportOptions"),
     "open_weights": _fields("importers.weights", "WeightsOptions"),
     "provenance": _overlooked,

@@ -106,7 +106,7 @@ class Lava(_Any):
             what = f"the graph is {network.stage}, but a process for the chips runs only integer programs"
             raise InputError(what, "run with --arithmetic fixed, or with --granularity layer")
         with needs("fast"):
-            from stas_neuro.fast import FastProgram, batch_size
+            from stas_neuro.fast import FastProgram, images_at_once
         from stas_neuro.exporters.lava.chip import run_chips
 
         program = FastProgram(
@@ -120,7 +120,7 @@ class Lava(_Any):
             network,
             program,
             data,
-            replicas=batch_size(network, len(data)),
+            replicas=images_at_once(network, len(data)),
             runtime=options.runtime,
             deadline_s=options.deadline_s,
             progress=options.progress,

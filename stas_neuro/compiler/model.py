@@ -39,11 +39,11 @@ def load_model(
     max_visits: int | None = None,
     token_groups: int | None = None,
     time_steps: int | None = None,
-    **parameters: float,
+    **parameters: float | bool,
 ) -> StasModel:
     """Load a checkpoint directory, or copy a model, and optionally override its halting and model steps.
 
-    `parameters` are alpha, beta or margin.
+    `parameters` are alpha, beta, margin or summed.
 
     A copy shares its weights with the given model, which is not changed.
 

@@ -187,10 +187,10 @@ class CompileOptions:
                 what = f"{_option(name)} is of halting, and accumulate is off"
                 raise InputError(what, "leave one of them out")
         parameters = [name for name in ("alpha", "beta", "margin") if getattr(self, name) is not None]
-        if self.summed and self.margin is None:
-            raise InputError(
-                "summed is of a margin, and none is given", "give margin too, or leave summed out"
-            )
+        by_image = self.halting is not None and POLICIES[self.halting].by_image
+        if self.summed and (self.margin is None or not by_image):
+            what = "summed is of the margin of halting image that is added"
+            raise InputError(what, "give halting image and margin too, or leave summed out")
         if self.halting is None:
             for name in (*parameters, *(["max_drop"] if self.max_drop is not None else [])):
                 raise InputError(f"{_option(name)} is of halting that is added", "give halting too")

@@ -51,7 +51,7 @@ class FastCounting:
     """Plan of the counting of a graph, of which `kernels` are the nodes that kernels compute."""
 
     def __init__(self, graph: Graph, mapping: Mapping | None, gating: str, kernels: set[str]) -> None:
-        self._graph = graph
+        self._time_steps = graph.time_steps  # not the graph, which may hold this plan
         neurons = {name for name in kernels if graph.node(name).traits.fires}
         ways = None if mapping is None else routes(graph, mapping)
         own: dict[str, list[Route]] = {}
@@ -66,13 +66,12 @@ class FastCounting:
         self._rows = {layer.name: row for row, layer in enumerate(record.layers)}
         self._classes: dict[bytes, Classes] = {}
         self.layers = {
-            name: self._layer(graph.node(name), own.get(name, []) if name in neurons else [])
+            name: self._layer(graph, graph.node(name), own.get(name, []) if name in neurons else [])
             for name in kernels
             if graph.node(name).traits.counts_events
         }
 
-    def _layer(self, node: Node, ways: list[Route]) -> _Layer:
-        graph = self._graph
+    def _layer(self, graph: Graph, node: Node, ways: list[Route]) -> _Layer:
         parts = self.counting.parts[node.name]
         weights = [getattr(way, what) for way in ways for what in MESSAGE_KINDS.values()]
         # Where visits decide what is sent, positions have to be told apart.
@@ -102,7 +101,7 @@ class FastCounting:
         return self._classes.setdefault(classes.of_position.tobytes(), classes)
 
     def _times(self, phase: Phase) -> int:
-        return self._graph.time_steps if phase in (Phase.STEM, Phase.STEP) else 1
+        return self._time_steps if phase in (Phase.STEM, Phase.STEP) else 1
 
     def _numbers(self, labels: list[str]) -> NDArray[np.intp]:
         return np.array([self._steps[label] for label in labels])

@@ -117,6 +117,12 @@ def batch_size(graph: Graph, images: int) -> int:
     return max(1, min(_BATCH, _VALUES // largest, images))
 
 
+def images_at_once(graph: Graph, images: int) -> int:
+    """Number the images, out of some, that all workers take at a time: a batch each."""
+    many = workers(ThreadpoolController())
+    return min(images, many * batch_size(graph, -(-images // many)))
+
+
 class FastExecution(Execution):
     """Batches on their way through a graph, one after another: what one worker does, and its buffers."""
 
@@ -161,6 +167,15 @@ class FastExecution(Execution):
         self._converted: dict[tuple[str, str], tuple[Array, Rows]] = {}
         self.counter = None if counting is None else FastCounter(counting, self)
         self.listeners = [] if self.counter is None else [self.counter]
+
+    def end(self) -> Trace:
+        """Run what follows the last model step, and drop the counter, which knows this execution.
+
+        Else a graph would be held by this circle until the garbage collector finds it.
+        """
+        trace = super().end()
+        self.counter, self.listeners = None, []
+        return trace
 
     def _evaluate(self, node: Node, step: int) -> None:
         operation = self._plan.operations.get(node.name)

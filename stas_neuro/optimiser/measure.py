@@ -67,8 +67,8 @@ class Measured:
         Share of the visits of all model steps, blocks and tokens that are made; of a network with fewer steps
         relative to its own.
     sample : int (SAMPLE,)
-        Images, of the first part, that stand for all: at even ranks by the model steps until the last visit,
-        and by their synaptic operations where these are equal.
+        Images, of the first part, that stand for all: at even ranks by the model steps with a visit, and by
+        their synaptic operations where these are equal.
     """
 
     variant: Variant

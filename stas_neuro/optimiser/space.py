@@ -15,6 +15,7 @@ from stas_neuro.choices import HALT_MODES, STRATEGIES, Gating, HaltMode, Mode, S
 from stas_neuro.energy import Deployment
 from stas_neuro.errors import InputError, unknown
 from stas_neuro.ir import POLICIES
+from stas_neuro.kinds import check_fields, whole
 from stas_neuro.mapping import Mapping
 
 FULL, STATIC = "full", "static"
@@ -87,6 +88,7 @@ class Space:
             for each in given:
                 if each not in known:
                     raise unknown(kind, each, known)
+        check_fields(self, {"fewer": whole(0)})
         for name in ("bits", "strategies", "replicas", "contexts"):
             if not getattr(self, name):
                 raise InputError(f"{name}: nothing to try", "give at least one value")

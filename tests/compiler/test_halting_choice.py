@@ -144,6 +144,8 @@ def test_the_command_reports_the_choice_and_verify_runs_torch_with_it(tmp_path: 
     assert done["options"]["summed"]
     fine("verify", tmp_path / "s.stas", "--data", tmp_path / "data.npz", "--limit", 2)
     alone = stas("compile", tmp_path / "model", *given[:2], "--summed", "-o", tmp_path / "e.stas")
-    assert alone.code == 2 and "summed is of a margin, and none is given; give margin too" in alone.err
+    assert alone.code == 2 and "summed is of the margin of halting image" in alone.err
+    token = stas("compile", tmp_path / "model", "--halting", "time", *given[2:], "-o", tmp_path / "e.stas")
+    assert token.code == 2 and "give halting image and margin too, or leave summed out" in token.err
     bad = stas("compile", tmp_path / "model", "--halting", "time", "--max-drop", "lots", "-o", tmp_path / "d")
     assert bad.code == 2 and "'lots' is no share" in bad.err
