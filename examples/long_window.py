@@ -314,7 +314,7 @@ def main() -> None:
     frames, directory = arguments.frames, arguments.output
     results, prices = {}, {}
     for seed in arguments.seeds:
-        kept = place(seed, frames, "results.json", directory)
+        kept = place(seed, frames, "networks.json", directory)
         if not kept.exists():
             write_atomically(kept, json.dumps(made(seed, frames, directory)).encode())
         results[seed] = json.loads(kept.read_bytes())

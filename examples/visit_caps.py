@@ -4,8 +4,7 @@
 
 The integer program of a model, placed token-major, runs on images of Fashion-MNIST that are shipped. With
 `--max-visits N` a token halts after N visits whatever its score; in raster order a cap of k L visits is
-compared with the network of k model steps, whose logits are the same. Zombies are tokens that make all
-visits that they may. Energy is estimated, not measured.
+compared with the network of k model steps, whose logits are the same. Energy is estimated, not measured.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ IMAGES = "data/fashion-mnist-512.npz"
 
 
 def row(graph: Graph, images: LabelledImages, chip: Profile) -> list[str]:
-    """Run and price a network; return accuracy, share of visits, zombies, and energy."""
+    """Run and price a network; return accuracy, mean visits, tokens that make most, and energy."""
     quantised = stas_neuro.quantise(graph)
     trace = stas_neuro.run(
         quantised, images, mapping=stas_neuro.place(quantised, chip, strategy="token-major")
@@ -57,7 +56,7 @@ def main() -> None:
     model = stas_neuro.load_model(arguments.model)
     blocks = model.config.depth
     title = f"{arguments.model.name} on {chip.name}, {len(images)} images"
-    table = Table("cap", "model steps", "accuracy", "visits", "zombies", "energy", title=title)
+    table = Table("cap", "model steps", "accuracy", "visits", "make most", "energy", title=title)
     whole = model.config.time_steps
     table.add_row("none", str(whole), *row(stas_neuro.fold(model), images, chip))
     for cap in arguments.caps:
