@@ -59,18 +59,18 @@ class StartedProgram:
         self._workers = workers(self._threads)
         self._pool = ThreadPoolExecutor(self._workers)
         self._parts: list[FastExecution] = []
-        self._used = 0
-        """Number of the parts that have images of the batch: the first ones."""
+        self._running: list[FastExecution] = []
+        """The parts that have images of the batch."""
 
     def load(self, images: NDArray[Any]) -> None:
         """Take a batch, int (B, C, H, W) or (B, T, C, H, W) in 0..255, and run what precedes its steps."""
-        batches = batches_of(self._program.graph, len(images), self._workers)
-        self._used = len(batches)
-        while len(self._parts) < self._used:
-            program = self._program
+        program = self._program
+        batches = batches_of(program.graph, len(images), self._workers)
+        while len(self._parts) < len(batches):
             self._parts.append(
                 FastExecution(program.graph, self._plan, program.record_spikes, program.record_states)
             )
+        self._running = self._parts[: len(batches)]
 
         def begin(part: FastExecution, batch: slice) -> None:
             part.load(images[batch], self._counting)
@@ -80,13 +80,13 @@ class StartedProgram:
 
     def model_step(self, step: int) -> None:
         """Run a model step of the batch; all are run in order, from 0."""
-        self._side_by_side(lambda part, _: part.model_step(step), range(self._used))
+        self._side_by_side(lambda part: part.model_step(step))
 
     def unload(self) -> Trace:
         """Run what follows the last step of the batch, and return its trace."""
-        return Trace.concatenate(self._side_by_side(lambda part, _: part.end(), range(self._used)))
+        return Trace.concatenate(self._side_by_side(FastExecution.end))
 
-    def _side_by_side(self, do: Callable[[FastExecution, Any], Any], given: Iterable[Any]) -> list[Any]:
-        """Do something with each part that is used, and what is given for it."""
+    def _side_by_side(self, do: Callable[..., Any], *given: Iterable[Any]) -> list[Any]:
+        """Do something with each part that runs, and what is given for it."""
         with self._threads.limit(limits=1, user_api="blas"):
-            return list(self._pool.map(do, self._parts[: self._used], given))
+            return list(self._pool.map(do, self._running, *given))

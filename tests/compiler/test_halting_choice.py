@@ -99,6 +99,7 @@ def test_exits_of_events_are_chosen_by_the_sum_of_logits() -> None:
     """Few frames have events: the mean of the logits leads most when they have just come, and fades."""
     model = stas_neuro.load_model(EXAMPLES / "models/simulated-glimpses", accumulate="off")
     images = stas_neuro.load_data("simulated-glimpses", "train").select(slice(0, 120))
+    assert not stas_neuro.load_model(model, accumulate="image", margin=3.0, summed=False).config.summed
     choice = choose_halting(stas_neuro.fold(model), "image", images, max_drop=0.0)
     assert choice.halting.summed and choice.chosen_on.drop <= 0 and choice.chosen_on.visits < 1
     assert "of the sum of logits, chosen on 60 images" in choice.sentence()

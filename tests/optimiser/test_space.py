@@ -51,6 +51,12 @@ def test_few_of_many_smaller_numbers_of_steps_are_tried(steps: int, tried: list[
     assert [each.options["steps"] for each in found if each.family == "static"] == tried
 
 
+@pytest.mark.parametrize("fewer", [-1, 2.5, True])
+def test_numbers_of_steps_that_are_none_are_refused(fewer: object) -> None:
+    with pytest.raises(InputError, match="fewer"):
+        Space(fewer=fewer)  # type: ignore[arg-type]
+
+
 def test_exits_that_were_trained_are_tried_as_they_are() -> None:
     added = ({"margin": 3.0}, {"margin": 3.0, "summed": True})
     found = list(variants(Space(), model="", steps=6, trained="image", fixed=False, exits=added))
