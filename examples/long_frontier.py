@@ -11,14 +11,13 @@ what `optimise` writes. Energies are estimated, not measured.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from rich.console import Console
 
 import stas_neuro
+from stas_neuro.cli.optimise import write_frontiers
 from stas_neuro.optimiser import Choice, Space, optimise_all, targets_of
-from stas_neuro.report.charts import frontier_chart, write_chart
 from stas_neuro.report.frontier import frontier_report
 
 MODEL = Path(__file__).parent / "models" / "order-long"
@@ -54,11 +53,8 @@ def main() -> None:
         jobs=2,
         report=lambda what, done, total: print(f"{what}: {done} of {total}", flush=True),
     )
+    write_frontiers(results, arguments.output, MODEL.name)
     for result in results:
-        place = arguments.output / result.name
-        place.mkdir(exist_ok=True, parents=True)
-        (place / "frontier.json").write_text(json.dumps(result.to_json(), indent=1))
-        write_chart(place / "frontier.png", frontier_chart(result, run=MODEL.name))
         console.print(frontier_report(result))
 
 

@@ -29,6 +29,7 @@ from stas_neuro.files import Output, check_outputs
 
 if TYPE_CHECKING:
     from stas_neuro.choices import Goal, Mode
+    from stas_neuro.optimiser import Optimised
 
 IMAGES = 512
 """Default number of images: half of them to choose with, half to report."""
@@ -138,7 +139,7 @@ def command(
     from stas_neuro.chips import profile_path
     from stas_neuro.data import data_path, load_data
     from stas_neuro.optimiser import Choice, Space, optimise_all, targets_of
-    from stas_neuro.report.charts import check_installed, frontier_chart, write_chart
+    from stas_neuro.report.charts import check_installed
     from stas_neuro.report.frontier import frontier_report
 
     check_installed()
@@ -165,14 +166,7 @@ def command(
             folder=folder,
             report=lambda what, done, total: report(done, total, what),
         )
-        for result in results:
-            place = folder / result.name if len(results) > 1 else folder
-            place.mkdir(exist_ok=True)
-            if result.points:
-                write_chart(place / PICTURE, frontier_chart(result, run=model.resolve().name))
-            (place / "frontier.json").write_text(_json(result.to_json()))
-        if len(results) > 1:
-            (folder / "frontier.json").write_text(_json([result.to_json() for result in results]))
+        write_frontiers(results, folder, model.resolve().name)
     if as_json:
         documents = [result.to_json() for result in results]
         emit_json(documents if len(results) > 1 else documents[0])
@@ -181,6 +175,20 @@ def command(
         emit(frontier_report(result))
     tell_settings(chips)
     click.echo(written_words(output, [result.name for result in results]))
+
+
+def write_frontiers(results: Sequence[Optimised], folder: Path, run: str) -> None:
+    """Write the picture and the JSON of each search, in a folder for each of several, beside its bundles."""
+    from stas_neuro.report.charts import frontier_chart, write_chart
+
+    for result in results:
+        place = folder / result.name if len(results) > 1 else folder
+        place.mkdir(exist_ok=True)
+        if result.points:
+            write_chart(place / PICTURE, frontier_chart(result, run=run))
+        (place / "frontier.json").write_text(_json(result.to_json()))
+    if len(results) > 1:
+        (folder / "frontier.json").write_text(_json([result.to_json() for result in results]))
 
 
 def written_words(output: Path, searches: Sequence[str]) -> str:
