@@ -78,7 +78,8 @@ class ActivityCollector:
 
     def add(self, batch: Activity, hashes: Sequence[str] | None = None) -> Part:
         """Take the counts of a batch and the hashes of its images; return what is kept of them."""
-        chosen = self.kept[self.rows(self.done, self.done + batch.images)] - self.done
+        kept = self.kept[self.rows(self.done, self.done + batch.images)] - self.done
+        chosen = slice(None) if len(kept) == batch.images else kept  # all without a copy
         part = Part(
             images=batch.images,
             counts={kind: batch.counts[kind][chosen] for kind in KINDS},

@@ -585,8 +585,8 @@ class ActivityBuilder:
     _step_index: dict[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        shape = (self.images, len(self.layers), len(self.steps))
-        self._counts = {kind: np.zeros(shape, dtype=np.int64) for kind in KINDS}
+        nothing = np.broadcast_to(np.int64(0), (self.images, len(self.layers), len(self.steps)))
+        self._counts = dict.fromkeys(KINDS, nothing)  # many kinds never occur, and take no memory
         self._layer_index = {layer.name: i for i, layer in enumerate(self.layers)}
         self._step_index = {label: i for i, label in enumerate(self.steps)}
 
@@ -619,7 +619,7 @@ class ActivityBuilder:
         self._writable(kind)[:, rows[:, None], steps] += counts
 
     def _writable(self, kind: str) -> Counts:
-        """Return the counts of a kind, copied if they belong to a record that was built."""
+        """Return the counts of a kind, copied if there are none yet, or they belong to a record."""
         if not self._counts[kind].flags.writeable:
             self._counts[kind] = self._counts[kind].copy()
         return self._counts[kind]

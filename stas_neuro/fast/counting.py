@@ -116,6 +116,11 @@ class CellCounts:
     active: Whole
     fired: Whole
 
+    def by_image(self, images: int) -> bool:
+        """Tell whether all values of an image are counted in one cell."""
+        cells, segments = self.active.shape
+        return bool(cells <= images and segments == 1)
+
     @staticmethod
     def nowhere(rows: int, features: int) -> CellCounts:
         """Count what nobody reads."""
@@ -140,6 +145,11 @@ class FastCounter(ActivityCounter):
         counts = CellCounts(live.cells(cells.classes), cells.bounds, *np.zeros((2, *shape), np.int64))
         self._neurons.setdefault(node.name, []).append((counts, live))
         return counts
+
+    def fired(self, node: Node, spikes: Rows, counts: CellCounts) -> None:
+        """Take the spikes of neurons as counted, for what they are sent to."""
+        total = counts.fired.sum(axis=1)
+        spikes.counts[self._plan.layers[node.name].cells.classes] = total, total
 
     def synapses(self, node: Node, x: Rows, kind: Kind) -> None:
         """Count the inputs of a layer in a step."""

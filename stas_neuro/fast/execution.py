@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -74,7 +75,7 @@ def run_fast(  # noqa: PLR0913
         counting = prepared.counting(graph, gating)
     elif count:
         counting = FastCounting(graph, mapping, gating, set(planned.operations))
-    threads = ThreadpoolController()
+    threads = _threads()
     side_by_side = workers(threads)
     batches = batches_of(graph, len(images), side_by_side)
     workspaces = prepared.workers(side_by_side)
@@ -100,6 +101,12 @@ def run_fast(  # noqa: PLR0913
     return trace
 
 
+@cache
+def _threads() -> ThreadpoolController:
+    """Find numpy's BLAS, which takes as long as some images."""
+    return ThreadpoolController()
+
+
 def workers(threads: ThreadpoolController) -> int:
     """Count the batches that are computed side by side: as many as numpy's BLAS would use threads."""
     return max((library["num_threads"] for library in threads.select(user_api="blas").info()), default=1)
@@ -119,7 +126,7 @@ def batch_size(graph: Graph, images: int) -> int:
 
 def images_at_once(graph: Graph, images: int) -> int:
     """Number the images, out of some, that all workers take at a time: a batch each."""
-    many = workers(ThreadpoolController())
+    many = workers(_threads())
     return min(images, many * batch_size(graph, -(-images // many)))
 
 
@@ -137,6 +144,7 @@ class FastExecution(Execution):
         )
         self.buffers = Buffers() if buffers is None else buffers
         self._plan = planned
+        self._everyone: dict[tuple[int, int], Live] = {}
 
     def classify(self, images: Array, counting: FastCounting | None) -> Trace:
         """Run a batch.
@@ -159,10 +167,8 @@ class FastExecution(Execution):
             held.clear()
         for context in self.sites.values():
             context.state.clear()
-        self._everyone: dict[int, Live] = {}
         self._live: dict[Mask, tuple[int, Live]] = {}
         self._missed: dict[Mask, NDArray[np.int32]] = {}
-        self._shared: dict[str, tuple[int, Array]] = {}
         self._states: dict[str, Array] = {}
         self._converted: dict[tuple[str, str], tuple[Array, Rows]] = {}
         self.counter = None if counting is None else FastCounter(counting, self)
@@ -241,9 +247,10 @@ class FastExecution(Execution):
 
     def everyone(self, positions: int) -> Live:
         """Give all rows of a number of positions."""
-        if positions not in self._everyone:
-            self._everyone[positions] = Live.everyone(len(self.images), positions)
-        return self._everyone[positions]
+        rows = len(self.images), positions
+        if rows not in self._everyone:
+            self._everyone[rows] = Live.everyone(*rows)
+        return self._everyone[rows]
 
     def live(self, mask: Mask | None, positions: int, step: int) -> Live:
         """Give the rows of the tokens that a mask lets pass in a step."""
@@ -261,12 +268,6 @@ class FastExecution(Execution):
                 missed += 1
                 missed[where] = 0
         return self._live[mask][1]
-
-    def shared(self, name: str, step: int, make: Callable[[], Array]) -> Array:
-        """Give what several operations use in a step, made by the first."""
-        if name not in self._shared or self._shared[name][0] != step:
-            self._shared[name] = step, make()
-        return self._shared[name][1]
 
     def rests(self, node: Node) -> bool:
         """Tell whether a node has no state yet."""

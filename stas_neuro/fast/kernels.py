@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 
-def _kernel(function: Callable[..., None]) -> Callable[..., None]:
+def _kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a function when it is first called."""
     try:
-        compiled: Callable[..., None] = njit(cache=True, nogil=True, error_model="numpy")(function)
+        compiled: Callable[..., Any] = njit(cache=True, nogil=True, error_model="numpy")(function)
     except RuntimeError:  # no directory to keep it in can be written to
         compiled = njit(nogil=True, error_model="numpy")(function)
     return compiled
@@ -32,7 +32,6 @@ def _kernel(function: Callable[..., None]) -> Callable[..., None]:
 @_kernel
 def fire(  # noqa: PLR0913
     sums: Array,
-    first: int,
     scale: Array,
     bias: Array,
     unit: float,
@@ -52,38 +51,68 @@ def fire(  # noqa: PLR0913
 ) -> None:
     """Step the neurons of rows; count the active ones and spikes of row r and segment s at [to[r], s].
 
-    Their input is floor(sums * scale) * unit + bias, of the columns of `sums` from `first` on; `bias` is
-    (1, features) or (positions, features), for rows of whole images. The membrane v of row where[r] becomes
-    trunc(v * keep) + input, at most `largest` in magnitude, after one more trunc(v * keep) for each step that
-    the row has missed. It fires above the threshold, which takes share * v + amount off it. Segment s is
-    features bounds[s] to bounds[s + 1].
+    Their input is floor(sums * scale) * unit + bias; `bias` is (1, features) or (positions, features), for
+    rows of whole images. The membrane v of row where[r] becomes trunc(v * keep) + input, at most `largest` in
+    magnitude, after one more trunc(v * keep) for each step that the row has missed. If it is above the
+    threshold it fires, and becomes v * share - amount. Segment s is features bounds[s] to bounds[s + 1].
     """
-    rows = len(spikes)
-    for r in range(rows):
-        at = where[r]
-        of = r % len(bias)
+    of = 0
+    for r in range(len(spikes)):
+        summed, biases, membranes, sent = sums[r], bias[of], v[where[r]], spikes[r]
         for _ in range(missed[r]):
-            for o in range(v.shape[1]):
-                v[at, o] = np.trunc(v[at, o] * keep)
+            for o in range(len(membranes)):
+                membranes[o] = np.trunc(membranes[o] * keep)
         for s in range(len(bounds) - 1):
             some, many = np.int32(0), np.int32(0)
-            start, end = bounds[s], bounds[s + 1]
-            summed, scales, biases = (
-                sums[r, first + start : first + end],
-                scale[start:end],
-                bias[of, start:end],
-            )
-            membranes, sent = v[at, start:end], spikes[r, start:end]
-            for o in range(len(sent)):
-                x = np.floor(summed[o] * scales[o]) * unit + biases[o]
+            for o in range(np.uint64(bounds[s]), np.uint64(bounds[s + 1])):
+                x = np.floor(v.dtype.type(summed[o]) * scale[o]) * unit + biases[o]
                 u = min(max(np.trunc(membranes[o] * keep) + x, -largest), largest)
-                f = np.int32(u > threshold)
-                membranes[o] = u - np.float32(f) * (share * u + amount)
-                sent[o] = f
-                many += f
-                some += f | np.int32(x != np.float32(0))
+                fires = u > threshold
+                membranes[o] = u * share - amount if fires else u
+                sent[o] = fires
+                many += np.int32(fires)
+                some += np.int32(fires | (x != v.dtype.type(0)))
             active[to[r], s] += some
             fired[to[r], s] += many
+        of += 1
+        if of == len(bias):
+            of = 0
+
+
+@_kernel
+def fire_once(  # noqa: PLR0913
+    sums: Array,
+    fires_from: Array,
+    rests_from: Array,
+    rests_to: Array,
+    to: Array,
+    bounds: Array,
+    spikes: Array,
+    active: Array,
+    fired: Array,
+) -> None:
+    """Step neurons at rest, of which nothing is kept; count as `fire` does.
+
+    They fire if the sum is at least `fires_from`, and are not active if it is at least `rests_from` and less
+    than `rests_to`, each (1, features) or (positions, features), for rows of whole images.
+    """
+    of = 0
+    for r in range(len(spikes)):
+        summed, sent = sums[r], spikes[r]
+        least, low, high = fires_from[of], rests_from[of], rests_to[of]
+        for s in range(len(bounds) - 1):
+            some, many = np.int32(0), np.int32(0)
+            for o in range(np.uint64(bounds[s]), np.uint64(bounds[s + 1])):
+                x = least.dtype.type(summed[o])
+                fires = x >= least[o]
+                sent[o] = fires
+                many += np.int32(fires)
+                some += np.int32(fires | (x < low[o]) | (x >= high[o]))
+            active[to[r], s] += some
+            fired[to[r], s] += many
+        of += 1
+        if of == len(fires_from):
+            of = 0
 
 
 @_kernel
@@ -112,7 +141,7 @@ def pack(values: Array, index: Array, where: Array, out: Array) -> None:
 
 
 @_kernel
-def attend(  # noqa: C901 - two nests of loops, which share what they allocate
+def attend(
     q: Array,
     k: Array,
     v: Array,
@@ -128,29 +157,44 @@ def attend(  # noqa: C901 - two nests of loops, which share what they allocate
     sum of, in columns (images, heads, channels), and the spikes of row r of q at queries[to[r]], (heads,).
     """
     heads, size = q.shape[1], q.shape[2]
-    kv = np.empty((heads, size, size), y.dtype)
+    kv = np.empty((size, size), y.dtype)
+    values = np.empty(size, y.dtype)
+    spiked = np.empty(size + 1, np.int64)
     for b in range(len(starts) - 1):
-        kv[:] = 0
-        for r in range(starts[b], starts[b + 1]):
-            for h in range(heads):
-                keys = 0
-                for i in range(size):
-                    if k[r, h, i]:
-                        keys += 1
+        for h in range(heads):
+            kv[:] = 0
+            for r in range(starts[b], starts[b + 1]):
+                keys = _spiked(k[r, h], spiked)
+                if keys:
+                    for j in range(size):
+                        values[j] = v[r, h, j]
+                        columns[b, h, j] += keys * v[r, h, j]
+                    for i in spiked[:keys]:
+                        products = kv[i]
                         for j in range(size):
-                            kv[h, i, j] += v[r, h, j]
-                for j in range(size):
-                    columns[b, h, j] += keys * v[r, h, j]
-        for r in range(starts[b], starts[b + 1]):
-            y[r] = 0
-            for h in range(heads):
-                spikes = 0
-                for i in range(size):
-                    if q[r, h, i]:
-                        spikes += 1
-                        for j in range(size):
-                            y[r, h, j] += kv[h, i, j]
+                            products[j] += values[j]
+            for r in range(starts[b], starts[b + 1]):
+                out = y[r, h]
+                out[:] = 0
+                spikes = _spiked(q[r, h], spiked)
+                for i in spiked[:spikes]:
+                    products = kv[i]
+                    for j in range(size):
+                        out[j] += products[j]
                 queries[to[r], h] += spikes
+
+
+@_kernel
+def _spiked(spikes: Array, at: Array) -> int:
+    """List where spikes are in `at`, which has room for one more; count them.
+
+    Without a branch, which a processor could not predict.
+    """
+    count = 0
+    for i in range(len(spikes)):
+        at[count] = i
+        count += spikes[i]
+    return count
 
 
 @_kernel
@@ -161,22 +205,24 @@ def windows(x: Array, channels: int, sides: Array, out: Array) -> None:
     a map are zeros.
     """
     images, height, length = x.shape
+    size = out.shape[4]
+    nothing = x.dtype.type(0)
     for b in range(images):
         for i in range(out.shape[1]):
-            for j in range(out.shape[2]):
-                start = (j * sides[1, 1] - sides[2, 1]) * channels
-                left, right = max(0, -start), min(out.shape[4], length - start)
-                for row in range(out.shape[3]):
-                    y = i * sides[1, 0] + row * sides[3, 0] - sides[2, 0]
+            for row in range(out.shape[3]):
+                y = i * sides[1, 0] + row * sides[3, 0] - sides[2, 0]
+                inside = 0 <= y < height
+                line = x[b, y if inside else 0]
+                for j in range(out.shape[2]):
+                    start = (j * sides[1, 1] - sides[2, 1]) * channels
                     window = out[b, i, j, row]
-                    if 0 <= y < height:
-                        window[:left] = 0
-                        taken, inside = x[b, y, start + left : start + right], window[left:right]
-                        for c in range(len(inside)):
-                            inside[c] = taken[c]
-                        window[right:] = 0
+                    if inside and start >= 0 and start + size <= length:
+                        for c in range(size):
+                            window[c] = line[np.uint64(start + c)]
                     else:
-                        window[:] = 0
+                        for c in range(size):
+                            at = start + c
+                            window[c] = line[np.uint64(at)] if inside and 0 <= at < length else nothing
 
 
 @_kernel

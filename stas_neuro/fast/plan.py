@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stas_neuro.analysis.halting import Mask, place_of
 from stas_neuro.fast.operators import (
@@ -22,12 +21,11 @@ from stas_neuro.fast.operators import (
     Synapses,
     Weigh,
 )
-from stas_neuro.fast.products import product_of
+from stas_neuro.fast.products import Product, product_of
 from stas_neuro.fast.sums import (
     AttentionSums,
     ConvSums,
     Current,
-    Joined,
     LinearSums,
     Sums,
     ValueSums,
@@ -97,8 +95,6 @@ class _Planner:
     def plan(self) -> Plan:
         for node in self._graph.nodes:
             self._mask(node)
-        for group in self._joined():
-            self._join(group)
         for node in self._graph.nodes:
             operation = self._operation(node)
             if operation is not None:
@@ -124,44 +120,6 @@ class _Planner:
     def _mask_of(self, edge: Edge) -> Mask | None:
         return None if edge.delay else self._masks.get((edge.src, edge.src_port))
 
-    def _joined(self) -> list[list[FixedLinear]]:
-        """List linear layers by input and mask: those that are only for their neurons are joined."""
-        groups: dict[tuple[Any, ...], list[FixedLinear]] = {}
-        for node in self._graph.of_type(FixedLinear):
-            edges = self._graph.inputs(node)
-            if node.phase == Phase.END or node.x_shift:
-                continue
-            x, alive = edges["x"], edges.get("alive")
-            own = (x.src, x.src_port, x.delay, alive and place_of(alive), node.phase)
-            groups.setdefault(own if self._neurons(node) else (*own, node.name), []).append(node)
-        return list(groups.values())
-
-    def _join(self, group: list[FixedLinear]) -> None:
-        graph = self._graph
-        x = graph.inputs(group[0])["x"]
-        weight = np.concatenate([graph.tensor(node, "weight") for node in group])
-        product = product_of(weight, **self._sizes(x))
-        self._size += product.size
-        joined = Joined(
-            group[0].name,
-            x,
-            self._masks[group[0].name, "y"],
-            _positions(graph, group[0]),
-            product,
-            single=len(group) == 1,
-        )
-        first = 0
-        for node in group:
-            scale = product.scale[first : first + node.out_features]
-            current = self._current(node, scale, product.takes)
-            sums = LinearSums(node, joined, first, current, graph.source_type(x).kind)
-            first += node.out_features
-            if self._neurons(node):
-                self._sums[node.name] = sums
-                self._operations[node.name] = sums
-            else:
-                self._operations[node.name] = Synapses(node, sums, graph.types[node.name, "y"].shape)
-
     def _sizes(self, x: Edge) -> dict[str, Any]:
         """Tell how large inputs are, and whether a product of 8-bit numbers may take them."""
         value = self._graph.source_type(x)
@@ -171,17 +129,17 @@ class _Planner:
             "eight_bit": self._eight_bit,
         }
 
-    def _current(self, node: FixedLinear | FixedConv2d, scale: NDArray[Any], takes: Any) -> Current:
-        """Convert sums of a layer times `scale` to currents, in a type that holds both exactly."""
+    def _current(self, node: FixedLinear | FixedConv2d, product: Product) -> Current:
+        """Convert results of a layer's product to currents, in a type that holds both exactly."""
         graph = self._graph
         dtype = self._wide(node.name, *self._targets(node))
-        if takes is np.float64:
+        if product.exact is np.float64:
             dtype = np.float64
         exponents = graph.tensor(node, "weight_exp").astype(np.int64)
         bias = graph.tensor(node, "bias").astype(dtype) * dtype(2**node.bias_exp)
         bias = bias.reshape(len(bias), -1).T if isinstance(node, FixedConv2d) else bias[None]
         return Current(
-            np.ldexp(scale, exponents).astype(dtype), dtype(1 << ALIGN), np.ascontiguousarray(bias)
+            np.ldexp(product.scale, exponents).astype(dtype), dtype(1 << ALIGN), np.ascontiguousarray(bias)
         )
 
     def _wide(self, *names: str) -> Dtype:
@@ -210,14 +168,14 @@ class _Planner:
 
     def _operation(self, node: Node) -> Operation | None:
         """Return what computes a node, None for the reference."""
-        if node.name in self._operations:
-            return self._operations[node.name]
         edges = self._graph.inputs(node).values()
         if any(edge.delay and self._graph.source_type(edge).kind in VALUES for edge in edges):
             return None
         match node:
             case FixedConv2d(groups=1, off_core=False, x_shift=0) if node.sides.dilation[1] == 1:
                 return self._conv(node)
+            case FixedLinear(x_shift=0) if node.phase != Phase.END:
+                return self._linear(node)
             case FixedSpikeMatMul(form="Q(K^TV)") if self._neurons(node):
                 return self._attention(node)
             case FixedLIF() if self._fires(node):
@@ -252,12 +210,25 @@ class _Planner:
         x = graph.inputs(node)["x"]
         weight = graph.tensor(node, "weight").transpose(0, 2, 3, 1)
         product = product_of(weight.reshape(len(weight), -1), **self._sizes(x))
-        self._size += product.size
         shapes: Any = graph.source_type(x).shape, graph.types[node.name, "y"].shape
-        current = self._current(node, product.scale, product.takes)
-        sums = ConvSums(node, x, shapes, product, current, graph.source_type(x).kind)
-        if not self._neurons(node):
-            return Synapses(node, sums, shapes[1])
+        current = self._current(node, product)
+        return self._layer(node, ConvSums(node, x, shapes, product, current, graph.source_type(x).kind))
+
+    def _linear(self, node: FixedLinear) -> Operation:
+        graph = self._graph
+        x = graph.inputs(node)["x"]
+        product = product_of(graph.tensor(node, "weight"), **self._sizes(x))
+        mask, positions = self._masks[node.name, "y"], _positions(graph, node)
+        current = self._current(node, product)
+        return self._layer(
+            node, LinearSums(node, x, mask, positions, product, current, graph.source_type(x).kind)
+        )
+
+    def _layer(self, node: FixedConv2d | FixedLinear, sums: ConvSums | LinearSums) -> Operation:
+        """Return what computes a layer: its neurons do if the current is only for them."""
+        self._size += sums.product.size
+        if self._neurons(node) is None:
+            return Synapses(node, sums, self._graph.types[node.name, "y"].shape)
         self._sums[node.name] = sums
         return sums
 

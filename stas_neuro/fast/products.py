@@ -38,11 +38,15 @@ class Product(Protocol):
         """Type that x should have: others are converted."""
 
     @property
+    def exact(self) -> type[np.floating[Any]]:
+        """Type of floats that hold all results exactly."""
+
+    @property
     def size(self) -> int:
         """Bytes of the weight."""
 
-    def __call__(self, x: Array, buffers: Buffers, key: str) -> Array:
-        """Multiply; the result is valid until the next product of the same key."""
+    def __call__(self, x: Array, buffers: Buffers) -> Array:
+        """Multiply; the result is valid until the next product."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,27 +63,32 @@ class Floats:
         return self.weight.dtype.type
 
     @property
+    def exact(self) -> type[np.floating[Any]]:
+        """The type of the weights."""
+        return self.weight.dtype.type
+
+    @property
     def size(self) -> int:
         """Bytes of the weight."""
         return self.weight.nbytes
 
-    def __call__(self, x: Array, buffers: Buffers, key: str) -> Array:
+    def __call__(self, x: Array, buffers: Buffers) -> Array:
         """Multiply."""
         if x.dtype != self.weight.dtype:
             converted = buffers.get("converted", x.shape, self.takes)
             np.copyto(converted, x)
             x = converted
-        y = buffers.get(("product", key), (len(x), self.weight.shape[1]), self.takes)
+        y = buffers.get("product", (len(x), self.weight.shape[1]), self.takes)
         return np.matmul(x, self.weight, out=y)
 
 
 @dataclass(frozen=True, eq=False)
 class Bytes:
-    """A product of uint8 and int8 by onnxruntime, summed in int32; given in floats that hold it exactly."""
+    """A product of uint8 and int8 by onnxruntime, summed in int32."""
 
     session: Any
     scale: Array
-    gives: type[np.floating[Any]]
+    exact: type[np.floating[Any]]
     size: int
 
     @property
@@ -87,12 +96,10 @@ class Bytes:
         """Bytes."""
         return np.uint8
 
-    def __call__(self, x: Array, buffers: Buffers, key: str) -> Array:
+    def __call__(self, x: Array, buffers: Buffers) -> Array:
         """Multiply."""
-        sums = self.session.run(None, {"x": x})[0]
-        y = buffers.get(("product", key), sums.shape, self.gives)
-        np.copyto(y, sums)
-        return y
+        sums: Array = self.session.run(None, {"x": x})[0]
+        return sums
 
 
 def product_of(weight: Array, largest: int, *, unsigned: bool, eight_bit: bool) -> Product:

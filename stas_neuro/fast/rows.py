@@ -85,9 +85,10 @@ class Rows:
     data: Array
     live: Live
     shape: Shape
-    _counts: dict[Classes, tuple[NDArray[np.int64], NDArray[np.int64]]] = field(
+    counts: dict[Classes, tuple[NDArray[np.int64], NDArray[np.int64]]] = field(
         default_factory=dict, init=False, repr=False
     )
+    """What `counted` has found, or is known."""
 
     def dense(self, dtype: type[np.generic]) -> Array:
         """Give the value as the reference has it: (images, *shape)."""
@@ -124,8 +125,8 @@ class Rows:
 
     def counted(self, classes: Classes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Count what is not 0 in each cell, and sum it: (cells,) each."""
-        if classes not in self._counts:
+        if classes not in self.counts:
             nonzero, total = np.zeros((2, self.live.images * len(classes.sizes)), np.int64)
             count(self.data, self.live.cells(classes), nonzero, total)
-            self._counts[classes] = nonzero, total
-        return self._counts[classes]
+            self.counts[classes] = nonzero, total
+        return self.counts[classes]

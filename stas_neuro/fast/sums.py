@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from stas_neuro.fast.execution import FastExecution
 
 Array = NDArray[Any]
-_WINDOWS = 2048
-"""Windows of a convolution that are multiplied at once, which keeps them in the cache of a processor."""
+_CACHED = 1 << 20
+"""Bytes of inputs and sums of a product that are computed at once, to stay in the cache of a processor."""
 
 
-Block = tuple[slice, Array, int]
-"""Rows, sums (these rows, columns), and the first column of an operation's own."""
+Block = tuple[slice, Array]
+"""Rows, and their sums (rows, features)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +43,19 @@ class Current:
 
     def of(self, sums: Array) -> Array:
         """Convert sums (rows of whole images or of tokens, features)."""
-        scaled: Array = np.floor(sums * self.scale) * self.unit
+        scaled: Array = np.floor(sums.astype(self.scale.dtype) * self.scale) * self.unit
         biased: Array = scaled.reshape(-1, *self.bias.shape) + self.bias
         return biased.reshape(scaled.shape)
+
+    def bounds(self, current: float) -> Array:
+        """Give the least sums whose synaptic input is at least `current`: like the bias.
+
+        Sums are whole numbers and scales powers of two. Bounds that no sum in the type of the scale reaches,
+        or that all do, are infinite.
+        """
+        least = np.ceil(np.ceil((current - self.bias.astype(np.float64)) / self.unit) / self.scale)
+        limit = 2.0 ** (np.finfo(self.scale.dtype).nmant + 1)
+        return np.where(np.abs(least) <= limit, least, np.copysign(np.inf, least)).astype(self.scale.dtype)
 
 
 class Sums(Protocol):
@@ -63,46 +73,33 @@ class Sums(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Joined:
-    """Linear layers with one input, multiplied at once: `name` is that of the first."""
+class LinearSums:
+    """A linear layer."""
 
-    name: str
+    node: FixedLinear
     x: Edge
     mask: Mask | None
     positions: int
     product: Product
-    single: bool
-
-
-@dataclass(frozen=True, eq=False)
-class LinearSums:
-    """Columns of joined linear layers from `first` on."""
-
-    node: FixedLinear
-    joined: Joined
-    first: int
     current: Current
     counted: Kind
 
     def live(self, run: FastExecution, step: int) -> Live:
         """Compute the rows of its mask."""
-        return run.live(self.joined.mask, self.joined.positions, step)
+        return run.live(self.mask, self.positions, step)
 
     def blocks(self, run: FastExecution, step: int) -> Iterator[Block]:
-        """Multiply with the first of the joined layers that is asked."""
-        joined = self.joined
-
-        def multiplied() -> Array:
-            x = run.rows(joined.x, step).on(self.live(run, step)).data
-            return joined.product(x, run.buffers, "" if joined.single else joined.name)
-
-        sums = multiplied() if joined.single else run.shared(joined.name, step, multiplied)
-        yield slice(None), sums, self.first
+        """Multiply some rows at a time."""
+        x = run.rows(self.x, step).on(self.live(run, step)).data
+        rows = self.positions * _images_at_once(self.positions, x[:1].nbytes, self.current)
+        for start in range(0, len(x), rows):
+            done = slice(start, start + rows)
+            yield done, self.product(x[done], run.buffers)
 
     def run(self, run: FastExecution, step: int) -> dict[str, Any]:
         """Count its inputs; neurons ask for its sums."""
         if run.counter is not None:
-            run.counter.synapses(self.node, run.rows(self.joined.x, step), self.counted)
+            run.counter.synapses(self.node, run.rows(self.x, step), self.counted)
         return {}
 
 
@@ -126,17 +123,16 @@ class ConvSums:
         """Multiply the windows of some images at a time."""
         (channels, height, width), (_, rows, columns) = self.shapes
         x = run.rows(self.x, step).data.reshape(-1, height, width * channels)
-        sides = np.array(self.node.sides)
-        taps = self.node.sides.kernel
-        images = max(1, _WINDOWS // (rows * columns))
+        sides, takes = np.array(self.node.sides), self.product.takes
+        of_image = rows, columns, self.node.sides.kernel[0], self.node.sides.kernel[1] * channels
+        positions, inputs = rows * columns, of_image[2] * of_image[3]
+        images = _images_at_once(positions, inputs * np.dtype(takes).itemsize, self.current)
         for start in range(0, len(x), images):
-            part = x[start : start + images]
-            shape = len(part), rows, columns, taps[0], taps[1] * channels
-            windows = run.buffers.get("windows", shape, self.product.takes)
-            kernels.windows(part, channels, sides, windows)
-            done = slice(start * rows * columns, (start + len(part)) * rows * columns)
-            flat = windows.reshape(len(part) * rows * columns, -1)
-            yield done, self.product(flat, run.buffers, ""), 0
+            part = x[start : start + images].astype(takes, copy=False)
+            windows = run.buffers.get("windows", (len(part), *of_image), takes)
+            _copy_windows(part, channels, sides, windows)
+            done = slice(start * positions, (start + len(part)) * positions)
+            yield done, self.product(windows.reshape(-1, inputs), run.buffers)
 
     def run(self, run: FastExecution, step: int) -> dict[str, Any]:
         """Count its inputs; neurons ask for its sums."""
@@ -167,14 +163,14 @@ class AttentionSums:
             run.rows(self.edges[port], step).on(live).data.reshape(-1, heads, size)
             for port in ("q", "k", "v")
         )
-        y = run.buffers.get(("product", ""), (len(live.where), heads, size), self.current.bias.dtype)
+        y = run.buffers.get("product", (len(live.where), heads, size), self.current.bias.dtype)
         if run.counter is not None:
             counts = run.counter.products(self.node, live)
         else:
             nowhere = np.zeros(len(y), np.int64), np.zeros((live.images, heads, size), np.int64)
             counts = *nowhere, np.zeros((1, heads), np.int64)
         kernels.attend(q, k, v, live.starts, y, *counts)
-        yield slice(None), y.reshape(-1, heads * size), 0
+        yield slice(None), y.reshape(-1, heads * size)
 
     def run(self, run: FastExecution, step: int) -> dict[str, Any]:
         """Do nothing: its neurons ask for its sums."""
@@ -196,4 +192,19 @@ class ValueSums:
 
     def blocks(self, run: FastExecution, step: int) -> Iterator[Block]:
         """Give the value."""
-        yield slice(None), run.rows(self.x, step).on(self.live(run, step)).data, 0
+        yield slice(None), run.rows(self.x, step).on(self.live(run, step)).data
+
+
+def _images_at_once(positions: int, inputs: int, current: Current) -> int:
+    """Number the images multiplied at once, which have so many rows, each with inputs of so many bytes."""
+    size: int = positions * (inputs + current.scale.nbytes)
+    return max(1, _CACHED // size)
+
+
+def _copy_windows(x: Array, channels: int, sides: Array, out: Array) -> None:
+    """Copy windows as `kernels.windows` does, in words of eight bytes where channels fill these."""
+    size = channels * x.itemsize
+    if size % np.uint64().itemsize == 0:
+        channels = size // np.uint64().itemsize
+        x, out = x.view(np.uint64), out.view(np.uint64)
+    kernels.windows(x, channels, sides, out)

@@ -219,6 +219,7 @@ class Execution:
         self.spikes: dict[str, list[NDArray[np.uint8]]] = {}
         self.states: dict[str, list[NDArray[np.int32]]] = {}
         self.listeners: list[Listener] = []
+        self._nodes = _by_time(graph)
         self.visits = np.ones((len(images), graph.time_steps, graph.blocks, graph.tokens), np.bool_)
 
     def trace(self) -> Trace:
@@ -230,7 +231,7 @@ class Execution:
 
     def begin(self) -> None:
         """Run what precedes the model steps."""
-        for node in self._in_phase(Phase.ONCE, Phase.STEM):
+        for node in self._nodes[Phase.ONCE]:
             self._prologue(node)
         self._step_ended(Phase.ONCE)
         for step in range(self.graph.time_steps):
@@ -239,14 +240,14 @@ class Execution:
     def model_step(self, step: int) -> None:
         """Run a model step; they come in order, after `begin`."""
         self.previous = dict(self.values)
-        for node in self._in_phase(Phase.STEP):
+        for node in self._nodes[Phase.STEP]:
             self._evaluate(node, step)
         self._note_visits(step)
         self._step_ended(Phase.STEP, step)
 
     def end(self) -> Trace:
         """Run what follows the last model step."""
-        for node in self._in_phase(Phase.END):
+        for node in self._nodes[Phase.END]:
             self._evaluate(node, 0)
         self._step_ended(Phase.END)
         return Trace(
@@ -261,13 +262,6 @@ class Execution:
         output = self.graph.output
         logits = self._inputs(output)["x"]
         return logits.astype(np.float64) * output.unit if isinstance(output, FixedOutput) else logits
-
-    def _in_phase(self, *phases: Phase) -> Iterator[Node]:
-        """Give the nodes to evaluate. What gathers during the model steps answers at their end."""
-        for node in self.graph.nodes:
-            phase = Phase.STEP if node.traits.gathers else node.phase
-            if phase in phases and not isinstance(node, Output):
-                yield node
 
     def _prologue(self, node: Node) -> None:
         """Evaluate a node of the phases before the model steps: a stem node for all its steps at a time."""
@@ -346,6 +340,17 @@ class Execution:
         for block in range(self.graph.blocks):
             if (mask := visit_mask(self.graph, block)) is not None:
                 self.visits[:, step, block] = self.value(self.graph.node(mask.dst), "alive", step) != 0
+
+
+def _by_time(graph: Graph) -> dict[Phase, list[Node]]:
+    """List the nodes to evaluate before the model steps (once or in the stem), in each, and after them."""
+    nodes: dict[Phase, list[Node]] = {Phase.ONCE: [], Phase.STEP: [], Phase.END: []}
+    for node in graph.nodes:
+        # What gathers during the model steps answers at their end.
+        phase = Phase.STEP if node.traits.gathers else node.phase
+        if not isinstance(node, Output):
+            nodes[Phase.ONCE if phase == Phase.STEM else phase].append(node)
+    return nodes
 
 
 def _site(graph: Graph, node: Node, dtype: Dtype, skip: bool) -> NodeContext:

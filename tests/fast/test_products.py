@@ -26,7 +26,7 @@ def test_products_are_exact(
     weight = 2 * rng.integers(-128, 128, (outputs, inputs)).astype(np.int16)
     x = rng.integers(0, largest + 1, (rows, inputs)).astype(np.uint8)
     product = product_of(weight, largest, unsigned=True, eight_bit=eight_bit)
-    y = product(x, Buffers(), "") * product.scale
+    y = product(x, Buffers()) * product.scale
     np.testing.assert_array_equal(y, x.astype(np.int64) @ weight.astype(np.int64).T)
     if not eight_bit:
         assert isinstance(product, Floats)
@@ -48,7 +48,7 @@ def test_products_of_bytes_are_for_those_that_fit(weights: list[int], largest: i
     assert isinstance(product, Bytes) == taken
     assert isinstance(product_of(weight, largest, unsigned=False, eight_bit=True), Floats)
     x = np.full((3, len(weights)), largest, np.uint8)
-    y = product(x, Buffers(), "") * product.scale
+    y = product(x, Buffers()) * product.scale
     np.testing.assert_array_equal(y, x.astype(np.int64) @ weight.astype(np.int64).T)
 
 
@@ -58,4 +58,4 @@ def test_sums_that_float32_cannot_hold_are_made_in_float64() -> None:
         product = product_of(weight, largest, unsigned=True, eight_bit=False)
         assert product.takes is dtype
         x = np.full((1, 2**10), largest, np.uint8)
-        assert product(x, Buffers(), "").item() == 255 * largest * 2**10
+        assert product(x, Buffers()).item() == 255 * largest * 2**10
