@@ -17,7 +17,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from stas_neuro.fast.prefetch import LINE, prefetch
+
 Array = NDArray[Any]
+_SOON = 8
+"""Rows after which membranes are needed that are asked for: these rows take as long as loading does."""
 
 
 def _kernel(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -57,7 +61,11 @@ def fire(  # noqa: PLR0913
     threshold it fires, and becomes v * share - amount. Segment s is features bounds[s] to bounds[s + 1].
     """
     of = 0
+    membranes_at, size = v.ctypes.data, v.strides[0]
     for r in range(len(spikes)):
+        soon = membranes_at + where[min(r + _SOON, len(spikes) - 1)] * size
+        for byte in range(0, size, LINE):
+            prefetch(soon + byte)
         summed, biases, membranes, sent = sums[r], bias[of], v[where[r]], spikes[r]
         for _ in range(missed[r]):
             for o in range(len(membranes)):
