@@ -71,7 +71,7 @@ class Cells:
         if apart:
             first = of_position = np.arange(positions)
         else:
-            first, of_position = _alike([owner, *(each[:, bounds[:-1]] for each in weights)])
+            first, of_position = alike([owner, *(each[:, bounds[:-1]] for each in weights)])
         member = (owner[first][:, :, None] == np.arange(len(parts))).astype(np.float64)
         return Cells(Classes(of_position), bounds, member, first)
 
@@ -101,7 +101,7 @@ class Cells:
         return reached[1:]
 
 
-def _alike(tables: Sequence[Array]) -> tuple[Whole, Whole]:
+def alike(tables: Sequence[Array]) -> tuple[Whole, Whole]:
     """Return the first of each class of rows that are equal in all tables, and the class of each row."""
     first, of_row = np.zeros(1, np.int64), np.zeros(len(tables[0]), np.int64)
     for column in np.hstack(tables).T:

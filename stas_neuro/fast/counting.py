@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stas_neuro.activity import Activity
-from stas_neuro.fast.cells import Cells, Classes, Whole, by_row
+from stas_neuro.fast.cells import Cells, Classes, Whole, alike, by_row
 from stas_neuro.fast.rows import Live, Rows
 from stas_neuro.ir import FixedConv2d, FixedSpikeMatMul, Graph, Kind, Node, Phase
 from stas_neuro.mapping import Mapping, Route, routes
@@ -41,7 +41,7 @@ class _Layer:
     cells: Cells
     places: NDArray[np.float64]
     windows: NDArray[np.float64] | None
-    """(positions of the input, rows) of a convolution."""
+    """(classes of positions of the input, rows) of a convolution."""
     taken: Classes
     """Of the positions of its inputs."""
     routes: tuple[_Sent, ...]
@@ -92,7 +92,8 @@ class FastCounting:
         windows, taken = None, cells.classes
         if isinstance(node, FixedConv2d):
             windows = cells.windows(node, *graph.source_type(graph.inputs(node)["x"]).shape[1:])
-            taken = self._same(Classes(np.arange(len(windows))))
+            first, of_position = alike([windows])
+            windows, taken = windows[first], self._same(Classes(of_position))
         rows = np.array([self._rows[part.row] for part in parts])
         return _Layer(node, rows, steps, cells, cells.places, windows, taken, sent)
 
@@ -137,6 +138,7 @@ class FastCounter(ActivityCounter):
         self._neurons: dict[str, list[tuple[CellCounts, Live]]] = {}
         self._inputs: dict[str, list[tuple[Whole, Whole, Kind]]] = {}
         self._products: dict[str, list[tuple[Whole, Whole]]] = {}
+        self._visits: dict[str, list[Live]] = {}
 
     def neurons(self, node: Node, live: Live) -> CellCounts:
         """Give where the neurons of live rows are counted in a step: how many were active and fired."""
@@ -167,6 +169,10 @@ class FastCounter(ActivityCounter):
         self._products.setdefault(node.name, []).append((columns, queries))
         return live.cells(cells.classes), columns, queries
 
+    def lookups(self, node: Node, live: Live) -> None:
+        """Count the scores of live tokens in a step."""
+        self._visits.setdefault(node.name, []).append(live)
+
     def activity(self) -> Activity:
         """Give the record."""
         for name, layer in self._plan.layers.items():
@@ -176,13 +182,16 @@ class FastCounter(ActivityCounter):
                 self._count_inputs(layer, self._inputs[name])
             elif name in self._products:
                 self._count_products(layer, self._products[name])
+            elif name in self._visits:
+                live = self._populations(layer, self._visits[name])
+                self._put(layer, "score_lookups", by_row(live, layer.places))
         return super().activity()
 
     def _count_neurons(self, layer: _Layer, steps: list[tuple[CellCounts, Live]]) -> None:
         cells = layer.cells
         fired = self._stacked([counts.fired for counts, _ in steps])
         worked = by_row(self._stacked([counts.active for counts, _ in steps]), cells.member)
-        live = self._stacked([live.population(cells.classes) for _, live in steps])
+        live = self._populations(layer, [live for _, live in steps])
         self._put(layer, "spikes_out", by_row(fired, cells.member))
         self._put(layer, "updates_active", worked)
         self._put(layer, "updates_inactive", by_row(live, layer.places) - worked)
@@ -221,9 +230,14 @@ class FastCounter(ActivityCounter):
         for kind in ("synops", "synops_unary"):
             self._put(layer, kind, counts)
 
+    def _populations(self, layer: _Layer, steps: list[Live]) -> Whole:
+        """Count live rows: (steps, images, classes)."""
+        return self._stacked([live.population(layer.cells.classes) for live in steps])
+
     def _stacked(self, steps: list[Whole]) -> Whole:
         """Stack counts whose first axis has images, and what there is of each: (steps, images, ...)."""
-        return np.stack(steps).reshape(len(steps), self._images, -1)
+        stacked = np.stack(steps) if len(steps) > 1 else steps[0]
+        return stacked.reshape(len(steps), self._images, -1)
 
     def _opened(self, route: Route) -> Array:
         """Tell for which positions of a route values are sent, bool (T, images, positions)."""

@@ -240,12 +240,17 @@ class Score:
 
     node: FixedHaltingScore
     z: Edge
+    mask: Mask | None
+    """Of the visits that the scores belong to."""
 
     def run(self, run: FastExecution, step: int) -> Outputs:
         """Look them up as the reference does."""
         z = run.rows(self.z, step)
-        first = Rows(z.data[:, :1], z.live, (z.shape[0], 1)).dense(run.dtypes[self.node.name])
-        return run.as_reference(self.node, step, {"z": first})
+        first = np.zeros(z.live.images * z.live.positions, run.dtypes[self.node.name])
+        first[z.live.where] = z.data[:, 0]
+        if run.counter is not None:
+            run.counter.lookups(self.node, run.live(self.mask, z.live.positions, step))
+        return run.as_reference(self.node, {"z": first.reshape(z.live.images, -1, 1)})
 
 
 @dataclass(frozen=True, eq=False)

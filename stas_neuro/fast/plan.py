@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stas_neuro.analysis.halting import Mask, place_of
+from stas_neuro.analysis.halting import Mask, place_of, score_mask
 from stas_neuro.fast.operators import (
     AddRows,
     Columns,
@@ -200,7 +200,8 @@ class _Planner:
             case Slice():
                 return Columns(node, edges["x"], shape)
             case FixedHaltingScore():
-                return Score(node, edges["z"])
+                visits = score_mask(self._graph, node)
+                return Score(node, edges["z"], None if visits is None else place_of(visits))
             case FixedReadout(mode="mean-field", divides=False):
                 return Weigh(node, dict(edges), shape[0])
         return None
