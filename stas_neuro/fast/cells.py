@@ -1,4 +1,4 @@
-"""Counts by record row: of cells, in which all outputs of a node are counted alike."""
+"""Cells, in which all outputs of a node are counted alike."""
 
 from __future__ import annotations
 
@@ -112,9 +112,3 @@ def alike(tables: Sequence[Array]) -> tuple[Whole, Whole]:
             of_row * (value.max() + 1) + value, return_index=True, return_inverse=True
         )
     return first, of_row
-
-
-def by_row(counts: Array, weights: Array) -> Whole:
-    """Sum counts (steps, images, ...) times weights (..., rows): (images, rows, steps), below 2^53."""
-    flat = counts.reshape(*counts.shape[:2], -1).astype(np.float64)
-    return np.asarray((flat @ weights.reshape(flat.shape[2], -1)).astype(np.int64).transpose(1, 2, 0))

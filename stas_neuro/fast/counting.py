@@ -1,50 +1,103 @@
-"""Counts the activity of a fast run: from sums that kernels give, else as the reference does.
+"""Counts the activity of a fast run: from tallies that kernels give, else as the reference does.
 
-Kernels sum over cells (`Cells`). What these do in the rows of the record follows once the batch has ended.
+Kernels tally by cells (`Cells`). What a tally is worth in the record is known before a run, so that once a
+batch has ended its events of a kind are one product with a sparse matrix.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stas_neuro.activity import Activity
-from stas_neuro.fast.cells import Cells, Classes, Whole, alike, by_row
+from stas_neuro.fast import kernels
+from stas_neuro.fast.cells import Cells, Classes, Whole, alike
 from stas_neuro.fast.rows import Live, Rows
-from stas_neuro.ir import FixedConv2d, FixedSpikeMatMul, Graph, Kind, Node, Phase
+from stas_neuro.ir import (
+    FixedConv2d,
+    FixedHaltingScore,
+    FixedLIF,
+    FixedLinear,
+    FixedSpikeMatMul,
+    Graph,
+    Kind,
+    Node,
+    Phase,
+)
 from stas_neuro.mapping import Mapping, Route, routes
 from stas_neuro.reference.activity import ActivityCounter, Counting, Run, label_of
 from stas_neuro.reference.cores import MESSAGE_KINDS
 
-Array = NDArray[Any]
-
-
-@dataclass(frozen=True, eq=False)
-class _Sent:
-    """What one spike of each cell of a layer does on a route in some steps of the record, by kind."""
-
-    route: Route
-    steps: NDArray[np.intp]
-    kinds: dict[str, NDArray[np.float64]]
+Source = tuple[str, int, str]
+"""A node, a step that it did, and what was tallied in it."""
+_ONCE: Source = "", 0, "once"
+"""The tally of what every image counts for: 1."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
-    """How the events of a node are counted: in which rows and steps of the record, by which cells."""
+    """By which cells the outputs of a node are tallied, and by which classes the positions of its inputs."""
 
-    node: Node
-    rows: NDArray[np.intp]
-    steps: NDArray[np.intp]
     cells: Cells
-    places: NDArray[np.float64]
-    windows: NDArray[np.float64] | None
-    """(classes of positions of the input, rows) of a convolution."""
     taken: Classes
-    """Of the positions of its inputs."""
-    routes: tuple[_Sent, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Sent:
+    """The tally of the spikes that a route takes: those `fired` at positions that are visited in its step."""
+
+    source: Source
+    fired: Source
+    route: Route
+    cells: Cells
+
+
+class _Worth:
+    """What tallies are worth in the record: entries of a sparse matrix for each kind of events.
+
+    `sources` has the number of tallies of each source, `size` that of all. A target is a row and a step of
+    the record.
+    """
+
+    def __init__(self, rows: int, steps: int) -> None:
+        self.sources: dict[Source, int] = {}
+        self.size = 0
+        self._first: dict[Source, int] = {}
+        self._shape = rows, steps
+        self._entries: dict[str, list[tuple[Whole, Whole, Whole]]] = {}
+
+    def add(
+        self,
+        kind: str,
+        rows: Whole,
+        weights: NDArray[np.float64],
+        steps: Iterable[tuple[Source, Iterable[int]]],
+    ) -> None:
+        """Let sources count in rows: weights (..., rows) of each tally, each in some steps of the record."""
+        flat = weights.reshape(-1, len(rows)).astype(np.int64)
+        tally, row = np.nonzero(flat)
+        worth, targets = flat[tally, row], rows[row] * self._shape[1]
+        entries = self._entries.setdefault(kind, [])
+        for source, counted_in in steps:
+            first = self._first_of(source, len(flat))
+            entries += [(targets + step, tally + first, worth) for step in counted_in]
+
+    def _first_of(self, source: Source, tallies: int) -> int:
+        if source not in self.sources:
+            self._first[source] = self.size
+            self.sources[source] = tallies
+            self.size += tallies
+        return self._first[source]
+
+    def matrices(self) -> dict[str, tuple[Whole, Whole, Whole]]:
+        """Give the targets, tallies and weights of all entries, by kind."""
+        return {
+            kind: tuple(np.concatenate(each) for each in zip(*entries, strict=True))
+            for kind, entries in self._entries.items()
+        }
 
 
 class FastCounting:
@@ -65,47 +118,115 @@ class FastCounting:
         self._steps = {label: number for number, label in enumerate(record.steps)}
         self._rows = {layer.name: row for row, layer in enumerate(record.layers)}
         self._classes: dict[bytes, Classes] = {}
-        self.layers = {
-            name: self._layer(graph, graph.node(name), own.get(name, []) if name in neurons else [])
-            for name in kernels
-            if graph.node(name).traits.counts_events
-        }
+        self._worth = _Worth(len(record.layers), len(record.steps))
+        self.layers: dict[str, _Layer] = {}
+        self.sent: list[_Sent] = []
+        for node in graph.nodes:
+            if node.name in kernels:
+                self._plan(graph, node, own.get(node.name, []))
+        self.sources, self.size = self._worth.sources, self._worth.size
+        self.events = self._worth.matrices()
 
-    def _layer(self, graph: Graph, node: Node, ways: list[Route]) -> _Layer:
-        parts = self.counting.parts[node.name]
+    @property
+    def bytes(self) -> int:
+        """Bytes that its matrices take."""
+        return sum(each.nbytes for entries in self.events.values() for each in entries)
+
+    def _plan(self, graph: Graph, node: Node, ways: list[Route]) -> None:
+        """Plan what the tallies of a node are worth, if it has any."""
+        match node:
+            case FixedLIF():
+                self._neurons(node, ways)
+            case FixedConv2d() | FixedLinear():
+                self._inputs(graph, node)
+            case FixedSpikeMatMul():
+                self._products(node)
+            case FixedHaltingScore():
+                self._add(node, "live", {"score_lookups": self._cells(node).places})
+
+    def _cells(self, node: Node, ways: Iterable[Route] = ()) -> Cells:
         weights = [getattr(way, what) for way in ways for what in MESSAGE_KINDS.values()]
         # Where visits decide what is sent, positions have to be told apart.
-        cells = Cells.of(parts, weights, apart=any(way.block is not None for way in ways))
+        apart = any(way.block is not None for way in ways)
+        cells = Cells.of(self.counting.parts[node.name], weights, apart=apart)
         cells = replace(cells, classes=self._same(cells.classes))
-        sent = tuple(
-            _Sent(
-                way,
-                self._numbers([label_of(way.phase, step) for step in range(self._times(way.phase))]),
-                {kind: cells.weighted(getattr(way, what)) for kind, what in MESSAGE_KINDS.items()},
-            )
-            for way in ways
-        )
-        labels = (
-            self.counting.labels(node, step, graph.time_steps) for step in range(self._times(node.phase))
-        )
-        steps = self._numbers([label for of_step in labels for label in of_step])
-        windows, taken = None, cells.classes
+        self.layers[node.name] = _Layer(cells, cells.classes)
+        return cells
+
+    def _neurons(self, node: FixedLIF, ways: list[Route]) -> None:
+        cells = self._cells(node, ways)
+        self._add(node, "fired", {"spikes_out": cells.member})
+        self._add(node, "active", {"updates_active": cells.member, "updates_inactive": -cells.member})
+        self._add(node, "live", {"updates_inactive": cells.places, "updates_gated": -cells.places})
+        everyone = cells.classes.sizes @ cells.places
+        at_once = [(_ONCE, steps) for steps in self._counted_in(node)]
+        self._worth.add("updates_gated", self._rows_of(node), everyone, at_once)
+        for number, way in enumerate(ways):
+            self._route(node, cells, way, number)
+
+    def _route(self, node: FixedLIF, cells: Cells, way: Route, number: int) -> None:
+        steps: list[tuple[Source, list[int]]] = []
+        for step in self._done(way.phase):
+            fired = source = node.name, step if step in self._done(node.phase) else 0, "fired"
+            if way.block is not None:
+                source = node.name, step, f"sent on route {number}"
+                self.sent.append(_Sent(source, fired, way, cells))
+            steps.append((source, [self._steps[label_of(way.phase, step)]]))
+        for kind, what in MESSAGE_KINDS.items():
+            self._worth.add(kind, self._rows_of(node), cells.weighted(getattr(way, what)), steps)
+
+    def _inputs(self, graph: Graph, node: FixedConv2d | FixedLinear) -> None:
+        """Plan products of real numbers, or spikes and, of graded ones, values."""
+        x = graph.inputs(node)["x"]
+        cells = self._cells(node)
+        weights = cells.places
         if isinstance(node, FixedConv2d):
-            windows = cells.windows(node, *graph.source_type(graph.inputs(node)["x"]).shape[1:])
+            windows = cells.windows(node, *graph.source_type(x).shape[1:])
             first, of_position = alike([windows])
-            windows, taken = windows[first], self._same(Classes(of_position))
-        rows = np.array([self._rows[part.row] for part in parts])
-        return _Layer(node, rows, steps, cells, cells.places, windows, taken, sent)
+            weights = windows[first]
+            self.layers[node.name] = _Layer(cells, self._same(Classes(of_position)))
+        match graph.source_type(x).kind:
+            case Kind.CURRENT | Kind.NUMBER:
+                self._add(node, "nonzero", {"macs": weights})
+            case Kind.GRADED:
+                self._add(node, "nonzero", {"synops": weights})
+                self._add(node, "total", {"synops_unary": weights})
+            case _:
+                self._add(node, "nonzero", {"synops": weights, "synops_unary": weights})
+
+    def _products(self, node: FixedSpikeMatMul) -> None:
+        cells, parts = self._cells(node), self.counting.parts[node.name]
+        # A core that holds outputs j of whatever tokens makes the whole column j of k^T v.
+        held = np.zeros((cells.bounds[-1], len(parts)))
+        for at, part in enumerate(parts):
+            held[slice(*part.features), at] = 1
+        of_queries = cells.by_head(node.heads)
+        self._add(node, "columns", {"synops": held, "synops_unary": held})
+        self._add(node, "queries", {"synops": of_queries, "synops_unary": of_queries})
+
+    def _add(self, node: Node, what: str, worth: dict[str, NDArray[np.float64]]) -> None:
+        """Let what is tallied in each step of a node count, with weights (..., rows) by kind."""
+        steps = [((node.name, step, what), labels) for step, labels in enumerate(self._counted_in(node))]
+        for kind, weights in worth.items():
+            self._worth.add(kind, self._rows_of(node), weights, steps)
+
+    def _counted_in(self, node: Node) -> list[list[int]]:
+        """List, for each step that a node does, the steps of the record in which it is counted."""
+        return [
+            [self._steps[label] for label in self.counting.labels(node, step, self._time_steps)]
+            for step in self._done(node.phase)
+        ]
+
+    def _rows_of(self, node: Node) -> Whole:
+        return np.array([self._rows[part.row] for part in self.counting.parts[node.name]])
 
     def _same(self, classes: Classes) -> Classes:
         """Return one object for equal classes, so that what was counted by them is found again."""
         return self._classes.setdefault(classes.of_position.tobytes(), classes)
 
-    def _times(self, phase: Phase) -> int:
-        return self._time_steps if phase in (Phase.STEM, Phase.STEP) else 1
-
-    def _numbers(self, labels: list[str]) -> NDArray[np.intp]:
-        return np.array([self._steps[label] for label in labels])
+    def _done(self, phase: Phase) -> range:
+        """Give the steps that are done in a phase."""
+        return range(self._time_steps if phase in (Phase.STEM, Phase.STEP) else 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,17 +256,17 @@ class FastCounter(ActivityCounter):
         super().__init__(plan.counting, run)
         self._plan = plan
         self._images = len(run.images)
-        self._neurons: dict[str, list[tuple[CellCounts, Live]]] = {}
-        self._inputs: dict[str, list[tuple[Whole, Whole, Kind]]] = {}
-        self._products: dict[str, list[tuple[Whole, Whole]]] = {}
-        self._visits: dict[str, list[Live]] = {}
+        self._tallies: dict[Source, Whole] = {_ONCE: np.ones(self._images, np.int64)}
+        """Of each image after the other."""
 
-    def neurons(self, node: Node, live: Live) -> CellCounts:
+    def neurons(self, node: Node, live: Live, step: int) -> CellCounts:
         """Give where the neurons of live rows are counted in a step: how many were active and fired."""
         cells = self._plan.layers[node.name].cells
         shape = self._images * len(cells.member), len(cells.bounds) - 1
         counts = CellCounts(live.cells(cells.classes), cells.bounds, *np.zeros((2, *shape), np.int64))
-        self._neurons.setdefault(node.name, []).append((counts, live))
+        self._tallies[node.name, step, "active"] = counts.active
+        self._tallies[node.name, step, "fired"] = counts.fired
+        self._tallies[node.name, step, "live"] = live.population(cells.classes)
         return counts
 
     def fired(self, node: Node, spikes: Rows, counts: CellCounts) -> None:
@@ -153,12 +274,13 @@ class FastCounter(ActivityCounter):
         total = counts.fired.sum(axis=1)
         spikes.counts[self._plan.layers[node.name].cells.classes] = total, total
 
-    def synapses(self, node: Node, x: Rows, kind: Kind) -> None:
+    def synapses(self, node: Node, x: Rows, step: int) -> None:
         """Count the inputs of a layer in a step."""
         nonzero, total = x.counted(self._plan.layers[node.name].taken)
-        self._inputs.setdefault(node.name, []).append((nonzero, total, kind))
+        self._tallies[node.name, step, "nonzero"] = nonzero
+        self._tallies[node.name, step, "total"] = total
 
-    def products(self, node: FixedSpikeMatMul, live: Live) -> tuple[Whole, Whole, Whole]:
+    def products(self, node: FixedSpikeMatMul, live: Live, step: int) -> tuple[Whole, Whole, Whole]:
         """Give where products are counted in a step: cells (rows,), and counts that begin at 0.
 
         These are of columns (images, heads, channels) and of queries (cells, heads).
@@ -166,83 +288,35 @@ class FastCounter(ActivityCounter):
         cells = self._plan.layers[node.name].cells
         columns = np.zeros((self._images, node.heads, cells.bounds[-1] // node.heads), np.int64)
         queries = np.zeros((self._images * len(cells.member), node.heads), np.int64)
-        self._products.setdefault(node.name, []).append((columns, queries))
+        self._tallies[node.name, step, "columns"] = columns
+        self._tallies[node.name, step, "queries"] = queries
         return live.cells(cells.classes), columns, queries
 
-    def lookups(self, node: Node, live: Live) -> None:
+    def lookups(self, node: Node, live: Live, step: int) -> None:
         """Count the scores of live tokens in a step."""
-        self._visits.setdefault(node.name, []).append(live)
+        classes = self._plan.layers[node.name].cells.classes
+        self._tallies[node.name, step, "live"] = live.population(classes)
 
     def activity(self) -> Activity:
         """Give the record."""
-        for name, layer in self._plan.layers.items():
-            if name in self._neurons:
-                self._count_neurons(layer, self._neurons[name])
-            elif name in self._inputs:
-                self._count_inputs(layer, self._inputs[name])
-            elif name in self._products:
-                self._count_products(layer, self._products[name])
-            elif name in self._visits:
-                live = self._populations(layer, self._visits[name])
-                self._put(layer, "score_lookups", by_row(live, layer.places))
+        plan = self._plan
+        for sent in plan.sent:
+            self._tallies[sent.source] = self._sent(sent)
+        tallies = np.empty((plan.size, self._images), np.int64)
+        first = 0
+        for source, size in plan.sources.items():
+            tallies[first : first + size] = self._tallies[source].reshape(self._images, size).T
+            first += size
+        for kind, entries in plan.events.items():
+            events = np.zeros((len(self._builder.layers) * len(self._builder.steps), self._images), np.int64)
+            kernels.spread(tallies, *entries, events)
+            self._builder.add_record(kind, events.T.reshape(self._builder.shape))
         return super().activity()
 
-    def _count_neurons(self, layer: _Layer, steps: list[tuple[CellCounts, Live]]) -> None:
-        cells = layer.cells
-        fired = self._stacked([counts.fired for counts, _ in steps])
-        worked = by_row(self._stacked([counts.active for counts, _ in steps]), cells.member)
-        live = self._populations(layer, [live for _, live in steps])
-        self._put(layer, "spikes_out", by_row(fired, cells.member))
-        self._put(layer, "updates_active", worked)
-        self._put(layer, "updates_inactive", by_row(live, layer.places) - worked)
-        if not all(live.complete for _, live in steps):
-            self._put(layer, "updates_gated", by_row(cells.classes.sizes - live, layer.places))
-        for sent in layer.routes:
-            of_route = fired
-            if sent.route.block is not None:
-                cell_of = fired.reshape(*fired.shape[:2], len(cells.member), -1)
-                of_route = cell_of * self._opened(sent.route)[:, :, cells.first, None]
-            for kind, weights in sent.kinds.items():
-                self._builder.add_block(kind, layer.rows, sent.steps, by_row(of_route, weights))
-
-    def _count_inputs(self, layer: _Layer, steps: list[tuple[Whole, Whole, Kind]]) -> None:
-        """Count products of real numbers, or spikes and, of graded ones, values."""
-        weights = layer.places if layer.windows is None else layer.windows
-        events = by_row(self._stacked([nonzero for nonzero, _, _ in steps]), weights)
-        kind = steps[0][2]
-        if kind in (Kind.CURRENT, Kind.NUMBER):
-            self._put(layer, "macs", events)
-            return
-        self._put(layer, "synops", events)
-        if kind == Kind.GRADED:
-            events = by_row(self._stacked([total for _, total, _ in steps]), weights)
-        self._put(layer, "synops_unary", events)
-
-    def _count_products(self, layer: _Layer, steps: list[tuple[Whole, Whole]]) -> None:
-        columns = self._stacked([columns for columns, _ in steps])
-        queries = self._stacked([queries for _, queries in steps])
-        # A core that holds outputs j of whatever tokens makes the whole column j of k^T v.
-        held = np.zeros((columns.shape[2], len(layer.rows)))
-        for at, part in enumerate(self._counting.parts[layer.node.name]):
-            held[slice(*part.features), at] = 1
-        assert isinstance(layer.node, FixedSpikeMatMul)
-        counts = by_row(columns, held) + by_row(queries, layer.cells.by_head(layer.node.heads))
-        for kind in ("synops", "synops_unary"):
-            self._put(layer, kind, counts)
-
-    def _populations(self, layer: _Layer, steps: list[Live]) -> Whole:
-        """Count live rows: (steps, images, classes)."""
-        return self._stacked([live.population(layer.cells.classes) for live in steps])
-
-    def _stacked(self, steps: list[Whole]) -> Whole:
-        """Stack counts whose first axis has images, and what there is of each: (steps, images, ...)."""
-        stacked = np.stack(steps) if len(steps) > 1 else steps[0]
-        return stacked.reshape(len(steps), self._images, -1)
-
-    def _opened(self, route: Route) -> Array:
-        """Tell for which positions of a route values are sent, bool (T, images, positions)."""
-        visited: Array = self._run.visits[:, :, route.block].swapaxes(0, 1)
-        return visited if route.tokens is None else visited @ route.tokens
-
-    def _put(self, layer: _Layer, kind: str, counts: Whole) -> None:
-        self._builder.add_block(kind, layer.rows, layer.steps, counts)
+    def _sent(self, sent: _Sent) -> Whole:
+        cells, route = sent.cells, sent.route
+        fired = self._tallies[sent.fired].reshape(self._images, len(cells.member), -1)
+        opened = self._run.visits[:, sent.source[1], route.block]
+        if route.tokens is not None:
+            opened = opened @ route.tokens
+        return fired * opened[:, cells.first, None]

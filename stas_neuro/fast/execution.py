@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -29,6 +30,9 @@ from stas_neuro.trace import Collect, Trace
 Array = NDArray[Any]
 _BATCH, _VALUES = 128, 1 << 22
 """Most images of a batch, and most values that one of its nodes may have."""
+_WORTH = 1 << 17
+"""Values of a node, on average, with which a batch is divided: with fewer, what Python does between kernels,
+in one thread at a time, takes longer than they do."""
 
 
 def run_fast(  # noqa: PLR0913
@@ -70,11 +74,8 @@ def run_fast(  # noqa: PLR0913
         raise InputError("the run is on cores and is not counted", "count it, or give no mapping")
     eight_bit = eight_bit_pays() if eight_bit is None else eight_bit
     prepared = take(graph, eight_bit=eight_bit)
-    planned, counting = prepared.plan, None
-    if count and mapping is None:
-        counting = prepared.counting(graph, gating)
-    elif count:
-        counting = FastCounting(graph, mapping, gating, set(planned.operations))
+    planned = prepared.plan
+    counting = prepared.counting(graph, mapping, gating) if count else None
     threads = _threads()
     side_by_side = workers(threads)
     batches = batches_of(graph, len(images), side_by_side)
@@ -113,14 +114,16 @@ def workers(threads: ThreadpoolController) -> int:
 
 
 def batches_of(graph: Graph, images: int, side_by_side: int) -> list[slice]:
-    """Divide images into batches whose values fit in caches, enough of them for all workers."""
-    size = batch_size(graph, -(-images // side_by_side))
+    """Divide images into batches whose values fit in caches, enough of them for all workers if that pays."""
+    average = np.mean([math.prod(value.shape) for value in graph.types.values()])
+    parts = max(1, min(side_by_side, int(images * average / _WORTH)))
+    size = batch_size(graph, -(-images // parts))
     return [slice(start, start + size) for start in range(0, images, size)]
 
 
 def batch_size(graph: Graph, images: int) -> int:
     """Number the images of a batch, out of some, whose values fit in caches."""
-    largest = max(int(np.prod(value.shape)) for value in graph.types.values())
+    largest = max(math.prod(value.shape) for value in graph.types.values())
     return max(1, min(_BATCH, _VALUES // largest, images))
 
 

@@ -136,6 +136,15 @@ def count(values: Array, to: Array, nonzero: Array, total: Array) -> None:
 
 
 @_kernel
+def spread(tallies: Array, targets: Array, sources: Array, weights: Array, out: Array) -> None:
+    """Add weights[e] times row sources[e] of the tallies to row targets[e] of out, for each entry e."""
+    for e in range(len(targets)):
+        tally, target, weight = tallies[sources[e]], out[targets[e]], weights[e]
+        for image in range(len(tally)):
+            target[image] += weight * tally[image]
+
+
+@_kernel
 def pack(values: Array, index: Array, where: Array, out: Array) -> None:
     """Gather rows: out[r] is row index[where[r]] of the values, or 0 where the index is below 0."""
     for r in range(len(where)):

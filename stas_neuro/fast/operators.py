@@ -66,7 +66,7 @@ class Fire:
         if run.counter is None:
             counts = CellCounts.nowhere(len(spikes), features)
         else:
-            counts = run.counter.neurons(node, live)
+            counts = run.counter.neurons(node, live, step)
         if node.phase == Phase.ONCE and not run.record_states:
             self._fire_once(run, step, counts, spikes)
         else:
@@ -249,7 +249,7 @@ class Score:
         first = np.zeros(z.live.images * z.live.positions, run.dtypes[self.node.name])
         first[z.live.where] = z.data[:, 0]
         if run.counter is not None:
-            run.counter.lookups(self.node, run.live(self.mask, z.live.positions, step))
+            run.counter.lookups(self.node, run.live(self.mask, z.live.positions, step), step)
         return run.as_reference(self.node, {"z": first.reshape(z.live.images, -1, 1)})
 
 

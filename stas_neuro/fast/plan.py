@@ -213,7 +213,7 @@ class _Planner:
         product = product_of(weight.reshape(len(weight), -1), **self._sizes(x))
         shapes: Any = graph.source_type(x).shape, graph.types[node.name, "y"].shape
         current = self._current(node, product)
-        return self._layer(node, ConvSums(node, x, shapes, product, current, graph.source_type(x).kind))
+        return self._layer(node, ConvSums(node, x, shapes, product, current))
 
     def _linear(self, node: FixedLinear) -> Operation:
         graph = self._graph
@@ -221,9 +221,7 @@ class _Planner:
         product = product_of(graph.tensor(node, "weight"), **self._sizes(x))
         mask, positions = self._masks[node.name, "y"], _positions(graph, node)
         current = self._current(node, product)
-        return self._layer(
-            node, LinearSums(node, x, mask, positions, product, current, graph.source_type(x).kind)
-        )
+        return self._layer(node, LinearSums(node, x, mask, positions, product, current))
 
     def _layer(self, node: FixedConv2d | FixedLinear, sums: ConvSums | LinearSums) -> Operation:
         """Return what computes a layer: its neurons do if the current is only for them."""

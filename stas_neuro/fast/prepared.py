@@ -14,6 +14,7 @@ from stas_neuro.fast.buffers import Buffers
 from stas_neuro.fast.counting import FastCounting
 from stas_neuro.fast.plan import Plan, plan
 from stas_neuro.ir import Graph
+from stas_neuro.mapping import Mapping
 
 LIMIT = 1 << 29
 """Bytes that are kept at most between runs; those of the latest run first."""
@@ -25,13 +26,17 @@ class Prepared:
 
     plan: Plan
     buffers: list[Buffers] = field(default_factory=list)
-    _counting: dict[str, FastCounting] = field(default_factory=dict)
+    _counting: dict[tuple[int, str], tuple[Mapping | None, FastCounting]] = field(default_factory=dict)
+    """By the identity of a mapping, which is kept so that no other gets it, and by gating."""
 
-    def counting(self, graph: Graph, gating: str) -> FastCounting:
-        """Give the plan of the counting of a run without cores."""
-        if gating not in self._counting:
-            self._counting[gating] = FastCounting(graph, None, gating, set(self.plan.operations))
-        return self._counting[gating]
+    def counting(self, graph: Graph, mapping: Mapping | None, gating: str) -> FastCounting:
+        """Give the plan of the counting of a run; that of one mapping is kept, besides those without."""
+        key = id(mapping), gating
+        if key not in self._counting:
+            of_none = {known: held for known, held in self._counting.items() if held[0] is None}
+            planned = FastCounting(graph, mapping, gating, set(self.plan.operations))
+            self._counting = of_none | {key: (mapping, planned)}
+        return self._counting[key][1]
 
     def workers(self, count: int) -> list[Buffers]:
         """Give buffers of so many workers, those of an earlier run first."""
@@ -41,7 +46,8 @@ class Prepared:
     @property
     def size(self) -> int:
         """Bytes that it takes."""
-        return self.plan.size + sum(each.size for each in self.buffers)
+        counted = sum(counting.bytes for _, counting in self._counting.values())
+        return self.plan.size + counted + sum(each.size for each in self.buffers)
 
 
 _lock = Lock()

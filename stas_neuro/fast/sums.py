@@ -18,7 +18,6 @@ from stas_neuro.ir import (
     FixedConv2d,
     FixedLinear,
     FixedSpikeMatMul,
-    Kind,
 )
 
 if TYPE_CHECKING:
@@ -82,7 +81,6 @@ class LinearSums:
     positions: int
     product: Product
     current: Current
-    counted: Kind
 
     def live(self, run: FastExecution, step: int) -> Live:
         """Compute the rows of its mask."""
@@ -99,7 +97,7 @@ class LinearSums:
     def run(self, run: FastExecution, step: int) -> dict[str, Any]:
         """Count its inputs; neurons ask for its sums."""
         if run.counter is not None:
-            run.counter.synapses(self.node, run.rows(self.x, step), self.counted)
+            run.counter.synapses(self.node, run.rows(self.x, step), step)
         return {}
 
 
@@ -113,7 +111,6 @@ class ConvSums:
     """Of its input and of its output (C, H, W)."""
     product: Product
     current: Current
-    counted: Kind
 
     def live(self, run: FastExecution, step: int) -> Live:
         """Compute all rows."""
@@ -137,7 +134,7 @@ class ConvSums:
     def run(self, run: FastExecution, step: int) -> dict[str, Any]:
         """Count its inputs; neurons ask for its sums."""
         if run.counter is not None:
-            run.counter.synapses(self.node, run.rows(self.x, step), self.counted)
+            run.counter.synapses(self.node, run.rows(self.x, step), step)
         return {}
 
 
@@ -165,7 +162,7 @@ class AttentionSums:
         )
         y = run.buffers.get("product", (len(live.where), heads, size), self.current.bias.dtype)
         if run.counter is not None:
-            counts = run.counter.products(self.node, live)
+            counts = run.counter.products(self.node, live, step)
         else:
             nowhere = np.zeros(len(y), np.int64), np.zeros((live.images, heads, size), np.int64)
             counts = *nowhere, np.zeros((1, heads), np.int64)

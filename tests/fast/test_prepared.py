@@ -11,10 +11,11 @@ import pytest
 from support.fixed_random import pixels_for
 from support.ir_random import Recipe, build
 
-from stas_neuro import quantise
+from stas_neuro import load_profile, place, quantise
 from stas_neuro.fast import prepared, run_fast
 from stas_neuro.fast.products import eight_bit_pays
 from stas_neuro.ir import Graph
+from stas_neuro.placement import STRATEGIES
 from stas_neuro.reference import run_reference
 from stas_neuro.trace import Trace
 
@@ -56,6 +57,19 @@ def test_runs_at_the_same_time_share_nothing() -> None:
         found = list(pool.map(lambda _: run_fast(graph, pixels), range(6)))
     assert all(same(each, wanted) for each in found)
     assert len(prepared._kept(graph, eight_bit_pays())) == 1
+
+
+def test_the_plan_of_the_counting_on_a_mapping_is_of_that_mapping() -> None:
+    graph = program()
+    pixels = pixels_for(graph, 3)
+    mapping, other = (place(graph, load_profile("loihi1"), strategy=strategy) for strategy in STRATEGIES[:2])
+    for placed in (mapping, None, other, mapping):
+        for gating in ("silent", "core"):
+            for _ in range(2):
+                found = run_fast(graph, pixels, mapping=placed, gating=gating)
+                assert same(found, run_reference(graph, pixels, mapping=placed, gating=gating))
+    (left,) = prepared._kept(graph, eight_bit_pays())
+    assert {id(of) for of, _ in left._counting.values()} == {id(None), id(mapping)}
 
 
 def test_what_is_older_than_the_limit_allows_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
