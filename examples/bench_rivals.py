@@ -5,10 +5,10 @@
 In turn in one process, round after round: torch (all tokens masked, active tokens only, and compiled, the
 best of which is the baseline), onnxruntime on the file of our own export, and the integer program of the
 shipped model; SpikingJelly's multi-step Spikformer and the integer program that is compiled from it; SANA-FE
-and our pricing from the spikes of the same placed network. Results are compared before anything is timed:
-logits of the compiled model with the model's, logits of onnxruntime with the reference, all spikes of
-SpikingJelly's network with its graph (as the importer does), counts and energies of SANA-FE with ours. What
-is not installed is left out, with the reason.
+and the same placed network, run, counted by core and priced, or only priced. Results are compared before
+anything is timed: logits of the compiled model with the model's, logits of onnxruntime with the reference,
+all spikes of SpikingJelly's network with its graph (as the importer does), counts and energies of SANA-FE
+with ours. What is not installed is left out, with the reason.
 
 The second table has what is attained of what is attainable: products of weights with inputs of live tokens in
 a second, as a share of those in numpy's product of two large float32 matrices, in the same rounds.
@@ -50,16 +50,17 @@ RATE, PRODUCTS = "images_per_s_beside_others", "products_per_s"
 MASKING, SKIPPING, COMPILED, BEST = "torch, masking", "torch, skipping", "torch, compiled", "torch, best"
 FAST, ONNX, MATRIX = "fast, integers", "onnxruntime, own export", "product of large matrices"
 JELLY, JELLY_FAST = "SpikingJelly, multi-step Spikformer", "fast, integers, the same Spikformer"
-SIMULATED, PRICED = "SANA-FE", "counted and priced, the same network"
-SIMULATED_LARGER, PRICED_LARGER = "SANA-FE, larger network", "counted and priced, the same larger network"
+SIMULATED, RAN, PRICED = "SANA-FE, {} network", "run, counted, priced: {} network", "only priced: {} network"
+SMALLER, LARGER, LARGEST = "smaller", "larger", "largest"
 _SIDE = 768
 """Of the large matrices."""
 _LARGER = 8
 """SpikingJelly's network classifies fewer images by this factor: it is larger."""
 _INFERENCES = 1024
-"""Of the network that SANA-FE simulates one at a time, counted and priced together."""
-_SIDE_LARGER, _WIDE_LARGER, _PARTS_LARGER = 16, 2, 8
-"""Of the larger network: 16 x 16 frames instead of 8 x 8, twice the channels, a layer on 8 cores, not 3."""
+"""Of a network that SANA-FE simulates one at a time, run or priced together."""
+_WIDE_LARGER, _PARTS_LARGER, _SIDE_LARGER, _SIDE_LARGEST = 2, 8, 16, 22
+"""Of the larger networks: twice the channels, a layer on 8 cores, not 3, frames of 16 x 16 and 22 x 22, not
+8 x 8. A tile of SANA-FE takes at most 1024 trains of input spikes: the largest has 968."""
 _ROUNDING = 1e-4
 """Difference of logits that compiled sums in another order may make."""
 _REPORT = "run make validate, and report the difference"
@@ -96,7 +97,7 @@ def measure_rivals(settings: Settings) -> Result:
     for group, names in (
         (_shipped, (COMPILED, ONNX)),
         (_jelly, (JELLY,)),
-        (_sanafe, (SIMULATED, SIMULATED_LARGER)),
+        (_sanafe, tuple(SIMULATED.format(which) for which in (SMALLER, LARGER, LARGEST))),
     ):
         try:
             found = group(settings)
@@ -280,7 +281,8 @@ for line in sys.stdin:
 def _sanafe(settings: Settings) -> Result:
     """Compare what SANA-FE takes for the counts and energy of an inference with what we take.
 
-    SANA-FE simulates the network step by step; ours are the integer program, its counts by core, and a price.
+    SANA-FE simulates the network step by step. We run it as an integer program, count by core, and price; the
+    price alone is that of the same counts on another chip or in another deployment, which needs no run.
     """
     if not SANAFE.exists():
         raise Absent("SANA-FE is not installed (make oracle)")
@@ -289,23 +291,24 @@ def _sanafe(settings: Settings) -> Result:
     from sanafe_oracle.networks import by_channels, input_spikes, spiking_network
 
     small = next(case for case in sanafe_cases() if case.name == "memoryless, by channels, loihi1")
-    graph = spiking_network(0, leaky=False, side=_SIDE_LARGER, wide=_WIDE_LARGER)
-    larger = replace(
-        small,
-        graph=graph,
-        mapping=by_channels(graph, _PARTS_LARGER),
-        frames=input_spikes(0, _SIDE_LARGER),
-    )
-    return Result(
-        [
-            *_beside_sanafe(small, SIMULATED, PRICED, settings),
-            *_beside_sanafe(larger, SIMULATED_LARGER, PRICED_LARGER, settings),
-        ],
-        {},
-    )
+
+    def larger(side: int) -> Any:
+        graph = spiking_network(0, leaky=False, side=side, wide=_WIDE_LARGER)
+        mapping, frames = by_channels(graph, _PARTS_LARGER), input_spikes(0, side)
+        return replace(small, graph=graph, mapping=mapping, frames=frames)
+
+    figures: Figures = []
+    for which, case, fewer in (
+        (SMALLER, small, 1),
+        (LARGER, larger(_SIDE_LARGER), 8),
+        (LARGEST, larger(_SIDE_LARGEST), 16),
+    ):
+        images = -(-settings.images // fewer)
+        figures += _beside_sanafe(case, which, replace(settings, images=images))
+    return Result(figures, {})
 
 
-def _beside_sanafe(case: Any, simulated: str, priced: str, settings: Settings) -> Figures:
+def _beside_sanafe(case: Any, which: str, settings: Settings) -> Figures:
     from sanafe_oracle.cross_check import cross_check, of_model_steps
     from sanafe_oracle.package import hardware_steps
 
@@ -315,14 +318,23 @@ def _beside_sanafe(case: Any, simulated: str, priced: str, settings: Settings) -
         package = next(Path(folder).iterdir())
         frames = np.repeat(case.frames[None], _INFERENCES, axis=0)
 
-        def ours() -> int:
-            trace = stas_neuro.run(case.graph, frames, mapping=case.mapping)
-            stas_neuro.estimate(of_model_steps(trace.activity), case.profile, variants=False)
+        def counted() -> Any:
+            return of_model_steps(stas_neuro.run(case.graph, frames, mapping=case.mapping).activity)
+
+        def price(record: Any) -> int:
+            stas_neuro.estimate(record, case.profile, variants=False)
+            return int(record.images)
+
+        def ran() -> int:
+            price(counted())
             return len(frames)
 
+        record = counted()
+        simulated = SIMULATED.format(which)
+        ours = {RAN.format(which): ran, PRICED.format(which): lambda: price(record)}
         with _simulator(package, hardware_steps(case.graph), settings.images) as theirs:
-            rounds = in_turn({simulated: theirs, priced: ours}, settings.rounds)
-    return of_rounds(rounds, dict.fromkeys((simulated, priced), simulated), RATE)
+            rounds = in_turn({simulated: theirs, **ours}, settings.rounds)
+    return of_rounds(rounds, dict.fromkeys((simulated, *ours), simulated), RATE)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from stas_neuro.activity.record import (
     Visits,
     Whole,
     image_by_image,
+    no_counts,
     sample_of,
     step_labels,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "layers_of",
     "mapped_layers",
     "neurobench_metrics",
+    "no_counts",
     "not_checked",
     "read_activity",
     "sample_of",

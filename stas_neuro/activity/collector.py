@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from stas_neuro.activity.record import KINDS, Activity, Counts, Whole, sample_of
+from stas_neuro.activity.record import KINDS, Activity, Counts, Whole, no_counts, sample_of
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -78,12 +78,11 @@ class ActivityCollector:
 
     def add(self, batch: Activity, hashes: Sequence[str] | None = None) -> Part:
         """Take the counts of a batch and the hashes of its images; return what is kept of them."""
-        kept = self.kept[self.rows(self.done, self.done + batch.images)] - self.done
-        chosen = slice(None) if len(kept) == batch.images else kept  # all without a copy
+        chosen = self._chosen(batch.images)
         part = Part(
             images=batch.images,
-            counts={kind: batch.counts[kind][chosen] for kind in KINDS},
-            sums={kind: batch.counts[kind].sum(axis=0) for kind in KINDS},
+            counts={kind: _of_images(batch.counts[kind], chosen) for kind in KINDS},
+            sums={kind: _summed(batch.counts[kind]) for kind in KINDS},
             visits=batch.visits,
             hashes=None if hashes is None else tuple(hashes),
         )
@@ -100,11 +99,11 @@ class ActivityCollector:
             if not part.sums[kind].any():
                 continue
             if kind not in self._counts:
-                self._counts[kind] = np.zeros((len(self.kept), *counts.shape[1:]), np.int64)
+                self._counts[kind] = no_counts((len(self.kept), *counts.shape[1:]))
                 self._sums[kind] = np.zeros(counts.shape[1:], np.int64)
             self._counts[kind][rows] = counts
             self._sums[kind] += part.sums[kind]
-        chosen = self.kept[rows] - self.done
+        chosen = self._chosen(part.images)
         if part.visits is not None:
             if self._visits is None or self._visited is None:
                 self._visits = np.zeros((len(self.kept), *part.visits.shape[1:]), np.bool_)
@@ -114,6 +113,11 @@ class ActivityCollector:
         if part.hashes is not None:
             self.hashes += part.hashes
         self.done = end
+
+    def _chosen(self, images: int) -> slice | npt.NDArray[np.int64]:
+        """Return which of the next images have counts: all of a short run, which need not be copied."""
+        numbers = self.kept[self.rows(self.done, self.done + images)] - self.done
+        return slice(images) if len(numbers) == images else numbers
 
     def activity(self) -> Activity:
         """Return the record of all batches."""
@@ -135,3 +139,19 @@ class ActivityCollector:
         none = np.broadcast_to(np.int64(0), (len(self.kept), *shape))
         listed = dict.fromkeys(KINDS, none) | self._counts
         return replace(first, counts=listed, visits=self._visits, whole=whole)
+
+
+def _of_images(counts: Counts, chosen: slice | npt.NDArray[np.int64]) -> Counts:
+    """Return the counts of some images, those of a layer and step side by side as they are."""
+    if isinstance(chosen, slice):
+        return counts[chosen]
+    if not any(counts.strides):
+        return np.broadcast_to(np.int64(0), (len(chosen), *counts.shape[1:]))
+    return np.asarray(np.take(counts.T, chosen, axis=2).T)
+
+
+def _summed(counts: Counts) -> Counts:
+    """Sum counts over the images; of a kind that never occurs there is nothing to sum."""
+    if not any(counts.strides):
+        return np.zeros(counts.shape[1:], np.int64)
+    return np.asarray(counts.sum(axis=0))

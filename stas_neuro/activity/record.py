@@ -624,7 +624,7 @@ class ActivityBuilder:
     def _writable(self, kind: str) -> Counts:
         """Return the counts of a kind, copied if there are none yet, or they belong to a record."""
         if not self._counts[kind].flags.writeable:
-            self._counts[kind] = self._counts[kind].copy()
+            self._counts[kind] = self._counts[kind].copy("F")
         return self._counts[kind]
 
     def build(self, visits: Visits | None = None) -> Activity:
@@ -639,6 +639,14 @@ class ActivityBuilder:
             cores=self.cores,
             late=self.late,
         )
+
+
+def no_counts(shape: tuple[int, ...], dtype: npt.DTypeLike = np.int64) -> npt.NDArray[Any]:
+    """Return counts (images, layers, steps) of 0. Those of all images of a layer and step are side by side.
+
+    They are what is written and read together.
+    """
+    return np.zeros(shape, dtype, order="F")
 
 
 def writable(array: npt.NDArray[Any]) -> bool:
@@ -656,21 +664,22 @@ def _require_kinds(counts: Mapping[str, Counts]) -> None:
 def _frozen_counts(kind: str, array: Counts, shape: tuple[int, int, int], most: int = COUNT_LIMIT) -> Counts:
     if np.asarray(array).dtype.kind not in "iu":
         raise InputError(f"counts of {kind} are {np.asarray(array).dtype}", "use integers")
-    if np.shape(array) == shape and not np.any(array):
-        return np.broadcast_to(np.int64(0), shape)  # takes no memory: many kinds never occur
-    counts = np.asarray(array, dtype=np.int64)
-    if writable(counts):
-        counts = counts.copy()
-    if counts.shape != shape:
+    if np.shape(array) != shape:
         raise InputError(
-            f"counts of {kind} have shape {counts.shape}", f"use (images, layers, steps) = {shape}"
+            f"counts of {kind} have shape {np.shape(array)}", f"use (images, layers, steps) = {shape}"
         )
-    if counts.size and counts.min() < 0:
-        raise InputError(f"a count of {kind} is {counts.min()}", "use at least 0")
-    if counts.size and counts.max() > most:
-        raise InputError(f"a count of {kind} is {counts.max()}", f"use at most {most}")
-    if counts.sum(dtype=np.float64) > TOTAL_LIMIT:
+    counts = np.asarray(array, dtype=np.int64)
+    low, high = (int(bound(counts, initial=0)) for bound in (np.min, np.max))
+    if low < 0:
+        raise InputError(f"a count of {kind} is {low}", "use at least 0")
+    if high > most:
+        raise InputError(f"a count of {kind} is {high}", f"use at most {most}")
+    if not high:
+        return np.broadcast_to(np.int64(0), shape)  # takes no memory: many kinds never occur
+    if high * counts.size > TOTAL_LIMIT and counts.sum(dtype=np.float64) > TOTAL_LIMIT:
         raise InputError(f"counts of {kind} add up to more than {TOTAL_LIMIT}", "split the record")
+    if writable(counts):
+        counts = counts.copy("F")
     counts.setflags(write=False)
     return counts
 

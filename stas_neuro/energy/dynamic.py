@@ -11,7 +11,7 @@ import numpy.typing as npt
 from stas_neuro.activity import TOTAL_LIMIT, Activity
 from stas_neuro.chips.profile import Corners, Profile
 from stas_neuro.energy.core_assignment import CoreAssignment
-from stas_neuro.energy.events import PRICES, Events, occurs
+from stas_neuro.energy.events import PRICES, Events, in_order
 from stas_neuro.energy.latency import Latency
 from stas_neuro.energy.result import CoreCost, EventCost, LayerCost, StepCost, TokenCost, interval
 from stas_neuro.energy.timing import HardwareStep
@@ -57,7 +57,8 @@ def price_events(
     """
     for event, counted in events.counts.items():
         # Single counts are small enough for exact products; their sums may still be too large.
-        if occurs(counted) and counted.sum(dtype=np.float64) > TOTAL_LIMIT:
+        bound = float(events.most(event).max(initial=0)) * counted.size
+        if bound > TOTAL_LIMIT and counted.sum(dtype=np.float64) > TOTAL_LIMIT:
             what = f"{event} of all images add up to more than {TOTAL_LIMIT}"
             raise InputError(what, "price fewer images at a time")
     images, rows, steps = events.counts["synops"].shape
@@ -77,16 +78,17 @@ def price_events(
         visits=np.zeros(3),
     )
     for price in PRICES:
-        counts = events.counts[price.event]
-        if not occurs(counts):
+        if not events.occurs(price.event):
             continue
+        counts = in_order(events.counts[price.event])
         name = price.priced_by(profile, "energy")
         if (reason := profile.reason(name)) is not None:
             unavailable[price.event] = reason
             continue
         each, entry = profile.corners(name), profile.entry(name)
         priced.per_image += counts.sum(axis=(1, 2))[:, None] * each
-        by_place = (counts.sum(axis=0) / images)[:, :, None] * each
+        mean = np.ascontiguousarray(counts.sum(axis=0)) / images  # the order that its energies are summed in
+        by_place = mean[:, :, None] * each
         energy = by_place.sum(axis=(0, 1))
         priced.by_place += by_place
         if price.unit == "processor":
@@ -238,6 +240,8 @@ def _by_block(
     counts = events.counts["synops"][images]
     spent = np.zeros((len(counts), counts.shape[2], len(blocks), 3))
     for event, price in each.items():
-        in_blocks = np.asarray(np.moveaxis(events.counts[event][images], 1, 2) @ inside, dtype=np.float64)
+        in_blocks = np.asarray(
+            np.moveaxis(in_order(events.counts[event][images]), 1, 2) @ inside, dtype=np.float64
+        )
         spent += in_blocks[..., None] * price
     return spent

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from stas_neuro.activity import Activity, Counts
+from stas_neuro.activity import Activity, Counts, no_counts
 from stas_neuro.analysis import neuron_rows, record_halts
 from stas_neuro.chips.profile import Profile
 from stas_neuro.choices import IdleUpdate
@@ -155,22 +155,35 @@ class Events:
     executed: Flags | None = None
     programs: Flags | None = None
     unplaced_gates: bool = False
+    _most: dict[str, EventCounts] = field(default_factory=dict, init=False, repr=False)
 
-    def idle(self, numbers: Sequence[int], flow: Flow, cores: npt.NDArray[np.intp]) -> EventCounts:
+    def most(self, event: str) -> EventCounts:
+        """Return the largest count of any image, (rows, steps): looked up once, as counts are long."""
+        if event not in self._most:
+            counts = self.counts[event]
+            self._most[event] = counts[: 1 if counts.strides[0] == 0 else None].max(axis=0, initial=0)
+        return self._most[event]
+
+    def occurs(self, event: str) -> bool:
+        """Tell whether an event occurs in any image."""
+        return bool(self.most(event).any())
+
+    def idle(self, numbers: Sequence[int], cores: npt.NDArray[np.intp]) -> EventCounts:
         """Count the neurons that are stepped without work in a hardware step, (images, rows).
 
         `numbers` are the ticks of the images in flight that are executed in it, and `cores` has the core of
         each row; -1 is outside the cores.
         """
-        idle = np.broadcast_to(self.keeps, self.updated.shape[:2])
+        idle: EventCounts = np.broadcast_to(self.keeps, self.updated.shape[:2])
         if self.stepping is not None:
             needed = np.asarray(self.stepping.stepped[:, :, list(numbers)].any(axis=2))
             idle = idle * (needed[:, cores] & (cores >= 0))
         if self.present is not None:
             idle = idle * self.present[:, list(numbers)].max(axis=1, initial=0.0)
+        idle = np.array(idle.T).T  # by row, as rows are what is taken
         for number in numbers:
-            for step in {step for step, _ in flow.ticks[number].work}:
-                idle = idle - self.updated[:, :, step] * (self.turn[:, step] == number)
+            rows, steps = np.nonzero(self.turn == number)  # a row has its turn in one step of a tick at most
+            idle[:, rows] -= self.updated[:, rows, steps]
         if self.executed is not None:
             (number,) = numbers
             idle = idle * self.executed[:, number, None]
@@ -236,6 +249,11 @@ def count_events(activity: Activity, running: Running, graded_spikes: bool) -> E
         for event, of_programs in _PROGRAMS.items():
             counts[of_programs], counts[event] = _apart(counts[event], events.programs)
     return events
+
+
+def in_order(counts: EventCounts) -> EventCounts:
+    """Return counts to sum: fractions lie image by image, as their sums depend on the order."""
+    return counts.copy("C") if counts.dtype.kind == "f" else counts
 
 
 def occurs(counts: EventCounts) -> bool:
@@ -327,12 +345,12 @@ def _idle(activity: Activity, events: Events, flow: Flow) -> EventCounts:
     Those of images in flight are shared by them, and attributed to steps by their numbers of hardware steps.
     """
     cores = row_cores(activity)
-    counted: EventCounts = np.zeros_like(activity.counts["synops"])
+    shape = activity.counts["synops"].shape
     shared = flow.overlaps or events.present is not None
-    counted = counted.astype(np.float64) if shared else counted
+    counted = no_counts(shape, np.float64 if shared else np.int64)
     ticks = np.bincount([tick.step for tick in flow.ticks], minlength=len(activity.steps))
     for place, numbers in enumerate(flow.meeting()):
-        idle = events.idle(numbers, flow, cores)
+        idle = events.idle(numbers, cores)
         if idle.size and idle.min() < 0:
             row, step = activity.layers[int(np.argwhere(idle < 0)[0][1])], flow.ticks[numbers[0]].step
             raise InputError(
@@ -340,9 +358,11 @@ def _idle(activity: Activity, events: Events, flow: Flow) -> EventCounts:
                 "correct the counts: it has one hardware step in each step of the record",
             )
         if flow.overlaps:
-            counted += (idle / flow.starts)[:, :, None] * (ticks / len(flow.ticks))
+            each = idle / flow.starts
+            for step, share in enumerate(ticks / len(flow.ticks)):
+                counted[:, :, step] += each * share
         else:
-            counted[:, :, flow.ticks[place].step] += np.asarray(idle, dtype=counted.dtype)
+            counted[:, :, flow.ticks[place].step] += idle
     return counted
 
 

@@ -5,7 +5,7 @@ Cores wait while the processor outside the cores works, and for those that manag
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from stas_neuro.chips.profile import Corners, Profile
 from stas_neuro.energy.core_assignment import CoreAssignment
-from stas_neuro.energy.events import PRICES, EventCounts, Events, images_of, occurs
+from stas_neuro.energy.events import PRICES, EventCounts, Events, Price, images_of
 from stas_neuro.energy.gating import Flags
 from stas_neuro.energy.timing import Flow
 
@@ -22,6 +22,10 @@ _IDLE = ("updates_idle", "program_idle")
 _APART = (*_IDLE, "state_resets")
 """Events that do not occur in a row's turn."""
 _CHUNK = 1 << 19  # images x rows x steps at once, which bounds the memory
+Seconds = npt.NDArray[np.float64]
+"""Times in s, (low, value, high) x cores x images: images last, so that they are summed side by side."""
+Timed = tuple[str, Corners, npt.NDArray[np.bool_]]
+"""An event, its time in s, (3,), and in which rows and steps it occurs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +61,7 @@ class Latency:
 
 def needed_times(events: Events, placement: CoreAssignment, profile: Profile) -> list[str]:
     """Return the names of the profile entries that the latency of these events depends on."""
-    priced = [price for price in PRICES if price.unit != "network" and occurs(events.counts[price.event])]
+    priced = [price for price in PRICES if price.unit != "network" and events.occurs(price.event)]
     entries = [price.priced_by(profile, "time") for price in priced]
     if events.stepping is not None:
         entries.append("time.wake")
@@ -89,8 +93,9 @@ def price_latency(
         cores = kinds.reshape(-1)[cores]
     each = max(rows * steps, share.shape[1] * len(flow.ticks) if flow.overlaps else 0, 1)
     size = max(1, _CHUNK // each)
+    work = _Work.of(events, profile)
     parts = [
-        _Chunk(events, slice(start, start + size), flow, share, placement, profile, copies)
+        _Chunk(images_of(events, slice(start, start + size)), work, flow, share, placement, profile, copies)
         for start in range(0, images, size)
     ]
     spacing = np.concatenate([part.spacing for part in parts])
@@ -108,20 +113,51 @@ def price_latency(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """The events of any image that take time.
+
+    Parameters
+    ----------
+    timed : list of (unit, list of Timed)
+        Events that occur in turns, by the number of the unit that does them.
+    idling, processor : list of Price
+        Updates of idle neurons, and what the processor outside the cores does.
+    """
+
+    timed: list[tuple[int, list[Timed]]]
+    idling: list[Price]
+    processor: list[Price]
+
+    @staticmethod
+    def of(events: Events, profile: Profile) -> _Work:
+        """Look the events up once: counts are long, and steps many."""
+        occurring = [price for price in PRICES if events.occurs(price.event)]
+        of_unit: dict[int, list[Timed]] = {}
+        for price in occurring:
+            if price.event not in _APART and price.unit in _UNITS:
+                each = profile.corners(price.priced_by(profile, "time"))
+                timed = price.event, each, events.most(price.event) > 0
+                of_unit.setdefault(_UNITS.index(price.unit), []).append(timed)
+        idling = [price for price in occurring if price.event in _IDLE]
+        processor = [price for price in occurring if price.unit == "processor"]
+        return _Work(list(of_unit.items()), idling, processor)
+
+
 class _Chunk:
     """Times of some of the images; `share` has the shares of distinct cores."""
 
     def __init__(
         self,
         events: Events,
-        images: slice,
+        work: _Work,
         flow: Flow,
         share: npt.NDArray[np.float64],
         placement: CoreAssignment,
         profile: Profile,
         copies: int,
     ) -> None:
-        self.events, self.flow, self.profile = images_of(events, images), flow, profile
+        self.events, self.work, self.flow, self.profile = events, work, flow, profile
         self.row_share = share[placement.group]
         self.row_core = np.where(self.row_share.any(axis=1), self.row_share.argmax(axis=1), -1)
         self.barrier = profile.corners(_barrier(placement))
@@ -129,17 +165,13 @@ class _Chunk:
         self.managing = np.zeros(3) if managing is None else managing
         counts = self.events.counts
         many = len(counts["synops"])
-        processor = _processor_time(counts, profile) * copies
+        processor = self._processor() * copies
         reset = self._reset(counts["state_resets"])
         self.per_image = processor.sum(axis=1) + reset
         self.per_step = processor.sum(axis=0)
         self.per_step[-1] += reset.sum(axis=0)
         self.spacing = self.per_image.copy()
         self.gated = np.zeros((many, 3))
-        self.timed = _timed(counts, profile)
-        self.idling = [
-            price for price in PRICES if price.event in _IDLE and occurs(counts[price.event])
-        ]  # looked up once: counts are long, and steps many
         self.decided, self.busy = np.zeros(share.shape[1]), np.zeros(share.shape[1])
         self._run()
 
@@ -147,20 +179,23 @@ class _Chunk:
         """Add the durations of the hardware steps in which an image is, and of those from image to image."""
         flow, stepping = self.flow, self.events.stepping
         again = flow.starts > 1 and len(flow.ticks) * self.row_share.shape[1] <= _CHUNK
-        of_tick: dict[int, npt.NDArray[np.float64]] = {}
+        of_tick: dict[int, Seconds] = {}
         durations = []
         before: Flags = np.zeros((len(self.gated), self.row_share.shape[1]), dtype=np.bool_)
         if stepping is not None and flow.overlaps:
             *_, last = flow.meeting()
             before = self._stepped(last)
         for numbers in flow.meeting():
-            seconds = np.zeros((len(_UNITS), len(self.gated), self.row_share.shape[1], 3))
+            seconds = np.zeros((len(_UNITS), 3, self.row_share.shape[1], len(self.gated)))
             for number in numbers:
-                if number not in of_tick:
-                    of_tick[number] = self._at_work(number)
-                seconds += of_tick[number] if again else of_tick.pop(number)
+                if again and number not in of_tick:
+                    of_tick[number] = self._at_work(number, np.zeros_like(seconds))
+                if again:
+                    seconds += of_tick[number]
+                else:
+                    self._at_work(number, seconds)
             if self.events.idles:
-                idle = self.events.idle(numbers, flow, self.row_core).astype(np.float64)
+                idle = self.events.idle(numbers, self.row_core).astype(np.float64)
                 seconds[_UNITS.index("neuron")] += self._idle(np.maximum(idle, 0))
             wake = None
             if stepping is not None:
@@ -183,26 +218,42 @@ class _Chunk:
                 self.per_image += duration
                 self.per_step[tick.step] += duration.sum(axis=0)
 
+    def _processor(self) -> Corners:
+        """Return the time in s of the processor outside the cores, (images, steps, 3)."""
+        images, _, steps = self.events.counts["synops"].shape
+        seconds = np.zeros((images, steps, 3))
+        for price in self.work.processor:
+            done = self.events.counts[price.event].sum(axis=1)
+            seconds += done[..., None] * self.profile.corners(price.priced_by(self.profile, "time"))
+        return seconds
+
     def _stepped(self, numbers: Sequence[int]) -> Flags:
         """Return which cores are stepped for any of the ticks that meet, bool (images, cores)."""
         assert self.events.stepping is not None
         return np.asarray(self.events.stepping.stepped[:, :, list(numbers)].any(axis=2))
 
-    def _at_work(self, number: int) -> npt.NDArray[np.float64]:
-        """Return the time in s of the rows that have their turn, (units, images, cores, 3)."""
+    def _at_work(self, number: int, seconds: Seconds) -> Seconds:
+        """Add the time in s of the rows that have their turn."""
         rows, steps = np.nonzero(self.events.turn == number)
-        done = np.moveaxis(_loads(self.events.counts, self.timed, rows, steps), 2, 3)
-        return np.moveaxis(done @ self.row_share[rows], 2, 3)
+        for unit, timed in self.work.timed:
+            loads = np.zeros((3, len(rows), len(self.gated)))
+            for event, each, occurs in timed:
+                works = occurs[rows, steps]
+                counted = self.events.counts[event][:, rows[works], steps[works]].T
+                loads[:, works] += each[:, None, None] * counted.astype(np.float64)
+            seconds[unit] += _on_cores(loads, self.row_share[rows])
+        return seconds
 
-    def _idle(self, neurons: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return the time in s for stepping idle `neurons`, (images, rows), as (images, cores, 3)."""
-        seconds = np.zeros((len(neurons), self.row_share.shape[1], 3))
-        for price in self.idling:
+    def _idle(self, neurons: npt.NDArray[np.float64]) -> Seconds:
+        """Return the time in s for stepping idle `neurons`, (images, rows), as (3, cores, images)."""
+        seconds = np.zeros((3, self.row_share.shape[1], len(neurons)))
+        for price in self.work.idling:
             own = neurons
             if self.events.programs is not None:
                 own = neurons * (self.events.programs == bool(price.stock))
             each = self.profile.corners(price.priced_by(self.profile, "time"))
-            seconds += (own @ self.row_share)[:, :, None] * each
+            stepped = np.ascontiguousarray(own) @ self.row_share
+            seconds += stepped.T * each[:, None, None]
         return seconds
 
     def _reset(self, resets: EventCounts) -> Corners:
@@ -212,8 +263,18 @@ class _Chunk:
         fullest = (resets.sum(axis=2) @ self.row_share).max(axis=1)
         return np.asarray(fullest[:, None] * self.profile.corners("time.state_reset"))
 
-    def _waking(self, woken: Flags) -> Corners:
-        return np.asarray(woken[:, :, None] * self.profile.corners("time.wake"))
+    def _waking(self, woken: Flags) -> Seconds:
+        """Return the time in s of cores (images, cores) that wake up, (3, cores, images)."""
+        return np.asarray(woken.T * self.profile.corners("time.wake")[:, None, None])
+
+
+def _on_cores(loads: Seconds, share: npt.NDArray[np.float64]) -> Seconds:
+    """Sum loads (3, rows, images) by core, (3, cores, images), of which rows have shares (rows, cores)."""
+    if min(share.shape[1], loads.shape[2]) > 1:
+        return np.asarray(share.T @ loads)
+    # With a single column BLAS sums in another order: let it be that of the rows of each image.
+    of_images = np.ascontiguousarray(loads.transpose(2, 1, 0)).swapaxes(1, 2)
+    return np.asarray((of_images @ share).transpose(1, 2, 0))
 
 
 def _barrier(placement: CoreAssignment) -> str:
@@ -235,49 +296,16 @@ def managing_time(profile: Profile) -> Corners | None:
     return sum((profile.corners(name) for name in names), np.zeros(3)) if names else None
 
 
-def _processor_time(counts: Mapping[str, EventCounts], profile: Profile) -> Corners:
-    """Return the time in s of the processor outside the cores, (images, steps, 3)."""
-    images, _, steps = counts["synops"].shape
-    seconds = np.zeros((images, steps, 3))
-    for price in PRICES:
-        if price.unit == "processor" and occurs(counts[price.event]):
-            done = counts[price.event].sum(axis=1)
-            seconds += done[..., None] * profile.corners(price.priced_by(profile, "time"))
-    return seconds
-
-
-def _timed(counts: Mapping[str, EventCounts], profile: Profile) -> list[tuple[int, str, Corners]]:
-    """List the events of turns that occur: the number of the unit, the event, and its time in s, (3,)."""
-    return [
-        (_UNITS.index(price.unit), price.event, profile.corners(price.priced_by(profile, "time")))
-        for price in PRICES
-        if price.event not in _APART and price.unit in _UNITS and occurs(counts[price.event])
-    ]
-
-
-def _loads(
-    counts: Mapping[str, EventCounts],
-    timed: Sequence[tuple[int, str, Corners]],
-    rows: npt.NDArray[np.intp],
-    steps: npt.NDArray[np.intp],
-) -> npt.NDArray[np.float64]:
-    """Return the time in s of the work of some rows, each in a step, (units, images, rows, 3)."""
-    loads = np.zeros((len(_UNITS), len(counts["synops"]), len(rows), 3))
-    for unit, event, each in timed:
-        loads[unit] += counts[event][:, rows, steps, None] * each
-    return loads
-
-
 def _duration(
-    seconds: npt.NDArray[np.float64], wake: Corners | None, barrier: Corners, profile: Profile
+    seconds: Seconds, wake: Seconds | None, barrier: Corners, profile: Profile
 ) -> tuple[Corners, npt.NDArray[np.intp], npt.NDArray[np.float64]]:
     """Return the duration of a hardware step in s, the core that determines it, and each core's working time.
 
     Parameters
     ----------
-    seconds : float (units, images, cores, 3)
+    seconds : float (units, 3, cores, images)
         Time of each unit of each core.
-    wake : float (images, cores, 3) or None
+    wake : float (3, cores, images) or None
         Time to wake up, which precedes the work.
 
     Returns
@@ -287,9 +315,10 @@ def _duration(
     woken = 0.0 if wake is None else wake
     one_by_one = seconds.sum(axis=0) + woken
     cores = one_by_one if profile.step_law == "sum" else seconds.max(axis=0) + woken
-    slowest = cores.max(axis=1)
+    slowest = cores.max(axis=1).T
     after = slowest + barrier
     if profile.step_law == "max":
         after = np.maximum(slowest, barrier)
-        after[:, 2] = one_by_one[..., 2].max(axis=1) + barrier[2]
-    return after, cores[..., 1].argmax(axis=1), cores[..., 1]
+        after[:, 2] = one_by_one[2].max(axis=0) + barrier[2]
+    # Sums over images are taken image by image: in another order the last digits would differ.
+    return np.ascontiguousarray(after), cores[1].argmax(axis=0), np.ascontiguousarray(cores[1].T)

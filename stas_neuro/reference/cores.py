@@ -76,28 +76,43 @@ class _Sender:
 
 @dataclass(frozen=True, eq=False)
 class _Receivers:
-    """Rows that take values from beside the cores: from `first[r]` on, those of `wanted` go to row r."""
+    """Rows that take values from beside the cores.
+
+    Values that the same rows want are one class: those of class c begin at `classes[c]` in `values`, and the
+    classes that row r wants at `first[r]` in `wanted`.
+    """
 
     source: str
     phase: Phase
     rows: tuple[str, ...]
+    values: NDArray[np.intp]
+    classes: NDArray[np.intp]
     wanted: NDArray[np.intp]
     first: NDArray[np.intp]
 
     @staticmethod
     def of(source: str, phase: Phase, wanted: dict[str, Wanted]) -> _Receivers:
-        """List the values (positions, features) that each row wants, of which there is at least one."""
-        values = [np.flatnonzero(each) for each in wanted.values()]
-        first = np.cumsum([0, *map(len, values[:-1])])
-        return _Receivers(source, phase, tuple(wanted), np.concatenate(values), first)
+        """Take the values (positions, features) that each row wants, of which there is at least one."""
+        by_row = np.array([each.ravel() for each in wanted.values()])
+        values = np.flatnonzero(by_row.any(axis=0))
+        packed = np.ascontiguousarray(np.packbits(by_row[:, values], axis=0).T)
+        names = packed.view(np.dtype((np.void, packed.shape[1]))).ravel()  # equal for values of one class
+        _, any_of, of_value = np.unique(names, return_index=True, return_inverse=True)
+        order = np.argsort(of_value, kind="stable")
+        classes = np.searchsorted(of_value[order], np.arange(len(any_of)))
+        of_rows = [np.flatnonzero(row) for row in by_row[:, values[any_of]]]
+        first = np.cumsum([0, *map(len, of_rows[:-1])])
+        return _Receivers(
+            source, phase, tuple(wanted), values[order], classes, np.concatenate(of_rows), first
+        )
 
     def events(self, sent: Each) -> Events:
         """Count the values that are sent, bool (B, positions, features)."""
-        counts = np.add.reduceat(
-            sent.reshape(len(sent), -1)[:, self.wanted], self.first, axis=1, dtype=np.int64
-        )
+        ones = sent.reshape(len(sent), -1)[:, self.values].astype(np.float32)  # exact: they are below 2^24
+        of_class = np.add.reduceat(ones, self.classes, axis=1)
+        counts = np.add.reduceat(of_class[:, self.wanted], self.first, axis=1)
         for row, of_row in zip(self.rows, counts.T, strict=True):
-            yield "input_messages", row, of_row
+            yield "input_messages", row, of_row.astype(np.int64)
 
 
 class Messages:

@@ -470,3 +470,14 @@ def test_every_deployment_is_priced_or_refused(data: st.DataObject) -> None:
         return
     check_conservation(cost)
     assert price(record, chip, Deployment(**options)).energy_j == cost.energy_j
+    assert estimate(image_by_image(record), chip, Deployment(**options)).to_json() == cost.to_json()
+
+
+def image_by_image(record: Activity) -> Activity:
+    """Lay the counts of each image side by side, where a record has those of all images of a layer."""
+    counts = {kind: np.array(counted, order="C") for kind, counted in record.counts.items()}
+    for counted in counts.values():
+        counted.setflags(write=False)
+    laid = replace(record, counts=counts)
+    assert record.counts["synops"].flags.f_contiguous and laid.counts["synops"].flags.c_contiguous
+    return laid

@@ -116,8 +116,9 @@ def test_other_programs_that_are_not_installed_are_absent_with_the_reason(
     assert bench_rivals.measure_rivals(bench_rivals.Settings(1, 1)).absent == {
         "torch, compiled": "no compiler",
         "SpikingJelly, multi-step Spikformer": "SpikingJelly is not installed (make zoo)",
-        "SANA-FE": "SANA-FE is not installed (make oracle)",
+        "SANA-FE, smaller network": "SANA-FE is not installed (make oracle)",
         "SANA-FE, larger network": "SANA-FE is not installed (make oracle)",
+        "SANA-FE, largest network": "SANA-FE is not installed (make oracle)",
     }
 
 

@@ -183,14 +183,15 @@ def of_model_steps(activity: Activity) -> Activity:
 
     The input of the cases is binary, so that a product of it is a synaptic operation.
     """
-    kept = [row for row, layer in enumerate(activity.layers) if layer.phase != str(Phase.END)]
-    macs = activity.counts["macs"]
-    spikes = {kind: activity.counts[kind] + macs for kind in ("synops", "synops_unary")}
-    counts = {**activity.counts, **spikes, "macs": np.zeros_like(macs)}
+    followed = [layer.phase == str(Phase.END) for layer in activity.layers]
+    kept = followed.index(True)
+    assert all(followed[kept:])  # in topological order
+    counts = {kind: counted[:, :kept] for kind, counted in activity.counts.items()}
+    spikes = {kind: counts[kind] + counts["macs"] for kind in ("synops", "synops_unary")}
     return Activity(
-        layers=tuple(activity.layers[row] for row in kept),
+        layers=activity.layers[:kept],
         steps=activity.steps,
-        counts={kind: counted[:, kept] for kind, counted in counts.items()},
+        counts={**counts, **spikes, "macs": np.zeros_like(counts["macs"])},
         cores=activity.cores,
     )
 
