@@ -585,15 +585,10 @@ class ActivityBuilder:
     _step_index: dict[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        nothing = np.broadcast_to(np.int64(0), self.shape)
+        nothing = np.broadcast_to(np.int64(0), (self.images, len(self.layers), len(self.steps)))
         self._counts = dict.fromkeys(KINDS, nothing)  # many kinds never occur, and take no memory
         self._layer_index = {layer.name: i for i, layer in enumerate(self.layers)}
         self._step_index = {label: i for i, label in enumerate(self.steps)}
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Images, layers and steps."""
-        return self.images, len(self.layers), len(self.steps)
 
     def add(self, kind: str, layer: str, step: str | int, per_image: npt.ArrayLike) -> None:
         """Add events of `kind` at `layer` in `step` (a label, or an index into `steps`).
@@ -615,14 +610,11 @@ class ActivityBuilder:
                 f"{kind} of {layer} at {step} are {amount.dtype} {amount.shape}",
                 f"use integers ({self.images},), or one integer for every image",
             )
-        self._writable(kind)[:, self._layer_index[layer], at] += amount.astype(np.int64)
+        self.table(kind)[:, self._layer_index[layer], at] += amount.astype(np.int64)
 
-    def add_record(self, kind: str, counts: Counts) -> None:
-        """Add events (images, layers, steps) of `kind`."""
-        self._writable(kind)[:] += counts
-
-    def _writable(self, kind: str) -> Counts:
-        """Return the counts of a kind, copied if there are none yet, or they belong to a record."""
+    def table(self, kind: str) -> Counts:
+        """Return the counts of a kind to add to, (images, layers, steps), with images side by side."""
+        # They are copied if there are none yet, or they belong to a record that was built.
         if not self._counts[kind].flags.writeable:
             self._counts[kind] = self._counts[kind].copy("F")
         return self._counts[kind]

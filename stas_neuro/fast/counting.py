@@ -58,15 +58,15 @@ class _Sent:
 class _Worth:
     """What tallies are worth in the record: entries of a sparse matrix for each kind of events.
 
-    `sources` has the number of tallies of each source, `size` that of all. A target is a row and a step of
-    the record.
+    `sources` has the number of tallies of each source, `size` that of all. Targets are the rows of the
+    record in its first step, then those in the next.
     """
 
-    def __init__(self, rows: int, steps: int) -> None:
+    def __init__(self, rows: int) -> None:
         self.sources: dict[Source, int] = {}
         self.size = 0
         self._first: dict[Source, int] = {}
-        self._shape = rows, steps
+        self._rows = rows
         self._entries: dict[str, list[tuple[Whole, Whole, Whole]]] = {}
 
     def add(
@@ -79,11 +79,11 @@ class _Worth:
         """Let sources count in rows: weights (..., rows) of each tally, each in some steps of the record."""
         flat = weights.reshape(-1, len(rows)).astype(np.int64)
         tally, row = np.nonzero(flat)
-        worth, targets = flat[tally, row], rows[row] * self._shape[1]
+        worth, targets = flat[tally, row], rows[row]
         entries = self._entries.setdefault(kind, [])
         for source, counted_in in steps:
             first = self._first_of(source, len(flat))
-            entries += [(targets + step, tally + first, worth) for step in counted_in]
+            entries += [(self._rows * step + targets, tally + first, worth) for step in counted_in]
 
     def _first_of(self, source: Source, tallies: int) -> int:
         if source not in self.sources:
@@ -118,7 +118,7 @@ class FastCounting:
         self._steps = {label: number for number, label in enumerate(record.steps)}
         self._rows = {layer.name: row for row, layer in enumerate(record.layers)}
         self._classes: dict[bytes, Classes] = {}
-        self._worth = _Worth(len(record.layers), len(record.steps))
+        self._worth = _Worth(len(record.layers))
         self.layers: dict[str, _Layer] = {}
         self.sent: list[_Sent] = []
         for node in graph.nodes:
@@ -308,9 +308,7 @@ class FastCounter(ActivityCounter):
             tallies[first : first + size] = self._tallies[source].reshape(self._images, size).T
             first += size
         for kind, entries in plan.events.items():
-            events = np.zeros((len(self._builder.layers) * len(self._builder.steps), self._images), np.int64)
-            kernels.spread(tallies, *entries, events)
-            self._builder.add_record(kind, events.T.reshape(self._builder.shape))
+            kernels.spread(tallies, *entries, self._builder.table(kind).T.reshape(-1, self._images))
         return super().activity()
 
     def _sent(self, sent: _Sent) -> Whole:
