@@ -21,6 +21,7 @@ from stas_neuro.ir import (
     FixedHaltingScore,
     FixedLIF,
     FixedLinear,
+    FixedReadout,
     FixedSpikeMatMul,
     Graph,
     Kind,
@@ -105,7 +106,7 @@ class FastCounting:
 
     def __init__(self, graph: Graph, mapping: Mapping | None, gating: str, kernels: set[str]) -> None:
         self._time_steps = graph.time_steps  # not the graph, which may hold this plan
-        neurons = {name for name in kernels if graph.node(name).traits.fires}
+        neurons = {node.name for node in graph.of_type(FixedLIF) if node.name in kernels}
         ways = None if mapping is None else routes(graph, mapping)
         own: dict[str, list[Route]] = {}
         if ways is not None:
@@ -141,6 +142,9 @@ class FastCounting:
                 self._inputs(graph, node)
             case FixedSpikeMatMul():
                 self._products(node)
+            case FixedReadout():
+                values = [part.values for part in self.counting.parts[node.name]]
+                self._add(node, "weighted", {"readout_macs": np.array(values, np.float64)})
             case FixedHaltingScore():
                 self._add(node, "live", {"score_lookups": self._cells(node).places})
 
@@ -214,7 +218,7 @@ class FastCounting:
         """List, for each step that a node does, the steps of the record in which it is counted."""
         return [
             [self._steps[label] for label in self.counting.labels(node, step, self._time_steps)]
-            for step in self._done(node.phase)
+            for step in self._done(Phase.STEP if node.traits.gathers else node.phase)
         ]
 
     def _rows_of(self, node: Node) -> Whole:
@@ -296,6 +300,10 @@ class FastCounter(ActivityCounter):
         """Count the scores of live tokens in a step."""
         classes = self._plan.layers[node.name].cells.classes
         self._tallies[node.name, step, "live"] = live.population(classes)
+
+    def weighted(self, node: Node, visits: Whole, step: int) -> None:
+        """Take how many visits of each image a readout has weighed in a step."""
+        self._tallies[node.name, step, "weighted"] = visits
 
     def activity(self) -> Activity:
         """Give the record."""

@@ -21,7 +21,7 @@ from stas_neuro.fast.plan import Plan
 from stas_neuro.fast.prepared import give_back, take
 from stas_neuro.fast.products import eight_bit_pays
 from stas_neuro.fast.rows import Live, Rows
-from stas_neuro.ir import Edge, Graph, Node, Phase, Stage
+from stas_neuro.ir import Edge, FixedHaltAccumulate, Graph, Node, Phase, Stage
 from stas_neuro.mapping import Mapping
 from stas_neuro.reference.interpreter import Execution, check_shape, check_values
 from stas_neuro.reference.ops.base import Outputs, Values
@@ -196,6 +196,8 @@ class FastExecution(Execution):
         self.values.update({(node.name, port): value for port, value in outputs.items()})
         if self.record_spikes and node.traits.fires and isinstance(outputs.get("s"), Rows):
             self.spikes.setdefault(node.name, []).append(outputs["s"].dense(np.uint8))
+        if isinstance(node, FixedHaltAccumulate):
+            self._record(node, self.sites[node.name], outputs)
 
     def _prologue(self, node: Node) -> None:
         """Keep rows of a stem node by step, where the reference stacks arrays."""

@@ -272,6 +272,26 @@ def pool(x: Array, sides: Array, out: Array) -> None:
 
 
 @_kernel
+def halt(  # noqa: PLR0913
+    h: Array,
+    alive: Array,
+    total: Array,
+    limit: float,
+    one: float,
+    forced: bool,
+    still_alive: Array,
+    next_total: Array,
+    p: Array,
+) -> None:
+    """Decide whether tokens halt: where the sum of scores reaches the limit, or if they are forced to."""
+    for n in range(len(h)):
+        halts = forced or total[n] + h[n] >= limit
+        still_alive[n] = 0 if halts else alive[n]
+        next_total[n] = total[n] + alive[n] * h[n]
+        p[n] = alive[n] * (one - total[n] if halts else h[n])
+
+
+@_kernel
 def weigh(z: Array, where: Array, weights: Array, shift: float, limit: float, out: Array) -> None:
     """Add weight * clip(floor(z * shift), -limit, limit) of each row to its image: out (images, features).
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from stas_neuro.ir import (
     STATE_LIMIT,
     Edge,
     FixedAdd,
+    FixedHaltAccumulate,
     FixedHaltingScore,
     FixedLIF,
     FixedReadout,
@@ -31,6 +32,7 @@ from stas_neuro.ir import (
     SpikeMaxPool,
     Tokens,
 )
+from stas_neuro.ir.types import neutral
 from stas_neuro.reference.ops.base import Outputs
 
 if TYPE_CHECKING:
@@ -254,6 +256,34 @@ class Score:
 
 
 @dataclass(frozen=True, eq=False)
+class Halt:
+    """Accumulators whose tokens halt by the sum of their scores alone."""
+
+    node: FixedHaltAccumulate
+
+    MODES: ClassVar[frozenset[str]] = frozenset({"raster", "time", "block"})
+
+    def run(self, run: FastExecution, step: int) -> Outputs:
+        """Decide about all tokens, those that have halted as well."""
+        node, dtype = self.node, run.dtypes[self.node.name]
+        given = run.graph.inputs(node)
+        h = run.value(node, "score", step).astype(dtype, copy=False)
+        alive, total = (
+            run.value(node, port, step).astype(dtype, copy=False)
+            if port in given
+            else np.full(h.shape, neutral(port), dtype)
+            for port in ("alive", "total")
+        )
+        last = node.last_block and (node.mode == "block" or step == run.graph.time_steps - 1)
+        outputs = {port: np.empty(h.shape, dtype) for port in node.OUTPUTS}
+        kernels.halt(
+            h.ravel(), alive.ravel(), total.ravel(), dtype(node.limit), dtype(1 << node.score_bits),
+            node.is_closed(step) or last, *(output.ravel() for output in outputs.values()),
+        )  # fmt: skip
+        return outputs
+
+
+@dataclass(frozen=True, eq=False)
 class Weigh:
     """A weighted mean-field readout without division, which needs only sums over tokens."""
 
@@ -265,17 +295,18 @@ class Weigh:
         """Take in one step; give y after the last."""
         node, dtype = self.node, run.dtypes[self.node.name]
         sums = run.state(node, len(run.images), self.features, dtype)
-        weights = {port: run.value(node, port, step) for port in self.edges if port.startswith("p")}
+        weighted = np.zeros(len(sums), np.int64)
         for port, edge in self.edges.items():
             if port.startswith("z"):
                 z = run.rows(edge, step)
-                p = weights.get(f"p{port[1:]}", np.ones((z.live.images, z.live.positions)))
-                kernels.weigh(
-                    z.data, z.live.where, p.astype(dtype), dtype(0.5**node.z_shift), dtype(node.z_limit), sums
-                )
-        last = step == run.graph.time_steps - 1
-        outputs = {"y": np.floor(sums * dtype(0.5**node.y_shift))} if last else {}
+                of_visits = f"p{port[1:]}"
+                if of_visits in self.edges:
+                    p = run.value(node, of_visits, step).astype(dtype, copy=False)
+                    weighted += np.count_nonzero(p, axis=1)
+                else:
+                    p = np.ones((z.live.images, z.live.positions), dtype)
+                kernels.weigh(z.data, z.live.where, p, dtype(0.5**node.z_shift), dtype(node.z_limit), sums)
         if run.counter is not None:
-            tokens = np.zeros((len(sums), z.live.positions, 1))
-            run.counter.computed(node, step, {**weights, f"z{node.blocks - 1}": tokens}, outputs)
-        return outputs
+            run.counter.weighted(node, weighted, step)
+        last = step == run.graph.time_steps - 1
+        return {"y": np.floor(sums * dtype(0.5**node.y_shift))} if last else {}

@@ -13,6 +13,7 @@ from stas_neuro.fast.operators import (
     AddRows,
     Columns,
     Fire,
+    Halt,
     Operation,
     PackTokens,
     PoolRows,
@@ -35,6 +36,7 @@ from stas_neuro.ir import (
     Edge,
     FixedAdd,
     FixedConv2d,
+    FixedHaltAccumulate,
     FixedHaltingScore,
     FixedLIF,
     FixedLinear,
@@ -202,6 +204,8 @@ class _Planner:
             case FixedHaltingScore():
                 visits = score_mask(self._graph, node)
                 return Score(node, edges["z"], None if visits is None else place_of(visits))
+            case FixedHaltAccumulate() if type(node) is FixedHaltAccumulate and node.mode in Halt.MODES:
+                return Halt(node)
             case FixedReadout(mode="mean-field", divides=False):
                 return Weigh(node, dict(edges), shape[0])
         return None
