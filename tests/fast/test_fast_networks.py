@@ -15,7 +15,7 @@ from stas_neuro import backends
 from stas_neuro.assets import IMAGES, asset
 from stas_neuro.chips import load_profile
 from stas_neuro.errors import InputError
-from stas_neuro.fast import run_fast
+from stas_neuro.fast import execution, run_fast
 from stas_neuro.reference import run_reference
 from stas_neuro.trace import Trace
 
@@ -73,6 +73,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_data(home / "data.npz", 4)
     fine("compile", home / "model", "--bits", "8", "-o", home / "net.stas")
     return home
+
+
+def test_images_are_divided_between_workers_where_they_take_long_enough() -> None:
+    graph = stas_neuro.quantise(stas_neuro.fold(str(asset("models/fashion-t1"))))
+    average = np.mean([np.prod(value.shape) for value in graph.types.values()])
+    enough = int(np.ceil(execution._WORTH / average))
+    for images, parts in ((1, 1), (2 * enough - 1, 1), (2 * enough, 2), (3 * enough, 3), (4 * enough, 3)):
+        batches = execution.batches_of(graph, images, 3)
+        assert (len(batches), batches[0].start) == (parts, 0)
+        assert batches[-1].start < images <= batches[-1].stop
 
 
 def test_a_run_takes_the_fast_backend_for_integers_and_tells(home: Path, tmp_path: Path) -> None:
