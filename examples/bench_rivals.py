@@ -50,7 +50,8 @@ RATE, PRODUCTS = "images_per_s_beside_others", "products_per_s"
 MASKING, SKIPPING, COMPILED, BEST = "torch, masking", "torch, skipping", "torch, compiled", "torch, best"
 FAST, ONNX, MATRIX = "fast, integers", "onnxruntime, own export", "product of large matrices"
 JELLY, JELLY_FAST = "SpikingJelly, multi-step Spikformer", "fast, integers, the same Spikformer"
-SIMULATED, RAN, PRICED = "SANA-FE, {} network", "run, counted, priced: {} network", "only priced: {} network"
+SIMULATED, RAN = "SANA-FE, {} network", "run, counted, priced: {} network"
+ONLY_RUN, ONLY_PRICED = "only run: {} network", "only priced: {} network"
 SMALLER, LARGER, LARGEST = "smaller", "larger", "largest"
 _SIDE = 768
 """Of the large matrices."""
@@ -281,8 +282,9 @@ for line in sys.stdin:
 def _sanafe(settings: Settings) -> Result:
     """Compare what SANA-FE takes for the counts and energy of an inference with what we take.
 
-    SANA-FE simulates the network step by step. We run it as an integer program, count by core, and price; the
-    price alone is that of the same counts on another chip or in another deployment, which needs no run.
+    SANA-FE simulates the network step by step. We run it as an integer program, count by core, and price. The
+    run alone is what would be left if counts and prices took no time; the price alone is what the same counts
+    take on another chip or in another deployment, which needs no run.
     """
     if not SANAFE.exists():
         raise Absent("SANA-FE is not installed (make oracle)")
@@ -312,6 +314,8 @@ def _beside_sanafe(case: Any, which: str, settings: Settings) -> Figures:
     from sanafe_oracle.cross_check import cross_check, of_model_steps
     from sanafe_oracle.package import hardware_steps
 
+    from stas_neuro.fast import run_fast
+
     with tempfile.TemporaryDirectory() as folder:
         if not cross_check(case, SANAFE, Path(folder)).holds:
             raise StasError("SANA-FE's counts or energies differ from ours", _REPORT)
@@ -329,9 +333,16 @@ def _beside_sanafe(case: Any, which: str, settings: Settings) -> Figures:
             price(counted())
             return len(frames)
 
+        def only_run() -> int:
+            return run_fast(case.graph, frames.astype(np.int64), count=False).images
+
         record = counted()
         simulated = SIMULATED.format(which)
-        ours = {RAN.format(which): ran, PRICED.format(which): lambda: price(record)}
+        ours: dict[str, Call] = {
+            RAN.format(which): ran,
+            ONLY_RUN.format(which): only_run,
+            ONLY_PRICED.format(which): lambda: price(record),
+        }
         with _simulator(package, hardware_steps(case.graph), settings.images) as theirs:
             rounds = in_turn({simulated: theirs, **ours}, settings.rounds)
     return of_rounds(rounds, dict.fromkeys((simulated, *ours), simulated), RATE)

@@ -34,6 +34,20 @@ def _kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @_kernel
+def _gather(acted: Array, shot: Array, bounds: Array, active: Array, fired: Array) -> None:
+    """Add what was counted by feature to segments, and begin at 0 again.
+
+    Loops over all features are vectorised; those over segments, which may be short, would not be.
+    """
+    for s in range(len(bounds) - 1):
+        for o in range(np.uint64(bounds[s]), np.uint64(bounds[s + 1])):
+            active[s] += acted[o]
+            fired[s] += shot[o]
+    acted[:] = 0
+    shot[:] = 0
+
+
+@_kernel
 def fire(  # noqa: PLR0913
     sums: Array,
     scale: Array,
@@ -61,6 +75,7 @@ def fire(  # noqa: PLR0913
     threshold it fires, and becomes v * share - amount. Segment s is features bounds[s] to bounds[s + 1].
     """
     of = 0
+    acted, shot = np.zeros((2, v.shape[1]), np.int32)
     membranes_at, size = v.ctypes.data, v.strides[0]
     for r in range(len(spikes)):
         soon = membranes_at + where[min(r + _SOON, len(spikes) - 1)] * size
@@ -70,18 +85,16 @@ def fire(  # noqa: PLR0913
         for _ in range(missed[r]):
             for o in range(len(membranes)):
                 membranes[o] = np.trunc(membranes[o] * keep)
-        for s in range(len(bounds) - 1):
-            some, many = np.int32(0), np.int32(0)
-            for o in range(np.uint64(bounds[s]), np.uint64(bounds[s + 1])):
-                x = np.floor(v.dtype.type(summed[o]) * scale[o]) * unit + biases[o]
-                u = min(max(np.trunc(membranes[o] * keep) + x, -largest), largest)
-                fires = u > threshold
-                membranes[o] = u * share - amount if fires else u
-                sent[o] = fires
-                many += np.int32(fires)
-                some += np.int32(fires | (x != v.dtype.type(0)))
-            active[to[r], s] += some
-            fired[to[r], s] += many
+        for o in range(len(membranes)):
+            x = np.floor(v.dtype.type(summed[o]) * scale[o]) * unit + biases[o]
+            u = min(max(np.trunc(membranes[o] * keep) + x, -largest), largest)
+            fires = u > threshold
+            membranes[o] = u * share - amount if fires else u
+            sent[o] = fires
+            shot[o] += np.int32(fires)
+            acted[o] += np.int32(fires | (x != v.dtype.type(0)))
+        if r + 1 == len(spikes) or to[r + 1] != to[r]:
+            _gather(acted, shot, bounds, active[to[r]], fired[to[r]])
         of += 1
         if of == len(bias):
             of = 0
