@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, ClassVar
 
+import numpy as np
+
 from stas_neuro.errors import InputError
 from stas_neuro.files import check_version, parse_json
+from stas_neuro.limits import VALUES_LIMIT
 
 SCHEMA_VERSION = 1
 LOCATION_LIMIT = 1 << 16
@@ -68,6 +70,9 @@ class Piece:
             )
         if not 0 <= self.features[0] < self.features[1]:
             raise InputError(f"piece of {self.layer}: features are {self.features}", _REMEDY)
+        if max(self.positions[-1], self.features[1] - 1) >= VALUES_LIMIT:
+            what = f"piece of {self.layer}: position {self.positions[-1]} or feature {self.features[1] - 1}"
+            raise InputError(f"{what} is not below {VALUES_LIMIT}", _REMEDY)
 
     @property
     def width(self) -> int:
@@ -159,13 +164,14 @@ class Mapping:
             )
 
     def _check_disjoint(self, layer: str) -> None:
-        held: dict[int, list[tuple[int, int]]] = {}
-        for piece in self.of_layer(layer):
-            for position in piece.positions:
-                held.setdefault(position, []).append(piece.features)
-        for position, spans in held.items():
-            if _overlap(spans):
-                raise InputError(f"{layer}: two pieces hold position {position}", _REMEDY)
+        pieces = self.of_layer(layer)
+        position = np.concatenate([piece.positions for piece in pieces])
+        spans = np.repeat([piece.features for piece in pieces], [len(each.positions) for each in pieces], 0)
+        order = np.lexsort((spans[:, 0], position))
+        position, first, end = position[order], *spans[order].T
+        twice = (position[1:] == position[:-1]) & (first[1:] < end[:-1])
+        if twice.any():
+            raise InputError(f"{layer}: two pieces hold position {position[twice.argmax()]}", _REMEDY)
 
     def to_json(self) -> str:
         """Return the text of mapping.json."""
@@ -179,8 +185,3 @@ def parse_mapping(content: bytes, where: str) -> Mapping:
         check_version({"schema_version": SCHEMA_VERSION, **document}, SCHEMA_VERSION, where)
 
     return parse_json(Mapping, content, where, _REMEDY, check)
-
-
-def _overlap(spans: Iterable[tuple[int, int]]) -> bool:
-    ordered = sorted(spans)
-    return any(a[1] > b[0] for a, b in pairwise(ordered))
