@@ -24,6 +24,8 @@ _AT_ONCE = 1 << 18
 """Words of unions that are made at once, which fit a cache."""
 _NEVER = np.int64(1) << 62
 """Cost of a change that is not allowed."""
+_TOO_MANY = np.int64(1) << 40
+"""Cores of groups that there are not."""
 
 
 class CoHalting:
@@ -100,8 +102,20 @@ def contiguous_groups(seen: CoHalting, groups: int, cores: int) -> Groups:
         When such groups cannot contain all tokens.
     """
     order = seen.order()
-    of_run = seen.intervals(order)
-    fewest = _fewest_cores(seen, groups)
+    end = np.arange(1, seen.tokens + 1)[:, None]
+    first = end - np.arange(seen.largest, 0, -1)  # where the last group begins, (end, size), ascending
+    begun, exists = first.clip(0), first >= 0
+    of_run = np.where(exists, seen.intervals(order)[begun, end], np.inf)
+    of_cores = np.where(exists, seen.cores[end - begun - 1], _TOO_MANY)
+    # fewest[g, j]: fewest cores for the first j tokens in g groups.
+    fewest = np.full((groups + 1, seen.tokens + 1), _TOO_MANY)
+    fewest[0, 0] = 0
+    # left[g]: change in spare cores from a prefix to that without its last group, at most 0, (end, size).
+    left = np.zeros((groups + 1, *first.shape), dtype=np.int64)
+    for group in range(1, groups + 1):
+        needed = (fewest[group - 1, begun] + of_cores).clip(max=_TOO_MANY)
+        fewest[group, 1:] = needed.min(axis=1)
+        left[group] = fewest[group, 1:, None] - needed
     spare = cores - int(min(fewest[groups, seen.tokens], cores + 1))
     if spare < 0:
         what = f"{groups} groups of at most {seen.largest} tokens on {cores} cores cannot hold {seen.tokens}"
@@ -110,39 +124,18 @@ def contiguous_groups(seen: CoHalting, groups: int, cores: int) -> Groups:
     best = np.full((groups + 1, spare + 1, seen.tokens + 1), np.inf)
     best[0, :, 0] = 0
     cut = np.zeros(best.shape, dtype=np.intp)
-    for group, end in product(range(1, groups + 1), range(1, seen.tokens + 1)):
-        first = np.arange(max(0, end - seen.largest), end)
-        left = _left(seen, fewest, group, first, end) + np.arange(spare + 1)[:, None]
-        before = np.where(left >= 0, best[group - 1, left.clip(0), first], np.inf)
-        candidates = before + of_run[first, end]
-        best[group, :, end] = candidates.min(axis=1)
-        cut[group, :, end] = first[candidates.argmin(axis=1)]
-    found, end = [], seen.tokens
+    for group, most in product(range(1, groups + 1), range(spare + 1)):
+        rest = most + left[group]
+        costs = np.where(rest >= 0, best[group - 1, rest.clip(0), begun], np.inf) + of_run
+        cut[group, most, 1:] = costs.argmin(axis=1)
+        best[group, most, 1:] = costs.min(axis=1)
+    found, last = [], seen.tokens
     for group in range(groups, 0, -1):
-        first_token = cut[group, spare, end]
-        found.append(order[first_token:end].tolist())
-        spare += int(_left(seen, fewest, group, first_token, end))
-        end = first_token
+        size = cut[group, spare, last]
+        spare += int(left[group, last - 1, size])
+        found.append(order[first[last - 1, size] : last].tolist())
+        last = int(first[last - 1, size])
     return _sorted(found)
-
-
-def _fewest_cores(seen: CoHalting, groups: int) -> NDArray[np.int64]:
-    """Return the fewest cores for the first j tokens in g groups, int64 (groups + 1, tokens + 1)."""
-    none = np.int64(1) << 40
-    fewest = np.full((groups + 1, seen.tokens + 1), none)
-    fewest[0, 0] = 0
-    for group, end in product(range(1, groups + 1), range(1, seen.tokens + 1)):
-        first = np.arange(max(0, end - seen.largest), end)
-        fewest[group, end] = min(none, (fewest[group - 1, first] + seen.cores[end - first - 1]).min())
-    return fewest
-
-
-def _left(seen: CoHalting, fewest: NDArray[np.int64], group: int, first: Any, end: int) -> NDArray[np.int64]:
-    """Return the change in spare cores from a prefix to that without its last group, which begins at `first`.
-
-    At most 0; far below where there is no such prefix.
-    """
-    return np.asarray(fewest[group, end] - seen.cores[end - first - 1] - fewest[group - 1, first])
 
 
 def local_search(seen: CoHalting, start: Groups) -> Groups:
