@@ -168,8 +168,8 @@ class Mapping:
         position = np.concatenate([piece.positions for piece in pieces])
         spans = np.repeat([piece.features for piece in pieces], [len(each.positions) for each in pieces], 0)
         order = np.lexsort((spans[:, 0], position))
-        position, first, end = position[order], *spans[order].T
-        twice = (position[1:] == position[:-1]) & (first[1:] < end[:-1])
+        position, spans = position[order], spans[order]
+        twice = (position[1:] == position[:-1]) & (spans[1:, 0] < spans[:-1, 1])
         if twice.any():
             raise InputError(f"{layer}: two pieces hold position {position[twice.argmax()]}", _REMEDY)
 

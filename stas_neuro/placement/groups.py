@@ -6,8 +6,8 @@ number of these visits, times the cost of a stepped group, which depends on its 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import combinations, product
+from collections.abc import Callable, Sequence
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -110,32 +110,53 @@ def contiguous_groups(seen: CoHalting, groups: int, cores: int) -> Groups:
     # fewest[g, j]: fewest cores for the first j tokens in g groups.
     fewest = np.full((groups + 1, seen.tokens + 1), _TOO_MANY)
     fewest[0, 0] = 0
-    # left[g]: change in spare cores from a prefix to that without its last group, at most 0, (end, size).
-    left = np.zeros((groups + 1, *first.shape), dtype=np.int64)
     for group in range(1, groups + 1):
-        needed = (fewest[group - 1, begun] + of_cores).clip(max=_TOO_MANY)
-        fewest[group, 1:] = needed.min(axis=1)
-        left[group] = fewest[group, 1:, None] - needed
+        fewest[group, 1:] = (fewest[group - 1, begun] + of_cores).min(axis=1).clip(max=_TOO_MANY)
     spare = cores - int(min(fewest[groups, seen.tokens], cores + 1))
     if spare < 0:
         what = f"{groups} groups of at most {seen.largest} tokens on {cores} cores cannot hold {seen.tokens}"
         raise InputError(what, "use another number of groups (--groups)")
-    # best[g, s, j]: least cost of the first j tokens in g groups on at most s cores more than the fewest.
-    best = np.full((groups + 1, spare + 1, seen.tokens + 1), np.inf)
-    best[0, :, 0] = 0
-    cut = np.zeros(best.shape, dtype=np.intp)
-    for group, most in product(range(1, groups + 1), range(spare + 1)):
-        rest = most + left[group]
-        costs = np.where(rest >= 0, best[group - 1, rest.clip(0), begun], np.inf) + of_run
-        cut[group, most, 1:] = costs.argmin(axis=1)
-        best[group, most, 1:] = costs.min(axis=1)
-    found, last = [], seen.tokens
+
+    def left(group: int) -> NDArray[np.int64]:
+        """Return the change in spare cores from a prefix to that without its last group, at most 0."""
+        return np.asarray(fewest[group, 1:, None] - fewest[group - 1, begun] - of_cores)
+
+    # Mostly the best of all cuts is within the cores. Where it is, the search within them finds it, too.
+    ends = _cheapest_ends(of_run, begun, groups, lambda group: np.zeros_like(begun), 0)
+    if sum(int(seen.cores[b - a - 1]) for a, b in pairwise(ends)) > cores:
+        ends = _cheapest_ends(of_run, begun, groups, left, spare)
+    return _sorted([order[a:b].tolist() for a, b in pairwise(ends)])
+
+
+def _cheapest_ends(
+    of_run: NDArray[np.float64],
+    begun: NDArray[np.intp],
+    groups: int,
+    left: Callable[[int], NDArray[np.int64]],
+    spare: int,
+) -> list[int]:
+    """Return 0 and the ends of the groups of least cost that need at most `spare` cores more than the fewest.
+
+    Of equal groups the first is taken, the last group decided first; parameters as in `contiguous_groups`.
+    """
+    tokens = len(of_run)
+    # best[s, j]: least cost of the first j tokens in so many groups on at most s cores more than the fewest.
+    best = np.full((spare + 1, tokens + 1), np.inf)
+    best[:, 0] = 0
+    cut = np.zeros((groups + 1, *best.shape), dtype=np.intp)
+    for group in range(1, groups + 1):
+        before, best, change = best, np.full_like(best, np.inf), left(group)
+        for most in range(spare + 1):
+            rest = most + change
+            costs = np.where(rest >= 0, before[rest.clip(0), begun], np.inf) + of_run
+            cut[group, most, 1:] = costs.argmin(axis=1)
+            best[most, 1:] = costs.min(axis=1)
+    ends = [tokens]
     for group in range(groups, 0, -1):
-        size = cut[group, spare, last]
-        spare += int(left[group, last - 1, size])
-        found.append(order[first[last - 1, size] : last].tolist())
-        last = int(first[last - 1, size])
-    return _sorted(found)
+        at = ends[-1] - 1, cut[group, spare, ends[-1]]
+        spare += int(left(group)[at])
+        ends.append(int(begun[at]))
+    return ends[::-1]
 
 
 def local_search(seen: CoHalting, start: Groups) -> Groups:
