@@ -34,7 +34,7 @@ def elements(numbers: Sequence[int]) -> Elements:
 
 def index_of(members: Elements) -> NDArray[np.intp]:
     """Return the elements of a set, ascending."""
-    return np.flatnonzero(_flags(members, members.bit_length()))
+    return np.flatnonzero(flags(members, members.bit_length()))
 
 
 def count(values: Values) -> int:
@@ -85,7 +85,7 @@ class Inputs:
     """Finds the values that regions receive: those that cross from another core, or could."""
 
     def __init__(self, graph: Graph) -> None:
-        self._graph = graph
+        self.graph = graph
         self._reach = Reach(graph)
         self._behind: dict[str, list[tuple[Node, dict[str, list[str]]]]] = {}
         """Each layer and the nodes between it and its sources, last first, with who sends to each port."""
@@ -112,12 +112,12 @@ class Inputs:
                     for source in ports[port] if all(pulled[0]) else ():
                         into = found if source in self._reach.sources else pending
                         into[source] = union(into.get(source, ()), pulled)
-        return {source: values for source, values in found.items() if not self._graph.node(source).off_core}
+        return {source: values for source, values in found.items() if not self.graph.node(source).off_core}
 
     def _nodes_behind(self, layer: str) -> list[tuple[Node, dict[str, list[str]]]]:
         if layer not in self._behind:
             waiting, behind = {layer}, []
-            for node in reversed(self._graph.nodes):
+            for node in reversed(self.graph.nodes):
                 if node.name in waiting:
                     ports = {port: list(self._reach.senders(node, port)) for port in self._reach.ports(node)}
                     behind.append((node, ports))
@@ -132,14 +132,14 @@ class Inputs:
         key = node.name, axis, members
         if key not in self._halves:
             extent = self._reach.extents[node.name]
-            chosen = _flags(members, extent[axis])
+            chosen = flags(members, extent[axis])
             pulled = self._reach.pull(node, np.broadcast_to(chosen[:, None] if axis == 0 else chosen, extent))
             taken = {port: anywhere(values, axis=1 - axis).ravel() for port, values in pulled.items()}
             self._halves[key] = {port: _packed(values) for port, values in taken.items()}
         return self._halves[key]
 
 
-def _flags(members: Elements, size: int) -> NDArray[np.bool_]:
+def flags(members: Elements, size: int) -> NDArray[np.bool_]:
     """Return whether each of 0..size is in a set, bool (size,)."""
     content = np.frombuffer(members.to_bytes(-(-size // 8), "little"), np.uint8)
     return np.unpackbits(content, count=size, bitorder="little").astype(np.bool_)

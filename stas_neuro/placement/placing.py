@@ -85,7 +85,7 @@ def place(  # noqa: PLR0913
         packing = spread_over(task, limits, cores)
     else:
         packing = task.pack(limits)
-    traffic = traffic_between(graph, demands, packing.cores, seen)
+    traffic = traffic_between(task.inputs, demands, packing.cores, seen)
     return packing.mapping(near_sites(packing.chips, traffic, limits))
 
 

@@ -139,7 +139,7 @@ def _messages(task: Task, limits: Limits, packing: Packing, record: Activity) ->
     The record has one message a spike, which is subtracted.
     """
     sites = row_major_sites(packing.chips, limits)
-    traffic = traffic_between(task.graph, task.demands, packing.cores, task.seen)
+    traffic = traffic_between(task.inputs, task.demands, packing.cores, task.seen)
     places, messages = places_of(sites), traffic.messages
     ways = between(places[:, traffic.source], places[:, traffic.target]).values()
     passed = {

@@ -62,7 +62,8 @@ class Task:
     minimise: Objective | Spread
 
     @cached_property
-    def _inputs(self) -> Inputs:
+    def inputs(self) -> Inputs:
+        """What regions of its layers receive, found once for all packings."""
         return Inputs(self.graph)
 
     @property
@@ -72,7 +73,7 @@ class Task:
 
     def check(self, limits: Limits) -> None:
         """Raise DoesNotFit, with all reasons, where a neuron of a layer fits no core."""
-        packer = Packer(self.graph, limits, self._inputs, inf)
+        packer = Packer(self.graph, limits, self.inputs, inf)
         for demand in self.demands:
             packer.check(demand)
         if packer.reasons:
@@ -83,7 +84,7 @@ class Task:
 
         Raises DoesNotFit, with all reasons, or MoreCores where it needs more than `most`.
         """
-        packer, groups = Packer(self.graph, limits, self._inputs, most), self.groups
+        packer, groups = Packer(self.graph, limits, self.inputs, most), self.groups
         tokens_of = tokens_by_block(self.graph)
         sizes: dict[Hashable, list[tuple[int, int]]] = {}
         for scope, layers in self._scopes():

@@ -10,11 +10,15 @@ from numpy.typing import NDArray
 
 from stas_neuro.activity import Activity
 from stas_neuro.ir import Graph, Phase, block_of
-from stas_neuro.ir.ops.base import Wanted
-from stas_neuro.mapping.reach import Need, Reach, join
-from stas_neuro.mapping.routes import index_of, merged
 from stas_neuro.placement.demands import LayerDemand
-from stas_neuro.placement.packing import Core
+from stas_neuro.placement.inputs import Inputs, Values, flags, index_of, union
+from stas_neuro.placement.packing import Core, Region
+
+_RATE_UNIT = 2.0**-20
+"""Rates are multiples of it, so that sums of messages x hops below 2^31 are exact in whatever order.
+
+Then positions of cores depend neither on the order of a sum nor on the processor that adds.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +29,7 @@ class Traffic:
     ----------
     cores : int
     source, target : int (pairs,)
-        Cores of each pair, once in each direction; a core may send to itself.
+        Cores of each pair, once in each direction, by target; a core may send to itself.
     messages : float (pairs,)
     """
 
@@ -34,72 +38,110 @@ class Traffic:
     target: NDArray[np.intp]
     messages: NDArray[np.float64]
 
-    def by_chip(self, chips: NDArray[np.intp]) -> Iterator[tuple[int, NDArray[np.intp], NDArray[np.float64]]]:
-        """Yield each chip, its cores and their messages with all cores in both directions, (own, cores).
+    def by_chip(
+        self, chips: NDArray[np.intp]
+    ) -> Iterator[tuple[int, NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]]:
+        """Yield each chip, its cores, and their messages with each of the others and with other chips.
 
-        `chips` is the chip of each core, int (cores,).
+        Messages are those in both directions, float (own, own) and (own,). `chips` is the chip of each core,
+        int (cores,).
         """
-        numbers = np.unique(chips)
-        ends = [np.argsort(chips[end], kind="stable") for end in (self.source, self.target)]
-        first = [np.searchsorted(chips[self.source][ends[0]], numbers)]
-        first += [np.searchsorted(chips[self.target][ends[1]], numbers)]
+        order = np.argsort(chips, kind="stable")
+        numbers, first = np.unique(chips[order], return_index=True)
         place = np.zeros(self.cores, np.intp)
-        for at, chip in enumerate(numbers):
-            own = np.flatnonzero(chips == chip)
-            place[own] = np.arange(len(own))
-            sent, got = (
-                order[start[at] : start[at + 1] if at + 1 < len(numbers) else None]
-                for order, start in zip(ends, first, strict=True)
-            )
-            both = np.zeros((len(own), self.cores))
-            both[place[self.source[sent]], self.target[sent]] = self.messages[sent]
-            both[place[self.target[got]], self.source[got]] += self.messages[got]
-            yield int(chip), own, both
+        place[order] = np.arange(self.cores) - np.repeat(first, np.diff([*first, self.cores]))
+        crosses = chips[self.source] != chips[self.target]
+        outward = np.zeros(self.cores)
+        for end in (self.source, self.target):
+            outward += np.bincount(end[crosses], self.messages[crosses], self.cores)
+        within = np.flatnonzero(~crosses & (self.source != self.target))
+        within = within[np.argsort(chips[self.source[within]], kind="stable")]
+        ends = np.searchsorted(chips[self.source[within]], [*numbers, numbers[-1] + 1])
+        for at, (chip, own) in enumerate(zip(numbers, np.split(order, first[1:]), strict=True)):
+            pairs = within[ends[at] : ends[at + 1]]
+            flow = np.zeros((len(own), len(own)))
+            flow[place[self.source[pairs]], place[self.target[pairs]]] = self.messages[pairs]
+            yield int(chip), own, flow + flow.T, outward[own]
 
 
 def traffic_between(
-    graph: Graph, demands: Sequence[LayerDemand], cores: Sequence[Core], seen: Activity | None
+    inputs: Inputs, demands: Sequence[LayerDemand], cores: Sequence[Core], seen: Activity | None
 ) -> Traffic:
     """Return the expected messages per image from each core to each other."""
-    found: list[tuple[NDArray[np.intp], NDArray[np.float64]]] = []
-    homes = {each.name: np.zeros((each.positions, each.features), dtype=np.intp) for each in demands}
-    rates = {each.name: _rates(graph, each, seen)[:, None] for each in demands}
+    held: dict[str, list[tuple[int, Region]]] = {each.name: [] for each in demands}
     for number, core in enumerate(cores):
         for name, region in core.pieces.items():
-            homes[name][region.index] = number
-    reach = Reach(graph)
-    sent: dict[tuple[str, bytes], tuple[NDArray[np.intp], NDArray[np.float64]]] = {}
+            held[name].append((number, region))
+    senders = {
+        each.name: _Senders.of(each, held[each.name], _rates(inputs.graph, each, seen)) for each in demands
+    }
+    sent: dict[tuple[str, Values], tuple[NDArray[np.intp], NDArray[np.float64]]] = {}
     """Cores whose neurons send something, and their messages; many cores need the same values."""
-    for core in cores:
-        received = np.zeros(len(cores))
-        needs: dict[Need, Wanted] = {}
+    found = [(np.zeros(0, np.intp), np.zeros(0))]
+    targets = [0]
+    for number, core in enumerate(cores):
+        taken: dict[str, Values] = {}
         for name, region in core.pieces.items():
-            for need, values in reach.of(name, tuple(region.positions), region.features).items():
-                join(needs, need, values)
-        taken = merged(needs)
-        for name in (each for each in homes if each in taken):
-            index, which = index_of(taken[name])
-            if (name, which) not in sent:
-                home = homes[name][index]
-                of_values = np.broadcast_to(rates[name], homes[name].shape)[index]
-                messages = np.bincount(home.ravel(), of_values.ravel()).astype(np.float64)
-                sources = np.flatnonzero(messages)
-                sent[name, which] = sources, messages[sources]
-            sources, messages = sent[name, which]
-            received[sources] += messages
-        senders = np.flatnonzero(received)
-        found.append((senders, received[senders]))
-    target = np.repeat(np.arange(len(cores)), [len(senders) for senders, _ in found])
-    nothing = np.zeros(0, np.intp), np.zeros(0)
-    source, messages = (np.concatenate(parts) for parts in zip(*found, nothing, strict=True))
-    return Traffic(len(cores), source, target, messages)
+            for source, values in inputs.of(name, *region.sets).items():
+                taken[source] = union(taken.get(source, ()), values)
+        for key in taken.items():
+            if key[0] in senders:
+                if key not in sent:
+                    sent[key] = senders[key[0]].messages(key[1])
+                found.append(sent[key])
+                targets.append(number)
+    target = np.repeat(targets, [len(source) for source, _ in found])
+    source, messages = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    pairs, pair = np.unique(target * len(cores) + source, return_inverse=True)
+    summed = np.bincount(pair, messages).astype(np.float64)  # of no pairs at all they would be integers
+    return Traffic(len(cores), pairs % len(cores), pairs // len(cores), summed)
+
+
+@dataclass(frozen=True, eq=False)
+class _Senders:
+    """The cores of a layer, by position and span of features: spans are on one core at each position.
+
+    Parameters
+    ----------
+    cores : int (pieces,)
+    piece : int (positions, spans)
+        Number of the piece that holds each span of features at each position.
+    first : int (spans,)
+        First feature of each span.
+    rates : float (positions,)
+    """
+
+    cores: NDArray[np.intp]
+    piece: NDArray[np.intp]
+    first: NDArray[np.intp]
+    features: int
+    rates: NDArray[np.float64]
+
+    @staticmethod
+    def of(demand: LayerDemand, held: Sequence[tuple[int, Region]], rates: NDArray[np.float64]) -> _Senders:
+        first = np.array(sorted({region.features[0] for _, region in held}), np.intp)
+        piece = np.zeros((demand.positions, len(first)), np.intp)
+        for number, (_, region) in enumerate(held):
+            piece[region.index[0], slice(*np.searchsorted(first, region.features))] = number
+        return _Senders(np.array([core for core, _ in held]), piece, first, demand.features, rates)
+
+    def messages(self, values: Values) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """Return the cores that send some of the values, and the messages of each."""
+        found = np.zeros(len(self.cores))
+        for positions, features in values:
+            rows = index_of(positions)
+            width = np.add.reduceat(flags(features, self.features), self.first, dtype=np.float64)
+            messages = self.rates[rows, None] * width
+            found += np.bincount(self.piece[rows].ravel(), messages.ravel(), len(found))
+        sending = np.flatnonzero(found)
+        return self.cores[sending], found[sending]
 
 
 def _rates(graph: Graph, demand: LayerDemand, seen: Activity | None) -> NDArray[np.float64]:
     """Return the expected number of nonzero values that a neuron sends per image, float (positions,).
 
-    With a run, these are the spikes of the layer, distributed over the tokens of a block like its visits;
-    otherwise one per step.
+    With a run, these are the spikes of the layer, distributed over the tokens of a block like its visits, in
+    whole units; otherwise one per step.
     """
     if seen is None or not seen.images:
         steps = graph.time_steps if graph.node(demand.name).phase in (Phase.STEP, Phase.STEM) else 1
@@ -111,4 +153,5 @@ def _rates(graph: Graph, demand: LayerDemand, seen: Activity | None) -> NDArray[
     if seen.visits is not None and block is not None and demand.positions == graph.tokens:
         visits = seen.visits[:, :, block].sum(axis=(0, 1))
         weights = visits if visits.any() else weights
-    return np.asarray(spikes * weights / weights.sum() / demand.features, dtype=np.float64)
+    rates = spikes * weights / weights.sum() / demand.features
+    return np.asarray(np.rint(rates / _RATE_UNIT) * _RATE_UNIT, dtype=np.float64)

@@ -246,7 +246,7 @@ def test_traffic_and_tiles_are_those_of_the_whole_matrix(
         packing = task.pack(limits)
     except DoesNotFit:
         return
-    traffic = traffic_between(graph, demands, packing.cores, seen)
+    traffic = traffic_between(task.inputs, demands, packing.cores, seen)
     matrix = plain_traffic(graph, demands, packing.cores, seen)
     np.testing.assert_array_equal(dense(traffic), matrix)
     assert near_sites(packing.chips, traffic, limits) == plain_sites(packing.chips, matrix, limits)
