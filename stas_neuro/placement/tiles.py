@@ -63,16 +63,13 @@ def near_sites(chips: Sequence[int], traffic: Traffic, limits: Limits) -> tuple[
     sites = list(row_major_sites(chips, limits))
     if limits.mesh is None:
         return tuple(sites)
-    for chip, here, both in traffic.by_chip(np.asarray(chips, np.intp)):
+    x, _, per_tile = limits.mesh
+    for chip, here, flow, outward in traffic.by_chip(np.asarray(chips, np.intp)):
         slots = near_slots(max(_LEAST_PLACES, 4 * len(here)), limits.mesh)
-        nearest = [_site(0, slot, limits) for slot in slots]
-        places = np.array([(site.x, site.y) for site in nearest])
-        distance = np.abs(places[:, None] - places).sum(axis=2).astype(float)
-        away = np.flatnonzero(np.asarray(chips) != chip)
-        flow, outward = (np.take(both, cores, axis=1) for cores in (here, away))
-        np.fill_diagonal(flow, 0)
-        slot_of = assign(flow, distance, outward.sum(axis=1))
-        for core, slot in zip(here, slot_of, strict=True):
+        tiles, tile_of = np.unique(np.array(slots) // per_tile, return_inverse=True)
+        places = np.stack([tiles % x, tiles // x], axis=1)
+        hops = np.abs(places[:, None] - places).sum(axis=2).astype(float)
+        for core, slot in zip(here, assign(flow, outward, hops, tile_of), strict=True):
             sites[core] = _site(chip, slots[slot], limits)
     return tuple(sites)
 
@@ -94,8 +91,10 @@ def near_slots(count: int, mesh: tuple[int, int, int]) -> list[int]:
     return sorted(itertools.islice(itertools.chain.from_iterable(of_tiles), count))
 
 
-def assign(flow: Matrix, distance: Matrix, outward: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Assign n cores to m >= n places with a low sum of flow x distance; deterministic.
+def assign(
+    flow: Matrix, outward: NDArray[np.float64], hops: Matrix, tile_of: NDArray[np.intp]
+) -> NDArray[np.intp]:
+    """Assign n cores to m >= n places with a low sum of flow x hops; deterministic.
 
     The result is the best of exchanges that start from the order of the places and from some random orders.
 
@@ -103,64 +102,74 @@ def assign(flow: Matrix, distance: Matrix, outward: NDArray[np.float64]) -> NDAr
     ----------
     flow : float (n, n)
         Symmetric, with a diagonal of 0.
-    distance : float (m, m)
-        Symmetric, with a diagonal of 0.
     outward : float (n,)
         Further traffic of each core with place 0, in either direction.
+    hops : float (tiles, tiles)
+        Symmetric, with a diagonal of 0.
+    tile_of : int (m,)
+        Tile of each place.
 
     Returns
     -------
     int (n,)
         Place of each core.
     """
-    spare = len(distance) - len(flow)
-    flow, outward = np.pad(flow, (0, spare)), np.pad(outward, (0, spare))  # empty places hold silent cores
-    rng = np.random.default_rng(0)
-    starts = [np.arange(len(distance)), *(rng.permutation(len(distance)) for _ in range(_RANDOM_STARTS))]
-    found: list[NDArray[np.intp]] = [exchange(flow, distance, outward, start) for start in starts]
-    best = min(found, key=lambda places: cost(flow, distance, outward, places))
-    return best[: len(best) - spare]
+    cores, places = len(flow), len(tile_of)
+    flow, outward = np.pad(flow, (0, places - cores)), np.pad(outward, (0, places - cores))
+    rng = np.random.default_rng(0)  # empty places hold silent cores
+    starts = np.array([np.arange(places), *(rng.permutation(places) for _ in range(_RANDOM_STARTS))])
+    found, costs = exchange(flow, outward, hops, tile_of, starts)
+    return np.asarray(found[costs.argmin(), :cores])
 
 
 def exchange(
-    flow: Matrix, distance: Matrix, outward: NDArray[np.float64], start: NDArray[np.intp]
-) -> NDArray[np.intp]:
+    flow: Matrix,
+    outward: NDArray[np.float64],
+    hops: Matrix,
+    tile_of: NDArray[np.intp],
+    starts: NDArray[np.intp],
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Exchange pairs of cores until no exchange lowers the cost: each core with its best partner in turn.
 
-    Parameters as for `assign`, but with as many cores as places; `start` is the place of each core.
+    All starts go side by side. Parameters as for `assign`, but with as many cores as places.
+
+    Parameters
+    ----------
+    starts : int (starts, cores)
+        Places of the cores.
+
+    Returns
+    -------
+    int (starts, cores), float (starts,)
+        Places, and their sums of flow x hops, which count each pair once.
     """
-    places: NDArray[np.intp] = np.array(start, dtype=np.intp)
-    apart = distance[np.ix_(places, places)]
-    gate = distance[0, places]
-    busy = np.flatnonzero(flow.any(axis=1))
-    between, of_core = flow[busy], np.zeros(len(flow))
-    of_core[busy] = (between * apart[busy]).sum(axis=1)
-    tolerance = 1e-9 * cost(flow, distance, outward, start)
+    places, tile = starts.copy(), tile_of[starts]
+    run, cores = np.arange(len(starts)), np.arange(len(flow))
+    # at[r, a, t]: flow x hops of core a, if it were on tile t and no other core moved; own: where it is.
+    at = flow @ hops[tile] + np.multiply.outer(outward, hops[tile_of[0]])
+    own = at[run[:, None], cores, tile]
+    outside = outward * hops[tile_of[0], tile]
+    least = 1e-9 * (own + outside).sum(axis=1) / 2  # smaller changes may be rounding
     talking = np.flatnonzero(flow.any(axis=1) | (outward > 0))
     idle = 0  # cores in turn that no exchange has lowered the cost of
-    while idle < len(talking):
-        for core in talking:
-            # The exchange changes both cores' distances to all others, but not to each other.
-            change = apart @ flow[core] - of_core[core] + flow @ apart[core] - of_core
-            change += 2 * flow[core] * apart[core] + (outward[core] - outward) * (gate - gate[core])
-            other = int(change.argmin())
-            idle = 0 if change[other] < -tolerance else idle + 1
-            if idle == len(talking):
-                break
-            if idle == 0:
-                pair, exchanged = [core, other], [other, core]
-                places[pair] = places[exchanged]
-                gate[pair] = gate[exchanged]
-                apart[pair] = apart[exchanged]
-                apart[:, pair] = apart[:, exchanged]
-                of_core[busy] = (between * apart[busy]).sum(axis=1)
-    return places
-
-
-def cost(flow: Matrix, distance: Matrix, outward: NDArray[np.float64], places: NDArray[np.intp]) -> float:
-    """Return the sum of traffic x distance of an assignment, counting each pair once."""
-    inside = (flow * distance[np.ix_(places, places)]).sum() / 2
-    return float(inside + outward @ distance[0, places])
+    for a in itertools.cycle(talking):
+        here = tile[:, a]
+        # The exchange changes both cores' distances to all others, but not to each other.
+        change = at[run[:, None], a, tile] + at[run, :, here] + 2 * flow[a] * hops[here[:, None], tile] - own
+        partner = change.argmin(axis=1)
+        better = np.flatnonzero(change[run, partner] - own[:, a] < -least)
+        idle = 0 if len(better) else idle + 1
+        if idle == len(talking):
+            break
+        b, here = partner[better], here[better]
+        there = tile[better, b]
+        of, moved = np.nonzero(flow[a] - flow[b])
+        nearer = (flow[a, moved] - flow[b[of], moved])[:, None]
+        at[better[of], moved] += nearer * (hops[there] - hops[here])[of]
+        tile[better, a], tile[better, b] = there, here
+        places[better, a], places[better, b] = places[better, b], places[better, a]
+        own[better] = at[better[:, None], cores, tile[better]]
+    return places, (own + outward * hops[tile_of[0], tile]).sum(axis=1) / 2
 
 
 def _site(chip: int, slot: int, limits: Limits) -> CoreLocation:

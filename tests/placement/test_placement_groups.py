@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from support.plain_groups import plain_changes
+from support.plain_tiles import cost, plain_assign, plain_exchange
 from support.plain_traffic import sparse
 
 from stas_neuro.errors import InputError
@@ -27,7 +28,7 @@ from stas_neuro.placement.groups import (
     scan_groups,
 )
 from stas_neuro.placement.limits import Limits
-from stas_neuro.placement.tiles import assign, chips_of, cost, exchange, near_sites, row_major_sites
+from stas_neuro.placement.tiles import assign, chips_of, exchange, near_sites, row_major_sites
 
 
 def visits_of(lives: NDArray[np.int64], steps: int) -> NDArray[np.bool_]:
@@ -176,7 +177,7 @@ def test_assignment_finds_the_best_of_all_on_small_meshes(seed: int) -> None:
     costs = [
         cost(flow, distance, outward, np.array(places)) for places in permutations(range(len(distance)), 5)
     ]
-    found = assign(flow, distance, outward)
+    found = assign(flow, outward, distance, np.arange(len(distance)))
     assert len(set(found.tolist())) == 5
     assert cost(flow, distance, outward, found) == min(costs)
 
@@ -185,13 +186,31 @@ def test_assignment_finds_the_best_of_all_on_small_meshes(seed: int) -> None:
 def test_exchange_ends_where_no_exchange_of_two_is_better(seed: int) -> None:
     """It reckons with changes of cost: here they are held against costs."""
     flow, distance, outward = problem(seed, 12, (4, 3))
-    found = exchange(flow, distance, outward, np.arange(12))
-    least = cost(flow, distance, outward, found)
+    (found,), (least,) = exchange(flow, outward, distance, np.arange(12), np.arange(12)[None])
+    assert least == cost(flow, distance, outward, found)
     assert least < cost(flow, distance, outward, np.arange(12))
     for a, b in product(range(12), repeat=2):
         other = found.copy()
         other[[a, b]] = other[[b, a]]
         assert cost(flow, distance, outward, other) >= least - 1e-9
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_starts_side_by_side_are_those_of_each_by_itself(seed: int) -> None:
+    """On tiles of several places, with cores that are alike, so that many exchanges are equally good."""
+    rng = np.random.default_rng(seed)
+    flow, hops, outward = problem(seed, cores := int(rng.integers(1, 20)))
+    flow *= rng.random(flow.shape) < (seed % 4) / 3
+    flow, outward = np.triu(flow) + np.triu(flow).T, outward * (seed % 3)
+    tile_of = np.repeat(np.arange(len(hops)), -(-20 // len(hops)))
+    distance = hops[np.ix_(tile_of, tile_of)]
+    assert np.array_equal(assign(flow, outward, hops, tile_of), plain_assign(flow, distance, outward))
+    starts = np.array([rng.permutation(len(tile_of)) for _ in range(3)])
+    flow, outward = (np.pad(each, (0, len(tile_of) - cores)) for each in (flow, outward))
+    found, costs = exchange(flow, outward, hops, tile_of, starts)
+    for start, places, least in zip(starts, found, costs, strict=True):
+        assert np.array_equal(places, plain_exchange(flow, distance, outward, start))
+        assert least == cost(flow, distance, outward, places)
 
 
 def test_assignment_is_as_good_as_scipys() -> None:
@@ -200,7 +219,8 @@ def test_assignment_is_as_good_as_scipys() -> None:
     ours, theirs = [], []
     for seed in range(4):
         flow, distance, outward = problem(seed, 30, (6, 5))
-        ours.append(cost(flow, distance, 0 * outward, assign(flow, distance, 0 * outward)))
+        found = assign(flow, 0 * outward, distance, np.arange(30))
+        ours.append(cost(flow, distance, 0 * outward, found))
         found = optimize.quadratic_assignment(flow, distance, method="faq", options=options)
         start = np.stack([np.arange(30), found.col_ind], axis=1)
         found = optimize.quadratic_assignment(

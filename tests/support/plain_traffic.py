@@ -15,8 +15,9 @@ from stas_neuro.mapping.routes import index_of, merged
 from stas_neuro.placement.demands import LayerDemand
 from stas_neuro.placement.limits import Limits
 from stas_neuro.placement.packing import Core
-from stas_neuro.placement.tiles import _LEAST_PLACES, _site, assign, near_slots, row_major_sites
+from stas_neuro.placement.tiles import _LEAST_PLACES, _site, near_slots, row_major_sites
 from stas_neuro.placement.traffic import Traffic, _rates
+from support.plain_tiles import plain_assign
 
 Matrix = NDArray[np.float64]
 
@@ -71,7 +72,7 @@ def plain_sites(chips: Sequence[int], traffic: Matrix, limits: Limits) -> tuple[
         distance = np.abs(places[:, None] - places).sum(axis=2).astype(float)
         flow = both[np.ix_(here, here)]
         np.fill_diagonal(flow, 0)
-        found = assign(flow, distance, both[np.ix_(here, away)].sum(axis=1))
+        found = plain_assign(flow, distance, both[np.ix_(here, away)].sum(axis=1))
         for core, slot in zip(here, found, strict=True):
             sites[core] = _site(chip, slots[slot], limits)
     return tuple(sites)
