@@ -92,8 +92,9 @@ class Packer:
         self._of_domain: dict[Domain, list[int]] = {}
         self._added = [name for name in limits.core if name != "input axons"]
         """Resources of which a core uses the sum of what its pieces need."""
-        self._cheap_first = sorted(limits.core.items(), key=lambda each: each[0] == "input axons")
-        """The limits of a core; that of what its pieces receive takes longest to find."""
+        beside = {name: limit for name, limit in limits.core.items() if name != "neurons"}
+        self._cheap_first = sorted(beside.items(), key=lambda each: each[0] == "input axons")
+        """The limits of a core but its neurons; that of what its pieces receive takes longest to find."""
         self._capacity = np.array([limits.core[name] for name in self._added], dtype=np.int64)
         self._used = np.zeros((0, len(self._added)), dtype=np.int64)
         """Use of each core, and of cores to come."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -157,20 +158,18 @@ class Block:
 
         Layers without tokens are left out: their steps do not depend on the grouping.
         """
-        total = 0
+        stages = {demand.name: demand.stage for demand in self.layers if demand.positions == self.tokens}
+        costs: Counter[frozenset[int]] = Counter()
+        """What each visit of any of some tokens costs, by these tokens."""
         for core in cores:
-            for stage in {demand.stage for demand in self.layers}:
-                pieces = [
-                    core.pieces[demand.name]
-                    for demand in self.layers
-                    if demand.stage == stage
-                    and demand.positions == self.tokens
-                    and demand.name in core.pieces
-                ]
-                if not pieces:
-                    continue
-                tokens = sorted({token for piece in pieces for token in piece.positions})
-                times = 1 if seen is None else seen.visits(tokens)
-                neurons = sum(piece.neurons for piece in pieces)
-                total += times * (1 if self.minimise == "core-steps" else neurons)
-        return total
+            at_work: dict[int, list[Region]] = {}
+            for name, piece in core.pieces.items():
+                if name in stages:
+                    at_work.setdefault(stages[name], []).append(piece)
+            for pieces in at_work.values():
+                tokens = frozenset().union(*(piece.positions for piece in pieces))
+                cost = 1 if self.minimise == "core-steps" else sum(piece.neurons for piece in pieces)
+                costs[tokens] += cost
+        if seen is None:
+            return costs.total()
+        return sum(cost * seen.visits(list(tokens)) for tokens, cost in costs.items())
