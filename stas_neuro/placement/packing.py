@@ -142,33 +142,29 @@ class Packer:
         """
         waiting = [region]
         while waiting and len(self.cores) <= self.most:
-            whole = waiting.pop(0)
-            home = self._open_core(demand, whole, domain)
-            if home is not None:
-                self._put(demand, whole, home)
-                continue
-            fitting, rest = self._largest(demand, whole, axis)
+            fitting, rest = self._largest(demand, waiting.pop(), axis)
             if fitting is None:
                 return
-            self._put(demand, fitting, self._new_core(domain))
-            waiting = [*rest, *waiting]
+            # What does not fit an empty core fits no other, either.
+            home = None if rest else self._open_core(demand, fitting, domain)
+            self._put(demand, fitting, self._new_core(domain) if home is None else home)
+            waiting += reversed(rest)
 
     def _new_core(self, domain: Domain) -> int:
         self._of_domain.setdefault(domain, []).append(len(self.cores))
         self.cores.append(Core(domain))
         if len(self.cores) > len(self._used):
-            self._used = np.pad(self._used, ((0, len(self.cores)), (0, 0)))
+            self._used = np.pad(self._used, ((0, max(64, len(self.cores))), (0, 0)))
         return len(self.cores) - 1
 
     def _open_core(self, demand: LayerDemand, region: Region, domain: Domain) -> int | None:
+        """Return the first core of a domain with room for a region, which fits an empty core."""
         cores = self._of_domain.get(domain)
-        if cores is None or region.neurons > self.limits.core.get("neurons", region.neurons):
+        if cores is None:
             return None
         needed = np.array([self._needs_of(name, demand, region) for name in self._added], dtype=np.int64)
         fitting = np.flatnonzero((self._used[cores] + needed <= self._capacity).all(axis=1)).tolist()
         limit = self.limits.core.get("input axons")
-        if limit is not None and self._received(demand, region, _EMPTY) > limit:
-            return None
         for number in (cores[at] for at in fitting):
             core = self.cores[number]
             if demand.name in core.pieces:
@@ -220,7 +216,9 @@ class Packer:
 
         if not high or fits(high):
             return high
-        low, high = 0, high - 1
+        if not fits(1):
+            return 0
+        low, high = 1, high - 1
         while low < high:
             middle = (low + high + 1) // 2
             if fits(middle):
