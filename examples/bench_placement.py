@@ -48,7 +48,7 @@ def placed(work: at_size.Work, groups: int) -> tuple[float, float, Mapping]:
 
 def compare(preset: str, images: int, groups: int) -> str:
     """Return what the two searches took, and whether they found the same."""
-    from support.plain_groups import plain_changes
+    from support.plain_groups import plain_least_changes
 
     case = at_size.Case(preset, {}, images, groups)
     with tempfile.TemporaryDirectory() as folder:
@@ -57,7 +57,7 @@ def compare(preset: str, images: int, groups: int) -> str:
         work = at_size.Work(Path(folder), images, groups)
         ours, own_search, mapping = placed(work, groups)
         print(f"the package's search: {ours:.1f} CPU s", file=sys.stderr, flush=True)
-        with mock.patch("stas_neuro.placement.groups._best_changes", plain_changes):
+        with mock.patch("stas_neuro.placement.groups.least_changes", plain_least_changes):
             plain, plain_search, other = placed(work, groups)
     same = "the same mapping" if mapping == other else "ANOTHER mapping"
     return (

@@ -7,7 +7,8 @@ number of these visits, times the cost of a stepped group, which depends on its 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import combinations, pairwise
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -159,35 +160,49 @@ def _cheapest_ends(
     return ends[::-1]
 
 
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Tokens that share cores, the visits of each, and those of all others together, (tokens, words)."""
+
+    tokens: Sequence[int]
+    bits: Bits
+    rest: Bits
+
+    @staticmethod
+    def of(seen: CoHalting, tokens: Sequence[int]) -> Group:
+        """Return the group of some tokens."""
+        bits = seen.bits[list(tokens)]
+        return Group(tokens, bits, _or_of_others(bits))
+
+
 def local_search(seen: CoHalting, start: Groups) -> Groups:
     """Move and swap tokens between groups, the best change first, until no change lowers the cost.
 
     No group becomes empty or larger than `largest`, and no pair of groups needs more cores than before.
     """
-    groups = [list(group) for group in start]
-    number = {pair: at for at, pair in enumerate(combinations(range(len(groups)), 2))}
-    pairs, change, which = list(number), *np.zeros((2, len(number)), np.int64)
+    groups = [Group.of(seen, tokens) for tokens in start]
+    change = np.zeros((len(groups), len(groups)), np.int64)
+    """How the best change of two groups changes the cost, by the smaller and the larger number."""
 
-    def look(one: int, others: Sequence[int]) -> None:
-        for pair, found in _best_changes(seen, groups, one, others).items():
-            change[number[pair]], which[number[pair]] = found
+    def look(one: int, others: NDArray[np.intp]) -> None:
+        found = least_changes(seen, groups[one], [groups[other] for other in others])
+        change[np.minimum(one, others), np.maximum(one, others)] = found
 
     for one in range(len(groups) - 1):
-        look(one, range(one + 1, len(groups)))
-    while len(pairs):
-        chosen = int(change.argmin())
-        if change[chosen] >= 0:
-            break
-        a, b = pairs[chosen]
-        groups[a], groups[b] = _changed(groups[a], groups[b], int(which[chosen]))
+        look(one, np.arange(one + 1, len(groups)))
+    while change.min() < 0:
+        a, b = divmod(int(change.argmin()), len(groups))
+        changed = _changed(groups[a].tokens, groups[b].tokens, _best_change(seen, groups[a], groups[b]))
+        groups[a], groups[b] = (Group.of(seen, tokens) for tokens in changed)
         # Only pairs with one of these two groups have changed.
-        look(a, [other for other in range(len(groups)) if other != a])
-        if len(groups) > 2:
-            look(b, [other for other in range(len(groups)) if other not in (a, b)])
-    return _sorted(groups)
+        others = np.delete(np.arange(len(groups)), [a, b])
+        look(a, np.array([*others, b]))
+        if len(others):
+            look(b, others)
+    return _sorted([group.tokens for group in groups])
 
 
-def _changed(a: list[int], b: list[int], which: int) -> tuple[list[int], list[int]]:
+def _changed(a: Sequence[int], b: Sequence[int], which: int) -> tuple[list[int], list[int]]:
     """Make a change of two groups: swaps of i and j are numbered first, then moves of i, then those of j."""
     if which < len(a) * len(b):
         i, j = a[which // len(b)], b[which % len(b)]
@@ -199,35 +214,38 @@ def _changed(a: list[int], b: list[int], which: int) -> tuple[list[int], list[in
     return [*a, j], _without(b, j)
 
 
-def _best_changes(
-    seen: CoHalting, groups: Sequence[list[int]], one: int, others: Sequence[int]
-) -> dict[tuple[int, int], tuple[int, int]]:
-    """Find the best change of one group with each of the others: how it changes the cost, and its number.
+def _best_change(seen: CoHalting, a: Group, b: Group) -> int:
+    """Return the number of the best change of two groups, the first of equal ones, as in `_changed`."""
+    return int(np.concatenate([costs.ravel() for costs in _costs(seen, a, [b])]).argmin())
 
-    Keys are the two groups, the smaller number first. The first of equal changes is taken, in the order of
-    `_changed`.
+
+def least_changes(seen: CoHalting, group: Group, others: Sequence[Group]) -> NDArray[np.int64]:
+    """Return how the best change of a group with each of some others changes the cost, int64 (others,)."""
+    sizes = np.array([len(other.tokens) for other in others])
+    swaps, to_others, from_others = _costs(seen, group, others)
+    of_tokens = np.minimum(swaps.min(axis=0), from_others)
+    least = np.minimum(np.minimum.reduceat(of_tokens, np.cumsum(sizes) - sizes), to_others.min(axis=0))
+    together = np.array([other.bits[0] | other.rest[0] for other in others])
+    now = _ones(group.bits[0] | group.rest[0]) * seen.prices[len(group.tokens) - 1]
+    return np.asarray(least - now - _ones(together) * seen.prices[sizes - 1])
+
+
+def _costs(
+    seen: CoHalting, group: Group, others: Sequence[Group]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the cost of a group and of another after each change.
+
+    These are swaps of their tokens i and j, int64 (i, j), with the j of all others in a row; moves of i to
+    each of the others, (i, others); and moves of j, (j,).
     """
-    a, sizes = groups[one], np.array([len(groups[other]) for other in others])
-    of_a, tokens = seen.bits[a], [token for other in others for token in groups[other]]
-    of_b = seen.bits[tokens]
-    ends = np.cumsum(sizes)
-    parts = [slice(end - size, end) for end, size in zip(ends.tolist(), sizes.tolist(), strict=True)]
-    rest_a, rest_b = _or_of_others(of_a), np.concatenate([_or_of_others(of_b[part]) for part in parts])
-    all_a = np.bitwise_or.reduce(of_a, axis=0)
-    all_b = np.bitwise_or.reduceat(of_b, ends - sizes, axis=0)
-    now = _ones(all_a) * seen.prices[len(a) - 1] + _ones(all_b) * seen.prices[sizes - 1]
-    swaps = _swaps(seen, (of_a, rest_a), (of_b, rest_b), np.repeat(sizes, sizes))
-    to_b = _moves(seen, len(a), sizes, _ones(rest_a)[:, None], _ones(of_a[:, None] | all_b))
-    to_a = _moves(seen, np.repeat(sizes, sizes), len(a), _ones(rest_b), _ones(of_b | all_a))
-    found = {}
-    for number, (other, part) in enumerate(zip(others, parts, strict=True)):
-        ours, theirs = to_b[:, number], to_a[part]
-        both = swaps[:, part]
-        ordered = (both, ours, theirs) if one < other else (both.T, theirs, ours)
-        costs = np.concatenate([each.ravel() for each in ordered])
-        best = int(costs.argmin())
-        found[min(one, other), max(one, other)] = int(costs[best] - now[number]), best
-    return found
+    size, sizes = len(group.tokens), np.array([len(other.tokens) for other in others])
+    of_b, rest_b = (np.concatenate([getattr(other, name) for other in others]) for name in ("bits", "rest"))
+    all_a, all_b = group.bits[0] | group.rest[0], np.array([each.bits[0] | each.rest[0] for each in others])
+    of_each = np.repeat(sizes, sizes)
+    swaps = _swaps(seen, (group.bits, group.rest), (of_b, rest_b), of_each)
+    left, joined = _ones(group.rest)[:, None], _ones(group.bits[:, None] | all_b)
+    to_others = _moves(seen, size, sizes, left, joined)
+    return swaps, to_others, _moves(seen, of_each, size, _ones(rest_b), _ones(of_b | all_a))
 
 
 def _swaps(
@@ -287,7 +305,7 @@ def candidates(seen: CoHalting, groups: int) -> tuple[Groups, ...]:
     return (*sorted(found, key=seen.total), scan)
 
 
-def _without(group: list[int], token: int) -> list[int]:
+def _without(group: Sequence[int], token: int) -> list[int]:
     return [other for other in group if other != token]
 
 

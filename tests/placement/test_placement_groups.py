@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from support.plain_groups import plain_changes
+from support.plain_groups import plain_best_change, plain_least_changes
 from support.plain_tiles import cost, plain_assign, plain_exchange
 from support.plain_traffic import sparse
 
@@ -18,12 +18,14 @@ from stas_neuro.errors import InputError
 from stas_neuro.ir import group_numbers
 from stas_neuro.placement.groups import (
     CoHalting,
+    Group,
     Groups,
-    _best_changes,
+    _best_change,
     _ones,
     candidates,
     contiguous_groups,
     greedy_groups,
+    least_changes,
     local_search,
     scan_groups,
 )
@@ -92,11 +94,15 @@ def test_the_best_changes_are_those_of_all_changes(seen: CoHalting, seed: int, d
     order = rng.permutation(seen.tokens).tolist()
     many = data.draw(st.integers(2, seen.tokens))
     cuts = [0, *sorted(rng.choice(np.arange(1, seen.tokens), many - 1, replace=False).tolist()), seen.tokens]
-    groups = [order[first:end] for first, end in pairwise(cuts)]
-    if max(map(len, groups)) <= seen.largest:
-        for one in range(many):
-            others = [other for other in range(many) if other != one]
-            assert _best_changes(seen, groups, one, others) == plain_changes(seen, groups, one, others)
+    groups = [Group.of(seen, order[first:end]) for first, end in pairwise(cuts)]
+    if max(len(group.tokens) for group in groups) <= seen.largest:
+        for one in groups:
+            others = [other for other in groups if other is not one]
+            found = least_changes(seen, one, others)
+            assert found.tolist() == plain_least_changes(seen, one, others).tolist()
+            for other, least in zip(others, found, strict=True):
+                best = least, _best_change(seen, one, other)
+                assert best == plain_best_change(seen, one.tokens, other.tokens)
 
 
 @settings(max_examples=30)
@@ -105,7 +111,7 @@ def test_the_search_takes_the_steps_of_the_plain_one(seen: CoHalting, data: st.D
     start = scan_groups(seen.tokens, data.draw(st.integers(1, seen.tokens)))
     if max(map(len, start)) <= seen.largest:
         found = local_search(seen, start)
-        with mock.patch("stas_neuro.placement.groups._best_changes", plain_changes):
+        with mock.patch("stas_neuro.placement.groups.least_changes", plain_least_changes):
             assert local_search(seen, start) == found
 
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import product
 
-from stas_neuro.placement.groups import CoHalting
+import numpy as np
+from numpy.typing import NDArray
+
+from stas_neuro.placement.groups import CoHalting, Group
 
 
-def plain_changes(
-    seen: CoHalting, groups: Sequence[list[int]], one: int, others: Sequence[int]
-) -> dict[tuple[int, int], tuple[int, int]]:
-    """Return the best changes of one group with others, as `placement.groups._best_changes` does."""
-    pairs = [(min(one, other), max(one, other)) for other in others]
-    return {pair: _best(seen, groups[pair[0]], groups[pair[1]]) for pair in pairs}
+def plain_least_changes(seen: CoHalting, group: Group, others: Sequence[Group]) -> NDArray[np.int64]:
+    """Return what the best changes with each of others change, as `placement.groups.least_changes` does."""
+    return np.array([plain_best_change(seen, group.tokens, other.tokens)[0] for other in others])
 
 
-def _best(seen: CoHalting, a: list[int], b: list[int]) -> tuple[int, int]:
+def plain_best_change(seen: CoHalting, a: Sequence[int], b: Sequence[int]) -> tuple[int, int]:
     """Return what the first of the best changes of two groups changes, and its number."""
 
-    def without(group: list[int], token: int) -> list[int]:
+    def without(group: Sequence[int], token: int) -> list[int]:
         return [other for other in group if other != token]
 
     changes = [([*without(a, i), j], [*without(b, j), i]) for i, j in product(a, b)]
