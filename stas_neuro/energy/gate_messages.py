@@ -47,20 +47,19 @@ def alive_spikes(activity: Activity) -> Sent:
     updates = activity.counts["updates_active"] + activity.counts["updates_inactive"]
     counted = updates + activity.counts["updates_gated"]
     messages: Messages = np.zeros_like(updates)
+    steps = [activity.step_index(f"step{step + 1}") for step in range(live.shape[1])]
     for row, (layer, owner) in enumerate(zip(activity.layers, neuron_rows(activity.layers), strict=True)):
         block = block_of(layer.scope)
         if layer.kind != "Linear" or block is None:
             continue
         width = max(activity.layers[owner].out_features, 1)
-        for step in range(live.shape[1]):
-            at = activity.step_index(f"step{step + 1}")
-            if activity.cores and counted[:, owner].any():
-                messages[:, row, at] = updates[:, owner, at] // width
-                continue
-            part = layer.neurons / max(layer.out_features, 1) / tokens if activity.cores else 1
-            if part != 1:
-                messages = messages.astype(np.float64)
-            messages[:, row, at] = live[:, step, block] * part
+        if activity.cores and counted[:, owner].any():
+            messages[:, row, steps] = updates[:, owner, steps] // width
+            continue
+        part = layer.neurons / max(layer.out_features, 1) / tokens if activity.cores else 1
+        if part != 1:
+            messages = messages.astype(np.float64)
+        messages[:, row, steps] = live[:, :, block] * part
     return _with_ways(activity, messages)
 
 
