@@ -161,3 +161,27 @@ def test_a_mapping_must_be_of_the_graph() -> None:
     other = Mapping(profile="loihi2", strategy="token-major", cores=(CoreLocation(),), pieces=(piece,))
     with pytest.raises(InputError, match="places nothing, which keeps no neurons"):
         routes(graph, other)
+
+
+def _mapping(*pieces: tuple[tuple[int, ...], tuple[int, int]]) -> Mapping:
+    return Mapping(
+        profile="loihi2",
+        strategy="token-major",
+        cores=(CoreLocation(chip=0),) * len(pieces),
+        pieces=tuple(
+            Piece(layer="layer", core=core, positions=piece[0], features=piece[1])
+            for core, piece in enumerate(pieces)
+        ),
+    )
+
+
+def test_two_pieces_cannot_hold_the_same_neuron() -> None:
+    _mapping(((0, 1, 5), (0, 2)), ((1, 2), (2, 4)), ((2, 3, 5), (4, 5)))
+    with pytest.raises(InputError, match="layer: two pieces hold position 5"):
+        _mapping(((0, 1, 5), (0, 2)), ((1, 2), (2, 4)), ((2, 3, 5), (1, 2)))
+
+
+@pytest.mark.parametrize("piece", [((0, 1 << 25), (0, 1)), ((0,), (0, (1 << 25) + 1)), ((1 << 70,), (0, 1))])
+def test_positions_and_features_are_bounded(piece: tuple[tuple[int, ...], tuple[int, int]]) -> None:
+    with pytest.raises(InputError, match="is not below 33554432"):
+        _mapping(piece)

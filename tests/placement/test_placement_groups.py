@@ -88,6 +88,36 @@ def test_the_dynamic_programme_finds_the_best_contiguous_cut_and_local_search_no
 
 
 @settings(max_examples=60)
+@given(seen=seens(), cores=st.integers(1, 12), data=st.data())
+def test_the_dynamic_programme_takes_the_first_of_equal_cuts(
+    seen: CoHalting, cores: int, data: st.DataObject
+) -> None:
+    """Whether or not the best of all cuts is within the cores."""
+    groups = data.draw(st.integers(1, seen.tokens))
+    order = seen.order().tolist()
+
+    def best(count: int, end: int, left: int) -> tuple[int, list[int]] | None:
+        """Return the least cost of the first tokens on so many cores, and where the groups begin."""
+        if left < 0 or (count == 0) != (end == 0):
+            return None
+        found: list[tuple[int, list[int]]] = [(0, [])] if count == 0 else []
+        for first in range(max(0, end - seen.largest), end):
+            last = order[first:end]
+            if (before := best(count - 1, first, left - seen.cores_of([last]))) is not None:
+                found.append((before[0] + seen.total([last]), [*before[1], first]))
+        return min(found, key=lambda each: each[0], default=None)
+
+    wanted = best(groups, seen.tokens, cores)
+    if wanted is None:
+        with pytest.raises(InputError, match="cannot hold"):
+            contiguous_groups(seen, groups, cores)
+        return
+    cuts = pairwise([*wanted[1], seen.tokens])
+    parts = tuple(sorted(tuple(sorted(order[first:end])) for first, end in cuts))
+    assert contiguous_groups(seen, groups, cores) == parts
+
+
+@settings(max_examples=60)
 @given(seen=seens(), seed=st.integers(0, 2**16), data=st.data())
 def test_the_best_changes_are_those_of_all_changes(seen: CoHalting, seed: int, data: st.DataObject) -> None:
     rng = np.random.default_rng(seed)
