@@ -118,7 +118,10 @@ class Inputs:
         if layer not in self._behind:
             waiting, behind = {layer}, []
             for node in reversed(self.graph.nodes):
+                if not waiting:
+                    break
                 if node.name in waiting:
+                    waiting.remove(node.name)
                     ports = {port: list(self._reach.senders(node, port)) for port in self._reach.ports(node)}
                     behind.append((node, ports))
                     waiting |= {each for sent in ports.values() for each in sent} - self._reach.sources

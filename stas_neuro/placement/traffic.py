@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -72,9 +73,8 @@ def traffic_between(
     for number, core in enumerate(cores):
         for name, region in core.pieces.items():
             held[name].append((number, region))
-    senders = {
-        each.name: _Senders.of(each, held[each.name], _rates(inputs.graph, each, seen)) for each in demands
-    }
+    rates = _rates(inputs.graph, demands, seen)
+    senders = {each.name: _Senders.of(each, held[each.name], rates[each.name]) for each in demands}
     sent: dict[tuple[str, Values], tuple[NDArray[np.intp], NDArray[np.float64]]] = {}
     """Cores whose neurons send something, and their messages; many cores need the same values."""
     found = [(np.zeros(0, np.intp), np.zeros(0))]
@@ -137,21 +137,29 @@ class _Senders:
         return self.cores[sending], found[sending]
 
 
-def _rates(graph: Graph, demand: LayerDemand, seen: Activity | None) -> NDArray[np.float64]:
-    """Return the expected number of nonzero values that a neuron sends per image, float (positions,).
+def _rates(
+    graph: Graph, demands: Sequence[LayerDemand], seen: Activity | None
+) -> dict[str, NDArray[np.float64]]:
+    """Return the expected number of nonzero values that a neuron of each layer sends per image, (positions,).
 
     With a run, these are the spikes of the layer, distributed over the tokens of a block like its visits, in
     whole units; otherwise one per step.
     """
     if seen is None or not seen.images:
-        steps = graph.time_steps if graph.node(demand.name).phase in (Phase.STEP, Phase.STEM) else 1
-        return np.full(demand.positions, float(steps))
-    rows = [index for index, layer in enumerate(seen.layers) if layer.network_layer == demand.name]
-    spikes = seen.counts["spikes_out"][:, rows].sum() / seen.images
-    weights = np.ones(demand.positions)
-    block = block_of(demand.scope)
-    if seen.visits is not None and block is not None and demand.positions == graph.tokens:
-        visits = seen.visits[:, :, block].sum(axis=(0, 1))
-        weights = visits if visits.any() else weights
-    rates = spikes * weights / weights.sum() / demand.features
-    return np.asarray(np.rint(rates / _RATE_UNIT) * _RATE_UNIT, dtype=np.float64)
+        steps = {each.name: graph.node(each.name).phase in (Phase.STEP, Phase.STEM) for each in demands}
+        return {
+            each.name: np.full(each.positions, float(graph.time_steps if steps[each.name] else 1))
+            for each in demands
+        }
+    spikes: Counter[str] = Counter()
+    for layer, count in zip(seen.layers, seen.counts["spikes_out"].sum(axis=(0, 2)), strict=True):
+        spikes[layer.network_layer] += count
+    visits = None if seen.visits is None else seen.visits.sum(axis=(0, 1))
+    found = {}
+    for each in demands:
+        weights, block = np.ones(each.positions), block_of(each.scope)
+        if visits is not None and block is not None and each.positions == graph.tokens:
+            weights = visits[block] if visits[block].any() else weights
+        rates = spikes[each.name] / seen.images * weights / weights.sum() / each.features
+        found[each.name] = np.asarray(np.rint(rates / _RATE_UNIT) * _RATE_UNIT, dtype=np.float64)
+    return found

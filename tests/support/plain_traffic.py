@@ -44,7 +44,7 @@ def plain_traffic(
     for number, core in enumerate(cores):
         for name, region in core.pieces.items():
             homes[name][region.index] = number
-    rates = {each.name: _rates(graph, each, seen)[:, None] for each in demands}
+    rates = {name: of_layer[:, None] for name, of_layer in _rates(graph, demands, seen).items()}
     reach = Reach(graph)
     for number, core in enumerate(cores):
         needs: dict[object, object] = {}
