@@ -84,7 +84,7 @@ GRAPH: dict[str, tuple[Change, str]] = {
 }
 MAPPING: dict[str, tuple[Change, str]] = {
     "core": (piece(core=2**53), "there are 5 cores"),
-    "features": (piece(features=[0, 2**53]), "the mapping holds 1441151880758"),
+    "features": (piece(features=[0, 2**53]), "feature 9007199254740991 is not below 33554432"),
 }
 BOARDS = {
     "beyond a float": (b"1e308,1", "run 1: synops is 1e+308"),

@@ -20,6 +20,8 @@ from stas_neuro.placement.traffic import Traffic
 _RANDOM_STARTS = 15
 _LEAST_PLACES = 600
 """Places tried for the cores of a chip (or four per core, if more): the nearest ones of a larger chip."""
+_AT_ONCE = 1 << 22
+"""Costs of cores on tiles that are kept at once: 32 MiB."""
 Matrix = NDArray[np.float64]
 
 
@@ -118,8 +120,10 @@ def assign(
     flow, outward = np.pad(flow, (0, places - cores)), np.pad(outward, (0, places - cores))
     rng = np.random.default_rng(0)  # empty places hold silent cores
     starts = np.array([np.arange(places), *(rng.permutation(places) for _ in range(_RANDOM_STARTS))])
-    found, costs = exchange(flow, outward, hops, tile_of, starts)
-    return np.asarray(found[costs.argmin(), :cores])
+    together = max(1, _AT_ONCE // (places * len(hops)))
+    parts = [starts[first : first + together] for first in range(0, len(starts), together)]
+    found, costs = zip(*(exchange(flow, outward, hops, tile_of, part) for part in parts), strict=True)
+    return np.asarray(np.concatenate(found)[np.concatenate(costs).argmin(), :cores])
 
 
 def exchange(
@@ -131,7 +135,7 @@ def exchange(
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Exchange pairs of cores until no exchange lowers the cost: each core with its best partner in turn.
 
-    All starts go side by side. Parameters as for `assign`, but with as many cores as places.
+    The starts go side by side. Parameters as for `assign`, but with as many cores as places.
 
     Parameters
     ----------

@@ -241,6 +241,8 @@ def test_starts_side_by_side_are_those_of_each_by_itself(seed: int) -> None:
     tile_of = np.repeat(np.arange(len(hops)), -(-20 // len(hops)))
     distance = hops[np.ix_(tile_of, tile_of)]
     assert np.array_equal(assign(flow, outward, hops, tile_of), plain_assign(flow, distance, outward))
+    with mock.patch("stas_neuro.placement.tiles._AT_ONCE", 5 * len(tile_of) * len(hops)):
+        assert np.array_equal(assign(flow, outward, hops, tile_of), plain_assign(flow, distance, outward))
     starts = np.array([rng.permutation(len(tile_of)) for _ in range(3)])
     flow, outward = (np.pad(each, (0, len(tile_of) - cores)) for each in (flow, outward))
     found, costs = exchange(flow, outward, hops, tile_of, starts)
