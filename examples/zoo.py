@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from meta_spikeformer import MetaSpikeFormer
 from torch import Tensor, nn
 
 
@@ -148,8 +149,6 @@ def _vgg() -> nn.Module:
 
 def _meta(**settings: Any) -> nn.Module:
     """Return a network of `meta_spikeformer.py`."""
-    from meta_spikeformer import MetaSpikeFormer
-
     torch.manual_seed(0)
     network = MetaSpikeFormer(_library("layer"), _library("neuron"), **settings)
     _library("functional").set_step_mode(network, "m")
@@ -178,6 +177,10 @@ _RECIPES: Mapping[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "maxformer_cifar": (partial(_of, "maxformer", "MaxFormer", cifar=True, **_MAX), (3, 32, 32)),
     "spike_driven_transformer": (
         partial(_of, "spike_driven_transformer", "SpikeDrivenTransformer", **_SPIKFORMER),
+        (3, 64, 64),
+    ),
+    "meta_spikeformer": (
+        partial(_meta, dims=(16, 32, 64, 96), heads=2, depths=(1, 2), classes=10),
         (3, 64, 64),
     ),
     "ms_resnet": (partial(_of, "ms_resnet", "MSResNet", **_MS), (3, 32, 32)),

@@ -19,6 +19,7 @@ from stas_neuro.ir import (
     BatchNorm,
     Conv2d,
     FixedInput,
+    FixedTokenMean,
     Gate,
     Graph,
     HaltAccumulate,
@@ -198,6 +199,9 @@ _CLAIMS: Mapping[type[Node], Mapping[str, Claim]] = per_op(
                 "weights or thresholds",
                 ("motifs", "lif"),
             ),
+            "that rounds": Claim(
+                "microcode", "shifts the sum that reaches each token before it is sent on", ("brief",)
+            ),
         },
         Add: {
             "": Claim(
@@ -354,6 +358,8 @@ def _variant(graph: Graph, node: Node) -> str:
         return "that subtracts"
     if isinstance(node, LIF) and any(edge.delay for edge in graph.edges):
         return "that waits"
+    if isinstance(node, FixedTokenMean) and node.x_shift:
+        return "that rounds"
     if isinstance(node, Readout):
         divides = node.normalise or node.mode == "rate"
         weighs = any(port.startswith(("alive", "p")) for port in graph.inputs(node))

@@ -127,14 +127,8 @@ def _zero_points(body: Body) -> tuple[Value, Value]:
     return body.constant(0, np.uint8), body.constant(_ZERO_POINT, np.uint8)
 
 
-def _sent(body: Body) -> Value:
-    """Round the input to multiples of 2^x_shift, in units of these."""
-    x, shift = body["x"], body.node.x_shift
-    return (x + (1 << (shift - 1))).shifted_right(shift) if shift else x
-
-
 def _fixed_conv2d(body: Body) -> dict[str, Value]:
-    node, x = body.node, _sent(body)
+    node, x = body.node, body["x"].rounded(body.node.x_shift)
     if _in_bytes(body):
         weight, unit = _byte_weights(body)
         operands = x.cast(np.uint8), weight, *_zero_points(body)
@@ -148,7 +142,7 @@ def _fixed_conv2d(body: Body) -> dict[str, Value]:
 
 
 def _fixed_linear(body: Body) -> dict[str, Value]:
-    node, x = body.node, _sent(body)
+    node, x = body.node, body["x"].rounded(body.node.x_shift)
     if _in_bytes(body):
         weight, unit = _byte_weights(body)
         operands = x.cast(np.uint8), weight.transpose(1, 0), *_zero_points(body)

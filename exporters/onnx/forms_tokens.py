@@ -154,12 +154,12 @@ def _slice(body: Body) -> dict[str, Value]:
     return {"y": body["x"].part(axis, body.node.start, body.node.stop)}
 
 
-def _token_sum(body: Body) -> dict[str, Value]:
-    return {"y": body["x"].sum(1, keep=True)}
-
-
 def _token_mean(body: Body) -> dict[str, Value]:
-    return {"y": _token_sum(body)["y"] / body.shape("x")[0]}
+    return {"y": body["x"].sum(1, keep=True) / body.shape("x")[0]}
+
+
+def _fixed_token_mean(body: Body) -> dict[str, Value]:
+    return {"y": body["x"].rounded(body.node.x_shift).sum(1, keep=True)}
 
 
 def _spike_and(body: Body) -> dict[str, Value]:
@@ -179,6 +179,6 @@ FORMS: Mapping[type[Node], Form] = {
     Slice: Form(_slice, _slice),
     SpikeAnd: Form(_spike_and, _spike_and),
     SpikeMatMul: Form(_scaled_attention, lambda body: _shifted(_spike_mat_mul(body), body)),
-    TokenMean: Form(_token_mean, _token_sum),
+    TokenMean: Form(_token_mean, _fixed_token_mean),
     Tokens: Form(_tokens, _tokens),
 }

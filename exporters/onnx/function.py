@@ -125,6 +125,10 @@ class Value:
         """Shift integers to the right, towards minus infinity."""
         return self.divided(self.function.constant(2**bits, self.dtype)) if bits else self
 
+    def rounded(self, bits: int) -> Value:
+        """Shift integers to the right, to the nearest, and up between two."""
+        return (self + (1 << (bits - 1))).shifted_right(bits) if bits else self
+
     def divided(self, by: Value) -> Value:
         """Divide integers, towards minus infinity: what is divided is a multiple, whatever Div rounds to."""
         return (self - self % by) / by

@@ -22,6 +22,7 @@ from stas_neuro.ir import (
     FixedConv2d,
     FixedReadout,
     FixedSynaptic,
+    FixedTokenMean,
     Input,
     Integrate,
     Kind,
@@ -59,8 +60,8 @@ def neuron_programs(deployment: Deployment) -> Iterator[Finding]:
 def graded_spikes(deployment: Deployment) -> Iterator[Finding]:
     """Integers other than 0 and 1 that layers send each other: what reaches synapses, residual currents."""
     for node in deployment.graph.nodes:
-        carries = isinstance(node, Add | MaxPool)
-        largest = _residual(deployment, node) if carries else integer_input(deployment, node)
+        carries = isinstance(node, Add | MaxPool | FixedTokenMean)
+        largest = _carried(deployment, node) if carries else integer_input(deployment, node)
         if largest is None or largest <= 1:
             continue
         if carries:
@@ -86,8 +87,10 @@ def integer_input(deployment: Deployment, node: Node) -> int | None:
     return Range(value.low, value.bound).rounded(shift).magnitude
 
 
-def _residual(deployment: Deployment, node: Node) -> int | None:
+def _carried(deployment: Deployment, node: Node) -> int | None:
     """Give the largest magnitude of currents that are sent, unless synapses just end on the same neurons."""
+    if isinstance(node, FixedTokenMean):
+        return deployment.reaching(node).rounded(node.x_shift).magnitude if node.x_shift else None
     value = deployment.graph.types[node.name, "y"]
     together = isinstance(node, Add) and all(
         isinstance(deployment.source(node, port), Synaptic) for port in node.INPUTS

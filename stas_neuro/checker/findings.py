@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from stas_neuro.activity import Layer, layers_of
 from stas_neuro.chips import Finding, Profile, Severity
-from stas_neuro.ir import FixedLIF, Graph, Node, Phase, Range, Stage, membrane_range
+from stas_neuro.ir import FixedLIF, FixedTokenMean, Graph, Node, Phase, Range, Stage, membrane_range
 
 RESOURCES: Mapping[str, str] = {
     "operation": "what a graph cannot say of the model",
@@ -75,8 +75,8 @@ class Deployment:
         """Give the node whose output reaches a port."""
         return self.graph.node(self.graph.inputs(node)[port].src)
 
-    def reaching(self, node: FixedLIF) -> Range:
-        """Give the range of what reaches the neurons of a quantised layer."""
+    def reaching(self, node: FixedLIF | FixedTokenMean) -> Range:
+        """Give the range of what reaches neurons, or a mean over tokens, of a quantised graph."""
         value = self.graph.source_type(self.graph.inputs(node)["x"])
         assert value.bound is not None
         return Range(value.low, value.bound)

@@ -16,7 +16,7 @@ from stas_neuro.choices import SCALES_FILE as SCALES_FILE
 from stas_neuro.data import LabelledImages
 from stas_neuro.errors import InputError
 from stas_neuro.files import parse_json, read_bytes, write_atomically
-from stas_neuro.ir import Encoding, FixedSynaptic, Graph
+from stas_neuro.ir import Encoding, FixedSynaptic, FixedTokenMean, Graph
 from stas_neuro.passes import WIDEST_STATE, Exponents, LayerScale, Quantise, run_passes
 from stas_neuro.reference.statistics import Sample, sample_statistics
 
@@ -74,7 +74,8 @@ def choose_scales(graph: Graph, sample: LabelledImages | NDArray[Any], *, bits: 
         for node in quantised.nodes
         if isinstance(node, FixedSynaptic)
     }
-    return replace(chosen, statistics={}, scales=scales)
+    rounded = tuple(node.name for node in quantised.of_type(FixedTokenMean) if node.x_shift)
+    return replace(chosen, statistics={}, scales=scales, rounded=rounded)
 
 
 def check_bits(bits: int, arithmetic: Arithmetic) -> None:
@@ -122,17 +123,20 @@ class _Document:
     encoding: Encoding
     largest_output: float | None
     scales: dict[str, LayerScale]
+    rounded: tuple[str, ...] = ()
 
 
 def save_scales(chosen: Quantise, checkpoint: Path) -> None:
     """Write the scales that a checkpoint was fine-tuned with into its directory."""
     names = ("bits", "exponents", "state_bits", "encoding", "largest_output")
     document = {name: getattr(chosen, name) for name in names}
-    # Without x_shift where it is 0: files of other networks stay as they were.
+    # Without x_shift where it is 0, and rounded where none is: files of other networks stay as they were.
     document["scales"] = {
         name: {key: value for key, value in asdict(scale).items() if key != "x_shift" or value}
         for name, scale in chosen.scales.items()
     }
+    if chosen.rounded:
+        document["rounded"] = chosen.rounded
     write_atomically(checkpoint / SCALES_FILE, (json.dumps(document, indent=1) + "\n").encode())
 
 

@@ -11,6 +11,7 @@ from stas_neuro.ir import (
     Node,
     Problems,
     SynapticCurrent,
+    TokenMean,
 )
 
 
@@ -21,6 +22,8 @@ class UnitGroup:
     sources: tuple[Node, ...]
     lifs: tuple[LIF, ...]
     currents: tuple[SynapticCurrent, ...] = ()
+    means: tuple[TokenMean, ...] = ()
+    """Those that its layers' output passes through."""
 
     @property
     def divisor(self) -> float:
@@ -57,6 +60,8 @@ def unit_groups(graph: Graph, problems: Problems) -> tuple[UnitGroup, ...]:
     for node in graph.nodes:
         if node.traits.makes_current or isinstance(node, LIF | SynapticCurrent):
             members.setdefault(find(node.name), []).append(node)
+        elif isinstance(node, TokenMean) and node.name in current:
+            members[find(node.name)].append(node)
     return tuple(_group(nodes, problems) for nodes in members.values())
 
 
@@ -78,4 +83,5 @@ def _group(nodes: list[Node], problems: Problems) -> UnitGroup:
                 what = f"{type(source).__name__} is added to the output of other layers"
                 problems.add(source.name, what, "give it neurons of its own")
     currents = tuple(node for node in nodes if isinstance(node, SynapticCurrent))
-    return UnitGroup(sources, lifs, currents)
+    means = tuple(node for node in nodes if isinstance(node, TokenMean))
+    return UnitGroup(sources, lifs, currents, means)

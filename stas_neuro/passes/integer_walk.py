@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +86,7 @@ from stas_neuro.passes.scales import (
     mantissas,
     without_exponents,
 )
-from stas_neuro.passes.sums import sums_of
+from stas_neuro.passes.sums import Sums, rounding_shift, sums_of
 from stas_neuro.passes.walk_order import sends_current, walk_order
 
 if TYPE_CHECKING:
@@ -152,6 +152,10 @@ class IntegerWalk:
         groups = unit_groups(graph, self.problems)
         self.order = walk_order(graph, groups, self.problems)
         self.sums = sums_of(graph, groups)
+        self.sums_rounded = sums_of(graph, groups, rounded=True)
+        """Those of groups whose means over tokens round what they add up."""
+        self.rounded = set(options.rounded)
+        """Means that do."""
         for group in groups:
             self.groups.update(dict.fromkeys((node.name for node in (*group.sources, *group.lifs)), group))
 
@@ -308,14 +312,43 @@ class IntegerWalk:
             bias_current=self.options.encoding == "bias"
             and any(self._source(source, "x") in self.images for source in group.sources),
             highest_exponent=0 if self.options.exponents == "none" else EXPONENT_LIMIT,
-            highest_threshold=self._highest_threshold(group),
         )
-        threshold = group.lifs[0].threshold if group.lifs else None
-        longest = group.longest(self.graph.time_steps)
-        scales = fit_group(layers, longest, threshold, limits)
+        try:
+            scales = self._fitted(group, layers, limits, self.sums)
+        except IRError:
+            if not group.means:
+                raise
+            scales = self._fitted_to_means(group, layers, limits)
         if self.options.exponents == "none":
             scales = [without_exponents(layer, scale) for layer, scale in zip(layers, scales, strict=True)]
         self.scales.update(zip(names, scales, strict=True))
+
+    def _fitted(
+        self, group: UnitGroup, layers: Sequence[Synapses], limits: Limits, sums: Sums
+    ) -> list[LayerScale]:
+        """Choose the scales of a group's layers, whose outputs are summed up as told."""
+        layers = [
+            dataclasses.replace(layer, factor=sums.factor[layer.name], repeats=sums.added[layer.name])
+            for layer in layers
+        ]
+        thresholds = [lif.threshold / sums.unit[lif.name] for lif in group.lifs]
+        if thresholds:
+            limits = dataclasses.replace(limits, highest_threshold=max(thresholds) / thresholds[0])
+        threshold = group.lifs[0].threshold if group.lifs else None
+        return fit_group(layers, group.longest(self.graph.time_steps), threshold, limits)
+
+    def _fitted_to_means(
+        self, group: UnitGroup, layers: Sequence[Synapses], limits: Limits
+    ) -> list[LayerScale]:
+        """Choose them where the group's means over tokens round, as what all tokens bring does not fit."""
+        self.rounded |= {mean.name for mean in group.means}
+        # Of each token half a unit of the sum may be rounded up.
+        rounding = max(self._tokens(mean) for mean in group.means) / 2
+        room = limits.state - math.ceil(group.longest(self.graph.time_steps) * rounding)
+        return self._fitted(group, layers, dataclasses.replace(limits, state=room), self.sums_rounded)
+
+    def _tokens(self, mean: TokenMean) -> int:
+        return self.graph.source_type(self.graph.inputs(mean)["x"]).shape[0]
 
     def _layer(self, node: Synaptic) -> Synapses:
         """Describe a layer as a matrix whose output drives membranes, which divide its sum."""
@@ -340,8 +373,6 @@ class IntegerWalk:
             lowest=min(reach.low, 0),
             highest=max(reach.high, 0),
             statistics=self.options.statistics.get(node.name),
-            factor=self.sums.factor[node.name],
-            repeats=self.sums.added[node.name],
             rounds=bool(self.groups[node.name].lifs) and sends_current(self.graph, node),
         )
 
@@ -376,11 +407,6 @@ class IntegerWalk:
         bias = bias + _by_channel(own, bias)
         uniform = np.allclose(bias, bias[:, :1, :1], rtol=0, atol=1e-12)
         return bias[:, 0, 0] if uniform else bias
-
-    def _highest_threshold(self, group: UnitGroup) -> float:
-        """Give the largest threshold of a group's neurons, as a multiple of that of the first."""
-        thresholds = [lif.threshold / self.sums.unit[lif.name] for lif in group.lifs]
-        return max(thresholds) / thresholds[0] if thresholds else 1.0
 
     # Neurons and what they are fed --------------------------------------------------------------------------
 
@@ -489,10 +515,11 @@ class IntegerWalk:
         self._value(node, unit, reach)
 
     def _token_mean(self, node: TokenMean) -> None:
-        key = self._source(node, "x")
-        tokens = self.graph.types[key].shape[0]
-        self._emit(FixedTokenMean, node)
-        self._value(node, self.unit[key] / tokens, self.reach[key].times(tokens))
+        key, tokens = self._source(node, "x"), self._tokens(node)
+        shift = rounding_shift(tokens) if node.name in self.rounded else 0
+        self._emit(FixedTokenMean, node, x_shift=shift)
+        reach = self.reach[key].rounded(shift).times(tokens)
+        self._value(node, self.unit[key] * 2.0**shift / tokens, reach)
 
     # Halting and readout ------------------------------------------------------------------------------------
 

@@ -46,6 +46,8 @@ class Quantise:
         weights.
     scales : mapping of Conv2d and Linear names to LayerScale
         Scales that were chosen before (those a model was fine-tuned with); nothing is searched then.
+    rounded : names of TokenMeans
+        Those that round what they add up, by these scales; others do where a group's integers do not fit.
 
     Raises
     ------
@@ -61,6 +63,7 @@ class Quantise:
     encoding: Encoding = "graded"
     statistics: Mapping[str, Statistics] = field(default_factory=dict)
     scales: Mapping[str, LayerScale] = field(default_factory=dict)
+    rounded: tuple[str, ...] = ()
     largest_output: float | None = None
     """Largest magnitude of a block's output on the sample; without it the readout takes all that can be."""
 

@@ -27,6 +27,8 @@ MOST_CLIPPED = 3
 """Octaves of the range of weights that may be clipped: all but an eighth."""
 _CHANNELS = 64
 """Output channels of a step of the search."""
+_ROWS = 256
+"""Rows of a second moment that are converted at once."""
 _MARGIN = 1e-3
 """Part of a loss that float32 may be wrong by, at most; it is wrong by about 1e-6."""
 
@@ -114,9 +116,16 @@ class _Layer:
         if self._statistics is None or len(self._statistics.second) > 1:
             return None, 0.0
         unit = self._column_unit[0]  # of all channels, as there is one group
-        second = self._statistics.second[0] / unit / unit[:, None]
-        peak = float(second.max())
-        return (None, 0.0) if peak <= 0 else ((second / peak).astype(np.float32), peak)
+        second = self._statistics.second[0]
+        # Some rows at a time: of a large layer there is no room for more than the result.
+        parts = [slice(first, first + _ROWS) for first in range(0, len(second), _ROWS)]
+        peak = max(float((second[rows] / unit / unit[rows, None]).max()) for rows in parts)
+        if peak <= 0:
+            return None, 0.0
+        moments = np.empty(second.shape, np.float32)
+        for rows in parts:
+            moments[rows] = second[rows] / unit / unit[rows, None] / peak
+        return moments, peak
 
     def unclipped(self, unit: float) -> NDArray[np.int64]:
         """Return the exponents that clip nothing (out,): one for all channels, or each its own."""

@@ -40,9 +40,17 @@ class _End(NamedTuple):
     part: float
 
 
-def sums_of(graph: Graph, groups: Iterable[UnitGroup]) -> Sums:
-    """Follow the outputs of all layers to where they end."""
-    ends, sums = _ends(graph), Sums()
+def rounding_shift(tokens: int) -> int:
+    """Bits by which a mean over so many tokens rounds what it adds up, if it does.
+
+    The smallest number with which the sum is not larger than what one token brings, but for the rounding.
+    """
+    return (tokens - 1).bit_length()
+
+
+def sums_of(graph: Graph, groups: Iterable[UnitGroup], *, rounded: bool = False) -> Sums:
+    """Follow the outputs of all layers to where they end; `rounded`: through means that round."""
+    ends, sums = _ends(graph, rounded), Sums()
     for group in groups:
         names = [source.name for source in group.sources]
         if not names:
@@ -68,7 +76,7 @@ def sums_of(graph: Graph, groups: Iterable[UnitGroup]) -> Sums:
     return sums
 
 
-def _ends(graph: Graph) -> Mapping[str, frozenset[_End]]:
+def _ends(graph: Graph, rounded: bool) -> Mapping[str, frozenset[_End]]:
     """Find the ends of each node's outputs, by its name."""
     found: dict[str, frozenset[_End]] = {}
     for node in reversed(graph.nodes):
@@ -78,13 +86,13 @@ def _ends(graph: Graph) -> Mapping[str, frozenset[_End]]:
             if edge.delay or not taker.traits.passes_current:
                 ends.add(_End(taker.name, 1, 1.0))
                 continue
-            added, part = _added(graph, taker)
+            added, part = _added(graph, taker, rounded)
             ends |= {_End(end.node, added * end.added, part * end.part) for end in found[taker.name]}
         found[node.name] = frozenset(ends)
     return found
 
 
-def _added(graph: Graph, node: Node) -> tuple[int, float]:
+def _added(graph: Graph, node: Node, rounded: bool) -> tuple[int, float]:
     """Tell how many values a node adds up, and what one of them counts for."""
     if isinstance(node, Integrate) and node.mode == "learned":
         return max(1, math.ceil(np.abs(graph.tensor(node, "weights")).sum())), 1.0
@@ -92,5 +100,5 @@ def _added(graph: Graph, node: Node) -> tuple[int, float]:
         return graph.time_steps, 1.0 / graph.time_steps if node.mode == "mean" else 1.0
     if isinstance(node, TokenMean):
         tokens = graph.source_type(graph.inputs(node)["x"]).shape[0]
-        return tokens, 1.0 / tokens
+        return (1, 2.0 ** rounding_shift(tokens) / tokens) if rounded else (tokens, 1.0 / tokens)
     return 1, 1.0

@@ -68,6 +68,11 @@ def _floor(x: Tensor, bits: int) -> Tensor:
     return straight(exact.floor(), exact)
 
 
+def _sent(x: Tensor, bits: int) -> Tensor:
+    """Return `x` rounded to multiples of 2^bits, in units of these."""
+    return _floor(x + 2.0 ** (bits - 1), bits) if bits else x
+
+
 def _convolve(node: FixedConv2d, x: Tensor, weight: Tensor) -> Tensor:
     return nn.functional.conv2d(x, weight, None, node.stride, node.padding, node.dilation, node.groups)
 
@@ -146,10 +151,7 @@ class IntegerLayer(nn.Module):
     def current(self, x: Tensor, mantissas: Tensor) -> Tensor:
         """Return the synaptic input without the bias: (shift(W x, weight_exp) << 6)."""
         if self.node.x_shift:  # float64, because sums of graded values may reach 2^25 before they are shifted
-            x, mantissas = (
-                _floor(x + 2.0 ** (self.node.x_shift - 1), self.node.x_shift).double(),
-                mantissas.double(),
-            )
+            x, mantissas = _sent(x, self.node.x_shift).double(), mantissas.double()
         if isinstance(self.node, FixedConv2d):
             sums = _convolve(self.node, x, mantissas)
             powers = (2.0**self.exponents).float().reshape(-1, 1, 1)
@@ -309,7 +311,7 @@ class _Run(Run):
         return {"y": _floor(torch.tensordot(weights, x.double(), dims=1), node.shift).float()}
 
     def _token_mean(self, node: FixedTokenMean, inputs: Inputs) -> State:
-        return {"y": inputs["x"].sum(1, keepdim=True)}
+        return {"y": _sent(inputs["x"], node.x_shift).sum(1, keepdim=True)}
 
     def _add(self, node: FixedAdd, inputs: Inputs) -> State:
         return {"y": node.a_weight * inputs["a"] + node.b_weight * inputs["b"]}

@@ -16,7 +16,7 @@ from support.random_mappings import mappings
 
 from stas_neuro.activity import KINDS
 from stas_neuro.fast import run_fast
-from stas_neuro.ir import Array, Graph
+from stas_neuro.ir import Array, FixedTokenMean, Graph
 from stas_neuro.passes import ComputeHalted, Quantise
 from stas_neuro.reference import run_reference
 from stas_neuro.trace import Trace
@@ -109,3 +109,13 @@ def test_every_shape_of_tokens(shrink: str, head: str) -> None:
         recipe = Recipe(halting="off", shrink=shrink, head=head, membrane=membrane, norm=False)
         graph = quantised_at_random(build(recipe), 1)
         compare(graph, pixels_for(graph, 2))
+
+
+@pytest.mark.parametrize("membrane", [False, True])
+def test_means_that_round(membrane: bool) -> None:
+    recipe = Recipe(
+        norm=False, halting="off", head="mean", membrane=membrane, pool=False, height=24, width=24
+    )
+    graph = Quantise(state_bits=20)(build(recipe))
+    assert all(mean.x_shift for mean in graph.of_type(FixedTokenMean))
+    compare(graph, pixels_for(graph, 2))

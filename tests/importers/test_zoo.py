@@ -18,7 +18,7 @@ from stas_neuro.ir import Graph
 pytestmark = pytest.mark.slow
 NAMES = (
     "spikformer", "spikformer_cifar10", "qkformer_token", "qkformer_channel", "maxformer", "maxformer_cifar",
-    "spike_driven_transformer", "ms_resnet", "max_resnet",
+    "spike_driven_transformer", "meta_spikeformer", "ms_resnet", "max_resnet",
     "sew_resnet_add", "sew_resnet_and",
     "sew_resnet_iand", "sew_resnext", "spiking_resnet", "mnist_net", "fashion_mnist_net", "nmnist_net",
     "cifar10_net", "cifar10_dvs_net", "dvs_gesture_net", "spiking_vgg",

@@ -37,6 +37,13 @@ def test_a_mean_over_tokens_is_their_sum_in_integers() -> None:
     np.testing.assert_array_equal(compute(FixedTokenMean(**AT), {"x": x}), total)
 
 
+def test_a_mean_that_rounds_rounds_each_token() -> None:
+    """To the nearest multiple, and up between two."""
+    x = np.array([[[-7.0], [-6.0], [-2.0], [1.0], [2.0], [5.0], [6.0]]])
+    rounded = sum((-2, -1, 0, 0, 1, 1, 2))
+    assert compute(FixedTokenMean(**AT, x_shift=2), {"x": x}).tolist() == [[[rounded]]]
+
+
 @pytest.mark.parametrize("shape", [(4,), (3, 4), (4, 2, 3)])
 def test_a_slice_is_some_of_the_channels(shape: tuple[int, ...]) -> None:
     x = np.random.default_rng(0).normal(size=(2, *shape))

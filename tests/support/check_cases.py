@@ -52,6 +52,12 @@ def quantised(exponents: Any = "layer", bits: int = 8, **changes: Any) -> Graph:
     return Quantise(bits=bits, exponents=exponents)(folded(**changes))
 
 
+def rounded() -> Graph:
+    """A graph with so many tokens that their mean rounds."""
+    many = {"halting": "off", "head": "mean", "membrane": True, "pool": False, "height": 24, "width": 24}
+    return Quantise(state_bits=20)(folded(**many))
+
+
 def chip(name: str = "loihi2", **limits: float) -> Profile:
     """A chip of the catalogue with other limits."""
     profile = load_profile(name)
@@ -161,11 +167,13 @@ CASES: dict[str, list[Case]] = {
         Case(lambda: of_one(quantised(), "loihi1"), "score0", "error", "--accumulate off"),
         Case(lambda: of_one(quantised(stem="sum"), "loihi1"), "stem.integrate", "error", "another chip"),
         Case(lambda: of_one(quantised()), "readout", "warning", "write the program"),
+        Case(lambda: of_one(rounded(), "loihi1"), "neck.mean", "error", "another chip"),
     ],
     "graded spikes": [
         Case(lambda: of_one(quantised(), "loihi1"), "stem.conv0", "error", "--input-encoding bias", 255, 1),
         Case(lambda: of_one(quantised(), "loihi1"), "blocks.0.q", "error", "another chip", 2, 1),
         Case(lambda: of_one(quantised(membrane=True), "loihi1"), "blocks.0.add0", "error", "another chip"),
+        Case(lambda: of_one(rounded(), "loihi1"), "neck.mean", "error", "another chip"),
         Case(
             lambda: of_one(quantised(), chip(graded_spike_bits=4)), "stem.conv0", "error", "chip", 255, 15
         ),

@@ -299,7 +299,8 @@ class _Oracle:
         return np.stack([np.take(x, channel, axis) for channel in range(node.start, node.stop)], axis)
 
     def tokenmean(self, node: Any, x: Array) -> Array:
-        return np.array([[sum(int(value) for value in x[:, channel]) for channel in range(x.shape[1])]])
+        sent = self.sent(node, x)
+        return np.array([[sum(int(value) for value in sent[:, channel]) for channel in range(x.shape[1])]])
 
     def add(self, node: Any, a: Array, b: Array) -> Array:
         return node.a_weight * a + node.b_weight * b

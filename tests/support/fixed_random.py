@@ -15,6 +15,7 @@ from hypothesis import reject
 from hypothesis import strategies as st
 
 from stas_neuro.ir import (
+    EVENTS,
     LIF,
     Add,
     Array,
@@ -59,8 +60,6 @@ from support.ir_random import build, recipes
 
 _ROOM = 2**17
 """What a layer's synaptic input is kept below: residual sums and slow membranes add up several."""
-_TWINS: dict[type[Node], type[Node]] = {TokenMean: FixedTokenMean}
-"""Integer twins without attributes of their own."""
 _COUNTS: dict[type[Node], type[Any]] = {
     SpikeMatMul: FixedSpikeMatMul,
     MaskedColumnSum: FixedMaskedColumnSum,
@@ -146,17 +145,25 @@ class _Draft:
                 return FixedReadout(**values, z_shift=0, z_limit=1, divide_bits=0, y_shift=31)
             case Output():
                 return FixedOutput(**values, unit=2.0**-5 / 3)
-        return _TWINS.get(type(node), type(node))(**values)
+            case TokenMean():
+                return FixedTokenMean(**values, x_shift=self.shift(node))
+        return type(node)(**values)
 
     def int16(self, low: int, high: int, shape: tuple[int, ...]) -> Array:
         return self.rng.integers(low, high, shape).astype(np.int16)
+
+    def shift(self, node: Node) -> int:
+        """Draw by how many bits a node rounds the currents that it reads; it takes spikes as they are."""
+        if self.folded.source_type(self.folded.inputs(node)["x"]).kind in EVENTS:
+            return 0
+        return int(self.rng.choice((0, self.rng.integers(1, 13))))
 
     def synapses(self, node: Conv2d | Linear, values: dict[str, Any]) -> Node:
         rng = self.rng
         bits = int(rng.integers(1, 10))
         values |= {"weight_bits": bits, "bias_exp": int(rng.integers(0, 8))}
         if sends_current(self.folded, node):
-            values["x_shift"] = int(rng.choice((0, rng.integers(1, 13))))
+            values["x_shift"] = self.shift(node)
         made: Node
         if isinstance(node, Conv2d):
             _, *size = self.folded.types[node.name, "y"].shape

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -82,6 +83,25 @@ def test_the_program_computes_what_only_models_of_others_have(recipe: Recipe) ->
     assert all(spikes.any() for name, spikes in trace.spikes.items() if name.startswith("stem."))
     output = program(torch.from_numpy(images))
     assert np.array_equal(output.visits.numpy(), trace.visits)
+    unit = program.graph.output.unit  # type: ignore[attr-defined]
+    assert np.array_equal(np.rint(output.logits.detach().numpy() / unit), np.rint(trace.logits / unit))
+
+
+def test_the_program_of_chosen_scales_keeps_the_means_that_round() -> None:
+    graph = build(
+        Recipe(norm=False, halting="off", head="mean", membrane=True, pool=False, height=24, width=24)
+    )
+    pixels = np.random.default_rng(0).integers(0, 256, (2, *graph.input.shape), dtype=np.uint8)
+    images = LabelledImages(pixels, None, source="random")
+    assert choose_scales(graph, images, bits=8).rounded == ()
+    weights = {"blocks.1.fc2/weight": graph.tensors["blocks.1.fc2/weight"] * 30}
+    wide = dataclasses.replace(graph, tensors=dict(graph.tensors) | weights)
+    chosen = choose_scales(wide, images, bits=8)
+    assert chosen.rounded == ("neck.mean",)
+    program = program_of(wide, chosen)
+    trace = run_reference(program.graph, api.preprocess(program.graph, images), record_spikes=True)
+    assert trace.spikes["neck.lif"].any()
+    output = program(torch.from_numpy(api.preprocess(wide, images)))
     unit = program.graph.output.unit  # type: ignore[attr-defined]
     assert np.array_equal(np.rint(output.logits.detach().numpy() / unit), np.rint(trace.logits / unit))
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from stas_neuro.exporters.lava.lava_api import CPU, LoihiProtocol, implements, requires, tag
 from stas_neuro.exporters.lava.processes.base import NodeModel, NodeProcess
+from stas_neuro.exporters.lava.processes.integers import sent
 from stas_neuro.ir import Array
 
 
@@ -53,7 +54,7 @@ class PySliceModel(NodeModel):
 
 
 class TokenMean(NodeProcess):
-    """Mean over tokens: x (N, D) to y (1, D). Fixed: their sum."""
+    """Mean over tokens: x (N, D) to y (1, D). Fixed: the sum of x as it is sent (`x_shift`)."""
 
 
 @implements(proc=TokenMean, protocol=LoihiProtocol)
@@ -74,7 +75,7 @@ class PyTokenMeanModelFixed(NodeModel):
     """Adds up, as neurons do with what arrives."""
 
     def _compute(self, x: Array) -> Array:
-        y: Array = x.sum(axis=0, keepdims=True, dtype=self.dtype)
+        y: Array = sent(x, self.node.x_shift).sum(axis=0, keepdims=True, dtype=self.dtype)
         return y
 
 

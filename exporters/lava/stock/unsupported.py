@@ -11,6 +11,7 @@ from stas_neuro.ir import (
     FixedInput,
     FixedLIF,
     FixedLinear,
+    FixedTokenMean,
     Graph,
     HaltAccumulate,
     HaltingScore,
@@ -82,6 +83,13 @@ def check_add(graph: Graph, node: Add, problems: Problems) -> None:
     kinds = {graph.source_type(graph.inputs(node)[port]).kind in EVENTS for port in ("a", "b")}
     if len(kinds) > 1:
         problems.add(node.name, "it adds spikes to a current, which differ in unit", "add like with like")
+
+
+def check_mean(graph: Graph, node: FixedTokenMean, problems: Problems) -> None:
+    """Refuse a mean that rounds."""
+    if node.x_shift:
+        what = "it rounds the sum of each token before it adds them up, stock neurons send all of a sum"
+        problems.add(node.name, what, "use fewer tokens, or keep the network's own processes")
 
 
 def check_score(graph: Graph, node: HaltingScore, problems: Problems) -> None:

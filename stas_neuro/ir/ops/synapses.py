@@ -82,10 +82,12 @@ class FixedSynaptic(Synaptic, abstract=True):
         x_shift: int
 
 
+SHIFT_RANGE: AttributeRange = within(0, STATE_LIMIT.bit_length() - 1)
+"""Of the bits by which currents are rounded where they are sent."""
 INTEGER_RANGES: dict[str, AttributeRange] = {
     "weight_bits": within(1, 9),
     "bias_exp": within(0, 7),
-    "x_shift": within(0, STATE_LIMIT.bit_length() - 1),
+    "x_shift": SHIFT_RANGE,
 }
 """Of the attributes that integer weights have."""
 

@@ -23,6 +23,7 @@ from stas_neuro.ir.ops.base import (
     same_values,
 )
 from stas_neuro.ir.ops.layout import Tokens
+from stas_neuro.ir.ops.synapses import SHIFT_RANGE
 from stas_neuro.ir.problems import Problems
 from stas_neuro.ir.ranges import STATE_LIMIT, Range
 from stas_neuro.ir.types import EVENTS, Kind, Shape, ValueType
@@ -117,7 +118,21 @@ class TokenMean(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class FixedTokenMean(TokenMean, integers_of=TokenMean):
-    """Sum over the N tokens: what follows holds the 1/N."""
+    """Sum over the N tokens: what follows holds the 1/N.
+
+    With `x_shift` each token's x is sent to the sum as x / 2^x_shift, rounded to the nearest. Then synapses
+    of layers before it cannot end on the neurons behind it: what is rounded is added up before.
+    """
+
+    x_shift: int = 0
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"x_shift"})
+    RANGES: ClassVar[dict[str, AttributeRange]] = {"x_shift": SHIFT_RANGE}
+
+    @property
+    def traits(self) -> Traits:
+        """What it is like: only what is not rounded can end on the neurons behind it."""
+        return replace(self.TRAITS, in_place=False, needs_program=True) if self.x_shift else self.TRAITS
 
     def infer(self, at: TypeContext) -> dict[str, ValueType]:
         """Type the sum of events, which stands for a real number, as one."""
@@ -128,6 +143,6 @@ class FixedTokenMean(TokenMean, integers_of=TokenMean):
 
     def bound(self, at: BoundContext) -> dict[str, Range]:
         """Bound the sum over tokens."""
-        y = at.inputs["x"].times(at.source_type("x").shape[0])
+        y = at.inputs["x"].rounded(self.x_shift).times(at.source_type("x").shape[0])
         at.fits("the sum over tokens", y, STATE_LIMIT, "lower the weight_exp of the layers before it")
         return {"y": y}

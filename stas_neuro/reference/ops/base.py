@@ -98,6 +98,11 @@ def shifted_right(value: Values, bits: int) -> Values:
     return np.asarray(np.floor(value * 0.5**bits))
 
 
+def sent(x: Values, bits: int) -> Values:
+    """Round x to multiples of 2^bits, in units of these."""
+    return shifted_right(x + 2.0 ** (bits - 1), bits) if bits else x
+
+
 def by_position(x: Each) -> Each:
     """View maps (B, C, H, W), tokens (B, N, D) or vectors (B, D) as (B, positions, features)."""
     if x.ndim == 4:

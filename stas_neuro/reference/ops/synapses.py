@@ -12,7 +12,6 @@ from stas_neuro.ir import (
     Conv2d,
     FixedConv2d,
     FixedLinear,
-    FixedSynaptic,
     Graph,
     Linear,
     Node,
@@ -29,6 +28,7 @@ from stas_neuro.reference.ops.base import (
     by_position,
     magnitude_sum,
     no_more,
+    sent,
     shifted_right,
     synaptic_events,
 )
@@ -99,13 +99,8 @@ def _synaptic_input(sums: Values, context: NodeContext) -> Values:
     return shifted
 
 
-def _sent(node: FixedSynaptic, x: Values) -> Values:
-    """Round x to multiples of 2^x_shift, in units of these."""
-    return shifted_right(x + 2.0 ** (node.x_shift - 1), node.x_shift) if node.x_shift else x
-
-
 def _fixed_conv2d(node: FixedConv2d, inputs: Inputs, context: NodeContext) -> Outputs:
-    sums = convolve(node, _sent(node, inputs["x"]), context.tensors["weight"])
+    sums = convolve(node, sent(inputs["x"], node.x_shift), context.tensors["weight"])
     y = _synaptic_input(sums.swapaxes(1, 3), context).swapaxes(1, 3)
     bias = context.tensors["bias"] * 2**node.bias_exp
     y = y + _on_map(node, bias)
@@ -114,7 +109,7 @@ def _fixed_conv2d(node: FixedConv2d, inputs: Inputs, context: NodeContext) -> Ou
 
 def _fixed_linear(node: FixedLinear, inputs: Inputs, context: NodeContext) -> Outputs:
     def product(x: Values) -> Values:
-        y: Values = _synaptic_input(_sent(node, x) @ context.tensors["weight"].T, context)
+        y: Values = _synaptic_input(sent(x, node.x_shift) @ context.tensors["weight"].T, context)
         y += context.tensors["bias"] * 2**node.bias_exp
         return y
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from stas_neuro.ir import FixedTokenMean, Map, Node, Slice, TokenMean
-from stas_neuro.reference.ops.base import Inputs, NodeContext, Outputs, Rules, no_more
+from stas_neuro.reference.ops.base import Inputs, NodeContext, Outputs, Rules, no_more, sent
 
 
 def _map(node: Map, inputs: Inputs, context: NodeContext) -> Outputs:
@@ -25,7 +25,7 @@ def _token_mean(node: TokenMean, inputs: Inputs, context: NodeContext) -> Output
 
 
 def _fixed_token_mean(node: FixedTokenMean, inputs: Inputs, context: NodeContext) -> Outputs:
-    return {"y": inputs["x"].sum(axis=1, keepdims=True)}
+    return {"y": sent(inputs["x"], node.x_shift).sum(axis=1, keepdims=True)}
 
 
 RULES: Mapping[type[Node], Rules] = {

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from support.ir_random import HALTING, READOUTS, STEMS, Recipe, build, recipes
 from support.paths import EXAMPLES
@@ -22,8 +22,8 @@ from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.failure import LavaRunError
 from stas_neuro.exporters.lava.run import run_lava
 from stas_neuro.exporters.lava.standalone import main
-from stas_neuro.ir import FixedLinear, FixedOutput, Graph, Phase
-from stas_neuro.passes.quantise import Quantise
+from stas_neuro.ir import FixedLinear, FixedOutput, FixedTokenMean, Graph, IRError, Phase
+from stas_neuro.passes.quantise import Exponents, Quantise
 from stas_neuro.reference import run_reference
 from stas_neuro.trace import Trace
 
@@ -95,6 +95,27 @@ def test_lava_is_the_integer_reference_on_random_models(recipe: Recipe, lowering
 @given(recipe=recipes(norm=False, membrane=True, mixed=True), lowering=passes)
 def test_lava_is_the_integer_reference_where_layers_read_currents(recipe: Recipe, lowering: Quantise) -> None:
     check(lowering(build(recipe)), count=2, seed=recipe.seed)
+
+
+@settings(max_examples=10)
+@given(
+    recipe=recipes(norm=False, halting="off", head="mean", pool=False, height=12, width=17),
+    bits=st.integers(4, 9),
+    exponents=st.sampled_from(("layer", "channel")),
+)
+def test_lava_is_the_integer_reference_where_means_over_tokens_round(
+    recipe: Recipe, bits: int, exponents: Exponents
+) -> None:
+    """So many tokens that a state of 19 to 21 bits does not hold their sum."""
+    for state_bits in (19, 20, 21):
+        try:
+            graph = Quantise(bits, exponents, state_bits)(build(recipe))
+        except IRError:
+            continue  # another layer needs more
+        check(graph, count=1, seed=recipe.seed)
+        if any(mean.x_shift for mean in graph.of_type(FixedTokenMean)):
+            return
+    reject()
 
 
 @pytest.mark.slow

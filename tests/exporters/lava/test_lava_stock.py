@@ -354,6 +354,15 @@ def test_what_a_stock_neuron_cannot_hold_is_refused_by_name() -> None:
     )
 
 
+def test_a_mean_that_rounds_is_refused() -> None:
+    recipe = Recipe(
+        norm=False, halting="off", head="mean", fire=">", membrane=True, pool=False, height=24, width=24
+    )
+    graph = round_synaptic_biases(Quantise(state_bits=20)(build(recipe)))
+    with pytest.raises(IRError, match=r"neck\.mean: it rounds the sum of each token .*; use fewer tokens"):
+        lower_stock(graph)
+
+
 def test_images_that_do_not_fit_are_refused() -> None:
     network = lower_stock(quantised(SMALL))
     with pytest.raises(InputError, match="give \\(images, 2, 4, 4\\)"):

@@ -34,6 +34,11 @@ def program(**changes: object) -> Graph:
     return Quantise()(build(recipe))
 
 
+ROUNDED = Quantise(state_bits=20)(
+    build(Recipe(norm=False, halting="off", head="mean", membrane=True, pool=False, height=24, width=24))
+)
+
+
 def test_every_process_has_its_statement_and_every_statement_its_process() -> None:
     graphs = [
         *(program(halting=mode, readout=readout) for mode in HALTING for readout in READOUTS),
@@ -44,6 +49,7 @@ def test_every_process_has_its_statement_and_every_statement_its_process() -> No
         program(shrink="pool"),
         program(qk=True, iand=True),
         program(halting="off", head="mean"),
+        ROUNDED,
         DelayDecisions(1)(program()),
         Quantise(encoding="bias")(build(Recipe(norm=False, blocks=1, time_steps=2))),
     ]
@@ -75,6 +81,8 @@ def test_what_a_process_is_decides_where_it_runs() -> None:
     assert of(program(halting="raster"), "readout") == ("Readout that weighs", "microcode")
     assert of(program(halting="off"), "readout") == ("Readout", "microcode")
     assert of(program(), "blocks.0.add0") == ("Add", "neurocore")
+    assert of(program(halting="off", head="mean"), "neck.mean") == ("TokenMean", "neurocore")
+    assert of(ROUNDED, "neck.mean") == ("TokenMean that rounds", "microcode")
     assert of(program(), "score0") == ("HaltingScore", "not known")
 
 
