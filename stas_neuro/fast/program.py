@@ -84,9 +84,12 @@ class StartedProgram:
 
     def unload(self) -> Trace:
         """Run what follows the last step of the batch, and return its trace."""
-        return Trace.concatenate(self._side_by_side(FastExecution.end))
+        traces = self._side_by_side(FastExecution.end)
+        return traces[0] if len(traces) == 1 else Trace.concatenate(traces)
 
     def _side_by_side(self, do: Callable[..., Any], *given: Iterable[Any]) -> list[Any]:
         """Do something with each part that runs, and what is given for it."""
         with self._threads.limit(limits=1, user_api="blas"):
-            return list(self._pool.map(do, self._running, *given))
+            # One part needs no other thread, which takes time to wake.
+            each = map if len(self._running) == 1 else self._pool.map
+            return list(each(do, self._running, *given))
