@@ -74,7 +74,7 @@ ROUNDS = {
     "torch, masking": "torch, masking",
     "torch, skipping": "torch, masking",
     "reference, integers": "torch, masking",
-    "fast, integers": "torch, masking",
+    "fast, BLAS products": "torch, masking",
     "fast, 8-bit products": "torch, masking",
     "reference, cores": "torch, masking",
     "fast, cores": "reference, cores",
@@ -183,11 +183,11 @@ def _bundle_call(task: Task) -> Callable[[NDArray[np.uint8]], Any]:
     options: dict[str, Any] = {"backend": backend, "dtype": task.dtype, "mapping": None}
     if backend == "lava":
         options["granularity"] = "chip" if runtime == "chips" else "layer"
-    if runtime == "8-bit products":
+    if runtime.endswith("products"):
         from stas_neuro.fast import run_fast
 
-        program = bundle.of("fixed")
-        return lambda images: run_fast(program, images.astype(np.int64), eight_bit=True)
+        program, eight_bit = bundle.of("fixed"), runtime.startswith("8-bit")
+        return lambda images: run_fast(program, images, eight_bit=eight_bit)
     if runtime in ("chips", "integers"):
         options["arithmetic"] = "fixed"
     elif runtime.endswith("cores"):
