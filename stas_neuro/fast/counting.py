@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,14 +60,13 @@ class _Sent:
 class _Worth:
     """What tallies are worth in the record: entries of a sparse matrix for each kind of events.
 
-    `sources` has the number of tallies of each source, `size` that of all. Targets are the rows of the
-    record in its first step, then those in the next.
+    `first` has the number of each source's first tally, in order. Targets are the rows of the record in its
+    first step, then those in the next.
     """
 
     def __init__(self, rows: int) -> None:
-        self.sources: dict[Source, int] = {}
-        self.size = 0
-        self._first: dict[Source, int] = {}
+        self.first: dict[Source, int] = {_ONCE: 0}
+        self._tallies = 1
         self._rows = rows
         self._entries: dict[str, list[tuple[Whole, Whole, Whole]]] = {}
 
@@ -87,18 +87,18 @@ class _Worth:
             entries += [(self._rows * step + targets, tally + first, worth) for step in counted_in]
 
     def _first_of(self, source: Source, tallies: int) -> int:
-        if source not in self.sources:
-            self._first[source] = self.size
-            self.sources[source] = tallies
-            self.size += tallies
-        return self._first[source]
+        if source not in self.first:
+            self.first[source] = self._tallies
+            self._tallies += tallies
+        return self.first[source]
 
     def matrices(self) -> dict[str, tuple[Whole, Whole, Whole]]:
-        """Give the targets, tallies and weights of all entries, by kind."""
-        return {
-            kind: tuple(np.concatenate(each) for each in zip(*entries, strict=True))
-            for kind, entries in self._entries.items()
-        }
+        """Give the targets, tallies and weights of all entries, by kind; they are not kept here."""
+        matrices = {}
+        while self._entries:
+            kind, entries = self._entries.popitem()
+            matrices[kind] = tuple(np.concatenate(each) for each in zip(*entries, strict=True))
+        return matrices
 
 
 class FastCounting:
@@ -125,7 +125,7 @@ class FastCounting:
         for node in graph.nodes:
             if node.name in kernels:
                 self._plan(graph, node, own.get(node.name, []))
-        self.sources, self.size = self._worth.sources, self._worth.size
+        self.sources = list(self._worth.first)
         self.events = self._worth.matrices()
 
     @property
@@ -233,8 +233,7 @@ class FastCounting:
         return range(self._time_steps if phase in (Phase.STEM, Phase.STEP) else 1)
 
 
-@dataclass(frozen=True, eq=False)
-class CellCounts:
+class CellCounts(NamedTuple):
     """Where a kernel counts: row r adds to cell to[r], (cells, segments or heads); `bounds` of segments."""
 
     to: Whole
@@ -275,7 +274,7 @@ class FastCounter(ActivityCounter):
 
     def fired(self, node: Node, spikes: Rows, counts: CellCounts) -> None:
         """Take the spikes of neurons as counted, for what they are sent to."""
-        total = counts.fired.sum(axis=1)
+        total = counts.fired[:, 0] if counts.fired.shape[1] == 1 else counts.fired.sum(axis=1)
         spikes.counts[self._plan.layers[node.name].cells.classes] = total, total
 
     def synapses(self, node: Node, x: Rows, step: int) -> None:
@@ -310,11 +309,8 @@ class FastCounter(ActivityCounter):
         plan = self._plan
         for sent in plan.sent:
             self._tallies[sent.source] = self._sent(sent)
-        tallies = np.empty((plan.size, self._images), np.int64)
-        first = 0
-        for source, size in plan.sources.items():
-            tallies[first : first + size] = self._tallies[source].reshape(self._images, size).T
-            first += size
+        of_images = [self._tallies[source].reshape(self._images, -1) for source in plan.sources]
+        tallies = np.ascontiguousarray(np.concatenate(of_images, axis=1).T)
         for kind, entries in plan.events.items():
             kernels.spread(tallies, *entries, self._builder.table(kind).T.reshape(-1, self._images))
         return super().activity()

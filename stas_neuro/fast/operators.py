@@ -72,7 +72,7 @@ class Fire:
         if node.phase == Phase.ONCE and not run.record_states:
             self._fire_once(run, step, counts, spikes)
         else:
-            self._fire(run, step, counts, spikes)
+            self._fire(run, step, live, counts, spikes)
         rows = Rows(spikes, live, self.shape)
         if run.counter is not None:
             run.counter.fired(node, rows, counts)
@@ -104,28 +104,37 @@ class Fire:
         """The sums from which on neurons at rest fire, and from and up to which they have no input."""
         return [self.sums.current.bounds(least) for least in ((self.node.vth << ALIGN) + 1, 0, 1)]
 
-    def _fire(self, run: FastExecution, step: int, counts: CellCounts, spikes: Array) -> None:
+    def _fire(self, run: FastExecution, step: int, live: Live, counts: CellCounts, spikes: Array) -> None:
         node, current, dtype = self.node, self.sums.current, self.dtype
-        live = self.sums.live(run, step)
         # A membrane of which nothing is kept need not be cleared.
         first_step = run.rests(node) and live.complete
-        keep = dtype(0 if first_step else (4096 - node.dv) / 4096)
-        resets = node.reset == "zero"
+        keep = dtype(0) if first_step else self._keep
         v = run.state(node, live.images * live.positions, len(current.scale), dtype, clear=not first_step)
         for rows, sums in self.sums.blocks(run, step):
             kernels.fire(
-                sums, current.scale, current.bias, current.unit, keep, dtype(node.vth << ALIGN),
-                dtype(STATE_LIMIT if node.clips else np.inf), dtype(not resets),
-                dtype(0 if resets else node.subtracted), v, live.where[rows], live.missed[rows],
-                counts.to[rows], counts.bounds, spikes[rows], counts.active, counts.fired,
+                sums, current.scale, current.bias, current.unit, keep, *self._threshold, v, live.where[rows],
+                live.missed[rows], counts.to[rows], counts.bounds, spikes[rows], counts.active, counts.fired,
             )  # fmt: skip
         if run.record_states:
             self._record(run, live, v)
 
+    @cached_property
+    def _keep(self) -> Any:
+        """What is kept of a membrane in a step."""
+        return self.dtype((4096 - self.node.dv) / 4096)
+
+    @cached_property
+    def _threshold(self) -> tuple[Any, ...]:
+        """The threshold, the largest membrane, and what a spike leaves of it: a share, less an amount."""
+        node, resets = self.node, self.node.reset == "zero"
+        largest = STATE_LIMIT if node.clips else np.inf
+        values = (node.vth << ALIGN, largest, not resets, 0 if resets else node.subtracted)
+        return tuple(self.dtype(value) for value in values)
+
     def _record(self, run: FastExecution, live: Live, v: Array) -> None:
         """Let the membranes of halted tokens decay now, which else waits until they live again."""
         halted = live.index < 0
-        v[halted] = np.trunc(v[halted] * self.dtype((4096 - self.node.dv) / 4096))
+        v[halted] = np.trunc(v[halted] * self._keep)
         membranes = Rows(v, run.everyone(live.positions), self.shape).dense(self.dtype)
         run.states.setdefault(self.node.name, []).append(membranes.astype(np.int32))
 
