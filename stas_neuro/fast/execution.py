@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
-from threadpoolctl import ThreadpoolController
 
 from stas_neuro.analysis.halting import Mask
 from stas_neuro.data import PreparedImages
@@ -21,6 +19,7 @@ from stas_neuro.fast.plan import Plan
 from stas_neuro.fast.prepared import give_back, take
 from stas_neuro.fast.products import eight_bit_pays
 from stas_neuro.fast.rows import Live, Rows
+from stas_neuro.fast.threads import one_blas_thread, workers
 from stas_neuro.ir import Edge, FixedHaltAccumulate, Graph, Node, Phase, Stage
 from stas_neuro.mapping import Mapping
 from stas_neuro.reference.interpreter import Execution, check_shape, check_values
@@ -76,8 +75,7 @@ def run_fast(  # noqa: PLR0913
     prepared = take(graph, eight_bit=eight_bit)
     planned = prepared.plan
     counting = prepared.counting(graph, mapping, gating) if count else None
-    threads = _threads()
-    side_by_side = workers(threads)
+    side_by_side = workers()
     batches = batches_of(graph, len(images), side_by_side)
     workspaces = prepared.workers(side_by_side)
     idle = [FastExecution(graph, planned, record_spikes, record_states, each) for each in workspaces]
@@ -95,22 +93,11 @@ def run_fast(  # noqa: PLR0913
             if progress is not None:
                 progress(min(batch.stop, len(images)), len(images))
 
-    with threads.limit(limits=1, user_api="blas"), ThreadPoolExecutor(side_by_side) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(side_by_side) as pool:
         trace = collect(finished(pool.map(classify, batches)), len(images))
     prepared.buffers = workspaces
     give_back(graph, prepared, eight_bit=eight_bit)
     return trace
-
-
-@cache
-def _threads() -> ThreadpoolController:
-    """Find numpy's BLAS, which takes as long as some images."""
-    return ThreadpoolController()
-
-
-def workers(threads: ThreadpoolController) -> int:
-    """Count the batches that are computed side by side: as many as numpy's BLAS would use threads."""
-    return max((library["num_threads"] for library in threads.select(user_api="blas").info()), default=1)
 
 
 def batches_of(graph: Graph, images: int, side_by_side: int) -> list[slice]:
@@ -129,7 +116,7 @@ def batch_size(graph: Graph, images: int) -> int:
 
 def images_at_once(graph: Graph, images: int) -> int:
     """Number the images, out of some, that all workers take at a time: a batch each."""
-    many = workers(_threads())
+    many = workers()
     return min(images, many * batch_size(graph, -(-images // many)))
 
 
@@ -173,7 +160,7 @@ class FastExecution(Execution):
         self._live: dict[Mask, tuple[int, Live]] = {}
         self._missed: dict[Mask, NDArray[np.int32]] = {}
         self._states: dict[str, Array] = {}
-        self._converted: dict[tuple[str, str], tuple[Array, Rows]] = {}
+        self._converted: dict[tuple[str, str], tuple[Array, int, Rows]] = {}
         self.counter = None if counting is None else FastCounter(counting, self)
         self.listeners = [] if self.counter is None else [self.counter]
 
@@ -238,17 +225,17 @@ class FastExecution(Execution):
     def rows(self, edge: Edge, step: int) -> Rows:
         """Give what an edge brings in a step as rows."""
         key = edge.src, edge.src_port
-        held: Any = self.values[key]
+        whole: Any = self.values[key]
         value = self.graph.types[key]
-        if isinstance(held, list) or (value.phase == Phase.STEM and not isinstance(held, Rows)):
-            held = held[step]
+        by_step = isinstance(whole, list) or (value.phase == Phase.STEM and not isinstance(whole, Rows))
+        held, at = (whole[step], step) if by_step else (whole, 0)
         if isinstance(held, Rows):
             return held
         seen = self._converted.get(key)
-        if seen is None or seen[0] is not held:
-            seen = held, Rows.of(held, value.shape, self._plan.stored[key], self.everyone)
+        if seen is None or seen[0] is not whole or seen[1] != at:
+            seen = whole, at, Rows.of(held, value.shape, self._plan.stored[key], self.everyone)
             self._converted[key] = seen
-        return seen[1]
+        return seen[2]
 
     def everyone(self, positions: int) -> Live:
         """Give all rows of a number of positions."""
@@ -292,7 +279,7 @@ class FastExecution(Execution):
         """Give an array for a result, used again in the next step unless it has to outlast this one."""
         if node.name in self._plan.kept:
             return np.empty(shape, dtype)
-        return self.buffers.get(node.name, shape, dtype)
+        return self.buffers.get(("out", node.name), shape, dtype)
 
     def as_reference(self, node: Node, inputs: dict[str, Values]) -> Outputs:
         """Compute a node as the reference does."""

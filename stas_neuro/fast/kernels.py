@@ -21,7 +21,7 @@ from stas_neuro.fast.prefetch import LINE, prefetch
 
 Array = NDArray[Any]
 _SOON = 8
-"""Rows after which membranes are needed that are asked for: these rows take as long as loading does."""
+"""How many rows ahead membranes are prefetched: stepping so many takes about as long as loading them."""
 
 
 def _kernel(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 _LONG = 256
-"""Features from which on rows are long."""
+"""Features up to which rows are joined."""
 
 
 class Operation(Protocol):
@@ -80,7 +80,7 @@ class Fire:
 
     def _fire_once(self, run: FastExecution, step: int, counts: CellCounts, spikes: Array) -> None:
         """Step them from rest; nothing is left for a next step."""
-        # Rows that are counted together are made longer, for which loops take less time.
+        # Some rows are taken as one long row, where all are counted together: loops over it take less time.
         joined = self._rows_joined if counts.by_image(len(run.images)) else 1
         long = -1, joined * len(self.sums.current.scale)
         bounds = [
@@ -101,7 +101,7 @@ class Fire:
 
     @cached_property
     def _bounds_at_rest(self) -> list[Array]:
-        """The sums from which on neurons at rest fire, and from and up to which they have no input."""
+        """The least sums to fire, to have an input of at least 0, and one of at least 1: between, it is 0."""
         return [self.sums.current.bounds(least) for least in ((self.node.vth << ALIGN) + 1, 0, 1)]
 
     def _fire(self, run: FastExecution, step: int, live: Live, counts: CellCounts, spikes: Array) -> None:

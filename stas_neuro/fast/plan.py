@@ -160,6 +160,8 @@ class _Planner:
         lif = self._graph.node(edges[0].dst)
         if not isinstance(lif, FixedLIF) or lif.phase != node.phase or not self._fires(lif):
             return None
+        if self._mask_of(edges[0]) != self._masks[lif.name, "s"]:
+            return None
         return lif
 
     def _fires(self, lif: FixedLIF) -> bool:

@@ -30,7 +30,7 @@ class Prepared:
     """By the identity of a mapping, which is kept so that no other gets it, and by gating."""
 
     def counting(self, graph: Graph, mapping: Mapping | None, gating: str) -> FastCounting:
-        """Give the plan of the counting of a run; that of one mapping is kept, besides those without."""
+        """Give the plan of the counting of a run; of those with a mapping only the last one is kept."""
         key = id(mapping), gating
         if key not in self._counting:
             of_none = {known: held for known, held in self._counting.items() if held[0] is None}
@@ -45,7 +45,7 @@ class Prepared:
 
     @property
     def size(self) -> int:
-        """Bytes that it takes."""
+        """Bytes that most of it takes."""
         counted = sum(counting.bytes for _, counting in self._counting.values())
         return self.plan.size + counted + sum(each.size for each in self.buffers)
 

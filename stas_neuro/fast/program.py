@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
 from stas_neuro.fast.counting import FastCounting
-from stas_neuro.fast.execution import FastExecution, batches_of, workers
+from stas_neuro.fast.execution import FastExecution, batches_of
 from stas_neuro.fast.plan import plan
 from stas_neuro.fast.products import eight_bit_pays
+from stas_neuro.fast.threads import one_blas_thread, workers
 from stas_neuro.ir import Graph
 from stas_neuro.mapping import Mapping
 from stas_neuro.trace import Trace
@@ -55,8 +55,7 @@ class StartedProgram:
         self._program, graph, eight_bit = program, program.graph, program.eight_bit
         self._plan = plan(graph, eight_bit=eight_bit_pays() if eight_bit is None else eight_bit)
         self._counting = FastCounting(graph, program.mapping, program.gating, set(self._plan.operations))
-        self._threads = ThreadpoolController()
-        self._workers = workers(self._threads)
+        self._workers = workers()
         self._pool = ThreadPoolExecutor(self._workers)
         self._parts: list[FastExecution] = []
         self._running: list[FastExecution] = []
@@ -89,7 +88,7 @@ class StartedProgram:
 
     def _side_by_side(self, do: Callable[..., Any], *given: Iterable[Any]) -> list[Any]:
         """Do something with each part that runs, and what is given for it."""
-        with self._threads.limit(limits=1, user_api="blas"):
+        with one_blas_thread():
             # One part needs no other thread, which takes time to wake.
             each = map if len(self._running) == 1 else self._pool.map
             return list(each(do, self._running, *given))

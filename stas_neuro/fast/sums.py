@@ -140,7 +140,7 @@ class ConvSums:
 
 @dataclass(frozen=True, eq=False)
 class AttentionSums:
-    """Products of spikes (q k^T) v."""
+    """Products of spikes q (k^T v)."""
 
     node: FixedSpikeMatMul
     edges: dict[str, Edge]

@@ -108,7 +108,8 @@ class _Receivers:
 
     def events(self, sent: Each) -> Events:
         """Count the values that are sent, bool (B, positions, features)."""
-        ones = sent.reshape(len(sent), -1)[:, self.values].astype(np.float32)  # exact: they are below 2^24
+        exact = np.float32 if len(self.values) < 2**24 else np.float64
+        ones = sent.reshape(len(sent), -1)[:, self.values].astype(exact)
         of_class = np.add.reduceat(ones, self.classes, axis=1)
         counts = np.add.reduceat(of_class[:, self.wanted], self.first, axis=1)
         for row, of_row in zip(self.rows, counts.T, strict=True):
@@ -119,7 +120,10 @@ class Messages:
     """Counts messages by the routes of a mapping, all or some of them."""
 
     def __init__(self, graph: Graph, mapping: Mapping, ways: Routes) -> None:
-        self._graph = graph
+        # Not the graph, which may hold what counts its runs.
+        self._visited = {
+            route.source for route in ways.routes if graph.node(route.source).traits.sends_if_visited
+        }
         parts = parts_of(graph, mapping)
         self._routes = [
             (route, [_Sender.of(route, part) for part in parts[route.source]]) for route in ways.routes
@@ -142,7 +146,7 @@ class Messages:
                 yield from receivers.events(by_position(value(receivers.source)) != 0)
 
     def _sent(self, route: Route, value: Callable[[str], Each], visits: Visits) -> Each:
-        if self._graph.node(route.source).traits.sends_if_visited:
+        if route.source in self._visited:
             assert route.block is not None  # it sends for tokens of its own block
             return visits(route.block)[:, :, None]
         sent: Each = by_position(value(route.source)) != 0
@@ -176,15 +180,15 @@ class Standstill:
         hears = {layer: mask_heard(graph, layer) for layer in mapping.layers}
         heard = [({hears[layer] for layer, _ in team}, team) for team in at_work.values()]
         self._teams = [team for visits, team in heard if len(visits) == 1 and None not in visits]
-        self._graph = graph
+        traits = {layer: graph.node(layer).traits for layer in mapping.layers}
+        self._steps = {name for name, each in traits.items() if each.keeps_neurons and each.masks_tokens}
 
     def events(self, alive: Callable[[str], Each]) -> Events:
         """Count the neurons that are not stepped in a model step; `alive` gives the mask (B, N) of a node."""
         for team in self._teams:
             stands = np.logical_and.reduce([_all_halted(alive(layer), part) for layer, part in team])
             for layer, part in team:
-                traits = self._graph.node(layer).traits
-                if traits.keeps_neurons and traits.masks_tokens:
+                if layer in self._steps:
                     yield "updates_skipped", part.row, stands * part.values
 
 

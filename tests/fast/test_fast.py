@@ -16,7 +16,7 @@ from support.random_mappings import mappings
 
 from stas_neuro.activity import KINDS
 from stas_neuro.fast import run_fast
-from stas_neuro.ir import Array, FixedTokenMean, Graph
+from stas_neuro.ir import Array, FixedLIF, FixedTokenMean, Graph
 from stas_neuro.passes import ComputeHalted, Quantise
 from stas_neuro.reference import run_reference
 from stas_neuro.trace import Trace
@@ -119,3 +119,35 @@ def test_means_that_round(membrane: bool) -> None:
     graph = Quantise(state_bits=20)(build(recipe))
     assert all(mean.x_shift for mean in graph.of_type(FixedTokenMean))
     compare(graph, pixels_for(graph, 2))
+
+
+@pytest.mark.parametrize("name", ["product", "converted", "windows"])
+def test_nodes_may_have_any_names(name: str) -> None:
+    graph = quantised_at_random(build(Recipe(norm=False)), 0)
+    for renamed in ("blocks.0.q_lif", "blocks.0.add0"):
+        compare(with_name(graph, renamed, name), pixels_for(graph, 3))
+
+
+def with_name(graph: Graph, old: str, new: str) -> Graph:
+    """Rename a node."""
+    return dataclasses.replace(
+        graph,
+        nodes=[dataclasses.replace(node, name=new) if node.name == old else node for node in graph.nodes],
+        edges=[
+            dataclasses.replace(
+                edge,
+                src=new if edge.src == old else edge.src,
+                dst=new if edge.dst == old else edge.dst,
+            )
+            for edge in graph.edges
+        ],
+    )
+
+
+def test_neurons_without_the_mask_of_the_layer_before_them() -> None:
+    graph = quantised_at_random(build(Recipe(norm=False, time_steps=4)), 1)
+    masked = [node.name for node in graph.of_type(FixedLIF) if "alive" in graph.inputs(node)]
+    assert masked
+    for name in masked:
+        edges = [edge for edge in graph.edges if (edge.dst, edge.dst_port) != (name, "alive")]
+        compare(dataclasses.replace(graph, edges=edges), pixels_for(graph, 3))

@@ -59,7 +59,7 @@ def test_batches_side_by_side_keep_their_order(monkeypatch: pytest.MonkeyPatch) 
     plain = run_reference(graph, images)
     seen: list[tuple[int, int]] = []
     for workers in (1, 3):
-        monkeypatch.setattr("stas_neuro.fast.execution.workers", lambda threads, number=workers: number)
+        monkeypatch.setattr("stas_neuro.fast.execution.workers", lambda number=workers: number)
         trace = run_fast(graph, images, progress=lambda done, of: seen.append((done, of)))
         np.testing.assert_array_equal(trace.logits, plain.logits)
         assert trace.activity == plain.activity

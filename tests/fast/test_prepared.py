@@ -89,10 +89,16 @@ def test_what_is_older_than_the_limit_allows_is_dropped(monkeypatch: pytest.Monk
     assert prepared._kept(other, eight_bit_pays()) == []
 
 
-def test_what_is_kept_ends_with_its_graph() -> None:
+@pytest.mark.parametrize("gating", ["none", "core"])
+@pytest.mark.parametrize("placed", [False, True])
+def test_what_is_kept_ends_with_its_graph(placed: bool, gating: str) -> None:
     graph = program()
-    run_fast(graph, pixels_for(graph, 2))
+    mapping = place(graph, load_profile("loihi1")) if placed else None
+    run_fast(graph, pixels_for(graph, 2), mapping=mapping, gating=gating)
     gone = weakref.ref(prepared._kept(graph, eight_bit_pays())[0])
-    del graph
-    gc.collect()
-    assert gone() is None
+    gc.disable()  # it ends at once: nothing in it holds the graph
+    try:
+        del graph
+        assert gone() is None
+    finally:
+        gc.enable()
