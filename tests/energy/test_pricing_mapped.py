@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -247,8 +247,10 @@ def test_what_is_derived_is_what_a_run_with_gated_cores_executes() -> None:
     still = ~derived.stepped[:, on, turn] & (turn >= 0)
     assert (gated.counts["updates_skipped"] == held * still).all()
     assert 0 < gated.total("updates_skipped") < held.sum()
-    for mode in ("core", "power"):  # of one record all modes are priced, whichever it was run with
-        assert estimate(gated, CHIP, mode).energy_j == estimate(plain, CHIP, mode).energy_j  # type: ignore[arg-type]
+    modes: tuple[Literal["core", "power"], ...] = ("core", "power")
+    for mode in modes:  # of one record all modes are priced, whichever it was run with
+        deployment = Deployment(gating=mode)
+        assert estimate(gated, CHIP, deployment).energy_j == estimate(plain, CHIP, deployment).energy_j
 
 
 def test_power_is_gated_on_cores_only() -> None:
