@@ -218,7 +218,7 @@ class FastCounting:
         """List, for each step that a node does, the steps of the record in which it is counted."""
         return [
             [self._steps[label] for label in self.counting.labels(node, step, self._time_steps)]
-            for step in self._done(Phase.STEP if node.traits.gathers else node.phase)
+            for step in self._done(node.evaluated_in)
         ]
 
     def _rows_of(self, node: Node) -> Whole:

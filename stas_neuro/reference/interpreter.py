@@ -346,10 +346,9 @@ def _by_time(graph: Graph) -> dict[Phase, list[Node]]:
     """List the nodes to evaluate before the model steps (once or in the stem), in each, and after them."""
     nodes: dict[Phase, list[Node]] = {Phase.ONCE: [], Phase.STEP: [], Phase.END: []}
     for node in graph.nodes:
-        # What gathers during the model steps answers at their end.
-        phase = Phase.STEP if node.traits.gathers else node.phase
+        phase = Phase.ONCE if node.evaluated_in == Phase.STEM else node.evaluated_in
         if not isinstance(node, Output):
-            nodes[Phase.ONCE if phase == Phase.STEM else phase].append(node)
+            nodes[phase].append(node)
     return nodes
 
 

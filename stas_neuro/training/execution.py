@@ -98,8 +98,7 @@ class Run:
         graph = self.graph
         by_phase: dict[Phase, list[Node]] = {phase: [] for phase in Phase}
         for node in graph.nodes:
-            # The readout gathers during the steps, and has its output at their end.
-            by_phase[Phase.STEP if node.traits.gathers else node.phase].append(node)
+            by_phase[node.evaluated_in].append(node)
         entry = by_phase[Phase.ONCE]
         integrated = next((i for i, node in enumerate(entry) if node.traits.stacks), len(entry))
         self._all(entry[:integrated])

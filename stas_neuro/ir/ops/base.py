@@ -177,6 +177,11 @@ class Node:
         }
 
     @property
+    def evaluated_in(self) -> Phase:
+        """Phase in which it is evaluated: what gathers during the model steps answers at their end."""
+        return Phase.STEP if self.traits.gathers else self.phase
+
+    @property
     def off_core(self) -> bool:
         """Whether a processor beside the cores computes it, wholly or in part."""
         return False
