@@ -23,7 +23,7 @@ from stas_neuro.fast.threads import one_blas_thread, workers
 from stas_neuro.ir import Edge, FixedHaltAccumulate, Graph, Node, Phase, Stage
 from stas_neuro.mapping import Mapping
 from stas_neuro.reference.interpreter import Execution, check_shape, check_values
-from stas_neuro.reference.ops.base import Outputs, Values
+from stas_neuro.reference.ops.base import Values
 from stas_neuro.trace import Collect, Trace
 
 Array = NDArray[Any]
@@ -249,17 +249,19 @@ class FastExecution(Execution):
         if mask is None:
             return self.everyone(positions)
         if mask not in self._live or self._live[mask][0] != step:
-            source, port, delay = mask
-            alive = (self.previous if delay else self.values).get((source, port))
-            where = self.everyone(positions).where
-            if alive is not None:  # before the first step all live
-                where = np.flatnonzero(alive)
-            missed = self._missed.setdefault(mask, np.zeros(len(self.images) * positions, np.int32))
-            self._live[mask] = step, Live(len(self.images), positions, where, missed[where])
-            if not self.record_states:  # else membranes of halted tokens are kept up to date
-                missed += 1
-                missed[where] = 0
+            self._live[mask] = step, self._visiting(mask, positions)
         return self._live[mask][1]
+
+    def _visiting(self, mask: Mask, positions: int) -> Live:
+        source, port, delay = mask
+        alive = (self.previous if delay else self.values).get((source, port))
+        if alive is None:  # before the first step all live
+            return self.everyone(positions)
+        missed = self._missed.setdefault(mask, np.zeros(alive.size, np.int32))
+        live = Live.visiting(alive, missed)
+        if self.record_states:
+            missed.fill(0)  # membranes of halted tokens are kept up to date
+        return live
 
     def rests(self, node: Node) -> bool:
         """Tell whether a node has no state yet."""
@@ -280,7 +282,3 @@ class FastExecution(Execution):
         if node.name in self._plan.kept:
             return np.empty(shape, dtype)
         return self.buffers.get(("out", node.name), shape, dtype)
-
-    def as_reference(self, node: Node, inputs: dict[str, Values]) -> Outputs:
-        """Compute a node as the reference does."""
-        return self.operators[type(node)](node, inputs, self.sites[node.name])

@@ -285,6 +285,47 @@ def pool(x: Array, sides: Array, out: Array) -> None:
 
 
 @_kernel
+def visit(alive: Array, missed: Array, where: Array, since: Array, starts: Array, index: Array) -> int:
+    """List the rows of the tokens that are alive (images, positions), and return their number.
+
+    `where`, `since`, `starts` and `index` are as in `Live`, with room for all rows. `missed` has the steps
+    that each token has missed (images * positions), and counts on.
+    """
+    rows, row = 0, 0
+    for b in range(alive.shape[0]):
+        starts[b] = rows
+        for n in range(alive.shape[1]):
+            where[rows] = row
+            since[rows] = missed[row]
+            lives = alive[b, n] != 0
+            index[row] = rows if lives else -1
+            missed[row] = 0 if lives else missed[row] + 1
+            rows += lives
+            row += 1
+    starts[len(alive)] = rows
+    return rows
+
+
+@_kernel
+def score(
+    z: Array, starts: Array, where: Array, group: Array, scale: float, low: int, table: Array, h: Array
+) -> None:
+    """Look up h (images, positions): table[floor(sum * scale) - low], beyond an end of the table its end.
+
+    A sum is that of the first features of a group's rows of z; the group of position n is group[n], and the
+    rows of image b are starts[b] to starts[b + 1].
+    """
+    sums = np.empty(len(group), np.float64)
+    for b in range(len(h)):
+        sums[:] = 0
+        for r in range(starts[b], starts[b + 1]):
+            sums[group[where[r] - b * len(group)]] += z[r, 0]
+        for n in range(len(group)):
+            place = np.floor(sums[group[n]] * scale) - low
+            h[b, n] = table[int(min(max(place, 0.0), len(table) - 1.0))]
+
+
+@_kernel
 def halt(  # noqa: PLR0913
     h: Array,
     alive: Array,

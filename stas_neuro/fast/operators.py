@@ -253,15 +253,23 @@ class Score:
     z: Edge
     mask: Mask | None
     """Of the visits that the scores belong to."""
+    positions: int
 
     def run(self, run: FastExecution, step: int) -> Outputs:
-        """Look them up as the reference does."""
+        """Look them up."""
+        node, dtype = self.node, run.dtypes[self.node.name]
         z = run.rows(self.z, step)
-        first = np.zeros(z.live.images * z.live.positions, run.dtypes[self.node.name])
-        first[z.live.where] = z.data[:, 0]
+        h = np.empty((z.live.images, self.positions), dtype)
+        table = run.sites[node.name].tensors["table"]
+        kernels.score(z.data, z.live.starts, z.live.where, self._group, 0.5**node.shift, node.low, table, h)
         if run.counter is not None:
-            run.counter.lookups(self.node, run.live(self.mask, z.live.positions, step), step)
-        return run.as_reference(self.node, {"z": first.reshape(z.live.images, -1, 1)})
+            run.counter.lookups(node, run.live(self.mask, self.positions, step), step)
+        return {"h": h}
+
+    @cached_property
+    def _group(self) -> Array:
+        """The number of the group of each position; without groups each has its own."""
+        return np.array(self.node.groups or range(self.positions))
 
 
 @dataclass(frozen=True, eq=False)

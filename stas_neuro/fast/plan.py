@@ -205,7 +205,8 @@ class _Planner:
                 return Columns(node, edges["x"], shape)
             case FixedHaltingScore():
                 visits = score_mask(self._graph, node)
-                return Score(node, edges["z"], None if visits is None else place_of(visits))
+                mask = None if visits is None else place_of(visits)
+                return Score(node, edges["z"], mask, shape[0])
             case FixedHaltAccumulate() if type(node) is FixedHaltAccumulate and node.mode in Halt.MODES:
                 return Halt(node)
             case FixedReadout(mode="mean-field", divides=False):

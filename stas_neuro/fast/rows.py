@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stas_neuro.fast.cells import Classes
-from stas_neuro.fast.kernels import count, pack
+from stas_neuro.fast.kernels import count, pack, visit
 from stas_neuro.ir import Shape
 
 Array = NDArray[Any]
@@ -28,20 +27,39 @@ class Live:
         Row of each among all images * positions, ascending.
     missed : int32 (rows,)
         Model steps in which each was not at hand since it last was.
+    starts : int64 (images + 1,)
+        First row of each image, and the end.
+    index : int64 (images * positions,)
+        Number of the row of each, -1 for those not at hand.
     """
 
     images: int
     positions: int
     where: NDArray[np.int64]
     missed: NDArray[np.int32]
+    starts: NDArray[np.int64]
+    index: NDArray[np.int64]
     _cells: dict[Classes, NDArray[np.int64]] = field(default_factory=dict, init=False, repr=False)
     _populations: dict[Classes, NDArray[np.int64]] = field(default_factory=dict, init=False, repr=False)
 
     @staticmethod
     def everyone(images: int, positions: int) -> Live:
         """All rows."""
-        rows = images * positions
-        return Live(images, positions, np.arange(rows), np.zeros(rows, np.int32))
+        rows = np.arange(images * positions)
+        starts = np.arange(images + 1) * positions
+        return Live(images, positions, rows, np.zeros(len(rows), np.int32), starts, rows)
+
+    @staticmethod
+    def visiting(alive: Array, missed: NDArray[np.int32]) -> Live:
+        """Rows of the tokens that are alive (images, positions).
+
+        `missed` (images * positions,) has the steps in which each was not at hand, and counts on.
+        """
+        (images, positions), most = alive.shape, alive.size
+        where, index = np.empty((2, most), np.int64)
+        since, starts = np.empty(most, np.int32), np.empty(images + 1, np.int64)
+        rows = visit(alive, missed, where, since, starts, index)
+        return Live(images, positions, where[:rows], since[:rows], starts, index)
 
     @property
     def complete(self) -> bool:
@@ -61,18 +79,6 @@ class Live:
             cells = self.images * len(classes.sizes)
             self._populations[classes] = np.bincount(self.cells(classes), minlength=cells)
         return self._populations[classes]
-
-    @cached_property
-    def starts(self) -> NDArray[np.int64]:
-        """First row of each image, and the end: int64 (images + 1,)."""
-        return np.searchsorted(self.where, np.arange(self.images + 1) * self.positions)
-
-    @cached_property
-    def index(self) -> NDArray[np.int64]:
-        """Number of the row of each of images * positions, -1 for those not at hand."""
-        index = np.full(self.images * self.positions, -1)
-        index[self.where] = np.arange(len(self.where))
-        return index
 
 
 @dataclass(frozen=True, eq=False)

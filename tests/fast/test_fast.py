@@ -16,7 +16,7 @@ from support.random_mappings import mappings
 
 from stas_neuro.activity import KINDS
 from stas_neuro.fast import run_fast
-from stas_neuro.ir import Array, FixedLIF, FixedTokenMean, Graph
+from stas_neuro.ir import Array, FixedHaltingScore, FixedLIF, FixedTokenMean, Graph
 from stas_neuro.passes import ComputeHalted, Quantise
 from stas_neuro.reference import run_reference
 from stas_neuro.trace import Trace
@@ -92,6 +92,24 @@ def test_every_halting_and_readout(halting: str, readout: str) -> None:
             compare(ComputeHalted()(graph), pixels_for(graph, 2, seed))
         shares.append(plain.visits.mean())
     assert (min(shares) < 1) == (halting != "off")
+
+
+@pytest.mark.parametrize("halting", ["raster", "block", "time"])
+def test_tokens_that_halt_in_groups(halting: str) -> None:
+    shares = []
+    for seed in range(3):
+        recipe = Recipe(
+            seed=seed, halting=halting, norm=False, height=4, width=3, pool=False, time_steps=4, blocks=3
+        )
+        graph = quantised_at_random(build(recipe), seed)
+        groups = tuple(token % 3 for token in range(graph.tokens))
+        nodes = [
+            dataclasses.replace(node, groups=groups) if isinstance(node, FixedHaltingScore) else node
+            for node in graph.nodes
+        ]
+        plain = compare(dataclasses.replace(graph, nodes=nodes), pixels_for(graph, 4, seed))
+        shares.append(plain.visits.mean())
+    assert min(shares) < 1
 
 
 @pytest.mark.parametrize("stem", STEMS)
