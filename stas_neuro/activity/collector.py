@@ -95,13 +95,10 @@ class ActivityCollector:
         """Take what `add` has returned of the next images; `layout` has to be known."""
         end = self.done + part.images
         rows = self.rows(self.done, end)
-        for kind, counts in part.counts.items():
-            if not part.sums[kind].any():
-                continue
-            if kind not in self._counts:
-                self._counts[kind] = no_counts((len(self.kept), *counts.shape[1:]))
-                self._sums[kind] = np.zeros(counts.shape[1:], np.int64)
-            self._counts[kind][rows] = counts
+        occur = [kind for kind, sums in part.sums.items() if sums.any()]
+        self._begin([kind for kind in occur if kind not in self._counts], part)
+        for kind in occur:
+            self._counts[kind][rows] = part.counts[kind]
             self._sums[kind] += part.sums[kind]
         chosen = self._chosen(part.images)
         if part.visits is not None:
@@ -114,6 +111,19 @@ class ActivityCollector:
             self.hashes += part.hashes
         self.done = end
 
+    def _begin(self, kinds: Sequence[str], part: Part) -> None:
+        """Let kinds that have not occurred before begin at 0.
+
+        Their counts are allocated together: large arrays are given pages of 2 MiB, others fault every 4 KiB.
+        """
+        if not kinds:
+            return
+        shape = part.sums[kinds[0]].shape
+        counts = no_counts((len(self.kept), *shape, len(kinds)))
+        for at, kind in enumerate(kinds):
+            self._counts[kind] = counts[..., at]
+            self._sums[kind] = np.zeros(shape, np.int64)
+
     def _chosen(self, images: int) -> slice | npt.NDArray[np.int64]:
         """Return which of the next images have counts: all of a short run, which need not be copied."""
         numbers = self.kept[self.rows(self.done, self.done + images)] - self.done
@@ -125,7 +135,9 @@ class ActivityCollector:
         assert first is not None and self.done == self.images  # all images of a run have been in a batch
         shape = (len(first.layers), len(first.steps))
         for counts in (*self._counts.values(), *self._sums.values()):
-            counts.setflags(write=False)
+            for held in (counts, counts.base):
+                if held is not None:
+                    held.setflags(write=False)
         if self._visits is not None:
             self._visits.setflags(write=False)
         whole = None

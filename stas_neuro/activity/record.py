@@ -643,7 +643,9 @@ def no_counts(shape: tuple[int, ...], dtype: npt.DTypeLike = np.int64) -> npt.ND
 
 def writable(array: npt.NDArray[Any]) -> bool:
     """Tell whether somebody could still write to an array."""
-    return array.flags.writeable or not array.flags.owndata
+    if array.flags.writeable or array.flags.owndata:
+        return array.flags.writeable
+    return not isinstance(array.base, np.ndarray) or writable(array.base)
 
 
 def _require_kinds(counts: Mapping[str, Counts]) -> None:
