@@ -94,7 +94,8 @@ def run_fast(  # noqa: PLR0913
                 progress(min(batch.stop, len(images)), len(images))
 
     with one_blas_thread(), ThreadPoolExecutor(side_by_side) as pool:
-        trace = collect(finished(pool.map(classify, batches)), len(images))
+        each = map if side_by_side == 1 else pool.map  # one worker needs no other thread, which takes time to wake
+        trace = collect(finished(each(classify, batches)), len(images))
     prepared.buffers = workspaces
     give_back(graph, prepared, eight_bit=eight_bit)
     return trace
