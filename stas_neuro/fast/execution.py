@@ -94,7 +94,9 @@ def run_fast(  # noqa: PLR0913
                 progress(min(batch.stop, len(images)), len(images))
 
     with one_blas_thread(), ThreadPoolExecutor(side_by_side) as pool:
-        each = map if side_by_side == 1 else pool.map  # one worker needs no other thread, which takes time to wake
+        each = (
+            map if side_by_side == 1 else pool.map
+        )  # one worker needs no other thread, which takes time to wake
         trace = collect(finished(each(classify, batches)), len(images))
     prepared.buffers = workspaces
     give_back(graph, prepared, eight_bit=eight_bit)
@@ -256,17 +258,15 @@ class FastExecution(Execution):
     def _visiting(self, mask: Mask, positions: int) -> Live:
         source, port, delay = mask
         alive = (self.previous if delay else self.values).get((source, port))
+        size = len(self.images) * positions
         if alive is None:  # before the first step all live
+            self._missed[mask] = np.zeros(size, np.int32)
             return self.everyone(positions)
-        missed = self._missed.setdefault(mask, np.zeros(alive.size, np.int32))
+        missed = self._missed.setdefault(mask, np.full(size, -1, np.int32))
         live = Live.visiting(alive, missed)
         if self.record_states:
             missed.fill(0)  # membranes of halted tokens are kept up to date
         return live
-
-    def rests(self, node: Node) -> bool:
-        """Tell whether a node has no state yet."""
-        return node.name not in self._states
 
     def state(
         self, node: Node, rows: int, features: int, dtype: type[np.generic], *, clear: bool = True

@@ -71,8 +71,9 @@ def fire(  # noqa: PLR0913
 
     Their input is floor(sums * scale) * unit + bias; `bias` is (1, features) or (positions, features), for
     rows of whole images. The membrane v of row where[r] becomes trunc(v * keep) + input, at most `largest` in
-    magnitude, after one more trunc(v * keep) for each step that the row has missed. If it is above the
-    threshold it fires, and becomes v * share - amount. Segment s is features bounds[s] to bounds[s + 1].
+    magnitude, after one more trunc(v * keep) for each step that the row has missed. Where missed[r] < 0, it
+    was 0. If it is above the threshold it fires, and becomes v * share - amount. Segment s is features
+    bounds[s] to bounds[s + 1].
     """
     of = 0
     acted, shot = np.zeros((2, v.shape[1]), np.int32)
@@ -82,12 +83,13 @@ def fire(  # noqa: PLR0913
         for byte in range(0, size, LINE):
             prefetch(soon + byte)
         summed, biases, membranes, sent = sums[r], bias[of], v[where[r]], spikes[r]
+        left = v.dtype.type(0) if missed[r] < 0 else keep
         for _ in range(missed[r]):
             for o in range(len(membranes)):
                 membranes[o] = np.trunc(membranes[o] * keep)
         for o in range(len(membranes)):
             x = np.floor(v.dtype.type(summed[o]) * scale[o]) * unit + biases[o]
-            u = min(max(np.trunc(membranes[o] * keep) + x, -largest), largest)
+            u = min(max(np.trunc(membranes[o] * left) + x, -largest), largest)
             fires = u > threshold
             membranes[o] = u * share - amount if fires else u
             sent[o] = fires
@@ -289,7 +291,7 @@ def visit(alive: Array, missed: Array, where: Array, since: Array, starts: Array
     """List the rows of the tokens that are alive (images, positions), and return their number.
 
     `where`, `since`, `starts` and `index` are as in `Live`, with room for all rows. `missed` has the steps
-    that each token has missed (images * positions), and counts on.
+    that each token has missed (images * positions), -1 before it first visits, and counts on.
     """
     rows, row = 0, 0
     for b in range(alive.shape[0]):
@@ -299,7 +301,7 @@ def visit(alive: Array, missed: Array, where: Array, since: Array, starts: Array
             since[rows] = missed[row]
             lives = alive[b, n] != 0
             index[row] = rows if lives else -1
-            missed[row] = 0 if lives else missed[row] + 1
+            missed[row] = 0 if lives else missed[row] + (missed[row] >= 0)
             rows += lives
             row += 1
     starts[len(alive)] = rows

@@ -106,10 +106,10 @@ class Fire:
 
     def _fire(self, run: FastExecution, step: int, live: Live, counts: CellCounts, spikes: Array) -> None:
         node, current, dtype = self.node, self.sums.current, self.dtype
-        # A membrane of which nothing is kept need not be cleared.
-        first_step = run.rests(node) and live.complete
-        keep = dtype(0) if first_step else self._keep
-        v = run.state(node, live.images * live.positions, len(current.scale), dtype, clear=not first_step)
+        # At first nothing is kept, also of tokens that come later: what is not recorded need not be cleared.
+        keep = dtype(0) if step == 0 else self._keep
+        every = live.images * live.positions
+        v = run.state(node, every, len(current.scale), dtype, clear=run.record_states)
         for rows, sums in self.sums.blocks(run, step):
             kernels.fire(
                 sums, current.scale, current.bias, current.unit, keep, *self._threshold, v, live.where[rows],

@@ -26,7 +26,7 @@ class Live:
     where : int64 (rows,)
         Row of each among all images * positions, ascending.
     missed : int32 (rows,)
-        Model steps in which each was not at hand since it last was.
+        Model steps in which each was not at hand since it last was; -1 where it never was.
     starts : int64 (images + 1,)
         First row of each image, and the end.
     index : int64 (images * positions,)
@@ -53,7 +53,8 @@ class Live:
     def visiting(alive: Array, missed: NDArray[np.int32]) -> Live:
         """Rows of the tokens that are alive (images, positions).
 
-        `missed` (images * positions,) has the steps in which each was not at hand, and counts on.
+        `missed` (images * positions,) has the steps in which each was not at hand since it last was, at first
+        -1, and counts on.
         """
         (images, positions), most = alive.shape, alive.size
         where, index = np.empty((2, most), np.int64)
