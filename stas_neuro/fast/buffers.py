@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+_LINE = 64
+"""Bytes of a line of a processor's cache."""
+
 
 class Buffers:
     """Arrays by key. An array is valid until the next one of the same key is asked for; at first it is 0."""
@@ -25,5 +28,12 @@ class Buffers:
         """Give an array with whatever values."""
         size = math.prod(shape) * np.dtype(dtype).itemsize
         if key not in self._held or self._held[key].size < size:
-            self._held[key] = np.zeros(size, np.uint8)
+            self._held[key] = _aligned(size)
         return self._held[key][:size].view(dtype).reshape(shape)
+
+
+def _aligned(size: int) -> NDArray[np.uint8]:
+    """Give bytes of 0 that begin at a line of a processor's cache: rows that do not take longer to load."""
+    held = np.zeros(size + _LINE, np.uint8)
+    start = -held.ctypes.data % _LINE
+    return held[start : start + size]

@@ -341,19 +341,24 @@ def halt(  # noqa: PLR0913
 ) -> None:
     """Decide whether tokens halt: where the sum of scores reaches the limit, or if they are forced to."""
     for n in range(len(h)):
-        halts = forced or total[n] + h[n] >= limit
+        halts = forced | (total[n] + h[n] >= limit)
         still_alive[n] = 0 if halts else alive[n]
         next_total[n] = total[n] + alive[n] * h[n]
         p[n] = alive[n] * (one - total[n] if halts else h[n])
 
 
 @_kernel
-def weigh(z: Array, where: Array, weights: Array, shift: float, limit: float, out: Array) -> None:
+def weigh(  # noqa: PLR0913
+    z: Array, where: Array, weights: Array, shift: float, limit: float, out: Array, weighed: Array
+) -> None:
     """Add weight * clip(floor(z * shift), -limit, limit) of each row to its image: out (images, features).
 
-    `weights` is (images, positions).
+    `weights` is (images, positions); those that are not 0 are counted by image in `weighed`.
     """
-    positions = weights.shape[1]
+    images, positions = weights.shape
+    for b in range(images):
+        for n in range(positions):
+            weighed[b] += weights[b, n] != 0
     for r in range(len(where)):
         image = where[r] // positions
         p = weights[image, where[r] - image * positions]

@@ -312,18 +312,21 @@ class Weigh:
         """Take in one step; give y after the last."""
         node, dtype = self.node, run.dtypes[self.node.name]
         sums = run.state(node, len(run.images), self.features, dtype)
-        weighted = np.zeros(len(sums), np.int64)
+        weighed, unweighed = np.zeros((2, len(sums)), np.int64)
         for port, edge in self.edges.items():
             if port.startswith("z"):
                 z = run.rows(edge, step)
                 of_visits = f"p{port[1:]}"
-                if of_visits in self.edges:
+                weighs = of_visits in self.edges
+                if weighs:
                     p = run.value(node, of_visits, step).astype(dtype, copy=False)
-                    weighted += np.count_nonzero(p, axis=1)
                 else:
                     p = np.ones((z.live.images, z.live.positions), dtype)
-                kernels.weigh(z.data, z.live.where, p, dtype(0.5**node.z_shift), dtype(node.z_limit), sums)
+                kernels.weigh(
+                    z.data, z.live.where, p, dtype(0.5**node.z_shift), dtype(node.z_limit), sums,
+                    weighed if weighs else unweighed,
+                )  # fmt: skip
         if run.counter is not None:
-            run.counter.weighted(node, weighted, step)
+            run.counter.weighted(node, weighed, step)
         last = step == run.graph.time_steps - 1
         return {"y": np.floor(sums * dtype(0.5**node.y_shift))} if last else {}
