@@ -348,7 +348,7 @@ def halt(  # noqa: PLR0913
 
 
 @_kernel
-def weigh(  # noqa: PLR0913
+def weigh(
     z: Array, where: Array, weights: Array, shift: float, limit: float, out: Array, weighed: Array
 ) -> None:
     """Add weight * clip(floor(z * shift), -limit, limit) of each row to its image: out (images, features).
