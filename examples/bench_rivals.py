@@ -41,7 +41,8 @@ from stas_neuro.analysis import extent, works_in
 from stas_neuro.assets import HALTING_MODEL, IMAGES, asset
 from stas_neuro.data import LabelledImages
 from stas_neuro.errors import StasError
-from stas_neuro.ir import FixedConv2d, FixedLinear, Graph, Phase, block_of
+from stas_neuro.ir import FixedConv2d, FixedLinear, Graph, Phase
+from stas_neuro.scopes import block_of
 
 ROOT = Path(__file__).resolve().parents[1]
 SANAFE = ROOT / ".oracle" / "bin" / "python"

@@ -19,7 +19,8 @@ from stas_neuro.energy import GATINGS
 from stas_neuro.errors import InputError, unknown
 from stas_neuro.ir import FixedInput, FixedSynaptic, Graph, Stage
 from stas_neuro.labels import match_classes
-from stas_neuro.mapping import Mapping, check_mapping
+from stas_neuro.mapping import Mapping
+from stas_neuro.mapping.check import check_mapping
 from stas_neuro.passes import ComputeHalted
 from stas_neuro.trace import Trace, TraceCollector, TracePart
 

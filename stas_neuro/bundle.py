@@ -34,7 +34,8 @@ from stas_neuro.graph_document import Document, graph_document, read_graph
 from stas_neuro.ir import Array, Graph, IRError
 from stas_neuro.kinds import PATH, refused
 from stas_neuro.mapping import Mapping as CoreMapping
-from stas_neuro.mapping import check_mapping, parse_mapping
+from stas_neuro.mapping import parse_mapping
+from stas_neuro.mapping.check import check_mapping
 
 FORMAT = "stas-neuro bundle"
 SCHEMA_VERSION = 2

@@ -79,6 +79,7 @@ INTRUDERS = {
     "reference.intruder7": ("from stas_neuro.models.stas import STAS", "share no arithmetic"),
     "report.intruder8": ("import stas_neuro.cli", "Data goes one way"),
     "activity.intruder9": ("import stas_neuro.reference", "Data goes one way"),
+    "energy.intruder10": ("from stas_neuro.activity.layers import layers_of", "never a graph"),
 }
 """Modules, what each imports, and the contract that it breaks."""
 

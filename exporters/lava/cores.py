@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from stas_neuro.activity import layers_of
+from stas_neuro.activity.layers import layers_of
 from stas_neuro.analysis import extent, mask_heard, neurons_of
 from stas_neuro.ir import LIF, Array, Graph, HaltAccumulate, Node
-from stas_neuro.mapping import Mapping, Piece, Routes
+from stas_neuro.mapping import Mapping, Piece
+from stas_neuro.mapping.routes import Routes
 
 
 def pieces_of(graph: Graph, mapping: Mapping, node: Node) -> tuple[Piece, ...]:

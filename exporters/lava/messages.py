@@ -14,8 +14,8 @@ from stas_neuro.activity import ActivityBuilder
 from stas_neuro.analysis import extent
 from stas_neuro.exporters.lava.execute import Result
 from stas_neuro.ir import Array, Graph, HaltAccumulate, Phase
-from stas_neuro.mapping import Mapping, Piece, Route, Routes
-from stas_neuro.mapping.routes import Arrival
+from stas_neuro.mapping import Mapping, Piece
+from stas_neuro.mapping.routes import Arrival, Route, Routes
 
 CHUNK = 64
 """Images whose values are unpacked at once."""

@@ -32,6 +32,7 @@ MODULES = (
     "labels.py",
     "limits.py",
     "pickling.py",
+    "scopes.py",
     "exporters/__init__.py",
     "exporters/lava/__init__.py",
     "exporters/lava/assemble.py",

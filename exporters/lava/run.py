@@ -7,14 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from stas_neuro.activity import ActivityBuilder, builder_for
+from stas_neuro.activity import ActivityBuilder
+from stas_neuro.activity.layers import builder_for
 from stas_neuro.analysis import works_in
 from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.cores import cores_of, pieces_of
 from stas_neuro.exporters.lava.execute import Result, run_network
 from stas_neuro.exporters.lava.messages import add_messages, labels
 from stas_neuro.ir import Array, Graph, Stage
-from stas_neuro.mapping import Mapping, routes
+from stas_neuro.mapping import Mapping
+from stas_neuro.mapping.routes import routes
 from stas_neuro.trace import Trace
 
 

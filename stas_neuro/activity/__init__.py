@@ -3,8 +3,6 @@
 from stas_neuro.activity.collector import ActivityCollector, Part
 from stas_neuro.activity.comparable import COMPARED, SAME_NETWORK, Fact, check_facts, not_checked
 from stas_neuro.activity.file import read_activity, write_activity
-from stas_neuro.activity.layers import builder_for, layers_of, mapped_layers
-from stas_neuro.activity.neurobench import neurobench_metrics
 from stas_neuro.activity.origin import Origin, hash_images
 from stas_neuro.activity.record import (
     KINDS,
@@ -23,9 +21,11 @@ from stas_neuro.activity.record import (
     sample_of,
     step_labels,
 )
+from stas_neuro.activity.rows import HALTING_KINDS, neuron_rows, owner_of, record_halts, stages_in
 
 __all__ = [
     "COMPARED",
+    "HALTING_KINDS",
     "KINDS",
     "MAPPED_KINDS",
     "PHASES",
@@ -42,17 +42,17 @@ __all__ = [
     "Part",
     "Visits",
     "Whole",
-    "builder_for",
     "check_facts",
     "hash_images",
     "image_by_image",
-    "layers_of",
-    "mapped_layers",
-    "neurobench_metrics",
+    "neuron_rows",
     "no_counts",
     "not_checked",
+    "owner_of",
     "read_activity",
+    "record_halts",
     "sample_of",
+    "stages_in",
     "step_labels",
     "write_activity",
 ]

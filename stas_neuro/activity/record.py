@@ -16,9 +16,9 @@ from stas_neuro.activity.origin import UNKNOWN, Origin
 from stas_neuro.display import Displayed, HtmlTable
 from stas_neuro.errors import InputError, unknown
 from stas_neuro.frames import to_frame
-from stas_neuro.ir import block_of
 from stas_neuro.mapping import CoreLocation
 from stas_neuro.pickling import MadeAnew
+from stas_neuro.scopes import block_of
 
 if TYPE_CHECKING:
     import pandas

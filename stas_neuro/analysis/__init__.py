@@ -1,4 +1,4 @@
-"""Facts derived from a graph, or from the table of layers of a record. Each is derived only here."""
+"""Facts derived from a graph. Each is derived only here; those of a record are in `activity.rows`."""
 
 from stas_neuro.analysis.halting import (
     Mask,
@@ -17,28 +17,21 @@ from stas_neuro.analysis.neurons import (
     placed_with,
     works_in,
 )
-from stas_neuro.analysis.records import HALTING_KINDS, Row, neuron_rows, owner_of, record_halts, stages_in
 from stas_neuro.analysis.stages import spiking_stages, stages_of, waited_for_in
 
 __all__ = [
-    "HALTING_KINDS",
     "Mask",
-    "Row",
     "accumulator_of",
     "beside_cores",
     "extent",
     "mask_heard",
     "neuron_layers",
-    "neuron_rows",
     "neurons_of",
     "own_block",
-    "owner_of",
     "place_of",
     "placed_with",
-    "record_halts",
     "score_mask",
     "spiking_stages",
-    "stages_in",
     "stages_of",
     "visit_mask",
     "waited_for_in",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from stas_neuro.activity import Layer, layers_of
+from stas_neuro.activity import Layer
+from stas_neuro.activity.layers import layers_of
 from stas_neuro.chips import Finding, Profile, Severity
 from stas_neuro.ir import FixedLIF, FixedTokenMean, Graph, Node, Phase, Range, Stage, membrane_range
 

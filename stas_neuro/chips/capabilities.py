@@ -10,8 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from stas_neuro.activity import Activity, Layer
-from stas_neuro.analysis import HALTING_KINDS, record_halts
+from stas_neuro.activity import HALTING_KINDS, Activity, Layer, record_halts
 from stas_neuro.chips.profile import MissingEntry, Profile
 
 Severity = Literal["error", "warning", "info"]

@@ -44,7 +44,7 @@ def run_document(
     import numpy as np
 
     from stas_neuro import api
-    from stas_neuro.activity import neurobench_metrics
+    from stas_neuro.activity.neurobench import neurobench_metrics
     from stas_neuro.labels import bias_of_first
 
     bias = bias_of_first(data, trace.images)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from stas_neuro.activity import COMPARED, SAME_NETWORK, Activity, check_facts, not_checked
-from stas_neuro.analysis import HALTING_KINDS
+from stas_neuro.activity import COMPARED, HALTING_KINDS, SAME_NETWORK, Activity, check_facts, not_checked
 from stas_neuro.chips.catalogue import list_profiles, load_profile
 from stas_neuro.energy.gating import computed_halted
 from stas_neuro.errors import InputError

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from stas_neuro.activity import Activity, Layer
-from stas_neuro.analysis import owner_of
+from stas_neuro.activity import Activity, Layer, owner_of
 from stas_neuro.chips.errors import CannotRun
 from stas_neuro.chips.profile import Profile
 from stas_neuro.errors import InputError

@@ -7,8 +7,7 @@ from collections.abc import Mapping as AnyMapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from stas_neuro.activity import Activity
-from stas_neuro.analysis import record_halts
+from stas_neuro.activity import Activity, record_halts
 from stas_neuro.chips.errors import CannotRun
 from stas_neuro.chips.profile import Profile
 from stas_neuro.choices import (

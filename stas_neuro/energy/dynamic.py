@@ -16,7 +16,7 @@ from stas_neuro.energy.latency import Latency
 from stas_neuro.energy.result import CoreCost, EventCost, LayerCost, StepCost, TokenCost, interval
 from stas_neuro.energy.timing import HardwareStep
 from stas_neuro.errors import InputError
-from stas_neuro.ir import block_of
+from stas_neuro.scopes import block_of
 
 CORES_LISTED = 1 << 16
 """Largest number of cores that an estimate lists individually."""

@@ -9,8 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from stas_neuro.activity import Activity, Counts, no_counts
-from stas_neuro.analysis import neuron_rows, record_halts
+from stas_neuro.activity import Activity, Counts, neuron_rows, no_counts, record_halts
 from stas_neuro.chips.profile import Profile
 from stas_neuro.choices import IdleUpdate
 from stas_neuro.energy.early_end import computes_on, executed_steps, exit_messages, exits_by_image

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from stas_neuro.activity import Activity
-from stas_neuro.analysis import neuron_rows
+from stas_neuro.activity import Activity, neuron_rows
 from stas_neuro.energy.gating import Stepping
 from stas_neuro.energy.timing import HardwareStep
 from stas_neuro.errors import InputError
-from stas_neuro.ir import block_of
-from stas_neuro.mapping.routes import distances, places_of
+from stas_neuro.mapping.distances import distances, places_of
+from stas_neuro.scopes import block_of
 
 Messages = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 _WAYS = {"gate_hops_x": "hops_x", "gate_hops_y": "hops_y", "gate_crossings": "chip_crossings"}

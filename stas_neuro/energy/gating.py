@@ -9,8 +9,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from stas_neuro.activity import KINDS, Activity
-from stas_neuro.analysis import neuron_rows, record_halts
+from stas_neuro.activity import KINDS, Activity, neuron_rows, record_halts
 from stas_neuro.chips.errors import CannotRun
 from stas_neuro.chips.profile import Profile
 from stas_neuro.choices import GATINGS as GATINGS

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from stas_neuro.activity import Activity, Layer
-from stas_neuro.analysis import stages_in
+from stas_neuro.activity import Activity, Layer, stages_in
 from stas_neuro.chips.errors import CannotRun
 from stas_neuro.chips.profile import Profile
 from stas_neuro.choices import Stem

@@ -6,8 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from stas_neuro.activity import Activity
-from stas_neuro.analysis import HALTING_KINDS, neuron_rows
+from stas_neuro.activity import HALTING_KINDS, Activity, neuron_rows
 from stas_neuro.chips.capabilities import PRODUCT_KINDS
 from stas_neuro.energy.gating import Flags
 from stas_neuro.energy.timing import Flow, phase_of

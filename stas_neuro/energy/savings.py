@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from stas_neuro.activity import Activity
-from stas_neuro.analysis import stages_in
+from stas_neuro.activity import Activity, stages_in
 from stas_neuro.chips.profile import Corners
 from stas_neuro.energy.events import PRICES
 from stas_neuro.energy.result import Estimate, Interval

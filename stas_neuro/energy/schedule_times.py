@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from stas_neuro.activity import Activity
-from stas_neuro.analysis import record_halts
+from stas_neuro.activity import Activity, record_halts
 from stas_neuro.chips.errors import CannotRun
 from stas_neuro.chips.profile import MissingEntry, Profile
 from stas_neuro.energy.comparable import check_alike

@@ -29,7 +29,8 @@ from stas_neuro.ir import (
     Node,
     Phase,
 )
-from stas_neuro.mapping import Mapping, Route, routes
+from stas_neuro.mapping import Mapping
+from stas_neuro.mapping.routes import Route, routes
 from stas_neuro.reference.activity import ActivityCounter, Counting, Run, label_of
 from stas_neuro.reference.cores import MESSAGE_KINDS
 

@@ -39,7 +39,6 @@ from stas_neuro.ir import (
     SpikeMaxPool,
     Stage,
     Tokens,
-    scope_of,
 )
 from stas_neuro.ir.ops.readout import ReadoutMode
 from stas_neuro.models import block as torch_block
@@ -48,6 +47,7 @@ from stas_neuro.models import stem as torch_stem
 from stas_neuro.models.config import ATTENTION_SCALE, EARLY_STEMS, LATE_STEMS, TAU, per_backbone
 from stas_neuro.models.stas import StasModel
 from stas_neuro.passes import AddHalting
+from stas_neuro.scopes import scope_of
 
 M = TypeVar("M", bound=nn.Module)
 CONTAINERS = (StasModel, torch_stem.Stem, torch_block.Block, nn.ModuleList)

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stas_neuro import ir
-from stas_neuro.activity import ActivityBuilder, builder_for
+from stas_neuro.activity import ActivityBuilder
+from stas_neuro.activity.layers import builder_for
 from stas_neuro.analysis import works_in
 from stas_neuro.errors import InputError
 from stas_neuro.frontend.torch_model import lower
@@ -23,6 +24,7 @@ from stas_neuro.ir import Graph, Node
 from stas_neuro.models.block import MASK_LIF, Block, Packing, Visit
 from stas_neuro.models.lif import LIF
 from stas_neuro.models.stas import StasModel
+from stas_neuro.scopes import block_of
 from stas_neuro.trace import Trace
 
 Counts = NDArray[np.int64]
@@ -216,7 +218,7 @@ class _Counter:
         x, s = self.inputs[node.name], self.spikes[node.name]
         live = torch.ones_like(x, dtype=torch.bool)
         if "alive" in self.graph.inputs(node):
-            block = ir.block_of(node.scope)
+            block = block_of(node.scope)
             assert block is not None  # only neurons of blocks hear of halting
             live = live & self.visits[:, :, block].unsqueeze(-1)
         active = _total(((x != 0) | (s != 0)) & live)

@@ -18,8 +18,8 @@ from stas_neuro.ir import (
     Readout,
     SpikeMatMul,
     Tokens,
-    block_of,
 )
+from stas_neuro.scopes import block_of
 
 
 def arrange(builder: Builder) -> None:

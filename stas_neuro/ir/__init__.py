@@ -25,9 +25,7 @@ from stas_neuro.ir.types import (
     Shape,
     Stage,
     ValueType,
-    block_of,
     neutral,
-    scope_of,
 )
 
 # The node types are exported too, as each family of operations lists them.
@@ -61,11 +59,9 @@ __all__ = [
     "Shape",
     "Stage",
     "ValueType",
-    "block_of",
     "group_numbers",
     "neutral",
     "op_of",
     "per_op",
     "per_policy",
-    "scope_of",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -98,20 +97,6 @@ class Preprocessing:
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
-
-
-_BLOCK = re.compile(r"block([0-9]{1,9})")
-
-
-def block_of(scope: str) -> int | None:
-    """Give the number of the network block that a scope names; None for the rest of the network."""
-    named = _BLOCK.fullmatch(scope)
-    return int(named[1]) if named else None
-
-
-def scope_of(block: int) -> str:
-    """Name the scope of a network block."""
-    return f"block{block}"
 
 
 def neutral(port: str) -> float:

@@ -17,8 +17,9 @@ from stas_neuro.ir.halting import check_halting
 from stas_neuro.ir.infer import infer_bounds, infer_types
 from stas_neuro.ir.ops import FLOAT_OF, Input, Node, Output, Readout
 from stas_neuro.ir.problems import Problems
-from stas_neuro.ir.types import Phase, Stage, ValueType, block_of
+from stas_neuro.ir.types import Phase, Stage, ValueType
 from stas_neuro.limits import FLOAT_LIMIT
+from stas_neuro.scopes import block_of
 
 if TYPE_CHECKING:
     from stas_neuro.ir.graph import Graph

@@ -7,14 +7,11 @@ pieces need it: a neuron sends one copy to each such core, including its own.
 A value is sent to all cores that need it when it is computed, as it is not yet known which tokens will have
 halted when it is used. A value that is computed once but needed in model steps is sent again in each of them,
 for the tokens visited in that step by the first block that it reaches.
-
-Messages between tiles of a chip go along x, then along y. Chips form a row in the order of their numbers; a
-message to another chip leaves by tile 0,0, passes the chips between without hops, and enters by tile 0,0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -25,10 +22,10 @@ from stas_neuro.analysis import extent, works_in
 from stas_neuro.ir import Graph, Node, Phase
 from stas_neuro.ir.ops.base import Wanted, folded
 from stas_neuro.mapping.check import check_mapping
-from stas_neuro.mapping.mapping import CoreLocation, Mapping, Piece
+from stas_neuro.mapping.distances import Steps, between, places_of
+from stas_neuro.mapping.mapping import Mapping, Piece
 from stas_neuro.mapping.reach import Need, Reach, join
 
-Steps = NDArray[np.int64]
 Index = tuple[NDArray[np.intp], ...]
 """Of values (positions, features); of positions alone for all their features, which is faster to look up."""
 _Key = tuple[str, Phase, int | None]
@@ -253,31 +250,6 @@ class _Homes:
         for at, piece in enumerate(pieces):
             number[list(piece.positions), slice(*piece.features)] = at
         return _Homes(np.array([piece.core for piece in pieces], np.intp), number)
-
-
-def places_of(cores: Sequence[CoreLocation]) -> Steps:
-    """Return chip, column and row of each core, int64 (3, cores)."""
-    columns = ([getattr(site, name) for site in cores] for name in ("chip", "x", "y"))
-    return np.array(list(columns), np.int64)
-
-
-def distances(places: Steps, to: int) -> dict[str, Steps]:
-    """Return the hops along x and y and the chip crossings from every core to one, int64 (cores,) each.
-
-    `places`, (3, cores), is the result of `places_of`.
-    """
-    return between(places, places[:, to, None])
-
-
-def between(start: Steps, end: Steps) -> dict[str, Steps]:
-    """Return the hops and chip crossings between places (3, ...), which are broadcast."""
-    (chip, x, y), (to_chip, to_x, to_y) = start, end
-    away = chip != to_chip
-    return {
-        "hops_x": np.where(away, x + to_x, abs(x - to_x)),
-        "hops_y": np.where(away, y + to_y, abs(y - to_y)),
-        "chip_crossings": abs(chip - to_chip),
-    }
 
 
 def _empty_route(graph: Graph, source: str, phase: Phase, block: int | None, tokens: Wanted | None) -> Route:

@@ -29,10 +29,10 @@ from stas_neuro.ir import (
     SpikeAnd,
     Stage,
     TokenMean,
-    block_of,
     group_numbers,
 )
 from stas_neuro.ir.ops.readout import ReadoutMode
+from stas_neuro.scopes import block_of
 
 
 @dataclass(frozen=True, kw_only=True)

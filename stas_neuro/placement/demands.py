@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from stas_neuro.analysis import neuron_layers, placed_with, stages_of
 from stas_neuro.chips import Profile
 from stas_neuro.errors import InputError
-from stas_neuro.ir import FixedSynaptic, Graph, Node, Stage, block_of
+from stas_neuro.ir import FixedSynaptic, Graph, Node, Stage
+from stas_neuro.scopes import block_of
 
 DEFAULT_BITS = 8
 """Bits of a weight in a graph that is not quantised."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from stas_neuro.activity import SAME_NETWORK, Activity, Origin, builder_for, check_facts
+from stas_neuro.activity import SAME_NETWORK, Activity, Origin, check_facts
+from stas_neuro.activity.layers import builder_for
 from stas_neuro.bundle import hash_network
 from stas_neuro.chips import Profile
 from stas_neuro.choices import OBJECTIVES as OBJECTIVES

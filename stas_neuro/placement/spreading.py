@@ -8,15 +8,15 @@ from math import inf
 
 import numpy as np
 
-from stas_neuro.activity import Activity, builder_for
-from stas_neuro.analysis import HALTING_KINDS, owner_of
+from stas_neuro.activity import HALTING_KINDS, Activity, owner_of
+from stas_neuro.activity.layers import builder_for
 from stas_neuro.energy import Deployment
 from stas_neuro.energy.core_assignment import CoreAssignment
 from stas_neuro.energy.costs import cost_of
 from stas_neuro.energy.timing import phase_of
 from stas_neuro.errors import InputError
 from stas_neuro.ir import Graph
-from stas_neuro.mapping.routes import between, places_of
+from stas_neuro.mapping.distances import between, places_of
 from stas_neuro.placement.limits import Limits
 from stas_neuro.placement.reasons import DoesNotFit, MoreCores
 from stas_neuro.placement.task import Packing, Task

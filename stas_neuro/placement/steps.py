@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stas_neuro.activity import Visits, layers_of
+from stas_neuro.activity import Visits
+from stas_neuro.activity.layers import layers_of
 from stas_neuro.analysis import extent, own_block
 from stas_neuro.errors import InputError
-from stas_neuro.ir import Graph, HaltAccumulate, block_of
+from stas_neuro.ir import Graph, HaltAccumulate
 from stas_neuro.mapping import Mapping, Piece
+from stas_neuro.scopes import block_of
 
 Live = NDArray[np.bool_]
 

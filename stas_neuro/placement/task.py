@@ -10,7 +10,7 @@ from math import inf
 from stas_neuro.activity import Activity
 from stas_neuro.chips import Profile
 from stas_neuro.choices import Objective, Spread
-from stas_neuro.ir import Graph, block_of
+from stas_neuro.ir import Graph
 from stas_neuro.mapping import CoreLocation, Mapping, Piece
 from stas_neuro.placement.demands import LayerDemand, tokens_by_block
 from stas_neuro.placement.groups import scan_groups
@@ -20,6 +20,7 @@ from stas_neuro.placement.packing import Core, Packer, whole
 from stas_neuro.placement.reasons import DoesNotFit, MoreCores, Reason
 from stas_neuro.placement.strategies import Block, by_features, by_tokens, fewest_cores, pack_layers
 from stas_neuro.placement.tiles import chips_of
+from stas_neuro.scopes import block_of
 
 
 @dataclass(frozen=True, eq=False)

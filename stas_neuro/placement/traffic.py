@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stas_neuro.activity import Activity
-from stas_neuro.ir import Graph, Phase, block_of
+from stas_neuro.ir import Graph, Phase
 from stas_neuro.placement.demands import LayerDemand
 from stas_neuro.placement.inputs import Inputs, Values, flags, index_of, union
 from stas_neuro.placement.packing import Core, Region
+from stas_neuro.scopes import block_of
 
 _RATE_UNIT = 2.0**-20
 """Rates are multiples of it, so that sums of messages x hops below 2^31 are exact in whatever order.

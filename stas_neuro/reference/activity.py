@@ -10,10 +10,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from stas_neuro.activity import Activity, ActivityBuilder, builder_for
+from stas_neuro.activity import Activity, ActivityBuilder
+from stas_neuro.activity.layers import builder_for
 from stas_neuro.analysis import score_mask, works_in
 from stas_neuro.ir import Graph, HaltingScore, ImageScore, Node, Phase, op_of
-from stas_neuro.mapping import Mapping, Routes, routes
+from stas_neuro.mapping import Mapping
+from stas_neuro.mapping.routes import Routes, routes
 from stas_neuro.reference.cores import Events, Messages, Standstill, parts_of
 from stas_neuro.reference.ops import RULES
 from stas_neuro.reference.ops.base import Inputs, Outputs, Values

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from stas_neuro.analysis import extent, mask_heard, neurons_of, stages_of
 from stas_neuro.ir import Graph, Phase
 from stas_neuro.ir.ops.base import Wanted
-from stas_neuro.mapping import Mapping, Route, Routes
+from stas_neuro.mapping import Mapping
+from stas_neuro.mapping.routes import Route, Routes
 from stas_neuro.reference.ops.base import Counts, Each, by_position
 from stas_neuro.reference.rows import RecordRow
 

@@ -17,16 +17,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stas_neuro.activity import Activity, Visits
-from stas_neuro.analysis import record_halts
+from stas_neuro.activity import Activity, Visits, record_halts
 from stas_neuro.chips import Profile
 from stas_neuro.choices import Mode
 from stas_neuro.energy import Deployment, price
 from stas_neuro.energy.early_end import can_end_early, exits_by_image
 from stas_neuro.errors import InputError
-from stas_neuro.ir import POLICIES, Graph, HaltAccumulate, HaltingScore, ImageScore, Node, block_of
+from stas_neuro.ir import POLICIES, Graph, HaltAccumulate, HaltingScore, ImageScore, Node
 from stas_neuro.passes import PipelineExit
 from stas_neuro.reference import run_reference
+from stas_neuro.scopes import block_of
 
 SHARPNESS = 0.1
 """Width of the soft maximum over tokens, by which the energy of hardware steps is differentiated."""

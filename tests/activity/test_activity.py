@@ -19,14 +19,13 @@ from stas_neuro.activity import (
     ActivityBuilder,
     Layer,
     Origin,
-    builder_for,
     hash_images,
-    layers_of,
     read_activity,
     step_labels,
     write_activity,
 )
 from stas_neuro.activity import file as activity_file
+from stas_neuro.activity.layers import builder_for, layers_of
 from stas_neuro.energy import GATINGS
 from stas_neuro.errors import InputError
 from stas_neuro.ir import (

@@ -10,7 +10,8 @@ from support.fixed_random import pixels_for
 from support.ir_random import STEMS, Recipe, build
 from support.random_mappings import one_core
 
-from stas_neuro.activity import Activity, layers_of
+from stas_neuro.activity import Activity
+from stas_neuro.activity.layers import layers_of
 from stas_neuro.chips import load_profile
 from stas_neuro.energy import estimate
 from stas_neuro.energy.pricing import op_count

@@ -13,7 +13,8 @@ from support.ir_random import Recipe, build, graphs, images_for
 from support.naive_messages import naive_messages
 from support.random_mappings import mappings, one_core
 
-from stas_neuro.activity import KINDS, MAPPED_KINDS, Activity, layers_of
+from stas_neuro.activity import KINDS, MAPPED_KINDS, Activity
+from stas_neuro.activity.layers import layers_of
 from stas_neuro.analysis import extent, neuron_layers
 from stas_neuro.chips import load_profile
 from stas_neuro.energy.gating import stepping, turns

@@ -9,7 +9,7 @@ from support.fixed_random import pixels_for
 from support.ir_random import Recipe, build, images_for
 from torch.nn.functional import conv2d
 
-from stas_neuro.activity import neurobench_metrics
+from stas_neuro.activity.neurobench import neurobench_metrics
 from stas_neuro.chips import load_profile
 from stas_neuro.exporters.lava.stock import lower_stock, run_stock
 from stas_neuro.ir import LIF, Conv2d, Graph, Input, Linear

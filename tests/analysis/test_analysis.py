@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given, settings
 from support.ir_random import Recipe, build, images_for, recipes
 
-from stas_neuro import analysis
-from stas_neuro.activity import layers_of
+from stas_neuro import activity, analysis
+from stas_neuro.activity.layers import layers_of
 from stas_neuro.exporters.lava.schedule import connections
-from stas_neuro.ir import Graph, HaltingScore, ImageScore, Node, block_of, scope_of
+from stas_neuro.ir import Graph, HaltingScore, ImageScore, Node
 from stas_neuro.passes import FoldBatchNorm, Quantise
 from stas_neuro.reference import run_reference
+from stas_neuro.scopes import block_of, scope_of
 
 
 @settings(max_examples=40, deadline=None)
@@ -43,19 +44,19 @@ def test_facts_of_neurons_and_stages_agree_with_the_table_of_layers(recipe: Reci
     graph = build(recipe)
     rows = layers_of(graph)
     assert analysis.stages_of(graph) == {node.name: _spikes_before(graph, node) for node in graph.nodes}
-    assert analysis.spiking_stages(graph) == analysis.stages_in(rows, "step")
-    assert analysis.record_halts(rows) == (graph.halting != "off")
-    owners = analysis.neuron_rows(rows)
+    assert analysis.spiking_stages(graph) == activity.stages_in(rows, "step")
+    assert activity.record_halts(rows) == (graph.halting != "off")
+    owners = activity.neuron_rows(rows)
     for row, owner in zip(rows, owners, strict=True):
-        assert rows[owner].name == analysis.neurons_of(graph, graph.node(row.name)) == analysis.owner_of(row)
+        assert rows[owner].name == analysis.neurons_of(graph, graph.node(row.name)) == activity.owner_of(row)
         assert owners[owner] == owner  # it keeps its own
     assert {rows[owner].name for owner in owners} == set(analysis.neuron_layers(graph))
 
 
 def test_a_phase_without_layers_has_no_stages() -> None:
     rows = [row for row in layers_of(build(Recipe(norm=False))) if row.phase == "step"]
-    assert analysis.stages_in(rows, "once") == 0
-    assert analysis.stages_in(rows, "step") > 1
+    assert activity.stages_in(rows, "once") == 0
+    assert activity.stages_in(rows, "step") > 1
 
 
 def test_what_is_beside_the_cores_is_named() -> None:

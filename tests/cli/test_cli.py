@@ -70,7 +70,17 @@ HEAVY = (
 )
 
 
-PRICING_NEEDS_NOT = ("api", "compiler", "passes", "placement", "reference", "bundle", "data")
+PRICING_NEEDS_NOT = (
+    "analysis",
+    "api",
+    "bundle",
+    "compiler",
+    "data",
+    "ir",
+    "passes",
+    "placement",
+    "reference",
+)
 
 
 def test_help_of_no_command_loads_a_library_but_click() -> None:

@@ -11,7 +11,7 @@ from support.ir_random import Recipe, build
 from stas_neuro.analysis import neuron_layers
 from stas_neuro.chips import load_profile
 from stas_neuro.ir import Graph, IRError, Kind, ValueType
-from stas_neuro.mapping import needed
+from stas_neuro.mapping.routes import needed
 from stas_neuro.placement import place
 from stas_neuro.placement.demands import tokens_by_block
 

@@ -18,9 +18,10 @@ from support.random_mappings import mappings, one_core
 from stas_neuro.analysis import extent, neuron_layers
 from stas_neuro.errors import InputError
 from stas_neuro.ir import Graph, HaltAccumulate, Phase
-from stas_neuro.mapping import CoreLocation, Mapping, Piece, needed, parse_mapping, routes
+from stas_neuro.mapping import CoreLocation, Mapping, Piece, parse_mapping
+from stas_neuro.mapping.distances import distances, places_of
 from stas_neuro.mapping.mapping import LOCATION_LIMIT
-from stas_neuro.mapping.routes import distances, places_of
+from stas_neuro.mapping.routes import needed, routes
 from stas_neuro.passes.late_decisions import DelayDecisions
 
 SMALL: dict[str, Any] = {"channels": 1, "height": 3, "width": 3, "time_steps": 2, "head_dim": 2}

@@ -17,10 +17,11 @@ from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.run import run_lava
 from stas_neuro.exporters.lava.stock.lower import lower_stock
 from stas_neuro.frontend.torch_model import lower
-from stas_neuro.ir import POLICIES, HaltingScore, HaltMode, IRError, Phase, block_of
+from stas_neuro.ir import POLICIES, HaltingScore, HaltMode, IRError, Phase
 from stas_neuro.models.config import BACKBONES
 from stas_neuro.passes import AddHalting, FoldBatchNorm, Quantise
 from stas_neuro.reference import run_reference
+from stas_neuro.scopes import block_of
 
 NEVER: dict[str, float] = {"alpha": 0.0, "beta": -1000.0, "epsilon": 0.0, "margin": 1e9}
 """Scores of 0, and a margin that no logits have."""

@@ -13,7 +13,7 @@ from support.random_mappings import one_core
 
 from stas_neuro.analysis import neuron_layers, placed_with
 from stas_neuro.ir import ALIGN, FixedLIF, FixedTokenMean, Graph, IRError, Kind, Node
-from stas_neuro.mapping import needed
+from stas_neuro.mapping.routes import needed
 from stas_neuro.passes import Quantise
 from stas_neuro.passes.sums import rounding_shift
 from stas_neuro.placement.demands import demands_of

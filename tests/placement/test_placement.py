@@ -16,7 +16,8 @@ from support.paths import ROOT
 from support.plain_traffic import dense, plain_sites, plain_traffic
 
 from stas_neuro import api, compiler
-from stas_neuro.activity import Activity, Origin, builder_for
+from stas_neuro.activity import Activity, Origin
+from stas_neuro.activity.layers import builder_for
 from stas_neuro.analysis import neuron_layers
 from stas_neuro.bundle import Provenance, load_bundle, save_bundle
 from stas_neuro.chips import Profile, load_profile
@@ -25,7 +26,8 @@ from stas_neuro.energy.gating import stepping
 from stas_neuro.energy.timing import hardware_steps
 from stas_neuro.errors import InputError
 from stas_neuro.ir import Conv2d, Graph
-from stas_neuro.mapping import Mapping, check_mapping
+from stas_neuro.mapping import Mapping
+from stas_neuro.mapping.check import check_mapping
 from stas_neuro.mapping.routes import routes
 from stas_neuro.passes import DelayDecisions, FoldBatchNorm, Quantise
 from stas_neuro.placement import (

@@ -37,7 +37,8 @@ from stas_neuro.ir import (
     Readout,
     membrane_range,
 )
-from stas_neuro.mapping import Mapping, check_mapping
+from stas_neuro.mapping import Mapping
+from stas_neuro.mapping.check import check_mapping
 
 Frames = NDArray[Any]
 HOST_GROUPS = "host:"

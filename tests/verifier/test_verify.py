@@ -16,7 +16,7 @@ from support.cli_support import CONFIG, make_checkpoint
 from support.random_models import random_model
 
 from stas_neuro import api, compiler
-from stas_neuro.activity import layers_of
+from stas_neuro.activity.layers import layers_of
 from stas_neuro.bundle import load_bundle, save_bundle
 from stas_neuro.data import LabelledImages
 from stas_neuro.errors import CheckFailed, InputError

@@ -14,7 +14,8 @@ from support.ir_random import Recipe, build, recipes
 from support.lava_support import by_turns, inputs_of
 from support.random_mappings import mappings, one_core
 
-from stas_neuro.activity import Activity, layers_of
+from stas_neuro.activity import Activity
+from stas_neuro.activity.layers import layers_of
 from stas_neuro.energy.gating import stepping, turns
 from stas_neuro.energy.timing import hardware_steps
 from stas_neuro.errors import InputError

@@ -15,7 +15,8 @@ from stas_neuro import api
 from stas_neuro.bundle import MAPPING
 from stas_neuro.energy import GATINGS, Deployment, estimate
 from stas_neuro.files import read_bytes
-from stas_neuro.mapping import check_mapping, parse_mapping
+from stas_neuro.mapping import parse_mapping
+from stas_neuro.mapping.check import check_mapping
 from stas_neuro.placement import utilisation
 
 

@@ -3,56 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-
-class Row(Protocol):
-    """The fields of a row (`stas_neuro.activity.Layer`) that facts are derived from."""
-
-    @property
-    def name(self) -> str:
-        """Name of the row."""
-
-    @property
-    def kind(self) -> str:
-        """Operation of the row."""
-
-    @property
-    def placed_with(self) -> str:
-        """Row with the neurons that its synapses end on; empty if that is the row itself."""
-
-    @property
-    def phase(self) -> str:
-        """Phase of its steps."""
-
-    @property
-    def stage(self) -> int | None:
-        """Number of spiking stages before it, if known."""
-
+from stas_neuro.activity.record import Layer
 
 HALTING_KINDS = ("HaltingScore", "ImageScore", "HaltAccumulate")
 """Operations that decide which tokens halt."""
 
 
-def record_halts(rows: Sequence[Row]) -> bool:
+def record_halts(rows: Sequence[Layer]) -> bool:
     """Return whether tokens of the network halt."""
     return any(row.kind == "HaltAccumulate" for row in rows)
 
 
-def owner_of(row: Row) -> str:
+def owner_of(row: Layer) -> str:
     """Return the name of the row with the neurons that a row's synapses end on."""
     return row.placed_with or row.name
 
 
-def neuron_rows(rows: Sequence[Row]) -> NDArray[np.intp]:
+def neuron_rows(rows: Sequence[Layer]) -> NDArray[np.intp]:
     """Return, for each row, the index of the row with its neurons, intp (rows,)."""
     places = {row.name: place for place, row in enumerate(rows)}
     return np.array([places[owner_of(row)] for row in rows], dtype=np.intp)
 
 
-def stages_in(rows: Sequence[Row], phase: str) -> int:
+def stages_in(rows: Sequence[Layer], phase: str) -> int:
     """Count the spiking stages of a phase, 0 if it has no rows; a row without a stage is in the first."""
     return 1 + max((row.stage or 0 for row in rows if row.phase == phase), default=-1)
