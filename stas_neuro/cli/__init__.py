@@ -6,7 +6,9 @@ functions, and the values of options from ``stas_neuro.choices``.
 
 from __future__ import annotations
 
+import atexit
 import errno
+import gc
 import importlib
 import os
 import sys
@@ -117,6 +119,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         The exit code.
     """
+    if arguments is None:  # the process ends with the program: nothing is left to search for unused objects
+        atexit.register(gc.freeze)
     open_standard_streams()
     settings = Settings()
     if instruction := os.environ.get(COMPLETION):  # set by the code that `completion` prints

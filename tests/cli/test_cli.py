@@ -109,6 +109,21 @@ print("loaded:", [name for name in {PRICING_NEEDS_NOT!r} if f"stas_neuro.{{name}
     assert done.stdout.splitlines()[-1] == "loaded: [] 0"
 
 
+def test_the_end_of_a_process_searches_for_no_unused_objects() -> None:
+    code = """
+import atexit, gc, sys
+atexit.register(lambda: print("at the end:", gc.get_freeze_count() > len(gc.get_objects())))
+from stas_neuro.cli import main
+sys.argv = ["stas-export", "--version"]
+main(["--version"])
+print("after a call:", gc.get_freeze_count())
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    _, after_call, _, at_end = done.stdout.splitlines()
+    assert (after_call, at_end) == ("after a call: 0", "at the end: True")
+
+
 @pytest.mark.parametrize(("name", "command"), [pytest.param(*pair, id=pair[0]) for pair in commands()])
 def test_every_command_and_option_has_help_and_documentation(name: str, command: click.Command) -> None:
     assert f"`stas-export {name}" in DOCS
