@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import warnings
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ def needs(part: str) -> Iterator[None]:
     ``part`` is the name of the part, such as ``torch`` or ``lava``.
     """
     try:
-        with without_norse_warning():
+        with without_norse_warning(), _without_collection():
             yield
     except ImportError as error:
         raise InputError(f"{part} cannot be used here: {error}", _installation(part)) from error
@@ -36,6 +37,18 @@ def without_norse_warning() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")
         yield
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Search for no unused objects: what an import makes stays, and each search goes through all of it."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _installation(part: str) -> str:
