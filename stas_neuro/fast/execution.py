@@ -27,8 +27,9 @@ from stas_neuro.reference.ops.base import Values
 from stas_neuro.trace import Collect, Trace
 
 Array = NDArray[Any]
-_BATCH, _VALUES = 128, 1 << 22
-"""Most images of a batch, and most values that one of its nodes may have."""
+_BATCH, _FEW, _VALUES = 128, 1 << 19, 1 << 22
+"""Most images of a batch; values of its largest node up to which it has more, as what is done once a batch is
+then most of its time; and most values that one of its nodes may have."""
 _WORTH = 1 << 17
 """Values of a node, on average, with which a batch is divided: with fewer, what Python does between kernels,
 in one thread at a time, takes longer than they do."""
@@ -94,9 +95,8 @@ def run_fast(  # noqa: PLR0913
                 progress(min(batch.stop, len(images)), len(images))
 
     with one_blas_thread(), ThreadPoolExecutor(side_by_side) as pool:
-        each = (
-            map if side_by_side == 1 else pool.map
-        )  # one worker needs no other thread, which takes time to wake
+        # One worker needs no thread of its own: two would wait for each other to let go of the interpreter.
+        each = map if side_by_side == 1 else pool.map
         trace = collect(finished(each(classify, batches)), len(images))
     prepared.buffers = workspaces
     give_back(graph, prepared, eight_bit=eight_bit)
@@ -114,7 +114,7 @@ def batches_of(graph: Graph, images: int, side_by_side: int) -> list[slice]:
 def batch_size(graph: Graph, images: int) -> int:
     """Number the images of a batch, out of some, whose values fit in caches."""
     largest = max(math.prod(value.shape) for value in graph.types.values())
-    return max(1, min(_BATCH, _VALUES // largest, images))
+    return max(1, min(max(_BATCH, _FEW // largest), _VALUES // largest, images))
 
 
 def images_at_once(graph: Graph, images: int) -> int:

@@ -53,7 +53,8 @@ def test_an_imported_network() -> None:
 
 
 def test_batches_side_by_side_keep_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stas_neuro.fast.execution._BATCH", 3)
+    for limit, value in (("_BATCH", 3), ("_FEW", 0)):
+        monkeypatch.setattr(f"stas_neuro.fast.execution.{limit}", value)
     graph = stas_neuro.quantise(stas_neuro.fold(str(asset("models/fashion-t1"))))
     images = stas_neuro.load_data(str(asset(IMAGES))).images[:11].astype(np.int64)
     plain = run_reference(graph, images)
