@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from stas_neuro.analysis.halting import Mask, place_of, score_mask
+from stas_neuro.fast.narrow import RowSums, is_narrow, of_rows
 from stas_neuro.fast.operators import (
     AddRows,
     Columns,
@@ -141,7 +142,9 @@ class _Planner:
         bias = graph.tensor(node, "bias").astype(dtype) * dtype(2**node.bias_exp)
         bias = bias.reshape(len(bias), -1).T if isinstance(node, FixedConv2d) else bias[None]
         return Current(
-            np.ldexp(product.scale, exponents).astype(dtype), dtype(1 << ALIGN), np.ascontiguousarray(bias)
+            np.ldexp(product.scale[: len(exponents)], exponents).astype(dtype),
+            dtype(1 << ALIGN),
+            np.ascontiguousarray(bias),
         )
 
     def _wide(self, *names: str) -> Dtype:
@@ -216,11 +219,18 @@ class _Planner:
     def _conv(self, node: FixedConv2d) -> Operation:
         graph = self._graph
         x = graph.inputs(node)["x"]
-        weight = graph.tensor(node, "weight").transpose(0, 2, 3, 1)
-        product = product_of(weight.reshape(len(weight), -1), **self._sizes(x))
+        weight = graph.tensor(node, "weight")
         shapes: Any = graph.source_type(x).shape, graph.types[node.name, "y"].shape
-        current = self._current(node, product)
-        return self._layer(node, ConvSums(node, x, shapes, product, current))
+        width, columns = shapes[0][2], shapes[1][2]
+        narrow = is_narrow(node, width)
+        matrix = (
+            of_rows(weight, node, width, columns)
+            if narrow
+            else weight.transpose(0, 2, 3, 1).reshape(len(weight), -1)
+        )
+        product = product_of(matrix, **self._sizes(x))
+        kind = RowSums if narrow else ConvSums
+        return self._layer(node, kind(node, x, shapes, product, self._current(node, product)))
 
     def _linear(self, node: FixedLinear) -> Operation:
         graph = self._graph

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -103,7 +104,7 @@ class LinearSums:
 
 @dataclass(frozen=True, eq=False)
 class ConvSums:
-    """A convolution, as a product with its windows."""
+    """A convolution, as a product with its windows: of one output position each."""
 
     node: FixedConv2d
     x: Edge
@@ -118,18 +119,25 @@ class ConvSums:
 
     def blocks(self, run: FastExecution, step: int) -> Iterator[Block]:
         """Multiply the windows of some images at a time."""
-        (channels, height, width), (_, rows, columns) = self.shapes
+        (channels, height, width), (features, rows, columns) = self.shapes
         x = run.rows(self.x, step).data.reshape(-1, height, width * channels)
-        sides, takes = np.array(self.node.sides), self.product.takes
-        of_image = rows, columns, self.node.sides.kernel[0], self.node.sides.kernel[1] * channels
-        positions, inputs = rows * columns, of_image[2] * of_image[3]
-        images = _images_at_once(positions, inputs * np.dtype(takes).itemsize, self.current)
+        in_a_row, of_column, sides = self._windows
+        takes, positions = self.product.takes, rows * columns
+        of_image = rows, in_a_row, sides[0, 0], sides[0, 1] * of_column
+        inputs = of_image[2] * of_image[3]
+        size = in_a_row * inputs * np.dtype(takes).itemsize // columns
+        images = _images_at_once(positions, size, self.current)
         for start in range(0, len(x), images):
             part = x[start : start + images].astype(takes, copy=False)
             windows = run.buffers.get("windows", (len(part), *of_image), takes)
-            _copy_windows(part, channels, sides, windows)
+            _copy_windows(part, of_column, sides, windows)
             done = slice(start * positions, (start + len(part)) * positions)
-            yield done, self.product(windows.reshape(-1, inputs), run.buffers)
+            yield done, self.product(windows.reshape(-1, inputs), run.buffers).reshape(-1, features)
+
+    @cached_property
+    def _windows(self) -> tuple[int, int, Array]:
+        """Windows in an output row, values in a column of the map, and sides as of `kernels.windows`."""
+        return self.shapes[1][2], self.shapes[0][0], np.array(self.node.sides)
 
     def run(self, run: FastExecution, step: int) -> dict[str, Any]:
         """Count its inputs; neurons ask for its sums."""

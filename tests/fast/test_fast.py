@@ -15,7 +15,7 @@ from support.ir_random import HALTING, HEADS, READOUTS, SHRINKS, STEMS, Recipe, 
 from support.random_mappings import mappings
 
 from stas_neuro.activity import KINDS
-from stas_neuro.fast import run_fast
+from stas_neuro.fast import narrow, run_fast
 from stas_neuro.ir import Array, FixedHaltingScore, FixedLIF, FixedTokenMean, Graph
 from stas_neuro.passes import ComputeHalted, Quantise
 from stas_neuro.reference import run_reference
@@ -114,7 +114,10 @@ def test_tokens_that_halt_in_groups(halting: str) -> None:
 
 @pytest.mark.parametrize("stem", STEMS)
 @pytest.mark.parametrize("events", [False, True])
-def test_every_stem(stem: str, events: bool) -> None:
+@pytest.mark.parametrize("rows", [False, True])
+def test_every_stem(stem: str, events: bool, rows: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also with windows of whole rows in all convolutions, or in none."""
+    monkeypatch.setattr(narrow, "_WORTH", 1 << 40 if rows else -1 << 40)
     for seed, sdsa in enumerate((False, True)):
         recipe = Recipe(seed=seed, stem=stem, events=events, sdsa=sdsa, norm=False, height=4, width=3)
         graph = quantised_at_random(build(recipe), seed)
