@@ -22,6 +22,10 @@ from stas_neuro.fast.prefetch import LINE, prefetch
 Array = NDArray[Any]
 _SOON = 8
 """How many rows ahead membranes are prefetched: stepping so many takes about as long as loading them."""
+_HALF = 0xFFFF
+"""Largest number in half of 32 bits."""
+_FIRED = np.int32((1 << 16) + 1)
+"""What a spike counts: one in the upper half, and one in the lower as an active neuron."""
 
 
 def _kernel(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -34,17 +38,24 @@ def _kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @_kernel
-def _gather(acted: Array, shot: Array, bounds: Array, active: Array, fired: Array) -> None:
+def _gather(counted: Array, bounds: Array, active: Array, fired: Array) -> None:
     """Add what was counted by feature to segments, and begin at 0 again.
 
-    Loops over all features are vectorised; those over segments, which may be short, would not be.
+    A count has the spikes in its upper half. Loops over all features are vectorised; those over segments,
+    which may be short, would not be. A row may have the features of several positions, one after another.
     """
+    positions = len(counted) // bounds[-1]
+    while positions > 1:
+        half = (positions + 1) // 2
+        others = counted[half * bounds[-1] : positions * bounds[-1]]
+        for o in range(len(others)):
+            counted[o] += others[o]
+        positions = half
     for s in range(len(bounds) - 1):
         for o in range(np.uint64(bounds[s]), np.uint64(bounds[s + 1])):
-            active[s] += acted[o]
-            fired[s] += shot[o]
-    acted[:] = 0
-    shot[:] = 0
+            active[s] += counted[o] & _HALF
+            fired[s] += (counted[o] >> 16) & _HALF
+    counted[:] = 0
 
 
 @_kernel
@@ -69,6 +80,8 @@ def fire(  # noqa: PLR0913
 ) -> None:
     """Step the neurons of rows; count the active ones and spikes of row r and segment s at [to[r], s].
 
+    A row may be that of several positions, one after another, which are counted alike: then `to` is of each.
+
     Their input is floor(sums * scale) * unit + bias; `bias` is (1, features) or (positions, features), for
     rows of whole images. The membrane v of row where[r] becomes trunc(v * keep) + input, at most `largest` in
     magnitude, after one more trunc(v * keep) for each step that the row has missed. Where missed[r] < 0, it
@@ -76,7 +89,8 @@ def fire(  # noqa: PLR0913
     bounds[s] to bounds[s + 1].
     """
     of = 0
-    acted, shot = np.zeros((2, v.shape[1]), np.int32)
+    counted = np.zeros(v.shape[1], np.int32)
+    most, since, of_row = _HALF * bounds[-1] // v.shape[1], 0, len(to) // len(spikes)
     membranes_at, size = v.ctypes.data, v.strides[0]
     for r in range(len(spikes)):
         soon = membranes_at + where[min(r + _SOON, len(spikes) - 1)] * size
@@ -93,10 +107,12 @@ def fire(  # noqa: PLR0913
             fires = u > threshold
             membranes[o] = u * share - amount if fires else u
             sent[o] = fires
-            shot[o] += np.int32(fires)
-            acted[o] += np.int32(fires | (x != v.dtype.type(0)))
-        if r + 1 == len(spikes) or to[r + 1] != to[r]:
-            _gather(acted, shot, bounds, active[to[r]], fired[to[r]])
+            counted[o] += _FIRED if fires else np.int32(x != v.dtype.type(0))
+        since += 1
+        cell = to[r * of_row]
+        if r + 1 == len(spikes) or to[(r + 1) * of_row] != cell or since == most:
+            _gather(counted, bounds, active[cell], fired[cell])
+            since = 0
         of += 1
         if of == len(bias):
             of = 0
@@ -359,8 +375,10 @@ def weigh(
     for b in range(images):
         for n in range(positions):
             weighed[b] += weights[b, n] != 0
+    image = 0
     for r in range(len(where)):
-        image = where[r] // positions
+        while where[r] >= (image + 1) * positions:  # rows ascend
+            image += 1
         p = weights[image, where[r] - image * positions]
         if p != 0:
             read, sums = z[r], out[image]

@@ -81,11 +81,10 @@ class Fire:
     def _fire_once(self, run: FastExecution, step: int, counts: CellCounts, spikes: Array) -> None:
         """Step them from rest; nothing is left for a next step."""
         # Some rows are taken as one long row, where all are counted together: loops over it take less time.
-        joined = self._rows_joined if counts.by_image(len(run.images)) else 1
+        alike = counts.by_image(len(run.images)) and len(counts.bounds) == 2
+        joined = self._rows_joined if alike else 1
         long = -1, joined * len(self.sums.current.scale)
-        bounds = [
-            (each if len(each) > 1 else np.tile(each, joined)).reshape(long) for each in self._bounds_at_rest
-        ]
+        bounds = [_long(each, joined) for each in self._bounds_at_rest]
         for rows, sums in self.sums.blocks(run, step):
             kernels.fire_once(
                 sums.reshape(long), *bounds, counts.to[rows][::joined], joined * counts.bounds,
@@ -100,21 +99,38 @@ class Fire:
         return max(size for size in range(1, most + 1) if positions % size == 0)
 
     @cached_property
+    def _joined(self) -> tuple[int, Array, Array]:
+        """How many rows are joined where none has missed a step, and the scale and bias of these."""
+        current, joined = self.sums.current, self._rows_joined
+        return joined, np.tile(current.scale, joined), _long(current.bias, joined)
+
+    @cached_property
     def _bounds_at_rest(self) -> list[Array]:
         """The least sums to fire, to have an input of at least 0, and one of at least 1: between, it is 0."""
         return [self.sums.current.bounds(least) for least in ((self.node.vth << ALIGN) + 1, 0, 1)]
 
     def _fire(self, run: FastExecution, step: int, live: Live, counts: CellCounts, spikes: Array) -> None:
         node, current, dtype = self.node, self.sums.current, self.dtype
+        joined, scale, bias = 1, current.scale, current.bias
+        if live is run.everyone(live.positions) and counts.by_image(live.images):
+            joined, scale, bias = self._joined
+        rows = run.everyone(live.positions // joined) if joined > 1 else live
+        long = -1, len(scale)
+        sent = spikes.reshape(long)
         # At first nothing is kept, also of tokens that come later: what is not recorded need not be cleared.
         keep = dtype(0) if step == 0 else self._keep
         every = live.images * live.positions
         v = run.state(node, every, len(current.scale), dtype, clear=run.record_states)
-        for rows, sums in self.sums.blocks(run, step):
+        done = 0
+        for _, sums in self.sums.blocks(run, step):
+            summed = sums.reshape(long)
+            now = slice(done, done + len(summed))
+            to = counts.to[now.start * joined : now.stop * joined]
             kernels.fire(
-                sums, current.scale, current.bias, current.unit, keep, *self._threshold, v, live.where[rows],
-                live.missed[rows], counts.to[rows], counts.bounds, spikes[rows], counts.active, counts.fired,
+                summed, scale, bias, current.unit, keep, *self._threshold, v.reshape(long), rows.where[now],
+                rows.missed[now], to, counts.bounds, sent[now], counts.active, counts.fired,
             )  # fmt: skip
+            done = now.stop
         if run.record_states:
             self._record(run, live, v)
 
@@ -137,6 +153,12 @@ class Fire:
         v[halted] = np.trunc(v[halted] * self._keep)
         membranes = Rows(v, run.everyone(live.positions), self.shape).dense(self.dtype)
         run.states.setdefault(self.node.name, []).append(membranes.astype(np.int32))
+
+
+def _long(bias: Array, joined: int) -> Array:
+    """Give a bias (1 or positions, features) to rows of which so many are joined."""
+    each = bias if len(bias) > 1 else np.tile(bias, joined)
+    return each.reshape(-1, joined * bias.shape[1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,7 +249,9 @@ class Reshape:
         """Give all rows another shape."""
         x = run.rows(self.x, step)
         x = x.on(run.everyone(x.live.positions))
-        return {"y": Rows(x.data, x.live, self.shape)}
+        rows = Rows(x.data, x.live, self.shape)
+        rows.counts.update(x.counts)
+        return {"y": rows}
 
 
 @dataclass(frozen=True, eq=False)
