@@ -155,6 +155,7 @@ def run(  # noqa: PLR0913
         deadline_s=deadline_s,
         progress=None if progress is None else _Shifted(progress, start, len(prepared)),
         collect=collect,
+        kept=collector.activity.kept_from(start),
     )
     trace = _run_all(runner, ran, hashing, options)
     kept = collector.activity

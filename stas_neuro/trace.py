@@ -229,7 +229,7 @@ class TraceCollector:
         arrays: dict[tuple[str, str], npt.NDArray[Any]] = {_LOGITS: batch.logits, _VISITS: batch.visits}
         arrays |= {("spikes", name): values for name, values in batch.spikes.items()}
         arrays |= {("states", name): values for name, values in batch.states.items()}
-        counted = None if batch.counted is None else self.activity.add(batch.counted, hashes)
+        counted = None if batch.counted is None else self.activity.add(batch.counted, hashes, batch.visits)
         self._store(arrays)
         return TracePart(arrays=arrays, counted=counted)
 

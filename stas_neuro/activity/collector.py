@@ -72,18 +72,40 @@ class ActivityCollector:
         self.layout: Activity | None = None
         """A record without images that has the layers, steps and cores of all batches."""
 
+    def kept_from(self, start: int) -> npt.NDArray[np.int64] | None:
+        """Return the numbers that images with counts have among those from one on; None if all have."""
+        if len(self.kept) == self.images:
+            return None
+        return self.kept[self.rows(start, self.images)] - start
+
     def rows(self, start: int, stop: int) -> slice:
         """Return which of the images with counts are among some images of the run."""
         return slice(*np.searchsorted(self.kept, (start, stop)).tolist())
 
-    def add(self, batch: Activity, hashes: Sequence[str] | None = None) -> Part:
-        """Take the counts of a batch and the hashes of its images; return what is kept of them."""
-        chosen = self._chosen(batch.images)
+    def add(
+        self,
+        batch: Activity,
+        hashes: Sequence[str] | None = None,
+        visits: npt.NDArray[np.bool_] | None = None,
+    ) -> Part:
+        """Take the counts of a batch and the hashes of its images; return what is kept of them.
+
+        A batch may have the counts of those of its images alone that are among `kept`; then `visits` has
+        those of all, bool (images, T, L, N).
+        """
+        if batch.whole is None:
+            chosen = self._chosen(batch.images)
+            counts = {kind: _of_images(batch.counts[kind], chosen) for kind in KINDS}
+            sums: Mapping[str, Counts] = {kind: _summed(batch.counts[kind]) for kind in KINDS}
+        else:
+            numbers = self.kept[self.rows(self.done, self.done + batch.all_images)] - self.done
+            assert np.array_equal(batch.numbers, numbers)
+            counts, sums = dict(batch.counts), batch.whole.counts
         part = Part(
-            images=batch.images,
-            counts={kind: _of_images(batch.counts[kind], chosen) for kind in KINDS},
-            sums={kind: _summed(batch.counts[kind]) for kind in KINDS},
-            visits=batch.visits,
+            images=batch.all_images,
+            counts=counts,
+            sums=sums,
+            visits=batch.visits if batch.whole is None else visits,
             hashes=None if hashes is None else tuple(hashes),
         )
         if self.layout is None:

@@ -619,8 +619,16 @@ class ActivityBuilder:
             self._counts[kind] = self._counts[kind].copy("F")
         return self._counts[kind]
 
-    def build(self, visits: Visits | None = None) -> Activity:
-        """Return the record, which takes over the counts; `visits` is bool (images, T, L, N) or None."""
+    @property
+    def counts(self) -> Mapping[str, Counts]:
+        """Counts of every kind so far, (images, layers, steps)."""
+        return self._counts
+
+    def build(self, visits: Visits | None = None, whole: Whole | None = None) -> Activity:
+        """Return the record, which takes over the counts.
+
+        `visits` is bool (images, T, L, N) or None; `whole` has the sums over all images, if these are some.
+        """
         for counts in self._counts.values():
             counts.setflags(write=False)
         return Activity(
@@ -630,6 +638,7 @@ class ActivityBuilder:
             visits=visits,
             cores=self.cores,
             late=self.late,
+            whole=whole,
         )
 
 
@@ -663,7 +672,9 @@ def _frozen_counts(kind: str, array: Counts, shape: tuple[int, int, int], most: 
             f"counts of {kind} have shape {np.shape(array)}", f"use (images, layers, steps) = {shape}"
         )
     counts = np.asarray(array, dtype=np.int64)
-    low, high = (int(bound(counts, initial=0)) for bound in (np.min, np.max))
+    # Of a kind that never occurs one count stands for all.
+    met = counts if any(counts.strides) else counts[:1, :1, :1]
+    low, high = int(met.min(initial=0)), int(met.max(initial=0))
     if low < 0:
         raise InputError(f"a count of {kind} is {low}", "use at least 0")
     if high > most:

@@ -47,6 +47,9 @@ class RunOptions:
     collect : callable
         Called by a backend with `reads_slices` with the traces of its batches as they come, in order, and the
         number of all images; returns the trace of all.
+    kept : int64 array, optional
+        Numbers of the images whose counts `collect` keeps, in increasing order; None for all. The record of a
+        batch may have the counts of these alone and the sums over all of its images, which takes less time.
     """
 
     dtype: type[np.floating[Any]] = np.float64
@@ -59,6 +62,7 @@ class RunOptions:
     deadline_s: float = 60.0
     progress: Progress | None = None
     collect: Collect = Trace.collect
+    kept: NDArray[np.int64] | None = None
 
 
 class Backend(Protocol):

@@ -82,6 +82,7 @@ class Fast:
             record_states=options.record_states,
             progress=options.progress,
             collect=options.collect,
+            kept=options.kept,
         )
 
 

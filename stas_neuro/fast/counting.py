@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stas_neuro.activity import Activity
+from stas_neuro.activity import Activity, ActivityBuilder
+from stas_neuro.activity import Whole as Sums
 from stas_neuro.fast import kernels
 from stas_neuro.fast.cells import Cells, Classes, Whole, alike
 from stas_neuro.fast.rows import Live, Rows
@@ -32,7 +33,7 @@ from stas_neuro.ir import (
 from stas_neuro.mapping import Mapping
 from stas_neuro.mapping.routes import Route, routes
 from stas_neuro.reference.activity import ActivityCounter, Counting, Run, label_of
-from stas_neuro.reference.cores import MESSAGE_KINDS
+from stas_neuro.reference.cores import MESSAGE_KINDS, Event
 
 Source = tuple[str, int, str]
 """A node, a step that it did, and what was tallied in it."""
@@ -61,13 +62,13 @@ class _Sent:
 class _Worth:
     """What tallies are worth in the record: entries of a sparse matrix for each kind of events.
 
-    `first` has the number of each source's first tally, in order. Targets are the rows of the record in its
-    first step, then those in the next.
+    `first` has the number of each source's first tally, of `tallies` in all. Targets are the rows of the
+    record in its first step, then those in the next.
     """
 
     def __init__(self, rows: int) -> None:
         self.first: dict[Source, int] = {_ONCE: 0}
-        self._tallies = 1
+        self.tallies = 1
         self._rows = rows
         self._entries: dict[str, list[tuple[Whole, Whole, Whole]]] = {}
 
@@ -89,8 +90,8 @@ class _Worth:
 
     def _first_of(self, source: Source, tallies: int) -> int:
         if source not in self.first:
-            self.first[source] = self._tallies
-            self._tallies += tallies
+            self.first[source] = self.tallies
+            self.tallies += tallies
         return self.first[source]
 
     def matrices(self) -> dict[str, tuple[Whole, Whole, Whole]]:
@@ -126,7 +127,7 @@ class FastCounting:
         for node in graph.nodes:
             if node.name in kernels:
                 self._plan(graph, node, own.get(node.name, []))
-        self.sources = list(self._worth.first)
+        self.first, self.tallies = self._worth.first, self._worth.tallies
         self.events = self._worth.matrices()
 
     @property
@@ -252,13 +253,25 @@ class CellCounts(NamedTuple):
         return CellCounts(np.zeros(rows, np.int64), np.array([0, features]), *np.zeros((2, 1, 1), np.int64))
 
 
-class FastCounter(ActivityCounter):
-    """Counts one batch."""
+def _spread(plan: FastCounting, tallies: Whole, record: ActivityBuilder) -> None:
+    """Add what tallies (tallies, images) are worth to a record of so many images."""
+    for kind, entries in plan.events.items():
+        images, rows, steps = record.table(kind).shape
+        kernels.spread(tallies, *entries, record.table(kind).T.reshape(rows * steps, images))
 
-    def __init__(self, plan: FastCounting, run: Run) -> None:
+
+class FastCounter(ActivityCounter):
+    """Counts one batch: all of its images, or only those that are kept, and the sums over all."""
+
+    def __init__(self, plan: FastCounting, run: Run, kept: Whole | None) -> None:
         super().__init__(plan.counting, run)
         self._plan = plan
         self._images = len(run.images)
+        self._kept: Whole | slice = slice(None) if kept is None else kept
+        self._sums: ActivityBuilder | None = None
+        """Of all images, as if they were one; None where the counts of each are kept."""
+        if kept is not None:
+            self._builder, self._sums = plan.counting.builder(len(kept)), plan.counting.builder(1)
         self._tallies: dict[Source, Whole] = {_ONCE: np.ones(self._images, np.int64)}
         """Of each image after the other."""
 
@@ -309,11 +322,29 @@ class FastCounter(ActivityCounter):
         plan = self._plan
         for sent in plan.sent:
             self._tallies[sent.source] = self._sent(sent)
-        of_images = [self._tallies[source].reshape(self._images, -1) for source in plan.sources]
-        tallies = np.ascontiguousarray(np.concatenate(of_images, axis=1).T)
-        for kind, entries in plan.events.items():
-            kernels.spread(tallies, *entries, self._builder.table(kind).T.reshape(-1, self._images))
-        return super().activity()
+        tallies = np.empty((plan.tallies, self._images), np.int64)
+        for source, first in plan.first.items():
+            of_source = self._tallies[source].reshape(self._images, -1).T
+            tallies[first : first + len(of_source)] = of_source
+        _spread(plan, np.ascontiguousarray(tallies[:, self._kept]), self._builder)
+        if self._sums is None:
+            return super().activity()
+        _spread(plan, tallies.sum(axis=1, keepdims=True), self._sums)
+        visits = self._run.visits
+        assert not isinstance(self._kept, slice)
+        whole = Sums(
+            images=self._images,
+            numbers=self._kept,
+            counts={kind: counts[0] for kind, counts in self._sums.counts.items()},
+            visits=visits.sum(axis=0),
+        )
+        return self._builder.build(visits[self._kept], whole)
+
+    def _add(self, label: str, events: Iterable[Event]) -> None:
+        for kind, row, counts in events:
+            self._builder.add(kind, row, label, counts[self._kept])
+            if self._sums is not None:
+                self._sums.add(kind, row, label, counts.sum())
 
     def _sent(self, sent: _Sent) -> Whole:
         cells, route = sent.cells, sent.route

@@ -47,6 +47,7 @@ def run_fast(  # noqa: PLR0913
     eight_bit: bool | None = None,
     progress: Callable[[int, int], None] | None = None,
     collect: Collect = Trace.collect,
+    kept: NDArray[np.int64] | None = None,
 ) -> Trace:
     """Classify images with an integer program; the trace equals that of `run_reference` in every bit.
 
@@ -60,6 +61,9 @@ def run_fast(  # noqa: PLR0913
         As of `run_reference`.
     eight_bit : bool, optional
         Whether to multiply 8-bit numbers where that is exact; by default where it is faster.
+    kept : int64 array, optional
+        Numbers of the images whose counts `collect` keeps, in increasing order; by default all. Records of
+        batches have the counts of these alone, and the sums over all.
 
     Raises
     ------
@@ -84,7 +88,7 @@ def run_fast(  # noqa: PLR0913
     def classify(batch: slice) -> Trace:
         worker = idle.pop()
         try:
-            return worker.classify(images[batch], counting)
+            return worker.classify(images[batch], counting, _within(batch, kept))
         finally:
             idle.append(worker)
 
@@ -101,6 +105,14 @@ def run_fast(  # noqa: PLR0913
     prepared.buffers = workspaces
     give_back(graph, prepared, eight_bit=eight_bit)
     return trace
+
+
+def _within(batch: slice, kept: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
+    """Number those images of a batch whose counts are kept; None for all."""
+    if kept is None:
+        return None
+    first, end = np.searchsorted(kept, (batch.start, batch.stop)).tolist()
+    return np.asarray(kept[first:end] - batch.start)
 
 
 def batches_of(graph: Graph, images: int, side_by_side: int) -> list[slice]:
@@ -139,16 +151,20 @@ class FastExecution(Execution):
         self._plan = planned
         self._everyone: dict[tuple[int, int], Live] = {}
 
-    def classify(self, images: Array, counting: FastCounting | None) -> Trace:
+    def classify(
+        self, images: Array, counting: FastCounting | None, kept: NDArray[np.int64] | None = None
+    ) -> Trace:
         """Run a batch.
 
         Raises InputError where its values are not those that the graph takes.
         """
-        self.load(images, counting)
+        self.load(images, counting, kept)
         return self.trace()
 
-    def load(self, images: Array, counting: FastCounting | None) -> None:
-        """Take a batch to run, and forget the one before.
+    def load(
+        self, images: Array, counting: FastCounting | None, kept: NDArray[np.int64] | None = None
+    ) -> None:
+        """Take a batch to run, and forget the one before; `kept` numbers the images that are counted alone.
 
         Raises InputError where its values are not those that the graph takes.
         """
@@ -164,7 +180,7 @@ class FastExecution(Execution):
         self._missed: dict[Mask, NDArray[np.int32]] = {}
         self._states: dict[str, Array] = {}
         self._converted: dict[tuple[str, str], tuple[Array, int, Rows]] = {}
-        self.counter = None if counting is None else FastCounter(counting, self)
+        self.counter = None if counting is None else FastCounter(counting, self, kept)
         self.listeners = [] if self.counter is None else [self.counter]
 
     def end(self) -> Trace:

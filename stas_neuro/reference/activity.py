@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
@@ -16,7 +16,7 @@ from stas_neuro.analysis import score_mask, works_in
 from stas_neuro.ir import Graph, HaltingScore, ImageScore, Node, Phase, op_of
 from stas_neuro.mapping import Mapping
 from stas_neuro.mapping.routes import Routes, routes
-from stas_neuro.reference.cores import Events, Messages, Standstill, parts_of
+from stas_neuro.reference.cores import Event, Messages, Standstill, parts_of
 from stas_neuro.reference.ops import RULES
 from stas_neuro.reference.ops.base import Inputs, Outputs, Values
 from stas_neuro.reference.rows import RecordRow
@@ -97,7 +97,7 @@ class ActivityCounter:
             for event, counts in counted:
                 of_part = part.count(counts)
                 for label in labels:
-                    self._builder.add(event, part.row, label, of_part)
+                    self._add(label, [(event, part.row, of_part)])
 
     def step_ended(self, phase: Phase, step: int) -> None:
         """Count what cores have sent in a step of a phase, and which of their neurons were not stepped."""
@@ -116,7 +116,7 @@ class ActivityCounter:
     def _alive(self, name: str, step: int) -> Values:
         return self._run.value(self._run.graph.node(name), "alive", step)
 
-    def _add(self, label: str, events: Events) -> None:
+    def _add(self, label: str, events: Iterable[Event]) -> None:
         for kind, row, counts in events:
             self._builder.add(kind, row, label, counts)
 

@@ -24,8 +24,9 @@ MESSAGE_KINDS = {
     "chip_crossings": "chip_crossings",
 }
 """Kinds of events that a message does, and what a route says of each."""
-Events = Iterator[tuple[str, str, Counts]]
+Event = tuple[str, str, Counts]
 """Kind, row and counts (B,)."""
+Events = Iterator[Event]
 Visits = Callable[[int], NDArray[np.bool_]]
 """Whom a block visits at this step, (B, N)."""
 

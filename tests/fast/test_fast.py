@@ -14,7 +14,7 @@ from support.fixed_random import fixed_graphs, pixels_for, quantised_at_random
 from support.ir_random import HALTING, HEADS, READOUTS, SHRINKS, STEMS, Recipe, build, recipes
 from support.random_mappings import mappings
 
-from stas_neuro.activity import KINDS
+from stas_neuro.activity import KINDS, Whole
 from stas_neuro.fast import narrow, run_fast
 from stas_neuro.ir import Array, FixedHaltingScore, FixedLIF, FixedTokenMean, Graph
 from stas_neuro.passes import ComputeHalted, Quantise
@@ -58,6 +58,25 @@ def test_random_integers_on_random_cores(data: st.DataObject) -> None:
     mapping = data.draw(mappings(graph))
     gating = data.draw(st.sampled_from(("silent", "core", "power")))
     compare(graph, pixels_for(graph, 2, 1), mapping=mapping, gating=gating)
+
+
+@settings(max_examples=10)
+@given(st.data())
+def test_counts_of_some_images_and_sums_over_all(data: st.DataObject) -> None:
+    graph = data.draw(fixed_graphs())
+    mapping, images = data.draw(mappings(graph)), pixels_for(graph, 4, 1)
+    kept = np.flatnonzero(data.draw(st.lists(st.booleans(), min_size=4, max_size=4)))
+    plain = run_reference(graph, images, mapping=mapping).activity
+    batch = run_fast(
+        graph, images, mapping=mapping, kept=kept, collect=lambda batches, _: next(iter(batches))
+    )
+    whole = Whole(
+        images=4,
+        numbers=kept,
+        counts={kind: plain.sums(kind) for kind in KINDS},
+        visits=None if plain.visits is None else plain.visits.sum(axis=0),
+    )
+    assert batch.activity == dataclasses.replace(plain.restrict(kept), whole=whole)
 
 
 @settings(max_examples=15)

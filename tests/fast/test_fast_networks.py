@@ -67,6 +67,18 @@ def test_batches_side_by_side_keep_their_order(monkeypatch: pytest.MonkeyPatch) 
     assert seen == 2 * [(3, 11), (6, 11), (9, 11), (11, 11)]
 
 
+def test_a_sample_is_counted_as_the_reference_counts_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where some batches have no image of the sample, and pixels are bytes."""
+    monkeypatch.setattr("stas_neuro.activity.record.SAMPLE", 3)
+    for limit, value in (("_BATCH", 2), ("_FEW", 0)):
+        monkeypatch.setattr(f"stas_neuro.fast.execution.{limit}", value)
+    graph = stas_neuro.quantise(stas_neuro.fold(str(asset("models/fashion-t1"))))
+    images = stas_neuro.load_data(str(asset(IMAGES))).images[:11]
+    fast, plain = (stas_neuro.run(graph, images, backend=name) for name in ("fast", "reference"))
+    assert fast.activity == plain.activity and fast.activity.origin == plain.activity.origin
+    assert fast.activity.whole is not None and fast.activity.images == 3
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("fast")
