@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from stas_neuro.activity import Activity, ActivityBuilder
 from stas_neuro.activity import Whole as Sums
+from stas_neuro.analysis import works_in
 from stas_neuro.fast import kernels
 from stas_neuro.fast.cells import Cells, Classes, Whole, alike
 from stas_neuro.fast.rows import Live, Rows
@@ -31,7 +32,7 @@ from stas_neuro.ir import (
     Phase,
 )
 from stas_neuro.mapping import Mapping
-from stas_neuro.mapping.routes import Route, routes
+from stas_neuro.mapping.routes import Arrival, Route, routes
 from stas_neuro.reference.activity import ActivityCounter, Counting, Run, label_of
 from stas_neuro.reference.cores import MESSAGE_KINDS, Event
 
@@ -111,11 +112,19 @@ class FastCounting:
         neurons = {node.name for node in graph.of_type(FixedLIF) if node.name in kernels}
         ways = None if mapping is None else routes(graph, mapping)
         own: dict[str, list[Route]] = {}
+        self._arrivals: dict[str, list[Arrival]] = {}
+        """By the node that counts them among its inputs."""
         if ways is not None:
             for route in ways.routes:
                 own.setdefault(route.source, []).append(route)
-            others = tuple(route for route in ways.routes if route.source not in neurons)
-            ways = replace(ways, routes=others)
+            for arrival in ways.arrivals:
+                if arrival.receiver in kernels and _takes(graph, graph.node(arrival.receiver), arrival):
+                    self._arrivals.setdefault(arrival.receiver, []).append(arrival)
+            ways = replace(
+                ways,
+                routes=tuple(route for route in ways.routes if route.source not in neurons),
+                arrivals=tuple(each for each in ways.arrivals if each.receiver not in self._arrivals),
+            )
         self.counting = Counting.of(graph, mapping, gating, ways)
         record = self.counting.builder(0)
         self._steps = {label: number for number, label in enumerate(record.steps)}
@@ -185,12 +194,13 @@ class FastCounting:
         """Plan products of real numbers, or spikes and, of graded ones, values."""
         x = graph.inputs(node)["x"]
         cells = self._cells(node)
-        weights = cells.places
+        weights, taken = cells.places, cells.classes
         if isinstance(node, FixedConv2d):
             windows = cells.windows(node, *graph.source_type(x).shape[1:])
             first, of_position = alike([windows])
-            weights = windows[first]
-            self.layers[node.name] = _Layer(cells, self._same(Classes(of_position)))
+            weights, taken = windows[first], self._same(Classes(of_position))
+            self.layers[node.name] = _Layer(cells, taken)
+        self._messages(node, weights, taken)
         match graph.source_type(x).kind:
             case Kind.CURRENT | Kind.NUMBER:
                 self._add(node, "nonzero", {"macs": weights})
@@ -199,6 +209,19 @@ class FastCounting:
                 self._add(node, "total", {"synops_unary": weights})
             case _:
                 self._add(node, "nonzero", {"synops": weights, "synops_unary": weights})
+
+    def _messages(self, node: Node, weights: NDArray[np.float64], taken: Classes) -> None:
+        """Let inputs from beside the cores be messages to the rows for which they have a weight."""
+        names = [part.row for part in self.counting.parts[node.name]]
+        done = [
+            ((node.name, step, "nonzero"), [self._steps[label_of(node.phase, step)]])
+            for step in self._done(node.phase)
+        ]
+        for arrival in self._arrivals.get(node.name, ()):
+            row = names.index(f"{node.name}@{arrival.core}")
+            reached = weights[:, [row]] > 0
+            assert (arrival.wanted == reached[taken.of_position]).all()
+            self._worth.add("input_messages", self._rows_of(node)[[row]], reached.astype(np.float64), done)
 
     def _products(self, node: FixedSpikeMatMul) -> None:
         cells, parts = self._cells(node), self.counting.parts[node.name]
@@ -233,6 +256,16 @@ class FastCounting:
     def _done(self, phase: Phase) -> range:
         """Give the steps that are done in a phase."""
         return range(self._time_steps if phase in (Phase.STEM, Phase.STEP) else 1)
+
+
+def _takes(graph: Graph, node: Node, arrival: Arrival) -> bool:
+    """Tell whether a node counts what arrives among its inputs, in the steps in which it arrives."""
+    if not isinstance(node, FixedConv2d | FixedLinear):
+        return False
+    x = graph.inputs(node)["x"]
+    first_port = graph.node(x.src).OUTPUTS[0]
+    at_once = works_in(graph, node) == node.phase == arrival.phase
+    return at_once and (x.src, x.src_port, x.delay) == (arrival.source, first_port, False)
 
 
 class CellCounts(NamedTuple):
