@@ -204,7 +204,9 @@ def _run_all(runner: Backend, graph: Graph, images: _Hashing, options: RunOption
     def batches() -> Iterator[Trace]:
         for start in range(0, len(images), _AT_ONCE):
             shifted = None if options.progress is None else _Shifted(options.progress, start, len(images))
-            yield runner.run(graph, images[start : start + _AT_ONCE], replace(options, progress=shifted))
+            some = images[start : start + _AT_ONCE]
+            wide = some.astype(np.int64) if some.dtype == np.uint8 else some
+            yield runner.run(graph, wide, replace(options, progress=shifted))
 
     return options.collect(batches(), len(images))
 
@@ -275,13 +277,14 @@ def preprocess(graph: Graph, images: Any, limit: int | None = None) -> NDArray[A
     quantised graph.
     Raises InputError if shape, values or labels do not fit the graph.
     """
-    return prepare(graph, images, limit)[:]
+    prepared = prepare(graph, images, limit)[:]
+    return prepared.astype(np.int64) if prepared.dtype == np.uint8 else prepared
 
 
 def prepare(graph: Graph, images: Any, limit: int | None = None) -> PreparedImages:
     """Check images against a graph; slices of the result are what `preprocess` returns of them.
 
-    Pixels are checked when a slice is taken.
+    Pixels are checked when a slice is taken. Those of a quantised graph may still be uint8.
     """
     if limit is not None and limit < 1:
         raise InputError(f"limit is {limit}", "run at least 1 image")
@@ -300,7 +303,7 @@ def _converted(graph: Graph, pixels: NDArray[Any], source: str) -> NDArray[Any]:
     if not isinstance(graph.input, FixedInput):
         return normalise(pixels, graph.preprocessing.mean, graph.preprocessing.std)
     if pixels.dtype == np.uint8:
-        return pixels.astype(np.int64)
+        return pixels
     if pixels.size and pixels.max() > 1:
         what = f"{source}: frames contain {pixels.max():g}, an integer program requires 0..1"
         raise InputError(what, "scale them to 0..1 and train on that")

@@ -169,7 +169,8 @@ class FastExecution(Execution):
         Raises InputError where its values are not those that the graph takes.
         """
         check_values(self.graph, images)
-        self.images = images.astype(self.dtypes[self.graph.input.name])
+        source = self.graph.input
+        self.images = images.astype(self._plan.stored[source.name, source.OUTPUTS[0]], copy=False)
         graph = self.graph
         self.visits = np.ones((len(images), graph.time_steps, graph.blocks, graph.tokens), np.bool_)
         for held in (self.values, self.previous, self.spikes, self.states):

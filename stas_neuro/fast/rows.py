@@ -14,6 +14,8 @@ from stas_neuro.fast.kernels import count, pack, visit
 from stas_neuro.ir import Shape
 
 Array = NDArray[Any]
+_FEW = 8
+"""Channels up to which a map is copied one after another: loops over its positions are longer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,9 +128,14 @@ class Rows:
             value = value.reshape(*value.shape[:2], -1).swapaxes(1, 2)
         elif len(shape) == 1:
             value = value[:, None]
-        _, positions, features = value.shape
-        data = np.ascontiguousarray(value.astype(dtype)).reshape(-1, features)
-        return Rows(data, everyone(positions), shape)
+        images, positions, features = value.shape
+        if len(shape) == 3 and features <= _FEW:
+            data = np.empty((images, positions, features), dtype)
+            for feature in range(features):
+                data[:, :, feature] = value[:, :, feature]
+        else:
+            data = np.ascontiguousarray(value, dtype)
+        return Rows(data.reshape(-1, features), everyone(positions), shape)
 
     def counted(self, classes: Classes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Count what is not 0 in each cell, and sum it: (cells,) each."""
