@@ -171,6 +171,8 @@ class FastExecution(Execution):
         check_values(self.graph, images)
         source = self.graph.input
         self.images = images.astype(self._plan.stored[source.name, source.OUTPUTS[0]], copy=False)
+        if source.phase != Phase.ONCE:  # frames of a step are read together
+            self.images = np.ascontiguousarray(self.images.swapaxes(0, 1)).swapaxes(0, 1)
         graph = self.graph
         self.visits = np.ones((len(images), graph.time_steps, graph.blocks, graph.tokens), np.bool_)
         for held in (self.values, self.previous, self.spikes, self.states):
