@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from stas_neuro.activity.record import KINDS, Activity, Counts, Whole, no_counts, sample_of
+from stas_neuro.activity.record import KINDS, Activity, Counts, Whole, freeze, no_counts_of, sample_of
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -118,7 +118,10 @@ class ActivityCollector:
         end = self.done + part.images
         rows = self.rows(self.done, end)
         occur = [kind for kind, sums in part.sums.items() if sums.any()]
-        self._begin([kind for kind in occur if kind not in self._counts], part)
+        if new := [kind for kind in occur if kind not in self._counts]:
+            layers, steps = part.sums[new[0]].shape
+            self._counts |= no_counts_of(new, (len(self.kept), layers, steps))
+            self._sums |= {kind: np.zeros((layers, steps), np.int64) for kind in new}
         for kind in occur:
             self._counts[kind][rows] = part.counts[kind]
             self._sums[kind] += part.sums[kind]
@@ -133,19 +136,6 @@ class ActivityCollector:
             self.hashes += part.hashes
         self.done = end
 
-    def _begin(self, kinds: Sequence[str], part: Part) -> None:
-        """Let kinds that have not occurred before begin at 0.
-
-        Their counts are allocated together: large arrays are given pages of 2 MiB, others fault every 4 KiB.
-        """
-        if not kinds:
-            return
-        shape = part.sums[kinds[0]].shape
-        counts = no_counts((len(self.kept), *shape, len(kinds)))
-        for at, kind in enumerate(kinds):
-            self._counts[kind] = counts[..., at]
-            self._sums[kind] = np.zeros(shape, np.int64)
-
     def _chosen(self, images: int) -> slice | npt.NDArray[np.int64]:
         """Return which of the next images have counts: all of a short run, which need not be copied."""
         numbers = self.kept[self.rows(self.done, self.done + images)] - self.done
@@ -157,11 +147,9 @@ class ActivityCollector:
         assert first is not None and self.done == self.images  # all images of a run have been in a batch
         shape = (len(first.layers), len(first.steps))
         for counts in (*self._counts.values(), *self._sums.values()):
-            for held in (counts, counts.base):
-                if held is not None:
-                    held.setflags(write=False)
+            freeze(counts)
         if self._visits is not None:
-            self._visits.setflags(write=False)
+            freeze(self._visits)
         whole = None
         if len(self.kept) < self.images:
             whole = Whole(

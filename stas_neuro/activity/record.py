@@ -612,6 +612,11 @@ class ActivityBuilder:
             )
         self.table(kind)[:, self._layer_index[layer], at] += amount.astype(np.int64)
 
+    def begin(self, kinds: Iterable[str]) -> None:
+        """Let those of some kinds that have no counts yet begin at 0."""
+        new = [kind for kind in kinds if not any(self._counts[kind].strides)]
+        self._counts |= no_counts_of(new, (self.images, len(self.layers), len(self.steps)))
+
     def table(self, kind: str) -> Counts:
         """Return the counts of a kind to add to, (images, layers, steps), with images side by side."""
         # They are copied if there are none yet, or they belong to a record that was built.
@@ -630,7 +635,7 @@ class ActivityBuilder:
         `visits` is bool (images, T, L, N) or None; `whole` has the sums over all images, if these are some.
         """
         for counts in self._counts.values():
-            counts.setflags(write=False)
+            freeze(counts)
         return Activity(
             layers=tuple(self.layers),
             steps=tuple(self.steps),
@@ -648,6 +653,23 @@ def no_counts(shape: tuple[int, ...], dtype: npt.DTypeLike = np.int64) -> npt.ND
     They are what is written and read together.
     """
     return np.zeros(shape, dtype, order="F")
+
+
+def no_counts_of(kinds: Sequence[str], shape: tuple[int, int, int]) -> dict[str, Counts]:
+    """Return counts (images, layers, steps) of 0 for some kinds.
+
+    They are allocated together: large arrays are given pages of 2 MiB, others fault every 4 KiB.
+    """
+    counts = no_counts((*shape, len(kinds)))
+    return {kind: counts[..., at] for at, kind in enumerate(kinds)}
+
+
+def freeze(array: npt.NDArray[Any]) -> None:
+    """Let nobody write to an array any more, nor to those that it is a view of."""
+    held: Any = array
+    while isinstance(held, np.ndarray):
+        held.setflags(write=False)
+        held = held.base
 
 
 def writable(array: npt.NDArray[Any]) -> bool:
@@ -674,10 +696,10 @@ def _frozen_counts(kind: str, array: Counts, shape: tuple[int, int, int], most: 
     counts = np.asarray(array, dtype=np.int64)
     # Of a kind that never occurs one count stands for all.
     met = counts if any(counts.strides) else counts[:1, :1, :1]
-    low, high = int(met.min(initial=0)), int(met.max(initial=0))
-    if low < 0:
-        raise InputError(f"a count of {kind} is {low}", "use at least 0")
+    high = int(met.view(np.uint64).max(initial=0))  # numbers below 0 are then the largest
     if high > most:
+        if (low := int(met.min())) < 0:
+            raise InputError(f"a count of {kind} is {low}", "use at least 0")
         raise InputError(f"a count of {kind} is {high}", f"use at most {most}")
     if not high:
         return np.broadcast_to(np.int64(0), shape)  # takes no memory: many kinds never occur

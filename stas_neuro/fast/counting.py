@@ -63,13 +63,13 @@ class _Sent:
 class _Worth:
     """What tallies are worth in the record: entries of a sparse matrix for each kind of events.
 
-    `first` has the number of each source's first tally, of `tallies` in all. Targets are the rows of the
-    record in its first step, then those in the next.
+    `first` has the number of each source's first tally, in order. Targets are the rows of the record in its
+    first step, then those in the next.
     """
 
     def __init__(self, rows: int) -> None:
         self.first: dict[Source, int] = {_ONCE: 0}
-        self.tallies = 1
+        self._tallies = 1
         self._rows = rows
         self._entries: dict[str, list[tuple[Whole, Whole, Whole]]] = {}
 
@@ -91,8 +91,8 @@ class _Worth:
 
     def _first_of(self, source: Source, tallies: int) -> int:
         if source not in self.first:
-            self.first[source] = self.tallies
-            self.tallies += tallies
+            self.first[source] = self._tallies
+            self._tallies += tallies
         return self.first[source]
 
     def matrices(self) -> dict[str, tuple[Whole, Whole, Whole]]:
@@ -136,7 +136,7 @@ class FastCounting:
         for node in graph.nodes:
             if node.name in kernels:
                 self._plan(graph, node, own.get(node.name, []))
-        self.first, self.tallies = self._worth.first, self._worth.tallies
+        self.sources = list(self._worth.first)
         self.events = self._worth.matrices()
 
     @property
@@ -288,6 +288,7 @@ class CellCounts(NamedTuple):
 
 def _spread(plan: FastCounting, tallies: Whole, record: ActivityBuilder) -> None:
     """Add what tallies (tallies, images) are worth to a record of so many images."""
+    record.begin(plan.events)
     for kind, entries in plan.events.items():
         images, rows, steps = record.table(kind).shape
         kernels.spread(tallies, *entries, record.table(kind).T.reshape(rows * steps, images))
@@ -320,7 +321,8 @@ class FastCounter(ActivityCounter):
 
     def fired(self, node: Node, spikes: Rows, counts: CellCounts) -> None:
         """Take the spikes of neurons as counted, for what they are sent to."""
-        total = np.einsum("cs->c", counts.fired)  # of few segments faster than a sum
+        # Of few segments faster than a sum.
+        total = counts.fired[:, 0] if counts.fired.shape[1] == 1 else np.einsum("cs->c", counts.fired)
         spikes.counts[self._plan.layers[node.name].cells.classes] = total, total
 
     def synapses(self, node: Node, x: Rows, step: int) -> None:
@@ -355,10 +357,8 @@ class FastCounter(ActivityCounter):
         plan = self._plan
         for sent in plan.sent:
             self._tallies[sent.source] = self._sent(sent)
-        tallies = np.empty((plan.tallies, self._images), np.int64)
-        for source, first in plan.first.items():
-            of_source = self._tallies[source].reshape(self._images, -1).T
-            tallies[first : first + len(of_source)] = of_source
+        by_tally = [self._tallies[source].reshape(self._images, -1).T.ravel() for source in plan.sources]
+        tallies = np.concatenate(by_tally).reshape(-1, self._images)
         _spread(plan, np.ascontiguousarray(tallies[:, self._kept]), self._builder)
         if self._sums is None:
             return super().activity()

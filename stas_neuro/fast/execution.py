@@ -27,7 +27,7 @@ from stas_neuro.reference.ops.base import Values
 from stas_neuro.trace import Collect, Trace
 
 Array = NDArray[Any]
-_BATCH, _FEW, _VALUES = 128, 1 << 19, 1 << 22
+_BATCH, _FEW, _VALUES = 256, 1 << 19, 1 << 22
 """Most images of a batch; values of its largest node up to which it has more, as what is done once a batch is
 then most of its time; and most values that one of its nodes may have."""
 _WORTH = 1 << 17
