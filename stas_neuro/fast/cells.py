@@ -85,6 +85,11 @@ class Cells:
         """Features that each row has of a position of a class: (classes, rows)."""
         return np.asarray(np.einsum("csr,s->cr", self.member, np.diff(self.bounds)))
 
+    @cached_property
+    def segments(self) -> Whole:
+        """The segment of each feature: int64 (features,)."""
+        return np.repeat(np.arange(len(self.bounds) - 1), np.diff(self.bounds))
+
     def by_head(self, heads: int) -> NDArray[np.float64]:
         """Features that each row has of a position of a class and of a head: (classes, heads, rows)."""
         edges = np.arange(heads + 1) * (self.bounds[-1] // heads)

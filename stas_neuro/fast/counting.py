@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +33,11 @@ from stas_neuro.ir import (
 )
 from stas_neuro.mapping import Mapping
 from stas_neuro.mapping.routes import Arrival, Route, routes
-from stas_neuro.reference.activity import ActivityCounter, Counting, Run, label_of
+from stas_neuro.reference.activity import ActivityCounter, Counting, label_of
 from stas_neuro.reference.cores import MESSAGE_KINDS, Event
+
+if TYPE_CHECKING:
+    from stas_neuro.fast.execution import FastExecution
 
 Source = tuple[str, int, str]
 """A node, a step that it did, and what was tallied in it."""
@@ -226,9 +229,9 @@ class FastCounting:
     def _products(self, node: FixedSpikeMatMul) -> None:
         cells, parts = self._cells(node), self.counting.parts[node.name]
         # A core that holds outputs j of whatever tokens makes the whole column j of k^T v.
-        held = np.zeros((cells.bounds[-1], len(parts)))
+        held = np.zeros((len(cells.bounds) - 1, len(parts)))
         for at, part in enumerate(parts):
-            held[slice(*part.features), at] = 1
+            held[slice(*np.searchsorted(cells.bounds, part.features)), at] = 1
         of_queries = cells.by_head(node.heads)
         self._add(node, "columns", {"synops": held, "synops_unary": held})
         self._add(node, "queries", {"synops": of_queries, "synops_unary": of_queries})
@@ -297,8 +300,9 @@ def _spread(plan: FastCounting, tallies: Whole, record: ActivityBuilder) -> None
 class FastCounter(ActivityCounter):
     """Counts one batch: all of its images, or only those that are kept, and the sums over all."""
 
-    def __init__(self, plan: FastCounting, run: Run, kept: Whole | None) -> None:
+    def __init__(self, plan: FastCounting, run: FastExecution, kept: Whole | None) -> None:
         super().__init__(plan.counting, run)
+        self._buffers = run.buffers
         self._plan = plan
         self._images = len(run.images)
         self._kept: Whole | slice = slice(None) if kept is None else kept
@@ -331,17 +335,17 @@ class FastCounter(ActivityCounter):
         self._tallies[node.name, step, "nonzero"] = nonzero
         self._tallies[node.name, step, "total"] = total
 
-    def products(self, node: FixedSpikeMatMul, live: Live, step: int) -> tuple[Whole, Whole, Whole]:
-        """Give where products are counted in a step: cells (rows,), and counts that begin at 0.
+    def products(self, node: FixedSpikeMatMul, live: Live, step: int) -> tuple[Whole, Whole, Whole, Whole]:
+        """Give where products are counted in a step: cells (rows,), segments (features,), and counts from 0.
 
-        These are of columns (images, heads, channels) and of queries (cells, heads).
+        These are of the columns of each segment (images, segments), and of queries (cells, heads).
         """
         cells = self._plan.layers[node.name].cells
-        columns = np.zeros((self._images, node.heads, cells.bounds[-1] // node.heads), np.int64)
+        columns = np.zeros((self._images, len(cells.bounds) - 1), np.int64)
         queries = np.zeros((self._images * len(cells.member), node.heads), np.int64)
         self._tallies[node.name, step, "columns"] = columns
         self._tallies[node.name, step, "queries"] = queries
-        return live.cells(cells.classes), columns, queries
+        return live.cells(cells.classes), cells.segments, columns, queries
 
     def lookups(self, node: Node, live: Live, step: int) -> None:
         """Count the scores of live tokens in a step."""
@@ -358,7 +362,8 @@ class FastCounter(ActivityCounter):
         for sent in plan.sent:
             self._tallies[sent.source] = self._sent(sent)
         by_tally = [self._tallies[source].reshape(self._images, -1).T.ravel() for source in plan.sources]
-        tallies = np.concatenate(by_tally).reshape(-1, self._images)
+        tallies = self._buffers.get("tallies", (sum(map(len, by_tally)),), np.int64)
+        tallies = np.concatenate(by_tally, out=tallies).reshape(-1, self._images)
         _spread(plan, np.ascontiguousarray(tallies[:, self._kept]), self._builder)
         if self._sums is None:
             return super().activity()

@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 from stas_neuro.analysis.halting import Mask
 from stas_neuro.data import PreparedImages
 from stas_neuro.errors import InputError
+from stas_neuro.fast import kernels
 from stas_neuro.fast.buffers import Buffers
 from stas_neuro.fast.counting import FastCounter, FastCounting
 from stas_neuro.fast.plan import Plan
@@ -277,15 +278,19 @@ class FastExecution(Execution):
     def _visiting(self, mask: Mask, positions: int) -> Live:
         source, port, delay = mask
         alive = (self.previous if delay else self.values).get((source, port))
-        size = len(self.images) * positions
+        everyone = self.everyone(positions)
+        every = len(everyone.where)
+        if mask not in self._missed:
+            self._missed[mask] = np.full(every, 0 if alive is None else -1, np.int32)
         if alive is None:  # before the first step all live
-            self._missed[mask] = np.zeros(size, np.int32)
-            return self.everyone(positions)
-        missed = self._missed.setdefault(mask, np.full(size, -1, np.int32))
-        live = Live.visiting(alive, missed)
+            return everyone
+        where, index = self.buffers.get(("rows", mask), (2, every), np.int64)
+        missed = self.buffers.get(("missed", mask), (every,), np.int32)
+        starts = np.empty(len(self.images) + 1, np.int64)
+        rows = kernels.visit(alive, self._missed[mask], where, missed, starts, index)
         if self.record_states:
-            missed.fill(0)  # membranes of halted tokens are kept up to date
-        return live
+            self._missed[mask].fill(0)  # membranes of halted tokens are kept up to date
+        return Live(everyone.images, positions, where[:rows], missed[:rows], starts, index, everyone)
 
     def state(
         self, node: Node, rows: int, features: int, dtype: type[np.generic], *, clear: bool = True
@@ -299,6 +304,5 @@ class FastExecution(Execution):
 
     def out(self, node: Node, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         """Give an array for a result, used again in the next step unless it has to outlast this one."""
-        if node.name in self._plan.kept:
-            return np.empty(shape, dtype)
-        return self.buffers.get(("out", node.name), shape, dtype)
+        step = self.sites[node.name].step if node.name in self._plan.kept else 0
+        return self.buffers.get(("out", node.name, step), shape, dtype)

@@ -189,38 +189,45 @@ def pack(values: Array, index: Array, where: Array, out: Array) -> None:
 
 
 @_kernel
-def attend(
+def attend(  # noqa: PLR0913
     q: Array,
     k: Array,
     v: Array,
     starts: Array,
     y: Array,
     to: Array,
+    segments: Array,
     columns: Array,
     queries: Array,
 ) -> None:
     """Multiply q (k^T v), spikes (rows, heads, channels), for each image: rows starts[b] to starts[b + 1].
 
     y (rows, heads, channels) are the products. Counted are the coincidences that each column of k^T v is the
-    sum of, in columns (images, heads, channels), and the spikes of row r of q at queries[to[r]], (heads,).
+    sum of, those of feature o of image b at columns[b, segments[o]], and the spikes of row r of q at
+    queries[to[r]], (heads,).
     """
     heads, size = q.shape[1], q.shape[2]
     kv = np.empty((size, size), y.dtype)
     values = np.empty(size, y.dtype)
     spiked = np.empty(size + 1, np.int64)
+    summed = np.empty(size, np.int32)
     for b in range(len(starts) - 1):
         for h in range(heads):
             kv[:] = 0
+            summed[:] = 0
             for r in range(starts[b], starts[b + 1]):
                 keys = _spiked(k[r, h], spiked)
                 if keys:
+                    value, times = v[r, h], np.int32(keys)
                     for j in range(size):
-                        values[j] = v[r, h, j]
-                        columns[b, h, j] += keys * v[r, h, j]
+                        values[j] = value[j]
+                        summed[j] += times * np.int32(value[j])
                     for i in spiked[:keys]:
                         products = kv[i]
                         for j in range(size):
                             products[j] += values[j]
+            for j in range(size):
+                columns[b, segments[h * size + j]] += summed[j]
             for r in range(starts[b], starts[b + 1]):
                 out = y[r, h]
                 out[:] = 0
@@ -309,17 +316,19 @@ def visit(alive: Array, missed: Array, where: Array, since: Array, starts: Array
     `where`, `since`, `starts` and `index` are as in `Live`, with room for all rows. `missed` has the steps
     that each token has missed (images * positions), -1 before it first visits, and counts on.
     """
-    rows, row = 0, 0
+    # Without a branch, which a processor could not predict.
+    rows, row = 0, np.uint64(0)
     for b in range(alive.shape[0]):
         starts[b] = rows
-        for n in range(alive.shape[1]):
-            where[rows] = row
-            since[rows] = missed[row]
-            lives = alive[b, n] != 0
+        of_image = alive[b]
+        for n in range(np.uint64(alive.shape[1])):
+            lives = of_image[n] != 0
+            where[np.uint64(rows)] = row
+            since[np.uint64(rows)] = missed[row]
             index[row] = rows if lives else -1
             missed[row] = 0 if lives else missed[row] + (missed[row] >= 0)
             rows += lives
-            row += 1
+            row += np.uint64(1)
     starts[len(alive)] = rows
     return rows
 

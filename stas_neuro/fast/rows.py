@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stas_neuro.fast.cells import Classes
-from stas_neuro.fast.kernels import count, pack, visit
+from stas_neuro.fast.kernels import count, pack
 from stas_neuro.ir import Shape
 
 Array = NDArray[Any]
@@ -41,6 +41,8 @@ class Live:
     missed: NDArray[np.int32]
     starts: NDArray[np.int64]
     index: NDArray[np.int64]
+    of: Live | None = None
+    """All rows, where these are some."""
     _cells: dict[Classes, NDArray[np.int64]] = field(default_factory=dict, init=False, repr=False)
     _populations: dict[Classes, NDArray[np.int64]] = field(default_factory=dict, init=False, repr=False)
 
@@ -51,19 +53,6 @@ class Live:
         starts = np.arange(images + 1) * positions
         return Live(images, positions, rows, np.zeros(len(rows), np.int32), starts, rows)
 
-    @staticmethod
-    def visiting(alive: Array, missed: NDArray[np.int32]) -> Live:
-        """Rows of the tokens that are alive (images, positions).
-
-        `missed` (images * positions,) has the steps in which each was not at hand since it last was, at first
-        -1, and counts on.
-        """
-        (images, positions), most = alive.shape, alive.size
-        where, index = np.empty((2, most), np.int64)
-        since, starts = np.empty(most, np.int32), np.empty(images + 1, np.int64)
-        rows = visit(alive, missed, where, since, starts, index)
-        return Live(images, positions, where[:rows], since[:rows], starts, index)
-
     @property
     def complete(self) -> bool:
         """Whether all rows are at hand."""
@@ -72,8 +61,11 @@ class Live:
     def cells(self, classes: Classes) -> NDArray[np.int64]:
         """Number the cell of each row: that of the class of its position, image after image."""
         if classes not in self._cells:
-            of_all = np.arange(self.images)[:, None] * len(classes.sizes) + classes.of_position
-            self._cells[classes] = of_all.ravel()[self.where]
+            if self.of is None:
+                of_image = np.arange(self.images)[:, None] * len(classes.sizes)
+                self._cells[classes] = (of_image + classes.of_position).ravel()
+            else:
+                self._cells[classes] = self.of.cells(classes)[self.where]
         return self._cells[classes]
 
     def population(self, classes: Classes) -> NDArray[np.int64]:

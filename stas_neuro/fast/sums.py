@@ -172,8 +172,8 @@ class AttentionSums:
         if run.counter is not None:
             counts = run.counter.products(self.node, live, step)
         else:
-            nowhere = np.zeros(len(y), np.int64), np.zeros((live.images, heads, size), np.int64)
-            counts = *nowhere, np.zeros((1, heads), np.int64)
+            nowhere = np.zeros(len(y), np.int64), np.zeros(heads * size, np.int64)
+            counts = *nowhere, np.zeros((live.images, 1), np.int64), np.zeros((1, heads), np.int64)
         kernels.attend(q, k, v, live.starts, y, *counts)
         yield slice(None), y.reshape(-1, heads * size)
 
