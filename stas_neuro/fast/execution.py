@@ -272,10 +272,10 @@ class FastExecution(Execution):
         if mask is None:
             return self.everyone(positions)
         if mask not in self._live or self._live[mask][0] != step:
-            self._live[mask] = step, self._visiting(mask, positions)
+            self._live[mask] = step, self._visiting(mask, positions, step)
         return self._live[mask][1]
 
-    def _visiting(self, mask: Mask, positions: int) -> Live:
+    def _visiting(self, mask: Mask, positions: int, step: int) -> Live:
         source, port, delay = mask
         alive = (self.previous if delay else self.values).get((source, port))
         everyone = self.everyone(positions)
@@ -290,6 +290,8 @@ class FastExecution(Execution):
         rows = kernels.visit(alive, self._missed[mask], where, missed, starts, index)
         if self.record_states:
             self._missed[mask].fill(0)  # membranes of halted tokens are kept up to date
+        if rows == every and (step == 0 or not missed.any()):  # at first there is nothing to miss
+            return everyone
         return Live(everyone.images, positions, where[:rows], missed[:rows], starts, index, everyone)
 
     def state(
