@@ -52,9 +52,12 @@ def _gather(counted: Array, bounds: Array, active: Array, fired: Array) -> None:
             counted[o] += others[o]
         positions = half
     for s in range(len(bounds) - 1):
+        some, many = np.int32(0), np.int32(0)
         for o in range(np.uint64(bounds[s]), np.uint64(bounds[s + 1])):
-            active[s] += counted[o] & _HALF
-            fired[s] += (counted[o] >> 16) & _HALF
+            some += counted[o] & _HALF
+            many += (counted[o] >> 16) & _HALF
+        active[s] += some
+        fired[s] += many
     counted[:] = 0
 
 
