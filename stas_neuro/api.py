@@ -206,7 +206,7 @@ def _run_all(runner: Backend, graph: Graph, images: _Hashing, options: RunOption
             shifted = None if options.progress is None else _Shifted(options.progress, start, len(images))
             some = images[start : start + _AT_ONCE]
             wide = some.astype(np.int64) if some.dtype == np.uint8 else some
-            yield runner.run(graph, wide, replace(options, progress=shifted))
+            yield runner.run(graph, wide, replace(options, progress=shifted, kept=None))
 
     return options.collect(batches(), len(images))
 
@@ -282,9 +282,9 @@ def preprocess(graph: Graph, images: Any, limit: int | None = None) -> NDArray[A
 
 
 def prepare(graph: Graph, images: Any, limit: int | None = None) -> PreparedImages:
-    """Check images against a graph; slices of the result are what `preprocess` returns of them.
+    """Check images against a graph; slices of the result are what `preprocess` returns, or the same as uint8.
 
-    Pixels are checked when a slice is taken. Those of a quantised graph may still be uint8.
+    Pixels are checked when a slice is taken.
     """
     if limit is not None and limit < 1:
         raise InputError(f"limit is {limit}", "run at least 1 image")

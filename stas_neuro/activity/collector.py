@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stas_neuro.activity.record import KINDS, Activity, Counts, Whole, freeze, no_counts_of, sample_of
+from stas_neuro.errors import InputError
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -99,13 +100,16 @@ class ActivityCollector:
             sums: Mapping[str, Counts] = {kind: _summed(batch.counts[kind]) for kind in KINDS}
         else:
             numbers = self.kept[self.rows(self.done, self.done + batch.all_images)] - self.done
-            assert np.array_equal(batch.numbers, numbers)
+            if not np.array_equal(batch.numbers, numbers):
+                counted = f"a batch has the counts of {len(batch.numbers)} of its images"
+                what = f"{counted}, and {len(numbers)} are kept"
+                raise InputError(what, "count the images that are kept, or all")
             counts, sums = dict(batch.counts), batch.whole.counts
         part = Part(
             images=batch.all_images,
             counts=counts,
             sums=sums,
-            visits=batch.visits if batch.whole is None else visits,
+            visits=batch.visits if batch.whole is None or batch.visits is None else visits,
             hashes=None if hashes is None else tuple(hashes),
         )
         if self.layout is None:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 DIGITS = 16
 """Hexadecimal digits kept of a SHA-256: enough for a million images without a collision."""
-_AT_ONCE = 1 << 14
+_AT_ONCE = 1 << 17
 """Pixels that are converted at once to be hashed, or those of one image, to save memory."""
 
 

@@ -673,10 +673,16 @@ def freeze(array: npt.NDArray[Any]) -> None:
 
 
 def writable(array: npt.NDArray[Any]) -> bool:
-    """Tell whether somebody could still write to an array."""
-    if array.flags.writeable or array.flags.owndata:
-        return array.flags.writeable
-    return not isinstance(array.base, np.ndarray) or writable(array.base)
+    """Tell whether somebody could still write to an array, or to what it is a view of."""
+    return array.flags.writeable or not array.flags.owndata
+
+
+def _is_frozen_kind(counts: Counts) -> bool:
+    """Tell whether counts are all those of a kind that were allocated with others, and frozen."""
+    block = counts.base
+    if block is None or block.ndim != 4 or block.shape[:3] != counts.shape:
+        return False
+    return not block.flags.writeable and not counts.flags.writeable
 
 
 def _require_kinds(counts: Mapping[str, Counts]) -> None:
@@ -705,7 +711,7 @@ def _frozen_counts(kind: str, array: Counts, shape: tuple[int, int, int], most: 
         return np.broadcast_to(np.int64(0), shape)  # takes no memory: many kinds never occur
     if high * counts.size > TOTAL_LIMIT and counts.sum(dtype=np.float64) > TOTAL_LIMIT:
         raise InputError(f"counts of {kind} add up to more than {TOTAL_LIMIT}", "split the record")
-    if writable(counts):
+    if writable(counts) and not _is_frozen_kind(counts):
         counts = counts.copy("F")
     counts.setflags(write=False)
     return counts

@@ -48,6 +48,7 @@ class RunOptions:
         Called by a backend with `reads_slices` with the traces of its batches as they come, in order, and the
         number of all images; returns the trace of all.
     kept : int64 array, optional
+        For a backend with `reads_slices`.
         Numbers of the images whose counts `collect` keeps, in increasing order; None for all. The record of a
         batch may have the counts of these alone and the sums over all of its images, which takes less time.
     """
@@ -92,7 +93,8 @@ class Backend(Protocol):
         network : Graph
             A folded or quantised graph.
         data : (B, C, H, W), or (B, T, C, H, W) for event data
-            The result of `api.preprocess`: float64, or int64 in 0..255 for a quantised graph.
+            The result of `api.preprocess`: float64, or int64 in 0..255 for a quantised graph. Slices of the
+            latter may be uint8.
 
         Raises
         ------

@@ -115,19 +115,19 @@ class FastCounting:
         neurons = {node.name for node in graph.of_type(FixedLIF) if node.name in kernels}
         ways = None if mapping is None else routes(graph, mapping)
         own: dict[str, list[Route]] = {}
-        self._arrivals: dict[str, list[Arrival]] = {}
+        arrivals: dict[str, list[Arrival]] = {}
         """By the node that counts them among its inputs."""
         if ways is not None:
             for route in ways.routes:
                 own.setdefault(route.source, []).append(route)
+            others = []
             for arrival in ways.arrivals:
                 if arrival.receiver in kernels and _takes(graph, graph.node(arrival.receiver), arrival):
-                    self._arrivals.setdefault(arrival.receiver, []).append(arrival)
-            ways = replace(
-                ways,
-                routes=tuple(route for route in ways.routes if route.source not in neurons),
-                arrivals=tuple(each for each in ways.arrivals if each.receiver not in self._arrivals),
-            )
+                    arrivals.setdefault(arrival.receiver, []).append(arrival)
+                else:
+                    others.append(arrival)
+            of_others = tuple(route for route in ways.routes if route.source not in neurons)
+            ways = replace(ways, routes=of_others, arrivals=tuple(others))
         self.counting = Counting.of(graph, mapping, gating, ways)
         record = self.counting.builder(0)
         self._steps = {label: number for number, label in enumerate(record.steps)}
@@ -138,7 +138,7 @@ class FastCounting:
         self.sent: list[_Sent] = []
         for node in graph.nodes:
             if node.name in kernels:
-                self._plan(graph, node, own.get(node.name, []))
+                self._plan(graph, node, own.get(node.name, []), arrivals.get(node.name, []))
         self.sources = list(self._worth.first)
         self.events = self._worth.matrices()
 
@@ -147,13 +147,13 @@ class FastCounting:
         """Bytes that its matrices take."""
         return sum(each.nbytes for entries in self.events.values() for each in entries)
 
-    def _plan(self, graph: Graph, node: Node, ways: list[Route]) -> None:
+    def _plan(self, graph: Graph, node: Node, ways: list[Route], arrivals: list[Arrival]) -> None:
         """Plan what the tallies of a node are worth, if it has any."""
         match node:
             case FixedLIF():
                 self._neurons(node, ways)
             case FixedConv2d() | FixedLinear():
-                self._inputs(graph, node)
+                self._inputs(graph, node, arrivals)
             case FixedSpikeMatMul():
                 self._products(node)
             case FixedReadout():
@@ -193,7 +193,7 @@ class FastCounting:
         for kind, what in MESSAGE_KINDS.items():
             self._worth.add(kind, self._rows_of(node), cells.weighted(getattr(way, what)), steps)
 
-    def _inputs(self, graph: Graph, node: FixedConv2d | FixedLinear) -> None:
+    def _inputs(self, graph: Graph, node: FixedConv2d | FixedLinear, arrivals: list[Arrival]) -> None:
         """Plan products of real numbers, or spikes and, of graded ones, values."""
         x = graph.inputs(node)["x"]
         cells = self._cells(node)
@@ -203,7 +203,7 @@ class FastCounting:
             first, of_position = alike([windows])
             weights, taken = windows[first], self._same(Classes(of_position))
             self.layers[node.name] = _Layer(cells, taken)
-        self._messages(node, weights, taken)
+        self._messages(node, weights, taken, arrivals)
         match graph.source_type(x).kind:
             case Kind.CURRENT | Kind.NUMBER:
                 self._add(node, "nonzero", {"macs": weights})
@@ -213,14 +213,16 @@ class FastCounting:
             case _:
                 self._add(node, "nonzero", {"synops": weights, "synops_unary": weights})
 
-    def _messages(self, node: Node, weights: NDArray[np.float64], taken: Classes) -> None:
+    def _messages(
+        self, node: Node, weights: NDArray[np.float64], taken: Classes, arrivals: list[Arrival]
+    ) -> None:
         """Let inputs from beside the cores be messages to the rows for which they have a weight."""
         names = [part.row for part in self.counting.parts[node.name]]
         done = [
             ((node.name, step, "nonzero"), [self._steps[label_of(node.phase, step)]])
             for step in self._done(node.phase)
         ]
-        for arrival in self._arrivals.get(node.name, ()):
+        for arrival in arrivals:
             row = names.index(f"{node.name}@{arrival.core}")
             reached = weights[:, [row]] > 0
             assert (arrival.wanted == reached[taken.of_position]).all()
@@ -262,8 +264,11 @@ class FastCounting:
 
 
 def _takes(graph: Graph, node: Node, arrival: Arrival) -> bool:
-    """Tell whether a node counts what arrives among its inputs, in the steps in which it arrives."""
-    if not isinstance(node, FixedConv2d | FixedLinear):
+    """Tell whether a node counts what arrives among its inputs, in the steps in which it arrives.
+
+    What others take as well arrives once for all of them.
+    """
+    if not isinstance(node, FixedConv2d | FixedLinear) or len(graph.consumers(arrival.source)) > 1:
         return False
     x = graph.inputs(node)["x"]
     first_port = graph.node(x.src).OUTPUTS[0]

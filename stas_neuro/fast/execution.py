@@ -28,10 +28,14 @@ from stas_neuro.reference.ops.base import Values
 from stas_neuro.trace import Collect, Trace
 
 Array = NDArray[Any]
-_BATCH, _FEW, _VALUES = 256, 1 << 19, 1 << 22
-"""Most images of a batch; values of its largest node up to which it has more, as what is done once a batch is
-then most of its time; and most values that one of its nodes may have."""
-_WORTH = 1 << 17
+_BATCH = 256
+"""Most images of a batch whose nodes have many values."""
+_FEW_VALUES = 1 << 19
+"""Up to so many values of its largest node a batch has more images: what is done once a batch is then most of
+its time."""
+_MOST_VALUES = 1 << 22
+"""Most values that a node has in a batch of more than one image."""
+_WORTH_DIVIDING = 1 << 17
 """Values of a node, on average, with which a batch is divided: with fewer, what Python does between kernels,
 in one thread at a time, takes longer than they do."""
 
@@ -119,7 +123,7 @@ def _within(batch: slice, kept: NDArray[np.int64] | None) -> NDArray[np.int64] |
 def batches_of(graph: Graph, images: int, side_by_side: int) -> list[slice]:
     """Divide images into batches whose values fit in caches, enough of them for all workers if that pays."""
     average = np.mean([math.prod(value.shape) for value in graph.types.values()])
-    parts = max(1, min(side_by_side, int(images * average / _WORTH)))
+    parts = max(1, min(side_by_side, int(images * average / _WORTH_DIVIDING)))
     size = batch_size(graph, -(-images // parts))
     return [slice(start, start + size) for start in range(0, images, size)]
 
@@ -127,7 +131,7 @@ def batches_of(graph: Graph, images: int, side_by_side: int) -> list[slice]:
 def batch_size(graph: Graph, images: int) -> int:
     """Number the images of a batch, out of some, whose values fit in caches."""
     largest = max(math.prod(value.shape) for value in graph.types.values())
-    return max(1, min(max(_BATCH, _FEW // largest), _VALUES // largest, images))
+    return max(1, min(max(_BATCH, _FEW_VALUES // largest), _MOST_VALUES // largest, images))
 
 
 def images_at_once(graph: Graph, images: int) -> int:
@@ -181,7 +185,7 @@ class FastExecution(Execution):
         for context in self.sites.values():
             context.state.clear()
         self._live: dict[Mask, tuple[int, Live]] = {}
-        self._missed: dict[Mask, NDArray[np.int32]] = {}
+        self._absent: dict[Mask, NDArray[np.int32]] = {}
         self._states: dict[str, Array] = {}
         self._converted: dict[tuple[str, str], tuple[Array, int, Rows]] = {}
         self.counter = None if counting is None else FastCounter(counting, self, kept)
@@ -280,16 +284,16 @@ class FastExecution(Execution):
         alive = (self.previous if delay else self.values).get((source, port))
         everyone = self.everyone(positions)
         every = len(everyone.where)
-        if mask not in self._missed:
-            self._missed[mask] = np.full(every, 0 if alive is None else -1, np.int32)
+        if mask not in self._absent:
+            self._absent[mask] = np.full(every, 0 if alive is None else -1, np.int32)
         if alive is None:  # before the first step all live
             return everyone
         where, index = self.buffers.get(("rows", mask), (2, every), np.int64)
         missed = self.buffers.get(("missed", mask), (every,), np.int32)
         starts = np.empty(len(self.images) + 1, np.int64)
-        rows = kernels.visit(alive, self._missed[mask], where, missed, starts, index)
+        rows = kernels.visit(alive, self._absent[mask], where, missed, starts, index)
         if self.record_states:
-            self._missed[mask].fill(0)  # membranes of halted tokens are kept up to date
+            self._absent[mask].fill(0)  # membranes of halted tokens are kept up to date
         if rows == every and (step == 0 or not missed.any()):  # at first there is nothing to miss
             return everyone
         return Live(everyone.images, positions, where[:rows], missed[:rows], starts, index, everyone)

@@ -313,10 +313,10 @@ def pool(x: Array, sides: Array, out: Array) -> None:
 
 
 @_kernel
-def visit(alive: Array, missed: Array, where: Array, since: Array, starts: Array, index: Array) -> int:
+def visit(alive: Array, absent: Array, where: Array, missed: Array, starts: Array, index: Array) -> int:
     """List the rows of the tokens that are alive (images, positions), and return their number.
 
-    `where`, `since`, `starts` and `index` are as in `Live`, with room for all rows. `missed` has the steps
+    `where`, `missed`, `starts` and `index` are as in `Live`, with room for all rows. `absent` has the steps
     that each token has missed (images * positions), -1 before it first visits, and counts on.
     """
     # Without a branch, which a processor could not predict.
@@ -327,9 +327,9 @@ def visit(alive: Array, missed: Array, where: Array, since: Array, starts: Array
         for n in range(np.uint64(alive.shape[1])):
             lives = of_image[n] != 0
             where[np.uint64(rows)] = row
-            since[np.uint64(rows)] = missed[row]
+            missed[np.uint64(rows)] = absent[row]
             index[row] = rows if lives else -1
-            missed[row] = 0 if lives else missed[row] + (missed[row] >= 0)
+            absent[row] = 0 if lives else absent[row] + (absent[row] >= 0)
             rows += lives
             row += np.uint64(1)
     starts[len(alive)] = rows

@@ -18,13 +18,23 @@ from stas_neuro.fast.sums import ConvSums
 from stas_neuro.ir import FixedConv2d
 
 Array = NDArray[Any]
-_WORTH = 512
+_WORTH_COPYING = 512
 """Products that are made in about the time that copying a row of one position's window takes."""
 
 
-def is_narrow(node: FixedConv2d, width: int) -> bool:
-    """Tell whether windows of rows of a map of some width take less time than those of positions."""
-    return (width - node.sides.kernel[1]) * node.in_channels * node.out_channels <= _WORTH
+_LARGEST = 1 << 20
+"""Numbers of the largest matrix: others fill the caches that are left for the windows."""
+
+
+def is_narrow(node: FixedConv2d, width: int, columns: int) -> bool:
+    """Tell whether windows of rows take less time than those of positions.
+
+    `width` and `columns` are those of the map and of the output.
+    """
+    channels = node.in_channels * node.out_channels
+    if columns * node.sides.kernel[0] * width * channels > _LARGEST:
+        return False
+    return (width - node.sides.kernel[1]) * channels <= _WORTH_COPYING
 
 
 def of_rows(weight: Array, node: FixedConv2d, width: int, columns: int) -> Array:

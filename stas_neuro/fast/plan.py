@@ -222,7 +222,7 @@ class _Planner:
         weight = graph.tensor(node, "weight")
         shapes: Any = graph.source_type(x).shape, graph.types[node.name, "y"].shape
         width, columns = shapes[0][2], shapes[1][2]
-        narrow = is_narrow(node, width)
+        narrow = is_narrow(node, width, columns)
         matrix = (
             of_rows(weight, node, width, columns)
             if narrow

@@ -14,7 +14,7 @@ from stas_neuro.fast.kernels import count, pack
 from stas_neuro.ir import Shape
 
 Array = NDArray[Any]
-_FEW = 8
+_FEW_CHANNELS = 8
 """Channels up to which a map is copied one after another: loops over its positions are longer."""
 
 
@@ -121,7 +121,7 @@ class Rows:
         elif len(shape) == 1:
             value = value[:, None]
         images, positions, features = value.shape
-        if len(shape) == 3 and features <= _FEW:
+        if len(shape) == 3 and features <= _FEW_CHANNELS:
             data = np.empty((images, positions, features), dtype)
             for feature in range(features):
                 data[:, :, feature] = value[:, :, feature]

@@ -14,6 +14,8 @@ from support.ir_random import Recipe, build
 import stas_neuro
 from stas_neuro import api
 from stas_neuro.activity import KINDS, Activity, ActivityBuilder, ActivityCollector, Layer, step_labels
+from stas_neuro.errors import InputError
+from stas_neuro.fast import run_fast
 from stas_neuro.reference import run_reference
 from stas_neuro.trace import Trace
 
@@ -88,6 +90,23 @@ def test_a_record_does_not_share_what_others_can_write_to() -> None:
     # Of a record that is made anew the arrays are the same.
     again = dataclasses.replace(record, late=1)
     assert again.visits is record.visits
+
+
+def test_a_part_of_a_record_does_not_hold_all_of_it() -> None:
+    builder = ActivityBuilder(LAYERS, step_labels(2), 100)
+    builder.begin(["synops", "macs"])
+    for kind in ("synops", "macs"):
+        builder.add(kind, LAYERS[0].name, "step1", 1)
+    record = builder.build()
+    held = record.counts["synops"]
+    assert not held.flags.owndata and dataclasses.replace(record, late=1).counts["synops"] is held
+    assert record.restrict(slice(0, 1)).counts["synops"].flags.owndata
+
+
+def test_a_batch_has_the_counts_of_the_images_that_are_kept() -> None:
+    graph = quantised_at_random(build(Recipe(norm=False)), 0)
+    with pytest.raises(InputError, match="the counts of 1 of its images, and 3 are kept"):
+        run_fast(graph, pixels_for(graph, 3), kept=np.array([1]))
 
 
 def test_images_are_converted_by_batch() -> None:

@@ -37,7 +37,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make batches and samples small, and keep each batch."""
     monkeypatch.setattr("stas_neuro.fast.execution._BATCH", 8)
-    monkeypatch.setattr("stas_neuro.fast.execution._FEW", 0)
+    monkeypatch.setattr("stas_neuro.fast.execution._FEW_VALUES", 0)
     monkeypatch.setattr("stas_neuro.api._AT_ONCE", 8)
     monkeypatch.setattr(record, "SAMPLE", 10)
     monkeypatch.setattr(unfinished, "INTERVAL_S", 0.0)

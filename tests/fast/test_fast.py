@@ -15,8 +15,19 @@ from support.ir_random import HALTING, HEADS, READOUTS, SHRINKS, STEMS, Recipe, 
 from support.random_mappings import mappings
 
 from stas_neuro.activity import KINDS, Whole
+from stas_neuro.analysis import neuron_layers
 from stas_neuro.fast import narrow, run_fast
-from stas_neuro.ir import Array, FixedHaltingScore, FixedLIF, FixedTokenMean, Graph
+from stas_neuro.ir import (
+    Array,
+    Edge,
+    FixedAdd,
+    FixedConv2d,
+    FixedHaltingScore,
+    FixedLIF,
+    FixedTokenMean,
+    Graph,
+)
+from stas_neuro.mapping import CoreLocation, Mapping, Piece
 from stas_neuro.passes import ComputeHalted, Quantise
 from stas_neuro.reference import run_reference
 from stas_neuro.trace import Trace
@@ -136,11 +147,40 @@ def test_tokens_that_halt_in_groups(halting: str) -> None:
 @pytest.mark.parametrize("rows", [False, True])
 def test_every_stem(stem: str, events: bool, rows: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also with windows of whole rows in all convolutions, or in none."""
-    monkeypatch.setattr(narrow, "_WORTH", 1 << 40 if rows else -1 << 40)
+    monkeypatch.setattr(narrow, "_WORTH_COPYING", 1 << 40 if rows else -1 << 40)
     for seed, sdsa in enumerate((False, True)):
         recipe = Recipe(seed=seed, stem=stem, events=events, sdsa=sdsa, norm=False, height=4, width=3)
         graph = quantised_at_random(build(recipe), seed)
         compare(graph, pixels_for(graph, 2, seed))
+
+
+@pytest.mark.parametrize("narrow_first", [False, True])
+def test_two_layers_take_the_same_pixels(narrow_first: bool) -> None:
+    """On a core they arrive once, for the first of its layers that takes them."""
+    recipe = Recipe(stem="sps", norm=False, height=4, width=3, pool=False, events=True, halting="off")
+    graph = quantised_at_random(build(recipe), 0)
+    wide = next(
+        node for node in graph.of_type(FixedConv2d) if graph.inputs(node)["x"].src == graph.input.name
+    )
+    point = dataclasses.replace(wide, name="point", kernel=(1, 1), padding=(0, 0))
+    both = FixedAdd(name="both", phase=wide.phase, scope=wide.scope, a_weight=1, b_weight=1)
+    tensors = {f"point/{param}": graph.tensor(wide, param) for param in wide.params(graph.time_steps)}
+    tensors["point/weight"] = tensors["point/weight"][:, :, :1, :1]
+    edges = [dataclasses.replace(edge, src="both") if edge.src == wide.name else edge for edge in graph.edges]
+    edges.append(dataclasses.replace(graph.inputs(wide)["x"], dst="point"))
+    edges += [Edge(wide.name, "y", "both", "a"), Edge("point", "y", "both", "b")]
+    others = [node for node in graph.nodes if node is not wide]
+    nodes = [*((point, wide) if narrow_first else (wide, point)), both, *others]
+    graph = dataclasses.replace(graph, nodes=nodes, edges=edges, tensors={**graph.tensors, **tensors})
+    pieces = [
+        Piece(layer=layer, core=core, positions=tuple(some.tolist()), features=(0, features))
+        for layer, (positions, features) in neuron_layers(graph).items()
+        for core, some in enumerate(np.array_split(np.arange(positions), 2))
+        if len(some)
+    ]
+    cores = CoreLocation(), CoreLocation(x=1)
+    mapping = Mapping(profile="loihi2", strategy="token-major", cores=cores, pieces=tuple(pieces))
+    compare(graph, pixels_for(graph, 3), mapping=mapping)
 
 
 @pytest.mark.parametrize(("shrink", "head"), list(itertools.product(SHRINKS, HEADS)))

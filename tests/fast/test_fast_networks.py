@@ -53,7 +53,7 @@ def test_an_imported_network() -> None:
 
 
 def test_batches_side_by_side_keep_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    for limit, value in (("_BATCH", 3), ("_FEW", 0)):
+    for limit, value in (("_BATCH", 3), ("_FEW_VALUES", 0)):
         monkeypatch.setattr(f"stas_neuro.fast.execution.{limit}", value)
     graph = stas_neuro.quantise(stas_neuro.fold(str(asset("models/fashion-t1"))))
     images = stas_neuro.load_data(str(asset(IMAGES))).images[:11].astype(np.int64)
@@ -70,7 +70,7 @@ def test_batches_side_by_side_keep_their_order(monkeypatch: pytest.MonkeyPatch) 
 def test_a_sample_is_counted_as_the_reference_counts_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where some batches have no image of the sample, and pixels are bytes."""
     monkeypatch.setattr("stas_neuro.activity.record.SAMPLE", 3)
-    for limit, value in (("_BATCH", 2), ("_FEW", 0)):
+    for limit, value in (("_BATCH", 2), ("_FEW_VALUES", 0)):
         monkeypatch.setattr(f"stas_neuro.fast.execution.{limit}", value)
     graph = stas_neuro.quantise(stas_neuro.fold(str(asset("models/fashion-t1"))))
     images = stas_neuro.load_data(str(asset(IMAGES))).images[:11]
@@ -91,7 +91,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_images_are_divided_between_workers_where_they_take_long_enough() -> None:
     graph = stas_neuro.quantise(stas_neuro.fold(str(asset("models/fashion-t1"))))
     average = np.mean([np.prod(value.shape) for value in graph.types.values()])
-    enough = int(np.ceil(execution._WORTH / average))
+    enough = int(np.ceil(execution._WORTH_DIVIDING / average))
     for images, parts in ((1, 1), (2 * enough - 1, 1), (2 * enough, 2), (3 * enough, 3), (4 * enough, 3)):
         batches = execution.batches_of(graph, images, 3)
         assert (len(batches), batches[0].start) == (parts, 0)
