@@ -294,7 +294,7 @@ def _count_gated(
     """Add the updates and synaptic operations of halted tokens' neurons, as the gating mode treats them."""
     held, gating = activity.counts["updates_gated"], running.gating
     if running.idle == "skipped" and gating != "none":
-        held = np.zeros_like(held)
+        held = no_counts(held.shape)
     if executed is not None:
         held = held * (executed[:, turn] | (turn < 0))
     if gating == "none":
@@ -367,7 +367,7 @@ def _idle(activity: Activity, events: Events, flow: Flow) -> EventCounts:
 
 def _at_the_end(like: Counts, per_row: npt.NDArray[np.int64]) -> Counts:
     """Return counts that are the same for each image, in the last step."""
-    counted = np.zeros_like(like)
+    counted = no_counts(like.shape)
     counted[:, :, -1] = per_row
     return counted
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from stas_neuro.activity import Activity, neuron_rows
+from stas_neuro.activity import Activity, neuron_rows, no_counts
 from stas_neuro.energy.gating import Stepping
 from stas_neuro.energy.timing import HardwareStep
 from stas_neuro.errors import InputError
@@ -43,17 +43,16 @@ def alive_spikes(activity: Activity) -> Sent:
             "the activity has no visits, which gate messages are counted from", "record visits per token"
         )
     live, tokens = activity.visits.sum(axis=3), activity.visits.shape[3]
-    updates = activity.counts["updates_active"] + activity.counts["updates_inactive"]
-    counted = updates + activity.counts["updates_gated"]
-    messages: Messages = np.zeros_like(updates)
+    active, inactive, gated = (activity.counts[f"updates_{what}"] for what in ("active", "inactive", "gated"))
+    messages: Messages = no_counts(active.shape)
     steps = [activity.step_index(f"step{step + 1}") for step in range(live.shape[1])]
     for row, (layer, owner) in enumerate(zip(activity.layers, neuron_rows(activity.layers), strict=True)):
         block = block_of(layer.scope)
         if layer.kind != "Linear" or block is None:
             continue
         width = max(activity.layers[owner].out_features, 1)
-        if activity.cores and counted[:, owner].any():
-            messages[:, row, steps] = updates[:, owner, steps] // width
+        if activity.cores and any(counts[:, owner].any() for counts in (active, inactive, gated)):
+            messages[:, row, steps] = (active[:, owner, steps] + inactive[:, owner, steps]) // width
             continue
         part = layer.neurons / max(layer.out_features, 1) / tokens if activity.cores else 1
         if part != 1:
@@ -65,7 +64,7 @@ def alive_spikes(activity: Activity) -> Sent:
 def core_gates(activity: Activity, stepping: Stepping, ticks: Sequence[HardwareStep]) -> Sent:
     """Count the messages that close and reopen cores, attributed to the first row on each core."""
     changes = stepping.changes(ticks, len(activity.steps))
-    messages = np.zeros_like(activity.counts["synops"])
+    messages = no_counts(activity.counts["synops"].shape)
     counted: set[int] = set()
     for row, layer in enumerate(activity.layers):
         if layer.core is not None and layer.core not in counted:
@@ -88,10 +87,20 @@ def _with_ways(activity: Activity, messages: Messages) -> Sent:
         passed = distances(places, unit)
         rows, cores = map(list, zip(*members, strict=True))
         far[:, rows, 0] = [passed[way][cores] for way in _WAYS.values()]
-    # Many rows are near the unit of their block: those of an only chip cross to no other.
-    nowhere = np.broadcast_to(messages.dtype.type(0), messages.shape)
-    ways = {event: messages * each if each.any() else nowhere for event, each in zip(_WAYS, far, strict=True)}
-    return Sent(messages, ways)
+    return Sent(messages, {event: _times(messages, each) for event, each in zip(_WAYS, far, strict=True)})
+
+
+def _times(messages: Messages, each: npt.NDArray[np.int64]) -> Messages:
+    """Multiply the messages to rows by a number of each, (rows, 1).
+
+    Many are 0: rows are near the unit of their block, and those of an only chip cross to no other.
+    """
+    rows = np.flatnonzero(each)
+    if not len(rows):
+        return np.broadcast_to(messages.dtype.type(0), messages.shape)
+    product = no_counts(messages.shape, messages.dtype)
+    product[:, rows] = messages[:, rows] * each[rows]
+    return product
 
 
 def _units(activity: Activity) -> list[int]:
