@@ -86,8 +86,8 @@ def test_snntorch(hidden: bool, reset_delay: bool) -> None:
             return torch.stack(outputs).mean(0)
 
     first, second = imported(Network()).of_type(LIF)
-    assert (first.tau, first.threshold, first.fire) == (8.0, 0.125, ">")
-    assert (second.tau, second.threshold) == (2.0, 0.25)
+    assert (first.tau, first.threshold, first.fire, first.decay_input) == (8.0, 1.0, ">", False)
+    assert (second.tau, second.threshold) == (2.0, 0.5)
 
 
 @pytest.mark.slow

@@ -140,7 +140,7 @@ def test_higher_scores_lower_the_losses(policy: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
-    [{"ponder_profile": "loihi2", "ponder_weight": 1.0}, {"zombie_weight": 5.0, "ponder_weight": 0.0}],
+    [{"ponder_profile": "loihi2", "ponder_weight": 1.0}, {"zombie_weight": 20.0, "ponder_weight": 0.0}],
 )
 def test_they_shorten_visits_in_training(tmp_path: Path, words: dict[str, Any]) -> None:
     config, data = preset("tiny").replace(beta=-1.5), digits(256)
@@ -148,7 +148,7 @@ def test_they_shorten_visits_in_training(tmp_path: Path, words: dict[str, Any]) 
     ratios = []
     for number, each in enumerate(({"ponder_weight": 0.0}, words)):
         options = replace(
-            OPTIONS, stage1_epochs=0, stage2_epochs=3, stage2_rate=0.02, ponder_ramp=0.0, **each
+            OPTIONS, stage1_epochs=0, stage2_epochs=6, stage2_rate=0.02, ponder_ramp=0.0, **each
         )
         train(config, data, options, tmp_path / str(number), init=tmp_path / "base")
         ratios.append(log_of(tmp_path / str(number))[-1]["token_ratio"])
