@@ -143,16 +143,22 @@ def test_higher_scores_lower_the_losses(policy: str) -> None:
     [{"ponder_profile": "loihi2", "ponder_weight": 1.0}, {"zombie_weight": 20.0, "ponder_weight": 0.0}],
 )
 def test_they_shorten_visits_in_training(tmp_path: Path, words: dict[str, Any]) -> None:
+    """With each of some seeds, whose effects differ, and by 0.1 of all visits on average."""
     config, data = preset("tiny").replace(beta=-1.5), digits(256)
-    train(config, data, replace(OPTIONS, stage2_epochs=0), tmp_path / "base")
-    ratios = []
-    for number, each in enumerate(({"ponder_weight": 0.0}, words)):
-        options = replace(
-            OPTIONS, stage1_epochs=0, stage2_epochs=6, stage2_rate=0.02, ponder_ramp=0.0, **each
-        )
-        train(config, data, options, tmp_path / str(number), init=tmp_path / "base")
-        ratios.append(log_of(tmp_path / str(number))[-1]["token_ratio"])
-    assert ratios[1] < ratios[0] - 0.1
+    shorter = []
+    for seed in (1, 2, 3):
+        home, seeded = tmp_path / str(seed), replace(OPTIONS, seed=seed)
+        train(config, data, replace(seeded, stage2_epochs=0), home / "base")
+        ratios = []
+        for number, each in enumerate(({"ponder_weight": 0.0}, words)):
+            options = replace(
+                seeded, stage1_epochs=0, stage2_epochs=6, stage2_rate=0.02, ponder_ramp=0.0, **each
+            )
+            train(config, data, options, home / str(number), init=home / "base")
+            ratios.append(log_of(home / str(number))[-1]["token_ratio"])
+        shorter.append(ratios[0] - ratios[1])
+    assert min(shorter) > 0
+    assert np.mean(shorter) > 0.1
 
 
 @pytest.mark.parametrize("policy", ["raster", "image"])
