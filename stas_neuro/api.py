@@ -204,9 +204,8 @@ def _run_all(runner: Backend, graph: Graph, images: _Hashing, options: RunOption
     def batches() -> Iterator[Trace]:
         for start in range(0, len(images), _AT_ONCE):
             shifted = None if options.progress is None else _Shifted(options.progress, start, len(images))
-            some = images[start : start + _AT_ONCE]
-            wide = some.astype(np.int64) if some.dtype == np.uint8 else some
-            yield runner.run(graph, wide, replace(options, progress=shifted, kept=None))
+            some = _wide(images[start : start + _AT_ONCE])
+            yield runner.run(graph, some, replace(options, progress=shifted, kept=None))
 
     return options.collect(batches(), len(images))
 
@@ -277,8 +276,12 @@ def preprocess(graph: Graph, images: Any, limit: int | None = None) -> NDArray[A
     quantised graph.
     Raises InputError if shape, values or labels do not fit the graph.
     """
-    prepared = prepare(graph, images, limit)[:]
-    return prepared.astype(np.int64) if prepared.dtype == np.uint8 else prepared
+    return _wide(prepare(graph, images, limit)[:])
+
+
+def _wide(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Give pixels the type that all backends take: int64 where they are bytes."""
+    return pixels.astype(np.int64) if pixels.dtype == np.uint8 else pixels
 
 
 def prepare(graph: Graph, images: Any, limit: int | None = None) -> PreparedImages:

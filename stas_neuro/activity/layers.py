@@ -5,8 +5,8 @@ from __future__ import annotations
 import collections.abc
 from dataclasses import replace
 
-from stas_neuro.activity import owner_of
 from stas_neuro.activity.record import ActivityBuilder, Layer, step_labels
+from stas_neuro.activity.rows import owner_of
 from stas_neuro.analysis import extent, placed_with, stages_of, waited_for_in
 from stas_neuro.ir import Graph, Node, Phase, Synaptic
 from stas_neuro.mapping import Mapping, Piece

@@ -48,9 +48,9 @@ class RunOptions:
         Called by a backend with `reads_slices` with the traces of its batches as they come, in order, and the
         number of all images; returns the trace of all.
     kept : int64 array, optional
-        For a backend with `reads_slices`.
-        Numbers of the images whose counts `collect` keeps, in increasing order; None for all. The record of a
-        batch may have the counts of these alone and the sums over all of its images, which takes less time.
+        Numbers of the images whose counts `collect` keeps, in increasing order; None for all. A backend with
+        `reads_slices` may give the record of a batch the counts of these alone, and the sums over all of its
+        images, which takes less time. Others are given None.
     """
 
     dtype: type[np.floating[Any]] = np.float64

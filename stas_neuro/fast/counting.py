@@ -203,7 +203,8 @@ class FastCounting:
             first, of_position = alike([windows])
             weights, taken = windows[first], self._same(Classes(of_position))
             self.layers[node.name] = _Layer(cells, taken)
-        self._messages(node, weights, taken, arrivals)
+        if arrivals:
+            self._messages(node, weights, taken, arrivals)
         match graph.source_type(x).kind:
             case Kind.CURRENT | Kind.NUMBER:
                 self._add(node, "nonzero", {"macs": weights})
@@ -218,15 +219,12 @@ class FastCounting:
     ) -> None:
         """Let inputs from beside the cores be messages to the rows for which they have a weight."""
         names = [part.row for part in self.counting.parts[node.name]]
-        done = [
-            ((node.name, step, "nonzero"), [self._steps[label_of(node.phase, step)]])
-            for step in self._done(node.phase)
-        ]
+        reached = np.zeros(weights.shape)
         for arrival in arrivals:
             row = names.index(f"{node.name}@{arrival.core}")
-            reached = weights[:, [row]] > 0
-            assert (arrival.wanted == reached[taken.of_position]).all()
-            self._worth.add("input_messages", self._rows_of(node)[[row]], reached.astype(np.float64), done)
+            reached[:, row] = weights[:, row] > 0
+            assert (arrival.wanted == reached[taken.of_position, row, None]).all()
+        self._add(node, "nonzero", {"input_messages": reached})
 
     def _products(self, node: FixedSpikeMatMul) -> None:
         cells, parts = self._cells(node), self.counting.parts[node.name]

@@ -156,9 +156,8 @@ def assert_random(recipe: Recipe, seed: int) -> None:
     encoded = [replace(graph.input, encoding="graded")]  # type: ignore[call-arg]
     encoded += [replace(conv, off_core=False) for conv in graph.of_type(FixedConv2d)]
     graph = changed(graph, *encoded)
-    assume(
-        not any(mean.x_shift for mean in graph.of_type(FixedTokenMean))
-    )  # which stock neurons cannot round
+    # Stock neurons cannot round what they send.
+    assume(not any(mean.x_shift for mean in graph.of_type(FixedTokenMean)))
     assert_equal(lower_stock(graph), pixels_for(graph, 3, seed))
 
 
