@@ -17,6 +17,11 @@ def exact_dtype(graph: Graph, node: Node) -> Dtype:
 
     It is shown from the bounds that the graph has proved.
     """
+    found: Dtype = graph.derived(("exact dtype", node), lambda: _exact(graph, node))
+    return found
+
+
+def _exact(graph: Graph, node: Node) -> Dtype:
     largest = _largest(graph, node)
     # A graph whose integers could pass this is not made: the operation's `bound`.
     assert largest <= EXACT_LIMIT, f"{node.name} meets {largest}"

@@ -353,7 +353,16 @@ def _by_time(graph: Graph) -> dict[Phase, list[Node]]:
 
 
 def _site(graph: Graph, node: Node, dtype: Dtype, skip: bool) -> NodeContext:
-    tensors = {
-        param: graph.tensor(node, param).astype(dtype, copy=False) for param in node.params(graph.time_steps)
-    }
-    return NodeContext(tensors, graph.time_steps, skip)
+    return NodeContext(_Tensors(graph, node, dtype), graph.time_steps, skip)
+
+
+class _Tensors(dict[str, Values]):
+    """Parameters of a node, converted when they are first asked for: who computes it otherwise never does."""
+
+    def __init__(self, graph: Graph, node: Node, dtype: Dtype) -> None:
+        self._of = graph, node, dtype
+
+    def __missing__(self, param: str) -> Values:
+        graph, node, dtype = self._of
+        self[param] = graph.tensor(node, param).astype(dtype, copy=False)
+        return self[param]
