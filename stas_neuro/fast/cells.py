@@ -16,6 +16,8 @@ from stas_neuro.reference.rows import RecordRow
 
 Array = NDArray[Any]
 Whole = NDArray[np.int64]
+_AT_ONCE = 64
+"""Columns by which rows are compared at once: more take less time, and more memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +66,8 @@ class Cells:
         for each in weights:
             edges |= set((np.flatnonzero((each[:, 1:] != each[:, :-1]).any(axis=0)) + 1).tolist())
         bounds = np.array(sorted(edges), np.int64)
-        owner = np.zeros((positions, len(bounds) - 1), np.int64)  # the row of each cell: it is in only one
+        # The row of each cell: it is in only one, or in none where it is on another chip.
+        owner = np.full((positions, len(bounds) - 1), -1)
         for at, part in enumerate(parts):
             rows = slice(None) if part.positions is None else part.positions
             owner[rows, slice(*np.searchsorted(bounds, part.features))] = at
@@ -109,11 +112,9 @@ class Cells:
 def alike(tables: Sequence[Array]) -> tuple[Whole, Whole]:
     """Return the first of each class of rows that are equal in all tables, and the class of each row."""
     first, of_row = np.zeros(1, np.int64), np.zeros(len(tables[0]), np.int64)
-    for column in np.hstack(tables).T:
-        if (column == column[first][of_row]).all():  # nothing new, as in most columns
-            continue
-        _, value = np.unique(column, return_inverse=True)
-        _, first, of_row = np.unique(
-            of_row * (value.max() + 1) + value, return_index=True, return_inverse=True
-        )
+    columns = np.hstack(tables)
+    for start in range(0, columns.shape[1], _AT_ONCE):
+        some = np.column_stack([of_row, columns[:, start : start + _AT_ONCE]]).astype(np.float64) + 0.0
+        names = some.view(np.dtype((np.void, some.strides[0]))).ravel()  # equal for equal rows
+        _, first, of_row = np.unique(names, return_index=True, return_inverse=True)
     return first, of_row
