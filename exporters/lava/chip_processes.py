@@ -1,13 +1,15 @@
-"""The Lava processes of a network by chip: images, chips and logits."""
+"""The Lava processes of a network by chip: images, each chip, and logits."""
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from stas_neuro.exporters.lava.assemble import Models
-from stas_neuro.exporters.lava.chip import CHIPS, IMAGES, LOGITS, ChipProgram
+from stas_neuro.exporters.lava.chip import IMAGES, LOGITS, ChipProgram, Program, name_of
 from stas_neuro.exporters.lava.lava_api import (
     CPU,
     AbstractProcess,
@@ -21,22 +23,37 @@ from stas_neuro.exporters.lava.lava_api import (
     requires,
     tag,
 )
-from stas_neuro.exporters.lava.processes import ReportingModel, Run
+from stas_neuro.exporters.lava.processes import ReportingModel, Run, typed_model
 from stas_neuro.ir import Array, FixedOutput, Graph, Shape
-from stas_neuro.trace import TraceCollector
 
 
-def connect(graph: Graph, program: ChipProgram, images: Array, run: Run) -> Models:
+def connect(graph: Graph, program: Program, images: Array, run: Run) -> Models:
     """Make the processes, each with its model, and connect them; `images` uint8 (B, *shape)."""
     output = graph.output
     assert isinstance(output, FixedOutput)  # `run_chips` takes no others
     logits = (run.replicas, *graph.source_type(graph.inputs(output)["x"]).shape)
-    source = Images(images=images, run=run)
-    chips = Chips(program=program, unit=float(output.unit), taken=source.sent.shape, sent=logits, run=run)
-    sink = Logits(shape=logits, run=run)
-    source.sent.connect(chips.taken)
-    chips.sent.connect(sink.taken)
-    return {source: PyImagesModel, chips: PyChipsModel, sink: PyLogitsModel}
+    links = program.links(run.replicas)
+    source, sink = Images(images=images, run=run), Logits(shape=logits, run=run)
+    chips = {
+        chip: Chip(
+            chip=chip,
+            program=program.share(chip),
+            images=source.sent.shape,
+            sends={receiver: words for (sender, receiver), words in links.items() if sender == chip},
+            receives={sender: words for (sender, receiver), words in links.items() if receiver == chip},
+            logits=logits if chip == program.classifier else None,
+            unit=float(output.unit),
+            run=run,
+        )
+        for chip in program.chips
+    }
+    for process in chips.values():
+        source.sent.connect(process.images_in)
+    for sender, receiver in links:
+        getattr(chips[sender], _to(receiver)).connect(getattr(chips[receiver], _from(sender)))
+    chips[program.classifier].logits_out.connect(sink.taken)
+    models = {process: typed_model(PyChipModel, process, np.int32) for process in chips.values()}
+    return {source: PyImagesModel, **models, sink: PyLogitsModel}
 
 
 class Images(AbstractProcess):  # type: ignore[misc]
@@ -67,47 +84,86 @@ class PyImagesModel(ReportingModel):
             self.sent.send(message)
 
 
-class Chips(AbstractProcess):  # type: ignore[misc]
-    """The cores of all chips: takes the images of a round, and sends their logits in its last step.
+class Chip(AbstractProcess):  # type: ignore[misc]
+    """The cores of a chip: takes the images of a round, and messages of other chips while it computes.
 
-    `unit` is that of the logits, which are sent as integers.
+    `sends` and `receives` have the words of the messages to and from each of these. Where `logits` are of a
+    shape (replicas, classes) it sends them in its last step, as integers of a unit.
     """
 
-    def __init__(self, *, program: ChipProgram, unit: float, taken: Shape, sent: Shape, run: Run) -> None:
-        super().__init__(name=CHIPS, program=program, unit=unit, run=run)
-        self.taken = InPort(shape=taken)
-        self.sent = OutPort(shape=sent)
+    def __init__(
+        self,
+        *,
+        chip: int,
+        program: ChipProgram,
+        images: Shape,
+        sends: Mapping[int, int],
+        receives: Mapping[int, int],
+        logits: Shape | None,
+        unit: float,
+        run: Run,
+    ) -> None:
+        super().__init__(name=name_of(chip), program=program, logits=logits, unit=unit, run=run)
+        self.images_in = InPort(shape=images)
+        for other, words in receives.items():
+            setattr(self, _from(other), InPort(shape=(words,)))
+        for other, words in sends.items():
+            setattr(self, _to(other), OutPort(shape=(words,)))
+        if logits is not None:
+            self.logits_out = OutPort(shape=logits)
 
 
-@implements(proc=Chips, protocol=LoihiProtocol)
+def _from(chip: int) -> str:
+    return f"from_chip{chip}"
+
+
+def _to(chip: int) -> str:
+    return f"to_chip{chip}"
+
+
+@implements(proc=Chip, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
-class PyChipsModel(ReportingModel):
-    """Takes one model step of all replicas a Lava step; record "trace" holds what the cores did."""
+class PyChipModel(ReportingModel):
+    """Takes one model step of all replicas a Lava step; record "traces" has what it did in each round."""
 
-    taken = LavaPyType(PyInPort.VEC_DENSE, np.int32)
-    sent = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
+    EXCHANGES = True
 
     def _prepare(self, proc_params: Any) -> None:
-        self._program = proc_params["program"].start()
+        self._program = proc_params["program"].start(self)
+        self._logits: Shape | None = proc_params["logits"]
         self._unit: float = proc_params["unit"]
-        self._traces = TraceCollector(self.run_spec.images)
+        self._traces: deque[Any] = deque()
 
-    def _lava_step(self, turn: int, at: int) -> None:
+    def send(self, chip: int, words: Array) -> None:
+        """Send a message to another chip."""
+        port = getattr(self, _to(chip))
+        message = np.zeros(port.shape, np.int32)
+        message[: len(words)] = words
+        port.send(message)
+
+    def receive(self, chip: int) -> Array:
+        """Receive one from another chip."""
+        words: Array = getattr(self, _from(chip)).recv()
+        return words
+
+    def _lava_step(self, turn: int, at: int) -> Iterator[None]:
         run = self.run_spec
         if at == 0:
             left = run.finished(turn + 1) - run.finished(turn)
-            self._program.load(self.taken.recv()[:left])
-        self._program.model_step(at)
+            yield from self._program.load(self.images_in.recv()[:left])
+        yield from self._program.model_step(at)
         if at < run.period - 1:
             return
-        trace = self._program.unload()
-        self._traces.add(trace)
-        message = np.zeros(self.sent.shape, np.int32)
-        message[: trace.images] = np.rint(trace.logits / self._unit)
-        self.sent.send(message)
+        yield from self._program.finish()
+        trace = self._program.trace()
+        self._traces.append(trace)
+        if self._logits is not None:
+            message = np.zeros(self._logits, np.int32)
+            message[: len(trace.logits)] = np.rint(trace.logits / self._unit)
+            self.logits_out.send(message)
         if turn == run.rounds - 1:
-            self.record["trace"] = self._traces.trace()
+            self.record["traces"] = self._traces
 
 
 class Logits(AbstractProcess):  # type: ignore[misc]

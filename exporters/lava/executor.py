@@ -7,8 +7,9 @@ run. A delayed edge needs nothing more: its messages queue, and the receiver is 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from stas_neuro.exporters.lava.assemble import Assembly
@@ -16,6 +17,8 @@ from stas_neuro.exporters.lava.failure import LavaRunError
 from stas_neuro.exporters.lava.lava_api import AbstractProcess, ChannelBuilderMp, Executable, create_port_id
 from stas_neuro.exporters.lava.processes import ReportingModel, Run
 from stas_neuro.ir import Array
+
+_DONE = object()
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,13 +54,23 @@ class _ReceivePort:
 def execute(assembly: Assembly, run: Run, progress: Callable[[int], None]) -> dict[str, dict[str, Any]]:
     """Run all steps; the record of every process by its name. `progress` hears of all finished images."""
     models: list[ReportingModel] = build(assembly.executable, assembly.processes)
+    # Those that exchange messages within a step are one group, every other model is one of its own.
+    groups = [list(group) for _, group in groupby(models, lambda model: model.EXCHANGES or model)]
     for turn in range(run.rounds):
         for _ in range(run.period):
-            for model in models:
-                model.time_step += 1
-                model.run_spk()
+            for group in groups:
+                _step(group)
         progress(run.finished(turn + 1))
     return {model.name: model.record for model in models}
+
+
+def _step(group: Sequence[ReportingModel]) -> None:
+    """Take a step of models: from pause to pause, so that each has sent what others wait for after it."""
+    for model in group:
+        model.time_step += 1
+    running = [model.paused() for model in group]
+    while running:
+        running = [each for each in running if next(each, _DONE) is not _DONE]
 
 
 def build(executable: Executable, processes: Iterable[AbstractProcess]) -> list[Any]:

@@ -87,9 +87,9 @@ class Fast:
 
 
 class Lava(_Any):
-    """One Lava process per node, or one for all chips, in either of two runtimes."""
+    """One Lava process per node, or one per chip, in either of two runtimes."""
 
-    summary = "one Lava process per node, or one for all chips"
+    summary = "one Lava process per node, or one per chip"
     processes = "own"
 
     def run(self, network: Graph, data: NDArray[Any], options: RunOptions) -> Trace:
@@ -107,21 +107,24 @@ class Lava(_Any):
             what = f"the graph is {network.stage}, but a process for the chips runs only integer programs"
             raise InputError(what, "run with --arithmetic fixed, or with --granularity layer")
         with needs("fast"):
-            from stas_neuro.fast import FastProgram, images_at_once
+            from stas_neuro.fast import ChipsProgram, FastProgram
         from stas_neuro.exporters.lava.chip import run_chips
 
-        program = FastProgram(
-            graph=network,
-            mapping=options.mapping,
-            gating=options.gating,
-            record_spikes=options.record_spikes,
-            record_states=options.record_states,
-        )
+        mapping = options.mapping
+        settings: dict[str, Any] = {
+            "graph": network,
+            "mapping": mapping,
+            "gating": options.gating,
+            "record_spikes": options.record_spikes,
+            "record_states": options.record_states,
+        }
+        several = mapping is not None and mapping.chips > 1
+        program = ChipsProgram(**settings) if several else FastProgram(**settings)
         return run_chips(
             network,
             program,
             data,
-            replicas=images_at_once(network, len(data)),
+            replicas=program.images_at_once(len(data)),
             runtime=options.runtime,
             deadline_s=options.deadline_s,
             progress=options.progress,

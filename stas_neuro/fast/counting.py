@@ -7,13 +7,14 @@ batch has ended its events of a kind are one product with a sparse matrix.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Mapping as Dict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stas_neuro.activity import Activity, ActivityBuilder
+from stas_neuro.activity import Activity, ActivityBuilder, Counts
 from stas_neuro.activity import Whole as Sums
 from stas_neuro.analysis import works_in
 from stas_neuro.fast import kernels
@@ -32,7 +33,8 @@ from stas_neuro.ir import (
     Phase,
 )
 from stas_neuro.mapping import Mapping
-from stas_neuro.mapping.routes import Arrival, Route, routes
+from stas_neuro.mapping.chips import ChipShare
+from stas_neuro.mapping.routes import Arrival, Route, Routes, routes
 from stas_neuro.reference.activity import ActivityCounter, Counting, label_of
 from stas_neuro.reference.cores import MESSAGE_KINDS, Event
 
@@ -108,12 +110,24 @@ class _Worth:
 
 
 class FastCounting:
-    """Plan of the counting of a graph, of which `kernels` are the nodes that kernels compute."""
+    """Plan of the counting of a graph, of which `kernels` are the nodes that kernels compute.
 
-    def __init__(self, graph: Graph, mapping: Mapping | None, gating: str, kernels: set[str]) -> None:
+    `ways` are the routes of the mapping, or those of a share of it, of which alone the rows are counted then.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        mapping: Mapping | None,
+        gating: str,
+        kernels: set[str],
+        ways: Routes | None = None,
+        share: ChipShare | None = None,
+    ) -> None:
         self._time_steps = graph.time_steps  # not the graph, which may hold this plan
         neurons = {node.name for node in graph.of_type(FixedLIF) if node.name in kernels}
-        ways = None if mapping is None else routes(graph, mapping)
+        if mapping is not None and ways is None:
+            ways = routes(graph, mapping)
         own: dict[str, list[Route]] = {}
         arrivals: dict[str, list[Arrival]] = {}
         """By the node that counts them among its inputs."""
@@ -128,7 +142,7 @@ class FastCounting:
                     others.append(arrival)
             of_others = tuple(route for route in ways.routes if route.source not in neurons)
             ways = replace(ways, routes=of_others, arrivals=tuple(others))
-        self.counting = Counting.of(graph, mapping, gating, ways)
+        self.counting = Counting.of(graph, mapping, gating, ways, share)
         record = self.counting.builder(0)
         self._steps = {label: number for number, label in enumerate(record.steps)}
         self._rows = {layer.name: row for row, layer in enumerate(record.layers)}
@@ -137,7 +151,7 @@ class FastCounting:
         self.layers: dict[str, _Layer] = {}
         self.sent: list[_Sent] = []
         for node in graph.nodes:
-            if node.name in kernels:
+            if node.name in kernels and node.name in self.counting.parts:
                 self._plan(graph, node, own.get(node.name, []), arrivals.get(node.name, []))
         self.sources = list(self._worth.first)
         self.events = self._worth.matrices()
@@ -286,6 +300,22 @@ class CellCounts(NamedTuple):
         """Tell whether all positions of an image are counted alike."""
         return len(self.active) <= images
 
+    def of_some(self, rows: Whole, features: slice) -> CellCounts:
+        """Give where the neurons of some rows, numbers (rows,), and of some features are counted from 0."""
+        first, last = self._segments(features)
+        bounds = self.bounds[first : last + 1] - features.start
+        return CellCounts(self.to[rows], bounds, *np.zeros((2, len(self.active), last - first), np.int64))
+
+    def add(self, some: CellCounts, features: slice) -> None:
+        """Add the counts of some features."""
+        first, last = self._segments(features)
+        self.active[:, first:last] += some.active
+        self.fired[:, first:last] += some.fired
+
+    def _segments(self, features: slice) -> tuple[int, int]:
+        first, last = np.searchsorted(self.bounds, (features.start, features.stop)).tolist()
+        return first, last
+
     @staticmethod
     def nowhere(rows: int, features: int) -> CellCounts:
         """Count what nobody reads."""
@@ -359,18 +389,16 @@ class FastCounter(ActivityCounter):
         """Take how many visits of each image a readout has weighed in a step."""
         self._tallies[node.name, step, "weighted"] = visits
 
+    def counts(self) -> Dict[str, Counts]:
+        """Give the counts of every kind, (images, rows, steps), where those of all images are kept."""
+        self._count()
+        return self._builder.counts
+
     def activity(self) -> Activity:
         """Give the record."""
-        plan = self._plan
-        for sent in plan.sent:
-            self._tallies[sent.source] = self._sent(sent)
-        by_tally = [self._tallies[source].reshape(self._images, -1).T.ravel() for source in plan.sources]
-        tallies = self._buffers.get("tallies", (sum(map(len, by_tally)),), np.int64)
-        tallies = np.concatenate(by_tally, out=tallies).reshape(-1, self._images)
-        _spread(plan, np.ascontiguousarray(tallies[:, self._kept]), self._builder)
+        self._count()
         if self._sums is None:
             return super().activity()
-        _spread(plan, tallies.sum(axis=1, keepdims=True), self._sums)
         visits = self._run.visits
         assert not isinstance(self._kept, slice)
         whole = Sums(
@@ -380,6 +408,18 @@ class FastCounter(ActivityCounter):
             visits=visits.sum(axis=0),
         )
         return self._builder.build(visits[self._kept], whole)
+
+    def _count(self) -> None:
+        """Enter what the tallies are worth."""
+        plan = self._plan
+        for sent in plan.sent:
+            self._tallies[sent.source] = self._sent(sent)
+        by_tally = [self._tallies[source].reshape(self._images, -1).T.ravel() for source in plan.sources]
+        tallies = self._buffers.get("tallies", (sum(map(len, by_tally)),), np.int64)
+        tallies = np.concatenate(by_tally, out=tallies).reshape(-1, self._images)
+        _spread(plan, np.ascontiguousarray(tallies[:, self._kept]), self._builder)
+        if self._sums is not None:
+            _spread(plan, tallies.sum(axis=1, keepdims=True), self._sums)
 
     def _add(self, label: str, events: Iterable[Event]) -> None:
         for kind, row, counts in events:

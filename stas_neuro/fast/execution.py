@@ -20,6 +20,7 @@ from stas_neuro.fast.plan import Plan
 from stas_neuro.fast.prepared import give_back, take
 from stas_neuro.fast.products import eight_bit_pays
 from stas_neuro.fast.rows import Live, Rows
+from stas_neuro.fast.sums import Sums
 from stas_neuro.fast.threads import one_blas_thread, workers
 from stas_neuro.ir import Edge, FixedHaltAccumulate, Graph, Node, Phase, Stage
 from stas_neuro.mapping import Mapping
@@ -187,6 +188,7 @@ class FastExecution(Execution):
         self._live: dict[Mask, tuple[int, Live]] = {}
         self._absent: dict[Mask, NDArray[np.int32]] = {}
         self._states: dict[str, Array] = {}
+        self._summed: tuple[Sums, int, Array] | None = None
         self._converted: dict[tuple[str, str], tuple[Array, int, Rows]] = {}
         self.counter = None if counting is None else FastCounter(counting, self, kept)
         self.listeners = [] if self.counter is None else [self.counter]
@@ -264,6 +266,13 @@ class FastExecution(Execution):
             self._converted[key] = seen
         return seen[2]
 
+    def sums(self, whole: Sums, step: int) -> Array:
+        """Give sums (rows, features) of a layer that are computed at once, for all of its parts."""
+        if self._summed is None or self._summed[0] is not whole or self._summed[1] != step:
+            ((_, sums),) = whole.blocks(self, step)
+            self._summed = whole, step, sums
+        return self._summed[2]
+
     def everyone(self, positions: int) -> Live:
         """Give all rows of a number of positions."""
         rows = len(self.images), positions
@@ -299,16 +308,24 @@ class FastExecution(Execution):
         return Live(everyone.images, positions, where[:rows], missed[:rows], starts, index, everyone)
 
     def state(
-        self, node: Node, rows: int, features: int, dtype: type[np.generic], *, clear: bool = True
+        self, name: str, rows: int, features: int, dtype: type[np.generic], *, clear: bool = True
     ) -> Array:
-        """Give the state of a node, at first 0, or without `clear` whatever finite numbers."""
-        if node.name not in self._states:
-            self._states[node.name] = self.buffers.get(("state", node.name), (rows, features), dtype)
+        """Give the state of a name, at first 0, or without `clear` whatever finite numbers."""
+        if name not in self._states:
+            self._states[name] = self.buffers.get(("state", name), (rows, features), dtype)
             if clear:
-                self._states[node.name].fill(0)
-        return self._states[node.name]
+                self._states[name].fill(0)
+        return self._states[name]
 
-    def out(self, node: Node, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-        """Give an array for a result, used again in the next step unless it has to outlast this one."""
+    def record_state(self, node: Node, state: Rows) -> None:
+        """Record the state of a node after a step."""
+        recorded = state.dense(state.data.dtype.type).astype(np.int32)
+        self.states.setdefault(node.name, []).append(recorded)
+
+    def out(self, node: Node, shape: tuple[int, ...], dtype: DTypeLike, port: str = "") -> Array:
+        """Give an array for a result, used again in the next step unless it has to outlast this one.
+
+        A `port` is named by nodes with several.
+        """
         step = self.sites[node.name].step if node.name in self._plan.kept else 0
-        return self.buffers.get(("out", node.name, step), shape, dtype)
+        return self.buffers.get(("out", node.name, port, step), shape, dtype)

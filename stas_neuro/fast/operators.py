@@ -52,31 +52,43 @@ class Operation(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Fire:
-    """Neurons, with the sums that they take: in dtype."""
+    """Neurons, with the sums that they take: in dtype. Their state is known by a name."""
 
     node: FixedLIF
     sums: Sums
     shape: tuple[int, ...]
     dtype: type[np.floating[Any]]
+    name: str
 
     def run(self, run: FastExecution, step: int) -> dict[str, Any]:
         """Step them."""
-        node = self.node
         live = self.sums.live(run, step)
         features = len(self.sums.current.scale)
-        spikes = run.out(node, (len(live.where), features), np.uint8)
-        if run.counter is None:
-            counts = CellCounts.nowhere(len(spikes), features)
-        else:
-            counts = run.counter.neurons(node, live, step)
-        if node.phase == Phase.ONCE and not run.record_states:
+        spikes = run.out(self.node, (len(live.where), features), np.uint8)
+        counts = counts_of(run, self.node, live, features, step)
+        self.fire(run, step, live, counts, spikes)
+        if run.record_states:
+            everyone = run.everyone(live.positions)
+            run.record_state(self.node, Rows(self.membranes(run, live), everyone, self.shape))
+        rows = Rows(spikes, live, self.shape)
+        if run.counter is not None:
+            run.counter.fired(self.node, rows, counts)
+        return {"s": rows}
+
+    def fire(self, run: FastExecution, step: int, live: Live, counts: CellCounts, spikes: Array) -> None:
+        """Step live rows, and count them."""
+        if self.node.phase == Phase.ONCE and not run.record_states:
             self._fire_once(run, step, counts, spikes)
         else:
             self._fire(run, step, live, counts, spikes)
-        rows = Rows(spikes, live, self.shape)
-        if run.counter is not None:
-            run.counter.fired(node, rows, counts)
-        return {"s": rows}
+
+    def membranes(self, run: FastExecution, live: Live) -> Array:
+        """Give all; those of halted tokens decay now, which else waits until they live again."""
+        every = live.images * live.positions
+        v = run.state(self.name, every, len(self.sums.current.scale), self.dtype, clear=True)
+        halted = live.index < 0
+        v[halted] = np.trunc(v[halted] * self._keep)
+        return v
 
     def _fire_once(self, run: FastExecution, step: int, counts: CellCounts, spikes: Array) -> None:
         """Step them from rest; nothing is left for a next step."""
@@ -110,7 +122,7 @@ class Fire:
         return [self.sums.current.bounds(least) for least in ((self.node.vth << ALIGN) + 1, 0, 1)]
 
     def _fire(self, run: FastExecution, step: int, live: Live, counts: CellCounts, spikes: Array) -> None:
-        node, current, dtype = self.node, self.sums.current, self.dtype
+        current, dtype = self.sums.current, self.dtype
         joined, scale, bias = 1, current.scale, current.bias
         if live is run.everyone(live.positions) and counts.by_image(live.images):
             joined, scale, bias = self._joined
@@ -120,7 +132,7 @@ class Fire:
         # At first nothing is kept, also of tokens that come later: what is not recorded need not be cleared.
         keep = dtype(0) if step == 0 else self._keep
         every = live.images * live.positions
-        v = run.state(node, every, len(current.scale), dtype, clear=run.record_states)
+        v = run.state(self.name, every, len(current.scale), dtype, clear=run.record_states)
         done = 0
         for _, sums in self.sums.blocks(run, step):
             summed = sums.reshape(long)
@@ -131,8 +143,6 @@ class Fire:
                 rows.missed[now], to, counts.bounds, sent[now], counts.active, counts.fired,
             )  # fmt: skip
             done = now.stop
-        if run.record_states:
-            self._record(run, live, v)
 
     @cached_property
     def _keep(self) -> Any:
@@ -147,12 +157,12 @@ class Fire:
         values = (node.vth << ALIGN, largest, not resets, 0 if resets else node.subtracted)
         return tuple(self.dtype(value) for value in values)
 
-    def _record(self, run: FastExecution, live: Live, v: Array) -> None:
-        """Let the membranes of halted tokens decay now, which else waits until they live again."""
-        halted = live.index < 0
-        v[halted] = np.trunc(v[halted] * self._keep)
-        membranes = Rows(v, run.everyone(live.positions), self.shape).dense(self.dtype)
-        run.states.setdefault(self.node.name, []).append(membranes.astype(np.int32))
+
+def counts_of(run: FastExecution, node: Node, live: Live, features: int, step: int) -> CellCounts:
+    """Give where live neurons are counted in a step; nowhere in a run that is not counted."""
+    if run.counter is None:
+        return CellCounts.nowhere(len(live.where), features)
+    return run.counter.neurons(node, live, step)
 
 
 def _long(bias: Array, joined: int) -> Array:
@@ -337,7 +347,7 @@ class Weigh:
     def run(self, run: FastExecution, step: int) -> Outputs:
         """Take in one step; give y after the last."""
         node, dtype = self.node, run.dtypes[self.node.name]
-        sums = run.state(node, len(run.images), self.features, dtype)
+        sums = run.state(node.name, len(run.images), self.features, dtype)
         weighed, unweighed = np.zeros((2, len(sums)), np.int64)
         for port, edge in self.edges.items():
             if port.startswith("z"):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping as Dict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from stas_neuro.analysis.halting import Mask, place_of, score_mask
+from stas_neuro.fast.divided import ChosenSums, ConvPart, FireParts, LinearPart, SynapseParts, Whole
 from stas_neuro.fast.narrow import RowSums, is_narrow, of_rows
 from stas_neuro.fast.operators import (
     AddRows,
@@ -23,6 +26,7 @@ from stas_neuro.fast.operators import (
     Synapses,
     Weigh,
 )
+from stas_neuro.fast.parts import Part, of_bias, parts_of
 from stas_neuro.fast.products import Product, product_of
 from stas_neuro.fast.sums import (
     AttentionSums,
@@ -31,6 +35,7 @@ from stas_neuro.fast.sums import (
     LinearSums,
     Sums,
     ValueSums,
+    of_part,
 )
 from stas_neuro.ir import (
     ALIGN,
@@ -52,9 +57,9 @@ from stas_neuro.ir import (
     Slice,
     SpikeMaxPool,
     Tokens,
-    ValueType,
 )
 from stas_neuro.ir.types import VALUES
+from stas_neuro.mapping.chips import ChipShare
 from stas_neuro.reference.exact import Dtype, exact_dtype
 
 Port = tuple[str, str]
@@ -73,25 +78,27 @@ class Plan:
     """Bytes of the weights of all products."""
 
 
-def plan(graph: Graph, *, eight_bit: bool) -> Plan:
-    """Plan the run of a quantised graph; with products of 8-bit numbers where these are exact."""
-    return _Planner(graph, eight_bit).plan()
+def plan(graph: Graph, *, eight_bit: bool, share: ChipShare | None = None) -> Plan:
+    """Plan the run of a quantised graph, or of a chip's share of it.
+
+    With `eight_bit` products of 8-bit numbers are used where these are exact.
+    """
+    return _Planner(graph, eight_bit, share).plan()
 
 
 class _Planner:
-    def __init__(self, graph: Graph, eight_bit: bool) -> None:
-        self._graph = graph
+    def __init__(self, graph: Graph, eight_bit: bool, share: ChipShare | None) -> None:
+        self._graph, self._share = graph, share
         self._eight_bit = eight_bit
         self._dtypes = {node.name: exact_dtype(graph, node) for node in graph.nodes}
         self._stored = {
-            (node.name, port): _stored(graph.types[node.name, port], self._dtypes[node.name])
-            for node in graph.nodes
-            for port in node.OUTPUTS
+            (node.name, port): stored_as(graph, node, port) for node in graph.nodes for port in node.OUTPUTS
         }
         self._masks: dict[Port, Mask | None] = {}
         """Of ports whose values are 0 for the tokens that a mask holds back: that mask."""
-        self._sums: dict[str, Sums] = {}
-        """Of nodes whose current is only for their neurons."""
+        self._sums: dict[str, Sequence[Sums]] = {}
+        """Of nodes whose current is only for their neurons: one, or one for each part that is computed."""
+        self._known_parts: dict[tuple[bytes, int, int, int], Part] = {}
         self._operations: dict[str, Operation] = {}
         self._size = 0
 
@@ -99,6 +106,8 @@ class _Planner:
         for node in self._graph.nodes:
             self._mask(node)
         for node in self._graph.nodes:
+            if self._share is not None and node.name not in self._share.computes:
+                continue
             operation = self._operation(node)
             if operation is not None:
                 self._operations[node.name] = operation
@@ -132,7 +141,22 @@ class _Planner:
             "eight_bit": self._eight_bit,
         }
 
-    def _current(self, node: FixedLinear | FixedConv2d, product: Product) -> Current:
+    def _parts(self, node: Node) -> Sequence[Part]:
+        """Return the parts of a node that are computed, none where all of it is."""
+        wanted = None if self._share is None else self._share.computes[node.name]
+        if wanted is None or wanted.all():
+            return ()
+        # One object for equal parts, as what is known of the rows of each is kept.
+        return [
+            self._known_parts.setdefault(
+                (part.positions.tobytes(), part.out_of, part.features.start, part.features.stop), part
+            )
+            for part in parts_of(wanted)
+        ]
+
+    def _current(
+        self, node: FixedLinear | FixedConv2d, product: Product, part: Part | None = None
+    ) -> Current:
         """Convert results of a layer's product to currents, in a type that holds both exactly."""
         graph = self._graph
         dtype = self._wide(node.name, *self._targets(node))
@@ -141,6 +165,8 @@ class _Planner:
         exponents = graph.tensor(node, "weight_exp").astype(np.int64)
         bias = graph.tensor(node, "bias").astype(dtype) * dtype(2**node.bias_exp)
         bias = bias.reshape(len(bias), -1).T if isinstance(node, FixedConv2d) else bias[None]
+        if part is not None:
+            exponents, bias = exponents[part.features], of_bias(bias, part)
         return Current(
             np.ldexp(product.scale[: len(exponents)], exponents).astype(dtype),
             dtype(1 << ALIGN),
@@ -222,31 +248,50 @@ class _Planner:
         weight = graph.tensor(node, "weight")
         shapes: Any = graph.source_type(x).shape, graph.types[node.name, "y"].shape
         width, columns = shapes[0][2], shapes[1][2]
+        windows = weight.transpose(0, 2, 3, 1).reshape(len(weight), -1)
+        if parts := self._parts(node):
+            products = [product_of(windows[part.features], **self._sizes(x)) for part in parts]
+            return self._layer(
+                node,
+                [
+                    ConvPart(node, x, shapes, product, self._current(node, product, part), part)
+                    for part, product in zip(parts, products, strict=True)
+                ],
+            )
         narrow = is_narrow(node, width, columns)
-        matrix = (
-            of_rows(weight, node, width, columns)
-            if narrow
-            else weight.transpose(0, 2, 3, 1).reshape(len(weight), -1)
-        )
+        matrix = of_rows(weight, node, width, columns) if narrow else windows
         product = product_of(matrix, **self._sizes(x))
         kind = RowSums if narrow else ConvSums
-        return self._layer(node, kind(node, x, shapes, product, self._current(node, product)))
+        return self._layer(node, [kind(node, x, shapes, product, self._current(node, product))])
 
     def _linear(self, node: FixedLinear) -> Operation:
         graph = self._graph
         x = graph.inputs(node)["x"]
-        product = product_of(graph.tensor(node, "weight"), **self._sizes(x))
-        mask, positions = self._masks[node.name, "y"], _positions(graph, node)
-        current = self._current(node, product)
-        return self._layer(node, LinearSums(node, x, mask, positions, product, current))
+        weight = graph.tensor(node, "weight")
+        of_rows = node, x, self._masks[node.name, "y"], _positions(graph, node)
+        if parts := self._parts(node):
+            products = [product_of(weight[part.features], **self._sizes(x)) for part in parts]
+            return self._layer(
+                node,
+                [
+                    LinearPart(*of_rows, product, self._current(node, product, part), part)
+                    for part, product in zip(parts, products, strict=True)
+                ],
+            )
+        product = product_of(weight, **self._sizes(x))
+        return self._layer(node, [LinearSums(*of_rows, product, self._current(node, product))])
 
-    def _layer(self, node: FixedConv2d | FixedLinear, sums: ConvSums | LinearSums) -> Operation:
+    def _layer(
+        self, node: FixedConv2d | FixedLinear, sums: Sequence[ConvSums] | Sequence[LinearSums]
+    ) -> Operation:
         """Return what computes a layer: its neurons do if the current is only for them."""
-        self._size += sums.product.size
-        if self._neurons(node) is None:
-            return Synapses(node, sums, self._graph.types[node.name, "y"].shape)
-        self._sums[node.name] = sums
-        return sums
+        self._size += sum(each.product.size for each in sums)
+        if self._neurons(node) is not None:
+            self._sums[node.name] = sums
+            return sums[0]
+        if parts := [each for each in sums if isinstance(each, LinearPart | ConvPart)]:
+            return SynapseParts(self._whole(node, "y"), parts)
+        return Synapses(node, sums[0], self._graph.types[node.name, "y"].shape)
 
     def _attention(self, node: FixedSpikeMatMul) -> Operation:
         graph = self._graph
@@ -256,7 +301,7 @@ class _Planner:
             np.ones(shape[1], dtype), dtype(2.0 ** (ALIGN + node.exponent)), np.zeros((1, shape[1]), dtype)
         )
         sums = AttentionSums(node, dict(graph.inputs(node)), self._masks[node.name, "y"], shape, current)
-        self._sums[node.name] = sums
+        self._sums[node.name] = [sums]
         return sums
 
     def _fire(self, node: FixedLIF) -> Operation:
@@ -268,8 +313,26 @@ class _Planner:
             features = shape[0] if len(shape) == 3 else shape[-1]
             dtype = self._wide(node.name, x.src)
             current = Current(np.ones(features, dtype), dtype(1), np.zeros((1, features), dtype))
-            sums = ValueSums(x, self._masks[node.name, "s"], _positions(graph, node), current)
-        return Fire(node, sums, shape, sums.current.bias.dtype.type)
+            sums = [ValueSums(x, self._masks[node.name, "s"], _positions(graph, node), current)]
+        parts = self._parts(node)
+        if not parts:
+            return Fire(node, sums[0], shape, sums[0].current.bias.dtype.type, node.name)
+        if not isinstance(sums[0], LinearPart | ConvPart):  # computed as a whole
+            sums = [ChosenSums(sums[0], part, of_part(sums[0].current, part)) for part in parts]
+        return FireParts(
+            node,
+            self._whole(node, "s"),
+            [
+                (part, Fire(node, each, part.shape, each.current.bias.dtype.type, f"{node.name} {number}"))
+                for number, (part, each) in enumerate(zip(parts, sums, strict=True))
+            ],
+        )
+
+    def _whole(self, node: Node, port: str) -> Whole:
+        mask, positions = self._masks[node.name, port], _positions(self._graph, node)
+        shape = self._graph.types[node.name, port].shape
+        features = math.prod(shape) // positions
+        return Whole(node, mask, positions, features, shape, self._stored[node.name, port])
 
     def _tokens(self, node: Node) -> tuple[int, int]:
         tokens, features = self._graph.types[node.name, node.OUTPUTS[0]].shape
@@ -283,7 +346,8 @@ def _positions(graph: Graph, node: Node) -> int:
     return shape[0] if len(shape) == 2 else 1
 
 
-def _stored(value: ValueType, dtype: Dtype) -> type[np.generic]:
+def stored_as(graph: Graph, node: Node, port: str) -> type[np.generic]:
     """Choose the type of rows: bytes for what fits, else the floats that hold the integers of the node."""
+    value, dtype = graph.types[node.name, port], exact_dtype(graph, node)
     small = value.kind != Kind.CURRENT and value.low >= 0 and value.bound is not None and value.bound <= 255
     return np.uint8 if small else dtype

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from stas_neuro.fast.counting import FastCounting
-from stas_neuro.fast.execution import FastExecution, batches_of
+from stas_neuro.fast.execution import FastExecution, batches_of, images_at_once
 from stas_neuro.fast.plan import plan
 from stas_neuro.fast.products import eight_bit_pays
 from stas_neuro.fast.threads import one_blas_thread, workers
@@ -40,15 +40,43 @@ class FastProgram:
     record_states: bool = False
     eight_bit: bool | None = None
 
-    def start(self) -> StartedProgram:
-        """Prepare kernels, products and counting."""
+    @property
+    def chips(self) -> tuple[int, ...]:
+        """One, as if all were on it."""
+        return (self.classifier,)
+
+    @property
+    def classifier(self) -> int:
+        """Its number."""
+        return 0
+
+    def share(self, chip: int) -> FastProgram:
+        """Give all of the program."""
+        return self
+
+    def images_at_once(self, images: int) -> int:
+        """Number the images, out of some, that are taken at a time."""
+        return images_at_once(self.graph, images)
+
+    def links(self, images: int) -> dict[tuple[int, int], int]:
+        """Give none: there are no others to send to."""
+        return {}
+
+    def joined(self, traces: Sequence[Trace]) -> Trace:
+        """Give the trace of a batch."""
+        (trace,) = traces
+        return trace
+
+    def start(self, exchange: object) -> StartedProgram:
+        """Prepare kernels, products and counting; nothing is exchanged."""
         return StartedProgram(self)
 
 
 class StartedProgram:
     """A program with its buffers: batches one after another, parts of a batch side by side on all processors.
 
-    A part is what `run_fast` takes at a time: its values fit in caches.
+    Nothing makes it pause: what its methods return is empty. A part is what `run_fast` takes at a time: its
+    values fit in caches.
     """
 
     def __init__(self, program: FastProgram) -> None:
@@ -60,8 +88,9 @@ class StartedProgram:
         self._parts: list[FastExecution] = []
         self._running: list[FastExecution] = []
         """The parts that have images of the batch."""
+        self._traces: list[Trace] = []
 
-    def load(self, images: NDArray[Any]) -> None:
+    def load(self, images: NDArray[Any]) -> tuple[()]:
         """Take a batch, int (B, C, H, W) or (B, T, C, H, W) in 0..255, and run what precedes its steps."""
         program = self._program
         batches = batches_of(program.graph, len(images), self._workers)
@@ -76,15 +105,21 @@ class StartedProgram:
             part.begin()
 
         self._side_by_side(begin, batches)
+        return ()
 
-    def model_step(self, step: int) -> None:
+    def model_step(self, step: int) -> tuple[()]:
         """Run a model step of the batch; all are run in order, from 0."""
         self._side_by_side(lambda part: part.model_step(step))
+        return ()
 
-    def unload(self) -> Trace:
-        """Run what follows the last step of the batch, and return its trace."""
-        traces = self._side_by_side(FastExecution.end)
-        return traces[0] if len(traces) == 1 else Trace.concatenate(traces)
+    def finish(self) -> tuple[()]:
+        """Run what follows the last step of the batch."""
+        self._traces = self._side_by_side(FastExecution.end)
+        return ()
+
+    def trace(self) -> Trace:
+        """Return the trace of the batch, after that."""
+        return self._traces[0] if len(self._traces) == 1 else Trace.concatenate(self._traces)
 
     def _side_by_side(self, do: Callable[..., Any], *given: Iterable[Any]) -> list[Any]:
         """Do something with each part that runs, and what is given for it."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stas_neuro.fast.cells import Classes
 from stas_neuro.fast.kernels import count, pack
+from stas_neuro.fast.parts import Part
 from stas_neuro.ir import Shape
 
 Array = NDArray[Any]
@@ -43,8 +44,11 @@ class Live:
     index: NDArray[np.int64]
     of: Live | None = None
     """All rows, where these are some."""
+    of_layer: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
+    """Of rows of a part, int64 (rows,) each: which of the layer's they are, and what `where` is of these."""
     _cells: dict[Classes, NDArray[np.int64]] = field(default_factory=dict, init=False, repr=False)
     _populations: dict[Classes, NDArray[np.int64]] = field(default_factory=dict, init=False, repr=False)
+    _parts: dict[Part, Live] = field(default_factory=dict, init=False, repr=False)
 
     @staticmethod
     def everyone(images: int, positions: int) -> Live:
@@ -57,6 +61,34 @@ class Live:
     def complete(self) -> bool:
         """Whether all rows are at hand."""
         return len(self.where) == self.images * self.positions
+
+    @property
+    def at(self) -> NDArray[np.int64]:
+        """Row of each among all rows of the layer: int64 (rows,), ascending."""
+        return self.where if self.of_layer is None else self.of_layer[1]
+
+    @property
+    def chosen(self) -> NDArray[np.int64]:
+        """Which of the rows of the layer those of a part are: int64 (rows,)."""
+        assert self.of_layer is not None
+        return self.of_layer[0]
+
+    def within(self, part: Part) -> Live:
+        """Give the rows of a part, whose positions are numbered from 0."""
+        if part not in self._parts:
+            image, position = np.divmod(self.where, self.positions)
+            number = part.number[position]
+            (rows,) = np.nonzero(number >= 0)
+            positions = len(part.positions)
+            where = (image * positions + number)[rows]
+            index = np.full(self.images * positions, -1)
+            index[where] = np.arange(len(where))
+            starts = np.searchsorted(where, np.arange(self.images + 1) * positions)
+            self._parts[part] = Live(
+                self.images, positions, where, self.missed[rows], starts, index,
+                of_layer=(rows, self.where[rows]),
+            )  # fmt: skip
+        return self._parts[part]
 
     def cells(self, classes: Classes) -> NDArray[np.int64]:
         """Number the cell of each row: that of the class of its position, image after image."""
@@ -106,11 +138,12 @@ class Rows:
         return full.reshape(live.images, *self.shape)
 
     def on(self, live: Live) -> Rows:
-        """Give the rows of others; those not at hand here are 0."""
-        if live is self.live or (live.complete and self.live.complete):
+        """Give the rows of others, or of a part of the layer; those not at hand here are 0."""
+        same = live.of_layer is None and live.complete and self.live.complete
+        if same or live is self.live:
             return self
         data = np.empty((len(live.where), self.data.shape[1]), self.data.dtype)
-        pack(self.data, self.live.index, live.where, data)
+        pack(self.data, self.live.index, live.at, data)
         return Rows(data, live, self.shape)
 
     @staticmethod

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from stas_neuro.analysis.halting import Mask
 from stas_neuro.fast import kernels
+from stas_neuro.fast.parts import Part, of_bias
 from stas_neuro.fast.products import Product
 from stas_neuro.fast.rows import Live
 from stas_neuro.ir import (
@@ -58,6 +59,11 @@ class Current:
         return np.where(np.abs(least) <= limit, least, np.copysign(np.inf, least)).astype(self.scale.dtype)
 
 
+def of_part(current: Current, part: Part) -> Current:
+    """Give the current of a part of a layer."""
+    return Current(current.scale[part.features], current.unit, of_bias(current.bias, part))
+
+
 class Sums(Protocol):
     """What brings synaptic input to neurons, which may compute it with the neurons, block by block."""
 
@@ -90,7 +96,7 @@ class LinearSums:
     def blocks(self, run: FastExecution, step: int) -> Iterator[Block]:
         """Multiply some rows at a time."""
         x = run.rows(self.x, step).on(self.live(run, step)).data
-        rows = self.positions * _images_at_once(self.positions, x[:1].nbytes, self.current)
+        rows = self.positions * images_at_once(self.positions, x[:1].nbytes, self.current)
         for start in range(0, len(x), rows):
             done = slice(start, start + rows)
             yield done, self.product(x[done], run.buffers)
@@ -126,11 +132,11 @@ class ConvSums:
         of_image = rows, in_a_row, sides[0, 0], sides[0, 1] * of_column
         inputs = of_image[2] * of_image[3]
         size = in_a_row * inputs * np.dtype(takes).itemsize // columns
-        images = _images_at_once(positions, size, self.current)
+        images = images_at_once(positions, size, self.current)
         for start in range(0, len(x), images):
             part = x[start : start + images].astype(takes, copy=False)
             windows = run.buffers.get("windows", (len(part), *of_image), takes)
-            _copy_windows(part, of_column, sides, windows)
+            copy_windows(part, of_column, sides, windows)
             done = slice(start * positions, (start + len(part)) * positions)
             yield done, self.product(windows.reshape(-1, inputs), run.buffers).reshape(-1, features)
 
@@ -200,13 +206,13 @@ class ValueSums:
         yield slice(None), run.rows(self.x, step).on(self.live(run, step)).data
 
 
-def _images_at_once(positions: int, inputs: int, current: Current) -> int:
+def images_at_once(positions: int, inputs: int, current: Current) -> int:
     """Number the images multiplied at once, which have so many rows, each with inputs of so many bytes."""
     size: int = positions * (inputs + current.scale.nbytes)
     return max(1, _CACHED // size)
 
 
-def _copy_windows(x: Array, channels: int, sides: Array, out: Array) -> None:
+def copy_windows(x: Array, channels: int, sides: Array, out: Array) -> None:
     """Copy windows as `kernels.windows` does, in words of eight bytes where channels fill these."""
     size = channels * x.itemsize
     if size % np.uint64().itemsize == 0:

@@ -58,6 +58,17 @@ class Reach:
             wanted = wanted & (features[0] <= numbers) & (numbers < features[1])
         return self._back({layer: np.broadcast_to(wanted, extent)})
 
+    def behind(self, starts: dict[str, Wanted]) -> tuple[dict[str, Wanted], dict[str, Wanted]]:
+        """Return what values of nodes, bool (positions, features), depend on, by node.
+
+        First those of sources; then those of the nodes on the way, and of the nodes given.
+        """
+        sources: dict[str, Wanted] = {}
+        passed: dict[str, Wanted] = {}
+        for need, wanted in self._back(starts, passed).items():
+            join(sources, need.source, wanted)
+        return sources, passed
+
     def tokens(self, source: str) -> Wanted | None:
         """Return which tokens the values of each position reach, bool (N, positions).
 
@@ -84,14 +95,16 @@ class Reach:
                 rows.setdefault(source, []).append(positions[:, 0])
         return {source: np.array(tokens) for source, tokens in rows.items()}
 
-    def _back(self, starts: dict[str, Wanted]) -> dict[Need, Wanted]:
-        """Trace the needed values of some nodes back to their sources."""
+    def _back(self, starts: dict[str, Wanted], passed: dict[str, Wanted] | None = None) -> dict[Need, Wanted]:
+        """Trace the needed values of some nodes back to their sources; `passed` takes those on the way."""
         found: dict[Need, Wanted] = {}
         pending: dict[str, dict[tuple[str, int | None], Wanted]] = {
             name: {(name, None): wanted} for name, wanted in starts.items()
         }
         for node in reversed(self.graph.nodes):
             for (receiver, block), wanted in pending.pop(node.name, {}).items():
+                if passed is not None:
+                    join(passed, node.name, wanted)
                 if node.traits.counts_events:
                     # Nodes after synapses do not affect the values that pass through the synapses.
                     receiver, block = node.name, None

@@ -15,6 +15,7 @@ from stas_neuro.activity.layers import builder_for
 from stas_neuro.analysis import score_mask, works_in
 from stas_neuro.ir import Graph, HaltingScore, ImageScore, Node, Phase, op_of
 from stas_neuro.mapping import Mapping
+from stas_neuro.mapping.chips import ChipShare
 from stas_neuro.mapping.routes import Routes, routes
 from stas_neuro.reference.cores import Event, Messages, Standstill, parts_of
 from stas_neuro.reference.ops import RULES
@@ -50,15 +51,34 @@ class Counting:
     standstill: Standstill | None
 
     @staticmethod
-    def of(graph: Graph, mapping: Mapping | None, gating: str, ways: Routes | None = None) -> Counting:
-        """Plan the counting of a graph, on the cores of a mapping if any; `ways` are its routes, or some."""
+    def of(
+        graph: Graph,
+        mapping: Mapping | None,
+        gating: str,
+        ways: Routes | None = None,
+        share: ChipShare | None = None,
+    ) -> Counting:
+        """Plan the counting of a graph, on the cores of a mapping if any; `ways` are its routes, or some.
+
+        With a share only its rows are counted: the builder, of which no record can be built, has no others.
+        """
         empty = builder_for(graph, 0, mapping)
         phases = {node.name: works_in(graph, node) for node in graph.nodes}
-        parts = parts_of(graph, mapping)
         if mapping is None:
+            parts = parts_of(graph, None)
             return Counting(lambda images: replace(empty, images=images), phases, parts, None, None)
-        standstill = Standstill(graph, mapping) if gating in ("core", "power") else None
-        messages = Messages(graph, mapping, ways or routes(graph, mapping))
+        here = mapping if share is None else share.mapping
+        parts = parts_of(graph, here)
+        if share is not None:
+            parts = {
+                name: rows
+                for name, rows in parts.items()
+                if rows and (name in share.beside or not graph.node(name).off_core)
+            }
+            own = {part.row for rows in parts.values() for part in rows}
+            empty = replace(empty, layers=[layer for layer in empty.layers if layer.name in own])
+        standstill = Standstill(graph, here) if gating in ("core", "power") else None
+        messages = Messages(graph, here, ways or routes(graph, mapping))
         return Counting(lambda images: replace(empty, images=images), phases, parts, messages, standstill)
 
     def labels(self, node: Node, step: int, time_steps: int) -> list[str]:

@@ -10,12 +10,12 @@ from stas_neuro.mapping import CoreLocation, Mapping, Piece
 
 
 @st.composite
-def mappings(draw: st.DrawFn, graph: Graph, *, cores: int = 6) -> Mapping:
-    """Valid mappings of a graph onto at most `cores` cores."""
+def mappings(draw: st.DrawFn, graph: Graph, *, cores: int = 6, chips: int = 2) -> Mapping:
+    """Valid mappings of a graph onto at most `cores` cores of at most `chips` chips."""
     count = draw(st.integers(1, cores))
     place = st.integers(0, 2)
     sites = tuple(
-        CoreLocation(chip=draw(st.integers(0, 1)), x=draw(place), y=draw(place)) for _ in range(count)
+        CoreLocation(chip=draw(st.integers(0, chips - 1)), x=draw(place), y=draw(place)) for _ in range(count)
     )
     pieces = []
     for layer, (positions, features) in neuron_layers(graph).items():

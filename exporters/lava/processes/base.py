@@ -6,7 +6,7 @@ declarations and gets them, with the wanted precision, from :func:`typed_model`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -130,6 +130,9 @@ class ReportingModel(PyLoihiProcessModel):  # type: ignore[misc]
     Subclasses write :meth:`_prepare` and :meth:`_lava_step`.
     """
 
+    EXCHANGES: ClassVar[bool] = False
+    """Whether it waits, within a step, for processes that wait for it: they are taken from pause to pause."""
+
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
         self.name: str = proc_params["name"]
@@ -145,14 +148,19 @@ class ReportingModel(PyLoihiProcessModel):  # type: ignore[misc]
     def _prepare(self, proc_params: Any) -> None:
         """Prepare what does not depend on images."""
 
-    def _lava_step(self, turn: int, at: int) -> None:
-        """Take step `at` of a round of the run, both from 0."""
+    def _lava_step(self, turn: int, at: int) -> Iterable[None] | None:
+        """Take step `at` of a round of the run, both from 0; an iterable is exhausted, and may pause."""
         raise NotImplementedError
 
     def run_spk(self) -> None:
         """One Lava step."""
+        for _ in self.paused():
+            pass  # to receive is to wait
+
+    def paused(self) -> Iterator[None]:
+        """One Lava step, from pause to pause."""
         try:
-            self._lava_step(*divmod(self.time_step - 1, self.run_spec.period))
+            yield from self._lava_step(*divmod(self.time_step - 1, self.run_spec.period)) or ()
             if self.reporter is not None and self.time_step == self.run_spec.steps:
                 self.reporter.record(self.name, self.record)
         except Exception:
@@ -275,7 +283,9 @@ class NodeModel(ReportingModel):
         return np.full(self.inlets[port].shape, port != "total", self.dtype)
 
 
-def typed_model(model: type[NodeModel], process: NodeProcess, dtype: type[np.number[Any]]) -> type[NodeModel]:
+def typed_model(
+    model: type[ReportingModel], process: AbstractProcess, dtype: type[np.number[Any]]
+) -> type[ReportingModel]:
     """The model with the ports of one process declared for Lava, in the precision of the run."""
     incoming, outgoing = process.in_ports.members, process.out_ports.members
     declared: dict[str, Any] = {port.name: LavaPyType(PyInPort.VEC_DENSE, dtype) for port in incoming}

@@ -1,0 +1,165 @@
+"""Layers of which only parts are computed: their sums, and the whole of which the parts are written into.
+
+A part is a smaller layer with positions of its own. Its results go to the rows of a table of the whole layer,
+in which all else is 0 until it is received.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stas_neuro.analysis.halting import Mask
+from stas_neuro.fast.operators import Fire, counts_of
+from stas_neuro.fast.parts import Part
+from stas_neuro.fast.rows import Live, Rows
+from stas_neuro.fast.sums import Block, ConvSums, Current, LinearSums, Sums, copy_windows, images_at_once
+from stas_neuro.ir import FixedLIF, Node, Shape
+
+if TYPE_CHECKING:
+    from stas_neuro.fast.execution import FastExecution
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class LinearPart(LinearSums):
+    """Some outputs of a linear layer; `product` and `current` have only its features."""
+
+    part: Part
+
+    def live(self, run: FastExecution, step: int) -> Live:
+        """Compute the rows of its mask at its positions."""
+        return super().live(run, step).within(self.part)
+
+
+@dataclass(frozen=True, eq=False)
+class ConvPart(ConvSums):
+    """Some outputs of a convolution; `product` and `current` have only its features and positions."""
+
+    part: Part
+
+    def live(self, run: FastExecution, step: int) -> Live:
+        """Compute all rows of its positions."""
+        return super().live(run, step).within(self.part)
+
+    def blocks(self, run: FastExecution, step: int) -> Iterator[Block]:
+        """Multiply the windows of some images at a time: of its positions, out of those of whole rows."""
+        (channels, height, width), (_, _, columns) = self.shapes
+        x = run.rows(self.x, step).data.reshape(-1, height, width * channels)
+        takes, positions = self.product.takes, len(self.part.positions)
+        rows, sides, chosen = self._band
+        of_image = rows, columns, sides[0, 0], sides[0, 1] * channels
+        inputs = of_image[2] * of_image[3]
+        images = images_at_once(positions, inputs * np.dtype(takes).itemsize, self.current)
+        for start in range(0, len(x), images):
+            few = x[start : start + images].astype(takes, copy=False)
+            windows = run.buffers.get("windows", (len(few), *of_image), takes)
+            copy_windows(few, channels, sides, windows)
+            taken = windows.reshape(len(few), -1, inputs)
+            if positions < rows * columns:
+                taken = taken[:, chosen]
+            done = slice(start * positions, (start + len(few)) * positions)
+            yield done, self.product(taken.reshape(-1, inputs), run.buffers)
+
+    @cached_property
+    def _band(self) -> tuple[int, Array, Array]:
+        """The rows that have all of its positions: their number, sides, and its positions within them."""
+        columns, positions = self.shapes[1][2], self.part.positions
+        first, last = positions[0] // columns, positions[-1] // columns
+        sides = np.array(self.node.sides)
+        sides[2, 0] -= first * sides[1, 0]
+        return int(last - first + 1), sides, positions - first * columns
+
+
+@dataclass(frozen=True, eq=False)
+class ChosenSums:
+    """Some of the sums of a layer that are computed as a whole; `current` has only its features."""
+
+    whole: Sums
+    part: Part
+    current: Current
+
+    def live(self, run: FastExecution, step: int) -> Live:
+        """Give the rows of its positions."""
+        return self.whole.live(run, step).within(self.part)
+
+    def blocks(self, run: FastExecution, step: int) -> Iterator[Block]:
+        """Choose them."""
+        chosen = self.live(run, step).chosen
+        yield slice(None), run.sums(self.whole, step)[chosen, self.part.features]
+
+
+@dataclass(frozen=True, eq=False)
+class Whole:
+    """What the parts of a layer share: its node, the mask of its rows, and the table (rows, features)."""
+
+    node: Node
+    mask: Mask | None
+    positions: int
+    features: int
+    shape: Shape
+    dtype: type[np.generic]
+
+    def table(self, run: FastExecution) -> Array:
+        """Give a table of 0."""
+        table = run.out(self.node, (len(run.images) * self.positions, self.features), self.dtype)
+        table.fill(0)
+        return table
+
+    def rows(self, run: FastExecution, table: Array) -> Rows:
+        """Give a table as rows."""
+        return Rows(table, run.everyone(self.positions), self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class FireParts:
+    """Parts of a layer of neurons."""
+
+    node: FixedLIF
+    whole: Whole
+    parts: Sequence[tuple[Part, Fire]]
+
+    def run(self, run: FastExecution, step: int) -> dict[str, Any]:
+        """Step them."""
+        whole = self.whole
+        live = run.live(whole.mask, whole.positions, step)
+        counts = counts_of(run, self.node, live, whole.features, step)
+        spikes = whole.table(run)
+        for part, fire in self.parts:
+            here = live.within(part)
+            some = counts.of_some(here.chosen, part.features)
+            of_part = run.buffers.get("part", (len(here.where), part.shape[1]), np.uint8)
+            fire.fire(run, step, here, some, of_part)
+            counts.add(some, part.features)
+            spikes[here.at, part.features] = of_part
+        if run.record_states:
+            states = np.zeros(spikes.shape)
+            for part, fire in self.parts:
+                every = run.everyone(whole.positions).within(part)
+                states[every.at, part.features] = fire.membranes(run, live.within(part))
+            run.record_state(self.node, whole.rows(run, states))
+        return {"s": whole.rows(run, spikes)}
+
+
+@dataclass(frozen=True, eq=False)
+class SynapseParts:
+    """Parts of a layer whose current is not for its own neurons alone."""
+
+    whole: Whole
+    parts: Sequence[LinearPart | ConvPart]
+
+    def run(self, run: FastExecution, step: int) -> dict[str, Any]:
+        """Multiply."""
+        self.parts[0].run(run, step)  # counts the inputs, of all parts
+        y = self.whole.table(run)
+        for sums in self.parts:
+            at = sums.live(run, step).at
+            for rows, block in sums.blocks(run, step):
+                y[at[rows], sums.part.features] = sums.current.of(block)
+        return {"y": self.whole.rows(run, y)}

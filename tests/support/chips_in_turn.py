@@ -1,0 +1,85 @@
+"""The program of each chip driven by one thread: each is taken to its next pause in turn."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stas_neuro.fast import ChipsProgram
+from stas_neuro.ir import Array
+from stas_neuro.mapping import Mapping
+from stas_neuro.trace import Trace
+
+Link = tuple[int, int]
+
+
+@dataclass
+class Mail:
+    """Messages between chips, by sender and receiver: `longest` has the words of each link's longest."""
+
+    waiting: dict[Link, deque[Array]]
+    longest: dict[Link, int]
+
+
+@dataclass
+class InMemory:
+    """The exchange of a chip."""
+
+    chip: int
+    mail: Mail
+
+    def send(self, chip: int, words: NDArray[np.int32]) -> None:
+        link = self.chip, chip
+        self.mail.waiting.setdefault(link, deque()).append(words.copy())
+        self.mail.longest[link] = max(self.mail.longest.get(link, 0), len(words))
+
+    def receive(self, chip: int) -> NDArray[np.int32]:
+        return self.mail.waiting[chip, self.chip].popleft()
+
+
+def run_in_turn(program: ChipsProgram, images: Array, batch: int = 2) -> Trace:
+    """Run images; no message is left over, and none is longer than its link, of which none is too long."""
+    mail = Mail({}, {})
+    chips = [program.share(chip).start(InMemory(chip, mail)) for chip in program.chips]
+    traces = []
+    for start in range(0, len(images), batch):
+        some = images[start : start + batch]
+        _in_turn(chip.load(some) for chip in chips)
+        for step in range(program.graph.time_steps):
+            _in_turn(chip.model_step(step) for chip in chips)
+        _in_turn(chip.finish() for chip in chips)
+        traces.append(program.joined([chip.trace() for chip in chips]))
+        assert not any(mail.waiting.values())
+    assert mail.longest == program.links(min(batch, len(images)))
+    return Trace.concatenate(traces)
+
+
+def _in_turn(works: Iterable[Iterator[None]]) -> None:
+    running, done = list(works), object()
+    while running:
+        running = [each for each in running if next(each, done) is not done]
+
+
+def on_chips(mapping: Mapping, chips: int) -> Mapping:
+    """Divide the cores of a mapping among chips, in order."""
+    each = -(-len(mapping.cores) // chips)
+    cores = tuple(replace(core, chip=at // each) for at, core in enumerate(mapping.cores))
+    return replace(mapping, cores=cores)
+
+
+def same(ours: Trace, theirs: Trace) -> None:
+    """Logits, visits, every count of every core, spikes and states are equal."""
+    np.testing.assert_array_equal(ours.logits, theirs.logits)
+    np.testing.assert_array_equal(ours.visits, theirs.visits)
+    assert ours.activity == theirs.activity
+    for what in ("spikes", "states"):
+        found: Any = getattr(ours, what)
+        wanted: Any = getattr(theirs, what)
+        assert found.keys() == wanted.keys()
+        for name, values in wanted.items():
+            np.testing.assert_array_equal(found[name], values, f"{what} of {name}")
