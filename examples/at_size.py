@@ -252,21 +252,22 @@ def price(work: Work) -> Callable[[], str]:
     return run
 
 
-def _lava(work: Work, granularity: str) -> Callable[[], str]:
+def _lava(work: Work, granularity: str, mapping: Any = None) -> Callable[[], str]:
     import stas_neuro
 
     for each in ("exporters.lava.run", "exporters.lava.chip", "fast"):
         importlib.import_module(f"stas_neuro.{each}")
     graph = work.get("integers")
     image = work.pixels(graph)[:1]
-    wanted = stas_neuro.run(graph, image, arithmetic="fixed", mapping=None, backend="reference")
+    wanted = stas_neuro.run(graph, image, arithmetic="fixed", mapping=mapping, backend="reference")
 
     def run() -> str:
         found = stas_neuro.run(
-            graph, image, backend="lava", granularity=granularity, arithmetic="fixed", mapping=None
+            graph, image, backend="lava", granularity=granularity, arithmetic="fixed", mapping=mapping
         )
         equal = np.array_equal(found.logits, wanted.logits) and found.activity == wanted.activity
-        return "equal to the reference" if equal else "NOT equal to the reference"
+        processes = "" if mapping is None else f", {mapping.chips} chips"
+        return ("equal to the reference" if equal else "NOT equal to the reference") + processes
 
     return run
 
@@ -277,8 +278,13 @@ def lava_by_layer(work: Work) -> Callable[[], str]:
 
 
 def lava_by_chip(work: Work) -> Callable[[], str]:
-    """Run one image in one Lava process for all chips, and compare it with the reference."""
+    """Run one image in one Lava process, as if on one chip, and compare it with the reference."""
     return _lava(work, "chip")
+
+
+def lava_on_chips(work: Work) -> Callable[[], str]:
+    """Run one image in a Lava process for each chip, counted by core, and compare it with the reference."""
+    return _lava(work, "chip", work.get("mapping"))
 
 
 STAGES: Mapping[str, Callable[[Work], Callable[[], str]]] = {
@@ -293,6 +299,7 @@ STAGES: Mapping[str, Callable[[Work], Callable[[], str]]] = {
     "price": price,
     "one image in Lava, by layer": lava_by_layer,
     "one image in Lava, by chip": lava_by_chip,
+    "one image in Lava, on its chips": lava_on_chips,
 }
 
 

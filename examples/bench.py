@@ -14,7 +14,7 @@ and machines can be compared: for backends the baseline is torch with masked tok
 
 Those of `ROUNDS` also run in turn in one process, round after round: their ratios are of rates of the same
 round, so that other programs on the machine disturb both alike. Those of ``bench_lava.py`` are measured in
-the same way in Lava's own runtime: a process for all chips against one for each layer; those of
+the same way in Lava's own runtime: a process for each chip against one for each layer; those of
 ``bench_rivals.py`` beside other programs, as far as they are installed (``make zoo oracle``).
 """
 
@@ -62,7 +62,7 @@ BACKENDS = {
     "reference, integers": "the 8-bit integer program in numpy",
     "fast, integers": "the same in compiled loops",
     "fast, cores": "the same on cores of loihi2, every event counted by piece",
-    "lava, chips": "the same in one Lava process for all chips, stepped in one interpreter",
+    "lava, chips": "the same in one Lava process for a chip, stepped in one interpreter",
     "lava, integers": "the same on Lava's process models, one a node, stepped in one interpreter",
     "lava, cores": "the same on cores of loihi2, every event counted by piece",
     "lava, gated cores": "the same, cores without an active token are not updated",

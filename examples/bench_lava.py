@@ -1,8 +1,9 @@
-"""Measure Lava's own runtime, with a process for all chips against a process for each layer.
+"""Measure Lava's own runtime, with a process for each chip against a process for each layer.
 
     python examples/bench_lava.py [--rounds 3] [--json]
 
-Both run the integer program of the shipped model and count every event by layer, in turn, round after round.
+Both run the integer program of the shipped model, in turn, round after round, and count every event: by
+layer as on one chip, or, where a row says so, by core of one chip or of three small ones, each a process.
 A rate is that of a stream: of the images between the first batch that is finished and the last one. What
 comes before, the start of the processes and the first batch, is the figure `first_batch_s`. Ratios are of
 the same round, so that other programs on the machine disturb both alike. ``bench.py`` has the same rows.
@@ -13,7 +14,8 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from bench_table import Figures, of_rounds, table, wide_console
@@ -24,14 +26,26 @@ from stas_neuro.assets import HALTING_MODEL, IMAGES, asset
 from stas_neuro.exporters.lava.chip import run_chips
 from stas_neuro.exporters.lava.run import run_lava
 from stas_neuro.ir import Graph
+from stas_neuro.mapping import Mapping
 
-BY_LAYER = "lava by layer, stream"
+
+class Stream(NamedTuple):
+    """Images of a batch, batches after the first, the row to compare with, and chips that it is placed on."""
+
+    batch: int
+    batches: int
+    rival: str
+    chips: int = 0
+
+
+BY_LAYER, ON_CORES = "lava by layer, stream", "lava by chip, on cores, stream of 64"
 STREAMS = {
-    BY_LAYER: (1, 24),
-    "lava by chip, stream of 8": (8, 32),
-    "lava by chip, stream of 64": (64, 12),
+    BY_LAYER: Stream(1, 24, BY_LAYER),
+    "lava by chip, stream of 8": Stream(8, 32, BY_LAYER),
+    "lava by chip, stream of 64": Stream(64, 12, BY_LAYER),
+    ON_CORES: Stream(64, 12, BY_LAYER, 1),
+    "lava by chip, on cores of 3 chips, stream of 64": Stream(64, 12, ON_CORES, 3),
 }
-"""Images of a batch, and batches after the first."""
 RATE, FIRST = "images_per_s_in_stream", "first_batch_s"
 TITLE = "Lava's own runtime, integers, rounds in turn"
 COLUMNS = {RATE: "images/s", FIRST: "first batch, s"}
@@ -41,18 +55,19 @@ def measure_streams(graph: Graph, rounds: int) -> Figures:
     """Run each stream of an integer program in turn; returns figures as JSON, with ratios in a round."""
     images = stas_neuro.load_data(str(asset(IMAGES))).images[:].astype(np.int64)
     measured = [
-        {name: _stream(graph, images, *sizes) for name, sizes in STREAMS.items()} for _ in range(rounds)
+        {name: _measure(graph, images, stream) for name, stream in STREAMS.items()} for _ in range(rounds)
     ]
     figures: Figures = []
     for at, quantity in enumerate((RATE, FIRST)):
         of_quantity = [{what: both[at] for what, both in each.items()} for each in measured]
-        figures += of_rounds(of_quantity, dict.fromkeys(STREAMS, BY_LAYER), quantity)
+        figures += of_rounds(of_quantity, {name: each.rival for name, each in STREAMS.items()}, quantity)
     return figures
 
 
-def _stream(graph: Graph, images: NDArray[np.int64], batch: int, batches: int) -> tuple[float, float]:
+def _measure(graph: Graph, images: NDArray[np.int64], stream: Stream) -> tuple[float, float]:
     """Return images per second after the first batch, and the seconds until that is finished."""
-    count = batch * (batches + 1)
+    mapping = _place(graph, stream.chips) if stream.chips else None
+    count = stream.batch * (stream.batches + 1)
     taken = np.resize(images, (count, *images.shape[1:]))  # again from the first, where there are too few
     seen: list[tuple[float, int]] = []
 
@@ -60,21 +75,25 @@ def _stream(graph: Graph, images: NDArray[np.int64], batch: int, batches: int) -
         seen.append((time.perf_counter(), done))
 
     begun = time.perf_counter()
-    run = _by_layer if batch == 1 else _by_chip
-    run(graph, taken, batch, progress)
+    if stream.batch == 1:
+        run_lava(graph, taken, runtime="multiprocess", progress=progress)
+    else:
+        from stas_neuro.fast import program_of  # late: bench.py imports this module to measure memory without
+
+        program = program_of(graph=graph, mapping=mapping)
+        run_chips(graph, program, taken, replicas=stream.batch, runtime="multiprocess", progress=progress)
     (first, some), (last, all_) = seen[0], seen[-1]
     return (all_ - some) / (last - first), first - begun
 
 
-def _by_layer(graph: Graph, images: NDArray[np.int64], batch: int, progress: Callable[..., None]) -> None:
-    run_lava(graph, images, runtime="multiprocess", progress=progress)
-
-
-def _by_chip(graph: Graph, images: NDArray[np.int64], batch: int, progress: Callable[..., None]) -> None:
-    from stas_neuro.fast import FastProgram  # late: bench.py imports this module to measure memory without it
-
-    program = FastProgram(graph=graph)
-    run_chips(graph, program, images, replicas=batch, runtime="multiprocess", progress=progress)
+def _place(graph: Graph, chips: int) -> Mapping:
+    """Place a network on so many chips, each with an equal part of the cores that it takes."""
+    profile = stas_neuro.load_profile("loihi2")
+    cores = -(-len(stas_neuro.place(graph, profile).cores) // chips)
+    limit = replace(profile.limits["cores_per_chip"], value=cores, low=cores, high=cores)
+    mapping = stas_neuro.place(graph, replace(profile, limits={**profile.limits, "cores_per_chip": limit}))
+    assert mapping.chips == chips
+    return mapping
 
 
 def main() -> None:

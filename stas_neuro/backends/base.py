@@ -38,8 +38,8 @@ class RunOptions:
     runtime : str
         One of `RUNTIMES`: in this interpreter, or in one operating-system process per process of Lava.
     granularity : str
-        One of `GRANULARITIES`: whether a process of Lava is a node of the network ("layer"), or all chips
-        ("chip"). "auto" is left to the backend.
+        One of `GRANULARITIES`: whether a process of Lava is a node of the network ("layer"), or a chip of
+        its placement ("chip"). "auto" is left to the backend.
     deadline_s : float
         Longest time in s that a multi-process runtime may take from one image to the next.
     progress : callable, optional

@@ -107,19 +107,16 @@ class Lava(_Any):
             what = f"the graph is {network.stage}, but a process for the chips runs only integer programs"
             raise InputError(what, "run with --arithmetic fixed, or with --granularity layer")
         with needs("fast"):
-            from stas_neuro.fast import ChipsProgram, FastProgram
+            from stas_neuro.fast import program_of
         from stas_neuro.exporters.lava.chip import run_chips
 
-        mapping = options.mapping
-        settings: dict[str, Any] = {
-            "graph": network,
-            "mapping": mapping,
-            "gating": options.gating,
-            "record_spikes": options.record_spikes,
-            "record_states": options.record_states,
-        }
-        several = mapping is not None and mapping.chips > 1
-        program = ChipsProgram(**settings) if several else FastProgram(**settings)
+        program = program_of(
+            graph=network,
+            mapping=options.mapping,
+            gating=options.gating,
+            record_spikes=options.record_spikes,
+            record_states=options.record_states,
+        )
         return run_chips(
             network,
             program,

@@ -86,8 +86,8 @@ if TYPE_CHECKING:
     type=click.Choice(GRANULARITIES),
     default="auto",
     show_default=True,
-    help="Processes of Lava: layer (one for each node), chip (one for all chips, an integer program in "
-    "compiled loops), or auto: chip for integers where the backend fast is installed, else layer.",
+    help="Processes of Lava: layer (one for each node), chip (one for each chip of the placement, an integer "
+    "program in compiled loops), or auto: chip for integers where the backend fast is installed, else layer.",
 )
 @click.option(
     "--deadline",

@@ -19,6 +19,7 @@ from stas_neuro.fast.counting import FastCounting
 from stas_neuro.fast.execution import FastExecution, batch_size
 from stas_neuro.fast.plan import Plan, plan, stored_as
 from stas_neuro.fast.products import eight_bit_pays
+from stas_neuro.fast.program import FastProgram
 from stas_neuro.fast.rows import Rows
 from stas_neuro.fast.threads import one_blas_thread
 from stas_neuro.ir import Graph, Node, Phase
@@ -116,11 +117,11 @@ class ChipsProgram:
         graph, links = self.graph, dict[tuple[int, int], int]()
         for name, transfers in self.division.transfers.items():
             node = graph.node(name)
-            stored = {stored_as(graph, node, port) for port in node.OUTPUTS}
-            in_a_word = _WORD.itemsize if stored == {np.uint8} else 1
+            dtypes = [np.dtype(stored_as(graph, node, port)) for port in node.OUTPUTS]
             for each in transfers:
                 link = each.sender, each.receiver
-                links[link] = max(links.get(link, 0), -(-images * math.prod(each.shape) // in_a_word))
+                words = sum(_words_of(images * math.prod(each.shape), dtype) for dtype in dtypes)
+                links[link] = max(links.get(link, 0), words)
         return links
 
     def joined(self, traces: Sequence[ChipTrace]) -> Trace:
@@ -144,6 +145,16 @@ class ChipsProgram:
             spikes=_sums([trace.spikes for trace in traces]),
             states=_sums([trace.states for trace in traces]),
         )
+
+
+def program_of(*, mapping: Mapping | None, **settings: Any) -> FastProgram | ChipsProgram:
+    """Return the program of a graph on the chips of a mapping; of one chip, or without any, as a whole.
+
+    `settings` are the other fields of either.
+    """
+    if mapping is None or mapping.chips == 1:
+        return FastProgram(mapping=mapping, **settings)
+    return ChipsProgram(mapping=mapping, **settings)
 
 
 def _sums(of_chips: Iterable[Dict[str, Array]]) -> dict[str, Array]:
@@ -306,13 +317,17 @@ class ChipExecution(FastExecution):
         receives = [each for each in self._transfers[node.name] if each.receiver == self._share.chip]
         tables = {port: self._table(node, port, step) for port in node.OUTPUTS} if sends or receives else {}
         for transfer in sends:
-            for table in tables.values():
-                self._exchange.send(transfer.receiver, _words(table[transfer.index]))
+            message = [_words(table[transfer.index]) for table in tables.values()]
+            # One message a node: a channel has room for two, and both of two chips send before they receive.
+            self._exchange.send(transfer.receiver, np.concatenate(message))
         yield
         for transfer in receives:
+            words = self._exchange.receive(transfer.sender)
             for table in tables.values():
-                words = self._exchange.receive(transfer.sender)
-                table[transfer.index] = _values(words, (len(table), *transfer.shape), table.dtype)
+                shape = len(table), *transfer.shape
+                size = _words_of(math.prod(shape), table.dtype)
+                table[transfer.index] = _values(words[:size], shape, table.dtype)
+                words = words[size:]
         for port, table in tables.items() if receives else ():
             self._put(node, port, table)
 
@@ -344,16 +359,21 @@ class ChipExecution(FastExecution):
         self.values[node.name, port] = value
 
 
+def _words_of(values: int, dtype: np.dtype[Any]) -> int:
+    """Count the words of a number of values."""
+    return -(-values // _WORD.itemsize) if dtype == np.uint8 else values
+
+
 def _words(values: Array) -> NDArray[np.int32]:
     """Give whole numbers as words: bytes as they are, all else one by one."""
     if values.dtype != np.uint8:
         return values.astype(np.int32).ravel()
-    words = np.zeros(-(-values.size // _WORD.itemsize), np.int32)
+    words = np.zeros(_words_of(values.size, values.dtype), np.int32)
     words.view(np.uint8)[: values.size] = values.ravel()
     return words
 
 
 def _values(words: NDArray[np.int32], shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """Give the values of a message, which may be longer."""
+    """Give the values that words are of."""
     numbers = words.view(np.uint8) if dtype == np.uint8 else words
     return numbers[: math.prod(shape)].reshape(shape)

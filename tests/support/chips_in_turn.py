@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stas_neuro.analysis import neuron_layers
 from stas_neuro.fast import ChipsProgram
-from stas_neuro.ir import Array
-from stas_neuro.mapping import Mapping
+from stas_neuro.ir import Array, Graph
+from stas_neuro.mapping import CoreLocation, Mapping, Piece
 from stas_neuro.trace import Trace
 
 Link = tuple[int, int]
@@ -70,6 +71,18 @@ def on_chips(mapping: Mapping, chips: int) -> Mapping:
     each = -(-len(mapping.cores) // chips)
     cores = tuple(replace(core, chip=at // each) for at, core in enumerate(mapping.cores))
     return replace(mapping, cores=cores)
+
+
+def all_on_both(graph: Graph) -> Mapping:
+    """Divide every layer among two chips, so that each needs the other for every node."""
+    pieces = []
+    for layer, (positions, features) in neuron_layers(graph).items():
+        half = positions // 2
+        for chip, some in enumerate((range(half), range(half, positions))):
+            if some:
+                pieces.append(Piece(layer=layer, core=chip, positions=tuple(some), features=(0, features)))
+    cores = CoreLocation(chip=0), CoreLocation(chip=1)
+    return Mapping(profile="loihi2", strategy="token-major", cores=cores, pieces=tuple(pieces))
 
 
 def same(ours: Trace, theirs: Trace) -> None:
