@@ -52,8 +52,8 @@ def _check(told: str) -> None:
     lines = told.splitlines()
     good, soft = ([each.strip() for each in line.split("|")[1:-1]] for line in lines[2:4])
     assert good[0] == "good" and all(cell.startswith("yes, ") for cell in good[1:])
-    assert "core" in good[6] and good[7].endswith(" J")
-    assert soft == ["soft", "**no**", "", "", "", "", "", ""]
+    assert "core" in good[6] and good[7] == "yes, 1 chip" and good[8].endswith(" J")
+    assert soft == ["soft", "**no**", "", "", "", "", "", "", ""]
     assert any("- good: equal to the module in float64 on 1 images" in line for line in lines)
     assert any(line.startswith("- soft: not imported:") and "softmax" in line for line in lines)
 
@@ -72,4 +72,4 @@ def test_stages_in_processes_of_their_own(models: Path) -> None:
     command = [sys.executable, str(SCRIPT), str(models), "--figures"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     lines = done.stdout.splitlines()
-    assert lines[2].count(" MiB") == 7 and "not imported" in done.stdout
+    assert lines[2].count(" MiB") == 8 and "not imported" in done.stdout

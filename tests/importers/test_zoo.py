@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from support.chips_in_turn import on_chips
 from support.paths import EXAMPLES
 
 import stas_neuro
 from stas_neuro.data import LabelledImages
 from stas_neuro.importers.errors import CannotImport
 from stas_neuro.ir import Graph
+from stas_neuro.trace import Trace
 
 pytestmark = pytest.mark.slow
 NAMES = (
@@ -67,8 +70,23 @@ def test_float_graph_integers_and_lava(zoo: Any, name: str) -> None:
         np.testing.assert_allclose(
             ours.logits, lava.logits, rtol=0, atol=1e-9 if arithmetic == "float" else 0
         )
+        if arithmetic == "fixed":
+            _compare_on_chips(bundle.of("fixed"), lava, images[:1])
         fires = [layer for layer, spikes in ours.spikes.items() if spikes.any()]
         assert len(fires) > 0.8 * len(ours.spikes)
+
+
+def _compare_on_chips(graph: Graph, wanted: Trace, images: NDArray[np.floating[Any]]) -> None:
+    for strategy in ("channel-major", "token-major"):
+        mapping = stas_neuro.place(graph, stas_neuro.load_profile("loihi2"), strategy=strategy)
+        mapping = on_chips(mapping, min(4, len(mapping.cores)))
+        assert mapping.chips > 1
+        chips = stas_neuro.run(
+            graph, images, backend="lava", arithmetic="fixed", mapping=mapping, record_spikes=True
+        )
+        np.testing.assert_array_equal(chips.logits, wanted.logits)
+        for layer, spikes in wanted.spikes.items():
+            np.testing.assert_array_equal(chips.spikes[layer], spikes, err_msg=f"{strategy} {layer}")
 
 
 @pytest.mark.parametrize("name", REFUSED)
