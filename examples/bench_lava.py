@@ -78,9 +78,10 @@ def _measure(graph: Graph, images: NDArray[np.int64], stream: Stream) -> tuple[f
     if stream.batch == 1:
         run_lava(graph, taken, runtime="multiprocess", progress=progress)
     else:
-        from stas_neuro.fast import program_of  # late: bench.py imports this module to measure memory without
+        # Late: bench.py imports this module to measure memory without it.
+        from stas_neuro.fast import FastProgram, by_chip
 
-        program = program_of(graph=graph, mapping=mapping)
+        program = by_chip(FastProgram(graph=graph, mapping=mapping))
         run_chips(graph, program, taken, replicas=stream.batch, runtime="multiprocess", progress=progress)
     (first, some), (last, all_) = seen[0], seen[-1]
     return (all_ - some) / (last - first), first - begun

@@ -73,9 +73,9 @@ def run(  # noqa: PLR0913
     runtime : "in-process" or "multiprocess"
         Runtime of Lava: in this interpreter, or one operating-system process for each process of Lava.
     granularity : "auto", "layer" or "chip"
-        Processes of the backend lava: one for each node, or one for all chips, which runs an integer program
-        in the compiled loops of the backend fast; its results are the same. "auto" is "chip" for an integer
-        program where fast is installed, else "layer".
+        Processes of the backend lava: one for each node, or one for each chip of the placement, which runs an
+        integer program in the compiled loops of the backend fast; its results are the same. "auto" is "chip"
+        for an integer program where fast is installed, else "layer".
     deadline_s : float
         Longest time in seconds that Lava's multi-process runtime may take between two images, by chip
         between two batches.

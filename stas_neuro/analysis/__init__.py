@@ -10,6 +10,7 @@ from stas_neuro.analysis.halting import (
     visit_mask,
 )
 from stas_neuro.analysis.neurons import (
+    PER_TOKEN,
     beside_cores,
     extent,
     neuron_layers,
@@ -20,6 +21,7 @@ from stas_neuro.analysis.neurons import (
 from stas_neuro.analysis.stages import spiking_stages, stages_of, waited_for_in
 
 __all__ = [
+    "PER_TOKEN",
     "Mask",
     "accumulator_of",
     "beside_cores",

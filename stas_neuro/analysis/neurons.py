@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from stas_neuro.ir import Graph, Kind, Node, Phase
 
-_PER_TOKEN = frozenset({Kind.MASK, Kind.MEMBRANE, Kind.SCORE})
+PER_TOKEN = frozenset({Kind.MASK, Kind.MEMBRANE, Kind.SCORE})
+"""Kinds of values whose last axis is the tokens."""
 
 
 def placed_with(graph: Graph, node: Node) -> str:
@@ -55,7 +56,7 @@ def extent(graph: Graph, node: Node) -> tuple[int, int]:
         return value.shape[1] * value.shape[2], value.shape[0]
     if len(value.shape) == 2:
         return value.shape
-    return (value.shape[0], 1) if value.kind in _PER_TOKEN else (1, value.shape[0])
+    return (value.shape[0], 1) if value.kind in PER_TOKEN else (1, value.shape[0])
 
 
 def neuron_layers(graph: Graph) -> dict[str, tuple[int, int]]:

@@ -107,15 +107,17 @@ class Lava(_Any):
             what = f"the graph is {network.stage}, but a process for the chips runs only integer programs"
             raise InputError(what, "run with --arithmetic fixed, or with --granularity layer")
         with needs("fast"):
-            from stas_neuro.fast import program_of
+            from stas_neuro.fast import FastProgram, by_chip
         from stas_neuro.exporters.lava.chip import run_chips
 
-        program = program_of(
-            graph=network,
-            mapping=options.mapping,
-            gating=options.gating,
-            record_spikes=options.record_spikes,
-            record_states=options.record_states,
+        program = by_chip(
+            FastProgram(
+                graph=network,
+                mapping=options.mapping,
+                gating=options.gating,
+                record_spikes=options.record_spikes,
+                record_states=options.record_states,
+            )
         )
         return run_chips(
             network,

@@ -3,8 +3,8 @@
 The reference stays the definition: it also computes the operations for which there is no kernel here.
 """
 
-from stas_neuro.fast.chips import ChipsProgram, program_of
+from stas_neuro.fast.chips import ChipsProgram, by_chip
 from stas_neuro.fast.execution import run_fast
 from stas_neuro.fast.program import FastProgram
 
-__all__ = ["ChipsProgram", "FastProgram", "program_of", "run_fast"]
+__all__ = ["ChipsProgram", "FastProgram", "by_chip", "run_fast"]

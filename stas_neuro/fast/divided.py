@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stas_neuro.analysis.halting import Mask
-from stas_neuro.fast.operators import Fire, counts_of
+from stas_neuro.fast.operators import Fire
 from stas_neuro.fast.parts import Part
 from stas_neuro.fast.rows import Live, Rows
 from stas_neuro.fast.sums import Block, ConvSums, Current, LinearSums, Sums, copy_windows, images_at_once
@@ -96,8 +96,8 @@ class ChosenSums:
 
 
 @dataclass(frozen=True, eq=False)
-class Whole:
-    """What the parts of a layer share: its node, the mask of its rows, and the table (rows, features)."""
+class LayerTable:
+    """A table of the values of a layer that is computed in parts, with a row for each position."""
 
     node: Node
     mask: Mask | None
@@ -106,14 +106,14 @@ class Whole:
     shape: Shape
     dtype: type[np.generic]
 
-    def table(self, run: FastExecution) -> Array:
-        """Give a table of 0."""
+    def empty(self, run: FastExecution) -> Array:
+        """Give one of 0."""
         table = run.out(self.node, (len(run.images) * self.positions, self.features), self.dtype)
         table.fill(0)
         return table
 
     def rows(self, run: FastExecution, table: Array) -> Rows:
-        """Give a table as rows."""
+        """Give one as rows."""
         return Rows(table, run.everyone(self.positions), self.shape)
 
 
@@ -122,15 +122,16 @@ class FireParts:
     """Parts of a layer of neurons."""
 
     node: FixedLIF
-    whole: Whole
+    table: LayerTable
     parts: Sequence[tuple[Part, Fire]]
 
     def run(self, run: FastExecution, step: int) -> dict[str, Any]:
         """Step them."""
-        whole = self.whole
-        live = run.live(whole.mask, whole.positions, step)
-        counts = counts_of(run, self.node, live, whole.features, step)
-        spikes = whole.table(run)
+        table = self.table
+        live = run.live(table.mask, table.positions, step)
+        assert run.counter is not None  # runs of chips are counted
+        counts = run.counter.neurons(self.node, live, step)
+        spikes = table.empty(run)
         for part, fire in self.parts:
             here = live.within(part)
             some = counts.of_some(here.chosen, part.features)
@@ -141,25 +142,26 @@ class FireParts:
         if run.record_states:
             states = np.zeros(spikes.shape)
             for part, fire in self.parts:
-                every = run.everyone(whole.positions).within(part)
+                every = run.everyone(table.positions).within(part)
                 states[every.at, part.features] = fire.membranes(run, live.within(part))
-            run.record_state(self.node, whole.rows(run, states))
-        return {"s": whole.rows(run, spikes)}
+            run.record_state(self.node, table.rows(run, states))
+        return {"s": table.rows(run, spikes)}
 
 
 @dataclass(frozen=True, eq=False)
 class SynapseParts:
     """Parts of a layer whose current is not for its own neurons alone."""
 
-    whole: Whole
+    table: LayerTable
     parts: Sequence[LinearPart | ConvPart]
 
     def run(self, run: FastExecution, step: int) -> dict[str, Any]:
         """Multiply."""
-        self.parts[0].run(run, step)  # counts the inputs, of all parts
-        y = self.whole.table(run)
+        if self.parts:
+            self.parts[0].run(run, step)  # counts the inputs, of all parts
+        y = self.table.empty(run)
         for sums in self.parts:
             at = sums.live(run, step).at
             for rows, block in sums.blocks(run, step):
                 y[at[rows], sums.part.features] = sums.current.of(block)
-        return {"y": self.whole.rows(run, y)}
+        return {"y": self.table.rows(run, y)}

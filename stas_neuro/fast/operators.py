@@ -65,7 +65,10 @@ class Fire:
         live = self.sums.live(run, step)
         features = len(self.sums.current.scale)
         spikes = run.out(self.node, (len(live.where), features), np.uint8)
-        counts = counts_of(run, self.node, live, features, step)
+        if run.counter is None:
+            counts = CellCounts.nowhere(len(spikes), features)
+        else:
+            counts = run.counter.neurons(self.node, live, step)
         self.fire(run, step, live, counts, spikes)
         if run.record_states:
             everyone = run.everyone(live.positions)
@@ -156,13 +159,6 @@ class Fire:
         largest = STATE_LIMIT if node.clips else np.inf
         values = (node.vth << ALIGN, largest, not resets, 0 if resets else node.subtracted)
         return tuple(self.dtype(value) for value in values)
-
-
-def counts_of(run: FastExecution, node: Node, live: Live, features: int, step: int) -> CellCounts:
-    """Give where live neurons are counted in a step; nowhere in a run that is not counted."""
-    if run.counter is None:
-        return CellCounts.nowhere(len(live.where), features)
-    return run.counter.neurons(node, live, step)
 
 
 def _long(bias: Array, joined: int) -> Array:

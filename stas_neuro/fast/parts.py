@@ -34,12 +34,12 @@ class Part:
         return len(self.positions), self.features.stop - self.features.start
 
 
-def parts_of(wanted: Wanted) -> tuple[Part, ...]:
-    """Divide values (positions, features) into parts, each of which has all features of its positions."""
-    return tuple(_parts(wanted))
+def rectangles(wanted: Wanted) -> tuple[Part, ...]:
+    """Divide values (positions, features) into parts, each of some positions and of features in a row."""
+    return tuple(_rectangles(wanted))
 
 
-def _parts(wanted: Wanted) -> Iterator[Part]:
+def _rectangles(wanted: Wanted) -> Iterator[Part]:
     packed = np.packbits(wanted, axis=1)
     names = packed.view(np.dtype((np.void, packed.shape[1]))).ravel()  # equal for equal rows
     _, first, of_position = np.unique(names, return_index=True, return_inverse=True)

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stas_neuro.analysis.halting import Mask, place_of, score_mask
-from stas_neuro.fast.divided import ChosenSums, ConvPart, FireParts, LinearPart, SynapseParts, Whole
+from stas_neuro.fast.divided import ChosenSums, ConvPart, FireParts, LayerTable, LinearPart, SynapseParts
 from stas_neuro.fast.narrow import RowSums, is_narrow, of_rows
 from stas_neuro.fast.operators import (
     AddRows,
@@ -26,7 +27,7 @@ from stas_neuro.fast.operators import (
     Synapses,
     Weigh,
 )
-from stas_neuro.fast.parts import Part, of_bias, parts_of
+from stas_neuro.fast.parts import Part, of_bias, rectangles
 from stas_neuro.fast.products import Product, product_of
 from stas_neuro.fast.sums import (
     AttentionSums,
@@ -62,6 +63,7 @@ from stas_neuro.ir.types import VALUES
 from stas_neuro.mapping.chips import ChipShare
 from stas_neuro.reference.exact import Dtype, exact_dtype
 
+Array = NDArray[Any]
 Port = tuple[str, str]
 
 
@@ -141,18 +143,26 @@ class _Planner:
             "eight_bit": self._eight_bit,
         }
 
-    def _parts(self, node: Node) -> Sequence[Part]:
-        """Return the parts of a node that are computed, none where all of it is."""
+    def _parts(self, node: Node) -> Sequence[Part] | None:
+        """Return the parts of a node that are computed; None where all of it is."""
         wanted = None if self._share is None else self._share.computes[node.name]
         if wanted is None or wanted.all():
-            return ()
+            return None
         # One object for equal parts, as what is known of the rows of each is kept.
         return [
             self._known_parts.setdefault(
                 (part.positions.tobytes(), part.out_of, part.features.start, part.features.stop), part
             )
-            for part in parts_of(wanted)
+            for part in rectangles(wanted)
         ]
+
+    def _multiplied(
+        self, node: FixedLinear | FixedConv2d, matrix: Array, part: Part | None = None
+    ) -> tuple[Product, Current]:
+        """Return the product with the matrix of a layer, or of a part of it, and its current."""
+        rows = matrix if part is None else matrix[part.features]
+        product = product_of(rows, **self._sizes(self._graph.inputs(node)["x"]))
+        return product, self._current(node, product, part)
 
     def _current(
         self, node: FixedLinear | FixedConv2d, product: Product, part: Part | None = None
@@ -249,37 +259,27 @@ class _Planner:
         shapes: Any = graph.source_type(x).shape, graph.types[node.name, "y"].shape
         width, columns = shapes[0][2], shapes[1][2]
         windows = weight.transpose(0, 2, 3, 1).reshape(len(weight), -1)
-        if parts := self._parts(node):
-            products = [product_of(windows[part.features], **self._sizes(x)) for part in parts]
+        parts = self._parts(node)
+        if parts is not None:
             return self._layer(
                 node,
-                [
-                    ConvPart(node, x, shapes, product, self._current(node, product, part), part)
-                    for part, product in zip(parts, products, strict=True)
-                ],
+                [ConvPart(node, x, shapes, *self._multiplied(node, windows, part), part) for part in parts],
             )
-        narrow = is_narrow(node, width, columns)
-        matrix = of_rows(weight, node, width, columns) if narrow else windows
-        product = product_of(matrix, **self._sizes(x))
-        kind = RowSums if narrow else ConvSums
-        return self._layer(node, [kind(node, x, shapes, product, self._current(node, product))])
+        if is_narrow(node, width, columns):
+            of_row = of_rows(weight, node, width, columns)
+            return self._layer(node, [RowSums(node, x, shapes, *self._multiplied(node, of_row))])
+        return self._layer(node, [ConvSums(node, x, shapes, *self._multiplied(node, windows))])
 
     def _linear(self, node: FixedLinear) -> Operation:
         graph = self._graph
-        x = graph.inputs(node)["x"]
         weight = graph.tensor(node, "weight")
-        of_rows = node, x, self._masks[node.name, "y"], _positions(graph, node)
-        if parts := self._parts(node):
-            products = [product_of(weight[part.features], **self._sizes(x)) for part in parts]
-            return self._layer(
-                node,
-                [
-                    LinearPart(*of_rows, product, self._current(node, product, part), part)
-                    for part, product in zip(parts, products, strict=True)
-                ],
-            )
-        product = product_of(weight, **self._sizes(x))
-        return self._layer(node, [LinearSums(*of_rows, product, self._current(node, product))])
+        rows = node, graph.inputs(node)["x"], self._masks[node.name, "y"], _positions(graph, node)
+        parts = self._parts(node)
+        if parts is None:
+            return self._layer(node, [LinearSums(*rows, *self._multiplied(node, weight))])
+        return self._layer(
+            node, [LinearPart(*rows, *self._multiplied(node, weight, part), part) for part in parts]
+        )
 
     def _layer(
         self, node: FixedConv2d | FixedLinear, sums: Sequence[ConvSums] | Sequence[LinearSums]
@@ -289,9 +289,10 @@ class _Planner:
         if self._neurons(node) is not None:
             self._sums[node.name] = sums
             return sums[0]
-        if parts := [each for each in sums if isinstance(each, LinearPart | ConvPart)]:
-            return SynapseParts(self._whole(node, "y"), parts)
-        return Synapses(node, sums[0], self._graph.types[node.name, "y"].shape)
+        if self._parts(node) is None:
+            return Synapses(node, sums[0], self._graph.types[node.name, "y"].shape)
+        parts = [each for each in sums if isinstance(each, LinearPart | ConvPart)]
+        return SynapseParts(self._table(node, "y"), parts)
 
     def _attention(self, node: FixedSpikeMatMul) -> Operation:
         graph = self._graph
@@ -315,24 +316,24 @@ class _Planner:
             current = Current(np.ones(features, dtype), dtype(1), np.zeros((1, features), dtype))
             sums = [ValueSums(x, self._masks[node.name, "s"], _positions(graph, node), current)]
         parts = self._parts(node)
-        if not parts:
+        if parts is None:
             return Fire(node, sums[0], shape, sums[0].current.bias.dtype.type, node.name)
         if not isinstance(sums[0], LinearPart | ConvPart):  # computed as a whole
             sums = [ChosenSums(sums[0], part, of_part(sums[0].current, part)) for part in parts]
         return FireParts(
             node,
-            self._whole(node, "s"),
+            self._table(node, "s"),
             [
                 (part, Fire(node, each, part.shape, each.current.bias.dtype.type, f"{node.name} {number}"))
                 for number, (part, each) in enumerate(zip(parts, sums, strict=True))
             ],
         )
 
-    def _whole(self, node: Node, port: str) -> Whole:
+    def _table(self, node: Node, port: str) -> LayerTable:
         mask, positions = self._masks[node.name, port], _positions(self._graph, node)
         shape = self._graph.types[node.name, port].shape
         features = math.prod(shape) // positions
-        return Whole(node, mask, positions, features, shape, self._stored[node.name, port])
+        return LayerTable(node, mask, positions, features, shape, self._stored[node.name, port])
 
     def _tokens(self, node: Node) -> tuple[int, int]:
         tokens, features = self._graph.types[node.name, node.OUTPUTS[0]].shape

@@ -47,8 +47,8 @@ class FastProgram:
 
     @property
     def classifier(self) -> int:
-        """Its number."""
-        return 0
+        """The number of this chip; 0 without a mapping."""
+        return 0 if self.mapping is None else self.mapping.cores[0].chip
 
     def share(self, chip: int) -> FastProgram:
         """Give all of the program."""
@@ -119,7 +119,8 @@ class StartedProgram:
 
     def trace(self) -> Trace:
         """Return the trace of the batch, after that."""
-        return self._traces[0] if len(self._traces) == 1 else Trace.concatenate(self._traces)
+        traces, self._traces = self._traces, []
+        return traces[0] if len(traces) == 1 else Trace.concatenate(traces)
 
     def _side_by_side(self, do: Callable[..., Any], *given: Iterable[Any]) -> list[Any]:
         """Do something with each part that runs, and what is given for it."""

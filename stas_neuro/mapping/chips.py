@@ -16,6 +16,8 @@ from stas_neuro.mapping.mapping import Mapping
 from stas_neuro.mapping.reach import Reach
 from stas_neuro.mapping.routes import count, index_of
 
+_NONE = np.zeros((1, 1), np.bool_)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ChipShare:
@@ -27,11 +29,13 @@ class ChipShare:
     mapping : Mapping
         The pieces on its cores alone; cores are numbered as in the mapping of the network.
     beside : frozenset of str
-        Nodes that are computed for this chip, and others that need them, by a processor beside the cores.
+        Nodes beside the cores that are computed with this chip.
     computes : dict of node name to bool (positions, features)
-        Values that it computes: those of its neurons, and all that these depend on up to other neurons.
+        Values that it computes: those of its neurons, and those that they depend on up to other neurons.
     holds : dict of node name to bool (positions, features)
-        Those of them that belong to this chip alone: of its neurons, and of `beside`.
+        The values that are computed on this chip alone: of its neurons, and of `beside`.
+    needs : frozenset of str
+        Neurons, and nodes beside the cores, that what it computes depends on.
     classifies : bool
         Whether it has all values that the logits depend on.
     """
@@ -41,6 +45,7 @@ class ChipShare:
     beside: frozenset[str]
     computes: dict[str, Wanted]
     holds: dict[str, Wanted]
+    needs: frozenset[str]
     classifies: bool
 
 
@@ -70,8 +75,8 @@ def divide(graph: Graph, mapping: Mapping) -> Division:
     """Divide a network by the chips of its mapping.
 
     Each chip gets the values that its neurons depend on (`Reach`), and the outputs of all halting units,
-    which decide what is computed and sent. What is on no core is computed for the first chip that needs it,
-    and the logits for the chip that holds the first value before them. Pixels are at hand on each chip.
+    which decide what is computed and sent. What is on no core is computed with the first chip that needs it,
+    and the logits with the chip that has the first neuron of the last layer. Pixels are at hand on each chip.
 
     Raises
     ------
@@ -88,24 +93,28 @@ class _Divider:
         self._reach = Reach(graph)
         self._chips = sorted({mapping.cores[piece.core].chip for piece in mapping.pieces})
         self._own: dict[int, dict[str, Wanted]] = {chip: {} for chip in self._chips}
-        """What each chip is to compute for itself or for others, by node."""
+        """The values that are computed on a chip alone, by node."""
+        self._beside: dict[int, set[str]] = {chip: set() for chip in self._chips}
         self._needs: dict[int, dict[str, Wanted]] = {}
-        self._passed: dict[int, dict[str, Wanted]] = {}
+        """Values of neurons, and of nodes beside the cores, that a chip's own ones depend on."""
+        self._computes: dict[int, dict[str, Wanted]] = {}
 
     def division(self) -> Division:
         self._place_pieces()
+        layer = list(neuron_layers(self._graph))[-1]
+        self._classifier = next(chip for chip in self._chips if self._own[chip].get(layer, _NONE)[0, 0])
         for chip in self._chips:
             self._trace(chip)
-        beside = self._place_beside()
-        classifier = self._place_output()
+        self._place_beside()
         shares = tuple(
             ChipShare(
                 chip=chip,
                 mapping=self._part(chip),
-                beside=frozenset(beside[chip]),
-                computes=self._passed[chip],
+                beside=frozenset(self._beside[chip]),
+                computes=self._computes[chip],
                 holds=self._own[chip],
-                classifies=chip == classifier,
+                needs=frozenset(self._needs[chip]),
+                classifies=chip == self._classifier,
             )
             for chip in self._chips
         )
@@ -122,35 +131,25 @@ class _Divider:
                 self._own[chip][layer] = np.broadcast_to(True, extent) if values.all() else values
 
     def _trace(self, chip: int) -> None:
-        """Find what a chip computes, and what that needs of the nodes with values of their own."""
-        needs, passed = self._reach.behind(self._own[chip])
-        self._passed[chip] = passed | {self._graph.input.name: self._all_of(self._graph.input.name)}
-        halting = {node.name for node in self._graph.accumulators}
-        self._needs[chip] = needs | {name: self._all_of(name) for name in halting}
+        """Find what a chip computes, and what it needs."""
+        graph, starts = self._graph, dict(self._own[chip])
+        wanted = {node.name: self._all_of(node.name) for node in graph.accumulators}
+        if chip == self._classifier:
+            before = graph.inputs(graph.output)["x"].src
+            (wanted if before in self._reach.sources else starts)[before] = self._all_of(before)
+        needs, computes = self._reach.behind(starts)
+        self._needs[chip] = needs | wanted
+        self._computes[chip] = computes | {graph.input.name: self._all_of(graph.input.name)}
 
-    def _place_beside(self) -> dict[int, list[str]]:
+    def _place_beside(self) -> None:
         """Let the first chip that needs a node beside the cores compute it; those that need it come first."""
-        placed: dict[int, list[str]] = {chip: [] for chip in self._chips}
         for node in reversed(self._graph.nodes):
-            if node.name not in self._reach.sources or node.name in self._mapping.layers:
-                continue
+            on_no_core = node.name in self._reach.sources and node.name not in self._mapping.layers
             takers = [chip for chip in self._chips if node.name in self._needs[chip]]
-            if isinstance(node, Input) or not takers:
-                continue
-            placed[takers[0]].append(node.name)
-            self._own[takers[0]][node.name] = self._all_of(node.name)
-            self._trace(takers[0])
-        return placed
-
-    def _place_output(self) -> int:
-        source = self._graph.inputs(self._graph.output)["x"].src
-        wanted = {source: self._all_of(source)}
-        needs, passed = (wanted, {}) if source in self._reach.sources else self._reach.behind(wanted)
-        first = next(iter(needs))
-        chip = next(chip for chip in self._chips if first in self._own[chip])
-        self._needs[chip] |= needs
-        self._passed[chip] |= passed
-        return chip
+            if on_no_core and takers and not isinstance(node, Input):
+                self._own[takers[0]][node.name] = self._all_of(node.name)
+                self._beside[takers[0]].add(node.name)
+                self._trace(takers[0])
 
     def _part(self, chip: int) -> Mapping:
         here = [piece for piece in self._mapping.pieces if self._mapping.cores[piece.core].chip == chip]

@@ -59,9 +59,10 @@ class Reach:
         return self._back({layer: np.broadcast_to(wanted, extent)})
 
     def behind(self, starts: dict[str, Wanted]) -> tuple[dict[str, Wanted], dict[str, Wanted]]:
-        """Return what values of nodes, bool (positions, features), depend on, by node.
+        """Return what values of some nodes, bool (positions, features), depend on, in two parts by node.
 
-        First those of sources; then those of the nodes on the way, and of the nodes given.
+        The first has the values of sources: neurons, and nodes beside the cores. The second has the values
+        that are computed from these: of the nodes in between, and of the given ones.
         """
         sources: dict[str, Wanted] = {}
         passed: dict[str, Wanted] = {}

@@ -60,7 +60,7 @@ class Counting:
     ) -> Counting:
         """Plan the counting of a graph, on the cores of a mapping if any; `ways` are its routes, or some.
 
-        With a share only its rows are counted: the builder, of which no record can be built, has no others.
+        With a share only its rows are counted; they are not a whole record, which `build` would refuse.
         """
         empty = builder_for(graph, 0, mapping)
         phases = {node.name: works_in(graph, node) for node in graph.nodes}

@@ -357,7 +357,7 @@ def _site(graph: Graph, node: Node, dtype: Dtype, skip: bool) -> NodeContext:
 
 
 class _Tensors(dict[str, Values]):
-    """Parameters of a node, converted when they are first asked for: who computes it otherwise never does."""
+    """Parameters of a node, converted when they are first asked for: the fast backend has its own of most."""
 
     def __init__(self, graph: Graph, node: Node, dtype: Dtype) -> None:
         self._of = graph, node, dtype

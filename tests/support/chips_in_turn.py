@@ -51,7 +51,7 @@ def run_in_turn(program: ChipsProgram, images: Array, batch: int = 2) -> Trace:
     for start in range(0, len(images), batch):
         some = images[start : start + batch]
         _in_turn(chip.load(some) for chip in chips)
-        for step in range(program.graph.time_steps):
+        for step in range(program.program.graph.time_steps):
             _in_turn(chip.model_step(step) for chip in chips)
         _in_turn(chip.finish() for chip in chips)
         traces.append(program.joined([chip.trace() for chip in chips]))

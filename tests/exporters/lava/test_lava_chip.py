@@ -16,7 +16,7 @@ from support.cli_support import fine, make_checkpoint, make_data, stas
 from support.fixed_random import fixed_graphs, pixels_for, quantised_at_random
 from support.imported_network import imported_program
 from support.ir_random import Recipe, build, images_for
-from support.random_mappings import mappings
+from support.random_mappings import mappings, one_core
 
 import stas_neuro
 from stas_neuro import backends
@@ -26,8 +26,9 @@ from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.chip import ChipJob, run_chips
 from stas_neuro.exporters.lava.failure import LavaRunError
 from stas_neuro.exporters.lava.run import run_lava
-from stas_neuro.fast import ChipsProgram, FastProgram
+from stas_neuro.fast import ChipsProgram, FastProgram, by_chip
 from stas_neuro.ir import Array, Graph, Stage
+from stas_neuro.mapping import CoreLocation
 from stas_neuro.reference import run_reference
 from stas_neuro.trace import Trace
 
@@ -43,7 +44,7 @@ def compare(graph: Graph, images: Array, replicas: int, **options: Any) -> Trace
     same(layers, plain)
     same(run_chips(graph, FastProgram(graph=graph, **RECORD, **options), images, replicas=replicas), plain)
     if options.get("mapping") is not None:
-        divided = ChipsProgram(graph=graph, **RECORD, **options)
+        divided = ChipsProgram(FastProgram(graph=graph, **RECORD, **options))
         same(run_chips(graph, divided, images, replicas=replicas), plain)
     return plain
 
@@ -94,7 +95,7 @@ def test_lavas_own_runtime_runs_a_process_for_each_chip() -> None:
     graph = quantised_at_random(build(Recipe(norm=False, blocks=2, height=4, width=3, time_steps=3)), 1)
     mapping = on_chips(stas_neuro.place(graph, load_profile("loihi2"), strategy="token-major", groups=3), 3)
     images = pixels_for(graph, 5, 1)
-    program = ChipsProgram(graph=graph, mapping=mapping, gating="core", **RECORD)
+    program = ChipsProgram(FastProgram(graph=graph, mapping=mapping, gating="core", **RECORD))
     job = ChipJob(graph=graph, program=program, images=images.astype(np.uint8), replicas=2)
     assert job.names == ("images", "chip0", "chip1", "chip2", "logits")
     ours = run_chips(graph, program, images, replicas=2, runtime="multiprocess", deadline_s=120)
@@ -102,11 +103,21 @@ def test_lavas_own_runtime_runs_a_process_for_each_chip() -> None:
     options: dict[str, Any] = {"mapping": mapping, "gating": "core", "runtime": "multiprocess"}
     # Each sends, and receives, at every node: none waits for room that only the other can make.
     both = all_on_both(graph)
-    program = ChipsProgram(graph=graph, mapping=both)
+    program = ChipsProgram(FastProgram(graph=graph, mapping=both))
     ours = run_chips(graph, program, images, replicas=2, runtime="multiprocess", deadline_s=120)
     same(ours, run_reference(graph, images, mapping=both))
     several = stas_neuro.run(graph, images, backend="lava", arithmetic="fixed", **options)
     assert several.activity == run_reference(graph, images, mapping=mapping, gating="core").activity
+
+
+def test_the_process_of_a_single_chip_has_its_number() -> None:
+    graph = quantised_at_random(build(Recipe(norm=False, height=4, width=3, time_steps=2)), 1)
+    mapping = one_core(graph)
+    mapping = replace(mapping, cores=(CoreLocation(chip=7),))
+    for on, name in ((None, "chip0"), (mapping, "chip7")):
+        program = by_chip(FastProgram(graph=graph, mapping=on))
+        images = pixels_for(graph, 1).astype(np.uint8)
+        assert ChipJob(graph=graph, program=program, images=images, replicas=1).names[1:-1] == (name,)
 
 
 def test_a_chip_that_waits_for_a_message_that_nobody_sends_is_an_error() -> None:
