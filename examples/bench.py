@@ -78,8 +78,15 @@ ROUNDS = {
     "fast, 8-bit products": "torch, masking",
     "reference, cores": "torch, masking",
     "fast, cores": "reference, cores",
+    "fast, compiled loops": "torch, masking",
+    "fast, end to end": "fast, compiled loops",
 }
-"""What runs in turn in one process, and what it is compared with."""
+"""What runs in turn in one process, and what it is compared with.
+
+"End to end" is `stas_neuro.run`, with all that it does beside the loops and their counting.
+"""
+LOOPS = {"BLAS products": False, "8-bit products": True, "compiled loops": None}
+"""Runs of the compiled loops alone, and whether their products are of 8-bit numbers; None chooses."""
 STARTUP, BARE = "stas-export --help", "python -c 'import click'"
 ESTIMATE = "stas-export estimate, 8 images on loihi2"
 IN_TURN = "images_per_s_in_turn"
@@ -183,12 +190,12 @@ def _bundle_call(task: Task) -> Callable[[NDArray[np.uint8]], Any]:
     options: dict[str, Any] = {"backend": backend, "dtype": task.dtype, "mapping": None}
     if backend == "lava":
         options["granularity"] = "chip" if runtime == "chips" else "layer"
-    if runtime.endswith("products"):
+    if runtime in LOOPS:
         from stas_neuro.fast import run_fast
 
-        program, eight_bit = bundle.of("fixed"), runtime.startswith("8-bit")
-        return lambda images: run_fast(program, images, eight_bit=eight_bit)
-    if runtime in ("chips", "integers"):
+        program = bundle.of("fixed")
+        return lambda images: run_fast(program, images, eight_bit=LOOPS[runtime])
+    if runtime in ("chips", "integers", "end to end"):
         options["arithmetic"] = "fixed"
     elif runtime.endswith("cores"):
         gating = "core" if runtime.startswith("gated") else "silent"
