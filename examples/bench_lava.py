@@ -38,13 +38,13 @@ class Stream(NamedTuple):
     chips: int = 0
 
 
-BY_LAYER, ON_CORES = "lava by layer, stream", "lava by chip, on cores, stream of 64"
+BY_LAYER, ON_CORES = "lava by layer, stream", "lava on 1 chip, stream of 64"
 STREAMS = {
     BY_LAYER: Stream(1, 24, BY_LAYER),
     "lava by chip, stream of 8": Stream(8, 32, BY_LAYER),
     "lava by chip, stream of 64": Stream(64, 12, BY_LAYER),
     ON_CORES: Stream(64, 12, BY_LAYER, 1),
-    "lava by chip, on cores of 3 chips, stream of 64": Stream(64, 12, ON_CORES, 3),
+    "lava on 3 chips, stream of 64": Stream(64, 12, ON_CORES, 3),
 }
 RATE, FIRST = "images_per_s_in_stream", "first_batch_s"
 TITLE = "Lava's own runtime, integers, rounds in turn"

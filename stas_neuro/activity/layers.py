@@ -11,6 +11,7 @@ from stas_neuro.analysis import extent, placed_with, stages_of, waited_for_in
 from stas_neuro.ir import Graph, Node, Phase, Synaptic
 from stas_neuro.mapping import Mapping, Piece
 from stas_neuro.mapping.check import check_mapping
+from stas_neuro.mapping.chips import ChipShare
 
 
 def layers_of(graph: Graph) -> tuple[Layer, ...]:
@@ -19,10 +20,10 @@ def layers_of(graph: Graph) -> tuple[Layer, ...]:
     return tuple(_layer(graph, node, stages) for node in graph.nodes if node.traits.counts_events)
 
 
-def mapped_layers(graph: Graph, mapping: Mapping) -> tuple[Layer, ...]:
+def mapped_layers(graph: Graph, mapping: Mapping, share: ChipShare | None = None) -> tuple[Layer, ...]:
     """List the pieces of layers on cores, and the layers outside the cores as one row each, in order.
 
-    The order is topological.
+    The order is topological. With a share of the mapping only its rows are listed.
 
     Raises
     ------
@@ -30,20 +31,27 @@ def mapped_layers(graph: Graph, mapping: Mapping) -> tuple[Layer, ...]:
         If the mapping is not a mapping of this graph.
     """
     check_mapping(graph, mapping)
+    here = mapping if share is None else share.mapping
     rows: list[Layer] = []
     for layer in layers_of(graph):
-        if graph.node(layer.name).off_core:
+        if not graph.node(layer.name).off_core:
+            rows += [_piece_row(layer, piece) for piece in here.of_layer(owner_of(layer))]
+        elif share is None or layer.name in share.beside:
             rows.append(replace(layer, placed_with=""))
-            continue
-        rows += [_piece_row(layer, piece) for piece in mapping.of_layer(owner_of(layer))]
     return tuple(rows)
 
 
-def builder_for(graph: Graph, images: int, mapping: Mapping | None = None) -> ActivityBuilder:
-    """Return an empty record of a run of `graph` over `images` images, on the cores of a mapping if given."""
+def builder_for(
+    graph: Graph, images: int, mapping: Mapping | None = None, share: ChipShare | None = None
+) -> ActivityBuilder:
+    """Return an empty record of a run of `graph` over `images` images, on the cores of a mapping if given.
+
+    With a share of the mapping it has only the rows of this, which are not a whole record: `build` refuses
+    them.
+    """
     stem = any(node.phase == Phase.STEM for node in graph.nodes)
     return ActivityBuilder(
-        layers_of(graph) if mapping is None else mapped_layers(graph, mapping),
+        layers_of(graph) if mapping is None else mapped_layers(graph, mapping, share),
         step_labels(graph.time_steps, stem=stem),
         images,
         cores=() if mapping is None else mapping.cores,

@@ -151,7 +151,7 @@ class FastCounting:
         self.layers: dict[str, _Layer] = {}
         self.sent: list[_Sent] = []
         for node in graph.nodes:
-            if node.name in kernels and node.name in self.counting.parts:
+            if node.name in kernels and self.counting.parts.get(node.name):
                 self._plan(graph, node, own.get(node.name, []), arrivals.get(node.name, []))
         self.sources = list(self._worth.first)
         self.events = self._worth.matrices()

@@ -60,23 +60,19 @@ class Counting:
     ) -> Counting:
         """Plan the counting of a graph, on the cores of a mapping if any; `ways` are its routes, or some.
 
-        With a share only its rows are counted; they are not a whole record, which `build` would refuse.
+        With a share of the mapping only its rows are counted.
         """
-        empty = builder_for(graph, 0, mapping)
+        empty = builder_for(graph, 0, mapping, share)
         phases = {node.name: works_in(graph, node) for node in graph.nodes}
         if mapping is None:
             parts = parts_of(graph, None)
             return Counting(lambda images: replace(empty, images=images), phases, parts, None, None)
         here = mapping if share is None else share.mapping
-        parts = parts_of(graph, here)
-        if share is not None:
-            parts = {
-                name: rows
-                for name, rows in parts.items()
-                if rows and (name in share.beside or not graph.node(name).off_core)
-            }
-            own = {part.row for rows in parts.values() for part in rows}
-            empty = replace(empty, layers=[layer for layer in empty.layers if layer.name in own])
+        listed = {layer.name for layer in empty.layers}
+        parts = {
+            name: tuple(part for part in parts if part.row in listed)
+            for name, parts in parts_of(graph, here).items()
+        }
         standstill = Standstill(graph, here) if gating in ("core", "power") else None
         messages = Messages(graph, here, ways or routes(graph, mapping))
         return Counting(lambda images: replace(empty, images=images), phases, parts, messages, standstill)
