@@ -106,14 +106,9 @@ class StartedChip:
 
 
 def _with_one_thread(work: Iterator[None]) -> Iterator[None]:
-    """Let BLAS use one thread between pauses: the chips share the processors."""
-    while True:
-        with one_blas_thread():
-            try:
-                next(work)
-            except StopIteration:
-                return
-        yield
+    """Let BLAS use one thread: the chips share the processors."""
+    with one_blas_thread():
+        yield from work
 
 
 class ChipExecution(FastExecution):
