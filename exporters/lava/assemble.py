@@ -28,12 +28,12 @@ CHANNEL_SIZE = 2
 """Messages that a channel of the multi-process runtime holds: a delayed edge has up to two on the way."""
 
 Models = Mapping[AbstractProcess, type[ReportingModel]]
-"""Connected processes, in topological order of the undelayed edges, and the model of each."""
+"""Connected processes, and the model of each: in topological order of the undelayed edges, chips in any."""
 
 
 @dataclass(frozen=True)
 class Assembly:
-    """Connected processes in topological order of the undelayed edges, and Lava's executable of them."""
+    """Connected processes in the order of `Models`, and Lava's executable of them."""
 
     processes: tuple[AbstractProcess, ...]
     executable: Executable

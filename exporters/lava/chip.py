@@ -170,7 +170,7 @@ def run_chips(
     """
     output = graph.output
     if not isinstance(output, FixedOutput):
-        what = f"the graph is {graph.stage}, a process for the chips runs only integer programs"
+        what = f"the graph is {graph.stage}, Lava by chip runs only integer programs"
         raise InputError(what, "quantise it, or run one process for each layer")
     check_runtime(runtime)
     check_images(graph, images)

@@ -1,7 +1,8 @@
 """Runs an assembled network inside this interpreter: the models that Lava compiled, over in-memory channels.
 
-Models are stepped in topological order, so that what a process sends in a step has arrived when its receivers
-run. A delayed edge needs nothing more: its messages queue, and the receiver is a step behind.
+A model is stepped after those that it receives from, so that what they send in a step has arrived. Chips,
+which send to each other in both directions, are taken in turn from pause to pause. A delayed edge needs
+nothing more: its messages queue, and the receiver is a step behind.
 """
 
 from __future__ import annotations
@@ -68,9 +69,13 @@ def _step(group: Sequence[ReportingModel]) -> None:
     """Take a step of models: from pause to pause, so that each has sent what others wait for after it."""
     for model in group:
         model.time_step += 1
-    running = [model.paused() for model in group]
-    while running:
-        running = [each for each in running if next(each, _DONE) is not _DONE]
+    steps = running = [model.paused() for model in group]
+    try:
+        while running:
+            running = [each for each in running if next(each, _DONE) is not _DONE]
+    finally:
+        for each in steps:  # where one failed, the others still wait
+            each.close()
 
 
 def build(executable: Executable, processes: Iterable[AbstractProcess]) -> list[Any]:

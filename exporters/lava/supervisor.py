@@ -75,6 +75,7 @@ def supervise(
 @contextmanager
 def _session(job: Job) -> Iterator[_Session]:
     """Start the worker; on leaving, its session has ended."""
+    names = list(job.names)  # first, as a job that cannot be run raises here
     with ExitStack() as opened:
         with _refused(*_NOT_STARTED):
             opened.enter_context(_standard_descriptors_open())
@@ -101,7 +102,7 @@ def _session(job: Job) -> Iterator[_Session]:
         lifeline_out.close()
         reports_in.close()
         reports = Reports(reports_out.fileno(), file.fileno())
-        session = _Session(process, lifeline_in, reports, log, list(job.names))
+        session = _Session(process, lifeline_in, reports, log, names)
         try:
             yield session
         finally:

@@ -104,7 +104,7 @@ class Lava(_Any):
     def _by_chip(self, network: Graph, data: NDArray[Any], options: RunOptions) -> Trace:
         """Run what is on the chips in the compiled loops of the backend fast."""
         if network.stage != Stage.QUANTISED:
-            what = f"the graph is {network.stage}, but a process for the chips runs only integer programs"
+            what = f"the graph is {network.stage}, but Lava by chip runs only integer programs"
             raise InputError(what, "run with --arithmetic fixed, or with --granularity layer")
         with needs("fast"):
             from stas_neuro.fast import FastProgram, by_chip

@@ -38,15 +38,15 @@ class Exchange(Protocol):
         """Send a message (words,)."""
 
     def receive(self, chip: int) -> Words:
-        """Wait for the next message, which may be followed by 0."""
+        """Wait for the next message. Zeros may follow its end."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ChipTrace:
     """What a chip did with a batch: as a `Trace`, of its share alone.
 
-    `logits` and `visits` are None where it does not classify; `counts` has each kind of events, int64
-    (images, rows, steps), of the rows with names `rows`. Spikes and states of other chips are 0.
+    `logits` and `visits` are None where it does not classify; `counts` has the kinds of events that occurred,
+    int64 (images, rows, steps), of the rows with names `rows`. Spikes and states of other chips are 0.
     """
 
     logits: NDArray[np.floating[Any]] | None
@@ -61,8 +61,8 @@ class ChipTrace:
 class ChipProgram:
     """The share of one chip, which may be sent to another process: `start` makes there what is run.
 
-    `transfers` has those from and to this chip, by node, and an empty sequence for nodes that only others
-    exchange; `ways` are the routes of what the chip sends.
+    `transfers` has those from and to this chip, by node. It is empty for nodes that only others exchange,
+    where this chip pauses too: all pause equally often. `ways` are the routes of what the chip sends.
     """
 
     program: FastProgram
@@ -169,7 +169,8 @@ class ChipExecution(FastExecution):
         transfers = self._transfers.get(name, ())
         sends = [each for each in transfers if each.sender == self._share.chip]
         receives = [each for each in transfers if each.receiver == self._share.chip]
-        ports = self._ports.get(name, ())
+        # Of what only others exchange a chip has no table, unless it needs one of 0.
+        ports = self._ports.get(name, ()) if transfers or not computes else ()
         tables = [port.table(self) if computes else port.nothing(self, step) for port in ports]
         for transfer in sends:
             # One message a node: a channel has room for two, and both of two chips send before they receive.
@@ -190,7 +191,7 @@ class ChipExecution(FastExecution):
             logits=self._logits() if classifies else None,
             visits=self.visits if classifies else None,
             rows=[layer.name for layer in counting.counting.builder(0).layers],
-            counts=dict(self.counter.counts()),
+            counts={kind: counts for kind, counts in self.counter.counts().items() if counts.any()},
             spikes=self._held(self.spikes),
             states=self._held(self.states),
         )

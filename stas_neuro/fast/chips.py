@@ -28,7 +28,7 @@ def by_chip(program: FastProgram) -> FastProgram | ChipsProgram:
 
     Then parts of a batch run side by side on all processors, which is faster than one process.
     """
-    several = program.mapping is not None and program.mapping.chips > 1
+    several = program.mapping is not None and len(program.mapping.used_chips) > 1
     return ChipsProgram(program) if several else program
 
 
@@ -98,10 +98,9 @@ class ChipsProgram:
         number = {layer.name: at for at, layer in enumerate(builder.layers)}
         for trace in traces:
             rows = [number[name] for name in trace.rows]
-            kinds = [kind for kind, counts in trace.counts.items() if counts.any()]
-            builder.begin(kinds)
-            for kind in kinds:
-                builder.table(kind)[:, rows] = trace.counts[kind]
+            builder.begin(trace.counts)
+            for kind, counts in trace.counts.items():
+                builder.table(kind)[:, rows] = counts
         return Trace(
             logits=logits,
             visits=visits,

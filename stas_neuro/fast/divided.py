@@ -56,7 +56,7 @@ class ConvPart(ConvSums):
         rows, sides, chosen = self._band
         of_image = rows, columns, sides[0, 0], sides[0, 1] * channels
         inputs = of_image[2] * of_image[3]
-        images = images_at_once(positions, inputs * np.dtype(takes).itemsize, self.current)
+        images = images_at_once(rows * columns, inputs * np.dtype(takes).itemsize, self.current)
         for start in range(0, len(x), images):
             few = x[start : start + images].astype(takes, copy=False)
             windows = run.buffers.get("windows", (len(few), *of_image), takes)

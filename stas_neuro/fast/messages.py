@@ -81,12 +81,13 @@ class Port:
         """Give the table of what a run has computed."""
         value: Any = run.values[self.node, self.name]
         images = len(run.images)
+        if not isinstance(value, Rows):
+            value = value.copy()  # the table is written to, and the array may be the state of a node
         if self.by_token:
             tokens_last: Array = value.reshape(images, self.width, self.positions)
             return np.ascontiguousarray(tokens_last.swapaxes(1, 2), self.stored)
         if not isinstance(value, Rows):
-            # A copy, which is written to: the array may be the state of a node.
-            value = Rows.of(value.copy(), self.shape, self.stored.type, run.everyone)
+            value = Rows.of(value, self.shape, self.stored.type, run.everyone)
         rows: Rows = value.on(run.everyone(self.positions))
         return rows.data.reshape(images, self.positions, self.width)
 

@@ -48,7 +48,7 @@ class FastProgram:
     @property
     def classifier(self) -> int:
         """The number of this chip; 0 without a mapping."""
-        return 0 if self.mapping is None else self.mapping.cores[0].chip
+        return 0 if self.mapping is None else self.mapping.used_chips[0]
 
     def share(self, chip: int) -> FastProgram:
         """Give all of the program."""

@@ -45,7 +45,7 @@ class Live:
     of: Live | None = None
     """All rows, where these are some."""
     of_layer: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
-    """Of rows of a part, int64 (rows,) each: which of the layer's they are, and what `where` is of these."""
+    """Of rows of a part, int64 (rows,) each: their numbers among the layer's rows at hand, and among all."""
     _cells: dict[Classes, NDArray[np.int64]] = field(default_factory=dict, init=False, repr=False)
     _populations: dict[Classes, NDArray[np.int64]] = field(default_factory=dict, init=False, repr=False)
     _parts: dict[Part, Live] = field(default_factory=dict, init=False, repr=False)

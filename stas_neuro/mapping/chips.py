@@ -35,7 +35,8 @@ class ChipShare:
     holds : dict of node name to bool (positions, features)
         The values that are computed on this chip alone: of its neurons, and of `beside`.
     needs : frozenset of str
-        Neurons, and nodes beside the cores, that what it computes depends on.
+        Nodes with neurons, or beside the cores, whose values it uses. Other chips send those that it does not
+        compute.
     classifies : bool
         Whether it has all values that the logits depend on.
     """
@@ -91,7 +92,7 @@ class _Divider:
     def __init__(self, graph: Graph, mapping: Mapping) -> None:
         self._graph, self._mapping = graph, mapping
         self._reach = Reach(graph)
-        self._chips = sorted({mapping.cores[piece.core].chip for piece in mapping.pieces})
+        self._chips = mapping.used_chips
         self._own: dict[int, dict[str, Wanted]] = {chip: {} for chip in self._chips}
         """The values that are computed on a chip alone, by node."""
         self._beside: dict[int, set[str]] = {chip: set() for chip in self._chips}

@@ -139,8 +139,13 @@ class Mapping:
 
     @property
     def chips(self) -> int:
-        """Number of chips in use."""
+        """Number of chips that its cores are on."""
         return len({site.chip for site in self.cores})
+
+    @property
+    def used_chips(self) -> tuple[int, ...]:
+        """Numbers of the chips that have pieces, ascending."""
+        return tuple(sorted({self.cores[piece.core].chip for piece in self.pieces}))
 
     def of_layer(self, layer: str) -> tuple[Piece, ...]:
         """Return the pieces of a layer, in the order of `pieces`."""

@@ -59,10 +59,10 @@ class Reach:
         return self._back({layer: np.broadcast_to(wanted, extent)})
 
     def behind(self, starts: dict[str, Wanted]) -> tuple[dict[str, Wanted], dict[str, Wanted]]:
-        """Return what values of some nodes, bool (positions, features), depend on, in two parts by node.
+        """Trace some values, bool (positions, features) by node, back to what they depend on.
 
-        The first has the values of sources: neurons, and nodes beside the cores. The second has the values
-        that are computed from these: of the nodes in between, and of the given ones.
+        The first result has the values of neurons and of nodes beside the cores, where the trace ends; the
+        second has all values on the way, the given ones included.
         """
         sources: dict[str, Wanted] = {}
         passed: dict[str, Wanted] = {}

@@ -6,7 +6,7 @@ declarations and gets them, with the wanted precision, from :func:`typed_model`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -131,7 +131,7 @@ class ReportingModel(PyLoihiProcessModel):  # type: ignore[misc]
     """
 
     EXCHANGES: ClassVar[bool] = False
-    """Whether it waits, within a step, for processes that wait for it: they are taken from pause to pause."""
+    """Whether such processes send to each other in both directions within a step, and so have to pause."""
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
@@ -157,7 +157,7 @@ class ReportingModel(PyLoihiProcessModel):  # type: ignore[misc]
         for _ in self.paused():
             pass  # to receive is to wait
 
-    def paused(self) -> Iterator[None]:
+    def paused(self) -> Generator[None]:
         """One Lava step, from pause to pause."""
         try:
             yield from self._lava_step(*divmod(self.time_step - 1, self.run_spec.period)) or ()

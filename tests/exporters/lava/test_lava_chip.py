@@ -26,7 +26,7 @@ from stas_neuro.errors import InputError
 from stas_neuro.exporters.lava.chip import ChipJob, run_chips
 from stas_neuro.exporters.lava.failure import LavaRunError
 from stas_neuro.exporters.lava.run import run_lava
-from stas_neuro.fast import ChipsProgram, FastProgram, by_chip
+from stas_neuro.fast import ChipsProgram, FastProgram, by_chip, chip_execution, threads
 from stas_neuro.ir import Array, Graph, Stage
 from stas_neuro.mapping import CoreLocation
 from stas_neuro.reference import run_reference
@@ -113,11 +113,26 @@ def test_lavas_own_runtime_runs_a_process_for_each_chip() -> None:
 def test_the_process_of_a_single_chip_has_its_number() -> None:
     graph = quantised_at_random(build(Recipe(norm=False, height=4, width=3, time_steps=2)), 1)
     mapping = one_core(graph)
-    mapping = replace(mapping, cores=(CoreLocation(chip=7),))
-    for on, name in ((None, "chip0"), (mapping, "chip7")):
+    alone = replace(mapping, cores=(CoreLocation(chip=7),))
+    listed = replace(mapping, cores=(CoreLocation(chip=7), CoreLocation(chip=9)))  # nothing is on chip 9
+    for on, name in ((None, "chip0"), (alone, "chip7"), (listed, "chip7")):
         program = by_chip(FastProgram(graph=graph, mapping=on))
         images = pixels_for(graph, 1).astype(np.uint8)
         assert ChipJob(graph=graph, program=program, images=images, replicas=1).names[1:-1] == (name,)
+
+
+def test_a_chip_that_fails_leaves_the_threads_of_others_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while the error is held, whose traceback has the chips that still wait."""
+    graph = quantised_at_random(build(Recipe(norm=False, height=4, width=3, time_steps=2)), 1)
+    program = ChipsProgram(FastProgram(graph=graph, mapping=all_on_both(graph)))
+    monkeypatch.setattr(chip_execution, "unpack", fail)
+    with pytest.raises(ArithmeticError, match="on fire") as held:
+        run_chips(graph, program, pixels_for(graph, 1), replicas=1)
+    assert held.value and not threads._going_on
+
+
+def fail(*_: object) -> None:
+    raise ArithmeticError("the multiplier is on fire")
 
 
 def test_a_chip_that_waits_for_a_message_that_nobody_sends_is_an_error() -> None:
@@ -137,7 +152,7 @@ def test_a_failing_program_is_named_in_either_runtime() -> None:
 
 def test_what_is_no_integer_program_is_refused() -> None:
     graph = build(Recipe(norm=False))
-    with pytest.raises(InputError, match="the graph is folded, a process for the chips runs only integer"):
+    with pytest.raises(InputError, match="the graph is folded, Lava by chip runs only integer"):
         run_chips(graph, BrokenProgram(), images_for(graph, 1), replicas=1)
     integers = quantised_at_random(graph, 1)
     with pytest.raises(InputError, match="no runtime 'threads'"):
