@@ -100,7 +100,8 @@ class _Planner:
         """Of ports whose values are 0 for the tokens that a mask holds back: that mask."""
         self._sums: dict[str, Sequence[Sums]] = {}
         """Of nodes whose current is only for their neurons: one, or one for each part that is computed."""
-        self._known_parts: dict[tuple[bytes, int, int, int], Part] = {}
+        self._cut: dict[tuple[tuple[int, ...], bytes], Sequence[Part]] = {}
+        """Parts, by the values that they are of."""
         self._operations: dict[str, Operation] = {}
         self._size = 0
 
@@ -148,13 +149,10 @@ class _Planner:
         wanted = None if self._share is None else self._share.computes[node.name]
         if wanted is None or wanted.all():
             return None
-        # One object for equal parts, as what is known of the rows of each is kept.
-        return [
-            self._known_parts.setdefault(
-                (part.positions.tobytes(), part.out_of, part.features.start, part.features.stop), part
-            )
-            for part in rectangles(wanted)
-        ]
+        key = wanted.shape, wanted.tobytes()
+        if key not in self._cut:  # the same objects for equal layers, as rows of each part are kept
+            self._cut[key] = rectangles(wanted)
+        return self._cut[key]
 
     def _multiplied(
         self, node: FixedLinear | FixedConv2d, matrix: Array, part: Part | None = None
