@@ -44,7 +44,7 @@ class InMemory:
 
 
 def run_in_turn(program: ChipsProgram, images: Array, batch: int = 2) -> Trace:
-    """Run images; no message is left over, and none is longer than its link, of which none is too long."""
+    """Run images. No message is left over, links fit their longest messages, and no counts of 0 are sent."""
     mail = Mail({}, {})
     chips = [program.share(chip).start(InMemory(chip, mail)) for chip in program.chips]
     traces = []
@@ -54,7 +54,9 @@ def run_in_turn(program: ChipsProgram, images: Array, batch: int = 2) -> Trace:
         for step in range(program.program.graph.time_steps):
             _in_turn(chip.model_step(step) for chip in chips)
         _in_turn(chip.finish() for chip in chips)
-        traces.append(program.joined([chip.trace() for chip in chips]))
+        of_chips = [chip.trace() for chip in chips]
+        assert all(counts.any() for trace in of_chips for counts in trace.counts.values())
+        traces.append(program.joined(of_chips))
         assert not any(mail.waiting.values())
     assert mail.longest == program.links(min(batch, len(images)))
     return Trace.concatenate(traces)

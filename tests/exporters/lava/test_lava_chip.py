@@ -23,6 +23,7 @@ from stas_neuro import backends
 from stas_neuro.assets import IMAGES, asset
 from stas_neuro.chips import load_profile
 from stas_neuro.errors import InputError
+from stas_neuro.exporters.lava import supervisor
 from stas_neuro.exporters.lava.chip import ChipJob, run_chips
 from stas_neuro.exporters.lava.failure import LavaRunError
 from stas_neuro.exporters.lava.run import run_lava
@@ -108,6 +109,15 @@ def test_lavas_own_runtime_runs_a_process_for_each_chip() -> None:
     same(ours, run_reference(graph, images, mapping=both))
     several = stas_neuro.run(graph, images, backend="lava", arithmetic="fixed", **options)
     assert several.activity == run_reference(graph, images, mapping=mapping, gating="core").activity
+
+
+def test_a_mapping_of_another_network_starts_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = quantised_at_random(build(Recipe(norm=False, height=4, width=3, time_steps=2)), 1)
+    other = quantised_at_random(build(Recipe(norm=False, height=4, width=5, time_steps=2)), 1)
+    program = ChipsProgram(FastProgram(graph=graph, mapping=all_on_both(other)))
+    monkeypatch.setattr(supervisor.subprocess, "Popen", fail)
+    with pytest.raises(InputError, match="the mapping holds"):
+        run_chips(graph, program, pixels_for(graph, 1), replicas=1, runtime="multiprocess")
 
 
 def test_the_process_of_a_single_chip_has_its_number() -> None:
