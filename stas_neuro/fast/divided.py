@@ -18,7 +18,7 @@ from stas_neuro.analysis.halting import Mask
 from stas_neuro.fast.operators import Fire
 from stas_neuro.fast.parts import Part
 from stas_neuro.fast.rows import Live, Rows
-from stas_neuro.fast.sums import Block, ConvSums, Current, LinearSums, Sums, copy_windows, images_at_once
+from stas_neuro.fast.sums import Block, ConvSums, Current, LinearSums, Sums
 from stas_neuro.ir import FixedLIF, Node, Shape
 
 if TYPE_CHECKING:
@@ -48,33 +48,20 @@ class ConvPart(ConvSums):
         """Compute all rows of its positions."""
         return super().live(run, step).within(self.part)
 
-    def blocks(self, run: FastExecution, step: int) -> Iterator[Block]:
-        """Multiply the windows of some images at a time: of its positions, out of those of whole rows."""
-        (channels, height, width), (_, _, columns) = self.shapes
-        x = run.rows(self.x, step).data.reshape(-1, height, width * channels)
-        takes, positions = self.product.takes, len(self.part.positions)
-        rows, sides, chosen = self._band
-        of_image = rows, columns, sides[0, 0], sides[0, 1] * channels
-        inputs = of_image[2] * of_image[3]
-        images = images_at_once(rows * columns, inputs * np.dtype(takes).itemsize, self.current)
-        for start in range(0, len(x), images):
-            few = x[start : start + images].astype(takes, copy=False)
-            windows = run.buffers.get("windows", (len(few), *of_image), takes)
-            copy_windows(few, channels, sides, windows)
-            taken = windows.reshape(len(few), -1, inputs)
-            if positions < rows * columns:
-                taken = taken[:, chosen]
-            done = slice(start * positions, (start + len(few)) * positions)
-            yield done, self.product(taken.reshape(-1, inputs), run.buffers)
-
     @cached_property
-    def _band(self) -> tuple[int, Array, Array]:
-        """The rows that have all of its positions: their number, sides, and its positions within them."""
-        columns, positions = self.shapes[1][2], self.part.positions
-        first, last = positions[0] // columns, positions[-1] // columns
-        sides = np.array(self.node.sides)
+    def _windows(self) -> tuple[int, int, int, Array]:
+        """Only the output rows that have some of its positions."""
+        columns, sides = self.shapes[1][2], np.array(self.node.sides)
+        first, last = self.part.positions[[0, -1]] // columns
         sides[2, 0] -= first * sides[1, 0]
-        return int(last - first + 1), sides, positions - first * columns
+        return int(last - first + 1), columns, self.shapes[0][0], sides
+
+    def _chosen(self, windows: Array) -> Array:
+        """Choose those of its positions."""
+        if windows.shape[1] == len(self.part.positions):
+            return windows
+        columns = self.shapes[1][2]
+        return windows[:, self.part.positions - self.part.positions[0] // columns * columns]
 
 
 @dataclass(frozen=True, eq=False)

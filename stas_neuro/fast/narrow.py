@@ -59,8 +59,8 @@ class RowSums(ConvSums):
     """A convolution, as a product with its windows: of one output row each."""
 
     @cached_property
-    def _windows(self) -> tuple[int, int, Array]:
-        (channels, _, width), _ = self.shapes
+    def _windows(self) -> tuple[int, int, int, Array]:
+        (channels, _, width), (_, rows, _) = self.shapes
         sides = np.array(self.node.sides)
         sides[:, 1] = 1, 1, 0, 1
-        return 1, width * channels, sides
+        return rows, 1, width * channels, sides

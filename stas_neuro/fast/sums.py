@@ -96,7 +96,7 @@ class LinearSums:
     def blocks(self, run: FastExecution, step: int) -> Iterator[Block]:
         """Multiply some rows at a time."""
         x = run.rows(self.x, step).on(self.live(run, step)).data
-        rows = self.positions * images_at_once(self.positions, x[:1].nbytes, self.current)
+        rows = self.positions * _images_at_once(self.positions, x[:1].nbytes, self.current)
         for start in range(0, len(x), rows):
             done = slice(start, start + rows)
             yield done, self.product(x[done], run.buffers)
@@ -125,25 +125,32 @@ class ConvSums:
 
     def blocks(self, run: FastExecution, step: int) -> Iterator[Block]:
         """Multiply the windows of some images at a time."""
-        (channels, height, width), (features, rows, columns) = self.shapes
+        (channels, height, width), (_, _, columns) = self.shapes
         x = run.rows(self.x, step).data.reshape(-1, height, width * channels)
-        in_a_row, of_column, sides = self._windows
-        takes, positions = self.product.takes, rows * columns
+        rows, in_a_row, of_column, sides = self._windows
+        takes = self.product.takes
         of_image = rows, in_a_row, sides[0, 0], sides[0, 1] * of_column
         inputs = of_image[2] * of_image[3]
         size = in_a_row * inputs * np.dtype(takes).itemsize // columns
-        images = images_at_once(positions, size, self.current)
+        images = _images_at_once(rows * columns, size, self.current)
+        done = 0
         for start in range(0, len(x), images):
             part = x[start : start + images].astype(takes, copy=False)
             windows = run.buffers.get("windows", (len(part), *of_image), takes)
-            copy_windows(part, of_column, sides, windows)
-            done = slice(start * positions, (start + len(part)) * positions)
-            yield done, self.product(windows.reshape(-1, inputs), run.buffers).reshape(-1, features)
+            _copy_windows(part, of_column, sides, windows)
+            taken = self._chosen(windows.reshape(len(part), -1, inputs)).reshape(-1, inputs)
+            sums = self.product(taken, run.buffers).reshape(-1, len(self.current.scale))
+            yield slice(done, done + len(sums)), sums
+            done += len(sums)
 
     @cached_property
-    def _windows(self) -> tuple[int, int, Array]:
-        """Windows in an output row, values in a column of the map, and sides as of `kernels.windows`."""
-        return self.shapes[1][2], self.shapes[0][0], np.array(self.node.sides)
+    def _windows(self) -> tuple[int, int, int, Array]:
+        """Output rows, windows in each, values in a column of the map, and sides as of `kernels.windows`."""
+        return *self.shapes[1][1:], self.shapes[0][0], np.array(self.node.sides)
+
+    def _chosen(self, windows: Array) -> Array:
+        """Choose those to multiply out of the windows (images, windows, inputs): all."""
+        return windows
 
     def run(self, run: FastExecution, step: int) -> dict[str, Any]:
         """Count its inputs; neurons ask for its sums."""
@@ -206,13 +213,13 @@ class ValueSums:
         yield slice(None), run.rows(self.x, step).on(self.live(run, step)).data
 
 
-def images_at_once(positions: int, inputs: int, current: Current) -> int:
+def _images_at_once(positions: int, inputs: int, current: Current) -> int:
     """Number the images multiplied at once, which have so many rows, each with inputs of so many bytes."""
     size: int = positions * (inputs + current.scale.nbytes)
     return max(1, _CACHED // size)
 
 
-def copy_windows(x: Array, channels: int, sides: Array, out: Array) -> None:
+def _copy_windows(x: Array, channels: int, sides: Array, out: Array) -> None:
     """Copy windows as `kernels.windows` does, in words of eight bytes where channels fill these."""
     size = channels * x.itemsize
     if size % np.uint64().itemsize == 0:
