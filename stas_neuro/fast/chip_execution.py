@@ -46,12 +46,11 @@ class ChipTrace:
     """What a chip did with a batch: as a `Trace`, of its share alone.
 
     `logits` and `visits` are None where it does not classify; `counts` has the kinds of events that occurred,
-    int64 (images, rows, steps), of the rows with names `rows`. Spikes and states of other chips are 0.
+    int64 (images, rows, steps), of the rows that its share has. Spikes and states of other chips are 0.
     """
 
     logits: NDArray[np.floating[Any]] | None
     visits: NDArray[np.bool_] | None
-    rows: Sequence[str]
     counts: Dict[str, Counts]
     spikes: Dict[str, NDArray[np.uint8]]
     states: Dict[str, NDArray[np.int32]]
@@ -102,7 +101,7 @@ class StartedChip:
 
     def trace(self) -> ChipTrace:
         """Return what was done, after that."""
-        return self._execution.share_trace(self._counting)
+        return self._execution.share_trace()
 
 
 def _with_one_thread(work: Iterator[None]) -> Iterator[None]:
@@ -183,14 +182,13 @@ class ChipExecution(FastExecution):
             for port, table in zip(ports, tables, strict=True):
                 port.put(self, table)
 
-    def share_trace(self, counting: FastCounting) -> ChipTrace:
+    def share_trace(self) -> ChipTrace:
         """Return what this chip did."""
         assert self.counter is not None
         classifies = self._share.classifies
         trace = ChipTrace(
             logits=self._logits() if classifies else None,
             visits=self.visits if classifies else None,
-            rows=[layer.name for layer in counting.counting.builder(0).layers],
             counts={kind: counts for kind, counts in self.counter.counts().items() if counts.any()},
             spikes=self._held(self.spikes),
             states=self._held(self.states),

@@ -10,7 +10,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from stas_neuro.activity.layers import builder_for
+from stas_neuro.activity import ActivityBuilder
+from stas_neuro.activity.layers import builder_for, mapped_layers
 from stas_neuro.fast.chip_execution import ChipProgram, ChipTrace
 from stas_neuro.fast.execution import batch_size
 from stas_neuro.fast.messages import Port, words_of
@@ -66,6 +67,18 @@ class ChipsProgram:
     def _routes(self) -> Routes:
         return routes(self.program.graph, self.mapping)
 
+    @cached_property
+    def _record(self) -> ActivityBuilder:
+        """An empty record of no images."""
+        return builder_for(self.program.graph, 0, self.mapping)
+
+    @cached_property
+    def _rows(self) -> list[list[int]]:
+        """The rows of the record that each chip counts, in the order in which it does."""
+        number = {layer.name: at for at, layer in enumerate(self._record.layers)}
+        layers = [mapped_layers(self.program.graph, self.mapping, each) for each in self.division.shares]
+        return [[number[layer.name] for layer in of_chip] for of_chip in layers]
+
     def share(self, chip: int) -> ChipProgram:
         """Give the program of a chip."""
         (share,) = (share for share in self.division.shares if share.chip == chip)
@@ -94,10 +107,8 @@ class ChipsProgram:
         (classified,) = (trace for trace in traces if trace.logits is not None)
         logits, visits = classified.logits, classified.visits
         assert logits is not None and visits is not None
-        builder = builder_for(self.program.graph, len(visits), self.mapping)
-        number = {layer.name: at for at, layer in enumerate(builder.layers)}
-        for trace in traces:
-            rows = [number[name] for name in trace.rows]
+        builder = replace(self._record, images=len(visits))
+        for rows, trace in zip(self._rows, traces, strict=True):
             builder.begin(trace.counts)
             for kind, counts in trace.counts.items():
                 builder.table(kind)[:, rows] = counts

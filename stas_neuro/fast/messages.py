@@ -80,16 +80,15 @@ class Port:
     def table(self, run: FastExecution) -> Array:
         """Give the table of what a run has computed."""
         value: Any = run.values[self.node, self.name]
-        images = len(run.images)
-        if not isinstance(value, Rows):
-            value = value.copy()  # the table is written to, and the array may be the state of a node
+        size = len(run.images), self.positions, self.width
+        # Arrays are copied: the table is written to, and they may be the state of a node.
         if self.by_token:
-            tokens_last: Array = value.reshape(images, self.width, self.positions)
-            return np.ascontiguousarray(tokens_last.swapaxes(1, 2), self.stored)
+            tokens_last: Array = value.reshape(size[0], self.width, self.positions)
+            return np.array(tokens_last.swapaxes(1, 2), self.stored, order="C")
         if not isinstance(value, Rows):
-            value = Rows.of(value, self.shape, self.stored.type, run.everyone)
+            value = Rows.of(value.copy(), self.shape, self.stored.type, run.everyone)
         rows: Rows = value.on(run.everyone(self.positions))
-        return rows.data.reshape(images, self.positions, self.width)
+        return rows.data.reshape(size)
 
     def put(self, run: FastExecution, table: Array) -> None:
         """Let a run have the values of a table."""

@@ -88,7 +88,7 @@ class Fire:
     def membranes(self, run: FastExecution, live: Live) -> Array:
         """Give all; those of halted tokens decay now, which else waits until they live again."""
         every = live.images * live.positions
-        v = run.state(self.name, every, len(self.sums.current.scale), self.dtype, clear=True)
+        v = run.state(self.name, every, len(self.sums.current.scale), self.dtype)
         halted = live.index < 0
         v[halted] = np.trunc(v[halted] * self._keep)
         return v

@@ -16,8 +16,6 @@ from stas_neuro.mapping.mapping import Mapping
 from stas_neuro.mapping.reach import Reach
 from stas_neuro.mapping.routes import count, index_of
 
-_NONE = np.zeros((1, 1), np.bool_)
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ChipShare:
@@ -102,8 +100,9 @@ class _Divider:
 
     def division(self) -> Division:
         self._place_pieces()
-        layer = list(neuron_layers(self._graph))[-1]
-        self._classifier = next(chip for chip in self._chips if self._own[chip].get(layer, _NONE)[0, 0])
+        last = self._mapping.of_layer(list(neuron_layers(self._graph))[-1])
+        (first,) = (piece for piece in last if (piece.positions[0], piece.features[0]) == (0, 0))
+        self._classifier = self._mapping.cores[first.core].chip
         for chip in self._chips:
             self._trace(chip)
         self._place_beside()
