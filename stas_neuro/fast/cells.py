@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stas_neuro.ir.ops.windows import Windowed
+from stas_neuro.reference.alike import equal_rows
 from stas_neuro.reference.ops.windows import taps_of
 from stas_neuro.reference.rows import RecordRow
 
@@ -114,7 +115,6 @@ def alike(tables: Sequence[Array]) -> tuple[Whole, Whole]:
     first, of_row = np.zeros(1, np.int64), np.zeros(len(tables[0]), np.int64)
     columns = np.hstack(tables)
     for start in range(0, columns.shape[1], _AT_ONCE):
-        some = np.column_stack([of_row, columns[:, start : start + _AT_ONCE]]).astype(np.float64) + 0.0
-        names = some.view(np.dtype((np.void, some.strides[0]))).ravel()  # equal for equal rows
-        _, first, of_row = np.unique(names, return_index=True, return_inverse=True)
+        some = np.column_stack([of_row, columns[:, start : start + _AT_ONCE]]).astype(np.float64)
+        first, of_row = equal_rows(some + 0.0)  # no zero is negative
     return first, of_row

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stas_neuro.ir.ops.base import Wanted
+from stas_neuro.reference.alike import equal_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,9 +41,7 @@ def rectangles(wanted: Wanted) -> tuple[Part, ...]:
 
 
 def _rectangles(wanted: Wanted) -> Iterator[Part]:
-    packed = np.packbits(wanted, axis=1)
-    names = packed.view(np.dtype((np.void, packed.shape[1]))).ravel()  # equal for equal rows
-    _, first, of_position = np.unique(names, return_index=True, return_inverse=True)
+    first, of_position = equal_rows(np.packbits(wanted, axis=1))
     for number, row in enumerate(wanted[first]):
         edges = np.flatnonzero(np.diff(row.astype(np.int8), prepend=0, append=0)).tolist()
         positions = np.flatnonzero(of_position == number)

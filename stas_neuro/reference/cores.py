@@ -14,6 +14,7 @@ from stas_neuro.ir import Graph, Phase
 from stas_neuro.ir.ops.base import Wanted
 from stas_neuro.mapping import Mapping
 from stas_neuro.mapping.routes import Route, Routes
+from stas_neuro.reference.alike import equal_rows
 from stas_neuro.reference.ops.base import Counts, Each, by_position
 from stas_neuro.reference.rows import RecordRow
 
@@ -97,9 +98,7 @@ class _Receivers:
         """Take the values (positions, features) that each row wants, of which there is at least one."""
         by_row = np.array([each.ravel() for each in wanted.values()])
         values = np.flatnonzero(by_row.any(axis=0))
-        packed = np.ascontiguousarray(np.packbits(by_row[:, values], axis=0).T)
-        names = packed.view(np.dtype((np.void, packed.shape[1]))).ravel()  # equal for values of one class
-        _, any_of, of_value = np.unique(names, return_index=True, return_inverse=True)
+        any_of, of_value = equal_rows(np.packbits(by_row[:, values], axis=0).T)
         order = np.argsort(of_value, kind="stable")
         classes = np.searchsorted(of_value[order], np.arange(len(any_of)))
         of_rows = [np.flatnonzero(row) for row in by_row[:, values[any_of]]]
