@@ -10,12 +10,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.chips_in_turn import all_on_both, on_chips, run_in_turn, same
+from support.chips_in_turn import all_on_both, on_chips, run_in_turn
 from support.fixed_random import fixed_graphs, pixels_for, quantised_at_random
 from support.foreign_neurons import MultiStepLIFNode
 from support.imported_network import imported_program
 from support.ir_random import HALTING, STEMS, Recipe, build
 from support.random_mappings import mappings
+from support.traces import same
 from torch import nn
 
 import stas_neuro

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from support.fixed_random import fixed_graphs, pixels_for, quantised_at_random
 from support.ir_random import HALTING, HEADS, READOUTS, SHRINKS, STEMS, Recipe, build, recipes
 from support.random_mappings import mappings
+from support.traces import same
 
 from stas_neuro.activity import KINDS, Whole
 from stas_neuro.analysis import neuron_layers
@@ -31,20 +32,6 @@ from stas_neuro.mapping import CoreLocation, Mapping, Piece
 from stas_neuro.passes import ComputeHalted, Quantise
 from stas_neuro.reference import run_reference
 from stas_neuro.trace import Trace
-
-
-def same(fast: Trace, plain: Trace) -> None:
-    np.testing.assert_array_equal(fast.logits, plain.logits)
-    np.testing.assert_array_equal(fast.visits, plain.visits)
-    for what in ("spikes", "states"):
-        ours, theirs = getattr(fast, what), getattr(plain, what)
-        assert ours.keys() == theirs.keys()
-        for name, values in theirs.items():
-            np.testing.assert_array_equal(ours[name], values, f"{what} of {name}")
-    if plain.counted is not None:
-        for kind in KINDS:
-            np.testing.assert_array_equal(fast.activity.counts[kind], plain.activity.counts[kind], kind)
-    assert (fast.counted is None) == (plain.counted is None) and fast.counted == plain.counted
 
 
 def compare(graph: Graph, images: Array, **options: Any) -> Trace:

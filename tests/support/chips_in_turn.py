@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,16 +84,3 @@ def all_on_both(graph: Graph) -> Mapping:
                 pieces.append(Piece(layer=layer, core=chip, positions=tuple(some), features=(0, features)))
     cores = CoreLocation(chip=0), CoreLocation(chip=1)
     return Mapping(profile="loihi2", strategy="token-major", cores=cores, pieces=tuple(pieces))
-
-
-def same(ours: Trace, theirs: Trace) -> None:
-    """Logits, visits, every count of every core, spikes and states are equal."""
-    np.testing.assert_array_equal(ours.logits, theirs.logits)
-    np.testing.assert_array_equal(ours.visits, theirs.visits)
-    assert ours.activity == theirs.activity
-    for what in ("spikes", "states"):
-        found: Any = getattr(ours, what)
-        wanted: Any = getattr(theirs, what)
-        assert found.keys() == wanted.keys()
-        for name, values in wanted.items():
-            np.testing.assert_array_equal(found[name], values, f"{what} of {name}")

@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.broken_program import BrokenProgram, SilentProgram
-from support.chips_in_turn import all_on_both, on_chips, same
+from support.chips_in_turn import all_on_both, on_chips
 from support.cli_support import fine, make_checkpoint, make_data, stas
 from support.fixed_random import fixed_graphs, pixels_for, quantised_at_random
 from support.imported_network import imported_program
 from support.ir_random import Recipe, build, images_for
 from support.random_mappings import mappings, one_core
+from support.traces import same
 
 import stas_neuro
 from stas_neuro import backends
